@@ -1,0 +1,179 @@
+"""What a run produces: completions, scores, shard summaries, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+RunStatus = Literal["pending", "running", "completed", "failed", "interrupted", "cancelled"]
+FINAL: frozenset[str] = frozenset({"completed", "failed", "interrupted", "cancelled"})
+"""Statuses of runs that nobody works on."""
+
+
+class CaseKey(NamedTuple):
+    """Which case: a dataset row (0-based) and a trial (0-based)."""
+
+    case: int
+    trial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed, as recorded data."""
+
+    type: str
+    """A short, stable name (`rate_limit`, `timeout`, …, or an exception's class name)."""
+    message: str
+
+
+@dataclass(slots=True)
+class ModelResponse:
+    """What a model answered to one call."""
+
+    response: str
+    """The text."""
+    prompt_tokens: int | None = None
+    """Tokens read, or None where the provider does not say."""
+    completion_tokens: int | None = None
+    """Tokens written, or None where the provider does not say."""
+    latency_ms: float | None = None
+    """Milliseconds from the request to the whole answer; measured by the engine when None."""
+    cost_usd: float | None = None
+    """Dollars, where the provider or a custom model says; else computed from the price table."""
+    finish_reason: str | None = None
+    """Why the model stopped: stop, length, content_filter, tool_calls, … as the provider puts it."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else worth keeping, JSON (the model version that answered, …)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What the model answered for one case, or why it did not."""
+
+    shard: int
+    case: int
+    trial: int
+    generation: int = 0
+    """0 for the first pass over the run, one more for each resume."""
+    response: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_ms: float | None = None
+    cost_usd: float | None = None
+    """Dollars; None when the model's price is unknown."""
+    attempts: int = 1
+    """Calls made for this case, retries included."""
+    finish_reason: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    error: Failure | None = None
+    created_at: str = ""
+    """ISO 8601, UTC."""
+
+    @property
+    def key(self) -> CaseKey:
+        return CaseKey(self.case, self.trial)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric's result for one case: a value, a label or pass/fail, with a reason, or its error."""
+
+    value: float | None = None
+    """A number. For pass/fail: 1.0 or 0.0."""
+    label: str | None = None
+    """A category, for metrics that do not measure but sort."""
+    passed: bool | None = None
+    """Whether it is good enough, for metrics that decide."""
+    reason: str | None = None
+    """Why, in words."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    error: Failure | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is None and self.passed is not None:
+            object.__setattr__(self, "value", 1.0 if self.passed else 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSet:
+    """All scores of one case."""
+
+    shard: int
+    case: int
+    trial: int
+    generation: int = 0
+    """The pass in which it was scored."""
+    scores: Mapping[str, Score]
+    """Per metric name."""
+
+    @property
+    def key(self) -> CaseKey:
+        return CaseKey(self.case, self.trial)
+
+    @property
+    def error(self) -> Failure | None:
+        """The first failed score's error, or None."""
+        return next((s.error for s in self.scores.values() if s.error), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is. Counts are cases; a case counts once its call has ended."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+    """Dollars so far; None when a price is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSummary:
+    """The aggregate of one finished shard. Written whole, once per pass; runs are summed from these."""
+
+    number: int
+    generation: int
+    """The pass in which it was written."""
+    summary: Mapping[str, Any]
+    """A `Summary`, as JSON."""
+    part: str
+    """Key of the blob with the shard's rows, gzipped JSON lines."""
+    largest_row_bytes: int = 0
+    """The longest line of the part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One execution of an experiment, as the ledger keeps it."""
+
+    run_id: str
+    name: str
+    """The experiment's name."""
+    status: RunStatus
+    experiment: Mapping[str, Any]
+    """The resolved `Experiment`, as JSON: hashes, versions, parameters, prices. No keys."""
+    cases: int
+    """How many cases the run has."""
+    created_at: str
+    """ISO 8601, UTC."""
+    started_at: str | None = None
+    """When the newest pass began."""
+    finished_at: str | None = None
+    generation: int = 0
+    """How often it was resumed."""
+    redo_before: int = 0
+    """Failures recorded in a generation lower than this are done again."""
+    wall_s: float = 0.0
+    """Seconds of work over all passes."""
+    summary: Mapping[str, Any] | None = None
+    """A `Summary`, as JSON, once summarized."""
+    error: str | None = None
+    """Why the run itself failed (not its cases)."""
+    tags: tuple[str, ...] = ()
+    manifest: str | None = None
+    """Key of the manifest, once planned."""
+    results: str | None = None
+    """Key of results.parquet, once summarized."""

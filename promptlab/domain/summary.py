@@ -1,0 +1,155 @@
+"""Aggregates of a metric and of a run, built up case by case and merged shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from promptlab.domain.results import Score
+from promptlab.domain.statistics import Distribution, mean_interval, wilson_interval
+
+MAX_LABELS = 50
+
+
+@dataclass(slots=True)
+class MetricSummary:
+    """One metric over many cases.
+
+    The trials of one dataset row are one observation, their mean: they are not independent, and
+    counting each would make the interval too narrow.
+    """
+
+    higher_is_better: bool = True
+    scored: int = 0
+    """Cases with a value or a label."""
+    failed: int = 0
+    """Cases whose evaluator failed."""
+    binary: bool = True
+    """Whether every value so far was pass/fail."""
+    values: Distribution = field(default_factory=Distribution)
+    """Over dataset rows (mean of their trials)."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """Cases per label; beyond 50 different ones, counted under `…`."""
+
+    def add_row(self, scores: Iterable[Score]) -> None:
+        """Count one dataset row: the scores of its trials."""
+        values = []
+        for score in scores:
+            if score.error:
+                self.failed += 1
+                continue
+            self.scored += score.value is not None or score.label is not None
+            if score.value is not None:
+                values.append(score.value)
+                self.binary = self.binary and score.passed is not None and score.value in (0.0, 1.0)
+            if score.label is not None:
+                self._count_label(score.label, 1)
+        if values:
+            self.values.add(sum(values) / len(values))
+
+    def _count_label(self, label: str, count: int) -> None:
+        if label not in self.labels and len(self.labels) >= MAX_LABELS:
+            label = "…"
+        self.labels[label] = self.labels.get(label, 0) + count
+
+    def merge(self, other: Self) -> None:
+        """Add all that `other` has counted."""
+        self.higher_is_better = other.higher_is_better
+        self.scored += other.scored
+        self.failed += other.failed
+        self.binary = self.binary and other.binary
+        self.values.merge(other.values)
+        for label, count in other.labels.items():
+            self._count_label(label, count)
+
+    @property
+    def n(self) -> int:
+        """Dataset rows with a value."""
+        return self.values.n
+
+    @property
+    def mean(self) -> float | None:
+        return self.values.mean if self.values.n else None
+
+    @property
+    def interval(self) -> tuple[float, float] | tuple[None, None]:
+        """The 95% interval of the mean: Wilson's for pass/fail, Student's otherwise."""
+        if self.binary and self.values.n:
+            # With trials a row's value is between 0 and 1; Wilson's formula still holds, conservatively.
+            return wilson_interval(self.values.mean * self.values.n, self.values.n)
+        if self.values.stderr is None:
+            return None, None
+        return mean_interval(self.values.mean, self.values.stderr, self.values.n)
+
+    def brief(self) -> dict[str, Any]:
+        """`{n, mean, stderr, ci_low, ci_high}`."""
+        low, high = self.interval
+        return {"n": self.n, "mean": self.mean, "stderr": self.values.stderr, "ci_low": low, "ci_high": high}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "higher_is_better": self.higher_is_better,
+            "scored": self.scored,
+            "failed": self.failed,
+            "binary": self.binary,
+            "values": self.values.to_json(),
+            "labels": dict(self.labels),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(**{**value, "values": Distribution.from_json(value["values"]), "labels": dict(value["labels"])})
+
+
+@dataclass(slots=True)
+class Summary:
+    """A run's aggregate."""
+
+    cases: int = 0
+    succeeded: int = 0
+    """Cases with an answer and without a failed score."""
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+    """Dollars; None when the price of a call is unknown."""
+    attempts: int = 0
+    """Calls made, retries included."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Failed cases by the type of their first error."""
+    latency_ms: Distribution = field(default_factory=Distribution)
+    metrics: dict[str, MetricSummary] = field(default_factory=dict)
+
+    def merge(self, other: Self) -> None:
+        """Add all that `other` has counted."""
+        for name in ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "attempts"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.cost_usd = None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
+        for error, count in other.errors.items():
+            self.errors[error] = self.errors.get(error, 0) + count
+        self.latency_ms.merge(other.latency_ms)
+        for name, metric in other.metrics.items():
+            if name in self.metrics:
+                self.metrics[name].merge(metric)
+            else:
+                self.metrics[name] = MetricSummary.from_json(metric.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cases": self.cases,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost_usd": self.cost_usd,
+            "attempts": self.attempts,
+            "errors": dict(self.errors),
+            "latency_ms": self.latency_ms.to_json(),
+            "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        metrics = {name: MetricSummary.from_json(metric) for name, metric in value["metrics"].items()}
+        return cls(**{**value, "errors": dict(value["errors"]), "latency_ms": Distribution.from_json(value["latency_ms"]), "metrics": metrics})

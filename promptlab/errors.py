@@ -1,0 +1,150 @@
+"""Every error that PromptLab raises.
+
+PromptLabError
+├── ConfigError                 an experiment, model or evaluator is described wrongly
+│   ├── UnknownNameError        a name that is not registered (metric, provider, field), with the nearest ones
+│   ├── MissingKeyError         a provider needs an API key and none was found
+│   ├── MissingExtraError       an optional package is not installed
+│   └── TemplateError           a prompt template cannot be parsed, or its placeholders cannot be filled
+├── DatasetError                a dataset cannot be read or breaks a rule
+├── AssetError
+│   ├── AssetNotFoundError
+│   └── VersionTakenError       somebody else created this version first
+├── RunError
+│   ├── RunNotFoundError
+│   ├── RunExistsError          a run with this id is already in the ledger
+│   ├── RunBusyError            another process is working on the run
+│   └── RunInterruptedError     the run was stopped before its end; it can be resumed
+├── BlobNotFoundError
+├── EndpointUnreachableError    nothing answers at a model's endpoint
+└── ModelError                  one model call failed (recorded with its case; never ends a run)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PromptLabError(Exception):
+    """The base of every error that PromptLab raises on purpose."""
+
+
+class ConfigError(PromptLabError):
+    """An experiment, a model or an evaluator is described wrongly."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that is not registered; the message lists the nearest names.
+
+    Attributes:
+        what: the kind of thing, as in "metric".
+        name: the name that was asked for.
+        known: every name there is.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+        self.what, self.name, self.known = what, name, sorted(known)
+        near = difflib.get_close_matches(name.lower(), self.known, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(self.known)}."
+        super().__init__(f"Unknown {what} {name!r}. {hint}{' ' + remedy if remedy else ''}")
+
+
+class MissingKeyError(ConfigError):
+    """A provider needs an API key and none was found.
+
+    Attributes:
+        variable: the environment variable that was looked up.
+    """
+
+    def __init__(self, model: str, variable: str) -> None:
+        self.model, self.variable = model, variable
+        super().__init__(f"Model {model!r} needs an API key: set the environment variable {variable}, or pass api_key=… (or api_key_env=…) to the model.")
+
+
+class MissingExtraError(ConfigError):
+    """An optional package is not installed; the message is the command that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{what} needs an optional package: pip install 'promptlab-serverless[{extra}]'")
+
+
+class TemplateError(ConfigError):
+    """A prompt template cannot be parsed, or a placeholder cannot be filled."""
+
+
+class DatasetError(PromptLabError):
+    """A dataset cannot be read or breaks a rule (empty, broken line, duplicate ids)."""
+
+
+class AssetError(PromptLabError):
+    """The base of errors about versioned assets."""
+
+
+class AssetNotFoundError(AssetError):
+    """No such asset, version or label."""
+
+
+class VersionTakenError(AssetError):
+    """Somebody else created this version of the asset first. Reading again and retrying is safe."""
+
+
+class RunError(PromptLabError):
+    """The base of errors about runs."""
+
+
+class RunNotFoundError(RunError):
+    """No run has this id."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"No run {run_id!r} in this store. `promptlab runs` lists them.")
+
+
+class RunExistsError(RunError):
+    """A run with this id is already in the ledger."""
+
+
+class RunBusyError(RunError):
+    """Another process is working on the run right now."""
+
+
+class RunInterruptedError(RunError):
+    """The run was stopped before its end. What is finished is kept.
+
+    Attributes:
+        run_id: the run to resume.
+    """
+
+    def __init__(self, run_id: str, message: str) -> None:
+        self.run_id = run_id
+        super().__init__(message)
+
+
+class BlobNotFoundError(PromptLabError):
+    """No blob has this key."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"No blob {key!r} in this store.")
+
+
+class EndpointUnreachableError(PromptLabError):
+    """Nothing answers at a model's endpoint."""
+
+
+class ModelError(PromptLabError):
+    """One model call failed.
+
+    Attributes:
+        type: a short, stable name: authentication, not_found, bad_request, content_filter,
+            rate_limit, quota, server_error, timeout, connection, invalid_response, or an exception's name.
+        status: the HTTP status, if there was one.
+        retryable: whether the same call may succeed later.
+        retry_after_s: seconds that the provider asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, type: str, status: int | None = None, retryable: bool = False, retry_after_s: float | None = None) -> None:
+        self.type, self.status, self.retryable, self.retry_after_s = type, status, retryable, retry_after_s
+        super().__init__(message)

@@ -1,0 +1,75 @@
+"""What an evaluator is, and how its answer becomes a score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Mapping
+from typing import Any, ClassVar
+
+from promptlab.domain.results import Score
+
+Verdict = float | int | bool | str | Score
+
+
+class Evaluator:
+    """Scores one case. Subclass it and write `evaluate`, sync or async.
+
+    Sync evaluators run in a worker thread, one case after another; async ones run concurrently on
+    the event loop. One object serves all cases of a run.
+    """
+
+    higher_is_better: bool = True
+    """Whether a higher value is a better one."""
+    inputs: ClassVar[Mapping[str, str | None]] = {}
+    """What `evaluate` reads from `data`: input → its default mapping ("$inference", a column, …), or None when the user must map it."""
+    needs_embedding: ClassVar[bool] = False
+    """Whether the engine must set `embedding_model` before the first case."""
+    embedding_model: Any = None
+    """The experiment's embedding model, where `needs_embedding`."""
+
+    def evaluate(self, data: dict[str, Any]) -> Verdict | Awaitable[Verdict]:
+        """Score one case.
+
+        Args:
+            data: input → value, as the column_mapping says.
+
+        Returns:
+            A number, a bool (passed or not), a string (a label, or a number written out), or a `Score`.
+
+        Raises:
+            Exception: anything: it becomes a failed score of this case, and the run goes on.
+        """
+        raise TypeError(f"{type(self).__name__} has no evaluate(self, data)")
+
+
+def to_score(verdict: Any) -> Score:
+    """What an evaluator returned, as a `Score`.
+
+    Raises:
+        TypeError: it is none of a number, a bool, a string or a Score.
+        ValueError: it is a number that is not finite.
+    """
+    if isinstance(verdict, Score):
+        score = verdict
+    elif isinstance(verdict, bool):
+        score = Score(passed=verdict)
+    elif isinstance(verdict, int | float):
+        score = Score(value=float(verdict))
+    elif isinstance(verdict, str):
+        number = _number(verdict)
+        score = Score(value=number) if number is not None else Score(label=verdict)
+    elif hasattr(verdict, "item") and getattr(verdict, "shape", None) == ():
+        return to_score(verdict.item())  # a NumPy scalar
+    else:
+        raise TypeError(f"an evaluator returns a number, a bool, a string or a Score, not {type(verdict).__name__}")
+    if score.value is not None and not math.isfinite(score.value):
+        raise ValueError(f"a score must be a finite number, not {score.value}")
+    return score
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,110 @@
+"""What a model is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.results import ModelResponse
+from promptlab.sync import run_sync
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+Messages = Sequence[dict[str, str]]
+"""`[{"role": "system" | "developer" | "user" | "assistant", "content": text}, …]`"""
+
+
+class Model:
+    """Answers prompts. Subclass it and write `invoke` or `ainvoke` (or both, or `achat`) to bring your own.
+
+    Attributes:
+        config: how it is configured; for your own class by default only a name.
+        max_concurrent_tasks: calls in flight at most.
+    """
+
+    config: ModelConfig
+    executor: Executor | None = None
+    """Where a sync `invoke` runs during a run; set by the engine, with a thread for each call in flight."""
+
+    def __init__(self, config: ModelConfig | dict[str, Any] | None = None) -> None:
+        self.config = ModelConfig.model_validate(config) if config is not None else self._default_config()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if all(getattr(cls, name) is getattr(Model, name) for name in ("invoke", "ainvoke", "achat", "aembed")):
+            raise TypeError(f"{cls.__name__} needs one of invoke(self, system_prompt, user_prompt) and ainvoke(self, system_prompt, user_prompt)")
+
+    def __getattr__(self, name: str) -> Any:
+        # A subclass may write an __init__ of its own and never call ours.
+        if name == "config":
+            self.config = self._default_config()
+            return self.config
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _default_config(self) -> ModelConfig:
+        return ModelConfig(name=f"custom/{type(self).__name__}")
+
+    @property
+    def name(self) -> str:
+        """provider/model."""
+        return self.config.name
+
+    def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+        """Answer one prompt, from sync code (also inside a running event loop).
+
+        Raises:
+            ModelError: the call failed.
+        """
+        return run_sync(self.ainvoke(system_prompt, user_prompt))
+
+    async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+        """Answer one prompt.
+
+        Raises:
+            ModelError: the call failed.
+        """
+        if type(self).invoke is not Model.invoke:
+            return await asyncio.get_running_loop().run_in_executor(self.executor, self.invoke, system_prompt, user_prompt)
+        pairs = (("system", system_prompt), ("user", user_prompt))
+        return await self.achat([{"role": role, "content": text} for role, text in pairs if text])
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages in one attempt, without retries: the engine has those.
+
+        Raises:
+            ModelError: the call failed.
+            ValueError: the model takes one system and one user message only, and these are not.
+        """
+        roles = [m["role"] for m in messages]
+        if roles not in (["system", "user"], ["developer", "user"], ["user"], ["system"], ["developer"]):
+            raise ValueError(f"{type(self).__name__} answers one system and one user message, not {roles}: write achat(self, messages) to take a list")
+        text = {m["role"]: m["content"] for m in messages}
+        return await self.ainvoke(text.get("system", text.get("developer", "")), text.get("user", ""))
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Embed texts, from sync code."""
+        return run_sync(self.aembed(texts))
+
+    async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Embed texts: one vector a text, in order.
+
+        Raises:
+            ModelError: the call failed, or the model has no embeddings.
+        """
+        from promptlab.errors import ModelError
+
+        raise ModelError(f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small or ollama/nomic-embed-text", type="bad_request")
+
+    async def check(self) -> None:
+        """Find out, without a paid call, whether calls can succeed: the key is there, the endpoint answers.
+
+        Raises:
+            MissingKeyError: a key is needed and there is none.
+            EndpointUnreachableError: nothing answers at the endpoint.
+        """
+
+    async def aclose(self) -> None:
+        """Release connections of the running event loop. The model can be used again."""

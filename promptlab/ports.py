@@ -1,0 +1,185 @@
+"""What the engine needs from the outside. The docstrings are the contract; tests/contract holds every adapter to it.
+
+Adapters translate "there is none" into the errors and Nones named here, and let everything else
+that goes wrong pass through unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+
+
+class Ledger(Protocol):
+    """The transactional record of assets, runs, completions and scores.
+
+    Every write is durable when it returns, idempotent under its key, and safe to repeat.
+    A read sees every write that returned before it began.
+    """
+
+    async def add_asset(self, asset: AssetVersion) -> None:
+        """Record a new version. `asset.labels` is ignored: see `set_label`.
+
+        Raises:
+            VersionTakenError: this kind, name and version is recorded already.
+        """
+
+    async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
+        """One version, the latest by default, with its labels; None when there is none."""
+
+    async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
+        """The latest version of every asset of a kind, with its labels, sorted by name."""
+
+    async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
+        """Every version of one asset, with labels, oldest first; empty when there is none."""
+
+    async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
+        """Point a label at a version; it leaves the version that it pointed at before.
+
+        Raises:
+            AssetNotFoundError: there is no such version.
+        """
+
+    async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
+        """The version that a label points at, or None."""
+
+    async def add_run(self, run: RunRecord) -> None:
+        """Record a new run.
+
+        Raises:
+            RunExistsError: a run with this id is recorded already (and stays as it was).
+        """
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """One run, or None."""
+
+    async def update_run(self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None) -> bool:
+        """Set some fields of a run, atomically; False (and no change) when its status is not in `if_status`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+
+    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+        """A page of runs, newest first (by `created_at`, then id), of one experiment if `name` is given, and the cursor of the next page or None."""
+
+    async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
+        """Record completions, all or, where it fails, any part of them; one with the same case and trial is replaced."""
+
+    async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
+        """A shard's completions, by case and trial."""
+
+    async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
+        """Record score sets, all or, where it fails, any part of them; one with the same case and trial is replaced."""
+
+    async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
+        """A shard's score sets, by case and trial."""
+
+    async def put_shard(self, run_id: str, shard: ShardSummary) -> None:
+        """Record a finished shard, replacing an earlier summary of it."""
+
+    def shards(self, run_id: str) -> AsyncIterator[ShardSummary]:
+        """The summaries of a run's finished shards, by number."""
+
+    async def progress(self, run_id: str) -> Progress:
+        """How far the run is, from what is recorded.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+
+    async def close(self) -> None:
+        """Release what is held. Closing twice is fine."""
+
+
+class Blobs(Protocol):
+    """Immutable objects under keys such as `datasets/<sha256>.jsonl`.
+
+    A key is one or more parts of `[A-Za-z0-9._=-]`, joined by `/`, and never has a part `.` or `..`.
+    A blob is there whole or not at all. Writing an existing key replaces it whole.
+    """
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store bytes."""
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store a file's content without reading it into memory whole; the file stays."""
+
+    async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes, or a range of them.
+
+        Raises:
+            BlobNotFoundError: there is no such blob.
+        """
+
+    def stream(self, key: str) -> AsyncIterator[bytes]:
+        """The bytes in pieces of at most 1 MiB.
+
+        Raises:
+            BlobNotFoundError: there is no such blob.
+        """
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such a blob."""
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with `prefix`, sorted."""
+
+    async def files(self, keys: Sequence[str], folder: Path) -> list[Path]:
+        """A file for each key, in the same order: the blob's own where it is one, else a copy in `folder`. Read only.
+
+        Raises:
+            BlobNotFoundError: a key has no blob.
+        """
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob; none is fine."""
+
+    async def close(self) -> None:
+        """Release what is held. Closing twice is fine."""
+
+
+class Secrets(Protocol):
+    """Where provider keys come from."""
+
+    async def get(self, name: str) -> str | None:
+        """The secret's value, or None."""
+
+
+class RateLimiter(Protocol):
+    """Decides when a model call may start.
+
+    A holder of a slot calls exactly one of `succeeded`, `throttled` or `failed`, then `release`.
+    """
+
+    async def acquire(self) -> None:
+        """Wait for a slot."""
+
+    def release(self) -> None:
+        """Give the slot back."""
+
+    def succeeded(self) -> None:
+        """The provider answered: the limit may grow."""
+
+    def throttled(self) -> None:
+        """The provider said 429: the limit is cut."""
+
+    def failed(self) -> None:
+        """A server error or a lost connection: the limit stops growing for a while."""
+
+
+class Clock(Protocol):
+    """Time, so that tests need not wait for it."""
+
+    def now(self) -> str:
+        """The time of day, ISO 8601 with microseconds, UTC, ending in Z."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
