@@ -89,7 +89,9 @@ class PromptTemplate(_Asset):
     system_prompt: str = Field(default="", description="The system message, with placeholders.")
     user_prompt: str = Field(default="", description="The user message, with placeholders.")
     messages: tuple[ChatMessage, ...] = Field(default=(), description="A list of chat messages, in place of system_prompt and user_prompt.")
-    template_format: Literal["simple", "jinja2"] = Field(default="simple", description="How placeholders are written: `<name>` (simple) or `{{ name }}` (jinja2).")
+    template_format: Literal["simple", "jinja2"] = Field(
+        default="simple", description="How placeholders are written: `<name>` (simple) or `{{ name }}` (jinja2)."
+    )
 
     @model_validator(mode="after")
     def _has_text(self) -> PromptTemplate:
@@ -215,5 +217,3 @@ def asset_from(record: AssetVersion) -> Asset:
         asset._content = content
     asset._hash, asset._labels = record.hash, record.labels
     return asset
-
-

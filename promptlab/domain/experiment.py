@@ -12,7 +12,6 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from promptlab.evaluators.base import Evaluator
     from promptlab.models.base import Model
 
 RESPONSE = "$inference"

@@ -96,7 +96,9 @@ class Model:
         """
         from promptlab.errors import ModelError
 
-        raise ModelError(f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small or ollama/nomic-embed-text", type="bad_request")
+        raise ModelError(
+            f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small or ollama/nomic-embed-text", type="bad_request"
+        )
 
     async def check(self) -> None:
         """Find out, without a paid call, whether calls can succeed: the key is there, the endpoint answers.
