@@ -16,6 +16,7 @@ PromptLabError
 │   ├── RunBusyError            another process is working on the run
 │   └── RunInterruptedError     the run was stopped before its end; it can be resumed
 ├── BlobNotFoundError
+├── PortInUseError              something else listens on the Studio's port
 ├── EndpointUnreachableError    nothing answers at a model's endpoint
 └── ModelError                  one model call failed (recorded with its case; never ends a run)
 """
@@ -128,6 +129,10 @@ class BlobNotFoundError(PromptLabError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"No blob {key!r} in this store.")
+
+
+class PortInUseError(PromptLabError):
+    """Something else listens on the Studio's port."""
 
 
 class EndpointUnreachableError(PromptLabError):

@@ -59,3 +59,12 @@ async def _settle(loop: asyncio.AbstractEventLoop) -> None:
     me = asyncio.current_task()
     while tasks := [t for t in asyncio.all_tasks(loop) if t is not me and t.cancelling()]:
         await asyncio.wait(tasks)
+
+
+def run_here(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result, on a loop in this thread; in a thread of its own where a loop is running here (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    return run_sync(coroutine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,6 +146,9 @@ class DatasetContent:
     id_column: str | None
     """The column that names a row; None: rows are named by their number, from 0."""
     largest_row_bytes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DatasetContent:

@@ -120,6 +120,7 @@ class ExperimentConfig(BaseModel):
         description="The embedding model that metrics such as semantic_similarity use.",
     )
     agent_proxy: Callable[..., Any] | None = Field(default=None, description="A function of the row, in place of prompt and model.")
+    agent_max_concurrent_tasks: int = Field(default=10, ge=1, le=10_000, description="Calls of the agent in flight at most.")
     evaluation: tuple[EvaluationConfig, ...] = Field(default=(), description="The metrics.")
     trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
@@ -231,8 +232,8 @@ class Experiment(BaseModel):
     name: str
     prompt_template: AssetRef | None = None
     dataset: AssetRef
-    model: ModelConfig | None = None
-    """The model's configuration; None for an agent."""
+    model: ModelConfig
+    """The model's configuration; for an agent its name and limits."""
     model_code: CodeRef | None = None
     """Set when the model is a user's own class."""
     embedding_model: ModelConfig | None = None
@@ -246,4 +247,4 @@ class Experiment(BaseModel):
     """SHA-256 of all of the above: equal for runs of the same experiment."""
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.model_dump(mode="json", exclude_none=True), **{k: getattr(self, k).public() for k in ("model", "embedding_model") if getattr(self, k)}}
+        return self.model_dump(mode="json", exclude_none=True)

@@ -20,8 +20,9 @@ class Evaluator:
 
     higher_is_better: bool = True
     """Whether a higher value is a better one."""
-    inputs: ClassVar[Mapping[str, str | None]] = {}
-    """What `evaluate` reads from `data`: input → its default mapping ("$inference", a column, …), or None when the user must map it."""
+    inputs: Mapping[str, str | None] = {}
+    """What `evaluate` reads from `data`: input → its default mapping ("$inference", a column, …), or None when the user must map it.
+    May depend on the parameters, so read it from the object, not from its class."""
     needs_embedding: ClassVar[bool] = False
     """Whether the engine must set `embedding_model` before the first case."""
     embedding_model: Any = None

@@ -18,14 +18,10 @@ Messages = Sequence[dict[str, str]]
 
 
 class Model:
-    """Answers prompts. Subclass it and write `invoke` or `ainvoke` (or both, or `achat`) to bring your own.
-
-    Attributes:
-        config: how it is configured; for your own class by default only a name.
-        max_concurrent_tasks: calls in flight at most.
-    """
+    """Answers prompts. Subclass it and write `invoke` or `ainvoke` (or both, or `achat`) to bring your own."""
 
     config: ModelConfig
+    """How it is configured; for your own class by default only a name."""
     executor: Executor | None = None
     """Where a sync `invoke` runs during a run; set by the engine, with a thread for each call in flight."""
 
@@ -51,6 +47,15 @@ class Model:
     def name(self) -> str:
         """provider/model."""
         return self.config.name
+
+    @property
+    def max_concurrent_tasks(self) -> int:
+        """Calls in flight at most."""
+        return self.config.max_concurrent_tasks
+
+    @max_concurrent_tasks.setter
+    def max_concurrent_tasks(self, value: int) -> None:
+        self.config = self.config.model_copy(update={"max_concurrent_tasks": value})
 
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         """Answer one prompt, from sync code (also inside a running event loop).

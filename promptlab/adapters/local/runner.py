@@ -1,0 +1,218 @@
+"""Runs the four steps in one asyncio process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from promptlab.domain.assets import Shard
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.results import Completion, Progress, RunRecord
+from promptlab.engine.evaluate import evaluate
+from promptlab.engine.infer import infer
+from promptlab.engine.job import Bindings, Job, Recorder
+from promptlab.engine.limits import AdaptiveLimiter, Deadline
+from promptlab.engine.plan import plan, read_manifest
+from promptlab.engine.summarize import summarize
+from promptlab.errors import RunBusyError
+from promptlab.ports import Blobs, Clock, Ledger
+
+SHARD_TRIES = 3
+"""How often a shard is tried before its fault is recorded with the run."""
+ROWS_A_SHARD = 50
+GRACE_S = 30.0
+"""After Ctrl-C: how long answers that are on their way, and will be billed, are waited for."""
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+
+
+class _Counter:
+    """Counts completions as they become durable, and tells whoever wants to know."""
+
+    def __init__(self, before: Progress, run: RunRecord, on_progress: OnProgress | None) -> None:
+        # Failures that this pass does again are open again.
+        again = before.failed if run.redo_before == run.generation > 0 else 0
+        self.now = replace(before, done=before.done - again, failed=before.failed - again)
+        self._tell = on_progress
+        if on_progress:
+            on_progress(self.now)
+
+    def count(self, completion: Completion) -> None:
+        """Count one completion."""
+        now = self.now
+        self.now = replace(
+            now,
+            done=now.done + 1,
+            failed=now.failed + (completion.error is not None),
+            prompt_tokens=now.prompt_tokens + (completion.prompt_tokens or 0),
+            completion_tokens=now.completion_tokens + (completion.completion_tokens or 0),
+            cost_usd=None if now.cost_usd is None or completion.cost_usd is None else now.cost_usd + completion.cost_usd,
+        )
+        if self._tell:
+            self._tell(self.now)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One pass over the shards of a manifest, and what went wrong in it."""
+
+    job: Job
+    shards: AsyncIterator[Shard]
+    faults: list[str] = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def next_shard(self) -> Shard | None:
+        """The next shard for whichever worker asks, or None."""
+        async with self.turn:
+            return await anext(self.shards, None)
+
+
+class LocalRunner:
+    """Works on runs in this process; a lock file keeps every other process away from the same run."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, locks: Path) -> None:
+        self._ledger, self._blobs, self._clock, self._locks = ledger, blobs, clock, locks
+
+    def is_active(self, run_id: str) -> bool:
+        """Whether a process works on the run now. The system drops the lock of a killed process."""
+        path = self._locks / f"{run_id}.lock"
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    @asynccontextmanager
+    async def claimed(self, run_id: str) -> AsyncIterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            RunBusyError: another process holds it.
+        """
+        self._locks.mkdir(parents=True, exist_ok=True)
+        path = self._locks / f"{run_id}.lock"
+        # A second to get it: somebody may be looking whether the run is active.
+        lock = FileLock(path, timeout=1, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunBusyError(f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, then resume.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def run(self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None = None) -> RunRecord:
+        """Work on a claimed run until its end.
+
+        Raises:
+            asyncio.CancelledError: it was stopped; the run is recorded as interrupted, with all that was answered.
+        """
+        started = time.monotonic()
+        work = asyncio.create_task(self._work(run, experiment, bindings, on_progress))
+        changes: dict[str, object] = {"status": "interrupted"}
+        try:
+            changes = await self._until_done(work)
+        finally:
+            await bindings.aclose()
+            changes |= {"finished_at": self._clock.now(), "wall_s": run.wall_s + time.monotonic() - started}
+            await asyncio.shield(asyncio.create_task(self._ledger.update_run(run.run_id, changes, if_status={"running"})))
+        ended = await self._ledger.get_run(run.run_id)
+        assert ended is not None
+        return ended
+
+    async def _until_done(self, work: asyncio.Task[dict[str, object]]) -> dict[str, object]:
+        """The result of the work. It gets to tidy up when we are cancelled."""
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait([work])
+            raise
+
+    async def _work(self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None) -> dict[str, object]:
+        todo = await plan(self._ledger, self._blobs, run, bindings.content)
+        counter = _Counter(await self._ledger.progress(run.run_id), run, on_progress)
+        concurrency = (
+            bindings.model.config.max_concurrent_tasks if "max_concurrent_tasks" not in vars(bindings.model) else int(bindings.model.max_concurrent_tasks)
+        )
+        concurrency = bindings.model.max_concurrent_tasks
+        job = Job(
+            ledger=self._ledger,
+            blobs=self._blobs,
+            clock=self._clock,
+            run=run,
+            experiment=experiment,
+            bindings=bindings,
+            limiter=AdaptiveLimiter(concurrency, clock=self._clock),
+            recorder=Recorder(lambda batch: self._ledger.put_completions(run.run_id, batch), counter.count),
+            deadline=Deadline(self._clock),
+        )
+        work = _Work(job, read_manifest(self._blobs, todo.manifest))
+        threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="promptlab-model")
+        bindings.model.executor = threads
+        try:
+            await self._shards(work, concurrency)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+        await summarize(self._ledger, self._blobs, run, bindings.content, experiment.evaluation)
+        if work.faults:
+            return {
+                "status": "failed",
+                "error": f"{len(work.faults)} shards could not be finished; the first: {work.faults[0]}. Resume the run once the cause is gone.",
+            }
+        return {"status": "completed", "error": None}
+
+    async def _shards(self, work: _Work, concurrency: int) -> None:
+        """Work through the shards, with enough of them open that the stragglers of some never leave a slot idle."""
+        job = work.job
+        count = 2 * (concurrency // (ROWS_A_SHARD * job.experiment.trials) + 1) + 1
+        workers = [asyncio.create_task(self._worker(work)) for _ in range(count)]
+        try:
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError:
+            job.limiter.stop()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(job.limiter.idle(), GRACE_S)
+            raise
+        finally:
+            for worker in workers:
+                worker.cancel()
+            ends = await asyncio.gather(*workers, return_exceptions=True)
+            await job.recorder.drain()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _worker(self, work: _Work) -> None:
+        while (shard := await work.next_shard()) is not None and not work.job.limiter.stopped:
+            for attempt in range(1, SHARD_TRIES + 1):
+                try:
+                    await self._shard(work.job, shard)
+                    break
+                except Exception as error:
+                    logger.warning("run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES, exc_info=error)
+                    if attempt == SHARD_TRIES:
+                        cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+                        work.faults.append(f"shard {shard.number}: {type(cause).__name__}: {cause}")
+                    else:
+                        await self._clock.sleep(0.2 * 2**attempt)
+
+    async def _shard(self, job: Job, shard: Shard) -> None:
+        while (left := await infer(job, shard)).remaining:
+            if job.limiter.stopped:
+                return
+            await self._clock.sleep(left.wait_s)
+        await evaluate(job, shard)

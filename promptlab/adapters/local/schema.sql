@@ -1,0 +1,61 @@
+-- The ledger's tables. A body is the whole record as JSON; the columns beside it are what is searched, ordered or counted.
+-- Bodies run from 200 bytes to megabytes: such tables keep their rowid, so that the keys' index stays small.
+
+CREATE TABLE IF NOT EXISTS asset (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (kind, name, version)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS label (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    label TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (kind, name, label)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS run (
+    run_id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    status TEXT NOT NULL,
+    cases INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS run_by_time ON run (created_at, run_id);
+CREATE INDEX IF NOT EXISTS run_by_name ON run (name, created_at, run_id);
+
+CREATE TABLE IF NOT EXISTS completion (
+    run_id TEXT NOT NULL,
+    shard INTEGER NOT NULL,
+    case_number INTEGER NOT NULL,
+    trial INTEGER NOT NULL,
+    error_type TEXT,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    cost_usd REAL,
+    latency_ms REAL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (run_id, shard, case_number, trial)
+) STRICT;
+-- Holds all that progress counts, so that it never reads a body. The shard comes first to keep inserts at one end.
+CREATE INDEX IF NOT EXISTS completion_progress ON completion (run_id, shard, error_type, prompt_tokens, completion_tokens, cost_usd);
+
+CREATE TABLE IF NOT EXISTS score_set (
+    run_id TEXT NOT NULL,
+    shard INTEGER NOT NULL,
+    case_number INTEGER NOT NULL,
+    trial INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (run_id, shard, case_number, trial)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS shard (
+    run_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (run_id, number)
+) STRICT;

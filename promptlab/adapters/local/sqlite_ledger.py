@@ -1,0 +1,249 @@
+"""The ledger of one machine: a file of SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import dataclasses
+import sqlite3
+import weakref
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from promptlab.adapters.local.sqlite_file import SqliteFile
+from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.results import Completion, Failure, Progress, RunRecord, Score, ScoreSet, ShardSummary
+from promptlab.errors import AssetNotFoundError, PromptLabError, RunExistsError, RunNotFoundError, VersionTakenError
+
+T = TypeVar("T")
+PAGE = 100
+"""Shard summaries read at once: one is some 10 KB."""
+_RUN_FIELDS = frozenset(f.name for f in dataclasses.fields(RunRecord))
+_VERSION = """
+    SELECT body, (SELECT json_group_array(label) FROM label l WHERE l.kind = a.kind AND l.name = a.name AND l.version = a.version)
+    FROM asset a WHERE kind = ?"""
+_PUT_COMPLETION = """
+    INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+        error_type = excluded.error_type, prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
+        cost_usd = excluded.cost_usd, latency_ms = excluded.latency_ms, body = excluded.body"""
+_PUT_SCORES = "INSERT INTO score_set VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
+_PUT_SHARD = "INSERT INTO shard VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
+_PROGRESS = """
+    SELECT count(*), count(error_type), total(prompt_tokens), total(completion_tokens), total(cost_usd), count(iif(cost_usd IS NULL, error_type, 1))
+    FROM completion WHERE run_id = ?"""
+
+
+class SqliteLedger:
+    """The Ledger in one SQLite file. The first write creates the file; its folder must be there.
+
+    Durable against the end of the process at any moment; the last second of writes may be lost
+    when the machine itself loses power (SQLite's WAL with synchronous=NORMAL).
+
+    Every method raises PromptLabError, naming the path, where the file cannot be used: it is not a
+    ledger, is of a newer version, may not be written, or stays locked by another process for ten seconds.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        # Absolute: the program may change its working folder before the first write.
+        self.path = Path(path).absolute()
+        self._file = SqliteFile(self.path)
+        self._finalizer = weakref.finalize(self, self._file.close)
+
+    async def add_asset(self, asset: AssetVersion) -> None:
+        await self._file.write(_add_asset, asset)
+
+    async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
+        if version is None:
+            found = await self._file.read(_versions, "AND name = ? ORDER BY version DESC LIMIT 1", (kind, name))
+        else:
+            found = await self._file.read(_versions, "AND name = ? AND version = ?", (kind, name, version))
+        return found[0] if found else None
+
+    async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
+        latest = "AND version = (SELECT max(version) FROM asset b WHERE b.kind = a.kind AND b.name = a.name) ORDER BY name"
+        return await self._file.read(_versions, latest, (kind,))
+
+    async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
+        return await self._file.read(_versions, "AND name = ? ORDER BY version", (kind, name))
+
+    async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
+        await self._file.write(_set_label, kind, name, label, version)
+
+    async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
+        found = await self._file.read(_rows, "SELECT version FROM label WHERE kind = ? AND name = ? AND label = ?", (kind, name, label))
+        return found[0][0] if found else None
+
+    async def add_run(self, run: RunRecord) -> None:
+        await self._file.write(_add_run, run)
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        return await self._file.read(_get_run, run_id)
+
+    async def update_run(self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None) -> bool:
+        if unknown := changes.keys() - (_RUN_FIELDS - {"run_id"}):
+            raise TypeError(f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are {', '.join(sorted(_RUN_FIELDS - {'run_id'}))}")
+        return await self._file.write(_update_run, run_id, dict(changes), if_status)
+
+    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        return await self._file.read(_list_runs, name, limit, _after(cursor) if cursor is not None else None)
+
+    async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
+        await self._file.write(_put_many, _PUT_COMPLETION, lambda c: _completion_row(run_id, c), tuple(completions))
+
+    async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
+        return await self._file.read(_shard_of, "completion", _completion, run_id, shard)
+
+    async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
+        await self._file.write(_put_many, _PUT_SCORES, lambda s: (run_id, s.shard, s.case, s.trial, _json(s)), tuple(scores))
+
+    async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
+        return await self._file.read(_shard_of, "score_set", _score_set, run_id, shard)
+
+    async def put_shard(self, run_id: str, shard: ShardSummary) -> None:
+        await self._file.write(_put_many, _PUT_SHARD, lambda s: (run_id, s.number, _json(s)), (shard,))
+
+    async def shards(self, run_id: str) -> AsyncIterator[ShardSummary]:
+        last = -1
+        while page := await self._file.read(_shards_after, run_id, last):
+            for shard in page:
+                yield shard
+            last = page[-1].number
+
+    async def progress(self, run_id: str) -> Progress:
+        return await self._file.read(_progress, run_id)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._file.close)
+
+
+def _rows(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[Any]:
+    return connection.execute(sql, values).fetchall()
+
+
+def _put_many(connection: sqlite3.Connection, sql: str, row: Callable[[T], tuple[Any, ...]], values: Sequence[T]) -> None:
+    connection.executemany(sql, map(row, values))
+
+
+def _json(record: Any) -> bytes:
+    return orjson.dumps(record, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know: mappings that are not dicts."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _failure(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with its error as an object."""
+    if body["error"] is not None:
+        body["error"] = Failure(**body["error"])
+    return body
+
+
+def _add_asset(connection: sqlite3.Connection, asset: AssetVersion) -> None:
+    row = (asset.kind, asset.name, asset.version, _json(dataclasses.replace(asset, labels=())))
+    if not connection.execute("INSERT INTO asset VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount:
+        raise VersionTakenError(f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry.")
+
+
+def _versions(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AssetVersion]:
+    found = connection.execute(f"{_VERSION} {where}", values)
+    return [AssetVersion(**{**orjson.loads(body), "labels": tuple(sorted(orjson.loads(labels)))}) for body, labels in found]
+
+
+def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label: str, version: int) -> None:
+    if not connection.execute("SELECT 1 FROM asset WHERE kind = ? AND name = ? AND version = ?", (kind, name, version)).fetchone():
+        raise AssetNotFoundError(f"There is no version {version} of {kind} {name!r} to label {label!r}.")
+    connection.execute("INSERT INTO label VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version", (kind, name, label, version))
+
+
+def _run(body: bytes) -> RunRecord:
+    value = orjson.loads(body)
+    return RunRecord(**{**value, "tags": tuple(value["tags"])})
+
+
+def _add_run(connection: sqlite3.Connection, run: RunRecord) -> None:
+    row = (run.run_id, run.name, run.created_at, run.status, run.cases, _json(run))
+    if not connection.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount:
+        raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
+
+
+def _get_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
+    found = connection.execute("SELECT body FROM run WHERE run_id = ?", (run_id,)).fetchone()
+    return _run(found[0]) if found else None
+
+
+def _update_run(connection: sqlite3.Connection, run_id: str, changes: dict[str, Any], if_status: Collection[str] | None) -> bool:
+    run = _get_run(connection, run_id)
+    if run is None:
+        raise RunNotFoundError(run_id)
+    if if_status is not None and run.status not in if_status:
+        return False
+    run = dataclasses.replace(run, **changes)
+    row = (run.name, run.created_at, run.status, run.cases, _json(run), run_id)
+    connection.execute("UPDATE run SET name = ?, created_at = ?, status = ?, cases = ?, body = ? WHERE run_id = ?", row)
+    return True
+
+
+def _list_runs(connection: sqlite3.Connection, name: str | None, limit: int, after: tuple[str, str] | None) -> tuple[list[RunRecord], str | None]:
+    conditions = [*(["name = ?"] if name is not None else []), *(["(created_at, run_id) < (?, ?)"] if after else [])]
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    values = (*([name] if name is not None else []), *(after or ()), limit + 1)
+    found = connection.execute(f"SELECT body FROM run {where} ORDER BY created_at DESC, run_id DESC LIMIT ?", values)
+    runs = [_run(body) for (body,) in found]
+    return runs[:limit], _cursor(runs[limit - 1]) if len(runs) > limit else None
+
+
+def _cursor(run: RunRecord) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([run.created_at, run.run_id])).decode()
+
+
+def _after(cursor: str) -> tuple[str, str]:
+    try:
+        created_at, run_id = orjson.loads(base64.urlsafe_b64decode(cursor))
+        if isinstance(created_at, str) and isinstance(run_id, str):
+            return created_at, run_id
+    except (binascii.Error, ValueError, TypeError):
+        pass
+    raise PromptLabError(f"{cursor!r} is not a cursor that list_runs gave. Leave it out to start at the newest run.")
+
+
+def _completion_row(run_id: str, c: Completion) -> tuple[Any, ...]:
+    error = c.error.type if c.error else None
+    return run_id, c.shard, c.case, c.trial, error, c.prompt_tokens, c.completion_tokens, c.cost_usd, c.latency_ms, _json(c)
+
+
+def _completion(body: dict[str, Any]) -> Completion:
+    return Completion(**_failure(body))
+
+
+def _score_set(body: dict[str, Any]) -> ScoreSet:
+    body["scores"] = {name: Score(**_failure(score)) for name, score in body["scores"].items()}
+    return ScoreSet(**body)
+
+
+def _shard_of(connection: sqlite3.Connection, table: str, record: Callable[[dict[str, Any]], T], run_id: str, shard: int) -> list[T]:
+    found = connection.execute(f"SELECT body FROM {table} WHERE run_id = ? AND shard = ? ORDER BY case_number, trial", (run_id, shard))
+    return [record(orjson.loads(body)) for (body,) in found]
+
+
+def _shards_after(connection: sqlite3.Connection, run_id: str, last: int) -> list[ShardSummary]:
+    found = connection.execute("SELECT body FROM shard WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?", (run_id, last, PAGE))
+    return [ShardSummary(**orjson.loads(body)) for (body,) in found]
+
+
+def _progress(connection: sqlite3.Connection, run_id: str) -> Progress:
+    run = connection.execute("SELECT cases FROM run WHERE run_id = ?", (run_id,)).fetchone()
+    if run is None:
+        raise RunNotFoundError(run_id)
+    done, failed, prompt, completion, cost, accounted = connection.execute(_PROGRESS, (run_id,)).fetchone()
+    known = accounted == done
+    return Progress(total=run[0], done=done, failed=failed, prompt_tokens=int(prompt), completion_tokens=int(completion), cost_usd=cost if known else None)

@@ -1,0 +1,111 @@
+"""The infer step: asks the model for every case of a shard that has no answer yet."""
+
+from __future__ import annotations
+
+import asyncio
+
+from promptlab.domain.assets import Shard
+from promptlab.domain.prices import Price, cost_usd, price_of
+from promptlab.domain.results import CaseKey, Completion, Failure
+from promptlab.engine.ingest import read_rows
+from promptlab.engine.job import Job, Outcome, Row, redo
+from promptlab.errors import ModelError, TemplateError
+from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
+
+MAX_PAUSE_S = 5.0
+"""With a deadline: a longer pause than this is cheaper to spend in the state machine than in a worker."""
+RESERVE_S = 10.0
+"""With a deadline: no call starts when less than this is left."""
+
+
+async def infer(job: Job, shard: Shard) -> Outcome:
+    """Answer a shard's open cases, each recorded as soon as it is there.
+
+    Reads first which cases are answered, so that a second attempt at a shard pays for none twice.
+
+    Raises:
+        Exception: whatever the ledger or the blobs raise; what was answered before is kept.
+    """
+    recorded = await job.ledger.get_completions(job.run.run_id, shard.number)
+    done = {c.key for c in recorded if not redo(c.error, c.generation, job.run)}
+    cases = (CaseKey(case, trial) for case in range(shard.first, shard.first + shard.count) for trial in range(job.experiment.trials))
+    todo = [key for key in cases if key not in done]
+    if not todo:
+        return Outcome()
+    rows = await read_rows(job.blobs, job.bindings.content, shard)
+    price = price_of(job.bindings.model.config)
+    waits: list[float] = []
+    async with asyncio.TaskGroup() as group:
+        for key in todo:
+            group.create_task(_answer(job, shard, key, rows[key.case - shard.first], price, waits))
+    return Outcome(remaining=len(waits), wait_s=max(waits, default=0.0))
+
+
+async def _answer(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, waits: list[float]) -> None:
+    """Answer and record one case; if that has to wait, append the seconds to `waits`."""
+    async with Slot(job.limiter) as slot:
+        try:
+            completion = await _complete(job, shard, key, row, price, slot)
+        except Postponed as later:
+            waits.append(later.wait_s)
+            return
+        # The slot is held until the answer is durable: whatever happens, no more calls than the
+        # model's max_concurrent_tasks are ever paid for and not recorded.
+        await job.recorder.record(completion)
+
+
+async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot) -> Completion:
+    config = job.bindings.model.config
+    base = {"shard": shard.number, "case": key.case, "trial": key.trial, "generation": job.run.generation}
+    try:
+        messages = job.bindings.messages(row)
+        response, attempts = await with_retries(
+            lambda: _attempt(job, messages),
+            RetryPolicy(max_retries=config.max_retries),
+            slot=slot,
+            clock=job.clock,
+            may_start=lambda: _may_start(job),
+            max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
+        )
+    except ModelError as error:
+        failure = Failure(error.type, str(error))
+        return Completion(**base, error=failure, attempts=getattr(error, "attempts", 1), cost_usd=0.0, created_at=job.clock.now())
+    except TemplateError as error:
+        return Completion(**base, error=Failure("template_error", str(error)), attempts=0, cost_usd=0.0, created_at=job.clock.now())
+    cost = response.cost_usd if response.cost_usd is not None else cost_usd(price, response.prompt_tokens, response.completion_tokens)
+    return Completion(
+        **base,
+        response=response.response,
+        prompt_tokens=response.prompt_tokens,
+        completion_tokens=response.completion_tokens,
+        latency_ms=response.latency_ms,
+        cost_usd=cost,
+        attempts=attempts,
+        finish_reason=response.finish_reason,
+        metadata=response.metadata,
+        created_at=job.clock.now(),
+    )
+
+
+async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelResponse:
+    """One call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
+    model, started = job.bindings.model, job.clock.monotonic()
+    try:
+        async with asyncio.timeout(model.config.timeout_s):
+            answer = await model.achat(messages)
+    except ModelError:
+        raise
+    except TimeoutError as error:
+        raise ModelError(f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True) from error
+    except Exception as error:
+        raise ModelError(f"{type(error).__name__}: {error}"[:2000], type=type(error).__name__) from error
+    if not isinstance(answer, ModelResponse) or not isinstance(answer.response, str):
+        raise ModelError(f"{model.name} answered a {type(answer).__name__}, not a ModelResponse with a text", type="invalid_response")
+    if answer.latency_ms is None:
+        answer.latency_ms = (job.clock.monotonic() - started) * 1000
+    return answer
+
+
+def _may_start(job: Job) -> bool:
+    left = job.deadline.left_s()
+    return not job.limiter.stopped and (left is None or left > RESERVE_S)

@@ -1,0 +1,108 @@
+"""What the steps of one run work with in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from promptlab.domain.assets import DatasetContent
+from promptlab.domain.experiment import Experiment, Metric
+from promptlab.domain.results import Completion, Failure, RunRecord
+from promptlab.engine.limits import AdaptiveLimiter, Deadline
+from promptlab.evaluators.base import Evaluator
+from promptlab.models.base import Model
+from promptlab.ports import Blobs, Clock, Ledger
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Bindings:
+    """The live objects that an experiment names."""
+
+    model: Model
+    """The model; for an agent, the agent as one."""
+    messages: Callable[[Row], Sequence[dict[str, str]]]
+    """A row's rendered chat messages; for an agent, one message that stands for the row."""
+    content: DatasetContent
+    evaluators: Sequence[tuple[Metric, Evaluator]]
+    embedding_model: Model | None = None
+
+    async def aclose(self) -> None:
+        """Release the models' connections."""
+        for model in (self.model, self.embedding_model):
+            if model is not None:
+                await model.aclose()
+
+
+@dataclass(slots=True)
+class Job:
+    """One run, in one process: what every step is given."""
+
+    ledger: Ledger
+    blobs: Blobs
+    clock: Clock
+    run: RunRecord
+    experiment: Experiment
+    bindings: Bindings
+    limiter: AdaptiveLimiter
+    recorder: Recorder
+    deadline: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step has left to do."""
+
+    remaining: int = 0
+    """Cases not yet done, because time ran out or the provider asked for a long pause."""
+    wait_s: float = 0.0
+    """Seconds to wait before the step is worth another try."""
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Group commit: one write at a time, and all that arrives meanwhile goes into the next.
+
+    A batch is as large as the store is slow, so nothing waits for a timer.
+    """
+
+    write: Callable[[Sequence[Completion]], Awaitable[None]]
+    on_record: Callable[[Completion], None] | None = None
+    _pending: list[tuple[Completion, asyncio.Future[None]]] = field(default_factory=list)
+    _flusher: asyncio.Task[None] | None = None
+
+    async def record(self, completion: Completion) -> None:
+        """Return when the completion is durable. A cancelled caller does not take its completion back."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((completion, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        await future
+
+    async def _flush(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending, []
+            (error,) = await asyncio.gather(self.write([completion for completion, _ in batch]), return_exceptions=True)
+            for completion, future in batch:
+                if error is None and self.on_record:
+                    self.on_record(completion)
+                if future.done():
+                    continue  # its caller was cancelled
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+        self._flusher = None
+
+    async def drain(self) -> None:
+        """Wait until all that was handed over is written, or its callers know why not."""
+        while self._flusher is not None:
+            await asyncio.shield(self._flusher)
+
+
+def redo(error: Failure | None, generation: int, run: RunRecord) -> bool:
+    """Whether a recorded result is to be made again: it failed, in a pass before the one that asks for that."""
+    return error is not None and generation < run.redo_before

@@ -1,0 +1,163 @@
+"""The built-in metrics by name. Each is loaded when it is first used."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.evaluators.base import Evaluator
+
+_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "exact_match": ("matching:ExactMatch", ()),
+    "contains": ("matching:Contains", ()),
+    "starts_with": ("matching:StartsWith", ()),
+    "regex_match": ("matching:RegexMatch", ("regex",)),
+    "numeric_match": ("numeric:NumericMatch", ()),
+    "is_json": ("structure:IsJson", ("json_valid",)),
+    "json_schema": ("structure:JsonSchema", ()),
+    "token_f1": ("overlap:TokenF1", ("f1_score", "f1")),
+    "bleu": ("overlap:Bleu", ("bleu_score",)),
+    "rouge": ("overlap:Rouge", ("rouge_score",)),
+    "edit_distance": ("distance:EditDistance", ("levenshtein",)),
+    "length": ("bounds:Length", ()),
+    "semantic_similarity": ("semantic:SemanticSimilarity", ("cosine_similarity",)),
+    "latency": ("bounds:Latency", ()),
+    "cost": ("bounds:Cost", ()),
+}
+"""Name → "module:Class" and further names."""
+
+_EXTRAS = {"bleu": "metrics", "rouge": "metrics"}
+_CUSTOM = (
+    'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
+)
+
+
+def _normal(name: str) -> str:
+    """Names are the same when their letters and digits are: ExactMatch, exact-match, EXACT_MATCH."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+_NAMES = {_normal(name): metric for metric, (_, aliases) in _METRICS.items() for name in (metric, *aliases)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricInfo:
+    """What a built-in metric reads, takes and gives."""
+
+    name: str
+    aliases: tuple[str, ...]
+    description: str
+    """One sentence."""
+    inputs: Mapping[str, str | None]
+    """Input → its default mapping, or None when the user must map it."""
+    params: Mapping[str, Mapping[str, Any]]
+    """Parameter → JSON Schema of its value: type, bounds, choices, `default` (absent when required), `description`."""
+    required: tuple[str, ...]
+    """Parameters without a default."""
+    value_range: tuple[float | None, float | None]
+    """The lowest and highest value; None for no limit."""
+    higher_is_better: bool
+    """With default parameters."""
+    needs_embedding: bool
+    extra: str | None
+    """The optional set of packages that it needs, as in `pip install 'promptlab-serverless[metrics]'`."""
+
+
+def known() -> list[str]:
+    """The names of all built-in metrics, sorted, without aliases."""
+    return sorted(_METRICS)
+
+
+def canonical(metric: str) -> str:
+    """A metric's own name, from any way to write it or an alias.
+
+    Raises:
+        UnknownNameError: there is no such built-in metric.
+    """
+    name = _NAMES.get(_normal(metric))
+    if name is None:
+        raise UnknownNameError("metric", metric, known(), _CUSTOM)
+    return name
+
+
+def build(metric: str, params: Mapping[str, Any] | None = None) -> Evaluator:
+    """A built-in evaluator, ready for any number of cases and threads.
+
+    Raises:
+        UnknownNameError: there is no such metric; the message has the nearest names and how a custom evaluator is given.
+        ConfigError: a parameter is unknown, missing or out of its bounds; a pattern or schema is invalid.
+        MissingExtraError: its optional package is not installed.
+    """
+    name, given = canonical(metric), dict(params or {})
+    cls = _load(name)
+    valid = list(_parameters(cls)["properties"])
+    unknown = [key for key in given if key not in valid]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), valid, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"Metric {name!r} has no parameter {str(unknown[0])!r}.{hint} {_listed(valid)}")
+    try:
+        return cls(**given)
+    except ValidationError as error:
+        raise ConfigError(f"Metric {name!r}: {_explain(error)}. {_listed(valid)}") from error
+
+
+def describe(metric: str) -> MetricInfo:
+    """What a metric reads, takes and gives. Works without its optional package.
+
+    Raises:
+        UnknownNameError: there is no such metric.
+    """
+    name = canonical(metric)
+    cls = _load(name)
+    schema = _parameters(cls)
+    return MetricInfo(
+        name=name,
+        aliases=_METRICS[name][1],
+        description=(cls.__doc__ or "").partition("\n")[0],
+        inputs=dict(cls.inputs),
+        params={key: {k: v for k, v in value.items() if k != "title"} for key, value in schema["properties"].items()},
+        required=tuple(schema.get("required", ())),
+        value_range=cls.value_range,  # type: ignore[attr-defined]
+        higher_is_better=cls.higher_is_better,
+        needs_embedding=cls.needs_embedding,
+        extra=_EXTRAS.get(name),
+    )
+
+
+def _load(name: str) -> type[Evaluator]:
+    module, _, cls = _METRICS[name][0].partition(":")
+    return cast("type[Evaluator]", getattr(importlib.import_module(f"promptlab.evaluators.{module}"), cls))
+
+
+def _parameters(cls: type[Evaluator]) -> dict[str, Any]:
+    return TypeAdapter(cls).json_schema()
+
+
+def _listed(valid: list[str]) -> str:
+    return f"Its parameters: {', '.join(valid)}."
+
+
+def _explain(error: ValidationError) -> str:
+    """What is wrong, in one sentence a parameter."""
+    by_name: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
+    for item in error.errors(include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else ""
+        text = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        text = "is required" if item["type"] == "missing" else text
+        by_name.setdefault(name, []).append(text)
+        if name and item["type"] != "missing":
+            values[name] = item["input"]
+    lines = []
+    for name, texts in by_name.items():
+        got = f" (got {str(values[name])[:80]!r})" if isinstance(values.get(name), str) else f" (got {str(values[name])[:80]})" if name in values else ""
+        lines.append(f"{name} {' or '.join(dict.fromkeys(texts))}{got}".strip())
+    return "; ".join(lines)

@@ -1,0 +1,225 @@
+"""What one can do with a lab: the one service behind SDK, CLI and Studio."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.experiment import Experiment, ExperimentConfig
+from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.engine.assets import AssetStore
+from promptlab.engine.job import Bindings
+from promptlab.engine.prepare import Live, Prepared, bind, prepare
+from promptlab.engine.results import ExportFormat, export_results, read_results
+from promptlab.errors import ConfigError, RunNotFoundError
+from promptlab.wiring import Parts, open_parts
+
+OnProgress = Callable[[Progress], None]
+OnStart = Callable[[RunRecord], None]
+
+
+class Lab:
+    """Assets and runs of one store. Everything is async; `promptlab.PromptLab` is the same for sync code."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
+        self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock)
+        self.where = parts.where
+
+    @classmethod
+    def open(cls, config: Mapping[str, Any] | None = None) -> Lab:
+        """The lab of a store configuration; see `wiring.open_parts`.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+        """
+        return cls(open_parts(config))
+
+    async def run(
+        self,
+        config: ExperimentConfig | Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RunRecord:
+        """Check an experiment, then run it to its end.
+
+        Args:
+            config: what to run.
+            folder: what relative paths to code count from; the working folder by default.
+            on_start: called once the run is recorded, before the first call.
+            on_progress: called whenever cases are done.
+
+        Raises:
+            PromptLabError: the experiment is wrong (nothing is stored then).
+            asyncio.CancelledError: it was stopped; see `resume`.
+        """
+        async with prepare(ExperimentConfig.parse(config), self.assets, folder or Path.cwd()) as prepared:
+            run, experiment, bindings = await self._record(prepared)
+        async with self._parts.runner.claimed(run.run_id):
+            if on_start:
+                on_start(run)
+            return await self._parts.runner.run(run, experiment, bindings, on_progress)
+
+    async def _record(self, prepared: Prepared) -> tuple[RunRecord, Experiment, Bindings]:
+        experiment, bindings = await prepared.commit(self.assets)
+        now = self.clock.now()
+        run = RunRecord(
+            run_id=new_run_id(now),
+            name=experiment.name,
+            status="running",
+            experiment=experiment.to_json(),
+            cases=bindings.content.rows * experiment.trials,
+            created_at=now,
+            started_at=now,
+            tags=tuple(prepared.config.tags),
+        )
+        await self.ledger.add_run(run)
+        return run, experiment, bindings
+
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        failed: bool = False,
+        config: ExperimentConfig | Mapping[str, Any] | None = None,
+        folder: Path | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RunRecord:
+        """Do what a run is missing; with `failed`, its failed cases again too. A whole run is left as it is.
+
+        Args:
+            run_id: the run.
+            failed: do failed cases again, too.
+            config: the run's configuration, where it has objects that cannot be made from their names.
+            folder: as in `run`.
+            on_start: as in `run`.
+            on_progress: as in `run`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: another process is working on it.
+            ConfigError: one of its objects cannot be had again.
+        """
+        async with self._parts.runner.claimed((await self._get(run_id)).run_id):
+            run = await self._get(run_id)
+            if run.status == "completed" and not (failed and run.summary and run.summary["failed"]):
+                return run
+            experiment = Experiment.model_validate(run.experiment)
+            live = await self._live(config, folder)
+            if live.model is not None and live.model.name != experiment.model.name:
+                raise ConfigError(
+                    f"run {run_id} is of the model {experiment.model.name!r}, this configuration has {live.model.name!r}: start a new run for another model"
+                )
+            bindings = await self._bindings(experiment, live)
+            for model in (bindings.model, bindings.embedding_model):
+                if model is not None:
+                    await model.check()
+            generation = run.generation + 1
+            changes = {
+                "status": "running",
+                "generation": generation,
+                "started_at": self.clock.now(),
+                "finished_at": None,
+                "error": None,
+                "summary": None,
+                "results": None,
+            }
+            changes |= {"redo_before": generation} if failed else {}
+            await self.ledger.update_run(run_id, changes)
+            run = await self._get(run_id)
+            if on_start:
+                on_start(run)
+            return await self._parts.runner.run(run, experiment, bindings, on_progress)
+
+    async def _live(self, config: ExperimentConfig | Mapping[str, Any] | None, folder: Path | None) -> Live:
+        if config is None:
+            return Live()
+        async with prepare(ExperimentConfig.parse(config), self.assets, folder or Path.cwd()) as prepared:
+            return prepared.live
+
+    async def _bindings(self, experiment: Experiment, live: Live) -> Bindings:
+        prompt = experiment.prompt_template and await self.assets.get(
+            experiment.prompt_template.name, version=experiment.prompt_template.version, kind="prompt_template"
+        )
+        dataset = await self.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+        assert isinstance(dataset, Dataset)
+        assert prompt is None or isinstance(prompt, PromptTemplate)
+        return bind(experiment, prompt, dataset, live)
+
+    async def _get(self, run_id: str) -> RunRecord:
+        run = await self.ledger.get_run(run_id)
+        if run is None:
+            raise RunNotFoundError(run_id)
+        return run
+
+    async def get_run(self, run_id: str) -> RunRecord:
+        """One run, as it is now.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return await self._seen(await self._get(run_id))
+
+    async def _seen(self, run: RunRecord) -> RunRecord:
+        """A run that says it is running while nobody works on it was killed."""
+        if run.status in FINAL or await asyncio.to_thread(self._parts.runner.is_active, run.run_id):
+            return run
+        return replace(run, status="interrupted")
+
+    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+        """A page of runs, newest first, and the cursor of the next page or None."""
+        runs, following = await self.ledger.list_runs(name=name, limit=limit, cursor=cursor)
+        return [await self._seen(run) for run in runs], following
+
+    async def progress(self, run_id: str) -> Progress:
+        """How far a run is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return await self.ledger.progress(run_id)
+
+    async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
+        """A run's results, one row a case (see docs/concepts.md), in order; of an unfinished run what there is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run = await self._get(run_id)
+        bindings = await self._content(run)
+        async for row in read_results(self.ledger, self.blobs, run, *bindings):
+            yield row
+
+    async def _content(self, run: RunRecord) -> tuple[Any, Any]:
+        experiment = Experiment.model_validate(run.experiment)
+        dataset = await self.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+        assert isinstance(dataset, Dataset)
+        return dataset.content, experiment.evaluation
+
+    async def export(self, run_id: str, path: Path, format: ExportFormat) -> None:
+        """Write a run's results to a file, whole or not at all.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run = await self._get(run_id)
+        await export_results(self.ledger, self.blobs, run, *await self._content(run), path, format)
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self.ledger.close()
+        await self.blobs.close()
+
+
+def new_run_id(now: str) -> str:
+    """An id that sorts by time: `20261123-091500-3f9a2c`."""
+    return f"{now[:10].replace('-', '')}-{now[11:19].replace(':', '')}-{secrets.token_hex(3)}"

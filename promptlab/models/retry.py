@@ -1,0 +1,156 @@
+"""When a failed model call is made again, and how long that waits. The only retry loop there is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from promptlab.errors import ModelError
+from promptlab.ports import Clock, RateLimiter
+
+T = TypeVar("T")
+
+
+class Postponed(Exception):
+    """A call was not made, or not made again, because its caller cannot wait: it has not failed, ask again later.
+
+    Attributes:
+        wait_s: seconds after which it makes sense to ask.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = wait_s
+        super().__init__(f"postponed for {wait_s:.1f} s")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently a call is tried again."""
+
+    max_retries: int
+    """Further tries after server errors, timeouts and broken connections."""
+    max_throttles: int = 30
+    """Further tries after answers 429: these say "later", not "broken", and have a count of their own."""
+    base_s: float = 0.5
+    """The first wait is up to this long, and each further one up to twice as long …"""
+    cap_s: float = 30.0
+    """… but no longer than this."""
+    max_wait_s: float = 300.0
+    """A provider that asks for a longer wait than this ends the case."""
+
+
+class Slot:
+    """One place in a rate limiter, taken by `with_retries` and given back once, when the `async with` ends.
+
+    It outlives the call on purpose: the caller records the answer first. While a retry waits the
+    place is free for others.
+    """
+
+    def __init__(self, limiter: RateLimiter | None = None) -> None:
+        self._limiter = limiter
+        self._held = False
+
+    async def acquire(self) -> None:
+        """Wait for the place, unless it is held."""
+        if self._limiter is not None and not self._held:
+            await self._limiter.acquire()
+            self._held = True
+
+    def release(self) -> None:
+        """Give the place back, if it is held."""
+        if self._limiter is not None and self._held:
+            self._held = False
+            self._limiter.release()
+
+    def report(self, error: BaseException | None) -> None:
+        """Tell the limiter how the call went; None for an answer."""
+        if self._limiter is None:
+            return
+        if error is None or (isinstance(error, ModelError) and not error.retryable):
+            self._limiter.succeeded()  # a refusal that will stay one is an answer too
+        elif isinstance(error, ModelError) and error.type == "rate_limit":
+            self._limiter.throttled()
+        else:
+            self._limiter.failed()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+
+
+async def with_retries(
+    attempt: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    *,
+    clock: Clock,
+    slot: Slot | None = None,
+    may_start: Callable[[], bool] | None = None,
+    max_pause_s: float | None = None,
+    jitter: Callable[[], float] = random.random,
+) -> tuple[T, int]:
+    """Make a call, again where that may help.
+
+    A wait is what the provider asked for (`Retry-After`) plus full jitter: uniform between 0 and
+    min(cap_s, base_s · 2^k) after the k-th failure of its kind, from k = 0 (Brooker, "Exponential
+    Backoff And Jitter", AWS Architecture Blog, 2015).
+
+    Args:
+        attempt: makes the call once. Only a retryable ModelError is tried again; anything else passes through.
+        slot: held during each attempt and, when this returns or raises a ModelError, still held:
+            leave its `async with` once the outcome is recorded.
+        may_start: asked before each attempt.
+        max_pause_s: the longest wait, in seconds, that the caller can afford.
+        jitter: a random number from 0 to 1.
+
+    Returns:
+        The answer, and how many attempts it took.
+
+    Raises:
+        ModelError: it failed for good; `attempts` says after how many tries.
+        Postponed: `may_start` said no, or a wait is longer than `max_pause_s`.
+    """
+    slot = slot or Slot()
+    attempts = throttles = retries = 0
+    while True:
+        await slot.acquire()
+        if may_start is not None and not may_start():
+            raise Postponed(0.0)
+        attempts += 1
+        try:
+            answer = await attempt()
+        except ModelError as error:
+            slot.report(error)
+            error.attempts = attempts
+            throttled = error.type == "rate_limit"
+            wait_s = _wait_s(error, policy, throttles if throttled else retries, jitter)
+            throttles, retries = throttles + throttled, retries + (not throttled)
+            slot.release()
+            if max_pause_s is not None and wait_s > max_pause_s:
+                raise Postponed(wait_s) from error
+        except BaseException as error:
+            slot.report(error)
+            raise
+        else:
+            slot.report(None)
+            return answer, attempts
+        await clock.sleep(wait_s)
+
+
+def _wait_s(error: ModelError, policy: RetryPolicy, failures: int, jitter: Callable[[], float]) -> float:
+    """Seconds to wait after this error, with `failures` of its kind before it; raises the error if it is final."""
+    allowed = policy.max_throttles if error.type == "rate_limit" else policy.max_retries
+    if error.type == "invalid_response":
+        allowed = min(allowed, 1)  # a proxy's hiccup goes away at once; a wrong endpoint never does
+    if not error.retryable or failures >= allowed:
+        raise error
+    asked_s = error.retry_after_s or 0.0
+    if asked_s > policy.max_wait_s:
+        message = f"{error} (the provider asks to wait {asked_s:.0f} s; a case waits {policy.max_wait_s:.0f} s at most: resume the run later)"
+        final = ModelError(message, type=error.type, status=error.status, retryable=False, retry_after_s=asked_s)
+        final.attempts = error.attempts
+        raise final from error
+    return asked_s + jitter() * min(policy.cap_s, policy.base_s * 2.0 ** min(failures, 60))
