@@ -148,7 +148,10 @@ class ModelError(PromptLabError):
         status: the HTTP status, if there was one.
         retryable: whether the same call may succeed later.
         retry_after_s: seconds that the provider asked to wait, if it did.
+        attempts: how many calls were made before it was final.
     """
+
+    attempts: int = 1
 
     def __init__(self, message: str, *, type: str, status: int | None = None, retryable: bool = False, retry_after_s: float | None = None) -> None:
         self.type, self.status, self.retryable, self.retry_after_s = type, status, retryable, retry_after_s

@@ -56,9 +56,13 @@ class Distribution:
         if not other.n:
             return
         n = self.n + other.n
-        delta = other.mean - self.mean
-        self.mean += delta * other.n / n
-        self.m2 += other.m2 + delta * delta * self.n * other.n / n
+        if self.n:
+            delta = other.mean - self.mean
+            self.mean += delta * other.n / n
+            self.m2 += other.m2 + delta * delta * self.n * other.n / n
+        else:
+            # The formula would round: an only shard's mean must stay what it was.
+            self.mean, self.m2 = other.mean, other.m2
         self.n = n
         self.min = other.min if self.min is None else min(self.min, other.min)  # type: ignore[type-var]
         self.max = other.max if self.max is None else max(self.max, other.max)  # type: ignore[type-var]
@@ -97,7 +101,9 @@ class Distribution:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         sides = {side: {int(k): int(v) for k, v in value[side].items()} for side in ("bins", "negative")}
-        return cls(**{**value, **sides})
+        # Squares of values beyond 1e154 overflow, and JSON has no infinity.
+        m2 = math.inf if value["m2"] is None else value["m2"]
+        return cls(**{**value, **sides, "m2": m2})
 
 
 def _centre(bucket: int) -> float:
@@ -125,7 +131,12 @@ def mean_interval(mean: float, stderr: float, n: int) -> tuple[float, float]:
 
     t by the Cornish-Fisher expansion of Student's quantile (Abramowitz & Stegun 26.7.5): within
     0.1% from four degrees of freedom on; the first three are tabled.
+
+    Raises:
+        ValueError: n is below 2.
     """
+    if n < 2:
+        raise ValueError(f"the interval of a mean needs at least two observations, got n={n}")
     t = _student_t95(n - 1)
     return mean - t * stderr, mean + t * stderr
 

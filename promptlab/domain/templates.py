@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from promptlab.domain.assets import DatasetContent, PromptTemplate
-from promptlab.errors import TemplateError
+from promptlab.errors import TemplateError, UnknownNameError
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -139,18 +139,21 @@ def _simple(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
 
 def _split(text: str) -> tuple[list[str], list[str]]:
     """The text around the placeholders, and their names: one text more than names."""
-    literals, names, done = [""], [], 0
+    literals: list[str] = []
+    names: list[str] = []
+    literal: list[str] = []
+    done = 0
     for match in _BRACKET.finditer(text):
         slashes, name = len(match[1]), match[2]
-        literals[-1] += text[done : match.start()] + "\\" * (slashes // 2)
+        literal += text[done : match.start()], "\\" * (slashes // 2)
         if name and slashes % 2 == 0 and _is_name(name):
             names.append(name)
-            literals.append("")
+            literals.append("".join(literal))
+            literal = []
         else:
-            literals[-1] += text[match.start() + slashes : match.end()]
+            literal.append(text[match.start() + slashes : match.end()])
         done = match.end()
-    literals[-1] += text[done:]
-    return literals, names
+    return [*literals, "".join(literal) + text[done:]], names
 
 
 def _is_name(name: str) -> bool:
@@ -187,6 +190,11 @@ def _jinja(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
         raise TemplateError(f"{where}: a prompt cannot include, import or extend another template ({others[0]!r}): write its text here.")
     names = [name.name for name in tree.find_all(nodes.Name) if name.name in undeclared]
     guards = [*tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)]
+    # Inside a condition Jinja itself puts this off until a row gets there.
+    for guard in guards:
+        known = environment.filters if isinstance(guard, nodes.Filter) else environment.tests
+        if guard.name not in known:
+            raise TemplateError(f"{where}, line {guard.lineno}: {UnknownNameError(f'Jinja {type(guard).__name__.lower()}', guard.name, known)}")
     optional = {g.node.name for g in guards if g.name in ("default", "d", "defined", "undefined") and isinstance(g.node, nodes.Name)}
 
     def fill(row: Row) -> str:

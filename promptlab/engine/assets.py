@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -94,11 +94,11 @@ class AssetStore:
         there = f"There are {', '.join(sorted(set(known))[:10])}." if known else "The store has none yet."
         return f"There is no {WORDS[kind] if kind else 'asset'} {name!r}. {there}"
 
-    async def list(self, kind: AssetKind | None = None) -> list[Asset]:
+    async def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
         """The latest version of every asset, prompt templates first, sorted by name."""
         return [asset_from(record) for k in ([kind] if kind else KINDS) for record in await self._ledger.list_assets(k)]
 
-    async def versions(self, name: str, *, kind: AssetKind | None = None) -> list[AssetVersion]:
+    async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
         """Every version of one asset, oldest first.
 
         Raises:

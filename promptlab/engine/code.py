@@ -18,7 +18,8 @@ from promptlab.errors import ConfigError
 def code_ref(thing: Any) -> CodeRef:
     """Where `thing` (a function, a class or an object of one) comes from."""
     named = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
-    module, file = named.__module__, None
+    module: str | None = named.__module__
+    file: str | None = None
     if module == "__main__":
         module, file = None, getattr(sys.modules["__main__"], "__file__", None)
     # An object with state of its own, or a local class, cannot be had again by name.

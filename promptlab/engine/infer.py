@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
-from promptlab.domain.results import CaseKey, Completion, Failure
+from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse
 from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, redo
 from promptlab.errors import ModelError, TemplateError
@@ -56,7 +58,7 @@ async def _answer(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price |
 
 async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot) -> Completion:
     config = job.bindings.model.config
-    base = {"shard": shard.number, "case": key.case, "trial": key.trial, "generation": job.run.generation}
+    empty = Completion(shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0)
     try:
         messages = job.bindings.messages(row)
         response, attempts = await with_retries(
@@ -68,13 +70,12 @@ async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price
             max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
         )
     except ModelError as error:
-        failure = Failure(error.type, str(error))
-        return Completion(**base, error=failure, attempts=getattr(error, "attempts", 1), cost_usd=0.0, created_at=job.clock.now())
+        return replace(empty, error=Failure(error.type, str(error)), attempts=error.attempts, created_at=job.clock.now())
     except TemplateError as error:
-        return Completion(**base, error=Failure("template_error", str(error)), attempts=0, cost_usd=0.0, created_at=job.clock.now())
+        return replace(empty, error=Failure("template_error", str(error)), attempts=0, created_at=job.clock.now())
     cost = response.cost_usd if response.cost_usd is not None else cost_usd(price, response.prompt_tokens, response.completion_tokens)
-    return Completion(
-        **base,
+    return replace(
+        empty,
         response=response.response,
         prompt_tokens=response.prompt_tokens,
         completion_tokens=response.completion_tokens,

@@ -49,8 +49,10 @@ def connect(folder: Path | str | None = None) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     # Settings of the file format only: nothing is fetched, and nothing a user wrote is run.
-    config = {"threads": 1, "memory_limit": MEMORY, "preserve_insertion_order": True, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    return duckdb.connect(":memory:", config=config | ({"temp_directory": str(folder)} if folder else {}))
+    config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": MEMORY, "preserve_insertion_order": True, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    if folder:
+        config["temp_directory"] = str(folder)
+    return duckdb.connect(":memory:", config=config)
 
 
 def write_parquet(parts: Sequence[Path], out: Path, types: dict[str, str], largest_row_bytes: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal
@@ -40,18 +39,21 @@ def _grammar(decimal_comma: bool, thousands_space: bool) -> re.Pattern[str]:
     )
 
 
-def numbers(text: str, *, decimal_comma: bool = False, thousands_space: bool = True) -> Iterator[Decimal]:
-    """Every number in a text, in order, exact. Currency and percent signs are skipped: 50% is 50.
+def number_in(text: str, take: Which, *, decimal_comma: bool = False, thousands_space: bool = True) -> Decimal | None:
+    """The first or last number in a text, exact, or None. Currency and percent signs are skipped: 50% is 50.
 
     Args:
         decimal_comma: read 1.234,5 rather than 1,234.5.
         thousands_space: read 1 234 as one number (with no-break and thin spaces, always).
     """
+    every = _grammar(decimal_comma, thousands_space).finditer(text)
+    match = next(every, None) if take == "first" else next(iter(deque(every, maxlen=1)), None)
+    if match is None:
+        return None
     point = "," if decimal_comma else "."
-    for match in _grammar(decimal_comma, thousands_space).finditer(text):
-        digits = "".join(c if c.isdigit() else "." for c in match["digits"] if c.isdigit() or c == point)
-        sign = "-" if match["sign"] in ("-", "−") else ""
-        yield Decimal(f"{sign}{digits}{match['exponent'] or ''}")
+    digits = "".join(c if c.isdigit() else "." for c in match["digits"] if c.isdigit() or c == point)
+    sign = "-" if match["sign"] in ("-", "−") else ""
+    return Decimal(f"{sign}{digits}{match['exponent'] or ''}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -102,8 +104,7 @@ class NumericMatch(Evaluator):
             if found is None:
                 return None, f"{name}_pattern {quote(pattern.pattern)} is not in the {name} {quote(text)}"
             text = found
-        every = numbers(text, decimal_comma=self.decimal_comma, thousands_space=self.thousands_space)
-        number = next(every, None) if self.take == "first" else next(iter(deque(every, maxlen=1)), None)
+        number = number_in(text, self.take, decimal_comma=self.decimal_comma, thousands_space=self.thousands_space)
         return number, f"there is no number in the {name} {quote(text)}"
 
     def _equal(self, number: Decimal, reference: Decimal) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import orjson
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _FENCE = re.compile(r"^[ \t]*+```[ \t]*+(?P<language>[^\n`]*+)\n(?P<body>.*?)^[ \t]*+```", re.MULTILINE | re.DOTALL)
 _PASSED = Score(passed=True)
-PATTERN_TIMEOUT_S = 1.0
-"""Seconds that a `pattern` in a schema may take on one string."""
 
 
 def unfenced(text: str) -> str:
@@ -64,13 +62,14 @@ class JsonSchema(Evaluator):
 
     schema: dict[str, Any] = Field(description="The JSON Schema: Draft 2020-12, unless its $schema names another. Nothing is ever fetched for a $ref.")
     fenced: bool = Field(False, description="Whether JSON inside a ```json block, with text around it, is accepted.")
+    timeout_s: float = Field(1.0, gt=0, le=60, description="Seconds that one pattern of the schema may take; beyond, the score is a failed one.")
 
     def __post_init__(self) -> None:
         _ = self._validator  # an invalid schema is an error now, not at the first case
 
     @cached_property
     def _validator(self) -> Validator:
-        return _validator(self.schema)
+        return _validator(self.schema, self.timeout_s)
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         from jsonschema.exceptions import best_match
@@ -80,11 +79,11 @@ class JsonSchema(Evaluator):
             value = orjson.loads(unfenced(text) if self.fenced else text)
         except orjson.JSONDecodeError as error:
             return Score(passed=False, reason=short(f"not JSON: {error}: {quote(text)}"))
-        error = best_match(self._validator.iter_errors(value))
-        return _PASSED if error is None else Score(passed=False, reason=short(f"{error.json_path}: {error.message}"))
+        worst = best_match(self._validator.iter_errors(value))
+        return _PASSED if worst is None else Score(passed=False, reason=short(f"{worst.json_path}: {worst.message}"))
 
 
-def _validator(schema: dict[str, Any]) -> Validator:
+def _validator(schema: dict[str, Any], timeout_s: float) -> Validator:
     """A validator that fetches nothing and whose patterns cannot hang.
 
     Raises:
@@ -92,7 +91,7 @@ def _validator(schema: dict[str, Any]) -> Validator:
     """
     from jsonschema import Draft202012Validator, SchemaError
     from jsonschema.validators import extend, validator_for
-    from jsonschema_specifications import REGISTRY
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
     from referencing import Resource
     from referencing.jsonschema import DRAFT202012
 
@@ -104,7 +103,7 @@ def _validator(schema: dict[str, Any]) -> Validator:
     resource = Resource.from_contents(schema, default_specification=DRAFT202012)
     _resolve(resource, REGISTRY.resolver_with_root(resource))
     # A registry of our own has no way to fetch; jsonschema's default would go to the network.
-    return extend(known, {"pattern": _pattern})(schema, registry=REGISTRY)
+    return extend(known, {"pattern": partial(_pattern, timeout_s)})(schema, registry=REGISTRY)
 
 
 def _resolve(resource: Any, resolver: Any) -> None:
@@ -125,8 +124,8 @@ def _resolve(resource: Any, resolver: Any) -> None:
         _resolve(sub, resolver.in_subresource(sub))
 
 
-def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Exception]:
+def _pattern(timeout_s: float, validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Exception]:
     from jsonschema import ValidationError
 
-    if isinstance(instance, str) and not SafePattern(pattern, name="pattern", timeout_s=PATTERN_TIMEOUT_S).matches(instance, "search"):
+    if isinstance(instance, str) and not SafePattern(pattern, name="pattern", timeout_s=timeout_s).matches(instance, "search"):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")

@@ -41,7 +41,7 @@ class PerLoop(Generic[T]):
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> T:
         _close_at_exit(self)
-        keeper = _keep(self._open(), self._ready, self._keepers, loop)
+        keeper = _keep(self._open(), weakref.ref(self), loop)
         try:
             value = await anext(keeper)
         finally:
@@ -63,19 +63,17 @@ class PerLoop(Generic[T]):
                     asyncio.run_coroutine_threadsafe(_aclose(keeper), loop).result(_EXIT_S)
 
 
-async def _keep(
-    context: AbstractAsyncContextManager[T],
-    ready: dict[asyncio.AbstractEventLoop, T],
-    keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[T, None]],
-    loop: asyncio.AbstractEventLoop,
-) -> AsyncGenerator[T, None]:
-    # Holds the dicts and not the PerLoop, which must be able to go away while this is open.
+async def _keep(context: AbstractAsyncContextManager[T], owner: weakref.ref[PerLoop[T]], loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T, None]:
+    # A weak reference: an owner that is dropped must go at once, and this with it, and not wait for
+    # the garbage collector, which might finalize the open resource before its keeper.
     try:
         async with context as value:
             yield value
     finally:
-        ready.pop(loop, None)
-        keepers.pop(loop, None)
+        pool = owner()
+        if pool is not None:
+            pool._ready.pop(loop, None)
+            pool._keepers.pop(loop, None)
 
 
 async def _aclose(keeper: AsyncGenerator[object, None]) -> None:

@@ -10,29 +10,21 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from promptlab.adapters.local.sqlite_open import Identity, explained, identity_of, open_for_reading, open_for_writing, schema
 from promptlab.errors import PromptLabError
 
-APPLICATION_ID = 0x504C4142
-"""In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
-VERSION = 1
-"""Of the schema (SQLite's user_version)."""
-BUSY_S = 10.0
-"""Seconds to wait for another process's lock."""
 READERS = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Identity = tuple[int, int]
 
 
 class SqliteFile:
@@ -64,7 +56,8 @@ class SqliteFile:
         with self._lock:
             self._writer = self._writer or _Writer(self._path)
             self._writer.jobs.put(job)
-        return await job.future
+        result: T = await job.future
+        return result
 
     def close(self) -> None:
         """Commit what is waiting and close every connection. A later read or write opens the file again."""
@@ -125,7 +118,7 @@ class _Writer:
             connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError, PromptLabError) as error:
             for job in jobs:
-                job.error = _explained(error, self._path)
+                job.error = explained(error, self._path)
             return
         try:
             for job in jobs:
@@ -136,7 +129,7 @@ class _Writer:
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
             if len(jobs) == 1:
-                jobs[0].error = _explained(error, self._path)
+                jobs[0].error = explained(error, self._path)
                 return
         # The others must not fail with it.
         for job in jobs:
@@ -144,13 +137,13 @@ class _Writer:
 
     def _open(self) -> sqlite3.Connection:
         # Somebody may have deleted the file: what went to the open one would be lost.
-        if self._connection and self._identity == _identity(self._path):
+        if self._connection and self._identity == identity_of(self._path):
             return self._connection
         if self._connection:
             self._connection.close()
             self._connection = None
-        self._connection = _connect(self._path, "rwc", _create)
-        self._identity = _identity(self._path)
+        self._connection = open_for_writing(self._path)
+        self._identity = identity_of(self._path)
         return self._connection
 
 
@@ -184,10 +177,10 @@ class _Readers:
 
     def call(self, function: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            identity = _identity(self._path)
+            identity = identity_of(self._path)
             if identity is None:
                 with contextlib.closing(sqlite3.connect(":memory:")) as empty:
-                    empty.executescript(_schema())
+                    empty.executescript(schema())
                     return function(empty)
             connection = self._take(identity)
             try:
@@ -197,7 +190,7 @@ class _Readers:
                 if self._stopped:
                     self._drain()
         except (sqlite3.Error, OSError) as error:
-            raise _explained(error, self._path) from error
+            raise explained(error, self._path) from error
 
     def _take(self, identity: Identity) -> sqlite3.Connection:
         with contextlib.suppress(IndexError):
@@ -206,7 +199,7 @@ class _Readers:
                 if known == identity:
                     return connection
                 connection.close()
-        return _connect(self._path, "rw", _check_version)
+        return open_for_reading(self._path)
 
     def stop(self) -> None:
         self.pool.shutdown(wait=False)
@@ -217,91 +210,3 @@ class _Readers:
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop()[1].close()
-
-
-def _identity(path: Path) -> Identity | None:
-    """Which file is there; None for none or an empty one, which is what SQLite leaves of a broken-off creation."""
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return (found.st_dev, found.st_ino) if found.st_size else None
-
-
-def _connect(path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path], None]) -> sqlite3.Connection:
-    _check_ours(path)
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    # Connections move between threads, but only one uses them at a time.
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
-    try:
-        prepare(connection, path)
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check_ours(path: Path) -> None:
-    """Look at the header without SQLite, which might alter another program's file."""
-    if not path.parent.is_dir():
-        raise PromptLabError(f"The ledger {path} cannot be created: there is no folder {path.parent}. Create it, or give another db_file.")
-    if path.is_dir():
-        raise PromptLabError(f"The ledger {path} is a folder. Give the name of a file in it as db_file.")
-    if _identity(path) is None:
-        return
-    with path.open("rb") as file:
-        header = file.read(100)
-    if header[:16] != b"SQLite format 3\0":
-        raise PromptLabError(f"{path} is not a ledger: it is no SQLite database. It was left as it is; give another db_file.")
-    if (application := int.from_bytes(header[68:72], "big")) != APPLICATION_ID:
-        raise PromptLabError(
-            f"{path} is not a ledger but a database of another program (application id {application}, not {APPLICATION_ID}). "
-            "It was left as it is; give another db_file."
-        )
-
-
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise PromptLabError(
-            f"The ledger {path} has schema version {version}, this PromptLab knows {VERSION}: upgrade promptlab-serverless, or give another db_file."
-        )
-
-
-def _create(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the tables into a new file."""
-    _check_version(connection, path)
-    if not connection.execute("PRAGMA user_version").fetchone()[0]:
-        # Before WAL, so that the application id is in the file itself and not in the log beside it.
-        connection.executescript(f"BEGIN IMMEDIATE; {_schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;")
-    deadline = time.monotonic() + BUSY_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            # SQLite does not wait here when two processes create the file at once.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _schema() -> str:
-    return files("promptlab.adapters.local").joinpath("schema.sql").read_text("utf-8")
-
-
-def _explained(error: Exception, path: Path) -> Exception:
-    """The error in our words where there is a remedy, else as it is."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if isinstance(error, PermissionError) or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        text = f"The ledger {path} cannot be written or opened ({error}): check the permissions of the file and of the folder {path.parent}, or give another db_file."
-    elif code == sqlite3.SQLITE_BUSY:
-        text = f"The ledger {path} has been locked by another process for {BUSY_S:g} s: end that process, or give another db_file."
-    elif code == sqlite3.SQLITE_FULL:
-        text = f"The ledger {path} cannot grow ({error}): free some space on its disk, then resume."
-    else:
-        return error
-    explained = PromptLabError(text)
-    explained.__cause__ = error
-    return explained

@@ -1,0 +1,128 @@
+"""The blobs of one machine: a folder, one file a blob."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from promptlab.errors import BlobNotFoundError
+
+PIECE = 1 << 20
+"""Bytes of one piece of a stream."""
+# No part of a key can be called this, so that no half-written file is ever taken for a blob.
+_UNFINISHED = "~unfinished"
+_PART = re.compile(r"[A-Za-z0-9._=-]+")
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class FileBlobs:
+    """The Blobs under a folder, which the first write creates.
+
+    A blob appears by renaming a finished file, and its bytes are on the disk before that. What a
+    killed process leaves behind lies in `~unfinished` and may be deleted.
+
+    Every method raises ValueError, naming the key and the rule, for a key that breaks the rules.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder).absolute()
+
+    async def put(self, key: str, data: bytes) -> None:
+        await asyncio.to_thread(self._write, self._path(key), lambda file: file.write(data))
+
+    async def put_file(self, key: str, path: Path) -> None:
+        await asyncio.to_thread(self._copy, self._path(key), path)
+
+    async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        self._path(key)
+        return await asyncio.to_thread(self._read, key, offset, length)
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        # Held open: a blob that is replaced meanwhile goes on as it was.
+        file = await asyncio.to_thread(self._open, key)
+        try:
+            while piece := await asyncio.to_thread(file.read, PIECE):
+                yield piece
+        finally:
+            file.close()
+
+    async def exists(self, key: str) -> bool:
+        return await asyncio.to_thread(os.path.isfile, self._path(key))
+
+    async def keys(self, prefix: str) -> list[str]:
+        return await asyncio.to_thread(lambda: sorted(self._keys(prefix)))
+
+    async def files(self, keys: Sequence[str], folder: Path) -> list[Path]:
+        paths = [self._path(key) for key in keys]
+        there = await asyncio.to_thread(lambda: [path.is_file() for path in paths])
+        for key, found in zip(keys, there, strict=True):
+            if not found:
+                raise BlobNotFoundError(key)
+        return paths
+
+    async def delete(self, key: str) -> None:
+        await asyncio.to_thread(self._delete, self._path(key))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        for part in parts:
+            if part in (".", "..") or not _PART.fullmatch(part):
+                raise ValueError(f"blob key {key!r}: each part between slashes must be of A-Z a-z 0-9 . _ = - and not . or .., got {part!r}")
+        return self.folder.joinpath(*parts)
+
+    def _write(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
+        unfinished = self.folder / _UNFINISHED / uuid.uuid4().hex
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with unfinished.open("xb") as file:
+                write(file)
+                file.flush()
+                # Else a power cut may leave a blob that is there but empty.
+                os.fsync(file.fileno())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _copy(self, path: Path, source: Path) -> None:
+        with source.open("rb") as content:
+            self._write(path, lambda file: shutil.copyfileobj(content, file, PIECE))
+
+    def _open(self, key: str) -> BinaryIO:
+        try:
+            return self._path(key).open("rb")
+        except _ABSENT:
+            raise BlobNotFoundError(key) from None
+
+    def _read(self, key: str, offset: int, length: int | None) -> bytes:
+        with self._open(key) as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
+
+    def _delete(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except (NotADirectoryError, IsADirectoryError):
+            # Another key's folder or file has this path: there is no such blob.
+            return
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        start, _, _ = prefix.rpartition("/")
+        if any(part in ("", ".", "..", _UNFINISHED) for part in start.split("/") if start):
+            return
+        for folder, folders, names in os.walk(self.folder / start):
+            if _UNFINISHED in folders:
+                folders.remove(_UNFINISHED)
+            for name in names:
+                key = Path(folder, name).relative_to(self.folder).as_posix()
+                if key.startswith(prefix) and all(map(_PART.fullmatch, key.split("/"))):
+                    yield key

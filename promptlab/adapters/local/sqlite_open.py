@@ -1,0 +1,126 @@
+"""Finds, checks and creates the ledger's file. A file that is not ours is never altered."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from promptlab.errors import PromptLabError
+
+APPLICATION_ID = 0x504C4142
+"""In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
+VERSION = 1
+"""Of the schema (SQLite's user_version)."""
+BUSY_S = 10.0
+"""Seconds to wait for another process's lock."""
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Which file is there; None for none or an empty one, which is what SQLite leaves of a broken-off creation."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (found.st_dev, found.st_ino) if found.st_size else None
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection to the ledger, which is created where there is none.
+
+    Raises:
+        PromptLabError: there is no such folder, or the file is not ours, or is of a newer version.
+    """
+    return _connect(path, "rwc", _create)
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection to a ledger that is there.
+
+    Raises:
+        PromptLabError: the file is not ours, or is of a newer version.
+    """
+    return _connect(path, "rw", _check_version)
+
+
+def _connect(path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path], None]) -> sqlite3.Connection:
+    _check_ours(path)
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    # Connections move between threads, but only one uses them at a time.
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
+    try:
+        prepare(connection, path)
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_ours(path: Path) -> None:
+    """Look at the header without SQLite, which might alter another program's file."""
+    if not path.parent.is_dir():
+        raise PromptLabError(f"The ledger {path} cannot be created: there is no folder {path.parent}. Create it, or give another db_file.")
+    if path.is_dir():
+        raise PromptLabError(f"The ledger {path} is a folder. Give the name of a file in it as db_file.")
+    if identity_of(path) is None:
+        return
+    with path.open("rb") as file:
+        header = file.read(100)
+    if header[:16] != b"SQLite format 3\0":
+        raise PromptLabError(f"{path} is not a ledger: it is no SQLite database. It was left as it is; give another db_file.")
+    if (application := int.from_bytes(header[68:72], "big")) != APPLICATION_ID:
+        raise PromptLabError(
+            f"{path} is not a ledger but a database of another program (application id {application}, not {APPLICATION_ID}). "
+            "It was left as it is; give another db_file."
+        )
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise PromptLabError(
+            f"The ledger {path} has schema version {version}, this PromptLab knows {VERSION}: upgrade promptlab-serverless, or give another db_file."
+        )
+
+
+def _create(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the tables into a new file."""
+    _check_version(connection, path)
+    if not connection.execute("PRAGMA user_version").fetchone()[0]:
+        # Before WAL, so that the application id is in the file itself and not in the log beside it.
+        connection.executescript(f"BEGIN IMMEDIATE; {schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;")
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait here when two processes create the file at once.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def schema() -> str:
+    return files("promptlab.adapters.local").joinpath("schema.sql").read_text("utf-8")
+
+
+def explained(error: Exception, path: Path) -> Exception:
+    """The error in our words where there is a remedy, else as it is."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(error, PermissionError) or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        text = f"The ledger {path} cannot be written or opened ({error}): check the permissions of the file and of the folder {path.parent}, or give another db_file."
+    elif code == sqlite3.SQLITE_BUSY:
+        text = f"The ledger {path} has been locked by another process for {BUSY_S:g} s: end that process, or give another db_file."
+    elif code == sqlite3.SQLITE_FULL:
+        text = f"The ledger {path} cannot grow ({error}): free some space on its disk, then resume."
+    else:
+        return error
+    explained = PromptLabError(text)
+    explained.__cause__ = error
+    return explained

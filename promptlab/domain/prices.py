@@ -1,0 +1,130 @@
+"""What a model call costs: a dated price table, which a configuration overrides. Unknown stays unknown."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from promptlab.domain.experiment import ModelConfig
+
+OWN_HOSTS = {
+    "openai": "api.openai.com",
+    "anthropic": "api.anthropic.com",
+    "mistral": "api.mistral.ai",
+    "groq": "api.groq.com",
+    "deepseek": "api.deepseek.com",
+    "openrouter": "openrouter.ai",
+}
+"""Where a provider's own prices hold; anybody else behind another endpoint has prices of their own."""
+_STANDARD_TIERS = (None, "default", "standard", "standard_only")
+# A version that costs what its model costs: gpt-4o-2024-08-06, claude-sonnet-4-20250514, …-v2:0.
+# Four digits are not one of these: mistral-large-2407 and -2512 have different prices.
+_DATE = re.compile(r"-(\d{4}-\d\d-\d\d|\d{8})$")
+_BEDROCK_VERSION = re.compile(r"-v\d+(:\d+)?(:\d+k)?$")
+_BEDROCK_REGION = re.compile(r"^(us|us-gov|eu|apac|jp|au|ca|global)\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Dollars per million tokens; None for the half that is not known."""
+
+    input_usd_per_mtok: float | None
+    output_usd_per_mtok: float | None
+    as_of: str | None = None
+    """The day (ISO) that the table has the price from; None for a price from the configuration."""
+    source: str = "table"
+    """table, config (both halves from the configuration) or table+config."""
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def price_of(config: ModelConfig) -> Price | None:
+    """The price of a model, or None where it is not known.
+
+    `input_usd_per_mtok` and `output_usd_per_mtok` of the configuration go before the table.
+    """
+    listed = _listed(config)
+    own_in, own_out = config.input_usd_per_mtok, config.output_usd_per_mtok
+    if own_in is None and own_out is None:
+        return listed
+    if listed is None or (own_in is not None and own_out is not None):
+        return Price(input_usd_per_mtok=own_in, output_usd_per_mtok=own_out, source="config")
+    return Price(
+        input_usd_per_mtok=listed.input_usd_per_mtok if own_in is None else own_in,
+        output_usd_per_mtok=listed.output_usd_per_mtok if own_out is None else own_out,
+        as_of=listed.as_of,
+        source="table+config",
+        note=listed.note,
+    )
+
+
+def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
+    """Dollars of one call; None when a price or a number of tokens that it needs is not known."""
+    if price is None:
+        return None
+    total = 0.0
+    for usd_per_mtok, tokens in ((price.input_usd_per_mtok, prompt_tokens), (price.output_usd_per_mtok, completion_tokens)):
+        if usd_per_mtok == 0 or tokens == 0:
+            continue
+        if usd_per_mtok is None or tokens is None:
+            return None
+        total += usd_per_mtok * tokens / 1_000_000
+    return total
+
+
+def _listed(config: ModelConfig) -> Price | None:
+    provider, model = config.provider, config.model_id
+    if provider == "simulated":
+        return Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
+    if config.endpoint is not None and not _is_own(provider, config.endpoint):
+        return None
+    if config.extra_params.get("service_tier") not in _STANDARD_TIERS:
+        return None
+    if provider == "openrouter":
+        return _openrouter(model)
+    table = _table()
+    return next((table[provider, name] for name in _names(provider, model) if (provider, name) in table), None)
+
+
+def _is_own(provider: str, endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return host.endswith(".amazonaws.com") if provider == "bedrock" else host == OWN_HOSTS.get(provider)
+
+
+def _names(provider: str, model: str) -> list[str]:
+    """The names under which a model may be listed, the most exact one first."""
+    names = [model]
+    if provider == "bedrock":
+        names = [model, _BEDROCK_REGION.sub("", model)]
+        names += [_BEDROCK_VERSION.sub("", name) for name in names]
+    return [*names, *(_DATE.sub("", name) for name in names)]
+
+
+def _openrouter(model: str) -> Price | None:
+    # OpenRouter passes on what these two charge; with other models the price depends on who serves them.
+    if model.endswith(":free"):
+        return Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
+    maker, _, name = model.partition("/")
+    if maker not in ("openai", "anthropic") or ":" in name:
+        return None
+    name = name.replace(".", "-") if maker == "anthropic" else name
+    return next((_table()[maker, n] for n in _names(maker, name) if (maker, n) in _table()), None)
+
+
+@functools.cache
+def _table() -> dict[tuple[str, str], Price]:
+    rows = orjson.loads(resources.files("promptlab.domain").joinpath("prices.json").read_bytes())["prices"]
+    return {
+        (row["provider"], row["model"]): Price(
+            input_usd_per_mtok=float(row["input"]), output_usd_per_mtok=float(row["output"]), as_of=row["as_of"], note=row.get("note")
+        )
+        for row in rows
+    }

@@ -1,0 +1,90 @@
+"""Anthropic's Messages API."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import httpx
+import orjson
+
+from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.results import ModelResponse
+from promptlab.errors import ModelError
+from promptlab.models.base import Messages
+from promptlab.models.http import HttpModel
+from promptlab.ports import Clock
+
+API_VERSION = "2023-06-01"
+MAX_TOKENS = 4096
+"""Tokens to write at most, where the configuration does not say: the API wants a number."""
+
+
+class AnthropicModel(HttpModel):
+    """Claude models. The API has no seed and no embeddings."""
+
+    default_endpoint = "https://api.anthropic.com"
+    key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
+
+    def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
+        super().__init__(config, clock=clock)
+        self.endpoint = self.endpoint.removesuffix("/v1")
+        self._url = httpx.URL(self.url("/v1/messages"))
+        extras = self.config.extra_params
+        self._params: dict[str, Any] = {"max_tokens": self.config.max_tokens or MAX_TOKENS, **extras}
+        if self.config.temperature is not None:
+            self._params["temperature"] = self.config.temperature
+        if self.config.response_format is not None:
+            self._params["output_config"] = {**extras.get("output_config", {}), "format": _output_format(dict(self.config.response_format))}
+
+    def _auth_headers(self, key: str | None) -> dict[str, str]:
+        return {"anthropic-version": API_VERSION, **({"x-api-key": key} if key else {})}
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages in one attempt; system and developer messages go into `system`.
+
+        Raises:
+            ModelError: the call failed.
+        """
+        system = "\n\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
+        turns = [m for m in messages if m["role"] not in ("system", "developer")]
+        payload = {"model": self.config.model_id, **self._params, "messages": turns or [{"role": "user", "content": system}]}
+        if system and turns:
+            payload["system"] = system
+        body, latency_ms = await self.post(self._url, payload)
+        usage = body.get("usage") or {}
+        text, metadata = self._text(body)
+        if body.get("model") and body["model"] != self.config.model_id:
+            metadata["model"] = body["model"]
+        return ModelResponse(
+            response=text,
+            prompt_tokens=_read(usage),
+            completion_tokens=usage.get("output_tokens"),
+            latency_ms=latency_ms,
+            finish_reason=body.get("stop_reason"),
+            metadata=metadata,
+        )
+
+    def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        blocks, stop = body.get("content"), body.get("stop_reason")
+        if not isinstance(blocks, list):
+            raise self.invalid("without content", body)
+        text = "".join(block.get("text", "") for block in blocks if block.get("type") == "text")
+        calls = [{"name": block.get("name"), "arguments": block.get("input")} for block in blocks if block.get("type") == "tool_use"]
+        if not text and calls:
+            return orjson.dumps(calls).decode(), {"tool_calls": len(calls)}
+        if not text and stop == "refusal":
+            raise ModelError(f"{self.name}: the model refused to answer (stop_reason refusal)", type="content_filter", status=200)
+        return text, {}
+
+
+def _read(usage: dict[str, Any]) -> int | None:
+    """Tokens read, from the cache or not."""
+    parts = [usage.get(name) for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")]
+    known = [part for part in parts if isinstance(part, int)]
+    return sum(known) if known else None
+
+
+def _output_format(given: dict[str, Any]) -> dict[str, Any]:
+    """Anthropic's form of a JSON schema; OpenAI's form of one is turned into it."""
+    nested = given.get("json_schema")
+    return {"type": "json_schema", "schema": nested["schema"]} if isinstance(nested, dict) and "schema" in nested else given

@@ -1,0 +1,210 @@
+"""Amazon Bedrock: chat through Converse, embeddings through InvokeModel, over aioboto3."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+import orjson
+
+from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.results import ModelResponse
+from promptlab.errors import ConfigError, MissingExtraError, ModelError
+from promptlab.models.base import Messages
+from promptlab.models.failures import retry_after_s, trim
+from promptlab.models.loops import PerLoop
+from promptlab.models.provider import ProviderModel
+from promptlab.ports import Clock
+
+CONNECT_S = 10.0
+_INFERENCE = {"top_p": "topP", "topP": "topP", "stop": "stopSequences", "stopSequences": "stopSequences"}
+_OF_CONVERSE = ("toolConfig", "guardrailConfig", "additionalModelResponseFieldPaths", "requestMetadata", "performanceConfig")
+_OF_SESSION = ("region", "region_name", "profile", "profile_name")
+# Codes say more than the status: a model that is loading and a full account are both 429.
+_CODES = {
+    "ThrottlingException": ("rate_limit", True),
+    "TooManyRequestsException": ("rate_limit", True),
+    "ModelNotReadyException": ("server_error", True),
+    "ModelErrorException": ("server_error", True),
+    "ModelTimeoutException": ("timeout", True),
+    "ServiceQuotaExceededException": ("quota", False),
+    "ResourceNotFoundException": ("not_found", False),
+    "ValidationException": ("bad_request", False),
+    "AccessDeniedException": ("authentication", False),
+}
+_BY_STATUS = {401: ("authentication", False), 403: ("authentication", False), 404: ("not_found", False), 408: ("timeout", True), 429: ("rate_limit", True)}
+
+
+class BedrockModel(ProviderModel):
+    """Models on Amazon Bedrock; credentials and region come the usual AWS ways.
+
+    `region` and `profile` are taken from the parameters too, `top_p` and `stop` become
+    inferenceConfig, Converse's own fields go as they are, and every other parameter becomes one of
+    additionalModelRequestFields.
+    """
+
+    batch_texts: ClassVar[int] = 96
+
+    def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
+        super().__init__(config, clock=clock)
+        if self.config.api_key or self.config.api_key_env or self.config.api_key_secret:
+            raise ConfigError(f"Model {self.name!r} takes AWS credentials, not api_key: set AWS_PROFILE, AWS_ACCESS_KEY_ID and …, or AWS_BEARER_TOKEN_BEDROCK")
+        if self.config.response_format is not None:
+            raise ConfigError(f"Model {self.name!r}: Converse has no response_format; ask for JSON in the prompt, or pass toolConfig=…")
+        if importlib.util.find_spec("aioboto3") is None:
+            raise MissingExtraError("Amazon Bedrock", "aws")
+        self._params = self._converse_params()
+        self._clients: PerLoop[Any] = PerLoop(self._open_client)
+
+    def _converse_params(self) -> dict[str, Any]:
+        extras = {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
+        given: dict[str, Any] = {"maxTokens": self.config.max_tokens, "temperature": self.config.temperature}
+        inference = {k: v for k, v in given.items() if v is not None}
+        inference |= {_INFERENCE[k]: [v] if k == "stop" and isinstance(v, str) else v for k, v in extras.items() if k in _INFERENCE}
+        more = {k: v for k, v in extras.items() if k not in (*_INFERENCE, *_OF_CONVERSE, "additionalModelRequestFields")}
+        more |= extras.get("additionalModelRequestFields") or {}
+        params: dict[str, Any] = {k: extras[k] for k in _OF_CONVERSE if k in extras}
+        return params | ({"inferenceConfig": inference} if inference else {}) | ({"additionalModelRequestFields": more} if more else {})
+
+    def _session(self) -> Any:
+        """A session with all that is slow to load: half a second, which belongs in a thread."""
+        extras = self.config.extra_params
+        core = importlib.import_module("aiobotocore.session").get_session()
+        # AWS_REGION is what Lambda and the other SDKs have; boto3 reads AWS_DEFAULT_REGION only.
+        region = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
+        profile = extras.get("profile") or extras.get("profile_name")
+        made = importlib.import_module("aioboto3").Session(botocore_session=core, region_name=region, profile_name=profile)
+        if not made.region_name:
+            raise ConfigError(f"Model {self.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model")
+        loader = core.get_component("data_loader")
+        for name in ("endpoints", "partitions", "sdk-default-configuration"):
+            loader.load_data(name)
+        for kind in ("service-2", "endpoint-rule-set-1"):
+            loader.load_service_model("bedrock-runtime", kind)
+        return made
+
+    @asynccontextmanager
+    async def _open_client(self) -> AsyncIterator[Any]:
+        session = await asyncio.to_thread(self._session)
+        settings = importlib.import_module("aiobotocore.config").AioConfig(
+            connect_timeout=CONNECT_S,
+            read_timeout=self.config.timeout_s,
+            max_pool_connections=max(100, 2 * self.config.max_concurrent_tasks),
+            retries={"total_max_attempts": 1},  # with_retries has them
+        )
+        async with session.client("bedrock-runtime", endpoint_url=self.config.endpoint, config=settings) as client:
+            yield client
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages in one attempt.
+
+        Raises:
+            ModelError: the call failed.
+        """
+        system = [{"text": m["content"]} for m in messages if m["role"] in ("system", "developer")]
+        turns = [{"role": m["role"], "content": [{"text": m["content"]}]} for m in messages if m["role"] not in ("system", "developer")]
+        request: dict[str, Any] = {"modelId": self.config.model_id, "messages": turns or [{"role": "user", "content": system}], **self._params}
+        if system and turns:
+            request["system"] = system
+        client = await self._clients.get()
+        started = time.perf_counter()
+        body = await self._call(client.converse(**request))
+        latency_ms = (time.perf_counter() - started) * 1000
+        text, metadata = self._text(body)
+        usage = body.get("usage") or {}
+        return ModelResponse(
+            response=text,
+            prompt_tokens=usage.get("inputTokens"),
+            completion_tokens=usage.get("outputTokens"),
+            latency_ms=latency_ms,
+            finish_reason=body.get("stopReason"),
+            metadata=metadata,
+        )
+
+    def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        stop = body.get("stopReason")
+        blocks = ((body.get("output") or {}).get("message") or {}).get("content")
+        if not isinstance(blocks, list):
+            raise ModelError(f"{self.name}: the answer is without content", type="invalid_response", status=200, retryable=True)
+        text = "".join(block.get("text", "") for block in blocks)
+        calls = [{"name": block["toolUse"].get("name"), "arguments": block["toolUse"].get("input")} for block in blocks if "toolUse" in block]
+        if not text and calls:
+            return orjson.dumps(calls).decode(), {"tool_calls": len(calls)}
+        if not text and stop in ("content_filtered", "guardrail_intervened"):
+            raise ModelError(f"{self.name}: a content filter removed the answer ({stop})", type="content_filter", status=200)
+        return text, {}
+
+    async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
+        client = await self._clients.get()
+        if "titan-embed" in self.config.model_id:
+            return [(await self._invoke(client, {"inputText": text, **self._embed_params()}))["embedding"] for text in texts]
+        if "cohere.embed" in self.config.model_id:
+            body = {"texts": texts, "input_type": "search_document", "truncate": "END", **self._embed_params()}
+            found = (await self._invoke(client, body))["embeddings"]
+            vectors: list[list[float]] = found["float"] if isinstance(found, dict) else found
+            return vectors
+        raise ModelError(f"{self.name} has no embeddings that we know: use bedrock/amazon.titan-embed-text-v2:0 or bedrock/cohere.embed-…", type="bad_request")
+
+    def _embed_params(self) -> dict[str, Any]:
+        return {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
+
+    async def _invoke(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._call(client.invoke_model(modelId=self.config.model_id, body=orjson.dumps(body)))
+        async with answer["body"] as stream:
+            value = orjson.loads(await stream.read())
+        if not isinstance(value, dict) or not ("embedding" in value or "embeddings" in value):
+            raise ModelError(f"{self.name}: the answer is without embeddings", type="invalid_response", status=200, retryable=True)
+        return value
+
+    async def _call(self, call: Awaitable[Any]) -> Any:
+        errors = importlib.import_module("botocore.exceptions")
+        try:
+            async with asyncio.timeout(self.config.timeout_s):
+                return await call
+        except (TimeoutError, errors.ReadTimeoutError, errors.ConnectTimeoutError):
+            raise ModelError(f"{self.name}: no whole answer within {self.config.timeout_s:g} s (timeout_s)", type="timeout", retryable=True) from None
+        except errors.ClientError as error:
+            raise self._refusal(error.response) from error
+        except (errors.NoCredentialsError, errors.PartialCredentialsError, errors.CredentialRetrievalError, errors.TokenRetrievalError) as error:
+            raise ModelError(f"{self.name}: {error}", type="authentication") from error
+        except errors.ParamValidationError as error:
+            raise ModelError(f"{self.name}: {trim(str(error))}", type="bad_request") from error
+        except errors.ResponseParserError as error:
+            raise ModelError(f"{self.name}: the answer is not JSON: {trim(str(error))[:200]}", type="invalid_response", retryable=True) from error
+        except (errors.HTTPClientError, errors.ConnectionError, OSError) as error:
+            raise ModelError(f"{self.name}: the connection failed: {trim(str(error))}", type="connection", retryable=True) from error
+
+    def _refusal(self, response: dict[str, Any]) -> ModelError:
+        code, said = response["Error"].get("Code", ""), trim(response["Error"].get("Message", ""))
+        about = response.get("ResponseMetadata", {})
+        status = about.get("HTTPStatusCode", 0)
+        kind, retryable = _CODES.get(code) or _BY_STATUS.get(status) or (("server_error", True) if status >= 500 else ("bad_request", False))
+        wait_s = retry_after_s(about.get("HTTPHeaders", {})) if retryable else None
+        return ModelError(f"{self.name}: HTTP {status} {code}: {said}", type=kind, status=status, retryable=retryable, retry_after_s=wait_s)
+
+    async def check(self) -> None:
+        """Find out, without a call to Bedrock, whether there are a region and credentials.
+
+        Raises:
+            ConfigError: there is no region, no such profile, or no credentials.
+        """
+        errors = importlib.import_module("botocore.exceptions")
+        try:
+            session = await asyncio.to_thread(self._session)
+            if os.environ.get("AWS_BEARER_TOKEN_BEDROCK") or await session.get_credentials() is not None:
+                return
+        except errors.BotoCoreError as error:
+            raise ConfigError(f"Model {self.name!r}: the AWS configuration does not work: {error}") from error
+        raise ConfigError(
+            f"Model {self.name!r} needs AWS credentials and found none: run `aws configure` or `aws sso login`, "
+            "or set AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK"
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop. The model can be used again."""
+        await self._clients.aclose()

@@ -1,0 +1,115 @@
+"""Ollama's own API."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import httpx
+import orjson
+
+from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.results import ModelResponse
+from promptlab.errors import ModelError
+from promptlab.models.base import Messages
+from promptlab.models.http import HttpModel
+from promptlab.ports import Clock
+
+PORT = 11434
+_TOP_LEVEL = ("format", "keep_alive", "think", "tools", "truncate", "dimensions", "logprobs", "top_logprobs")
+"""Parameters of the request; every other one is an option of the model (top_p, num_ctx, …)."""
+
+
+class OllamaModel(HttpModel):
+    """Models that Ollama serves, on this machine unless `endpoint` or OLLAMA_HOST says otherwise."""
+
+    default_endpoint = f"http://localhost:{PORT}"
+    key_variable: ClassVar[str] = "OLLAMA_API_KEY"
+    start_hint = "Start it with `ollama serve`, or set endpoint=… or OLLAMA_HOST."
+
+    def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
+        super().__init__(config, clock=clock)
+        self._chat_url = httpx.URL(self.url("/api/chat"))
+        self._embed_url = httpx.URL(self.url("/api/embed"))
+        extras = self.config.extra_params
+        given = {"temperature": self.config.temperature, "num_predict": self.config.max_tokens, "seed": self.config.seed}
+        options = {k: v for k, v in given.items() if v is not None} | {k: v for k, v in extras.items() if k not in (*_TOP_LEVEL, "options")}
+        options |= extras.get("options") or {}
+        self._params: dict[str, Any] = {k: extras[k] for k in _TOP_LEVEL if k in extras}
+        if self.config.response_format is not None:
+            self._params["format"] = _format(self.config.response_format)
+        if options:
+            self._params["options"] = options
+
+    @property
+    def _key_is_required(self) -> bool:
+        return False
+
+    def _endpoint(self) -> str:
+        if self.config.endpoint is None and (host := os.environ.get("OLLAMA_HOST", "").strip()):
+            return _from_host(host)
+        return super()._endpoint().removesuffix("/v1").removesuffix("/api")
+
+    async def post(self, url: httpx.URL, payload: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        """One request; a missing model's error says how to get it."""
+        try:
+            return await super().post(url, payload)
+        except ModelError as error:
+            if error.status == 404:
+                error.args = (f"{error}. Pull it with `ollama pull {self.config.model_id}`.",)
+            raise
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages in one attempt.
+
+        Raises:
+            ModelError: the call failed.
+        """
+        turns = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
+        body, latency_ms = await self.post(self._chat_url, {"model": self.config.model_id, "messages": turns, "stream": False, **self._params})
+        message = body.get("message")
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise self.invalid("without a message", body)
+        text, metadata = message["content"], {}
+        if not text and message.get("tool_calls"):
+            calls = [call.get("function", call) for call in message["tool_calls"]]
+            text = orjson.dumps([{"name": call.get("name"), "arguments": call.get("arguments")} for call in calls]).decode()
+            metadata = {"tool_calls": len(calls)}
+        return ModelResponse(
+            response=text,
+            # Ollama leaves the count out where the whole prompt was in its cache.
+            prompt_tokens=body.get("prompt_eval_count"),
+            completion_tokens=body.get("eval_count"),
+            latency_ms=latency_ms,
+            finish_reason=body.get("done_reason"),
+            metadata=metadata,
+        )
+
+    async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
+        body, _ = await self.post(self._embed_url, {"model": self.config.model_id, "input": texts, **self._params})
+        vectors = body.get("embeddings")
+        if not isinstance(vectors, list) or len(vectors) != len(texts):
+            raise self.invalid(f"without {len(texts)} embeddings", body)
+        return vectors
+
+
+def _from_host(host: str) -> str:
+    """OLLAMA_HOST as a URL, by Ollama's rules: a scheme brings its own port, and the address to listen at is not one to call."""
+    scheme, mark, rest = host.partition("://")
+    if not mark:
+        scheme, rest = "http", host
+    parts = urllib.parse.urlsplit(f"{scheme}://{rest}")
+    name = parts.hostname or "127.0.0.1"
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
+    default = (443 if scheme == "https" else 80) if mark else PORT
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{parts.port or default}{parts.path.rstrip('/')}"
+
+
+def _format(given: Mapping[str, Any]) -> Any:
+    """Ollama's form of OpenAI's response_format; anything else is a JSON schema already."""
+    if given.get("type") == "json_object":
+        return "json"
+    nested = given.get("json_schema")
+    return nested["schema"] if isinstance(nested, Mapping) and "schema" in nested else dict(given)

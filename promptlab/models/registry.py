@@ -1,0 +1,70 @@
+"""Models by name: provider → the module and class that speak to it, loaded on use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+
+from promptlab.domain.experiment import ModelConfig, explain
+from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.models.base import Model
+
+PROVIDERS = {
+    "anthropic": "promptlab.models.anthropic:AnthropicModel",
+    "azure": "promptlab.models.openai_compatible:AzureModel",
+    "bedrock": "promptlab.models.bedrock:BedrockModel",
+    "deepseek": "promptlab.models.openai_compatible:DeepSeekModel",
+    "groq": "promptlab.models.openai_compatible:GroqModel",
+    "mistral": "promptlab.models.openai_compatible:MistralModel",
+    "ollama": "promptlab.models.ollama:OllamaModel",
+    "openai": "promptlab.models.openai_compatible:OpenAIModel",
+    "openrouter": "promptlab.models.openai_compatible:OpenRouterModel",
+    "simulated": "promptlab.models.simulated:SimulatedModel",
+    "vllm": "promptlab.models.openai_compatible:VllmModel",
+}
+
+
+def get_model(name_or_config: str | ModelConfig | dict[str, Any], /, **params: Any) -> Model:
+    """The model that a name or a configuration describes.
+
+    Args:
+        name_or_config: `provider/model` as in `openai/gpt-4o-mini`, or a configuration.
+        params: fields of `ModelConfig` (endpoint, api_key, temperature, …) that are added to it or
+            override it; any other is sent to the provider as it is.
+
+    Raises:
+        UnknownNameError: there is no such provider.
+        ConfigError: a parameter is wrong.
+        MissingExtraError: the provider needs an optional package.
+    """
+    config = _config(name_or_config, params)
+    if config.provider not in PROVIDERS:
+        remedy = "A server that speaks OpenAI's protocol is openai/<model> with endpoint=…; your own class is a subclass of Model."
+        raise UnknownNameError("model provider", config.provider, PROVIDERS, remedy)
+    module, _, name = PROVIDERS[config.provider].partition(":")
+    made = getattr(importlib.import_module(module), name)(config)
+    assert isinstance(made, Model)
+    return made
+
+
+def _config(given: str | ModelConfig | dict[str, Any], params: dict[str, Any]) -> ModelConfig:
+    if isinstance(given, ModelConfig) and not params:
+        return given
+    fields: dict[str, Any]
+    if isinstance(given, ModelConfig):
+        # Not model_dump, which leaves the key out.
+        fields = {name: getattr(given, name) for name in given.model_fields_set}
+    elif isinstance(given, str):
+        fields = {"name": given}
+    elif isinstance(given, dict):
+        fields = given
+    else:
+        raise ConfigError(f"get_model takes 'provider/model', a ModelConfig or a dict, not {type(given).__name__}")
+    if not isinstance(fields.get("api_key", params.get("api_key")), str | SecretStr | None):
+        raise ConfigError("This model is not valid: api_key: must be text")  # without showing it
+    try:
+        return ModelConfig.model_validate({**fields, **params})
+    except ValidationError as error:
+        raise ConfigError(explain(error, "model", ModelConfig)) from None

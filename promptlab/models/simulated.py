@@ -1,0 +1,171 @@
+"""`simulated/<anything>`: answers without a network, for trying things out, for demos and for tests.
+
+What it answers is a function of the prompt, the seed and the model's name; whether a call fails,
+also of how often the prompt was asked since it last succeeded. So a run can be repeated exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+import re
+import time
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from promptlab.domain.experiment import ModelConfig, explain
+from promptlab.domain.results import ModelResponse
+from promptlab.errors import ConfigError, ModelError
+from promptlab.models.base import Messages
+from promptlab.models.provider import ProviderModel
+from promptlab.ports import Clock
+
+DIMENSIONS = 64
+_SUM = re.compile(r"(-?\d+(?:\.\d+)?)\s*(plus|minus|times|divided by|[-+*/x×÷])\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_OPERATORS = {
+    **dict.fromkeys(("plus", "+"), operator.add),
+    **dict.fromkeys(("minus", "-"), operator.sub),
+    **dict.fromkeys(("times", "*", "x", "×"), operator.mul),
+    **dict.fromkeys(("divided by", "/", "÷"), operator.truediv),
+}
+_CHOICE = re.compile(r"(?:answer|reply|respond|say|either|as|:)(?: with| only)*\s+(\w+(?:, \w+)*),? or (\w+)\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+class Behaviour(BaseModel):
+    """The parameters of a simulated model. Others, as a real provider has them, change nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    latency_ms: float = Field(default=0.0, ge=0, description="Milliseconds that a call takes.")
+    jitter: float = Field(default=0.0, ge=0, le=1, description="How much longer a call may take, as a fraction of latency_ms.")
+    failure_rate: float = Field(default=0.0, ge=0, le=1, description="The fraction of calls that end in a server error (HTTP 500).")
+    rate_limit_rate: float = Field(default=0.0, ge=0, le=1, description="The fraction of calls that are told to come later (HTTP 429).")
+    retry_after_s: float | None = Field(default=None, ge=0, description="What such an answer asks to wait, in seconds.")
+    accuracy: float = Field(default=0.8, ge=0, le=1, description="The fraction of sums that it gets right.")
+
+
+class SimulatedModel(ProviderModel):
+    """A model that is played, at no cost.
+
+    `simulated/echo` gives back the last line of the last user message. Any other name works out a
+    sum (`17 + 25`), picks one of the choices that the prompt offers (`positive or negative`), or
+    else says a sentence about the prompt's longest words.
+    """
+
+    def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
+        super().__init__(config, clock=clock)
+        try:
+            self.behaviour = Behaviour.model_validate(self.config.extra_params)
+        except ValidationError as error:
+            raise ConfigError(explain(error, "simulated model", Behaviour)) from None
+        self._failed: dict[int, int] = {}
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages.
+
+        Raises:
+            ModelError: as often as `failure_rate` and `rate_limit_rate` say.
+        """
+        started = time.perf_counter()
+        asked = "\n".join(f"{m['role']}: {m['content']}" for m in messages)
+        await self._take_time(asked)
+        text = next((m["content"] for m in reversed(messages) if m["role"] == "user"), asked)
+        answer, finish = self._cut(self._answer(text, asked))
+        return ModelResponse(
+            response=answer,
+            prompt_tokens=sum(count_tokens(m["content"]) + 4 for m in messages),
+            completion_tokens=count_tokens(answer),
+            latency_ms=(time.perf_counter() - started) * 1000,
+            finish_reason=finish,
+        )
+
+    async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
+        await self._take_time("\n".join(texts))
+        return [embedding(text) for text in texts]
+
+    async def _take_time(self, asked: str) -> None:
+        """Wait as long as the call takes, then fail if it is one that fails."""
+        play = self.behaviour
+        fails = play.failure_rate + play.rate_limit_rate > 0
+        key = hash(asked) if fails else 0
+        attempt = self._failed.get(key, 0)
+        # Also without latency: others get their turn between two calls, as with a real one.
+        await self._clock.sleep(play.latency_ms / 1000 * (1 + play.jitter * self._draw("latency", asked, attempt)))
+        fate = self._draw("fate", asked, attempt) if fails else 1.0
+        if fate >= play.failure_rate + play.rate_limit_rate:
+            self._failed.pop(key, None)
+            return
+        self._failed[key] = attempt + 1
+        if fate < play.rate_limit_rate:
+            message = f"{self.name}: HTTP 429 too many requests (simulated)"
+            raise ModelError(message, type="rate_limit", status=429, retryable=True, retry_after_s=play.retry_after_s)
+        raise ModelError(f"{self.name}: HTTP 500 the provider failed (simulated)", type="server_error", status=500, retryable=True)
+
+    def _draw(self, *of: object) -> float:
+        """A number from 0 up to 1 that depends on nothing but these, the seed and the model's name."""
+        text = "\0".join(map(str, (self.config.seed, self.config.model_id, *of)))
+        return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=7).digest(), "big") / 2**56
+
+    def _answer(self, text: str, asked: str) -> str:
+        if self.config.model_id == "echo":
+            return text.rstrip().rpartition("\n")[2].strip()
+        answer = self._worked_out(text, asked) or self._chosen(asked) or self._said(text, asked)
+        if "json" in str((self.config.response_format or {}).get("type", "")):
+            return orjson.dumps({"answer": answer}).decode()
+        return answer
+
+    def _worked_out(self, text: str, asked: str) -> str | None:
+        sums = _SUM.findall(text)
+        if not sums:
+            return None
+        left, sign, right = sums[-1]
+        if float(right) == 0 and sign.lower() in ("/", "÷", "divided by"):
+            return "undefined"
+        value = float(_OPERATORS[sign.lower()](float(left), float(right)))
+        if self._draw("accuracy", asked) >= self.behaviour.accuracy:
+            value += 1 + int(self._draw("slip", asked) * 9)
+        return f"{value:.10g}"
+
+    def _chosen(self, asked: str) -> str | None:
+        offered = _CHOICE.search(asked)
+        if offered is None:
+            return None
+        choices: list[str] = [*offered[1].split(", "), offered[2]]
+        return choices[int(self._draw("choice", asked) * len(choices))]
+
+    def _said(self, text: str, asked: str) -> str:
+        words = sorted({word.lower() for word in _WORD.findall(text[-10_000:])}, key=lambda w: (-len(w), w))[:6]
+        if not words:
+            return "Yes." if self._draw("yes", asked) < 0.5 else "No."
+        picked = sorted(words, key=lambda word: self._draw("word", word, asked))
+        openings = ("The main point is", "It comes down to", "Worth a closer look:", "Well put, above all on", "This could say more about")
+        opening = openings[int(self._draw("opening", asked) * len(openings))]
+        return f"{opening} {' and '.join(picked[:2])}{', with ' + picked[2] if len(picked) > 2 else ''}."
+
+    def _cut(self, answer: str) -> tuple[str, str]:
+        most = self.config.max_tokens
+        if most is None or count_tokens(answer) <= most:
+            return answer, "stop"
+        end = [match.end() for match in _TOKEN.finditer(answer)][most - 1]
+        return answer[:end], "length"
+
+
+def count_tokens(text: str) -> int:
+    """Words and punctuation marks: near enough to a real tokenizer for English."""
+    return sum(1 for _ in _TOKEN.finditer(text))
+
+
+def embedding(text: str) -> list[float]:
+    """A unit vector of 64 numbers, the sum of one fixed direction for each word: texts that share words are close."""
+    total = [0.0] * DIMENSIONS
+    for word in _TOKEN.findall(text.lower()) or [text]:
+        digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=DIMENSIONS).digest()
+        for i, byte in enumerate(digest):
+            total[i] += byte - 127.5
+    norm = math.sqrt(sum(x * x for x in total)) or 1.0
+    return [x / norm for x in total]

@@ -1,0 +1,54 @@
+"""The adapters that the contract suite holds to promptlab/ports.py. A new adapter joins by one line here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from promptlab.adapters.local.file_blobs import FileBlobs
+from promptlab.adapters.local.sqlite_ledger import SqliteLedger
+from promptlab.ports import Blobs, Ledger
+
+
+def _sqlite(request: pytest.FixtureRequest) -> Callable[[], Ledger]:
+    path: Path = request.getfixturevalue("tmp_path") / "promptlab.db"
+    return lambda: SqliteLedger(path)
+
+
+def _folder(request: pytest.FixtureRequest) -> Callable[[], Blobs]:
+    folder: Path = request.getfixturevalue("tmp_path") / "blobs"
+    return lambda: FileBlobs(folder)
+
+
+# Each makes a function that opens one and the same store, empty at first, as often as it is called.
+LEDGERS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Ledger]]] = {"sqlite": _sqlite}
+BLOBS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Blobs]]] = {"folder": _folder}
+
+
+@pytest.fixture(params=LEDGERS)
+async def open_ledger(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[], Ledger]]:
+    """Opens the same store again and again, as several processes do."""
+    opener = LEDGERS[request.param](request)
+    opened: list[Ledger] = []
+
+    def opens() -> Ledger:
+        opened.append(opener())
+        return opened[-1]
+
+    yield opens
+    for ledger in opened:
+        await ledger.close()
+
+
+@pytest.fixture
+def ledger(open_ledger: Callable[[], Ledger]) -> Ledger:
+    return open_ledger()
+
+
+@pytest.fixture(params=BLOBS)
+async def blobs(request: pytest.FixtureRequest) -> AsyncIterator[Blobs]:
+    opened = BLOBS[request.param](request)()
+    yield opened
+    await opened.close()

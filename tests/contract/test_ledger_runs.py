@@ -1,0 +1,191 @@
+"""The contract of Ledger: runs, their changes, their list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from promptlab.domain.results import RunRecord
+from promptlab.errors import PromptLabError, RunExistsError, RunNotFoundError
+from promptlab.ports import Ledger
+from tests.contract.builders import RUN, run
+
+WHOLE = run(
+    status="completed",
+    experiment={"name": "quiz", "model": {"temperature": 0.1, "tiny": 1e-300, "stop": None, "extra": {}}, "evaluation": [{"name": "ü 🙂"}]},
+    started_at="2026-11-23T09:00:01.000000Z",
+    finished_at="2026-11-23T09:10:00.000000Z",
+    generation=2,
+    redo_before=1,
+    wall_s=598.75,
+    summary={"cases": 100, "cost_usd": None, "errors": {}},
+    error="shard 3 failed 3 times",
+    tags=("nightly", "grün"),
+    manifest="runs/r/manifest.jsonl",
+    results="runs/r/results.parquet",
+)
+
+
+async def test_a_run_comes_back_as_it_was_added(ledger: Ledger) -> None:
+    """Every field survives, set or not."""
+    await ledger.add_run(WHOLE)
+    await ledger.add_run(run("bare"))
+    assert await ledger.get_run(RUN) == WHOLE
+    assert await ledger.get_run("bare") == run("bare")
+
+
+async def test_a_run_that_was_never_added_is_none(ledger: Ledger) -> None:
+    """There is no error to catch."""
+    assert await ledger.get_run("nothing") is None
+    assert await ledger.list_runs() == ([], None)
+
+
+async def test_a_run_can_be_added_only_once(ledger: Ledger) -> None:
+    """The second writer is told, and the run stays as it was."""
+    await ledger.add_run(run(cases=1))
+    with pytest.raises(RunExistsError):
+        await ledger.add_run(run(cases=2, status="failed"))
+    assert await ledger.get_run(RUN) == run(cases=1)
+
+
+async def test_of_concurrent_writers_of_a_run_exactly_one_wins(open_ledger: Callable[[], Ledger]) -> None:
+    """The same id cannot be two runs."""
+    ledgers = [open_ledger() for _ in range(3)]
+    outcomes = await asyncio.gather(*(ledgers[i % 3].add_run(run(cases=i)) for i in range(12)), return_exceptions=True)
+    winners = [i for i, outcome in enumerate(outcomes) if outcome is None]
+    assert len(winners) == 1 and sum(isinstance(outcome, RunExistsError) for outcome in outcomes) == 11
+    assert await ledgers[0].get_run(RUN) == run(cases=winners[0])
+
+
+@pytest.mark.parametrize("field", [f for f in RunRecord.__dataclass_fields__ if f != "run_id"])
+async def test_any_field_of_a_run_can_be_changed(ledger: Ledger, field: str) -> None:
+    """The field takes the new value, and no other changes."""
+    await ledger.add_run(run())
+    assert await ledger.update_run(RUN, {field: getattr(WHOLE, field)}) is True
+    assert await ledger.get_run(RUN) == replace(run(), **{field: getattr(WHOLE, field)})
+
+
+async def test_a_field_can_be_set_back_to_none(ledger: Ledger) -> None:
+    """None is a value, not the absence of a change."""
+    await ledger.add_run(WHOLE)
+    await ledger.update_run(RUN, {"finished_at": None, "summary": None, "error": None})
+    assert await ledger.get_run(RUN) == replace(WHOLE, finished_at=None, summary=None, error=None)
+
+
+async def test_an_unknown_field_is_an_error_and_changes_nothing(ledger: Ledger) -> None:
+    """A typo does not pass silently; the id of a run is not a field to change."""
+    await ledger.add_run(run())
+    for changes in ({"stauts": "running"}, {"status": "running", "stauts": "running"}, {"run_id": "other"}):
+        with pytest.raises(TypeError, match=r"stauts|run_id"):
+            await ledger.update_run(RUN, changes)
+    assert await ledger.get_run(RUN) == run()
+
+
+async def test_a_run_that_is_not_there_cannot_be_changed(ledger: Ledger) -> None:
+    """Also when a status is asked for; and nothing comes into being."""
+    for if_status in (None, {"pending"}):
+        with pytest.raises(RunNotFoundError):
+            await ledger.update_run("nothing", {"status": "running"}, if_status=if_status)
+    assert await ledger.get_run("nothing") is None
+
+
+async def test_a_run_changes_only_in_the_statuses_that_are_asked_for(ledger: Ledger) -> None:
+    """Any collection of statuses will do; an empty one never fits."""
+    await ledger.add_run(run(status="running"))
+    for if_status in (["pending"], {"pending", "completed"}, frozenset(), ()):
+        assert await ledger.update_run(RUN, {"cases": 7}, if_status=if_status) is False
+    assert await ledger.get_run(RUN) == run(status="running")
+    assert await ledger.update_run(RUN, {"cases": 7}, if_status=("pending", "running")) is True
+    assert await ledger.get_run(RUN) == run(status="running", cases=7)
+
+
+async def test_of_racing_updates_with_a_status_exactly_one_wins(open_ledger: Callable[[], Ledger]) -> None:
+    """Two workers cannot both start a run."""
+    ledgers = [open_ledger() for _ in range(4)]
+    await ledgers[0].add_run(run())
+    races = [ledgers[i % 4].update_run(RUN, {"status": "running", "generation": i}, if_status={"pending"}) for i in range(20)]
+    outcomes = await asyncio.gather(*races)
+    assert outcomes.count(True) == 1 and outcomes.count(False) == 19
+    assert await ledgers[0].get_run(RUN) == run(status="running", generation=outcomes.index(True))
+
+
+async def test_concurrent_updates_of_different_fields_all_stay(open_ledger: Callable[[], Ledger]) -> None:
+    """No update writes back a field that it was not asked to change."""
+    ledgers = [open_ledger(), open_ledger()]
+    await ledgers[0].add_run(run())
+    changes = [{"wall_s": 1.5}, {"error": "e"}, {"manifest": "m"}, {"generation": 3}, {"tags": ("t",)}, {"results": "r"}]
+    assert all(await asyncio.gather(*(ledgers[i % 2].update_run(RUN, change) for i, change in enumerate(changes))))
+    assert await ledgers[0].get_run(RUN) == run(wall_s=1.5, error="e", manifest="m", generation=3, tags=("t",), results="r")
+
+
+async def test_runs_are_listed_newest_first(ledger: Ledger) -> None:
+    """By creation, not by the order of writing; among equals the highest id is first."""
+    for run_id, day in (("b", 2), ("a", 1), ("d", 3), ("c", 3)):
+        await ledger.add_run(run(run_id, created_at=f"2026-11-0{day}T00:00:00.000000Z"))
+    runs, cursor = await ledger.list_runs()
+    assert [r.run_id for r in runs] == ["d", "c", "b", "a"]
+    assert cursor is None
+
+
+async def test_the_list_shows_runs_as_they_are_now(ledger: Ledger) -> None:
+    """A change is in the next list."""
+    await ledger.add_run(WHOLE)
+    await ledger.update_run(RUN, {"status": "interrupted", "name": "renamed"})
+    expected = replace(WHOLE, status="interrupted", name="renamed")
+    assert await ledger.list_runs() == ([expected], None)
+    assert await ledger.list_runs(name="renamed") == ([expected], None)
+    assert await ledger.list_runs(name="quiz") == ([], None)
+
+
+async def test_the_runs_of_one_experiment_are_listed_by_its_exact_name(ledger: Ledger) -> None:
+    """Also page by page."""
+    for i in range(6):
+        await ledger.add_run(run(f"r{i}", name=("quiz", "quiz 2", "Quiz")[i % 3]))
+    first, cursor = await ledger.list_runs(name="quiz", limit=1)
+    second, end = await ledger.list_runs(name="quiz", limit=1, cursor=cursor)
+    assert [r.run_id for r in first + second] == ["r3", "r0"]
+    assert end is None
+
+
+@pytest.mark.parametrize("limit", [7, 50, 249, 250, 251])
+async def test_pages_hold_every_run_once_though_all_have_one_time(ledger: Ledger, limit: int) -> None:
+    """Paging neither skips nor repeats, and ends with the last page."""
+    ids = [f"run-{i:04}" for i in range(250)]
+    await asyncio.gather(*(ledger.add_run(run(run_id)) for run_id in ids))
+    seen: list[str] = []
+    cursor: str | None = None
+    pages = 0
+    while pages == 0 or cursor:
+        runs, cursor = await ledger.list_runs(limit=limit, cursor=cursor)
+        assert len(runs) == min(limit, 250 - len(seen))
+        seen += [r.run_id for r in runs]
+        pages += 1
+    assert seen == ids[::-1]
+    assert pages == -(-250 // limit)
+
+
+async def test_a_run_that_is_added_while_somebody_pages_moves_nothing(ledger: Ledger) -> None:
+    """The next page goes on where the last one ended."""
+    for i in range(4):
+        await ledger.add_run(run(f"r{i}", created_at=f"2026-11-0{i + 1}T00:00:00.000000Z"))
+    _, cursor = await ledger.list_runs(limit=2)
+    await ledger.add_run(run("new", created_at="2026-11-09T00:00:00.000000Z"))
+    runs, _ = await ledger.list_runs(limit=2, cursor=cursor)
+    assert [r.run_id for r in runs] == ["r1", "r0"]
+
+
+@pytest.mark.parametrize("cursor", ["", "nonsense", "bm9uc2Vuc2U=", "W10=", "eyJhIjoxfQ==", "ü", "e30"])
+async def test_a_cursor_that_no_list_gave_is_an_error(ledger: Ledger, cursor: str) -> None:
+    """The message says what to do."""
+    await ledger.add_run(run())
+    with pytest.raises(PromptLabError, match="cursor"):
+        await ledger.list_runs(cursor=cursor)
+
+
+async def test_a_page_holds_at_least_one_run(ledger: Ledger) -> None:
+    """A page of none would never end."""
+    with pytest.raises(ValueError, match="limit"):
+        await ledger.list_runs(limit=0)
