@@ -1,8 +1,8 @@
 """Reads the rows of a dataset one at a time: from a JSONL, CSV or Parquet file, or a list of dicts.
 
 Blank lines are skipped. The values of a CSV file are strings, an empty field an empty one. In a
-Parquet file decimals become text, so that no digit is lost, binary columns base64, and times text
-as DuckDB writes it, in UTC.
+Parquet file decimal columns become text, so that no digit is lost, and binary columns base64; times,
+and whatever is inside of lists and structs, are as DuckDB writes them in JSON, in UTC.
 """
 
 from __future__ import annotations
@@ -264,8 +264,8 @@ def _quoted(column: str) -> str:
 def _expression(column: str, kind: str) -> str:
     """SQL for a column's JSON value."""
     value = _quoted(column)
-    if kind.startswith("DECIMAL("):
-        return f"CAST({value} AS VARCHAR)" if kind.endswith(")") else value
+    if kind.startswith("DECIMAL(") and kind.endswith(")"):  # and no list of them
+        return f"CAST({value} AS VARCHAR)"
     if kind == "BLOB":
         return f"base64({value})"
     # As written: 0.1 in 32 bits would become 0.10000000149011612.

@@ -104,7 +104,7 @@ class Ids:
             if len(self._batch) == 1_000:
                 self._write()
         elif self._wrong is None:
-            self._wrong = f"{self._source.where(number)}: the id in column {self._column!r} is {_called(value)}; {self._remedy()}"
+            self._wrong = f"{self._source.where(number)}: the id in column {self._column!r} is {_called(value)}. {self._remedy()}"
 
     def checked(self) -> str | None:
         """The column that names a row, or None: by their numbers.
@@ -134,11 +134,11 @@ class Ids:
             listed = ", ".join(self._source.pattern.format(n).removeprefix(", ") for (n,) in places)
             named.append(f"{clip(text)!r} ({listed}{f' and {times - 4:,} more' if times > 4 else ''})")
         more = f" and {twice - 3:,} more ids" if twice > 3 else ""
-        return f"{self._source.name}: duplicate ids in column {self._column!r}: {', '.join(named)}{more}. {self._remedy().capitalize()}"
+        return f"{self._source.name}: duplicate ids in column {self._column!r}: {', '.join(named)}{more}. {self._remedy()}"
 
     def _remedy(self) -> str:
         other = "" if self._given else " Name another column with id_column=…, or call this one something else to have rows named by their numbers."
-        return f"ids are strings or integers, each there once and at most {_ID_LENGTH:,} characters long.{other}"
+        return f"Ids are strings or integers, each there once and at most {_ID_LENGTH:,} characters long.{other}"
 
     def _no_column(self, number: int, names: Sequence[str]) -> str:
         near = difflib.get_close_matches(self._column, names, n=1)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Executor
+from contextvars import ContextVar
+from typing import Any
 
 from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.sync import run_sync
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
 Messages = Sequence[dict[str, str]]
 """`[{"role": "system" | "developer" | "user" | "assistant", "content": text}, …]`"""
+
+THREADS: ContextVar[Executor | None] = ContextVar("promptlab_model_threads", default=None)
+"""Where sync models and agents are called: during a run a pool with a thread for each call in flight, else the loop's own."""
 
 
 class Model:
@@ -22,8 +24,6 @@ class Model:
 
     config: ModelConfig
     """How it is configured; for your own class by default only a name."""
-    executor: Executor | None = None
-    """Where a sync `invoke` runs during a run; set by the engine, with a thread for each call in flight."""
 
     def __init__(self, config: ModelConfig | dict[str, Any] | None = None) -> None:
         self.config = ModelConfig.model_validate(config) if config is not None else self._default_config()
@@ -72,7 +72,7 @@ class Model:
             ModelError: the call failed.
         """
         if type(self).invoke is not Model.invoke:
-            return await asyncio.get_running_loop().run_in_executor(self.executor, self.invoke, system_prompt, user_prompt)
+            return await asyncio.get_running_loop().run_in_executor(THREADS.get(), self.invoke, system_prompt, user_prompt)
         pairs = (("system", system_prompt), ("user", user_prompt))
         return await self.achat([{"role": role, "content": text} for role, text in pairs if text])
 

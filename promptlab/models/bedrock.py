@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from typing import Any, ClassVar
 
 import orjson
@@ -59,7 +59,7 @@ class BedrockModel(ProviderModel):
         if importlib.util.find_spec("aioboto3") is None:
             raise MissingExtraError("Amazon Bedrock", "aws")
         self._params = self._converse_params()
-        self._clients: PerLoop[Any] = PerLoop(self._open_client)
+        self._clients: PerLoop[Any] = PerLoop(functools.partial(_open_client, self.config), _close_client)
 
     def _converse_params(self) -> dict[str, Any]:
         extras = {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
@@ -70,35 +70,6 @@ class BedrockModel(ProviderModel):
         more |= extras.get("additionalModelRequestFields") or {}
         params: dict[str, Any] = {k: extras[k] for k in _OF_CONVERSE if k in extras}
         return params | ({"inferenceConfig": inference} if inference else {}) | ({"additionalModelRequestFields": more} if more else {})
-
-    def _session(self) -> Any:
-        """A session with all that is slow to load: half a second, which belongs in a thread."""
-        extras = self.config.extra_params
-        core = importlib.import_module("aiobotocore.session").get_session()
-        # AWS_REGION is what Lambda and the other SDKs have; boto3 reads AWS_DEFAULT_REGION only.
-        region = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
-        profile = extras.get("profile") or extras.get("profile_name")
-        made = importlib.import_module("aioboto3").Session(botocore_session=core, region_name=region, profile_name=profile)
-        if not made.region_name:
-            raise ConfigError(f"Model {self.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model")
-        loader = core.get_component("data_loader")
-        for name in ("endpoints", "partitions", "sdk-default-configuration"):
-            loader.load_data(name)
-        for kind in ("service-2", "endpoint-rule-set-1"):
-            loader.load_service_model("bedrock-runtime", kind)
-        return made
-
-    @asynccontextmanager
-    async def _open_client(self) -> AsyncIterator[Any]:
-        session = await asyncio.to_thread(self._session)
-        settings = importlib.import_module("aiobotocore.config").AioConfig(
-            connect_timeout=CONNECT_S,
-            read_timeout=self.config.timeout_s,
-            max_pool_connections=max(100, 2 * self.config.max_concurrent_tasks),
-            retries={"total_max_attempts": 1},  # with_retries has them
-        )
-        async with session.client("bedrock-runtime", endpoint_url=self.config.endpoint, config=settings) as client:
-            yield client
 
     async def achat(self, messages: Messages) -> ModelResponse:
         """Answer a list of chat messages in one attempt.
@@ -195,7 +166,7 @@ class BedrockModel(ProviderModel):
         """
         errors = importlib.import_module("botocore.exceptions")
         try:
-            session = await asyncio.to_thread(self._session)
+            session = await asyncio.to_thread(_session, self.config)
             if os.environ.get("AWS_BEARER_TOKEN_BEDROCK") or await session.get_credentials() is not None:
                 return
         except errors.BotoCoreError as error:
@@ -208,3 +179,36 @@ class BedrockModel(ProviderModel):
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The model can be used again."""
         await self._clients.aclose()
+
+
+def _session(config: ModelConfig) -> Any:
+    """A session with all that is slow to load: half a second, which belongs in a thread."""
+    extras = config.extra_params
+    core = importlib.import_module("aiobotocore.session").get_session()
+    # AWS_REGION is what Lambda and the other SDKs have; boto3 reads AWS_DEFAULT_REGION only.
+    region = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
+    profile = extras.get("profile") or extras.get("profile_name")
+    made = importlib.import_module("aioboto3").Session(botocore_session=core, region_name=region, profile_name=profile)
+    if not made.region_name:
+        raise ConfigError(f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model")
+    loader = core.get_component("data_loader")
+    for name in ("endpoints", "partitions", "sdk-default-configuration"):
+        loader.load_data(name)
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("bedrock-runtime", kind)
+    return made
+
+
+async def _open_client(config: ModelConfig) -> Any:
+    session = await asyncio.to_thread(_session, config)
+    settings = importlib.import_module("aiobotocore.config").AioConfig(
+        connect_timeout=CONNECT_S,
+        read_timeout=config.timeout_s,
+        max_pool_connections=max(100, 2 * config.max_concurrent_tasks),
+        retries={"total_max_attempts": 1},  # with_retries has them
+    )
+    return await session.client("bedrock-runtime", endpoint_url=config.endpoint, config=settings).__aenter__()
+
+
+async def _close_client(client: Any) -> None:
+    await client.close()

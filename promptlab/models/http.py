@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import ssl
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import aiohttp
@@ -50,11 +50,11 @@ class HttpModel(ProviderModel):
         self._headers: httpx.Headers | None = None
         self._sent_key: str | None = None
         open_transport = functools.partial(_open_transport, self.endpoint, self._proxy, max(100, 2 * self.config.max_concurrent_tasks))
-        self._transports: PerLoop[AiohttpTransport] = PerLoop(open_transport)
+        self._transports: PerLoop[AiohttpTransport] = PerLoop(open_transport, AiohttpTransport.aclose)
 
     def _endpoint(self) -> str:
         """The base URL, without a slash at its end."""
-        url = self.config.endpoint or self.default_endpoint
+        url = self.default_endpoint if self.config.endpoint is None else self.config.endpoint
         if url is None:
             raise ConfigError(f"Model {self.name!r} needs an endpoint: pass endpoint=…")
         try:
@@ -167,7 +167,7 @@ class HttpModel(ProviderModel):
             async with asyncio.timeout(min(CONNECT_S, self.config.timeout_s)):
                 _, writer = await asyncio.open_connection(parts.hostname, port)
         except (OSError, TimeoutError) as error:
-            why = f"no connection within {min(CONNECT_S, self.config.timeout_s):g} s" if isinstance(error, TimeoutError) and not error.args else str(error)
+            why = "no connection in time" if isinstance(error, TimeoutError) else os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
             hint = self.start_hint if self.config.endpoint is None and self.start_hint else "Check the endpoint and that the server is running."
             raise EndpointUnreachableError(f"Nothing answers at {self.endpoint}, the endpoint of model {self.name!r}: {why}. {hint}") from error
         writer.close()
@@ -177,21 +177,13 @@ class HttpModel(ProviderModel):
         await self._transports.aclose()
 
 
-@asynccontextmanager
-async def _open_transport(endpoint: str, proxy: str | None, connections: int) -> AsyncIterator[AiohttpTransport]:
+async def _open_transport(endpoint: str, proxy: str | None, connections: int) -> AiohttpTransport:
     secure = endpoint.startswith("https") or (proxy or "").startswith("https")
     # Loading the certificates takes 20 ms; a plain-text endpoint has no use for them.
-    verify: ssl.SSLContext | bool = _trusted() if secure else False
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEPALIVE_S, ssl=transport.ssl_context)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-    transport = AiohttpTransport(verify=verify, proxy=httpx.Proxy(proxy) if proxy else None, client=session)
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
+    trusted = _trusted() if secure else False
+    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEPALIVE_S, ssl=trusted)
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    return AiohttpTransport(verify=trusted, proxy=httpx.Proxy(proxy) if proxy else None, client=session)
 
 
 @functools.cache

@@ -6,8 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -20,10 +19,11 @@ class PerLoop(Generic[T]):
 
     An async generator holds the resource open: whoever ends a loop properly (`asyncio.run`,
     `asyncio.Runner`) closes its generators, and the loop closes one that is garbage collected.
+    Neither `open_` nor `close` may hold whoever owns this, or be a generator itself.
     """
 
-    def __init__(self, open_: Callable[[], AbstractAsyncContextManager[T]]) -> None:
-        self._open = open_
+    def __init__(self, open_: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]) -> None:
+        self._open, self._close = open_, close
         self._ready: dict[asyncio.AbstractEventLoop, T] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[T, None]] = {}
         self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[T]] = {}
@@ -41,7 +41,7 @@ class PerLoop(Generic[T]):
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> T:
         _close_at_exit(self)
-        keeper = _keep(self._open(), weakref.ref(self), loop)
+        keeper = _keep(self._open, self._close, weakref.ref(self), loop)
         try:
             value = await anext(keeper)
         finally:
@@ -63,13 +63,16 @@ class PerLoop(Generic[T]):
                     asyncio.run_coroutine_threadsafe(_aclose(keeper), loop).result(_EXIT_S)
 
 
-async def _keep(context: AbstractAsyncContextManager[T], owner: weakref.ref[PerLoop[T]], loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T, None]:
+async def _keep(
+    open_: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]], owner: weakref.ref[PerLoop[T]], loop: asyncio.AbstractEventLoop
+) -> AsyncGenerator[T, None]:
     # A weak reference: an owner that is dropped must go at once, and this with it, and not wait for
     # the garbage collector, which might finalize the open resource before its keeper.
+    value = await open_()
     try:
-        async with context as value:
-            yield value
+        yield value
     finally:
+        await close(value)
         pool = owner()
         if pool is not None:
             pool._ready.pop(loop, None)

@@ -50,7 +50,15 @@ async def test_a_key_that_breaks_the_rules_is_refused(blobs: Blobs, tmp_path: Pa
         async for _ in blobs.stream(key):
             pass
 
-    for call in (blobs.put(key, b"1"), blobs.put_file(key, source), blobs.get(key), stream(), blobs.exists(key), blobs.files([key], tmp_path), blobs.delete(key)):
+    for call in (
+        blobs.put(key, b"1"),
+        blobs.put_file(key, source),
+        blobs.get(key),
+        stream(),
+        blobs.exists(key),
+        blobs.files([key], tmp_path),
+        blobs.delete(key),
+    ):
         with pytest.raises(ValueError, match="key"):
             await call
     assert await blobs.keys("") == []
@@ -58,7 +66,17 @@ async def test_a_key_that_breaks_the_rules_is_refused(blobs: Blobs, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("offset", "length", "expected"),
-    [(0, None, b"0123456789"), (3, None, b"3456789"), (0, 4, b"0123"), (3, 4, b"3456"), (8, 10, b"89"), (3, 0, b""), (10, None, b""), (10, 5, b""), (20, 5, b"")],
+    [
+        (0, None, b"0123456789"),
+        (3, None, b"3456789"),
+        (0, 4, b"0123"),
+        (3, 4, b"3456"),
+        (8, 10, b"89"),
+        (3, 0, b""),
+        (10, None, b""),
+        (10, 5, b""),
+        (20, 5, b""),
+    ],
 )
 async def test_a_range_is_cut_at_the_end_of_the_blob(blobs: Blobs, offset: int, length: int | None, expected: bytes) -> None:
     """A range past the end has no bytes; that is no error."""

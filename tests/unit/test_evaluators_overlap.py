@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import unicodedata
 from typing import Any
 
 import pytest
@@ -94,8 +95,6 @@ def test_bleu_is_sacrebleu_divided_by_100() -> None:
     for response, reference in zip(texts(1, 100), texts(2, 100), strict=True):
         score = evaluator.evaluate({"response": response, "reference": [reference, response[::-1]]})
         assert isinstance(score, Score)
-        import unicodedata
-
         expected = sentence_bleu(response, [reference, unicodedata.normalize("NFC", response[::-1])]).score / 100
         assert score.value == pytest.approx(expected)
 

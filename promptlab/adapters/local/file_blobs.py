@@ -109,11 +109,9 @@ class FileBlobs:
             return file.read(-1 if length is None else length)
 
     def _delete(self, path: Path) -> None:
-        try:
+        # The path may be the folder of other keys: then there is no such blob.
+        if path.is_file():
             path.unlink(missing_ok=True)
-        except (NotADirectoryError, IsADirectoryError):
-            # Another key's folder or file has this path: there is no such blob.
-            return
 
     def _keys(self, prefix: str) -> Iterator[str]:
         start, _, _ = prefix.rpartition("/")

@@ -23,6 +23,7 @@ from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan, read_manifest
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunBusyError
+from promptlab.models.base import THREADS
 from promptlab.ports import Blobs, Clock, Ledger
 
 SHARD_TRIES = 3
@@ -162,7 +163,7 @@ class LocalRunner:
         )
         work = _Work(job, read_manifest(self._blobs, todo.manifest))
         threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="promptlab-model")
-        bindings.model.executor = threads
+        THREADS.set(threads)  # for this task and those that it makes
         try:
             await self._shards(work, concurrency)
         finally:

@@ -1,0 +1,71 @@
+"""The command line: `promptlab run EXPERIMENT.yaml` and what goes with it.
+
+The modules of the commands import little beside click: what a command needs it loads when it runs,
+so that `promptlab --help` is there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from typing import Any
+
+import click
+
+from promptlab.cli.assets import datasets, prompts
+from promptlab.cli.results import export, runs, show
+from promptlab.cli.running import resume, run
+from promptlab.cli.serving import schema, studio, version
+from promptlab.errors import ModelError, PromptLabError
+
+__all__ = ["commands", "main"]
+
+INTERRUPTED = 130
+
+
+class _Refused(click.ClickException):
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """Commands in the order in which one meets them; an error of ours is one message and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except PromptLabError as error:
+            raise (click.ClickException if isinstance(error, ModelError) else _Refused)(str(error)) from error
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.pass_context
+def commands(ctx: click.Context) -> None:
+    """Run a prompt over every row of a dataset, score the answers, keep all of it.
+
+    \b
+    Exit codes:
+      0    it is done; a run ended with status completed, whether or not some of its cases failed
+      1    a run failed for reasons outside its cases, or something unexpected happened
+      2    wrong usage or configuration: nothing was run or stored
+      3    with --fail-on-error: the run is completed, and some of its cases failed
+      130  interrupted by Ctrl-C; 143 by SIGTERM. What was answered is kept: promptlab resume
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for command in (run, resume, runs, show, export, prompts, datasets, studio, schema, version):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for what it lacks
+    commands(prog_name="promptlab")

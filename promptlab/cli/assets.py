@@ -1,0 +1,65 @@
+"""`promptlab prompts` and `promptlab datasets`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from promptlab.cli.options import db_option, json_option, opened, show, show_json
+
+if TYPE_CHECKING:
+    from promptlab.domain.assets import AssetKind, AssetVersion
+
+_name = click.argument("name", metavar="[NAME]", required=False)
+
+
+@click.command(short_help="List prompt templates, or the versions of one.", epilog="NAME may name a version too: qa@3, qa@production.")
+@_name
+@db_option
+@json_option
+def prompts(name: str | None, db: str, as_json: bool) -> None:
+    """List prompt templates; with NAME, its versions, their labels and the text."""
+    _show("prompt_template", name, db, as_json)
+
+
+@click.command(short_help="List datasets, or the versions of one.", epilog="NAME may name a version too: questions@0, questions@production.")
+@_name
+@db_option
+@json_option
+def datasets(name: str | None, db: str, as_json: bool) -> None:
+    """List datasets; with NAME, its versions, their labels and the columns."""
+    _show("dataset", name, db, as_json)
+
+
+def _show(kind: AssetKind, reference: str | None, db: str, as_json: bool) -> None:
+    where, found, chosen = asyncio.run(_find(kind, reference, db))
+    if as_json:
+        show_json([_json(asset) for asset in found])
+        return
+    from promptlab.cli.tables import assets_table, dataset_shape, prompt_text
+
+    if not found:
+        click.echo(f"No {'prompt templates' if kind == 'prompt_template' else 'datasets'} in {where} yet.", err=True)
+        return
+    show(assets_table(found))
+    if chosen is not None:
+        show("", prompt_text(chosen) if kind == "prompt_template" else dataset_shape(chosen))
+
+
+async def _find(kind: AssetKind, reference: str | None, db: str) -> tuple[str, list[AssetVersion], AssetVersion | None]:
+    """Where we looked, the latest version of each asset or all versions of one, and the one version to show whole."""
+    async with opened(db) as lab:
+        if reference is None:
+            return lab.where, list(await lab.ledger.list_assets(kind)), None
+        name, _, which = reference.partition("@")
+        number, label = (int(which), None) if which.isdigit() else (None, which if which not in ("", "latest") else None)
+        asset = await lab.assets.get(name, version=number, label=label, kind=kind)
+        versions = list(await lab.assets.versions(name, kind=kind))
+        return lab.where, versions, next(version for version in versions if version.version == asset.version)
+
+
+def _json(asset: AssetVersion) -> dict[str, Any]:
+    fields = ("name", "version", "description", "hash", "created_at")
+    return {**{field: getattr(asset, field) for field in fields}, "labels": list(asset.labels), "content": dict(asset.content)}

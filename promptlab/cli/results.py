@@ -1,0 +1,145 @@
+"""`promptlab runs`, `show` and `export`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from promptlab.cli.options import console, db_option, find_run, json_option, opened, run_argument, show_json
+from promptlab.cli.options import show as show_text
+
+if TYPE_CHECKING:
+    from promptlab.domain.results import Progress, RunRecord
+    from promptlab.engine.results import ExportFormat
+    from promptlab.lab import Lab
+
+FORMATS = ("csv", "jsonl", "parquet")
+FAILURES_SHOWN = 5
+
+
+@click.command()
+@click.option("--name", metavar="NAME", help="Only runs of the experiment of this name.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@db_option
+@json_option
+def runs(name: str | None, limit: int, db: str, as_json: bool) -> None:
+    """List runs, newest first."""
+    from promptlab.cli.tables import runs_table
+    from promptlab.report import brief
+
+    where, found = asyncio.run(_runs(db, name, limit))
+    if as_json:
+        show_json([{**brief(run, progress), "name": run.name, "created_at": run.created_at, "tags": list(run.tags)} for run, progress in found])
+    elif found:
+        show_text(runs_table(found, console().width))
+    else:
+        click.echo(f"No runs{f' of {name!r}' if name else ''} in {where} yet.", err=True)
+
+
+async def _runs(db: str, name: str | None, limit: int) -> tuple[str, list[tuple[RunRecord, Progress | None]]]:
+    found: list[RunRecord] = []
+    cursor: str | None = None
+    async with opened(db) as lab:
+        while len(found) < limit:
+            page, cursor = await lab.list_runs(name=name, limit=limit - len(found), cursor=cursor)
+            found += page
+            if cursor is None:
+                break
+        return lab.where, [(run, await _progress(lab, run)) for run in found]
+
+
+async def _progress(lab: Lab, run: RunRecord) -> Progress | None:
+    return None if run.summary else await lab.progress(run.run_id)
+
+
+@click.command(short_help="Show a run, its exact configuration and some of its failed cases.", epilog="RUN is an id, the beginning of one, or latest.")
+@run_argument
+@db_option
+@json_option
+def show(run_id: str, db: str, as_json: bool) -> None:
+    """Show a run: its summary, its exact configuration with hashes, and some of its failed cases."""
+    from promptlab.cli.tables import configuration, failures_table
+    from promptlab.report import brief, table
+
+    run, progress, failures = asyncio.run(_details(db, run_id))
+    if as_json:
+        more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "experiment")
+        show_json({**brief(run, progress), **{field: getattr(run, field) for field in more}, "tags": list(run.tags), "failures": failures})
+        return
+    show_text(table(run, progress), "", configuration(run))
+    if failures:
+        show_text("", failures_table(failures, brief(run, progress)["failed"]))
+
+
+async def _details(db: str, run_id: str) -> tuple[RunRecord, Progress | None, list[dict[str, Any]]]:
+    async with opened(db) as lab:
+        run = await find_run(lab, run_id)
+        progress = await _progress(lab, run)
+        failed = progress.failed if progress else run.summary["failed"] if run.summary else 0
+        return run, progress, await _failures(lab, run) if failed else []
+
+
+async def _failures(lab: Lab, run: RunRecord) -> list[dict[str, Any]]:
+    """The first failed cases, with what went wrong."""
+    found: list[dict[str, Any]] = []
+    async with aclosing(cast("Any", lab.results(run.run_id))) as rows:
+        async for row in rows:
+            scores = [(name.removeprefix("score_error."), text) for name, text in row.items() if name.startswith("score_error.") and text]
+            if row["error_type"]:
+                found.append({**_case(row), "metric": None, "type": row["error_type"], "message": row["error_message"]})
+            elif scores:
+                found.append({**_case(row), "metric": scores[0][0], "type": "evaluator", "message": scores[0][1]})
+            if len(found) == FAILURES_SHOWN:
+                break
+    return found
+
+
+def _case(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("case", "trial", "id")}
+
+
+@click.command(short_help="Write a run's results to a file.", epilog="RUN is an id, the beginning of one, or latest. The columns are in docs/concepts.md.")
+@run_argument
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="The file's format.  [default: that of --output, else csv]")
+@click.option("--output", "-o", metavar="FILE", help="Where to write; - is standard output (csv, jsonl).  [default: RUN.FORMAT in the working folder]")
+@db_option
+def export(run_id: str, format_: ExportFormat | None, output: str | None, db: str) -> None:
+    """Write a run's results to a file, one row a case; of a run that is not complete, what there is."""
+    chosen = format_ or _format_of(output)
+    if output == "-" and chosen == "parquet":
+        raise click.UsageError("Parquet is not text: give --output a file, or take csv or jsonl for standard output.")
+    asyncio.run(_export(db, run_id, chosen, output))
+
+
+def _format_of(output: str | None) -> ExportFormat:
+    from promptlab.engine.results import export_format
+
+    return export_format(Path(output)) if output and output != "-" else "csv"
+
+
+async def _export(db: str, run_id: str, format_: ExportFormat, output: str | None) -> None:
+    async with opened(db) as lab:
+        run = await find_run(lab, run_id)
+        if output == "-":
+            with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+                path = Path(folder) / f"results.{format_}"
+                await lab.export(run.run_id, path, format_)
+                _copy(path)
+            return
+        path = Path(output) if output else Path(f"{run.run_id}.{format_}")
+        await lab.export(run.run_id, path, format_)
+        so_far = "" if run.status == "completed" else f" (the run is {run.status}: what there is so far)"
+        click.echo(f"Wrote {path}{so_far}.", err=True)
+
+
+def _copy(path: Path) -> None:
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()

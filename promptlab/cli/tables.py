@@ -1,0 +1,132 @@
+"""Tables that fit 80 columns; where there is less, texts fold and nothing is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from promptlab.report import brief, dollars, number
+
+if TYPE_CHECKING:
+    from promptlab.domain.assets import AssetVersion
+    from promptlab.domain.results import Progress, RunRecord
+
+_HASH = 12
+"""Characters of a hash that people see."""
+_NARROW = 75
+"""Columns of the terminal under which the ids and numbers in a list of runs would be cut off."""
+_STATUS = {"completed": "green", "running": "cyan"}
+
+
+def _table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
+    """A table without lines; `right` has the columns of numbers, `whole` those that are not folded."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole)
+    return table
+
+
+def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]], width: int) -> RenderableType:
+    """One line a run, with the means of its metrics; where there is less room than that, a paragraph a run."""
+    numbers = ("cases", "failed", "cost")
+    table = _table("run", "name", "status", *numbers, "metrics", right=numbers, whole=("run", "status", *numbers))
+    paragraphs = []
+    for run, progress in runs:
+        facts = brief(run, progress)
+        metrics = [f"{name} {number(metric['mean'])}" for name, metric in facts["metrics"].items()]
+        counts = (f"{run.cases:,}", f"{facts['failed']:,}", dollars(facts["cost_usd"]))
+        status = Text(run.status, style=_STATUS.get(run.status, "yellow"))
+        table.add_row(run.run_id, run.name, status, *counts, "\n".join(metrics))
+        words = ", ".join([run.name, *(f"{name} {count}" for name, count in zip(numbers, counts, strict=True)), *metrics])
+        paragraphs.append(Text.assemble(run.run_id, " ", status, "\n  ", words))
+    return table if width >= _NARROW else Group(*paragraphs)
+
+
+def configuration(run: RunRecord) -> RenderableType:
+    """Everything that the run depends on, as it is recorded."""
+    spec = run.experiment
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for kind in ("dataset", "prompt_template"):
+        if asset := spec.get(kind):
+            table.add_row(kind.replace("_template", ""), f"{asset['name']}@{asset['version']}  sha256 {asset['hash']}")
+    for kind in ("model", "embedding_model"):
+        if model := spec.get(kind):
+            table.add_row(kind.replace("_", " "), _pairs(model))
+    for kind in ("agent", "model_code"):
+        if code := spec.get(kind):
+            table.add_row(kind.replace("_", " "), _code(code))
+    for metric in spec.get("evaluation", ()):
+        table.add_row("metric", _metric(metric))
+    table.add_row("trials", str(spec.get("trials", 1)))
+    for model, price in spec.get("prices", {}).items():
+        table.add_row("price", f"{model}: {_pairs(price)}")
+    if run.tags:
+        table.add_row("tags", ", ".join(run.tags))
+    table.add_row("experiment", f"sha256 {spec['hash']}")
+    times = [
+        f"created {run.created_at}",
+        *([f"ended {run.finished_at}"] if run.finished_at else []),
+        *([f"resumed {run.generation} ×"] if run.generation else []),
+    ]
+    table.add_row("times", ", ".join(times))
+    return table
+
+
+def _metric(metric: Mapping[str, Any]) -> str:
+    called = metric["name"] if metric["name"] == metric["metric"] else f"{metric['name']} ({metric['metric']})"
+    code = f" {_code(metric['code'])}" if metric.get("code") else ""
+    params = f"; {_pairs(metric['params'])}" if metric.get("params") else ""
+    return f"{called}{code}: {_pairs(metric['column_mapping'])}{params}"
+
+
+def _code(code: Mapping[str, Any]) -> str:
+    return f"{code.get('file') or code.get('module')}:{code['qualname']}"
+
+
+def _pairs(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={item}" if key != "name" else str(item) for key, item in value.items())
+
+
+def failures_table(failures: Sequence[Mapping[str, Any]], failed: int) -> RenderableType:
+    """Some failed cases, with their messages."""
+    table = _table("case", "id", "what", "message", right=("case",))
+    for failure in failures:
+        what = failure["type"] if failure["metric"] is None else f"metric {failure['metric']}"
+        table.add_row(f"{failure['case']:,}", failure["id"], what, failure["message"])
+    shown = f"The first {len(failures)} of {failed:,} failed cases" if failed > len(failures) else "Failed cases"
+    return Group(Text(f"{shown}:", style="yellow"), table)
+
+
+def assets_table(assets: Sequence[AssetVersion]) -> Table:
+    """One line an asset, or one line a version."""
+    table = _table("name", "version", "labels", "created", "hash", "description", right=("version",))
+    for asset in assets:
+        table.add_row(asset.name, str(asset.version), ", ".join(asset.labels), asset.created_at[:10], asset.hash[:_HASH], asset.description)
+    return table
+
+
+def prompt_text(asset: AssetVersion) -> RenderableType:
+    """A prompt's text, as it is."""
+    content = asset.content
+    messages = content["messages"] or [
+        {"role": role, "content": text} for role, text in (("system", content["system_prompt"]), ("user", content["user_prompt"])) if text
+    ]
+    jinja = ", jinja2" if content["template_format"] == "jinja2" else ""
+    parts = [part for message in messages for part in (Text(f"{message['role']}:", style="bold"), Text(message["content"]), Text())]
+    return Group(Text(f"{asset.name}@{asset.version}{jinja}", style="bold"), Text(), *parts[:-1])
+
+
+def dataset_shape(asset: AssetVersion) -> RenderableType:
+    """How many rows a dataset has, and its columns."""
+    content = asset.content
+    table = _table("column", "type", "rows", right=("rows",))
+    for column in content["columns"]:
+        table.add_row(column["name"], column["type"], f"{column['rows']:,}")
+    named = f"named by {content['id_column']!r}" if content["id_column"] else "named by their numbers"
+    return Group(Text(f"{asset.name}@{asset.version}: {content['rows']:,} rows, {named}, {content['bytes']:,} bytes"), Text(), table)

@@ -1,0 +1,115 @@
+"""The price table: what it knows, and what it must not claim to know."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.prices import Price, _table, cost_usd, price_of
+
+
+def listed(name: str, **params: object) -> tuple[float | None, float | None] | None:
+    price = price_of(ModelConfig.model_validate({"name": name, **params}))
+    return (price.input_usd_per_mtok, price.output_usd_per_mtok) if price else None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai/gpt-4o-mini", (0.15, 0.60)),
+        ("openai/gpt-4o-mini-2024-07-18", (0.15, 0.60)),
+        ("openai/gpt-4o-2024-08-06", (2.50, 10.0)),
+        ("openai/gpt-4o-2024-05-13", (5.0, 15.0)),
+        ("openai/text-embedding-3-small", (0.02, 0.0)),
+        ("anthropic/claude-sonnet-4-5-20250929", (3.0, 15.0)),
+        ("anthropic/claude-sonnet-4-20250514", (3.0, 15.0)),
+        ("groq/openai/gpt-oss-120b", (0.15, 0.60)),
+        ("bedrock/us.anthropic.claude-3-5-sonnet-20241022-v2:0", (3.0, 15.0)),
+        ("bedrock/amazon.nova-lite-v1:0", (0.06, 0.24)),
+        ("bedrock/amazon.titan-embed-text-v2:0", (0.02, 0.0)),
+        ("openrouter/openai/gpt-4o-mini", (0.15, 0.60)),
+        ("openrouter/anthropic/claude-3.5-sonnet", (3.0, 15.0)),
+        ("openrouter/meta-llama/llama-3.3-70b-instruct:free", (0.0, 0.0)),
+        ("simulated/anything", (0.0, 0.0)),
+    ],
+)
+def test_known_model_has_its_price(name: str, expected: tuple[float, float]):
+    """Names, dated names, regional names and routed names find their row."""
+    assert listed(name) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai/gpt-4o-mini-audio-preview",
+        "openai/gpt-4o-realtime",
+        "openai/gpt-5.99",
+        "anthropic/claude-sonnet-4-9",
+        "mistral/mistral-large-latest",
+        "openrouter/meta-llama/llama-3.3-70b-instruct",
+        "openrouter/openai/gpt-4o:extended",
+        "ollama/llama3.2",
+        "vllm/gpt-4o",
+        "azure/gpt-4o",
+        "custom/MyModel",
+    ],
+)
+def test_unknown_model_has_no_price(name: str):
+    """A longer name is another model; a local or self-hosted one has no list price."""
+    assert listed(name) is None
+
+
+def test_price_holds_at_the_provider_only():
+    """Another endpoint under a provider's name charges what it likes."""
+    assert listed("openai/gpt-4o-mini", endpoint="http://127.0.0.1:9100/v1") is None
+    assert listed("openai/gpt-4o-mini", endpoint="https://api.openai.com.example.org/v1") is None
+    assert listed("openai/gpt-4o-mini", endpoint="https://api.openai.com/v1") == (0.15, 0.60)
+
+
+def test_special_service_tier_has_no_list_price():
+    """Flex and priority processing cost something else."""
+    assert listed("openai/gpt-5", service_tier="flex") is None
+    assert listed("openai/gpt-5", service_tier="default") == (1.25, 10.0)
+
+
+def test_configuration_goes_before_the_table():
+    """Each half of a price can be overridden, also where nothing is listed."""
+    assert listed("openai/gpt-4o-mini", input_usd_per_mtok=1, output_usd_per_mtok=2) == (1.0, 2.0)
+    assert listed("openai/gpt-4o-mini", output_usd_per_mtok=2) == (0.15, 2.0)
+    assert listed("ollama/x", input_usd_per_mtok=0.5) == (0.5, None)
+    assert listed("simulated/x", input_usd_per_mtok=3, output_usd_per_mtok=4) == (3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("price", "read", "written", "expected"),
+    [
+        (Price(input_usd_per_mtok=2.0, output_usd_per_mtok=8.0), 500_000, 250_000, 3.0),
+        (Price(input_usd_per_mtok=2.0, output_usd_per_mtok=8.0), None, 5, None),
+        (Price(input_usd_per_mtok=2.0, output_usd_per_mtok=8.0), 5, None, None),
+        (Price(input_usd_per_mtok=2.0, output_usd_per_mtok=None), 500_000, 0, 1.0),
+        (Price(input_usd_per_mtok=2.0, output_usd_per_mtok=None), 5, 5, None),
+        (Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0), None, None, 0.0),
+        (None, 5, 5, None),
+    ],
+)
+def test_cost_is_unknown_unless_all_of_it_is_known(price: Price | None, read: int | None, written: int | None, expected: float | None):
+    """None is never turned into 0."""
+    assert cost_usd(price, read, written) == expected
+
+
+def test_every_row_is_dated_and_positive():
+    """A row says from when it is."""
+    assert len(_table()) > 80
+    for (provider, model), price in _table().items():
+        assert price.as_of is not None and date(2024, 1, 1) < date.fromisoformat(price.as_of), model
+        assert price.input_usd_per_mtok is not None and price.input_usd_per_mtok > 0, (provider, model)
+        assert price.output_usd_per_mtok == 0 or (price.output_usd_per_mtok or 0) >= price.input_usd_per_mtok
+
+
+def test_price_as_json_says_where_it_is_from():
+    """What a run records of its price."""
+    price = price_of(ModelConfig(name="openai/gpt-4o-mini"))
+    assert price is not None
+    assert price.to_json() == {"input_usd_per_mtok": 0.15, "output_usd_per_mtok": 0.6, "as_of": "2026-03-21", "source": "table"}
