@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment, ExperimentConfig
 from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.summary import Summary
 from promptlab.engine.assets import AssetStore
 from promptlab.engine.job import Bindings
 from promptlab.engine.prepare import Live, Prepared, bind, prepare
@@ -20,6 +23,9 @@ from promptlab.errors import ConfigError, RunNotFoundError
 from promptlab.wiring import Parts, open_parts
 
 OnProgress = Callable[[Progress], None]
+Work = tuple[Experiment, Bindings]
+
+logger = logging.getLogger(__name__)
 OnStart = Callable[[RunRecord], None]
 
 
@@ -31,6 +37,7 @@ class Lab:
         self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
         self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock)
         self.where = parts.where
+        self._started: dict[str, asyncio.Task[RunRecord]] = {}
 
     @classmethod
     def open(cls, config: Mapping[str, Any] | None = None) -> Lab:
@@ -61,18 +68,63 @@ class Lab:
             PromptLabError: the experiment is wrong (nothing is stored then).
             asyncio.CancelledError: it was stopped; see `resume`.
         """
-        async with prepare(ExperimentConfig.parse(config), self.assets, folder or Path.cwd()) as prepared:
-            run, experiment, bindings = await self._record(prepared)
-        async with self._parts.runner.claimed(run.run_id):
+        async with self._recorded(config, folder) as (run, work):
             if on_start:
                 on_start(run)
-            return await self._parts.runner.run(run, experiment, bindings, on_progress)
+            return await self._parts.runner.run(run, work, on_progress)
 
-    async def _record(self, prepared: Prepared) -> tuple[RunRecord, Experiment, Bindings]:
+    async def start(self, config: ExperimentConfig | Mapping[str, Any], *, run_id: str | None = None, folder: Path | None = None) -> RunRecord:
+        """As `run`, but returns once the run is recorded and begun.
+
+        Args:
+            config: what to run.
+            run_id: the id to give it.
+            folder: as in `run`.
+
+        Raises:
+            PromptLabError: as in `run`.
+            RunExistsError: there is a run with this id.
+        """
+        return await self._begin(self._recorded(config, folder, run_id))
+
+    async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
+        """Leave a recorded run to a task of its own."""
+        begun: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
+
+        async def work_on() -> RunRecord:
+            async with recorded as (run, work):
+                begun.set_result(run)
+                return await self._parts.runner.run(run, work) if work else run
+
+        task = asyncio.create_task(work_on())
+        await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            return task.result()  # raises what was wrong
+        run = begun.result()
+        self._started[run.run_id] = task
+        task.add_done_callback(lambda done: self._ended(run.run_id, done))
+        return run
+
+    def _ended(self, run_id: str, task: asyncio.Task[RunRecord]) -> None:
+        self._started.pop(run_id, None)
+        if not task.cancelled() and task.exception():
+            logger.error("run %s could not be worked on", run_id, exc_info=task.exception())
+
+    @asynccontextmanager
+    async def _recorded(
+        self, config: ExperimentConfig | Mapping[str, Any], folder: Path | None, run_id: str | None = None
+    ) -> AsyncIterator[tuple[RunRecord, Work]]:
+        """A new run, recorded and claimed."""
+        async with prepare(ExperimentConfig.parse(config), self.assets, folder or Path.cwd()) as prepared:
+            run, work = await self._record(prepared, run_id)
+        async with self._parts.runner.claimed(run.run_id):
+            yield run, work
+
+    async def _record(self, prepared: Prepared, run_id: str | None) -> tuple[RunRecord, Work]:
         experiment, bindings = await prepared.commit(self.assets)
         now = self.clock.now()
         run = RunRecord(
-            run_id=new_run_id(now),
+            run_id=run_id or new_run_id(now),
             name=experiment.name,
             status="running",
             experiment=experiment.to_json(),
@@ -82,7 +134,7 @@ class Lab:
             tags=tuple(prepared.config.tags),
         )
         await self.ledger.add_run(run)
-        return run, experiment, bindings
+        return run, (experiment, bindings)
 
     async def resume(
         self,
@@ -109,10 +161,31 @@ class Lab:
             RunBusyError: another process is working on it.
             ConfigError: one of its objects cannot be had again.
         """
+        async with self._continued(run_id, failed, config, folder) as (run, work):
+            if work is None:
+                return run
+            if on_start:
+                on_start(run)
+            return await self._parts.runner.run(run, work, on_progress)
+
+    async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
+        """As `resume`, but returns once the run is begun.
+
+        Raises:
+            PromptLabError: as in `resume`.
+        """
+        return await self._begin(self._continued(run_id, failed))
+
+    @asynccontextmanager
+    async def _continued(
+        self, run_id: str, failed: bool, config: ExperimentConfig | Mapping[str, Any] | None = None, folder: Path | None = None
+    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+        """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
             run = await self._get(run_id)
             if run.status == "completed" and not (failed and run.summary and run.summary["failed"]):
-                return run
+                yield run, None
+                return
             experiment = Experiment.model_validate(run.experiment)
             live = await self._live(config, folder)
             if live.model is not None and live.model.name != experiment.model.name:
@@ -123,22 +196,36 @@ class Lab:
             for model in (bindings.model, bindings.embedding_model):
                 if model is not None:
                     await model.check()
-            generation = run.generation + 1
-            changes = {
-                "status": "running",
-                "generation": generation,
-                "started_at": self.clock.now(),
-                "finished_at": None,
-                "error": None,
-                "summary": None,
-                "results": None,
-            }
-            changes |= {"redo_before": generation} if failed else {}
+            changes: dict[str, Any] = {"status": "running", "generation": run.generation + 1, "started_at": self.clock.now()}
+            changes |= {"finished_at": None, "error": None, "summary": None, "results": None}
+            changes |= {"redo_before": run.generation + 1} if failed else {}
             await self.ledger.update_run(run_id, changes)
-            run = await self._get(run_id)
-            if on_start:
-                on_start(run)
-            return await self._parts.runner.run(run, experiment, bindings, on_progress)
+            yield await self._get(run_id), (experiment, bindings)
+
+    async def cancel(self, run_id: str) -> RunRecord:
+        """Stop a run; what was answered is kept and `resume` can go on with it. One that has ended stays as it is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run = await self._get(run_id)
+        if await self.ledger.update_run(run_id, {"status": "cancelled", "finished_at": self.clock.now()}, if_status={"pending", "running", "interrupted"}):
+            await self._parts.runner.cancel(run)
+        return await self._get(run_id)
+
+    async def summary(self, run_id: str) -> Summary:
+        """The run's summary; of one that goes on or was stopped, that of its finished shards.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run = await self._get(run_id)
+        if run.summary:
+            return Summary.from_json(run.summary)
+        total = Summary()
+        async for shard in self.ledger.shards(run_id):
+            total.merge(Summary.from_json(shard.summary))
+        return total
 
     async def _live(self, config: ExperimentConfig | Mapping[str, Any] | None, folder: Path | None) -> Live:
         if config is None:
@@ -171,7 +258,7 @@ class Lab:
 
     async def _seen(self, run: RunRecord) -> RunRecord:
         """A run that says it is running while nobody works on it was killed."""
-        if run.status in FINAL or await asyncio.to_thread(self._parts.runner.is_active, run.run_id):
+        if run.status in FINAL or await self._parts.runner.is_active(run):
             return run
         return replace(run, status="interrupted")
 
@@ -215,7 +302,10 @@ class Lab:
         await export_results(self.ledger, self.blobs, run, *await self._content(run), path, format)
 
     async def close(self) -> None:
-        """Close the store."""
+        """Stop what was started here, as on Ctrl-C, and close the store."""
+        for task in (started := list(self._started.values())):
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
         await self.ledger.close()
         await self.blobs.close()
 

@@ -6,7 +6,8 @@ that goes wrong pass through unchanged.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -141,6 +142,31 @@ class Blobs(Protocol):
 
     async def close(self) -> None:
         """Release what is held. Closing twice is fine."""
+
+
+class Runner(Protocol):
+    """Works on recorded runs, in this process or elsewhere."""
+
+    def claimed(self, run_id: str) -> AbstractAsyncContextManager[None]:
+        """Hold a run, so that nobody else begins a pass over it.
+
+        Raises:
+            RunBusyError: somebody works on it.
+        """
+
+    async def run(self, run: RunRecord, work: Any, on_progress: Callable[[Progress], None] | None = None) -> RunRecord:
+        """Work on a claimed run to its end and give it back as it is then; `work` is what `Lab` made for it.
+
+        Raises:
+            asyncio.CancelledError: the caller stopped waiting. In this process the run is recorded as
+                interrupted, with all that was answered; elsewhere it goes on.
+        """
+
+    async def is_active(self, run: RunRecord) -> bool:
+        """Whether somebody works on a run that says it is running."""
+
+    async def cancel(self, run: RunRecord) -> None:
+        """Stop whoever works on a run that is recorded as cancelled. None is fine."""
 
 
 class Secrets(Protocol):

@@ -12,7 +12,7 @@ from promptlab.adapters.local.runner import LocalRunner
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.clock import SystemClock
 from promptlab.errors import ConfigError, UnknownNameError
-from promptlab.ports import Blobs, Clock, Ledger
+from promptlab.ports import Blobs, Clock, Ledger, Runner
 
 DEFAULT_DB = "promptlab.db"
 
@@ -24,7 +24,7 @@ class Parts:
     ledger: Ledger
     blobs: Blobs
     clock: Clock
-    runner: LocalRunner
+    runner: Runner
     where: str
     """Where things are kept, for people."""
 

@@ -51,7 +51,12 @@ async def test_every_row_is_asked_once_and_scored(pl: PromptLab) -> None:
     assert run.status == "completed"
     assert mean(run) == 129 / 130
     assert [row["case"] for row in rows] == list(range(130))
-    assert (rows[8]["input.question"], rows[8]["response"], rows[8]["passed.exact_match"], rows[8]["score.exact_match"]) == ("What is 8?", "it is 7", False, 0.0)
+    assert (rows[8]["input.question"], rows[8]["response"], rows[8]["passed.exact_match"], rows[8]["score.exact_match"]) == (
+        "What is 8?",
+        "it is 7",
+        False,
+        0.0,
+    )
 
 
 def test_calls_in_flight_never_exceed_the_limit(pl: PromptLab) -> None:
@@ -107,7 +112,9 @@ def test_throttled_and_broken_answers_are_asked_again(pl: PromptLab) -> None:
         return Reply(status=500) if request.attempt == 1 and number % 50 == 1 else right(request)
 
     with ModelServer(faulty) as server:
-        run = pl.experiment.run(experiment(server, dataset=Dataset(name="many", rows=[{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(400)])))
+        run = pl.experiment.run(
+            experiment(server, dataset=Dataset(name="many", rows=[{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(400)]))
+        )
     assert run.summary is not None
     assert (run.summary.succeeded, run.summary.attempts, mean(run)) == (400, 428, 1.0)
     assert sum(row["attempts"] == 2 for row in run.results()) == 28

@@ -34,6 +34,8 @@ GRACE_S = 30.0
 
 logger = logging.getLogger(__name__)
 
+CANCEL_EVERY_S = 1.0
+
 OnProgress = Callable[[Progress], None]
 
 
@@ -84,9 +86,12 @@ class LocalRunner:
     def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, locks: Path) -> None:
         self._ledger, self._blobs, self._clock, self._locks = ledger, blobs, clock, locks
 
-    def is_active(self, run_id: str) -> bool:
+    async def is_active(self, run: RunRecord) -> bool:
         """Whether a process works on the run now. The system drops the lock of a killed process."""
-        path = self._locks / f"{run_id}.lock"
+        return await asyncio.to_thread(self._is_locked, self._locks / f"{run.run_id}.lock")
+
+    @staticmethod
+    def _is_locked(path: Path) -> bool:
         if not path.exists():
             return False
         try:
@@ -94,6 +99,9 @@ class LocalRunner:
                 return False
         except Timeout:
             return True
+
+    async def cancel(self, run: RunRecord) -> None:
+        """Nothing: whoever works on a run looks every CANCEL_EVERY_S whether it was cancelled."""
 
     @asynccontextmanager
     async def claimed(self, run_id: str) -> AsyncIterator[None]:
@@ -115,33 +123,50 @@ class LocalRunner:
         finally:
             lock.release()
 
-    async def run(self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None = None) -> RunRecord:
+    async def run(self, run: RunRecord, work: tuple[Experiment, Bindings], on_progress: OnProgress | None = None) -> RunRecord:
         """Work on a claimed run until its end.
 
         Raises:
             asyncio.CancelledError: it was stopped; the run is recorded as interrupted, with all that was answered.
         """
+        experiment, bindings = work
         started = time.monotonic()
-        work = asyncio.create_task(self._work(run, experiment, bindings, on_progress))
+        task = asyncio.create_task(self._work(run, experiment, bindings, on_progress))
+        watch = asyncio.create_task(self._watch(run.run_id, task))
         changes: dict[str, object] = {"status": "interrupted"}
         try:
-            changes = await self._until_done(work)
+            changes = await self._until_done(task)
         finally:
+            watch.cancel()
             await bindings.aclose()
-            changes |= {"finished_at": self._clock.now(), "wall_s": run.wall_s + time.monotonic() - started}
-            await asyncio.shield(asyncio.create_task(self._ledger.update_run(run.run_id, changes, if_status={"running"})))
+            await asyncio.shield(asyncio.create_task(self._end(run, changes, time.monotonic() - started)))
         ended = await self._ledger.get_run(run.run_id)
         assert ended is not None
         return ended
 
-    async def _until_done(self, work: asyncio.Task[dict[str, object]]) -> dict[str, object]:
-        """The result of the work. It gets to tidy up when we are cancelled."""
+    async def _end(self, run: RunRecord, changes: dict[str, object], seconds: float) -> None:
+        await self._ledger.update_run(run.run_id, {"finished_at": self._clock.now(), "wall_s": run.wall_s + seconds})
+        # Whoever cancelled the run meanwhile has the last word on its status.
+        await self._ledger.update_run(run.run_id, changes, if_status={"running"})
+
+    async def _watch(self, run_id: str, task: asyncio.Task[dict[str, object]]) -> None:
+        """Stop the work when the run is cancelled, by whichever process."""
+        while not task.done():
+            await self._clock.sleep(CANCEL_EVERY_S)
+            run = await self._ledger.get_run(run_id)
+            if run is not None and run.status == "cancelled":
+                task.cancel()
+                return
+
+    async def _until_done(self, task: asyncio.Task[dict[str, object]]) -> dict[str, object]:
+        """The result of the work; none when it was cancelled through the ledger. It gets to tidy up when we are cancelled."""
         try:
-            return await asyncio.shield(work)
+            await asyncio.wait([task])
         except asyncio.CancelledError:
-            work.cancel()
-            await asyncio.wait([work])
+            task.cancel()
+            await asyncio.wait([task])
             raise
+        return {} if task.cancelled() else task.result()
 
     async def _work(self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None) -> dict[str, object]:
         todo = await plan(self._ledger, self._blobs, run, bindings.content)

@@ -1,0 +1,70 @@
+"""Serves the Studio from this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import uvicorn
+
+from promptlab.errors import PortInUseError
+from promptlab.lab import Lab
+from studio.app import create_app
+
+_NEXT_PORTS = 100
+
+
+async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
+    """Serve the Studio until Ctrl-C, SIGTERM or cancellation; requests under way are answered first.
+
+    Raises:
+        PortInUseError: something else listens on the port; the message names the next free one.
+    """
+    listener = bind(host, port)
+    # A second for open connections: a page that polls must not hold the door open.
+    config = uvicorn.Config(create_app(lab), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    try:
+        await server.serve(sockets=[listener])
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await server.shutdown(sockets=[listener])
+        raise
+    finally:
+        listener.close()
+        await lab.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        PortInUseError: something else listens on the port, or it may not be used.
+    """
+    try:
+        return _listen(host, port)
+    except OSError as error:
+        free = next((p for p in range(port + 1, min(port + _NEXT_PORTS, 65536)) if _is_free(host, p)), None)
+        hint = f" Port {free} is free: --port {free}, or pl.studio.start({free})." if free else ""
+        raise PortInUseError(f"Cannot serve on {host}:{port}: {error.strerror}.{hint}") from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        _listen(host, port).close()
+    except OSError:
+        return False
+    return True
