@@ -152,7 +152,7 @@ def _report(ended: _Ended, *, as_json: bool, fail_on_error: bool) -> int:
 
     run, progress = ended.run, ended.progress
     if run is None or progress is None:
-        click.echo("Interrupted before the run began: nothing is stored.", err=True)
+        click.echo("Interrupted before the work began: nothing was stored.", err=True)
         return _signalled(ended)
     facts = brief(run, progress)
     if as_json:

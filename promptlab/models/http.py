@@ -167,7 +167,9 @@ class HttpModel(ProviderModel):
             async with asyncio.timeout(min(CONNECT_S, self.config.timeout_s)):
                 _, writer = await asyncio.open_connection(parts.hostname, port)
         except (OSError, TimeoutError) as error:
-            why = "no connection in time" if isinstance(error, TimeoutError) else os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
+            # asyncio's own words for a refused connection are "Connect call failed".
+            known = error.errno if error.errno is not None and error.errno > 0 else None
+            why = "no connection in time" if isinstance(error, TimeoutError) else os.strerror(known) if known else str(error)
             hint = self.start_hint if self.config.endpoint is None and self.start_hint else "Check the endpoint and that the server is running."
             raise EndpointUnreachableError(f"Nothing answers at {self.endpoint}, the endpoint of model {self.name!r}: {why}. {hint}") from error
         writer.close()

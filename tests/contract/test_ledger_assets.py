@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from promptlab.domain.assets import AssetVersion
+from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.errors import AssetNotFoundError, VersionTakenError
 from promptlab.ports import Ledger
 from tests.contract.builders import asset
@@ -69,7 +69,8 @@ async def test_of_concurrent_writers_of_a_version_exactly_one_wins(open_ledger: 
 async def test_kinds_and_names_are_apart(ledger: Ledger) -> None:
     """The same name in another kind, in other letters, or as the beginning of another is another asset."""
     await ledger.add_asset(asset("qa", 3))
-    for kind, name in (("dataset", "qa"), ("prompt_template", "QA"), ("prompt_template", "qa2"), ("prompt_template", "q")):
+    others: list[tuple[AssetKind, str]] = [("dataset", "qa"), ("prompt_template", "QA"), ("prompt_template", "qa2"), ("prompt_template", "q")]
+    for kind, name in others:
         assert await ledger.get_asset(kind, name) is None
         assert await ledger.list_versions(kind, name) == []
 
@@ -102,8 +103,7 @@ async def test_a_label_is_read_with_its_version_everywhere(ledger: Ledger) -> No
     assert await ledger.get_label("prompt_template", "qa", "production") == 1
     assert [_sorted(a) for a in await ledger.list_assets("prompt_template")] == [labelled]
     assert [_sorted(a) for a in await ledger.list_versions("prompt_template", "qa")] == [replace(asset(version=0), labels=("old",)), labelled]
-    for version in (None, 1):
-        found = await ledger.get_asset("prompt_template", "qa", version)
+    for found in (await ledger.get_asset("prompt_template", "qa"), await ledger.get_asset("prompt_template", "qa", 1)):
         assert found is not None and _sorted(found) == labelled
 
 

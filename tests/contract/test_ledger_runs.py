@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,8 @@ async def test_a_run_that_is_not_there_cannot_be_changed(ledger: Ledger) -> None
 async def test_a_run_changes_only_in_the_statuses_that_are_asked_for(ledger: Ledger) -> None:
     """Any collection of statuses will do; an empty one never fits."""
     await ledger.add_run(run(status="running"))
-    for if_status in (["pending"], {"pending", "completed"}, frozenset(), ()):
+    unfit: list[Collection[str]] = [["pending"], {"pending", "completed"}, frozenset(), ()]
+    for if_status in unfit:
         assert await ledger.update_run(RUN, {"cases": 7}, if_status=if_status) is False
     assert await ledger.get_run(RUN) == run(status="running")
     assert await ledger.update_run(RUN, {"cases": 7}, if_status=("pending", "running")) is True
@@ -116,7 +118,7 @@ async def test_concurrent_updates_of_different_fields_all_stay(open_ledger: Call
     """No update writes back a field that it was not asked to change."""
     ledgers = [open_ledger(), open_ledger()]
     await ledgers[0].add_run(run())
-    changes = [{"wall_s": 1.5}, {"error": "e"}, {"manifest": "m"}, {"generation": 3}, {"tags": ("t",)}, {"results": "r"}]
+    changes: list[dict[str, Any]] = [{"wall_s": 1.5}, {"error": "e"}, {"manifest": "m"}, {"generation": 3}, {"tags": ("t",)}, {"results": "r"}]
     assert all(await asyncio.gather(*(ledgers[i % 2].update_run(RUN, change) for i, change in enumerate(changes))))
     assert await ledgers[0].get_run(RUN) == run(wall_s=1.5, error="e", manifest="m", generation=3, tags=("t",), results="r")
 
