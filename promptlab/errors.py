@@ -16,6 +16,9 @@ PromptLabError
 │   ├── RunBusyError            another process is working on the run
 │   └── RunInterruptedError     the run was stopped before its end; it can be resumed
 ├── BlobNotFoundError
+├── CursorError                 a list was asked to go on from where no list ended
+├── AuthenticationError         a hosted Studio wants a token, or another one
+├── RemoteError                 a hosted Studio answered what has no error of its own here
 ├── PortInUseError              something else listens on the Studio's port
 ├── EndpointUnreachableError    nothing answers at a model's endpoint
 └── ModelError                  one model call failed (recorded with its case; never ends a run)
@@ -24,7 +27,8 @@ PromptLabError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class PromptLabError(Exception):
@@ -129,6 +133,27 @@ class BlobNotFoundError(PromptLabError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"No blob {key!r} in this store.")
+
+
+class CursorError(PromptLabError):
+    """A list was asked to go on from where no list ended."""
+
+
+class AuthenticationError(PromptLabError):
+    """A hosted Studio wants a token, or another one."""
+
+
+class RemoteError(PromptLabError):
+    """A hosted Studio answered what has no error of its own here.
+
+    Attributes:
+        status: the HTTP status.
+        problem: the problem details (RFC 9457) that it gave, else empty.
+    """
+
+    def __init__(self, message: str, *, status: int, problem: Mapping[str, Any] | None = None) -> None:
+        self.status, self.problem = status, problem or {}
+        super().__init__(message)
 
 
 class PortInUseError(PromptLabError):

@@ -138,7 +138,7 @@ def _fields(path: Path, node: yaml.Node, model: type[BaseModel], what: str) -> I
         if name in _ONLY_PYTHON and model is ExperimentConfig:
             raise ConfigError(f"{_at(path, key)}: {name} cannot be written in YAML: {_ONLY_PYTHON[name]}.")
         if name not in known and key.tag != _MERGE:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else f"Its fields: {', '.join(n for n in model.model_fields if not n.startswith('agent_'))}."
             raise ConfigError(f"{_at(path, key)}: {what} has no field {name!r}. {hint}")
         yield name, value

@@ -41,7 +41,7 @@ class Request:
     prompt: str
     """The text of the last user message; for embeddings the first text."""
     attempt: int
-    """1 for the first time that this prompt was asked of this kind, 2, …"""
+    """1 for the first time that this prompt was asked of this kind (since `script`), 2, …"""
     connection: int
     """Which TCP connection, from 1."""
 
@@ -75,7 +75,7 @@ class ModelServer:
     """Speaks OpenAI, Azure, Anthropic, Ollama and Bedrock on 127.0.0.1, in a thread: `with ModelServer(answer) as server:`.
 
     `answer(request)` gives the text of the answer, or a `Reply`; it runs in the server's thread.
-    `script(reply, …, prompt=…)` sets what the first attempts at a prompt (default: at every prompt) get instead.
+    `script(reply, …, prompt=…)` sets what the next attempts at a prompt (default: at every prompt) get instead.
 
     Attributes:
         requests: every request so far.
@@ -104,8 +104,10 @@ class ModelServer:
         return f"{self.url}/v1"
 
     def script(self, *replies: Reply, prompt: str | None = None) -> None:
-        """The first attempts at a prompt (None: at every prompt without a script of its own) get these replies, one after another."""
+        """The next attempts at a prompt (None: at every prompt without a script of its own) get these replies, one after another."""
         self._scripts[prompt] = replies
+        for key in [key for key in self._seen if prompt in (None, key[1])]:
+            del self._seen[key]
 
     def release(self) -> None:
         """Let every hanging request have its answer, now and from now on."""
@@ -137,9 +139,12 @@ class ModelServer:
         self._ready.set()
         await self._stopped.wait()
         server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Also those that accept a connection in this moment, and what comes of them.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(others)
+        await asyncio.sleep(0)  # an aborted socket is closed in the next round
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -158,9 +163,11 @@ class ModelServer:
                     finally:
                         self.in_flight -= 1
                     if not keep:
-                        return
+                        break
+                writer.close()
+                await writer.wait_closed()
         finally:
-            writer.close()
+            writer.transport.abort()
 
     async def _read(self, reader: asyncio.StreamReader, connection: int) -> Request:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

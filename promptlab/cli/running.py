@@ -161,8 +161,7 @@ def _report(ended: _Ended, *, as_json: bool, fail_on_error: bool) -> int:
         show(table(run, progress))
     if run.status == "completed":
         return CASES_FAILED if fail_on_error and facts["failed"] else 0
-    if run.status == "interrupted":
-        click.echo(f"Interrupted: {progress.done:,} of {progress.total:,} cases are done and kept.", err=True)
+    click.echo(f"{run.status.capitalize()}: {progress.done:,} of {progress.total:,} cases are done and kept.", err=True)
     click.echo(f"Go on with: {ended.go_on}", err=True)
     return _signalled(ended) if run.status == "interrupted" else FAILED
 

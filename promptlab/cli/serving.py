@@ -8,7 +8,7 @@ from promptlab.cli.options import db_option, show_json
 
 
 @click.command(short_help="Serve the Studio until Ctrl-C.")
-@click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Where to listen; 0 takes a free port.")
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Where to listen.")
 @click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @db_option
 def studio(port: int, host: str, db: str) -> None:
@@ -16,6 +16,7 @@ def studio(port: int, host: str, db: str) -> None:
     from promptlab.client import PromptLab
 
     with PromptLab({"type": "sqlite", "db_file": db}) as lab:
+        click.echo(f"The Studio of {db}: http://{host}:{port} (Ctrl-C ends it)", err=True)
         lab.studio.start(port, host=host)
 
 

@@ -145,7 +145,7 @@ class BedrockModel(ProviderModel):
             raise ModelError(f"{self.name}: {error}", type="authentication") from error
         except errors.ParamValidationError as error:
             raise ModelError(f"{self.name}: {trim(str(error))}", type="bad_request") from error
-        except errors.ResponseParserError as error:
+        except importlib.import_module("botocore.parsers").ResponseParserError as error:
             raise ModelError(f"{self.name}: the answer is not JSON: {trim(str(error))[:200]}", type="invalid_response", retryable=True) from error
         except (errors.HTTPClientError, errors.ConnectionError, OSError) as error:
             raise ModelError(f"{self.name}: the connection failed: {trim(str(error))}", type="connection", retryable=True) from error

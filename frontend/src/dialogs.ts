@@ -1,0 +1,29 @@
+/** Forms with data-confirm ask first; the dialog's button repeats what will happen. */
+export function confirmation(): void {
+  const dialog = document.getElementById("confirm") as HTMLDialogElement | null;
+  if (!dialog) return;
+  let waiting: HTMLFormElement | null = null;
+  let sure: HTMLFormElement | null = null;
+  document.addEventListener(
+    "submit",
+    (event) => {
+      const form = event.target as HTMLFormElement;
+      if (!form.dataset.confirm || sure === form) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      waiting = form;
+      dialog.querySelector("[data-text]")!.textContent = form.dataset.confirm;
+      dialog.querySelector("[data-yes]")!.textContent = form.dataset.confirmYes ?? "Go on";
+      dialog.showModal();
+    },
+    true,
+  );
+  dialog.addEventListener("close", () => {
+    const form = waiting;
+    waiting = null;
+    if (dialog.returnValue !== "yes" || !form?.isConnected) return;
+    sure = form;
+    form.requestSubmit();
+    sure = null;
+  });
+}

@@ -1,0 +1,73 @@
+const TYPING = "input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable]";
+const INTERACTIVE = "a, button, input, select, textarea, label, summary";
+let before = "";
+
+function rowLinks(): HTMLElement[] {
+  return [...document.querySelectorAll<HTMLElement>("table[data-rows] tbody a[data-row]")];
+}
+
+/** Moves the focus to the next or the previous row's link. False when there are no rows. */
+function step(by: number): boolean {
+  const links = rowLinks();
+  if (!links.length) return false;
+  const row = document.activeElement?.closest("tr");
+  const at = links.findIndex((link) => link.closest("tr") === row);
+  const next = links[at < 0 ? (by > 0 ? 0 : links.length - 1) : Math.min(Math.max(at + by, 0), links.length - 1)]!;
+  next.focus();
+  next.closest("tr")!.scrollIntoView({ block: "nearest" });
+  return true;
+}
+
+function press(key: string): boolean {
+  for (const element of document.querySelectorAll<HTMLElement>("[data-key]")) {
+    if (!element.dataset.key!.split("|").includes(key)) continue;
+    if (element.matches("input, textarea, select")) element.focus();
+    else element.click();
+    return true;
+  }
+  return false;
+}
+
+function pick(): boolean {
+  const box = document.activeElement?.closest("tr")?.querySelector<HTMLInputElement>("input[type=checkbox]");
+  box?.click();
+  return Boolean(box);
+}
+
+function acted(key: string): boolean {
+  if (key === "?") {
+    const help = document.getElementById("help") as HTMLDialogElement | null;
+    if (help?.open) help.close();
+    else help?.showModal();
+    return Boolean(help);
+  }
+  if (press(before === "g" ? `g ${key}` : key)) return true;
+  if (key === "j" || key === "ArrowDown") return step(1);
+  if (key === "k" || key === "ArrowUp") return step(-1);
+  return key === "x" && pick();
+}
+
+/** Elements say their keys in data-key; rows are walked by focus, so that Enter opens one as any link. */
+export function keys(): void {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const target = event.target as HTMLElement;
+    if (target.matches(TYPING)) {
+      if (event.key === "Escape") target.blur();
+      return;
+    }
+    if (document.querySelector("dialog[open]") && event.key !== "?") return;
+    if (acted(event.key)) event.preventDefault();
+    before = event.key;
+  });
+  document.addEventListener("click", (event) => {
+    const target = event.target as HTMLElement;
+    const opener = target.closest<HTMLElement>("[data-opens]");
+    if (opener) (document.getElementById(opener.dataset.opens!) as HTMLDialogElement | null)?.showModal();
+    const copies = target.closest<HTMLElement>("[data-copies]");
+    if (copies) void navigator.clipboard.writeText(copies.dataset.copies || location.href).then(() => (copies.dataset.copied = "yes"));
+    const row = target.closest("table[data-rows] tbody tr");
+    if (!row || target.closest(INTERACTIVE) || getSelection()?.toString()) return;
+    row.querySelector<HTMLElement>("a[data-row]")?.click();
+  });
+}

@@ -1,0 +1,387 @@
+"""The local AWS: MiniStack on loopback, with the real template on it, built and deployed by the real SAM CLI.
+
+    python infra/local_cloud.py up       start it, or what is there already again; deploy; print how to reach it
+    python infra/local_cloud.py down     stop it; its state stays in .cloud/state
+    python infra/local_cloud.py test …   a fresh one in a temporary folder, `pytest … -m cloud` against it, and stop
+    python infra/local_cloud.py tools    only make the environments of the tools
+
+Only the standard library here: MiniStack and SAM have environments of their own under .cloud/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".cloud"
+PORT = 4566
+REGION = "us-east-1"
+RUNTIMES = ("3.13", "3.12")
+"""The Pythons that the template allows, newest first: MiniStack runs functions in its own Python."""
+START_S = 60
+STOP_S = 60
+"""Seconds to save its state on SIGTERM."""
+
+
+class CloudError(Exception):
+    """What went wrong and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A local AWS: where it listens, where it keeps what it has, and what is deployed on it."""
+
+    folder: Path
+    port: int
+    stack: str = "promptlab"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.folder / "ministack.pid"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "ministack.log"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - a command
+
+
+# --------------------------------------------------------------------------- tools
+
+
+def find_python() -> tuple[str, str]:
+    """A Python that the template allows, and its version.
+
+    Raises:
+        CloudError: there is none.
+    """
+    roots = [Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"]
+    candidates = [os.environ["CLOUD_PYTHON"]] if "CLOUD_PYTHON" in os.environ else []
+    if not candidates:
+        candidates = [sys.executable]
+        for version in RUNTIMES:
+            candidates += [f"python{version}", *(str(p) for root in roots for p in sorted(root.glob(f"{version}.*/bin/python{version}")))]
+    for candidate in candidates:
+        found = _version(candidate)
+        if found in RUNTIMES:
+            return candidate, found
+    raise CloudError(
+        f"The local AWS needs Python {' or '.join(RUNTIMES)}, as the functions do; tried: {', '.join(candidates)}. Name one: CLOUD_PYTHON=/path/to/python3.13"
+    )
+
+
+def _version(python: str) -> str | None:
+    try:
+        out = subprocess.run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return out.stdout.strip()
+
+
+def make_venv(name: str, requirements: str, python: str) -> Path:
+    """The folder of an environment that holds exactly what a requirements file pins, made anew when that file changes."""
+    folder, pins = HOME / name, (ROOT / requirements).read_bytes()
+    stamp, want = folder / "stamp", hashlib.sha256(pins + (_version(python) or "").encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == want:
+        return folder
+    say(f"Installing {requirements} into {folder.relative_to(ROOT)} …")
+    shutil.rmtree(folder, ignore_errors=True)
+    run([python, "-m", "venv", str(folder)])
+    run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(ROOT / requirements)])
+    stamp.write_text(want)
+    return folder
+
+
+def make_tools() -> tuple[Path, Path, str]:
+    """The environments of MiniStack and of SAM, and the version of the functions' Python."""
+    python, version = find_python()
+    return make_venv("ministack", "requirements-ministack.txt", python), make_venv("sam", "requirements-cloud.txt", python), version
+
+
+def run(command: list[str], *, env: dict[str, str] | None = None, log: Path | None = None) -> str:
+    """Run a command in the root of the repository and give what it printed.
+
+    Raises:
+        CloudError: it failed; with the end of what it printed.
+    """
+    done = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if log:
+        log.write_text(done.stdout)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-40:])
+        raise CloudError(f"{Path(command[0]).name} {' '.join(command[1:3])} … failed ({done.returncode}):\n{tail}")
+    return done.stdout
+
+
+# --------------------------------------------------------------------------- the server
+
+
+def start(cloud: Cloud, venv: Path) -> None:
+    """Start MiniStack in a process group of its own, on loopback only, and wait until it answers.
+
+    Raises:
+        CloudError: the port is taken, or it did not come up.
+    """
+    if running(cloud):
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", cloud.port))
+        except OSError as error:
+            raise CloudError(f"Port {cloud.port} of 127.0.0.1 is taken by something else: end that, or set CLOUD_PORT.") from error
+    for name in ("state", "s3", "tmp"):
+        (cloud.folder / name).mkdir(parents=True, exist_ok=True)
+    with cloud.log.open("ab") as log:
+        process = subprocess.Popen(
+            [str(venv / "bin" / "ministack")], cwd=cloud.folder, env=_server_env(cloud), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    cloud.pid_file.write_text(str(process.pid))
+    deadline = time.monotonic() + START_S
+    while not healthy(cloud):
+        if process.poll() is not None or time.monotonic() > deadline:
+            stop(cloud)
+            raise CloudError(f"MiniStack did not come up within {START_S} s: see {cloud.log}")
+        time.sleep(0.2)
+
+
+def _server_env(cloud: Cloud) -> dict[str, str]:
+    """Its settings. Nothing of the caller's AWS settings goes in: a function must never reach a real account."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and k not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")}
+    return kept | {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(cloud.port),
+        # Every role is enforced, as on AWS: what a function may not do there fails here.
+        "AUTH": "true",
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(cloud.folder / "state"),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(cloud.folder / "s3"),
+        "TMPDIR": str(cloud.folder / "tmp"),
+        "MINISTACK_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "LAMBDA_EXECUTOR": "local",
+    }
+
+
+def healthy(cloud: Cloud) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=5)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def running(cloud: Cloud) -> int | None:
+    """The process that serves this folder, if it lives and answers. A number that was given to another program is no such process."""
+    try:
+        pid = int(cloud.pid_file.read_text())
+        command = Path(f"/proc/{pid}/cmdline")
+        if command.parent.parent.is_dir() and Path("/proc/self").exists() and b"ministack" not in command.read_bytes():
+            return None
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid
+
+
+def stop(cloud: Cloud) -> bool:
+    """Stop MiniStack with SIGTERM, on which it saves its state, and wait for its end; whether there was one.
+
+    Raises:
+        CloudError: it is still there after `STOP_S`.
+    """
+    pid = running(cloud)
+    if pid is None:
+        cloud.pid_file.unlink(missing_ok=True)
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while _alive(pid):
+        if time.monotonic() > deadline:
+            raise CloudError(f"MiniStack (process {pid}) did not end within {STOP_S} s of SIGTERM: see {cloud.log}")
+        time.sleep(0.1)
+    cloud.pid_file.unlink(missing_ok=True)
+    return True
+
+
+def _alive(pid: int) -> bool:
+    try:
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
+    except ChildProcessError:
+        pass  # started by an earlier command
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --------------------------------------------------------------------------- the deployment
+
+
+def sam_env(cloud: Cloud, ministack: Path, sam: Path) -> dict[str, str]:
+    """SAM's settings: the local endpoint and no real credentials; MiniStack's Python first, whose pip builds the bundle."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+    return kept | {
+        "PATH": os.pathsep.join([str(ministack / "bin"), str(sam / "bin"), os.environ.get("PATH", "")]),
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "SAM_CLI_TELEMETRY": "0",
+    }
+
+
+def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
+    """Build and deploy the template; its outputs, and the admin token as `AdminToken`."""
+    ministack, sam, python = make_tools()
+    env, build = sam_env(cloud, ministack, sam), cloud.folder / "build"
+    machine = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+    values = {"Stage": "local", "PythonRuntime": f"python{python}", "Architecture": machine, "LocalCloud": "true"} | parameters
+    overrides = ["--parameter-overrides", *(f"{key}={value}" for key, value in values.items())]
+    started = time.monotonic()
+    say(f"Building for Python {python}, {machine} …")
+    run([str(sam / "bin" / "sam"), "build", "--build-dir", str(build), *overrides], env=env, log=cloud.folder / "build.log")
+    built = time.monotonic()
+    say(f"Built in {built - started:.0f} s. Deploying to {cloud.url} …")
+    command = [str(sam / "bin" / "sam"), "deploy", "--template-file", str(build / "template.yaml"), "--stack-name", cloud.stack, "--region", REGION]
+    run([*command, "--no-confirm-changeset", *overrides], env=env, log=cloud.folder / "deploy.log")
+    say(f"Deployed in {time.monotonic() - built:.0f} s.")
+    facts: dict[str, str] = json.loads(run([str(sam / "bin" / "python"), str(ROOT / "infra" / "stack_facts.py"), cloud.stack], env=env))
+    facts["StudioUrl"] = studio_url(facts["StudioUrl"], cloud)
+    return facts
+
+
+def studio_url(endpoint: str, cloud: Cloud) -> str:
+    """The HTTP API's address on the local AWS, from the one that it would have on AWS. Names under localhost resolve to loopback by themselves."""
+    found = re.search(r"//([a-z0-9]+)\.execute-api\.", endpoint)
+    if not found:
+        raise CloudError(f"The stack's StudioUrl {endpoint!r} is not an HTTP API's address.")
+    return f"http://{found[1]}.execute-api.localhost:{cloud.port}"
+
+
+def write_env(path: Path, cloud: Cloud, facts: dict[str, str]) -> None:
+    """A file to `source`, for this user's eyes only: it holds the token."""
+    lines = {"PROMPTLAB_ENDPOINT": facts["StudioUrl"], "PROMPTLAB_API_KEY": facts["AdminToken"]}
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"export {name}={value}\n" for name, value in lines.items())
+
+
+def test_env(cloud: Cloud, facts: dict[str, str]) -> dict[str, str]:
+    """What the tests in tests/cloud find in their environment."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {
+        "PROMPTLAB_ENDPOINT": facts["StudioUrl"],
+        "PROMPTLAB_API_KEY": facts["AdminToken"],
+        "PROMPTLAB_CLOUD_OUTPUTS": json.dumps(facts),
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+# --------------------------------------------------------------------------- commands
+
+
+@contextmanager
+def fresh() -> Iterator[Cloud]:
+    """A local AWS in a temporary folder on a free port, gone afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="promptlab-cloud-"))
+    cloud = Cloud(folder=folder, port=port)
+    try:
+        yield cloud
+    finally:
+        stop(cloud)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def up(parameters: dict[str, str]) -> int:
+    cloud = Cloud(folder=HOME, port=int(os.environ.get("CLOUD_PORT", PORT)))
+    HOME.mkdir(exist_ok=True)
+    ministack, _, _ = make_tools()
+    start(cloud, ministack)
+    facts = deploy(cloud, parameters)
+    write_env(HOME / "env", cloud, facts)
+    say(f"\nStudio  {facts['StudioUrl']}\nToken   {facts['AdminToken']}\n\nSDK and CLI:  source .cloud/env\nStop it:      make cloud-down   (its runs stay in .cloud/)")
+    return 0
+
+
+def down() -> int:
+    cloud = Cloud(folder=HOME, port=int(os.environ.get("CLOUD_PORT", PORT)))
+    say("Stopped; its runs stay in .cloud/." if stop(cloud) else "Nothing to stop.")
+    return 0
+
+
+def test(arguments: list[str], parameters: dict[str, str]) -> int:
+    with fresh() as cloud:
+        ministack, _, _ = make_tools()
+        start(cloud, ministack)
+        facts = deploy(cloud, parameters)
+        code = subprocess.run([sys.executable, "-m", "pytest", "tests/cloud", "-m", "cloud", *arguments], cwd=ROOT, env=test_env(cloud, facts)).returncode
+        if code:
+            shutil.copy(cloud.log, HOME / "test-cloud.log")
+            say(f"MiniStack's log: {HOME / 'test-cloud.log'}")
+        return code
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="The local AWS of `make cloud`.")
+    parser.add_argument("command", choices=["up", "down", "test", "tools"])
+    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the template")
+    options, rest = parser.parse_known_args(argv)
+    parameters: dict[str, Any] = dict(item.split("=", 1) for item in options.parameter)
+    try:
+        if options.command == "up":
+            return up(parameters)
+        if options.command == "down":
+            return down()
+        if options.command == "tools":
+            make_tools()
+            return 0
+        return test(rest, parameters)
+    except CloudError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command
+        return 1
+
+
+if __name__ == "__main__":
+    # SIGTERM ends a test run as Ctrl-C does: its MiniStack must not stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Ledger records as JSON and back, and the cursors of their lists: the same in every ledger."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from promptlab.domain.results import Completion, Failure, RunRecord, Score, ScoreSet
+from promptlab.errors import PromptLabError
+
+CHANGEABLE = frozenset(f.name for f in dataclasses.fields(RunRecord)) - {"run_id"}
+"""The fields that `update_run` may change."""
+
+
+def to_json(value: Any) -> bytes:
+    """A record, or what is in one, as JSON.
+
+    Raises:
+        TypeError: something in it is not JSON.
+    """
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know: mappings that are not dicts."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def run_from(body: Mapping[str, Any]) -> RunRecord:
+    """The run of a JSON object."""
+    return RunRecord(**{**body, "tags": tuple(body["tags"])})
+
+
+def completion_from(body: Mapping[str, Any]) -> Completion:
+    """The completion of a JSON object."""
+    return Completion(**_with_failure(body))
+
+
+def score_set_from(body: Mapping[str, Any]) -> ScoreSet:
+    """The score set of a JSON object."""
+    return ScoreSet(**{**body, "scores": {name: Score(**_with_failure(score)) for name, score in body["scores"].items()}})
+
+
+def _with_failure(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The body with its error as an object."""
+    return {**body, "error": Failure(**body["error"])} if body.get("error") is not None else body
+
+
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Hold changes of a run against its fields.
+
+    Raises:
+        TypeError: a run has no such field, or it cannot be changed.
+    """
+    if unknown := changes.keys() - CHANGEABLE:
+        raise TypeError(f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are {', '.join(sorted(CHANGEABLE))}")
+
+
+def check_limit(limit: int) -> None:
+    """Hold the size of a page against what makes sense.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+
+
+def cursor_of(run: RunRecord) -> str:
+    """The cursor of the page that follows a run."""
+    return base64.urlsafe_b64encode(orjson.dumps([run.created_at, run.run_id])).decode()
+
+
+def after(cursor: str) -> tuple[str, str]:
+    """`created_at` and id of the run that a page follows.
+
+    Raises:
+        PromptLabError: it is no cursor of ours.
+    """
+    try:
+        created_at, run_id = orjson.loads(base64.urlsafe_b64decode(cursor))
+        if isinstance(created_at, str) and isinstance(run_id, str):
+            return created_at, run_id
+    except (binascii.Error, ValueError, TypeError):
+        pass
+    raise PromptLabError(f"{cursor!r} is not a cursor that list_runs gave. Leave it out to start at the newest run.")

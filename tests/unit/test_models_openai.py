@@ -1,0 +1,238 @@
+"""The OpenAI-compatible providers: what is sent, and how each form of an answer is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from promptlab.errors import ConfigError, ModelError
+from promptlab.models.base import Model
+from promptlab.models.registry import get_model
+from tests.servers import ModelServer, Reply, vector
+
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        yield running
+
+
+async def sent(server: ModelServer, name: str, **params: Any) -> dict[str, Any]:
+    model = get_model(name, endpoint=server.openai_url, api_key="k", **params)
+    await model.achat(MESSAGES)
+    await model.aclose()
+    body: dict[str, Any] = server.requests[-1].json
+    return body
+
+
+async def test_parameters_are_sent_as_they_are(server: ModelServer):
+    """Ours by their names, any other untouched, and nothing that was not asked for."""
+    body = await sent(
+        server, "openai/gpt-4o-mini", temperature=0, max_tokens=9, seed=7, top_p=0.5, response_format={"type": "json_object"}, logit_bias={"5": 1}
+    )
+    assert body == {
+        "model": "gpt-4o-mini",
+        "messages": MESSAGES,
+        "temperature": 0,
+        "max_tokens": 9,
+        "seed": 7,
+        "top_p": 0.5,
+        "response_format": {"type": "json_object"},
+        "logit_bias": {"5": 1},
+    }
+    assert await sent(server, "openai/x") == {"model": "x", "messages": MESSAGES}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai/gpt-4o", "max_tokens"),
+        ("openai/gpt-4.1", "max_tokens"),
+        ("openai/o3-mini", "max_completion_tokens"),
+        ("openai/o1", "max_completion_tokens"),
+        ("openai/gpt-5-mini", "max_completion_tokens"),
+        ("openai/gpt-5.1", "max_completion_tokens"),
+        ("openai/o1lama", "max_tokens"),
+        ("azure/o3-mini", "max_completion_tokens"),
+        ("openrouter/openai/o3-mini", "max_tokens"),
+        ("vllm/gpt-5-clone", "max_tokens"),
+    ],
+)
+async def test_reasoning_models_get_the_name_they_take(server: ModelServer, name: str, expected: str):
+    """OpenAI's reasoning models refuse max_tokens."""
+    body = await sent(server, name, max_tokens=9)
+    assert [key for key in body if key.startswith("max")] == [expected]
+
+
+async def test_mistral_has_its_own_word_for_seed(server: ModelServer):
+    """random_seed."""
+    body = await sent(server, "mistral/mistral-small", seed=7)
+    assert body["random_seed"] == 7 and "seed" not in body
+
+
+async def test_answer_has_text_tokens_and_reason(server: ModelServer):
+    """What comes back, measured."""
+    model = get_model("openai/x", endpoint=server.openai_url)
+    answer = await model.ainvoke("Be brief.", "hi")
+    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == ("ok", 2, 2, "stop")
+    assert answer.latency_ms is not None and answer.latency_ms > 0
+    assert server.requests[0].json["messages"] == MESSAGES
+    await model.aclose()
+
+
+def reply(message: dict[str, Any], finish: str = "stop", **more: Any) -> Reply:
+    return Reply(body={"choices": [{"message": message, "finish_reason": finish}], **more})
+
+
+async def ask(server: ModelServer, what: Reply, name: str = "openai/x") -> Any:
+    server.script(what)
+    model: Model = get_model(name, endpoint=server.openai_url, api_key="k")
+    try:
+        return await model.achat(MESSAGES)
+    finally:
+        await model.aclose()
+
+
+async def test_parts_of_an_answer_are_joined(server: ModelServer):
+    """Content may be a list of parts; what is not text is left out."""
+    parts = [{"type": "text", "text": "one "}, {"type": "thinking", "thinking": []}, {"type": "text", "text": "two"}]
+    assert (await ask(server, reply({"content": parts}))).response == "one two"
+
+
+async def test_empty_text_is_an_answer(server: ModelServer):
+    """It is what the model said."""
+    assert (await ask(server, reply({"content": ""}))).response == ""
+
+
+async def test_refusal_is_the_answer(server: ModelServer):
+    """A refusal is text to score, marked as one."""
+    answer = await ask(server, reply({"content": None, "refusal": "I can't help with that."}))
+    assert (answer.response, answer.metadata["refusal"]) == ("I can't help with that.", True)
+
+
+async def test_tool_calls_are_the_answer_where_there_is_no_text(server: ModelServer):
+    """Their names and arguments, as JSON."""
+    calls = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}]
+    answer = await ask(server, reply({"content": None, "tool_calls": calls}, "tool_calls"))
+    assert json.loads(answer.response) == [{"name": "add", "arguments": '{"a": 1}'}]
+    assert answer.finish_reason == "tool_calls"
+
+
+async def test_filtered_answer_is_a_failure_unless_some_text_is_left(server: ModelServer):
+    """content_filter without text is an error of its own; with text it is the finish_reason."""
+    with pytest.raises(ModelError) as caught:
+        await ask(server, reply({"content": None}, "content_filter"))
+    assert (caught.value.type, caught.value.retryable) == ("content_filter", False)
+    assert (await ask(server, reply({"content": "some"}, "content_filter"))).finish_reason == "content_filter"
+
+
+async def test_answer_that_was_thought_away_is_empty(server: ModelServer):
+    """A reasoning model that used up its tokens says nothing, and says why."""
+    answer = await ask(server, reply({"content": None}, "length"))
+    assert (answer.response, answer.finish_reason) == ("", "length")
+
+
+async def test_missing_usage_is_unknown_and_not_zero(server: ModelServer):
+    """Tokens are None where the provider does not say."""
+    answer = await ask(server, reply({"content": "x"}, usage=None))
+    assert (answer.prompt_tokens, answer.completion_tokens) == (None, None)
+
+
+async def test_model_that_answered_is_kept(server: ModelServer):
+    """An alias is resolved by the provider; which version it was is worth knowing."""
+    assert (await ask(server, reply({"content": "x"}, model="x-2026-01-01"))).metadata == {"model": "x-2026-01-01"}
+    assert (await ask(server, reply({"content": "x"}, model="x"))).metadata == {}
+
+
+async def test_error_inside_an_answer_200_is_read(server: ModelServer):
+    """OpenRouter sends the serving provider's errors so."""
+    with pytest.raises(ModelError, match="upstream is busy") as caught:
+        await ask(server, Reply(body={"error": {"code": 429, "message": "upstream is busy"}}), "openrouter/a/b")
+    assert (caught.value.type, caught.value.retryable) == ("rate_limit", True)
+
+
+async def test_openrouter_says_what_a_call_cost(server: ModelServer):
+    """Its own number goes before any table; another provider's field is not believed."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.0025}
+    assert (await ask(server, reply({"content": "x"}, usage=usage), "openrouter/a/b")).cost_usd == 0.0025
+    assert (await ask(server, reply({"content": "x"}, usage=usage))).cost_usd is None
+
+
+# Azure
+
+
+async def test_azure_has_deployments_versions_and_its_own_header(server: ModelServer):
+    """The path, the query and the key header of Azure OpenAI."""
+    for endpoint in (server.url, f"{server.url}/openai/"):
+        model = get_model("azure/my deployment", endpoint=endpoint, api_key="k", api_version="2025-01-01-preview")
+        await model.achat(MESSAGES)
+        await model.aclose()
+        request = server.requests[-1]
+        assert (request.path, request.query) == ("/openai/deployments/my deployment/chat/completions", "api-version=2025-01-01-preview")
+        assert request.headers["api-key"] == "k" and "authorization" not in request.headers
+
+
+async def test_azure_v1_endpoint_is_plain(server: ModelServer):
+    """Azure's newer API has no version and no deployment in the path."""
+    model = get_model("azure/dep", endpoint=f"{server.url}/openai/v1", api_key="k")
+    await model.achat(MESSAGES)
+    await model.aclose()
+    assert (server.requests[0].path, server.requests[0].query, server.requests[0].json["model"]) == ("/openai/v1/chat/completions", "", "dep")
+
+
+def test_azure_needs_an_endpoint():
+    """There is no default one."""
+    with pytest.raises(ConfigError, match=r"openai\.azure\.com"):
+        get_model("azure/dep")
+
+
+# Embeddings
+
+
+async def test_embeddings_keep_their_order(server: ModelServer):
+    """By index, whatever order they come in; an empty text is sent as a space."""
+    model = get_model("openai/text-embedding-3-small", endpoint=server.openai_url, dimensions=8, temperature=0)
+    assert await model.aembed(["one", "two", ""]) == [vector("one"), vector("two"), vector(" ")]
+    assert server.requests[0].json == {"model": "text-embedding-3-small", "input": ["one", "two", " "], "dimensions": 8}
+    assert await model.aembed([]) == []
+    await model.aclose()
+
+
+async def test_embeddings_come_in_batches(server: ModelServer):
+    """No request holds more than 128 texts or 300,000 characters."""
+    model = get_model("openai/e", endpoint=server.openai_url)
+    texts = [f"text {i}" for i in range(300)] + ["x" * 200_000, "y" * 200_000, "z" * 400_000]
+    assert await model.aembed(texts) == [vector(text) for text in texts]
+    assert [len(r.json["input"]) for r in server.requests] == [128, 128, 45, 1, 1]
+    await model.aclose()
+
+
+async def test_embeddings_are_retried(server: ModelServer):
+    """As answers are."""
+    server.script(Reply(status=429, headers={"Retry-After": "0"}))
+    model = get_model("openai/e", endpoint=server.openai_url)
+    assert await model.aembed(["one"]) == [vector("one")]
+    assert len(server.requests) == 2
+    await model.aclose()
+
+
+@pytest.mark.parametrize("body", [{}, {"data": []}, {"data": [{"index": 0}]}, {"data": [{"index": 0, "embedding": "AAAA"}]}, {"data": None}])
+async def test_wrong_embeddings_are_an_invalid_answer(server: ModelServer, body: dict[str, Any]):
+    """Too few, none, or not numbers."""
+    server.script(Reply(body=body), Reply(body=body))
+    model = get_model("openai/e", endpoint=server.openai_url)
+    with pytest.raises(ModelError) as caught:
+        await model.aembed(["one"])
+    assert caught.value.type == "invalid_response"
+    await model.aclose()

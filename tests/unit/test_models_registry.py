@@ -1,0 +1,78 @@
+"""get_model: from a name or a configuration to a model, or to an error that says what is wrong."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.prices import OWN_HOSTS
+from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.models.base import Model
+from promptlab.models.http import HttpModel
+from promptlab.models.registry import PROVIDERS, get_model
+
+
+def test_a_name_a_dict_and_a_config_mean_the_same():
+    """And parameters override what they hold."""
+    config = ModelConfig(name="simulated/x", temperature=0.5)
+    for given in ("simulated/x", {"name": "simulated/x"}, {"name": "simulated/x", "type": "completion"}, config):
+        model = get_model(given, temperature=0.25, top_p=0.5)
+        assert (model.name, model.config.temperature, model.config.extra_params) == ("simulated/x", 0.25, {"top_p": 0.5})
+    assert config.temperature == 0.5
+
+
+def test_every_registered_provider_is_there():
+    """The registry's strings lead to classes."""
+    for target in PROVIDERS.values():
+        module, _, name = target.partition(":")
+        assert issubclass(getattr(importlib.import_module(module), name), Model)
+
+
+def test_own_prices_hold_at_default_endpoints():
+    """The hosts of the price table are those of the providers."""
+    for provider, host in OWN_HOSTS.items():
+        module, _, name = PROVIDERS[provider].partition(":")
+        made: type[HttpModel] = getattr(importlib.import_module(module), name)
+        assert made.default_endpoint is not None and made.default_endpoint.partition("//")[2].partition("/")[0] == host
+
+
+def test_unknown_provider_names_the_nearest():
+    """A typing error is found."""
+    with pytest.raises(UnknownNameError, match=r"Unknown model provider 'opnai'. Did you mean 'openai'"):
+        get_model("opnai/gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("given", "params", "words"),
+    [
+        ("gpt-4o-mini", {}, "provider/model"),
+        ("", {}, "provider/model"),
+        ({}, {}, "name: is required"),
+        ("openai/x", {"temperature": -1}, "temperature"),
+        ("openai/x", {"max_concurrent_tasks": 0}, "max_concurrent_tasks"),
+        ("openai/x", {"temprature": 0}, "did you mean 'temperature'"),
+        ("openai/x", {"stream": True}, "'stream' is not supported"),
+        ("openai/x", {"tools": object()}, "must be JSON"),
+        (42, {}, "not int"),
+        (None, {}, "not NoneType"),
+    ],
+)
+def test_wrong_configuration_is_explained(given: Any, params: dict[str, Any], words: str):
+    """A ConfigError in plain words, and no validation library's."""
+    with pytest.raises(ConfigError, match=words):
+        get_model(given, **params)
+
+
+def test_key_of_a_wrong_type_is_not_shown():
+    """Whatever was passed as api_key stays out of the message."""
+    with pytest.raises(ConfigError) as caught:
+        get_model("openai/x", api_key=123456789)
+    assert "123456789" not in str(caught.value)
+
+
+def test_model_has_a_readable_repr():
+    """Its class and name."""
+    assert repr(get_model("openai/gpt-4o-mini", api_key="sk-5ecret")) == "<OpenAIModel openai/gpt-4o-mini>"
