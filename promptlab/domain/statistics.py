@@ -19,13 +19,16 @@ Z95 = 1.959963984540054
 class Distribution:
     """Count, mean, variance, range and histogram of a stream of numbers.
 
-    Mean and M2 follow Welford (1962), merged by Chan, Golub & LeVeque (1979). The histogram is a
+    The sum is compensated (Neumaier 1974): of whole numbers it is exact, so that 742 passes of 1,319
+    are 742 whatever the order. M2 follows Welford (1962), merged by Chan, Golub & LeVeque (1979). The histogram is a
     DDSketch (Masson, Rim & Lee, VLDB 2019) with relative error 1%: a quantile read from it is
     within 1% of the true value, and merging two sketches is adding their counts.
     """
 
     n: int = 0
-    mean: float = 0.0
+    total: float = 0.0
+    carry: float = 0.0
+    """What rounding took from the total."""
     m2: float = 0.0
     """Sum of squared differences from the mean."""
     min: float | None = None
@@ -38,9 +41,9 @@ class Distribution:
 
     def add(self, value: float) -> None:
         """Count one finite value."""
-        self.n += 1
         delta = value - self.mean
-        self.mean += delta / self.n
+        self.n += 1
+        self._sum(value)
         self.m2 += delta * (value - self.mean)
         self.min = value if self.min is None else min(self.min, value)
         self.max = value if self.max is None else max(self.max, value)
@@ -55,21 +58,28 @@ class Distribution:
         """Add all that `other` has counted."""
         if not other.n:
             return
-        n = self.n + other.n
-        if self.n:
-            delta = other.mean - self.mean
-            self.mean += delta * other.n / n
-            self.m2 += other.m2 + delta * delta * self.n * other.n / n
-        else:
-            # The formula would round: an only shard's mean must stay what it was.
-            self.mean, self.m2 = other.mean, other.m2
-        self.n = n
+        delta = other.mean - self.mean
+        # An empty side adds nothing, and must not round.
+        self.m2 += other.m2 + (delta * delta * self.n * other.n / (self.n + other.n) if self.n else 0.0)
+        self.n += other.n
+        self._sum(other.total)
+        self.carry += other.carry
         self.min = other.min if self.min is None else min(self.min, other.min)  # type: ignore[type-var]
         self.max = other.max if self.max is None else max(self.max, other.max)  # type: ignore[type-var]
         self.zeros += other.zeros
         for mine, theirs in ((self.bins, other.bins), (self.negative, other.negative)):
             for bucket, count in theirs.items():
                 mine[bucket] = mine.get(bucket, 0) + count
+
+    def _sum(self, value: float) -> None:
+        total = self.total + value
+        self.carry += (self.total - total) + value if abs(self.total) >= abs(value) else (value - total) + self.total
+        self.total = total
+
+    @property
+    def mean(self) -> float:
+        """The mean; 0 when empty."""
+        return (self.total + self.carry) / self.n if self.n else 0.0
 
     @property
     def stderr(self) -> float | None:

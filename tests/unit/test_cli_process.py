@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -183,7 +186,7 @@ def test_pipes_get_plain_lines_and_one_json_object(folder: Path, start: Start) -
 
 def test_a_reader_that_goes_away_is_no_traceback(folder: Path, start: Start) -> None:
     """As in `promptlab export … -o - | head -1`."""
-    (folder / "rows.jsonl").write_text("".join(json.dumps({"q": "x" * 1000}) + "\n" for _ in range(2000)))
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"q": "x" * 1000}) + "\n" for _ in range(500)))
     (folder / "e.yaml").write_text(
         "dataset: {name: d, file_path: rows.jsonl}\nprompt_template: {name: p, user_prompt: <q>}\nmodel: {name: simulated/echo, max_concurrent_tasks: 100}\n"
     )
@@ -205,6 +208,30 @@ def test_an_unexpected_exception_shows_its_traceback(folder: Path, start: Start)
         experiment(folder, server)
         out, err, code = finish(start("run", "e.yaml", "--json"))
     assert (out, code) == ("", 1) and "Traceback" in err and "mine.py" in err and "ZeroDivisionError" in err
+
+
+def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
+    """The address is on standard error; Ctrl-C is how it ends, not an error."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        taken.listen()
+        out, err, code = finish(start("studio", "--port", str(port)))
+        assert (out, code) == ("", 2) and f"Error: Cannot serve on 127.0.0.1:{port}" in err
+    process = start("studio", "--port", str(port), "--db", "lab.db")
+    page = None
+    for _ in range(600):  # until it listens
+        with suppress(OSError):
+            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+            break
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert page is not None
+    with page:
+        assert page.status == 200
+    process.send_signal(signal.SIGINT)
+    out, err, code = finish(process)
+    assert (out, code) == ("", 0) and err == f"The Studio of lab.db: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
 
 
 def test_help_loads_nothing_heavy(folder: Path) -> None:

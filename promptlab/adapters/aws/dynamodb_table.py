@@ -1,0 +1,230 @@
+"""One DynamoDB table: strongly consistent reads, and writes that outlast throttling."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+from promptlab.adapters.aws.session import AwsSession
+from promptlab.clock import SystemClock
+from promptlab.errors import PromptLabError
+from promptlab.ports import Clock
+
+Item = dict[str, dict[str, Any]]
+"""Attributes as DynamoDB's own JSON: `{"pk": {"S": "RUN#1"}, …}`."""
+Key = tuple[str, str]
+"""Partition key and sort key."""
+
+PATIENCE_S = 30.0
+"""How long a call is tried again while DynamoDB throttles, or cannot be reached."""
+BATCH = 25
+"""Items of one BatchWriteItem at most."""
+BATCH_GET = 100
+"""Items of one BatchGetItem at most."""
+AT_ONCE = 8
+"""Batches in flight for one call."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
+# TransactionCanceledException carries the reasons without "Exception"; all of these pass by themselves.
+_PASSING = {
+    *("ProvisionedThroughputExceeded", "Throttling", "ThrottlingError", "RequestLimitExceeded"),
+    *("TransactionConflict", "TransactionInProgress", "InternalServerError", "ServiceUnavailable"),
+}
+_REFUSED = "ConditionalCheckFailed"
+
+
+class _Patience:
+    """Pauses with full jitter, until PATIENCE_S have gone by without progress.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: something was done."""
+        self._since, self._pauses = self._clock.monotonic(), 0
+
+    async def pause(self) -> bool:
+        """Wait a while; False when it has been long enough."""
+        if self._clock.monotonic() - self._since >= PATIENCE_S:
+            return False
+        await self._clock.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._pauses)))
+        self._pauses += 1
+        return True
+
+
+class DynamoDBTable:
+    """A table with the string keys `pk` and `sk`.
+
+    What AWS refuses for good passes through as botocore's error; what passes by itself is tried
+    again for PATIENCE_S. botocore itself retries nothing: its first pause of up to a second is long
+    for a service that answers in milliseconds.
+    """
+
+    def __init__(self, name: str, *, session: AwsSession | None = None, clock: Clock | None = None) -> None:
+        self.name = name
+        self._clock = clock or SystemClock()
+        self._clients = (session or AwsSession()).clients("dynamodb", read_timeout=10, retries={"total_max_attempts": 1})
+
+    async def get(self, key: Key) -> Item | None:
+        """One item, or None."""
+        found: Item | None = (await self._call("get_item", TableName=self.name, Key=_key(key), ConsistentRead=True)).get("Item")
+        return found
+
+    async def get_many(self, keys: Sequence[Key]) -> list[Item]:
+        """The items that there are, in no order."""
+        found: list[Item] = []
+        for start in range(0, len(keys), BATCH_GET):
+            wanted: list[Item] = [_key(key) for key in keys[start : start + BATCH_GET]]
+            patience = _Patience(self._clock)
+            while wanted:
+                reply = await self._call("batch_get_item", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}})
+                found += reply["Responses"].get(self.name, [])
+                left = reply.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+                if len(left) < len(wanted):
+                    patience.renew()
+                wanted = left
+                if wanted and not await patience.pause():
+                    raise PromptLabError(f"DynamoDB left {len(wanted)} items of table {self.name!r} unread for {PATIENCE_S:g} s: it is throttling. Try again later.")
+        return found
+
+    async def query(self, pk: str, first: str = "", last: str | None = None, *, newest: bool = False, limit: int | None = None) -> AsyncIterator[Item]:
+        """A partition's items whose sort keys lie between `first` and `last` (both included), or begin with `first`; at most `limit` of them."""
+        names, values = {"#p": "pk"}, {":p": {"S": pk}}
+        condition = "#p = :p"
+        if first:
+            names["#s"], values[":first"] = "sk", {"S": first}
+            condition += " AND begins_with(#s, :first)" if last is None else " AND #s BETWEEN :first AND :last"
+            values |= {} if last is None else {":last": {"S": last}}
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            "ConsistentRead": True,
+            "ScanIndexForward": not newest,
+        }
+        left = limit
+        while left != 0:
+            page = await self._call("query", **request, **({"Limit": left} if left else {}))
+            for item in page["Items"]:
+                yield item
+            left = left - len(page["Items"]) if left else None
+            if "LastEvaluatedKey" not in page:
+                return
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    async def write(self, items: Iterable[Item]) -> None:
+        """Put items, in batches; of those with one key the last stands.
+
+        Raises:
+            PromptLabError: DynamoDB went on throttling; the message says how many were left.
+        """
+        # A batch may not have one key twice.
+        unique = list({(item["pk"]["S"], item["sk"]["S"]): item for item in items}.values())
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def batch(start: int) -> int:
+            async with gate:
+                return await self._write_batch(unique[start : start + BATCH])
+
+        # Each to its end, whatever happens to the others: nothing goes on in the background afterwards.
+        ends = await asyncio.gather(*(batch(start) for start in range(0, len(unique), BATCH)), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        if left := sum(end for end in ends if isinstance(end, int)):
+            raise PromptLabError(
+                f"DynamoDB left {left} of {len(unique)} items of table {self.name!r} unwritten for {PATIENCE_S:g} s: it is throttling. "
+                "Writing them again is safe: resume the run later, or with fewer workers."
+            )
+
+    async def _write_batch(self, items: Sequence[Item]) -> int:
+        """How many of the items could not be written."""
+        puts: list[dict[str, Any]] = [{"PutRequest": {"Item": item}} for item in items]
+        patience = _Patience(self._clock)
+        while puts:
+            try:
+                reply = await self._once("batch_write_item", RequestItems={self.name: puts})
+            except _PassingError:
+                left = puts
+            else:
+                left = reply.get("UnprocessedItems", {}).get(self.name, [])
+            if len(left) < len(puts):
+                patience.renew()
+            puts = left
+            if puts and not await patience.pause():
+                break
+        return len(puts)
+
+    async def put_if(self, item: Item, condition: str, values: Item | None = None) -> bool:
+        """Put an item; False (and no change) when the condition on the one that it replaces does not hold."""
+        extra = {"ExpressionAttributeValues": values} if values else {}
+        return await self._unless_refused("put_item", TableName=self.name, Item=item, ConditionExpression=condition, **extra)
+
+    async def transact(self, *actions: dict[str, dict[str, Any]]) -> bool:
+        """Put, Update, Delete and ConditionCheck items all at once; False (and no change) when a condition does not hold.
+
+        A token makes it happen once, though an answer that is lost has it sent again.
+        """
+        named = [{kind: {"TableName": self.name, **action}} for one in actions for kind, action in one.items()]
+        return await self._unless_refused("transact_write_items", TransactItems=named, ClientRequestToken=uuid.uuid4().hex)
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections. The table can be used again."""
+        await self._clients.aclose()
+
+    async def _unless_refused(self, operation: str, **arguments: Any) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            await self._call(operation, **arguments)
+        except ClientError as error:
+            if _REFUSED in _codes(error):
+                return False
+            raise
+        return True
+
+    async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        patience = _Patience(self._clock)
+        while True:
+            try:
+                return await self._once(operation, **arguments)
+            except _PassingError as error:
+                if not await patience.pause():
+                    assert error.__cause__ is not None
+                    raise error.__cause__ from None
+
+    async def _once(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        client = await self._clients.get()
+        from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+        try:
+            reply: dict[str, Any] = await getattr(client, operation)(**arguments)
+        except (ConnectionError, HTTPClientError) as error:
+            raise _PassingError from error
+        except ClientError as error:
+            codes = _codes(error)
+            if codes and codes <= _PASSING or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
+                raise _PassingError from error
+            raise
+        return reply
+
+
+class _PassingError(Exception):
+    """What was refused now may be granted in a while; the cause says why it was refused."""
+
+
+def _key(key: Key) -> Item:
+    return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
+
+
+def _codes(error: Any) -> set[str]:
+    """Why a call was refused: its code, or the reasons of a transaction."""
+    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())} - {"None", None}
+    return {code.removesuffix("Exception") for code in reasons or {error.response["Error"]["Code"]}}
