@@ -277,7 +277,8 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
     built = time.monotonic()
     say(f"Built in {built - started:.0f} s. Deploying to {cloud.url} …")
     command = [str(sam / "bin" / "sam"), "deploy", "--template-file", str(build / "template.yaml"), "--stack-name", cloud.stack, "--region", REGION]
-    run([*command, "--no-confirm-changeset", *overrides], env=env, log=cloud.folder / "deploy.log")
+    # A built template lies elsewhere than samconfig.toml, which SAM looks for beside it.
+    run([*command, "--config-file", str(ROOT / "samconfig.toml"), "--no-confirm-changeset", *overrides], env=env, log=cloud.folder / "deploy.log")
     say(f"Deployed in {time.monotonic() - built:.0f} s.")
     facts: dict[str, str] = json.loads(run([str(sam / "bin" / "python"), str(ROOT / "infra" / "stack_facts.py"), cloud.stack], env=env))
     facts["StudioUrl"] = studio_url(facts["StudioUrl"], cloud)

@@ -90,6 +90,7 @@ class ModelServer:
         self.port = 0
         self._scripts: dict[str | None, tuple[Reply, ...]] = {}
         self._seen: Counter[tuple[str, str]] = Counter()
+        self._broken: list[BaseException] = []
         self._arrived = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
@@ -123,9 +124,11 @@ class ModelServer:
         self._ready.wait()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join()
+        if self._broken and kind is None:
+            raise self._broken[0]  # an `answer` that raised: the client saw a lost connection only
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -150,7 +153,12 @@ class ModelServer:
         self.connections += 1
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer, self.connections))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken.append(error)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         try:

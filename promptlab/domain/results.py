@@ -11,6 +11,11 @@ FINAL: frozenset[str] = frozenset({"completed", "failed", "interrupted", "cancel
 """Statuses of runs that nobody works on."""
 
 
+def storable(text: str) -> str:
+    """The text as UTF-8 can hold it: a lone half of a surrogate pair, which JSON allows and UTF-8 does not, becomes �."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class CaseKey(NamedTuple):
     """Which case: a dataset row (0-based) and a trial (0-based)."""
 

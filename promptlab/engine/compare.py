@@ -110,5 +110,6 @@ class ComparePage:
     unmatched: tuple[tuple[int, int], ...]
     """Per other run: cases that only the base has, cases that only the other has."""
 
+
 # On QueryEngine: async compare(base: RunRecord, others: Sequence[RunRecord], selected: Compared = Compared(), *,
 #     sort: str = "case" (or "difference": largest change of `metric` against `other` first), descending=False, offset=0, limit=25, text_chars=600) -> ComparePage

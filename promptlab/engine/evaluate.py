@@ -14,7 +14,7 @@ import orjson
 
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Metric
-from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary
+from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary, storable
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, redo
@@ -107,7 +107,7 @@ async def _result(awaitable: Awaitable[Any]) -> Any:
 
 
 def _failed(metric: Metric, error: Exception) -> Score:
-    return Score(error=Failure("evaluator_error", f"{metric.name}: {type(error).__name__}: {error}"[:2000]))
+    return Score(error=Failure("evaluator_error", storable(f"{metric.name}: {type(error).__name__}: {error}"[:2000])))
 
 
 def inputs(case: Case, mapping: Mapping[str, str]) -> dict[str, Any]:

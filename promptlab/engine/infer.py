@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import orjson
+
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
-from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse
+from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, storable
 from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, redo
 from promptlab.errors import ModelError, TemplateError
@@ -70,7 +72,7 @@ async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price
             max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
         )
     except ModelError as error:
-        return replace(empty, error=Failure(error.type, str(error)), attempts=error.attempts, created_at=job.clock.now())
+        return replace(empty, error=Failure(error.type, storable(str(error))), attempts=error.attempts, created_at=job.clock.now())
     except TemplateError as error:
         return replace(empty, error=Failure("template_error", str(error)), attempts=0, created_at=job.clock.now())
     cost = response.cost_usd if response.cost_usd is not None else cost_usd(price, response.prompt_tokens, response.completion_tokens)
@@ -100,11 +102,26 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
         raise ModelError(f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True) from error
     except Exception as error:
         raise ModelError(f"{type(error).__name__}: {error}"[:2000], type=type(error).__name__) from error
-    if not isinstance(answer, ModelResponse) or not isinstance(answer.response, str):
-        raise ModelError(f"{model.name} answered a {type(answer).__name__}, not a ModelResponse with a text", type="invalid_response")
-    if answer.latency_ms is None:
-        answer.latency_ms = (job.clock.monotonic() - started) * 1000
-    return answer
+    elapsed_ms = (job.clock.monotonic() - started) * 1000
+    try:
+        return _checked(answer, elapsed_ms)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{model.name} answered what is not a ModelResponse: {error}", type="invalid_response") from error
+
+
+def _checked(answer: ModelResponse, elapsed_ms: float) -> ModelResponse:
+    """The answer as every store can hold it, whatever a user's own model put into it."""
+    if not isinstance(answer.response, str):
+        raise TypeError(f"response is a {type(answer.response).__name__}, not a string")
+    return ModelResponse(
+        response=storable(answer.response),
+        prompt_tokens=None if answer.prompt_tokens is None else int(answer.prompt_tokens),
+        completion_tokens=None if answer.completion_tokens is None else int(answer.completion_tokens),
+        latency_ms=elapsed_ms if answer.latency_ms is None else float(answer.latency_ms),
+        cost_usd=None if answer.cost_usd is None else float(answer.cost_usd),
+        finish_reason=None if answer.finish_reason is None else str(answer.finish_reason),
+        metadata=answer.metadata and orjson.loads(orjson.dumps(dict(answer.metadata), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)),
+    )
 
 
 def _may_start(job: Job) -> bool:

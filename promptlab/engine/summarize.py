@@ -49,7 +49,13 @@ def connect(folder: Path | str | None = None) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     # Settings of the file format only: nothing is fetched, and nothing a user wrote is run.
-    config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": MEMORY, "preserve_insertion_order": True, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "memory_limit": MEMORY,
+        "preserve_insertion_order": True,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
     if folder:
         config["temp_directory"] = str(folder)
     return duckdb.connect(":memory:", config=config)

@@ -6,7 +6,12 @@ import math
 from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
 
-from promptlab.domain.results import Score
+import orjson
+
+from promptlab.domain.results import Score, storable
+
+MAX_VALUE = 1e150
+"""Squares of larger numbers overflow, and with them every variance."""
 
 Verdict = float | int | bool | str | Score
 
@@ -44,28 +49,38 @@ class Evaluator:
 
 
 def to_score(verdict: Any) -> Score:
-    """What an evaluator returned, as a `Score`.
+    """What an evaluator returned, as a `Score` that every store can hold.
 
     Raises:
         TypeError: it is none of a number, a bool, a string or a Score.
-        ValueError: it is a number that is not finite.
+        ValueError: it is a number that is not finite, or larger than MAX_VALUE.
     """
+    if hasattr(verdict, "item") and getattr(verdict, "shape", None) == ():
+        verdict = verdict.item()  # a NumPy scalar
     if isinstance(verdict, Score):
-        score = verdict
-    elif isinstance(verdict, bool):
-        score = Score(passed=verdict)
-    elif isinstance(verdict, int | float):
-        score = Score(value=float(verdict))
-    elif isinstance(verdict, str):
+        return _checked(verdict)
+    if isinstance(verdict, bool):
+        return Score(passed=verdict)
+    if isinstance(verdict, int | float):
+        return _checked(Score(value=verdict))
+    if isinstance(verdict, str):
         number = _number(verdict)
-        score = Score(value=number) if number is not None else Score(label=verdict)
-    elif hasattr(verdict, "item") and getattr(verdict, "shape", None) == ():
-        return to_score(verdict.item())  # a NumPy scalar
-    else:
-        raise TypeError(f"an evaluator returns a number, a bool, a string or a Score, not {type(verdict).__name__}")
-    if score.value is not None and not math.isfinite(score.value):
-        raise ValueError(f"a score must be a finite number, not {score.value}")
-    return score
+        return _checked(Score(value=number) if number is not None else Score(label=verdict))
+    raise TypeError(f"an evaluator returns a number, a bool, a string or a Score, not {type(verdict).__name__}")
+
+
+def _checked(score: Score) -> Score:
+    value = None if score.value is None else float(score.value)
+    if value is not None and not abs(value) <= MAX_VALUE:
+        raise ValueError(f"a score must be a finite number of at most {MAX_VALUE:g}, not {value}")
+    return Score(
+        value=value,
+        passed=None if score.passed is None else bool(score.passed),
+        label=None if score.label is None else storable(str(score.label)),
+        reason=None if score.reason is None else storable(str(score.reason)),
+        metadata=score.metadata and orjson.loads(orjson.dumps(score.metadata, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)),
+        error=score.error,
+    )
 
 
 def _number(text: str) -> float | None:

@@ -10,6 +10,7 @@ import pytest
 
 from promptlab import Dataset, Evaluator, ExperimentConfig, Model, ModelConfig, ModelError, ModelResponse, PromptLab, PromptTemplate, Run, Score, get_model
 from promptlab.domain.results import Progress
+from promptlab.lab import Lab
 from tests.servers import ModelServer, Reply, Request
 
 ROWS = [{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(130)]
@@ -343,3 +344,74 @@ def test_a_retryable_error_of_a_custom_model_is_tried_again(pl: PromptLab) -> No
     run = pl.experiment.run(experiment(model=Second()))
     assert run.summary is not None
     assert (run.summary.failed, run.summary.attempts) == (0, 131)
+
+
+@pytest.mark.parametrize("answer", ["a text", None, ModelResponse(response=7), ModelResponse(response="x", prompt_tokens="many")])  # type: ignore[arg-type]
+def test_a_custom_model_that_answers_nonsense_fails_the_case_in_words(pl: PromptLab, answer: Any) -> None:
+    """What is not a ModelResponse with a text is a recorded failure, not a broken run."""
+
+    class Odd(Model):
+        def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+            return answer  # type: ignore[no-any-return]
+
+    run = pl.experiment.run(experiment(model=Odd()))
+    assert run.summary is not None
+    assert run.summary.errors == {"invalid_response": 130}
+    assert "custom/Odd answered what is not a ModelResponse" in run.results()[0]["error_message"]
+
+
+def test_text_that_utf8_cannot_hold_is_mended(pl: PromptLab) -> None:
+    """A lone surrogate in an answer, a reason or an error loses no case."""
+
+    class Half(Evaluator):
+        def evaluate(self, data: dict[str, Any]) -> Score:
+            if data["response"].startswith("1"):
+                raise ValueError("\ud83d")
+            return Score(label="\ud83d!", reason="because \ude00")
+
+    class Surrogate(Model):
+        def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+            return ModelResponse(response=user_prompt.split()[-1] + " \ud83d\ude00 \ud83d", metadata={"seen": (1, 2)})
+
+    run = pl.experiment.run(experiment(model=Surrogate(), evaluation=[{"metric": "half", "column_mapping": {"response": "$inference"}, "evaluator": Half()}]))
+    assert run.summary is not None
+    assert (run.summary.cases, run.summary.errors["evaluator_error"]) == (130, 41)
+    assert (run.results()[2]["response"], run.results()[2]["label.half"], run.results()[2]["reason.half"]) == (
+        "2? \U0001f600 \ufffd",
+        "\ufffd!",
+        "because \ufffd",
+    )
+
+
+async def test_a_started_run_goes_on_by_itself_and_can_be_cancelled(tmp_path: Path) -> None:
+    """`Lab.start` returns at once; `cancel` stops it, keeps the answers, and `resume` goes on."""
+    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    with ModelServer(lambda r: Reply(text=right(r), delay_s=0.02)) as server:
+        begun = await lab.start(experiment(server))
+        assert begun.status == "running"
+        await asyncio.to_thread(server.wait_for_requests, 30)
+        assert (await lab.cancel(begun.run_id)).status == "cancelled"
+        while (await lab.get_run(begun.run_id)).wall_s == 0.0:
+            await asyncio.sleep(0.05)
+        stopped = await lab.progress(begun.run_id)
+        assert 30 <= stopped.done == len(server.requests) < 130
+        await lab.start_resume(begun.run_id)
+        while (await lab.get_run(begun.run_id)).status == "running":
+            await asyncio.sleep(0.02)
+        assert len(server.requests) == 130
+    assert (await lab.summary(begun.run_id)).succeeded == 130
+    assert (await lab.cancel(begun.run_id)).status == "completed", "a run that has ended stays as it is"
+    await lab.close()
+
+
+async def test_closing_the_lab_interrupts_what_it_started(tmp_path: Path) -> None:
+    """As a Studio that is stopped: the runs it works on are kept and can be resumed."""
+    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    with ModelServer(lambda r: Reply(text=right(r), delay_s=0.02)) as server:
+        begun = await lab.start(experiment(server))
+        await asyncio.to_thread(server.wait_for_requests, 30)
+        await lab.close()
+        asked = len(server.requests)
+    assert (await lab.get_run(begun.run_id)).status == "interrupted"
+    assert (await lab.progress(begun.run_id)).done == asked
+    await lab.close()

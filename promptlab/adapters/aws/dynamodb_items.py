@@ -167,5 +167,7 @@ def _score(score: Score) -> dict[str, Any]:
 
 def score_sets_of(shard: int, body: Iterable[tuple[int, int, int, Mapping[str, Any]]]) -> dict[CaseKey, ScoreSet]:
     """The score sets of a shard, by case and trial."""
-    sets = (score_set_from({"shard": shard, "case": case, "trial": trial, "generation": generation, "scores": scores}) for case, trial, generation, scores in body)
+    sets = (
+        score_set_from({"shard": shard, "case": case, "trial": trial, "generation": generation, "scores": scores}) for case, trial, generation, scores in body
+    )
     return {s.key: s for s in sets}

@@ -90,25 +90,22 @@ class DynamoDBTable:
                     patience.renew()
                 wanted = left
                 if wanted and not await patience.pause():
-                    raise PromptLabError(f"DynamoDB left {len(wanted)} items of table {self.name!r} unread for {PATIENCE_S:g} s: it is throttling. Try again later.")
+                    raise PromptLabError(
+                        f"DynamoDB left {len(wanted)} items of table {self.name!r} unread for {PATIENCE_S:g} s: it is throttling. Try again later."
+                    )
         return found
 
-    async def query(self, pk: str, first: str = "", last: str | None = None, *, newest: bool = False, limit: int | None = None) -> AsyncIterator[Item]:
-        """A partition's items whose sort keys lie between `first` and `last` (both included), or begin with `first`; at most `limit` of them."""
-        names, values = {"#p": "pk"}, {":p": {"S": pk}}
-        condition = "#p = :p"
-        if first:
-            names["#s"], values[":first"] = "sk", {"S": first}
-            condition += " AND begins_with(#s, :first)" if last is None else " AND #s BETWEEN :first AND :last"
-            values |= {} if last is None else {":last": {"S": last}}
+    async def query(self, pk: str, prefix: str = "", *, newest: bool = False, after: str | None = None, limit: int | None = None) -> AsyncIterator[Item]:
+        """A partition's items whose sort keys begin with `prefix`, in order; at most `limit` of them, those beyond the sort key `after`."""
         request: dict[str, Any] = {
             "TableName": self.name,
-            "KeyConditionExpression": condition,
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": values,
+            "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)" if prefix else "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": pk}, **({":sk": {"S": prefix}} if prefix else {})},
             "ConsistentRead": True,
             "ScanIndexForward": not newest,
         }
+        if after is not None:
+            request["ExclusiveStartKey"] = _key((pk, after))
         left = limit
         while left != 0:
             page = await self._call("query", **request, **({"Limit": left} if left else {}))
@@ -210,7 +207,7 @@ class DynamoDBTable:
             raise _PassingError from error
         except ClientError as error:
             codes = _codes(error)
-            if codes and codes <= _PASSING or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
+            if (codes and codes <= _PASSING) or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
                 raise _PassingError from error
             raise
         return reply

@@ -85,6 +85,7 @@ class LocalRunner:
 
     def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, locks: Path) -> None:
         self._ledger, self._blobs, self._clock, self._locks = ledger, blobs, clock, locks
+        self._working: dict[str, asyncio.Task[dict[str, object]]] = {}
 
     async def is_active(self, run: RunRecord) -> bool:
         """Whether a process works on the run now. The system drops the lock of a killed process."""
@@ -101,7 +102,9 @@ class LocalRunner:
             return True
 
     async def cancel(self, run: RunRecord) -> None:
-        """Nothing: whoever works on a run looks every CANCEL_EVERY_S whether it was cancelled."""
+        """Stop the run if this process works on it. Any other looks every CANCEL_EVERY_S whether it was cancelled."""
+        if task := self._working.get(run.run_id):
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     @asynccontextmanager
     async def claimed(self, run_id: str) -> AsyncIterator[None]:
@@ -133,11 +136,13 @@ class LocalRunner:
         started = time.monotonic()
         task = asyncio.create_task(self._work(run, experiment, bindings, on_progress))
         watch = asyncio.create_task(self._watch(run.run_id, task))
+        self._working[run.run_id] = task
         changes: dict[str, object] = {"status": "interrupted"}
         try:
             changes = await self._until_done(task)
         finally:
             watch.cancel()
+            del self._working[run.run_id]
             await bindings.aclose()
             await asyncio.shield(asyncio.create_task(self._end(run, changes, time.monotonic() - started)))
         ended = await self._ledger.get_run(run.run_id)

@@ -1,0 +1,276 @@
+"""The ledger of an AWS account: one DynamoDB table.
+
+What is where, beside DESIGN's keys:
+
+    RUNS, RUNS#<experiment>   <created_at>#<run id>   a run, in the lists by time (written in one transaction with the run)
+    ASSETS#<kind>             <name>                  an asset, in the list of its kind
+    ASSET#<kind>#<name>       L#<label>               a label and its version
+    RUN#<run id>#<shard>      S                       all score sets of the shard
+    RUN#<run id>              P#<6 digits>            a shard that was begun; with its counts once it is finished
+
+There is no index: a global one is eventually consistent, and a list would lack the run that was
+just added. A shard's scores are one item: 50 write units would become 50 times the price of two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import groupby
+from typing import Any, TypeVar
+
+from promptlab.adapters.aws import dynamodb_items as items
+from promptlab.adapters.aws.dynamodb_items import CASE_BYTES, SCORES_BYTES, Bodies, number, shard_key
+from promptlab.adapters.aws.dynamodb_table import DynamoDBTable, Item
+from promptlab.adapters.aws.session import AwsSession
+from promptlab.adapters.records import after, check_changes, check_limit, cursor_of, run_from, to_json
+from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.errors import AssetNotFoundError, RunExistsError, RunNotFoundError, VersionTakenError
+from promptlab.ports import Blobs, Clock
+
+T = TypeVar("T")
+AT_ONCE = 16
+"""Blobs, assets or open shards that one call reads or writes at once."""
+_RUN_FIELDS = [f.name for f in fields(RunRecord) if f.name != "run_id"]
+_MAX_MARKS = 10_000
+
+
+class DynamoDBLedger:
+    """The Ledger in one table with the string keys `pk` and `sk`; texts too long for items go to `blobs`.
+
+    Safe to use from several event loops; `close` closes the connections of the running one.
+    The blobs are not closed: they belong to whoever made them.
+
+    Every method raises botocore's errors as they are, and those of throttling after 30 s of retries;
+    PromptLabError where part of a batch stays unwritten that long.
+    """
+
+    def __init__(self, table: str, blobs: Blobs, *, session: AwsSession | None = None, clock: Clock | None = None) -> None:
+        self._table = DynamoDBTable(table, session=session, clock=clock)
+        self._bodies = Bodies(blobs)
+        # Which (run, shard, generation) this process has marked as begun.
+        self._begun: set[tuple[str, int, int]] = set()
+
+    async def add_asset(self, asset: AssetVersion) -> None:
+        data = to_json(replace(asset, labels=()))
+        body = await self._bodies.pack(data, f"assets/text/{asset.kind}")
+        version: Item = {**_keys(_asset(asset.kind, asset.name), f"V#{number(asset.version, 10, 'a version')}"), "b": body}
+        if not await self._table.transact(_put_new(version), _put(_keys(f"ASSETS#{asset.kind}", asset.name))):
+            raise VersionTakenError(f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry.")
+
+    async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
+        prefix = "V#" if version is None else f"V#{number(version, 10, 'a version')}"
+        found, labels = await asyncio.gather(_listed(self._table.query(_asset(kind, name), prefix, newest=True, limit=1)), self._labels(kind, name))
+        return await self._asset(found[0], labels) if found else None
+
+    async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
+        names = [item["sk"]["S"] async for item in self._table.query(f"ASSETS#{kind}")]
+        found = await _together(self.get_asset(kind, name) for name in names)
+        return [asset for asset in found if asset]
+
+    async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
+        found = await _listed(self._table.query(_asset(kind, name), "V#"))
+        labels = await self._labels(kind, name)
+        return await _together(self._asset(item, labels) for item in found)
+
+    async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
+        there = {"Key": _keys(_asset(kind, name), f"V#{number(version, 10, 'a version')}"), "ConditionExpression": "attribute_exists(pk)"}
+        pointer: Item = {**_keys(_asset(kind, name), f"L#{label}"), "v": {"N": str(version)}}
+        if not await self._table.transact({"ConditionCheck": there}, _put(pointer)):
+            raise AssetNotFoundError(f"There is no version {version} of {kind} {name!r} to label {label!r}.")
+
+    async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
+        found = await self._table.get((_asset(kind, name), f"L#{label}"))
+        return int(found["v"]["N"]) if found else None
+
+    async def _labels(self, kind: AssetKind, name: str) -> dict[int, list[str]]:
+        labels: dict[int, list[str]] = {}
+        async for item in self._table.query(_asset(kind, name), "L#"):
+            labels.setdefault(int(item["v"]["N"]), []).append(item["sk"]["S"].removeprefix("L#"))
+        return labels
+
+    async def _asset(self, item: Item, labels: Mapping[int, Sequence[str]]) -> AssetVersion:
+        asset = AssetVersion(**await self._bodies.unpack(item["b"]))
+        return replace(asset, labels=tuple(sorted(labels.get(asset.version, ()))))
+
+    async def add_run(self, run: RunRecord) -> None:
+        meta: Item = _meta(run.run_id) | await self._fields(run.run_id, {name: getattr(run, name) for name in _RUN_FIELDS})
+        if not await self._table.transact(_put_new(meta), *map(_put, _places(run))):
+            raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        found = await self._table.get((f"RUN#{run_id}", "META"))
+        return await self._run(found) if found else None
+
+    async def update_run(self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None) -> bool:
+        check_changes(changes)
+        values = await self._fields(run_id, changes)
+        while True:
+            run = await self.get_run(run_id)
+            if run is None:
+                raise RunNotFoundError(run_id)
+            if if_status is not None and run.status not in if_status:
+                return False
+            if not changes or await self._table.transact(*_update(run, changes, values, if_status is not None)):
+                return True
+            # Somebody changed the status, or the run's places in the lists, in between: look again.
+
+    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+        check_limit(limit)
+        start = "#".join(after(cursor)) if cursor is not None else None
+        pk = "RUNS" if name is None else f"RUNS#{name}"
+        places = await _listed(self._table.query(pk, newest=True, after=start, limit=limit + 1))
+        ids = [place["sk"]["S"].partition("#")[2] for place in places[:limit]]
+        metas = {meta["pk"]["S"]: meta for meta in await self._table.get_many([(f"RUN#{run_id}", "META") for run_id in ids])}
+        runs = await _together(self._run(metas[f"RUN#{run_id}"]) for run_id in ids if f"RUN#{run_id}" in metas)
+        return runs, cursor_of(runs[-1]) if len(places) > limit else None
+
+    async def _fields(self, run_id: str, values: Mapping[str, Any]) -> Item:
+        return {name: await self._bodies.pack(to_json(value), f"runs/{run_id}/text/{name}") for name, value in values.items()}
+
+    async def _run(self, meta: Item) -> RunRecord:
+        values = {name: await self._bodies.unpack(meta[name]) for name in _RUN_FIELDS}
+        return run_from({"run_id": meta["pk"]["S"].removeprefix("RUN#"), **values})
+
+    async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
+        begun = {(run_id, c.shard, c.generation) for c in completions} - self._begun
+        marks = [items.progress_item(run_id, shard, None) for _, shard, _ in begun]
+        await self._table.write([*marks, *await _together(self._case(run_id, c) for c in completions)])
+        if len(self._begun) > _MAX_MARKS:
+            self._begun.clear()
+        self._begun |= begun
+
+    async def _case(self, run_id: str, c: Completion) -> Item:
+        stem = f"runs/{run_id}/text/{c.shard}/{c.case}-{c.trial}-{c.generation}"
+        return items.case_item(run_id, c, await self._bodies.pack(items.case_body(c), stem, CASE_BYTES))
+
+    async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
+        async def completion(item: Item) -> Completion:
+            return items.completion_of(item, await self._bodies.unpack(item["b"]))
+
+        found = await _listed(self._table.query(shard_key(run_id, shard), "C#"))
+        return sorted(await _together(map(completion, found)), key=lambda c: c.key)
+
+    async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
+        by_shard = groupby(sorted(scores, key=lambda s: s.shard), key=lambda s: s.shard)
+        await _together([self._put_shard_scores(run_id, shard, list(sets)) for shard, sets in by_shard])
+
+    async def _put_shard_scores(self, run_id: str, shard: int, scores: Sequence[ScoreSet]) -> None:
+        """Put the score sets beside those that are there; the one item is replaced only as it was read."""
+        new = {s.key: s for s in scores}
+        # A shard is mostly scored once: try without reading.
+        old: Item | None = None
+        known = dict(new)
+        while True:
+            data = items.scores_body(known)
+            body = await self._bodies.pack(data, f"runs/{run_id}/text/{shard}/scores", SCORES_BYTES)
+            version = int(old["v"]["N"]) if old else 0
+            item: Item = {**_keys(shard_key(run_id, shard), "S"), "v": {"N": str(version + 1)}, "b": body}
+            condition, values = ("v = :v", {":v": {"N": str(version)}}) if old else ("attribute_not_exists(pk)", None)
+            if await self._table.put_if(item, condition, values):
+                return
+            old = await self._table.get((shard_key(run_id, shard), "S"))
+            known = (items.score_sets_of(shard, await self._bodies.unpack(old["b"])) if old else {}) | new
+
+    async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
+        found = await self._table.get((shard_key(run_id, shard), "S"))
+        sets = items.score_sets_of(shard, await self._bodies.unpack(found["b"])) if found else {}
+        return [sets[key] for key in sorted(sets)]
+
+    async def put_shard(self, run_id: str, shard: ShardSummary) -> None:
+        counts = items.counted(await _listed(self._table.query(shard_key(run_id, shard.number), "C#")))
+        body = await self._bodies.pack(to_json(shard), f"runs/{run_id}/text/{shard.number}/summary")
+        summary: Item = {**_keys(f"RUN#{run_id}", f"SHARD#{number(shard.number, 6, 'a shard')}"), "b": body}
+        await self._table.write([summary, items.progress_item(run_id, shard.number, counts)])
+        # What comes after this opens the shard again.
+        self._begun = {mark for mark in self._begun if mark[:2] != (run_id, shard.number)}
+
+    async def shards(self, run_id: str) -> AsyncIterator[ShardSummary]:
+        async for item in self._table.query(f"RUN#{run_id}", "SHARD#"):
+            yield ShardSummary(**await self._bodies.unpack(item["b"]))
+
+    async def progress(self, run_id: str) -> Progress:
+        """As the port says. A finished shard is as it was counted when its summary was written; an open one is counted now.
+
+        That costs a read unit for each 55 finished shards (20,000 of them: 360), and about 8 for each open shard of 50 cases.
+        """
+        meta = await self._table.get((f"RUN#{run_id}", "META"))
+        if meta is None:
+            raise RunNotFoundError(run_id)
+        total, open_shards = Progress(total=await self._bodies.unpack(meta["cases"])), []
+        async for item in self._table.query(f"RUN#{run_id}", "P#"):
+            counts = items.progress_of(item)
+            if counts is None:
+                open_shards.append(int(item["sk"]["S"].removeprefix("P#")))
+            else:
+                total = items.added(total, counts)
+        for cases in await _together(_listed(self._table.query(shard_key(run_id, shard), "C#")) for shard in open_shards):
+            total = items.added(total, items.counted(cases))
+        return total
+
+    async def close(self) -> None:
+        await self._table.aclose()
+
+
+def _asset(kind: AssetKind, name: str) -> str:
+    return f"ASSET#{kind}#{name}"
+
+
+def _keys(pk: str, sk: str) -> Item:
+    return {"pk": {"S": pk}, "sk": {"S": sk}}
+
+
+def _meta(run_id: str) -> Item:
+    return _keys(f"RUN#{run_id}", "META")
+
+
+def _put(item: Item) -> dict[str, dict[str, Any]]:
+    return {"Put": {"Item": item}}
+
+
+def _put_new(item: Item) -> dict[str, dict[str, Any]]:
+    return {"Put": {"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}}
+
+
+def _places(run: RunRecord) -> list[Item]:
+    """Where a run stands in the lists."""
+    return [_keys(pk, f"{run.created_at}#{run.run_id}") for pk in ("RUNS", f"RUNS#{run.name}")]
+
+
+def _update(run: RunRecord, changes: Mapping[str, Any], values: Item, same_status: bool) -> list[dict[str, dict[str, Any]]]:
+    """The actions that change a run, if it is still as it was read: its status where that counts, its places in the lists where they change."""
+    moved = replace(run, **changes)
+    before, now = _places(run), _places(moved)
+    held = {name: getattr(run, name) for name in [*(["status"] if same_status else []), *(["name", "created_at"] if before != now else [])]}
+    # The field is stored as JSON; a name has at most some hundred letters, so it is never deflated.
+    expected = {f":was_{name}": {"S": to_json(value).decode()} for name, value in held.items()}
+    update = {
+        "Key": _meta(run.run_id),
+        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in changes),
+        "ConditionExpression": " AND ".join(["attribute_exists(pk)", *(f"#{name} = :was_{name}" for name in held)]),
+        "ExpressionAttributeNames": {f"#{name}": name for name in {*changes, *held}},
+        "ExpressionAttributeValues": {**{f":{name}": value for name, value in values.items()}, **expected},
+    }
+    gone = [{"Delete": {"Key": place}} for place in before if place not in now]
+    return [{"Update": update}, *gone, *(_put(place) for place in now if place not in before)]
+
+
+async def _listed(found: AsyncIterator[T]) -> list[T]:
+    return [item async for item in found]
+
+
+async def _together(jobs: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of all, in order, AT_ONCE at a time; where some fail, the first error, once all have ended."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(job: Awaitable[T]) -> T:
+        async with gate:
+            return await job
+
+    ends = await asyncio.gather(*map(one, jobs), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return [end for end in ends if not isinstance(end, BaseException)]

@@ -1,0 +1,1 @@
+"""The client of a hosted Studio's API."""
