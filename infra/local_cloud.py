@@ -185,6 +185,9 @@ def _server_env(cloud: Cloud) -> dict[str, str]:
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "LAMBDA_EXECUTOR": "local",
+        # These two listen on every address, whatever BIND_HOST says.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
     }
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment, ExperimentConfig
-from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.assets import AssetStore
+from promptlab.engine.case_pages import MAX_ROWS, cases_page
 from promptlab.engine.job import Bindings
 from promptlab.engine.prepare import Live, Prepared, bind, prepare
 from promptlab.engine.results import ExportFormat, export_results, read_results
@@ -68,9 +69,7 @@ class Lab:
             PromptLabError: the experiment is wrong (nothing is stored then).
             asyncio.CancelledError: it was stopped; see `resume`.
         """
-        async with self._recorded(config, folder) as (run, work):
-            if on_start:
-                on_start(run)
+        async with self._recorded(config, folder, on_start=on_start) as (run, work):
             return await self._parts.runner.run(run, work, on_progress)
 
     async def start(self, config: ExperimentConfig | Mapping[str, Any], *, run_id: str | None = None, folder: Path | None = None) -> RunRecord:
@@ -112,11 +111,13 @@ class Lab:
 
     @asynccontextmanager
     async def _recorded(
-        self, config: ExperimentConfig | Mapping[str, Any], folder: Path | None, run_id: str | None = None
+        self, config: ExperimentConfig | Mapping[str, Any], folder: Path | None, run_id: str | None = None, on_start: OnStart | None = None
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed."""
         async with prepare(ExperimentConfig.parse(config), self.assets, folder or Path.cwd()) as prepared:
             run, work = await self._record(prepared, run_id)
+            if on_start:
+                on_start(run)
         async with self._parts.runner.claimed(run.run_id):
             yield run, work
 
@@ -285,6 +286,15 @@ class Lab:
         bindings = await self._content(run)
         async for row in read_results(self.ledger, self.blobs, run, *bindings):
             yield row
+
+    async def cases(self, run_id: str, *, after: CaseKey | None = None, limit: int = MAX_ROWS) -> tuple[list[dict[str, Any]], CaseKey | None]:
+        """A page of a run's results, behind a case; and where the next page goes on, or None. See `engine.case_pages`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run = await self._get(run_id)
+        return await cases_page(self.ledger, self.blobs, run, *await self._content(run), after=after, limit=limit)
 
     async def _content(self, run: RunRecord) -> tuple[Any, Any]:
         experiment = Experiment.model_validate(run.experiment)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
@@ -93,6 +93,18 @@ class Ledger(Protocol):
             RunNotFoundError: there is no such run.
         """
 
+    async def put_record(self, kind: str, key: str, value: Mapping[str, Any], *, expires_at: float | None = None, only_if_absent: bool = False) -> bool:
+        """Keep a small JSON object (a session, a token, …); with `only_if_absent` False (and no change) when there is one already.
+
+        At `expires_at` (seconds since 1970, UTC) it is gone.
+        """
+
+    async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The object, or None when there is none or it has expired."""
+
+    async def delete_record(self, kind: str, key: str) -> None:
+        """Remove it; none is fine."""
+
     async def close(self) -> None:
         """Release what is held. Closing twice is fine."""
 
@@ -142,6 +154,17 @@ class Blobs(Protocol):
 
     async def close(self) -> None:
         """Release what is held. Closing twice is fine."""
+
+
+@runtime_checkable
+class DirectBlobs(Protocol):
+    """Blobs that clients reach by themselves, where what they send or get would not fit through the Studio."""
+
+    async def presign_put(self, key: str, *, content_type: str, max_age_s: int) -> str:
+        """A URL that anybody may PUT the blob to for some seconds, with this very Content-Type."""
+
+    async def presign_get(self, key: str, *, max_age_s: int) -> str:
+        """A URL that anybody may GET the blob from for some seconds; it is not checked that there is one."""
 
 
 class Runner(Protocol):

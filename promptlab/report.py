@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
-def brief(run: RunRecord, progress: Progress | None = None) -> dict[str, Any]:
-    """The run as one JSON object; for a run without a summary the counts are those of `progress`.
+def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | None = None) -> dict[str, Any]:
+    """The run as one JSON object; for a run without a summary the counts are those of `progress` and the metrics those of `partial`.
 
     Keys: run_id, status, cases, succeeded, failed, wall_s, prompt_tokens, completion_tokens,
     cost_usd, metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count}.
     """
     summary = Summary.from_json(run.summary) if run.summary else None
+    seen_metrics = summary or partial or Summary()
     counts: dict[str, Any]
     if summary:
         counts = {name: getattr(summary, name) for name in ("succeeded", "failed", "prompt_tokens", "completion_tokens", "cost_usd")}
@@ -35,8 +36,8 @@ def brief(run: RunRecord, progress: Progress | None = None) -> dict[str, Any]:
         "failed": counts["failed"],
         "wall_s": round(run.wall_s, 3),
         **{name: counts[name] for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
-        "metrics": {name: metric.brief() for name, metric in summary.metrics.items()} if summary else {},
-        "errors": summary.errors if summary else {},
+        "metrics": {name: metric.brief() for name, metric in seen_metrics.metrics.items()},
+        "errors": dict(seen_metrics.errors),
     }
 
 
@@ -108,7 +109,7 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
     spent = f"{facts['prompt_tokens']:,} + {facts['completion_tokens']:,} tokens, cost {dollars(facts['cost_usd'])}"
     latency = ""
     if summary and summary.latency_ms.n:
-        latency = f", latency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 {summary.latency_ms.quantile(0.95):,.0f} ms"
+        latency = f"\nlatency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 {summary.latency_ms.quantile(0.95):,.0f} ms"
     return f"{' × '.join(what)}\n{counts}, {spent}{latency}"
 
 

@@ -11,17 +11,16 @@ import hmac
 import secrets
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.templating import Jinja2Templates
 
 from promptlab.errors import AuthenticationError, ConfigError
 from promptlab.lab import Lab
 from promptlab.ports import Ledger
+from studio.problems import page
 
 SESSION, LOGIN = "SESSION", "LOGIN"
 """Kinds of records: a session by the SHA-256 of its cookie, failed logins by the client's address."""
@@ -32,7 +31,6 @@ TRIES, PAUSE_S = 5, 300.0
 _MIN_TOKEN = 16
 
 router = APIRouter(include_in_schema=False)
-_templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +99,7 @@ class Auth:
     async def open_session(self, request: Request, response: Response, ledger: Ledger, who: Principal = ADMIN) -> None:
         """Give the response the cookie of a new session."""
         value, (name, secure) = secrets.token_urlsafe(32), self._cookie(request)
-        await ledger.put_record(
-            SESSION, _sha(value), {"name": who.name, "role": who.role, "token": self._digest}, expires_at=time.time() + self.session_s
-        )
+        await ledger.put_record(SESSION, _sha(value), {"name": who.name, "role": who.role, "token": self._digest}, expires_at=time.time() + self.session_s)
         response.set_cookie(name, value, max_age=int(self.session_s), path="/", secure=secure, httponly=True, samesite="lax")
 
     async def close_session(self, request: Request, response: Response, ledger: Ledger) -> None:
@@ -182,7 +178,7 @@ async def logout(request: Request, lab: TheLab, who: Viewer) -> Response:
 
 def _form(request: Request, path: str, error: str | None = None, *, status: int = 200, retry_after: int | None = None) -> HTMLResponse:
     headers = {"Retry-After": str(retry_after)} if retry_after else None
-    return _templates.TemplateResponse(request, "login.html", {"next": path, "error": error}, status_code=status, headers=headers)
+    return page(request, "login.html", {"next": path, "error": error}, status=status, headers=headers)
 
 
 def _local_path(path: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,8 +12,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
-from starlette.templating import Jinja2Templates
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
 from promptlab.errors import AuthenticationError, DatasetError, PromptLabError
@@ -23,7 +21,6 @@ API = "/api/"
 BY_REFERENCE, AS_FIELDS = "by reference", "as fields"
 """Tags of unions: pydantic puts them into the paths of errors, where they are no fields."""
 _LINE = re.compile(r", (?:line|row) ([\d,]+)")
-_templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
 
 
 def problem(
@@ -39,8 +36,15 @@ def problem(
     """An error as a response: problem details, or a page where a browser wants a page."""
     body = {"type": type, "title": title or HTTPStatus(status).phrase, "status": status, "detail": detail, "instance": request.url.path, **(members or {})}
     if _wants_page(request):
-        return _templates.TemplateResponse(request, "problem.html", {"problem": body}, status_code=status, headers=headers)
+        return page(request, "problem.html", {"problem": body}, status=status, headers=headers)
     return Response(orjson.dumps(body, default=str), status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def page(request: Request, template: str, values: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
+    """A whole page, from the templates that all pages share."""
+    from studio.templating import environment
+
+    return HTMLResponse(environment().get_template(template).render(request=request, **values), status, dict(headers or {}))
 
 
 def _wants_page(request: Request) -> bool:

@@ -12,22 +12,28 @@ export function toast(text: string, kind: "done" | "problem" = "done"): void {
   setTimeout(() => line.remove(), kind === "problem" ? STAYS_MS * 2 : STAYS_MS);
 }
 
-/** What the server said with a redirect, or in an answer's HX-Trigger, or did not say at all. */
+/** What the server said with a redirect, or why it refused what htmx asked for. */
 export function toasts(): void {
   const sent = document.cookie.split("; ").find((c) => c.startsWith(`${COOKIE}=`));
   if (sent) {
     document.cookie = `${COOKIE}=; Max-Age=0; Path=/; SameSite=Lax`;
-    const [kind, text] = decodeURIComponent(sent.slice(COOKIE.length + 1)).split("|", 2);
-    if (text) toast(text, kind === "problem" ? "problem" : "done");
+    const said = decodeURIComponent(sent.slice(COOKIE.length + 1));
+    const at = said.indexOf("|");
+    toast(said.slice(at + 1), said.startsWith("problem|") ? "problem" : "done");
   }
   document.addEventListener("htmx:responseError", (event) => {
     const { xhr } = (event as CustomEvent).detail as { xhr: XMLHttpRequest };
-    toast(explained(xhr), "problem");
+    toast(problemIn(xhr.responseText) ?? `The Studio answered ${xhr.status}.`, "problem");
   });
   document.addEventListener("htmx:sendError", () => toast("The Studio does not answer. Is it still running?", "problem"));
 }
 
-function explained(xhr: XMLHttpRequest): string {
-  const page = new DOMParser().parseFromString(xhr.responseText, "text/html");
-  return page.querySelector("[data-problem]")?.textContent?.trim() || `The Studio answered ${xhr.status}.`;
+/** The detail of an answer in the shape of RFC 9457, or null. */
+export function problemIn(text: string): string | null {
+  try {
+    const { detail } = JSON.parse(text) as { detail?: unknown };
+    return typeof detail === "string" ? detail : null;
+  } catch {
+    return null;
+  }
 }

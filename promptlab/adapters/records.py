@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from promptlab.domain.results import Completion, Failure, RunRecord, Score, ScoreSet
-from promptlab.errors import PromptLabError
+from promptlab.errors import CursorError
 
 CHANGEABLE = frozenset(f.name for f in dataclasses.fields(RunRecord)) - {"run_id"}
 """The fields that `update_run` may change."""
@@ -82,7 +82,7 @@ def after(cursor: str) -> tuple[str, str]:
     """`created_at` and id of the run that a page follows.
 
     Raises:
-        PromptLabError: it is no cursor of ours.
+        CursorError: it is no cursor of ours.
     """
     try:
         created_at, run_id = orjson.loads(base64.urlsafe_b64decode(cursor))
@@ -90,4 +90,4 @@ def after(cursor: str) -> tuple[str, str]:
             return created_at, run_id
     except (binascii.Error, ValueError, TypeError):
         pass
-    raise PromptLabError(f"{cursor!r} is not a cursor that list_runs gave. Leave it out to start at the newest run.")
+    raise CursorError(f"{cursor!r} is not a cursor that list_runs gave. Leave it out to start at the newest run.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, ValidationError, field_validator, model_validator
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.errors import ConfigError
@@ -98,6 +98,15 @@ class EvaluationConfig(BaseModel):
         return self.name or self.metric
 
 
+def _form(value: Any) -> str:
+    """Which form of an asset was written: messages then speak of that form only."""
+    return "reference" if isinstance(value, str) else "fields"
+
+
+PromptChoice = Annotated[Annotated[PromptTemplate, Tag("fields")] | Annotated[str, Tag("reference")], Discriminator(_form)]
+DatasetChoice = Annotated[Annotated[Dataset, Tag("fields")] | Annotated[str, Tag("reference")], Discriminator(_form)]
+
+
 class ExperimentConfig(BaseModel):
     """What to run, as a user writes it: prompt template × dataset × model × evaluators × parameters.
 
@@ -107,8 +116,8 @@ class ExperimentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), populate_by_name=True)
 
     name: str = Field(default="experiment", min_length=1, max_length=200, description="The experiment's name; its runs share it.")
-    prompt_template: PromptTemplate | str | None = Field(default=None, description="The prompt: fields of a template, or a reference such as qa@3.")
-    dataset: Dataset | str = Field(description="The rows: fields of a dataset, or a reference such as questions@0.")
+    prompt_template: PromptChoice | None = Field(default=None, description="The prompt: fields of a template, or a reference such as qa@3.")
+    dataset: DatasetChoice = Field(description="The rows: fields of a dataset, or a reference such as questions@0.")
     model: Any = Field(
         default=None,
         validation_alias=AliasChoices("model", "inference_model", "inference_model_config", "completion_model", "completion_model_config"),
@@ -165,21 +174,30 @@ class ExperimentConfig(BaseModel):
             raise ConfigError(explain(error, "experiment", cls)) from None
 
 
+_ALIASES = ("inference_model", "completion_model_config", "embedding_model_config")
+_NESTED: dict[str, type[BaseModel]] = {"prompt_template": PromptTemplate, "dataset": Dataset, "evaluation": EvaluationConfig}
+_PLAIN = {
+    "missing": "is required",
+    "tuple_type": "must be a list",
+    "model_type": "must be a name, or a mapping of its fields",
+    "dict_type": "must be a mapping",
+}
+
+
 def explain(error: ValidationError, what: str, model: type[BaseModel]) -> str:
     """A validation error in plain words: one line a field, with the nearest known name for an unknown one."""
     lines = []
     for item in error.errors(include_url=False):
-        # Pydantic adds the tried member of a union to the path: names of types, not of fields.
-        path = ".".join(str(p) for p in item["loc"] if not str(p)[:1].isupper() and str(p) not in ("str", "callable"))
-        text = item["msg"].removeprefix("Value error, ")
+        # Pydantic adds the tags of our unions to the path: forms, not fields.
+        place = [p for p in item["loc"] if p not in ("fields", "reference")]
+        text = _PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            known = [*model.model_fields, "inference_model", "completion_model_config", "embedding_model_config"]
-            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-            text = f"unknown field{f', did you mean {near[0]!r}?' if near and len(item['loc']) == 1 else ''}"
-        elif item["type"] == "missing":
-            text = "is required"
-        elif item["type"] not in ("value_error",) and not isinstance(item["input"], dict | list):
+            fields = _NESTED.get(str(place[0]), model).model_fields if len(place) > 1 else [*model.model_fields, *_ALIASES]
+            near = difflib.get_close_matches(str(place[-1]), fields, n=1)
+            text = f"unknown field{f', did you mean {near[0]!r}?' if near else ''}"
+        elif item["type"] not in ("value_error", "missing") and not isinstance(item["input"], dict | list):
             text += f" (got {item['input']!r})"
+        path = ".".join(map(str, place))
         lines.append(f"{path}: {text}" if path else text)
     lines = list(dict.fromkeys(lines))
     return f"This {what} is not valid: {lines[0]}" if len(lines) == 1 else f"This {what} is not valid:\n" + "\n".join(f"  - {line}" for line in lines)

@@ -98,6 +98,10 @@ class AssetStore:
         """The latest version of every asset, prompt templates first, sorted by name."""
         return [asset_from(record) for k in ([kind] if kind else KINDS) for record in await self._ledger.list_assets(k)]
 
+    async def latest(self, kind: AssetKind) -> Sequence[AssetVersion]:
+        """As `list`, for one kind, as records: with their time and content."""
+        return await self._ledger.list_assets(kind)
+
     async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
         """Every version of one asset, oldest first.
 

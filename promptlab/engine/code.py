@@ -27,18 +27,18 @@ def code_ref(thing: Any) -> CodeRef:
     return CodeRef(qualname=named.__qualname__, module=module, file=str(Path(file).resolve()) if file else None, rebuildable=whole and bool(module or file))
 
 
-def named_code(reference: str, folder: Path) -> Any:
-    """What `module:name` or `path/to/file.py:name` names; relative paths count from `folder`.
+def named_ref(reference: str, folder: Path) -> CodeRef:
+    """Where the code is that `module:name` or `path/to/file.py:name` names; relative paths count from `folder`.
 
     Raises:
-        ConfigError: there is no such module, file or name.
+        ConfigError: it has neither form.
     """
     where, colon, qualname = reference.rpartition(":")
     if not colon:
         raise ConfigError(f"{reference!r} does not name code: write 'module:Class' or 'path/to/file.py:Class'")
     if where.endswith(".py"):
-        return load_code(CodeRef(qualname=qualname, file=str((folder / where).resolve())), script=False)
-    return load_code(CodeRef(qualname=qualname, module=where))
+        return CodeRef(qualname=qualname, file=str((folder / where).resolve()))
+    return CodeRef(qualname=qualname, module=where)
 
 
 def load_code(ref: CodeRef, *, script: bool = True) -> Any:

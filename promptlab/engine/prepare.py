@@ -16,7 +16,7 @@ from promptlab.domain.prices import price_of
 from promptlab.domain.templates import check_placeholders, compile_template
 from promptlab.engine.agent import AgentModel, agent_messages
 from promptlab.engine.assets import AssetStore, Draft
-from promptlab.engine.code import code_ref, load_code, named_code
+from promptlab.engine.code import code_ref, load_code, named_ref
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
@@ -126,13 +126,15 @@ def _metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
     """Make the evaluator, and record how to make it again."""
     thing, code = item.evaluator, None
     if isinstance(thing, str):
-        thing = named_code(thing, folder)
+        # A class that was loaded from a file does not know its file.
+        code = named_ref(thing, folder)
+        thing = load_code(code, script=False)
     if inspect.isclass(thing):
         thing = thing()
     if thing is None:
         thing = build(item.metric, item.params)
     else:
-        code = code_ref(thing)
+        code = code or code_ref(thing)
         if item.params:
             raise ConfigError(f"metric {item.result_name!r}: params are for built-in metrics; give a custom evaluator its values when you make it")
     if not callable(getattr(thing, "evaluate", None)):

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -21,6 +21,9 @@ from promptlab.engine.summarize import connect, write_parquet
 from promptlab.engine.table import Case, columns, literal, safe_csv_columns, table_row
 from promptlab.errors import ConfigError
 from promptlab.ports import Blobs, Ledger
+
+if TYPE_CHECKING:
+    import duckdb
 
 ExportFormat = Literal["csv", "jsonl", "parquet"]
 FETCH = 1000
@@ -103,16 +106,27 @@ async def export_results(
 
 
 def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str]) -> None:
-    selected = safe_csv_columns(types) if format == "csv" else "*"
-    options = {"csv": "FORMAT csv, HEADER true", "jsonl": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}[format]
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"Cannot write {path}: there is no folder {path.absolute().parent}.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with connect() as con:
-            con.execute(f"COPY (SELECT {selected} FROM read_parquet({literal(str(source))})) TO {literal(str(draft))} ({options})")
+            if format == "jsonl":
+                _write_lines(con, source, draft)
+            else:
+                selected = safe_csv_columns(types) if format == "csv" else "*"
+                options = "FORMAT csv, HEADER true" if format == "csv" else "FORMAT parquet, COMPRESSION zstd"
+                con.execute(f"COPY (SELECT {selected} FROM read_parquet({literal(str(source))})) TO {literal(str(draft))} ({options})")
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path) -> None:
+    # DuckDB's own JSON writer buffers more than the memory we give it.
+    rows = con.execute(f"SELECT to_json(t) FROM read_parquet({literal(str(source))}) t")
+    with path.open("w", encoding="utf-8") as file:
+        while lines := rows.fetchmany(FETCH):
+            file.writelines(f"{line}\n" for (line,) in lines)

@@ -12,7 +12,8 @@ from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.engine.table import columns, literal
+from promptlab.engine.index import Parts, index_keys, write_index
+from promptlab.engine.table import Columns, columns, literal
 from promptlab.ports import Blobs, Ledger
 
 if TYPE_CHECKING:
@@ -24,24 +25,45 @@ _MIN_OBJECT_BYTES = 1 << 20
 
 
 async def summarize(ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, metrics: Sequence[Metric]) -> Summary:
-    """The run's summary, from its shards' (in order, so that it is the same however the run went), and results.parquet.
+    """The run's summary, from its shards' (in order, so that it is the same however the run went), results.parquet and its index.
 
     Raises:
         BlobNotFoundError: a part is gone.
     """
-    total, parts, largest = Summary(), list[str](), 0
+    total, parts, largest = Summary(), list[tuple[str, int]](), 0
     async for shard in ledger.shards(run.run_id):
         total.merge(Summary.from_json(shard.summary))
-        parts.append(shard.part)
+        parts.append((shard.part, shard.summary["cases"]))
         largest = max(largest, shard.largest_row_bytes)
-    key = f"runs/{run.run_id}/results.parquet"
+    key, shape = f"runs/{run.run_id}/results.parquet", columns(content, metrics)
     with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-        files = await blobs.files(parts, Path(folder))
+        files = await blobs.files([part for part, _ in parts], Path(folder))
         out = Path(folder) / "results.parquet"
-        await asyncio.to_thread(write_parquet, files, out, columns(content, metrics).types, largest)
+        await asyncio.to_thread(write_parquet, files, out, shape.types, largest)
+        await put_index(blobs, run, out, shape, parts, largest)
         await blobs.put_file(key, out)
     await ledger.update_run(run.run_id, {"summary": total.to_json(), "results": key})
     return total
+
+
+async def put_index(blobs: Blobs, run: RunRecord, results: Path, shape: Columns, parts: Sequence[tuple[str, int]], largest_row_bytes: int) -> None:
+    """Write the index of a results file, of parts (key, rows), and forget those of earlier passes."""
+    index, rows = index_keys(run)
+    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+        out = Path(folder) / "index.parquet"
+        await asyncio.to_thread(_write_index, results, out, shape, largest_row_bytes)
+        await blobs.put(rows, Parts.dump(parts))
+        await blobs.put_file(index, out)
+    for key in await blobs.keys(f"runs/{run.run_id}/index-"):
+        if key not in (index, rows):
+            await blobs.delete(key)
+
+
+def _write_index(results: Path, out: Path, shape: Columns, largest_row_bytes: int) -> None:
+    with connect(out.parent) as con:
+        if largest_row_bytes > _MIN_OBJECT_BYTES:
+            con.execute("SET memory_limit = '1GB'")
+        write_index(con, results, out, shape)
 
 
 def connect(folder: Path | str | None = None) -> duckdb.DuckDBPyConnection:

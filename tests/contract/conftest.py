@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
+from promptlab.adapters.aws.s3_blobs import S3Blobs
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.ports import Blobs, Ledger
+from tests import aws
 
 
 def _sqlite(request: pytest.FixtureRequest) -> Callable[[], Ledger]:
@@ -22,9 +25,22 @@ def _folder(request: pytest.FixtureRequest) -> Callable[[], Blobs]:
     return lambda: FileBlobs(folder)
 
 
+def _dynamodb(request: pytest.FixtureRequest) -> Callable[[], Ledger]:
+    aws.credentials(request.getfixturevalue("monkeypatch"))
+    folder: Path = request.getfixturevalue("tmp_path") / "blobs"
+    table = aws.new_table()
+    return lambda: DynamoDBLedger(table, FileBlobs(folder), session=aws.session())
+
+
+def _s3(request: pytest.FixtureRequest) -> Callable[[], Blobs]:
+    aws.credentials(request.getfixturevalue("monkeypatch"))
+    bucket = aws.new_bucket()
+    return lambda: S3Blobs(bucket, session=aws.session())
+
+
 # Each makes a function that opens one and the same store, empty at first, as often as it is called.
-LEDGERS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Ledger]]] = {"sqlite": _sqlite}
-BLOBS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Blobs]]] = {"folder": _folder}
+LEDGERS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Ledger]]] = {"sqlite": _sqlite, "dynamodb": _dynamodb}
+BLOBS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Blobs]]] = {"folder": _folder, "s3": _s3}
 
 
 @pytest.fixture(params=LEDGERS)

@@ -62,8 +62,8 @@ class DynamoDBLedger:
 
     async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
         prefix = "V#" if version is None else f"V#{number(version, 10, 'a version')}"
-        found, labels = await asyncio.gather(_listed(self._table.query(_asset(kind, name), prefix, newest=True, limit=1)), self._labels(kind, name))
-        return await self._asset(found[0], labels) if found else None
+        found = await _listed(self._table.query(_asset(kind, name), prefix, newest=True, limit=1))
+        return await self._asset(found[0], await self._labels(kind, name)) if found else None
 
     async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
         names = [item["sk"]["S"] async for item in self._table.query(f"ASSETS#{kind}")]
@@ -97,7 +97,7 @@ class DynamoDBLedger:
 
     async def add_run(self, run: RunRecord) -> None:
         meta: Item = _meta(run.run_id) | await self._fields(run.run_id, {name: getattr(run, name) for name in _RUN_FIELDS})
-        if not await self._table.transact(_put_new(meta), *map(_put, _places(run))):
+        if not await self._table.transact(_put_new(meta), *map(_put, _places(run.run_id, run.name, run.created_at))):
             raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
 
     async def get_run(self, run_id: str) -> RunRecord | None:
@@ -108,12 +108,12 @@ class DynamoDBLedger:
         check_changes(changes)
         values = await self._fields(run_id, changes)
         while True:
-            run = await self.get_run(run_id)
-            if run is None:
+            was = await self._table.get((f"RUN#{run_id}", "META"))
+            if was is None:
                 raise RunNotFoundError(run_id)
-            if if_status is not None and run.status not in if_status:
+            if if_status is not None and await self._bodies.unpack(was["status"]) not in if_status:
                 return False
-            if not changes or await self._table.transact(*_update(run, changes, values, if_status is not None)):
+            if not changes or await self._table.transact(*await self._update(was, changes, values, if_status is not None)):
                 return True
             # Somebody changed the status, or the run's places in the lists, in between: look again.
 
@@ -133,6 +133,22 @@ class DynamoDBLedger:
     async def _run(self, meta: Item) -> RunRecord:
         values = {name: await self._bodies.unpack(meta[name]) for name in _RUN_FIELDS}
         return run_from({"run_id": meta["pk"]["S"].removeprefix("RUN#"), **values})
+
+    async def _update(self, was: Item, changes: Mapping[str, Any], values: Item, same_status: bool) -> list[dict[str, dict[str, Any]]]:
+        """The actions that change a run if it is still as it was read: its status where that counts, its places in the lists where they change."""
+        place = {name: await self._bodies.unpack(was[name]) for name in ("name", "created_at")}
+        run_id = was["pk"]["S"].removeprefix("RUN#")
+        before, now = _places(run_id, **place), _places(run_id, **{name: changes.get(name, value) for name, value in place.items()})
+        held = [*(["status"] if same_status else []), *(place if before != now else [])]
+        update = {
+            "Key": _meta(run_id),
+            "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in changes),
+            "ConditionExpression": " AND ".join(["attribute_exists(pk)", *(f"#{name} = :was_{name}" for name in held)]),
+            "ExpressionAttributeNames": {f"#{name}": name for name in {*changes, *held}},
+            "ExpressionAttributeValues": {**{f":{name}": value for name, value in values.items()}, **{f":was_{name}": was[name] for name in held}},
+        }
+        gone = [{"Delete": {"Key": place}} for place in before if place not in now]
+        return [{"Update": update}, *gone, *(_put(place) for place in now if place not in before)]
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         begun = {(run_id, c.shard, c.generation) for c in completions} - self._begun
@@ -185,7 +201,7 @@ class DynamoDBLedger:
         summary: Item = {**_keys(f"RUN#{run_id}", f"SHARD#{number(shard.number, 6, 'a shard')}"), "b": body}
         await self._table.write([summary, items.progress_item(run_id, shard.number, counts)])
         # What comes after this opens the shard again.
-        self._begun = {mark for mark in self._begun if mark[:2] != (run_id, shard.number)}
+        self._begun -= {mark for mark in list(self._begun) if mark[:2] == (run_id, shard.number)}
 
     async def shards(self, run_id: str) -> AsyncIterator[ShardSummary]:
         async for item in self._table.query(f"RUN#{run_id}", "SHARD#"):
@@ -234,27 +250,9 @@ def _put_new(item: Item) -> dict[str, dict[str, Any]]:
     return {"Put": {"Item": item, "ConditionExpression": "attribute_not_exists(pk)"}}
 
 
-def _places(run: RunRecord) -> list[Item]:
+def _places(run_id: str, name: str, created_at: str) -> list[Item]:
     """Where a run stands in the lists."""
-    return [_keys(pk, f"{run.created_at}#{run.run_id}") for pk in ("RUNS", f"RUNS#{run.name}")]
-
-
-def _update(run: RunRecord, changes: Mapping[str, Any], values: Item, same_status: bool) -> list[dict[str, dict[str, Any]]]:
-    """The actions that change a run, if it is still as it was read: its status where that counts, its places in the lists where they change."""
-    moved = replace(run, **changes)
-    before, now = _places(run), _places(moved)
-    held = {name: getattr(run, name) for name in [*(["status"] if same_status else []), *(["name", "created_at"] if before != now else [])]}
-    # The field is stored as JSON; a name has at most some hundred letters, so it is never deflated.
-    expected = {f":was_{name}": {"S": to_json(value).decode()} for name, value in held.items()}
-    update = {
-        "Key": _meta(run.run_id),
-        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in changes),
-        "ConditionExpression": " AND ".join(["attribute_exists(pk)", *(f"#{name} = :was_{name}" for name in held)]),
-        "ExpressionAttributeNames": {f"#{name}": name for name in {*changes, *held}},
-        "ExpressionAttributeValues": {**{f":{name}": value for name, value in values.items()}, **expected},
-    }
-    gone = [{"Delete": {"Key": place}} for place in before if place not in now]
-    return [{"Update": update}, *gone, *(_put(place) for place in now if place not in before)]
+    return [_keys(pk, f"{created_at}#{run_id}") for pk in ("RUNS", f"RUNS#{name}")]
 
 
 async def _listed(found: AsyncIterator[T]) -> list[T]:

@@ -194,8 +194,7 @@ class DynamoDBTable:
                 return await self._once(operation, **arguments)
             except _PassingError as error:
                 if not await patience.pause():
-                    assert error.__cause__ is not None
-                    raise error.__cause__ from None
+                    raise error.cause from None
 
     async def _once(self, operation: str, **arguments: Any) -> dict[str, Any]:
         client = await self._clients.get()
@@ -204,17 +203,21 @@ class DynamoDBTable:
         try:
             reply: dict[str, Any] = await getattr(client, operation)(**arguments)
         except (ConnectionError, HTTPClientError) as error:
-            raise _PassingError from error
+            raise _PassingError(error) from error
         except ClientError as error:
             codes = _codes(error)
             if (codes and codes <= _PASSING) or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
-                raise _PassingError from error
+                raise _PassingError(error) from error
             raise
         return reply
 
 
 class _PassingError(Exception):
-    """What was refused now may be granted in a while; the cause says why it was refused."""
+    """What was refused now may be granted in a while; `cause` is botocore's error."""
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+        super().__init__(str(cause))
 
 
 def _key(key: Key) -> Item:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from promptlab.domain.keys import is_key, parts_of
 from promptlab.errors import BlobNotFoundError
 
 PIECE = 1 << 20
 """Bytes of one piece of a stream."""
 # No part of a key can be called this, so that no half-written file is ever taken for a blob.
 _UNFINISHED = "~unfinished"
-_PART = re.compile(r"[A-Za-z0-9._=-]+")
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -73,11 +72,7 @@ class FileBlobs:
         """Nothing is held."""
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        for part in parts:
-            if part in (".", "..") or not _PART.fullmatch(part):
-                raise ValueError(f"blob key {key!r}: each part between slashes must be of A-Z a-z 0-9 . _ = - and not . or .., got {part!r}")
-        return self.folder.joinpath(*parts)
+        return self.folder.joinpath(*parts_of(key))
 
     def _write(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
         unfinished = self.folder / _UNFINISHED / uuid.uuid4().hex
@@ -122,5 +117,5 @@ class FileBlobs:
                 folders.remove(_UNFINISHED)
             for name in names:
                 key = Path(folder, name).relative_to(self.folder).as_posix()
-                if key.startswith(prefix) and all(map(_PART.fullmatch, key.split("/"))):
+                if key.startswith(prefix) and is_key(key):
                     yield key

@@ -168,8 +168,10 @@ class LocalRunner:
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
+            while not task.done():
+                task.cancel()  # a second time: it need not wait for the calls in flight any longer
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
             raise
         return {} if task.cancelled() else task.result()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import dataclasses
 import sqlite3
 import weakref
@@ -15,14 +13,14 @@ from typing import Any, TypeVar
 import orjson
 
 from promptlab.adapters.local.sqlite_file import SqliteFile
+from promptlab.adapters.records import after, check_changes, check_limit, completion_from, cursor_of, run_from, score_set_from, to_json
 from promptlab.domain.assets import AssetKind, AssetVersion
-from promptlab.domain.results import Completion, Failure, Progress, RunRecord, Score, ScoreSet, ShardSummary
-from promptlab.errors import AssetNotFoundError, PromptLabError, RunExistsError, RunNotFoundError, VersionTakenError
+from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.errors import AssetNotFoundError, RunExistsError, RunNotFoundError, VersionTakenError
 
 T = TypeVar("T")
 PAGE = 100
 """Shard summaries read at once: one is some 10 KB."""
-_RUN_FIELDS = frozenset(f.name for f in dataclasses.fields(RunRecord))
 _VERSION = """
     SELECT body, (SELECT json_group_array(label) FROM label l WHERE l.kind = a.kind AND l.name = a.name AND l.version = a.version)
     FROM asset a WHERE kind = ?"""
@@ -84,29 +82,27 @@ class SqliteLedger:
         return await self._file.read(_get_run, run_id)
 
     async def update_run(self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None) -> bool:
-        if unknown := changes.keys() - (_RUN_FIELDS - {"run_id"}):
-            raise TypeError(f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are {', '.join(sorted(_RUN_FIELDS - {'run_id'}))}")
+        check_changes(changes)
         return await self._file.write(_update_run, run_id, dict(changes), if_status)
 
     async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}")
-        return await self._file.read(_list_runs, name, limit, _after(cursor) if cursor is not None else None)
+        check_limit(limit)
+        return await self._file.read(_list_runs, name, limit, after(cursor) if cursor is not None else None)
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         await self._file.write(_put_many, _PUT_COMPLETION, lambda c: _completion_row(run_id, c), tuple(completions))
 
     async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
-        return await self._file.read(_shard_of, "completion", _completion, run_id, shard)
+        return await self._file.read(_shard_of, "completion", completion_from, run_id, shard)
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
-        await self._file.write(_put_many, _PUT_SCORES, lambda s: (run_id, s.shard, s.case, s.trial, _json(s)), tuple(scores))
+        await self._file.write(_put_many, _PUT_SCORES, lambda s: (run_id, s.shard, s.case, s.trial, to_json(s)), tuple(scores))
 
     async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
-        return await self._file.read(_shard_of, "score_set", _score_set, run_id, shard)
+        return await self._file.read(_shard_of, "score_set", score_set_from, run_id, shard)
 
     async def put_shard(self, run_id: str, shard: ShardSummary) -> None:
-        await self._file.write(_put_many, _PUT_SHARD, lambda s: (run_id, s.number, _json(s)), (shard,))
+        await self._file.write(_put_many, _PUT_SHARD, lambda s: (run_id, s.number, to_json(s)), (shard,))
 
     async def shards(self, run_id: str) -> AsyncIterator[ShardSummary]:
         last = -1
@@ -130,26 +126,8 @@ def _put_many(connection: sqlite3.Connection, sql: str, row: Callable[[T], tuple
     connection.executemany(sql, map(row, values))
 
 
-def _json(record: Any) -> bytes:
-    return orjson.dumps(record, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    """What orjson does not know: mappings that are not dicts."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def _failure(body: dict[str, Any]) -> dict[str, Any]:
-    """The body with its error as an object."""
-    if body["error"] is not None:
-        body["error"] = Failure(**body["error"])
-    return body
-
-
 def _add_asset(connection: sqlite3.Connection, asset: AssetVersion) -> None:
-    row = (asset.kind, asset.name, asset.version, _json(dataclasses.replace(asset, labels=())))
+    row = (asset.kind, asset.name, asset.version, to_json(dataclasses.replace(asset, labels=())))
     if not connection.execute("INSERT INTO asset VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount:
         raise VersionTakenError(f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry.")
 
@@ -165,20 +143,15 @@ def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label
     connection.execute("INSERT INTO label VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version", (kind, name, label, version))
 
 
-def _run(body: bytes) -> RunRecord:
-    value = orjson.loads(body)
-    return RunRecord(**{**value, "tags": tuple(value["tags"])})
-
-
 def _add_run(connection: sqlite3.Connection, run: RunRecord) -> None:
-    row = (run.run_id, run.name, run.created_at, run.status, run.cases, _json(run))
+    row = (run.run_id, run.name, run.created_at, run.status, run.cases, to_json(run))
     if not connection.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount:
         raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
 
 
 def _get_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
     found = connection.execute("SELECT body FROM run WHERE run_id = ?", (run_id,)).fetchone()
-    return _run(found[0]) if found else None
+    return run_from(orjson.loads(found[0])) if found else None
 
 
 def _update_run(connection: sqlite3.Connection, run_id: str, changes: dict[str, Any], if_status: Collection[str] | None) -> bool:
@@ -188,7 +161,7 @@ def _update_run(connection: sqlite3.Connection, run_id: str, changes: dict[str, 
     if if_status is not None and run.status not in if_status:
         return False
     run = dataclasses.replace(run, **changes)
-    row = (run.name, run.created_at, run.status, run.cases, _json(run), run_id)
+    row = (run.name, run.created_at, run.status, run.cases, to_json(run), run_id)
     connection.execute("UPDATE run SET name = ?, created_at = ?, status = ?, cases = ?, body = ? WHERE run_id = ?", row)
     return True
 
@@ -198,36 +171,13 @@ def _list_runs(connection: sqlite3.Connection, name: str | None, limit: int, aft
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     values = (*([name] if name is not None else []), *(after or ()), limit + 1)
     found = connection.execute(f"SELECT body FROM run {where} ORDER BY created_at DESC, run_id DESC LIMIT ?", values)
-    runs = [_run(body) for (body,) in found]
-    return runs[:limit], _cursor(runs[limit - 1]) if len(runs) > limit else None
-
-
-def _cursor(run: RunRecord) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([run.created_at, run.run_id])).decode()
-
-
-def _after(cursor: str) -> tuple[str, str]:
-    try:
-        created_at, run_id = orjson.loads(base64.urlsafe_b64decode(cursor))
-        if isinstance(created_at, str) and isinstance(run_id, str):
-            return created_at, run_id
-    except (binascii.Error, ValueError, TypeError):
-        pass
-    raise PromptLabError(f"{cursor!r} is not a cursor that list_runs gave. Leave it out to start at the newest run.")
+    runs = [run_from(orjson.loads(body)) for (body,) in found]
+    return runs[:limit], cursor_of(runs[limit - 1]) if len(runs) > limit else None
 
 
 def _completion_row(run_id: str, c: Completion) -> tuple[Any, ...]:
     error = c.error.type if c.error else None
-    return run_id, c.shard, c.case, c.trial, error, c.prompt_tokens, c.completion_tokens, c.cost_usd, c.latency_ms, _json(c)
-
-
-def _completion(body: dict[str, Any]) -> Completion:
-    return Completion(**_failure(body))
-
-
-def _score_set(body: dict[str, Any]) -> ScoreSet:
-    body["scores"] = {name: Score(**_failure(score)) for name, score in body["scores"].items()}
-    return ScoreSet(**body)
+    return run_id, c.shard, c.case, c.trial, error, c.prompt_tokens, c.completion_tokens, c.cost_usd, c.latency_ms, to_json(c)
 
 
 def _shard_of(connection: sqlite3.Connection, table: str, record: Callable[[dict[str, Any]], T], run_id: str, shard: int) -> list[T]:

@@ -1,0 +1,97 @@
+"""Numbers, times and addresses as pages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from promptlab.report import dollars, duration, number
+
+
+def count(value: float | None) -> str:
+    """1,234; 12.3k; 4.5M."""
+    if value is None:
+        return "–"
+    for limit, size, unit in ((100_000, 1_000, "k"), (10_000_000, 1_000_000, "M")):
+        if abs(value) < limit:
+            return f"{value:,.0f}" if size == 1_000 else f"{value / 1_000:,.0f}k"
+    return f"{value / 1_000_000:,.1f}M"
+
+
+def milliseconds(value: float | None) -> str:
+    """`0.4 ms`, `85 ms`, `1.24 s`."""
+    if value is None:
+        return "–"
+    if value < 1000:
+        return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+    return f"{value / 1000:.2f} s" if value < 100_000 else duration(value / 1000)
+
+
+def percent(part: float, whole: float) -> str:
+    """A share, never rounded to 0% or 100% when it is neither."""
+    if not whole:
+        return "–"
+    share = 100 * part / whole
+    if 0 < share < 0.1:
+        return "<0.1%"
+    if 99.9 < share < 100:
+        return ">99.9%"
+    return f"{share:.0f}%" if share in (0, 100) else f"{share:.1f}%"
+
+
+def when(value: str | None) -> str:
+    """`23 Nov 09:15`: an ISO time of day, UTC."""
+    if not value:
+        return "–"
+    moment = datetime.fromisoformat(value)
+    return f"{moment.day} {moment:%b %H:%M}"
+
+
+def pretty(value: Any) -> str:
+    """Indented JSON; what JSON does not know, as text."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def one_line(value: Any) -> str:
+    """A value in a table cell."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return number(value)
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return " ".join(text.split())
+
+
+def prompt_url(name: str, version: int | None = None) -> str:
+    """The page of a prompt. Names may be `..`, so they are never part of the path."""
+    return "/prompt?" + urlencode({"name": name} | ({} if version is None else {"version": version}))
+
+
+def dataset_url(name: str, version: int | None = None) -> str:
+    """The page of a dataset."""
+    return "/dataset?" + urlencode({"name": name} | ({} if version is None else {"version": version}))
+
+
+def run_url(run_id: str, rest: str = "") -> str:
+    """The page of a run, or one below it."""
+    return f"/runs/{quote(run_id, safe='')}{rest}"
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "number": number,
+    "dollars": dollars,
+    "duration": duration,
+    "count": count,
+    "ms": milliseconds,
+    "when": when,
+    "pretty": pretty,
+    "one_line": one_line,
+    "prompt_url": prompt_url,
+    "dataset_url": dataset_url,
+    "run_url": run_url,
+    "percent": percent,
+}

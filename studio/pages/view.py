@@ -1,0 +1,62 @@
+"""Renders pages: the whole page for a browser, only the asked-for part of it for htmx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from promptlab.engine.query import QueryEngine
+from studio.auth import lab_of, principal
+from studio.templating import environment
+
+TOAST_COOKIE = "pl_toast"
+_MOST_SAID = 600
+
+
+def router() -> APIRouter:
+    """A router for pages: whoever asks must be known."""
+    return APIRouter(include_in_schema=False, default_response_class=HTMLResponse, dependencies=[Depends(principal)])
+
+
+def queries_of(request: Request) -> QueryEngine:
+    """The app's one query engine, made when it is first needed."""
+    state = request.app.state
+    if not hasattr(state, "queries"):
+        lab = lab_of(request)
+        state.queries = QueryEngine(lab.ledger, lab.blobs)
+    engine: QueryEngine = state.queries
+    return engine
+
+
+def is_part(request: Request) -> bool:
+    """Whether htmx asks for a part of the page; going back in history it asks for the whole."""
+    return "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
+
+
+def render(request: Request, template: str, context: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
+    """A page, or that block of it whose name is the id of the element that htmx will replace."""
+    page = environment().get_template(template)
+    values = {"request": request, **context}
+    block = request.headers.get("HX-Target", "") if is_part(request) else ""
+    if block in page.blocks:
+        text = "".join(page.blocks[block](page.new_context(values)))
+    else:
+        text = page.render(values)
+    return HTMLResponse(text, status, {"Vary": "HX-Request, HX-Target", **(headers or {})})
+
+
+def go_to(url: str, said: str = "", kind: Literal["done", "problem"] = "done") -> Response:
+    """Send the browser to another page after a change, with a message that it shows there."""
+    answer = RedirectResponse(url, 303)
+    if said:
+        answer.set_cookie(TOAST_COOKIE, quote(f"{kind}|{said[:_MOST_SAID]}"), max_age=30, samesite="lax")
+    return answer
+
+
+async def fields_of(request: Request) -> dict[str, list[str]]:
+    """The fields of a posted form; parsed here, as the framework's parser wants one more package."""
+    return parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)

@@ -1,0 +1,84 @@
+"""A stand-in for AWS on 127.0.0.1, for tests: moto's server, with tables and buckets of one's own."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from promptlab.adapters.aws.session import AwsSession
+
+REGION = "us-east-1"
+
+
+class _OneAtATime:
+    """moto undoes a transaction by putting back a copy of the whole table: with requests beside it, it would undo theirs too."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app, self._lock = app, threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        with self._lock:
+            return list(self._app(environ, start_response))
+
+
+@functools.cache
+def moto_url() -> str:
+    """The URL of the server, which the first caller starts and which ends with the process."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from moto.server import MotoRequestHandler
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    app = _OneAtATime(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, name="moto", daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing of this machine's AWS settings into a test."""
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def session(url: str | None = None) -> AwsSession:
+    """A session of the server, or of whatever stands before it."""
+    return AwsSession(region=REGION, endpoint_url=url or moto_url())
+
+
+def new_table() -> str:
+    """The name of a new, empty table like that of template.yaml."""
+    name = f"table-{uuid.uuid4().hex}"
+    keys = [("pk", "HASH"), ("sk", "RANGE")]
+    _client("dynamodb").create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in keys],
+        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys],
+    )
+    return name
+
+
+def new_bucket() -> str:
+    """The name of a new, empty bucket."""
+    name = f"bucket-{uuid.uuid4().hex}"
+    _client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@functools.cache
+def _client(service: str) -> Any:
+    import boto3
+
+    return boto3.client(service, region_name=REGION, endpoint_url=moto_url(), aws_access_key_id="testing", aws_secret_access_key="testing")
