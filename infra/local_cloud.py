@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -158,7 +159,13 @@ def start(cloud: Cloud, venv: Path) -> None:
         (cloud.folder / name).mkdir(parents=True, exist_ok=True)
     with cloud.log.open("ab") as log:
         process = subprocess.Popen(
-            [str(venv / "bin" / "ministack")], cwd=cloud.folder, env=_server_env(cloud), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [str(venv / "bin" / "ministack")],
+            cwd=cloud.folder,
+            env=_server_env(cloud),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     cloud.pid_file.write_text(str(process.pid))
     deadline = time.monotonic() + START_S
@@ -301,7 +308,7 @@ def write_env(path: Path, cloud: Cloud, facts: dict[str, str]) -> None:
     lines = {"PROMPTLAB_ENDPOINT": facts["StudioUrl"], "PROMPTLAB_API_KEY": facts["AdminToken"]}
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.writelines(f"export {name}={value}\n" for name, value in lines.items())
+        file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in lines.items())
 
 
 def test_env(cloud: Cloud, facts: dict[str, str]) -> dict[str, str]:
@@ -343,7 +350,9 @@ def up(parameters: dict[str, str]) -> int:
     start(cloud, ministack)
     facts = deploy(cloud, parameters)
     write_env(HOME / "env", cloud, facts)
-    say(f"\nStudio  {facts['StudioUrl']}\nToken   {facts['AdminToken']}\n\nSDK and CLI:  source .cloud/env\nStop it:      make cloud-down   (its runs stay in .cloud/)")
+    say(
+        f"\nStudio  {facts['StudioUrl']}\nToken   {facts['AdminToken']}\n\nSDK and CLI:  source .cloud/env\nStop it:      make cloud-down   (its runs stay in .cloud/)"
+    )
     return 0
 
 

@@ -276,6 +276,10 @@ class Lab:
         """
         return await self.ledger.progress(run_id)
 
+    async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
+        """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its finished shards."""
+        return (None, None) if run.summary else (await self.progress(run.run_id), await self.summary(run.run_id))
+
     async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
         """A run's results, one row a case (see docs/concepts.md), in order; of an unfinished run what there is.
 

@@ -67,14 +67,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def table(run: RunRecord, progress: Progress | None = None) -> Group:
-    """The run as a Rich renderable: a header, the metrics, the errors."""
+def table(run: RunRecord, progress: Progress | None = None, partial: Summary | None = None) -> Group:
+    """The run as a Rich renderable: a header, the metrics, the errors; arguments as in `brief`."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    facts = brief(run, progress)
-    summary = Summary.from_json(run.summary) if run.summary else None
+    facts = brief(run, progress, partial)
+    summary = Summary.from_json(run.summary) if run.summary else partial
     head = Text.assemble(
         (run.name, "bold"), "  run ", (run.run_id, "cyan"), "  ", (run.status, {"completed": "green", "running": "cyan"}.get(run.status, "yellow"))
     )

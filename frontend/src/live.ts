@@ -1,11 +1,31 @@
-/** What is polled rests while nobody looks: a hidden tab asks nothing. */
+const TYPED_MS = 200;
+
+/** Forms that ask as one types or chooses; what is polled rests while nobody looks. */
 export function live(): void {
   document.addEventListener("htmx:beforeRequest", (event) => {
     const element = event.target as HTMLElement;
     if (document.hidden && element.matches("[data-poll]")) event.preventDefault();
   });
-  document.addEventListener("change", (event) => {
-    const box = event.target as HTMLElement;
-    if (box.matches("[data-submits]")) (box.closest("form") as HTMLFormElement | null)?.requestSubmit();
+  // Addresses say only what is chosen.
+  document.addEventListener("htmx:configRequest", (event) => {
+    const { parameters } = (event as CustomEvent).detail as { parameters: Record<string, unknown> };
+    for (const name of Object.keys(parameters)) if (parameters[name] === "") delete parameters[name];
   });
+  document.addEventListener("htmx:pushedIntoHistory", shown);
+  let timer = 0;
+  document.addEventListener("input", (event) => {
+    const field = event.target as HTMLInputElement;
+    if (!field.matches("[data-submits]") || !field.form) return;
+    clearTimeout(timer);
+    const form = field.form;
+    timer = window.setTimeout(() => form.requestSubmit(), field.type === "search" ? TYPED_MS : 0);
+  });
+}
+
+/** A field that stands outside of what was replaced shows what the address says. */
+function shown(): void {
+  const now = new URLSearchParams(location.search);
+  for (const field of document.querySelectorAll<HTMLInputElement>("form[data-state] input[type=search]")) {
+    if (field !== document.activeElement) field.value = now.get(field.name) ?? "";
+  }
 }

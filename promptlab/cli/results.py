@@ -17,6 +17,7 @@ from promptlab.cli.options import show as show_text
 
 if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
+    from promptlab.domain.summary import Summary
     from promptlab.engine.results import ExportFormat
     from promptlab.lab import Lab
 
@@ -68,22 +69,23 @@ def show(run_id: str, db: str, as_json: bool) -> None:
     from promptlab.cli.tables import configuration, failures_table
     from promptlab.report import brief, table
 
-    run, progress, failures = asyncio.run(_details(db, run_id))
+    run, so_far, failures = asyncio.run(_details(db, run_id))
     if as_json:
         more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "experiment")
-        show_json({**brief(run, progress), **{field: getattr(run, field) for field in more}, "tags": list(run.tags), "failures": failures})
+        show_json({**brief(run, *so_far), **{field: getattr(run, field) for field in more}, "tags": list(run.tags), "failures": failures})
         return
-    show_text(table(run, progress), "", configuration(run))
+    show_text(table(run, *so_far), "", configuration(run))
     if failures:
-        show_text("", failures_table(failures, brief(run, progress)["failed"]))
+        show_text("", failures_table(failures, brief(run, *so_far)["failed"]))
 
 
-async def _details(db: str, run_id: str) -> tuple[RunRecord, Progress | None, list[dict[str, Any]]]:
+async def _details(db: str, run_id: str) -> tuple[RunRecord, tuple[Progress | None, Summary | None], list[dict[str, Any]]]:
+    from promptlab.report import brief
+
     async with opened(db) as lab:
         run = await find_run(lab, run_id)
-        progress = await _progress(lab, run)
-        failed = progress.failed if progress else run.summary["failed"] if run.summary else 0
-        return run, progress, await _failures(lab, run) if failed else []
+        so_far = await lab.so_far(run)
+        return run, so_far, await _failures(lab, run) if brief(run, *so_far)["failed"] else []
 
 
 async def _failures(lab: Lab, run: RunRecord) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from signal import Signals
 
     from promptlab.domain.results import Progress, RunRecord
+    from promptlab.domain.summary import Summary
     from promptlab.experiment_file import ExperimentFile
     from promptlab.lab import Lab, OnProgress, OnStart
 
@@ -94,7 +95,9 @@ def _loaded(path: Path) -> ExperimentFile:
 class _Ended:
     run: RunRecord | None
     """None: it was stopped before the run was recorded."""
-    progress: Progress | None
+    so_far: tuple[Progress | None, Summary | None]
+    done: Progress | None
+    """How far it is."""
     started: bool
     """Whether this process worked on it."""
     signal: Signals | None
@@ -142,26 +145,27 @@ async def _work(db: str, begin: Begin, *, quiet: bool, more: str = "") -> _Ended
                 if started:
                     error.add_note(f"Run {started[0].run_id} is not complete. Go on with: {go_on(started[0])}")
                 raise
-        progress = await lab.progress(run.run_id) if run else None
-        return _Ended(run, progress, bool(started), stop.signal, go_on(run) if run else "")
+        so_far = await lab.so_far(run) if run else (None, None)
+        done = await lab.progress(run.run_id) if run else None
+        return _Ended(run, so_far, done, bool(started), stop.signal, go_on(run) if run else "")
 
 
 def _report(ended: _Ended, *, as_json: bool, fail_on_error: bool) -> int:
     """Print what came of a run; the exit code."""
     from promptlab.report import brief, table
 
-    run, progress = ended.run, ended.progress
-    if run is None or progress is None:
+    run, done = ended.run, ended.done
+    if run is None or done is None:
         click.echo("Interrupted before the work began: nothing was stored.", err=True)
         return _signalled(ended)
-    facts = brief(run, progress)
+    facts = brief(run, *ended.so_far)
     if as_json:
         show_json(facts)
     else:
-        show(table(run, progress))
+        show(table(run, *ended.so_far))
     if run.status == "completed":
         return CASES_FAILED if fail_on_error and facts["failed"] else 0
-    click.echo(f"{run.status.capitalize()}: {progress.done:,} of {progress.total:,} cases are done and kept.", err=True)
+    click.echo(f"{run.status.capitalize()}: {done.done:,} of {done.total:,} cases are done and kept.", err=True)
     click.echo(f"Go on with: {ended.go_on}", err=True)
     return _signalled(ended) if run.status == "interrupted" else FAILED
 

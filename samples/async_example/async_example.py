@@ -11,9 +11,10 @@ variable away, and `simulated/demo` needs nothing at all:
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from promptlab import Dataset, Evaluator, PromptLab, PromptTemplate, get_model
+from promptlab import Dataset, Evaluator, PromptLab, PromptLabError, PromptTemplate, get_model
 
 HERE = Path(__file__).parent
 
@@ -42,6 +43,11 @@ async def main() -> None:
 
     model = get_model(os.environ.get("PROMPTLAB_SAMPLE_MODEL", "ollama/llama3.2"))
 
+    try:
+        await model.check()  # costs nothing: is the key there, does the endpoint answer?
+    except PromptLabError as error:
+        raise SystemExit(f"{error}\nWithout any model: PROMPTLAB_SAMPLE_MODEL=simulated/demo python async_example.py") from None
+
     # One call, by hand …
     answer = await model.ainvoke("You are a terse assistant.", "What is the capital of France?")
     print(f"{model.name} says: {answer.response}\n")
@@ -56,6 +62,7 @@ async def main() -> None:
             "evaluation": [
                 {"metric": "LengthEvaluator", "column_mapping": {"response": "$inference"}, "evaluator": LengthEvaluator()},
                 {"metric": "token_f1", "column_mapping": {"response": "$inference", "reference": "feedback"}},
+                {"metric": "contains", "name": "no_apology", "params": {"values": ["sorry", "as an AI"], "case_sensitive": False, "negate": True}},
             ],
         }
     )
@@ -71,4 +78,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how the Studio ends
+        asyncio.run(main())

@@ -1,7 +1,7 @@
 """Metrics of one's own: pass/fail with a reason, a category, and a number from async code.
 
-    cd samples/custom_metric && python custom_metric.py
-    PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 python custom_metric.py
+cd samples/custom_metric && python custom_metric.py
+PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 python custom_metric.py
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Wording(Evaluator):
 
     def evaluate(self, data: dict) -> str:
         words = data["response"].split()
-        return "plain" if sum(map(len, words)) / max(len(words), 1) < 6 else "wordy"
+        return "plain" if sum(map(len, words)) / max(len(words), 1) < 4.8 else "wordy"
 
 
 class LengthRatio(Evaluator):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -12,6 +12,9 @@ from promptlab.domain.experiment import ExperimentConfig, ModelConfig
 from studio.problems import AS_FIELDS, BY_REFERENCE
 
 UPLOAD_KEY = r"^uploads/[0-9a-f]{32}/[A-Za-z0-9._-]{1,120}$"
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Body(BaseModel):
@@ -63,7 +66,7 @@ class RowsIn(Body):
 class DatasetIn(Body):
     """A dataset version to create: from rows, or from a file that was uploaded."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": RowsIn.model_config["json_schema_extra"]["examples"]})  # type: ignore[index, call-overload]
+    model_config = ConfigDict(json_schema_extra={"examples": RowsIn.model_config["json_schema_extra"]["examples"]})  # type: ignore[index]
 
     name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
     description: str = Field(default="", description="What it is for.", max_length=10_000)
@@ -189,7 +192,7 @@ class PreviewIn(Body):
     limit: int = Field(default=3, ge=1, le=20, description="How many rows.")
 
 
-def _checked(model: type[Any], fields: dict[str, Any], *where: str) -> Any:
+def _checked(model: type[Model], fields: dict[str, Any], *where: str) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:

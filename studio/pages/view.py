@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from promptlab.engine.query import QueryEngine
-from studio.auth import lab_of, principal
+from studio.auth import lab_of
 from studio.templating import environment
 
 TOAST_COOKIE = "pl_toast"
@@ -18,8 +18,8 @@ _MOST_SAID = 600
 
 
 def router() -> APIRouter:
-    """A router for pages: whoever asks must be known."""
-    return APIRouter(include_in_schema=False, default_response_class=HTMLResponse, dependencies=[Depends(principal)])
+    """A router for pages; the app asks who it is before any of them."""
+    return APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 def queries_of(request: Request) -> QueryEngine:

@@ -15,6 +15,8 @@ just added. A shard's scores are one item: 50 write units would become 50 times 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import groupby
@@ -225,6 +227,26 @@ class DynamoDBLedger:
         for cases in await _together(_listed(self._table.query(shard_key(run_id, shard), "C#")) for shard in open_shards):
             total = items.added(total, items.counted(cases))
         return total
+
+    async def put_record(self, kind: str, key: str, value: Mapping[str, Any], *, expires_at: float | None = None, only_if_absent: bool = False) -> bool:
+        item: Item = {**_keys(f"{kind}#{key}", "META"), "b": await self._bodies.pack(to_json(value), f"records/{kind}")}
+        if expires_at is not None:
+            # TTL takes whole seconds, and deletes some time after them: the exact time counts when reading.
+            item |= {"expires_at": {"N": str(math.ceil(expires_at))}, "ends_at": {"N": repr(expires_at)}}
+        if not only_if_absent:
+            await self._table.write([item])
+            return True
+        now = {":now": {"N": repr(time.time())}}
+        return await self._table.put_if(item, "attribute_not_exists(pk) OR ends_at <= :now", now)
+
+    async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
+        found = await self._table.get((f"{kind}#{key}", "META"))
+        if found is None or ("ends_at" in found and float(found["ends_at"]["N"]) <= time.time()):
+            return None
+        return dict(await self._bodies.unpack(found["b"]))
+
+    async def delete_record(self, kind: str, key: str) -> None:
+        await self._table.transact({"Delete": {"Key": _keys(f"{kind}#{key}", "META")}})
 
     async def close(self) -> None:
         await self._table.aclose()

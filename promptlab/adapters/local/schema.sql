@@ -59,3 +59,13 @@ CREATE TABLE IF NOT EXISTS shard (
     body BLOB NOT NULL,
     PRIMARY KEY (run_id, number)
 ) STRICT;
+
+-- Since version 2: sessions, tokens and the like.
+CREATE TABLE IF NOT EXISTS record (
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    expires_at REAL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS record_by_expiry ON record (expires_at);

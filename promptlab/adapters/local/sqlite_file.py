@@ -52,12 +52,19 @@ class SqliteFile:
         It may run twice, the first time rolled back. What it raises undoes its own changes only.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(lambda connection: function(connection, *args, **kwargs), loop.create_future(), loop)
+        result: T = await self._written(_Job(lambda connection: function(connection, *args, **kwargs), loop.create_future(), loop))
+        return result
+
+    async def write_one(self, statement: str, *values: object) -> None:
+        """Execute one statement; where nothing else waits to be written, it is a transaction of its own."""
+        loop = asyncio.get_running_loop()
+        await self._written(_Job(lambda connection: connection.execute(statement, values).rowcount, loop.create_future(), loop, alone=True))
+
+    async def _written(self, job: _Job) -> Any:
         with self._lock:
             self._writer = self._writer or _Writer(self._path)
             self._writer.jobs.put(job)
-        result: T = await job.future
-        return result
+        return await job.future
 
     def close(self) -> None:
         """Commit what is waiting and close every connection. A later read or write opens the file again."""
@@ -74,6 +81,8 @@ class _Job:
     run: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    alone: bool = False
+    """It is one statement, which SQLite runs whole or not at all without BEGIN and COMMIT."""
     result: Any = None
     error: BaseException | None = None
 
@@ -115,6 +124,9 @@ class _Writer:
         """Give each job its result or its error."""
         try:
             connection = self._open()
+            if len(jobs) == 1 and jobs[0].alone:
+                jobs[0].result = jobs[0].run(connection)
+                return
             connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError, PromptLabError) as error:
             for job in jobs:

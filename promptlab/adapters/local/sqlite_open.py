@@ -12,7 +12,7 @@ from promptlab.errors import PromptLabError
 
 APPLICATION_ID = 0x504C4142
 """In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
-VERSION = 1
+VERSION = 2
 """Of the schema (SQLite's user_version)."""
 BUSY_S = 10.0
 """Seconds to wait for another process's lock."""
@@ -89,9 +89,9 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the tables into a new file."""
+    """Bring the tables into a new file, and those that it lacks into an older one."""
     _check_version(connection, path)
-    if not connection.execute("PRAGMA user_version").fetchone()[0]:
+    if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
         # Before WAL, so that the application id is in the file itself and not in the log beside it.
         connection.executescript(f"BEGIN IMMEDIATE; {schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;")
     deadline = time.monotonic() + BUSY_S

@@ -1,0 +1,108 @@
+"""Charts of runs, laid out on the server: a metric over time, and score against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from promptlab.domain.results import RunRecord
+from promptlab.domain.summary import MetricSummary
+from promptlab.report import dollars, number
+from studio.pages.figures import Plot, Tick, padded, pareto, ticks
+from studio.pages.format import run_url, when
+
+MOST = 200
+"""Runs in one chart: beyond, dots hide each other and the page grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A run in a chart."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    """The ends of its interval, down the page."""
+    url: str
+    title: str
+    on: bool = False
+    """On the Pareto front."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart, ready to be drawn."""
+
+    title: str
+    plot: Plot
+    dots: Sequence[Dot]
+    path: str
+    """The line through the dots, or the front."""
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    x_label: str
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    run: RunRecord
+    metric: MetricSummary
+    mean: float
+    x: float
+
+
+def time_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
+    """A metric's mean, with its interval, over time; None below two runs that have it."""
+    points = sorted(_points(runs, metric, cost=False), key=lambda p: p.x)
+    if len(points) < 2:
+        return None
+    first, last = points[0].x, points[-1].x
+    plot = _plot(points, (first, last))
+    marks = [Tick(plot.px(first + (last - first) * i / 4), when(datetime.fromtimestamp(first + (last - first) * i / 4).astimezone().isoformat())) for i in range(5)]
+    return _chart(f"{metric} over time", points, plot, marks, "started", range(len(points)), set())
+
+
+def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
+    """A metric's mean against the cost of the run, the Pareto front marked; None below two runs that have both."""
+    points = _points(runs, metric, cost=True)
+    if len(points) < 2:
+        return None
+    plot = _plot(points, (0.0, max(p.x for p in points)))
+    front = pareto([(p.x, p.mean) for p in points], higher_is_better=points[0].metric.higher_is_better)
+    marks = [Tick(plot.px(value), dollars(value)) for value in ticks(*plot.x) if value >= 0]
+    order = sorted(front, key=lambda i: points[i].x)
+    return _chart(f"{metric} against cost", points, plot, marks, "cost of the run", order, front)
+
+
+def _points(runs: Sequence[RunRecord], metric: str, *, cost: bool) -> list[_Point]:
+    found = []
+    for run in runs[:MOST]:
+        raw = run.summary and run.summary["metrics"].get(metric)
+        if not raw or not raw["values"]["n"] or (cost and run.summary["cost_usd"] is None):  # type: ignore[index]
+            continue
+        made = MetricSummary.from_json(raw)
+        x = run.summary["cost_usd"] if cost else datetime.fromisoformat(run.created_at).timestamp()  # type: ignore[index]
+        found.append(_Point(run, made, made.values.mean, x))
+    return found
+
+
+def _plot(points: Sequence[_Point], x: tuple[float, float]) -> Plot:
+    ends = [end for p in points for end in (p.mean, *p.metric.interval) if end is not None]
+    return Plot(padded(*x), padded(min(ends), max(ends)))
+
+
+def _chart(title: str, points: Sequence[_Point], plot: Plot, marks: Sequence[Tick], x_label: str, line: Sequence[int] | range, front: set[int]) -> Chart:
+    dots = []
+    for i, point in enumerate(points):
+        low, high = point.metric.interval
+        said = f"{point.run.name}, {point.run.run_id}: {number(point.mean)}"
+        said += f" (95% interval {number(low)} to {number(high)})" if low is not None else ""
+        cost = point.run.summary and point.run.summary["cost_usd"]
+        said += f", {dollars(cost)}, {when(point.run.created_at)}" + (", on the Pareto front" if i in front else "")
+        ends = (None, None) if low is None or high is None else (plot.py(low), plot.py(high))
+        dots.append(Dot(plot.px(point.x), plot.py(point.mean), *ends, run_url(point.run.run_id), said, i in front))
+    path = " ".join(f"{'M' if n == 0 else 'L'}{dots[i].x} {dots[i].y}" for n, i in enumerate(line))
+    return Chart(title, plot, dots, path, marks, [Tick(plot.py(v), number(v)) for v in ticks(*plot.y)], x_label)

@@ -1,0 +1,60 @@
+"""A lab with real runs of simulated models, as the pages' tests and the screenshots need it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.results import RunRecord
+from promptlab.lab import Lab
+
+WORDS = ("river", "ledger", "orbit", "meadow", "signal", "harbour", "lantern", "quarry", "thistle", "copper")
+PRICES = {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10.0}
+SUMS = [{"metric": "numeric_match", "column_mapping": {"reference": "answer"}}, {"metric": "token_f1", "column_mapping": {"reference": "answer"}}, {"metric": "length", "params": {"unit": "characters", "max": 12}}]
+
+
+def open_lab(folder: Path) -> Lab:
+    """A lab in a folder."""
+    return Lab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
+
+
+def sums(count: int) -> list[dict[str, Any]]:
+    """Rows with a sum to work out, its answer and a topic."""
+    return [
+        {"id": f"q{i:04}", "question": f"What is {i % 97} + {i * 7 % 89}? It is about a {WORDS[i % 10]}.", "answer": str(i % 97 + i * 7 % 89), "topic": WORDS[i % 10]}
+        for i in range(count)
+    ]
+
+
+def config(model: Mapping[str, Any], prompt: str = "sums", dataset: str = "arithmetic", **more: Any) -> dict[str, Any]:
+    """An experiment over assets that are in the lab."""
+    return {"name": "arithmetic", "prompt_template": prompt, "dataset": dataset, "model": dict(model), "evaluation": SUMS, **more}
+
+
+async def add_assets(lab: Lab, rows: int = 120) -> None:
+    """Two prompts, one in two versions, and two datasets."""
+    await lab.assets.create(PromptTemplate(name="sums", description="Works out a sum.", system_prompt="You are careful with numbers.", user_prompt="<question>\nAnswer with the number only."))
+    await lab.assets.create(PromptTemplate(name="sums", description="Works out a sum.", system_prompt="You are careful with numbers.\nThink before you answer.", user_prompt="Question: <question>\nAnswer with the number only, no words."))
+    await lab.assets.label("sums", "production", version=0, kind="prompt_template")
+    await lab.assets.create(PromptTemplate(name="describe", description="One sentence about a topic.", user_prompt="Describe a <topic> in one sentence."))
+    await lab.assets.create(Dataset(name="arithmetic", description="Sums up to 186.", rows=sums(rows)))
+    await lab.assets.create(Dataset(name="topics", description="Ten words.", rows=[{"topic": word, "note": f"as in {word}s"} for word in WORDS]))
+
+
+async def add_runs(lab: Lab) -> list[RunRecord]:
+    """Finished runs: better and worse models, two prompts, failures, a run without metrics."""
+    models: list[tuple[str, float, float, str, tuple[str, ...]]] = [
+        ("simulated/small", 0.72, 0.0, "sums@0", ("baseline",)),
+        ("simulated/medium", 0.83, 0.0, "sums@0", ()),
+        ("simulated/medium", 0.86, 0.06, "sums@1", ("candidate",)),
+        ("simulated/large", 0.95, 0.0, "sums@1", ("candidate", "nightly")),
+    ]
+    found = []
+    for n, (name, accuracy, failures, prompt, tags) in enumerate(models):
+        model = {"name": name, "accuracy": accuracy, "failure_rate": failures, "max_retries": 0, "latency_ms": 4 + 3 * n, "jitter": 0.8, "max_concurrent_tasks": 40}
+        model |= {key: value * (n + 1) for key, value in PRICES.items()}
+        found.append(await lab.run(config(model, prompt, tags=tags)))
+    found.append(await lab.run({"name": "describe topics", "prompt_template": "describe", "dataset": "topics", "model": "simulated/writer"}))
+    return found

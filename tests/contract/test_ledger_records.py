@@ -1,0 +1,61 @@
+"""The Ledger contract: small records with an end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from promptlab.ports import Ledger
+
+PAST, FUTURE = time.time() - 1, time.time() + 3600
+
+
+async def test_a_record_is_read_as_it_was_written(ledger: Ledger) -> None:
+    """Nested JSON and unicode too; kinds and keys are apart."""
+    value = {"name": "Zoë", "until": 1.5, "tags": ["a", {"b": None}]}
+    assert await ledger.put_record("SESSION", "k#1/ü", value)
+    assert await ledger.get_record("SESSION", "k#1/ü") == value
+    assert await ledger.get_record("TOKEN", "k#1/ü") is None
+    assert await ledger.get_record("SESSION", "k") is None
+
+
+async def test_a_record_is_replaced_whole(ledger: Ledger) -> None:
+    """Value and end."""
+    await ledger.put_record("SESSION", "a", {"x": 1, "y": 2}, expires_at=FUTURE)
+    assert await ledger.put_record("SESSION", "a", {"x": 3})
+    assert await ledger.get_record("SESSION", "a") == {"x": 3}
+
+
+async def test_a_record_is_gone_at_its_end(ledger: Ledger) -> None:
+    """An expired one is not there; one that has not ended is."""
+    await ledger.put_record("SESSION", "old", {"x": 1}, expires_at=PAST)
+    await ledger.put_record("SESSION", "new", {"x": 1}, expires_at=FUTURE)
+    assert await ledger.get_record("SESSION", "old") is None
+    assert await ledger.get_record("SESSION", "new") == {"x": 1}
+
+
+async def test_only_the_first_of_many_puts_a_record_that_is_absent(open_ledger: Callable[[], Ledger]) -> None:
+    """Exactly one wins, and its value stays; an expired one counts as absent."""
+    ledgers = [open_ledger() for _ in range(3)]
+    won = await asyncio.gather(*(ledgers[i % 3].put_record("IDEMPOTENCY", "k", {"by": i}, only_if_absent=True) for i in range(9)))
+    assert won.count(True) == 1
+    assert await ledgers[0].get_record("IDEMPOTENCY", "k") == {"by": won.index(True)}
+    await ledgers[0].put_record("IDEMPOTENCY", "ended", {"by": "old"}, expires_at=PAST)
+    assert await ledgers[1].put_record("IDEMPOTENCY", "ended", {"by": "new"}, only_if_absent=True)
+    assert await ledgers[2].get_record("IDEMPOTENCY", "ended") == {"by": "new"}
+
+
+async def test_a_deleted_record_is_gone(ledger: Ledger) -> None:
+    """Deleting what is not there is fine."""
+    await ledger.put_record("SESSION", "a", {"x": 1})
+    await ledger.delete_record("SESSION", "a")
+    await ledger.delete_record("SESSION", "a")
+    assert await ledger.get_record("SESSION", "a") is None
+
+
+async def test_a_long_record_is_kept(ledger: Ledger) -> None:
+    """Longer than what one item or page holds."""
+    value = {"text": "".join(chr(33 + i % 90) for i in range(50_000))}
+    await ledger.put_record("SESSION", "long", value)
+    assert await ledger.get_record("SESSION", "long") == value
