@@ -15,9 +15,9 @@ from promptlab.domain.experiment import ExperimentConfig
 from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
 from promptlab.engine.results import ExportFormat, export_format
-from promptlab.errors import MissingExtraError
-from promptlab.lab import Lab
-from promptlab.report import resume_command, table
+from promptlab.errors import ConfigError, MissingExtraError
+from promptlab.lab import AnyLab, Lab, open_lab
+from promptlab.report import resume_command, show_command, table
 from promptlab.sync import run_here, run_sync
 
 if TYPE_CHECKING:
@@ -35,13 +35,15 @@ class PromptLab:
 
     Args:
         store: `{"type": "sqlite", "db_file": "./promptlab.db"}` ("local" means the same); without it, ./promptlab.db.
+            For a hosted Studio `{"type": "remote", "endpoint": "https://…", "api_key": …}`; PROMPTLAB_ENDPOINT and
+            PROMPTLAB_API_KEY stand in for what is left out.
 
     Raises:
         ConfigError: the store is described wrongly.
     """
 
     def __init__(self, store: Mapping[str, Any] | None = None) -> None:
-        self._lab = Lab.open(store)
+        self._lab = open_lab(store)
         self.asset = Assets(self._lab)
         self.experiment = Experiments(self._lab)
         self.studio = Studio(self._lab)
@@ -81,7 +83,7 @@ class PromptLab:
 class Assets:
     """Prompt templates and datasets, versioned."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: AnyLab) -> None:
         self._store = lab.assets
 
     def create(self, asset: AnyAsset) -> AnyAsset:
@@ -158,7 +160,7 @@ class Assets:
 class Experiments:
     """Runs."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: AnyLab) -> None:
         self._lab = lab
 
     def run(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
@@ -222,15 +224,18 @@ class Experiments:
 
 
 @asynccontextmanager
-async def _telling_how_to_resume(lab: Lab) -> AsyncIterator[list[RunRecord]]:
+async def _telling_how_to_resume(lab: AnyLab) -> AsyncIterator[list[RunRecord]]:
     """Adds to an interruption how to go on with the run that was put into the list."""
     started: list[RunRecord] = []
     try:
         yield started
     except asyncio.CancelledError as stop:
         for run in started:
-            progress = await lab.progress(run.run_id)
-            note = f"Run {run.run_id} was interrupted: {progress.done:,} of {progress.total:,} cases are done and kept.\nGo on with: {resume_command(run.run_id, lab.where)}"
+            if lab.goes_on:
+                note = f"Run {run.run_id} goes on at {lab.where}.\nCome back to it with: {show_command(run.run_id, lab.where)}"
+            else:
+                progress = await lab.progress(run.run_id)
+                note = f"Run {run.run_id} was interrupted: {progress.done:,} of {progress.total:,} cases are done and kept.\nGo on with: {resume_command(run.run_id, lab.where)}"
             stop.add_note(note)
             logger.warning(note)
         raise
@@ -239,7 +244,7 @@ async def _telling_how_to_resume(lab: Lab) -> AsyncIterator[list[RunRecord]]:
 class Studio:
     """The web Studio."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: AnyLab) -> None:
         self._lab = lab
 
     def start(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
@@ -247,6 +252,7 @@ class Studio:
 
         Raises:
             PortInUseError: something else listens on the port.
+            ConfigError: the lab is a hosted Studio already, or the address is not of this machine alone.
         """
         # Not through `run_sync`: the server takes Ctrl-C itself, which Python delivers to the main thread.
         with suppress(KeyboardInterrupt):
@@ -256,13 +262,15 @@ class Studio:
         """As `start`; ends cleanly when cancelled."""
         from studio.server import serve
 
+        if not isinstance(self._lab, Lab):
+            raise ConfigError(f"This lab is a hosted Studio: open {self._lab.where} in a browser.")
         await serve(self._lab, port=port, host=host)
 
 
 class Run:
     """One execution of an experiment, as it was when it was read."""
 
-    def __init__(self, lab: Lab, record: RunRecord) -> None:
+    def __init__(self, lab: AnyLab, record: RunRecord) -> None:
         self._lab, self.record = lab, record
 
     @property

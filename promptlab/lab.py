@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from promptlab.adapters.http.lab import RemoteLab
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment, ExperimentConfig
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
@@ -21,7 +22,7 @@ from promptlab.engine.job import Bindings
 from promptlab.engine.prepare import Live, Prepared, bind, prepare
 from promptlab.engine.results import ExportFormat, export_results, read_results
 from promptlab.errors import ConfigError, RunNotFoundError
-from promptlab.wiring import Parts, open_parts
+from promptlab.wiring import Parts, open_parts, open_remote
 
 OnProgress = Callable[[Progress], None]
 Work = tuple[Experiment, Bindings]
@@ -32,6 +33,9 @@ OnStart = Callable[[RunRecord], None]
 
 class Lab:
     """Assets and runs of one store. Everything is async; `promptlab.PromptLab` is the same for sync code."""
+
+    goes_on = False
+    """Whether a run goes on when whoever waits for it leaves."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -268,6 +272,17 @@ class Lab:
         runs, following = await self.ledger.list_runs(name=name, limit=limit, cursor=cursor)
         return [await self._seen(run) for run in runs], following
 
+    async def run_ids(self) -> AsyncIterator[str]:
+        """The ids of all runs, newest first."""
+        cursor = None
+        while True:
+            # From the ledger itself: `list_runs` would look at the lock of every run.
+            runs, cursor = await self.ledger.list_runs(limit=500, cursor=cursor)
+            for run in runs:
+                yield run.run_id
+            if cursor is None:
+                return
+
     async def progress(self, run_id: str) -> Progress:
         """How far a run is.
 
@@ -322,6 +337,20 @@ class Lab:
         await asyncio.gather(*started, return_exceptions=True)
         await self.ledger.close()
         await self.blobs.close()
+
+
+AnyLab = Lab | RemoteLab
+
+
+def open_lab(config: Mapping[str, Any] | None = None) -> AnyLab:
+    """The lab of a store configuration: a local store, or `{"type": "remote", …}` for a hosted Studio.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    if config and config.get("type") == "remote":
+        return open_remote(config)
+    return Lab.open(config)
 
 
 def new_run_id(now: str) -> str:

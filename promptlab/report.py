@@ -115,4 +115,15 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
 
 def resume_command(run_id: str, where: str) -> str:
     """The command that goes on with a run; it names the store unless that is the default one."""
-    return f"promptlab resume {run_id}" + ("" if Path(where) == Path("promptlab.db").absolute() else f" --db {shlex.quote(where)}")
+    return f"promptlab resume {run_id}{_store_option(where)}"
+
+
+def show_command(run_id: str, where: str) -> str:
+    """The command that shows a run; it names the store unless that is the default one."""
+    return f"promptlab show {run_id}{_store_option(where)}"
+
+
+def _store_option(where: str) -> str:
+    if where.startswith(("http://", "https://")):
+        return f" --endpoint {shlex.quote(where)}"
+    return "" if Path(where) == Path("promptlab.db").absolute() else f" --db {shlex.quote(where)}"

@@ -7,11 +7,12 @@ import socket
 
 import uvicorn
 
-from promptlab.errors import PortInUseError
+from promptlab.errors import ConfigError, PortInUseError
 from promptlab.lab import Lab
 from studio.app import create_app
 
 _NEXT_PORTS = 100
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
@@ -19,7 +20,13 @@ async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
 
     Raises:
         PortInUseError: something else listens on the port; the message names the next free one.
+        ConfigError: the address is not of this machine alone, and nobody has to log in.
     """
+    if host not in LOOPBACK:
+        raise ConfigError(
+            f"Cannot serve on {host}: nobody logs in to this Studio, so it serves this machine only (--host 127.0.0.1). "
+            f"From another machine: ssh -L {port}:127.0.0.1:{port} here."
+        )
     listener = bind(host, port)
     # A second for open connections: a page that polls must not hold the door open.
     config = uvicorn.Config(create_app(lab), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)

@@ -83,11 +83,11 @@ class ModelServer:
         connections: TCP connections accepted so far.
     """
 
-    def __init__(self, answer: Answer = lambda request: "ok") -> None:
+    def __init__(self, answer: Answer = lambda request: "ok", *, port: int = 0) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         self.in_flight = self.peak = self.connections = 0
-        self.port = 0
+        self.port = port
         self._scripts: dict[str | None, tuple[Reply, ...]] = {}
         self._seen: Counter[tuple[str, str]] = Counter()
         self._broken: list[BaseException] = []
@@ -137,7 +137,7 @@ class ModelServer:
     async def _serve(self) -> None:
         self._stopped, self._released = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024, limit=2**26)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, backlog=1024, limit=2**26)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopped.wait()

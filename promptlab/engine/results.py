@@ -6,8 +6,8 @@ import asyncio
 import gzip
 import os
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,16 +75,22 @@ async def _lines(ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetC
 
 async def read_results(ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, metrics: Sequence[Metric]) -> AsyncIterator[dict[str, Any]]:
     """The rows of the results table, by case and trial, streamed."""
-    async with results_file(ledger, blobs, run, content, metrics) as path:
-        con = await asyncio.to_thread(connect, path.parent if not run.results else None)
-        try:
-            cursor = await asyncio.to_thread(con.execute, f"SELECT * FROM read_parquet({literal(str(path))})")
-            names = [column[0] for column in cursor.description or ()]
-            while rows := await asyncio.to_thread(cursor.fetchmany, FETCH):
-                for row in rows:
-                    yield dict(zip(names, row, strict=True))
-        finally:
-            con.close()
+    async with results_file(ledger, blobs, run, content, metrics) as path, aclosing(read_file(path, None if run.results else path.parent)) as rows:
+        async for row in rows:
+            yield row
+
+
+async def read_file(path: Path, spill: Path | None) -> AsyncGenerator[dict[str, Any], None]:
+    """The rows of a results file, streamed; what does not fit into memory goes to the folder `spill`."""
+    con = await asyncio.to_thread(connect, spill)
+    try:
+        cursor = await asyncio.to_thread(con.execute, f"SELECT * FROM read_parquet({literal(str(path))})")
+        names = [column[0] for column in cursor.description or ()]
+        while rows := await asyncio.to_thread(cursor.fetchmany, FETCH):
+            for row in rows:
+                yield dict(zip(names, row, strict=True))
+    finally:
+        con.close()
 
 
 async def export_results(

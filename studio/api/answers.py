@@ -107,13 +107,14 @@ class RunOut(RunBrief):
 
     done: int = Field(description="Cases whose call has ended.")
     configuration: dict[str, Any] = Field(description="The exact experiment: versions, hashes, parameters, prices. No keys.")
-    summary: dict[str, Any] | None = Field(description="The whole aggregate with distributions; null before the run is summarized.")
+    summary: dict[str, Any] = Field(description="The whole aggregate with distributions; of a run that is not summarized, that of its finished shards.")
+    summarized: bool = Field(description="Whether that is the end of it, with a results file.")
 
 
 class RunPage(BaseModel):
     """Runs, newest first."""
 
-    items: list[RunBrief]
+    items: list[RunOut | RunBrief]
     next_cursor: str | None = Field(description="Go on with ?cursor=…; null at the end. With a filter a page may hold fewer runs than asked for, or none.")
 
 
@@ -218,10 +219,10 @@ def run_brief(run: RunRecord, progress: Progress | None, partial: Summary | None
 
 async def run_object(lab: Lab, run: RunRecord) -> dict[str, Any]:
     """A run as `GET /runs/{id}` has it."""
-    progress = None if run.summary else await lab.progress(run.run_id)
-    partial = None if run.summary else await lab.summary(run.run_id)
-    done = progress.done if progress else run.cases
-    return {**run_brief(run, progress, partial), "done": done, "configuration": dict(run.experiment), "summary": run.summary}
+    progress, partial = await lab.so_far(run)
+    summary = partial.to_json() if partial else run.summary
+    more = {"done": progress.done if progress else run.cases, "configuration": dict(run.experiment), "summary": summary, "summarized": bool(run.summary)}
+    return {**run_brief(run, progress, partial), **more}
 
 
 def asset_object(asset: AssetVersion) -> dict[str, Any]:

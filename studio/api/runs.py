@@ -22,6 +22,7 @@ from studio.api.idempotency import start_once
 from studio.api.shapes import ResumeIn, RunIn
 from studio.auth import TheLab, Viewer
 
+MAX_DETAILED = 50
 MAX_LOOKED_AT = 1_000
 """Runs that a filtered list looks at for one page."""
 EXPORT_S = 900
@@ -57,9 +58,12 @@ async def list_runs(
     tag: Annotated[str | None, Query(description="Only runs with this tag.")] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="Runs at most.")] = 50,
     cursor: Cursor = None,
+    details: Annotated[bool, Query(description="Whole runs, as GET /runs/{run_id} has them; then at most 50.")] = False,
 ) -> Any:
     """Newest first."""
-    found, following = await find_runs(lab, name=name, status=status, tag=tag, limit=limit, cursor=cursor)
+    found, following = await find_runs(lab, name=name, status=status, tag=tag, limit=min(limit, MAX_DETAILED) if details else limit, cursor=cursor)
+    if details:
+        return {"items": [await run_object(lab, run) for run in found], "next_cursor": following}
     items = [run_brief(run, None if run.summary else await lab.progress(run.run_id)) for run in found]
     return {"items": items, "next_cursor": following}
 

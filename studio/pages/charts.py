@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import MetricSummary
@@ -61,7 +61,7 @@ def time_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
         return None
     first, last = points[0].x, points[-1].x
     plot = _plot(points, (first, last))
-    marks = [Tick(plot.px(first + (last - first) * i / 4), when(datetime.fromtimestamp(first + (last - first) * i / 4).astimezone().isoformat())) for i in range(5)]
+    marks = [Tick(plot.px(at), _moment(at, last - first)) for at in (first + (last - first) * i / 4 for i in range(5))]
     return _chart(f"{metric} over time", points, plot, marks, "started", range(len(points)), set())
 
 
@@ -75,6 +75,11 @@ def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
     marks = [Tick(plot.px(value), dollars(value)) for value in ticks(*plot.x) if value >= 0]
     order = sorted(front, key=lambda i: points[i].x)
     return _chart(f"{metric} against cost", points, plot, marks, "cost of the run", order, front)
+
+
+def _moment(at: float, span_s: float) -> str:
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment:%H:%M:%S}" if span_s < 3600 else when(moment.isoformat())
 
 
 def _points(runs: Sequence[RunRecord], metric: str, *, cost: bool) -> list[_Point]:

@@ -31,6 +31,15 @@ def milliseconds(value: float | None) -> str:
     return f"{value / 1000:.2f} s" if value < 100_000 else duration(value / 1000)
 
 
+def milliseconds_pair(low: float | None, high: float | None) -> str:
+    """`14 / 19 ms`, `0.80 / 1.24 s`."""
+    if low is None or high is None:
+        return "–"
+    if high < 1000:
+        return f"{low:.0f} / {high:.0f} ms" if high >= 10 else f"{low:.1f} / {high:.1f} ms"
+    return f"{low / 1000:.2f} / {high / 1000:.2f} s"
+
+
 def percent(part: float, whole: float) -> str:
     """A share, never rounded to 0% or 100% when it is neither."""
     if not whole:
@@ -87,6 +96,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration,
     "count": count,
     "ms": milliseconds,
+    "ms_pair": milliseconds_pair,
     "when": when,
     "pretty": pretty,
     "one_line": one_line,

@@ -17,7 +17,7 @@ from studio.pages.state import Query
 
 READ = 1000
 """Runs that a search looks through, newest first."""
-METRICS = 4
+METRICS = 3
 """Metrics that have columns of their own."""
 
 

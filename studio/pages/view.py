@@ -40,9 +40,10 @@ def is_part(request: Request) -> bool:
 def render(request: Request, template: str, context: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
     """A page, or that block of it whose name is the id of the element that htmx will replace."""
     page = environment().get_template(template)
-    values = {"request": request, **context}
     block = request.headers.get("HX-Target", "") if is_part(request) else ""
-    if block in page.blocks:
+    part = block in page.blocks
+    values = {"request": request, "part": part, **context}
+    if part:
         text = "".join(page.blocks[block](page.new_context(values)))
     else:
         text = page.render(values)

@@ -1,0 +1,171 @@
+"""The assets of a hosted Studio: what `engine.assets.AssetStore` is for a local store."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from promptlab.adapters.http.bodies import asset_version_from, prompt_body
+from promptlab.adapters.http.client import ApiClient
+from promptlab.domain.assets import KINDS, Asset, AssetKind, AssetVersion, Dataset, PromptTemplate, asset_from, kind_of
+from promptlab.errors import AssetError, AssetNotFoundError, DatasetError, EndpointUnreachableError
+
+PATHS: dict[AssetKind, str] = {"prompt_template": "/prompts", "dataset": "/datasets"}
+INLINE_BYTES = 1 << 20
+"""Rows that are longer than this as JSON are uploaded as a file."""
+_UPLOADS = 3
+
+
+class RemoteAssets:
+    """Create, read and label versions of assets."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    async def create(self, asset: Asset) -> Asset:
+        """The asset's new version; the latest one, if that has this content already.
+
+        Raises:
+            DatasetError: the dataset cannot be read.
+        """
+        if isinstance(asset, PromptTemplate):
+            body = prompt_body(asset.model_copy(update={"version": None}))
+            return asset_from(asset_version_from(await self._api.json("POST", "/prompts", json=body)))
+        fields = {"name": asset.name, "description": asset.description, "id_column": asset.id_column}
+        if (asset.file_path is None) == (asset.rows is None):
+            raise DatasetError(f"Dataset {asset.name!r} has {'both' if asset.rows is not None else 'neither'} file_path and rows: give one of them.")
+        if asset.file_path is not None:
+            return await self._upload(fields, _existing(asset.file_path))
+        return await self._create_from_rows(fields, asset.rows or ())
+
+    async def _create_from_rows(self, fields: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Asset:
+        with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+            path = Path(folder) / "rows.jsonl"
+            size = await asyncio.to_thread(_write_rows, path, rows)
+            if size > INLINE_BYTES:
+                return await self._upload(fields, path)
+        return asset_from(asset_version_from(await self._api.json("POST", "/datasets", json={**fields, "rows": list(rows)})))
+
+    async def _upload(self, fields: Mapping[str, Any], path: Path) -> Asset:
+        for attempt in range(1, _UPLOADS + 1):
+            # Each upload is used up by one attempt; creating the same content again changes nothing.
+            place = await self._api.json("POST", "/datasets/uploads", json={"file_name": path.name})
+            await self._api.upload(place["method"], place["upload_url"], place["headers"], path)
+            try:
+                answer = await self._api.json("POST", "/datasets", json={**fields, "upload": place["key"]}, repeatable=False)
+            except EndpointUnreachableError:
+                if attempt == _UPLOADS:
+                    raise
+            else:
+                return asset_from(asset_version_from(answer))
+        raise AssertionError("unreachable")
+
+    async def update(self, asset: Asset) -> Asset:
+        """As `create`, for an asset that exists.
+
+        Raises:
+            AssetNotFoundError: there is no asset of this name.
+        """
+        await self._api.get(_path(kind_of(asset), asset.name))
+        return await self.create(asset)
+
+    async def get(self, name: str, *, version: int | None = None, label: str | None = None, kind: AssetKind | None = None) -> Asset:
+        """One version: by number, by label, or the latest.
+
+        Raises:
+            AssetNotFoundError: no such asset, version or label.
+            AssetError: the name is that of a prompt template and a dataset.
+        """
+        if version is not None and label is not None:
+            raise AssetError(f"{name!r}: give a version or a label, not both")
+        kind = kind or await self._kind(name)
+        which = label if label is not None else "latest" if version is None else str(version)
+        return asset_from(asset_version_from(await self._api.get(f"{_path(kind, name)}/versions/{quote(which, safe='')}")))
+
+    async def _kind(self, name: str) -> AssetKind:
+        found: list[AssetKind] = []
+        missing: AssetNotFoundError | None = None
+        for kind in KINDS:
+            try:
+                await self._api.get(_path(kind, name))
+                found.append(kind)
+            except AssetNotFoundError as error:
+                missing = missing or error
+        if len(found) > 1:
+            raise AssetError(f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or kind='dataset'")
+        if not found:
+            raise AssetNotFoundError(f"There is no asset {name!r} at {self._api.endpoint}.") from missing
+        return found[0]
+
+    async def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
+        """The latest version of every asset, prompt templates first, sorted by name."""
+        return [asset_from(version) for k in ([kind] if kind else KINDS) for version in await self.latest(k)]
+
+    async def latest(self, kind: AssetKind) -> Sequence[AssetVersion]:
+        """As `list`, for one kind, as records: with their time and content."""
+        found: list[AssetVersion] = []
+        cursor = None
+        while True:
+            page = await self._api.get(PATHS[kind], limit=500, cursor=cursor)
+            found += map(asset_version_from, page["items"])
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
+        """Every version of one asset, oldest first.
+
+        Raises:
+            AssetNotFoundError: there is no such asset.
+        """
+        answer = await self._api.get(_path(kind or await self._kind(name), name))
+        return [asset_version_from(version) for version in answer["versions"]]
+
+    async def label(self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None) -> Asset:
+        """Point a label at a version (the latest by default).
+
+        Raises:
+            AssetNotFoundError: no such asset or version.
+            AssetError: the label is not usable.
+        """
+        kind = kind or await self._kind(name)
+        if version is None:
+            version = (await self.get(name, kind=kind)).version
+        path = f"{_path(kind, name)}/labels/{quote(label, safe='')}"
+        return asset_from(asset_version_from(await self._api.json("PUT", path, json={"version": version})))
+
+    async def reference(self, value: Dataset | str) -> str:
+        """What a run calls a dataset; one that is not in the store yet is put there."""
+        if isinstance(value, str):
+            return value
+        created = value if value.version is not None else await self.create(value)
+        return f"{created.name}@{created.version}"
+
+
+def _path(kind: AssetKind, name: str) -> str:
+    return f"{PATHS[kind]}/{quote(name, safe='')}"
+
+
+def _existing(file: str | Path) -> Path:
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise DatasetError(f"There is no file {str(file)!r}: looked for {path.absolute()}. A relative file_path starts at the working folder.")
+    return path
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Bytes written, one JSON object a line."""
+    size = 0
+    with path.open("wb") as file:
+        for number, row in enumerate(rows):
+            try:
+                size += file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            except TypeError as error:
+                raise DatasetError(f"rows[{number}]: {error}") from error
+    return size

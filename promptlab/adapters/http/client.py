@@ -1,0 +1,189 @@
+"""Requests to a hosted Studio, sent again where the network or the server stumbles."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptlab.adapters.http.problems import error_from
+from promptlab.clock import SystemClock
+from promptlab.errors import AuthenticationError, ConfigError, EndpointUnreachableError, PromptLabError, RemoteError
+from promptlab.models.loops import PerLoop
+from promptlab.ports import Clock
+
+if TYPE_CHECKING:
+    import httpx
+
+API = "/api/v1"
+PATIENCE_S = 60.0
+"""How long a Studio that has answered before may be away."""
+FIRST_PATIENCE_S = 3.0
+"""The same for one that has never answered: its address may be wrong."""
+FAULTS = 3
+"""How often a request is sent that the Studio itself answers with 500."""
+TIMEOUT_S = 60.0
+_PASSING = frozenset({429, 502, 503, 504})
+_PIECE = 1 << 20
+
+
+def checked_endpoint(url: str) -> str:
+    """The address of a Studio, without a path.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"endpoint {url!r} is not a Studio's address, such as https://abc123.execute-api.eu-west-1.amazonaws.com or http://127.0.0.1:8000")
+    return url.partition("?")[0].rstrip("/").removesuffix(API)
+
+
+class ApiClient:
+    """Speaks to one Studio, from any event loop."""
+
+    def __init__(self, endpoint: str, api_key: str | None, clock: Clock | None = None) -> None:
+        self.endpoint = checked_endpoint(endpoint)
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._clock = clock or SystemClock()
+        self._clients: PerLoop[httpx.AsyncClient] = PerLoop(_open, _close)
+        self._answered = False
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self._clock.sleep(seconds)
+
+    async def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """What there is at a path of the API; parameters that are None are left out."""
+        return await self.json("GET", path, params={k: v for k, v in params.items() if v is not None})
+
+    async def json(self, method: str, path: str, *, repeatable: bool = True, **request: Any) -> dict[str, Any]:
+        """A request, and the JSON object that answers it.
+
+        Args:
+            method: the HTTP method.
+            path: below /api/v1.
+            repeatable: whether sending it twice does no harm.
+            request: `json`, `params`, `headers` as httpx takes them.
+
+        Raises:
+            AuthenticationError: the token is missing or wrong.
+            EndpointUnreachableError: the Studio does not answer.
+            RemoteError: it answers something else than a Studio does, or broke down.
+            PromptLabError: the error that the Studio tells of.
+        """
+        own = {**self._headers, **request.pop("headers", {})}
+        send = functools.partial(self._send, method, self.endpoint + API + path, headers=own, **request)
+        response = await self._patiently(send, repeatable=repeatable)
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise RemoteError(f"{self.endpoint} answers, but not as a PromptLab Studio does: is the endpoint right?", status=response.status_code)
+        return answer
+
+    async def download(self, path: str, target: Path, **params: Any) -> None:
+        """Write what there is at a path of the API to a file, wherever the Studio says that it is."""
+        send = functools.partial(self._save, self.endpoint + API + path, target, params=params, headers=self._headers)
+        response = await self._patiently(send)
+        if response.has_redirect_location:
+            # Not with our token: it is another server's.
+            where = urllib.parse.urljoin(self.endpoint, response.headers["location"])
+            await self._patiently(functools.partial(self._save, where, target))
+
+    async def upload(self, method: str, url: str, headers: Mapping[str, str], path: Path) -> None:
+        """Send a file where the Studio said that it is to go."""
+        own = self._headers if _origin(url) == _origin(self.endpoint) else {}
+        size = str((await asyncio.to_thread(path.stat)).st_size)
+        send = functools.partial(self._send_file, method, url, {**headers, **own, "Content-Length": size}, path)
+        await self._patiently(send)
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections."""
+        await self._clients.aclose()
+
+    async def _patiently(self, send: Callable[[], Any], *, repeatable: bool = True) -> httpx.Response:
+        import httpx
+
+        waited, pause, faults = 0.0, 0.5, 0
+        while True:
+            failure: PromptLabError
+            try:
+                response: httpx.Response = await send()
+            except httpx.TransportError as error:
+                patience = PATIENCE_S if self._answered else FIRST_PATIENCE_S
+                again = repeatable or isinstance(error, httpx.ConnectError)
+                failure = EndpointUnreachableError(f"The Studio at {self.endpoint} does not answer: {error or type(error).__name__}.")
+            else:
+                self._answered = True
+                if response.status_code < 400:
+                    return response
+                patience, faults = PATIENCE_S, faults + (response.status_code == 500)
+                again = response.status_code in _PASSING or (repeatable and 0 < faults < FAULTS)
+                failure = self._failure(response)
+            if not again or waited >= patience:
+                raise failure
+            # Full jitter on the upper half: clients that were cut off together do not come back together.
+            seconds = random.uniform(pause / 2, pause)
+            await self._clock.sleep(seconds)
+            waited, pause = waited + seconds, min(5.0, 2 * pause)
+
+    async def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
+        return await (await self._clients.get()).request(method, url, **request)
+
+    async def _save(self, url: str, target: Path, **request: Any) -> httpx.Response:
+        async with (await self._clients.get()).stream("GET", url, **request) as response:
+            if response.status_code != 200:
+                await response.aread()
+                return response
+            with await asyncio.to_thread(target.open, "wb") as file:
+                async for piece in response.aiter_bytes(_PIECE):
+                    await asyncio.to_thread(file.write, piece)
+            return response
+
+    async def _send_file(self, method: str, url: str, headers: Mapping[str, str], path: Path) -> httpx.Response:
+        return await (await self._clients.get()).request(method, url, headers=headers, content=_pieces(path))
+
+    def _failure(self, response: httpx.Response) -> PromptLabError:
+        if response.status_code == 401:
+            said = "did not accept the token" if self._headers else "wants a token"
+            return AuthenticationError(
+                f"The Studio at {self.endpoint} {said}. `promptlab cloud token` prints it: pass it as api_key, or set PROMPTLAB_API_KEY."
+            )
+        try:
+            problem = response.json()
+        except ValueError:
+            problem = None
+        if isinstance(problem, dict) and "title" in problem:
+            return error_from(response.status_code, problem)
+        return RemoteError(f"{_origin(str(response.url))} answered with status {response.status_code}: {response.text[:200]}", status=response.status_code)
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece
+
+
+def _origin(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+async def _open() -> httpx.AsyncClient:
+    import httpx
+
+    return httpx.AsyncClient(timeout=httpx.Timeout(TIMEOUT_S, connect=10), follow_redirects=False)
+
+
+async def _close(client: httpx.AsyncClient) -> None:
+    await client.aclose()

@@ -1,0 +1,253 @@
+"""A hosted Studio as a lab: what `promptlab.lab.Lab` is for a local store, over the Studio's API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from promptlab.adapters.http.assets import RemoteAssets
+from promptlab.adapters.http.bodies import check_sendable, experiment_body, progress_from, run_from
+from promptlab.adapters.http.client import ApiClient
+from promptlab.domain.experiment import ExperimentConfig
+from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
+from promptlab.domain.summary import Summary
+from promptlab.engine.results import ExportFormat, read_file
+from promptlab.errors import ConfigError
+from promptlab.ports import Clock
+
+FIRST_POLL_S, LAST_POLL_S = 1.0, 5.0
+"""Seconds between two looks at a run, growing by a third each time."""
+PAGE = 50
+"""Whole runs in one page."""
+
+OnProgress = Callable[[Progress], None]
+OnStart = Callable[[RunRecord], None]
+
+
+class RemoteLab:
+    """Assets and runs of a hosted Studio.
+
+    Args:
+        endpoint: its address.
+        api_key: its token; a Studio on a laptop needs none.
+        clock: for tests.
+
+    Raises:
+        ConfigError: the endpoint is no address.
+    """
+
+    goes_on = True
+    """A run goes on when whoever waits for it leaves."""
+
+    def __init__(self, endpoint: str, api_key: str | None = None, *, clock: Clock | None = None) -> None:
+        self._api = ApiClient(endpoint, api_key, clock)
+        self.assets = RemoteAssets(self._api)
+        self.where = self._api.endpoint
+
+    async def run(
+        self,
+        config: ExperimentConfig | Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RunRecord:
+        """Start an experiment there, and watch it to its end.
+
+        Args:
+            config: what to run; a dataset's file or rows are uploaded.
+            folder: unused: code is not sent.
+            on_start: called once the run is recorded.
+            on_progress: called with each look at the run.
+
+        Raises:
+            PromptLabError: the experiment is wrong, or cannot be sent (nothing is sent then).
+            asyncio.CancelledError: the caller stopped waiting; the run goes on.
+        """
+        run = await self.start(config, folder=folder)
+        if on_start:
+            on_start(run)
+        return await self._watched(run, on_progress)
+
+    async def start(self, config: ExperimentConfig | Mapping[str, Any], *, run_id: str | None = None, folder: Path | None = None) -> RunRecord:
+        """As `run`, but returns once the run is recorded.
+
+        Raises:
+            PromptLabError: as in `run`; also where a `run_id` is given, for the Studio names its runs.
+        """
+        if run_id is not None:
+            raise ConfigError(f"run_id {run_id!r}: a hosted Studio gives its runs their ids itself: leave it out")
+        experiment = ExperimentConfig.parse(config)
+        check_sendable(experiment)
+        body = experiment_body(experiment, await self.assets.reference(experiment.dataset))
+        # Whatever happens to the answer, the request that is sent again starts no second run.
+        return run_from(await self._api.json("POST", "/runs", json=body, headers={"Idempotency-Key": uuid.uuid4().hex}))
+
+    async def _watched(self, run: RunRecord, on_progress: OnProgress | None) -> RunRecord:
+        pause = FIRST_POLL_S
+        while True:
+            answer = await self._api.get(f"{_run(run.run_id)}/progress")
+            if on_progress:
+                on_progress(progress_from(answer))
+            if answer["status"] in FINAL:
+                return await self.get_run(run.run_id)
+            await self._api.sleep(pause)
+            pause = min(LAST_POLL_S, pause * 4 / 3)
+
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        failed: bool = False,
+        config: ExperimentConfig | Mapping[str, Any] | None = None,
+        folder: Path | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RunRecord:
+        """Do what a run is missing; with `failed`, its failed cases again too. A whole run is left as it is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: it is being worked on.
+            ConfigError: a `config` is given: the Studio has its own.
+        """
+        if config is not None:
+            raise ConfigError(f"run {run_id}: a hosted Studio goes on with the run's own configuration: leave the configuration out")
+        run = await self.start_resume(run_id, failed=failed)
+        if run.status in FINAL:
+            return run
+        if on_start:
+            on_start(run)
+        return await self._watched(run, on_progress)
+
+    async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
+        """As `resume`, but returns once the run is begun."""
+        return run_from(await self._api.json("POST", f"{_run(run_id)}/resume", json={"failed": failed}, repeatable=False))
+
+    async def cancel(self, run_id: str) -> RunRecord:
+        """Stop a run; what was answered is kept. One that has ended stays as it is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return run_from(await self._api.json("POST", f"{_run(run_id)}/cancel"))
+
+    async def get_run(self, run_id: str) -> RunRecord:
+        """One run, as it is now.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return run_from(await self._api.get(_run(run_id)))
+
+    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+        """A page of runs, newest first, and the cursor of the next page or None."""
+        found: list[RunRecord] = []
+        while True:
+            page = await self._api.get("/runs", name=name, limit=min(limit - len(found), PAGE), cursor=cursor, details="true")
+            found += map(run_from, page["items"])
+            cursor = page["next_cursor"]
+            if cursor is None or len(found) >= limit:
+                return found, cursor
+
+    async def run_ids(self) -> AsyncIterator[str]:
+        """The ids of all runs, newest first."""
+        cursor = None
+        while True:
+            page = await self._api.get("/runs", limit=500, cursor=cursor)
+            for item in page["items"]:
+                yield item["run_id"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def progress(self, run_id: str) -> Progress:
+        """How far a run is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return progress_from(await self._api.get(f"{_run(run_id)}/progress"))
+
+    async def summary(self, run_id: str) -> Summary:
+        """The run's summary; of one that goes on or was stopped, that of its finished shards.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return Summary.from_json((await self._api.get(_run(run_id)))["summary"])
+
+    async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
+        """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its finished shards."""
+        if run.summary:
+            return None, None
+        answer = await self._api.get(_run(run.run_id))
+        return progress_from(answer, total="cases"), Summary.from_json(answer["summary"])
+
+    async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
+        """A run's results, one row a case, in order; of an unfinished run what there is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        if (await self.get_run(run_id)).summary:
+            # One file in place of hundreds of pages.
+            with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+                path = Path(folder) / "results.parquet"
+                await self._api.download(f"{_run(run_id)}/export", path, format="parquet")
+                async for row in read_file(path, Path(folder)):
+                    yield row
+            return
+        after: CaseKey | None = None
+        while True:
+            rows, after = await self.cases(run_id, after=after)
+            for row in rows:
+                yield row
+            if after is None:
+                return
+
+    async def cases(self, run_id: str, *, after: CaseKey | None = None, limit: int = 500) -> tuple[list[dict[str, Any]], CaseKey | None]:
+        """A page of a run's results, behind a case; and where the next page goes on, or None.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        page = await self._api.get(f"{_run(run_id)}/cases", limit=limit, cursor=f"{after.case}.{after.trial}" if after else None)
+        following = page["next_cursor"]
+        return page["items"], CaseKey(*map(int, following.split("."))) if following else None
+
+    async def export(self, run_id: str, path: Path, format: ExportFormat) -> None:
+        """Write a run's results to a file, whole or not at all.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: there is no such folder, or the file cannot be written.
+        """
+        draft = _draft_of(path)
+        try:
+            await self._api.download(f"{_run(run_id)}/export", draft, format=format)
+            await asyncio.to_thread(draft.replace, path)
+        except OSError as error:
+            raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Close the connections. Runs that were started go on."""
+        await self._api.aclose()
+
+
+def _draft_of(path: Path) -> Path:
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"Cannot write {path}: there is no folder {path.absolute().parent}.")
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _run(run_id: str) -> str:
+    return f"/runs/{quote(run_id, safe='')}"

@@ -1,0 +1,169 @@
+"""The table of a run's cases: which columns, which rows, and what stands in the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from promptlab.domain.experiment import Experiment
+from promptlab.engine.query import CasePage, Facets, ResultsQuery
+from promptlab.report import dollars, number
+from studio.pages.format import milliseconds, one_line, run_url
+from studio.pages.state import VIEW_PARAMS, Query, conditions, filter_of
+
+SIZE = 50
+TEXT_CHARS = 160
+"""What a cell can show on a wide screen; the rest is in the case."""
+_SHOWN_METRICS, _SHOWN_INPUTS = 4, 1
+_NUMBERS = {"prompt_tokens": "Read", "completion_tokens": "Written", "attempts": "Attempts"}
+_NAMES = {"id": "Case", "response": "Answer", "latency_ms": "Latency", "cost_usd": "Cost", "error_type": "Error", "finish_reason": "Finish", **_NUMBERS}
+_HIDDEN = ("case", "trial", "error_message")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table."""
+
+    key: str
+    """As in the results table."""
+    text: str
+    css: str
+    down: bool = False
+    """Sorts downwards first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What stands in a cell, and how it looks."""
+
+    text: str
+    css: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """A case in the table."""
+
+    anchor: str
+    url: str
+    cells: Sequence[Cell]
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CasesView:
+    """A page of cases with all that is around it."""
+
+    columns: Sequence[Column]
+    choices: Sequence[tuple[str, str, bool]]
+    """Every column that could be shown: key, name, whether it is."""
+    rows: Sequence[CaseRow]
+    page: CasePage
+    facets: Facets | None
+    conditions: Sequence[Any]
+
+
+def shown_columns(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> list[Column]:
+    """The columns that the address names, or else: input, expected, answer, scores, latency, cost."""
+    keys = [k for k in query.all("col") if k in results.columns.types] or _default(results, experiment, placeholders)
+    found = [_column("id", results)]
+    return found + [_column(key, results) for key in keys if key not in ("id", *_HIDDEN)]
+
+
+def _default(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str]) -> list[str]:
+    names = {source: name for source, name, _ in results.columns.inputs}
+    expected = [v for m in experiment.evaluation for v in m.column_mapping.values() if v in names]
+    expected = list(dict.fromkeys(expected))[:1]
+    asked = [p for p in placeholders if p in names and p not in expected] or [n for n in names if n not in expected and n != "id"]
+    inputs = [names[name] for name in [*asked[:_SHOWN_INPUTS], *expected]]
+    scores = [f"score.{name}" for _, name in results.columns.scores[:_SHOWN_METRICS]]
+    return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
+
+
+def _column(key: str, results: ResultsQuery) -> Column:
+    kind = results.columns.types[key]
+    if key == "id":
+        return Column(key, "Case", "c-id")
+    if key.startswith("score."):
+        return Column(key, key.removeprefix("score."), "c-m")
+    if kind in ("DOUBLE", "BIGINT", "INTEGER") and not key.startswith("input."):
+        return Column(key, _NAMES.get(key, key), "c-s num", True)
+    return Column(key, _NAMES.get(key, key.removeprefix("input.")), "" if key == "response" or kind == "VARCHAR" else "c-m")
+
+
+async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> CasesView:
+    """The page of cases that an address asks for.
+
+    Raises:
+        PromptLabError: the address names a column or a value that is not there.
+    """
+    filter_ = filter_of(query)
+    page = await results.page(
+        filter_,
+        sort=query.get("sort", "case"),
+        descending=query.get("desc") == "1",
+        offset=(query.page() - 1) * SIZE,
+        limit=SIZE,
+        text_chars=TEXT_CHARS,
+    )
+    columns = shown_columns(results, experiment, placeholders, query)
+    shown = {c.key for c in columns}
+    rest = urlencode(query.only(*VIEW_PARAMS))
+    return CasesView(
+        columns=columns,
+        choices=[(k, _NAMES.get(k, k), k in shown) for k in results.columns.types if k not in ("id", *_HIDDEN)],
+        rows=[_row(results, columns, row, rest) for row in page.rows],
+        page=page,
+        facets=None if results.live else await results.facets(filter_),
+        conditions=conditions(query),
+    )
+
+
+def case_path(run_id: str, case: int, trial: int) -> str:
+    """The address of a case."""
+    return run_url(run_id, f"/cases/{case}" + (f".{trial}" if trial else ""))
+
+
+def _row(results: ResultsQuery, columns: Sequence[Column], row: Mapping[str, Any], rest: str) -> CaseRow:
+    case, trial = row["case"], row["trial"]
+    url = case_path(results.run.run_id, case, trial) + (f"?{rest}" if rest else "")
+    cells = [_cell(column.key, row) for column in columns[1:]]
+    label = f"{row['id']}" + (f" · {trial + 1}" if trial else "")
+    return CaseRow(f"c{case}-{trial}", url, [Cell(label), *cells], bool(row.get("pending")))
+
+
+def _cell(key: str, row: Mapping[str, Any]) -> Cell:
+    if key == "response":
+        return _answer(row)
+    if key.startswith("score."):
+        return _score(key.removeprefix("score."), row)
+    value = row.get(key)
+    if key == "latency_ms":
+        return Cell(milliseconds(value), "num")
+    if key == "cost_usd":
+        return Cell(dollars(value) if value is not None else "–", "num")
+    if key in _NUMBERS:
+        return Cell("–" if value is None else f"{value:,}", "num")
+    return Cell(one_line(value))
+
+
+def _answer(row: Mapping[str, Any]) -> Cell:
+    if row.get("pending"):
+        return Cell("○ waiting", "muted")
+    if row.get("error_type"):
+        return Cell(f"✕ {row['error_type']}: {one_line(row.get('error_message'))}", "bad")
+    return Cell(one_line(row.get("response")))
+
+
+def _score(name: str, row: Mapping[str, Any]) -> Cell:
+    passed, value, label = row.get(f"passed.{name}"), row.get(f"score.{name}"), row.get(f"label.{name}")
+    if error := row.get(f"score_error.{name}"):
+        return Cell(f"! {one_line(error)}", "warn")
+    if passed is not None:
+        shown = "" if value in (0, 1, None) else f" {number(value)}"
+        return Cell(f"✓ pass{shown}", "good") if passed else Cell(f"✕ fail{shown}", "bad")
+    if label is not None:
+        return Cell(one_line(label))
+    return Cell("" if row.get("pending") or row.get("error_type") else "–", "muted") if value is None else Cell(number(value))

@@ -1,0 +1,61 @@
+"""A real Studio on 127.0.0.1, in a thread: uvicorn, the app, a SQLite lab."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import uvicorn
+
+from promptlab.lab import Lab
+from studio.app import create_app
+from studio.auth import Auth
+from studio.server import bind
+
+TOKEN = "a-token-that-is-long-enough"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class LiveStudio:
+    """`with LiveStudio(tmp_path) as studio:`; `studio.call(lambda lab: lab.…)` runs a coroutine of its lab on its event loop."""
+
+    def __init__(self, folder: Path, *, auth: Auth | None = None, **options: Any) -> None:
+        self.lab = Lab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
+        self.app = create_app(self.lab, auth=auth, **options)
+        self._socket = bind("127.0.0.1", 0)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = f"{self.url}/api/v1"
+        self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            await self.lab.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        with httpx.Client() as client:
+            # Connections wait in the socket's queue until the server is there.
+            assert client.get(f"{self.api}/health", timeout=30).status_code == 200
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+        self._socket.close()
+        assert not self._thread.is_alive()
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client of its API: `client.get("/runs")`."""
+        return httpx.Client(base_url=self.api, timeout=30, **options)

@@ -1,0 +1,156 @@
+"""The documentation holds: its examples run, its YAML is valid, its links lead somewhere, its commands exist."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from promptlab import EvaluationConfig, ExperimentConfig, ModelConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")), *sorted((ROOT / "samples").glob("**/README.md"))]
+_BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"(?:^|[|&;])\s*(?:[A-Z_]+=\S+\s+)*promptlab\b([^|&;>#\n]*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block."""
+
+    page: Path
+    line: int
+    """Of its first line of content, from 1."""
+    info: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for match in _BLOCK.finditer(text):
+            if match[1].split(" ")[0] in languages:
+                found.append(Block(page, text.count("\n", 0, match.start()) + 2, match[1].strip(), match[2]))
+    return found
+
+
+def pages_with_python() -> list[Path]:
+    return [page for page in PAGES if any(block.page == page for block in blocks("python"))]
+
+
+def name_of(value: object) -> str:
+    return str(value.relative_to(ROOT)) if isinstance(value, Path) else str(value)
+
+
+@pytest.fixture
+def module(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """What the examples of a page define is found by its module's name, as in a script's."""
+    made = ModuleType(f"docs_{request.node.callspec.params['page'].stem.lower()}")
+    sys.modules[made.__name__] = made
+    yield made
+    del sys.modules[made.__name__]
+
+
+@pytest.mark.parametrize("page", pages_with_python(), ids=name_of)
+def test_python_examples_run_in_order(page: Path, module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written, one after another, in an empty folder, offline and without keys."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("OPENAI_API_KEY", "PROMPTLAB_DB"):
+        monkeypatch.delenv(variable, raising=False)
+    for block in blocks("python"):
+        if block.page == page:
+            # Blank lines before it, so that a traceback has the page's own line.
+            source = "\n" * (block.line - 1) + block.text
+            code = compile(source, name_of(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            if block.info == "python":
+                run_cell(code, vars(module))
+
+
+def run_cell(code: Any, names: dict[str, Any]) -> None:
+    """Run a block as a notebook does, where `await` may stand outside of functions."""
+    if code.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(eval(code, names))
+    else:
+        exec(code, names)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_yaml_examples_are_valid(block: Block) -> None:
+    """A whole experiment parses; so does each part that stands alone."""
+    value = yaml.safe_load(block.text)
+    assert isinstance(value, dict)
+    if "dataset" in value:
+        ExperimentConfig.parse(value)
+        return
+    known = {"evaluation", "model", "embedding_model"}
+    assert value.keys() <= known, f"{block}: neither a whole experiment nor parts of one: {value.keys() - known}"
+    for item in value.get("evaluation", ()):
+        EvaluationConfig.model_validate(item)
+    for name in {"model", "embedding_model"} & value.keys():
+        ModelConfig.model_validate(value[name])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    """Every link inside the project: the file is there, and so is the heading."""
+    text = _BLOCK.sub("", page.read_text("utf-8"))
+    broken = []
+    for target in re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, by GitHub's rule, and those written out."""
+    text = _BLOCK.sub("", page.read_text("utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("console", "sh") if _COMMAND.search(b.text.replace("$ ", ""))], ids=str)
+def test_commands_and_their_options_exist(block: Block) -> None:
+    """Each `promptlab …` line names a command that there is, with options that it has."""
+    commands = pytest.importorskip("promptlab.cli").commands
+    for arguments in _COMMAND.findall(re.sub(r"^\$ ", "", block.text, flags=re.MULTILINE)):
+        words = arguments.split()
+        command = commands
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert command is not commands or not words or words[0].startswith("-"), f"{block}: no command {words[0]!r}"
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+        assert {w.partition("=")[0] for w in words if re.match(r"--?[a-z]", w)} <= options, f"{block}: promptlab{arguments}"
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("console", "sh") if re.search(r"^(\$ )?make ", b.text, re.MULTILINE)], ids=str)
+def test_make_verbs_exist(block: Block) -> None:
+    """Each `make …` line names a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.MULTILINE)) <= targets
+
+
+def test_the_checks_find_what_they_look_for() -> None:
+    """The patterns see the examples that are there: a check of nothing would pass."""
+    assert len(pages_with_python()) >= 5
+    assert len([b for b in blocks("yaml") if "dataset:" in b.text]) >= 2
+    assert _COMMAND.findall("promptlab run x.yaml --json > f && PROMPTLAB_DB=x promptlab runs | cat") == [" run x.yaml --json ", " runs "]
+    assert "what-is-promised-of-a-run" in anchors(ROOT / "docs" / "concepts.md")
