@@ -1,6 +1,6 @@
 """What neither cfn-lint nor asl-validator looks at in infra/experiment.asl.json: the map's reader, writer and limits, and that nothing waits or fails unseen.
 
-    python infra/check_asl.py infra/experiment.asl.json
+python infra/check_asl.py infra/experiment.asl.json
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ Only the standard library here: MiniStack and SAM have environments of their own
 from __future__ import annotations
 
 import argparse
-import hashlib
 import http.client
 import json
 import os
@@ -31,19 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT / ".cloud"
+from cloud_tools import HOME, ROOT, CloudError, make_tools, run, say
+
 PORT = 4566
 REGION = "us-east-1"
-RUNTIMES = ("3.13", "3.12")
-"""The Pythons that the template allows, newest first: MiniStack runs functions in its own Python."""
 START_S = 60
 STOP_S = 60
 """Seconds to save its state on SIGTERM."""
-
-
-class CloudError(Exception):
-    """What went wrong and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -67,77 +60,6 @@ class Cloud:
         return self.folder / "ministack.log"
 
 
-def say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - a command
-
-
-# --------------------------------------------------------------------------- tools
-
-
-def find_python() -> tuple[str, str]:
-    """A Python that the template allows, and its version.
-
-    Raises:
-        CloudError: there is none.
-    """
-    roots = [Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"]
-    candidates = [os.environ["CLOUD_PYTHON"]] if "CLOUD_PYTHON" in os.environ else []
-    if not candidates:
-        candidates = [sys.executable]
-        for version in RUNTIMES:
-            candidates += [f"python{version}", *(str(p) for root in roots for p in sorted(root.glob(f"{version}.*/bin/python{version}")))]
-    for candidate in candidates:
-        found = _version(candidate)
-        if found in RUNTIMES:
-            return candidate, found
-    raise CloudError(
-        f"The local AWS needs Python {' or '.join(RUNTIMES)}, as the functions do; tried: {', '.join(candidates)}. Name one: CLOUD_PYTHON=/path/to/python3.13"
-    )
-
-
-def _version(python: str) -> str | None:
-    try:
-        out = subprocess.run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return out.stdout.strip()
-
-
-def make_venv(name: str, requirements: str, python: str) -> Path:
-    """The folder of an environment that holds exactly what a requirements file pins, made anew when that file changes."""
-    folder, pins = HOME / name, (ROOT / requirements).read_bytes()
-    stamp, want = folder / "stamp", hashlib.sha256(pins + (_version(python) or "").encode()).hexdigest()
-    if stamp.exists() and stamp.read_text() == want:
-        return folder
-    say(f"Installing {requirements} into {folder.relative_to(ROOT)} …")
-    shutil.rmtree(folder, ignore_errors=True)
-    run([python, "-m", "venv", str(folder)])
-    run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(ROOT / requirements)])
-    stamp.write_text(want)
-    return folder
-
-
-def make_tools() -> tuple[Path, Path, str]:
-    """The environments of MiniStack and of SAM, and the version of the functions' Python."""
-    python, version = find_python()
-    return make_venv("ministack", "requirements-ministack.txt", python), make_venv("sam", "requirements-cloud.txt", python), version
-
-
-def run(command: list[str], *, env: dict[str, str] | None = None, log: Path | None = None) -> str:
-    """Run a command in the root of the repository and give what it printed.
-
-    Raises:
-        CloudError: it failed; with the end of what it printed.
-    """
-    done = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if log:
-        log.write_text(done.stdout)
-    if done.returncode:
-        tail = "\n".join(done.stdout.splitlines()[-40:])
-        raise CloudError(f"{Path(command[0]).name} {' '.join(command[1:3])} … failed ({done.returncode}):\n{tail}")
-    return done.stdout
-
-
 # --------------------------------------------------------------------------- the server
 
 
@@ -149,6 +71,8 @@ def start(cloud: Cloud, venv: Path) -> None:
     """
     if running(cloud):
         return
+    # Workers unpack their code there and do not always tidy up: 150 MB each.
+    shutil.rmtree(cloud.folder / "tmp", ignore_errors=True)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -167,7 +91,7 @@ def start(cloud: Cloud, venv: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
-    cloud.pid_file.write_text(str(process.pid))
+    cloud.pid_file.write_text(f"{process.pid} {cloud.port}\n")
     deadline = time.monotonic() + START_S
     while not healthy(cloud):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -210,16 +134,15 @@ def healthy(cloud: Cloud) -> bool:
 
 
 def running(cloud: Cloud) -> int | None:
-    """The process that serves this folder, if it lives and answers. A number that was given to another program is no such process."""
+    """The process that serves this folder, if there is one."""
     try:
-        pid = int(cloud.pid_file.read_text())
-        command = Path(f"/proc/{pid}/cmdline")
-        if command.parent.parent.is_dir() and Path("/proc/self").exists() and b"ministack" not in command.read_bytes():
-            return None
+        pid = int(cloud.pid_file.read_text().split()[0])
         os.kill(pid, 0)
-    except (OSError, ValueError):
+        command = Path(f"/proc/{pid}/cmdline")
+        # After a restart of the machine the number may be somebody else's (where there is no /proc, trust it).
+        return pid if not command.exists() or b"ministack" in command.read_bytes() else None
+    except (OSError, ValueError, IndexError):
         return None
-    return pid
 
 
 def stop(cloud: Cloud) -> bool:
@@ -239,6 +162,7 @@ def stop(cloud: Cloud) -> bool:
             raise CloudError(f"MiniStack (process {pid}) did not end within {STOP_S} s of SIGTERM: see {cloud.log}")
         time.sleep(0.1)
     cloud.pid_file.unlink(missing_ok=True)
+    shutil.rmtree(cloud.folder / "tmp", ignore_errors=True)
     return True
 
 
@@ -343,9 +267,15 @@ def fresh() -> Iterator[Cloud]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def up(parameters: dict[str, str]) -> int:
-    cloud = Cloud(folder=HOME, port=int(os.environ.get("CLOUD_PORT", PORT)))
+def home() -> Cloud:
+    """The local AWS of `make cloud`: on the port where it runs already, else on CLOUD_PORT."""
     HOME.mkdir(exist_ok=True)
+    cloud = Cloud(folder=HOME, port=int(os.environ.get("CLOUD_PORT", PORT)))
+    return Cloud(folder=HOME, port=int(cloud.pid_file.read_text().split()[1])) if running(cloud) else cloud
+
+
+def up(parameters: dict[str, str]) -> int:
+    cloud = home()
     ministack, _, _ = make_tools()
     start(cloud, ministack)
     facts = deploy(cloud, parameters)
@@ -357,8 +287,7 @@ def up(parameters: dict[str, str]) -> int:
 
 
 def down() -> int:
-    cloud = Cloud(folder=HOME, port=int(os.environ.get("CLOUD_PORT", PORT)))
-    say("Stopped; its runs stay in .cloud/." if stop(cloud) else "Nothing to stop.")
+    say("Stopped; its runs stay in .cloud/." if stop(home()) else "Nothing to stop.")
     return 0
 
 
@@ -367,7 +296,8 @@ def test(arguments: list[str], parameters: dict[str, str]) -> int:
         ministack, _, _ = make_tools()
         start(cloud, ministack)
         facts = deploy(cloud, parameters)
-        code = subprocess.run([sys.executable, "-m", "pytest", "tests/cloud", "-m", "cloud", *arguments], cwd=ROOT, env=test_env(cloud, facts)).returncode
+        command = [sys.executable, "-m", "pytest", "tests/cloud", "-m", "cloud", *arguments]
+        code = subprocess.run(command, check=False, cwd=ROOT, env=test_env(cloud, facts)).returncode
         if code:
             shutil.copy(cloud.log, HOME / "test-cloud.log")
             say(f"MiniStack's log: {HOME / 'test-cloud.log'}")

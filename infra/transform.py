@@ -30,8 +30,8 @@ def transformed(root: Path = ROOT) -> dict[str, Any]:
     Raises:
         samtranslator.model.exceptions.InvalidDocumentException: SAM refuses the template.
     """
-    from samtranslator.translator.transform import transform
-    from samtranslator.yaml_helper import yaml_parse
+    from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
+    from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")  # SAM wants to know the partition
     source = yaml_parse((root / "template.yaml").read_text())

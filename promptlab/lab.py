@@ -19,7 +19,7 @@ from promptlab.domain.summary import Summary
 from promptlab.engine.assets import AssetStore
 from promptlab.engine.case_pages import MAX_ROWS, cases_page
 from promptlab.engine.job import Bindings
-from promptlab.engine.prepare import Live, Prepared, bind, prepare
+from promptlab.engine.prepare import Live, Prepared, bind, prepare, unlock
 from promptlab.engine.results import ExportFormat, export_results, read_results
 from promptlab.errors import ConfigError, RunNotFoundError
 from promptlab.wiring import Parts, open_parts, open_remote
@@ -91,18 +91,21 @@ class Lab:
         return await self._begin(self._recorded(config, folder, run_id))
 
     async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
-        """Leave a recorded run to a task of its own."""
+        """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
         begun: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
 
         async def work_on() -> RunRecord:
             async with recorded as (run, work):
+                if work is None or await self._parts.runner.hand_over(run):
+                    return run
                 begun.set_result(run)
-                return await self._parts.runner.run(run, work) if work else run
+                return await self._parts.runner.run(run, work)
 
         task = asyncio.create_task(work_on())
         await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
         if not begun.done():
-            return task.result()  # raises what was wrong
+            begun.cancel()
+            return await task  # handed over, or wrong
         run = begun.result()
         self._started[run.run_id] = task
         task.add_done_callback(lambda done: self._ended(run.run_id, done))
@@ -118,7 +121,7 @@ class Lab:
         self, config: ExperimentConfig | Mapping[str, Any], folder: Path | None, run_id: str | None = None, on_start: OnStart | None = None
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed."""
-        async with prepare(ExperimentConfig.parse(config), self.assets, folder or Path.cwd()) as prepared:
+        async with prepare(ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
             run, work = await self._record(prepared, run_id)
             if on_start:
                 on_start(run)
@@ -197,7 +200,7 @@ class Lab:
                 raise ConfigError(
                     f"run {run_id} is of the model {experiment.model.name!r}, this configuration has {live.model.name!r}: start a new run for another model"
                 )
-            bindings = await self._bindings(experiment, live)
+            bindings = await self.bindings(experiment, live)
             for model in (bindings.model, bindings.embedding_model):
                 if model is not None:
                     await model.check()
@@ -235,17 +238,26 @@ class Lab:
     async def _live(self, config: ExperimentConfig | Mapping[str, Any] | None, folder: Path | None) -> Live:
         if config is None:
             return Live()
-        async with prepare(ExperimentConfig.parse(config), self.assets, folder or Path.cwd()) as prepared:
+        async with prepare(ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
             return prepared.live
 
-    async def _bindings(self, experiment: Experiment, live: Live) -> Bindings:
+    async def bindings(self, experiment: Experiment, live: Live | None = None) -> Bindings:
+        """The live objects of a recorded experiment.
+
+        Raises:
+            AssetNotFoundError: an asset of it is gone.
+            ConfigError: one of its objects cannot be had again.
+            MissingKeyError: the secret that holds its key is gone.
+        """
         prompt = experiment.prompt_template and await self.assets.get(
             experiment.prompt_template.name, version=experiment.prompt_template.version, kind="prompt_template"
         )
         dataset = await self.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
         assert isinstance(dataset, Dataset)
         assert prompt is None or isinstance(prompt, PromptTemplate)
-        return bind(experiment, prompt, dataset, live)
+        bound = bind(experiment, prompt, dataset, live or Live())
+        await unlock((bound.model, bound.embedding_model), self._parts.secrets)
+        return bound
 
     async def _get(self, run_id: str) -> RunRecord:
         run = await self.ledger.get_run(run_id)

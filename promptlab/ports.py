@@ -177,6 +177,12 @@ class Runner(Protocol):
             RunBusyError: somebody works on it.
         """
 
+    async def hand_over(self, run: RunRecord) -> bool:
+        """Give a recorded run to whoever works elsewhere, and return at once; False where `run` does the work, in this process.
+
+        Handing the same pass over twice starts it once.
+        """
+
     async def run(self, run: RunRecord, work: Any, on_progress: Callable[[Progress], None] | None = None) -> RunRecord:
         """Work on a claimed run to its end and give it back as it is then; `work` is what `Lab` made for it.
 

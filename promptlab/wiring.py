@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.adapters.http.lab import RemoteLab
+from promptlab.adapters.local.env_secrets import EnvSecrets
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.adapters.local.runner import LocalRunner
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.clock import SystemClock
 from promptlab.errors import ConfigError, UnknownNameError
-from promptlab.ports import Blobs, Clock, Ledger, Runner
+from promptlab.ports import Blobs, Clock, Ledger, Runner, Secrets
 
 DEFAULT_DB = "promptlab.db"
 
@@ -25,6 +26,7 @@ class Parts:
 
     ledger: Ledger
     blobs: Blobs
+    secrets: Secrets
     clock: Clock
     runner: Runner
     where: str
@@ -78,4 +80,54 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     ledger, clock = SqliteLedger(path), SystemClock()
     folder = path.with_name(path.name + ".blobs")
     blobs = FileBlobs(folder)
-    return Parts(ledger, blobs, clock, LocalRunner(ledger, blobs, clock, folder / ".locks"), str(path))
+    return Parts(ledger, blobs, EnvSecrets(), clock, LocalRunner(ledger, blobs, clock, folder / ".locks"), str(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudConfig:
+    """Where a deployed lab keeps its things: what template.yaml puts into each function's environment."""
+
+    table: str
+    bucket: str
+    secrets_prefix: str
+    state_machine: str | None = None
+    """Its ARN; only those who start runs have it."""
+    admin_token_secret: str | None = None
+    """The secret that holds the admin token; only the Studio has it."""
+    max_concurrency: int = 100
+    """Shards worked on at once by one run at most."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> CloudConfig:
+        """The configuration that PROMPTLAB_TABLE, PROMPTLAB_BUCKET, … hold.
+
+        Raises:
+            ConfigError: one that must be there is not.
+        """
+        missing = [name for name in ("PROMPTLAB_TABLE", "PROMPTLAB_BUCKET", "PROMPTLAB_SECRETS_PREFIX") if not environment.get(name)]
+        if missing:
+            raise ConfigError(f"The environment variable {missing[0]} is not set: this function runs in a stack made by template.yaml, which sets it.")
+        return cls(
+            table=environment["PROMPTLAB_TABLE"],
+            bucket=environment["PROMPTLAB_BUCKET"],
+            secrets_prefix=environment["PROMPTLAB_SECRETS_PREFIX"],
+            state_machine=environment.get("PROMPTLAB_STATE_MACHINE"),
+            admin_token_secret=environment.get("PROMPTLAB_ADMIN_TOKEN_SECRET"),
+            max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")),
+        )
+
+
+def open_cloud(config: CloudConfig) -> Parts:
+    """The adapters of a deployed lab, for its functions."""
+    from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
+    from promptlab.adapters.aws.s3_blobs import S3Blobs
+    from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+    from promptlab.adapters.aws.session import AwsSession
+    from promptlab.adapters.aws.step_functions import StepFunctionsRunner
+
+    session, clock = AwsSession(), SystemClock()
+    blobs = S3Blobs(config.bucket, session=session)
+    ledger = DynamoDBLedger(config.table, blobs, session=session, clock=clock)
+    secrets = SecretsManagerSecrets(config.secrets_prefix, session=session, clock=clock)
+    runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
+    return Parts(ledger, blobs, secrets, clock, runner, f"s3://{config.bucket} and the table {config.table}")

@@ -7,6 +7,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,13 +28,13 @@ class _Services:
         from moto.moto_server.werkzeug_app import create_backend_app
 
         self._app = functools.cache(create_backend_app)
-        self._lock = threading.Lock()
+        # A thread, and not a lock: those who wait get their turn in order, before they time out.
+        self._turn = ThreadPoolExecutor(1, "moto")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         service = "dynamodb" if target.startswith("DynamoDB") else target.partition(".")[0] or "s3"
-        with self._lock:
-            return list(self._app(service)(environ, start_response))
+        return self._turn.submit(lambda: list(self._app(service)(environ, start_response))).result()
 
 
 @functools.cache

@@ -1,4 +1,8 @@
-/** A file may be dropped anywhere on a form with data-drop; it goes into the form's file field. */
+import { problemIn } from "./toasts";
+
+const API = "/api/v1/datasets";
+
+/** A file may be dropped anywhere on a form with data-drop; it goes into the form's file field, and from there to the store. */
 export function uploads(): void {
   const zone = (event: Event) => (event.target as HTMLElement).closest?.<HTMLFormElement>("form[data-drop]");
   for (const name of ["dragenter", "dragover"]) {
@@ -24,9 +28,51 @@ export function uploads(): void {
     const field = event.target as HTMLInputElement;
     const form = field.type === "file" ? field.closest<HTMLFormElement>("form[data-drop]") : null;
     const file = field.files?.[0];
-    if (!form || !file) return;
-    form.querySelector("[data-file]")!.textContent = `${file.name}, ${(file.size / 1024).toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
-    const name = form.querySelector<HTMLInputElement>("input[name=name]");
-    if (name && !name.value) name.value = file.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
+    if (form && file) chosen(form, file);
   });
+  document.addEventListener("submit", (event) => {
+    const form = event.target as HTMLFormElement;
+    if (!form.matches("form[data-drop]")) return;
+    event.preventDefault();
+    void send(form);
+  });
+}
+
+function chosen(form: HTMLFormElement, file: File): void {
+  form.querySelector("[data-file]")!.textContent = `${file.name}, ${(file.size / 1024).toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
+  const name = form.querySelector<HTMLInputElement>("input[name=name]")!;
+  if (!name.value) name.value = file.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
+}
+
+async function send(form: HTMLFormElement): Promise<void> {
+  const fields = new FormData(form);
+  const file = fields.get("file") as File;
+  const button = form.querySelector<HTMLButtonElement>("button")!;
+  const said = form.querySelector("[data-progress]")!;
+  const problems = form.querySelector<HTMLElement>("[data-problems]")!;
+  problems.hidden = true;
+  button.disabled = true;
+  try {
+    said.textContent = "Uploading …";
+    const place = (await asked(`${API}/uploads`, { file_name: file.name })) as { upload_url: string; method: string; headers: HeadersInit; key: string };
+    const put = await fetch(place.upload_url, { method: place.method, headers: place.headers, body: file });
+    if (!put.ok) throw new Error(problemIn(await put.text()) ?? `The store answered ${put.status}.`);
+    said.textContent = "Reading every row …";
+    const made = (await asked(API, { name: fields.get("name"), description: fields.get("description"), upload: place.key })) as { name: string; version: number };
+    const message = encodeURIComponent(`done|${made.name} has version ${made.version} now.`);
+    document.cookie = `pl_toast=${message}; Path=/; Max-Age=30; SameSite=Lax`;
+    location.assign(`/dataset?${new URLSearchParams({ name: made.name, version: String(made.version) })}`);
+  } catch (error) {
+    problems.textContent = error instanceof Error ? error.message : String(error);
+    problems.hidden = false;
+    said.textContent = "";
+    button.disabled = false;
+  }
+}
+
+async function asked(url: string, body: object): Promise<unknown> {
+  const answer = await fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(problemIn(text) ?? `The Studio answered ${answer.status}.`);
+  return JSON.parse(text) as unknown;
 }

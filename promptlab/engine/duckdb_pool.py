@@ -42,11 +42,10 @@ class DuckDBPool:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            if not future.cancel() and running:
+            if running:
                 running[0].interrupt()
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
+            else:
+                future.cancel()
             raise
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,13 @@ from promptlab.engine.agent import AgentModel, agent_messages
 from promptlab.engine.assets import AssetStore, Draft
 from promptlab.engine.code import code_ref, load_code, named_ref
 from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError
+from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.registry import build
 from promptlab.models.base import Model
+from promptlab.models.provider import ProviderModel
 from promptlab.models.registry import get_model
+from promptlab.ports import Secrets
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ def _prices(config: ModelConfig) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> AsyncIterator[Prepared]:
+async def prepare(config: ExperimentConfig, store: AssetStore, secrets: Secrets, folder: Path) -> AsyncIterator[Prepared]:
     """Check an experiment; relative paths to code count from `folder`. What it staged is gone when the context ends.
 
     Raises:
@@ -104,10 +106,26 @@ async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> 
             compile_template(prompt.asset)
         metrics = tuple(_mapped(m, live.evaluators[m.name], content) for m in metrics)
         _check_embedding(metrics, live)
+        await unlock((live.model, live.embedding_model), secrets)
         for model in (live.model, live.embedding_model):
             if model is not None:
                 await model.check()
         yield Prepared(config, prompt, dataset, metrics, live)
+
+
+async def unlock(models: Iterable[Model | None], secrets: Secrets) -> None:
+    """Give the models whose configuration names a secret the key that it holds.
+
+    Raises:
+        MissingKeyError: there is no such secret.
+    """
+    for model in models:
+        name = model.config.api_key_secret if model is not None else None
+        if name and isinstance(model, ProviderModel):
+            key = await secrets.get(name)
+            if key is None:
+                raise MissingKeyError(model.name, name)
+            model.use_key(key)
 
 
 def _model(config: ExperimentConfig) -> Model:

@@ -1,133 +1,166 @@
-"""Pages, searches, histograms and counts of a run's results: SQL over its results.parquet."""
+"""Pages, searches, histograms and counts of a run's results.
+
+    queries = QueryEngine(ledger, blobs)                 # one for a process
+    results = await queries.results(run)                 # a RunRecord
+    page = await results.page(Filter(text="amber", status="ok"), sort="score.f1", descending=True, offset=50, limit=50)
+    there = await results.neighbours(case=17, filter=Filter(text="amber"), sort="score.f1")
+
+A finished run is SQL over its index (`engine/index.py`), and the rows of a page come from the run's
+parts (`engine/stored_results.py`); one that goes on is read from the ledger (`engine/live.py`). Column names are those of the
+results table (`results.columns.types`); an unknown one raises UnknownNameError.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from promptlab.domain.results import CaseKey, RunRecord
-from promptlab.engine.filters import Filter
-from promptlab.engine.table import Columns
+from promptlab.domain.assets import DatasetContent
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.results import RunRecord
+from promptlab.engine.compare import Compared, ComparePage, compare
+from promptlab.engine.duckdb_pool import DuckDBPool, parquet
+from promptlab.engine.filters import Filter, Range
+from promptlab.engine.histograms import Bin, Histogram
+from promptlab.engine.index import Parts, index_keys
+from promptlab.engine.live import LiveResults
+from promptlab.engine.results_query import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
+from promptlab.engine.stored import StoredRun
+from promptlab.engine.stored_results import StoredResults
+from promptlab.engine.summarize import put_index
+from promptlab.engine.table import columns
+from promptlab.errors import AssetNotFoundError, BlobNotFoundError, RunError
 from promptlab.ports import Blobs, Ledger
 
-TEXT_CHARS = 300
-"""How much of a text a page of cases has."""
-PAGE = 50
+__all__ = ["Bin", "CasePage", "ComparePage", "Compared", "Facets", "Filter", "Histogram", "MetricFacet", "Neighbours", "QueryEngine", "Range", "ResultsQuery"]
+
+MAX_OPEN = 8
+"""Runs that are remembered: of each the list of its parts, and a copy of its index where blobs are not files."""
 
 
-@dataclass(frozen=True, slots=True)
-class CasePage:
-    """One page of cases."""
+class QueryEngine:
+    """Answers questions about runs. One for a process, used on one event loop; it makes its threads and its DuckDB on use."""
 
-    rows: list[dict[str, Any]]
-    """By column of the results table, and `cut`: the names of the columns whose text is longer than what is here."""
-    total_matching: int
-    """Cases that match the filter."""
-    total: int
-    """Cases of the run."""
-    offset: int
-    """What was skipped: as asked, or less where that was beyond the last page."""
-    limit: int
-    live: bool = False
-    """The run has no results file yet: rows come from the ledger, in case order and unfiltered, and cases without
-    an answer yet have `pending: True` and only case, trial, id and inputs."""
+    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
+        self._ledger, self._blobs = ledger, blobs
+        self._folder = Path(tempfile.gettempdir())
+        self._made: tempfile.TemporaryDirectory[str] | None = None
+        self._pool: DuckDBPool | None = None
+        self._opened: OrderedDict[str, asyncio.Task[StoredRun]] = OrderedDict()
 
+    async def results(self, run: RunRecord) -> ResultsQuery:
+        """The results of a run, as it is now.
 
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """Where a case stands among those that match a filter, in a sort order."""
+        Raises:
+            AssetNotFoundError: its dataset is gone.
+            BlobNotFoundError: its files are gone.
+        """
+        if run.results is None:
+            experiment = Experiment.model_validate(run.experiment)
+            return LiveResults(self._ledger, self._blobs, run, await self._content(experiment), experiment)
+        return StoredResults(await self._stored(run), self._threads())
 
-    previous: CaseKey | None
-    next: CaseKey | None
-    position: int | None
-    """0-based; None where the case itself does not match (then there are no neighbours)."""
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Values from `low` up to `high` (which only the last bin includes). `Range(column, low, high, closed)` selects them."""
-
-    low: float
-    high: float
-    count: int
-    closed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """How one number column is distributed."""
-
-    column: str
-    bins: tuple[Bin, ...]
-    count: int
-    """Values in all bins."""
-    missing: int
-    """Matching cases without a value."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricFacet:
-    """How often each verdict of a metric occurs."""
-
-    passed: int
-    not_passed: int
-    unscored: int
-    """Its evaluator failed."""
-    labels: Mapping[str, int]
-    """Cases by label, most frequent first; at most 50."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facets:
-    """Counts of what a filter could be narrowed to."""
-
-    matching: int
-    ok: int
-    failed: int
-    errors: Mapping[str, int]
-    """Failed cases by type, most frequent first."""
-    metrics: Mapping[str, MetricFacet]
-
-
-class ResultsQuery:
-    """The results of one run. Every method runs in a thread, never on the event loop.
-
-    Column names are those of the results table; an unknown one raises UnknownNameError.
-    """
-
-    live: bool
-    """Whether there is no results file yet: then rows are in case order, unfiltered, and there are no histograms or facets."""
-    columns: Columns
-    run: RunRecord
-
-    async def page(
+    async def compare(
         self,
-        filter: Filter = Filter(),  # noqa: B008 - frozen
+        base: RunRecord,
+        others: Sequence[RunRecord],
+        selected: Compared = Compared(),  # noqa: B008 - frozen
         *,
         sort: str = "case",
         descending: bool = False,
         offset: int = 0,
-        limit: int = PAGE,
-        text_chars: int = TEXT_CHARS,
-    ) -> CasePage: ...
+        limit: int = 25,
+        text_chars: int = 600,
+    ) -> ComparePage:
+        """One page of a comparison of two to four runs; see `engine.compare.compare`.
 
-    async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None: ...
+        Raises:
+            RunError: a run has no results yet, or there are not one to three others.
+            UnknownNameError: `selected` names a metric that the base does not share with another run.
+        """
+        for run in (base, *others):
+            if run.results is None:
+                raise RunError(f"Run {run.run_id} is {run.status} and has no results yet: it can be compared once it has ended.")
+        runs = [await self._stored(run) for run in (base, *others)]
+        return await compare(self._threads(), runs, selected, sort=sort, descending=descending, offset=offset, limit=limit, text_chars=text_chars)
 
-    async def neighbours(self, case: int, trial: int = 0, filter: Filter = Filter(), *, sort: str = "case", descending: bool = False) -> Neighbours: ...  # noqa: B008
+    def _threads(self) -> DuckDBPool:
+        if self._pool is None:
+            self._made = tempfile.TemporaryDirectory(prefix="promptlab-query-", ignore_cleanup_errors=True)
+            self._folder = Path(self._made.name)
+            self._pool = DuckDBPool(self._folder)
+        return self._pool
 
-    async def histogram(self, column: str, filter: Filter = Filter(), *, bins: int = 20) -> Histogram: ...  # noqa: B008
+    async def _content(self, experiment: Experiment) -> DatasetContent:
+        ref = experiment.dataset
+        found = await self._ledger.get_asset("dataset", ref.name, ref.version)
+        if found is None:
+            raise AssetNotFoundError(f"The dataset {ref.name!r} has no version {ref.version}, which the run was of.")
+        return DatasetContent.from_json(found.content)
 
-    async def facets(self, filter: Filter = Filter()) -> Facets: ...  # noqa: B008
+    async def _stored(self, run: RunRecord) -> StoredRun:
+        """The run, opened once however many ask at the same time."""
+        key = index_keys(run)[0]
+        task = self._opened.get(key)
+        if task is None:
+            task = self._opened[key] = asyncio.create_task(self._open(run))
+        self._opened.move_to_end(key)
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            self._opened.pop(key, None)
+            raise
+        finally:
+            while len(self._opened) > MAX_OPEN:
+                await self._forget()
+
+    async def _forget(self) -> None:
+        key, task = self._opened.popitem(last=False)
+        await asyncio.wait([task])
+        await asyncio.to_thread(shutil.rmtree, self._folder / _name(key), ignore_errors=True)
+
+    async def _open(self, run: RunRecord) -> StoredRun:
+        pool, (index, parts) = self._threads(), index_keys(run)
+        folder = self._folder / _name(index)
+        experiment = Experiment.model_validate(run.experiment)
+        content = await self._content(experiment)
+        shape = columns(content, experiment.evaluation)
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
+        try:
+            listed = Parts.load(await self._blobs.get(parts))
+            (path,) = await self._blobs.files([index], folder)
+        except BlobNotFoundError:  # a run of a version that wrote none
+            await self._index(run, content, experiment, folder)
+            listed = Parts.load(await self._blobs.get(parts))
+            (path,) = await self._blobs.files([index], folder)
+        return StoredRun(run, shape, experiment.evaluation, parquet(path), listed, self._blobs, pool, self._folder)
+
+    async def _index(self, run: RunRecord, content: DatasetContent, experiment: Experiment, folder: Path) -> None:
+        """Make the index of a run that has none."""
+        assert run.results is not None
+        (results,) = await self._blobs.files([run.results], folder)
+        shards = [shard async for shard in self._ledger.shards(run.run_id)]
+        parts = [(shard.part, int(shard.summary["cases"])) for shard in shards]
+        largest = max((shard.largest_row_bytes for shard in shards), default=0)
+        await put_index(self._blobs, run, results, columns(content, experiment.evaluation), parts, largest)
+
+    async def close(self) -> None:
+        """Stop, and remove what was copied. Closing twice is fine."""
+        for task in self._opened.values():
+            task.cancel()
+        await asyncio.gather(*self._opened.values(), return_exceptions=True)
+        self._opened.clear()
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+        if self._made is not None:
+            await asyncio.to_thread(self._made.cleanup)
+            self._made = None
 
 
-class QueryEngine:
-    """Answers questions about runs. One for a process: it holds the connections and what it knows of the files."""
-
-    def __init__(self, ledger: Ledger, blobs: Blobs, *, folder: Path | None = None) -> None: ...
-
-    async def results(self, run: RunRecord) -> ResultsQuery: ...
-
-    async def close(self) -> None: ...
+def _name(key: str) -> str:
+    return key.replace("/", "-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +11,7 @@ import orjson
 
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
-from promptlab.domain.results import Completion, Score, ScoreSet
+from promptlab.domain.results import CaseKey, Completion, Score, ScoreSet
 from promptlab.engine.ingest import row_id
 
 _TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "json": "VARCHAR"}
@@ -77,14 +77,20 @@ def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[str, ...]) -> C
     return Columns(types, tuple((name, f"input.{unique_name}", kind in ("string", "json")) for name, unique_name, kind in named), scores)
 
 
+def input_row(content: DatasetContent, metrics: Sequence[Metric], source: Mapping[str, Any], key: CaseKey) -> dict[str, Any]:
+    """What is known of a row of the table before the case is answered."""
+    row: dict[str, Any] = {"case": key.case, "trial": key.trial, "id": row_id(source, content, key.case)}
+    for column, name, text in columns(content, metrics).inputs:
+        value = source.get(column)
+        if value is not None:
+            row[name] = value if not text or isinstance(value, str) else orjson.dumps(value).decode()
+    return row
+
+
 def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) -> dict[str, Any]:
     """One row of the table; a column without a value is left out."""
     shape, done = columns(content, metrics), case.completion
-    row: dict[str, Any] = {"case": done.case, "trial": done.trial, "id": row_id(case.row, content, done.case)}
-    for source, name, text in shape.inputs:
-        value = case.row.get(source)
-        if value is not None:
-            row[name] = value if not text or isinstance(value, str) else orjson.dumps(value).decode()
+    row = input_row(content, metrics, case.row, done.key)
     for name in _COMPLETION:
         if not name.startswith("error_"):
             row[name] = getattr(done, name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from studio.pages import case, run, runs
+from studio.pages import case, datasets, prompts, run, runs
 
 router = APIRouter()
-for _routes in (runs.routes, run.routes, case.routes):
+for _routes in (runs.routes, run.routes, case.routes, prompts.routes, datasets.routes):
     router.include_router(_routes)

@@ -7,10 +7,15 @@ from typing import Any
 
 import httpx
 
-from tests.servers import ModelServer
+from tests.servers import ModelServer, Request
 
 ROWS = [{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(120)]
 DONE = ("completed", "failed", "interrupted", "cancelled")
+
+
+def right(request: Request) -> str:
+    """The right answer to every question."""
+    return f"it is {request.prompt.split()[-1].rstrip('?')}"
 
 
 def experiment(server: ModelServer, **changes: Any) -> dict[str, Any]:

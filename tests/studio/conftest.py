@@ -9,13 +9,9 @@ import httpx
 import pytest
 
 from studio.auth import Auth
-from tests.servers import ModelServer, Request
+from tests.servers import ModelServer
+from tests.studio.builders import right
 from tests.studio.live import TOKEN, LiveStudio
-
-
-def right(request: Request) -> str:
-    """The right answer to every question."""
-    return f"it is {request.prompt.split()[-1].rstrip('?')}"
 
 
 @pytest.fixture

@@ -126,6 +126,10 @@ class LocalRunner:
         finally:
             lock.release()
 
+    async def hand_over(self, run: RunRecord) -> bool:
+        """False: this process does the work."""
+        return False
+
     async def run(self, run: RunRecord, work: tuple[Experiment, Bindings], on_progress: OnProgress | None = None) -> RunRecord:
         """Work on a claimed run until its end.
 

@@ -1,0 +1,1 @@
+"""The Lambda functions: one file for each state of infra/experiment.asl.json, and the Studio."""

@@ -1,0 +1,32 @@
+"""Marks runs whose execution was stopped, timed out or failed where no step could say so: EventBridge calls it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel
+
+from functions.runtime import logger, parsed, run, worker
+
+
+class Detail(BaseModel):
+    """The part of a "Step Functions Execution Status Change" event that counts."""
+
+    name: str
+    status: str
+
+
+class StatusChange(BaseModel):
+    """The event."""
+
+    detail: Detail
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Record the end."""
+    change: StatusChange = parsed(StatusChange, event)
+    run_id, _, _ = change.detail.name.rpartition("-")  # the execution's name is run id and generation
+    run(worker().ended(run_id, change.detail.status))
+    return {}

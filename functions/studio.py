@@ -1,0 +1,39 @@
+"""The Studio and the API: FastAPI behind an HTTP API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from mangum import Mangum
+
+from functions.runtime import config, lab, logger, run, runner
+from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+from promptlab.errors import ConfigError
+from studio.app import create_app
+from studio.auth import Auth
+
+
+@cache
+def app() -> Mangum:
+    """The app, once the admin token is known."""
+    name = config().admin_token_secret
+    token = run(SecretsManagerSecrets("").get(name)) if name else None
+    if not token:
+        raise ConfigError("The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds it (template.yaml does).")
+    local = os.environ.get("PROMPTLAB_LOCAL_CLOUD") == "true"
+    origin = os.environ.get("AWS_ENDPOINT_URL") if local else f"https://{config().bucket}.s3.{os.environ['AWS_REGION']}.amazonaws.com"
+    studio = create_app(lab(), auth=Auth(token, secure=not local), upload_origin=origin)
+    # Mangum takes the thread's loop; lifespan would run on every request.
+    asyncio.set_event_loop(runner().get_loop())
+    return Mangum(studio, lifespan="off")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer one request."""
+    answer: dict[str, Any] = app()(event, context)
+    return answer

@@ -1,0 +1,165 @@
+"""The SQL of a comparison: one query gives the counts, the statistics and the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from promptlab.engine.filters import contains
+from promptlab.engine.table import quoted
+
+Change = Literal["all", "different", "regressed", "improved", "same"]
+"""`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`: by the metric's direction."""
+CHANGES: tuple[Literal["different", "regressed", "improved", "same"], ...] = ("different", "regressed", "improved", "same")
+TOLERANCE = 1e-9
+"""Scores nearer than this are the same: the last digits of a sum depend on its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What one page is of."""
+
+    change: Change
+    chosen: Sequence[int]
+    """The pairs (of a metric and another run) that `change` is about."""
+    text: str
+    by_difference: bool
+    descending: bool
+
+
+@dataclass(slots=True)
+class Pairing:
+    """How the base run and the others are joined. `a0` is the base, `a1` … the others."""
+
+    AGGREGATES: ClassVar = ("n", "base", "mean", "difference", "deviation", "improved", "regressed", "same")
+    """What the query gives for each pair, in this order."""
+
+    sources: Sequence[str]
+    """Their indexes, as SQL."""
+    totals: Sequence[int]
+    """Their rows."""
+    names: Sequence[Mapping[str, str]]
+    """Per run: metric → its name in the table."""
+    pairs: Sequence[tuple[str, int]]
+    """(metric, other run)."""
+    higher: Mapping[str, bool]
+    joined_on: Literal["case", "id"]
+    trials: int
+    aligned: bool = False
+    """Row n of one is row n of all: they are then read side by side, in a third of a join's time and half of its memory."""
+
+    def alignment(self) -> str:
+        """A query of whether row n of each is the same case."""
+        keys = " AND ".join(f'(a0."case", a0.trial) IS NOT DISTINCT FROM (a{n}."case", a{n}.trial)' for n in range(1, len(self.sources)))
+        return f"SELECT bool_and({keys}) FROM {self._side_by_side()}"
+
+    def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[Any], list[str]]:
+        """SQL of one row, its parameters, and the names of what it gives."""
+        where, values = self._where(which)
+        results = {"total": "SELECT count(*) FROM j", "matching": f"SELECT count(*) FROM j WHERE {where}"}
+        searched = self._searches(which)
+        for change in CHANGES:
+            results[change] = f"SELECT count(*) FROM j WHERE {_changed(change, which.chosen)}"
+        for n in range(1, len(self.sources)):
+            results |= {f"base_only{n - 1}": self._only(0, n), f"other_only{n - 1}": self._only(n, 0)}
+        columns = ", ".join([*(f"r{n}" for n in range(len(self.sources))), *(f"d{n}, v{n}" for n in range(len(self.pairs)))])
+        fields = ", ".join(f"{name}: {name}" for name in columns.split(", "))
+        page = f"SELECT {columns} FROM j WHERE {where} ORDER BY {self._order(which)} LIMIT {int(limit)} OFFSET {int(offset)}"
+        results["page"] = f"SELECT list({{{fields}}}) FROM ({page})"
+        counts = [
+            f"count(*) FILTER (v{n} = {code}) AS {name}{n}" for n in range(len(self.pairs)) for name, code in (("improved", 1), ("regressed", 2), ("same", 0))
+        ]
+        means = [part for n in range(len(self.pairs)) for part in _statistics(n)]
+        head = [f"j AS MATERIALIZED ({self._joined()})", *searched]
+        tail = [
+            f"counted AS (SELECT {', '.join(['count(*) AS pairs', *counts])} FROM j)",
+            f"measured AS (SELECT {', '.join(['count(*) AS observations', *means])} FROM {self._observations()})",
+        ]
+        names = [*results, *(f"{name}{n}" for n in range(len(self.pairs)) for name in self.AGGREGATES)]
+        selected = ", ".join(f"({sql})" if name in results else name for name, sql in ((name, results.get(name, "")) for name in names))
+        sql = f"WITH {', '.join(head + tail)} SELECT {selected} FROM counted, measured"
+        return sql, [*(value for _ in searched for value in contains("search", which.text)[1]), *values], names
+
+    def _joined(self) -> str:
+        """A row a pair: the row numbers r0 …, per pair of a metric and a run both scores, their difference, its gain, its verdict."""
+        rows = [f"a{n}.file_row_number::INTEGER AS r{n}" for n in range(len(self.sources))]
+        scores = [part for n, pair in enumerate(self.pairs) for part in self._pair(n, *pair)]
+        case = 'a0."case" AS c'
+        return f"SELECT {', '.join([*rows, case, *scores])} FROM {self._source()}"
+
+    def _pair(self, n: int, metric: str, other: int) -> list[str]:
+        (one, label), (two, label2) = (
+            (f"a{run}.{quoted(f'score.{self.names[run][metric]}')}", f"a{run}.{quoted(f'label.{self.names[run][metric]}')}") for run in (0, other + 1)
+        )
+        gain = f"({two} - {one})" if self.higher[metric] else f"({one} - {two})"
+        missing = f"({one} IS NULL) <> ({two} IS NULL) OR ({label} IS NULL) <> ({label2} IS NULL)"
+        verdict = f"CASE WHEN {gain} > {TOLERANCE} THEN 1 WHEN {gain} < -{TOLERANCE} THEN 2 WHEN {missing} THEN 4 WHEN {label} <> {label2} THEN 3 ELSE 0 END"
+        both = f"CASE WHEN {two} IS NOT NULL THEN {one} END"
+        return [f"{both} AS s{n}", f"{two} - {one} AS d{n}", f"({verdict})::UTINYINT AS v{n}"]
+
+    def _source(self) -> str:
+        if self.aligned:
+            return self._side_by_side()
+        on = 'a{n}."case" = a0."case" AND a{n}.trial = a0.trial' if self.joined_on == "case" else "a{n}.id = a0.id AND a{n}.trial = a0.trial"
+        joins = [f"JOIN {source} a{n} ON {on.format(n=n)}" for n, source in enumerate(self.sources) if n]
+        return f"{self.sources[0]} a0 {' '.join(joins)}"
+
+    def _side_by_side(self) -> str:
+        return " POSITIONAL JOIN ".join(f"{source} a{n}" for n, source in enumerate(self.sources))
+
+    def _observations(self) -> str:
+        """One row a dataset row: a row's trials are not independent, and are one observation, their mean."""
+        if self.trials == 1:
+            return "j"
+        means = ", ".join(f"avg(s{n}) AS s{n}, avg(d{n}) AS d{n}" for n in range(len(self.pairs)))
+        return f"(SELECT {means or '1 AS one'} FROM j GROUP BY c)"
+
+    def _searches(self, which: Selected) -> list[str]:
+        """Per run, the rows whose text matches: found before the join, which would otherwise carry the texts."""
+        if not which.text:
+            return []
+        found, _ = contains("search", which.text)
+        return [f"t{n} AS MATERIALIZED (SELECT file_row_number AS r FROM {source} WHERE {found})" for n, source in enumerate(self.sources)]
+
+    def _where(self, which: Selected) -> tuple[str, list[Any]]:
+        parts = [_changed(which.change, which.chosen)]
+        if which.text:
+            parts.append(" OR ".join(f"r{n} IN (SELECT r FROM t{n})" for n in range(len(self.sources))))
+        return " AND ".join(f"({part})" for part in parts), []
+
+    def _order(self, which: Selected) -> str:
+        if not which.by_difference:
+            return f"r0 {'DESC' if which.descending else 'ASC'}"
+        n = which.chosen[0]
+        worst_first = self.higher[self.pairs[n][0]] != which.descending
+        return f"d{n} {'ASC' if worst_first else 'DESC'} NULLS LAST, r0"
+
+    def _only(self, one: int, other: int) -> str:
+        """How many rows of one run the other has not."""
+        if len(self.sources) == 2 or self.aligned:
+            return f"SELECT {self.totals[one]} - count(*) FROM j"
+        key = '("case", trial)' if self.joined_on == "case" else "(id, trial)"
+        names = key.strip("()")
+        return f"SELECT count(*) FROM (SELECT {names} FROM {self.sources[one]}) x ANTI JOIN (SELECT {names} FROM {self.sources[other]}) y USING ({names})"
+
+
+def _statistics(n: int) -> list[str]:
+    """n, both means, and mean and standard deviation of the differences of one pair."""
+    return [
+        f"count(d{n}) AS n{n}",
+        f"avg(s{n}) AS base{n}",
+        f"avg(s{n} + d{n}) AS mean{n}",
+        f"avg(d{n}) AS difference{n}",
+        f"stddev_samp(d{n}) AS deviation{n}",
+    ]
+
+
+def _changed(change: Change, chosen: Sequence[int]) -> str:
+    """Whether any of the chosen pairs changed so; for `same`, whether none changed."""
+    if change == "all":
+        return "true"
+    if change == "same":
+        return " AND ".join(f"v{n} = 0" for n in chosen) or "true"
+    test = {"different": "<> 0", "improved": "= 1", "regressed": "= 2"}[change]
+    return "(" + (" OR ".join(f"v{n} {test}" for n in chosen) or "false") + ")"

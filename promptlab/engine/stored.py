@@ -1,0 +1,63 @@
+"""A run's results, opened: its index file, and its rows out of the run's parts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from promptlab.domain.experiment import Metric
+from promptlab.domain.results import RunRecord
+from promptlab.engine.duckdb_pool import DuckDBPool
+from promptlab.engine.index import Parts, part_rows
+from promptlab.engine.table import Columns
+from promptlab.ports import Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """What is known of one run with a results file. It holds no file open."""
+
+    run: RunRecord
+    columns: Columns
+    metrics: Sequence[Metric]
+    index: str
+    """The index, as an SQL source."""
+    parts: Parts
+    blobs: Blobs
+    pool: DuckDBPool
+    folder: Path
+    """Where copies of parts go, for blobs that are not files."""
+    edges: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    """Of histograms, by column and wished number of bins."""
+
+    @property
+    def total(self) -> int:
+        return self.parts.rows
+
+    async def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Whole rows by their numbers in the results table, in that order."""
+        wanted: dict[str, list[tuple[int, int]]] = {}
+        for at, number in enumerate(numbers):
+            key, line = self.parts.find(number)
+            wanted.setdefault(key, []).append((at, line))
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            paths = await self.blobs.files(list(wanted), Path(folder))
+            found = await self.pool.call(_read, paths, [[line for _, line in places] for places in wanted.values()])
+        rows: list[dict[str, Any]] = [{}] * len(numbers)
+        for places, lines in zip(wanted.values(), found, strict=True):
+            for (at, _), row in zip(places, lines, strict=True):
+                rows[at] = {name: row.get(name) for name in self.columns.types}
+        return rows
+
+
+def _read(paths: Sequence[Path], lines: Sequence[Sequence[int]]) -> list[list[dict[str, Any]]]:
+    return [part_rows(path.read_bytes(), wanted) for path, wanted in zip(paths, lines, strict=True)]
+
+
+def cut(row: dict[str, Any], chars: int) -> dict[str, Any]:
+    """The row with its long texts cut, and `cut`: the names of those columns."""
+    long = [name for name, value in row.items() if isinstance(value, str) and len(value) > chars]
+    return {**row, **{name: row[name][:chars] for name in long}, "cut": long}

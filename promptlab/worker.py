@@ -1,0 +1,202 @@
+"""One step of a run in one short-lived worker: what each function of the state machine calls.
+
+A worker keeps its connections and the runs it has seen between invocations, and nothing that a
+later invocation depends on.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from promptlab.domain.assets import Dataset, Shard
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.results import Completion, RunRecord
+from promptlab.domain.summary import Summary
+from promptlab.engine.evaluate import evaluate
+from promptlab.engine.infer import infer
+from promptlab.engine.job import Bindings, Job, Outcome, Recorder
+from promptlab.engine.limits import AdaptiveLimiter, Deadline
+from promptlab.engine.plan import plan
+from promptlab.engine.summarize import summarize
+from promptlab.errors import RunNotFoundError
+from promptlab.lab import Lab
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 50
+"""Calls in flight in one worker at most: a shard has about as many cases."""
+KEPT = 8
+"""Runs whose models and evaluators a worker keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the state machine needs to know of a plan."""
+
+    manifest: str
+    shards: int
+    max_concurrency: int
+    """Shards to work on at once, so that all their calls in flight keep to the model's max_concurrent_tasks."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an invocation did, for metrics."""
+
+    cases: int = 0
+    failures: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    throttles: int = 0
+
+    def count(self, completion: Completion) -> None:
+        """Count one recorded completion."""
+        self.cases += 1
+        self.failures += completion.error is not None
+        self.tokens += (completion.prompt_tokens or 0) + (completion.completion_tokens or 0)
+        self.cost_usd += completion.cost_usd or 0.0
+
+
+class _CountingLimiter(AdaptiveLimiter):
+    """Counts the 429s for the metrics."""
+
+    throttles = 0
+
+    def throttled(self) -> None:
+        self.throttles += 1
+        super().throttled()
+
+
+class Worker:
+    """The steps, each for one invocation."""
+
+    def __init__(self, lab: Lab, *, max_concurrency: int = 100) -> None:
+        self._lab = lab
+        self._max_concurrency = max_concurrency
+        self._bound: dict[str, tuple[Experiment, Bindings]] = {}
+
+    async def plan(self, run_id: str, generation: int) -> Planned:
+        """Write the manifest of the shards that have work left.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: the run cannot be worked on here.
+        """
+        run = await self._run(run_id, generation)
+        _, bindings = await self._bindings(run)
+        todo = await plan(self._lab.ledger, self._lab.blobs, run, bindings.content)
+        allowed = bindings.model.max_concurrent_tasks
+        workers = max(1, allowed // min(allowed, IN_FLIGHT))
+        return Planned(todo.manifest, todo.shards, min(workers, self._max_concurrency))
+
+    async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
+        """Answer a shard's open cases, as far as `left_s` seconds allow.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        job, tally = await self._job(run_id, generation, left_s)
+        outcome = await infer(job, shard)
+        await job.recorder.drain()
+        assert isinstance(job.limiter, _CountingLimiter)
+        tally.throttles = job.limiter.throttles
+        return outcome, tally
+
+    async def evaluate(self, run_id: str, generation: int, shard: Shard, left_s: float) -> Outcome:
+        """Score a shard's answers and sum the shard up.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        job, _ = await self._job(run_id, generation, left_s)
+        return await evaluate(job, shard)
+
+    async def summarize(self, run_id: str, generation: int) -> tuple[RunRecord, Summary]:
+        """Sum the run up and give it its final status: failed when shards are missing.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run = await self._run(run_id, generation)
+        experiment = Experiment.model_validate(run.experiment)
+        dataset = await self._lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+        assert isinstance(dataset, Dataset) and dataset.content is not None
+        summary = await summarize(self._lab.ledger, self._lab.blobs, run, dataset.content, experiment.evaluation)
+        changes: dict[str, Any] = {"status": "completed", "error": None}
+        if missing := run.cases - summary.cases:
+            why = f" The last fault: {run.error}" if run.error else ""
+            changes = {
+                "status": "failed",
+                "error": f"{missing:,} of {run.cases:,} cases are in shards that could not be finished; resume the run once the cause is gone.{why}",
+            }
+        await self._end(run, changes)
+        return await self._run(run_id, generation), summary
+
+    async def fail(self, run_id: str, generation: int, reason: str, shard: int | None = None) -> None:
+        """Record why a shard could not be finished, or why the run ended.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run = await self._run(run_id, generation)
+        if shard is not None:
+            await self._lab.ledger.update_run(run_id, {"error": f"shard {shard}: {reason}"}, if_status={"running"})
+        else:
+            await self._end(run, {"status": "failed", "error": reason})
+
+    async def ended(self, run_id: str, status: str) -> None:
+        """Record that the execution of a run ended without a step of it saying so: it was stopped, timed out or broke."""
+        run = await self._lab.ledger.get_run(run_id)
+        if run is None:
+            logger.warning("an execution of the unknown run %s ended with %s", run_id, status)
+            return
+        words = {"ABORTED": ("cancelled", "the execution was stopped"), "TIMED_OUT": ("failed", "the execution took longer than it may")}
+        ended, error = words.get(status, ("failed", f"the execution ended with {status}"))
+        await self._end(run, {"status": ended, "error": run.error or error})
+
+    async def _end(self, run: RunRecord, changes: dict[str, Any]) -> None:
+        now = self._lab.clock.now()
+        wall_s = run.wall_s + max(0.0, _seconds(run.started_at or run.created_at, now))
+        await self._lab.ledger.update_run(run.run_id, {**changes, "finished_at": now, "wall_s": wall_s}, if_status={"running", "pending"})
+
+    async def _run(self, run_id: str, generation: int) -> RunRecord:
+        run = await self._lab.ledger.get_run(run_id)
+        if run is None or run.generation < generation:
+            raise RunNotFoundError(run_id)
+        return run
+
+    async def _bindings(self, run: RunRecord) -> tuple[Experiment, Bindings]:
+        # The hash is that of everything the run depends on; only keys come from elsewhere, and they may change.
+        key = f"{run.run_id}#{run.generation}"
+        if key not in self._bound:
+            experiment = Experiment.model_validate(run.experiment)
+            if len(self._bound) >= KEPT:
+                _, old = self._bound.pop(next(iter(self._bound)))
+                await old.aclose()
+            self._bound[key] = experiment, await self._lab.bindings(experiment)
+        return self._bound[key]
+
+    async def _job(self, run_id: str, generation: int, left_s: float) -> tuple[Job, Tally]:
+        run, tally = await self._run(run_id, generation), Tally()
+        experiment, bindings = await self._bindings(run)
+        clock = self._lab.clock
+        in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
+        job = Job(
+            ledger=self._lab.ledger,
+            blobs=self._lab.blobs,
+            clock=clock,
+            run=run,
+            experiment=experiment,
+            bindings=bindings,
+            limiter=_CountingLimiter(in_flight, clock=clock),
+            recorder=Recorder(lambda batch: self._lab.ledger.put_completions(run_id, batch), tally.count),
+            deadline=Deadline(clock, clock.monotonic() + left_s),
+        )
+        return job, tally
+
+
+def _seconds(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

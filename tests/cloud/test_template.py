@@ -1,0 +1,264 @@
+"""The template, as CloudFormation sees it: who may do what, what is watched, what is kept."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Studio")
+
+
+@functools.cache
+def template() -> dict[str, Any]:
+    sys.path.insert(0, str(ROOT / "infra"))
+    try:
+        from transform import transformed
+    finally:
+        sys.path.pop(0)
+    found: dict[str, Any] = transformed(ROOT)
+    return found
+
+
+def of_type(kind: str) -> dict[str, dict[str, Any]]:
+    return {name: r["Properties"] for name, r in template()["Resources"].items() if r["Type"] == kind}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every statement that a role has, with the role's name."""
+    for role, properties in of_type("AWS::IAM::Role").items():
+        for policy in properties.get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield role, statement
+    for properties in of_type("AWS::IAM::Policy").values():
+        for role in properties["Roles"]:
+            for statement in properties["PolicyDocument"]["Statement"]:
+                yield role["Ref"], statement
+
+
+def statement(role: str, sid: str) -> dict[str, Any]:
+    return next(s for r, s in documents() if r == role and s["Sid"] == sid)
+
+
+def names_everything(resource: Any) -> bool:
+    """Whether a resource is * or an ARN of every resource of a kind, or may be under a condition."""
+    if isinstance(resource, dict) and "Fn::If" in resource:
+        return any(names_everything(r) for branch in resource["Fn::If"][1:] for r in as_list(branch))
+    text = resource if isinstance(resource, str) else as_list(resource.get("Fn::Sub", ""))[0]
+    text = re.sub(r"\$\{[^}]+\}", "X", text)
+    return text == "*" or (text.startswith("arn:") and re.fullmatch(r"([a-z-]+[:/])?\*", text.split(":", 5)[5]) is not None)
+
+
+@pytest.mark.parametrize(
+    ("resource", "everything"),
+    [
+        ("*", True),
+        ({"Fn::Sub": "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/*"}, True),
+        ({"Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:*"}, True),
+        ({"Fn::If": ["OnAws", "arn:aws:s3:::b/k", "*"]}, True),
+        ({"Fn::Sub": "${Bucket.Arn}/runs/*"}, False),
+        ({"Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Experiment.Name}:*"}, False),
+        ({"Fn::GetAtt": ["Table", "Arn"]}, False),
+    ],
+)
+def test_the_check_itself_tells_everything_from_something(resource: Any, everything: bool) -> None:
+    """The wildcard check sees what it has to see."""
+    assert names_everything(resource) is everything
+
+
+def test_no_role_has_an_action_with_a_wildcard() -> None:
+    """Every action is spelled out."""
+    assert [(role, action) for role, s in documents() for action in as_list(s["Action"]) if "*" in action] == []
+
+
+def test_every_statement_about_everything_is_on_the_list_with_its_reason() -> None:
+    """A resource of * is there only for the statements of infra/wildcards.json, with those actions, and the list has no more."""
+    listed = json.loads((ROOT / "infra" / "wildcards.json").read_text())["statements"]
+    used = set()
+    for role, s in documents():
+        if any(names_everything(r) for r in as_list(s["Resource"])):
+            entry = next((i for i, e in enumerate(listed) if fnmatchcase(role, e["role"]) and e["sid"] == s["Sid"]), None)
+            assert entry is not None, f"{role}/{s['Sid']} names every resource and is not in infra/wildcards.json"
+            assert sorted(as_list(s["Action"])) == listed[entry]["actions"], f"{role}/{s['Sid']}"
+            used.add(entry)
+    assert used == set(range(len(listed)))
+    assert all(len(e["reason"]) > 20 for e in listed)
+
+
+def test_roles_are_made_of_named_statements_only() -> None:
+    """No managed policy, no NotAction or NotResource, nothing but Allow with a Sid."""
+    assert [name for name, role in of_type("AWS::IAM::Role").items() if "ManagedPolicyArns" in role] == []
+    for role, s in documents():
+        assert {"Sid", "Effect", "Action", "Resource"} <= s.keys() <= {"Sid", "Effect", "Action", "Resource", "Condition"}, (role, s)
+        assert s["Effect"] == "Allow"
+
+
+def test_every_function_has_a_role_of_its_own() -> None:
+    """Nothing that one function may do is another's by sharing."""
+    roles = [f["Role"]["Fn::GetAtt"][0] for f in of_type("AWS::Lambda::Function").values()]
+    assert sorted(roles) == sorted(f"{name}Role" for name in FUNCTIONS)
+
+
+def test_every_function_is_one_file_named_after_its_state() -> None:
+    """`InferFunction` runs functions/infer.py."""
+    handlers = {name: f["Handler"] for name, f in of_type("AWS::Lambda::Function").items()}
+    assert handlers == {f"{name}Function": f"functions.{name.lower()}.handler" for name in FUNCTIONS}
+
+
+def test_only_workers_read_provider_keys_and_only_the_studio_the_admin_token() -> None:
+    """A secret's value is for who needs it."""
+    readers = {role for role, s in documents() if "secretsmanager:GetSecretValue" in as_list(s["Action"]) and "/keys/*" in json.dumps(s["Resource"])}
+    admin = {role for role, s in documents() if "AdminToken" in json.dumps(s["Resource"])}
+    assert readers == {"InferRole", "EvaluateRole"}
+    assert admin == {"StudioRole"}
+
+
+def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
+    """Outside the Studio, every statement on the table is bound to keys of runs, assets, budgets and rates."""
+    for role, s in documents():
+        if role != "StudioRole" and any(a.startswith("dynamodb:") for a in as_list(s["Action"])):
+            keys = s["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+            assert set(keys) <= {"RUN#*", "ASSET#*", "BUDGET#*", "RATE#*"}, role
+
+
+def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:
+    """The map's right to start children names this machine; the functions are named one by one."""
+    assert statement("ExperimentRole", "StartShards")["Resource"] == {"Ref": "Experiment"}
+    invoked = [r["Fn::GetAtt"][0] for r in statement("ExperimentRole", "Steps")["Resource"]]
+    assert sorted(invoked) == sorted(f"{n}Function" for n in FUNCTIONS[:5])
+
+
+@pytest.mark.parametrize(
+    ("metric", "of"),
+    [
+        ("ExecutionsFailed", {"Experiment"}),
+        ("ExecutionsTimedOut", {"Experiment"}),
+        ("Errors", {"InferFunction", "EvaluateFunction", "FailFunction", "EndedFunction"}),
+        ("Throttles", {"InferFunction", "EvaluateFunction", "StudioFunction"}),
+        ("5xx", {"HttpApi"}),
+    ],
+)
+def test_what_needs_watching_has_an_alarm(metric: str, of: set[str]) -> None:
+    """Each alarm watches one resource of this stack and stays quiet without data."""
+    alarms = [a for a in of_type("AWS::CloudWatch::Alarm").values() if a["MetricName"] == metric]
+    assert {a["Dimensions"][0]["Value"]["Ref"] for a in alarms} == of
+    assert all(a["TreatMissingData"] == "notBreaching" for a in alarms)
+
+
+def test_alarms_and_dashboards_stay_within_what_costs_nothing() -> None:
+    """Ten alarms and three dashboards are free; a metric under metric math would count as an alarm each."""
+    assert len(of_type("AWS::CloudWatch::Alarm")) <= 10
+    assert len(of_type("AWS::CloudWatch::Dashboard")) <= 3
+
+
+def test_the_dashboard_is_json_and_names_only_what_exists() -> None:
+    """Its body parses once its references are filled in, and each is a resource of the template."""
+    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    body = dashboard["DashboardBody"]["Fn::Sub"]
+    references = set(re.findall(r"\$\{([A-Za-z:]+)\}", body))
+    assert references <= template()["Resources"].keys() | {"AWS::Region", "AWS::StackName"}
+    assert len(json.loads(re.sub(r"\$\{[A-Za-z:]+\}", "x", body))["widgets"]) >= 6
+
+
+def test_every_log_group_is_kept_for_a_bounded_time_and_every_function_has_one() -> None:
+    """Logs expire, and no function makes a group of its own that would not."""
+    groups = of_type("AWS::Logs::LogGroup")
+    assert all(g["RetentionInDays"] == {"Ref": "LogRetentionDays"} for g in groups.values())
+    assert {f["LoggingConfig"]["LogGroup"]["Ref"] for f in of_type("AWS::Lambda::Function").values()} == {f"{n}Logs" for n in FUNCTIONS}
+    assert {"ExperimentLogs", "AccessLogs"} <= groups.keys()
+
+
+def test_everything_is_traced() -> None:
+    """X-Ray is on for every function and for the machine."""
+    assert all(f["TracingConfig"] == {"Mode": "Active"} for f in of_type("AWS::Lambda::Function").values())
+    (machine,) = of_type("AWS::StepFunctions::StateMachine").values()
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+
+
+def test_the_ledger_is_on_demand_recoverable_and_kept() -> None:
+    """The table costs nothing idle, can be restored to any second, expires what asks for it, and outlives the stack."""
+    table = template()["Resources"]["Table"]
+    properties = table["Properties"]
+    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert properties["BillingMode"] == "PAY_PER_REQUEST"
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert [i["IndexName"] for i in properties["GlobalSecondaryIndexes"]] == ["runs"]
+
+
+def test_the_bucket_is_encrypted_versioned_private_and_kept() -> None:
+    """Nobody outside reads it, over plain http nobody at all, and it outlives the stack."""
+    bucket = template()["Resources"]["Bucket"]
+    properties = bucket["Properties"]
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert all(properties["PublicAccessBlockConfiguration"].values()) and len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    (policy,) = of_type("AWS::S3::BucketPolicy").values()
+    (deny,) = policy["PolicyDocument"]["Statement"]
+    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_lifecycle_never_expires_parts_or_results() -> None:
+    """What a later `resume` merges again only moves to a cheaper class; what expires is uploads and old versions."""
+    rules = {r["Id"]: r for r in template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]}
+    assert {name for name, r in rules.items() if "ExpirationInDays" in r} == {"presigned-uploads"}
+    assert rules["presigned-uploads"]["Prefix"] == "uploads/"
+    assert rules["old-versions"]["NoncurrentVersionExpiration"]["NoncurrentDays"] >= 7
+    assert rules["parts"]["Transitions"][0]["StorageClass"] == "INTELLIGENT_TIERING"
+
+
+def test_only_the_local_flag_lifts_the_demand_for_tls() -> None:
+    """TLS is demanded unless LocalCloud says true, and its default does not."""
+    source = template()
+    assert source["Resources"]["BucketPolicy"]["Condition"] == "OnAws"
+    assert source["Conditions"]["OnAws"] == {"Fn::Equals": [{"Ref": "LocalCloud"}, "false"]}
+    assert source["Parameters"]["LocalCloud"]["Default"] == "false"
+
+
+def test_the_admin_token_is_random_long_and_in_no_output() -> None:
+    """Secrets Manager makes it; the outputs name the secret only."""
+    generated = of_type("AWS::SecretsManager::Secret")["AdminToken"]["GenerateSecretString"]
+    assert generated["PasswordLength"] >= 32
+    assert "resolve:secretsmanager" not in json.dumps(template())
+
+
+def test_every_parameter_has_a_default_and_a_bound() -> None:
+    """`sam deploy` works without an answer, and a wrong answer is refused before anything is made."""
+    for name, parameter in template()["Parameters"].items():
+        assert "Default" in parameter and "Description" in parameter, name
+        if parameter["Type"] != "CommaDelimitedList":
+            assert {"AllowedValues", "AllowedPattern", "MinValue"} & parameter.keys(), name
+
+
+def test_the_ends_that_no_step_sees_reach_the_ledger() -> None:
+    """An execution that was stopped, timed out or failed is handed to `ended`."""
+    (rule,) = of_type("AWS::Events::Rule").values()
+    assert rule["EventPattern"]["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+    assert rule["EventPattern"]["detail"]["stateMachineArn"] == [{"Ref": "Experiment"}]
+    assert rule["Targets"][0]["Arn"] == {"Fn::GetAtt": ["EndedFunction", "Arn"]}
+
+
+def test_what_clients_need_is_an_output() -> None:
+    """The CLI finds all it needs in the stack's outputs."""
+    assert {"StudioUrl", "ApiUrl", "StateMachineArn", "TableName", "BucketName", "AdminTokenSecretArn", "SecretsPrefix"} <= template()["Outputs"].keys()
+
+
+def test_the_api_logs_neither_queries_nor_headers() -> None:
+    """An access log with a query string could hold a token."""
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    logged = json.loads(stage["AccessLogSettings"]["Format"])
+    assert not re.search(r"querystring|\$context\.requestOverride|header|authorizer", json.dumps(logged), re.IGNORECASE)
+    assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0

@@ -1,0 +1,94 @@
+"""The state machine's definition, and the check that holds it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFINITION = ROOT / "infra" / "experiment.asl.json"
+
+
+def problems(machine: dict[str, Any]) -> list[str]:
+    sys.path.insert(0, str(ROOT / "infra"))
+    try:
+        from check_asl import problems as check
+    finally:
+        sys.path.pop(0)
+    found: list[str] = check(machine)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(DEFINITION.read_text())
+    return found
+
+
+def child(m: dict[str, Any]) -> dict[str, Any]:
+    states: dict[str, Any] = m["States"]["Shards"]["ItemProcessor"]["States"]
+    return states
+
+
+def test_the_definition_is_json_before_substitution_and_has_no_problem() -> None:
+    """Editors and linters can read the file as it is."""
+    assert problems(machine()) == []
+
+
+BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "JSONL": lambda m: m["States"]["Shards"]["ItemReader"]["ReaderConfig"].update(InputType="JSON"),
+    "get one object": lambda m: m["States"]["Shards"]["ItemReader"].update(Resource="arn:aws:states:::s3:listObjectsV2"),
+    "MaxConcurrencyPath": lambda m: m["States"]["Shards"].pop("MaxConcurrencyPath"),
+    "ToleratedFailurePercentage": lambda m: m["States"]["Shards"].update(ToleratedFailurePercentage=5),
+    "ResultWriter": lambda m: m["States"]["Shards"].pop("ResultWriter"),
+    "DISTRIBUTED and STANDARD": lambda m: m["States"]["Shards"]["ItemProcessor"]["ProcessorConfig"].update(ExecutionType="EXPRESS"),
+    "ItemSelector": lambda m: m["States"]["Shards"].pop("ItemSelector"),
+    "ResultPath": lambda m: m["States"]["Shards"].pop("ResultPath"),
+    "Label": lambda m: m["States"]["Shards"].pop("Label"),
+    "Infer: does not catch States.ALL": lambda m: child(m)["Infer"].pop("Catch"),
+    "Plan: does not catch States.DataLimitExceeded": lambda m: m["States"]["Plan"]["Catch"].pop(0),
+    "Evaluate: does not retry": lambda m: child(m)["Evaluate"].pop("Retry"),
+    "JitterStrategy": lambda m: child(m)["Infer"]["Retry"][1].pop("JitterStrategy"),
+    "Infer: has no TimeoutSeconds": lambda m: child(m)["Infer"].pop("TimeoutSeconds"),
+    "above 900": lambda m: child(m)["Infer"].update(TimeoutSeconds=300),
+    "the machine has no TimeoutSeconds": lambda m: m.pop("TimeoutSeconds"),
+    "SecondsPath": lambda m: child(m).update(Wait={"Type": "Wait", "Seconds": 5, "Next": "Infer"}),
+    "$.error": lambda m: child(m)["Infer"]["Catch"][0].pop("ResultPath"),
+}
+
+
+@pytest.mark.parametrize("names", BREAKS)
+def test_the_check_sees_what_would_break_a_run(names: str) -> None:
+    """Each broken copy of the definition is refused, naming what is wrong."""
+    broken = copy.deepcopy(machine())
+    BREAKS[names](broken)
+    assert any(names in problem for problem in problems(broken))
+
+
+def test_a_failed_path_never_ends_in_success() -> None:
+    """Every state that records a fault goes on to a Fail, and a run that is summed up as failed does too."""
+    m = machine()
+    assert m["States"]["RecordFailure"]["Next"] == "RunFailed" and m["States"]["RunFailed"]["Type"] == "Fail"
+    assert child(m)["RecordFault"]["Next"] == "ShardFailed" and child(m)["ShardFailed"]["Type"] == "Fail"
+    assert m["States"]["Outcome"]["Choices"] == [{"Variable": "$.summary.status", "StringEquals": "failed", "Next": "RunFailed"}]
+
+
+def test_a_run_without_work_skips_the_map() -> None:
+    """No shards: straight to Summarize."""
+    choice = machine()["States"]["AnyShards"]
+    assert choice["Choices"][0]["Next"] == "Shards" and choice["Default"] == "Summarize"
+
+
+def test_every_placeholder_is_substituted_by_the_template() -> None:
+    """A name in ${…} that the template does not give would be deployed as it stands."""
+    import re
+
+    from tests.cloud.test_template import template
+
+    given = set(template()["Resources"]["Experiment"]["Properties"]["DefinitionSubstitutions"])
+    assert set(re.findall(r"\$\{(\w+)\}", DEFINITION.read_text())) == given

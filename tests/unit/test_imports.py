@@ -1,0 +1,42 @@
+"""The arrows between the parts of the project are held."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+_LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter with the contracts of a folder."""
+    arguments = ["--config", "pyproject.toml", "--no-cache", "--no-logo"]
+    return subprocess.run([sys.executable, "-c", _LINT, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_imports_follow_the_arrows() -> None:
+    """No module imports what is above it (pyproject.toml, tool.importlinter)."""
+    pytest.importorskip("importlinter")
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+    assert "Contracts: 0 kept" not in done.stdout
+
+
+def test_an_import_against_the_arrows_is_found(tmp_path: Path) -> None:
+    """The check can fail: domain that imports the engine breaks such a contract."""
+    pytest.importorskip("importlinter")
+    package = tmp_path / "arrows"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "engine.py").touch()
+    (package / "domain.py").write_text("from arrows import engine\n")
+    contract = '[tool.importlinter]\nroot_packages = ["arrows"]\n[[tool.importlinter.contracts]]\nname = "layers"\ntype = "layers"\n'
+    (tmp_path / "pyproject.toml").write_text(f'{contract}layers = ["arrows.engine", "arrows.domain"]\n')
+    done = lint(tmp_path)
+    assert done.returncode == 1
+    assert "arrows.domain is not allowed to import arrows.engine" in done.stdout
