@@ -23,7 +23,7 @@ from promptlab.worker import Worker
 T = TypeVar("T")
 
 logger = Logger()
-metrics = Metrics()
+metrics = Metrics(namespace="PromptLab")
 
 
 @cache

@@ -35,5 +35,5 @@ def app() -> Mangum:
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request."""
-    answer: dict[str, Any] = app()(event, context)
+    answer: dict[str, Any] = app()(event, context)  # type: ignore[arg-type]  # the two libraries each have a type of their own for it
     return answer

@@ -347,8 +347,8 @@ class Lab:
         for task in (started := list(self._started.values())):
             task.cancel()
         await asyncio.gather(*started, return_exceptions=True)
-        await self.ledger.close()
-        await self.blobs.close()
+        for part in (self._parts.runner, self._parts.secrets, self.ledger, self.blobs):
+            await part.close()
 
 
 AnyLab = Lab | RemoteLab

@@ -197,12 +197,18 @@ class Runner(Protocol):
     async def cancel(self, run: RunRecord) -> None:
         """Stop whoever works on a run that is recorded as cancelled. None is fine."""
 
+    async def close(self) -> None:
+        """Release what is held. Closing twice is fine."""
+
 
 class Secrets(Protocol):
     """Where provider keys come from."""
 
     async def get(self, name: str) -> str | None:
         """The secret's value, or None."""
+
+    async def close(self) -> None:
+        """Release what is held. Closing twice is fine."""
 
 
 class RateLimiter(Protocol):

@@ -78,6 +78,13 @@ class Worker:
         self._max_concurrency = max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
 
+    async def close(self) -> None:
+        """Close the connections to models and stores."""
+        while self._bound:
+            _, (_, bindings) = self._bound.popitem()
+            await bindings.aclose()
+        await self._lab.close()
+
     async def plan(self, run_id: str, generation: int) -> Planned:
         """Write the manifest of the shards that have work left.
 

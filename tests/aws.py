@@ -37,12 +37,29 @@ class _Services:
         return self._turn.submit(lambda: list(self._app(service)(environ, start_response))).result()
 
 
+def _hurry_moto() -> None:
+    """Spare moto two things that change no answer and took 200 of 230 s of the contract suite.
+
+    It sorts the whole table before it picks and sorts a query's partition, and copies every value of
+    a table for each transaction, though no value is ever changed in place.
+    """
+    from moto.dynamodb.models.dynamo_type import DynamoType
+    from moto.dynamodb.models.table import Table
+
+    def all_items(table: Any) -> list[Any]:
+        return [item for partition in table.items.values() for item in partition.values()]
+
+    Table.all_items = all_items
+    DynamoType.__deepcopy__ = lambda value, memo: value
+
+
 @functools.cache
 def moto_url() -> str:
     """The URL of the server, which the first caller starts and which ends with the process."""
     from moto.server import MotoRequestHandler
     from werkzeug.serving import make_server
 
+    _hurry_moto()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", 0, _Services(), threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, name="moto", daemon=True).start()

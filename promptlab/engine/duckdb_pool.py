@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from promptlab.engine.table import literal
-
 if TYPE_CHECKING:
     import duckdb
 
@@ -80,8 +78,3 @@ class DuckDBPool:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def parquet(path: Path) -> str:
-    """A Parquet file as an SQL source, whatever characters its path has."""
-    return f"read_parquet({literal(''.join(f'[{c}]' if c in '*?[' else c for c in str(path)))})"

@@ -82,7 +82,7 @@ def _column(name: str, what: str, known: list[str]) -> str:
 
 
 def condition(filter: Filter, shape: Columns) -> tuple[str, list[Any]]:
-    """A filter as a condition on the index, and its parameters.
+    """A filter but for its text as a condition on the index, and its parameters.
 
     Raises:
         UnknownNameError: it names a column or a metric that the table does not have.
@@ -115,9 +115,6 @@ def _conditions(filter: Filter, shape: Columns) -> Iterator[tuple[str, list[Any]
     for metric in filter.unscored:
         _column(metric, "metric", metrics)
         yield quoted(f"unscored.{metric}"), []
-    if filter.text:
-        # Last: it reads the most. DuckDB reads the text only of groups of rows that are left.
-        yield contains("search", filter.text)
 
 
 def contains(column: str, text: str) -> tuple[str, list[Any]]:

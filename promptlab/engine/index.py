@@ -2,8 +2,9 @@
 
 results.parquet is for people and their tools. A page of 50 cases sorted by a score has rows from all
 over it, and takes 80–160 ms at 100,000 rows, because each row's texts are decompressed together with
-thousands of others. So beside it lies index.parquet, with what is narrow and one lower-cased text to search, and the
-rows themselves are read from the run's parts (50 cases each), which cost the same however long the run is.
+thousands of others. So beside it lie two files with its rows in the same order: the index, with all that is
+narrow, and the search texts, one lower-cased text a row. The rows themselves are read from the run's
+parts (50 cases each), which cost the same however long the run is.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from promptlab.domain.results import RunRecord
-from promptlab.engine.table import Columns, literal, quoted
+from promptlab.engine.table import Columns, literal, parquet, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,16 +29,26 @@ PREFIX_CHARS = 48
 """What texts are sorted by: their beginning, lower-cased."""
 EVALUATOR_ERROR = "evaluator_error"
 """The error of an answered case with a failed score, as `evaluate` records it."""
-# zstd is read as fast as LZ4 here (75 ms of CPU for 66 MB of text) and is a third of its size. With 10,240 rows a group,
-# threads share the work on 100,000 rows evenly; with 2,048 a search was a third slower.
-_OPTIONS = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240"
+_INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480"
+# A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and 16 MB of file. With
+# 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a search was a third slower.
+_SEARCH = "FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, ROW_GROUP_SIZE 10240"
 _PLAIN = ("case", "trial", "prompt_tokens", "completion_tokens", "latency_ms", "cost_usd", "attempts", "finish_reason")
 
 
-def index_keys(run: RunRecord) -> tuple[str, str]:
-    """The keys of a run's index and of its list of parts. Each pass over the run writes new ones, so that a file never changes under a reader."""
+class IndexKeys(NamedTuple):
+    """Where the index of a run is."""
+
+    index: str
+    search: str
+    parts: str
+    """A list of the run's parts (`Parts`)."""
+
+
+def index_keys(run: RunRecord) -> IndexKeys:
+    """The keys of a run's index. Each pass over the run writes new ones, so that a file never changes under a reader."""
     stem = f"runs/{run.run_id}/index-{run.generation}"
-    return f"{stem}.parquet", f"{stem}.parts.json.gz"
+    return IndexKeys(f"{stem}.parquet", f"{stem}.search.parquet", f"{stem}.parts.json.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,6 @@ def index_types(shape: Columns) -> dict[str, str]:
     for _, metric in shape.scores:
         selected |= {name: quoted(name) for name in (f"score.{metric}", f"passed.{metric}", f"label.{metric}")}
         selected[f"unscored.{metric}"] = f"{quoted(f'score_error.{metric}')} IS NOT NULL"
-    selected["search"] = f"lower(concat_ws(chr(31), {', '.join(map(quoted, _texts(shape)))}))"
     return selected
 
 
@@ -91,10 +101,13 @@ def _texts(shape: Columns) -> list[str]:
     return ["id", *inputs, "response", "error_message", *(f"{part}.{metric}" for _, metric in shape.scores for part in ("label", "reason", "score_error"))]
 
 
-def write_index(con: duckdb.DuckDBPyConnection, results: Path, out: Path, shape: Columns) -> None:
-    """Write the index of a results file, its rows in the same order."""
+def write_index(con: duckdb.DuckDBPyConnection, results: Path, index: Path, search: Path, shape: Columns) -> None:
+    """Write the index and the search texts of a results file."""
+    source = parquet(results)
     selected = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in index_types(shape).items())
-    con.execute(f"COPY (SELECT {selected} FROM read_parquet({literal(str(results))})) TO {literal(str(out))} ({_OPTIONS})")
+    con.execute(f"COPY (SELECT {selected} FROM {source}) TO {literal(str(index))} ({_INDEX})")
+    text = f"lower(concat_ws(chr(31), {', '.join(map(quoted, _texts(shape)))}))"
+    con.execute(f"COPY (SELECT {text} AS search FROM {source}) TO {literal(str(search))} ({_SEARCH})")
 
 
 def part_rows(data: bytes, lines: Sequence[int]) -> list[dict[str, Any]]:

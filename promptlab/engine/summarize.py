@@ -48,22 +48,23 @@ async def summarize(ledger: Ledger, blobs: Blobs, run: RunRecord, content: Datas
 
 async def put_index(blobs: Blobs, run: RunRecord, results: Path, shape: Columns, parts: Sequence[tuple[str, int]], largest_row_bytes: int) -> None:
     """Write the index of a results file, of parts (key, rows), and forget those of earlier passes."""
-    index, rows = index_keys(run)
+    keys = index_keys(run)
     with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-        out = Path(folder) / "index.parquet"
-        await asyncio.to_thread(_write_index, results, out, shape, largest_row_bytes)
-        await blobs.put(rows, Parts.dump(parts))
-        await blobs.put_file(index, out)
+        index, search = Path(folder) / "index.parquet", Path(folder) / "search.parquet"
+        await asyncio.to_thread(_write_index, results, index, search, shape, largest_row_bytes)
+        await blobs.put(keys.parts, Parts.dump(parts))
+        await blobs.put_file(keys.index, index)
+        await blobs.put_file(keys.search, search)
     for key in await blobs.keys(f"runs/{run.run_id}/index-"):
-        if key not in (index, rows):
+        if key not in keys:
             await blobs.delete(key)
 
 
-def _write_index(results: Path, out: Path, shape: Columns, largest_row_bytes: int) -> None:
-    with connect(out.parent) as con:
+def _write_index(results: Path, index: Path, search: Path, shape: Columns, largest_row_bytes: int) -> None:
+    with connect(index.parent) as con:
         if largest_row_bytes > _MIN_OBJECT_BYTES:
             con.execute("SET memory_limit = '1GB'")
-        write_index(con, results, out, shape)
+        write_index(con, results, index, search, shape)
 
 
 def connect(folder: Path | str | None = None) -> duckdb.DuckDBPyConnection:

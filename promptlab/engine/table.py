@@ -118,6 +118,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def parquet(path: Path) -> str:
+    """A Parquet file as an SQL source, whatever characters its path has."""
+    return f"read_parquet({literal(''.join(f'[{c}]' if c in '*?[' else c for c in str(path)))})"
+
+
 _FORMULA = r"^[=+\-@\t\r]"
 
 

@@ -28,6 +28,7 @@ from studio.pages.state import VIEW_PARAMS, Query, filter_of
 from studio.pages.text import FORMS, form_of, shown
 from studio.pages.view import queries_of, render, router
 
+_SHOWN = ("pending", "response", "error_type", "error_message", "finish_reason", "prompt_tokens", "completion_tokens", "latency_ms", "cost_usd", "attempts")
 _KEY = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))?")
 
 routes = router()
@@ -60,7 +61,8 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     if row is None:
         raise HTTPException(404, f"Run {run_id} has no case {key}: it has {run.cases:,} cases.")
     experiment = Experiment.model_validate(run.experiment)
-    answer = row.get("response") or ""
+    row = {**dict.fromkeys(_SHOWN), **row}
+    answer = row["response"] or ""
     form = form_of(answer, query.get("as"))
     context: dict[str, Any] = {
         "run": run,

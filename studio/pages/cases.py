@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +17,7 @@ SIZE = 50
 TEXT_CHARS = 160
 """What a cell can show on a wide screen; the rest is in the case."""
 _SHOWN_METRICS, _SHOWN_INPUTS = 4, 1
+_SHORT = 12
 _NUMBERS = {"prompt_tokens": "Read", "completion_tokens": "Written", "attempts": "Attempts"}
 _NAMES = {"id": "Case", "response": "Answer", "latency_ms": "Latency", "cost_usd": "Cost", "error_type": "Error", "finish_reason": "Finish", **_NUMBERS}
 _HIDDEN = ("case", "trial", "error_message")
@@ -68,21 +69,26 @@ class CasesView:
 def shown_columns(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> list[Column]:
     """The columns that the address names, or else: input, expected, answer, scores, latency, cost."""
     keys = [k for k in query.all("col") if k in results.columns.types] or _default(results, experiment, placeholders)
-    found = [_column("id", results)]
-    return found + [_column(key, results) for key in keys if key not in ("id", *_HIDDEN)]
+    expected = [f"input.{name}" for name in _expected(experiment)]
+    return [_column(key, results, expected) for key in ("id", *(k for k in keys if k not in ("id", *_HIDDEN)))]
 
 
 def _default(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str]) -> list[str]:
     names = {source: name for source, name, _ in results.columns.inputs}
-    expected = [v for m in experiment.evaluation for v in m.column_mapping.values() if v in names]
-    expected = list(dict.fromkeys(expected))[:1]
+    expected = [v for v in _expected(experiment) if v in names]
+    expected = expected[:1]
     asked = [p for p in placeholders if p in names and p not in expected] or [n for n in names if n not in expected and n != "id"]
     inputs = [names[name] for name in [*asked[:_SHOWN_INPUTS], *expected]]
     scores = [f"score.{name}" for _, name in results.columns.scores[:_SHOWN_METRICS]]
     return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
 
 
-def _column(key: str, results: ResultsQuery) -> Column:
+def _expected(experiment: Experiment) -> list[str]:
+    """The dataset's columns that answers are held against."""
+    return list(dict.fromkeys(v for m in experiment.evaluation for v in m.column_mapping.values() if not v.startswith("$")))
+
+
+def _column(key: str, results: ResultsQuery, expected: Sequence[str] = ()) -> Column:
     kind = results.columns.types[key]
     if key == "id":
         return Column(key, "Case", "c-id")
@@ -90,7 +96,8 @@ def _column(key: str, results: ResultsQuery) -> Column:
         return Column(key, key.removeprefix("score."), "c-m")
     if kind in ("DOUBLE", "BIGINT", "INTEGER") and not key.startswith("input."):
         return Column(key, _NAMES.get(key, key), "c-s num", True)
-    return Column(key, _NAMES.get(key, key.removeprefix("input.")), "" if key == "response" or kind == "VARCHAR" else "c-m")
+    name = _NAMES.get(key, key.removeprefix("input."))
+    return Column(key, f"Expected ({name})" if key in expected else name, "" if key == "response" or kind == "VARCHAR" else "c-m")
 
 
 async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> CasesView:
@@ -108,7 +115,7 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
         limit=SIZE,
         text_chars=TEXT_CHARS,
     )
-    columns = shown_columns(results, experiment, placeholders, query)
+    columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
     shown = {c.key for c in columns}
     rest = urlencode(query.only(*VIEW_PARAMS))
     return CasesView(
@@ -119,6 +126,13 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
         facets=None if results.live else await results.facets(filter_),
         conditions=conditions(query),
     )
+
+
+def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:
+    """Short values need no wide column."""
+    if column.css or column.key == "response" or any(len(one_line(row.get(column.key))) > _SHORT for row in rows):
+        return column
+    return replace(column, css="c-m")
 
 
 def case_path(run_id: str, case: int, trial: int) -> str:
@@ -143,7 +157,7 @@ def _cell(key: str, row: Mapping[str, Any]) -> Cell:
     if key == "latency_ms":
         return Cell(milliseconds(value), "num")
     if key == "cost_usd":
-        return Cell(dollars(value) if value is not None else "–", "num")
+        return Cell("–" if value is None else f"${value:.2g}" if value < 1 else dollars(value), "num")
     if key in _NUMBERS:
         return Cell("–" if value is None else f"{value:,}", "num")
     return Cell(one_line(value))

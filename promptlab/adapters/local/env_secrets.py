@@ -11,3 +11,6 @@ class EnvSecrets:
     async def get(self, name: str) -> str | None:
         # `KEY= promptlab …` is how a shell unsets a variable for one command.
         return os.environ.get(name) or None
+
+    async def close(self) -> None:
+        """Nothing is held."""

@@ -126,6 +126,9 @@ class LocalRunner:
         finally:
             lock.release()
 
+    async def close(self) -> None:
+        """Nothing is held between runs."""
+
     async def hand_over(self, run: RunRecord) -> bool:
         """False: this process does the work."""
         return False

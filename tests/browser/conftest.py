@@ -1,0 +1,151 @@
+"""A Studio over a real lab with real runs, and Chromium to look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from promptlab.domain.results import RunRecord
+from promptlab.lab import Lab
+from studio.app import create_app
+from studio.server import bind
+from tests.browser import labs
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = "/usr/bin/chromium"
+ARGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+Made = TypeVar("Made")
+
+
+@dataclass
+class Site:
+    """A Studio that is being served from a thread of its own."""
+
+    folder: Path
+    url: str = ""
+    runs: list[RunRecord] = field(default_factory=list)
+    lab: Lab = field(init=False)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
+    _server: uvicorn.Server = field(init=False)
+
+    def call(self, work: Callable[[Lab], Awaitable[Made]]) -> Made:
+        """Do something with the lab, in the server's loop."""
+
+        async def doing() -> Made:
+            return await work(self.lab)
+
+        return asyncio.run_coroutine_threadsafe(doing(), self._loop).result(60)
+
+    def serve(self, fill: Callable[[Lab], Awaitable[Any]], ready: threading.Event) -> None:
+        """Fill the lab and serve it until `stop`."""
+        asyncio.run(self._serve(fill, ready))
+
+    async def _serve(self, fill: Callable[[Lab], Awaitable[Any]], ready: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lab = labs.open_lab(self.folder)
+        try:
+            self.runs = list(await fill(self.lab) or [])
+            listener = bind("127.0.0.1", 0)
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            self._server = uvicorn.Server(uvicorn.Config(create_app(self.lab), log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+            self._loop.call_soon(ready.set)
+            await self._server.serve(sockets=[listener])
+            listener.close()
+        finally:
+            ready.set()
+            await self.lab.close()
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._server.should_exit = True
+
+
+def serving(folder: Path, fill: Callable[[Lab], Awaitable[Any]]) -> Iterator[Site]:
+    """A site over a lab that `fill` filled, for as long as it is needed."""
+    site, ready = Site(folder), threading.Event()
+    thread = threading.Thread(target=site.serve, args=(fill, ready))
+    thread.start()
+    assert ready.wait(60) and site.url, "the site did not start"
+    try:
+        yield site
+    finally:
+        site.stop()
+        thread.join(30)
+
+
+async def _with_runs(lab: Lab) -> list[RunRecord]:
+    await labs.add_assets(lab)
+    return await labs.add_runs(lab)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built() -> None:
+    """The front-end files are there."""
+    if not (ROOT / "studio/static/manifest.json").exists():
+        subprocess.run([str(ROOT / "frontend/build.sh"), sys.executable], check=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A Studio with finished runs. Its tests add what they need and leave the rest alone."""
+    yield from serving(tmp_path_factory.mktemp("site"), _with_runs)
+
+
+@pytest.fixture(scope="module")
+def empty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A Studio in which nobody has done anything yet."""
+
+    async def nothing(lab: Lab) -> None:
+        return None
+
+    yield from serving(tmp_path_factory.mktemp("empty"), nothing)
+
+
+# Its loop runs for as long as Playwright does, so it ends with the module: other modules have async tests.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Complaints:
+    """What the browser's console said, policy violations included."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        """Listen to a page."""
+        page.on("console", lambda message: self.lines.append(f"{message.type}: {message.text}") if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.lines.append(f"exception: {error}"))
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    """What the browser complained about during the test."""
+    return Complaints()
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
+    """A page of 1400 × 900; the test fails when the browser complains."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    context.set_default_timeout(10_000)
+    opened = context.new_page()
+    complaints.watch(opened)
+    yield opened
+    context.close()
+    assert complaints.lines == []

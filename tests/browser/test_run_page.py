@@ -1,0 +1,155 @@
+"""A run's page and its cases."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from promptlab.lab import Lab
+from tests.browser import labs
+from tests.browser.conftest import Site
+
+ROWS = "table.cases tbody tr"
+
+
+def run_url(site: Site, number: int = 2, rest: str = "") -> str:
+    """The page of one of the site's runs; the third has failures."""
+    return f"{site.url}/runs/{site.runs[number].run_id}{rest}"
+
+
+def test_twenty_rows_with_score_expected_and_answer_are_on_the_first_screen(site: Site, page: Page) -> None:
+    """At 1400 × 900, without scrolling in either direction."""
+    page.goto(run_url(site))
+    inside = page.evaluate("[...document.querySelectorAll('table.cases tbody tr')].filter(r => r.getBoundingClientRect().bottom <= innerHeight).length")
+    assert inside >= 20
+    for name in ("Expected (answer)", "Answer", "numeric_match"):
+        box = page.get_by_role("columnheader", name=name, exact=True).bounding_box()
+        assert box and box["x"] + box["width"] <= 1400
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_clicking_a_verdict_filters_and_the_count_agrees_with_the_rows(site: Site, page: Page) -> None:
+    """The chip goes away with its condition."""
+    page.goto(run_url(site, 0))
+    page.get_by_role("link", name=re.compile("✕ fail")).first.click()
+    expect(page.locator("a.chip.on", has_text="did not pass")).to_be_visible()
+    count = page.locator(ROWS).count()
+    expect(page.locator(".pages")).to_contain_text(f"of {count} cases")
+    assert all("✕ fail" in text for text in page.locator(ROWS).all_inner_texts())
+    page.reload()
+    expect(page.locator(ROWS)).to_have_count(count)
+    page.locator("a.chip.on", has_text="did not pass").click()
+    expect(page.locator(".pages")).to_contain_text("of 120 cases")
+
+
+def test_a_bar_of_a_histogram_filters_by_its_range(site: Site, page: Page) -> None:
+    """The cases are as many as the bar said."""
+    page.goto(run_url(site, 0))
+    bar = page.locator(".strip svg.histogram a").first
+    title = bar.get_attribute("aria-label") or ""
+    said = int(re.search(r": ([\d,]+) cases", title)[1].replace(",", ""))  # type: ignore[index]
+    bar.click()
+    expect(page.locator(".pages")).to_contain_text(f"of {said} cases")
+
+
+def test_errors_by_type_lead_to_their_cases(site: Site, page: Page) -> None:
+    """From the summary to the rows."""
+    page.goto(run_url(site, rest="?tab=summary"))
+    page.get_by_role("link", name="server_error").click()
+    expect(page.locator(ROWS).first).to_contain_text("✕ server_error")
+    expect(page.locator(ROWS)).to_have_count(site.runs[2].summary["errors"]["server_error"])  # type: ignore[index]
+
+
+def test_search_sort_and_page_are_in_the_address(site: Site, page: Page) -> None:
+    """And survive a reload together."""
+    page.goto(run_url(site, 0))
+    page.get_by_role("link", name="Next →").click()
+    expect(page).to_have_url(re.compile("page=2"))
+    expect(page.locator(ROWS).first).to_contain_text("q0050")
+    page.keyboard.press("/")
+    page.keyboard.type("harbour")
+    expect(page.locator(".pages")).to_contain_text("of 12 cases")
+    page.get_by_role("columnheader", name="Case").get_by_role("link").click()
+    expect(page).to_have_url(re.compile("q=harbour.*sort=id"))
+    page.get_by_role("columnheader", name="Case").get_by_role("link").click()
+    expect(page.locator(ROWS).first).to_contain_text("q0115")
+    page.reload()
+    expect(page.locator(ROWS).first).to_contain_text("q0115")
+    expect(page.locator("#q")).to_have_value("harbour")
+
+
+def test_columns_can_be_chosen(site: Site, page: Page) -> None:
+    """The choice is in the address."""
+    page.goto(run_url(site, 0))
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("Attempts").check()
+    expect(page.get_by_role("columnheader", name="Attempts")).to_be_visible()
+
+
+def test_a_case_is_stepped_through_within_the_filter(site: Site, page: Page) -> None:
+    """Keys go to the next case that matches, and up to the same table."""
+    page.goto(run_url(site, 0, "?q=harbour"))
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Case q0005")).to_be_visible()
+    expect(page.locator("#case")).to_contain_text("1 of 12 that match")
+    page.keyboard.press("j")
+    expect(page.get_by_role("heading", name="Case q0015")).to_be_visible()
+    expect(page).to_have_title(re.compile("Case q0015"))
+    page.reload()
+    expect(page.locator("#case")).to_contain_text("2 of 12 that match")
+    page.keyboard.press("k")
+    expect(page.get_by_role("heading", name="Case q0005")).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.locator(".pages")).to_contain_text("of 12 cases")
+
+
+def test_a_case_shows_messages_answer_scores_and_the_row(site: Site, page: Page) -> None:
+    """What was asked is the prompt filled with the row."""
+    page.goto(run_url(site, 0, "/cases/5"))
+    expect(page.locator("article.message", has_text="system")).to_contain_text("You are careful with numbers.")
+    expect(page.locator("article.message", has_text="user").first).to_contain_text("What is 5 + 35? It is about a harbour.")
+    expect(page.locator("article.answer")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("numeric_match"))).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("topic"))).to_contain_text("harbour")
+
+
+def test_unknown_runs_cases_and_filters_are_pages_that_say_so(site: Site, page: Page, complaints: object) -> None:
+    """With the right status, and a way on."""
+    for path, status, words in (
+        ("/runs/nothing", 404, "No run 'nothing'"),
+        (f"/runs/{site.runs[0].run_id}/cases/99999", 404, "has no case 99999"),
+        (f"/runs/{site.runs[0].run_id}/cases/x", 404, "is not a case"),
+        (f"/runs/{site.runs[0].run_id}?sort=nothing", 422, "nothing"),
+        (f"/runs/{site.runs[0].run_id}?range=x", 422, "is not a range"),
+        ("/nowhere", 404, "nothing at /nowhere"),
+    ):
+        answer = page.goto(site.url + path)
+        assert answer and 400 <= answer.status < 500, (path, answer and answer.status, status)
+        expect(page.locator(".note.bad")).to_contain_text(words)
+    complaints.lines.clear()  # type: ignore[attr-defined]
+
+
+def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> None:
+    """The head counts up by itself; cancelling asks first."""
+
+    async def start(lab: Lab) -> str:
+        model = {"name": "simulated/slow", "latency_ms": 150, "max_concurrent_tasks": 2}
+        return (await lab.start(labs.config(model))).run_id
+
+    run_id = site.call(start)
+    page.goto(f"{site.url}/runs/{run_id}")
+    expect(page.locator("#live .status")).to_contain_text("running")
+    expect(page.locator(ROWS).first).to_contain_text("q0000")
+    before = page.locator("#live .facts").inner_text()
+    page.wait_for_function("before => document.querySelector('#live .facts').innerText !== before", arg=before)
+    page.get_by_role("button", name="Cancel").click()
+    dialog = page.get_by_role("dialog", name="Are you sure?")
+    dialog.get_by_role("button", name="Keep it").click()
+    expect(page.locator("#live .status")).to_contain_text("running")
+    page.get_by_role("button", name="Cancel").click()
+    dialog.get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("#toasts")).to_contain_text("Cancelled")
+    expect(page.locator("#live .status")).to_contain_text("cancelled")
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()

@@ -1,0 +1,154 @@
+"""The steps on Lambda: the same answers as on a laptop, through any fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions import infer, runtime
+from promptlab import Dataset, PromptLab, PromptTemplate
+from tests.functions.conftest import Context, Machine
+from tests.servers import ModelServer, Reply, Request
+
+ROWS = [{"question": f"What is {n}?", "answer": f"it is {n}" if n % 4 else "unknown"} for n in range(120)]
+
+
+def right(request: Request) -> str:
+    """The answer to a question."""
+    return f"it is {request.prompt.split()[-1].rstrip('?')}"
+
+
+def experiment(server: ModelServer, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "quiz",
+        "dataset": Dataset(name="questions", rows=ROWS),
+        "prompt_template": PromptTemplate(name="ask", user_prompt="<question>"),
+        "model": {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 100},
+        "evaluation": [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}, {"metric": "length"}],
+        **changes,
+    }
+
+
+def table(lab: Any, run_id: str) -> list[dict[str, Any]]:
+    """A run's rows, without what differs between any two runs."""
+
+    async def rows() -> list[dict[str, Any]]:
+        return [{k: v for k, v in row.items() if k != "latency_ms"} async for row in lab.results(run_id)]
+
+    return runtime.run(rows())
+
+
+def test_a_run_in_the_cloud_is_the_run_on_the_laptop(machine: Machine, tmp_path: Path) -> None:
+    """Case by case, and in its summary; parts and results are in the bucket."""
+    with ModelServer(right) as server:
+        server.script(Reply(status=400, text="no"), prompt="What is 7?")
+        run = machine.start(experiment(server))
+        assert machine.execute(run.run_id) == {"status": "completed"}
+        assert len(server.requests) == len(ROWS)
+        there = runtime.run(machine.lab.get_run(run.run_id))
+        with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as pl:
+            server.script(Reply(status=400, text="no"), prompt="What is 7?")
+            here = pl.experiment.run(experiment(server))
+            rows = [{k: v for k, v in row.items() if k != "latency_ms"} for row in here.results()]
+    assert machine.invocations == ["plan", *["infer", "evaluate"] * 3, "summarize"]
+    assert table(machine.lab, run.run_id) == rows
+    cloud, local = dict(there.summary or {}), dict(here.record.summary or {})
+    assert {k: v for k, v in cloud.items() if k != "latency_ms"} == {k: v for k, v in local.items() if k != "latency_ms"}
+    keys = runtime.run(machine.lab.blobs.keys(f"runs/{run.run_id}/"))
+    assert [k for k in keys if "/parts/" in k] == [f"runs/{run.run_id}/parts/{n:06}.jsonl.gz" for n in range(3)]
+    assert f"runs/{run.run_id}/results.parquet" in keys
+
+
+def test_the_map_is_as_wide_as_the_model_allows(machine: Machine) -> None:
+    """Workers times calls in a worker keep to max_concurrent_tasks, and to the stack's bound."""
+    with ModelServer(right) as server:
+        widths = []
+        for tasks in (10, 50, 200, 5000):
+            config = experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": tasks})
+            run = machine.start(config)
+            widths.append(machine._invoke(__import__("functions.plan", fromlist=["plan"]), {"run_id": run.run_id, "generation": 0})["max_concurrency"])
+    assert widths == [1, 1, 4, 7]
+
+
+def test_a_worker_that_runs_out_of_time_comes_back_for_the_rest(machine: Machine) -> None:
+    """Nothing is asked twice, and no call starts when time is short."""
+    machine.remaining_s = lambda time: 5 if time == 1 else 900
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server))
+        assert machine.execute(run.run_id) == {"status": "completed"}
+        assert machine.invocations[:3] == ["plan", "infer", "infer"]
+        assert len(server.requests) == len(ROWS)
+
+
+def test_a_long_pause_is_left_to_the_state_machine(machine: Machine) -> None:
+    """A provider that asks for 30 s is waited for by a Wait state; the answered cases stay answered."""
+    with ModelServer(right) as server:
+        server.script(Reply(status=429, headers={"Retry-After": "30"}), prompt="What is 7?")
+        run = machine.start(experiment(server))
+        assert machine.execute(run.run_id) == {"status": "completed"}
+        assert len(server.requests) == len(ROWS) + 1
+    assert len(machine.waits) == 1
+    assert 30 <= machine.waits[0] <= 31
+
+
+def test_an_invocation_delivered_twice_pays_for_nothing_twice(machine: Machine) -> None:
+    """The second Infer and Evaluate of a shard find everything done."""
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server))
+        machine.execute(run.run_id)
+        (line, *_) = machine.manifest(f"runs/{run.run_id}/manifest-0.jsonl")
+        event = {"run_id": run.run_id, "generation": 0, "shard": line}
+        assert infer.handler(event, Context()) == {"remaining": 0, "wait_s": 0}
+        assert len(server.requests) == len(ROWS)
+
+
+def test_a_shard_that_cannot_be_finished_fails_the_run_and_only_that(machine: Machine) -> None:
+    """Its fault is in the ledger, the other shards are kept, and a resume does only what is missing."""
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server))
+        blob = run.experiment["dataset"]["hash"]
+        key = f"datasets/{blob}.jsonl"
+        data = runtime.run(machine.lab.blobs.get(key))
+        runtime.run(machine.lab.blobs.put(key, data[: len(data) // 2]))
+        assert machine.execute(run.run_id) == {"status": "failed"}
+        failed = runtime.run(machine.lab.get_run(run.run_id))
+        assert failed.status == "failed"
+        assert "of 120 cases are in shards that could not be finished" in str(failed.error)
+        asked = len(server.requests)
+        assert 0 < asked < len(ROWS)
+
+        runtime.run(machine.lab.blobs.put(key, data))
+        again = runtime.run(machine.lab.start_resume(run.run_id))
+        assert machine.execute(run.run_id, again.generation) == {"status": "completed"}
+        assert len(server.requests) == len(ROWS)
+    assert len(table(machine.lab, run.run_id)) == len(ROWS)
+
+
+def test_a_key_comes_from_its_secret_and_is_stored_nowhere(machine: Machine) -> None:
+    """A model names its secret; the key is sent, and is not in the ledger's record."""
+    from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+
+    secrets = SecretsManagerSecrets(runtime.config().secrets_prefix)
+    runtime.run(secrets.put("OPENAI", "sk-very-secret-0123456789"))
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "api_key_secret": "OPENAI"}))
+        assert machine.execute(run.run_id) == {"status": "completed"}
+        assert {r.headers["authorization"] for r in server.requests} == {"Bearer sk-very-secret-0123456789"}
+    assert "sk-very" not in str(runtime.run(machine.lab.get_run(run.run_id)))
+    runtime.run(secrets.close())
+
+
+@pytest.mark.parametrize(("status", "recorded", "words"), [("ABORTED", "cancelled", "was stopped"), ("TIMED_OUT", "failed", "longer than it may")])
+def test_an_execution_that_ends_by_itself_is_recorded(machine: Machine, status: str, recorded: str, words: str) -> None:
+    """As EventBridge tells it; a run that has ended already keeps its status."""
+    from functions import ended
+
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server))
+        ended.handler({"detail": {"name": f"{run.run_id}-0", "status": status}}, Context())
+        seen = runtime.run(machine.lab.get_run(run.run_id))
+        assert (seen.status, words in str(seen.error)) == (recorded, True)
+        ended.handler({"detail": {"name": f"{run.run_id}-0", "status": "FAILED"}}, Context())
+        assert runtime.run(machine.lab.get_run(run.run_id)).status == recorded
