@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptlab.client import PromptLab, Results, Run
+    from promptlab.client import PromptLab
     from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
     from promptlab.domain.experiment import EvaluationConfig, ExperimentConfig, ModelConfig
     from promptlab.domain.results import Failure, ModelResponse, Progress, Score
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from promptlab.evaluators.base import Evaluator
     from promptlab.models.base import Model
     from promptlab.models.registry import get_model
+    from promptlab.run import Results, Run
 
 # Loaded on use: `import promptlab` costs a few milliseconds, whatever a program then needs of it.
 _HOMES = {
@@ -33,8 +34,8 @@ _HOMES = {
     "PromptLab": "client",
     "PromptLabError": "errors",
     "PromptTemplate": "domain.assets",
-    "Results": "client",
-    "Run": "client",
+    "Results": "run",
+    "Run": "run",
     "Score": "domain.results",
     "Summary": "domain.summary",
     "get_model": "models.registry",

@@ -87,7 +87,7 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             low, high = metric.interval
             interval = "–" if low is None else f"{number(low)} … {number(high)}"
             better = "higher" if metric.higher_is_better else "lower"
-            shown.add_row(name, number(metric.mean), interval, number(metric.values.stderr), f"{metric.n:,}", better)
+            shown.add_row(name, number(metric.mean), interval, number(metric.values.stderr), f"{metric.n or metric.scored:,}", better)
             if metric.labels:
                 shown.add_row(
                     Text("  " + ", ".join(f"{label}: {count:,}" for label, count in sorted(metric.labels.items(), key=lambda i: -i[1])[:8]), style="dim")

@@ -192,6 +192,11 @@ class Dataset(_Asset):
         """The names of the columns; empty before the asset is created."""
         return tuple(c.name for c in self._content.columns) if self._content else ()
 
+    def __repr__(self) -> str:
+        if self._content is None:
+            return super().__repr__()
+        return f"<Dataset {self.name}@{self.version}: {self._content.rows:,} rows of {', '.join(self.columns)}>"
+
     def __len__(self) -> int:
         """How many rows; 0 before the asset is created."""
         return self._content.rows if self._content else 0

@@ -73,6 +73,11 @@ class MetricSummary:
         return self.values.mean if self.values.n else None
 
     @property
+    def stderr(self) -> float | None:
+        """The standard error of the mean; None below two rows."""
+        return self.values.stderr
+
+    @property
     def interval(self) -> tuple[float, float] | tuple[None, None]:
         """The 95% interval of the mean: Wilson's for pass/fail, Student's otherwise."""
         if self.binary and self.values.n:
@@ -85,7 +90,7 @@ class MetricSummary:
     def brief(self) -> dict[str, Any]:
         """`{n, mean, stderr, ci_low, ci_high}`."""
         low, high = self.interval
-        return {"n": self.n, "mean": self.mean, "stderr": self.values.stderr, "ci_low": low, "ci_high": high}
+        return {"n": self.n, "mean": self.mean, "stderr": self.stderr, "ci_low": low, "ci_high": high}
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -23,7 +23,8 @@ def code_ref(thing: Any) -> CodeRef:
     if module == "__main__":
         module, file = None, getattr(sys.modules["__main__"], "__file__", None)
     # An object with state of its own, or a local class, cannot be had again by name.
-    whole = "<" not in named.__qualname__ and (named is thing or not getattr(thing, "__dict__", None))
+    # (A model's configuration is recorded with the run and given back to it.)
+    whole = "<" not in named.__qualname__ and (named is thing or not getattr(thing, "__dict__", {}).keys() - {"config"})
     return CodeRef(qualname=named.__qualname__, module=module, file=str(Path(file).resolve()) if file else None, rebuildable=whole and bool(module or file))
 
 

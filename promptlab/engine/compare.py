@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -158,23 +159,25 @@ async def compare(
     if not 2 <= len(runs) <= 4:
         raise RunError(f"A comparison is of a run with one to three others, not with {len(runs) - 1}.")
     pairing = await _pairing(pool, runs)
-    which = _selected(pairing, selected, sort, descending)
-    found = await _ask(pool, pairing, which, limit, offset)
-    if not found["page"] and found["matching"] and offset:
-        offset = (found["matching"] - 1) // limit * limit
-        found = await _ask(pool, pairing, which, limit, offset)
-    rows = await _rows(runs, pairing, found["page"] or [], text_chars)
-    total = found["total"]
+    async with AsyncExitStack() as stack:
+        found = [await stack.enter_async_context(run.matches.found(run.search, selected.text)) for run in runs] if selected.text else []
+        which = _selected(pairing, selected, found, sort, descending)
+        page = await _ask(pool, pairing, which, limit, offset)
+        if not page["page"] and page["matching"] and offset:
+            offset = (page["matching"] - 1) // limit * limit
+            page = await _ask(pool, pairing, which, limit, offset)
+    rows = await _rows(runs, pairing, page["page"] or [], text_chars)
+    total = page["total"]
     return ComparePage(
         rows=rows,
-        total_matching=found["matching"],
+        total_matching=page["matching"],
         total=total,
         offset=offset,
         limit=limit,
-        counts={"all": total, **{change: found[change] for change in CHANGES}},
-        metrics=tuple(_metric(pairing, found, n) for n in range(len(pairing.pairs))),
+        counts={"all": total, **{change: page[change] for change in CHANGES}},
+        metrics=tuple(_metric(pairing, page, n) for n in range(len(pairing.pairs))),
         joined_on=pairing.joined_on,
-        unmatched=tuple((found[f"base_only{n}"], found[f"other_only{n}"]) for n in range(len(runs) - 1)),
+        unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
     )
 
 
@@ -197,7 +200,7 @@ async def _pairing(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
     return pairing
 
 
-def _selected(pairing: Pairing, compared: Compared, sort: str, descending: bool) -> Selected:
+def _selected(pairing: Pairing, compared: Compared, found: Sequence[str], sort: str, descending: bool) -> Selected:
     others = range(len(pairing.sources) - 1)
     if compared.other is not None and compared.other not in others:
         raise UnknownNameError("other run", str(compared.other), map(str, others))
@@ -212,12 +215,12 @@ def _selected(pairing: Pairing, compared: Compared, sort: str, descending: bool)
     ]
     if compared.metric is not None and not chosen:
         raise UnknownNameError("metric that these runs share", compared.metric, {metric for metric, _ in pairing.pairs})
-    return Selected(compared.change, chosen, compared.text, sort == "difference" and bool(chosen), descending)
+    return Selected(compared.change, chosen, found, sort == "difference" and bool(chosen), descending)
 
 
 async def _ask(pool: DuckDBPool, pairing: Pairing, which: Selected, limit: int, offset: int) -> dict[str, Any]:
-    sql, values, names = pairing.query(which, limit, offset)
-    (row,) = await pool.fetch(sql, values)
+    sql, names = pairing.query(which, limit, offset)
+    (row,) = await pool.fetch(sql)
     return dict(zip(names, row, strict=True))
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from promptlab.engine.filters import contains
 from promptlab.engine.table import quoted
 
 Change = Literal["all", "different", "regressed", "improved", "same"]
@@ -23,7 +22,8 @@ class Selected:
     change: Change
     chosen: Sequence[int]
     """The pairs (of a metric and another run) that `change` is about."""
-    text: str
+    found: Sequence[str]
+    """Per run, the table of the rows that a search found; empty without a search."""
     by_difference: bool
     descending: bool
 
@@ -54,11 +54,10 @@ class Pairing:
         keys = " AND ".join(f'(a0."case", a0.trial) IS NOT DISTINCT FROM (a{n}."case", a{n}.trial)' for n in range(1, len(self.sources)))
         return f"SELECT bool_and({keys}) FROM {self._side_by_side()}"
 
-    def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[Any], list[str]]:
-        """SQL of one row, its parameters, and the names of what it gives."""
-        where, values = self._where(which)
+    def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
+        """SQL of one row, and the names of what it gives."""
+        where = self._where(which)
         results = {"total": "SELECT count(*) FROM j", "matching": f"SELECT count(*) FROM j WHERE {where}"}
-        searched = self._searches(which)
         for change in CHANGES:
             results[change] = f"SELECT count(*) FROM j WHERE {_changed(change, which.chosen)}"
         for n in range(1, len(self.sources)):
@@ -71,7 +70,7 @@ class Pairing:
             f"count(*) FILTER (v{n} = {code}) AS {name}{n}" for n in range(len(self.pairs)) for name, code in (("improved", 1), ("regressed", 2), ("same", 0))
         ]
         means = [part for n in range(len(self.pairs)) for part in _statistics(n)]
-        head = [f"j AS MATERIALIZED ({self._joined()})", *searched]
+        head = [f"j AS MATERIALIZED ({self._joined()})"]
         tail = [
             f"counted AS (SELECT {', '.join(['count(*) AS pairs', *counts])} FROM j)",
             f"measured AS (SELECT {', '.join(['count(*) AS observations', *means])} FROM {self._observations()})",
@@ -79,7 +78,7 @@ class Pairing:
         names = [*results, *(f"{name}{n}" for n in range(len(self.pairs)) for name in self.AGGREGATES)]
         selected = ", ".join(f"({sql})" if name in results else name for name, sql in ((name, results.get(name, "")) for name in names))
         sql = f"WITH {', '.join(head + tail)} SELECT {selected} FROM counted, measured"
-        return sql, [*(value for _ in searched for value in contains("search", which.text)[1]), *values], names
+        return sql, names
 
     def _joined(self) -> str:
         """A row a pair: the row numbers r0 …, per pair of a metric and a run both scores, their difference, its gain, its verdict."""
@@ -115,18 +114,11 @@ class Pairing:
         means = ", ".join(f"avg(s{n}) AS s{n}, avg(d{n}) AS d{n}" for n in range(len(self.pairs)))
         return f"(SELECT {means or '1 AS one'} FROM j GROUP BY c)"
 
-    def _searches(self, which: Selected) -> list[str]:
-        """Per run, the rows whose text matches: found before the join, which would otherwise carry the texts."""
-        if not which.text:
-            return []
-        found, _ = contains("search", which.text)
-        return [f"t{n} AS MATERIALIZED (SELECT file_row_number AS r FROM {source} WHERE {found})" for n, source in enumerate(self.sources)]
-
-    def _where(self, which: Selected) -> tuple[str, list[Any]]:
+    def _where(self, which: Selected) -> str:
         parts = [_changed(which.change, which.chosen)]
-        if which.text:
-            parts.append(" OR ".join(f"r{n} IN (SELECT r FROM t{n})" for n in range(len(self.sources))))
-        return " AND ".join(f"({part})" for part in parts), []
+        if which.found:
+            parts.append(" OR ".join(f"r{n} IN (SELECT r FROM {table})" for n, table in enumerate(which.found)))
+        return " AND ".join(f"({part})" for part in parts)
 
     def _order(self, which: Selected) -> str:
         if not which.by_difference:

@@ -39,7 +39,7 @@ _PLAIN = ("case", "trial", "prompt_tokens", "completion_tokens", "latency_ms", "
 class IndexKeys(NamedTuple):
     """Where the index of a run is."""
 
-    index: str
+    narrow: str
     search: str
     parts: str
     """A list of the run's parts (`Parts`)."""

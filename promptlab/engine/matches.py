@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 
 from promptlab.engine.duckdb_pool import DuckDBPool
 from promptlab.engine.filters import contains
 
 MAX_ROWS = 4_000_000
-"""Rows of all kept searches together, of 4 bytes each."""
+"""Rows that all kept searches found together, of 4 bytes each."""
 MAX_SEARCHES = 32
+_Key = tuple[str, str]
 
 
 class Matches:
@@ -19,11 +22,15 @@ class Matches:
 
     def __init__(self, pool: DuckDBPool) -> None:
         self._pool = pool
-        self._found: OrderedDict[tuple[str, str], asyncio.Task[tuple[str, int]]] = OrderedDict()
+        self._found: OrderedDict[_Key, asyncio.Task[tuple[str, int]]] = OrderedDict()
+        self._users = Counter[_Key]()
         self._names = count()
 
-    async def find(self, source: str, text: str) -> str:
-        """The table with the numbers `r` of the rows of `source` whose `search` has the text; searched once however many ask.
+    @asynccontextmanager
+    async def found(self, source: str, text: str) -> AsyncIterator[str]:
+        """A table with the numbers `r` of the rows of `source` whose `search` has the text, there until the context ends.
+
+        However many ask, the search is made once.
 
         Args:
             source: a file of search texts, as SQL; it never changes.
@@ -34,27 +41,32 @@ class Matches:
         if task is None:
             task = self._found[key] = asyncio.create_task(self._search(source, text))
         self._found.move_to_end(key)
+        self._users[key] += 1
         try:
-            table, _ = await asyncio.shield(task)
-        except Exception:
-            self._found.pop(key, None)
-            raise
-        await self._trim(keep=key)
-        return table
+            try:
+                table, _ = await asyncio.shield(task)
+            except Exception:
+                self._found.pop(key, None)
+                raise
+            yield table
+        finally:
+            self._users[key] -= 1
+            await self._trim()
 
     async def _search(self, source: str, text: str) -> tuple[str, int]:
         table, (where, values) = f"found{next(self._names)}", contains("search", text)
         ((rows,),) = await self._pool.fetch(f"CREATE TABLE {table} AS SELECT file_row_number::INTEGER AS r FROM {source} WHERE {where}", values)
         return table, rows
 
-    async def _trim(self, keep: tuple[str, str]) -> None:
-        """Forget the searches that were used longest ago, while they are too many."""
-        while True:
-            done = {key: task.result() for key, task in self._found.items() if task.done() and not task.cancelled() and not task.exception()}
-            if len(done) <= MAX_SEARCHES and sum(rows for _, rows in done.values()) <= MAX_ROWS:
+    async def _trim(self) -> None:
+        """Forget the searches that were used longest ago and that nobody uses, while there are too many."""
+        self._users += Counter()  # drops those at zero
+        done = {key: task.result() for key, task in self._found.items() if task.done() and not task.cancelled() and not task.exception()}
+        rows = sum(rows for _, rows in done.values())
+        for key, (table, size) in done.items():
+            if len(self._found) <= MAX_SEARCHES and rows <= MAX_ROWS:
                 return
-            oldest = next((key for key in done if key != keep), None)
-            if oldest is None:
-                return
-            del self._found[oldest]
-            await self._pool.fetch(f"DROP TABLE {done[oldest][0]}")
+            if not self._users[key]:
+                rows -= size
+                del self._found[key]
+                await self._pool.fetch(f"DROP TABLE {table}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTemplate, content_hash
-from promptlab.domain.experiment import SPECIAL, AssetRef, EvaluationConfig, Experiment, ExperimentConfig, Metric, ModelConfig
+from promptlab.domain.experiment import SPECIAL, AssetRef, CodeRef, EvaluationConfig, Experiment, ExperimentConfig, Metric, ModelConfig
 from promptlab.domain.prices import price_of
 from promptlab.domain.templates import check_placeholders, compile_template
 from promptlab.engine.agent import AgentModel, agent_messages
@@ -216,7 +216,7 @@ def bind(experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset
     embedding = live.embedding_model
     if embedding is None and experiment.embedding_model is not None:
         ref = experiment.embedding_model_code
-        embedding = load_code(ref)() if ref else get_model(experiment.embedding_model)
+        embedding = _remade(ref, experiment.embedding_model) if ref else get_model(experiment.embedding_model)
     evaluators = []
     for metric in experiment.evaluation:
         evaluator = live.evaluators.get(metric.name)
@@ -234,7 +234,14 @@ def _remade_model(experiment: Experiment) -> Model:
     if experiment.agent is not None:
         return AgentModel(load_code(experiment.agent), max_concurrent_tasks=experiment.model.max_concurrent_tasks)
     if experiment.model_code is not None:
-        made = load_code(experiment.model_code)()
-        assert isinstance(made, Model)
-        return made
+        return _remade(experiment.model_code, experiment.model)
     return get_model(experiment.model)
+
+
+def _remade(code: CodeRef, config: ModelConfig) -> Model:
+    """A user's own model, with the configuration that the run recorded."""
+    made = load_code(code)()
+    if not isinstance(made, Model):
+        raise ConfigError(f"{code.file or code.module}:{code.qualname} is not a Model any more")
+    made.config = config
+    return made

@@ -23,17 +23,18 @@ from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.engine.compare import Compared, ComparePage, compare
-from promptlab.engine.duckdb_pool import DuckDBPool, parquet
+from promptlab.engine.duckdb_pool import DuckDBPool
 from promptlab.engine.filters import Filter, Range
 from promptlab.engine.histograms import Bin, Histogram
 from promptlab.engine.index import Parts, index_keys
 from promptlab.engine.live import LiveResults
+from promptlab.engine.matches import Matches
 from promptlab.engine.results_query import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
 from promptlab.engine.stored import StoredRun
 from promptlab.engine.stored_results import StoredResults
 from promptlab.engine.summarize import put_index
-from promptlab.engine.table import columns
-from promptlab.errors import AssetNotFoundError, BlobNotFoundError, RunError
+from promptlab.engine.table import columns, parquet
+from promptlab.errors import AssetNotFoundError, RunError
 from promptlab.ports import Blobs, Ledger
 
 __all__ = ["Bin", "CasePage", "ComparePage", "Compared", "Facets", "Filter", "Histogram", "MetricFacet", "Neighbours", "QueryEngine", "Range", "ResultsQuery"]
@@ -50,7 +51,12 @@ class QueryEngine:
         self._folder = Path(tempfile.gettempdir())
         self._made: tempfile.TemporaryDirectory[str] | None = None
         self._pool: DuckDBPool | None = None
+        self._matches: Matches | None = None
         self._opened: OrderedDict[str, asyncio.Task[StoredRun]] = OrderedDict()
+
+    async def warm(self) -> None:
+        """Load DuckDB now, so that the first question does not wait for it (some 200 ms)."""
+        await self._threads().fetch("SELECT 1")
 
     async def results(self, run: RunRecord) -> ResultsQuery:
         """The results of a run, as it is now.
@@ -93,6 +99,7 @@ class QueryEngine:
             self._made = tempfile.TemporaryDirectory(prefix="promptlab-query-", ignore_cleanup_errors=True)
             self._folder = Path(self._made.name)
             self._pool = DuckDBPool(self._folder)
+            self._matches = Matches(self._pool)
         return self._pool
 
     async def _content(self, experiment: Experiment) -> DatasetContent:
@@ -104,7 +111,7 @@ class QueryEngine:
 
     async def _stored(self, run: RunRecord) -> StoredRun:
         """The run, opened once however many ask at the same time."""
-        key = index_keys(run)[0]
+        key = index_keys(run).narrow
         task = self._opened.get(key)
         if task is None:
             task = self._opened[key] = asyncio.create_task(self._open(run))
@@ -124,20 +131,18 @@ class QueryEngine:
         await asyncio.to_thread(shutil.rmtree, self._folder / _name(key), ignore_errors=True)
 
     async def _open(self, run: RunRecord) -> StoredRun:
-        pool, (index, parts) = self._threads(), index_keys(run)
-        folder = self._folder / _name(index)
+        pool, keys = self._threads(), index_keys(run)
+        assert self._matches is not None
+        folder = self._folder / _name(keys.narrow)
         experiment = Experiment.model_validate(run.experiment)
         content = await self._content(experiment)
         shape = columns(content, experiment.evaluation)
         await asyncio.to_thread(folder.mkdir, exist_ok=True)
-        try:
-            listed = Parts.load(await self._blobs.get(parts))
-            (path,) = await self._blobs.files([index], folder)
-        except BlobNotFoundError:  # a run of a version that wrote none
+        if not await self._blobs.exists(keys.search):  # a run of a version that wrote none
             await self._index(run, content, experiment, folder)
-            listed = Parts.load(await self._blobs.get(parts))
-            (path,) = await self._blobs.files([index], folder)
-        return StoredRun(run, shape, experiment.evaluation, parquet(path), listed, self._blobs, pool, self._folder)
+        index, search, parts = await self._blobs.files(keys, folder)
+        listed = Parts.load(await asyncio.to_thread(parts.read_bytes))
+        return StoredRun(run, shape, experiment.evaluation, parquet(index), parquet(search), listed, self._blobs, pool, self._matches, self._folder)
 
     async def _index(self, run: RunRecord, content: DatasetContent, experiment: Experiment, folder: Path) -> None:
         """Make the index of a run that has none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
 from promptlab.engine.duckdb_pool import DuckDBPool
+from promptlab.engine.filters import Filter, condition
 from promptlab.engine.index import Parts, part_rows
+from promptlab.engine.matches import Matches
 from promptlab.engine.table import Columns
 from promptlab.ports import Blobs
 
@@ -25,9 +28,12 @@ class StoredRun:
     metrics: Sequence[Metric]
     index: str
     """The index, as an SQL source."""
+    search: str
+    """The search texts, as an SQL source; the same rows."""
     parts: Parts
     blobs: Blobs
     pool: DuckDBPool
+    matches: Matches
     folder: Path
     """Where copies of parts go, for blobs that are not files."""
     edges: dict[tuple[str, int], list[float]] = field(default_factory=dict)
@@ -36,6 +42,20 @@ class StoredRun:
     @property
     def total(self) -> int:
         return self.parts.rows
+
+    @asynccontextmanager
+    async def matching(self, filter: Filter) -> AsyncIterator[tuple[str, list[Any]]]:
+        """A filter as a condition on the index, and its parameters; it holds until the context ends.
+
+        Raises:
+            UnknownNameError: it names a column or a metric that the table does not have.
+        """
+        where, values = condition(filter, self.columns)
+        if not filter.text:
+            yield where, values
+            return
+        async with self.matches.found(self.search, filter.text) as table:
+            yield f"{where} AND file_row_number IN (SELECT r FROM {table})", values
 
     async def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Whole rows by their numbers in the results table, in that order."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from promptlab.domain.results import CaseKey
 from promptlab.engine.duckdb_pool import DuckDBPool
-from promptlab.engine.filters import NO_FILTER, Filter, condition, number_column, order
+from promptlab.engine.filters import NO_FILTER, Filter, number_column, order
 from promptlab.engine.histograms import Histogram, edges, histogram
 from promptlab.engine.results_query import PAGE, TEXT_CHARS, CasePage, Facets, MetricFacet, Neighbours
 from promptlab.engine.stored import StoredRun, cut
@@ -34,13 +34,14 @@ class StoredResults:
         limit: int = PAGE,
         text_chars: int = TEXT_CHARS,
     ) -> CasePage:
-        matching, values = self._matching(filter, sort)
         by = ", ".join([*(f"{key} {'DESC' if descending else 'ASC'} NULLS LAST" for key in self._keys(sort)), f"r {_way(sort, descending)}"])
-        sql = f"WITH m AS MATERIALIZED ({matching}) SELECT (SELECT count(*) FROM m), (SELECT list(r) FROM (SELECT r FROM m ORDER BY {by} LIMIT ? OFFSET ?))"
-        ((total, found),) = await self._pool.fetch(sql, [*values, limit, offset])
-        if not found and total and offset:
-            offset = (total - 1) // limit * limit
+        async with self._stored.matching(filter) as (where, values):
+            matching = self._matching(where, sort)
+            sql = f"WITH m AS MATERIALIZED ({matching}) SELECT (SELECT count(*) FROM m), (SELECT list(r) FROM (SELECT r FROM m ORDER BY {by} LIMIT ? OFFSET ?))"
             ((total, found),) = await self._pool.fetch(sql, [*values, limit, offset])
+            if not found and total and offset:
+                offset = (total - 1) // limit * limit
+                ((total, found),) = await self._pool.fetch(sql, [*values, limit, offset])
         rows = await self._stored.rows(found or [])
         return CasePage([cut(row, text_chars) for row in rows], total, self._stored.total, offset, limit)
 
@@ -49,29 +50,28 @@ class StoredResults:
         return (await self._stored.rows([found[0][0]]))[0] if found else None
 
     async def neighbours(self, case: int, trial: int = 0, filter: Filter = NO_FILTER, *, sort: str = "case", descending: bool = False) -> Neighbours:
-        matching, values = self._matching(filter, sort)
         keys, way = self._keys(sort), _way(sort, descending)
         back = "ASC" if way == "DESC" else "DESC"
         before, after = (_beyond([(key, descending, True) for key in keys] + [("r", way == "DESC", False)], later) for later in (False, True))
         ahead = ", ".join([*(f"m.{key} {'DESC' if descending else 'ASC'} NULLS LAST" for key in keys), f"m.r {way}"])
         behind = ", ".join([*(f"m.{key} {'ASC' if descending else 'DESC'} NULLS FIRST" for key in keys), f"m.r {back}"])
-        sql = f"""
-            WITH m AS MATERIALIZED ({matching}), t AS MATERIALIZED (SELECT * FROM m WHERE c = ? AND i = ?)
-            SELECT (SELECT count(*) FROM m), (SELECT count(*) FROM t), (SELECT count(*) FROM m, t WHERE {before}),
-                (SELECT [m.c, m.i] FROM m, t WHERE {before} ORDER BY {behind} LIMIT 1), (SELECT [m.c, m.i] FROM m, t WHERE {after} ORDER BY {ahead} LIMIT 1)"""
-        ((total, there, position, previous, following),) = await self._pool.fetch(sql, [*values, case, trial])
+        async with self._stored.matching(filter) as (where, values):
+            sql = f"""
+                WITH m AS MATERIALIZED ({self._matching(where, sort)}), t AS MATERIALIZED (SELECT * FROM m WHERE c = ? AND i = ?)
+                SELECT (SELECT count(*) FROM m), (SELECT count(*) FROM t), (SELECT count(*) FROM m, t WHERE {before}),
+                    (SELECT [m.c, m.i] FROM m, t WHERE {before} ORDER BY {behind} LIMIT 1), (SELECT [m.c, m.i] FROM m, t WHERE {after} ORDER BY {ahead} LIMIT 1)"""
+            ((total, there, position, previous, following),) = await self._pool.fetch(sql, [*values, case, trial])
         return Neighbours(previous and CaseKey(*previous), following and CaseKey(*following), position if there else None, total)
 
     async def histogram(self, column: str, filter: Filter = NO_FILTER, *, bins: int = 20) -> Histogram:
-        where, values = condition(filter, self.columns)
         name = number_column(column, self.columns)
         bounds = self._stored.edges.get((column, bins))
         if bounds is None:
             bounds = self._stored.edges[column, bins] = await edges(self._pool, self._stored.index, name, bins)
-        return await histogram(self._pool, self._stored.index, column, bounds, where, values)
+        async with self._stored.matching(filter) as (where, values):
+            return await histogram(self._pool, self._stored.index, column, bounds, where, values)
 
     async def facets(self, filter: Filter = NO_FILTER) -> Facets:
-        where, values = condition(filter, self.columns)
         metrics = [metric for _, metric in self.columns.scores]
         counts = ["count(*)", "count(error)", _top("error")]
         for metric in metrics:
@@ -79,8 +79,9 @@ class StoredResults:
             counts += [f"count(*) FILTER ({passed})", f"count(*) FILTER (NOT {passed})", f"count(*) FILTER ({quoted(f'unscored.{metric}')})"]
             counts.append(_top(quoted(f"label.{metric}")))
         columns = ["error", *(quoted(f"{part}.{metric}") for metric in metrics for part in ("passed", "unscored", "label"))]
-        sql = f"WITH m AS MATERIALIZED (SELECT {', '.join(columns)} FROM {self._stored.index} WHERE {where}) SELECT {', '.join(counts)} FROM m"
-        ((total, failed, errors, *rest),) = await self._pool.fetch(sql, values)
+        async with self._stored.matching(filter) as (where, values):
+            sql = f"WITH m AS MATERIALIZED (SELECT {', '.join(columns)} FROM {self._stored.index} WHERE {where}) SELECT {', '.join(counts)} FROM m"
+            ((total, failed, errors, *rest),) = await self._pool.fetch(sql, values)
         groups = [rest[at : at + 4] for at in range(0, len(rest), 4)]
         found = {
             m: MetricFacet(passed, not_passed, unscored, _counts(labels)) for m, (passed, not_passed, unscored, labels) in zip(metrics, groups, strict=True)
@@ -90,11 +91,10 @@ class StoredResults:
     def _keys(self, sort: str) -> list[str]:
         return [f"k{n}" for n in range(len(order(sort, self.columns)))]
 
-    def _matching(self, filter: Filter, sort: str) -> tuple[str, list[Any]]:
+    def _matching(self, where: str, sort: str) -> str:
         """A select of the matching cases: row `r`, case `c`, trial `i` and what they are sorted by, `k0` …"""
-        where, values = condition(filter, self.columns)
         keys = "".join(f", {column} AS k{n}" for n, column in enumerate(order(sort, self.columns)))
-        return f'SELECT file_row_number AS r, "case" AS c, trial AS i{keys} FROM {self._stored.index} WHERE {where}', values
+        return f'SELECT file_row_number AS r, "case" AS c, trial AS i{keys} FROM {self._stored.index} WHERE {where}'
 
 
 def _way(sort: str, descending: bool) -> str:

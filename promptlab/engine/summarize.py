@@ -53,7 +53,7 @@ async def put_index(blobs: Blobs, run: RunRecord, results: Path, shape: Columns,
         index, search = Path(folder) / "index.parquet", Path(folder) / "search.parquet"
         await asyncio.to_thread(_write_index, results, index, search, shape, largest_row_bytes)
         await blobs.put(keys.parts, Parts.dump(parts))
-        await blobs.put_file(keys.index, index)
+        await blobs.put_file(keys.narrow, index)
         await blobs.put_file(keys.search, search)
     for key in await blobs.keys(f"runs/{run.run_id}/index-"):
         if key not in keys:

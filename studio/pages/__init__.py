@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from studio.pages import case, datasets, new_run, prompts, run, runs
+from studio.pages import case, compare, datasets, new_run, prompts, run, runs
 
 router = APIRouter()
-for _routes in (runs.routes, run.routes, case.routes, prompts.routes, datasets.routes, new_run.routes):
+for _routes in (runs.routes, run.routes, case.routes, prompts.routes, datasets.routes, new_run.routes, compare.routes):
     router.include_router(_routes)

@@ -17,7 +17,7 @@ from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.domain.templates import compile_template
 from promptlab.engine.ingest import rows_page
-from promptlab.engine.results_query import Neighbours, ResultsQuery
+from promptlab.engine.query import Neighbours, ResultsQuery
 from promptlab.errors import BlobNotFoundError, TemplateError
 from promptlab.lab import Lab
 from studio.auth import lab_of

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from promptlab.domain.experiment import Experiment
-from promptlab.engine.results_query import CasePage, Facets, ResultsQuery
+from promptlab.engine.query import CasePage, Facets, ResultsQuery
 from promptlab.report import dollars, number
 from studio.pages.format import milliseconds, one_line, run_url
 from studio.pages.state import VIEW_PARAMS, Query, conditions, filter_of

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptlab.domain.summary import MetricSummary, Summary
-from promptlab.engine.histograms import Histogram
-from promptlab.engine.results_query import ResultsQuery
+from promptlab.engine.query import Histogram, ResultsQuery
 from promptlab.report import number
 from studio.pages.figures import Interval, bars, interval, scale_of
 from studio.pages.format import count, percent

@@ -12,7 +12,7 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.templates import placeholders
-from promptlab.engine.results_query import ResultsQuery
+from promptlab.engine.query import ResultsQuery
 from promptlab.errors import PromptLabError
 from promptlab.lab import Lab
 from studio.auth import lab_of

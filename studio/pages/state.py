@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
-from promptlab.engine.filters import Filter, Range
+from promptlab.engine.query import Filter, Range
 from promptlab.errors import ConfigError
 from studio.pages.format import number
 
