@@ -35,7 +35,7 @@ from cloud_tools import HOME, ROOT, CloudError, make_tools, run, say
 PORT = 4566
 REGION = "us-east-1"
 START_S = 60
-STOP_S = 60
+STOP_S = 120
 """Seconds to save its state on SIGTERM."""
 
 

@@ -195,9 +195,17 @@ async def _pairing(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
         trials=max(run.run.experiment.get("trials", 1) for run in runs),
     )
     if same and len(set(pairing.totals)) == 1:
-        ((aligned,),) = await pool.fetch(pairing.alignment())
-        pairing.aligned = bool(aligned)
+        await _align(pool, runs, pairing)
     return pairing
+
+
+async def _align(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) -> None:
+    """Find out whether the runs' rows are side by side; the files never change, so that it is asked once."""
+    known, key = runs[0].aligned, tuple(pairing.sources[1:])
+    if key not in known:
+        ((answer,),) = await pool.fetch(pairing.alignment())
+        known[key] = bool(answer)
+    pairing.aligned = known[key]
 
 
 def _selected(pairing: Pairing, compared: Compared, found: Sequence[str], sort: str, descending: bool) -> Selected:

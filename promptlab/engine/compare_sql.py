@@ -55,30 +55,26 @@ class Pairing:
         return f"SELECT bool_and({keys}) FROM {self._side_by_side()}"
 
     def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
-        """SQL of one row, and the names of what it gives."""
+        """SQL of one row, and the names of what it gives: counts, statistics of each pair, and `page`, the rows."""
         where = self._where(which)
-        results = {"total": "SELECT count(*) FROM j", "matching": f"SELECT count(*) FROM j WHERE {where}"}
-        for change in CHANGES:
-            results[change] = f"SELECT count(*) FROM j WHERE {_changed(change, which.chosen)}"
+        counted = {"total": "count(*)", "matching": f"count_if({where})"}
+        counted |= {change: f"count_if({_changed(change, which.chosen)})" for change in CHANGES}
+        for n in range(len(self.pairs)):
+            counted |= {f"{name}{n}": f"count_if(v{n} = {code})" for name, code in (("improved", 1), ("regressed", 2), ("same", 0))}
+        measured = {name: part for n in range(len(self.pairs)) for name, part in _statistics(n).items()}
+        rows = [*(f"r{n}" for n in range(len(self.sources))), *(f"{name}{n}" for n in range(len(self.pairs)) for name in "dv")]
+        page = f"SELECT {', '.join(rows)} FROM j WHERE {where} ORDER BY {self._order(which)} LIMIT {int(limit)} OFFSET {int(offset)}"
+        other = {"page": f"(SELECT list({{{', '.join(f'{name}: {name}' for name in rows)}}}) FROM ({page}))"}
         for n in range(1, len(self.sources)):
-            results |= {f"base_only{n - 1}": self._only(0, n), f"other_only{n - 1}": self._only(n, 0)}
-        columns = ", ".join([*(f"r{n}" for n in range(len(self.sources))), *(f"d{n}, v{n}" for n in range(len(self.pairs)))])
-        fields = ", ".join(f"{name}: {name}" for name in columns.split(", "))
-        page = f"SELECT {columns} FROM j WHERE {where} ORDER BY {self._order(which)} LIMIT {int(limit)} OFFSET {int(offset)}"
-        results["page"] = f"SELECT list({{{fields}}}) FROM ({page})"
-        counts = [
-            f"count(*) FILTER (v{n} = {code}) AS {name}{n}" for n in range(len(self.pairs)) for name, code in (("improved", 1), ("regressed", 2), ("same", 0))
-        ]
-        means = [part for n in range(len(self.pairs)) for part in _statistics(n)]
-        head = [f"j AS MATERIALIZED ({self._joined()})"]
-        tail = [
-            f"counted AS (SELECT {', '.join(['count(*) AS pairs', *counts])} FROM j)",
-            f"measured AS (SELECT {', '.join(['count(*) AS observations', *means])} FROM {self._observations()})",
-        ]
-        names = [*results, *(f"{name}{n}" for n in range(len(self.pairs)) for name in self.AGGREGATES)]
-        selected = ", ".join(f"({sql})" if name in results else name for name, sql in ((name, results.get(name, "")) for name in names))
-        sql = f"WITH {', '.join(head + tail)} SELECT {selected} FROM counted, measured"
-        return sql, names
+            other |= {f"base_only{n - 1}": self._only(0, n), f"other_only{n - 1}": self._only(n, 0)}
+        with_j = f"WITH j AS MATERIALIZED ({self._joined()})"
+        if self.trials == 1:
+            return f"{with_j} SELECT {', '.join((counted | measured | other).values())} FROM j", [*counted, *measured, *other]
+        # A row's trials are not independent: they are one observation, their mean.
+        means = ", ".join(f"avg(s{n}) AS s{n}, avg(d{n}) AS d{n}" for n in range(len(self.pairs)))
+        rows_of = f"SELECT {', '.join(measured.values()) or '1'} FROM (SELECT {means or '1 AS one'} FROM j GROUP BY c)"
+        both = f"(SELECT {', '.join((counted | other).values())} FROM j) CROSS JOIN ({rows_of})"
+        return f"{with_j} SELECT * FROM {both}", [*counted, *other, *(measured or ["none"])]
 
     def _joined(self) -> str:
         """A row a pair: the row numbers r0 …, per pair of a metric and a run both scores, their difference, its gain, its verdict."""
@@ -107,13 +103,6 @@ class Pairing:
     def _side_by_side(self) -> str:
         return " POSITIONAL JOIN ".join(f"{source} a{n}" for n, source in enumerate(self.sources))
 
-    def _observations(self) -> str:
-        """One row a dataset row: a row's trials are not independent, and are one observation, their mean."""
-        if self.trials == 1:
-            return "j"
-        means = ", ".join(f"avg(s{n}) AS s{n}, avg(d{n}) AS d{n}" for n in range(len(self.pairs)))
-        return f"(SELECT {means or '1 AS one'} FROM j GROUP BY c)"
-
     def _where(self, which: Selected) -> str:
         parts = [_changed(which.change, which.chosen)]
         if which.found:
@@ -130,21 +119,21 @@ class Pairing:
     def _only(self, one: int, other: int) -> str:
         """How many rows of one run the other has not."""
         if len(self.sources) == 2 or self.aligned:
-            return f"SELECT {self.totals[one]} - count(*) FROM j"
+            return f"{self.totals[one]} - count(*)"
         key = '("case", trial)' if self.joined_on == "case" else "(id, trial)"
         names = key.strip("()")
-        return f"SELECT count(*) FROM (SELECT {names} FROM {self.sources[one]}) x ANTI JOIN (SELECT {names} FROM {self.sources[other]}) y USING ({names})"
+        return f"(SELECT count(*) FROM (SELECT {names} FROM {self.sources[one]}) x ANTI JOIN (SELECT {names} FROM {self.sources[other]}) y USING ({names}))"
 
 
-def _statistics(n: int) -> list[str]:
-    """n, both means, and mean and standard deviation of the differences of one pair."""
-    return [
-        f"count(d{n}) AS n{n}",
-        f"avg(s{n}) AS base{n}",
-        f"avg(s{n} + d{n}) AS mean{n}",
-        f"avg(d{n}) AS difference{n}",
-        f"stddev_samp(d{n}) AS deviation{n}",
-    ]
+def _statistics(n: int) -> dict[str, str]:
+    """How many have both scores, both means, and mean and standard deviation of the differences of one pair."""
+    return {
+        f"n{n}": f"count(d{n})",
+        f"base{n}": f"avg(s{n})",
+        f"mean{n}": f"avg(s{n} + d{n})",
+        f"difference{n}": f"avg(d{n})",
+        f"deviation{n}": f"stddev_samp(d{n})",
+    }
 
 
 def _changed(change: Change, chosen: Sequence[int]) -> str:

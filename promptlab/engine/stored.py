@@ -38,6 +38,8 @@ class StoredRun:
     """Where copies of parts go, for blobs that are not files."""
     edges: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """Of histograms, by column and wished number of bins."""
+    aligned: dict[tuple[str, ...], bool] = field(default_factory=dict)
+    """Whether row n of this run is the same case as row n of some others, by their indexes."""
 
     @property
     def total(self) -> int:

@@ -42,7 +42,7 @@ EXPORTED = [
 ]
 PAIRS = [
     *((Assets, name, f"{name}_async") for name in ("create", "update", "get", "list", "versions", "label")),
-    *((Experiments, name, f"{name}_async") for name in ("run", "resume", "get", "list")),
+    *((Experiments, name, f"{name}_async") for name in ("run", "resume", "cancel", "get", "list")),
     *((Run, name, f"{name}_async") for name in ("results", "refresh", "resume", "export")),
     (Studio, "start", "start_async"),
     (PromptLab, "close", "aclose"),
