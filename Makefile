@@ -5,6 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
+include infra/cloud.mk infra/frontend.mk
 .PHONY: help demo test lint bench format clean
 
 help:  ## list the verbs
@@ -20,13 +21,13 @@ help:  ## list the verbs
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-demo: .venv/demo  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
+demo: .venv/demo frontend  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
 	@cd samples/async_example && PROMPTLAB_SAMPLE_MODEL=simulated/demo PROMPTLAB_SAMPLE_SERVE=$(or $(SERVE),1) PORT=$(PORT) ../../$(BIN)/python async_example.py
 
-test: .venv/dev  ## install what the tests need and run them all
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: .venv/dev frontend  ## install what the tests need and run them all
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not cloud'
 
-lint: .venv/dev  ## ruff, mypy, import arrows
+lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -40,4 +41,4 @@ bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpo
 	@$(BIN)/python -m tests.bench.run
 
 clean:  ## remove the environment and all that was built
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv frontend/node_modules frontend/.node build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -16,4 +17,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     left_s = context.get_remaining_time_in_millis() / 1000
     outcome = run(worker().evaluate(task.run_id, task.generation, task.shard.shard(), left_s))
     logger.info("evaluated", remaining=outcome.remaining)
-    return {"remaining": outcome.remaining, "wait_s": round(outcome.wait_s)}
+    return {"remaining": outcome.remaining, "wait_s": ceil(outcome.wait_s)}

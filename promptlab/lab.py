@@ -277,7 +277,9 @@ class Lab:
         """A run that says it is running while nobody works on it was killed."""
         if run.status in FINAL or await self._parts.runner.is_active(run):
             return run
-        return replace(run, status="interrupted")
+        # It may have ended between the two looks.
+        run = await self._get(run.run_id)
+        return run if run.status in FINAL else replace(run, status="interrupted")
 
     async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
         """A page of runs, newest first, and the cursor of the next page or None."""

@@ -123,6 +123,11 @@ def show_command(run_id: str, where: str) -> str:
     return f"promptlab show {run_id}{_store_option(where)}"
 
 
+def cancel_command(run_id: str, where: str) -> str:
+    """The command that stops a run; it names the store unless that is the default one."""
+    return f"promptlab cancel {run_id}{_store_option(where)}"
+
+
 def _store_option(where: str) -> str:
     if where.startswith(("http://", "https://")):
         return f" --endpoint {shlex.quote(where)}"

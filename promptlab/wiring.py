@@ -121,13 +121,14 @@ def open_cloud(config: CloudConfig) -> Parts:
     """The adapters of a deployed lab, for its functions."""
     from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
     from promptlab.adapters.aws.s3_blobs import S3Blobs
-    from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+    from promptlab.adapters.aws.secrets_manager import SecretNames, SecretsManagerSecrets
     from promptlab.adapters.aws.session import AwsSession
     from promptlab.adapters.aws.step_functions import StepFunctionsRunner
 
     session, clock = AwsSession(), SystemClock()
     blobs = S3Blobs(config.bucket, session=session)
     ledger = DynamoDBLedger(config.table, blobs, session=session, clock=clock)
-    secrets = SecretsManagerSecrets(config.secrets_prefix, session=session, clock=clock)
+    # The Studio hands runs over and calls no model.
+    secrets = (SecretNames if config.admin_token_secret else SecretsManagerSecrets)(config.secrets_prefix, session=session, clock=clock)
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
     return Parts(ledger, blobs, secrets, clock, runner, f"s3://{config.bucket} and the table {config.table}")

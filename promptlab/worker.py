@@ -48,7 +48,8 @@ class Tally:
 
     cases: int = 0
     failures: int = 0
-    tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     cost_usd: float = 0.0
     throttles: int = 0
 
@@ -56,7 +57,8 @@ class Tally:
         """Count one recorded completion."""
         self.cases += 1
         self.failures += completion.error is not None
-        self.tokens += (completion.prompt_tokens or 0) + (completion.completion_tokens or 0)
+        self.prompt_tokens += completion.prompt_tokens or 0
+        self.completion_tokens += completion.completion_tokens or 0
         self.cost_usd += completion.cost_usd or 0.0
 
 
@@ -106,6 +108,8 @@ class Worker:
             RunNotFoundError: there is no such run.
         """
         job, tally = await self._job(run_id, generation, left_s)
+        if job.run.status == "cancelled":
+            return Outcome(), tally
         outcome = await infer(job, shard)
         await job.recorder.drain()
         assert isinstance(job.limiter, _CountingLimiter)
@@ -119,7 +123,7 @@ class Worker:
             RunNotFoundError: there is no such run.
         """
         job, _ = await self._job(run_id, generation, left_s)
-        return await evaluate(job, shard)
+        return Outcome() if job.run.status == "cancelled" else await evaluate(job, shard)
 
     async def summarize(self, run_id: str, generation: int) -> tuple[RunRecord, Summary]:
         """Sum the run up and give it its final status: failed when shards are missing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from promptlab.lab import Lab
 from studio import auth as login
 from studio.api import router as api
+from studio.api.openapi import describe
 from studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth, principal
 from studio.pages import router as pages
 from studio.problems import add_handlers
@@ -35,9 +37,11 @@ def create_app(lab: Lab, *, auth: Auth | None = None, upload_origin: str | None 
         summary="Assets, runs and their results.",
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         openapi_url=None,  # the document is a route of the API, for those who may see it
     )
     app.state.lab, app.state.auth = lab, auth
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
     app.include_router(login.router)
     app.include_router(api)
     app.include_router(pages, dependencies=[Depends(principal)])

@@ -10,6 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 FOLDER = Path(__file__).parent
+MACROS = {"m": "macros.html", "asset_parts": "asset_parts.html", "run_parts": "run_parts.html", "charts_of": "chart.html"}
+"""Names that every template knows: the macros of a file each."""
 STATIC = FOLDER / "static"
 
 
@@ -23,6 +25,9 @@ def environment() -> Environment:
     )
     env.filters.update(FILTERS)
     env.globals.update(asset=static_file, is_built=lambda: bool(_manifest()))
+    # A part of a page is rendered without the page's own imports, so macros are there for all.
+    for name, file in MACROS.items():
+        env.globals[name] = env.get_template(file).module
     return env
 
 

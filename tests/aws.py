@@ -40,14 +40,21 @@ class _Services:
 def _hurry_moto() -> None:
     """Spare moto two things that change no answer and took most of the contract suite's time.
 
-    It sorts the whole table before it picks a query's partition and sorts that, and for each action of
-    a transaction it copies every value of the table, though only an item's own dict is ever changed.
+    It sorts and searches the whole table for the partition of a query, and for each action of a
+    transaction it copies every value of the table, though only an item's own dict is ever changed.
     """
     from moto.dynamodb.models.dynamo_type import Item, LimitedSizeDict
     from moto.dynamodb.models.table import Table
 
-    def all_items(table: Any) -> list[Any]:
-        return [item for partition in table.items.values() for item in partition.values()]
+    query_all = Table.query
+
+    def query(table: Any, hash_key: Any, *args: Any, **kwargs: Any) -> Any:
+        whole = table.items
+        table.items = {hash_key: whole[hash_key]} if hash_key in whole else {}
+        try:
+            return query_all(table, hash_key, *args, **kwargs)
+        finally:
+            table.items = whole
 
     def copied(item: Any, memo: object) -> Any:
         other = Item.__new__(Item)
@@ -55,7 +62,7 @@ def _hurry_moto() -> None:
         dict.update(other.attrs, item.attrs)
         return other
 
-    Table.all_items = all_items
+    Table.query = query
     Item.__deepcopy__ = copied
 
 
@@ -83,6 +90,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+@functools.cache
 def session(url: str | None = None) -> AwsSession:
     """A session of the server, or of whatever stands before it."""
     return AwsSession(region=REGION, endpoint_url=url or moto_url())

@@ -14,7 +14,7 @@ import click
 
 from promptlab.cli.assets import datasets, prompts
 from promptlab.cli.results import export, runs, show
-from promptlab.cli.running import resume, run
+from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
 from promptlab.errors import ModelError, PromptLabError
 
@@ -59,7 +59,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (run, resume, runs, show, export, prompts, datasets, studio, schema, version):
+for command in (run, resume, cancel, runs, show, export, prompts, datasets, studio, schema, version):
     commands.add_command(command)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from promptlab.cli.options import db_option, json_option, opened, show, show_json
+from promptlab.cli.options import Store, json_option, opened, show, show_json, store_options
 
 if TYPE_CHECKING:
     from promptlab.domain.assets import AssetKind, AssetVersion
@@ -17,24 +17,24 @@ _name = click.argument("name", metavar="[NAME]", required=False)
 
 @click.command(short_help="List prompt templates, or the versions of one.", epilog="NAME may name a version too: qa@3, qa@production.")
 @_name
-@db_option
+@store_options
 @json_option
-def prompts(name: str | None, db: str, as_json: bool) -> None:
+def prompts(name: str | None, store: Store, as_json: bool) -> None:
     """List prompt templates; with NAME, its versions, their labels and the text."""
-    _show("prompt_template", name, db, as_json)
+    _show("prompt_template", name, store, as_json)
 
 
 @click.command(short_help="List datasets, or the versions of one.", epilog="NAME may name a version too: questions@0, questions@production.")
 @_name
-@db_option
+@store_options
 @json_option
-def datasets(name: str | None, db: str, as_json: bool) -> None:
+def datasets(name: str | None, store: Store, as_json: bool) -> None:
     """List datasets; with NAME, its versions, their labels and the columns."""
-    _show("dataset", name, db, as_json)
+    _show("dataset", name, store, as_json)
 
 
-def _show(kind: AssetKind, reference: str | None, db: str, as_json: bool) -> None:
-    where, found, chosen = asyncio.run(_find(kind, reference, db))
+def _show(kind: AssetKind, reference: str | None, store: Store, as_json: bool) -> None:
+    where, found, chosen = asyncio.run(_find(kind, reference, store))
     if as_json:
         show_json([_json(asset) for asset in found])
         return
@@ -48,11 +48,11 @@ def _show(kind: AssetKind, reference: str | None, db: str, as_json: bool) -> Non
         show("", prompt_text(chosen) if kind == "prompt_template" else dataset_shape(chosen))
 
 
-async def _find(kind: AssetKind, reference: str | None, db: str) -> tuple[str, list[AssetVersion], AssetVersion | None]:
+async def _find(kind: AssetKind, reference: str | None, store: Store) -> tuple[str, list[AssetVersion], AssetVersion | None]:
     """Where we looked, the latest version of each asset or all versions of one, and the one version to show whole."""
-    async with opened(db) as lab:
+    async with opened(store) as lab:
         if reference is None:
-            return lab.where, list(await lab.ledger.list_assets(kind)), None
+            return lab.where, list(await lab.assets.latest(kind)), None
         name, _, which = reference.partition("@")
         number, label = (int(which), None) if which.isdigit() else (None, which if which not in ("", "latest") else None)
         asset = await lab.assets.get(name, version=number, label=label, kind=kind)

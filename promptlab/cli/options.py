@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,37 +14,50 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from promptlab.domain.results import RunRecord
-    from promptlab.lab import Lab
+    from promptlab.lab import AnyLab
 
 _SHOWN = 5
-_PAGE = 500
 
-db_option = click.option(
-    "--db",
-    metavar="FILE",
-    envvar="PROMPTLAB_DB",
-    default="promptlab.db",
-    show_default=True,
-    show_envvar=True,
-    help="The store: a file, and FILE.blobs beside it.",
-)
+Store = dict[str, Any]
+"""A store configuration, as `promptlab.lab.open_lab` takes it."""
+
+_DB_HELP = "The store: a file, and FILE.blobs beside it.  [env var: PROMPTLAB_DB; default: promptlab.db]"
+db_option = click.option("--db", metavar="FILE", envvar="PROMPTLAB_DB", default="promptlab.db", help=_DB_HELP)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 run_argument = click.argument("run_id", metavar="RUN")
 
 
-@asynccontextmanager
-async def opened(db: str) -> AsyncIterator[Lab]:
-    """The lab of a store, closed at the end of the block."""
-    from promptlab.lab import Lab
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --db, --endpoint and --api-key, and call it with the `store` that they mean.
 
-    lab = Lab.open({"type": "sqlite", "db_file": db})
+    The environment is read by `wiring.store_from`, and not by click: what is given goes before what is set.
+    """
+
+    @click.option("--db", metavar="FILE", help=_DB_HELP)
+    @click.option("--endpoint", metavar="URL", help="A hosted Studio, in place of a store here.  [env var: PROMPTLAB_ENDPOINT]")
+    @click.option("--api-key", metavar="TOKEN", help="The hosted Studio's token; others on this machine may see options.  [env var: PROMPTLAB_API_KEY]")
+    @functools.wraps(command)
+    def with_store(*args: Any, db: str | None, endpoint: str | None, api_key: str | None, **options: Any) -> Any:
+        from promptlab.wiring import store_from
+
+        return command(*args, store=store_from(db, endpoint, api_key), **options)
+
+    return with_store
+
+
+@asynccontextmanager
+async def opened(store: Store) -> AsyncIterator[AnyLab]:
+    """The lab of a store, closed at the end of the block."""
+    from promptlab.lab import open_lab
+
+    lab = open_lab(store)
     try:
         yield lab
     finally:
         await lab.close()
 
 
-async def find_run(lab: Lab, text: str) -> RunRecord:
+async def find_run(lab: AnyLab, text: str) -> RunRecord:
     """The run that a user names: by its id, by the beginning of its id, or as `latest`.
 
     Raises:
@@ -60,24 +74,13 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
     try:
         return await lab.get_run(text)
     except RunNotFoundError:
-        found = [run_id async for run_id in _ids(lab) if text and run_id.startswith(text)]
+        found = [run_id async for run_id in lab.run_ids() if text and run_id.startswith(text)]
     if not found:
         raise RunNotFoundError(text)
     if len(found) > 1:
         more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
         raise RunError(f"{text!r} begins the ids of {len(found):,} runs: {', '.join(found[:_SHOWN])}{more}. Give more of the id.")
     return await lab.get_run(found[0])
-
-
-async def _ids(lab: Lab) -> AsyncIterator[str]:
-    cursor = None
-    while True:
-        # From the ledger itself: the lab would look at the lock of every run.
-        runs, cursor = await lab.ledger.list_runs(limit=_PAGE, cursor=cursor)
-        for run in runs:
-            yield run.run_id
-        if cursor is None:
-            return
 
 
 def console(*, stderr: bool = False) -> Console:

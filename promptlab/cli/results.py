@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from promptlab.cli.options import console, db_option, find_run, json_option, opened, run_argument, show_json
+from promptlab.cli.options import Store, console, find_run, json_option, opened, run_argument, show_json, store_options
 from promptlab.cli.options import show as show_text
 
 if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.engine.results import ExportFormat
-    from promptlab.lab import Lab
+    from promptlab.lab import AnyLab
 
 FORMATS = ("csv", "jsonl", "parquet")
 FAILURES_SHOWN = 5
@@ -28,14 +28,14 @@ FAILURES_SHOWN = 5
 @click.command()
 @click.option("--name", metavar="NAME", help="Only runs of the experiment of this name.")
 @click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
-@db_option
+@store_options
 @json_option
-def runs(name: str | None, limit: int, db: str, as_json: bool) -> None:
+def runs(name: str | None, limit: int, store: Store, as_json: bool) -> None:
     """List runs, newest first."""
     from promptlab.cli.tables import runs_table
     from promptlab.report import brief
 
-    where, found = asyncio.run(_runs(db, name, limit))
+    where, found = asyncio.run(_runs(store, name, limit))
     if as_json:
         show_json([{**brief(run, progress), "name": run.name, "created_at": run.created_at, "tags": list(run.tags)} for run, progress in found])
     elif found:
@@ -44,10 +44,10 @@ def runs(name: str | None, limit: int, db: str, as_json: bool) -> None:
         click.echo(f"No runs{f' of {name!r}' if name else ''} in {where} yet.", err=True)
 
 
-async def _runs(db: str, name: str | None, limit: int) -> tuple[str, list[tuple[RunRecord, Progress | None]]]:
+async def _runs(store: Store, name: str | None, limit: int) -> tuple[str, list[tuple[RunRecord, Progress | None]]]:
     found: list[RunRecord] = []
     cursor: str | None = None
-    async with opened(db) as lab:
+    async with opened(store) as lab:
         while len(found) < limit:
             page, cursor = await lab.list_runs(name=name, limit=limit - len(found), cursor=cursor)
             found += page
@@ -56,20 +56,20 @@ async def _runs(db: str, name: str | None, limit: int) -> tuple[str, list[tuple[
         return lab.where, [(run, await _progress(lab, run)) for run in found]
 
 
-async def _progress(lab: Lab, run: RunRecord) -> Progress | None:
+async def _progress(lab: AnyLab, run: RunRecord) -> Progress | None:
     return None if run.summary else await lab.progress(run.run_id)
 
 
 @click.command(short_help="Show a run, its exact configuration and some of its failed cases.", epilog="RUN is an id, the beginning of one, or latest.")
 @run_argument
-@db_option
+@store_options
 @json_option
-def show(run_id: str, db: str, as_json: bool) -> None:
+def show(run_id: str, store: Store, as_json: bool) -> None:
     """Show a run: its summary, its exact configuration with hashes, and some of its failed cases."""
     from promptlab.cli.tables import configuration, failures_table
     from promptlab.report import brief, table
 
-    run, so_far, failures = asyncio.run(_details(db, run_id))
+    run, so_far, failures = asyncio.run(_details(store, run_id))
     if as_json:
         more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "experiment")
         show_json({**brief(run, *so_far), **{field: getattr(run, field) for field in more}, "tags": list(run.tags), "failures": failures})
@@ -79,16 +79,16 @@ def show(run_id: str, db: str, as_json: bool) -> None:
         show_text("", failures_table(failures, brief(run, *so_far)["failed"]))
 
 
-async def _details(db: str, run_id: str) -> tuple[RunRecord, tuple[Progress | None, Summary | None], list[dict[str, Any]]]:
+async def _details(store: Store, run_id: str) -> tuple[RunRecord, tuple[Progress | None, Summary | None], list[dict[str, Any]]]:
     from promptlab.report import brief
 
-    async with opened(db) as lab:
+    async with opened(store) as lab:
         run = await find_run(lab, run_id)
         so_far = await lab.so_far(run)
         return run, so_far, await _failures(lab, run) if brief(run, *so_far)["failed"] else []
 
 
-async def _failures(lab: Lab, run: RunRecord) -> list[dict[str, Any]]:
+async def _failures(lab: AnyLab, run: RunRecord) -> list[dict[str, Any]]:
     """The first failed cases, with what went wrong."""
     found: list[dict[str, Any]] = []
     async with aclosing(cast("Any", lab.results(run.run_id))) as rows:
@@ -111,13 +111,13 @@ def _case(row: dict[str, Any]) -> dict[str, Any]:
 @run_argument
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="The file's format.  [default: that of --output, else csv]")
 @click.option("--output", "-o", metavar="FILE", help="Where to write; - is standard output (csv, jsonl).  [default: RUN.FORMAT in the working folder]")
-@db_option
-def export(run_id: str, format_: ExportFormat | None, output: str | None, db: str) -> None:
+@store_options
+def export(run_id: str, format_: ExportFormat | None, output: str | None, store: Store) -> None:
     """Write a run's results to a file, one row a case; of a run that is not complete, what there is."""
     chosen = format_ or _format_of(output)
     if output == "-" and chosen == "parquet":
         raise click.UsageError("Parquet is not text: give --output a file, or take csv or jsonl for standard output.")
-    asyncio.run(_export(db, run_id, chosen, output))
+    asyncio.run(_export(store, run_id, chosen, output))
 
 
 def _format_of(output: str | None) -> ExportFormat:
@@ -126,8 +126,8 @@ def _format_of(output: str | None) -> ExportFormat:
     return export_format(Path(output)) if output and output != "-" else "csv"
 
 
-async def _export(db: str, run_id: str, format_: ExportFormat, output: str | None) -> None:
-    async with opened(db) as lab:
+async def _export(store: Store, run_id: str, format_: ExportFormat, output: str | None) -> None:
+    async with opened(store) as lab:
         run = await find_run(lab, run_id)
         if output == "-":
             with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:

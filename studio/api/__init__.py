@@ -13,9 +13,7 @@ from studio.auth import Viewer, principal
 
 PREFIX = "/api/v1"
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    "default": {"model": Problem, "description": "What went wrong (RFC 9457).", "content": {"application/problem+json": {}}}
-}
+_ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "What went wrong."}}
 
 router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 router.include_router(health.router)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Path, Query
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response
 
@@ -30,6 +30,7 @@ EXPORT_S = 900
 _TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 
 router = APIRouter(prefix="/runs", tags=["runs"])
+RunId = Annotated[str, Path(max_length=200, description="The run's id.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="Where the page before ended: its next_cursor.")]
 
 
@@ -89,13 +90,13 @@ async def find_runs(
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)
-async def get_run(lab: TheLab, who: Viewer, run_id: str) -> Any:
+async def get_run(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
     """Its status, counts from the ledger, cost so far, metrics of its finished shards, and exact configuration."""
     return await run_object(lab, await lab.get_run(run_id))
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)
-async def get_progress(lab: TheLab, who: Viewer, run_id: str) -> Any:
+async def get_progress(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
     """What to poll: only the status and the counts."""
     run, progress = await lab.get_run(run_id), await lab.progress(run_id)
     counts = ("total", "done", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
@@ -106,7 +107,7 @@ async def get_progress(lab: TheLab, who: Viewer, run_id: str) -> Any:
 async def list_cases(
     lab: TheLab,
     who: Viewer,
-    run_id: str,
+    run_id: RunId,
     limit: Annotated[int, Query(ge=1, le=500, description="Rows at most; long rows make a page shorter.")] = 100,
     cursor: Annotated[str | None, Query(pattern=r"^\d{1,12}\.\d{1,4}$", description="Where the page before ended: its next_cursor.")] = None,
 ) -> Response:
@@ -117,13 +118,13 @@ async def list_cases(
 
 
 @router.post("/{run_id}/cancel", summary="Cancel a run", response_model=RunOut)
-async def cancel_run(lab: TheLab, who: Viewer, run_id: str) -> Any:
+async def cancel_run(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
     """Stop it. What was answered is kept, and resume goes on with it. A run that has ended stays as it is."""
     return await run_object(lab, await lab.cancel(run_id))
 
 
 @router.post("/{run_id}/resume", status_code=202, summary="Resume a run", response_model=RunOut)
-async def resume_run(lab: TheLab, who: Viewer, run_id: str, response: Response, body: ResumeIn | None = None) -> Any:
+async def resume_run(lab: TheLab, who: Viewer, run_id: RunId, response: Response, body: ResumeIn | None = None) -> Any:
     """Do what is missing, and nothing twice. A run that is complete is left as it is."""
     run = await lab.start_resume(run_id, failed=bool(body and body.failed))
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
@@ -136,13 +137,13 @@ async def resume_run(lab: TheLab, who: Viewer, run_id: str, response: Response, 
     response_class=Response,
     responses={200: {"content": {kind: {} for kind in _TYPES.values()}}, 303: {"description": "Where the file is: in the cloud it comes from the bucket."}},
 )
-async def export_run(lab: TheLab, who: Viewer, run_id: str, format: Annotated[ExportFormat, Query(description="The file's format.")] = "csv") -> Response:
+async def export_run(lab: TheLab, who: Viewer, run_id: RunId, format: Annotated[ExportFormat, Query(description="The file's format.")] = "csv") -> Response:
     """One row a case; of a run that is not complete, what there is."""
     run, file_name = await lab.get_run(run_id), f"{run_id}.{format}"
     blobs = lab.blobs
     if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results:
         return RedirectResponse(await blobs.presign_get(run.results, max_age_s=EXPORT_S), status_code=303)
-    folder = Path(tempfile.mkdtemp(prefix="promptlab-"))
+    folder = FilePath(tempfile.mkdtemp(prefix="promptlab-"))
     path = folder / f"results.{format}"
     try:
         await lab.export(run_id, path, format)

@@ -50,8 +50,8 @@ async def receive_upload(
     lab: TheLab,
     who: Viewer,
     request: Request,
-    token: Annotated[str, InPath(pattern="^[0-9a-f]{32}$")],
-    file_name: Annotated[str, InPath(pattern="^[A-Za-z0-9._-]{1,120}$")],
+    token: Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="From upload_url.")],
+    file_name: Annotated[str, InPath(pattern="^[A-Za-z0-9._-]{1,120}$", description="From upload_url.")],
 ) -> Response:
     """The body is the file. In the cloud files go to the bucket, not here."""
     if isinstance(lab.blobs, DirectBlobs):

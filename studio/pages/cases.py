@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from promptlab.domain.experiment import Experiment
 from promptlab.engine.query import CasePage, Facets, ResultsQuery
-from promptlab.report import dollars, number
-from studio.pages.format import milliseconds, one_line, run_url
+from promptlab.report import number
+from studio.pages.format import milliseconds, money, one_line, run_url
 from studio.pages.state import VIEW_PARAMS, Query, conditions, filter_of
 
 SIZE = 50
@@ -157,7 +157,7 @@ def _cell(key: str, row: Mapping[str, Any]) -> Cell:
     if key == "latency_ms":
         return Cell(milliseconds(value), "num")
     if key == "cost_usd":
-        return Cell("–" if value is None else f"${value:.2g}" if value < 1 else dollars(value), "num")
+        return Cell("–" if value is None else money(value), "num")
     if key in _NUMBERS:
         return Cell("–" if value is None else f"{value:,}", "num")
     return Cell(one_line(value))

@@ -86,11 +86,13 @@ def _points(runs: Sequence[RunRecord], metric: str, *, cost: bool) -> list[_Poin
     found = []
     for run in runs[:MOST]:
         raw = run.summary and run.summary["metrics"].get(metric)
-        if not raw or not raw["values"]["n"] or (cost and run.summary["cost_usd"] is None):  # type: ignore[index]
+        if not raw or (cost and run.summary["cost_usd"] is None):  # type: ignore[index]
             continue
         made = MetricSummary.from_json(raw)
+        if made.mean is None:
+            continue
         x = run.summary["cost_usd"] if cost else datetime.fromisoformat(run.created_at).timestamp()  # type: ignore[index]
-        found.append(_Point(run, made, made.values.mean, x))
+        found.append(_Point(run, made, made.mean, x))
     return found
 
 

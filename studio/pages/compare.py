@@ -151,7 +151,13 @@ def _differences(query: Query, page: ComparePage) -> list[Difference]:
             return round(50 + 50 * (value or 0.0) / span, 1)
 
         counts = [
-            (change, word, n, query.url(change=change, metric=m.metric, other=m.other), (query.get("change"), query.get("metric"), query.get("other")) == (change, m.metric, str(m.other)))
+            (
+                change,
+                word,
+                n,
+                query.url(change=change, metric=m.metric, other=m.other),
+                (query.get("change"), query.get("metric"), query.get("other")) == (change, m.metric, str(m.other)),
+            )
             for change, word, n in (("improved", "▲ won", m.improved), ("regressed", "▼ lost", m.regressed), ("same", "= tied", m.same))
         ]
         low, high = (m.difference, m.difference) if m.low is None else (m.low, m.high)

@@ -113,5 +113,7 @@ def bars(counts: Sequence[int], *, width: float = 100, height: float = 28) -> li
     found = []
     for number, value in enumerate(counts):
         tall = max(1.5, height * value / top) if value else 0.0
-        found.append({"x": round(number * step, 2), "width": round(step * 0.92, 2), "slot": round(step, 2), "y": round(height - tall, 2), "height": round(tall, 2)})
+        found.append(
+            {"x": round(number * step, 2), "width": round(step * 0.92, 2), "slot": round(step, 2), "y": round(height - tall, 2), "height": round(tall, 2)}
+        )
     return found

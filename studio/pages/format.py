@@ -22,6 +22,11 @@ def count(value: float | None) -> str:
     return f"{value / 1_000_000:,.1f}M"
 
 
+def money(value: float | None) -> str:
+    """A sum in a narrow column: three significant digits below a dollar."""
+    return f"${value:.3g}" if value is not None and 0 < value < 1 else dollars(value)
+
+
 def milliseconds(value: float | None) -> str:
     """`0.4 ms`, `85 ms`, `1.24 s`."""
     if value is None:
@@ -95,6 +100,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "dollars": dollars,
     "duration": duration,
     "count": count,
+    "money": money,
     "ms": milliseconds,
     "ms_pair": milliseconds_pair,
     "when": when,

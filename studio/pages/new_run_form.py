@@ -99,7 +99,8 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         if not query.get(name):
             raise ConfigError(f"Choose {text} first.")
     evaluation = [
-        {"metric": form.info.name, "column_mapping": {i.name: i.value for i in form.inputs if i.value}, "params": _params(form)} for form in metric_forms(query, columns)
+        {"metric": form.info.name, "column_mapping": {i.name: i.value for i in form.inputs if i.value}, "params": _params(form)}
+        for form in metric_forms(query, columns)
     ]
     trials = query.get("trials", "1")
     return {

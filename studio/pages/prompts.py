@@ -143,7 +143,16 @@ def _draft(fields: dict[str, list[str]]) -> Draft:
 
 def _form(request: Request, draft: Draft, prompt: PromptTemplate | None, problem: str = "", status: int = 200) -> HTMLResponse:
     names, wrong = _placeholders(draft)
-    context = {"draft": draft, "exists": prompt is not None, "prompt": prompt, "roles": ROLES, "formats": FORMATS, "placeholders": names, "wrong": wrong, "problem": problem}
+    context = {
+        "draft": draft,
+        "exists": prompt is not None,
+        "prompt": prompt,
+        "roles": ROLES,
+        "formats": FORMATS,
+        "placeholders": names,
+        "wrong": wrong,
+        "problem": problem,
+    }
     return render(request, "prompt_edit.html", context, status=status)
 
 

@@ -79,7 +79,14 @@ async def _frame(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) 
     summary = await lab.summary(run.run_id)
     spec = run.experiment
     cards = await metric_cards(query, summary, results, IN_STRIP)
-    return {"run": run, "spec": spec, "head": await head_of(lab, run), "summary": summary, "cards": cards, "more_metrics": max(0, len(summary.metrics) - IN_STRIP)}
+    return {
+        "run": run,
+        "spec": spec,
+        "head": await head_of(lab, run),
+        "summary": summary,
+        "cards": cards,
+        "more_metrics": max(0, len(summary.metrics) - IN_STRIP),
+    }
 
 
 async def _summary(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
@@ -128,7 +135,9 @@ async def run_live(request: Request, run_id: str, done: int = -1) -> HTMLRespons
 async def cancel(request: Request, run_id: str) -> Response:
     """Stop a run. What was answered stays."""
     run = await lab_of(request).cancel(run_id)
-    said = "Cancelled. What was answered is kept; Resume goes on from there." if run.status == "cancelled" else f"This run had ended already: it is {run.status}."
+    said = (
+        "Cancelled. What was answered is kept; Resume goes on from there." if run.status == "cancelled" else f"This run had ended already: it is {run.status}."
+    )
     return go_to(run_url(run_id), said)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from promptlab.domain.results import FINAL, Progress, RunRecord
-from promptlab.domain.summary import Summary
+from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.lab import Lab
 from promptlab.report import number
 from studio.pages.figures import Interval, interval, scale_of
@@ -66,11 +66,7 @@ async def read_runs(lab: Lab) -> tuple[list[RunRecord], bool]:
 def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     """The runs that the address asks for, in its order."""
     status, name, tags, text = query.get("status"), query.get("experiment"), set(query.all("tag")), query.get("q").casefold().strip()
-    found = [
-        r
-        for r in runs
-        if (not status or r.status == status) and (not name or r.name == name) and tags <= set(r.tags) and (not text or text in _words(r))
-    ]
+    found = [r for r in runs if (not status or r.status == status) and (not name or r.name == name) and tags <= set(r.tags) and (not text or text in _words(r))]
     key = _sort_key(query.get("sort"))
     if key is None:
         return found[::-1] if query.get("sort") == "started" and query.get("desc") != "1" else found
@@ -96,7 +92,7 @@ def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
 
     def mean(summary: Mapping[str, Any]) -> Any:
         metric = summary["metrics"].get(name.removeprefix("m:"))
-        return metric["values"]["mean"] if metric and metric["values"]["n"] else None
+        return MetricSummary.from_json(metric).mean if metric else None
 
     keys: dict[str, Callable[[RunRecord], Any]] = {
         "status": lambda run: run.status,

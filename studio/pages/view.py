@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from promptlab.engine.query import QueryEngine
@@ -30,6 +30,14 @@ def queries_of(request: Request) -> QueryEngine:
         state.queries = QueryEngine(lab.ledger, lab.blobs)
     engine: QueryEngine = state.queries
     return engine
+
+
+async def close_queries(app: FastAPI) -> None:
+    """Release what pages asked with."""
+    engine: QueryEngine | None = getattr(app.state, "queries", None)
+    if engine is not None:
+        await engine.close()
+        del app.state.queries
 
 
 def is_part(request: Request) -> bool:

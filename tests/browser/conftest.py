@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from promptlab.domain.results import RunRecord
 from promptlab.lab import Lab
 from studio.app import create_app
+from studio.pages.view import close_queries
 from studio.server import bind
 from tests.browser import labs
 
@@ -53,16 +54,18 @@ class Site:
     async def _serve(self, fill: Callable[[Lab], Awaitable[Any]], ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self.lab = labs.open_lab(self.folder)
+        app = create_app(self.lab)
         try:
             self.runs = list(await fill(self.lab) or [])
             listener = bind("127.0.0.1", 0)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            self._server = uvicorn.Server(uvicorn.Config(create_app(self.lab), log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+            self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
             self._loop.call_soon(ready.set)
             await self._server.serve(sockets=[listener])
             listener.close()
         finally:
             ready.set()
+            await close_queries(app)
             await self.lab.close()
 
     def stop(self) -> None:

@@ -12,7 +12,11 @@ from promptlab.lab import Lab
 
 WORDS = ("river", "ledger", "orbit", "meadow", "signal", "harbour", "lantern", "quarry", "thistle", "copper")
 PRICES = {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10.0}
-SUMS = [{"metric": "numeric_match", "column_mapping": {"reference": "answer"}}, {"metric": "token_f1", "column_mapping": {"reference": "answer"}}, {"metric": "length", "params": {"unit": "characters", "max": 12}}]
+SUMS = [
+    {"metric": "numeric_match", "column_mapping": {"reference": "answer"}},
+    {"metric": "token_f1", "column_mapping": {"reference": "answer"}},
+    {"metric": "length", "params": {"unit": "characters", "max": 12}},
+]
 
 
 def open_lab(folder: Path) -> Lab:
@@ -23,7 +27,12 @@ def open_lab(folder: Path) -> Lab:
 def sums(count: int) -> list[dict[str, Any]]:
     """Rows with a sum to work out, its answer and a topic."""
     return [
-        {"id": f"q{i:04}", "question": f"What is {i % 97} + {i * 7 % 89}? It is about a {WORDS[i % 10]}.", "answer": str(i % 97 + i * 7 % 89), "topic": WORDS[i % 10]}
+        {
+            "id": f"q{i:04}",
+            "question": f"What is {i % 97} + {i * 7 % 89}? It is about a {WORDS[i % 10]}.",
+            "answer": str(i % 97 + i * 7 % 89),
+            "topic": WORDS[i % 10],
+        }
         for i in range(count)
     ]
 
@@ -35,8 +44,19 @@ def config(model: Mapping[str, Any], prompt: str = "sums", dataset: str = "arith
 
 async def add_assets(lab: Lab, rows: int = 120) -> None:
     """Two prompts, one in two versions, and two datasets."""
-    await lab.assets.create(PromptTemplate(name="sums", description="Works out a sum.", system_prompt="You are careful with numbers.", user_prompt="<question>\nAnswer with the number only."))
-    await lab.assets.create(PromptTemplate(name="sums", description="Works out a sum.", system_prompt="You are careful with numbers.\nThink before you answer.", user_prompt="Question: <question>\nAnswer with the number only, no words."))
+    await lab.assets.create(
+        PromptTemplate(
+            name="sums", description="Works out a sum.", system_prompt="You are careful with numbers.", user_prompt="<question>\nAnswer with the number only."
+        )
+    )
+    await lab.assets.create(
+        PromptTemplate(
+            name="sums",
+            description="Works out a sum.",
+            system_prompt="You are careful with numbers.\nThink before you answer.",
+            user_prompt="Question: <question>\nAnswer with the number only, no words.",
+        )
+    )
     await lab.assets.label("sums", "production", version=0, kind="prompt_template")
     await lab.assets.create(PromptTemplate(name="describe", description="One sentence about a topic.", user_prompt="Describe a <topic> in one sentence."))
     await lab.assets.create(Dataset(name="arithmetic", description="Sums up to 186.", rows=sums(rows)))
@@ -53,7 +73,15 @@ async def add_runs(lab: Lab) -> list[RunRecord]:
     ]
     found = []
     for n, (name, accuracy, failures, prompt, tags) in enumerate(models):
-        model = {"name": name, "accuracy": accuracy, "failure_rate": failures, "max_retries": 0, "latency_ms": 4 + 3 * n, "jitter": 0.8, "max_concurrent_tasks": 40}
+        model = {
+            "name": name,
+            "accuracy": accuracy,
+            "failure_rate": failures,
+            "max_retries": 0,
+            "latency_ms": 4 + 3 * n,
+            "jitter": 0.8,
+            "max_concurrent_tasks": 40,
+        }
         model |= {key: value * (n + 1) for key, value in PRICES.items()}
         found.append(await lab.run(config(model, prompt, tags=tags)))
     found.append(await lab.run({"name": "describe topics", "prompt_template": "describe", "dataset": "topics", "model": "simulated/writer"}))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 
 from promptlab.lab import Lab
 from studio.app import create_app
@@ -22,14 +24,14 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 class LiveStudio:
     """`with LiveStudio(tmp_path) as studio:`; `studio.call(lambda lab: lab.…)` runs a coroutine of its lab on its event loop."""
 
-    def __init__(self, folder: Path, *, auth: Auth | None = None, **options: Any) -> None:
+    def __init__(self, folder: Path, *, auth: Auth | None = None, wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app, **options: Any) -> None:
         self.lab = Lab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
         self.app = create_app(self.lab, auth=auth, **options)
         self._socket = bind("127.0.0.1", 0)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"{self.url}/api/v1"
-        self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+        self._server = uvicorn.Server(uvicorn.Config(wrap(self.app), log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
 

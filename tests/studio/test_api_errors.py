@@ -55,7 +55,9 @@ def test_a_wrong_body_names_its_fields(api: httpx.Client, model: ModelServer) ->
     found = fields(problem(api.post("/runs", json=body), 422, "urn:promptlab:invalid-request"))
     assert found.keys() == {"trials", "dataset.rows.0", "tag"}
     assert found["tag"] == "unknown field"
-    found = fields(problem(api.post("/runs", json=experiment(model, prompt_template={"name": "a/b", "user_prompt": "x"})), 422, "urn:promptlab:invalid-request"))
+    found = fields(
+        problem(api.post("/runs", json=experiment(model, prompt_template={"name": "a/b", "user_prompt": "x"})), 422, "urn:promptlab:invalid-request")
+    )
     assert found.keys() == {"prompt_template.name"}
     twice = [{"metric": "length"}, {"metric": "length"}]
     assert "2 times" in problem(api.post("/runs", json=experiment(model, evaluation=twice)), 422, "urn:promptlab:invalid-request")["detail"]

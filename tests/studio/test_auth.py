@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -65,7 +66,7 @@ def test_every_route_of_the_api_declares_who_asks(guarded: LiveStudio) -> None:
             assert declared(route), route.path
 
 
-@pytest.mark.parametrize("value", ["Bearer wrong", "Bearer ", "Basic abc", TOKEN, f"Bearer {TOKEN}x"])
+@pytest.mark.parametrize("value", ["Bearer wrong", "Bearer", "Basic abc", TOKEN, f"Bearer {TOKEN}x"])
 def test_only_the_token_itself_is_accepted(guarded: LiveStudio, value: str) -> None:
     """As a bearer header."""
     assert httpx.get(f"{guarded.api}/runs", headers={"Authorization": value}).status_code == 401
@@ -79,11 +80,12 @@ def test_the_token_opens_the_api(guarded: LiveStudio) -> None:
         assert client.get("/openapi.json").json()["openapi"].startswith("3.")
 
 
-def logged_in(studio: LiveStudio) -> httpx.Client:
-    client = httpx.Client(base_url=studio.url, headers=OWN)
-    answer = client.post("/login", data={"token": TOKEN, "next": "/runs/x?a=1&b=2"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/runs/x?a=1&b=2")
-    return client
+@contextmanager
+def logged_in(studio: LiveStudio) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=studio.url, headers=OWN) as client:
+        answer = client.post("/login", data={"token": TOKEN, "next": "/runs/x?a=1&b=2"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/runs/x?a=1&b=2")
+        yield client
 
 
 def test_the_login_form_opens_a_session_and_logout_ends_it(guarded: LiveStudio) -> None:

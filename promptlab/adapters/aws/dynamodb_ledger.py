@@ -236,8 +236,8 @@ class DynamoDBLedger:
         if not only_if_absent:
             await self._table.write([item])
             return True
-        now = {":now": {"N": repr(time.time())}}
-        return await self._table.put_if(item, "attribute_not_exists(pk) OR ends_at <= :now", now)
+        absent = {"ConditionExpression": "attribute_not_exists(pk) OR ends_at <= :now", "ExpressionAttributeValues": {":now": {"N": repr(time.time())}}}
+        return await self._table.transact({"Put": {"Item": item, **absent}})
 
     async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
         found = await self._table.get((f"{kind}#{key}", "META"))
@@ -246,7 +246,7 @@ class DynamoDBLedger:
         return dict(await self._bodies.unpack(found["b"]))
 
     async def delete_record(self, kind: str, key: str) -> None:
-        await self._table.transact({"Delete": {"Key": _keys(f"{kind}#{key}", "META")}})
+        await self._table.delete((f"{kind}#{key}", "META"))
 
     async def close(self) -> None:
         await self._table.aclose()

@@ -23,7 +23,7 @@ CONNECTIONS = 64
 
 
 class AwsSession:
-    """Where the account is; credentials come the usual AWS ways. Shared by adapters, it loads its data once an event loop.
+    """Where the account is; credentials come the usual AWS ways. Shared by adapters, it loads what is slow once.
 
     Args:
         region: the region; default: AWS_REGION, AWS_DEFAULT_REGION or that of the profile.
@@ -35,6 +35,7 @@ class AwsSession:
         self.region, self.profile, self.endpoint_url = region, profile, endpoint_url
         # A session holds locks that belong to the loop they were first waited for in.
         self._cores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+        self._loader: Any = None
         self._lock = threading.Lock()
 
     def clients(self, service: str, **config: Any) -> PerLoop[Any]:
@@ -64,9 +65,8 @@ class AwsSession:
             core = self._cores.get(loop)
             if core is None:
                 core = self._cores[loop] = self._core()
-            loader = core.get_component("data_loader")
             for kind in ("service-2", "endpoint-rule-set-1"):
-                loader.load_service_model(service, kind)
+                self._loader.load_service_model(service, kind)
         return core
 
     def _core(self) -> Any:
@@ -76,8 +76,11 @@ class AwsSession:
         if not region:
             raise ConfigError("There is no AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or give the profile one (aws configure).")
         core.set_config_variable("region", region)
+        # What the services look like is the same for every loop, and slow to read.
+        self._loader = self._loader or core.get_component("data_loader")
+        core.register_component("data_loader", self._loader)
         for name in ("endpoints", "partitions", "sdk-default-configuration"):
-            core.get_component("data_loader").load_data(name)
+            self._loader.load_data(name)
         return core
 
 

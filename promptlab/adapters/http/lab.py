@@ -73,7 +73,7 @@ class RemoteLab:
         run = await self.start(config, folder=folder)
         if on_start:
             on_start(run)
-        return await self._watched(run, on_progress)
+        return await self.watch(run, on_progress)
 
     async def start(self, config: ExperimentConfig | Mapping[str, Any], *, run_id: str | None = None, folder: Path | None = None) -> RunRecord:
         """As `run`, but returns once the run is recorded.
@@ -89,7 +89,13 @@ class RemoteLab:
         # Whatever happens to the answer, the request that is sent again starts no second run.
         return run_from(await self._api.json("POST", "/runs", json=body, headers={"Idempotency-Key": uuid.uuid4().hex}))
 
-    async def _watched(self, run: RunRecord, on_progress: OnProgress | None) -> RunRecord:
+    async def watch(self, run: RunRecord, on_progress: OnProgress | None = None) -> RunRecord:
+        """The run once it has ended; `on_progress` is called with each look at it.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            asyncio.CancelledError: the caller stopped waiting; the run goes on.
+        """
         pause = FIRST_POLL_S
         while True:
             answer = await self._api.get(f"{_run(run.run_id)}/progress")
@@ -124,7 +130,7 @@ class RemoteLab:
             return run
         if on_start:
             on_start(run)
-        return await self._watched(run, on_progress)
+        return await self.watch(run, on_progress)
 
     async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
         """As `resume`, but returns once the run is begun."""

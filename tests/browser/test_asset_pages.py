@@ -1,0 +1,153 @@
+"""Prompts, datasets, comparisons, and the whole path from a file to a compared run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Complaints, Site
+
+PAIRS = "table.pairs tbody tr"
+
+
+def test_a_prompts_versions_are_diffed_word_by_word(site: Site, page: Page) -> None:
+    """Any version against any other, from the address."""
+    page.goto(site.url + "/prompt?name=sums&version=1&against=0")
+    expect(page.locator(".diff ins").first).to_contain_text("Question")
+    expect(page.locator(".diff .new").first).to_contain_text("Think before you answer.")
+    expect(page.get_by_text("Placeholders:")).to_contain_text("question")
+    expect(page.get_by_role("heading", name="Where used")).to_be_visible()
+
+
+def test_editing_a_prompt_makes_a_new_version_and_shows_its_placeholders_meanwhile(site: Site, page: Page) -> None:
+    """Nothing changed is no new version."""
+    page.goto(site.url + "/prompt/edit?name=describe")
+    page.get_by_role("button", name="Save as a new version").click()
+    expect(page.locator("#toasts")).to_contain_text("Nothing differs")
+    page.get_by_role("link", name="Edit as a new version").click()
+    page.get_by_label("Text of message 1").fill("Describe a <topic> to <reader>.")
+    expect(page.locator("#placeholders")).to_contain_text("reader")
+    page.get_by_role("button", name="Save as a new version").click()
+    page.wait_for_url(re.compile(r"name=describe&version=1"))
+    expect(page.locator("#toasts")).to_contain_text("version 1")
+
+
+def test_a_label_is_pointed_at_a_version(site: Site, page: Page) -> None:
+    """A label that cannot be is refused with the reason."""
+    page.goto(site.url + "/prompt?name=sums&version=1")
+    page.get_by_label("Point a label here").fill("best")
+    page.get_by_role("button", name="Set label").click()
+    expect(page.locator(".head .tag", has_text="best")).to_be_visible()
+    page.get_by_label("Point a label here").fill("12")
+    page.get_by_role("button", name="Set label").click()
+    expect(page.locator("#toasts .problem")).to_contain_text("not a usable label")
+
+
+def test_a_dataset_shows_its_columns_and_pages_of_rows(site: Site, page: Page) -> None:
+    """The page is in the address."""
+    page.goto(site.url + "/dataset?name=arithmetic")
+    expect(page.locator("table.rows tbody tr")).to_have_count(50)
+    expect(page.get_by_role("row", name=re.compile("^topic string"))).to_contain_text("10")
+    page.keyboard.press("]")
+    expect(page.locator("table.rows tbody tr").first).to_contain_text("q0050")
+    page.reload()
+    expect(page.locator("table.rows tbody tr").first).to_contain_text("q0050")
+
+
+def test_a_file_with_a_broken_line_is_refused_with_the_line(site: Site, page: Page, tmp_path: Path, complaints: Complaints) -> None:
+    """And the form stays as it is."""
+    file = tmp_path / "broken.jsonl"
+    file.write_text('{"a": 1}\n{"a": \n')
+    page.goto(site.url + "/datasets")
+    page.get_by_label("The dataset's file").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator("[data-problems]")).to_contain_text("line 2")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("broken")
+    complaints.lines.clear()  # the browser's own note of the refused request
+
+
+def test_compared_runs_show_what_differs_and_filter_by_change(site: Site, page: Page) -> None:
+    """Wins and losses are links whose counts are those of the rows."""
+    first, second = site.runs[1].run_id, site.runs[2].run_id
+    page.goto(f"{site.url}/compare?run={first}&run={second}")
+    expect(page.get_by_text("What differs in configuration")).to_contain_text("prompt")
+    regressed = page.get_by_role("group", name="Change").get_by_role("link", name=re.compile("Regressed"))
+    count = int(re.search(r"\d+", regressed.inner_text())[0])  # type: ignore[index]
+    regressed.click()
+    expect(page.locator(PAIRS)).to_have_count(min(count, 25))
+    expect(page).to_have_url(re.compile("change=regressed"))
+    assert all("regressed" in text for text in page.locator(PAIRS).all_inner_texts())
+    page.reload()
+    expect(page.locator(PAIRS)).to_have_count(min(count, 25))
+    page.get_by_role("link", name="make it the base").click()
+    expect(page).to_have_url(re.compile(f"run={second}&run={first}"))
+
+
+def test_one_run_cannot_be_compared(site: Site, page: Page, complaints: Complaints) -> None:
+    """The page says what it needs."""
+    page.goto(f"{site.url}/compare?run={site.runs[0].run_id}")
+    expect(page.get_by_text("two to four runs")).to_be_visible()
+    complaints.lines.clear()
+
+
+def test_run_again_brings_the_whole_experiment_into_the_form(site: Site, page: Page) -> None:
+    """The address holds it, so a preset can be shared."""
+    page.goto(f"{site.url}/runs/{site.runs[3].run_id}")
+    page.get_by_role("link", name="Run again with changes").click()
+    expect(page.locator("#prompt")).to_have_value("sums@1")
+    expect(page.locator("#model")).to_have_value("simulated/large")
+    expect(page.locator("#metric-numeric_match")).to_be_checked()
+    expect(page.get_by_role("heading", name="First rows, as the model gets them")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_the_whole_path_from_a_file_to_a_comparison(empty_site: Site, page: Page, tmp_path: Path) -> None:
+    """Upload a dataset, write a prompt, start a run, watch it move, open a case, run again, compare."""
+    file = tmp_path / "capitals.jsonl"
+    file.write_text("\n".join(json.dumps({"sum": f"{n} + {n}", "expected": str(2 * n)}) for n in range(60)))
+    page.goto(empty_site.url + "/datasets")
+    page.get_by_label("The dataset's file").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/dataset?name=capitals&version=0")
+    page.goto(empty_site.url + "/prompt/edit")
+    page.get_by_label("Name", exact=True).fill("add")
+    page.get_by_label("Text of message 2").fill("What is <sum>?")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("link", name="Run it").click()
+    page.get_by_label("Dataset").select_option("capitals@0")
+    page.get_by_label("Model", exact=True).fill("simulated/demo")
+    page.get_by_text("Model parameters").click()
+    page.get_by_label("Other parameters, JSON").fill('{"latency_ms": 60}')
+    page.get_by_label("Other parameters, JSON").press("Tab")
+    expect(page).to_have_url(re.compile("latency_ms"))
+    page.get_by_label("max_concurrent_tasks").fill("2")
+    page.get_by_label("max_concurrent_tasks").press("Tab")
+    expect(page).to_have_url(re.compile("max_concurrent_tasks=2"))
+    page.locator("#metric-exact_match").check()
+    expect(page.get_by_label(re.compile("^reference"))).to_have_value("expected")
+    expect(page.locator("article.message").first).to_contain_text("What is 0 + 0?")
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_url("**/runs/*")
+    expect(page.locator("#live .status")).to_contain_text("running")
+    expect(page.locator("#live .status")).to_contain_text("completed", timeout=20_000)
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.message", has_text="user")).to_contain_text("What is 0 + 0?")
+    page.keyboard.press("u")
+    page.get_by_role("link", name="Run again with changes").click()
+    page.get_by_label("Other parameters, JSON").fill('{"accuracy": 0.1}')
+    page.get_by_label("Other parameters, JSON").press("Tab")
+    expect(page).to_have_url(re.compile("accuracy"))
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_url("**/runs/*")
+    expect(page.locator("#live .status")).to_contain_text("completed", timeout=20_000)
+    page.goto(empty_site.url)
+    page.locator("input[name=run]").nth(0).check()
+    expect(page).to_have_url(re.compile("run="))
+    page.locator("input[name=run]").nth(1).check()
+    page.get_by_role("link", name="Compare 2 runs").click()
+    expect(page.locator(PAIRS).first).to_be_visible()

@@ -1,0 +1,156 @@
+"""What holds for every page: accessible in light and dark, small, inside a narrow screen, and deaf to what data says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.results import RunRecord
+from promptlab.lab import Lab
+from tests.browser.conftest import ROOT, Complaints, Site, serving
+
+AXE = ROOT / "frontend/node_modules/axe-core/axe.min.js"
+EVIL = "<img src=x onerror=window.harmed=1>"
+SCRIPT = "<script>window.harmed=1</script>"
+MOST_NODES, MOST_KB, MOST_REQUESTS = 2_500, 200, 15
+
+
+def paths(runs: list[RunRecord]) -> dict[str, str]:
+    """Every page, by name."""
+    run, other = runs[2].run_id, runs[1].run_id
+    return {
+        "runs": "/",
+        "charts": "/?charts=1",
+        "nothing": "/?q=nowhere",
+        "run": f"/runs/{run}",
+        "run-filtered": f"/runs/{run}?status=failed",
+        "summary": f"/runs/{run}?tab=summary",
+        "configuration": f"/runs/{run}?tab=configuration",
+        "case": f"/runs/{run}/cases/3",
+        "compare": f"/compare?run={other}&run={run}",
+        "prompts": "/prompts",
+        "prompt": "/prompt?name=sums&version=1&against=0",
+        "prompt-edit": "/prompt/edit?name=sums",
+        "datasets": "/datasets",
+        "dataset": "/dataset?name=arithmetic",
+        "new": f"/new?from={run}",
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(site: Site, browser: Browser, scheme: Any) -> None:
+    """No rule of axe, of whatever impact, on any page."""
+    found = {}
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    for name, path in [*paths(site.runs).items(), ("problem", "/nowhere")]:
+        page.goto(site.url + path)
+        page.evaluate(AXE.read_text())
+        for violation in page.evaluate("axe.run().then(r => r.violations)"):
+            found[name, violation["id"]] = [node["html"][:120] for node in violation["nodes"][:3]]
+    context.close()
+    assert found == {}
+
+
+def test_pages_are_small_and_quiet(site: Site, page: Page) -> None:
+    """Elements, bytes and requests are bounded, and the console is silent."""
+    for name, path in paths(site.runs).items():
+        page.goto(site.url + path)
+        nodes = page.evaluate("document.querySelectorAll('*').length")
+        sent = page.evaluate("performance.getEntries().filter(e => e.transferSize).reduce((s, e) => s + e.transferSize, 0) / 1024")
+        requests = page.evaluate("performance.getEntriesByType('resource').length + 1")
+        assert nodes <= MOST_NODES and sent <= MOST_KB and requests <= MOST_REQUESTS, (name, nodes, sent, requests)
+
+
+def test_nothing_moves_after_the_first_paint(site: Site, page: Page) -> None:
+    """The layout shift of a cold load is none."""
+    page.add_init_script(
+        "window.shift = 0; new PerformanceObserver(l => l.getEntries().forEach(e => window.shift += e.value)).observe({type: 'layout-shift', buffered: true})"
+    )
+    for name, path in paths(site.runs).items():
+        page.goto(site.url + path, wait_until="networkidle")
+        assert page.evaluate("window.shift") == 0, name
+
+
+def test_every_page_fits_a_narrow_screen(site: Site, browser: Browser) -> None:
+    """At 380 px only tables scroll sideways, in their own frame."""
+    context = browser.new_context(viewport={"width": 380, "height": 820})
+    page = context.new_page()
+    wide = {}
+    for name, path in paths(site.runs).items():
+        page.goto(site.url + path)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 380:
+            wide[name] = width
+    context.close()
+    assert wide == {}
+
+
+async def _evil(lab: Lab) -> list[RunRecord]:
+    """Runs whose every text wants to be code."""
+    name = "<img src=x onerror=window.harmed=1>"
+    await lab.assets.create(PromptTemplate(name=name, description=EVIL, system_prompt=SCRIPT, user_prompt="<column>"))
+    await lab.assets.create(PromptTemplate(name=name, description=EVIL, system_prompt=EVIL, user_prompt=f"{EVIL}\n<column>"))
+    await lab.assets.label(name, "<img>", kind="prompt_template")
+    rows = [{"id": f"{EVIL}{n}", "column": f"{'[a](javascript:window.harmed=1) ![b](x) ' if n % 2 else ''}{SCRIPT}{EVIL}", EVIL: EVIL} for n in range(4)]
+    await lab.assets.create(Dataset(name=name, description=SCRIPT, rows=rows))
+    evaluation = [
+        {"metric": "exact_match", "name": EVIL, "column_mapping": {"reference": EVIL}},
+        {"metric": "numeric_match", "name": SCRIPT, "column_mapping": {"reference": EVIL}},
+    ]
+    config = {"name": EVIL, "prompt_template": name, "dataset": name, "evaluation": evaluation, "tags": [EVIL, SCRIPT]}
+    runs = [await lab.run({**config, "model": {"name": "simulated/echo", "max_retries": 0, "failure_rate": rate}}) for rate in (0.0, 0.4, 0.0)]
+    return runs
+
+
+@pytest.fixture(scope="module")
+def evil_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A Studio over texts that want to be code."""
+    yield from serving(tmp_path_factory.mktemp("evil"), _evil)
+
+
+def test_texts_of_datasets_prompts_and_models_stay_texts(evil_site: Site, page: Page, complaints: Complaints) -> None:
+    """No script runs, no image is asked for, no policy is broken, on any page."""
+    from urllib.parse import urlencode
+
+    named = urlencode({"name": EVIL})
+    runs = [r.run_id for r in evil_site.runs]
+    chosen = urlencode({"prompt": f"{EVIL}@1", "dataset": f"{EVIL}@0", "model": EVIL, "metric": "exact_match", "name": EVIL, "tags": EVIL})
+    pages = [
+        "/",
+        "/?charts=1",
+        f"/?{urlencode({'q': EVIL, 'tag': EVIL, 'sort': EVIL})}",
+        "/prompts",
+        "/datasets",
+        f"/prompt?{named}&against=0",
+        f"/prompt/edit?{named}",
+    ]
+    pages += [f"/dataset?{named}", f"/compare?run={runs[0]}&run={runs[1]}&run={runs[2]}", f"/new?{chosen}", f"/new?from={runs[0]}"]
+    for run in runs[:2]:
+        pages += [
+            f"/runs/{run}{rest}"
+            for rest in (
+                "",
+                "?tab=summary",
+                "?tab=configuration",
+                f"?{urlencode({'q': EVIL})}",
+                *(f"/cases/{n}?as={form}" for n in (0, 1) for form in ("markdown", "json", "plain")),
+            )
+        ]
+    for path in pages:
+        answer = page.goto(evil_site.url + path)
+        assert answer and answer.status == 200, (path, answer and answer.status)
+        assert page.evaluate("window.harmed") is None, path
+        assert page.locator("img[src=x], script:not([src]), [onerror], a[href^=javascript]").count() == 0, path
+        assert complaints.lines == [], path
+
+
+def test_the_frontends_lock_file_names_no_registry() -> None:
+    """Versions and hashes are enough to install from whichever registry there is."""
+    assert "resolved" not in (ROOT / "frontend/package-lock.json").read_text()
+    assert Path(AXE).exists()

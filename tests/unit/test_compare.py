@@ -1,0 +1,189 @@
+"""Runs compared case by case."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptlab.domain.results import RunRecord
+from promptlab.domain.statistics import mean_interval
+from promptlab.engine.compare import Compared, MetricComparison
+from promptlab.engine.query import QueryEngine
+from promptlab.errors import RunError, UnknownNameError
+from promptlab.lab import Lab
+from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, run
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    yield lab
+    await lab.close()
+
+
+@pytest.fixture
+async def engine(lab: Lab) -> AsyncIterator[QueryEngine]:
+    engine = QueryEngine(lab.ledger, lab.blobs)
+    yield engine
+    await engine.close()
+
+
+async def rows_of(lab: Lab, run: RunRecord) -> Rows:
+    return [row async for row in lab.results(run.run_id)]
+
+
+def metric(found: Sequence[MetricComparison], name: str, other: int = 0) -> MetricComparison:
+    return next(m for m in found if (m.metric, m.other) == (name, other))
+
+
+def changes(base: Rows, other: Rows, name: str, gain: int) -> list[str]:
+    """The verdict on each pair, without SQL; `gain` is -1 where lower is better."""
+    verdicts = []
+    for one, two in zip(base, other, strict=True):
+        a, b = one[f"score.{name}"], two[f"score.{name}"]
+        if a is None or b is None:
+            verdicts.append("same" if a is b is None and one[f"label.{name}"] == two[f"label.{name}"] else "missing")
+        else:
+            verdicts.append("same" if a == b else "improved" if (b - a) * gain > 0 else "regressed")
+    return verdicts
+
+
+@pytest.mark.parametrize(("name", "gain"), [(QUOTED, 1), (RATE, -1)])
+async def test_differences_intervals_and_counts_are_those_of_the_rows(lab: Lab, engine: QueryEngine, name: str, gain: int) -> None:
+    """n, means, the paired interval and wins, losses and ties agree with a plain computation."""
+    runs = [await run(lab), await run(lab, shift=1, healthy=True)]
+    base, other = [await rows_of(lab, one) for one in runs]
+    page = await engine.compare(runs[0], runs[1:])
+    found = metric(page.metrics, name)
+    pairs = [(a[f"score.{name}"], b[f"score.{name}"]) for a, b in zip(base, other, strict=True)]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    differences = [b - a for a, b in both]
+    stderr = statistics.stdev(differences) / math.sqrt(len(both))
+    low, high = mean_interval(statistics.mean(differences), stderr, len(both))
+    assert found.n == len(both) < len(pairs)
+    wanted = (statistics.mean(a for a, _ in both), statistics.mean(b for _, b in both), statistics.mean(differences), stderr, low, high)
+    assert (found.base_mean, found.other_mean, found.difference, found.stderr, found.low, found.high) == pytest.approx(wanted)
+    verdicts = changes(base, other, name, gain)
+    assert (found.improved, found.regressed, found.same) == tuple(verdicts.count(word) for word in ("improved", "regressed", "same"))
+    assert min(found.improved, found.regressed, found.same) > 0
+    assert found.different == len(pairs) - found.same
+    assert (page.joined_on, page.unmatched, page.total) == ("case", ((0, 0),), 160)
+
+
+async def test_every_count_is_a_filter_that_selects_as_many(lab: Lab, engine: QueryEngine) -> None:
+    """Wins, losses, ties and differences of each metric and run select just their cases."""
+    runs = [await run(lab), await run(lab, shift=1), await run(lab, shift=2, healthy=True)]
+    whole = await engine.compare(runs[0], runs[1:])
+    for one in whole.metrics:
+        for change in ("improved", "regressed", "same", "different"):
+            page = await engine.compare(runs[0], runs[1:], Compared(change, one.metric, one.other), limit=200)
+            assert page.total_matching == len(page.rows) == getattr(one, change) == page.counts[change], (one, change)
+            for row in page.rows:
+                verdict = row.deltas[one.other][one.metric].verdict
+                assert verdict != "same" if change == "different" else verdict == change
+    assert whole.counts["different"] + whole.counts["same"] == whole.counts["all"] == 160
+    assert [one.different for one in whole.metrics if one.metric == LABELS] == [0, sum(n % 11 == 3 for n in range(160))]
+
+
+async def test_a_row_has_every_side_and_each_delta(lab: Lab, engine: QueryEngine) -> None:
+    """Inputs, both answers, both scores and the difference with its direction."""
+    runs = [await run(lab), await run(lab, suffix=" indeed", shift=1)]
+    page = await engine.compare(runs[0], runs[1:], Compared("regressed", RATE), sort="difference", limit=3)
+    worst = page.rows[0]
+    delta = worst.deltas[0][RATE]
+    assert delta.verdict == "regressed"
+    assert delta.difference is not None and delta.difference > 0
+    assert worst.inputs["Case"] == worst.case
+    assert worst.others[0].response == f"{worst.base.response} indeed"
+    assert worst.others[0].scores[RATE]["score"] == pytest.approx(worst.base.scores[RATE]["score"] + delta.difference)
+    assert worst.base.scores[LABELS]["label"] in ("po'lite", 'ru"de', "🦊")
+
+
+async def test_the_greatest_loss_comes_first_whichever_way_is_better(lab: Lab, engine: QueryEngine) -> None:
+    """Sorted by difference: of a metric where lower is better, the greatest rise."""
+    runs = [await run(lab), await run(lab, shift=1)]
+    for descending in (False, True):
+        page = await engine.compare(runs[0], runs[1:], Compared(metric=RATE), sort="difference", descending=descending, limit=200)
+        gains = [-delta for row in page.rows if (delta := row.deltas[0][RATE].difference) is not None]
+        assert gains == sorted(gains, reverse=descending)
+        assert len(set(gains)) > 1
+
+
+@pytest.mark.parametrize("text", ["it's", "INDEED", "q-15", "%", "🦊", "absent", "\\", "' OR 1=1 --"])
+async def test_a_search_looks_into_every_run(lab: Lab, engine: QueryEngine, text: str) -> None:
+    """A text that only one run has finds the pair."""
+    runs = [await run(lab), await run(lab, suffix=" indeed")]
+    found = [row.case for row in (await engine.compare(runs[0], runs[1:], Compared(text=text), limit=200)).rows]
+    in_runs = [await (await engine.results(one)).page(_text(text), limit=200) for one in runs]
+    assert found == sorted({row["case"] for page in in_runs for row in page.rows})
+
+
+def _text(text: str) -> Any:
+    from promptlab.engine.query import Filter
+
+    return Filter(text=text)
+
+
+async def test_another_dataset_version_is_joined_on_ids(lab: Lab, engine: QueryEngine) -> None:
+    """Rows that moved are found by their id; those of one run only are counted."""
+    moved = [*ROWS[100:150], {"id": "new", "text": "fresh 0", "Case": 0}, *ROWS[20:100]]
+    runs = [await run(lab), await run(lab, rows=moved), await run(lab)]
+    page = await engine.compare(runs[0], runs[1:], limit=200)
+    assert (page.joined_on, page.total, page.unmatched) == ("id", 130, ((30, 1), (0, 0)))
+    assert [row.case for row in page.rows] == list(range(20, 150))
+    assert [row.others[0].case for row in page.rows] == [*range(51, 131), *range(50)]
+    assert metric(page.metrics, QUOTED).different == 0
+
+
+async def test_trials_of_a_row_are_one_observation(lab: Lab, engine: QueryEngine) -> None:
+    """n counts dataset rows, wins count cases, and the error is that of the rows' means."""
+    runs = [await run(lab, trials=2), await run(lab, trials=2, shift=1)]
+    base, other = [await rows_of(lab, one) for one in runs]
+    page = await engine.compare(runs[0], runs[1:])
+    found = metric(page.metrics, QUOTED)
+    scored = {row["case"]: b[f"score.{QUOTED}"] - row[f"score.{QUOTED}"] for row, b in zip(base, other, strict=True) if row[f"score.{QUOTED}"] is not None}
+    assert (found.n, page.total) == (len(scored), 320)
+    assert found.stderr == pytest.approx(statistics.stdev(scored.values()) / math.sqrt(len(scored)))
+    assert found.improved == changes(base, other, QUOTED, 1).count("improved")
+
+
+async def test_runs_with_different_numbers_of_trials_share_what_both_have(lab: Lab, engine: QueryEngine) -> None:
+    """A second trial without a counterpart is counted as unmatched."""
+    runs = [await run(lab), await run(lab, trials=2)]
+    page = await engine.compare(runs[0], runs[1:])
+    assert (page.total, page.unmatched, page.joined_on) == (160, ((0, 160),), "case")
+
+
+async def test_a_run_compared_with_itself_is_the_same(lab: Lab, engine: QueryEngine) -> None:
+    """No difference, an interval of zero width, nothing different."""
+    one = await run(lab)
+    page = await engine.compare(one, [one])
+    found = metric(page.metrics, RATE)
+    assert (found.difference, found.low, found.high, page.counts["different"]) == (0, 0, 0, 0)
+
+
+async def test_a_page_beyond_the_end_is_the_last_one(lab: Lab, engine: QueryEngine) -> None:
+    """A shared link outlives the rows it counted on."""
+    one = await run(lab)
+    page = await engine.compare(one, [one], offset=999, limit=50)
+    assert (page.offset, [row.case for row in page.rows]) == (150, list(range(150, 160)))
+
+
+async def test_what_cannot_be_compared_is_refused_by_name(lab: Lab, engine: QueryEngine) -> None:
+    """Too few runs, too many, unknown metrics, runs and orders."""
+    one = await run(lab)
+    for others in ([], [one] * 4):
+        with pytest.raises(RunError, match="one to three others"):
+            await engine.compare(one, others)
+    for selected in (Compared(metric="nope"), Compared(other=1), Compared(change="x; DROP")):  # type: ignore[arg-type]
+        with pytest.raises(UnknownNameError):
+            await engine.compare(one, [one], selected)
+    with pytest.raises(UnknownNameError):
+        await engine.compare(one, [one], sort="r0; --")
