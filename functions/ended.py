@@ -27,6 +27,10 @@ class StatusChange(BaseModel):
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Record the end."""
     change: StatusChange = parsed(StatusChange, event)
-    run_id, _, _ = change.detail.name.rpartition("-")  # the execution's name is run id and generation
-    run(worker().ended(run_id, change.detail.status))
+    run_id, _, generation = change.detail.name.rpartition("-")
+    if not generation.isdecimal():
+        # Somebody started the machine by hand, under a name of their own.
+        logger.warning("not a run's execution", name=change.detail.name)
+        return {}
+    run(worker().ended(run_id, int(generation), change.detail.status))
     return {}

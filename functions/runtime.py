@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any, TypeVar
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, ConfigDict
 
 from promptlab.domain.assets import Shard
+from promptlab.engine.job import Outcome
 from promptlab.lab import Lab
 from promptlab.wiring import CloudConfig, open_cloud
 from promptlab.worker import Worker
 
 T = TypeVar("T")
+
+RESERVE_S = 30.0
+"""With less than this left, an invocation begins no further shard."""
 
 logger = Logger()
 metrics = Metrics(namespace="PromptLab")
@@ -65,7 +70,7 @@ class RunEvent(BaseModel):
 
 
 class ManifestLine(BaseModel):
-    """One line of the manifest: where the shard's rows are."""
+    """One line of the manifest: where the rows of a shard are, and of those that its worker is given besides."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,16 +79,38 @@ class ManifestLine(BaseModel):
     count: int
     offset: int
     length: int
+    more: tuple[ManifestLine, ...] = ()
 
-    def shard(self) -> Shard:
+    def shards(self) -> list[Shard]:
         """The line as the engine knows it."""
-        return Shard(number=self.number, first=self.first, count=self.count, offset=self.offset, length=self.length)
+        return [Shard(number=line.number, first=line.first, count=line.count, offset=line.offset, length=line.length) for line in (self, *self.more)]
 
 
 class ShardEvent(RunEvent):
     """Which shard of it."""
 
     shard: ManifestLine
+
+
+def each_shard(line: ManifestLine, context: LambdaContext, step: Callable[[Shard, float], Outcome]) -> Outcome:
+    """What is left when a step was done for the shards of a line; `step` is given a shard and the seconds that are left.
+
+    A fault of one shard takes nothing from the others: it is raised once they are done. Where the step
+    has to wait, or time is short, the rest counts as remaining and is done in another invocation.
+    """
+    shards, fault, outcome, remaining = line.shards(), None, Outcome(), 0
+    while shards and not outcome.wait_s:
+        left_s = context.get_remaining_time_in_millis() / 1000
+        if left_s < RESERVE_S and len(shards) <= len(line.more):
+            break
+        try:
+            outcome = step(shards.pop(0), left_s)
+            remaining += outcome.remaining
+        except Exception as error:  # noqa: BLE001 - raised below
+            fault = fault or error
+    if fault:
+        raise fault
+    return Outcome(remaining + sum(shard.count for shard in shards), outcome.wait_s)
 
 
 def parsed(model: type[BaseModel], event: dict[str, Any]) -> Any:

@@ -6,7 +6,10 @@ later invocation depends on.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,6 +33,8 @@ IN_FLIGHT = 50
 """Calls in flight in one worker at most: a shard has about as many cases."""
 KEPT = 8
 """Runs whose models and evaluators a worker keeps."""
+LOOK_S = 5.0
+"""How often a worker looks whether its run was cancelled: stopping the state machine does not reach a function that is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +100,12 @@ class Worker:
             ConfigError: the run cannot be worked on here.
         """
         run = await self._run(run_id, generation)
-        _, bindings = await self._bindings(run)
-        todo = await plan(self._lab.ledger, self._lab.blobs, run, bindings.content)
-        allowed = bindings.model.max_concurrent_tasks
-        workers = max(1, allowed // min(allowed, IN_FLIGHT))
-        return Planned(todo.manifest, todo.shards, min(workers, self._max_concurrency))
+        if _is_over(run, generation):
+            return Planned("", 0, 1)
+        experiment, bindings = await self._bindings(run)
+        workers = at_once(bindings.model.max_concurrent_tasks, self._max_concurrency)
+        todo = await plan(self._lab.ledger, self._lab.blobs, run, bindings.content, at_once=workers, trials=experiment.trials)
+        return Planned(todo.manifest, todo.shards, workers)
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
         """Answer a shard's open cases, as far as `left_s` seconds allow.
@@ -108,10 +114,11 @@ class Worker:
             RunNotFoundError: there is no such run.
         """
         job, tally = await self._job(run_id, generation, left_s)
-        if job.run.status == "cancelled":
+        if _is_over(job.run, generation):
             return Outcome(), tally
-        outcome = await infer(job, shard)
-        await job.recorder.drain()
+        async with self._watched(job):
+            outcome = await infer(job, shard)
+            await job.recorder.drain()
         assert isinstance(job.limiter, _CountingLimiter)
         tally.throttles = job.limiter.throttles
         return outcome, tally
@@ -123,7 +130,10 @@ class Worker:
             RunNotFoundError: there is no such run.
         """
         job, _ = await self._job(run_id, generation, left_s)
-        return Outcome() if job.run.status == "cancelled" else await evaluate(job, shard)
+        if _is_over(job.run, generation):
+            return Outcome()
+        async with self._watched(job):
+            return await evaluate(job, shard)
 
     async def summarize(self, run_id: str, generation: int) -> tuple[RunRecord, Summary]:
         """Sum the run up and give it its final status: failed when shards are missing.
@@ -132,6 +142,8 @@ class Worker:
             RunNotFoundError: there is no such run.
         """
         run = await self._run(run_id, generation)
+        if run.generation > generation:
+            return run, Summary()
         experiment = Experiment.model_validate(run.experiment)
         dataset = await self._lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
         assert isinstance(dataset, Dataset) and dataset.content is not None
@@ -153,20 +165,42 @@ class Worker:
             RunNotFoundError: there is no such run.
         """
         run = await self._run(run_id, generation)
+        if _is_over(run, generation):
+            return
         if shard is not None:
             await self._lab.ledger.update_run(run_id, {"error": f"shard {shard}: {reason}"}, if_status={"running"})
         else:
             await self._end(run, {"status": "failed", "error": reason})
 
-    async def ended(self, run_id: str, status: str) -> None:
-        """Record that the execution of a run ended without a step of it saying so: it was stopped, timed out or broke."""
+    async def ended(self, run_id: str, generation: int, status: str) -> None:
+        """Record that the execution of a pass ended without a step of it saying so: it was stopped, timed out or broke."""
         run = await self._lab.ledger.get_run(run_id)
         if run is None:
             logger.warning("an execution of the unknown run %s ended with %s", run_id, status)
             return
+        if run.generation > generation:
+            return  # the news is late: the run has been resumed since
         words = {"ABORTED": ("cancelled", "the execution was stopped"), "TIMED_OUT": ("failed", "the execution took longer than it may")}
         ended, error = words.get(status, ("failed", f"the execution ended with {status}"))
         await self._end(run, {"status": ended, "error": run.error or error})
+
+    @asynccontextmanager
+    async def _watched(self, job: Job) -> AsyncIterator[None]:
+        """Let no further call start once the run is cancelled, or resumed by somebody else."""
+        watch = asyncio.create_task(self._watch(job), name=f"watch {job.run.run_id}")
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _watch(self, job: Job) -> None:
+        while True:
+            await self._lab.clock.sleep(LOOK_S)
+            run = await self._lab.ledger.get_run(job.run.run_id)
+            if run is None or _is_over(run, job.run.generation):
+                job.limiter.stop()
+                return
 
     async def _end(self, run: RunRecord, changes: dict[str, Any]) -> None:
         now = self._lab.clock.now()
@@ -207,6 +241,16 @@ class Worker:
             deadline=Deadline(clock, clock.monotonic() + left_s),
         )
         return job, tally
+
+
+def _is_over(run: RunRecord, generation: int) -> bool:
+    """Whether a pass over a run has nothing to do any more."""
+    return run.status == "cancelled" or run.generation > generation
+
+
+def at_once(max_concurrent_tasks: int, max_concurrency: int) -> int:
+    """Workers at once, so that all their calls in flight keep to the model's max_concurrent_tasks and to the stack's bound."""
+    return min(max(1, max_concurrent_tasks // min(max_concurrent_tasks, IN_FLIGHT)), max_concurrency)
 
 
 def _seconds(start: str, end: str) -> float:

@@ -4,6 +4,7 @@ import { keys } from "./keys";
 import { live } from "./live";
 import { themeButton } from "./theme_button";
 import { toasts } from "./toasts";
+import { typing } from "./typing";
 import { uploads } from "./uploads";
 
 // The policy of the pages forbids eval and inline styles; nothing of a page is kept in the browser.
@@ -20,4 +21,5 @@ themeButton();
 confirmation();
 keys();
 live();
+typing();
 uploads();

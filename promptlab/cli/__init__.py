@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from promptlab.cli.assets import datasets, prompts
+from promptlab.cli.cloud import cloud
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
@@ -59,7 +60,7 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (run, resume, cancel, runs, show, export, prompts, datasets, studio, schema, version):
+for command in (run, resume, cancel, runs, show, export, prompts, datasets, studio, cloud, schema, version):
     commands.add_command(command)
 
 

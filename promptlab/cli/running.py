@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from promptlab.cli.options import Store, console, find_run, json_option, opened, run_argument, show, show_json, store_options
+from promptlab.cli.options import Store, find_run, json_option, opened, run_argument, show, show_json, store_options
+from promptlab.cli.working import Ended, work
 
 if TYPE_CHECKING:
-    from signal import Signals
-
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.experiment_file import ExperimentFile
     from promptlab.lab import AnyLab, OnProgress, OnStart
-
-    Begin = Callable[[AnyLab, OnStart, OnProgress], Awaitable[RunRecord]]
 
 FAILED, CASES_FAILED = 1, 3
 
@@ -51,7 +45,7 @@ def run(ctx: click.Context, experiment: Path, store: Store, as_json: bool, tags:
     def begin(lab: AnyLab, on_start: OnStart, on_progress: OnProgress) -> Awaitable[RunRecord]:
         return lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
 
-    ctx.exit(_report(asyncio.run(_work(store, begin, quiet=quiet)), as_json=as_json, fail_on_error=fail_on_error))
+    ctx.exit(_report(asyncio.run(work(store, begin, quiet=quiet)), as_json=as_json, fail_on_error=fail_on_error))
 
 
 @click.command(epilog="Exit codes: as of run. RUN is an id, the beginning of one, or latest.")
@@ -87,7 +81,7 @@ def resume(ctx: click.Context, run_id: str, failed: bool, experiment: Path | Non
         config, folder = (file.config, file.folder) if file else (None, None)
         return await lab.resume(found.run_id, failed=failed, config=config, folder=folder, on_start=on_start, on_progress=on_progress)
 
-    ended = asyncio.run(_work(store, begin, quiet=quiet, more=f" --experiment {experiment}" if experiment else ""))
+    ended = asyncio.run(work(store, begin, quiet=quiet, more=f" --experiment {experiment}" if experiment else ""))
     if not ended.started and ended.run and not quiet:
         click.echo(f"Run {ended.run.run_id} is complete: there is nothing to do.", err=True)
     ctx.exit(_report(ended, as_json=as_json, fail_on_error=fail_on_error))
@@ -130,92 +124,7 @@ def _loaded(path: Path) -> ExperimentFile:
     return load_experiment(path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    run: RunRecord | None
-    """None: it was stopped before the run was recorded."""
-    so_far: tuple[Progress | None, Summary | None]
-    done: Progress | None
-    """How far it is."""
-    started: bool
-    """Whether this process worked on it."""
-    signal: Signals | None
-    hints: tuple[str, ...]
-    """What to do next, with the commands for it."""
-    remote: bool
-    """Whether the run is a hosted Studio's, and does not need this process."""
-
-
-async def _work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> _Ended:
-    """Work on a run until it ends or a signal stops it."""
-    from promptlab.cli.interruption import Interruption
-    from promptlab.cli.progress import progress_view
-    from promptlab.domain.results import Progress
-    from promptlab.errors import PromptLabError
-
-    started: list[RunRecord] = []
-    seen: list[Progress] = []
-    err = console(stderr=True)
-    view = progress_view(err, quiet=quiet)
-
-    def on_start(run: RunRecord) -> None:
-        started.append(run)
-        view.started(run)
-
-    def on_progress(progress: Progress) -> None:
-        seen[:] = [progress]
-        view(progress)
-
-    def on_signal() -> None:
-        if started and not lab.goes_on:
-            err.print("Stopping: answers that are on their way are waited for. Once more to stop at once.")
-
-    def left(run: RunRecord) -> str:
-        return "\n".join((f"Run {run.run_id} {'goes on there' if lab.goes_on else 'is not complete'}.", *_hints(lab, run, more)))
-
-    async with opened(store) as lab:
-        run: RunRecord | None = None
-        # What the user's own evaluators print must not get into the summary.
-        with Interruption(on_signal) as stop, redirect_stdout(sys.stderr), view:
-            try:
-                run = await begin(lab, on_start, on_progress)
-            except asyncio.CancelledError:
-                if stop.signal is None:
-                    raise
-                if lab.goes_on and started:
-                    # As it was seen last: whoever leaves does not wait for the network.
-                    latest = seen[0] if seen else Progress(total=started[0].cases)
-                    return _Ended(started[0], (latest, None), latest, True, stop.signal, _hints(lab, started[0]), True)
-                run = await lab.get_run(started[0].run_id) if started else None
-            except PromptLabError as error:
-                if not started:
-                    raise
-                raise click.ClickException(f"{error}\n{left(started[0])}") from error
-            except Exception as error:
-                if started:
-                    error.add_note(left(started[0]))
-                raise
-        so_far = await lab.so_far(run) if run else (None, None)
-        done = await lab.progress(run.run_id) if run else None
-        return _Ended(run, so_far, done, bool(started), stop.signal, _hints(lab, run, more) if run else (), lab.goes_on)
-
-
-def _hints(lab: AnyLab, run: RunRecord, more: str = "") -> tuple[str, ...]:
-    """What to do next with a run that is not complete, with the commands for it."""
-    from promptlab.domain.results import FINAL
-    from promptlab.report import cancel_command, resume_command, show_command
-
-    again = resume_command(run.run_id, lab.where) + more
-    if not lab.goes_on or run.status in FINAL:
-        return (f"Go on with: {again}",)
-    return (
-        f"Look at it with: {show_command(run.run_id, lab.where)}",
-        f"Watch it again with: {again}",
-        f"Stop it with: {cancel_command(run.run_id, lab.where)}",
-    )
-
-
-def _report(ended: _Ended, *, as_json: bool, fail_on_error: bool) -> int:
+def _report(ended: Ended, *, as_json: bool, fail_on_error: bool) -> int:
     """Print what came of a run; the exit code."""
     from promptlab.report import brief, table
 
@@ -241,6 +150,6 @@ def _say_kept(run: RunRecord, done: Progress) -> None:
     click.echo(f"{word}: {done.done:,} of {done.total:,} cases are done and kept.", err=True)
 
 
-def _signalled(ended: _Ended) -> int:
+def _signalled(ended: Ended) -> int:
     """As a shell counts: 128 and the signal's number."""
     return 128 + ended.signal if ended.signal else FAILED

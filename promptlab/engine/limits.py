@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from promptlab.models.retry import Postponed
 from promptlab.ports import Clock
 
-CUT = 0.8
-"""What a 429 leaves of the limit."""
-CUT_EVERY_S = 1.0
-"""One cut a second: the 429s of one burst are one message."""
-GROWTH = 0.05
-"""What a success adds to the limit. With 5% of answers 429 at random this keeps about 90% of 100 in
-flight (`make bench`), and after a real limit it finds back from half within seconds."""
-PAUSE_S = 2.0
-"""How long a server error stops the growth."""
+GROWTH = 0.1
+"""What a success adds to the limit; a 429 takes 1. The limit settles where one answer in eleven is a 429:
+rarer ones do not slow a run, and a provider's real limit is overstepped by no more than that. The textbook's
+halving for each loss settles, at 5% random 429s, at 4 calls in flight of 100 (10,000 rows took 547 s)."""
+WORST_CUT = 0.5
+"""What a burst of 429s leaves of the limit within CUT_WINDOW_S: they are one message, sent many times."""
+CUT_WINDOW_S = 1.0
+PAUSE = 5
+"""Successes that do not grow the limit after a server error."""
 
 
 class AdaptiveLimiter:
-    """Additive increase, multiplicative decrease over the calls in flight of one process.
+    """Bounds the calls in flight of one process by how the provider answers.
 
     A 429 cuts the limit, a success grows it, a server error only pauses the growth: it says that
     the provider is ill, not that we are too fast.
@@ -36,8 +36,9 @@ class AdaptiveLimiter:
         self.stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._next_cut = float("-inf")
-        self._grow_from = float("-inf")
+        self._window_ends = float("-inf")
+        self._floor = 1.0
+        self._pause = 0
 
     async def acquire(self) -> None:
         """Wait for a slot, in turn.
@@ -79,20 +80,22 @@ class AdaptiveLimiter:
 
     def succeeded(self) -> None:
         """Grow, unless a server error said to wait."""
-        if self.limit < self.maximum and self._clock.monotonic() >= self._grow_from:
+        if self._pause:
+            self._pause -= 1
+        elif self.limit < self.maximum:
             self.limit = min(self.maximum, self.limit + GROWTH)
             self._wake()
 
     def throttled(self) -> None:
-        """Cut, at most once in CUT_EVERY_S, and never below one call."""
+        """Cut, but by no more than half in CUT_WINDOW_S, and never below one call."""
         now = self._clock.monotonic()
-        if now >= self._next_cut:
-            self._next_cut = now + CUT_EVERY_S
-            self.limit = max(1.0, self.limit * CUT)
+        if now >= self._window_ends:
+            self._window_ends, self._floor = now + CUT_WINDOW_S, max(1.0, self.limit * WORST_CUT)
+        self.limit = max(self._floor, self.limit - 1)
 
     def failed(self) -> None:
-        """Stop growing for PAUSE_S."""
-        self._grow_from = self._clock.monotonic() + PAUSE_S
+        """Stop growing for the next PAUSE successes."""
+        self._pause = PAUSE
 
     def stop(self) -> None:
         """Let no further call start; those in flight go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -107,7 +108,7 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
         PromptLabError: the address names a column or a value that is not there.
     """
     filter_ = filter_of(query)
-    page = await results.page(
+    asked = results.page(
         filter_,
         sort=query.get("sort", "case"),
         descending=query.get("desc") == "1",
@@ -115,6 +116,7 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
         limit=SIZE,
         text_chars=TEXT_CHARS,
     )
+    page, facets = (await asked, None) if results.live else await asyncio.gather(asked, results.facets(filter_))
     columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
     shown = {c.key for c in columns}
     rest = urlencode(query.only(*VIEW_PARAMS))
@@ -123,7 +125,7 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
         choices=[(k, _NAMES.get(k, k), k in shown) for k in results.columns.types if k not in ("id", *_HIDDEN)],
         rows=[_row(results, columns, row, rest) for row in page.rows],
         page=page,
-        facets=None if results.live else await results.facets(filter_),
+        facets=facets,
         conditions=conditions(query),
     )
 
@@ -132,7 +134,7 @@ def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:
     """Short values need no wide column."""
     if column.css or column.key == "response" or any(len(one_line(row.get(column.key))) > _SHORT for row in rows):
         return column
-    return replace(column, css="c-m")
+    return replace(column, css="c-l" if column.text.startswith("Expected") else "c-m")
 
 
 def case_path(run_id: str, case: int, trial: int) -> str:

@@ -107,9 +107,9 @@ def _chart(title: str, points: Sequence[_Point], plot: Plot, marks: Sequence[Tic
         low, high = point.metric.interval
         said = f"{point.run.name}, {point.run.run_id}: {number(point.mean)}"
         said += f" (95% interval {number(low)} to {number(high)})" if low is not None else ""
-        cost = point.run.summary and point.run.summary["cost_usd"]
+        cost = point.run.summary["cost_usd"] if point.run.summary else None
         said += f", {dollars(cost)}, {when(point.run.created_at)}" + (", on the Pareto front" if i in front else "")
-        ends = (None, None) if low is None or high is None else (plot.py(low), plot.py(high))
-        dots.append(Dot(plot.px(point.x), plot.py(point.mean), *ends, run_url(point.run.run_id), said, i in front))
+        top, bottom = (None, None) if low is None or high is None else (plot.py(low), plot.py(high))
+        dots.append(Dot(plot.px(point.x), plot.py(point.mean), top, bottom, run_url(point.run.run_id), said, i in front))
     path = " ".join(f"{'M' if n == 0 else 'L'}{dots[i].x} {dots[i].y}" for n, i in enumerate(line))
     return Chart(title, plot, dots, path, marks, [Tick(plot.py(v), number(v)) for v in ticks(*plot.y)], x_label)

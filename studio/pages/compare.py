@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.engine.compare import MetricComparison, PairRow, Side
+from promptlab.engine.compare_sql import Change
 from promptlab.engine.query import Compared, ComparePage
 from promptlab.errors import ConfigError
 from promptlab.report import dollars, number
@@ -27,7 +28,7 @@ from studio.pages.view import queries_of, render, router
 
 SIZE = 25
 LETTERS = "ABCD"
-CHANGES = (("all", "All"), ("different", "Different"), ("regressed", "Regressed"), ("improved", "Improved"), ("same", "Same"))
+CHANGES: tuple[tuple[Change, str], ...] = (("all", "All"), ("different", "Different"), ("regressed", "Regressed"), ("improved", "Improved"), ("same", "Same"))
 TEXT_CHARS = 300
 _MOST_INPUTS = 2
 _WORDS = {"improved": "improved", "regressed": "regressed", "same": "same", "different": "other label", "missing": "scored in one only"}
@@ -46,7 +47,7 @@ class Difference:
     low: float
     high: float
     at: float
-    """The interval and the difference on a rail from -1 to 1 (0 to 100, the middle is no difference)."""
+    """The interval and the difference on a rail of 100, whose middle is no difference."""
     counts: Sequence[tuple[str, str, int, str, bool]]
     """Change, in words, cases, address, whether it is chosen."""
 
@@ -98,7 +99,7 @@ async def compare_page(request: Request) -> HTMLResponse:
         "configuration": _configuration(experiments),
         "prompts": [] if request.headers.get("HX-Request") else await _prompts(request, experiments),
         "differences": _differences(query, page),
-        "changes": [(key, text, page.counts.get(key, 0)) for key, text in CHANGES],
+        "changes": [(key, text, page.counts[key]) for key, text in CHANGES],
         "metrics": list(dict.fromkeys(m.metric for m in page.metrics)),
         "page": page,
         "pairs": [_pair(runs, row) for row in page.rows],
@@ -114,7 +115,7 @@ def _chosen(query: Query) -> Compared:
         raise ConfigError(f"change={change!r} is not known: {', '.join(key for key, _ in CHANGES)}.")
     if other and not other.isdigit():
         raise ConfigError(f"other={other!r} is not the place of a run: 0 is the second run.")
-    return Compared(change, query.get("metric") or None, int(other) if other else None, query.get("q").strip())  # type: ignore[arg-type]
+    return Compared(change, query.get("metric") or None, int(other) if other else None, query.get("q").strip())
 
 
 def _configuration(experiments: Sequence[Experiment]) -> list[tuple[str, list[str]]]:
@@ -145,7 +146,7 @@ def _differences(query: Query, page: ComparePage) -> list[Difference]:
     found = []
     for m in page.metrics:
         top = max((abs(v) for v in (m.low, m.high, m.difference) if v is not None), default=0.0) or 1.0
-        span = 1.0 if top <= 1 else top
+        span = top * 1.25  # room on both sides
 
         def at(value: float | None, span: float = span) -> float:
             return round(50 + 50 * (value or 0.0) / span, 1)

@@ -13,18 +13,24 @@ from promptlab.report import dollars, duration, number
 
 
 def count(value: float | None) -> str:
-    """1,234; 12.3k; 4.5M."""
+    """1,234; 123k; 12.3M."""
     if value is None:
         return "–"
-    for limit, size, unit in ((100_000, 1_000, "k"), (10_000_000, 1_000_000, "M")):
-        if abs(value) < limit:
-            return f"{value:,.0f}" if size == 1_000 else f"{value / 1_000:,.0f}k"
-    return f"{value / 1_000_000:,.1f}M"
+    if abs(value) < 100_000:
+        return f"{value:,.0f}"
+    return f"{value / 1_000:,.0f}k" if abs(value) < 10_000_000 else f"{value / 1_000_000:,.1f}M"
 
 
 def money(value: float | None) -> str:
     """A sum in a narrow column: three significant digits below a dollar."""
     return f"${value:.3g}" if value is not None and 0 < value < 1 else dollars(value)
+
+
+def size(value: float) -> str:
+    """`512 bytes`, `38 KB`, `1.2 MB`."""
+    if value < 1024:
+        return f"{value:.0f} bytes"
+    return f"{value / 1024:,.0f} KB" if value < 1 << 20 else f"{value / (1 << 20):,.1f} MB"
 
 
 def milliseconds(value: float | None) -> str:
@@ -101,6 +107,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration,
     "count": count,
     "money": money,
+    "bytes": size,
     "ms": milliseconds,
     "ms_pair": milliseconds_pair,
     "when": when,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,8 @@ from studio.pages.state import Query, range_value
 
 BINS = 20
 MOST_LABELS = 6
+_MOST_HISTOGRAMS = 256
+_histograms: OrderedDict[tuple[str, str, str, str, int], Histogram] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class MetricCard:
 async def metric_cards(query: Query, summary: Summary, results: ResultsQuery | None, most: int) -> list[MetricCard]:
     """The first `most` metrics. Without results (of a run that goes on) the cards have no histograms."""
     names = dict(results.columns.scores) if results else {}
-    return [await _card(query, name, metric, results, names.get(name, name)) for name, metric in list(summary.metrics.items())[:most]]
+    shown = list(summary.metrics.items())[:most]
+    return await asyncio.gather(*(_card(query, name, metric, results, names.get(name, name)) for name, metric in shown))
 
 
 async def _card(query: Query, name: str, metric: MetricSummary, results: ResultsQuery | None, column: str) -> MetricCard:
@@ -60,7 +65,7 @@ async def _card(query: Query, name: str, metric: MetricSummary, results: Results
         if metric.binary and metric.n:
             filled["choices"] = _verdicts(query, column, metric)
         elif metric.n:
-            histogram = await results.histogram(f"score.{column}", bins=BINS)
+            histogram = await histogram_of(results, f"score.{column}", BINS)
             filled |= {"histogram": histogram_links(query, histogram), "ends": ends(histogram)}
         if metric.labels:
             top = sorted(metric.labels.items(), key=lambda item: -item[1])[:MOST_LABELS]
@@ -77,6 +82,18 @@ async def _card(query: Query, name: str, metric: MetricSummary, results: Results
         bar=interval(metric, scale_of([metric])),
         **filled,
     )
+
+
+async def histogram_of(results: ResultsQuery, column: str, bins: int) -> Histogram:
+    """A column's histogram over all cases. That of a run with results never changes, so the newest ones are remembered:
+    four of them are half of a page's work at 100,000 cases."""
+    run = results.run
+    key = (run.run_id, str(run.results), str(run.finished_at), column, bins)
+    found = _histograms.pop(key, None) or await results.histogram(column, bins=bins)
+    _histograms[key] = found
+    while len(_histograms) > _MOST_HISTOGRAMS:
+        _histograms.popitem(last=False)
+    return found
 
 
 def _choice(query: Query, name: str, value: str, text: str) -> Choice:
@@ -97,11 +114,11 @@ def _verdicts(query: Query, column: str, metric: MetricSummary) -> list[Choice]:
     ]
 
 
-def histogram_links(query: Query, histogram: Histogram, height: float = 28) -> list[dict[str, Any]]:
+def histogram_links(query: Query, histogram: Histogram) -> list[dict[str, Any]]:
     """Bars that filter by their range; empty ones are left out, as nothing would be there."""
     found = []
     here = _cases(query)
-    for bin_, bar in zip(histogram.bins, bars([b.count for b in histogram.bins], height=height), strict=True):
+    for bin_, bar in zip(histogram.bins, bars([b.count for b in histogram.bins]), strict=True):
         if not bin_.count:
             continue
         value = range_value(histogram.column, bin_.low, bin_.high, closed=bin_.closed)

@@ -18,10 +18,10 @@ from promptlab.lab import Lab
 from studio.auth import lab_of
 from studio.pages.cases import SIZE, cases_view
 from studio.pages.format import run_url
-from studio.pages.metric_cards import ends, histogram_links, metric_cards
+from studio.pages.metric_cards import ends, histogram_links, histogram_of, metric_cards
 from studio.pages.runs_table import seconds_between
 from studio.pages.state import Query
-from studio.pages.view import go_to, queries_of, render, router
+from studio.pages.view import go_to, queries_of, render, router, target_of
 
 TABS = (("", "Cases"), ("summary", "Summary"), ("configuration", "Configuration"))
 IN_STRIP = 6
@@ -62,7 +62,9 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     experiment = Experiment.model_validate(run.experiment)
     results = await queries_of(request).results(run)
     tab = query.get("tab")
-    context = await _frame(lab, run, query, results)
+    # Who filters or turns the page sees the head and its histograms already.
+    framed = target_of(request) != "cases"
+    context = await _frame(lab, run, query, results) if framed else {"run": run, "head": await head_of(lab, run)}
     context |= {"query": query, "tab": tab, "tabs": TABS, "size": SIZE}
     if tab == "summary":
         context |= await _summary(lab, run, query, results)
@@ -91,11 +93,11 @@ async def _frame(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) 
 
 async def _summary(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
     summary = await lab.summary(run.run_id)
-    latency = None if results.live or not summary.latency_ms.n else await results.histogram("latency_ms", bins=40)
+    latency = None if results.live or not summary.latency_ms.n else await histogram_of(results, "latency_ms", 40)
     quantiles = [(name, summary.latency_ms.quantile(q)) for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))]
     return {
         "all_cards": await metric_cards(query, summary, results, len(summary.metrics)),
-        "latency": histogram_links(query, latency, 60) if latency else [],
+        "latency": histogram_links(query, latency) if latency else [],
         "latency_ends": ends(latency) if latency else ("", ""),
         "quantiles": [*quantiles, ("slowest", summary.latency_ms.max)],
         "errors": [(kind, n, query.url(tab=None, error=kind)) for kind, n in sorted(summary.errors.items(), key=lambda item: -item[1])],

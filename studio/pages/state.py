@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from promptlab.engine.query import Filter, Range
 from promptlab.errors import ConfigError
-from studio.pages.format import number
+from promptlab.report import number
 
 Pairs = tuple[tuple[str, str], ...]
 

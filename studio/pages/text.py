@@ -35,7 +35,7 @@ def _markdown() -> MarkdownIt:
 def form_of(text: str, asked: str = "") -> Form:
     """How to show a text: as asked, or as what it looks like."""
     if asked in FORMS:
-        return asked  # type: ignore[return-value]
+        return asked
     if text.lstrip()[:1] in ("{", "[") and _json(text) is not None:
         return "json"
     return "markdown" if len(text) <= _MOST_MARKDOWN and _MARKS.search(text) else "plain"

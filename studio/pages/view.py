@@ -32,6 +32,11 @@ def queries_of(request: Request) -> QueryEngine:
     return engine
 
 
+def target_of(request: Request) -> str:
+    """The id of the element that htmx will replace; empty where the whole page is asked for."""
+    return request.headers.get("HX-Target", "") if is_part(request) else ""
+
+
 async def close_queries(app: FastAPI) -> None:
     """Release what pages asked with."""
     engine: QueryEngine | None = getattr(app.state, "queries", None)
@@ -48,13 +53,10 @@ def is_part(request: Request) -> bool:
 def render(request: Request, template: str, context: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
     """A page, or that block of it whose name is the id of the element that htmx will replace."""
     page = environment().get_template(template)
-    block = request.headers.get("HX-Target", "") if is_part(request) else ""
+    block = target_of(request)
     part = block in page.blocks
     values = {"request": request, "part": part, **context}
-    if part:
-        text = "".join(page.blocks[block](page.new_context(values)))
-    else:
-        text = page.render(values)
+    text = "".join(page.blocks[block](page.new_context(values))) if part else page.render(values)
     return HTMLResponse(text, status, {"Vary": "HX-Request, HX-Target", **(headers or {})})
 
 

@@ -104,8 +104,7 @@ async def _evil(lab: Lab) -> list[RunRecord]:
         {"metric": "numeric_match", "name": SCRIPT, "column_mapping": {"reference": EVIL}},
     ]
     config = {"name": EVIL, "prompt_template": name, "dataset": name, "evaluation": evaluation, "tags": [EVIL, SCRIPT]}
-    runs = [await lab.run({**config, "model": {"name": "simulated/echo", "max_retries": 0, "failure_rate": rate}}) for rate in (0.0, 0.4, 0.0)]
-    return runs
+    return [await lab.run({**config, "model": {"name": "simulated/echo", "max_retries": 0, "failure_rate": rate}}) for rate in (0.0, 0.4, 0.0)]
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ def test_the_ledger_is_on_demand_recoverable_and_kept() -> None:
     assert properties["BillingMode"] == "PAY_PER_REQUEST"
     assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
-    assert [i["IndexName"] for i in properties["GlobalSecondaryIndexes"]] == ["runs"]
+    assert "GlobalSecondaryIndexes" not in properties
 
 
 def test_the_bucket_is_encrypted_versioned_private_and_kept() -> None:
@@ -212,10 +212,9 @@ def test_the_bucket_is_encrypted_versioned_private_and_kept() -> None:
 
 
 def test_lifecycle_never_expires_parts_or_results() -> None:
-    """What a later `resume` merges again only moves to a cheaper class; what expires is uploads and old versions."""
+    """What a later `resume` merges again only moves to a cheaper class; what expires is uploads, exports and old versions."""
     rules = {r["Id"]: r for r in template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]}
-    assert {name for name, r in rules.items() if "ExpirationInDays" in r} == {"presigned-uploads"}
-    assert rules["presigned-uploads"]["Prefix"] == "uploads/"
+    assert {name: r["Prefix"] for name, r in rules.items() if "ExpirationInDays" in r} == {"presigned-uploads": "uploads/", "exports": "exports/"}
     assert rules["old-versions"]["NoncurrentVersionExpiration"]["NoncurrentDays"] >= 7
     assert rules["parts"]["Transitions"][0]["StorageClass"] == "INTELLIGENT_TIERING"
 

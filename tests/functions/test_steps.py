@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,12 @@ import pytest
 
 from functions import infer, plan, runtime
 from promptlab import Dataset, PromptLab, PromptTemplate
-from tests.functions.conftest import Context, Machine
+from promptlab.clock import SystemClock
+from promptlab.engine.plan import read_manifest
+from promptlab.lab import Lab
+from promptlab.wiring import open_cloud
+from promptlab.worker import Worker
+from tests.functions.conftest import Context, Elsewhere, Machine
 from tests.servers import ModelServer, Reply, Request
 
 ROWS = [{"question": f"What is {n}?", "answer": f"it is {n}" if n % 4 else "unknown"} for n in range(120)]
@@ -162,3 +169,46 @@ def test_a_cancelled_run_is_worked_on_no_more(machine: Machine) -> None:
         machine.execute(run.run_id)
         assert server.requests == []
     assert runtime.run(machine.lab.get_run(run.run_id)).status == "cancelled"
+
+
+class Impatient(SystemClock):
+    """A clock on which waits are short."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_cancellation_reaches_a_worker_that_is_under_way(machine: Machine) -> None:
+    """Stopping the state machine does not stop a function: the worker looks by itself, and starts no further call."""
+    lab = Lab(replace(open_cloud(runtime.config()), runner=Elsewhere(), clock=Impatient()))
+    with ModelServer(lambda request: Reply(hang=True)) as server:
+        run = await lab.start(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 4}))
+        worker = Worker(lab)
+        await worker.plan(run.run_id, 0)
+        shard = await anext(read_manifest(lab.blobs, f"runs/{run.run_id}/manifest-0.jsonl"))
+        step = asyncio.create_task(worker.infer(run.run_id, 0, shard, 900))
+        await asyncio.to_thread(server.wait_for_requests, 4)
+        await lab.cancel(run.run_id)
+        while any(task.get_name() == f"watch {run.run_id}" for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
+        server.release()
+        outcome, tally = await step
+        assert (outcome.remaining, tally.cases, len(server.requests)) == (46, 4, 4)
+        assert (await worker.infer(run.run_id, 0, shard, 900))[0].remaining == 0
+        assert len(server.requests) == 4
+        await worker.close()
+
+
+def test_an_execution_that_comes_late_leaves_the_resumed_run_alone(machine: Machine) -> None:
+    """Its steps find nothing to do, and its end is not the run's."""
+    from functions import ended
+
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server))
+        runtime.run(machine.lab.cancel(run.run_id))
+        runtime.run(machine.lab.ledger.update_run(run.run_id, {"status": "running", "generation": 1}))
+        machine.execute(run.run_id, 0)
+        ended.handler({"detail": {"name": f"{run.run_id}-0", "status": "ABORTED"}}, Context())
+        assert server.requests == []
+        assert runtime.run(machine.lab.get_run(run.run_id)).status == "running"
+        assert machine.execute(run.run_id, 1) == {"status": "completed"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,10 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from promptlab.adapters.local.runner import LocalRunner
 from promptlab.lab import Lab
+from promptlab.ports import Blobs
+from promptlab.wiring import open_parts
 from studio.app import create_app
 from studio.auth import Auth
 from studio.server import bind
@@ -24,8 +28,11 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 class LiveStudio:
     """`with LiveStudio(tmp_path) as studio:`; `studio.call(lambda lab: lab.…)` runs a coroutine of its lab on its event loop."""
 
-    def __init__(self, folder: Path, *, auth: Auth | None = None, wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app, **options: Any) -> None:
-        self.lab = Lab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
+    def __init__(
+        self, folder: Path, *, blobs: Blobs | None = None, auth: Auth | None = None, wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app, **options: Any
+    ) -> None:
+        parts = open_parts({"type": "sqlite", "db_file": str(folder / "lab.db")})
+        self.lab = Lab(replace(parts, blobs=blobs, runner=LocalRunner(parts.ledger, blobs, parts.clock, folder / "locks")) if blobs else parts)
         self.app = create_app(self.lab, auth=auth, **options)
         self._socket = bind("127.0.0.1", 0)
         self.port: int = self._socket.getsockname()[1]

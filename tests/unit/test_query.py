@@ -150,9 +150,13 @@ def _key(column: str, value: Any) -> Any:
 async def test_every_sort_puts_values_in_order_and_the_missing_last(results: ResultsQuery, rows: Rows, descending: bool) -> None:
     """Sorted by any column: in order, without a value last, equal ones in case order."""
     for column in sort_columns(results.columns):
-        there = [row for row in rows if row[column] is not None]
-        missing = [row for row in rows if row[column] is None]
-        wanted = sorted(there, key=lambda row: _key(column, row[column]), reverse=descending) + missing
+        values = {row["case"]: row[column] for row in rows}
+        if column == "error_type":  # that of a failed score, too
+            values |= {row["case"]: "evaluator_error" for row in rows if row[f"score_error.{QUOTED}"]}
+        there = [row for row in rows if values[row["case"]] is not None]
+        missing = [row for row in rows if values[row["case"]] is None]
+        by = {row["case"]: _key(column, values[row["case"]]) for row in there}
+        wanted = sorted(there, key=lambda row: by[row["case"]], reverse=descending) + missing
         assert keys((await results.page(sort=column, descending=descending, limit=200)).rows) == keys(wanted), column
 
 

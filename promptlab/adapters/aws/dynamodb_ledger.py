@@ -177,20 +177,20 @@ class DynamoDBLedger:
 
     async def _put_shard_scores(self, run_id: str, shard: int, scores: Sequence[ScoreSet]) -> None:
         """Put the score sets beside those that are there; the one item is replaced only as it was read."""
-        new = {s.key: s for s in scores}
+        known = new = {s.key: s for s in scores}
         # A shard is mostly scored once: try without reading.
-        old: Item | None = None
-        known = dict(new)
+        old: Item = {"v": {"N": "0"}}
         while True:
-            data = items.scores_body(known)
-            body = await self._bodies.pack(data, f"runs/{run_id}/text/{shard}/scores", SCORES_BYTES)
-            version = int(old["v"]["N"]) if old else 0
-            item: Item = {**_keys(shard_key(run_id, shard), "S"), "v": {"N": str(version + 1)}, "b": body}
-            condition, values = ("v = :v", {":v": {"N": str(version)}}) if old else ("attribute_not_exists(pk)", None)
+            body = await self._bodies.pack(items.scores_body(known), f"runs/{run_id}/text/{shard}/scores", SCORES_BYTES)
+            if body == old.get("b"):
+                return  # all there already; it may be this very write, whose answer was lost
+            item: Item = {**_keys(shard_key(run_id, shard), "S"), "v": {"N": str(int(old["v"]["N"]) + 1)}, "b": body}
+            condition, values = ("v = :v", {":v": old["v"]}) if "b" in old else ("attribute_not_exists(pk)", None)
             if await self._table.put_if(item, condition, values):
                 return
-            old = await self._table.get((shard_key(run_id, shard), "S"))
-            known = (items.score_sets_of(shard, await self._bodies.unpack(old["b"])) if old else {}) | new
+            found = await self._table.get((shard_key(run_id, shard), "S"))
+            if found:
+                old, known = found, items.score_sets_of(shard, await self._bodies.unpack(found["b"])) | new
 
     async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
         found = await self._table.get((shard_key(run_id, shard), "S"))

@@ -182,7 +182,16 @@ def _origin(url: str) -> str:
 async def _open() -> httpx.AsyncClient:
     import httpx
 
-    return httpx.AsyncClient(timeout=httpx.Timeout(TIMEOUT_S, connect=10), follow_redirects=False)
+    class Loopback(httpx.AsyncHTTPTransport):
+        """Names under localhost are this machine (RFC 6761, 6.3). Browsers know; the C library mostly does not, and resolves only `localhost`."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            # The Host header stands already, and says which name was meant.
+            request.url = request.url.copy_with(host="127.0.0.1")
+            return await super().handle_async_request(request)
+
+    timeout = httpx.Timeout(TIMEOUT_S, connect=10)
+    return httpx.AsyncClient(timeout=timeout, follow_redirects=False, mounts={"all://*.localhost": Loopback()})
 
 
 async def _close(client: httpx.AsyncClient) -> None:

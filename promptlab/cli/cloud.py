@@ -1,0 +1,154 @@
+"""`promptlab cloud`: what one does with a deployed stack and AWS credentials, and what a run there would cost."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from promptlab.cli.options import Store, json_option, opened, show, show_json, store_options
+
+if TYPE_CHECKING:
+    from promptlab.cli.stack import Stack
+
+_NAME = re.compile(r"[A-Za-z0-9_+=.@-]{1,128}")
+
+
+def _stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --stack-name, --region and --profile, and call it with the `stack` that they mean."""
+
+    @click.option("--stack-name", metavar="NAME", help="The stack.  [env var: PROMPTLAB_STACK; default: that of samconfig.toml, else promptlab]")
+    @click.option("--region", metavar="REGION", help="Its region.  [env var: AWS_REGION; default: that of samconfig.toml, else of the profile]")
+    @click.option("--profile", metavar="PROFILE", help="A profile of ~/.aws/config.  [env var: AWS_PROFILE]")
+    @functools.wraps(command)
+    def with_stack(*args: Any, stack_name: str | None, region: str | None, profile: str | None, **options: Any) -> Any:
+        from promptlab.cli.stack import Stack
+
+        return command(*args, stack=Stack(stack_name, region=region, profile=profile), **options)
+
+    return with_stack
+
+
+@click.group(short_help="A stack in an AWS account: its token, its provider keys, its costs.")
+def cloud() -> None:
+    """A stack in an AWS account: its token, its address, its provider keys; and what a run there would cost.
+
+    All but estimate need AWS credentials, which come the usual ways.
+    """
+
+
+@cloud.command()
+@_stack_options
+def token(stack: Stack) -> None:
+    """Print the admin token of a stack's Studio."""
+    click.echo(asyncio.run(stack.token()))
+
+
+@cloud.command()
+@_stack_options
+def url(stack: Stack) -> None:
+    """Print the address of a stack's Studio."""
+    click.echo(asyncio.run(stack.output("StudioUrl")))
+
+
+@cloud.group(short_help="The provider keys that a stack's workers use.")
+def secrets() -> None:
+    """The provider keys that a stack's workers use: a model names one with api_key_secret."""
+
+
+@secrets.command("set")
+@click.argument("name", metavar="NAME")
+@_stack_options
+def set_secret(name: str, stack: Stack) -> None:
+    """Keep a provider key under NAME.
+
+    The key is typed unseen, or comes from standard input. Workers use it within five minutes.
+    """
+    name = _checked(name)
+    asyncio.run(stack.set_key(name, _value(name)))
+    click.echo(f"The key {name} is set in {stack}. A model names it so: api_key_secret: {name}", err=True)
+
+
+@secrets.command("list")
+@_stack_options
+@json_option
+def list_secrets(stack: Stack, as_json: bool) -> None:
+    """List the names of the keys; no key is shown."""
+    names = asyncio.run(stack.keys())
+    if as_json:
+        show_json(names)
+    elif names:
+        click.echo("\n".join(names))
+    else:
+        click.echo(f"No keys in {stack} yet: promptlab cloud secrets set NAME", err=True)
+
+
+@secrets.command("delete")
+@click.argument("name", metavar="NAME")
+@_stack_options
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def delete_secret(name: str, stack: Stack, yes: bool) -> None:
+    """Remove a provider key, at once and for good."""
+    name = _checked(name)
+    if not yes:
+        click.confirm(f"Remove the key {name} of {stack} for good?", abort=True, err=True)
+    if not asyncio.run(stack.delete_key(name)):
+        raise click.UsageError(f"There is no key {name!r} in {stack}: promptlab cloud secrets list")
+    click.echo(f"The key {name} is gone.", err=True)
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise click.UsageError(f"{name!r} is not a secret's name: 1 to 128 of A-Z a-z 0-9 _ + = . @ -")
+    return name
+
+
+def _value(name: str) -> str:
+    if sys.stdin.isatty():
+        value: str = click.prompt(f"The key {name}", hide_input=True, err=True)
+    else:
+        value = sys.stdin.read()
+    value = value.strip()
+    if not value or any(c.isspace() for c in value):
+        raise click.UsageError(f"The key {name} {'is empty' if not value else 'has spaces or line breaks in it'}: give one key, and nothing else.")
+    return value
+
+
+@cloud.command()
+@click.argument("experiment", metavar="EXPERIMENT.yaml", type=click.Path(path_type=Path))
+@click.option("--rows", metavar="N", type=click.IntRange(1, 1_000_000_000), help="How many rows to reckon with.  [default: those of the dataset]")
+@click.option("--sample", metavar="N", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Rows whose prompts are measured.")
+@click.option("--latency-s", metavar="S", type=click.FloatRange(0.001, 3600), default=2.0, show_default=True, help="Seconds that a call of the model takes.")
+@click.option("--answer-tokens", metavar="N", type=click.IntRange(1), help="Tokens of an answer.  [default: half of the model's max_tokens, else 250]")
+@click.option("--max-concurrency", metavar="N", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The stack's MaxConcurrency.")
+@click.option("--worker-memory", metavar="MB", type=click.IntRange(128, 10_240), default=512, show_default=True, help="The stack's WorkerMemory.")
+@click.option("--new-account", is_flag=True, help="Reckon with the quotas of a new AWS account.")
+@store_options
+@json_option
+def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> None:
+    """Reckon what a run in the cloud would cost and how long it would take. Nothing is called and nothing is stored.
+
+    A dataset or a prompt that the experiment names by reference is looked up in the store.
+    """
+    from promptlab.cli.tables import estimate_tables
+    from promptlab.experiment_file import load_experiment
+
+    file = load_experiment(experiment)
+    found = asyncio.run(_estimated(store, file.config, options))
+    if as_json:
+        show_json(found.to_json())
+    else:
+        show(estimate_tables(found))
+
+
+async def _estimated(store: Store, config: Any, options: dict[str, Any]) -> Any:
+    from promptlab.cloud_estimate import estimate
+
+    async with opened(store) as lab:
+        return await estimate(lab, config, **options)

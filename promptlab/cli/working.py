@@ -1,0 +1,132 @@
+"""Working on a run, or watching it, until it ends or a signal stops that."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from promptlab.cli.options import Store, console, opened
+
+if TYPE_CHECKING:
+    from signal import Signals
+
+    from promptlab.cli.interruption import Interruption
+    from promptlab.cli.progress import ProgressView
+    from promptlab.domain.results import Progress, RunRecord
+    from promptlab.domain.summary import Summary
+    from promptlab.lab import AnyLab, OnProgress, OnStart
+
+    Begin = Callable[[AnyLab, OnStart, OnProgress], Awaitable[RunRecord]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of it."""
+
+    run: RunRecord | None
+    """None: it was stopped before the run was recorded."""
+    so_far: tuple[Progress | None, Summary | None]
+    done: Progress | None
+    """How far it is."""
+    started: bool
+    """Whether this process worked on it."""
+    signal: Signals | None
+    hints: tuple[str, ...]
+    """What to do next, with the commands for it."""
+    remote: bool
+    """Whether the run is a hosted Studio's, and does not need this process."""
+
+
+class _Seen:
+    """What was heard of the run so far."""
+
+    def __init__(self, view: ProgressView) -> None:
+        self._view = view
+        self.run: RunRecord | None = None
+        self.progress: Progress | None = None
+
+    def on_start(self, run: RunRecord) -> None:
+        self.run = run
+        self._view.started(run)
+
+    def on_progress(self, progress: Progress) -> None:
+        self.progress = progress
+        self._view(progress)
+
+
+async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> Ended:
+    """Begin a run and stay with it until it ends or a signal comes; `more` is what `resume` has to be given, too."""
+    from promptlab.cli.interruption import Interruption
+    from promptlab.cli.progress import progress_view
+
+    err = console(stderr=True)
+    view = progress_view(err, quiet=quiet)
+    seen = _Seen(view)
+
+    def on_signal() -> None:
+        if seen.run and not lab.goes_on:
+            err.print("Stopping: answers that are on their way are waited for. Once more to stop at once.")
+
+    async with opened(store) as lab:
+        # What the user's own evaluators print must not get into the summary.
+        with Interruption(on_signal) as stop, redirect_stdout(sys.stderr), view:
+            run = await _result(lab, begin, seen, stop, more)
+        if stop.signal and lab.goes_on:
+            return _left(lab, seen, stop, more)
+        so_far = await lab.so_far(run) if run else (None, None)
+        done = await lab.progress(run.run_id) if run else None
+        return Ended(run, so_far, done, seen.run is not None, stop.signal, _hints(lab, run, more) if run else (), lab.goes_on)
+
+
+async def _result(lab: AnyLab, begin: Begin, seen: _Seen, stop: Interruption, more: str) -> RunRecord | None:
+    """The run at its end; after a signal as it is then, where that has to be asked for."""
+    from promptlab.errors import PromptLabError
+
+    try:
+        return await begin(lab, seen.on_start, seen.on_progress)
+    except asyncio.CancelledError:
+        if stop.signal is None:
+            raise
+        return await lab.get_run(seen.run.run_id) if seen.run and not lab.goes_on else None
+    except PromptLabError as error:
+        if not seen.run:
+            raise
+        raise click.ClickException(f"{error}\n{_unfinished(lab, seen.run, more)}") from error
+    except Exception as error:
+        if seen.run:
+            error.add_note(_unfinished(lab, seen.run, more))
+        raise
+
+
+def _left(lab: AnyLab, seen: _Seen, stop: Interruption, more: str) -> Ended:
+    """A hosted Studio's run as it was seen last: whoever leaves does not wait for the network."""
+    from promptlab.domain.results import Progress
+
+    run = seen.run
+    done = (seen.progress or Progress(total=run.cases)) if run else None
+    return Ended(run, (done, None), done, run is not None, stop.signal, _hints(lab, run, more) if run else (), True)
+
+
+def _unfinished(lab: AnyLab, run: RunRecord, more: str) -> str:
+    return "\n".join((f"Run {run.run_id} {'goes on there' if lab.goes_on else 'is not complete'}.", *_hints(lab, run, more)))
+
+
+def _hints(lab: AnyLab, run: RunRecord, more: str) -> tuple[str, ...]:
+    """What to do next with a run that is not complete, with the commands for it."""
+    from promptlab.domain.results import FINAL
+    from promptlab.report import cancel_command, resume_command, show_command
+
+    again = resume_command(run.run_id, lab.where) + more
+    if not lab.goes_on or run.status in FINAL:
+        return (f"Go on with: {again}",)
+    return (
+        f"Look at it with: {show_command(run.run_id, lab.where)}",
+        f"Watch it again with: {again}",
+        f"Stop it with: {cancel_command(run.run_id, lab.where)}",
+    )
