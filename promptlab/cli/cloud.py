@@ -16,6 +16,8 @@ from promptlab.cli.options import Store, json_option, opened, show, show_json, s
 
 if TYPE_CHECKING:
     from promptlab.cli.stack import Stack
+    from promptlab.cloud_estimate import Estimate
+    from promptlab.domain.experiment import ExperimentConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_+=.@-]{1,128}")
 
@@ -147,7 +149,7 @@ def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> N
         show(estimate_tables(found))
 
 
-async def _estimated(store: Store, config: Any, options: dict[str, Any]) -> Any:
+async def _estimated(store: Store, config: ExperimentConfig, options: dict[str, Any]) -> Estimate:
     from promptlab.cloud_estimate import estimate
 
     async with opened(store) as lab:

@@ -66,7 +66,9 @@ class Stack:
         """
         found = await self.outputs()
         if name not in found:
-            raise ConfigError(f"{self} has no output {name}: it is not of PromptLab's template.yaml, or its deployment has not ended. Name it with --stack-name.")
+            raise ConfigError(
+                f"{self} has no output {name}: it is not of PromptLab's template.yaml, or its deployment has not ended. Name it with --stack-name."
+            )
         return found[name]
 
     async def token(self) -> str:

@@ -9,9 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from promptlab.report import brief, dollars, number
+from promptlab.report import brief, dollars, duration, number
 
 if TYPE_CHECKING:
+    from promptlab.cloud_estimate import Estimate
     from promptlab.domain.assets import AssetVersion
     from promptlab.domain.results import Progress, RunRecord
 
@@ -130,3 +131,45 @@ def dataset_shape(asset: AssetVersion) -> RenderableType:
         table.add_row(column["name"], column["type"], f"{column['rows']:,}")
     named = f"named by {content['id_column']!r}" if content["id_column"] else "named by their numbers"
     return Group(Text(f"{asset.name}@{asset.version}: {content['rows']:,} rows, {named}, {content['bytes']:,} bytes"), Text(), table)
+
+
+def estimate_tables(found: Estimate) -> RenderableType:
+    """What a run would cost, how long it would take, and what a stack costs that nobody uses."""
+    return Group(_money(found), Text(), *map(Text, _course(found)), Text(), _idle(found))
+
+
+def _money(found: Estimate) -> Table:
+    table = _table("a run", "low", "expected", "high", right=("low", "expected", "high"))
+    rows = [(f"{found.model}, tokens", found.model_usd), *found.services.items(), ("all but the model", found.cloud_usd)]
+    if found.model_usd is not None:
+        parts = [(found.model_usd.low, found.cloud_usd.low), (found.model_usd.expected, found.cloud_usd.expected), (found.model_usd.high, found.cloud_usd.high)]
+        rows.append(("in all", type(found.cloud_usd)(*map(sum, parts))))
+    for name, usd in rows:
+        table.add_row(name, *((dollars(usd.low), dollars(usd.expected), dollars(usd.high)) if usd else ("unknown",) * 3))
+    return table
+
+
+def _course(found: Estimate) -> list[str]:
+    work, run, wall = found.work, found.simulated, found.wall_s
+    read, written = found.prompt_tokens, found.answer_tokens
+    lines = [
+        f"{work.cases:,} cases in {work.shards:,} shards, {work.together} to a worker, {run.workers:,} workers at once: "
+        f"{duration(wall.low)} … {duration(wall.expected)} … {duration(wall.high)}",
+        f"A call reads {read.low:,.0f} … {read.expected:,.0f} … {read.high:,.0f} tokens (from {found.sampled:,} rows) and is taken to write "
+        f"{written.low:,.0f} … {written.expected:,.0f} … {written.high:,.0f}, in {work.latency_s:g} s.",
+    ]
+    if not run.throttles:
+        lines.append(f"No quota of the account is hit; MaxConcurrency may be up to {found.widest:,} for runs of this kind.")
+    for throttle in run.throttles:
+        lines.append(f"Throttled: {throttle.limit}, {throttle.waits:,} times, {duration(throttle.longest_s)} at most. Nothing is lost; it takes longer.")
+    if run.throttles:
+        lines.append(f"MaxConcurrency {found.widest:,} stays inside the quotas.")
+    return lines
+
+
+def _idle(found: Estimate) -> Table:
+    table = _table("a month in which nothing runs", "from", "to", "", right=("from", "to"))
+    for item in found.idle:
+        table.add_row(item.what, dollars(item.low_usd), dollars(item.high_usd), item.why)
+    table.add_row("in all", dollars(sum(i.low_usd for i in found.idle)), dollars(sum(i.high_usd for i in found.idle)))
+    return table

@@ -34,6 +34,9 @@ class Quotas:
     """Writes a second to one prefix of a bucket."""
 
 
+BURST_S = 5.0
+"""Seconds of unused write capacity that are counted on. DynamoDB keeps up to 300 of them, without a promise."""
+
 DEFAULT = Quotas()
 NEW_ACCOUNT = Quotas(concurrency=10, transitions=800.0)
 """What AWS gives an account in its first weeks. It raises the limits by itself or when asked."""
@@ -98,8 +101,8 @@ def simulate(work: Work, quotas: Quotas = DEFAULT) -> Simulated:
     width = max(1, min(asked, quotas.children, quotas.concurrency))
     transitions = _Bucket("Step Functions: state transitions", quotas.transitions, quotas.transitions)
     scaling = _Bucket("Lambda: new environments", quotas.scaling / 10, quotas.scaling)
-    table = _Bucket("DynamoDB: the table's writes", quotas.table_writes, quotas.table_writes)
-    partition = _Bucket("DynamoDB: writes under the run's own key", quotas.partition_writes, quotas.partition_writes)
+    table = _Bucket("DynamoDB: the table's writes", quotas.table_writes, BURST_S * quotas.table_writes)
+    partition = _Bucket("DynamoDB: writes under the run's own key", quotas.partition_writes, BURST_S * quotas.partition_writes)
     puts = _Bucket("S3: writes to the run's prefix", quotas.puts, quotas.puts)
     shards = [min(work.together, work.shards - line * work.together) for line in range(work.lines)]
     # (time, tie-breaker, shards left to infer, shards left to evaluate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import orjson
@@ -22,10 +22,11 @@ RESERVE_S = 10.0
 """With a deadline: no call starts when less than this is left."""
 
 
-async def infer(job: Job, shard: Shard) -> Outcome:
+async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambda: None) -> Outcome:
     """Answer a shard's open cases, each recorded as soon as it is there.
 
     Reads first which cases are answered, so that a second attempt at a shard pays for none twice.
+    `on_queued` is called once all calls have asked the limiter for their turn.
 
     Raises:
         Exception: whatever the ledger or the blobs raise; what was answered before is kept.
@@ -42,6 +43,8 @@ async def infer(job: Job, shard: Shard) -> Outcome:
     async with asyncio.TaskGroup() as group:
         for key in todo:
             group.create_task(_answer(job, shard, key, rows[key.case - shard.first], price, waits))
+        await asyncio.sleep(0)
+        on_queued()
     return Outcome(remaining=len(waits), wait_s=max(waits, default=0.0))
 
 

@@ -16,6 +16,8 @@ halving for each loss settles, at 5% random 429s, at 4 calls in flight of 100 (1
 WORST_CUT = 0.5
 """What a burst of 429s leaves of the limit within CUT_WINDOW_S: they are one message, sent many times."""
 CUT_WINDOW_S = 1.0
+BACKLOG = 50
+"""Calls that wait for a slot so that none is ever free for want of work: one shard's."""
 PAUSE = 5
 """Successes that do not grow the limit after a server error."""
 
@@ -36,6 +38,8 @@ class AdaptiveLimiter:
         self.stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._hungry = asyncio.Event()
+        self._hungry.set()
         self._window_ends = float("-inf")
         self._floor = 1.0
         self._pause = 0
@@ -51,6 +55,8 @@ class AdaptiveLimiter:
         if self.in_use >= int(self.limit) or self._waiters:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
+            if len(self._waiters) >= BACKLOG:
+                self._hungry.clear()
             try:
                 await waiter
             except asyncio.CancelledError:
@@ -77,6 +83,8 @@ class AdaptiveLimiter:
             if not waiter.done():
                 self._take()
                 waiter.set_result(None)
+        if len(self._waiters) < BACKLOG:
+            self._hungry.set()
 
     def succeeded(self) -> None:
         """Grow, unless a server error said to wait."""
@@ -100,10 +108,15 @@ class AdaptiveLimiter:
     def stop(self) -> None:
         """Let no further call start; those in flight go on."""
         self.stopped = True
+        self._hungry.set()
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_exception(Postponed(0.0))
+
+    async def hungry(self) -> None:
+        """Wait until fewer than BACKLOG calls wait for a slot: more work can be had."""
+        await self._hungry.wait()
 
     async def idle(self) -> None:
         """Wait until nothing is in flight."""

@@ -28,7 +28,10 @@ from promptlab.ports import Blobs, Clock, Ledger
 
 SHARD_TRIES = 3
 """How often a shard is tried before its fault is recorded with the run."""
-ROWS_A_SHARD = 50
+OPEN_SHARDS = 100
+"""Shards that may wait for stragglers at once: with 5% of answers 429 and Retry-After: 1, 40 are open."""
+OPEN_BYTES = 64 << 20
+"""Rows that may be in memory at once."""
 GRACE_S = 30.0
 """After Ctrl-C: how long answers that are on their way, and will be billed, are waited for."""
 
@@ -67,17 +70,18 @@ class _Counter:
 
 @dataclass(slots=True)
 class _Work:
-    """One pass over the shards of a manifest, and what went wrong in it."""
+    """One pass over a run: its open shards, and what went wrong."""
 
     job: Job
-    shards: AsyncIterator[Shard]
+    open: dict[asyncio.Task[None], Shard] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def next_shard(self) -> Shard | None:
-        """The next shard for whichever worker asks, or None."""
-        async with self.turn:
-            return await anext(self.shards, None)
+    async def room(self) -> None:
+        """Wait until one more shard may be open, and is needed."""
+        while len(self.open) >= OPEN_SHARDS or (self.open and sum(s.length for s in self.open.values()) >= OPEN_BYTES):
+            await asyncio.wait(self.open, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)  # for the callbacks of those that ended
+        await self.job.limiter.hungry()
 
 
 class LocalRunner:
@@ -200,11 +204,11 @@ class LocalRunner:
             recorder=Recorder(lambda batch: self._ledger.put_completions(run.run_id, batch), counter.count),
             deadline=Deadline(self._clock),
         )
-        work = _Work(job, read_manifest(self._blobs, todo.manifest))
+        work = _Work(job)
         threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
         try:
-            await self._shards(work, concurrency)
+            await self._shards(work, todo.manifest)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
         await summarize(self._ledger, self._blobs, run, bindings.content, experiment.evaluation)
@@ -215,43 +219,54 @@ class LocalRunner:
             }
         return {"status": "completed", "error": None}
 
-    async def _shards(self, work: _Work, concurrency: int) -> None:
-        """Work through the shards, with enough of them open that the stragglers of some never leave a slot idle."""
+    async def _shards(self, work: _Work, manifest: str) -> None:
+        """Work through the shards. More are opened whenever calls could start, so that the stragglers of some hold up nobody."""
         job = work.job
-        count = 2 * (concurrency // (ROWS_A_SHARD * job.experiment.trials) + 1) + 1
-        workers = [asyncio.create_task(self._worker(work)) for _ in range(count)]
         try:
-            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            async for shard in read_manifest(self._blobs, manifest):
+                await work.room()
+                if job.limiter.stopped:
+                    break
+                await self._open(work, shard)
+            while work.open:
+                await asyncio.wait(work.open)
+                await asyncio.sleep(0)
         except asyncio.CancelledError:
             job.limiter.stop()
             with suppress(TimeoutError):
                 await asyncio.wait_for(job.limiter.idle(), GRACE_S)
             raise
         finally:
-            for worker in workers:
-                worker.cancel()
-            ends = await asyncio.gather(*workers, return_exceptions=True)
+            tasks = list(work.open)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await job.recorder.drain()
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
 
-    async def _worker(self, work: _Work) -> None:
-        while (shard := await work.next_shard()) is not None and not work.job.limiter.stopped:
-            for attempt in range(1, SHARD_TRIES + 1):
-                try:
-                    await self._shard(work.job, shard)
-                    break
-                except Exception as error:
-                    logger.warning("run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES, exc_info=error)
-                    if attempt == SHARD_TRIES:
-                        cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                        work.faults.append(f"shard {shard.number}: {type(cause).__name__}: {cause}")
-                    else:
-                        await self._clock.sleep(0.2 * 2**attempt)
+    async def _open(self, work: _Work, shard: Shard) -> None:
+        """Begin a shard; return once its calls wait for their turn, or it is done."""
+        queued = asyncio.Event()
+        task = asyncio.create_task(self._finish(work, shard, queued.set))
+        work.open[task] = shard
+        task.add_done_callback(work.open.pop)
+        task.add_done_callback(lambda done: queued.set())
+        await queued.wait()
 
-    async def _shard(self, job: Job, shard: Shard) -> None:
-        while (left := await infer(job, shard)).remaining:
+    async def _finish(self, work: _Work, shard: Shard, on_queued: Callable[[], None]) -> None:
+        """Do a shard, again where its store failed; record its fault if that does not help."""
+        for attempt in range(1, SHARD_TRIES + 1):
+            try:
+                return await self._shard(work.job, shard, on_queued)
+            except Exception as error:
+                logger.warning("run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES, exc_info=error)
+                if attempt == SHARD_TRIES:
+                    cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+                    work.faults.append(f"shard {shard.number}: {type(cause).__name__}: {cause}")
+            await self._clock.sleep(0.2 * 2**attempt)
+        return None
+
+    async def _shard(self, job: Job, shard: Shard, on_queued: Callable[[], None]) -> None:
+        while (left := await infer(job, shard, on_queued=on_queued)).remaining:
             if job.limiter.stopped:
                 return
             await self._clock.sleep(left.wait_s)
