@@ -95,6 +95,7 @@ class Estimate:
             "workers": self.simulated.workers,
             "workers_asked": self.simulated.asked,
             "workers_without_throttling": self.widest,
+            "gives_up": self.simulated.gives_up,
             "throttles": [asdict(throttle) for throttle in self.simulated.throttles],
             "idle_usd_a_month": [asdict(item) for item in self.idle],
             "prices_as_of": price_table()["as_of"],
@@ -149,8 +150,8 @@ async def estimate(
         answer_tokens=written,
         model=model.name,
         model_usd=_model_usd(model, read, written, work.cases),
-        services={service: Interval(*(spent[name][service] for name in runs)) for service in spent["expected"]},
-        wall_s=Interval(*(timed[name].wall_s for name in runs)),
+        services={service: _around(*(spent[name][service] for name in runs)) for service in spent["expected"]},
+        wall_s=_around(*(timed[name].wall_s for name in runs)),
         simulated=timed["expected"],
         widest=widest(runs["expected"], quotas),
         idle=idle(keys=1 if model.api_key_secret else 0),
@@ -180,6 +181,11 @@ def _answer(model: ModelConfig, given: int | None) -> Interval:
         return Interval(0.75 * given, given, 1.25 * given)
     expected = model.max_tokens / 2 if model.max_tokens else ANSWER_TOKENS
     return Interval(expected / 2, expected, 2 * expected)
+
+
+def _around(first: float, expected: float, last: float) -> Interval:
+    """A longer answer may deflate to a smaller item: what is meant to be low need not be."""
+    return Interval(min(first, expected, last), expected, max(first, expected, last))
 
 
 def _model_usd(model: ModelConfig, read: Interval, written: Interval, cases: int) -> Interval | None:

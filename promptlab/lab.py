@@ -19,7 +19,7 @@ from promptlab.domain.summary import Summary
 from promptlab.engine.assets import AssetStore
 from promptlab.engine.case_pages import MAX_ROWS, cases_page
 from promptlab.engine.job import Bindings
-from promptlab.engine.prepare import Live, Prepared, bind, prepare, unlock
+from promptlab.engine.prepare import Live, bind, check_portable, prepare, unlock
 from promptlab.engine.results import ExportFormat, export_results, read_results
 from promptlab.errors import ConfigError, RunNotFoundError
 from promptlab.wiring import Parts, open_parts, open_remote
@@ -121,15 +121,11 @@ class Lab:
         self, config: ExperimentConfig | Mapping[str, Any], folder: Path | None, run_id: str | None = None, on_start: OnStart | None = None
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed."""
-        async with prepare(ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
-            run, work = await self._record(prepared, run_id)
-            if on_start:
-                on_start(run)
-        async with self._parts.runner.claimed(run.run_id):
-            yield run, work
-
-    async def _record(self, prepared: Prepared, run_id: str | None) -> tuple[RunRecord, Work]:
-        experiment, bindings = await prepared.commit(self.assets)
+        parsed = ExperimentConfig.parse(config)
+        if self._parts.elsewhere:
+            check_portable(parsed)
+        async with prepare(parsed, self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
+            experiment, bindings = await prepared.commit(self.assets)
         now = self.clock.now()
         run = RunRecord(
             run_id=run_id or new_run_id(now),
@@ -139,10 +135,17 @@ class Lab:
             cases=bindings.content.rows * experiment.trials,
             created_at=now,
             started_at=now,
-            tags=tuple(prepared.config.tags),
+            tags=tuple(parsed.tags),
         )
-        await self.ledger.add_run(run)
-        return run, (experiment, bindings)
+        if run_id is not None:
+            await self.ledger.add_run(run)  # of two requests with one id, one must hear that the run exists
+        # Else claimed before it is recorded: who sees it running must see that somebody works on it.
+        async with self._parts.runner.claimed(run.run_id):
+            if run_id is None:
+                await self.ledger.add_run(run)
+            if on_start:
+                on_start(run)
+            yield run, (experiment, bindings)
 
     async def resume(
         self,

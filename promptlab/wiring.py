@@ -31,6 +31,8 @@ class Parts:
     runner: Runner
     where: str
     """Where things are kept, for people."""
+    elsewhere: bool = False
+    """Runs are worked on by other processes, which have neither this one's objects nor its environment."""
 
 
 def store_from(db: str | None = None, endpoint: str | None = None, api_key: str | None = None) -> dict[str, Any]:
@@ -131,4 +133,4 @@ def open_cloud(config: CloudConfig) -> Parts:
     # The Studio hands runs over and calls no model.
     secrets = (SecretNames if config.admin_token_secret else SecretsManagerSecrets)(config.secrets_prefix, session=session, clock=clock)
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
-    return Parts(ledger, blobs, secrets, clock, runner, f"s3://{config.bucket} and the table {config.table}")
+    return Parts(ledger, blobs, secrets, clock, runner, f"s3://{config.bucket} and the table {config.table}", elsewhere=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
 from promptlab.errors import ConfigError, PortInUseError
 from promptlab.lab import Lab
 from studio.app import create_app
+from studio.pages.view import close_queries
 
 _NEXT_PORTS = 100
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -29,8 +32,9 @@ async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
         )
     listener = bind(host, port)
     # A second for open connections: a page that polls must not hold the door open.
-    config = uvicorn.Config(create_app(lab), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    app = create_app(lab)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    server = _Server(config)
     try:
         await server.serve(sockets=[listener])
     except asyncio.CancelledError:
@@ -39,7 +43,18 @@ async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
         raise
     finally:
         listener.close()
+        await close_queries(app)
         await lab.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends on Ctrl-C and SIGTERM like a function that returns: uvicorn would raise the signal once more."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -161,7 +161,9 @@ def _course(found: Estimate) -> list[str]:
     if not run.throttles:
         lines.append(f"No quota of the account is hit; MaxConcurrency may be up to {found.widest:,} for runs of this kind.")
     for throttle in run.throttles:
-        lines.append(f"Throttled: {throttle.limit}, {throttle.waits:,} times, {duration(throttle.longest_s)} at most. Nothing is lost; it takes longer.")
+        lines.append(f"Throttled: {throttle.limit}, {throttle.waits:,} times, {duration(throttle.longest_s)} at most. No answer is lost.")
+    if run.gives_up:
+        lines.append("That is longer than retries go on: some shards would be given up, and the run would have to be resumed.")
     if run.throttles:
         lines.append(f"MaxConcurrency {found.widest:,} stays inside the quotas.")
     return lines

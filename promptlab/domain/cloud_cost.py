@@ -27,9 +27,9 @@ WORKER_LIMIT_S = 890.0
 
 PLAIN_BYTES, CASE_BYTES, SCORES_BYTES = 800, 4096, 8192
 """As in `adapters.aws.dynamodb_items`: longer JSON is deflated; longer than that still, it goes to S3."""
-CASE_KEYS_BYTES = 115
+CASE_KEYS_BYTES = 75
 """Of a completion's item: keys, names of attributes, counts."""
-CASE_FIELDS_BYTES = 170
+CASE_FIELDS_BYTES = 110
 """Of a completion's JSON: all but the answer."""
 SCORES_CASE_BYTES, SCORE_BYTES = 40, 14
 """Of a shard's deflated scores: for a case, and for each metric of a case."""

@@ -37,6 +37,12 @@ class Quotas:
 BURST_S = 5.0
 """Seconds of unused write capacity that are counted on. DynamoDB keeps up to 300 of them, without a promise."""
 
+RETRIES_S = 300.0
+"""How long, on average, the ten retries of the state machine outlast a Lambda without a free place."""
+LEDGER_S = 30.0
+"""How long the ledger outlasts throttling without any progress (`dynamodb_table.PATIENCE_S`)."""
+FUNCTIONS = "Lambda: functions at once"
+
 DEFAULT = Quotas()
 NEW_ACCOUNT = Quotas(concurrency=10, transitions=800.0)
 """What AWS gives an account in its first weeks. It raises the limits by itself or when asked."""
@@ -94,6 +100,11 @@ class Simulated:
     throttles: tuple[Throttle, ...] = field(default_factory=tuple)
     """At which limits it waits; none: it stays inside the quotas."""
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether somebody waits longer than retries go on: then shards are left, and the run has to be resumed."""
+        return any(throttle.longest_s > (RETRIES_S if throttle.limit == FUNCTIONS else LEDGER_S) for throttle in self.throttles)
+
 
 def simulate(work: Work, quotas: Quotas = DEFAULT) -> Simulated:
     """A run without faults."""
@@ -128,7 +139,7 @@ def simulate(work: Work, quotas: Quotas = DEFAULT) -> Simulated:
                 heapq.heappush(events, (now, serial, shards.pop(), 0))
     throttles = [bucket.throttle for bucket in (transitions, scaling, table, partition, puts) if bucket.throttle.waits]
     if asked > width:
-        limit = "Lambda: functions at once" if quotas.concurrency == width else "Step Functions: children at once"
+        limit = FUNCTIONS if quotas.concurrency == width else "Step Functions: children at once"
         throttles.insert(0, Throttle(limit, asked - width, end, end * (asked - width), 0.0, end))
     return Simulated(ready + end + work.summarize_s, width, asked, tuple(throttles))
 
@@ -140,4 +151,5 @@ def widest(work: Work, quotas: Quotas = DEFAULT) -> int:
     """
     shard_s = work.infer_s + work.evaluate_s
     by_rate = min(quotas.table_writes / work.shard_writes, quotas.partition_writes / SHARD_MARKS, quotas.puts)
-    return max(1, min(quotas.concurrency, quotas.children, int(by_rate * shard_s)))
+    # A tenth of the account is left to the Studio and to others.
+    return max(1, min(quotas.concurrency * 9 // 10, quotas.children, int(by_rate * shard_s)))

@@ -56,7 +56,7 @@ class Pairing:
 
     def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
         """SQL of one row, and the names of what it gives: counts, statistics of each pair, and `page`, the rows."""
-        where = self._where(which)
+        where = f"hit AND {_changed(which.change, which.chosen)}"
         counted = {"total": "count(*)", "matching": f"count_if({where})"}
         counted |= {change: f"count_if({_changed(change, which.chosen)})" for change in CHANGES}
         for n in range(len(self.pairs)):
@@ -67,7 +67,7 @@ class Pairing:
         other = {"page": f"(SELECT list({{{', '.join(f'{name}: {name}' for name in rows)}}}) FROM ({page}))"}
         for n in range(1, len(self.sources)):
             other |= {f"base_only{n - 1}": self._only(0, n), f"other_only{n - 1}": self._only(n, 0)}
-        with_j = f"WITH j AS MATERIALIZED ({self._joined()})"
+        with_j = f"WITH j AS MATERIALIZED ({self._joined(which.found)})"
         if self.trials == 1:
             return f"{with_j} SELECT {', '.join((counted | measured | other).values())} FROM j", [*counted, *measured, *other]
         # A row's trials are not independent: they are one observation, their mean.
@@ -76,12 +76,14 @@ class Pairing:
         both = f"(SELECT {', '.join((counted | other).values())} FROM j) CROSS JOIN ({rows_of})"
         return f"{with_j} SELECT * FROM {both}", [*counted, *other, *(measured or ["none"])]
 
-    def _joined(self) -> str:
-        """A row a pair: the row numbers r0 …, per pair of a metric and a run both scores, their difference, its gain, its verdict."""
+    def _joined(self, found: Sequence[str]) -> str:
+        """A row a pair: the row numbers r0 …, the base's case, whether a search found it in any run, and per pair
+        of a metric and a run the base's score, the difference and the verdict."""
         rows = [f"a{n}.file_row_number::INTEGER AS r{n}" for n in range(len(self.sources))]
         scores = [part for n, pair in enumerate(self.pairs) for part in self._pair(n, *pair)]
-        case = 'a0."case" AS c'
-        return f"SELECT {', '.join([*rows, case, *scores])} FROM {self._source()}"
+        hits = " OR ".join(f"a{n}.file_row_number IN (SELECT r FROM {table})" for n, table in enumerate(found))
+        fixed = ['a0."case" AS c', f"({hits or 'true'}) AS hit"]
+        return f"SELECT {', '.join([*rows, *fixed, *scores])} FROM {self._source()}"
 
     def _pair(self, n: int, metric: str, other: int) -> list[str]:
         (one, label), (two, label2) = (
@@ -102,12 +104,6 @@ class Pairing:
 
     def _side_by_side(self) -> str:
         return " POSITIONAL JOIN ".join(f"{source} a{n}" for n, source in enumerate(self.sources))
-
-    def _where(self, which: Selected) -> str:
-        parts = [_changed(which.change, which.chosen)]
-        if which.found:
-            parts.append(" OR ".join(f"r{n} IN (SELECT r FROM {table})" for n, table in enumerate(which.found)))
-        return " AND ".join(f"({part})" for part in parts)
 
     def _order(self, which: Selected) -> str:
         if not which.by_difference:
@@ -141,6 +137,6 @@ def _changed(change: Change, chosen: Sequence[int]) -> str:
     if change == "all":
         return "true"
     if change == "same":
-        return " AND ".join(f"v{n} = 0" for n in chosen) or "true"
+        return "(" + (" AND ".join(f"v{n} = 0" for n in chosen) or "true") + ")"
     test = {"different": "<> 0", "improved": "= 1", "regressed": "= 2"}[change]
     return "(" + (" OR ".join(f"v{n} {test}" for n in chosen) or "false") + ")"

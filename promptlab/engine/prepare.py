@@ -86,6 +86,29 @@ def _prices(config: ModelConfig) -> dict[str, Any]:
     return {config.name: price.to_json()} if price else {}
 
 
+def check_portable(config: ExperimentConfig) -> None:
+    """Refuse what cannot be taken to another machine: code, and keys that only this one has.
+
+    Raises:
+        ConfigError: the experiment has an object, a function or a key of its own.
+    """
+    if config.agent_proxy is not None:
+        raise ConfigError("agent_proxy: a function cannot be run in the cloud. Give a prompt_template and a model, or run it with a local store.")
+    for item in config.evaluation:
+        if item.evaluator is not None:
+            raise ConfigError(
+                f"metric {item.result_name!r}: code of one's own cannot be run in the cloud yet. Use a built-in metric, or run it with a local store."
+            )
+    for field_name, model in (("model", config.model), ("embedding_model", config.embedding_model)):
+        if isinstance(model, Model):
+            raise ConfigError(f"{field_name}: a model object cannot be taken to the cloud: give its name or its configuration.")
+        for key in ("api_key", "api_key_env"):
+            if isinstance(model, ModelConfig) and getattr(model, key) is not None:
+                raise ConfigError(
+                    f"{field_name}: {key} works on one's own machine only. Put the key into the cloud with `promptlab cloud secrets set NAME`, and name it: api_key_secret: NAME."
+                )
+
+
 @asynccontextmanager
 async def prepare(config: ExperimentConfig, store: AssetStore, secrets: Secrets, folder: Path) -> AsyncIterator[Prepared]:
     """Check an experiment; relative paths to code count from `folder`. What it staged is gone when the context ends.

@@ -1,15 +1,18 @@
 """The ledger of an AWS account: one DynamoDB table.
 
-What is where, beside DESIGN's keys:
-
-    RUNS, RUNS#<experiment>   <created_at>#<run id>   a run, in the lists by time (written in one transaction with the run)
+    partition key             sort key                what
     ASSETS#<kind>             <name>                  an asset, in the list of its kind
+    ASSET#<kind>#<name>       V#<10 digits>           a version of it
     ASSET#<kind>#<name>       L#<label>               a label and its version
-    RUN#<run id>#<shard>      S                       all score sets of the shard
+    RUNS, RUNS#<experiment>   <created_at>#<run id>   a run, in the lists by time
+    RUN#<run id>              META                    the run, an attribute a field
+    RUN#<run id>              SHARD#<6 digits>        the summary of a finished shard
     RUN#<run id>              P#<6 digits>            a shard that was begun; with its counts once it is finished
+    RUN#<run id>#<shard>      C#<9 digits>#<trial>    a completion
+    RUN#<run id>#<shard>      S                       all score sets of the shard
+    <kind>#<key>              META                    a record (session, token, …)
 
-There is no index: a global one is eventually consistent, and a list would lack the run that was
-just added. A shard's scores are one item: 50 write units would become 50 times the price of two.
+There is no index, and a shard's scores are one item: docs/decisions/0030-dynamodb-items.md.
 """
 
 from __future__ import annotations
@@ -212,7 +215,7 @@ class DynamoDBLedger:
     async def progress(self, run_id: str) -> Progress:
         """As the port says. A finished shard is as it was counted when its summary was written; an open one is counted now.
 
-        That costs a read unit for each 55 finished shards (20,000 of them: 360), and about 8 for each open shard of 50 cases.
+        That costs a read unit for each 51 finished shards (20,000 of them: 390), and 5 for each open shard of 50 answers of 150 letters.
         """
         meta = await self._table.get((f"RUN#{run_id}", "META"))
         if meta is None:

@@ -140,14 +140,14 @@ class RemoteAssets:
         path = f"{_path(kind, name)}/labels/{quote(label, safe='')}"
         return asset_from(asset_version_from(await self._api.json("PUT", path, json={"version": version})))
 
-    async def rows(self, dataset: Dataset, offset: int, limit: int) -> list[dict[str, Any]]:
+    async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
         """At most `limit` rows (500 are the most) of a dataset's version, from row `offset` (0-based) on; long rows make it fewer.
 
         Raises:
             AssetNotFoundError: there is no such dataset or version.
         """
         path = f"{_path('dataset', dataset.name)}/versions/{dataset.version}/rows"
-        rows: list[dict[str, Any]] = (await self._api.get(path, offset=offset, limit=limit))["items"]
+        rows: Sequence[dict[str, Any]] = (await self._api.get(path, offset=offset, limit=limit))["items"]
         return rows
 
     async def reference(self, value: Dataset | str) -> str:
