@@ -218,7 +218,8 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
     # A built template lies elsewhere than samconfig.toml, which SAM looks for beside it.
     run([*command, "--config-file", str(ROOT / "samconfig.toml"), "--no-confirm-changeset", *overrides], env=env, log=cloud.folder / "deploy.log")
     say(f"Deployed in {time.monotonic() - built:.0f} s.")
-    facts: dict[str, str] = json.loads(run([str(sam / "bin" / "python"), str(ROOT / "infra" / "stack_facts.py"), cloud.stack], env=env))
+    workers = os.environ.get("CLOUD_WORKERS") or str(max(2, os.cpu_count() or 2))
+    facts: dict[str, str] = json.loads(run([str(sam / "bin" / "python"), str(ROOT / "infra" / "local_stack.py"), cloud.stack, workers], env=env))
     facts["StudioUrl"] = studio_url(facts["StudioUrl"], cloud)
     return facts
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,7 +36,11 @@ IN_FLIGHT = 50
 KEPT = 8
 """Runs whose models and evaluators a worker keeps."""
 LOOK_S = 5.0
-"""How often a worker looks whether its run was cancelled: stopping the state machine does not reach a function that is under way."""
+"""How often a worker looks whether its run was cancelled (stopping the state machine does not reach a function that is under way), and renews its lease."""
+LEASE = "LEASE"
+"""The kind of record that a shard under way has."""
+LEASE_S = 15.0
+"""For how long a shard belongs to a worker that does not renew it: one that was killed keeps others waiting no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,9 @@ class Worker:
         job, tally = await self._job(run_id, generation, left_s)
         if _is_over(job.run, generation):
             return Outcome(), tally
-        async with self._watched(job):
+        async with self._held(job, shard) as mine:
+            if not mine:
+                return Outcome(remaining=shard.count, wait_s=LEASE_S), tally
             outcome = await infer(job, shard)
             await job.recorder.drain()
         assert isinstance(job.limiter, _CountingLimiter)
@@ -132,8 +140,8 @@ class Worker:
         job, _ = await self._job(run_id, generation, left_s)
         if _is_over(job.run, generation):
             return Outcome()
-        async with self._watched(job):
-            return await evaluate(job, shard)
+        async with self._held(job, shard) as mine:
+            return await evaluate(job, shard) if mine else Outcome(remaining=shard.count, wait_s=LEASE_S)
 
     async def summarize(self, run_id: str, generation: int) -> tuple[RunRecord, Summary]:
         """Sum the run up and give it its final status: failed when shards are missing.
@@ -185,22 +193,33 @@ class Worker:
         await self._end(run, {"status": ended, "error": run.error or error})
 
     @asynccontextmanager
-    async def _watched(self, job: Job) -> AsyncIterator[None]:
-        """Let no further call start once the run is cancelled, or resumed by somebody else."""
-        watch = asyncio.create_task(self._watch(job), name=f"watch {job.run.run_id}")
+    async def _held(self, job: Job, shard: Shard) -> AsyncIterator[bool]:
+        """Whether the shard is this worker's alone for as long as it works: an invocation that comes twice must not pay twice."""
+        name, owner = f"{job.run.run_id}#{shard.number}", uuid.uuid4().hex
+        if not await self._lease(name, owner, only_if_absent=True):
+            yield False
+            return
+        watch = asyncio.create_task(self._watch(job, name, owner), name=f"watch {name}")
         try:
-            yield
+            yield True
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
+            if not job.limiter.stopped:
+                await self._lab.ledger.delete_record(LEASE, name)
 
-    async def _watch(self, job: Job) -> None:
+    async def _watch(self, job: Job, name: str, owner: str) -> None:
+        """Renew the lease, until it is somebody else's or the run is over: then no further call starts."""
         while True:
             await self._lab.clock.sleep(LOOK_S)
-            run = await self._lab.ledger.get_run(job.run.run_id)
-            if run is None or _is_over(run, job.run.generation):
+            run, lease = await asyncio.gather(self._lab.ledger.get_run(job.run.run_id), self._lab.ledger.get_record(LEASE, name))
+            if run is None or _is_over(run, job.run.generation) or (lease or {}).get("owner") != owner:
                 job.limiter.stop()
                 return
+            await self._lease(name, owner)
+
+    async def _lease(self, name: str, owner: str, *, only_if_absent: bool = False) -> bool:
+        return await self._lab.ledger.put_record(LEASE, name, {"owner": owner}, expires_at=time.time() + LEASE_S, only_if_absent=only_if_absent)
 
     async def _end(self, run: RunRecord, changes: dict[str, Any]) -> None:
         now = self._lab.clock.now()

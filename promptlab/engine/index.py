@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PREFIX_CHARS = 48
 """What texts are sorted by: their beginning, lower-cased."""
+SEARCH_CHARS = 20_000
+"""How much of each text a search looks into: rows of 10 MB would otherwise be searched, and held, whole."""
 EVALUATOR_ERROR = "evaluator_error"
 """The error of an answered case with a failed score, as `evaluate` records it."""
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
@@ -106,7 +108,8 @@ def write_index(con: duckdb.DuckDBPyConnection, results: Path, index: Path, sear
     source = parquet(results)
     selected = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in index_types(shape).items())
     con.execute(f"COPY (SELECT {selected} FROM {source}) TO {literal(str(index))} ({_INDEX})")
-    text = f"lower(concat_ws(chr(31), {', '.join(map(quoted, _texts(shape)))}))"
+    texts = ", ".join(f"left(CAST({quoted(name)} AS VARCHAR), {SEARCH_CHARS})" for name in _texts(shape))
+    text = f"lower(concat_ws(chr(31), {texts}))"
     con.execute(f"COPY (SELECT {text} AS search FROM {source}) TO {literal(str(search))} ({_SEARCH})")
 
 

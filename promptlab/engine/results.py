@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -116,13 +117,16 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
         raise ConfigError(f"Cannot write {path}: there is no folder {path.absolute().parent}.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with connect() as con:
-            if format == "jsonl":
-                _write_lines(con, source, draft)
-            else:
-                selected = safe_csv_columns(types) if format == "csv" else "*"
-                options = "FORMAT csv, HEADER true" if format == "csv" else "FORMAT parquet, COMPRESSION zstd"
-                con.execute(f"COPY (SELECT {selected} FROM read_parquet({literal(str(source))})) TO {literal(str(draft))} ({options})")
+        if format == "parquet":
+            shutil.copyfile(source, draft)
+        else:
+            with connect() as con:
+                if format == "jsonl":
+                    _write_lines(con, source, draft)
+                else:
+                    con.execute(
+                        f"COPY (SELECT {safe_csv_columns(types)} FROM read_parquet({literal(str(source))})) TO {literal(str(draft))} (FORMAT csv, HEADER true)"
+                    )
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error

@@ -126,11 +126,11 @@ def test_only_workers_read_provider_keys_and_only_the_studio_the_admin_token() -
 
 
 def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
-    """Outside the Studio, every statement on the table is bound to keys of runs, assets, budgets and rates."""
+    """Outside the Studio, every statement on the table is bound to keys of runs, assets, leases, budgets and rates."""
     for role, s in documents():
         if role != "StudioRole" and any(a.startswith("dynamodb:") for a in as_list(s["Action"])):
             keys = s["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
-            assert set(keys) <= {"RUN#*", "ASSET#*", "BUDGET#*", "RATE#*"}, role
+            assert set(keys) <= {"RUN#*", "ASSET#*", "LEASE#*", "BUDGET#*", "RATE#*"}, role
 
 
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from functions import infer, plan, runtime
 from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.clock import SystemClock
+from promptlab.engine.job import Outcome
 from promptlab.engine.plan import read_manifest
 from promptlab.lab import Lab
 from promptlab.wiring import open_cloud
-from promptlab.worker import Worker
+from promptlab.worker import LEASE, LEASE_S, Worker
 from tests.functions.conftest import Context, Elsewhere, Machine
 from tests.servers import ModelServer, Reply, Request
 
@@ -111,6 +113,44 @@ def test_an_invocation_delivered_twice_pays_for_nothing_twice(machine: Machine) 
         assert len(server.requests) == len(ROWS)
 
 
+def test_two_invocations_at_once_share_no_shard(machine: Machine) -> None:
+    """The one that comes second, while the first works, asks nothing and says when to come again."""
+    with ModelServer(lambda request: Reply(hang=True)) as server:
+        run = machine.start(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 10}))
+        planned = plan.handler({"run_id": run.run_id, "generation": 0}, Context())
+        shard = runtime.ManifestLine.model_validate(machine.manifest(planned["manifest"])[0]).shard()
+
+        async def twice() -> tuple[Outcome, Outcome]:
+            first, second = Worker(runtime.lab()), Worker(runtime.lab())
+            working = asyncio.create_task(first.infer(run.run_id, 0, shard, 900))
+            await asyncio.to_thread(server.wait_for_requests, 10)
+            came_late, _ = await second.infer(run.run_id, 0, shard, 900)
+            assert len(server.requests) == 10
+            server.release()
+            done, _ = await working
+            for worker in (first, second):
+                for _, bindings in worker._bound.values():
+                    await bindings.aclose()
+            return done, came_late
+
+        assert runtime.run(twice()) == (Outcome(), Outcome(remaining=50, wait_s=LEASE_S))
+        assert len(server.requests) == 50
+
+
+def test_a_shard_whose_worker_was_killed_is_free_again_once_its_lease_is_over(machine: Machine) -> None:
+    """Until then others wait; nothing of it is lost."""
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server))
+        planned = plan.handler({"run_id": run.run_id, "generation": 0}, Context())
+        event = {"run_id": run.run_id, "generation": 0, "shard": machine.manifest(planned["manifest"])[0]}
+        lease = {"owner": "the one that was killed"}
+        runtime.run(machine.lab.ledger.put_record(LEASE, f"{run.run_id}#0", lease, expires_at=time.time() + 3600))
+        assert infer.handler(event, Context()) == {"remaining": 50, "wait_s": LEASE_S}
+        runtime.run(machine.lab.ledger.put_record(LEASE, f"{run.run_id}#0", lease, expires_at=time.time() - 1))
+        assert infer.handler(event, Context()) == {"remaining": 0, "wait_s": 0}
+        assert len(server.requests) == 50
+
+
 def test_a_shard_that_cannot_be_finished_fails_the_run_and_only_that(machine: Machine) -> None:
     """Its fault is in the ledger, the other shards are kept, and a resume does only what is missing."""
     with ModelServer(right) as server:
@@ -189,7 +229,7 @@ async def test_a_cancellation_reaches_a_worker_that_is_under_way(machine: Machin
         step = asyncio.create_task(worker.infer(run.run_id, 0, shard, 900))
         await asyncio.to_thread(server.wait_for_requests, 4)
         await lab.cancel(run.run_id)
-        while any(task.get_name() == f"watch {run.run_id}" for task in asyncio.all_tasks()):
+        while any(task.get_name() == f"watch {run.run_id}#0" for task in asyncio.all_tasks()):
             await asyncio.sleep(0.01)
         server.release()
         outcome, tally = await step

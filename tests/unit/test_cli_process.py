@@ -61,7 +61,9 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _start(folder: Path, *args: str) -> subprocess.Popen[str]:
-    env = {name: value for name, value in os.environ.items() if name not in ("PROMPTLAB_DB", "FORCE_COLOR", "NO_COLOR")}
+    env = {
+        name: value for name, value in os.environ.items() if name not in ("PROMPTLAB_DB", "PROMPTLAB_ENDPOINT", "PROMPTLAB_API_KEY", "FORCE_COLOR", "NO_COLOR")
+    }
     # A test run in the background of a script ignores Ctrl-C, and its children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

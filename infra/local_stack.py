@@ -1,0 +1,41 @@
+"""What a stack on the local AWS needs after its deployment; prints its outputs and its admin token as JSON.
+
+python infra/local_stack.py STACK WORKERS
+
+Runs in the environment of the SAM CLI, which brings boto3.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import boto3
+
+
+def bound_the_map(state_machine: str, workers: int) -> None:
+    """Let the map start that many workers at once.
+
+    MiniStack knows MaxConcurrency and overlooks MaxConcurrencyPath: it would start up to 64 processes
+    of 150 MB each. On AWS the machine is as the template has it.
+    """
+    client = boto3.client("stepfunctions")
+    definition = json.loads(client.describe_state_machine(stateMachineArn=state_machine)["definition"])
+    shards = definition["States"]["Shards"]
+    shards.pop("MaxConcurrencyPath", None)
+    shards["MaxConcurrency"] = workers
+    client.update_state_machine(stateMachineArn=state_machine, definition=json.dumps(definition))
+
+
+def facts(stack: str) -> dict[str, str]:
+    """The stack's outputs by name, and AdminToken."""
+    found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in found}
+    token = boto3.client("secretsmanager").get_secret_value(SecretId=outputs["AdminTokenSecretArn"])["SecretString"]
+    return {**outputs, "AdminToken": token}
+
+
+if __name__ == "__main__":
+    stack = facts(sys.argv[1])
+    bound_the_map(stack["StateMachineArn"], int(sys.argv[2]))
+    print(json.dumps(stack))  # noqa: T201 - read by local_cloud.py
