@@ -32,6 +32,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Record the fault."""
     task: FaultEvent = parsed(FaultEvent, event)
     reason = f"{task.error.error}: {task.error.cause}"[:LONGEST]
+    if task.shard and task.shard.more:
+        reason = f"{reason} (its worker was given {len(task.shard.shards())} shards, this one first)"
     logger.error("fault", reason=reason)
     run(worker().fail(task.run_id, task.generation, reason, task.shard.number if task.shard else None))
     return {}

@@ -142,7 +142,8 @@ async def login_form(request: Request) -> Response:
     return _form(request, _local_path(request.query_params.get("next", "")))
 
 
-@router.post("/login")
+# Not /login: there the local AWS of `make cloud` answers itself, as Cognito does.
+@router.post("/session")
 async def login(request: Request, lab: TheLab) -> Response:
     """Open a session and go on to where the user wanted to."""
     auth: Auth | None = request.app.state.auth
@@ -185,4 +186,4 @@ def _local_path(path: str) -> str:
     """The path, where it is one of this Studio's pages; else the first page."""
     # `//host` and `/\host` are other sites for a browser, which also drops tabs and line ends.
     local = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if local and not path.startswith(("/login", "/logout")) else "/"
+    return path if local and not path.startswith(("/login", "/logout", "/session")) else "/"

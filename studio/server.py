@@ -12,7 +12,7 @@ import uvicorn
 from promptlab.errors import ConfigError, PortInUseError
 from promptlab.lab import Lab
 from studio.app import create_app
-from studio.pages.view import close_queries
+from studio.pages.view import close_queries, warm
 
 _NEXT_PORTS = 100
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -35,6 +35,7 @@ async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
     app = create_app(lab)
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     server = _Server(config)
+    warming = asyncio.create_task(warm(app))
     try:
         await server.serve(sockets=[listener])
     except asyncio.CancelledError:
@@ -43,6 +44,8 @@ async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
         raise
     finally:
         listener.close()
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
         await close_queries(app)
         await lab.close()
 

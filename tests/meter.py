@@ -87,6 +87,8 @@ class Meter:
                         self._write(put["PutRequest"]["Item"])
             case "PutItem":
                 self._write(request["Item"])
+            case "DeleteItem":
+                self._write(request["Key"])
             case "TransactWriteItems":
                 for action in request["TransactItems"]:
                     self._transacted(headers, *action.items())

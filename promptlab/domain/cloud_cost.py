@@ -39,6 +39,8 @@ RUN_WRITES, RUN_READS = 24, 20
 """Units of a run whatever its length: its assets, its record (in transactions, which count twice), the lists."""
 SHARD_MARKS = 3
 """Write units of a shard in the run's own partition: begun, finished, its summary."""
+LEASE_WRITES = 6
+"""Of a shard's lease, in Infer and in Evaluate: taken in a transaction, which counts twice, and given back."""
 
 VCPU_MB = 1769
 """Memory that comes with one processor."""
@@ -49,7 +51,7 @@ IO_S = 0.01
 COLD_S = 1.2
 """Of a worker's first invocation: its imports, which are billed."""
 LOOK_S = 5.0
-"""How often a worker looks whether its run was cancelled."""
+"""How often a worker looks whether its run was cancelled, and renews its lease."""
 SUMMARIZE_MB, PLAN_MB = 1769, 512
 LINE_LOG_BYTES, SHARD_LOG_BYTES = 1500, 800
 """Logged for an invocation, and for each shard in it."""
@@ -131,7 +133,7 @@ class Work:
     def shard_writes(self) -> float:
         """Write units of a shard, all in all."""
         scores = 0 if not self.metrics else 1 if self.scores_in_blob else write_units(self.scores_bytes)
-        return self.shard_cases * write_units(self.case_bytes) + scores + SHARD_MARKS
+        return self.shard_cases * write_units(self.case_bytes) + scores + SHARD_MARKS + LEASE_WRITES + self.infer_s / LOOK_S
 
     @property
     def infer_s(self) -> float:
@@ -191,7 +193,7 @@ def units(work: Work, wall_s: float = 0.0) -> Units:
     seconds = w.shards * (w.infer_s + w.evaluate_s) + (2 * workers + turns) * COLD_S
     gb_s = (seconds * w.worker_mb + (w.plan_s + COLD_S) * PLAN_MB + (w.summarize_s + COLD_S) * SUMMARIZE_MB) / 1024
     cases_read = read_units(w.shard_cases * w.case_bytes)
-    reads = w.shards * (5 + 2 * cases_read + w.infer_s / LOOK_S) + 8 * workers + RUN_READS + w.shards * SUMMARY_BYTES / 4096
+    reads = w.shards * (5 + 2 * cases_read + 2 * w.infer_s / LOOK_S) + 8 * workers + RUN_READS + w.shards * SUMMARY_BYTES / 4096
     blobs = w.cases * w.case_in_blob
     return Units(
         lambda_gb_s=gb_s,

@@ -21,7 +21,7 @@ from promptlab.engine.query import Neighbours, ResultsQuery
 from promptlab.errors import BlobNotFoundError, TemplateError
 from promptlab.lab import Lab
 from studio.auth import lab_of
-from studio.pages.cases import case_path
+from studio.pages.cases import case_path, expected_columns
 from studio.pages.format import run_url
 from studio.pages.run import dataset_of, prompt_of
 from studio.pages.state import VIEW_PARAMS, Query, filter_of
@@ -69,6 +69,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         "row": row,
         "query": query,
         "inputs": [(source, row.get(name)) for source, name, _ in results.columns.inputs],
+        "expected": [(source, row[name]) for source, name, _ in results.columns.inputs if source in expected_columns(experiment) and row.get(name) is not None],
         "scores": [_score(metric, name, row) for metric, name in results.columns.scores],
         "messages": await _messages(lab, experiment, case),
         "answer": shown(answer, form) if answer else Markup(),

@@ -12,6 +12,7 @@ from promptlab.domain.experiment import Experiment
 from promptlab.engine.query import CasePage, Facets, ResultsQuery
 from promptlab.report import number
 from studio.pages.format import milliseconds, money, one_line, run_url
+from studio.pages.remembered import facets_of
 from studio.pages.state import VIEW_PARAMS, Query, conditions, filter_of
 
 SIZE = 50
@@ -22,6 +23,8 @@ _SHORT = 12
 _NUMBERS = {"prompt_tokens": "Read", "completion_tokens": "Written", "attempts": "Attempts"}
 _NAMES = {"id": "Case", "response": "Answer", "latency_ms": "Latency", "cost_usd": "Cost", "error_type": "Error", "finish_reason": "Finish", **_NUMBERS}
 _HIDDEN = ("case", "trial", "error_message")
+_IN_SCORE = ("passed.", "label.", "score_error.")
+"""What the cell of a metric's score says, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,13 @@ class CasesView:
 def shown_columns(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> list[Column]:
     """The columns that the address names, or else: input, expected, answer, scores, latency, cost."""
     keys = [k for k in query.all("col") if k in results.columns.types] or _default(results, experiment, placeholders)
-    expected = [f"input.{name}" for name in _expected(experiment)]
+    expected = [f"input.{name}" for name in expected_columns(experiment)]
     return [_column(key, results, expected) for key in ("id", *(k for k in keys if k not in ("id", *_HIDDEN)))]
 
 
 def _default(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str]) -> list[str]:
     names = {source: name for source, name, _ in results.columns.inputs}
-    expected = [v for v in _expected(experiment) if v in names]
+    expected = [v for v in expected_columns(experiment) if v in names]
     expected = expected[:1]
     asked = [p for p in placeholders if p in names and p not in expected] or [n for n in names if n not in expected and n != "id"]
     inputs = [names[name] for name in [*asked[:_SHOWN_INPUTS], *expected]]
@@ -84,7 +87,7 @@ def _default(results: ResultsQuery, experiment: Experiment, placeholders: Sequen
     return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
 
 
-def _expected(experiment: Experiment) -> list[str]:
+def expected_columns(experiment: Experiment) -> list[str]:
     """The dataset's columns that answers are held against."""
     return list(dict.fromkeys(v for m in experiment.evaluation for v in m.column_mapping.values() if not v.startswith("$")))
 
@@ -98,7 +101,7 @@ def _column(key: str, results: ResultsQuery, expected: Sequence[str] = ()) -> Co
     if kind in ("DOUBLE", "BIGINT", "INTEGER") and not key.startswith("input."):
         return Column(key, _NAMES.get(key, key), "c-s num", True)
     name = _NAMES.get(key, key.removeprefix("input."))
-    return Column(key, f"Expected ({name})" if key in expected else name, "" if key == "response" or kind == "VARCHAR" else "c-m")
+    return Column(key, "Expected" if key in expected else name, "" if key == "response" or kind == "VARCHAR" else "c-m")
 
 
 async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> CasesView:
@@ -116,18 +119,25 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
         limit=SIZE,
         text_chars=TEXT_CHARS,
     )
-    page, facets = (await asked, None) if results.live else await asyncio.gather(asked, results.facets(filter_))
+    page, facets = (await asked, None) if results.live else await asyncio.gather(asked, facets_of(results, filter_))
     columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
     shown = {c.key for c in columns}
     rest = urlencode(query.only(*VIEW_PARAMS))
     return CasesView(
         columns=columns,
-        choices=[(k, _NAMES.get(k, k), k in shown) for k in results.columns.types if k not in ("id", *_HIDDEN)],
+        choices=[(k, _column_name(k), k in shown) for k in results.columns.types if k not in ("id", *_HIDDEN) and not k.startswith(_IN_SCORE)],
         rows=[_row(results, columns, row, rest) for row in page.rows],
         page=page,
         facets=facets,
         conditions=conditions(query),
     )
+
+
+def _column_name(key: str) -> str:
+    kind, dot, name = key.partition(".")
+    if not dot:
+        return _NAMES.get(key, key)
+    return {"input": name, "score": f"metric {name}", "reason": f"reason of {name}"}.get(kind, key)
 
 
 def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:

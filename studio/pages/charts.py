@@ -61,7 +61,8 @@ def time_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
         return None
     first, last = points[0].x, points[-1].x
     plot = _plot(points, (first, last))
-    marks = [Tick(plot.px(at), _moment(at, last - first)) for at in (first + (last - first) * i / 4 for i in range(5))]
+    moments = {_moment(at, last - first): at for at in (first + (last - first) * i / 4 for i in range(5))}
+    marks = [Tick(plot.px(at), text) for text, at in moments.items()]
     return _chart(f"{metric} over time", points, plot, marks, "started", range(len(points)), set())
 
 
@@ -72,9 +73,16 @@ def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
         return None
     plot = _plot(points, (0.0, max(p.x for p in points)))
     front = pareto([(p.x, p.mean) for p in points], higher_is_better=points[0].metric.higher_is_better)
-    marks = [Tick(plot.px(value), dollars(value)) for value in ticks(*plot.x) if value >= 0]
+    costs = [value for value in ticks(*plot.x) if value >= 0]
+    marks = [Tick(plot.px(value), text) for value, text in zip(costs, _dollars(costs), strict=True)]
     order = sorted(front, key=lambda i: points[i].x)
     return _chart(f"{metric} against cost", points, plot, marks, "cost of the run", order, front)
+
+
+def _dollars(values: Sequence[float]) -> list[str]:
+    """All with as many decimals as the one that needs most."""
+    decimals = max((len(f"{value:.9f}".rstrip("0").partition(".")[2]) for value in values), default=0)
+    return [f"${value:,.{max(2, decimals)}f}" for value in values]
 
 
 def _moment(at: float, span_s: float) -> str:

@@ -31,8 +31,8 @@ LETTERS = "ABCD"
 CHANGES: tuple[tuple[Change, str], ...] = (("all", "All"), ("different", "Different"), ("regressed", "Regressed"), ("improved", "Improved"), ("same", "Same"))
 TEXT_CHARS = 300
 _MOST_INPUTS = 2
-_WORDS = {"improved": "improved", "regressed": "regressed", "same": "same", "different": "other label", "missing": "scored in one only"}
-_SIGNS = {"improved": "▲", "regressed": "▼", "same": "=", "different": "≠", "missing": "?"}
+_WORDS = {"regressed": "regressed", "improved": "improved", "different": "other label", "missing": "scored in one only", "same": "same"}
+_SIGNS = {"improved": "▲", "regressed": "▼", "different": "≠", "missing": "?"}
 
 routes = router()
 
@@ -59,9 +59,10 @@ class Half:
     url: str
     text: Markup
     failed: bool
-    scores: Sequence[tuple[str, str, str]]
-    """Metric, in words, css."""
-    facts: str
+    scores: Sequence[tuple[str, str]]
+    """In words and css: what became worse, what better, what differs otherwise, and the rest."""
+    said: str
+    """All of the scores, the latency and the cost, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +183,24 @@ def _half(run: RunRecord, side: Side, base: Side | None, deltas: Mapping[str, An
         text = escape(side.response or "")
     else:
         text = word_diff(base.response or "", side.response or "")[1]
-    scores = [_score(name, score, deltas.get(name)) for name, score in side.scores.items()]
-    facts = " · ".join(t for t in (milliseconds(side.latency_ms) if side.latency_ms is not None else "", dollars(side.cost_usd) if side.cost_usd else "") if t)
-    return Half(case_path(run.run_id, side.case, side.trial), text + ("…" if side.cut else ""), bool(side.error_type), scores, facts)
+    scores = _scores(side, deltas)
+    facts = [milliseconds(side.latency_ms)] * (side.latency_ms is not None) + [dollars(side.cost_usd)] * bool(side.cost_usd)
+    said = " · ".join([*(text for text, _ in scores), *facts])
+    return Half(case_path(run.run_id, side.case, side.trial), text + ("…" if side.cut else ""), bool(side.error_type), scores, said)
 
 
-def _score(name: str, score: Mapping[str, Any], delta: Any) -> tuple[str, str, str]:
+def _scores(side: Side, deltas: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found: dict[str, list[str]] = {verdict: [] for verdict in _WORDS}
+    for name, score in side.scores.items():
+        delta = deltas.get(name)
+        found[delta.verdict if delta else "same"].append(_score(name, score, delta))
+    css = {"regressed": "bad", "improved": "good", "same": "muted"}
+    named = {verdict: f"{_SIGNS[verdict]} {word}: " if verdict != "same" else "" for verdict, word in _WORDS.items()}
+    return [(named[verdict] + ", ".join(scores), css.get(verdict, "warn")) for verdict, scores in found.items() if scores]
+
+
+def _score(name: str, score: Mapping[str, Any], delta: Any) -> str:
     passed, value, label = score.get("passed"), score.get("score"), score.get("label")
     shown = "✓ pass" if passed else "✕ fail" if passed is not None else one_line(label) if label is not None else number(value)
-    if delta is None or delta.verdict == "same":
-        return name, shown, ""
-    by = f" {delta.difference:+.3g}" if delta.difference is not None and passed is None else ""
-    css = {"improved": "good", "regressed": "bad"}.get(delta.verdict, "warn")
-    return name, f"{shown} {_SIGNS[delta.verdict]}{by} {_WORDS[delta.verdict]}", css
+    by = f" ({delta.difference:+.3g})" if delta and delta.difference and passed is None else ""
+    return f"{name} {shown}{by}"

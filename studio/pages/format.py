@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
+from markupsafe import Markup, escape
 
 from promptlab.report import dollars, duration, number
 
@@ -86,6 +88,11 @@ def one_line(value: Any) -> str:
     return " ".join(text.split())
 
 
+def breakable(text: str) -> Markup:
+    """A name that may go on in the next line after each `_` and `/`."""
+    return Markup(re.sub(r"([_/])(?=\w)", r"\1<wbr>", str(escape(text))))
+
+
 def prompt_url(name: str, version: int | None = None) -> str:
     """The page of a prompt. Names may be `..`, so they are never part of the path."""
     return "/prompt?" + urlencode({"name": name} | ({} if version is None else {"version": version}))
@@ -117,4 +124,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "dataset_url": dataset_url,
     "run_url": run_url,
     "percent": percent,
+    "breakable": breakable,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +12,12 @@ from promptlab.engine.query import Histogram, ResultsQuery
 from promptlab.report import number
 from studio.pages.figures import Interval, bars, interval, scale_of
 from studio.pages.format import count, percent
+from studio.pages.remembered import histogram_of
 from studio.pages.runs_table import short
 from studio.pages.state import Query, range_value
 
 BINS = 20
 MOST_LABELS = 6
-_MOST_HISTOGRAMS = 256
-_histograms: OrderedDict[tuple[str, str, str, str, int], Histogram] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +80,6 @@ async def _card(query: Query, name: str, metric: MetricSummary, results: Results
         bar=interval(metric, scale_of([metric])),
         **filled,
     )
-
-
-async def histogram_of(results: ResultsQuery, column: str, bins: int) -> Histogram:
-    """A column's histogram over all cases. That of a run with results never changes, so the newest ones are remembered:
-    four of them are half of a page's work at 100,000 cases."""
-    run = results.run
-    key = (run.run_id, str(run.results), str(run.finished_at), column, bins)
-    found = _histograms.pop(key, None) or await results.histogram(column, bins=bins)
-    _histograms[key] = found
-    while len(_histograms) > _MOST_HISTOGRAMS:
-        _histograms.popitem(last=False)
-    return found
 
 
 def _choice(query: Query, name: str, value: str, text: str) -> Choice:

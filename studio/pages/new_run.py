@@ -79,6 +79,7 @@ async def _form(request: Request, lab: Lab, query: Query, problem: str = "", sta
         "columns": columns,
         "special": SPECIAL,
         "numbers": list(MODEL_NUMBERS),
+        "defaults": {name: ModelConfig.model_fields[name].default for name in MODEL_NUMBERS},
         "texts": MODEL_TEXTS,
         "problem": problem,
         "wrong": wrong,

@@ -103,9 +103,15 @@ async def edit_page(request: Request) -> HTMLResponse:
     query = Query.of("/prompt/edit", request.query_params)
     name = query.get("name")
     prompt = await _version(lab_of(request), name, query.get("version")) if name else None
-    messages = prompt.chat() if prompt else [{"role": "system", "content": ""}, {"role": "user", "content": ""}]
-    draft = Draft(name, prompt.description if prompt else "", prompt.template_format if prompt else "simple", messages)
+    draft = Draft(name, prompt.description if prompt else "", prompt.template_format if prompt else "simple", _with_room(prompt.chat() if prompt else ()))
     return _form(request, draft, prompt)
+
+
+def _with_room(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """A prompt's messages with empty ones where a system or a user message is missing."""
+    roles = [m["role"] for m in messages]
+    first = [] if {"system", "developer"} & set(roles) else [{"role": "system", "content": ""}]
+    return [*first, *messages, *([] if "user" in roles else [{"role": "user", "content": ""}])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from promptlab.lab import Lab
 from studio.auth import lab_of
 from studio.pages.cases import SIZE, cases_view
 from studio.pages.format import run_url
-from studio.pages.metric_cards import ends, histogram_links, histogram_of, metric_cards
+from studio.pages.metric_cards import ends, histogram_links, metric_cards
+from studio.pages.remembered import histogram_of
 from studio.pages.runs_table import seconds_between
 from studio.pages.state import Query
 from studio.pages.view import go_to, queries_of, render, router, target_of

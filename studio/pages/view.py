@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote
@@ -10,7 +11,6 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from promptlab.engine.query import QueryEngine
-from studio.auth import lab_of
 from studio.templating import environment
 
 TOAST_COOKIE = "pl_toast"
@@ -24,12 +24,25 @@ def router() -> APIRouter:
 
 def queries_of(request: Request) -> QueryEngine:
     """The app's one query engine, made when it is first needed."""
-    state = request.app.state
-    if not hasattr(state, "queries"):
-        lab = lab_of(request)
-        state.queries = QueryEngine(lab.ledger, lab.blobs)
-    engine: QueryEngine = state.queries
+    return _engine(request.app)
+
+
+def _engine(app: FastAPI) -> QueryEngine:
+    if not hasattr(app.state, "queries"):
+        app.state.queries = QueryEngine(app.state.lab.ledger, app.state.lab.blobs)
+    engine: QueryEngine = app.state.queries
     return engine
+
+
+async def warm(app: FastAPI) -> None:
+    """Load what the first page would wait for (some 500 ms): DuckDB and the compiled templates."""
+    queries = _engine(app)
+    await asyncio.gather(queries.warm(), asyncio.to_thread(_compile_templates))
+
+
+def _compile_templates() -> None:
+    for name in environment().list_templates(extensions=["html"]):
+        environment().get_template(name)
 
 
 def target_of(request: Request) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from promptlab.domain.results import RunRecord
 from promptlab.lab import Lab
@@ -21,10 +21,9 @@ from studio.app import create_app
 from studio.pages.view import close_queries
 from studio.server import bind
 from tests.browser import labs
+from tests.browser.chromium import MISSING, chromium, launched
 
 ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = "/usr/bin/chromium"
-ARGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 Made = TypeVar("Made")
 
 
@@ -117,11 +116,11 @@ def empty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 # Its loop runs for as long as Playwright does, so it ends with the module: other modules have async tests.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
-        yield chromium
-        chromium.close()
+    """Chromium; without it the tests that need it are skipped, and say how to get it."""
+    if chromium() is None:
+        pytest.skip(MISSING)
+    with launched() as started:
+        yield started
 
 
 @dataclass

@@ -1,20 +1,24 @@
-"""Pictures of every page, in light and dark, wide and narrow: `python -m tests.browser.screenshots FOLDER`."""
+"""Pictures of every page, in light and dark, wide and narrow: `python -m tests.browser.screenshots FOLDER [NAME …]`."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page
 
 from promptlab.domain.results import RunRecord
 from promptlab.lab import Lab
 from tests.browser import labs
-from tests.browser.conftest import ARGS, CHROMIUM, serving
+from tests.browser.chromium import launched
+from tests.browser.conftest import Site, serving
 from tests.browser.test_every_page import paths
 
 SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
+SCHEMES = ("light", "dark")
 
 
 async def _fill(lab: Lab) -> list[RunRecord]:
@@ -22,21 +26,60 @@ async def _fill(lab: Lab) -> list[RunRecord]:
     return await labs.add_runs(lab)
 
 
-def main(folder: Path) -> None:
-    """Take the pictures."""
+async def _nothing(lab: Lab) -> None:
+    return None
+
+
+def _pages(browser: Browser) -> list[tuple[str, Page]]:
+    """A browser's page of each size and scheme, and how its pictures are called."""
+    made = []
+    for scheme in SCHEMES:
+        for size, (width, height) in SIZES.items():
+            wanted: dict[str, Any] = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+            made.append((f"{scheme}-{size}", browser.new_context(**wanted).new_page()))
+    return made
+
+
+def _moving(site: Site) -> str:
+    """The address of a run that goes on for a while."""
+
+    async def start(lab: Lab) -> str:
+        model = {"name": "simulated/slow", "latency_ms": 400, "failure_rate": 0.05, "max_retries": 0, "max_concurrent_tasks": 4, **labs.PRICES}
+        return (await lab.start(labs.config(model, tags=["nightly"]))).run_id
+
+    return f"/runs/{site.call(start)}"
+
+
+def main(folder: Path, only: Sequence[str] = ()) -> None:
+    """Take the pictures: of every page, and of what is only there for a moment."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
+    with tempfile.TemporaryDirectory() as scratch, launched() as browser:
+        shown = _pages(browser)
         for site in serving(Path(scratch), _fill):
-            for scheme in ("light", "dark"):
-                for size, (width, height) in SIZES.items():
-                    page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
-                    for name, path in paths(site.runs).items():
-                        page.goto(site.url + path)
-                        page.screenshot(path=folder / f"{name}-{scheme}-{size}.png")
-                    page.context.close()
-        browser.close()
+            places = {**paths(site.runs), "problem": "/runs/nothing", "help": "/", "columns": f"/runs/{site.runs[2].run_id}"}
+            for name, path in places.items():
+                if only and name not in only:
+                    continue
+                for kind, page in shown:
+                    page.goto(site.url + path)
+                    if name == "help":
+                        page.keyboard.press("?")
+                    if name == "columns":
+                        page.get_by_text("Columns", exact=True).click()
+                    page.screenshot(path=folder / f"{name}-{kind}.png")
+            if not only or "moving" in only:
+                path = _moving(site)
+                for kind, page in shown:
+                    page.goto(site.url + path)
+                    page.screenshot(path=folder / f"moving-{kind}.png")
+                    page.get_by_role("button", name="Cancel").click()
+                    page.screenshot(path=folder / f"moving-asked-{kind}.png")
+        for site in serving(Path(scratch) / "empty", _nothing):
+            for name, path in {"empty-runs": "/", "empty-prompts": "/prompts", "empty-datasets": "/datasets", "empty-new": "/new"}.items():
+                for kind, page in shown if not only or name in only else ():
+                    page.goto(site.url + path)
+                    page.screenshot(path=folder / f"{name}-{kind}.png")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
+from promptlab.domain.assets import Dataset
+from promptlab.lab import Lab
 from tests.browser.conftest import Complaints, Site
 
 PAIRS = "table.pairs tbody tr"
@@ -29,7 +31,7 @@ def test_editing_a_prompt_makes_a_new_version_and_shows_its_placeholders_meanwhi
     page.get_by_role("button", name="Save as a new version").click()
     expect(page.locator("#toasts")).to_contain_text("Nothing differs")
     page.get_by_role("link", name="Edit as a new version").click()
-    page.get_by_label("Text of message 1").fill("Describe a <topic> to <reader>.")
+    page.get_by_label("Text of message 2").fill("Describe a <topic> to <reader>.")
     expect(page.locator("#placeholders")).to_contain_text("reader")
     page.get_by_role("button", name="Save as a new version").click()
     page.wait_for_url(re.compile(r"name=describe&version=1"))
@@ -70,11 +72,69 @@ def test_a_file_with_a_broken_line_is_refused_with_the_line(site: Site, page: Pa
     complaints.lines.clear()  # the browser's own note of the refused request
 
 
+_DROP = """([text, name]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([text], name));
+  const zone = document.querySelector('form[data-drop] p');
+  for (const type of ['dragenter', 'dragover', 'drop']) zone.dispatchEvent(new DragEvent(type, {bubbles: true, cancelable: true, dataTransfer: data}));
+}"""
+
+
+def test_a_dropped_file_becomes_a_dataset(site: Site, page: Page) -> None:
+    """Anywhere on the form; its name is suggested."""
+    page.goto(site.url + "/datasets")
+    page.evaluate(_DROP, ["city,country\nBern,CH\nRome,IT\n", "cities.csv"])
+    expect(page.locator("[data-file]")).to_contain_text("cities.csv")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("cities")
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/dataset?name=cities&version=0")
+    expect(page.locator("#toasts")).to_contain_text("cities has version 0")
+    expect(page.locator("table.rows tbody tr")).to_have_count(2)
+
+
+def test_what_is_typed_while_an_answer_comes_is_kept(site: Site, page: Page) -> None:
+    """The form is replaced under the hands of the one who types."""
+    held: list[Route] = []
+    page.route(lambda url: "tags=first" in url, held.append)
+    page.goto(site.url + "/new?prompt=sums%400&dataset=arithmetic%400")
+    page.get_by_label("Tags").fill("first")
+    with page.expect_request(lambda request: "tags=first" in request.url):
+        page.get_by_label("Tags").press("Tab")
+    page.get_by_label("Experiment's name").click()
+    page.keyboard.type("half a wo")
+    with page.expect_response(lambda response: "tags=first" in response.url):
+        held[0].continue_()
+    expect(page).to_have_url(re.compile("tags=first"))
+    expect(page.get_by_label("Experiment's name")).to_be_focused()
+    page.keyboard.type("rd")
+    expect(page.get_by_label("Experiment's name")).to_have_value("half a word")
+    page.keyboard.press("Tab")
+    expect(page).to_have_url(re.compile("name=half\\+a\\+word"))
+
+
+def test_the_columns_of_a_large_dataset_are_of_all_its_rows(site: Site, page: Page) -> None:
+    """They come once the page is there, and nothing moves."""
+
+    async def add(lab: Lab) -> None:
+        rows = [{"kind": "late" if n > 19_000 else "early", "n": n, "text": f"{n} " + "word " * 12} for n in range(20_000)]
+        await lab.assets.create(Dataset(name="many", rows=rows))
+
+    site.call(add)
+    page.goto(site.url + "/dataset?name=many")
+    row = page.locator("#columns").get_by_role("row")
+    expect(row.filter(has_text="early")).to_contain_text("4 to 5 characters")
+    expect(row.filter(has=page.get_by_role("rowheader", name="n", exact=True))).to_contain_text("0 to 19,999")
+    expect(page.locator("#columns")).to_contain_text("Of all 20,000 rows")
+
+
 def test_compared_runs_show_what_differs_and_filter_by_change(site: Site, page: Page) -> None:
     """Wins and losses are links whose counts are those of the rows."""
     first, second = site.runs[1].run_id, site.runs[2].run_id
     page.goto(f"{site.url}/compare?run={first}&run={second}")
     expect(page.get_by_text("What differs in configuration")).to_contain_text("prompt")
+    page.get_by_text("What differs in configuration").click()
+    expect(page.locator(".diff .new", has_text="Think before you answer.")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("^model accuracy"))).to_contain_text("0.79")
     regressed = page.get_by_role("group", name="Change").get_by_role("link", name=re.compile("Regressed"))
     count = int(re.search(r"\d+", regressed.inner_text())[0])  # type: ignore[index]
     regressed.click()

@@ -13,6 +13,7 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.results import RunRecord
 from promptlab.lab import Lab
 from tests.browser.conftest import ROOT, Complaints, Site, serving
+from tests.servers import ModelServer, Reply, Request
 
 AXE = ROOT / "frontend/node_modules/axe-core/axe.min.js"
 EVIL = "<img src=x onerror=window.harmed=1>"
@@ -104,7 +105,17 @@ async def _evil(lab: Lab) -> list[RunRecord]:
         {"metric": "numeric_match", "name": SCRIPT, "column_mapping": {"reference": EVIL}},
     ]
     config = {"name": EVIL, "prompt_template": name, "dataset": name, "evaluation": evaluation, "tags": [EVIL, SCRIPT]}
-    return [await lab.run({**config, "model": {"name": "simulated/echo", "max_retries": 0, "failure_rate": rate}}) for rate in (0.0, 0.4, 0.0)]
+    runs = [await lab.run({**config, "model": {"name": "simulated/echo", "max_retries": 0, "failure_rate": rate}}) for rate in (0.0, 0.4)]
+    with ModelServer(_evil_answer) as server:
+        model = {"name": f"openai/{EVIL}", "endpoint": server.openai_url, "api_key": "none", "max_retries": 0, "max_concurrent_tasks": 1}
+        return [*runs, await lab.run({**config, "model": model})]
+
+
+def _evil_answer(request: Request) -> Reply:
+    """A provider whose errors and answers want to be code, too."""
+    if "javascript:" in request.prompt:
+        return Reply(status=400, body={"error": {"message": f"{SCRIPT} {EVIL}", "type": SCRIPT, "code": EVIL}})
+    return Reply(text=f"# {EVIL}\n[a](javascript:window.harmed=1) <a href='javascript:window.harmed=1'>b</a>\n\n{SCRIPT}")
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +141,14 @@ def test_texts_of_datasets_prompts_and_models_stay_texts(evil_site: Site, page: 
         f"/prompt/edit?{named}",
     ]
     pages += [f"/dataset?{named}", f"/compare?run={runs[0]}&run={runs[1]}&run={runs[2]}", f"/new?{chosen}", f"/new?from={runs[0]}"]
-    for run in runs[:2]:
+    for run in runs:
         pages += [
             f"/runs/{run}{rest}"
             for rest in (
                 "",
                 "?tab=summary",
                 "?tab=configuration",
+                "?status=failed",
                 f"?{urlencode({'q': EVIL})}",
                 *(f"/cases/{n}?as={form}" for n in (0, 1) for form in ("markdown", "json", "plain")),
             )

@@ -36,7 +36,7 @@ def test_searching_keeps_only_the_runs_that_match_and_says_so_in_the_address(sit
 def test_going_back_undoes_a_filter(site: Site, page: Page) -> None:
     """The browser's history holds each state."""
     page.goto(site.url)
-    page.get_by_role("link", name="#baseline").click()
+    page.get_by_role("group", name="Tags").get_by_role("link", name="#baseline").click()
     expect(page.locator(ROWS)).to_have_count(1)
     page.go_back()
     expect(page.locator(ROWS)).to_have_count(5)
@@ -65,6 +65,20 @@ def test_two_picked_runs_can_be_compared(site: Site, page: Page) -> None:
     expect(link).to_be_visible()
     page.reload()
     assert (link.get_attribute("href") or "").count("run=") == 2
+
+
+def test_runs_are_picked_and_compared_without_a_mouse(site: Site, page: Page) -> None:
+    """j to a row, x picks it, c compares."""
+    page.goto(site.url)
+    for key, picked in (("j", 1), ("j", 2)):
+        page.keyboard.press(key)
+        if picked == 1:
+            page.keyboard.press("j")
+        page.keyboard.press("x")
+        expect(page.locator("input[name=run]:checked")).to_have_count(picked)
+    page.keyboard.press("c")
+    page.wait_for_url("**/compare?run=*&run=*")
+    expect(page.locator("table.pairs tbody tr").first).to_be_visible()
 
 
 def test_rows_are_walked_and_opened_with_keys(site: Site, page: Page) -> None:

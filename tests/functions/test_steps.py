@@ -118,7 +118,7 @@ def test_two_invocations_at_once_share_no_shard(machine: Machine) -> None:
     with ModelServer(lambda request: Reply(hang=True)) as server:
         run = machine.start(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 10}))
         planned = plan.handler({"run_id": run.run_id, "generation": 0}, Context())
-        shard = runtime.ManifestLine.model_validate(machine.manifest(planned["manifest"])[0]).shard()
+        shard = runtime.ManifestLine.model_validate(machine.manifest(planned["manifest"])[0]).shards()[0]
 
         async def twice() -> tuple[Outcome, Outcome]:
             first, second = Worker(runtime.lab()), Worker(runtime.lab())

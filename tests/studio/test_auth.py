@@ -15,7 +15,7 @@ from promptlab.errors import ConfigError
 from studio.auth import LOGIN, PAUSE_S, TRIES, Auth
 from tests.studio.live import BEARER, TOKEN, LiveStudio
 
-OPEN = {("GET", "/api/v1/health"), ("GET", "/login"), ("POST", "/login")}
+OPEN = {("GET", "/api/v1/health"), ("GET", "/login"), ("POST", "/session")}
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -83,7 +83,7 @@ def test_the_token_opens_the_api(guarded: LiveStudio) -> None:
 @contextmanager
 def logged_in(studio: LiveStudio) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=studio.url, headers=OWN) as client:
-        answer = client.post("/login", data={"token": TOKEN, "next": "/runs/x?a=1&b=2"})
+        answer = client.post("/session", data={"token": TOKEN, "next": "/runs/x?a=1&b=2"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/runs/x?a=1&b=2")
         yield client
 
@@ -106,11 +106,11 @@ def test_the_login_form_opens_a_session_and_logout_ends_it(guarded: LiveStudio) 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(tmp_path: Path) -> None:
     """`__Host-` and Secure wherever the Studio is served over https; plain only on a local AWS."""
     with LiveStudio(tmp_path, auth=Auth(TOKEN)) as studio:
-        cookie = httpx.post(f"{studio.url}/login", data={"token": TOKEN}).headers["set-cookie"]
+        cookie = httpx.post(f"{studio.url}/session", data={"token": TOKEN}).headers["set-cookie"]
     assert cookie.startswith("__Host-promptlab=")
     assert {"HttpOnly", "Secure", "SameSite=lax", "Path=/", "Max-Age=43200"} <= set(cookie.split("; "))
     with LiveStudio(tmp_path, auth=Auth(TOKEN, secure=False)) as studio:
-        cookie = httpx.post(f"{studio.url}/login", data={"token": TOKEN}).headers["set-cookie"]
+        cookie = httpx.post(f"{studio.url}/session", data={"token": TOKEN}).headers["set-cookie"]
     assert cookie.startswith("promptlab=")
     assert "Secure" not in cookie
 
@@ -118,7 +118,7 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(tmp_path: Path) -> None
 def test_a_session_ends_with_its_time_and_with_its_token(tmp_path: Path) -> None:
     """On the server, whatever the browser keeps."""
     with LiveStudio(tmp_path, auth=Auth(TOKEN, secure=False, session_s=-1)) as studio:
-        answer = httpx.post(f"{studio.url}/login", data={"token": TOKEN})
+        answer = httpx.post(f"{studio.url}/session", data={"token": TOKEN})
         value = answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
         assert httpx.get(f"{studio.api}/runs", cookies={"promptlab": value}).status_code == 401
     with LiveStudio(tmp_path, auth=Auth(TOKEN, secure=False)) as studio, logged_in(studio) as client:
@@ -148,7 +148,7 @@ def test_a_browser_without_fetch_metadata_is_known_by_its_origin(guarded: LiveSt
 
 def test_another_site_cannot_log_anybody_in(guarded: LiveStudio) -> None:
     """Into an account that is not theirs."""
-    assert httpx.post(f"{guarded.url}/login", data={"token": TOKEN}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert httpx.post(f"{guarded.url}/session", data={"token": TOKEN}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
 async def test_wrong_tokens_are_answered_ever_more_slowly(guarded: LiveStudio) -> None:
@@ -168,7 +168,7 @@ async def test_wrong_tokens_are_answered_ever_more_slowly(guarded: LiveStudio) -
 @pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "javascript:alert(1)", "/logout", ""])
 def test_login_leads_to_no_other_site(guarded: LiveStudio, path: str) -> None:
     """Only to a path of this one."""
-    assert httpx.post(f"{guarded.url}/login", data={"token": TOKEN, "next": path}).headers["location"] == "/"
+    assert httpx.post(f"{guarded.url}/session", data={"token": TOKEN, "next": path}).headers["location"] == "/"
 
 
 def test_htmx_is_sent_to_the_login_page(guarded: LiveStudio) -> None:
@@ -212,4 +212,4 @@ def test_another_site_cannot_write_to_a_laptop(studio: LiveStudio) -> None:
 def test_a_laptop_needs_no_login(studio: LiveStudio) -> None:
     """Its form leads to the first page."""
     assert httpx.get(f"{studio.url}/login").headers["location"] == "/"
-    assert httpx.post(f"{studio.url}/login", data={"token": "x", "next": "/a"}).headers["location"] == "/a"
+    assert httpx.post(f"{studio.url}/session", data={"token": "x", "next": "/a"}).headers["location"] == "/a"

@@ -1,0 +1,64 @@
+"""What the columns of a dataset hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptlab.domain.assets import Dataset
+from studio.pages import column_statistics
+from studio.pages.column_statistics import SAMPLE, Statistics, statistics
+from tests.browser import labs
+
+
+async def looked_at(folder: Path, rows: list[dict[str, Any]]) -> Statistics:
+    """The statistics of rows."""
+    lab = labs.open_lab(folder)
+    try:
+        made = await lab.assets.create(Dataset(name="rows", rows=rows))
+        assert isinstance(made, Dataset) and made.content is not None
+        return await statistics(lab.blobs, made.content)
+    finally:
+        await lab.close()
+
+
+@pytest.mark.parametrize("count", [40, SAMPLE * 3])
+async def test_small_and_large_datasets_are_told_alike(tmp_path: Path, count: int) -> None:
+    """By hand or by DuckDB: the same words."""
+    rows = [{"text": "x" * (1 + n % 7), "n": n % 11, "f": n / 2, "b": n % 2 == 0, "j": [n % 3], 'it\'s "odd"': "same", "void": None} for n in range(count)]
+    rows[5].pop("text")
+    found = await looked_at(tmp_path, rows)
+    assert found.rows == count
+    told = {c.column.name: (c.different, c.spread) for c in found.columns}
+    assert told == {
+        "text": ("7", "1 to 7 characters"),
+        "n": ("11", "0 to 10"),
+        "f": (f"{count:,}", f"0 to {(count - 1) / 2:g}"),
+        "b": ("2", ""),
+        "j": ("3", "3 characters"),
+        'it\'s "odd"': ("1", "4 characters"),
+        "void": ("0", ""),
+    }
+
+
+async def test_values_that_come_late_count(tmp_path: Path) -> None:
+    """Not only those of the first rows."""
+    found = await looked_at(tmp_path, [{"n": n} for n in range(SAMPLE + 1)] + [{"n": 1_000_000}])
+    assert (found.columns[0].different, found.columns[0].spread, found.columns[0].example) == ("502", "0 to 1,000,000", "0")
+
+
+async def test_names_that_differ_only_in_case_are_told_of_the_first_rows(tmp_path: Path) -> None:
+    """DuckDB holds them for one column, and the page says how many rows it is of."""
+    found = await looked_at(tmp_path, [{"a": n, "A": -n} for n in range(SAMPLE * 2)])
+    assert found.rows == SAMPLE
+    assert [c.spread for c in found.columns] == ["0 to 499", "-499 to 0"]
+
+
+async def test_many_different_values_are_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting every value would need memory for each."""
+    monkeypatch.setitem(vars(column_statistics), "MOST_COUNTED", 100)
+    found = await looked_at(tmp_path, [{"n": n, "few": n % 5} for n in range(SAMPLE * 4)])
+    assert found.columns[1].different == "5"
+    assert found.columns[0].different.startswith("≈ ")
