@@ -17,6 +17,11 @@ from studio.app import create_app
 from studio.auth import Auth
 
 
+def is_local() -> bool:
+    """Whether this is the local AWS of `make cloud`."""
+    return os.environ.get("PROMPTLAB_LOCAL_CLOUD") == "true"
+
+
 @cache
 def app() -> Mangum:
     """The app, once the admin token is known."""
@@ -24,7 +29,7 @@ def app() -> Mangum:
     token = run(SecretsManagerSecrets("").get(name)) if name else None
     if not token:
         raise ConfigError("The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds it (template.yaml does).")
-    local = os.environ.get("PROMPTLAB_LOCAL_CLOUD") == "true"
+    local = is_local()
     origin = os.environ.get("AWS_ENDPOINT_URL") if local else f"https://{config().bucket}.s3.{os.environ['AWS_REGION']}.amazonaws.com"
     studio = create_app(lab(), auth=Auth(token, secure=not local), upload_origin=origin)
     # Mangum takes the thread's loop; lifespan would run on every request.
@@ -35,5 +40,8 @@ def app() -> Mangum:
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request."""
+    if is_local():
+        # It speaks plain http and does not say so; then a session's cookie must not be for https only.
+        event["headers"].setdefault("x-forwarded-proto", "http")
     answer: dict[str, Any] = app()(event, context)  # type: ignore[arg-type]  # the two libraries each have a type of their own for it
     return answer

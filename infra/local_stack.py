@@ -28,11 +28,11 @@ def bound_the_map(state_machine: str, workers: int) -> None:
 
 
 def facts(stack: str) -> dict[str, str]:
-    """The stack's outputs by name, and AdminToken."""
+    """The stack's outputs by name, StackName and AdminToken."""
     found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found}
     token = boto3.client("secretsmanager").get_secret_value(SecretId=outputs["AdminTokenSecretArn"])["SecretString"]
-    return {**outputs, "AdminToken": token}
+    return {**outputs, "StackName": stack, "AdminToken": token}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from promptlab.domain.assets import Dataset, Shard
+from promptlab.domain.assets import Dataset, DatasetContent, Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import Completion, RunRecord
 from promptlab.domain.summary import Summary
@@ -108,9 +108,10 @@ class Worker:
         run = await self._run(run_id, generation)
         if _is_over(run, generation):
             return Planned("", 0, 1)
-        experiment, bindings = await self._bindings(run)
-        workers = at_once(bindings.model.max_concurrent_tasks, self._max_concurrency)
-        todo = await plan(self._lab.ledger, self._lab.blobs, run, bindings.content, at_once=workers, trials=experiment.trials)
+        experiment = Experiment.model_validate(run.experiment)
+        workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
+        content = await self._content(experiment)  # and no model, which would want its key
+        todo = await plan(self._lab.ledger, self._lab.blobs, run, content, at_once=workers, trials=experiment.trials)
         return Planned(todo.manifest, todo.shards, workers)
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
@@ -153,9 +154,7 @@ class Worker:
         if run.generation > generation:
             return run, Summary()
         experiment = Experiment.model_validate(run.experiment)
-        dataset = await self._lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
-        assert isinstance(dataset, Dataset) and dataset.content is not None
-        summary = await summarize(self._lab.ledger, self._lab.blobs, run, dataset.content, experiment.evaluation)
+        summary = await summarize(self._lab.ledger, self._lab.blobs, run, await self._content(experiment), experiment.evaluation)
         changes: dict[str, Any] = {"status": "completed", "error": None}
         if missing := run.cases - summary.cases:
             why = f" The last fault: {run.error}" if run.error else ""
@@ -231,6 +230,11 @@ class Worker:
         if run is None or run.generation < generation:
             raise RunNotFoundError(run_id)
         return run
+
+    async def _content(self, experiment: Experiment) -> DatasetContent:
+        dataset = await self._lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+        assert isinstance(dataset, Dataset) and dataset.content is not None
+        return dataset.content
 
     async def _bindings(self, run: RunRecord) -> tuple[Experiment, Bindings]:
         # The hash is that of everything the run depends on; only keys come from elsewhere, and they may change.

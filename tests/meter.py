@@ -6,10 +6,10 @@ import http.client
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from promptlab.domain.cloud_cost import read_units, write_units
@@ -71,7 +71,7 @@ class Meter:
 
     def _count(self, method: str, path: str, headers: Mapping[str, str], body: bytes, data: bytes) -> None:
         target = headers.get("X-Amz-Target", "")
-        if not target:
+        if not target:  # S3
             lists = method == "GET" and {"list-type", "uploads"} & parse_qs(urlsplit(path).query, keep_blank_values=True).keys()
             self.counts["s3_put" if method in ("PUT", "POST") or lists else "s3_get" if method in ("GET", "HEAD") else "s3_free"] += 1
             return
@@ -80,6 +80,9 @@ class Meter:
             self.counts[operation] += 1
             return
         self.counts["dynamodb_requests"] += 1
+        self._count_items(operation, headers, request, reply)
+
+    def _count_items(self, operation: str, headers: Mapping[str, str], request: Any, reply: Any) -> None:
         match operation:
             case "BatchWriteItem":
                 for puts in request["RequestItems"].values():
@@ -118,10 +121,13 @@ class Meter:
             self._write(item, 2)
 
 
+Counted = TypeVar("Counted", bound=Meter)
+
+
 @contextmanager
-def meter(target: str) -> Iterator[Meter]:
+def meter(target: str, made: Callable[[str], Counted] = Meter) -> Iterator[Counted]:  # type: ignore[assignment]
     """A meter before a server, until the end of the block."""
-    counted = Meter(target)
+    counted = made(target)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

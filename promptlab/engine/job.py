@@ -17,6 +17,9 @@ from promptlab.ports import Blobs, Clock, Ledger
 
 Row = dict[str, Any]
 
+MAX_BATCH = 25
+"""Completions in one write: what DynamoDB takes, and so few that those who waited for it do not all want the event loop at once."""
+
 
 @dataclass(slots=True)
 class Bindings:
@@ -84,7 +87,7 @@ class Recorder:
 
     async def _flush(self) -> None:
         while self._pending:
-            batch, self._pending = self._pending, []
+            batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
             (error,) = await asyncio.gather(self.write([completion for completion, _ in batch]), return_exceptions=True)
             for completion, future in batch:
                 if error is None and self.on_record:

@@ -106,8 +106,8 @@ async def _measured(dataset: str, url: str, in_flight: int, db: str) -> dict[str
         nonlocal longest
         while True:
             before = time.perf_counter()
-            await asyncio.sleep(0.002)
-            longest = max(longest, time.perf_counter() - before - 0.002)
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.perf_counter() - before - 0.01)
 
     lab = PromptLab({"type": "sqlite", "db_file": db})
     beat = asyncio.create_task(heartbeat())

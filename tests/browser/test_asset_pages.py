@@ -95,10 +95,14 @@ def test_a_dropped_file_becomes_a_dataset(site: Site, page: Page) -> None:
 def test_what_is_typed_while_an_answer_comes_is_kept(site: Site, page: Page) -> None:
     """The form is replaced under the hands of the one who types."""
     held: list[Route] = []
-    page.route(lambda url: "tags=first" in url, held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(lambda url: "tags=first" in url, hold, times=1)
     page.goto(site.url + "/new?prompt=sums%400&dataset=arithmetic%400")
-    page.get_by_label("Tags").fill("first")
     with page.expect_request(lambda request: "tags=first" in request.url):
+        page.get_by_label("Tags").fill("first")
         page.get_by_label("Tags").press("Tab")
     page.get_by_label("Experiment's name").click()
     page.keyboard.type("half a wo")
@@ -109,7 +113,18 @@ def test_what_is_typed_while_an_answer_comes_is_kept(site: Site, page: Page) -> 
     page.keyboard.type("rd")
     expect(page.get_by_label("Experiment's name")).to_have_value("half a word")
     page.keyboard.press("Tab")
-    expect(page).to_have_url(re.compile("name=half\\+a\\+word"))
+    expect(page).to_have_url(re.compile("name=half%20a%20word"))
+
+
+def test_the_preview_follows_each_choice_before_all_are_made(site: Site, page: Page) -> None:
+    """The placeholders are shown filled, a missing column is named, and nothing can be started yet."""
+    page.goto(site.url + "/new")
+    page.get_by_label("Prompt").select_option("sums@1")
+    page.get_by_label("Dataset").select_option("topics@0")
+    expect(page.locator(".note.bad")).to_contain_text("question")
+    page.get_by_label("Dataset").select_option("arithmetic@0")
+    expect(page.locator("aside article").first).to_contain_text("What is 0 + 0?")
+    expect(page.get_by_role("button", name="Start")).to_be_disabled()
 
 
 def test_the_columns_of_a_large_dataset_are_of_all_its_rows(site: Site, page: Page) -> None:

@@ -76,8 +76,9 @@ def test_runs_are_picked_and_compared_without_a_mouse(site: Site, page: Page) ->
             page.keyboard.press("j")
         page.keyboard.press("x")
         expect(page.locator("input[name=run]:checked")).to_have_count(picked)
+    expect(page.get_by_role("link", name="Compare 2 runs")).to_be_visible()
     page.keyboard.press("c")
-    page.wait_for_url("**/compare?run=*&run=*")
+    page.wait_for_url(re.compile("/compare[?]run=.+&run="))
     expect(page.locator("table.pairs tbody tr").first).to_be_visible()
 
 

@@ -71,10 +71,14 @@ class Stack:
 
     def items(self, pk: str, prefix: str = "") -> list[dict[str, Any]]:
         """The items of a partition."""
-        pages = self.aws("dynamodb").get_paginator("query").paginate(
-            TableName=self.outputs["TableName"],
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)" if prefix else "pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": pk}} | ({":sk": {"S": prefix}} if prefix else {}),
+        pages = (
+            self.aws("dynamodb")
+            .get_paginator("query")
+            .paginate(
+                TableName=self.outputs["TableName"],
+                KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)" if prefix else "pk = :pk",
+                ExpressionAttributeValues={":pk": {"S": pk}} | ({":sk": {"S": prefix}} if prefix else {}),
+            )
         )
         return [item for page in pages for item in page["Items"]]
 

@@ -64,7 +64,9 @@ def test_the_login_opens_a_session_and_the_logout_ends_it(stack: Stack) -> None:
 
 
 def _sessions(stack: Stack) -> list[dict[str, object]]:
-    pages = stack.aws("dynamodb").get_paginator("scan").paginate(
-        TableName=stack.outputs["TableName"], FilterExpression="begins_with(pk, :s)", ExpressionAttributeValues={":s": {"S": "SESSION#"}}
+    pages = (
+        stack.aws("dynamodb")
+        .get_paginator("scan")
+        .paginate(TableName=stack.outputs["TableName"], FilterExpression="begins_with(pk, :s)", ExpressionAttributeValues={":s": {"S": "SESSION#"}})
     )
     return [item for page in pages for item in page["Items"]]

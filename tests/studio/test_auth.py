@@ -153,7 +153,7 @@ def test_another_site_cannot_log_anybody_in(guarded: LiveStudio) -> None:
 
 async def test_wrong_tokens_are_answered_ever_more_slowly(guarded: LiveStudio) -> None:
     """After some tries an address has to wait, even with the right one; then it may try again."""
-    form = f"{guarded.url}/login"
+    form = f"{guarded.url}/session"
     for _ in range(TRIES):
         answer = httpx.post(form, data={"token": "wrong", "next": "/runs/1"})
         assert answer.status_code == 401

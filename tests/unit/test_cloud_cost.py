@@ -34,6 +34,7 @@ from tests.servers import ModelServer
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}, {"metric": "length"}]
 BUDGET_USD = 0.25
+UNBOUNDED = Quotas(table_writes=1e9, partition_writes=1e9, scaling=10_000)
 
 
 def planned(rows: int, **changes: Any) -> Work:
@@ -121,7 +122,7 @@ def test_the_formulas_are_what_a_run_really_uses_up(metered: tuple[Machine, Mete
 def test_100_000_rows_cost_at_most_a_quarter_of_a_dollar() -> None:
     """As expected, and where the slowest call of each shard takes two and a half times as long as the others."""
     work = planned(100_000)
-    assert work.together == MOST_TOGETHER
+    assert work.together == 7 <= MOST_TOGETHER
     assert {name: run_usd(run) <= BUDGET_USD for name, run in scenarios(work).items()} == dict.fromkeys(("low", "expected", "high"), True)
     assert run_usd(replace(work, together=1)) > BUDGET_USD  # why shards are given out several at once
 
@@ -178,11 +179,13 @@ def test_dollars_are_units_times_prices() -> None:
 
 @pytest.mark.parametrize(
     ("shards", "workers", "trials", "expected"),
-    [(3, 2, 1, 1), (2000, 100, 1, 8), (2000, 1000, 1, 1), (20_000, 1000, 1, 8), (600, 100, 1, 3), (2000, 100, 10, 1)],
+    [(3, 2, 1, 1), (2000, 100, 1, 7), (2000, 1000, 1, 1), (20_000, 1000, 1, 7), (20_000, 100, 1, 8), (250, 100, 1, 1), (600, 100, 1, 3), (2000, 100, 10, 1)],
 )
 def test_as_many_shards_to_a_worker_as_leave_each_worker_two_turns(shards: int, workers: int, trials: int, expected: int) -> None:
-    """Never so many that a run takes longer for it."""
+    """Never so many that a run takes more than a twentieth longer for it."""
     assert together(shards, workers, trials) == expected
+    work = Work(rows=shards * 50, trials=trials, workers=workers, together=expected)
+    assert simulate(work, UNBOUNDED).wall_s <= 1.1 * simulate(replace(work, together=1), UNBOUNDED).wall_s
 
 
 async def test_a_manifest_with_several_shards_a_line_gives_each_shard(tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def rows_of_page() -> list[str]:
         f"| {row['unit']} | {row['usd']:.10f}".rstrip("0").rstrip(".") + f" | {'confirmed' if row['sure'] == 'c' else 'believed'} |"
         for row in price_table()["prices"].values()
     ]
-    for workers in (9, 100, 240, 1000):
+    for workers in (9, 100, 200, 1000):
         run = simulate(planned(1_000_000, workers=workers))
         limits = "; ".join(f"{t.limit} ({t.waits:,} ×, {t.longest_s:.0f} s at most)" for t in run.throttles) or "none"
         found.append(f"| {workers:,} | {run.wall_s / 60:.0f} min | {limits} |")

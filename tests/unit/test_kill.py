@@ -66,7 +66,12 @@ def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(seed
     assert [(row["case"], row["response"]) for row in rows] == [(n, str(n) if n % 10 else "no idea") for n in range(ROWS)]
     summary = run.summary
     assert summary is not None
-    assert (summary.cases, summary.succeeded, summary.failed, summary.completion_tokens) == (500, 500, 0, sum(len(str(n)) if n % 10 else 7 for n in range(ROWS)))
+    assert (summary.cases, summary.succeeded, summary.failed, summary.completion_tokens) == (
+        500,
+        500,
+        0,
+        sum(len(str(n)) if n % 10 else 7 for n in range(ROWS)),
+    )
     assert (summary.metrics["exact_match"].n, summary.metrics["exact_match"].mean) == (500, 0.9)
     with sqlite3.connect(db) as con:
         for table in ("completion", "score_set"):

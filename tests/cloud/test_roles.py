@@ -1,0 +1,202 @@
+"""What the functions really ask AWS for is what their roles in the template allow: also where the local AWS does not look.
+
+It enforces actions and resources, and not which keys of the table a statement is bound to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from functions import ended, fail, runtime
+from promptlab import Dataset, PromptTemplate
+from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+from promptlab.lab import Lab
+from promptlab.wiring import open_cloud
+from tests import aws
+from tests.cloud.test_template import as_list, documents
+from tests.functions.conftest import Elsewhere, Machine
+from tests.meter import Meter, meter
+from tests.servers import ModelServer, Reply
+
+OF_TRANSACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One thing that a function wanted to do."""
+
+    function: str
+    action: str
+    on: str
+    """The partition key, the object's key, the secret's name; for a list the bucket."""
+
+
+class Watch(Meter):
+    """Notes what is asked for, and by which function."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self.function = "studio"
+        self.asked: set[Asked] = set()
+
+    def _count(self, method: str, path: str, headers: Mapping[str, str], body: bytes, data: bytes) -> None:
+        target = headers.get("X-Amz-Target", "")
+        found = _of_table(target.rpartition(".")[2], json.loads(body)) if target.startswith("DynamoDB") else None
+        if found is None:
+            found = [_of_secret(target, json.loads(body))] if target else [_of_bucket(method, path)]
+        self.asked |= {Asked(self.function, action, on) for action, on in found}
+
+
+def _of_table(operation: str, request: dict[str, Any]) -> list[tuple[str, str]]:
+    if operation == "TransactWriteItems":
+        actions = [(OF_TRANSACTIONS[kind], action.get("Item") or action["Key"]) for one in request["TransactItems"] for kind, action in one.items()]
+    elif operation == "BatchWriteItem":
+        actions = [(operation, put["PutRequest"]["Item"]) for puts in request["RequestItems"].values() for put in puts]
+    elif operation == "BatchGetItem":
+        actions = [(operation, key) for keys in request["RequestItems"].values() for key in keys["Keys"]]
+    elif operation == "Query":
+        actions = [(operation, {"pk": request["ExpressionAttributeValues"][":pk"]})]
+    else:
+        actions = [(operation, request.get("Item") or request["Key"])]
+    return [(f"dynamodb:{action}", item["pk"]["S"]) for action, item in actions]
+
+
+def _of_bucket(method: str, path: str) -> tuple[str, str]:
+    parts = urlsplit(path)
+    _, _, key = unquote(parts.path).lstrip("/").partition("/")
+    if not key:
+        return "s3:ListBucket", ""
+    if method == "DELETE":
+        return ("s3:AbortMultipartUpload" if "uploadId" in parse_qs(parts.query) else "s3:DeleteObject"), key
+    return ("s3:GetObject" if method in ("GET", "HEAD") else "s3:PutObject"), key
+
+
+def _of_secret(target: str, request: dict[str, Any]) -> tuple[str, str]:
+    return f"secretsmanager:{target.rpartition('.')[2]}", request.get("SecretId") or request["Name"]
+
+
+def allowed(asked: Asked) -> bool:
+    """Whether a statement of the function's role covers it."""
+    role = f"{asked.function.capitalize()}Role"
+    return any(asked.action in as_list(s["Action"]) and _covers(s, asked) for name, s in documents() if name == role)
+
+
+def _covers(statement: dict[str, Any], asked: Asked) -> bool:
+    if asked.action.startswith("dynamodb:"):
+        bound = statement.get("Condition", {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["*"]}})
+        return any(fnmatchcase(asked.on, pattern) for pattern in bound["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
+    texts = [json.dumps(resource) for resource in as_list(statement["Resource"])]
+    if asked.action == "s3:ListBucket":
+        return any('["Bucket", "Arn"]' in text for text in texts)
+    names = [text.split("${Bucket.Arn}/")[-1].split(":secret:${AWS::StackName}/")[-1].rstrip('"}') for text in texts]
+    return any(fnmatchcase(asked.on, name) for name in names)
+
+
+@dataclass
+class Watched(Machine):
+    """A machine that tells the watch whose turn it is."""
+
+    watch: Watch | None = None
+
+    def _invoke(self, module: Any, event: dict[str, Any]) -> dict[str, Any]:
+        assert self.watch is not None
+        self.watch.function = module.__name__.rpartition(".")[2]
+        try:
+            return super()._invoke(module, event)
+        finally:
+            self.watch.function = "studio"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """A stack whose requests are seen."""
+    aws.credentials(monkeypatch)
+    with meter(aws.moto_url(), Watch) as watch:
+        settings = {"TABLE": aws.new_table(), "BUCKET": aws.new_bucket(), "SECRETS_PREFIX": "keys/", "MAX_CONCURRENCY": "1"}
+        for name, value in {f"PROMPTLAB_{name}": value for name, value in settings.items()}.items():
+            monkeypatch.setenv(name, value)
+        for name, value in {"AWS_ENDPOINT_URL": watch.url, "AWS_REGION": aws.REGION, "POWERTOOLS_SERVICE_NAME": "test"}.items():
+            monkeypatch.setenv(name, value)
+        for kept in (runtime.config, runtime.lab, runtime.worker):
+            kept.cache_clear()
+        lab = Lab(replace(open_cloud(replace(runtime.config(), admin_token_secret="the Studio's")), runner=Elsewhere()))
+        yield Watched(lab, watch=watch)
+        runtime.run(lab.close())
+        runtime.run(runtime.worker().close())
+
+
+def noise(length: int) -> str:
+    """Text that does not deflate much."""
+    chance = random.Random(length)
+    return "".join(chance.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(length))
+
+
+def work_through_everything(machine: Watched) -> None:
+    """Long prompts and answers, a key, a fault, a resume, a cancellation, the end of an execution, an export."""
+    secrets = SecretsManagerSecrets(os.environ["PROMPTLAB_SECRETS_PREFIX"])
+    assert machine.watch is not None
+    machine.watch.function = "nobody"
+    runtime.run(secrets.put("OPENAI", "sk-0123456789"))
+    runtime.run(secrets.close())
+    machine.watch.function = "studio"
+    with ModelServer(lambda request: noise(20_000)) as server:
+        server.script(Reply(status=400, text="no"), prompt="no such prompt")
+        experiment = {
+            "name": "everything",
+            "dataset": Dataset(name="rows", rows=[{"question": f"What is {n}?", "answer": "x"} for n in range(60)]),
+            "prompt_template": PromptTemplate(name="long", user_prompt="<question>\n" + noise(200_000)),
+            "model": {"name": "openai/mini", "endpoint": server.openai_url, "api_key_secret": "OPENAI", "options": {"note": noise(200_000)}},
+            "evaluation": [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}, {"metric": "length"}],
+        }
+        run = machine.start(experiment)
+        event = {"run_id": run.run_id, "generation": 0, "error": {"Error": "Fault", "Cause": "a test"}}
+        (line, *_) = [{"number": 0, "first": 0, "count": 50, "offset": 0, "length": 1}]
+        machine._invoke(fail, {**event, "shard": line})
+        machine.execute(run.run_id)
+        again = runtime.run(machine.lab.start_resume(run.run_id, failed=True))
+        machine.execute(run.run_id, again.generation)
+        machine._invoke(fail, {**event, "generation": again.generation})
+        machine._invoke(ended, {"detail": {"name": f"{run.run_id}-{again.generation}", "status": "FAILED"}})
+        stopped = machine.start({**experiment, "name": "stopped"})
+        runtime.run(machine.lab.cancel(stopped.run_id))
+        machine._invoke(ended, {"detail": {"name": f"{stopped.run_id}-0", "status": "ABORTED"}})
+
+
+def test_every_request_of_a_function_is_allowed_by_its_role(machine: Watched) -> None:
+    """Action, table key, object key and secret, of every step and of what the Studio does for a run."""
+    work_through_everything(machine)
+    assert machine.watch is not None
+    asked = {a for a in machine.watch.asked if a.function != "nobody"}
+    assert {a.function for a in asked} == {"plan", "infer", "evaluate", "summarize", "fail", "ended", "studio"}
+    assert {"assets", "datasets", "runs"} <= {a.on.partition("/")[0] for a in asked if a.action.startswith("s3:")}
+    assert {"ASSET", "ASSETS", "RUN", "RUNS", "LEASE"} <= {a.on.partition("#")[0] for a in asked if a.action.startswith("dynamodb:")}
+    assert sorted(str(a) for a in asked if not allowed(a)) == []
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Asked("plan", "dynamodb:GetItem", "SESSION#1"),
+        Asked("infer", "dynamodb:PutItem", "TOKEN#1"),
+        Asked("infer", "dynamodb:PutItem", "ASSET#dataset#x"),
+        Asked("summarize", "dynamodb:DeleteItem", "RUN#1"),
+        Asked("infer", "s3:PutObject", "datasets/x.jsonl"),
+        Asked("evaluate", "s3:DeleteObject", "runs/1/results.parquet"),
+        Asked("fail", "s3:GetObject", "datasets/x.jsonl"),
+        Asked("plan", "secretsmanager:GetSecretValue", "keys/OPENAI"),
+        Asked("studio", "secretsmanager:GetSecretValue", "keys/OPENAI"),
+    ],
+    ids=str,
+)
+def test_the_check_refuses_what_is_nobodys_business(refused: Asked) -> None:
+    """It can fail."""
+    assert not allowed(refused)
