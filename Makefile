@@ -19,6 +19,8 @@ help:  ## list the verbs
 
 .venv/dev: .venv/demo requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@# By itself: it asks for an older pydantic than ours, and works with ours.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-translator==1.115.0
 	@touch $@
 
 demo: .venv/demo frontend  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
