@@ -35,7 +35,7 @@ _ACT = """([selector, text]) => new Promise(done => {
   performance.clearResourceTimings();
   const element = document.querySelector(selector), started = performance.now();
   document.addEventListener('htmx:afterSettle', () => requestAnimationFrame(() => setTimeout(() =>
-    done({ms: performance.now() - started, requests: performance.getEntriesByType('resource').length}))), {once: true});
+    done({ms: performance.now() - started, requests: performance.getEntriesByType('resource').filter(e => e.transferSize).length}))), {once: true});
   if (text === null) { element.click(); return; }
   element.value = text;
   element.dispatchEvent(new Event('input', {bubbles: true}));
