@@ -23,8 +23,8 @@ class Loopback(httpx.HTTPTransport):
     """Names under localhost are this machine, also where the C library does not know it."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.url = request.url.copy_with(host="127.0.0.1")
-        return super().handle_request(request)
+        url = request.url.copy_with(host="127.0.0.1")
+        return super().handle_request(httpx.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions))
 
 
 @dataclass

@@ -187,8 +187,9 @@ async def _open() -> httpx.AsyncClient:
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             # The Host header stands already, and says which name was meant.
-            request.url = request.url.copy_with(host="127.0.0.1")
-            return await super().handle_async_request(request)
+            url = request.url.copy_with(host="127.0.0.1")
+            here = httpx.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions)
+            return await super().handle_async_request(here)
 
     timeout = httpx.Timeout(TIMEOUT_S, connect=10)
     return httpx.AsyncClient(timeout=timeout, follow_redirects=False, mounts={"all://*.localhost": Loopback()})
