@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from promptlab.lab import Lab
 from studio import auth as login
+from studio.abandoned import Abandoned
 from studio.api import router as api
 from studio.api.openapi import describe
 from studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth, principal
@@ -48,6 +49,7 @@ def create_app(lab: Lab, *, auth: Auth | None = None, upload_origin: str | None 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_handlers(app)
     # The last is the outermost: every response, whatever made it, has the headers.
+    app.add_middleware(Abandoned)
     app.add_middleware(RequestChecks, loopback_only=auth is None, cookies=(SECURE_COOKIE, PLAIN_COOKIE))
     app.add_middleware(Faults)
     app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import orjson
 
 from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
-from promptlab.models.base import THREADS, Messages, Model
+from promptlab.models.base import Messages, Model, in_thread
 
 TIMEOUT_S = 600
 """Agents make several calls: longer than one answer takes."""
@@ -36,7 +35,7 @@ class AgentModel(Model):
         if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(getattr(self.function, "__call__", None)):  # noqa: B004
             answer = await self.function(row)
         else:
-            answer = await asyncio.get_running_loop().run_in_executor(THREADS.get(), self.function, row)
+            answer = await in_thread(self.function, row)
             answer = await answer if inspect.isawaitable(answer) else answer
         if isinstance(answer, str):
             return ModelResponse(response=answer)

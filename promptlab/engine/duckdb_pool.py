@@ -35,11 +35,12 @@ class DuckDBPool:
         Raises:
             duckdb.Error: the query is wrong or needs too much memory.
         """
-        running = list[Any]()
-        future = asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, sql, list(values), running)
+        running, unwanted = list[Any](), threading.Event()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, sql, list(values), running, unwanted)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            unwanted.set()
             if running:
                 running[0].interrupt()
             else:
@@ -50,10 +51,10 @@ class DuckDBPool:
         """The result of a function, in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
-    def _fetch(self, sql: str, values: list[Any], running: list[Any]) -> list[tuple[Any, ...]]:
+    def _fetch(self, sql: str, values: list[Any], running: list[Any], unwanted: threading.Event) -> list[tuple[Any, ...]]:
         with self._open().cursor() as cursor:
             running.append(cursor)
-            return cursor.execute(sql, values).fetchall()
+            return [] if unwanted.is_set() else cursor.execute(sql, values).fetchall()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         import duckdb

@@ -17,7 +17,7 @@ from promptlab.domain.experiment import Metric
 from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary, storable
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.engine.ingest import read_rows
-from promptlab.engine.job import Job, Outcome, Row, redo
+from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.table import Case, table_row
 from promptlab.evaluators.base import Evaluator, to_score
 from promptlab.sync import run_sync
@@ -90,7 +90,7 @@ def _score_sync(case: Case, metric: Metric, evaluator: Evaluator) -> Score:
         verdict = evaluator.evaluate(inputs(case, metric.column_mapping))
         # A sync function may still hand back an awaitable (a decorated or partial coroutine function).
         return to_score(run_sync(_result(verdict)) if inspect.isawaitable(verdict) else verdict)
-    except Exception as error:  # noqa: BLE001 - a user's code may raise anything; it is recorded with its case
+    except BaseException as error:  # noqa: BLE001 - a user's code may raise anything, in a thread that nothing stops; it is recorded with its case
         return _failed(metric, error)
 
 
@@ -98,7 +98,9 @@ async def _score_async(gate: asyncio.Semaphore, case: Case, metric: Metric, eval
     async with gate:
         try:
             return to_score(await evaluator.evaluate(inputs(case, metric.column_mapping)))  # type: ignore[misc]
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
+                raise
             return _failed(metric, error)
 
 
@@ -106,7 +108,7 @@ async def _result(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _failed(metric: Metric, error: Exception) -> Score:
+def _failed(metric: Metric, error: BaseException) -> Score:
     return Score(error=Failure("evaluator_error", storable(f"{metric.name}: {type(error).__name__}: {error}"[:2000])))
 
 

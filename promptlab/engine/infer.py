@@ -12,7 +12,7 @@ from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, storable
 from promptlab.engine.ingest import read_rows
-from promptlab.engine.job import Job, Outcome, Row, redo
+from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.errors import ModelError, TemplateError
 from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
 
@@ -103,7 +103,11 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
         raise
     except TimeoutError as error:
         raise ModelError(f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True) from error
-    except Exception as error:
+    except asyncio.CancelledError as error:
+        if cancelled_from_outside():
+            raise
+        raise ModelError("CancelledError: a task inside of the model was cancelled", type="CancelledError") from error
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{type(error).__name__}: {error}"[:2000], type=type(error).__name__) from error
     elapsed_ms = (job.clock.monotonic() - started) * 1000
     try:

@@ -109,3 +109,9 @@ class Recorder:
 def redo(error: Failure | None, generation: int, run: RunRecord) -> bool:
     """Whether a recorded result is to be made again: it failed, in a pass before the one that asks for that."""
     return error is not None and generation < run.redo_before
+
+
+def cancelled_from_outside() -> bool:
+    """Whether the running task itself was asked to stop; else a CancelledError is one that a user's code let out."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

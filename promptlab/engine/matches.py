@@ -51,6 +51,9 @@ class Matches:
             yield table
         finally:
             self._users[key] -= 1
+            if not task.done() and not self._users[key]:  # everybody who asked has gone
+                self._found.pop(key, None)
+                task.cancel()
             await self._trim()
 
     async def _search(self, source: str, text: str) -> tuple[str, int]:

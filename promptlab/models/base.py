@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import ContextVar
 from typing import Any
@@ -17,6 +17,23 @@ Messages = Sequence[dict[str, str]]
 
 THREADS: ContextVar[Executor | None] = ContextVar("promptlab_model_threads", default=None)
 """Where sync models and agents are called: during a run a pool with a thread for each call in flight, else the loop's own."""
+
+
+async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """The result of a user's function, called in one of THREADS.
+
+    Raises:
+        RuntimeError: it raised what no thread can hand over (StopIteration, SystemExit, KeyboardInterrupt).
+        Exception: whatever else it raised.
+    """
+
+    def call() -> Any:
+        try:
+            return function(*args)
+        except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+    return await asyncio.get_running_loop().run_in_executor(THREADS.get(), call)
 
 
 class Model:
@@ -72,7 +89,8 @@ class Model:
             ModelError: the call failed.
         """
         if type(self).invoke is not Model.invoke:
-            return await asyncio.get_running_loop().run_in_executor(THREADS.get(), self.invoke, system_prompt, user_prompt)
+            answer: ModelResponse = await in_thread(self.invoke, system_prompt, user_prompt)
+            return answer
         pairs = (("system", system_prompt), ("user", user_prompt))
         return await self.achat([{"role": role, "content": text} for role, text in pairs if text])
 

@@ -56,6 +56,13 @@ def lab_of(studio: LiveStudio) -> RemoteLab:
     return RemoteLab(studio.url, TOKEN, clock=QuickClock())
 
 
+async def test_a_name_under_localhost_is_this_machine(guarded: LiveStudio) -> None:
+    """Where nothing resolves it: the local AWS has such an address. The Studio sees the name that was meant."""
+    lab = RemoteLab(f"http://lab.somewhere.localhost:{guarded.port}", TOKEN, clock=QuickClock())
+    assert await lab.list_runs() == ([], None)
+    await lab.close()
+
+
 def test_a_whole_experiment_runs_as_it_does_locally(pl: PromptLab, guarded: LiveStudio, model: ModelServer, tmp_path: Path) -> None:
     """Assets, run, summary, rows, export and list: the script is the same, and so are the numbers."""
     prompt = pl.asset.create(PromptTemplate(name="ask", user_prompt="<question>", description="d"))

@@ -415,3 +415,50 @@ async def test_closing_the_lab_interrupts_what_it_started(tmp_path: Path) -> Non
     assert (await lab.get_run(begun.run_id)).status == "interrupted"
     assert (await lab.progress(begun.run_id)).done == asked
     await lab.close()
+
+
+@pytest.mark.parametrize("raised", [StopIteration(), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("where", ["invoke", "ainvoke", "agent", "evaluate", "async evaluate"])
+def test_whatever_user_code_raises_is_a_failure_of_its_case(pl: PromptLab, where: str, raised: BaseException) -> None:
+    """Also what Python means for loops, threads and the end of a program; the other cases are kept."""
+    if where in ("ainvoke", "async evaluate") and isinstance(raised, KeyboardInterrupt):
+        pytest.skip("on the event loop's own thread that is Ctrl-C")
+
+    def slip(text: str) -> None:
+        if text.endswith(" 3?") or text == "it is 3":
+            raise raised
+
+    class Sync(Model):
+        def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+            slip(user_prompt if where == "invoke" else "")
+            return ModelResponse(response=user_prompt.replace("What is", "it is").rstrip("?"))
+
+    class Async(Sync):
+        async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+            slip(user_prompt)
+            return ModelResponse(response="x")
+
+    def agent(row: dict[str, Any]) -> str:
+        slip(row["question"])
+        return "x"
+
+    class Judge(Evaluator):
+        def evaluate(self, data: dict[str, Any]) -> float:
+            slip(data["response"])
+            return 1.0
+
+    class AsyncJudge(Evaluator):
+        async def evaluate(self, data: dict[str, Any]) -> float:
+            slip(data["response"])
+            return 1.0
+
+    judge = {"evaluate": Judge(), "async evaluate": AsyncJudge()}.get(where)
+    config = experiment(
+        model=Async() if where == "ainvoke" else Sync(),
+        evaluation=[{"metric": "judge", "column_mapping": {"response": "$inference"}, "evaluator": judge}] if judge else [],
+    )
+    if where == "agent":
+        config = {k: v for k, v in config.items() if k not in ("model", "prompt_template")} | {"agent_proxy": agent}
+    run = pl.experiment.run(config)
+    assert run.summary is not None
+    assert (run.status, run.summary.cases, run.summary.succeeded, run.summary.failed) == ("completed", 130, 129, 1)

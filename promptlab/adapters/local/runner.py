@@ -192,9 +192,6 @@ class LocalRunner:
         loading = asyncio.create_task(asyncio.to_thread(importlib.import_module, "duckdb"))
         todo = await plan(self._ledger, self._blobs, run, bindings.content)
         counter = _Counter(await self._ledger.progress(run.run_id), run, on_progress)
-        concurrency = (
-            bindings.model.config.max_concurrent_tasks if "max_concurrent_tasks" not in vars(bindings.model) else int(bindings.model.max_concurrent_tasks)
-        )
         concurrency = bindings.model.max_concurrent_tasks
         job = Job(
             ledger=self._ledger,
@@ -215,7 +212,9 @@ class LocalRunner:
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
         await loading
-        await summarize(self._ledger, self._blobs, run, bindings.content, experiment.evaluation)
+        summary = await summarize(self._ledger, self._blobs, run, bindings.content, experiment.evaluation)
+        if not work.faults and summary.cases < run.cases:
+            work.faults.append(f"{run.cases - summary.cases:,} cases are in no shard's summary")
         if work.faults:
             return {
                 "status": "failed",
@@ -262,7 +261,8 @@ class LocalRunner:
             try:
                 return await self._shard(work.job, shard, on_queued)
             except Exception as error:
-                logger.warning("run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES, exc_info=error)
+                logger.warning("run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES)
+                logger.debug("the cause", exc_info=error)
                 if attempt == SHARD_TRIES:
                     cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                     work.faults.append(f"shard {shard.number}: {type(cause).__name__}: {cause}")
@@ -270,8 +270,7 @@ class LocalRunner:
         return None
 
     async def _shard(self, job: Job, shard: Shard, on_queued: Callable[[], None]) -> None:
-        while (left := await infer(job, shard, on_queued=on_queued)).remaining:
+        while (left := await infer(job, shard, on_queued=on_queued)).remaining or (left := await evaluate(job, shard)).remaining:
             if job.limiter.stopped:
                 return
             await self._clock.sleep(left.wait_s)
-        await evaluate(job, shard)

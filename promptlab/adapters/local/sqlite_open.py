@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from importlib.resources import files
@@ -18,6 +19,13 @@ BUSY_S = 10.0
 """Seconds to wait for another process's lock."""
 Identity = tuple[int, int]
 """Device and inode."""
+
+# The header of a file is read once, before this process has a connection to it. Closing any descriptor
+# of a file drops all of the process's locks on it (POSIX; "How To Corrupt An SQLite Database File", 2.2):
+# another process would then take itself for the last one, and remove the log that we go on writing to.
+# A file that this process is about to create is known by its path.
+_ours: set[Identity | Path] = set()
+_opening = threading.Lock()
 
 
 def identity_of(path: Path) -> Identity | None:
@@ -48,8 +56,12 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path], None]) -> sqlite3.Connection:
-    _check_ours(path)
     uri = f"{path.absolute().as_uri()}?mode={mode}"
+    with _opening:
+        identity = identity_of(path)
+        if identity is None or not _ours & {identity, path}:
+            _check_ours(path)
+        _ours.add(identity or path)
     # Connections move between threads, but only one uses them at a time.
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
     try:
@@ -58,6 +70,7 @@ def _connect(path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path]
     except BaseException:
         connection.close()
         raise
+    _ours.add(identity_of(path) or path)
     return connection
 
 
