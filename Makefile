@@ -26,7 +26,7 @@ help:  ## list the verbs
 demo: .venv/demo frontend  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
 	@cd samples/async_example && PROMPTLAB_SAMPLE_MODEL=simulated/demo PROMPTLAB_SAMPLE_SERVE=$(or $(SERVE),1) PORT=$(PORT) ../../$(BIN)/python async_example.py
 
-test: .venv/dev frontend  ## install what the tests need and run them all
+test: .venv/dev frontend chromium  ## install what the tests need and run them all
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not cloud'
 
 lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud checks

@@ -11,6 +11,8 @@ export function live(): void {
   document.addEventListener("htmx:configRequest", (event) => {
     const { parameters } = (event as CustomEvent).detail as { parameters: Record<string, unknown> };
     for (const name of Object.keys(parameters)) if (parameters[name] === "") delete parameters[name];
+    const boxes = [...document.querySelectorAll<HTMLInputElement>("input[data-usual]")];
+    if (boxes.length && boxes.every((box) => box.checked === (box.dataset.usual === "yes"))) delete parameters["col"];
   });
   document.addEventListener("htmx:pushedIntoHistory", shown);
   let timer = 0;
@@ -18,8 +20,8 @@ export function live(): void {
     const field = event.target as HTMLInputElement;
     if (!field.matches("[data-submits]") || !field.form) return;
     clearTimeout(timer);
-    const form = field.form;
-    timer = window.setTimeout(() => form.requestSubmit(), field.type === "search" ? TYPED_MS : 0);
+    // The form may be another by then: the answer to what was typed before replaces it and keeps the field.
+    timer = window.setTimeout(() => field.form?.isConnected && field.form.requestSubmit(), field.type === "search" ? TYPED_MS : 0);
   });
 }
 

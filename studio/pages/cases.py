@@ -62,8 +62,8 @@ class CasesView:
     """A page of cases with all that is around it."""
 
     columns: Sequence[Column]
-    choices: Sequence[tuple[str, str, bool]]
-    """Every column that could be shown: key, name, whether it is."""
+    choices: Sequence[tuple[str, str, bool, bool]]
+    """Every column that could be shown: key, name, whether it is, and whether it is unless another choice was made."""
     rows: Sequence[CaseRow]
     page: CasePage
     facets: Facets | None
@@ -121,11 +121,11 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
     )
     page, facets = (await asked, None) if results.live else await asyncio.gather(asked, facets_of(results, filter_))
     columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
-    shown = {c.key for c in columns}
+    shown, usual = {c.key for c in columns}, set(_default(results, experiment, placeholders))
     rest = urlencode(query.only(*VIEW_PARAMS))
     return CasesView(
         columns=columns,
-        choices=[(k, _column_name(k), k in shown) for k in results.columns.types if k not in ("id", *_HIDDEN) and not k.startswith(_IN_SCORE)],
+        choices=[(k, _column_name(k), k in shown, k in usual) for k in results.columns.types if k not in ("id", *_HIDDEN) and not k.startswith(_IN_SCORE)],
         rows=[_row(results, columns, row, rest) for row in page.rows],
         page=page,
         facets=facets,

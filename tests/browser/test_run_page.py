@@ -70,6 +70,7 @@ def test_search_sort_and_page_are_in_the_address(site: Site, page: Page) -> None
     page.keyboard.press("/")
     page.keyboard.type("harbour")
     expect(page.locator(".pages")).to_contain_text("of 12 cases")
+    expect(page).to_have_url(re.compile(r"[?]q=harbour$"))
     page.get_by_role("columnheader", name="Case").get_by_role("link").click()
     expect(page).to_have_url(re.compile("q=harbour.*sort=id"))
     page.get_by_role("columnheader", name="Case").get_by_role("link").click()
