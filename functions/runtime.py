@@ -52,7 +52,7 @@ def lab() -> Lab:
 @cache
 def worker() -> Worker:
     """The steps over it."""
-    return Worker(lab(), max_concurrency=config().max_concurrency)
+    return Worker(lab())
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -15,14 +15,17 @@ import orjson
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate
 from promptlab.domain.cloud_cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
 from promptlab.domain.cloud_simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
-from promptlab.domain.experiment import ExperimentConfig, ModelConfig
+from promptlab.domain.experiment import Experiment, ExperimentConfig, ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.results import RunRecord
+from promptlab.domain.summary import Summary
 from promptlab.domain.templates import check_placeholders, compile_template
 from promptlab.engine.ingest import rows_page, stage
 from promptlab.engine.plan import together
 from promptlab.errors import ConfigError
 from promptlab.lab import AnyLab, Lab
 from promptlab.models.base import Model
+from promptlab.wiring import Stack
 from promptlab.worker import IN_FLIGHT, at_once
 
 ASCII_CHARS, OTHER_CHARS = 4.0, 1.5
@@ -158,6 +161,19 @@ async def estimate(
     )
 
 
+def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
+    """What AWS charged for a run that has ended, by the same formulas, with what the run was: its latency, answers and length.
+
+    Faults, retries and pauses are not counted.
+    """
+    experiment, latency = Experiment.model_validate(run.experiment), summary.latency_ms
+    mean_s = max(latency.mean / 1000, 1e-3)
+    answered = max(1, summary.cases)
+    work = _work(experiment, experiment.model, max(1, summary.cases // experiment.trials), mean_s, stack.max_concurrency, stack.worker_mb)
+    work = replace(work, answer_bytes=ASCII_CHARS * summary.completion_tokens / answered, tail=max(1.0, (latency.quantile(0.98) or 0.0) / 1000 / mean_s))
+    return sum(dollars(units(work, run.wall_s)).values())
+
+
 def tokens_of(text: str) -> float:
     """Tokens of a text, by the rule of thumb: four ASCII characters a token, 1.5 of any other script.
 
@@ -195,7 +211,7 @@ def _model_usd(model: ModelConfig, read: Interval, written: Interval, cases: int
     return Interval(*known).times(cases / 1000) if len(known) == len(each) else None
 
 
-def _work(config: ExperimentConfig, model: ModelConfig, rows: int, latency_s: float, max_concurrency: int, worker_memory: int) -> Work:
+def _work(config: ExperimentConfig | Experiment, model: ModelConfig, rows: int, latency_s: float, max_concurrency: int, worker_memory: int) -> Work:
     allowed = model.max_concurrent_tasks
     workers = at_once(allowed, max_concurrency)
     work = Work(

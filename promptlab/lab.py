@@ -41,7 +41,7 @@ class Lab:
         self._parts = parts
         self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
         self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock)
-        self.where = parts.where
+        self.where, self.stack = parts.where, parts.stack
         self._started: dict[str, asyncio.Task[RunRecord]] = {}
 
     @classmethod
@@ -122,7 +122,7 @@ class Lab:
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed."""
         parsed = ExperimentConfig.parse(config)
-        if self._parts.elsewhere:
+        if self.stack is not None:
             check_portable(parsed)
         async with prepare(parsed, self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
             experiment, bindings = await prepared.commit(self.assets)

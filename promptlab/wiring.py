@@ -20,6 +20,16 @@ from promptlab.ports import Blobs, Clock, Ledger, Runner, Secrets
 DEFAULT_DB = "promptlab.db"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """The size of a deployed lab: what its runs cost depends on it."""
+
+    max_concurrency: int = 100
+    """Shards worked on at once by one run at most."""
+    worker_mb: int = 512
+    """Memory of Infer and Evaluate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The adapters of one place to run."""
@@ -31,8 +41,8 @@ class Parts:
     runner: Runner
     where: str
     """Where things are kept, for people."""
-    elsewhere: bool = False
-    """Runs are worked on by other processes, which have neither this one's objects nor its environment."""
+    stack: Stack | None = None
+    """The stack that works on runs, whose processes have neither this one's objects nor its environment; None: this process does."""
 
 
 def store_from(db: str | None = None, endpoint: str | None = None, api_key: str | None = None) -> dict[str, Any]:
@@ -96,8 +106,7 @@ class CloudConfig:
     """Its ARN; only those who start runs have it."""
     admin_token_secret: str | None = None
     """The secret that holds the admin token; only the Studio has it."""
-    max_concurrency: int = 100
-    """Shards worked on at once by one run at most."""
+    stack: Stack = Stack()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> CloudConfig:
@@ -115,7 +124,9 @@ class CloudConfig:
             secrets_prefix=environment["PROMPTLAB_SECRETS_PREFIX"],
             state_machine=environment.get("PROMPTLAB_STATE_MACHINE"),
             admin_token_secret=environment.get("PROMPTLAB_ADMIN_TOKEN_SECRET"),
-            max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")),
+            stack=Stack(
+                max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")), worker_mb=int(environment.get("PROMPTLAB_WORKER_MEMORY", "512"))
+            ),
         )
 
 
@@ -133,4 +144,4 @@ def open_cloud(config: CloudConfig) -> Parts:
     # The Studio hands runs over and calls no model.
     secrets = (SecretNames if config.admin_token_secret else SecretsManagerSecrets)(config.secrets_prefix, session=session, clock=clock)
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
-    return Parts(ledger, blobs, secrets, clock, runner, f"s3://{config.bucket} and the table {config.table}", elsewhere=True)
+    return Parts(ledger, blobs, secrets, clock, runner, f"s3://{config.bucket} and the table {config.table}", config.stack)

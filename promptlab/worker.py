@@ -28,6 +28,7 @@ from promptlab.engine.plan import plan
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
 from promptlab.lab import Lab
+from promptlab.wiring import Stack
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +87,9 @@ class _CountingLimiter(AdaptiveLimiter):
 class Worker:
     """The steps, each for one invocation."""
 
-    def __init__(self, lab: Lab, *, max_concurrency: int = 100) -> None:
+    def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._max_concurrency = max_concurrency
+        self._max_concurrency = (lab.stack or Stack()).max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
 
     async def close(self) -> None:

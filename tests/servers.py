@@ -153,29 +153,28 @@ class ModelServer:
         self.connections += 1
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer, self.connections))
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(lambda done: self._done(done, writer))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        # Here and not in the task: one that is cancelled before its first step comes to no `finally`.
+        writer.transport.abort()
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken.append(error)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                while request := await self._read(reader, connection):
-                    self.in_flight += 1
-                    self.peak = max(self.peak, self.in_flight)
-                    try:
-                        keep = await self._respond(request, writer)
-                    finally:
-                        self.in_flight -= 1
-                    if not keep:
-                        break
-                writer.close()
-                await writer.wait_closed()
-        finally:
-            writer.transport.abort()
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while request := await self._read(reader, connection):
+                self.in_flight += 1
+                self.peak = max(self.peak, self.in_flight)
+                try:
+                    keep = await self._respond(request, writer)
+                finally:
+                    self.in_flight -= 1
+                if not keep:
+                    break
+            writer.close()
+            await writer.wait_closed()
 
     async def _read(self, reader: asyncio.StreamReader, connection: int) -> Request:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from promptlab.domain.results import Completion, Failure, RunRecord, Score, ScoreSet
+from promptlab.domain.results import Completion, Failure, RunRecord, Score, ScoreSet, Usage
 from promptlab.errors import CursorError
 
 CHANGEABLE = frozenset(f.name for f in dataclasses.fields(RunRecord)) - {"run_id"}
@@ -45,7 +45,12 @@ def completion_from(body: Mapping[str, Any]) -> Completion:
 
 def score_set_from(body: Mapping[str, Any]) -> ScoreSet:
     """The score set of a JSON object."""
-    return ScoreSet(**{**body, "scores": {name: Score(**_with_failure(score)) for name, score in body["scores"].items()}})
+    return ScoreSet(**{**body, "scores": {name: _score(score) for name, score in body["scores"].items()}})
+
+
+def _score(body: Mapping[str, Any]) -> Score:
+    usage = body.get("usage")
+    return Score(**{**_with_failure(body), "usage": Usage(**usage) if usage else None})
 
 
 def _with_failure(body: Mapping[str, Any]) -> Mapping[str, Any]:

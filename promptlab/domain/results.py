@@ -80,6 +80,24 @@ class Completion:
         return CaseKey(self.case, self.trial)
 
 
+@dataclass(slots=True)
+class Usage:
+    """What model calls used."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+    """Dollars; None when the price of a call is unknown."""
+
+    def add(self, other: Usage) -> None:
+        """Add all that `other` has counted."""
+        self.calls += other.calls
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cost_usd = None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """One metric's result for one case: a value, a label or pass/fail, with a reason, or its error."""
@@ -94,6 +112,8 @@ class Score:
     """Why, in words."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Failure | None = None
+    usage: Usage | None = None
+    """What the metric's own calls to models used (a judge, embeddings); None where it made none."""
 
     def __post_init__(self) -> None:
         if self.value is None and self.passed is not None:

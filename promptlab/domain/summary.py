@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from promptlab.domain.results import Score
+from promptlab.domain.results import Score, Usage
 from promptlab.domain.statistics import Distribution, mean_interval, wilson_interval
 
 MAX_LABELS = 50
@@ -31,11 +31,15 @@ class MetricSummary:
     """Over dataset rows (mean of their trials)."""
     labels: dict[str, int] = field(default_factory=dict)
     """Cases per label; beyond 50 different ones, counted under `…`."""
+    usage: Usage = field(default_factory=Usage)
+    """What the metric's own calls to models used: judges, embeddings. Not part of the run's cost of the model."""
 
     def add_row(self, scores: Iterable[Score]) -> None:
         """Count one dataset row: the scores of its trials."""
         values = []
         for score in scores:
+            if score.usage:
+                self.usage.add(score.usage)
             if score.error:
                 self.failed += 1
                 continue
@@ -60,6 +64,7 @@ class MetricSummary:
         self.failed += other.failed
         self.binary = self.binary and other.binary
         self.values.merge(other.values)
+        self.usage.add(other.usage)
         for label, count in other.labels.items():
             self._count_label(label, count)
 
@@ -100,11 +105,13 @@ class MetricSummary:
             "binary": self.binary,
             "values": self.values.to_json(),
             "labels": dict(self.labels),
+            **({"usage": asdict(self.usage)} if self.usage.calls else {}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        return cls(**{**value, "values": Distribution.from_json(value["values"]), "labels": dict(value["labels"])})
+        values, usage = Distribution.from_json(value["values"]), Usage(**value.get("usage", {}))
+        return cls(**{**value, "values": values, "labels": dict(value["labels"]), "usage": usage})
 
 
 @dataclass(slots=True)
@@ -125,6 +132,14 @@ class Summary:
     """Failed cases by the type of their first error."""
     latency_ms: Distribution = field(default_factory=Distribution)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
+
+    @property
+    def metrics_usage(self) -> Usage:
+        """What the metrics' own calls to models used, all together."""
+        total = Usage()
+        for metric in self.metrics.values():
+            total.add(metric.usage)
+        return total
 
     def merge(self, other: Self) -> None:
         """Add all that `other` has counted."""

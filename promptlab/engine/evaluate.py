@@ -14,12 +14,13 @@ import orjson
 
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Metric
-from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary, storable
+from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary, Usage, storable
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.table import Case, table_row
 from promptlab.evaluators.base import Evaluator, to_score
+from promptlab.models.usage import counted
 from promptlab.sync import run_sync
 
 # One thread: evaluators are mostly Python and would only take the lock from each other and the calls.
@@ -86,22 +87,31 @@ def _score_all(cases: Sequence[Case], evaluators: Sequence[tuple[Metric, Evaluat
 
 
 def _score_sync(case: Case, metric: Metric, evaluator: Evaluator) -> Score:
-    try:
-        verdict = evaluator.evaluate(inputs(case, metric.column_mapping))
-        # A sync function may still hand back an awaitable (a decorated or partial coroutine function).
-        return to_score(run_sync(_result(verdict)) if inspect.isawaitable(verdict) else verdict)
-    except BaseException as error:  # noqa: BLE001 - a user's code may raise anything, in a thread that nothing stops; it is recorded with its case
-        return _failed(metric, error)
+    with counted() as usage:
+        try:
+            verdict = evaluator.evaluate(inputs(case, metric.column_mapping))
+            # A sync function may still hand back an awaitable (a decorated or partial coroutine function).
+            score = to_score(run_sync(_result(verdict)) if inspect.isawaitable(verdict) else verdict)
+        except BaseException as error:  # noqa: BLE001 - a user's code may raise anything, in a thread that nothing stops; it is recorded with its case
+            score = _failed(metric, error)
+    return _with_usage(score, usage)
 
 
 async def _score_async(gate: asyncio.Semaphore, case: Case, metric: Metric, evaluator: Evaluator) -> Score:
     async with gate:
-        try:
-            return to_score(await evaluator.evaluate(inputs(case, metric.column_mapping)))  # type: ignore[misc]
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
-                raise
-            return _failed(metric, error)
+        with counted() as usage:
+            try:
+                score = to_score(await evaluator.evaluate(inputs(case, metric.column_mapping)))  # type: ignore[misc]
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
+                    raise
+                score = _failed(metric, error)
+        return _with_usage(score, usage)
+
+
+def _with_usage(score: Score, usage: Usage) -> Score:
+    """The score with what its calls to models used: also of one that failed, for they were paid."""
+    return replace(score, usage=usage) if usage.calls else score
 
 
 async def _result(awaitable: Awaitable[Any]) -> Any:

@@ -80,6 +80,7 @@ def _checked(score: Score) -> Score:
         reason=None if score.reason is None else storable(str(score.reason)),
         metadata=score.metadata and orjson.loads(orjson.dumps(score.metadata, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)),
         error=score.error,
+        usage=score.usage,
     )
 
 

@@ -12,6 +12,7 @@ from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.base import Messages
 from promptlab.models.http import HttpModel
+from promptlab.models.usage import note_answer
 from promptlab.ports import Clock
 
 API_VERSION = "2023-06-01"
@@ -55,13 +56,16 @@ class AnthropicModel(HttpModel):
         text, metadata = self._text(body)
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
-        return ModelResponse(
-            response=text,
-            prompt_tokens=_read(usage),
-            completion_tokens=usage.get("output_tokens"),
-            latency_ms=latency_ms,
-            finish_reason=body.get("stop_reason"),
-            metadata=metadata,
+        return note_answer(
+            self.config,
+            ModelResponse(
+                response=text,
+                prompt_tokens=_read(usage),
+                completion_tokens=usage.get("output_tokens"),
+                latency_ms=latency_ms,
+                finish_reason=body.get("stop_reason"),
+                metadata=metadata,
+            ),
         )
 
     def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from promptlab.models.base import Messages
 from promptlab.models.failures import retry_after_s, trim
 from promptlab.models.loops import PerLoop
 from promptlab.models.provider import ProviderModel
+from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
 CONNECT_S = 10.0
@@ -88,13 +89,16 @@ class BedrockModel(ProviderModel):
         latency_ms = (time.perf_counter() - started) * 1000
         text, metadata = self._text(body)
         usage = body.get("usage") or {}
-        return ModelResponse(
-            response=text,
-            prompt_tokens=usage.get("inputTokens"),
-            completion_tokens=usage.get("outputTokens"),
-            latency_ms=latency_ms,
-            finish_reason=body.get("stopReason"),
-            metadata=metadata,
+        return note_answer(
+            self.config,
+            ModelResponse(
+                response=text,
+                prompt_tokens=usage.get("inputTokens"),
+                completion_tokens=usage.get("outputTokens"),
+                latency_ms=latency_ms,
+                finish_reason=body.get("stopReason"),
+                metadata=metadata,
+            ),
         )
 
     def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -130,6 +134,7 @@ class BedrockModel(ProviderModel):
             value = orjson.loads(await stream.read())
         if not isinstance(value, dict) or not ("embedding" in value or "embeddings" in value):
             raise ModelError(f"{self.name}: the answer is without embeddings", type="invalid_response", status=200, retryable=True)
+        note_call(self.config, value.get("inputTextTokenCount"))
         return value
 
     async def _call(self, call: Awaitable[Any]) -> Any:

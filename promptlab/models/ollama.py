@@ -15,6 +15,7 @@ from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.base import Messages
 from promptlab.models.http import HttpModel
+from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
 PORT = 11434
@@ -77,14 +78,17 @@ class OllamaModel(HttpModel):
             calls = [call.get("function", call) for call in message["tool_calls"]]
             text = orjson.dumps([{"name": call.get("name"), "arguments": call.get("arguments")} for call in calls]).decode()
             metadata = {"tool_calls": len(calls)}
-        return ModelResponse(
-            response=text,
-            # Ollama leaves the count out where the whole prompt was in its cache.
-            prompt_tokens=body.get("prompt_eval_count"),
-            completion_tokens=body.get("eval_count"),
-            latency_ms=latency_ms,
-            finish_reason=body.get("done_reason"),
-            metadata=metadata,
+        return note_answer(
+            self.config,
+            ModelResponse(
+                response=text,
+                # Ollama leaves the count out where the whole prompt was in its cache.
+                prompt_tokens=body.get("prompt_eval_count"),
+                completion_tokens=body.get("eval_count"),
+                latency_ms=latency_ms,
+                finish_reason=body.get("done_reason"),
+                metadata=metadata,
+            ),
         )
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
@@ -92,6 +96,7 @@ class OllamaModel(HttpModel):
         vectors = body.get("embeddings")
         if not isinstance(vectors, list) or len(vectors) != len(texts):
             raise self.invalid(f"without {len(texts)} embeddings", body)
+        note_call(self.config, body.get("prompt_eval_count"))
         return vectors
 
 

@@ -15,6 +15,7 @@ from promptlab.errors import ConfigError, ModelError
 from promptlab.models.base import Messages
 from promptlab.models.failures import message_of, status_error
 from promptlab.models.http import HttpModel
+from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
 # OpenAI's reasoning models refuse max_tokens; the others take either name.
@@ -61,14 +62,17 @@ class OpenAICompatibleModel(HttpModel):
         usage = body.get("usage") or {}
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
-        return ModelResponse(
-            response=text,
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
-            latency_ms=latency_ms,
-            cost_usd=self._cost_usd(usage),
-            finish_reason=finish,
-            metadata=metadata,
+        return note_answer(
+            self.config,
+            ModelResponse(
+                response=text,
+                prompt_tokens=_count(usage.get("prompt_tokens")),
+                completion_tokens=_count(usage.get("completion_tokens")),
+                latency_ms=latency_ms,
+                cost_usd=self._cost_usd(usage),
+                finish_reason=finish,
+                metadata=metadata,
+            ),
         )
 
     def _text(self, body: dict[str, Any], message: dict[str, Any], finish: Any) -> tuple[str, dict[str, Any]]:
@@ -114,6 +118,8 @@ class OpenAICompatibleModel(HttpModel):
             raise self._no_choice(body) from None
         if len(vectors) != len(texts):
             raise self.invalid(f"{len(vectors)} embeddings for {len(texts)} texts", body)
+        read = body.get("usage") or {}
+        note_call(self.config, _count(read.get("prompt_tokens")), usd=self._cost_usd(read))
         return vectors
 
 

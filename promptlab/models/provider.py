@@ -12,6 +12,7 @@ import orjson
 
 from promptlab.clock import SystemClock
 from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.models.base import Model
@@ -121,7 +122,10 @@ class ProviderModel(Model):
             ModelError: every attempt failed.
             MissingKeyError: a key is needed and there is none.
         """
-        return await self._retried(lambda: super(ProviderModel, self).ainvoke(system_prompt, user_prompt))
+        answer = await self._retried(lambda: super(ProviderModel, self).ainvoke(system_prompt, user_prompt))
+        if answer.cost_usd is None:
+            answer.cost_usd = cost_usd(price_of(self.config), answer.prompt_tokens, answer.completion_tokens)
+        return answer
 
     async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
         """Embed texts, with retries: one vector a text, in order. An empty text counts as one space: providers refuse it.

@@ -21,6 +21,7 @@ from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.base import Messages
 from promptlab.models.provider import ProviderModel
+from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
 DIMENSIONS = 64
@@ -76,16 +77,20 @@ class SimulatedModel(ProviderModel):
         await self._take_time(asked)
         text = next((m["content"] for m in reversed(messages) if m["role"] == "user"), asked)
         answer, finish = self._cut(self._answer(text, asked))
-        return ModelResponse(
-            response=answer,
-            prompt_tokens=sum(count_tokens(m["content"]) + 4 for m in messages),
-            completion_tokens=count_tokens(answer),
-            latency_ms=(time.perf_counter() - started) * 1000,
-            finish_reason=finish,
+        return note_answer(
+            self.config,
+            ModelResponse(
+                response=answer,
+                prompt_tokens=sum(count_tokens(m["content"]) + 4 for m in messages),
+                completion_tokens=count_tokens(answer),
+                latency_ms=(time.perf_counter() - started) * 1000,
+                finish_reason=finish,
+            ),
         )
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         await self._take_time("\n".join(texts))
+        note_call(self.config, sum(map(count_tokens, texts)))
         return [embedding(text) for text in texts]
 
     async def _take_time(self, asked: str) -> None:

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.summary import Summary
 from promptlab.domain.templates import placeholders
 from promptlab.engine.query import ResultsQuery
 from promptlab.errors import PromptLabError
@@ -97,12 +98,36 @@ async def _summary(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery
     latency = None if results.live or not summary.latency_ms.n else await histogram_of(results, "latency_ms", 40)
     quantiles = [(name, summary.latency_ms.quantile(q)) for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))]
     return {
+        "spent": _spent(lab, run, summary),
         "all_cards": await metric_cards(query, summary, results, len(summary.metrics)),
         "latency": histogram_links(query, latency) if latency else [],
         "latency_ends": ends(latency) if latency else ("", ""),
         "quantiles": [*quantiles, ("slowest", summary.latency_ms.max)],
         "errors": [(kind, n, query.url(tab=None, error=kind)) for kind, n in sorted(summary.errors.items(), key=lambda item: -item[1])],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """One part of what a run used."""
+
+    what: str
+    read: int | None
+    written: int | None
+    usd: float | None
+    note: str = ""
+
+
+def _spent(lab: Lab, run: RunRecord, summary: Summary) -> list[Spent]:
+    """What a run used: the model, its metrics' own models, the machines."""
+    metrics = summary.metrics_usage
+    found = [Spent("model", summary.prompt_tokens, summary.completion_tokens, summary.cost_usd)]
+    found.append(Spent("metrics' models", metrics.prompt_tokens, metrics.completion_tokens, metrics.cost_usd))
+    if lab.stack is None:
+        return [*found, Spent("infrastructure", None, None, 0.0, "this machine")]
+    from promptlab.cloud_estimate import spent_usd  # a fifth of a second, and only the cloud needs it
+
+    return [*found, Spent("infrastructure", None, None, spent_usd(run, summary, lab.stack) if run.status in FINAL else None, "AWS, reckoned")]
 
 
 async def prompt_of(lab: Lab, experiment: Experiment) -> PromptTemplate | None:
