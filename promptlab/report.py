@@ -110,7 +110,13 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
     latency = ""
     if summary and summary.latency_ms.n:
         latency = f"\nlatency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 {summary.latency_ms.quantile(0.95):,.0f} ms"
-    return f"{' × '.join(what)}\n{counts}, {spent}{latency}"
+    used = summary.metrics_usage if summary else None
+    judged = (
+        f"\nmetrics' own models: {used.calls:,} calls, {used.prompt_tokens:,} + {used.completion_tokens:,} tokens, cost {dollars(used.cost_usd)}"
+        if used and used.calls
+        else ""
+    )
+    return f"{' × '.join(what)}\n{counts}, {spent}{latency}{judged}"
 
 
 def resume_command(run_id: str, where: str) -> str:

@@ -253,6 +253,7 @@ class Worker:
         experiment, bindings = await self._bindings(run)
         clock = self._lab.clock
         in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
+        limiter = _CountingLimiter(in_flight, clock=clock)
         job = Job(
             ledger=self._lab.ledger,
             blobs=self._lab.blobs,
@@ -260,8 +261,8 @@ class Worker:
             run=run,
             experiment=experiment,
             bindings=bindings,
-            limiter=_CountingLimiter(in_flight, clock=clock),
-            recorder=Recorder(lambda batch: self._lab.ledger.put_completions(run_id, batch), tally.count),
+            limiter=limiter,
+            recorder=Recorder(lambda batch: self._lab.ledger.put_completions(run_id, batch), limiter, clock, tally.count),
             deadline=Deadline(clock, clock.monotonic() + left_s),
         )
         return job, tally

@@ -6,6 +6,7 @@ so that `promptlab --help` is there at once.
 
 from __future__ import annotations
 
+import errno
 import sys
 from io import TextIOWrapper
 from typing import Any
@@ -22,6 +23,8 @@ from promptlab.errors import ModelError, PromptLabError
 __all__ = ["commands", "main"]
 
 INTERRUPTED = 130
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""The machine's faults and not ours: what a user mends is a message, without our lines of code."""
 
 
 class _Refused(click.ClickException):
@@ -39,6 +42,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise
+            raise click.ClickException("\n".join((str(error), *getattr(error, "__notes__", ())))) from error
         except PromptLabError as error:
             raise (click.ClickException if isinstance(error, ModelError) else _Refused)(str(error)) from error
 

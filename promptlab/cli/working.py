@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import redirect_stdout
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,20 @@ class Ended:
     """Whether the run is a hosted Studio's, and does not need this process."""
 
 
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """In the block, whatever prints goes to standard error: Python's own, and what libraries write to the descriptor itself."""
+    sys.stdout.flush()
+    with redirect_stdout(sys.stderr):
+        kept = os.dup(1)
+        try:
+            os.dup2(2, 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
 class _Seen:
     """What was heard of the run so far."""
 
@@ -75,7 +90,7 @@ async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> En
 
     async with opened(store) as lab:
         # What the user's own evaluators print must not get into the summary.
-        with Interruption(on_signal) as stop, redirect_stdout(sys.stderr), view:
+        with Interruption(on_signal) as stop, _stdout_to_stderr(), view:
             run = await _result(lab, begin, seen, stop, more)
         if stop.signal and lab.goes_on:
             return _left(lab, seen, stop, more)

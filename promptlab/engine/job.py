@@ -17,6 +17,8 @@ from promptlab.ports import Blobs, Clock, Ledger
 
 Row = dict[str, Any]
 
+WRITE_PAUSES_S = (0.5, 2.0)
+"""Before each further try to write what could not be written."""
 MAX_BATCH = 25
 """Completions in one write: what DynamoDB takes, and so few that those who waited for it do not all want the event loop at once."""
 
@@ -69,10 +71,13 @@ class Outcome:
 class Recorder:
     """Group commit: one write at a time, and all that arrives meanwhile goes into the next.
 
-    A batch is as large as the store is slow, so nothing waits for a timer.
+    A batch is as large as the store is slow, so nothing waits for a timer. What cannot be written is
+    tried again, for it was paid for; when that does not help, `limiter` lets no further call start.
     """
 
     write: Callable[[Sequence[Completion]], Awaitable[None]]
+    limiter: AdaptiveLimiter
+    clock: Clock
     on_record: Callable[[Completion], None] | None = None
     _pending: list[tuple[Completion, asyncio.Future[None]]] = field(default_factory=list)
     _flusher: asyncio.Task[None] | None = None
@@ -88,7 +93,7 @@ class Recorder:
     async def _flush(self) -> None:
         while self._pending:
             batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
-            (error,) = await asyncio.gather(self.write([completion for completion, _ in batch]), return_exceptions=True)
+            error = await self._written([completion for completion, _ in batch])
             for completion, future in batch:
                 if error is None and self.on_record:
                     self.on_record(completion)
@@ -99,6 +104,18 @@ class Recorder:
                 else:
                     future.set_exception(error)
         self._flusher = None
+
+    async def _written(self, batch: Sequence[Completion]) -> BaseException | None:
+        """Write a batch, or say why that is not possible."""
+        for pause_s in WRITE_PAUSES_S:
+            (error,) = await asyncio.gather(self.write(batch), return_exceptions=True)
+            if error is None:
+                return None
+            await self.clock.sleep(pause_s)
+        (error,) = await asyncio.gather(self.write(batch), return_exceptions=True)
+        if error is not None:
+            self.limiter.stop()
+        return error
 
     async def drain(self) -> None:
         """Wait until all that was handed over is written, or its callers know why not."""

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a dataset of sixty rows and an evaluator."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"q": f"q{i}"}) + "\n" for i in range(CASES)))
     (tmp_path / "mine.py").write_text(
-        "from promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        print('noise')\n        return len(data['response'])\n"
+        "import os\nfrom promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        print('noise')\n        os.write(1, b'noise\\n')\n        return len(data['response'])\n"
     )
     return tmp_path
 

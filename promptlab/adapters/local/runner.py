@@ -116,6 +116,8 @@ class LocalRunner:
                 return False
         except Timeout:
             return True
+        except OSError:
+            return True  # the store is another's, or read only: who may not look believes what is recorded
 
     async def cancel(self, run: RunRecord) -> None:
         """Stop the run if this process works on it. Any other looks every CANCEL_EVERY_S whether it was cancelled."""
@@ -203,6 +205,7 @@ class LocalRunner:
         todo = await plan(self._ledger, self._blobs, run, bindings.content)
         counter = _Counter(await self._ledger.progress(run.run_id), run, on_progress)
         concurrency = bindings.model.max_concurrent_tasks
+        limiter = AdaptiveLimiter(concurrency, clock=self._clock)
         job = Job(
             ledger=self._ledger,
             blobs=self._blobs,
@@ -210,8 +213,8 @@ class LocalRunner:
             run=run,
             experiment=experiment,
             bindings=bindings,
-            limiter=AdaptiveLimiter(concurrency, clock=self._clock),
-            recorder=Recorder(lambda batch: self._ledger.put_completions(run.run_id, batch), counter.count),
+            limiter=limiter,
+            recorder=Recorder(lambda batch: self._ledger.put_completions(run.run_id, batch), limiter, self._clock, counter.count),
             deadline=Deadline(self._clock),
         )
         work = _Work(job)
@@ -271,15 +274,16 @@ class LocalRunner:
         """Do a shard, again where its store failed; record its fault if that does not help."""
         for attempt in range(1, SHARD_TRIES + 1):
             try:
-                return await self._shard(work.job, shard, on_queued)
+                await self._shard(work.job, shard, on_queued)
+                return
             except Exception as error:
                 logger.warning("run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES)
                 logger.debug("the cause", exc_info=error)
-                if attempt == SHARD_TRIES:
+                if attempt == SHARD_TRIES or work.job.limiter.stopped:
                     cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                     work.faults.append(f"shard {shard.number}: {type(cause).__name__}: {cause}")
+                    return
             await self._clock.sleep(0.2 * 2**attempt)
-        return None
 
     async def _shard(self, job: Job, shard: Shard, on_queued: Callable[[], None]) -> None:
         while (left := await infer(job, shard, on_queued=on_queued)).remaining or (left := await evaluate(job, shard)).remaining:

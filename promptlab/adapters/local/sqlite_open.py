@@ -17,6 +17,7 @@ VERSION = 2
 """Of the schema (SQLite's user_version)."""
 BUSY_S = 10.0
 """Seconds to wait for another process's lock."""
+_CLOSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 Identity = tuple[int, int]
 """Device and inode."""
 
@@ -52,7 +53,14 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     Raises:
         PromptLabError: the file is not ours, or is of a newer version.
     """
-    return _connect(path, "rw", _check_version)
+    try:
+        return _connect(path, "rw", _check_version)
+    except sqlite3.OperationalError as error:
+        # On a disk or in a folder that is read only: SQLite wants to put the index of its log beside the file, also to read it.
+        log = path.with_name(path.name + "-wal")
+        if _code(error) not in _CLOSED or (log.exists() and log.stat().st_size):
+            raise
+        return _connect(path, "ro&immutable=1", _check_version)
 
 
 def _connect(path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path], None]) -> sqlite3.Connection:
@@ -123,10 +131,15 @@ def schema() -> str:
     return files("promptlab.adapters.local").joinpath("schema.sql").read_text("utf-8")
 
 
+def _code(error: Exception) -> int:
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
 def explained(error: Exception, path: Path) -> Exception:
     """The error in our words where there is a remedy, else as it is."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if isinstance(error, PermissionError) or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+    code = _code(error)
+    if isinstance(error, PermissionError) or code in _CLOSED:
         text = f"The ledger {path} cannot be written or opened ({error}): check the permissions of the file and of the folder {path.parent}, or give another db_file."
     elif code == sqlite3.SQLITE_BUSY:
         text = f"The ledger {path} has been locked by another process for {BUSY_S:g} s: end that process, or give another db_file."
