@@ -1,10 +1,10 @@
 import htmx from "htmx.org";
 import { confirmation } from "./dialogs";
+import { keeping } from "./kept";
 import { keys } from "./keys";
 import { live } from "./live";
 import { themeButton } from "./theme_button";
 import { toasts } from "./toasts";
-import { typing } from "./typing";
 import { uploads } from "./uploads";
 
 // The policy of the pages forbids eval and inline styles; nothing of a page is kept in the browser.
@@ -20,6 +20,6 @@ toasts();
 themeButton();
 confirmation();
 keys();
+keeping();
 live();
-typing();
 uploads();

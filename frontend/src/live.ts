@@ -15,6 +15,17 @@ export function live(): void {
     if (boxes.length && boxes.every((box) => box.checked === (box.dataset.usual === "yes"))) delete parameters["col"];
   });
   document.addEventListener("htmx:pushedIntoHistory", shown);
+  const asked = new WeakMap<XMLHttpRequest, string>();
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const form = event.target as HTMLFormElement;
+    if (form.matches("form[data-choices]")) asked.set((event as CustomEvent).detail.xhr as XMLHttpRequest, choices(form));
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { detail } = event as CustomEvent<{ xhr: XMLHttpRequest; requestConfig: { elt: HTMLFormElement }; shouldSwap: boolean }>;
+    const then = asked.get(detail.xhr);
+    // Somebody chose something else meanwhile: the answer to that is on its way.
+    if (then !== undefined && then !== choices(detail.requestConfig.elt)) detail.shouldSwap = false;
+  });
   let timer = 0;
   document.addEventListener("input", (event) => {
     const field = event.target as HTMLInputElement;
@@ -23,6 +34,12 @@ export function live(): void {
     // The form may be another by then: the answer to what was typed before replaces it and keeps the field.
     timer = window.setTimeout(() => field.form?.isConnected && field.form.requestSubmit(), field.type === "search" ? TYPED_MS : 0);
   });
+}
+
+/** What is chosen in a form, without what is typed. */
+function choices(form: HTMLFormElement): string {
+  const fields = [...form.querySelectorAll<HTMLSelectElement | HTMLInputElement>("select, input[type=checkbox]:checked")];
+  return fields.map((field) => `${field.name}=${field.value}`).join("&");
 }
 
 /** A field that stands outside of what was replaced shows what the address says. */

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, Route, expect
 
 from promptlab.domain.assets import Dataset
@@ -93,27 +91,30 @@ def test_a_dropped_file_becomes_a_dataset(site: Site, page: Page) -> None:
 
 
 def test_what_is_typed_while_an_answer_comes_is_kept(site: Site, page: Page) -> None:
-    """The form is replaced under the hands of the one who types."""
+    """Also in a field of the part that the answer replaces."""
     held: list[Route] = []
 
     def hold(route: Route) -> None:
         held.append(route)
 
     page.route(lambda url: "tags=first" in url, hold, times=1)
-    page.goto(site.url + "/new?prompt=sums%400&dataset=arithmetic%400")
+    page.goto(site.url + "/new?prompt=sums%400&dataset=arithmetic%400&metric=numeric_match")
     with page.expect_request(lambda request: "tags=first" in request.url):
         page.get_by_label("Tags").fill("first")
         page.get_by_label("Tags").press("Tab")
-    page.get_by_label("Experiment's name").click()
+    page.get_by_label("Experiment's name").evaluate("field => field.value = 'by hand'")
+    pattern = page.get_by_label("response_pattern")
+    pattern.click()
     page.keyboard.type("half a wo")
     with page.expect_response(lambda response: "tags=first" in response.url):
         held[0].continue_()
     expect(page).to_have_url(re.compile("tags=first"))
-    expect(page.get_by_label("Experiment's name")).to_be_focused()
+    expect(pattern).to_be_focused()
     page.keyboard.type("rd")
-    expect(page.get_by_label("Experiment's name")).to_have_value("half a word")
+    expect(pattern).to_have_value("half a word")
+    expect(page.get_by_label("Experiment's name")).to_have_value("by hand")
     page.keyboard.press("Tab")
-    expect(page).to_have_url(re.compile("name=half%20a%20word"))
+    expect(page).to_have_url(re.compile("name=by%20hand.*response_pattern=half%20a%20word"))
 
 
 def test_the_preview_follows_each_choice_before_all_are_made(site: Site, page: Page) -> None:
@@ -177,52 +178,3 @@ def test_run_again_brings_the_whole_experiment_into_the_form(site: Site, page: P
     expect(page.locator("#model")).to_have_value("simulated/large")
     expect(page.locator("#metric-numeric_match")).to_be_checked()
     expect(page.get_by_role("heading", name="First rows, as the model gets them")).to_be_visible()
-
-
-@pytest.mark.slow
-def test_the_whole_path_from_a_file_to_a_comparison(empty_site: Site, page: Page, tmp_path: Path) -> None:
-    """Upload a dataset, write a prompt, start a run, watch it move, open a case, run again, compare."""
-    file = tmp_path / "capitals.jsonl"
-    file.write_text("\n".join(json.dumps({"sum": f"{n} + {n}", "expected": str(2 * n)}) for n in range(60)))
-    page.goto(empty_site.url + "/datasets")
-    page.get_by_label("The dataset's file").set_input_files(file)
-    page.get_by_role("button", name="Upload").click()
-    page.wait_for_url("**/dataset?name=capitals&version=0")
-    page.goto(empty_site.url + "/prompt/edit")
-    page.get_by_label("Name", exact=True).fill("add")
-    page.get_by_label("Text of message 2").fill("What is <sum>?")
-    page.get_by_role("button", name="Save").click()
-    page.get_by_role("link", name="Run it").click()
-    page.get_by_label("Dataset").select_option("capitals@0")
-    page.get_by_label("Model", exact=True).fill("simulated/demo")
-    page.get_by_text("Model parameters").click()
-    page.get_by_label("Other parameters, JSON").fill('{"latency_ms": 60}')
-    page.get_by_label("Other parameters, JSON").press("Tab")
-    expect(page).to_have_url(re.compile("latency_ms"))
-    page.get_by_label("max_concurrent_tasks").fill("2")
-    page.get_by_label("max_concurrent_tasks").press("Tab")
-    expect(page).to_have_url(re.compile("max_concurrent_tasks=2"))
-    page.locator("#metric-exact_match").check()
-    expect(page.get_by_label(re.compile("^reference"))).to_have_value("expected")
-    expect(page.locator("article.message").first).to_contain_text("What is 0 + 0?")
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_url("**/runs/*")
-    expect(page.locator("#live .status")).to_contain_text("running")
-    expect(page.locator("#live .status")).to_contain_text("completed", timeout=20_000)
-    page.keyboard.press("j")
-    page.keyboard.press("Enter")
-    expect(page.locator("article.message", has_text="user")).to_contain_text("What is 0 + 0?")
-    page.keyboard.press("u")
-    page.get_by_role("link", name="Run again with changes").click()
-    page.get_by_label("Other parameters, JSON").fill('{"accuracy": 0.1}')
-    page.get_by_label("Other parameters, JSON").press("Tab")
-    expect(page).to_have_url(re.compile("accuracy"))
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_url("**/runs/*")
-    expect(page.locator("#live .status")).to_contain_text("completed", timeout=20_000)
-    page.goto(empty_site.url)
-    page.locator("input[name=run]").nth(0).check()
-    expect(page).to_have_url(re.compile("run="))
-    page.locator("input[name=run]").nth(1).check()
-    page.get_by_role("link", name="Compare 2 runs").click()
-    expect(page.locator(PAIRS).first).to_be_visible()
