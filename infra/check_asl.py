@@ -20,6 +20,7 @@ CRASHED = {"Lambda.Unknown", "States.Timeout", "States.TaskFailed"}
 UNCAUGHT = {"States.DataLimitExceeded", "States.Runtime"}
 """What States.ALL does not catch."""
 LAMBDA_MAX_S = 900
+PATIENT = 500
 
 
 def problems(machine: dict[str, Any]) -> list[str]:
@@ -82,6 +83,8 @@ def _task(state: State) -> Iterator[str]:
         if retry.get("MaxAttempts") == 0:
             continue
         retried |= set(retry["ErrorEquals"])
+        if "Lambda.TooManyRequestsException" in retry["ErrorEquals"] and retry["MaxAttempts"] < PATIENT:
+            yield f"tries {retry['MaxAttempts']} times where Lambda has no place; a new account has ten, and others wait for hours: at least {PATIENT}"
         if retry.get("JitterStrategy") != "FULL" or "MaxDelaySeconds" not in retry:
             yield f"Retry of {retry['ErrorEquals'][0]} needs JitterStrategy FULL and MaxDelaySeconds"
     if missing := sorted((TRANSIENT | CRASHED) - retried):

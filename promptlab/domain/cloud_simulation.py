@@ -37,8 +37,8 @@ class Quotas:
 BURST_S = 5.0
 """Seconds of unused write capacity that are counted on. DynamoDB keeps up to 300 of them, without a promise."""
 
-RETRIES_S = 300.0
-"""How long, on average, the ten retries of the state machine outlast a Lambda without a free place."""
+RETRIES_S = 4 * 3600.0
+"""How long, on average, the 500 retries of the state machine outlast a Lambda without a free place: each waits up to a minute."""
 LEDGER_S = 30.0
 """How long the ledger outlasts throttling without any progress (`dynamodb_table.PATIENCE_S`)."""
 FUNCTIONS = "Lambda: functions at once"

@@ -54,6 +54,7 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Plan: does not catch States.DataLimitExceeded": lambda m: m["States"]["Plan"]["Catch"].pop(0),
     "Evaluate: does not retry": lambda m: child(m)["Evaluate"].pop("Retry"),
     "JitterStrategy": lambda m: child(m)["Infer"]["Retry"][1].pop("JitterStrategy"),
+    "tries 10 times where Lambda has no place": lambda m: child(m)["Infer"]["Retry"][1].update(MaxAttempts=10),
     "Infer: has no TimeoutSeconds": lambda m: child(m)["Infer"].pop("TimeoutSeconds"),
     "above 900": lambda m: child(m)["Infer"].update(TimeoutSeconds=300),
     "the machine has no TimeoutSeconds": lambda m: m.pop("TimeoutSeconds"),
