@@ -6,10 +6,8 @@ RUNTIME ?= 3.13
 .PHONY: bundle cloud cloud-down test-cloud lint-cloud cold-starts
 
 bundle: frontend  ## what `sam deploy` deploys: the front end, then `sam build`, then bytecode for short cold starts (RUNTIME=3.13)
-	@rm -rf build
 	@sam build
 	@python$(RUNTIME) infra/finish_bundle.py .aws-sam/build
-	@rm -rf build
 
 cloud: frontend  ## start a local AWS, build and deploy the template on it, and leave it up (CLOUD_PORT=4566)
 	@$(CLOUD) up

@@ -207,11 +207,8 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
     overrides = ["--parameter-overrides", *(f"{key}={value}" for key, value in values.items())]
     started = time.monotonic()
     say(f"Building for Python {python}, {machine} …")
-    # Setuptools never forgets a module that was there when it built before.
-    shutil.rmtree(ROOT / "build", ignore_errors=True)
     run([str(sam / "bin" / "sam"), "build", "--build-dir", str(build), *overrides], env=env, log=cloud.folder / "build.log")
     run([str(ministack / "bin" / "python"), str(ROOT / "infra" / "finish_bundle.py"), str(build)])
-    shutil.rmtree(ROOT / "build", ignore_errors=True)
     built = time.monotonic()
     say(f"Built in {built - started:.0f} s. Deploying to {cloud.url} …")
     command = [str(sam / "bin" / "sam"), "deploy", "--template-file", str(build / "template.yaml"), "--stack-name", cloud.stack, "--region", REGION]
