@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.adapters.http.lab import RemoteLab
-from promptlab.adapters.local.env_secrets import EnvSecrets
-from promptlab.adapters.local.file_blobs import FileBlobs
-from promptlab.adapters.local.runner import LocalRunner
-from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.clock import SystemClock
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.ports import Blobs, Clock, Ledger, Runner, Secrets
@@ -80,6 +76,11 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     Raises:
         ConfigError: a key is unknown or missing.
     """
+    from promptlab.adapters.local.env_secrets import EnvSecrets
+    from promptlab.adapters.local.file_blobs import FileBlobs
+    from promptlab.adapters.local.runner import LocalRunner
+    from promptlab.adapters.local.sqlite_ledger import SqliteLedger
+
     config = dict(config or {"type": "sqlite"})
     kind = config.pop("type", "sqlite")
     if kind not in ("sqlite", "local"):

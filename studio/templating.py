@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
 MACROS = {"m": "macros.html", "asset_parts": "asset_parts.html", "run_parts": "run_parts.html", "charts_of": "chart.html"}
@@ -18,6 +20,8 @@ STATIC = FOLDER / "static"
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """The templates; every value in them is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # a tenth of a cold start, and the API needs none of it
+
     from studio.pages.format import FILTERS
 
     env = Environment(
