@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,11 +42,16 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     }
 
 
-def dollars(value: float | None) -> str:
-    """A sum for people: cents where they matter, more digits where they do not."""
+def dollars(value: float | None, digits: int = 4) -> str:
+    """A sum for people: cents, and below a dollar as many significant digits as are asked for."""
     if value is None:
         return "unknown"
-    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4g}"
+    if value >= 1 or value == 0:
+        return f"${value:,.2f}"
+    if not 1e-9 <= value:
+        return f"${value:.{digits}g}"
+    whole, _, decimals = f"{value:.{digits - 1 - math.floor(math.log10(value))}f}".partition(".")
+    return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 def number(value: float | None) -> str:

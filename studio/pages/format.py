@@ -24,8 +24,8 @@ def count(value: float | None) -> str:
 
 
 def money(value: float | None) -> str:
-    """A sum in a narrow column: three significant digits below a dollar."""
-    return f"${value:.3g}" if value is not None and 0 < value < 1 else dollars(value)
+    """A sum in a narrow column."""
+    return dollars(value, 3)
 
 
 def size(value: float) -> str:
