@@ -48,7 +48,7 @@ def dollars(value: float | None, digits: int = 4) -> str:
         return "unknown"
     if value >= 1 or value == 0:
         return f"${value:,.2f}"
-    if not 1e-9 <= value:
+    if value < 1e-9:
         return f"${value:.{digits}g}"
     whole, _, decimals = f"{value:.{digits - 1 - math.floor(math.log10(value))}f}".partition(".")
     return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
