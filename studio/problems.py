@@ -61,9 +61,9 @@ def add_handlers(app: FastAPI) -> None:
 
 async def _ours(request: Request, error: PromptLabError) -> Response:
     kind, members = kind_of(error), members_of(error)
-    line = _LINE.search(str(error)) if isinstance(error, DatasetError) else None
-    if line:
-        members["errors"] = [{"field": "upload", "line": int(line[1].replace(",", "")), "message": str(error)}]
+    lines = [(text, found) for text in str(error).splitlines() if (found := _LINE.search(text))] if isinstance(error, DatasetError) else []
+    if lines:
+        members["errors"] = [{"field": "upload", "line": int(found[1].replace(",", "")), "message": text} for text, found in lines]
     return problem(request, kind.status, str(error), type=URN + kind.code, title=kind.title, members=members)
 
 

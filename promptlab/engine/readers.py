@@ -27,6 +27,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 # A line of JSONL may be longer than its canonical row: six bytes (`\u0041`) can stand for one.
 _MAX_LINE_BYTES = 6 * MAX_ROW_BYTES
+MOST_BROKEN = 10
+"""Rows that one error tells of."""
 _BOM = b"\xef\xbb\xbf"
 # DuckDB holds a column chunk's page and 2,048 rows as JSON: 300 rows of 1 MB took 0.9 GB, rows of 3 KB 0.3 GB.
 _PARQUET_MEMORY = "1GB"
@@ -115,21 +117,62 @@ def _open_utf8(path: Path, name: str) -> Iterator[BufferedReader[FileIO]]:
         yield file
 
 
+class _Broken:
+    """The rows of a source that cannot be used, so that one who mends them hears of more than the first."""
+
+    def __init__(self) -> None:
+        self._said: list[str] = []
+
+    def add(self, error: DatasetError) -> None:
+        """Keep a row's error for the end.
+
+        Raises:
+            DatasetError: that makes MOST_BROKEN of them.
+        """
+        self._said.append(str(error))
+        if len(self._said) == MOST_BROKEN:
+            self._said.append(f"Reading stopped there, after {MOST_BROKEN} of them.")
+            self.check()
+
+    def check(self) -> None:
+        """Tell of all of them.
+
+        Raises:
+            DatasetError: there are any, a line each.
+        """
+        if self._said:
+            raise DatasetError("\n".join(self._said))
+
+
 def _jsonl_rows(path: Path, name: str) -> Rows:
+    broken = _Broken()
     with _open_utf8(path, name) as file:
         for number, line in enumerate(iter(partial(file.readline, _MAX_LINE_BYTES), b""), 1):
             if line.isspace():
                 continue
             if len(line) == _MAX_LINE_BYTES and not line.endswith(b"\n"):
                 raise too_big(f"{name}, line {number}", _MAX_LINE_BYTES, at_least=True)
-            yield number, parse_row(line, name, ", line {}", number)
+            try:
+                row = parse_row(line, name, ", line {}", number)
+            except DatasetError as error:
+                broken.add(error)
+            else:
+                yield number, row
+    broken.check()
 
 
 def _dict_rows(rows: Iterable[Any]) -> Rows:
+    broken = _Broken()
     for number, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise DatasetError(f"rows[{number}] is a {type(row).__name__}, not a dict. Give a list of dicts, as in [{{'question': '…'}}].")
-        yield number, plain_row(row, f"rows[{number}]")
+        try:
+            if not isinstance(row, Mapping):
+                raise DatasetError(f"rows[{number}] is a {type(row).__name__}, not a dict. Give a list of dicts, as in [{{'question': '…'}}].")
+            plain = plain_row(row, f"rows[{number}]")
+        except DatasetError as error:
+            broken.add(error)
+        else:
+            yield number, plain
+    broken.check()
 
 
 class _Lines:
@@ -166,6 +209,7 @@ class _Lines:
 
 
 def _csv_rows(path: Path, name: str, delimiter: str) -> Rows:
+    broken = _Broken()
     with _wide_csv_fields, _open_utf8(path, name) as file:
         lines = _Lines(file, name)
         records = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -178,12 +222,14 @@ def _csv_rows(path: Path, name: str, delimiter: str) -> Rows:
                 if header is None:
                     header = _header(fields, f"{name}, line {line}")
                     continue
-                if len(fields) != len(header):
-                    raise DatasetError(_uneven(f"{name}, line {line}", fields, header))
-                yield line, dict(zip(header, fields, strict=True))
+                if len(fields) == len(header):
+                    yield line, dict(zip(header, fields, strict=True))
+                else:
+                    broken.add(DatasetError(_uneven(f"{name}, line {line}", fields, header)))
         except csv.Error as error:
             place = f"{name}, line {lines.first}"
-            raise DatasetError(f"{place}: not valid CSV ({error}). A quote inside quotes is doubled, and lines end with LF or CRLF.") from error
+            broken.add(DatasetError(f"{place}: not valid CSV ({error}). A quote inside quotes is doubled, and lines end with LF or CRLF."))
+    broken.check()
 
 
 def _header(fields: list[str], where: str) -> list[str]:

@@ -81,11 +81,11 @@ def test_an_uploaded_file_becomes_a_dataset(studio: LiveStudio, api: httpx.Clien
 
 def test_a_broken_file_is_told_by_its_line(api: httpx.Client) -> None:
     """In the name that the user gave it; nothing is stored."""
-    key = upload(api, "broken.jsonl", b'{"q": 1}\n{"q": 2}\n{"q": oops}\n')
+    key = upload(api, "broken.jsonl", b'{"q": 1}\n{"q": 2}\n{"q": oops}\n[]\n')
     answer = api.post("/datasets", json={"name": "broken", "upload": key})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:promptlab:dataset")
-    (error,) = answer.json()["errors"]
-    assert (error["field"], error["line"]) == ("upload", 3)
+    error, second = answer.json()["errors"]
+    assert (error["field"], error["line"], second["line"]) == ("upload", 3, 4)
     assert error["message"].startswith("broken.jsonl, line 3, column 7: not valid JSON")
     assert api.get("/datasets").json()["items"] == []
 

@@ -248,3 +248,22 @@ async def test_broken_parquet_is_refused(tmp_path: Path) -> None:
     assert "'1' (row 1, row 3)" in await refused(parquet(tmp_path / "i.parquet", "SELECT i % 2 + 1 AS id FROM range(3) AS t(i)"))
     nan = parquet(tmp_path / "n.parquet", "SELECT unnest([1.0, 'nan'::DOUBLE]) AS v")
     assert "n.parquet, row 2: NaN is not JSON" in await refused(nan)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("d.jsonl", ['{"a": 1}', "{", '{"a": 2}', "[1]", '{"a": NaN}']),
+        ("d.csv", ["a,b", "1", "1,2", "1,2,3", "4"]),
+    ],
+)
+async def test_every_broken_line_is_named_at_once(tmp_path: Path, name: str, lines: list[str]) -> None:
+    """Who mends a file wants to hear of all of it, in order, a line each."""
+    said = (await refused(write(tmp_path / name, "\n".join(lines)))).splitlines()
+    assert [line.partition(": ")[0].partition(", ")[2].partition(",")[0] for line in said] == ["line 2", "line 4", "line 5"]
+
+
+async def test_of_many_broken_lines_ten_are_named(tmp_path: Path) -> None:
+    """And that there may be more."""
+    said = (await refused(write(tmp_path / "d.jsonl", "nonsense\n" * 1000))).splitlines()
+    assert len(said) == 11 and ", line 10," in said[9] and said[10] == "Reading stopped there, after 10 of them."
