@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,16 @@ from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL, EvaluationConfig, ExperimentConfig, ModelConfig
 from promptlab.errors import ConfigError, DatasetError, PromptLabError
 
-_MERGE = "tag:yaml.org,2002:merge"
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_PLAIN = {
+    "merge": r"<<",
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9]*)",
+    "float": r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.?)([eE][-+]?[0-9]+)?",
+}
+"""What is no text though it has no quotes."""
 _ONLY_PYTHON = {"agent_proxy": "an agent is a Python function: run it from Python, with pl.experiment.run({'agent_proxy': …})"}
 _REMEDIES = (
     ("\\t", "Indent with spaces, not with tabs."),
@@ -32,6 +42,16 @@ _REMEDIES = (
     ("expected <block end>", "Begin the keys of one mapping in the same column."),
     ("single document", "Put one experiment in a file: take out the line ---."),
 )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core schema: `no`, `on`, `1:30` and `2026-11-25` are texts, as they were in the row that somebody wrote; and so is `012`."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+for _name, _pattern in _PLAIN.items():
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern})$"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +91,9 @@ def load_experiment(path: Path) -> ExperimentFile:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _loader(path: Path) -> yaml.SafeLoader:
+def _loader(path: Path) -> _Loader:
     try:
-        return yaml.SafeLoader(path.read_bytes())
+        return _Loader(path.read_bytes())
     except OSError as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise ConfigError(f"Cannot read the experiment {path} ({path.absolute()}): {why}.") from None

@@ -47,6 +47,16 @@ def test_a_whole_experiment_is_read_with_its_patterns_as_written(tmp_path: Path)
     assert config.evaluation[0].params["response_pattern"] == r"A: *(-?[\d.,]+)"
 
 
+def test_words_and_codes_of_rows_stay_texts(tmp_path: Path) -> None:
+    """As YAML 1.2 has it: what YAML 1.1 would silently make a truth value, an octal number or minutes of is what was written."""
+    rows = "[{a: yes, b: no, c: 012, d: 1:30, e: 2026-11-25, f: 12, g: 1.5, h: true, i: null, j: -3, k: 1e3}]"
+    config = load_experiment(
+        written(tmp_path, f"dataset: {{name: d, rows: {rows}}}\nprompt_template: {{name: p, user_prompt: <a>}}\nmodel: simulated/echo\n")
+    ).config
+    assert isinstance(config.dataset, Dataset) and config.dataset.rows is not None
+    assert list(config.dataset.rows[0].values()) == ["yes", "no", "012", "1:30", "2026-11-25", 12, 1.5, True, None, -3, 1000.0]
+
+
 def test_references_and_a_models_name_are_enough(tmp_path: Path) -> None:
     """Assets may be named by `name@version` and a model by its name."""
     config = load_experiment(written(tmp_path, REFERENCES)).config
