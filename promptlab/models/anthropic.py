@@ -11,6 +11,7 @@ from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.base import Messages
+from promptlab.models.failures import mapping
 from promptlab.models.http import HttpModel
 from promptlab.models.usage import note_answer
 from promptlab.ports import Clock
@@ -52,7 +53,7 @@ class AnthropicModel(HttpModel):
         if system and turns:
             payload["system"] = system
         body, latency_ms = await self.post(self._url, payload)
-        usage = body.get("usage") or {}
+        usage = mapping(body.get("usage"))
         text, metadata = self._text(body)
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]

@@ -16,7 +16,7 @@ from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.models.base import Messages
-from promptlab.models.failures import retry_after_s, trim
+from promptlab.models.failures import mapping, retry_after_s, trim
 from promptlab.models.loops import PerLoop
 from promptlab.models.provider import ProviderModel
 from promptlab.models.usage import note_answer, note_call
@@ -88,7 +88,7 @@ class BedrockModel(ProviderModel):
         body = await self._call(client.converse(**request))
         latency_ms = (time.perf_counter() - started) * 1000
         text, metadata = self._text(body)
-        usage = body.get("usage") or {}
+        usage = mapping(body.get("usage"))
         return note_answer(
             self.config,
             ModelResponse(

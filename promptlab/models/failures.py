@@ -87,6 +87,11 @@ def message_of(value: Any) -> tuple[str, str]:
     return trim(said if isinstance(said, str) else orjson.dumps(said).decode()), " ".join(str(code) for code in codes if code)
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one: what stands beside an answer must not cost the answer."""
+    return value if isinstance(value, dict) else {}
+
+
 def trim(text: str) -> str:
     """On one line, and not too long."""
     text = " ".join(text.split())

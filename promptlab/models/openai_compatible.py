@@ -13,7 +13,7 @@ from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.base import Messages
-from promptlab.models.failures import message_of, status_error
+from promptlab.models.failures import mapping, message_of, status_error
 from promptlab.models.http import HttpModel
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
@@ -59,7 +59,7 @@ class OpenAICompatibleModel(HttpModel):
             raise self._no_choice(body)
         finish = choice.get("finish_reason")
         text, metadata = self._text(body, message, finish)
-        usage = body.get("usage") or {}
+        usage = mapping(body.get("usage"))
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
         return note_answer(
@@ -87,8 +87,10 @@ class OpenAICompatibleModel(HttpModel):
         if message.get("refusal"):
             return str(message["refusal"]), {"refusal": True}
         if message.get("tool_calls"):
-            calls = [call.get("function", call) for call in message["tool_calls"]]
-            return orjson.dumps([{"name": call.get("name"), "arguments": call.get("arguments")} for call in calls]).decode(), {"tool_calls": len(calls)}
+            calls = [mapping(call).get("function", call) for call in message["tool_calls"]]
+            return orjson.dumps([{"name": call.get("name"), "arguments": call.get("arguments")} for call in map(mapping, calls)]).decode(), {
+                "tool_calls": len(calls)
+            }
         if finish == "content_filter":
             raise ModelError(f"{self.name}: a content filter removed the answer", type="content_filter", status=200)
         if finish == "length":
@@ -118,7 +120,7 @@ class OpenAICompatibleModel(HttpModel):
             raise self._no_choice(body) from None
         if len(vectors) != len(texts):
             raise self.invalid(f"{len(vectors)} embeddings for {len(texts)} texts", body)
-        read = body.get("usage") or {}
+        read = mapping(body.get("usage"))
         note_call(self.config, _count(read.get("prompt_tokens")), usd=self._cost_usd(read))
         return vectors
 

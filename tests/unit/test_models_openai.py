@@ -236,3 +236,31 @@ async def test_wrong_embeddings_are_an_invalid_answer(server: ModelServer, body:
         await model.aembed(["one"])
     assert caught.value.type == "invalid_response"
     await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"choices": [{"message": {"content": "a"}}], "usage": "12"}', "a"),
+        (b'\xef\xbb\xbf{"choices": [{"message": {"content": "b"}}]}', "b"),
+        (b'{"choices": [{"message": {"content": "c"}}], "usage": {"prompt_tokens": NaN}}', "c"),
+        (b'{"choices": [{"message": {"content": "half \\ud83d of it"}}]}', "half \ud83d of it"),
+        (b'{"choices": [{"message": {"content": null, "tool_calls": [null]}}]}', '[{"name":null,"arguments":null}]'),
+    ],
+)
+async def test_an_answer_is_had_whatever_stands_beside_it(body: bytes, text: str) -> None:
+    """It was paid for: usage that is none, a byte order mark, NaN and half a character cost nothing of it."""
+    with ModelServer(lambda request: Reply(body=body)) as server:
+        model = get_model("openai/gpt-test", endpoint=server.openai_url)
+        assert (await model.achat([{"role": "user", "content": "hi"}])).response == text
+        await model.aclose()
+
+
+async def test_a_key_that_an_answer_repeats_is_not_in_it() -> None:
+    """Answers are stored; a stand-in for a key is left alone, as it may be a word."""
+    key = "sk-0123456789abcdef"
+    with ModelServer(lambda request: f"you sent {request.headers['authorization']}, none else") as server:
+        for given, said in ((key, "you sent Bearer ***, none else"), ("none", "you sent Bearer none, none else")):
+            model = get_model("openai/gpt-test", endpoint=server.openai_url, api_key=given)
+            assert (await model.achat([{"role": "user", "content": "hi"}])).response == said
+            await model.aclose()
