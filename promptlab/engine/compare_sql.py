@@ -57,10 +57,10 @@ class Pairing:
     def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
         """SQL of one row, and the names of what it gives: counts, statistics of each pair, and `page`, the rows."""
         where = f"hit AND {_changed(which.change, which.chosen)}"
-        counted = {"total": "count(*)", "matching": f"count_if({where})"}
-        counted |= {change: f"count_if({_changed(change, which.chosen)})" for change in CHANGES}
+        counted = {"total": "count(*)", "matching": f"count(*) FILTER ({where})"}
+        counted |= {change: f"count(*) FILTER ({_changed(change, which.chosen)})" for change in CHANGES}
         for n in range(len(self.pairs)):
-            counted |= {f"{name}{n}": f"count_if(v{n} = {code})" for name, code in (("improved", 1), ("regressed", 2), ("same", 0))}
+            counted |= {f"{name}{n}": f"count(*) FILTER (v{n} = {code})" for name, code in (("improved", 1), ("regressed", 2), ("same", 0))}
         measured = {name: part for n in range(len(self.pairs)) for name, part in _statistics(n).items()}
         rows = [*(f"r{n}" for n in range(len(self.sources))), *(f"{name}{n}" for n in range(len(self.pairs)) for name in "dv")]
         page = f"SELECT {', '.join(rows)} FROM j WHERE {where} ORDER BY {self._order(which)} LIMIT {int(limit)} OFFSET {int(offset)}"
@@ -72,7 +72,7 @@ class Pairing:
             return f"{with_j} SELECT {', '.join((counted | measured | other).values())} FROM j", [*counted, *measured, *other]
         # A row's trials are not independent: they are one observation, their mean.
         means = ", ".join(f"avg(s{n}) AS s{n}, avg(d{n}) AS d{n}" for n in range(len(self.pairs)))
-        rows_of = f"SELECT {', '.join(measured.values()) or '1'} FROM (SELECT {means or '1 AS one'} FROM j GROUP BY c)"
+        rows_of = f"SELECT {', '.join(measured.values()) or 'count(*)'} FROM (SELECT {means or '1 AS one'} FROM j GROUP BY c)"
         both = f"(SELECT {', '.join((counted | other).values())} FROM j) CROSS JOIN ({rows_of})"
         return f"{with_j} SELECT * FROM {both}", [*counted, *other, *(measured or ["none"])]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
@@ -23,7 +23,7 @@ from studio.pages.metric_cards import ends, histogram_links, metric_cards
 from studio.pages.remembered import histogram_of
 from studio.pages.runs_table import seconds_between
 from studio.pages.state import Query
-from studio.pages.view import go_to, queries_of, render, router, target_of
+from studio.pages.view import go_to, is_part, queries_of, render, router, target_of
 
 TABS = (("", "Cases"), ("summary", "Summary"), ("configuration", "Configuration"))
 IN_STRIP = 6
@@ -148,8 +148,10 @@ async def dataset_of(lab: Lab, experiment: Experiment) -> Dataset:
 
 
 @routes.get("/runs/{run_id}/live")
-async def run_live(request: Request, run_id: str, done: int = -1) -> HTMLResponse:
+async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
     """The head of a run that moves; once it has ended, the whole page is asked for again."""
+    if not is_part(request):
+        return RedirectResponse(run_url(run_id), 303)  # somebody opened the address itself
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
     run = await lab.get_run(run_id)
     results = await queries_of(request).results(run)

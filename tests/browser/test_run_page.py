@@ -137,6 +137,13 @@ def test_unknown_runs_cases_and_filters_are_pages_that_say_so(site: Site, page: 
     complaints.lines.clear()  # type: ignore[attr-defined]
 
 
+def test_the_address_of_a_part_leads_to_its_page(site: Site, page: Page) -> None:
+    """What htmx asks for, opened by hand."""
+    page.goto(run_url(site, 0, "/live"))
+    expect(page).to_have_url(run_url(site, 0))
+    expect(page.locator(ROWS)).to_have_count(50)
+
+
 def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> None:
     """The head counts up by itself; cancelling asks first."""
 

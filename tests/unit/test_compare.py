@@ -187,3 +187,22 @@ async def test_what_cannot_be_compared_is_refused_by_name(lab: Lab, engine: Quer
             await engine.compare(one, [one], selected)
     with pytest.raises(UnknownNameError):
         await engine.compare(one, [one], sort="r0; --")
+
+
+async def test_trials_without_a_shared_metric_are_paired_all_the_same(lab: Lab, engine: QueryEngine) -> None:
+    """One row of counts, however many dataset rows there are."""
+    config = {"dataset": {"name": "d", "rows": [{"q": f"{n} + 1"} for n in range(7)]}, "prompt_template": {"name": "p", "user_prompt": "<q>"}, "trials": 3}
+    runs = [await lab.run({**config, "model": "simulated/demo", "evaluation": [{"metric": name}]}) for name in ("length", "is_json")]
+    page = await engine.compare(runs[0], runs[1:])
+    assert (page.total, page.metrics, len(page.rows)) == (21, (), 21)
+
+
+async def test_runs_without_a_common_case_are_compared_to_nothing(lab: Lab, engine: QueryEngine) -> None:
+    """Other ids: every count is 0, and each side says how many it has alone."""
+    config = {"prompt_template": {"name": "p", "user_prompt": "<q>"}, "model": "simulated/demo", "evaluation": [{"metric": "length"}]}
+    runs = [await lab.run({**config, "dataset": {"name": name, "rows": [{"id": f"{name}{n}", "q": "1 + 1"} for n in range(3)]}}) for name in "ab"]
+    page = await engine.compare(runs[0], runs[1:])
+    assert (page.total, page.total_matching, page.rows, page.unmatched) == (0, 0, [], ((3, 3),))
+    assert set(page.counts.values()) == {0}
+    (length,) = page.metrics
+    assert (length.n, length.improved, length.regressed, length.same, length.different, length.difference) == (0, 0, 0, 0, 0, None)
