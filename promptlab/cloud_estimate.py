@@ -240,7 +240,7 @@ def _reference(text: str) -> tuple[str, dict[str, Any]]:
     name, _, which = text.partition("@")
     if which in ("", "latest"):
         return name, {}
-    return name, {"version": int(which)} if which.isdigit() else {"label": which}
+    return name, {"version": int(which)} if which.isdecimal() else {"label": which}
 
 
 async def _sample(lab: AnyLab, value: Dataset | str, count: int) -> tuple[list[dict[str, Any]], DatasetContent]:

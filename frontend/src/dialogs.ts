@@ -19,9 +19,12 @@ export function confirmation(): void {
     true,
   );
   dialog.addEventListener("close", () => {
-    const form = waiting;
+    const asked = waiting;
     waiting = null;
-    if (dialog.returnValue !== "yes" || !form?.isConnected) return;
+    if (dialog.returnValue !== "yes" || !asked) return;
+    // The part of the page that it was in may have been replaced meanwhile.
+    const form = asked.isConnected ? asked : [...document.forms].find((other) => other.action === asked.action && other.dataset.confirm);
+    if (!form) return;
     sure = form;
     form.requestSubmit();
     sure = null;

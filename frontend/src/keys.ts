@@ -47,6 +47,27 @@ function acted(key: string): boolean {
   return key === "x" && pick();
 }
 
+/** Whether an arrow key scrolls what has the focus, so that it is not for us. */
+function scrolls(focused: HTMLElement, key: string): boolean {
+  const across = key === "ArrowLeft" || key === "ArrowRight";
+  for (let box: HTMLElement | null = focused; box && box.tagName !== "MAIN" && box !== document.body; box = box.parentElement) {
+    const room = across ? box.scrollWidth - box.clientWidth : box.scrollHeight - box.clientHeight;
+    const style = getComputedStyle(box);
+    if (room > 1 && ["auto", "scroll"].includes(across ? style.overflowX : style.overflowY)) return true;
+  }
+  return false;
+}
+
+/** Closes the menus that are open, but for the one that something is in; whether there were any. */
+function closeMenus(inside: HTMLElement | null): boolean {
+  const open = [...document.querySelectorAll<HTMLDetailsElement>("details.menu[open]")].filter((menu) => !inside || !menu.contains(inside));
+  for (const menu of open) {
+    if (menu.contains(document.activeElement)) menu.querySelector("summary")?.focus();
+    menu.removeAttribute("open");
+  }
+  return open.length > 0;
+}
+
 /** Elements say their keys in data-key; rows are walked by focus, so that Enter opens one as any link. */
 export function keys(): void {
   document.addEventListener("keydown", (event) => {
@@ -57,6 +78,8 @@ export function keys(): void {
       return;
     }
     if (document.querySelector("dialog[open]") && event.key !== "?") return;
+    if (event.key === "Escape" && closeMenus(null)) return event.preventDefault();
+    if (event.key.startsWith("Arrow") && scrolls(target, event.key)) return;
     if (acted(event.key)) event.preventDefault();
     before = event.key;
   });
@@ -66,8 +89,10 @@ export function keys(): void {
     if (opener) (document.getElementById(opener.dataset.opens!) as HTMLDialogElement | null)?.showModal();
     const copies = target.closest<HTMLElement>("[data-copies]");
     if (copies) void navigator.clipboard.writeText(copies.dataset.copies || location.href).then(() => (copies.dataset.copied = "yes"));
+    // A click beside a menu closes it, and does nothing else.
+    const closed = closeMenus(target);
     const row = target.closest("table[data-rows] tbody tr");
-    if (!row || target.closest(INTERACTIVE) || getSelection()?.toString()) return;
+    if (closed || !row || target.closest(INTERACTIVE) || getSelection()?.toString()) return;
     row.querySelector<HTMLElement>("a[data-row]")?.click();
   });
 }

@@ -5,7 +5,9 @@ const TYPED_MS = 60;
 export function live(): void {
   document.addEventListener("htmx:beforeRequest", (event) => {
     const element = event.target as HTMLElement;
-    if (document.hidden && element.matches("[data-poll]")) event.preventDefault();
+    if (!element.matches("[data-poll]")) return;
+    // Nobody looks, or somebody is about to decide or to choose something there: what they act on must not go away.
+    if (document.hidden || document.querySelector("dialog[open]") || element.querySelector("details[open]")) event.preventDefault();
   });
   // Addresses say only what is chosen.
   document.addEventListener("htmx:configRequest", (event) => {

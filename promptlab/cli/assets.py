@@ -54,7 +54,7 @@ async def _find(kind: AssetKind, reference: str | None, store: Store) -> tuple[s
         if reference is None:
             return lab.where, list(await lab.assets.latest(kind)), None
         name, _, which = reference.partition("@")
-        number, label = (int(which), None) if which.isdigit() else (None, which if which not in ("", "latest") else None)
+        number, label = (int(which), None) if which.isdecimal() else (None, which if which not in ("", "latest") else None)
         asset = await lab.assets.get(name, version=number, label=label, kind=kind)
         versions = list(await lab.assets.versions(name, kind=kind))
         return lab.where, versions, next(version for version in versions if version.version == asset.version)

@@ -14,6 +14,7 @@ from promptlab.ports import Blobs, Clock, Ledger
 
 WORDS = {"prompt_template": "prompt template", "dataset": "dataset"}
 _TRIES = 20
+MOST_VERSIONS = 10**10
 
 
 @dataclass(slots=True)
@@ -83,7 +84,8 @@ class AssetStore:
             version = await self._ledger.get_label(found[0], name, label)
             if version is None:
                 raise AssetNotFoundError(f"The {WORDS[found[0]]} {name!r} has no label {label!r}.")
-        record = await self._ledger.get_asset(found[0], name, version)
+        # No store counts further, and SQLite cannot.
+        record = await self._ledger.get_asset(found[0], name, version) if version is None or 0 <= version < MOST_VERSIONS else None
         if record is None:
             latest = await self._ledger.get_asset(found[0], name)
             raise AssetNotFoundError(f"The {WORDS[found[0]]} {name!r} has no version {version}; its versions are 0 to {latest.version if latest else 0}.")
@@ -117,7 +119,7 @@ class AssetStore:
             AssetNotFoundError: no such asset or version.
             AssetError: the label is not usable.
         """
-        if not label or label.isdigit() or any(c in "@#/\\ \t\n" for c in label) or label == "latest":
+        if not label or label.isdecimal() or any(c in "@#/\\ \t\n" for c in label) or label == "latest":
             raise AssetError(f"{label!r} is not a usable label: letters, digits, - _ . and not only digits, not 'latest'")
         asset = await self.get(name, version=version, kind=kind)
         assert asset.version is not None
@@ -150,7 +152,7 @@ class AssetStore:
         name, at, which = reference.partition("@")
         if not at or which == "latest":
             return await self.get(name, kind=kind)
-        return await self.get(name, kind=kind, **({"version": int(which)} if which.isdigit() else {"label": which}))
+        return await self.get(name, kind=kind, **({"version": int(which)} if which.isdecimal() else {"label": which}))
 
     @asynccontextmanager
     async def _new(self, asset: Asset) -> AsyncIterator[Draft]:

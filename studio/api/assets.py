@@ -143,7 +143,7 @@ async def _label(lab: Lab, kind: AssetKind, name: str, label: str, version: int)
 def _get(lab: Lab, kind: AssetKind, name: str, version: str) -> Awaitable[Asset]:
     if version == "latest":
         return lab.assets.get(name, kind=kind)
-    number, label = (int(version), None) if version.isascii() and version.isdigit() else (None, version)
+    number, label = (int(version), None) if version.isascii() and version.isdecimal() else (None, version)
     return lab.assets.get(name, version=number, label=label, kind=kind)
 
 

@@ -114,7 +114,7 @@ def _chosen(query: Query) -> Compared:
     change, other = query.get("change", "all"), query.get("other")
     if change not in dict(CHANGES):
         raise ConfigError(f"change={change!r} is not known: {', '.join(key for key, _ in CHANGES)}.")
-    if other and not other.isdigit():
+    if other and not other.isdecimal():
         raise ConfigError(f"other={other!r} is not the place of a run: 0 is the second run.")
     return Compared(change, query.get("metric") or None, int(other) if other else None, query.get("q").strip())
 

@@ -71,7 +71,7 @@ async def dataset_columns(request: Request, name: str, version: str = "") -> HTM
 
 
 async def _version(lab: Lab, name: str, version: str) -> tuple[Dataset, DatasetContent]:
-    which: dict[str, Any] = {"version": int(version)} if version.isdigit() else {"label": version} if version else {}
+    which: dict[str, Any] = {"version": int(version)} if version.isdecimal() else {"label": version} if version else {}
     dataset = await lab.assets.get(name, kind="dataset", **which)
     assert isinstance(dataset, Dataset) and dataset.content is not None
     return dataset, dataset.content

@@ -131,7 +131,7 @@ async def _preview(lab: Lab, prompt: PromptTemplate, dataset: Dataset) -> dict[s
 
 async def _estimate(lab: Lab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
     trials = query.get("trials", "1")
-    calls = len(dataset) * (int(trials) if trials.isdigit() else 1)
+    calls = len(dataset) * (int(trials) if trials.isdecimal() else 1)
     assert dataset.content is not None
     try:
         config = ModelConfig.model_validate(model_of(query)) if query.get("model") else None

@@ -109,7 +109,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         "dataset": query.get("dataset"),
         "model": model_of(query),
         "evaluation": evaluation,
-        "trials": int(trials) if trials.isdigit() else trials,
+        "trials": int(trials) if trials.isdecimal() else trials,
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
 

@@ -91,7 +91,7 @@ async def prompt_page(request: Request, name: str) -> HTMLResponse:
 
 
 async def _version(lab: Lab, name: str, version: str) -> PromptTemplate:
-    which: dict[str, Any] = {"version": int(version)} if version.isdigit() else {"label": version} if version else {}
+    which: dict[str, Any] = {"version": int(version)} if version.isdecimal() else {"label": version} if version else {}
     asset = await lab.assets.get(name, kind="prompt_template", **which)
     assert isinstance(asset, PromptTemplate)
     return asset
@@ -207,7 +207,7 @@ async def label(request: Request) -> Response:
     """Point a label at a version."""
     fields = await fields_of(request)
     name, version, text = (fields.get(key, [""])[0] for key in ("name", "version", "label"))
-    number = int(version) if version.isdigit() else None
+    number = int(version) if version.isdecimal() else None
     try:
         await lab_of(request).assets.label(name, text.strip(), version=number, kind="prompt_template")
     except PromptLabError as error:

@@ -158,7 +158,7 @@ async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
     context = await _frame(lab, run, Query(query.path, ()), results)
     head: Head = context["head"]
     said = {"HX-Refresh": "true"} if not head.active else {"HX-Trigger": "moved"} if head.progress.done != done else {}
-    return render(request, "run.html", {**context, "query": query}, headers=said)
+    return render(request, "run.html", {**context, "query": query, "tab": query.get("tab")}, headers=said)
 
 
 @routes.post("/runs/{run_id}/cancel")

@@ -43,11 +43,11 @@ def paths(runs: list[RunRecord]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(site: Site, browser: Browser, scheme: Any) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 1400), ("light", 380)])
+def test_axe_finds_nothing(site: Site, browser: Browser, scheme: Any, width: int) -> None:
     """No rule of axe, of whatever impact, on any page."""
     found = {}
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     for name, path in [*paths(site.runs).items(), ("problem", "/nowhere")]:
         page.goto(site.url + path)

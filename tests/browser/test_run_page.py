@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import Page, TimeoutError, expect
 
 from promptlab.lab import Lab
 from tests.browser import labs
@@ -129,6 +130,9 @@ def test_unknown_runs_cases_and_filters_are_pages_that_say_so(site: Site, page: 
         (f"/runs/{site.runs[0].run_id}/cases/x", 404, "is not a case"),
         (f"/runs/{site.runs[0].run_id}?sort=nothing", 422, "nothing"),
         (f"/runs/{site.runs[0].run_id}?range=x", 422, "is not a range"),
+        ("/prompt?name=sums&version=²", 404, "no label '²'"),
+        ("/prompt?name=sums&version=99999999999999999999999", 404, "no version 99999999999999999999999"),
+        (f"/compare?run={site.runs[0].run_id}&run={site.runs[1].run_id}&other=²", 422, "is not the place of a run"),
         ("/nowhere", 404, "nothing at /nowhere"),
     ):
         answer = page.goto(site.url + path)
@@ -166,3 +170,39 @@ def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> Non
     expect(page.locator("#toasts")).to_contain_text("Cancelled")
     expect(page.locator("#live .status")).to_contain_text("cancelled")
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
+
+
+def test_a_running_run_waits_for_who_decides(site: Site, page: Page) -> None:
+    """While one asks oneself whether to cancel, nothing is replaced; the focus and an open menu stay where they are, too."""
+
+    async def start(lab: Lab) -> str:
+        model = {"name": "simulated/slow", "latency_ms": 300, "max_concurrent_tasks": 2}
+        return (await lab.start(labs.config(model))).run_id
+
+    page.goto(f"{site.url}/runs/{site.call(start)}?tab=summary")
+    button = page.get_by_role("button", name="Cancel")
+    button.focus()
+    with page.expect_response(lambda answer: "/live" in answer.url and "tab=summary" in answer.url):
+        pass
+    expect(button).to_be_focused()
+    expect(page.locator(".strip")).to_have_count(0)
+    button.click()
+    with pytest.raises(TimeoutError), page.expect_request(lambda asked: "/live" in asked.url, timeout=2500):
+        pass
+    page.get_by_role("dialog", name="Are you sure?").get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("#live .status")).to_contain_text("cancelled")
+
+
+def test_escape_and_a_click_beside_it_close_a_menu_and_do_nothing_else(site: Site, page: Page) -> None:
+    """And the focus is where it was."""
+    page.goto(run_url(site, 0))
+    menu, entry = page.locator("#export-menu"), page.get_by_role("link", name="CSV")
+    menu.click()
+    page.locator(ROWS).nth(5).click()
+    expect(entry).to_be_hidden()
+    expect(page).to_have_url(run_url(site, 0))
+    menu.click()
+    entry.focus()
+    page.keyboard.press("Escape")
+    expect(entry).to_be_hidden()
+    expect(menu).to_be_focused()
