@@ -284,6 +284,10 @@ class Lab:
         run = await self._get(run.run_id)
         return run if run.status in FINAL else replace(run, status="interrupted")
 
+    async def is_worked_on(self, run: RunRecord) -> bool:
+        """Whether somebody still works on a run: one that is cancelled records what was in flight."""
+        return await self._parts.runner.is_active(run)
+
     async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
         """A page of runs, newest first, and the cursor of the next page or None."""
         runs, following = await self.ledger.list_runs(name=name, limit=limit, cursor=cursor)

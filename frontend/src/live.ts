@@ -1,5 +1,6 @@
 // Shorter than the pauses of most who type: a request that a newer one overtakes is dropped, here and on the server.
 const TYPED_MS = 60;
+let typedInto: Element | null = null;
 
 /** Forms that ask as one types or chooses; what is polled rests while nobody looks. */
 export function live(): void {
@@ -16,7 +17,15 @@ export function live(): void {
     const boxes = [...document.querySelectorAll<HTMLInputElement>("input[data-usual]")];
     if (boxes.length && boxes.every((box) => box.checked === (box.dataset.usual === "yes"))) delete parameters["col"];
   });
-  document.addEventListener("htmx:pushedIntoHistory", shown);
+  document.addEventListener("htmx:pushedIntoHistory", () => shown(document.activeElement));
+  document.addEventListener("htmx:historyRestore", () => shown(null));
+  document.addEventListener("htmx:beforeHistoryUpdate", (event) => {
+    const { history } = (event as CustomEvent<{ history: { type: string } }>).detail;
+    // What is typed into a search is one step, however many questions it asked; with another field or a link the next one begins.
+    const search = document.activeElement?.matches("form[data-state] input[type=search]") ? document.activeElement : null;
+    if (search && search === typedInto) history.type = "replace";
+    typedInto = search;
+  });
   const asked = new WeakMap<XMLHttpRequest, string>();
   document.addEventListener("htmx:beforeRequest", (event) => {
     const form = event.target as HTMLFormElement;
@@ -44,10 +53,10 @@ function choices(form: HTMLFormElement): string {
   return fields.map((field) => `${field.name}=${field.value}`).join("&");
 }
 
-/** A field that stands outside of what was replaced shows what the address says. */
-function shown(): void {
+/** A field that stands outside of what was replaced shows what the address says; but for one that somebody types into. */
+function shown(typing: Element | null): void {
   const now = new URLSearchParams(location.search);
   for (const field of document.querySelectorAll<HTMLInputElement>("form[data-state] input[type=search]")) {
-    if (field !== document.activeElement) field.value = now.get(field.name) ?? "";
+    if (field !== typing) field.value = now.get(field.name) ?? "";
   }
 }

@@ -38,7 +38,13 @@ export function uploads(): void {
   });
 }
 
+const KINDS = /\.(jsonl|ndjson|csv|tsv|parquet)$/i;
+
 function chosen(form: HTMLFormElement, file: File): void {
+  const problems = form.querySelector<HTMLElement>("[data-problems]")!;
+  problems.hidden = KINDS.test(file.name);
+  problems.textContent = problems.hidden ? "" : `${file.name} is of a kind that cannot be read: choose a .jsonl, .ndjson, .csv, .tsv or .parquet file.`;
+  form.querySelector<HTMLButtonElement>("button")!.disabled = !problems.hidden;
   form.querySelector("[data-file]")!.textContent = `${file.name}, ${(file.size / 1024).toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
   const name = form.querySelector<HTMLInputElement>("input[name=name]")!;
   if (!name.value) name.value = file.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");

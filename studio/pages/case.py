@@ -20,8 +20,9 @@ from promptlab.engine.ingest import rows_page
 from promptlab.engine.query import Neighbours, ResultsQuery
 from promptlab.errors import BlobNotFoundError, TemplateError
 from promptlab.lab import Lab
+from promptlab.report import number
 from studio.auth import lab_of
-from studio.pages.cases import case_path, expected_columns
+from studio.pages.cases import case_path, expected_columns, measured_metrics
 from studio.pages.format import run_url
 from studio.pages.run import dataset_of, prompt_of
 from studio.pages.state import VIEW_PARAMS, Query, filter_of
@@ -44,6 +45,8 @@ class ScoreView:
     label: str | None
     reason: str | None
     error: str | None
+    shown: str
+    """The value, where it says more than pass or fail."""
 
 
 @routes.get("/runs/{run_id}/cases/{key}")
@@ -63,14 +66,14 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     experiment = Experiment.model_validate(run.experiment)
     row = {**dict.fromkeys(_SHOWN), **row}
     answer = row["response"] or ""
-    form = form_of(answer, query.get("as"))
+    form, measured = form_of(answer, query.get("as")), measured_metrics(results)
     context: dict[str, Any] = {
         "run": run,
         "row": row,
         "query": query,
         "inputs": [(source, row.get(name)) for source, name, _ in results.columns.inputs],
         "expected": [(source, row[name]) for source, name, _ in results.columns.inputs if source in expected_columns(experiment) and row.get(name) is not None],
-        "scores": [_score(metric, name, row) for metric, name in results.columns.scores],
+        "scores": [_score(metric, name, row, name in measured) for metric, name in results.columns.scores],
         "messages": await _messages(lab, experiment, case),
         "answer": shown(answer, form) if answer else Markup(),
         "form": form,
@@ -79,8 +82,10 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     return render(request, "case.html", context | await _around(run, results, query, CaseKey(case, trial)))
 
 
-def _score(metric: str, name: str, row: Mapping[str, Any]) -> ScoreView:
-    return ScoreView(metric, *(row.get(f"{part}.{name}") for part in ("score", "passed", "label", "reason", "score_error")))
+def _score(metric: str, name: str, row: Mapping[str, Any], measured: bool) -> ScoreView:
+    value, passed, label, reason, error = (row.get(f"{part}.{name}") for part in ("score", "passed", "label", "reason", "score_error"))
+    plain = passed is not None and value in (0, 1) and not measured
+    return ScoreView(metric, value, passed, label, reason, error, shown="" if value is None or plain else number(value))
 
 
 async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: CaseKey) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -122,11 +122,11 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
     page, facets = (await asked, None) if results.live else await asyncio.gather(asked, facets_of(results, filter_))
     columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
     shown, usual = {c.key for c in columns}, set(_default(results, experiment, placeholders))
-    rest = urlencode(query.only(*VIEW_PARAMS))
+    rest, measured = urlencode(query.only(*VIEW_PARAMS)), measured_metrics(results)
     return CasesView(
         columns=columns,
         choices=[(k, _column_name(k), k in shown, k in usual) for k in results.columns.types if k not in ("id", *_HIDDEN) and not k.startswith(_IN_SCORE)],
-        rows=[_row(results, columns, row, rest) for row in page.rows],
+        rows=[_row(results, columns, row, rest, measured) for row in page.rows],
         page=page,
         facets=facets,
         conditions=conditions(query),
@@ -152,19 +152,26 @@ def case_path(run_id: str, case: int, trial: int) -> str:
     return run_url(run_id, f"/cases/{case}" + (f".{trial}" if trial else ""))
 
 
-def _row(results: ResultsQuery, columns: Sequence[Column], row: Mapping[str, Any], rest: str) -> CaseRow:
+def measured_metrics(results: ResultsQuery) -> set[str]:
+    """Metrics of a run, as columns name them, whose values say more than pass or fail. Before the run's end none is known."""
+    metrics = results.run.summary["metrics"] if results.run.summary else {}
+    return {name for metric, name in results.columns.scores if metric in metrics and not metrics[metric]["binary"]}
+
+
+def _row(results: ResultsQuery, columns: Sequence[Column], row: Mapping[str, Any], rest: str, measured: Collection[str]) -> CaseRow:
     case, trial = row["case"], row["trial"]
     url = case_path(results.run.run_id, case, trial) + (f"?{rest}" if rest else "")
-    cells = [_cell(column.key, row) for column in columns[1:]]
+    cells = [_cell(column.key, row, measured) for column in columns[1:]]
     label = f"{row['id']}" + (f" · {trial + 1}" if trial else "")
     return CaseRow(f"c{case}-{trial}", url, [Cell(label), *cells], bool(row.get("pending")))
 
 
-def _cell(key: str, row: Mapping[str, Any]) -> Cell:
+def _cell(key: str, row: Mapping[str, Any], measured: Collection[str]) -> Cell:
     if key == "response":
         return _answer(row)
     if key.startswith("score."):
-        return _score(key.removeprefix("score."), row)
+        name = key.removeprefix("score.")
+        return _score(name, row, measured=name in measured)
     value = row.get(key)
     if key == "latency_ms":
         return Cell(milliseconds(value), "num")
@@ -183,12 +190,12 @@ def _answer(row: Mapping[str, Any]) -> Cell:
     return Cell(one_line(row.get("response")))
 
 
-def _score(name: str, row: Mapping[str, Any]) -> Cell:
+def _score(name: str, row: Mapping[str, Any], *, measured: bool) -> Cell:
     passed, value, label = row.get(f"passed.{name}"), row.get(f"score.{name}"), row.get(f"label.{name}")
     if error := row.get(f"score_error.{name}"):
         return Cell(f"! {one_line(error)}", "warn")
     if passed is not None:
-        shown = "" if value in (0, 1, None) else f" {number(value)}"
+        shown = f" {number(value)}" if value is not None and (measured or value not in (0, 1)) else ""
         return Cell(f"✓ pass{shown}", "good") if passed else Cell(f"✕ fail{shown}", "bad")
     if label is not None:
         return Cell(one_line(label))

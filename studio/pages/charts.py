@@ -67,7 +67,7 @@ def time_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
 
 
 def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
-    """A metric's mean against the cost of the run, the Pareto front marked; None below two runs that have both."""
+    """A metric's mean against the cost of a case, the Pareto front marked; None below two runs that have both."""
     points = _points(runs, metric, cost=True)
     if len(points) < 2:
         return None
@@ -76,7 +76,7 @@ def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
     costs = [value for value in ticks(*plot.x) if value >= 0]
     marks = [Tick(plot.px(value), text) for value, text in zip(costs, _dollars(costs), strict=True)]
     order = sorted(front, key=lambda i: points[i].x)
-    return _chart(f"{metric} against cost", points, plot, marks, "cost of the run", order, front)
+    return _chart(f"{metric} against cost", points, plot, marks, "cost of a case", order, front)
 
 
 def _dollars(values: Sequence[float]) -> list[str]:
@@ -94,12 +94,14 @@ def _points(runs: Sequence[RunRecord], metric: str, *, cost: bool) -> list[_Poin
     found = []
     for run in runs[:MOST]:
         raw = run.summary and run.summary["metrics"].get(metric)
-        if not raw or (cost and run.summary["cost_usd"] is None):  # type: ignore[index]
+        # Of a case and not of the run: fewer rows are no merit.
+        each = run.summary["cost_usd"] / run.summary["cases"] if run.summary and run.summary["cases"] and run.summary["cost_usd"] is not None else None
+        if not raw or (cost and each is None):
             continue
         made = MetricSummary.from_json(raw)
         if made.mean is None:
             continue
-        x = run.summary["cost_usd"] if cost else datetime.fromisoformat(run.created_at).timestamp()  # type: ignore[index]
+        x = each if cost and each is not None else datetime.fromisoformat(run.created_at).timestamp()
         found.append(_Point(run, made, made.mean, x))
     return found
 

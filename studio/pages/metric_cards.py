@@ -67,19 +67,26 @@ async def _card(query: Query, name: str, metric: MetricSummary, results: Results
             filled |= {"histogram": histogram_links(query, histogram), "ends": ends(histogram)}
         if metric.labels:
             top = sorted(metric.labels.items(), key=lambda item: -item[1])[:MOST_LABELS]
-            filled["choices"] = [_choice(query, "label", f"{column}~{label}", f"{label} {count(n)}") for label, n in top if label != "…"]
+            labels = [_choice(query, "label", f"{column}~{label}", f"{label} {count(n)}") for label, n in top if label != "…"]
+            filled["choices"] = [*filled.get("choices", ()), *labels]
         if metric.failed:
             filled["unscored"] = _choice(query, "unscored", column, f"{count(metric.failed)} not scored")
+    sorts = metric.mean is None and bool(metric.labels)
     return MetricCard(
         name=name,
-        mean=short(metric.mean) if metric.mean is not None else "–",
+        mean=short(metric.mean) if metric.mean is not None else _most_frequent(metric) if sorts else "–",
         between=f"{number(low)} to {number(high)}" if low is not None else "",
-        better="higher is better" if metric.higher_is_better else "lower is better",
-        n=metric.n,
+        better="sorts into labels" if sorts else "higher is better" if metric.higher_is_better else "lower is better",
+        n=metric.scored if sorts else metric.n,
         failed=metric.failed,
         bar=interval(metric, scale_of([metric])),
         **filled,
     )
+
+
+def _most_frequent(metric: MetricSummary) -> str:
+    label, n = max(metric.labels.items(), key=lambda item: item[1])
+    return f"{percent(n, metric.scored)} {label}"
 
 
 def _choice(query: Query, name: str, value: str, text: str) -> Choice:

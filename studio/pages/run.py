@@ -38,6 +38,7 @@ class Head:
 
     progress: Progress
     active: bool
+    """It still changes: it runs, or it was stopped and records what was in flight."""
     rate: float | None
     """Cases a second, over the time that the run was worked on."""
     left_s: float | None
@@ -50,7 +51,7 @@ async def head_of(lab: Lab, run: RunRecord) -> Head:
         counts = {name: s[name] for name in ("failed", "prompt_tokens", "completion_tokens", "cost_usd")}
         return Head(Progress(total=run.cases, done=s["cases"], **counts), False, None, None)
     progress = await lab.progress(run.run_id)
-    active = run.status not in FINAL
+    active = run.status not in FINAL or (run.status == "cancelled" and await lab.is_worked_on(run))
     worked = run.wall_s + (seconds_between(run.started_at, lab.clock.now()) if active and run.started_at else 0.0)
     rate = progress.done / worked if worked > 0 and progress.done else None
     return Head(progress, active, rate, (progress.total - progress.done) / rate if active and rate else None)

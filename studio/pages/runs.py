@@ -50,14 +50,19 @@ async def runs_page(request: Request) -> HTMLResponse:
         "tags": Counter(t for r in runs for t in r.tags).most_common(12),
         "active": [r.run_id for r in shown if r.status not in FINAL],
         "picked": picked,
-        "charts": _charts(query, found, metrics) if query.get("charts") else None,
+        "charts": _charts(query, found) if query.get("charts") else None,
     }
     return render(request, "runs.html", context)
 
 
-def _charts(query: Query, runs: list[Any], metrics: list[str]) -> dict[str, Any]:
-    metric = query.get("metric") or next(iter(metrics), "")
-    return {"metric": metric, "metrics": metrics, "time": time_chart(runs, metric), "cost": cost_chart(runs, metric)}
+def _charts(query: Query, runs: list[Any]) -> dict[str, Any]:
+    """Of one experiment: the one that is chosen, else that of the newest run with a metric; others are measured on other rows."""
+    newest = next((run.name for run in sorted(runs, key=lambda r: r.created_at, reverse=True) if run.summary and run.summary["metrics"]), "")
+    name = query.get("experiment") or newest
+    runs = [run for run in runs if run.name == name]
+    metrics = metric_columns(runs)
+    metric = query.get("metric") if query.get("metric") in metrics else next(iter(metrics), "")
+    return {"experiment": name, "metric": metric, "metrics": metrics, "time": time_chart(runs, metric), "cost": cost_chart(runs, metric)}
 
 
 @routes.get("/live")

@@ -206,3 +206,37 @@ def test_escape_and_a_click_beside_it_close_a_menu_and_do_nothing_else(site: Sit
     page.keyboard.press("Escape")
     expect(entry).to_be_hidden()
     expect(menu).to_be_focused()
+
+
+def test_going_back_undoes_a_search_in_one_step(site: Site, page: Page) -> None:
+    """However many questions the typing asked; the field says what the address says."""
+    page.goto(run_url(site, 0))
+    page.locator("#q").click()
+    for text in ("h", "ha", "harbour"):
+        page.locator("#q").fill(text)
+        expect(page).to_have_url(re.compile(f"q={text}$"))
+    page.go_back()
+    expect(page).to_have_url(run_url(site, 0))
+    expect(page.locator("#q")).to_have_value("")
+    expect(page.locator(".pages")).to_contain_text("of 120 cases")
+    page.go_forward()
+    expect(page.locator("#q")).to_have_value("harbour")
+    expect(page.locator(".pages")).to_contain_text("of 12 cases")
+
+
+def test_a_measured_value_stands_beside_its_verdict(site: Site, page: Page) -> None:
+    """Also where it is 1, as the length of an answer may be; pass or fail alone stands alone."""
+    page.goto(run_url(site, 0, "/cases/0"))
+    expect(page.get_by_role("row", name=re.compile("^length"))).to_contain_text("✓ pass 1")
+    expect(page.get_by_role("row", name=re.compile("^numeric_match")).get_by_role("cell").first).to_have_text("✓ pass")
+
+
+def test_a_run_that_was_stopped_says_that_it_cannot_be_filtered(site: Site, page: Page) -> None:
+    """And not nothing, beside rows that do not match."""
+
+    async def stopped(lab: Lab) -> str:
+        run = await lab.start(labs.config({"name": "simulated/slow", "latency_ms": 200, "max_concurrent_tasks": 2}))
+        return (await lab.cancel(run.run_id)).run_id
+
+    page.goto(f"{site.url}/runs/{site.call(stopped)}?status=failed")
+    expect(page.locator("#cases .note")).to_contain_text("Filters and orders come with the results")

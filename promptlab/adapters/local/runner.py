@@ -201,7 +201,6 @@ class LocalRunner:
         return {} if task.cancelled() else task.result()
 
     async def _work(self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None) -> dict[str, object]:
-        loading = asyncio.create_task(_settle())
         todo = await plan(self._ledger, self._blobs, run, bindings.content)
         counter = _Counter(await self._ledger.progress(run.run_id), run, on_progress)
         concurrency = bindings.model.max_concurrent_tasks
@@ -220,6 +219,7 @@ class LocalRunner:
         work = _Work(job)
         threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
+        loading = asyncio.create_task(_settle())
         try:
             await self._shards(work, todo.manifest)
             await loading
