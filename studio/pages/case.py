@@ -22,7 +22,7 @@ from promptlab.errors import BlobNotFoundError, TemplateError
 from promptlab.lab import Lab
 from promptlab.report import number
 from studio.auth import lab_of
-from studio.pages.cases import case_path, expected_columns, measured_metrics
+from studio.pages.cases import SIZE, case_path, expected_columns, measured_metrics
 from studio.pages.format import run_url
 from studio.pages.run import dataset_of, prompt_of
 from studio.pages.state import VIEW_PARAMS, Query, filter_of
@@ -101,7 +101,14 @@ async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: Cas
     def link(key: CaseKey | None) -> str | None:
         return case_path(run.run_id, *key) + kept if key else None
 
-    return {"around": around, "previous": link(around.previous), "next": link(around.next), "up": run_url(run.run_id) + kept}
+    return {"around": around, "previous": link(around.previous), "next": link(around.next), "up": _up(run, query, around.position, here)}
+
+
+def _up(run: RunRecord, query: Query, position: int | None, here: CaseKey) -> str:
+    """The page of the table that the case is on, and its row."""
+    page = str((position or 0) // SIZE + 1)
+    pairs = [*query.only(*VIEW_PARAMS), *([("page", page)] if page != "1" else [])]
+    return run_url(run.run_id) + (f"?{urlencode(pairs)}" if pairs else "") + f"#c{here.case}-{here.trial}"
 
 
 async def _messages(lab: Lab, experiment: Experiment, case: int) -> list[dict[str, str]] | str:

@@ -144,10 +144,11 @@ async def _prompts(request: Request, experiments: Sequence[Experiment]) -> list[
 
 
 def _differences(query: Query, page: ComparePage) -> list[Difference]:
-    found = []
+    found, tops = [], dict[str, float]()
     for m in page.metrics:
-        top = max((abs(v) for v in (m.low, m.high, m.difference) if v is not None), default=0.0) or 1.0
-        span = top * 1.25  # room on both sides
+        tops[m.metric] = max([tops.get(m.metric, 0.0), *(abs(v) for v in (m.low, m.high, m.difference) if v is not None)])
+    for m in page.metrics:
+        span = (tops[m.metric] or 1.0) * 1.25  # one scale for a metric, with room on both sides
 
         def at(value: float | None, span: float = span) -> float:
             return round(50 + 50 * (value or 0.0) / span, 1)
@@ -160,7 +161,12 @@ def _differences(query: Query, page: ComparePage) -> list[Difference]:
                 query.url(change=change, metric=m.metric, other=m.other),
                 (query.get("change"), query.get("metric"), query.get("other")) == (change, m.metric, str(m.other)),
             )
-            for change, word, n in (("improved", "▲ won", m.improved), ("regressed", "▼ lost", m.regressed), ("same", "= tied", m.same))
+            for change, word, n in (
+                ("improved", "▲ won", m.improved),
+                ("regressed", "▼ lost", m.regressed),
+                ("same", "= tied", m.same),
+                *([("different", "≠ differ, in all", m.different)] if m.different > m.improved + m.regressed else []),
+            )
         ]
         low, high = (m.difference, m.difference) if m.low is None else (m.low, m.high)
         text = "–" if m.difference is None else f"{m.difference:+.4g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from studio.pages.state import Query
 from studio.pages.view import go_to, render, router
 
 PREVIEWED = 3
+ASSETS, VERSIONS = 40, 20
+"""Assets with all of their versions to choose from, and versions of each."""
 CHARS_A_TOKEN = 4
 """English text in most tokenizers; an estimate says so."""
 SUGGESTED = ("simulated/demo", "openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "ollama/llama3.2")
@@ -90,10 +93,13 @@ async def _form(request: Request, lab: Lab, query: Query, problem: str = "", sta
     return render(request, "new_run.html", context, status=status)
 
 
-async def _references(lab: Lab, kind: Any, chosen: str) -> list[str]:
-    """`name@version` of every asset's latest version, and the chosen one."""
-    found = [f"{a.name}@{a.version}" for a in await lab.ledger.list_assets(kind)]
-    return found if not chosen or chosen in found else [chosen, *found]
+async def _references(lab: Lab, kind: Any, chosen: str) -> list[tuple[str, str]]:
+    """What can be chosen, and how it is called: `name@version` of every version, newest first, with its labels; of more than ASSETS, the latest."""
+    latest = await lab.ledger.list_assets(kind)
+    others = await asyncio.gather(*(lab.ledger.list_versions(kind, asset.name) for asset in latest[:ASSETS]))
+    versions = [version for listed in others for version in listed[::-1][:VERSIONS]] + list(latest[ASSETS:])
+    found = [(f"{v.name}@{v.version}", f"{v.name}@{v.version}" + (f" ({', '.join(v.labels)})" if v.labels else "")) for v in versions]
+    return found if not chosen or chosen in dict(found) else [(chosen, chosen), *found]
 
 
 async def _models(lab: Lab) -> list[str]:

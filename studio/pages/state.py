@@ -82,8 +82,8 @@ class Condition:
 
 FILTER_PARAMS = ("q", "status", "error", "range", "pass", "fail", "label", "unscored")
 """Parameters of an address that say which cases are meant."""
-VIEW_PARAMS = (*FILTER_PARAMS, "sort", "desc")
-"""These and the order: what stays while one goes from case to case."""
+VIEW_PARAMS = (*FILTER_PARAMS, "sort", "desc", "col")
+"""These, the order and the columns: what stays while one goes from case to case."""
 
 
 def range_value(column: str, low: float | None, high: float | None, *, closed: bool = True) -> str:

@@ -44,7 +44,13 @@ class FileBlobs:
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         # Held open: a blob that is replaced meanwhile goes on as it was.
-        file = await asyncio.to_thread(self._open, key)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open, key))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread opens it all the same.
+            opening.add_done_callback(lambda done: None if done.exception() else done.result().close())
+            raise
         try:
             while piece := await asyncio.to_thread(file.read, PIECE):
                 yield piece
