@@ -72,18 +72,23 @@ class CasesView:
 
 def shown_columns(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> list[Column]:
     """The columns that the address names, or else: input, expected, answer, scores, latency, cost."""
-    keys = [k for k in query.all("col") if k in results.columns.types] or _default(results, experiment, placeholders)
+    keys = [k for k in query.all("col") if k in results.columns.types] or _default(results, experiment, placeholders, query)
     expected = [f"input.{name}" for name in expected_columns(experiment)]
     return [_column(key, results, expected) for key in ("id", *(k for k in keys if k not in ("id", *_HIDDEN)))]
 
 
-def _default(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str]) -> list[str]:
+def _default(results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query) -> list[str]:
     names = {source: name for source, name, _ in results.columns.inputs}
     expected = [v for v in expected_columns(experiment) if v in names]
     expected = expected[:1]
     asked = [p for p in placeholders if p in names and p not in expected] or [n for n in names if n not in expected and n != "id"]
     inputs = [names[name] for name in [*asked[:_SHOWN_INPUTS], *expected]]
-    scores = [f"score.{name}" for _, name in results.columns.scores[:_SHOWN_METRICS]]
+    metrics = results.columns.scores
+    if query.get("status") == "failed" or query.get("error"):
+        # Who looks for what failed wants to see where.
+        summary = results.run.summary["metrics"] if results.run.summary else {}
+        metrics = tuple(sorted(metrics, key=lambda m: not summary.get(m[0], {}).get("failed")))
+    scores = [f"score.{name}" for _, name in metrics[:_SHOWN_METRICS]]
     return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
 
 
@@ -121,7 +126,7 @@ async def cases_view(results: ResultsQuery, experiment: Experiment, placeholders
     )
     page, facets = (await asked, None) if results.live else await asyncio.gather(asked, facets_of(results, filter_))
     columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
-    shown, usual = {c.key for c in columns}, set(_default(results, experiment, placeholders))
+    shown, usual = {c.key for c in columns}, set(_default(results, experiment, placeholders, query))
     rest, measured = urlencode(query.only(*VIEW_PARAMS)), measured_metrics(results)
     return CasesView(
         columns=columns,
