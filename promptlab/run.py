@@ -178,6 +178,8 @@ class Results(Sequence[dict[str, Any]]):
 def _rendered(run: RunRecord) -> str:
     from rich.console import Console
 
-    console = Console(width=120, no_color=True, force_terminal=False, markup=False, emoji=False, highlight=False, record=True, file=StringIO())
+    console = Console(
+        width=120, no_color=True, force_terminal=False, markup=False, emoji=False, highlight=False, record=True, file=StringIO(), force_jupyter=False
+    )
     console.print(table(run))
     return console.export_text().rstrip()

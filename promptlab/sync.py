@@ -7,6 +7,7 @@ notebook), and so that every sync call finds the connections that the last one l
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -24,6 +25,16 @@ def _background_loop() -> asyncio.AbstractEventLoop:
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name="promptlab", daemon=True).start()
         return _loop
+
+
+def _forget() -> None:
+    """In a forked child the loop's thread is not there: the first call makes another."""
+    global _loop, _lock
+    _loop, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

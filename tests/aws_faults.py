@@ -148,7 +148,7 @@ def _as_response(status: int, headers: dict[str, str], body: bytes) -> dict[str,
 
 @dataclass(slots=True)
 class QuickClock:
-    """A clock on which waiting takes no time."""
+    """A clock on which waiting takes no time; those who wait at once wait side by side, not one after another."""
 
     seconds: float = 0.0
 
@@ -159,5 +159,6 @@ class QuickClock:
         return self.seconds
 
     async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
+        until = self.seconds + seconds
         await asyncio.sleep(0)
+        self.seconds = max(self.seconds, until)

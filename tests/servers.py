@@ -141,6 +141,11 @@ class ModelServer:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopped.wait()
+        # First no more is accepted, then what was accepted gets its transport: asyncio drops, and never
+        # closes, a connection whose server is closed between the two (an assert in Server._attach).
+        for listener in server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        await asyncio.sleep(0)
         server.close()
         # Also those that accept a connection in this moment, and what comes of them.
         while others := asyncio.all_tasks() - {asyncio.current_task()}:

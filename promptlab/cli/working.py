@@ -47,6 +47,9 @@ class Ended:
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
     """In the block, whatever prints goes to standard error: Python's own, and what libraries write to the descriptor itself."""
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
+        yield
+        return
     sys.stdout.flush()
     with redirect_stdout(sys.stderr):
         kept = os.dup(1)

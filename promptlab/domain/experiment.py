@@ -168,6 +168,8 @@ class ExperimentConfig(BaseModel):
         """
         if isinstance(value, cls):
             return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"An experiment is a dict or an ExperimentConfig, not a {type(value).__name__}. A YAML file is run with `promptlab run FILE`.")
         try:
             return cls.model_validate(dict(value))
         except ValidationError as error:

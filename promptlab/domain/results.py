@@ -16,6 +16,15 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def described(error: BaseException) -> str:
+    """An error's class and message, also of one whose message cannot be had."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - a user's own class
+        said = "(its message cannot be shown)"
+    return storable(f"{type(error).__name__}: {said}"[:2000])
+
+
 class CaseKey(NamedTuple):
     """Which case: a dataset row (0-based) and a trial (0-based)."""
 

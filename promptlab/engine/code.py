@@ -7,12 +7,38 @@ import importlib
 import inspect
 import runpy
 import sys
+import traceback
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from promptlab.domain.experiment import CodeRef
+from promptlab.domain.results import described
 from promptlab.errors import ConfigError
+
+HARMLESS = frozenset(
+    {
+        "os.environ.get",
+        "os.getenv",
+        "logging.getLogger",
+        "re.compile",
+        "get_model",
+        "promptlab.get_model",
+        "int",
+        "float",
+        "str",
+        "bool",
+        "dict",
+        "list",
+        "set",
+        "tuple",
+        "frozenset",
+        "len",
+        "range",
+        "sorted",
+    }
+)
+"""Calls at the top of a script that may be made again."""
 
 
 def code_ref(thing: Any) -> CodeRef:
@@ -63,13 +89,60 @@ def load_code(ref: CodeRef, *, script: bool = True) -> Any:
         names: Any = runpy.run_path(ref.file, run_name="__promptlab__") if ref.file else vars(importlib.import_module(str(ref.module)))
         first, *rest = ref.qualname.split(".")
         return reduce(getattr, rest, names[first])
-    except (ImportError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
+    except (KeyError, AttributeError) as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename != __file__:
+            raise ConfigError(_broken(what, error)) from error
+        raise ConfigError(f"{what}: there is no {ref.qualname!r} in it. Write the name of a class or function that it defines.") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_broken(what, error)) from error
+
+
+def made_of(ref: CodeRef, thing: Any) -> Any:
+    """An object of the class that was loaded.
+
+    Raises:
+        ConfigError: it cannot be made without arguments.
+    """
+    try:
+        return thing()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_broken(f"{ref.file or ref.module}:{ref.qualname}", error)) from error
+
+
+def _broken(what: str, error: BaseException) -> str:
+    """Why a user's code could not be loaded, and where."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in (__file__, runpy.__file__) and "<frozen" not in frame.filename
+    ]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{what} cannot be loaded: {described(error)}{place}. Mend that file, or name another."
 
 
 def _is_guarded(path: Path) -> bool:
-    """Whether a script only defines things outside `if __name__ == "__main__":`."""
-    harmless = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If, ast.Try)
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    docstrings = [n for n in body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
-    return all(isinstance(node, harmless) for node in body if node not in docstrings)
+    """Whether a script only defines things outside `if __name__ == "__main__":`.
+
+    Loading it must not run an experiment a second time, and pay for it: a value may be made by calling
+    a class or one of HARMLESS, and by nothing else.
+    """
+    return all(map(_defines, ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+def _defines(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Pass):
+        return True
+    if isinstance(node, ast.If):
+        guard = "__name__" in ast.unparse(node.test)
+        return all(map(_defines, node.orelse)) and (guard or (_makes(node.test) and all(map(_defines, node.body))))
+    if isinstance(node, ast.Try):
+        inner = [*node.body, *node.orelse, *node.finalbody, *(line for handler in node.handlers for line in handler.body)]
+        return all(map(_defines, inner))
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr):
+        return node.value is None or _makes(node.value)
+    return False
+
+
+def _makes(value: ast.expr) -> bool:
+    """Whether an expression calls nothing but classes, by their capital letter, and HARMLESS."""
+    calls = [ast.unparse(node.func) for node in ast.walk(value) if isinstance(node, ast.Call)]
+    waits = any(isinstance(node, ast.Await) for node in ast.walk(value))
+    return not waits and all(name in HARMLESS or name.rpartition(".")[2][:1].isupper() for name in calls)

@@ -14,7 +14,7 @@ import orjson
 
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Metric
-from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary, Usage, storable
+from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary, Usage, described
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
@@ -102,7 +102,7 @@ async def _score_async(gate: asyncio.Semaphore, case: Case, metric: Metric, eval
         with counted() as usage:
             try:
                 score = to_score(await evaluator.evaluate(inputs(case, metric.column_mapping)))  # type: ignore[misc]
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
+            except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
                     raise
                 score = _failed(metric, error)
@@ -119,7 +119,7 @@ async def _result(awaitable: Awaitable[Any]) -> Any:
 
 
 def _failed(metric: Metric, error: BaseException) -> Score:
-    return Score(error=Failure("evaluator_error", storable(f"{metric.name}: {type(error).__name__}: {error}"[:2000])))
+    return Score(error=Failure("evaluator_error", f"{metric.name}: {described(error)}"))
 
 
 def inputs(case: Case, mapping: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import orjson
 
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
-from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, storable
+from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, described, storable
+from promptlab.engine.agent import AgentModel
 from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.errors import ModelError, TemplateError
@@ -18,6 +19,7 @@ from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
 
 MAX_PAUSE_S = 5.0
 """With a deadline: a longer pause than this is cheaper to spend in the state machine than in a worker."""
+MOST_TOKENS = 2**53
 RESERVE_S = 10.0
 """With a deadline: no call starts when less than this is left."""
 
@@ -68,7 +70,7 @@ async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price
         messages = job.bindings.messages(row)
         response, attempts = await with_retries(
             lambda: _attempt(job, messages),
-            RetryPolicy(max_retries=config.max_retries),
+            RetryPolicy(max_retries=0, max_throttles=0) if isinstance(job.bindings.model, AgentModel) else RetryPolicy(max_retries=config.max_retries),
             slot=slot,
             clock=job.clock,
             may_start=lambda: _may_start(job),
@@ -97,18 +99,20 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
     """One call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
     model, started = job.bindings.model, job.clock.monotonic()
     try:
-        async with asyncio.timeout(model.config.timeout_s):
+        async with asyncio.timeout(model.config.timeout_s) as limit:
             answer = await model.achat(messages)
     except ModelError:
         raise
-    except TimeoutError as error:
-        raise ModelError(f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True) from error
     except asyncio.CancelledError as error:
         if cancelled_from_outside():
             raise
         raise ModelError("CancelledError: a task inside of the model was cancelled", type="CancelledError") from error
     except (Exception, SystemExit) as error:
-        raise ModelError(f"{type(error).__name__}: {error}"[:2000], type=type(error).__name__) from error
+        if isinstance(error, TimeoutError) and limit.expired():  # ours, and not one of the user's own code
+            raise ModelError(f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True) from error
+        if isinstance(error, AttributeError | TypeError | KeyError | IndexError) and type(model).__module__.startswith("promptlab.models."):
+            raise ModelError(f"{model.name}: the answer is not of the provider's form ({described(error)})", type="invalid_response", retryable=True) from error
+        raise ModelError(described(error), type=type(error).__name__) from error
     elapsed_ms = (job.clock.monotonic() - started) * 1000
     try:
         return _checked(answer, elapsed_ms)
@@ -122,13 +126,19 @@ def _checked(answer: ModelResponse, elapsed_ms: float) -> ModelResponse:
         raise TypeError(f"response is a {type(answer.response).__name__}, not a string")
     return ModelResponse(
         response=storable(answer.response),
-        prompt_tokens=None if answer.prompt_tokens is None else int(answer.prompt_tokens),
-        completion_tokens=None if answer.completion_tokens is None else int(answer.completion_tokens),
+        prompt_tokens=_tokens(answer.prompt_tokens),
+        completion_tokens=_tokens(answer.completion_tokens),
         latency_ms=elapsed_ms if answer.latency_ms is None else float(answer.latency_ms),
         cost_usd=None if answer.cost_usd is None else float(answer.cost_usd),
         finish_reason=None if answer.finish_reason is None else str(answer.finish_reason),
         metadata=answer.metadata and orjson.loads(orjson.dumps(dict(answer.metadata), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)),
     )
+
+
+def _tokens(count: int | None) -> int | None:
+    """A count of tokens, or None for what is none: no store has room for more."""
+    found = None if count is None else int(count)
+    return found if found is not None and 0 <= found < MOST_TOKENS else None
 
 
 def _may_start(job: Job) -> bool:

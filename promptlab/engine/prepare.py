@@ -16,7 +16,7 @@ from promptlab.domain.prices import price_of
 from promptlab.domain.templates import check_placeholders, compile_template
 from promptlab.engine.agent import AgentModel, agent_messages
 from promptlab.engine.assets import AssetStore, Draft
-from promptlab.engine.code import code_ref, load_code, named_ref
+from promptlab.engine.code import code_ref, load_code, made_of, named_ref
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.evaluators.base import Evaluator
@@ -171,7 +171,7 @@ def _metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
         code = named_ref(thing, folder)
         thing = load_code(code, script=False)
     if inspect.isclass(thing):
-        thing = thing()
+        thing = made_of(code or code_ref(thing), thing)
     if thing is None:
         thing = build(item.metric, item.params)
     else:
@@ -244,7 +244,7 @@ def bind(experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset
     for metric in experiment.evaluation:
         evaluator = live.evaluators.get(metric.name)
         if evaluator is None:
-            evaluator = load_code(metric.code)() if metric.code else build(metric.metric, metric.params)
+            evaluator = made_of(metric.code, load_code(metric.code)) if metric.code else build(metric.metric, metric.params)
         if metric.needs_embedding:
             evaluator.embedding_model = embedding
         evaluators.append((metric, evaluator))
@@ -263,7 +263,7 @@ def _remade_model(experiment: Experiment) -> Model:
 
 def _remade(code: CodeRef, config: ModelConfig) -> Model:
     """A user's own model, with the configuration that the run recorded."""
-    made = load_code(code)()
+    made = made_of(code, load_code(code))
     if not isinstance(made, Model):
         raise ConfigError(f"{code.file or code.module}:{code.qualname} is not a Model any more")
     made.config = config

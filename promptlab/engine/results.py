@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,7 @@ from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
 from promptlab.engine.ingest import read_index, read_rows
-from promptlab.engine.summarize import connect, write_parquet
+from promptlab.engine.summarize import connect, with_room, write_parquet
 from promptlab.engine.table import Case, columns, literal, safe_csv_columns, table_row
 from promptlab.errors import ConfigError
 from promptlab.ports import Blobs, Ledger
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import duckdb
 
 ExportFormat = Literal["csv", "jsonl", "parquet"]
-FETCH = 1000
+FETCH = 100
 """Rows in memory at once."""
 
 
@@ -120,18 +121,17 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
         if format == "parquet":
             shutil.copyfile(source, draft)
         else:
-            with connect() as con:
-                if format == "jsonl":
-                    _write_lines(con, source, draft)
-                else:
-                    con.execute(
-                        f"COPY (SELECT {safe_csv_columns(types)} FROM read_parquet({literal(str(source))})) TO {literal(str(draft))} (FORMAT csv, HEADER true)"
-                    )
+            write = _write_lines if format == "jsonl" else partial(_write_csv, types)
+            with_room(lambda con: write(con, source, draft), source.parent)
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _write_csv(types: dict[str, str], con: duckdb.DuckDBPyConnection, source: Path, path: Path) -> None:
+    con.execute(f"COPY (SELECT {safe_csv_columns(types)} FROM read_parquet({literal(str(source))})) TO {literal(str(path))} (FORMAT csv, HEADER true)")
 
 
 def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path) -> None:

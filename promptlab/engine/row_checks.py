@@ -17,6 +17,7 @@ ColumnType = Literal["string", "integer", "number", "boolean", "json"]
 
 _TYPES: Mapping[type, ColumnType] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _ID_LENGTH = 1_000
+_MOST_INTEGER = 2**63 - 1
 
 
 class Columns:
@@ -37,6 +38,9 @@ class Columns:
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
         """Count the next row; its number is 0-based."""
+        for name, value in row.items():
+            if type(value) is int and value > _MOST_INTEGER:
+                self._kinds.setdefault(name, set()).add(dict)  # as JSON text its digits stay: no column of whole numbers has room for them
         shape = (*row, *map(type, row.values()))
         if shape != self._shape:
             self._close(number)

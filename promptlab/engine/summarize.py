@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MEMORY = "128MB"
 """What DuckDB may hold: 5,000 rows of 100 KB need more than 64 MB of it, 100,000 of 1 KB took 130 MB of the process, its 75 MB before that included."""
+MORE_MEMORY = ("1GB", "4GB")
+"""Where that is not enough, one after the other."""
 # By rows alone, 20,000 rows of 10 KB did not fit into the memory.
 ROW_GROUP = "ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
 _MIN_OBJECT_BYTES = 1 << 20
@@ -63,20 +65,31 @@ async def put_index(blobs: Blobs, run: RunRecord, results: Path, shape: Columns,
 
 
 def _write_index(results: Path, index: Path, search: Path, shape: Columns, largest_row_bytes: int) -> None:
-    with connect(index.parent) as con:
-        if largest_row_bytes > _MIN_OBJECT_BYTES:
-            con.execute("SET memory_limit = '1GB'")
-        write_index(con, results, index, search, shape)
+    with_room(lambda con: write_index(con, results, index, search, shape), index.parent, large=largest_row_bytes > _MIN_OBJECT_BYTES)
 
 
-def connect(folder: Path | str | None = None) -> duckdb.DuckDBPyConnection:
+def with_room(work: Callable[[duckdb.DuckDBPyConnection], None], folder: Path | str | None = None, *, large: bool = False) -> None:
+    """Do something with a DuckDB, in as little memory as it takes: long rows and a thousand columns take more."""
+    import duckdb
+
+    for memory in MORE_MEMORY if large else (MEMORY, *MORE_MEMORY):
+        try:
+            with connect(folder, memory) as con:
+                return work(con)
+        except duckdb.OutOfMemoryException:
+            if memory == MORE_MEMORY[-1]:
+                raise
+    return None
+
+
+def connect(folder: Path | str | None = None, memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with bounded memory and one thread, that spills into `folder`."""
     import duckdb
 
     # Settings of the file format only: nothing is fetched, and nothing a user wrote is run.
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
-        "memory_limit": MEMORY,
+        "memory_limit": memory,
         "preserve_insertion_order": True,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -95,10 +108,10 @@ def write_parquet(parts: Sequence[Path], out: Path, types: dict[str, str], large
         source = f"read_json(?, format='newline_delimited', compression='gzip', columns={{{shape}}}, maximum_object_size={size})"
     else:
         source = f"(SELECT {', '.join(f'NULL::{kind} AS {chr(34)}{name}{chr(34)}' for name, kind in types.items())} LIMIT 0)"
-    with connect(out.parent) as con:
-        if largest_row_bytes > _MIN_OBJECT_BYTES:
-            con.execute("SET memory_limit = '1GB'")
-        con.execute(
-            f"COPY (SELECT * FROM {source}) TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd, {ROW_GROUP})",
-            [[str(p) for p in parts]] if parts else [],
-        )
+    sql = f"COPY (SELECT * FROM {source}) TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd, {ROW_GROUP})"
+    values = [[str(p) for p in parts]] if parts else []
+
+    def write(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute(sql, values)
+
+    with_room(write, out.parent, large=largest_row_bytes > _MIN_OBJECT_BYTES)

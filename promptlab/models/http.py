@@ -12,6 +12,7 @@ import asyncio
 import functools
 import json
 import os
+import re
 import ssl
 import time
 import urllib.parse
@@ -35,6 +36,7 @@ CONNECT_S = 10.0
 """Seconds for a connection, within the call's own timeout_s."""
 SHORTEST_KEY = 16
 """Characters of a key that is one; a stand-in such as `none` may be a word of any answer."""
+_SECRET = re.compile(r"key|token|secret|password|signature|^sig$|^code$", re.IGNORECASE)
 KEEPALIVE_S = 15.0
 """Seconds that an idle connection is kept: less than providers and load balancers keep it."""
 
@@ -69,6 +71,8 @@ class HttpModel(ProviderModel):
             raise ConfigError(f"Model {self.name!r}: endpoint {url!r} is not a URL such as https://host/v1 or http://localhost:8000/v1")
         if parts.username is not None or parts.password is not None:
             raise ConfigError(f"Model {self.name!r}: the endpoint holds a user name or password, and endpoints are stored: pass api_key_env=… instead")
+        if secret := next((name for name, _ in urllib.parse.parse_qsl(parts.query) if _SECRET.search(name)), None):
+            raise ConfigError(f"Model {self.name!r}: the endpoint's query holds {secret!r}, and endpoints are stored: pass api_key_env=… instead")
         return url.rstrip("/")
 
     def url(self, path: str) -> str:
@@ -146,7 +150,7 @@ class HttpModel(ProviderModel):
 
     def _without_key(self, error: ModelError) -> ModelError:
         """The error, with a key that the provider repeated taken out of its message."""
-        if self._sent_key and self._sent_key in str(error):
+        if self._sent_key and len(self._sent_key) >= SHORTEST_KEY // 2 and self._sent_key in str(error):
             error.args = (str(error).replace(self._sent_key, "***"),)
         return error
 

@@ -57,6 +57,8 @@ class OpenAICompatibleModel(HttpModel):
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(message, dict):
             raise self._no_choice(body)
+        if isinstance(choice.get("error"), dict):
+            raise self._no_choice(choice)  # OpenRouter's way of saying that the serving provider broke off
         finish = choice.get("finish_reason")
         text, metadata = self._text(body, message, finish)
         usage = mapping(body.get("usage"))

@@ -39,7 +39,7 @@ def interval(metric: MetricSummary, scale: tuple[float, float]) -> Interval | No
     if metric.mean is None:
         return None
     low, high = metric.interval
-    left, span = scale[0], scale[1] - scale[0]
+    left, span = scale[0], scale[1] - scale[0] or 1.0  # beyond 1e17 a half more is the same number
 
     def at(value: float) -> float:
         return round(min(max((value - left) / span, 0.0), 1.0) * 100, 1)

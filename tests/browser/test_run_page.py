@@ -240,3 +240,16 @@ def test_a_run_that_was_stopped_says_that_it_cannot_be_filtered(site: Site, page
 
     page.goto(f"{site.url}/runs/{site.call(stopped)}?status=failed")
     expect(page.locator("#cases .note")).to_contain_text("Filters and orders come with the results")
+
+
+def test_an_agents_run_has_every_page(site: Site, page: Page) -> None:
+    """Without a prompt: an agent got the rows."""
+
+    async def run(lab: Lab) -> str:
+        return (await lab.run({"name": "agent", "dataset": "topics", "agent_proxy": lambda row: row["topic"].upper()})).run_id
+
+    run_id = site.call(run)
+    for rest in ("", "?tab=summary", "?tab=configuration", "/cases/0"):
+        answer = page.goto(f"{site.url}/runs/{run_id}{rest}")
+        assert answer and answer.status == 200, rest
+    expect(page.locator("article.answer")).to_contain_text("RIVER")

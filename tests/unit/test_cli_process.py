@@ -203,13 +203,15 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path, start: Start) -> 
     assert "Traceback" not in err and "BrokenPipe" not in err, err
 
 
-def test_an_unexpected_exception_shows_its_traceback(folder: Path, start: Start) -> None:
-    """It is a bug, in an evaluator's file or in ours: hiding where would help nobody."""
+def test_a_broken_evaluators_file_is_a_message_with_the_place(folder: Path, start: Start) -> None:
+    """The user mends it there; nothing was run or stored, and that is exit code 2."""
     (folder / "mine.py").write_text("1 / 0\n")
     with ModelServer() as server:
         experiment(folder, server)
         out, err, code = finish(start("run", "e.yaml", "--json"))
-    assert (out, code) == ("", 1) and "Traceback" in err and "mine.py" in err and "ZeroDivisionError" in err
+    assert (out, code) == ("", 2) and "Traceback" not in err
+    assert "ZeroDivisionError: division by zero (mine.py, line 1)" in " ".join(err.split())
+    assert not (folder / "promptlab.db").exists()
 
 
 def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
