@@ -42,8 +42,10 @@ export function live(): void {
     const field = event.target as HTMLInputElement;
     if (!field.matches("[data-submits]") || !field.form) return;
     clearTimeout(timer);
+    // At once: an answer that is on its way must not undo a choice.
+    if (field.type !== "search") return field.form.requestSubmit();
     // The form may be another by then: the answer to what was typed before replaces it and keeps the field.
-    timer = window.setTimeout(() => field.form?.isConnected && field.form.requestSubmit(), field.type === "search" ? TYPED_MS : 0);
+    timer = window.setTimeout(() => field.form?.isConnected && field.form.requestSubmit(), TYPED_MS);
   });
 }
 
