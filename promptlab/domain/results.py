@@ -20,8 +20,8 @@ def described(error: BaseException) -> str:
     """An error's class and message, also of one whose message cannot be had."""
     try:
         said = str(error)
-    except Exception:  # noqa: BLE001 - a user's own class
-        said = "(its message cannot be shown)"
+    except Exception as broken:  # noqa: BLE001 - a user's own class may raise anything
+        said = f"(its message cannot be shown: {type(broken).__name__})"
     return storable(f"{type(error).__name__}: {said}"[:2000])
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from promptlab.domain.assets import DatasetContent, PromptTemplate
+from promptlab.domain.results import described
 from promptlab.errors import TemplateError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _jinja(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
             return template.render(row)
         except Exception as error:  # an expression of the template may raise anything
             line = _template_line(error)
-            raise TemplateError(f"{where}{f', line {line}' if line else ''}: {type(error).__name__}: {error}") from error
+            raise TemplateError(f"{where}{f', line {line}' if line else ''}: {described(error)}") from error
 
     return fill, names, optional
 

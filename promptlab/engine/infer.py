@@ -110,8 +110,6 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
     except (Exception, SystemExit) as error:
         if isinstance(error, TimeoutError) and limit.expired():  # ours, and not one of the user's own code
             raise ModelError(f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True) from error
-        if isinstance(error, AttributeError | TypeError | KeyError | IndexError) and type(model).__module__.startswith("promptlab.models."):
-            raise ModelError(f"{model.name}: the answer is not of the provider's form ({described(error)})", type="invalid_response", retryable=True) from error
         raise ModelError(described(error), type=type(error).__name__) from error
     elapsed_ms = (job.clock.monotonic() - started) * 1000
     try:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import httpx
-import orjson
 
 from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
+from promptlab.models.answers import mapping, tool_calls
 from promptlab.models.base import Messages
-from promptlab.models.failures import mapping
 from promptlab.models.http import HttpModel
 from promptlab.models.usage import note_answer
 from promptlab.ports import Clock
@@ -53,6 +52,10 @@ class AnthropicModel(HttpModel):
         if system and turns:
             payload["system"] = system
         body, latency_ms = await self.post(self._url, payload)
+        with self.reading(body):
+            return self._answer(body, latency_ms)
+
+    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
         usage = mapping(body.get("usage"))
         text, metadata = self._text(body)
         if body.get("model") and body["model"] != self.config.model_id:
@@ -74,9 +77,9 @@ class AnthropicModel(HttpModel):
         if not isinstance(blocks, list):
             raise self.invalid("without content", body)
         text = "".join(block.get("text", "") for block in blocks if block.get("type") == "text")
-        calls = [{"name": block.get("name"), "arguments": block.get("input")} for block in blocks if block.get("type") == "tool_use"]
+        calls = [(block.get("name"), block.get("input")) for block in blocks if block.get("type") == "tool_use"]
         if not text and calls:
-            return orjson.dumps(calls).decode(), {"tool_calls": len(calls)}
+            return tool_calls(calls)
         if not text and stop == "refusal":
             raise ModelError(f"{self.name}: the model refused to answer (stop_reason refusal)", type="content_filter", status=200)
         return text, {}

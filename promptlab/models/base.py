@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from promptlab.domain.experiment import ModelConfig
-from promptlab.domain.results import ModelResponse
+from promptlab.domain.results import ModelResponse, described
 from promptlab.sync import run_sync
 
 Messages = Sequence[dict[str, str]]
@@ -31,7 +31,7 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
         except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+            raise RuntimeError(described(error)) from error
 
     return await asyncio.get_running_loop().run_in_executor(THREADS.get(), call)
 

@@ -15,8 +15,9 @@ import orjson
 from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
+from promptlab.models.answers import mapping, tool_calls
 from promptlab.models.base import Messages
-from promptlab.models.failures import mapping, retry_after_s, trim
+from promptlab.models.failures import retry_after_s, trim
 from promptlab.models.loops import PerLoop
 from promptlab.models.provider import ProviderModel
 from promptlab.models.usage import note_answer, note_call
@@ -87,6 +88,10 @@ class BedrockModel(ProviderModel):
         started = time.perf_counter()
         body = await self._call(client.converse(**request))
         latency_ms = (time.perf_counter() - started) * 1000
+        with self.reading(body):
+            return self._answer(body, latency_ms)
+
+    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
         text, metadata = self._text(body)
         usage = mapping(body.get("usage"))
         return note_answer(
@@ -105,11 +110,11 @@ class BedrockModel(ProviderModel):
         stop = body.get("stopReason")
         blocks = ((body.get("output") or {}).get("message") or {}).get("content")
         if not isinstance(blocks, list):
-            raise ModelError(f"{self.name}: the answer is without content", type="invalid_response", status=200, retryable=True)
+            raise self.invalid("without content")
         text = "".join(block.get("text", "") for block in blocks)
-        calls = [{"name": block["toolUse"].get("name"), "arguments": block["toolUse"].get("input")} for block in blocks if "toolUse" in block]
+        calls = [(block["toolUse"].get("name"), block["toolUse"].get("input")) for block in blocks if "toolUse" in block]
         if not text and calls:
-            return orjson.dumps(calls).decode(), {"tool_calls": len(calls)}
+            return tool_calls(calls)
         if not text and stop in ("content_filtered", "guardrail_intervened"):
             raise ModelError(f"{self.name}: a content filter removed the answer ({stop})", type="content_filter", status=200)
         return text, {}
@@ -117,12 +122,16 @@ class BedrockModel(ProviderModel):
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         client = await self._clients.get()
         if "titan-embed" in self.config.model_id:
-            return [(await self._invoke(client, {"inputText": text, **self._embed_params()}))["embedding"] for text in texts]
+            answers = [await self._invoke(client, {"inputText": text, **self._embed_params()}) for text in texts]
+            with self.reading(answers):
+                return [answer["embedding"] for answer in answers]
         if "cohere.embed" in self.config.model_id:
             body = {"texts": texts, "input_type": "search_document", "truncate": "END", **self._embed_params()}
-            found = (await self._invoke(client, body))["embeddings"]
-            vectors: list[list[float]] = found["float"] if isinstance(found, dict) else found
-            return vectors
+            answer = await self._invoke(client, body)
+            with self.reading(answer):
+                found = answer["embeddings"]
+                vectors: list[list[float]] = found["float"] if isinstance(found, dict) else found
+                return vectors
         raise ModelError(f"{self.name} has no embeddings that we know: use bedrock/amazon.titan-embed-text-v2:0 or bedrock/cohere.embed-…", type="bad_request")
 
     def _embed_params(self) -> dict[str, Any]:
@@ -133,7 +142,7 @@ class BedrockModel(ProviderModel):
         async with answer["body"] as stream:
             value = orjson.loads(await stream.read())
         if not isinstance(value, dict) or not ("embedding" in value or "embeddings" in value):
-            raise ModelError(f"{self.name}: the answer is without embeddings", type="invalid_response", status=200, retryable=True)
+            raise self.invalid("without embeddings")
         note_call(self.config, value.get("inputTextTokenCount"))
         return value
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from promptlab.errors import ModelError
+from promptlab.models.answers import json_text
 
 MAX_MESSAGE = 500
 """Characters of a provider's own message that are kept."""
@@ -83,13 +84,8 @@ def message_of(value: Any) -> tuple[str, str]:
         return trim(str(error)), str(value.get("code") or "")
     inner = error.get("innererror")
     codes = [error.get("code"), error.get("type"), error.get("status"), inner.get("code") if isinstance(inner, dict) else None]
-    said = error.get("message") or error.get("Message") or error.get("detail") or orjson.dumps(error).decode()
-    return trim(said if isinstance(said, str) else orjson.dumps(said).decode()), " ".join(str(code) for code in codes if code)
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a JSON object, else an empty one: what stands beside an answer must not cost the answer."""
-    return value if isinstance(value, dict) else {}
+    said = error.get("message") or error.get("Message") or error.get("detail") or json_text(error)
+    return trim(said if isinstance(said, str) else json_text(said)), " ".join(str(code) for code in codes if code)
 
 
 def trim(text: str) -> str:

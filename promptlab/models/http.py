@@ -27,7 +27,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from promptlab.domain.experiment import ModelConfig
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
-from promptlab.models.failures import message_of, status_error, trim
+from promptlab.models.failures import status_error, trim
 from promptlab.models.loops import PerLoop
 from promptlab.models.provider import ProviderModel
 from promptlab.ports import Clock
@@ -143,10 +143,8 @@ class HttpModel(ProviderModel):
         except (ValueError, RecursionError):
             raise self.invalid("not JSON", body[:300].decode("utf-8", "replace")) from None
 
-    def invalid(self, why: str, got: Any) -> ModelError:
-        """The error for an answer 200 that holds no answer."""
-        said = got if isinstance(got, str) else message_of(got)[0]
-        return self._without_key(ModelError(f"{self.name}: the answer is {why}: {trim(said)[:200]!r}", type="invalid_response", status=200, retryable=True))
+    def invalid(self, why: str, got: Any = "") -> ModelError:
+        return self._without_key(super().invalid(why, got))
 
     def _without_key(self, error: ModelError) -> ModelError:
         """The error, with a key that the provider repeated taken out of its message."""

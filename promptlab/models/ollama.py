@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import httpx
-import orjson
 
 from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
+from promptlab.models.answers import function_calls
 from promptlab.models.base import Messages
 from promptlab.models.http import HttpModel
 from promptlab.models.usage import note_answer, note_call
@@ -70,14 +70,16 @@ class OllamaModel(HttpModel):
         """
         turns = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
         body, latency_ms = await self.post(self._chat_url, {"model": self.config.model_id, "messages": turns, "stream": False, **self._params})
+        with self.reading(body):
+            return self._answer(body, latency_ms)
+
+    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
         message = body.get("message")
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise self.invalid("without a message", body)
-        text, metadata = message["content"], {}
+        text, metadata = message["content"], dict[str, Any]()
         if not text and message.get("tool_calls"):
-            calls = [call.get("function", call) for call in message["tool_calls"]]
-            text = orjson.dumps([{"name": call.get("name"), "arguments": call.get("arguments")} for call in calls]).decode()
-            metadata = {"tool_calls": len(calls)}
+            text, metadata = function_calls(message)
         return note_answer(
             self.config,
             ModelResponse(

@@ -7,13 +7,13 @@ import urllib.parse
 from typing import Any, ClassVar
 
 import httpx
-import orjson
 
 from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
+from promptlab.models.answers import function_calls, json_text, mapping
 from promptlab.models.base import Messages
-from promptlab.models.failures import mapping, message_of, status_error
+from promptlab.models.failures import message_of, status_error
 from promptlab.models.http import HttpModel
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
@@ -52,6 +52,10 @@ class OpenAICompatibleModel(HttpModel):
             ModelError: the call failed.
         """
         body, latency_ms = await self.post(self._chat_url, {"model": self.config.model_id, "messages": messages, **self._params})
+        with self.reading(body):
+            return self._answer(body, latency_ms)
+
+    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
         choices = body.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
@@ -89,10 +93,7 @@ class OpenAICompatibleModel(HttpModel):
         if message.get("refusal"):
             return str(message["refusal"]), {"refusal": True}
         if message.get("tool_calls"):
-            calls = [mapping(call).get("function", call) for call in message["tool_calls"]]
-            return orjson.dumps([{"name": call.get("name"), "arguments": call.get("arguments")} for call in map(mapping, calls)]).decode(), {
-                "tool_calls": len(calls)
-            }
+            return function_calls(message)
         if finish == "content_filter":
             raise ModelError(f"{self.name}: a content filter removed the answer", type="content_filter", status=200)
         if finish == "length":
@@ -104,7 +105,7 @@ class OpenAICompatibleModel(HttpModel):
         error = body.get("error")
         code = error.get("code") if isinstance(error, dict) else None
         if isinstance(code, int) and 400 <= code < 600:
-            return self._without_key(status_error(self.name, code, {}, orjson.dumps(body)))
+            return self._without_key(status_error(self.name, code, {}, json_text(body).encode("utf-8", "replace")))
         said, _ = message_of(body)
         return self.invalid("without choices", said)
 

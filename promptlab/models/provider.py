@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -13,9 +14,10 @@ import orjson
 from promptlab.clock import SystemClock
 from promptlab.domain.experiment import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
-from promptlab.domain.results import ModelResponse
-from promptlab.errors import ConfigError, MissingKeyError
+from promptlab.domain.results import ModelResponse, described
+from promptlab.errors import ConfigError, MissingKeyError, ModelError
 from promptlab.models.base import Model
+from promptlab.models.failures import message_of, trim
 from promptlab.models.retry import RetryPolicy, Slot, with_retries
 from promptlab.ports import Clock
 
@@ -143,6 +145,23 @@ class ProviderModel(Model):
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         raise NotImplementedError
+
+    def invalid(self, why: str, got: Any = "") -> ModelError:
+        """The error for an answer 200 that holds no answer."""
+        said = trim(got if isinstance(got, str) else message_of(got)[0])[:200]
+        return ModelError(f"{self.name}: the answer is {why}" + (f": {said!r}" if said else ""), type="invalid_response", status=200, retryable=True)
+
+    @contextmanager
+    def reading(self, body: Any) -> Iterator[None]:
+        """In the block a whole answer is read; it may be of any form, with null or a text where the provider has an object.
+
+        Raises:
+            ModelError: it is not of the provider's form.
+        """
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise self.invalid(f"not of the provider's form ({described(error)})", body) from error
 
     async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()

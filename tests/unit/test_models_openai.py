@@ -256,6 +256,24 @@ async def test_an_answer_is_had_whatever_stands_beside_it(body: bytes, text: str
         await model.aclose()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices": [{"message": {"content": null, "tool_calls": 5}}]}',
+        b'{"choices": [{"message": {"content": [{"refusal": 5}]}}]}',
+        b'{"choices": [{"message": {"content": null}}], "said": "half \\ud83d of it"}',
+    ],
+)
+async def test_an_answer_of_another_form_is_an_invalid_one(body: bytes) -> None:
+    """Inside of a run and outside, and asked for once more."""
+    with ModelServer(lambda request: Reply(body=body)) as server:
+        model = get_model("openai/gpt-test", endpoint=server.openai_url)
+        with pytest.raises(ModelError) as caught:
+            await model.ainvoke("", "hi")
+        assert (caught.value.type, caught.value.attempts, len(server.requests)) == ("invalid_response", 2, 2)
+        await model.aclose()
+
+
 async def test_a_key_that_an_answer_repeats_is_not_in_it() -> None:
     """Answers are stored; a stand-in for a key is left alone, as it may be a word."""
     key = "sk-0123456789abcdef"

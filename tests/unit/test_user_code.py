@@ -105,7 +105,7 @@ def test_what_cannot_be_said_or_stored_costs_its_own_case_only(tmp_path: Path) -
         rows = done.results()
     assert (done.status, model.calls) == ("completed", 4)
     assert [row["error_type"] for row in rows] == ["Mute", "TimeoutError", None, None]
-    assert "cannot be shown" in rows[0]["error_message"] and "the user's own" in rows[1]["error_message"]
+    assert "cannot be shown: RuntimeError" in rows[0]["error_message"] and "the user's own" in rows[1]["error_message"]
     assert [(row["prompt_tokens"], row["completion_tokens"]) for row in rows[2:]] == [(None, 4), (None, 4)]
     assert "w: Mute" in rows[2]["score_error.w"]
 
