@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate
+from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
 from promptlab.domain.cloud_cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
 from promptlab.domain.cloud_simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
 from promptlab.domain.experiment import Experiment, ExperimentConfig, ModelConfig
@@ -229,18 +229,10 @@ def _work(config: ExperimentConfig | Experiment, model: ModelConfig, rows: int, 
 async def _prompt(lab: AnyLab, value: PromptTemplate | str) -> PromptTemplate:
     if isinstance(value, PromptTemplate):
         return value
-    name, which = _reference(value)
-    found = await lab.assets.get(name, **which, kind="prompt_template")
+    name, _, which = value.partition("@")
+    found = await lab.assets.get(name, **which_version(which), kind="prompt_template")
     assert isinstance(found, PromptTemplate)
     return found
-
-
-def _reference(text: str) -> tuple[str, dict[str, Any]]:
-    """The name, and which version of it, of `qa`, `qa@3`, `qa@production`."""
-    name, _, which = text.partition("@")
-    if which in ("", "latest"):
-        return name, {}
-    return name, {"version": int(which)} if which.isdecimal() else {"label": which}
 
 
 async def _sample(lab: AnyLab, value: Dataset | str, count: int) -> tuple[list[dict[str, Any]], DatasetContent]:
@@ -248,8 +240,8 @@ async def _sample(lab: AnyLab, value: Dataset | str, count: int) -> tuple[list[d
     if isinstance(value, Dataset) and value.version is None:
         async with stage(value) as staged:
             return await asyncio.to_thread(_lines, staged.rows_path, staged.content.rows, count), staged.content
-    name, which = (value.name, {"version": value.version}) if isinstance(value, Dataset) else _reference(value)
-    dataset = await lab.assets.get(name, **which, kind="dataset")
+    name, _, which = (value if isinstance(value, str) else f"{value.name}@{value.version}").partition("@")
+    dataset = await lab.assets.get(name, **which_version(which), kind="dataset")
     assert isinstance(dataset, Dataset) and dataset.content is not None
     content, found = dataset.content, list[dict[str, Any]]()
     places = min(_PLACES, count, content.rows)

@@ -132,7 +132,7 @@ class RequestChecks:
         if request.method not in _SAFE and not _is_own(request.headers, bool(request.cookies.keys() & set(self._cookies))):
             return 403, "This request comes from another site, or from a browser too old to say where it comes from."
         length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > limit:
+        if not length.isdecimal() or int(length) > limit:
             return 413, _too_long(limit)
         return None
 

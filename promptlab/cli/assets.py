@@ -50,12 +50,13 @@ def _show(kind: AssetKind, reference: str | None, store: Store, as_json: bool) -
 
 async def _find(kind: AssetKind, reference: str | None, store: Store) -> tuple[str, list[AssetVersion], AssetVersion | None]:
     """Where we looked, the latest version of each asset or all versions of one, and the one version to show whole."""
+    from promptlab.domain.assets import which_version
+
     async with opened(store) as lab:
         if reference is None:
             return lab.where, list(await lab.assets.latest(kind)), None
         name, _, which = reference.partition("@")
-        number, label = (int(which), None) if which.isdecimal() else (None, which if which not in ("", "latest") else None)
-        asset = await lab.assets.get(name, version=number, label=label, kind=kind)
+        asset = await lab.assets.get(name, **which_version(which), kind=kind)
         versions = list(await lab.assets.versions(name, kind=kind))
         return lab.where, versions, next(version for version in versions if version.version == asset.version)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -16,6 +16,21 @@ AssetKind = Literal["prompt_template", "dataset"]
 KINDS: tuple[AssetKind, ...] = ("prompt_template", "dataset")
 # `@`, `#` and `/` have a meaning in references and keys.
 NAME = re.compile(r"[^\s@#/\\][^@#/\\\n]{0,199}")
+
+
+class Which(TypedDict, total=False):
+    """Which version of an asset; nothing for the latest."""
+
+    version: int
+    label: str
+
+
+def which_version(text: str) -> Which:
+    """What a version is called in references and addresses: `3`, `production`, `latest` or nothing."""
+    if text in ("", "latest"):
+        return {}
+    # No store counts further than 1,000 digits, and Python reads at most 4,300.
+    return {"version": int(text[:1000])} if text.isdecimal() else {"label": text}
 
 
 def content_hash(value: Any) -> str:

@@ -7,7 +7,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from promptlab.domain.assets import KINDS, Asset, AssetKind, AssetVersion, Dataset, DatasetContent, PromptTemplate, asset_from, content_hash, kind_of
+from promptlab.domain.assets import (
+    KINDS,
+    Asset,
+    AssetKind,
+    AssetVersion,
+    Dataset,
+    DatasetContent,
+    PromptTemplate,
+    asset_from,
+    content_hash,
+    kind_of,
+    which_version,
+)
 from promptlab.engine.ingest import StagedDataset, commit, stage
 from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
 from promptlab.ports import Blobs, Clock, Ledger
@@ -119,7 +131,7 @@ class AssetStore:
             AssetNotFoundError: no such asset or version.
             AssetError: the label is not usable.
         """
-        if not label or label.isdecimal() or any(c in "@#/\\ \t\n" for c in label) or label == "latest":
+        if which_version(label) != {"label": label} or any(c in "@#/\\ \t\n" for c in label):
             raise AssetError(f"{label!r} is not a usable label: letters, digits, - _ . and not only digits, not 'latest'")
         asset = await self.get(name, version=version, kind=kind)
         assert asset.version is not None
@@ -149,10 +161,8 @@ class AssetStore:
                 yield draft
 
     async def _referenced(self, reference: str, kind: AssetKind) -> Asset:
-        name, at, which = reference.partition("@")
-        if not at or which == "latest":
-            return await self.get(name, kind=kind)
-        return await self.get(name, kind=kind, **({"version": int(which)} if which.isdecimal() else {"label": which}))
+        name, _, which = reference.partition("@")
+        return await self.get(name, kind=kind, **which_version(which))
 
     @asynccontextmanager
     async def _new(self, asset: Asset) -> AsyncIterator[Draft]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,18 +69,17 @@ def _write_index(results: Path, index: Path, search: Path, shape: Columns, large
     with_room(lambda con: write_index(con, results, index, search, shape), index.parent, large=largest_row_bytes > _MIN_OBJECT_BYTES)
 
 
-def with_room(work: Callable[[duckdb.DuckDBPyConnection], None], folder: Path | str | None = None, *, large: bool = False) -> None:
+def with_room(work: Callable[[duckdb.DuckDBPyConnection], object], folder: Path, *, large: bool = False) -> None:
     """Do something with a DuckDB, in as little memory as it takes: long rows and a thousand columns take more."""
     import duckdb
 
-    for memory in MORE_MEMORY if large else (MEMORY, *MORE_MEMORY):
-        try:
-            with connect(folder, memory) as con:
-                return work(con)
-        except duckdb.OutOfMemoryException:
-            if memory == MORE_MEMORY[-1]:
-                raise
-    return None
+    *less, most = MORE_MEMORY if large else (MEMORY, *MORE_MEMORY)
+    for memory in less:
+        with suppress(duckdb.OutOfMemoryException), connect(folder, memory) as con:
+            work(con)
+            return
+    with connect(folder, most) as con:
+        work(con)
 
 
 def connect(folder: Path | str | None = None, memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
@@ -110,8 +110,4 @@ def write_parquet(parts: Sequence[Path], out: Path, types: dict[str, str], large
         source = f"(SELECT {', '.join(f'NULL::{kind} AS {chr(34)}{name}{chr(34)}' for name, kind in types.items())} LIMIT 0)"
     sql = f"COPY (SELECT * FROM {source}) TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd, {ROW_GROUP})"
     values = [[str(p) for p in parts]] if parts else []
-
-    def write(con: duckdb.DuckDBPyConnection) -> None:
-        con.execute(sql, values)
-
-    with_room(write, out.parent, large=largest_row_bytes > _MIN_OBJECT_BYTES)
+    with_room(lambda con: con.execute(sql, values), out.parent, large=largest_row_bytes > _MIN_OBJECT_BYTES)

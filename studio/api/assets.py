@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of
+from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_version
 from promptlab.engine.ingest import rows_page
 from promptlab.errors import AssetNotFoundError
 from promptlab.lab import Lab
@@ -141,10 +141,7 @@ async def _label(lab: Lab, kind: AssetKind, name: str, label: str, version: int)
 
 
 def _get(lab: Lab, kind: AssetKind, name: str, version: str) -> Awaitable[Asset]:
-    if version == "latest":
-        return lab.assets.get(name, kind=kind)
-    number, label = (int(version), None) if version.isascii() and version.isdecimal() else (None, version)
-    return lab.assets.get(name, version=number, label=label, kind=kind)
+    return lab.assets.get(name, **which_version(version), kind=kind)
 
 
 async def _object(lab: Lab, kind: AssetKind, asset: Asset) -> dict[str, Any]:

@@ -20,9 +20,8 @@ from promptlab.engine.ingest import rows_page
 from promptlab.engine.query import Neighbours, ResultsQuery
 from promptlab.errors import BlobNotFoundError, TemplateError
 from promptlab.lab import Lab
-from promptlab.report import number
 from studio.auth import lab_of
-from studio.pages.cases import SIZE, case_path, expected_columns, measured_metrics
+from studio.pages.cases import SIZE, beside_verdict, case_path, expected_columns, measured_metrics
 from studio.pages.format import run_url
 from studio.pages.run import dataset_of, prompt_of
 from studio.pages.state import VIEW_PARAMS, Query, filter_of
@@ -84,8 +83,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
 
 def _score(metric: str, name: str, row: Mapping[str, Any], measured: bool) -> ScoreView:
     value, passed, label, reason, error = (row.get(f"{part}.{name}") for part in ("score", "passed", "label", "reason", "score_error"))
-    plain = passed is not None and value in (0, 1) and not measured
-    return ScoreView(metric, value, passed, label, reason, error, shown="" if value is None or plain else number(value))
+    return ScoreView(metric, value, passed, label, reason, error, shown=beside_verdict(value, passed, measured=measured))
 
 
 async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: CaseKey) -> dict[str, Any]:

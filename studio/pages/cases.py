@@ -195,13 +195,18 @@ def _answer(row: Mapping[str, Any]) -> Cell:
     return Cell(one_line(row.get("response")))
 
 
+def beside_verdict(value: float | None, passed: bool | None, *, measured: bool) -> str:
+    """A score's value, where it says more than pass or fail."""
+    return "" if value is None or (passed is not None and value in (0, 1) and not measured) else number(value)
+
+
 def _score(name: str, row: Mapping[str, Any], *, measured: bool) -> Cell:
     passed, value, label = row.get(f"passed.{name}"), row.get(f"score.{name}"), row.get(f"label.{name}")
     if error := row.get(f"score_error.{name}"):
         return Cell(f"! {one_line(error)}", "warn")
     if passed is not None:
-        shown = f" {number(value)}" if value is not None and (measured or value not in (0, 1)) else ""
-        return Cell(f"✓ pass{shown}", "good") if passed else Cell(f"✕ fail{shown}", "bad")
+        shown = beside_verdict(value, passed, measured=measured)
+        return Cell(f"✓ pass {shown}".rstrip(), "good") if passed else Cell(f"✕ fail {shown}".rstrip(), "bad")
     if label is not None:
         return Cell(one_line(label))
     return Cell("" if row.get("pending") or row.get("error_type") else "–", "muted") if value is None else Cell(number(value))

@@ -22,7 +22,7 @@ from studio.pages.cases import case_path
 from studio.pages.format import milliseconds, one_line
 from studio.pages.prompts import DiffLine, as_text, text_diff
 from studio.pages.run import prompt_of
-from studio.pages.state import Query
+from studio.pages.state import Query, whole
 from studio.pages.text import word_diff
 from studio.pages.view import queries_of, render, router
 
@@ -114,9 +114,9 @@ def _chosen(query: Query) -> Compared:
     change, other = query.get("change", "all"), query.get("other")
     if change not in dict(CHANGES):
         raise ConfigError(f"change={change!r} is not known: {', '.join(key for key, _ in CHANGES)}.")
-    if other and not other.isdecimal():
+    if other and whole(other) is None:
         raise ConfigError(f"other={other!r} is not the place of a run: 0 is the second run.")
-    return Compared(change, query.get("metric") or None, int(other) if other else None, query.get("q").strip())
+    return Compared(change, query.get("metric") or None, whole(other), query.get("q").strip())
 
 
 def _configuration(experiments: Sequence[Experiment]) -> list[tuple[str, list[str]]]:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from promptlab.domain.assets import Dataset, DatasetContent
+from promptlab.domain.assets import Dataset, DatasetContent, which_version
 from promptlab.engine.ingest import rows_page
 from promptlab.lab import Lab
 from studio.auth import lab_of
@@ -71,8 +71,7 @@ async def dataset_columns(request: Request, name: str, version: str = "") -> HTM
 
 
 async def _version(lab: Lab, name: str, version: str) -> tuple[Dataset, DatasetContent]:
-    which: dict[str, Any] = {"version": int(version)} if version.isdecimal() else {"label": version} if version else {}
-    dataset = await lab.assets.get(name, kind="dataset", **which)
+    dataset = await lab.assets.get(name, kind="dataset", **which_version(version))
     assert isinstance(dataset, Dataset) and dataset.content is not None
     return dataset, dataset.content
 

@@ -24,7 +24,7 @@ from studio.auth import lab_of
 from studio.pages.format import run_url
 from studio.pages.new_run_form import MODEL_NUMBERS, MODEL_TEXTS, experiment_of, fields_from, metric_forms, model_of
 from studio.pages.runs_table import read_runs
-from studio.pages.state import Query
+from studio.pages.state import Query, whole
 from studio.pages.view import go_to, render, router
 
 PREVIEWED = 3
@@ -136,8 +136,7 @@ async def _preview(lab: Lab, prompt: PromptTemplate, dataset: Dataset) -> dict[s
 
 
 async def _estimate(lab: Lab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
-    trials = query.get("trials", "1")
-    calls = len(dataset) * (int(trials) if trials.isdecimal() else 1)
+    calls = len(dataset) * (whole(query.get("trials")) or 1)
     assert dataset.content is not None
     try:
         config = ModelConfig.model_validate(model_of(query)) if query.get("model") else None

@@ -12,7 +12,7 @@ import orjson
 from promptlab.domain.experiment import RESPONSE, SPECIAL, Experiment, ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe
-from studio.pages.state import Pairs, Query
+from studio.pages.state import Pairs, Query, whole
 
 MODEL_NUMBERS = {"temperature": float, "max_tokens": int, "seed": int, "max_concurrent_tasks": int, "max_retries": int, "timeout_s": float}
 MODEL_TEXTS = ("endpoint", "api_key_env", "api_key_secret")
@@ -109,7 +109,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         "dataset": query.get("dataset"),
         "model": model_of(query),
         "evaluation": evaluation,
-        "trials": int(trials) if trials.isdecimal() else trials,
+        "trials": trials if (number := whole(trials)) is None else number,
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
 

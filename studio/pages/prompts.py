@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup, escape
 from pydantic import ValidationError
 
-from promptlab.domain.assets import ChatMessage, PromptTemplate
+from promptlab.domain.assets import ChatMessage, PromptTemplate, which_version
 from promptlab.domain.experiment import explain
 from promptlab.domain.templates import placeholders
 from promptlab.errors import PromptLabError
@@ -20,7 +20,7 @@ from promptlab.lab import Lab
 from studio.auth import lab_of
 from studio.pages.assets_used import runs_using
 from studio.pages.format import prompt_url
-from studio.pages.state import Query
+from studio.pages.state import Query, whole
 from studio.pages.text import word_diff
 from studio.pages.view import fields_of, go_to, render, router
 
@@ -91,8 +91,7 @@ async def prompt_page(request: Request, name: str) -> HTMLResponse:
 
 
 async def _version(lab: Lab, name: str, version: str) -> PromptTemplate:
-    which: dict[str, Any] = {"version": int(version)} if version.isdecimal() else {"label": version} if version else {}
-    asset = await lab.assets.get(name, kind="prompt_template", **which)
+    asset = await lab.assets.get(name, kind="prompt_template", **which_version(version))
     assert isinstance(asset, PromptTemplate)
     return asset
 
@@ -207,7 +206,7 @@ async def label(request: Request) -> Response:
     """Point a label at a version."""
     fields = await fields_of(request)
     name, version, text = (fields.get(key, [""])[0] for key in ("name", "version", "label"))
-    number = int(version) if version.isdecimal() else None
+    number = whole(version)
     try:
         await lab_of(request).assets.label(name, text.strip(), version=number, kind="prompt_template")
     except PromptLabError as error:

@@ -17,6 +17,11 @@ from promptlab.report import number
 Pairs = tuple[tuple[str, str], ...]
 
 
+def whole(text: str) -> int | None:
+    """The whole number from 0 to 999,999,999 that a parameter or a field is, or None."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """The parameters of an address, without the empty ones."""
@@ -39,8 +44,7 @@ class Query:
 
     def page(self) -> int:
         """The page, from 1."""
-        text = self.get("page", "1")
-        return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else 1
+        return whole(self.get("page")) or 1
 
     def url(self, **changes: Any) -> str:
         """The address with some parameters set (None removes one) and, unless it is given, back on the first page."""
@@ -61,6 +65,14 @@ class Query:
     def toggled(self, name: str, value: str) -> str:
         """With the value if it is not there, without it if it is."""
         return self.minus(name, value) if value in self.all(name) else self.plus(name, value)
+
+    def filters(self) -> Pairs:
+        """Those that say which cases are meant, or in what order."""
+        return self.only(*FILTER_PARAMS, "sort")
+
+    def unfiltered(self) -> str:
+        """The address of all cases, in the same order and columns."""
+        return self.url(**dict.fromkeys(FILTER_PARAMS))
 
     def only(self, *names: str) -> Pairs:
         """Some of the parameters."""

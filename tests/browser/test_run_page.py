@@ -133,6 +133,8 @@ def test_unknown_runs_cases_and_filters_are_pages_that_say_so(site: Site, page: 
         ("/prompt?name=sums&version=²", 404, "no label '²'"),
         ("/prompt?name=sums&version=99999999999999999999999", 404, "no version 99999999999999999999999"),
         (f"/compare?run={site.runs[0].run_id}&run={site.runs[1].run_id}&other=²", 422, "is not the place of a run"),
+        (f"/compare?run={site.runs[0].run_id}&run={site.runs[1].run_id}&other={'9' * 5000}", 422, "is not the place of a run"),
+        (f"/prompt?name=sums&version={'9' * 5000}", 404, "no version 9999"),
         ("/nowhere", 404, "nothing at /nowhere"),
     ):
         answer = page.goto(site.url + path)
