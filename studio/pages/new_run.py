@@ -25,7 +25,7 @@ from studio.pages.format import run_url
 from studio.pages.new_run_form import MODEL_NUMBERS, MODEL_TEXTS, experiment_of, fields_from, metric_forms, model_of
 from studio.pages.runs_table import read_runs
 from studio.pages.state import Query, whole
-from studio.pages.view import go_to, render, router
+from studio.pages.view import go_to, render, router, target_of
 
 PREVIEWED = 3
 ASSETS, VERSIONS = 40, 20
@@ -74,9 +74,6 @@ async def _form(request: Request, lab: Lab, query: Query, problem: str = "", sta
     columns = dataset.columns if dataset else ()
     context: dict[str, Any] = {
         "query": query,
-        "prompts": await _references(lab, "prompt_template", query.get("prompt")),
-        "datasets": await _references(lab, "dataset", query.get("dataset")),
-        "models": await _models(lab),
         "metrics": [describe(name) for name in known()],
         "chosen": metric_forms(query, columns),
         "columns": columns,
@@ -90,6 +87,9 @@ async def _form(request: Request, lab: Lab, query: Query, problem: str = "", sta
         "estimate": await _estimate(lab, query, prompt, dataset) if prompt and dataset else None,
         "ready": bool(prompt and dataset and query.get("model")),
     }
+    if target_of(request) != "outlook":  # what is offered stays on the page while somebody chooses
+        offered = _references(lab, "prompt_template", query.get("prompt")), _references(lab, "dataset", query.get("dataset")), _models(lab)
+        context |= zip(("prompts", "datasets", "models"), await asyncio.gather(*offered), strict=True)
     return render(request, "new_run.html", context, status=status)
 
 
