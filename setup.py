@@ -20,8 +20,12 @@ class BuildPy(build_py):
         if not self.editable_mode:
             # Setuptools never forgets a module that was there when it built before.
             shutil.rmtree(self.build_lib, ignore_errors=True)
-            if not (ROOT / "studio" / "static" / "manifest.json").exists():
-                subprocess.run(["bash", str(ROOT / "frontend" / "build.sh"), sys.executable], check=True, stdout=sys.stderr)
+            if not (ROOT / "studio" / "promptlab_studio" / "static" / "manifest.json").exists():
+                subprocess.run(
+                    ["bash", str(ROOT / "frontend" / "build.sh"), sys.executable],
+                    check=True,
+                    stdout=sys.stderr,
+                )
         super().run()
 
 

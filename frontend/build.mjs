@@ -1,4 +1,4 @@
-// Writes the Studio's front-end files into studio/static: names with the hash of their content, so
+// Writes the Studio's front-end files into studio/promptlab_studio/static: names with the hash of their content, so
 // that browsers may keep them for ever, and manifest.json with what each is called.
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const out = join(here, "..", "studio", "static");
+const out = join(here, "..", "studio", "promptlab_studio", "static");
 
 mkdirSync(out, { recursive: true });
 for (const name of readdirSync(out)) if (name !== ".gitkeep") rmSync(join(out, name), { recursive: true });

@@ -14,6 +14,10 @@ from functions.runtime import ShardEvent, each_shard, logger, parsed, run, worke
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Score the answers; cases without one go back to Infer."""
     task: ShardEvent = parsed(ShardEvent, event)
-    outcome = each_shard(task.shard, context, lambda shard, left_s: run(worker().evaluate(task.run_id, task.generation, shard, left_s)))
+    outcome = each_shard(
+        task.shard,
+        context,
+        lambda shard, left_s: run(worker().evaluate(task.run_id, task.generation, shard, left_s)),
+    )
     logger.info("evaluated", remaining=outcome.remaining)
     return {"remaining": outcome.remaining, "wait_s": ceil(outcome.wait_s)}

@@ -23,7 +23,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     def infer(shard: Shard, left_s: float) -> Outcome:
         outcome, tally = run(worker().infer(task.run_id, task.generation, shard, left_s))
         _count(tally)
-        logger.info("inferred", number=shard.number, cases=tally.cases, failed=tally.failures, remaining=outcome.remaining)
+        logger.info(
+            "inferred",
+            number=shard.number,
+            cases=tally.cases,
+            failed=tally.failures,
+            remaining=outcome.remaining,
+        )
         return outcome
 
     outcome = each_shard(task.shard, context, infer)

@@ -83,7 +83,12 @@ class ManifestLine(BaseModel):
 
     def shards(self) -> list[Shard]:
         """The line as the engine knows it."""
-        return [Shard(number=line.number, first=line.first, count=line.count, offset=line.offset, length=line.length) for line in (self, *self.more)]
+        return [
+            Shard(
+                number=line.number, first=line.first, count=line.count, offset=line.offset, length=line.length
+            )
+            for line in (self, *self.more)
+        ]
 
 
 class ShardEvent(RunEvent):
@@ -92,7 +97,9 @@ class ShardEvent(RunEvent):
     shard: ManifestLine
 
 
-def each_shard(line: ManifestLine, context: LambdaContext, step: Callable[[Shard, float], Outcome]) -> Outcome:
+def each_shard(
+    line: ManifestLine, context: LambdaContext, step: Callable[[Shard, float], Outcome]
+) -> Outcome:
     """What is left when a step was done for the shards of a line; `step` is given a shard and the seconds that are left.
 
     A fault of one shard takes nothing from the others: it is raised once they are done. Where the step

@@ -9,12 +9,12 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mangum import Mangum
+from promptlab_studio.app import create_app
+from promptlab_studio.auth import Auth
 
 from functions.runtime import config, lab, logger, run, runner
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 from promptlab.errors import ConfigError
-from studio.app import create_app
-from studio.auth import Auth
 
 
 def is_local() -> bool:
@@ -28,9 +28,15 @@ def app() -> Mangum:
     name = config().admin_token_secret
     token = run(SecretsManagerSecrets("").get(name)) if name else None
     if not token:
-        raise ConfigError("The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds it (template.yaml does).")
+        raise ConfigError(
+            "The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds it (template.yaml does)."
+        )
     local = is_local()
-    origin = os.environ.get("AWS_ENDPOINT_URL") if local else f"https://{config().bucket}.s3.{os.environ['AWS_REGION']}.amazonaws.com"
+    origin = (
+        os.environ.get("AWS_ENDPOINT_URL")
+        if local
+        else f"https://{config().bucket}.s3.{os.environ['AWS_REGION']}.amazonaws.com"
+    )
     studio = create_app(lab(), auth=Auth(token, secure=not local), upload_origin=origin)
     # Mangum takes the thread's loop; lifespan would run on every request.
     asyncio.set_event_loop(runner().get_loop())

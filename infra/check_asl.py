@@ -13,7 +13,12 @@ from typing import Any
 
 State = dict[str, Any]
 
-TRANSIENT = {"Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException", "Lambda.TooManyRequestsException"}
+TRANSIENT = {
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+}
 """Faults of the service itself: every task tries again."""
 CRASHED = {"Lambda.Unknown", "States.Timeout", "States.TaskFailed"}
 """A function that was killed, hung or raised: every task tries again."""
@@ -25,7 +30,11 @@ PATIENT = 500
 
 def problems(machine: dict[str, Any]) -> list[str]:
     """Everything that is wrong, one line each; empty when all is well."""
-    found = [] if machine.get("TimeoutSeconds") else ["the machine has no TimeoutSeconds: a stuck run would stay for a year"]
+    found = (
+        []
+        if machine.get("TimeoutSeconds")
+        else ["the machine has no TimeoutSeconds: a stuck run would stay for a year"]
+    )
     maps = [(name, state) for name, state in states(machine) if state["Type"] == "Map"]
     found += [] if len(maps) == 1 else [f"expected one Map, found {len(maps)}"]
     for name, state in maps:

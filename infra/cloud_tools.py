@@ -34,7 +34,10 @@ def find_python() -> tuple[str, str]:
     if not candidates:
         candidates = [sys.executable]
         for version in RUNTIMES:
-            candidates += [f"python{version}", *(str(p) for root in roots for p in sorted(root.glob(f"{version}.*/bin/python{version}")))]
+            candidates += [
+                f"python{version}",
+                *(str(p) for root in roots for p in sorted(root.glob(f"{version}.*/bin/python{version}"))),
+            ]
     for candidate in candidates:
         found = _version(candidate)
         if found in RUNTIMES:
@@ -46,7 +49,12 @@ def find_python() -> tuple[str, str]:
 
 def _version(python: str) -> str | None:
     try:
-        out = subprocess.run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return out.stdout.strip()
@@ -61,7 +69,18 @@ def make_venv(name: str, requirements: str, python: str) -> Path:
     say(f"Installing {requirements} into {folder.relative_to(ROOT)} …")
     shutil.rmtree(folder, ignore_errors=True)
     run([python, "-m", "venv", str(folder)])
-    run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(ROOT / requirements)])
+    run(
+        [
+            str(folder / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            str(ROOT / requirements),
+        ]
+    )
     stamp.write_text(want)
     return folder
 
@@ -69,7 +88,11 @@ def make_venv(name: str, requirements: str, python: str) -> Path:
 def make_tools() -> tuple[Path, Path, str]:
     """The environments of MiniStack and of SAM, and the version of the functions' Python."""
     python, version = find_python()
-    return make_venv("ministack", "requirements-ministack.txt", python), make_venv("sam", "requirements-cloud.txt", python), version
+    return (
+        make_venv("ministack", "requirements-ministack.txt", python),
+        make_venv("sam", "requirements-cloud.txt", python),
+        version,
+    )
 
 
 def run(command: list[str], *, env: dict[str, str] | None = None, log: Path | None = None) -> str:
@@ -78,10 +101,21 @@ def run(command: list[str], *, env: dict[str, str] | None = None, log: Path | No
     Raises:
         CloudError: it failed; with the end of what it printed.
     """
-    done = subprocess.run(command, check=False, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if log:
         log.write_text(done.stdout)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-40:])
-        raise CloudError(f"{Path(command[0]).name} {' '.join(command[1:3])} … failed ({done.returncode}):\n{tail}")
+        raise CloudError(
+            f"{Path(command[0]).name} {' '.join(command[1:3])} … failed ({done.returncode}):\n{tail}"
+        )
     return done.stdout

@@ -44,7 +44,9 @@ def compile_all(bundle: Path) -> None:
         workers=os.cpu_count() or 1,
     )
     if not done:
-        raise SystemExit(f"{bundle}: something in the bundle does not compile with Python {sys.version.split()[0]}")
+        raise SystemExit(
+            f"{bundle}: something in the bundle does not compile with Python {sys.version.split()[0]}"
+        )
 
 
 def copy_bytecode(source: Path, target: Path) -> None:

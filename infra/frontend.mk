@@ -1,4 +1,4 @@
-# The Studio's front-end files, from frontend/ into studio/static; the Makefile includes this.
+# The Studio's front-end files, from frontend/ into studio/promptlab_studio/static; the Makefile includes this.
 FRONTEND_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/*)
 
 # What the README and the docs show.
@@ -6,10 +6,10 @@ PICTURES := run-light run-dark compare-light compare-dark runs-light charts-dark
 
 .PHONY: frontend screenshots chromium bench-studio
 
-studio/static/manifest.json: $(FRONTEND_SOURCES)
+studio/promptlab_studio/static/manifest.json: $(FRONTEND_SOURCES)
 	@frontend/build.sh $(PYTHON)
 
-frontend: studio/static/manifest.json  ## build the Studio's front-end files, with Node from the machine or from PyPI
+frontend: studio/promptlab_studio/static/manifest.json  ## build the Studio's front-end files, with Node from the machine or from PyPI
 
 screenshots: .venv/dev frontend chromium  ## take pictures of every page of the Studio, in light and dark, into build/pictures, the best into docs/images
 	@$(BIN)/python -m tests.browser.screenshots build/pictures

@@ -78,7 +78,9 @@ def start(cloud: Cloud, venv: Path) -> None:
         try:
             probe.bind(("127.0.0.1", cloud.port))
         except OSError as error:
-            raise CloudError(f"Port {cloud.port} of 127.0.0.1 is taken by something else: end that, or set CLOUD_PORT.") from error
+            raise CloudError(
+                f"Port {cloud.port} of 127.0.0.1 is taken by something else: end that, or set CLOUD_PORT."
+            ) from error
     for name in ("state", "s3", "tmp"):
         (cloud.folder / name).mkdir(parents=True, exist_ok=True)
     with cloud.log.open("ab") as log:
@@ -102,7 +104,11 @@ def start(cloud: Cloud, venv: Path) -> None:
 
 def _server_env(cloud: Cloud) -> dict[str, str]:
     """Its settings. Nothing of the caller's AWS settings goes in: a function must never reach a real account."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and k not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("AWS_") and k not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")
+    }
     return kept | {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(cloud.port),
@@ -159,7 +165,9 @@ def stop(cloud: Cloud) -> bool:
     deadline = time.monotonic() + STOP_S
     while _alive(pid):
         if time.monotonic() > deadline:
-            raise CloudError(f"MiniStack (process {pid}) did not end within {STOP_S} s of SIGTERM: see {cloud.log}")
+            raise CloudError(
+                f"MiniStack (process {pid}) did not end within {STOP_S} s of SIGTERM: see {cloud.log}"
+            )
         time.sleep(0.1)
     cloud.pid_file.unlink(missing_ok=True)
     shutil.rmtree(cloud.folder / "tmp", ignore_errors=True)
@@ -203,20 +211,47 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
     ministack, sam, python = make_tools()
     env, build = sam_env(cloud, ministack, sam), cloud.folder / "build"
     machine = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
-    values = {"Stage": "local", "PythonRuntime": f"python{python}", "Architecture": machine, "LocalCloud": "true"} | parameters
+    values = {
+        "Stage": "local",
+        "PythonRuntime": f"python{python}",
+        "Architecture": machine,
+        "LocalCloud": "true",
+    } | parameters
     overrides = ["--parameter-overrides", *(f"{key}={value}" for key, value in values.items())]
     started = time.monotonic()
     say(f"Building for Python {python}, {machine} …")
-    run([str(sam / "bin" / "sam"), "build", "--build-dir", str(build), *overrides], env=env, log=cloud.folder / "build.log")
+    run(
+        [str(sam / "bin" / "sam"), "build", "--build-dir", str(build), *overrides],
+        env=env,
+        log=cloud.folder / "build.log",
+    )
     run([str(ministack / "bin" / "python"), str(ROOT / "infra" / "finish_bundle.py"), str(build)])
     built = time.monotonic()
     say(f"Built in {built - started:.0f} s. Deploying to {cloud.url} …")
-    command = [str(sam / "bin" / "sam"), "deploy", "--template-file", str(build / "template.yaml"), "--stack-name", cloud.stack, "--region", REGION]
+    command = [
+        str(sam / "bin" / "sam"),
+        "deploy",
+        "--template-file",
+        str(build / "template.yaml"),
+        "--stack-name",
+        cloud.stack,
+        "--region",
+        REGION,
+    ]
     # A built template lies elsewhere than samconfig.toml, which SAM looks for beside it.
-    run([*command, "--config-file", str(ROOT / "samconfig.toml"), "--no-confirm-changeset", *overrides], env=env, log=cloud.folder / "deploy.log")
+    run(
+        [*command, "--config-file", str(ROOT / "samconfig.toml"), "--no-confirm-changeset", *overrides],
+        env=env,
+        log=cloud.folder / "deploy.log",
+    )
     say(f"Deployed in {time.monotonic() - built:.0f} s.")
     workers = os.environ.get("CLOUD_WORKERS") or str(max(2, os.cpu_count() or 2))
-    facts: dict[str, str] = json.loads(run([str(sam / "bin" / "python"), str(ROOT / "infra" / "local_stack.py"), cloud.stack, workers], env=env))
+    facts: dict[str, str] = json.loads(
+        run(
+            [str(sam / "bin" / "python"), str(ROOT / "infra" / "local_stack.py"), cloud.stack, workers],
+            env=env,
+        )
+    )
     facts["StudioUrl"] = studio_url(facts["StudioUrl"], cloud)
     return facts
 
@@ -309,7 +344,9 @@ def test(arguments: list[str], parameters: dict[str, str]) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The local AWS of `make cloud`.")
     parser.add_argument("command", choices=["up", "down", "test", "tools"])
-    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the template")
+    parser.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the template"
+    )
     options, rest = parser.parse_known_args(argv)
     parameters: dict[str, Any] = dict(item.split("=", 1) for item in options.parameter)
     try:

@@ -31,7 +31,9 @@ def facts(stack: str) -> dict[str, str]:
     """The stack's outputs by name, StackName and AdminToken."""
     found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found}
-    token = boto3.client("secretsmanager").get_secret_value(SecretId=outputs["AdminTokenSecretArn"])["SecretString"]
+    token = boto3.client("secretsmanager").get_secret_value(SecretId=outputs["AdminTokenSecretArn"])[
+        "SecretString"
+    ]
     return {**outputs, "StackName": stack, "AdminToken": token}
 
 

@@ -26,7 +26,16 @@ WIDTH = 84
 THEME = TerminalTheme(
     (27, 31, 36),
     (225, 228, 232),
-    [(27, 31, 36), (248, 81, 73), (86, 211, 100), (227, 179, 65), (108, 182, 255), (210, 168, 255), (86, 212, 221), (225, 228, 232)],
+    [
+        (27, 31, 36),
+        (248, 81, 73),
+        (86, 211, 100),
+        (227, 179, 65),
+        (108, 182, 255),
+        (210, 168, 255),
+        (86, 212, 221),
+        (225, 228, 232),
+    ],
 )
 # As Rich's own, without its frame and without the fonts that it would fetch from the web.
 FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="The summary of a run">
@@ -49,9 +58,13 @@ FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="htt
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "async_example"
-        shutil.copytree(ROOT / "samples" / "async_example", folder, ignore=shutil.ignore_patterns("promptlab.db*"))
+        shutil.copytree(
+            ROOT / "samples" / "async_example", folder, ignore=shutil.ignore_patterns("promptlab.db*")
+        )
         env = {**os.environ, "PROMPTLAB_SAMPLE_MODEL": "simulated/demo", "PROMPTLAB_SAMPLE_SERVE": "0"}
-        subprocess.run([sys.executable, "async_example.py"], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "async_example.py"], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL
+        )
         with PromptLab({"type": "sqlite", "db_file": str(folder / "promptlab.db")}) as pl:
             (run,) = pl.experiment.list()
             PICTURE.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +72,9 @@ def main() -> None:
 
 
 def picture(run: object) -> str:
-    console = Console(width=WIDTH, record=True, file=StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        width=WIDTH, record=True, file=StringIO(), force_terminal=True, color_system="truecolor"
+    )
     console.print("[dim]$[/] make demo\n", highlight=False)
     console.print(table(run))  # type: ignore[arg-type]
     svg = console.export_svg(theme=THEME, code_format=FORMAT, unique_id="summary", font_aspect_ratio=0.61)

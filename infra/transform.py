@@ -50,7 +50,9 @@ def transformed(root: Path = ROOT) -> dict[str, Any]:
 def filled(definition: str) -> dict[str, Any]:
     """The state machine with its `${…}` filled in as a deployment would."""
     text = definition.replace("${Partition}", "aws")
-    machine: dict[str, Any] = json.loads(re.sub(r"\$\{(\w+)\}", r"arn:aws:lambda:us-east-1:123456789012:function:\1", text))
+    machine: dict[str, Any] = json.loads(
+        re.sub(r"\$\{(\w+)\}", r"arn:aws:lambda:us-east-1:123456789012:function:\1", text)
+    )
     return machine
 
 
@@ -58,4 +60,6 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     template = transformed()
     (out / "template.json").write_text(json.dumps(template, indent=1))
-    (out / "experiment.asl.json").write_text(json.dumps(template["Resources"]["Experiment"]["Properties"]["Definition"], indent=1))
+    (out / "experiment.asl.json").write_text(
+        json.dumps(template["Resources"]["Experiment"]["Properties"]["Definition"], indent=1)
+    )

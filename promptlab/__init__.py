@@ -6,36 +6,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptlab.client import PromptLab
     from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
-    from promptlab.domain.experiment import EvaluationConfig, ExperimentConfig, ModelConfig
+    from promptlab.domain.model_config import ModelConfig
     from promptlab.domain.results import Failure, ModelResponse, Progress, Score
     from promptlab.domain.summary import MetricSummary, Summary
     from promptlab.errors import ModelError, PromptLabError
     from promptlab.evaluators.base import Evaluator
+    from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
     from promptlab.models.base import Model
     from promptlab.models.registry import get_model
-    from promptlab.run import Results, Run
+    from promptlab.sdk.client import PromptLab
+    from promptlab.sdk.run import Results, Run
 
 # Loaded on use: `import promptlab` costs a few milliseconds, whatever a program then needs of it.
 _HOMES = {
     "ChatMessage": "domain.assets",
     "Dataset": "domain.assets",
-    "EvaluationConfig": "domain.experiment",
+    "EvaluationConfig": "experiments.config",
     "Evaluator": "evaluators.base",
-    "ExperimentConfig": "domain.experiment",
+    "ExperimentConfig": "experiments.config",
     "Failure": "domain.results",
     "MetricSummary": "domain.summary",
     "Model": "models.base",
-    "ModelConfig": "domain.experiment",
+    "ModelConfig": "domain.model_config",
     "ModelError": "errors",
     "ModelResponse": "domain.results",
     "Progress": "domain.results",
-    "PromptLab": "client",
+    "PromptLab": "sdk.client",
     "PromptLabError": "errors",
     "PromptTemplate": "domain.assets",
-    "Results": "run",
-    "Run": "run",
+    "Results": "sdk.run",
+    "Run": "sdk.run",
     "Score": "domain.results",
     "Summary": "domain.summary",
     "get_model": "models.registry",

@@ -64,7 +64,9 @@ class MissingKeyError(ConfigError):
 
     def __init__(self, model: str, variable: str) -> None:
         self.model, self.variable = model, variable
-        super().__init__(f"Model {model!r} needs an API key: set the environment variable {variable}, or pass api_key=… (or api_key_env=…) to the model.")
+        super().__init__(
+            f"Model {model!r} needs an API key: set the environment variable {variable}, or pass api_key=… (or api_key_env=…) to the model."
+        )
 
 
 class MissingExtraError(ConfigError):
@@ -178,6 +180,14 @@ class ModelError(PromptLabError):
 
     attempts: int = 1
 
-    def __init__(self, message: str, *, type: str, status: int | None = None, retryable: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str,
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         self.type, self.status, self.retryable, self.retry_after_s = type, status, retryable, retry_after_s
         super().__init__(message)

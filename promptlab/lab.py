@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.adapters.http.lab import RemoteLab
+from promptlab.assets.store import AssetStore
 from promptlab.domain.assets import Dataset, PromptTemplate
-from promptlab.domain.experiment import Experiment, ExperimentConfig
+from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.engine.assets import AssetStore
-from promptlab.engine.case_pages import MAX_ROWS, cases_page
 from promptlab.engine.job import Bindings
-from promptlab.engine.prepare import Live, bind, check_portable, prepare, unlock
-from promptlab.engine.results import ExportFormat, export_results, read_results
 from promptlab.errors import ConfigError, RunNotFoundError
+from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.prepare import Live, bind, check_portable, prepare, unlock
+from promptlab.results.export import ExportFormat, export_results
+from promptlab.results.files import read_results
+from promptlab.results.pages import MAX_ROWS, cases_page
 from promptlab.wiring import Parts, open_parts, open_remote
 
 OnProgress = Callable[[Progress], None]
@@ -76,7 +78,13 @@ class Lab:
         async with self._recorded(config, folder, on_start=on_start) as (run, work):
             return await self._parts.runner.run(run, work, on_progress)
 
-    async def start(self, config: ExperimentConfig | Mapping[str, Any], *, run_id: str | None = None, folder: Path | None = None) -> RunRecord:
+    async def start(
+        self,
+        config: ExperimentConfig | Mapping[str, Any],
+        *,
+        run_id: str | None = None,
+        folder: Path | None = None,
+    ) -> RunRecord:
         """As `run`, but returns once the run is recorded and begun.
 
         Args:
@@ -118,7 +126,11 @@ class Lab:
 
     @asynccontextmanager
     async def _recorded(
-        self, config: ExperimentConfig | Mapping[str, Any], folder: Path | None, run_id: str | None = None, on_start: OnStart | None = None
+        self,
+        config: ExperimentConfig | Mapping[str, Any],
+        folder: Path | None,
+        run_id: str | None = None,
+        on_start: OnStart | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed."""
         parsed = ExperimentConfig.parse(config)
@@ -189,7 +201,11 @@ class Lab:
 
     @asynccontextmanager
     async def _continued(
-        self, run_id: str, failed: bool, config: ExperimentConfig | Mapping[str, Any] | None = None, folder: Path | None = None
+        self,
+        run_id: str,
+        failed: bool,
+        config: ExperimentConfig | Mapping[str, Any] | None = None,
+        folder: Path | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
@@ -207,7 +223,11 @@ class Lab:
             for model in (bindings.model, bindings.embedding_model):
                 if model is not None:
                     await model.check()
-            changes: dict[str, Any] = {"status": "running", "generation": run.generation + 1, "started_at": self.clock.now()}
+            changes: dict[str, Any] = {
+                "status": "running",
+                "generation": run.generation + 1,
+                "started_at": self.clock.now(),
+            }
             changes |= {"finished_at": None, "error": None, "summary": None, "results": None}
             changes |= {"redo_before": run.generation + 1} if failed else {}
             await self.ledger.update_run(run_id, changes)
@@ -220,7 +240,11 @@ class Lab:
             RunNotFoundError: there is no such run.
         """
         run = await self._get(run_id)
-        if await self.ledger.update_run(run_id, {"status": "cancelled", "finished_at": self.clock.now()}, if_status={"pending", "running", "interrupted"}):
+        if await self.ledger.update_run(
+            run_id,
+            {"status": "cancelled", "finished_at": self.clock.now()},
+            if_status={"pending", "running", "interrupted"},
+        ):
             await self._parts.runner.cancel(run)
         return await self._get(run_id)
 
@@ -241,7 +265,9 @@ class Lab:
     async def _live(self, config: ExperimentConfig | Mapping[str, Any] | None, folder: Path | None) -> Live:
         if config is None:
             return Live()
-        async with prepare(ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
+        async with prepare(
+            ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()
+        ) as prepared:
             return prepared.live
 
     async def bindings(self, experiment: Experiment, live: Live | None = None) -> Bindings:
@@ -253,9 +279,13 @@ class Lab:
             MissingKeyError: the secret that holds its key is gone.
         """
         prompt = experiment.prompt_template and await self.assets.get(
-            experiment.prompt_template.name, version=experiment.prompt_template.version, kind="prompt_template"
+            experiment.prompt_template.name,
+            version=experiment.prompt_template.version,
+            kind="prompt_template",
         )
-        dataset = await self.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+        dataset = await self.assets.get(
+            experiment.dataset.name, version=experiment.dataset.version, kind="dataset"
+        )
         assert isinstance(dataset, Dataset)
         assert prompt is None or isinstance(prompt, PromptTemplate)
         bound = bind(experiment, prompt, dataset, live or Live())
@@ -288,7 +318,9 @@ class Lab:
         """Whether somebody still works on a run: one that is cancelled records what was in flight."""
         return await self._parts.runner.is_active(run)
 
-    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+    async def list_runs(
+        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunRecord], str | None]:
         """A page of runs, newest first, and the cursor of the next page or None."""
         runs, following = await self.ledger.list_runs(name=name, limit=limit, cursor=cursor)
         return [await self._seen(run) for run in runs], following
@@ -314,7 +346,9 @@ class Lab:
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
         """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its finished shards."""
-        return (None, None) if run.summary else (await self.progress(run.run_id), await self.summary(run.run_id))
+        return (
+            (None, None) if run.summary else (await self.progress(run.run_id), await self.summary(run.run_id))
+        )
 
     async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
         """A run's results, one row a case (see docs/concepts.md), in order; of an unfinished run what there is.
@@ -327,18 +361,24 @@ class Lab:
         async for row in read_results(self.ledger, self.blobs, run, *bindings):
             yield row
 
-    async def cases(self, run_id: str, *, after: CaseKey | None = None, limit: int = MAX_ROWS) -> tuple[list[dict[str, Any]], CaseKey | None]:
+    async def cases(
+        self, run_id: str, *, after: CaseKey | None = None, limit: int = MAX_ROWS
+    ) -> tuple[list[dict[str, Any]], CaseKey | None]:
         """A page of a run's results, behind a case; and where the next page goes on, or None. See `engine.case_pages`.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
         run = await self._get(run_id)
-        return await cases_page(self.ledger, self.blobs, run, *await self._content(run), after=after, limit=limit)
+        return await cases_page(
+            self.ledger, self.blobs, run, *await self._content(run), after=after, limit=limit
+        )
 
     async def _content(self, run: RunRecord) -> tuple[Any, Any]:
         experiment = Experiment.model_validate(run.experiment)
-        dataset = await self.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+        dataset = await self.assets.get(
+            experiment.dataset.name, version=experiment.dataset.version, kind="dataset"
+        )
         assert isinstance(dataset, Dataset)
         return dataset.content, experiment.evaluation
 

@@ -58,14 +58,18 @@ class Ledger(Protocol):
     async def get_run(self, run_id: str) -> RunRecord | None:
         """One run, or None."""
 
-    async def update_run(self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None) -> bool:
+    async def update_run(
+        self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
+    ) -> bool:
         """Set some fields of a run, atomically; False (and no change) when its status is not in `if_status`.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
 
-    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+    async def list_runs(
+        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunRecord], str | None]:
         """A page of runs, newest first (by `created_at`, then id), of one experiment if `name` is given, and the cursor of the next page or None."""
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
@@ -93,7 +97,15 @@ class Ledger(Protocol):
             RunNotFoundError: there is no such run.
         """
 
-    async def put_record(self, kind: str, key: str, value: Mapping[str, Any], *, expires_at: float | None = None, only_if_absent: bool = False) -> bool:
+    async def put_record(
+        self,
+        kind: str,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+        only_if_absent: bool = False,
+    ) -> bool:
         """Keep a small JSON object (a session, a token, …); with `only_if_absent` False (and no change) when there is one already.
 
         At `expires_at` (seconds since 1970, UTC) it is gone.
@@ -183,7 +195,9 @@ class Runner(Protocol):
         Handing the same pass over twice starts it once.
         """
 
-    async def run(self, run: RunRecord, work: Any, on_progress: Callable[[Progress], None] | None = None) -> RunRecord:
+    async def run(
+        self, run: RunRecord, work: Any, on_progress: Callable[[Progress], None] | None = None
+    ) -> RunRecord:
         """Work on a claimed run to its end and give it back as it is then; `work` is what `Lab` made for it.
 
         Raises:

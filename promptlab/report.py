@@ -24,7 +24,10 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     seen_metrics = summary or partial or Summary()
     counts: dict[str, Any]
     if summary:
-        counts = {name: getattr(summary, name) for name in ("succeeded", "failed", "prompt_tokens", "completion_tokens", "cost_usd")}
+        counts = {
+            name: getattr(summary, name)
+            for name in ("succeeded", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
+        }
     else:
         seen = progress or Progress(total=run.cases)
         counts = {"succeeded": seen.done - seen.failed, "failed": seen.failed}
@@ -60,7 +63,11 @@ def number(value: float | None) -> str:
         return "–"
     if value and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.3e}"
-    return f"{value:,.4f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:,.1f}".rstrip("0").rstrip(".")
+    return (
+        f"{value:,.4f}".rstrip("0").rstrip(".")
+        if abs(value) < 100
+        else f"{value:,.1f}".rstrip("0").rstrip(".")
+    )
 
 
 def duration(seconds: float) -> str:
@@ -82,25 +89,48 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     facts = brief(run, progress, partial)
     summary = Summary.from_json(run.summary) if run.summary else partial
     head = Text.assemble(
-        (run.name, "bold"), "  run ", (run.run_id, "cyan"), "  ", (run.status, {"completed": "green", "running": "cyan"}.get(run.status, "yellow"))
+        (run.name, "bold"),
+        "  run ",
+        (run.run_id, "cyan"),
+        "  ",
+        (run.status, {"completed": "green", "running": "cyan"}.get(run.status, "yellow")),
     )
     lines: list[Any] = [head, Text(_facts(run, facts, summary))]
     if summary and summary.metrics:
         shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
         for column in ("metric", "mean", "95% interval", "± stderr", "n", "better"):
-            shown.add_column(column, justify="left" if column in ("metric", "better") else "right", overflow="fold")
+            shown.add_column(
+                column, justify="left" if column in ("metric", "better") else "right", overflow="fold"
+            )
         for name, metric in summary.metrics.items():
             low, high = metric.interval
             interval = "–" if low is None else f"{number(low)} … {number(high)}"
             better = "higher" if metric.higher_is_better else "lower"
-            shown.add_row(name, number(metric.mean), interval, number(metric.values.stderr), f"{metric.n or metric.scored:,}", better)
+            shown.add_row(
+                name,
+                number(metric.mean),
+                interval,
+                number(metric.values.stderr),
+                f"{metric.n or metric.scored:,}",
+                better,
+            )
             if metric.labels:
                 shown.add_row(
-                    Text("  " + ", ".join(f"{label}: {count:,}" for label, count in sorted(metric.labels.items(), key=lambda i: -i[1])[:8]), style="dim")
+                    Text(
+                        "  "
+                        + ", ".join(
+                            f"{label}: {count:,}"
+                            for label, count in sorted(metric.labels.items(), key=lambda i: -i[1])[:8]
+                        ),
+                        style="dim",
+                    )
                 )
         lines += [Text(), shown]
     if facts["errors"]:
-        errors = ", ".join(f"{count:,} × {kind}" for kind, count in sorted(facts["errors"].items(), key=lambda item: -item[1]))
+        errors = ", ".join(
+            f"{count:,} × {kind}"
+            for kind, count in sorted(facts["errors"].items(), key=lambda item: -item[1])
+        )
         lines += [Text(), Text(f"{facts['failed']:,} failed: {errors}", style="yellow")]
     if run.error:
         lines.append(Text(run.error, style="red"))
@@ -110,7 +140,11 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
 def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> str:
     spec = run.experiment
     prompt, dataset = spec.get("prompt_template"), spec["dataset"]
-    what = [spec["model"]["name"], *([f"{prompt['name']}@{prompt['version']}"] if prompt else []), f"{dataset['name']}@{dataset['version']}"]
+    what = [
+        spec["model"]["name"],
+        *([f"{prompt['name']}@{prompt['version']}"] if prompt else []),
+        f"{dataset['name']}@{dataset['version']}",
+    ]
     counts = f"{facts['succeeded']:,} of {facts['cases']:,} cases succeeded in {duration(run.wall_s)}"
     spent = f"{facts['prompt_tokens']:,} + {facts['completion_tokens']:,} tokens, cost {dollars(facts['cost_usd'])}"
     latency = ""

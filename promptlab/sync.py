@@ -52,7 +52,9 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         inside = False
     if inside:
         coroutine.close()
-        raise RuntimeError("a sync PromptLab call was made from async code that PromptLab runs: use the async call there (ainvoke, run_async, …)")
+        raise RuntimeError(
+            "a sync PromptLab call was made from async code that PromptLab runs: use the async call there (ainvoke, run_async, …)"
+        )
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return future.result()

@@ -41,7 +41,9 @@ class Parts:
     """The stack that works on runs, whose processes have neither this one's objects nor its environment; None: this process does."""
 
 
-def store_from(db: str | None = None, endpoint: str | None = None, api_key: str | None = None) -> dict[str, Any]:
+def store_from(
+    db: str | None = None, endpoint: str | None = None, api_key: str | None = None
+) -> dict[str, Any]:
     """The store configuration for what a command line says: a file, or a hosted Studio.
 
     What is not given comes from PROMPTLAB_ENDPOINT and PROMPTLAB_DB, in this order; without any, it is ./promptlab.db.
@@ -63,10 +65,14 @@ def open_remote(config: Mapping[str, Any]) -> RemoteLab:
         ConfigError: a key is unknown, or there is no endpoint.
     """
     if unknown := sorted(config.keys() - {"type", "endpoint", "api_key"}):
-        raise ConfigError(f"Unknown key {unknown[0]!r} for a remote store: it takes 'endpoint' and 'api_key'.")
+        raise ConfigError(
+            f"Unknown key {unknown[0]!r} for a remote store: it takes 'endpoint' and 'api_key'."
+        )
     endpoint = config.get("endpoint") or os.environ.get("PROMPTLAB_ENDPOINT")
     if not endpoint:
-        raise ConfigError("A remote store needs the Studio's address: {'type': 'remote', 'endpoint': 'https://…'}, or PROMPTLAB_ENDPOINT.")
+        raise ConfigError(
+            "A remote store needs the Studio's address: {'type': 'remote', 'endpoint': 'https://…'}, or PROMPTLAB_ENDPOINT."
+        )
     return RemoteLab(endpoint, config.get("api_key") or os.environ.get("PROMPTLAB_API_KEY"))
 
 
@@ -84,16 +90,25 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     config = dict(config or {"type": "sqlite"})
     kind = config.pop("type", "sqlite")
     if kind not in ("sqlite", "local"):
-        raise UnknownNameError("store type", str(kind), ["sqlite", "local", "remote"], "As in PromptLab({'type': 'sqlite', 'db_file': './promptlab.db'}).")
+        raise UnknownNameError(
+            "store type",
+            str(kind),
+            ["sqlite", "local", "remote"],
+            "As in PromptLab({'type': 'sqlite', 'db_file': './promptlab.db'}).",
+        )
     path = Path(config.pop("db_file", None) or DEFAULT_DB).expanduser().absolute()
     if config:
         raise ConfigError(f"Unknown key {next(iter(config))!r} for a {kind} store: it takes 'db_file'.")
     if path.is_dir():
-        raise ConfigError(f"db_file {str(path)!r} is a folder: name a file in it, as in {str(path / DEFAULT_DB)!r}.")
+        raise ConfigError(
+            f"db_file {str(path)!r} is a folder: name a file in it, as in {str(path / DEFAULT_DB)!r}."
+        )
     ledger, clock = SqliteLedger(path), SystemClock()
     folder = path.with_name(path.name + ".blobs")
     blobs = FileBlobs(folder)
-    return Parts(ledger, blobs, EnvSecrets(), clock, LocalRunner(ledger, blobs, clock, folder / ".locks"), str(path))
+    return Parts(
+        ledger, blobs, EnvSecrets(), clock, LocalRunner(ledger, blobs, clock, folder / ".locks"), str(path)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +131,15 @@ class CloudConfig:
         Raises:
             ConfigError: one that must be there is not.
         """
-        missing = [name for name in ("PROMPTLAB_TABLE", "PROMPTLAB_BUCKET", "PROMPTLAB_SECRETS_PREFIX") if not environment.get(name)]
+        missing = [
+            name
+            for name in ("PROMPTLAB_TABLE", "PROMPTLAB_BUCKET", "PROMPTLAB_SECRETS_PREFIX")
+            if not environment.get(name)
+        ]
         if missing:
-            raise ConfigError(f"The environment variable {missing[0]} is not set: this function runs in a stack made by template.yaml, which sets it.")
+            raise ConfigError(
+                f"The environment variable {missing[0]} is not set: this function runs in a stack made by template.yaml, which sets it."
+            )
         return cls(
             table=environment["PROMPTLAB_TABLE"],
             bucket=environment["PROMPTLAB_BUCKET"],
@@ -126,7 +147,8 @@ class CloudConfig:
             state_machine=environment.get("PROMPTLAB_STATE_MACHINE"),
             admin_token_secret=environment.get("PROMPTLAB_ADMIN_TOKEN_SECRET"),
             stack=Stack(
-                max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")), worker_mb=int(environment.get("PROMPTLAB_WORKER_MEMORY", "512"))
+                max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")),
+                worker_mb=int(environment.get("PROMPTLAB_WORKER_MEMORY", "512")),
             ),
         )
 
@@ -143,6 +165,16 @@ def open_cloud(config: CloudConfig) -> Parts:
     blobs = S3Blobs(config.bucket, session=session)
     ledger = DynamoDBLedger(config.table, blobs, session=session, clock=clock)
     # The Studio hands runs over and calls no model.
-    secrets = (SecretNames if config.admin_token_secret else SecretsManagerSecrets)(config.secrets_prefix, session=session, clock=clock)
+    secrets = (SecretNames if config.admin_token_secret else SecretsManagerSecrets)(
+        config.secrets_prefix, session=session, clock=clock
+    )
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
-    return Parts(ledger, blobs, secrets, clock, runner, f"s3://{config.bucket} and the table {config.table}", config.stack)
+    return Parts(
+        ledger,
+        blobs,
+        secrets,
+        clock,
+        runner,
+        f"s3://{config.bucket} and the table {config.table}",
+        config.stack,
+    )

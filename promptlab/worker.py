@@ -112,7 +112,9 @@ class Worker:
         experiment = Experiment.model_validate(run.experiment)
         workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
         content = await self._content(experiment)  # and no model, which would want its key
-        todo = await plan(self._lab.ledger, self._lab.blobs, run, content, at_once=workers, trials=experiment.trials)
+        todo = await plan(
+            self._lab.ledger, self._lab.blobs, run, content, at_once=workers, trials=experiment.trials
+        )
         return Planned(todo.manifest, todo.shards, workers)
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
@@ -155,7 +157,9 @@ class Worker:
         if run.generation > generation:
             return run, Summary()
         experiment = Experiment.model_validate(run.experiment)
-        summary = await summarize(self._lab.ledger, self._lab.blobs, run, await self._content(experiment), experiment.evaluation)
+        summary = await summarize(
+            self._lab.ledger, self._lab.blobs, run, await self._content(experiment), experiment.evaluation
+        )
         changes: dict[str, Any] = {"status": "completed", "error": None}
         if missing := run.cases - summary.cases:
             why = f" The last fault: {run.error}" if run.error else ""
@@ -176,7 +180,9 @@ class Worker:
         if _is_over(run, generation):
             return
         if shard is not None:
-            await self._lab.ledger.update_run(run_id, {"error": f"shard {shard}: {reason}"}, if_status={"running"})
+            await self._lab.ledger.update_run(
+                run_id, {"error": f"shard {shard}: {reason}"}, if_status={"running"}
+            )
         else:
             await self._end(run, {"status": "failed", "error": reason})
 
@@ -188,7 +194,10 @@ class Worker:
             return
         if run.generation > generation:
             return  # the news is late: the run has been resumed since
-        words = {"ABORTED": ("cancelled", "the execution was stopped"), "TIMED_OUT": ("failed", "the execution took longer than it may")}
+        words = {
+            "ABORTED": ("cancelled", "the execution was stopped"),
+            "TIMED_OUT": ("failed", "the execution took longer than it may"),
+        }
         ended, error = words.get(status, ("failed", f"the execution ended with {status}"))
         await self._end(run, {"status": ended, "error": run.error or error})
 
@@ -212,19 +221,25 @@ class Worker:
         """Renew the lease, until it is somebody else's or the run is over: then no further call starts."""
         while True:
             await self._lab.clock.sleep(LOOK_S)
-            run, lease = await asyncio.gather(self._lab.ledger.get_run(job.run.run_id), self._lab.ledger.get_record(LEASE, name))
+            run, lease = await asyncio.gather(
+                self._lab.ledger.get_run(job.run.run_id), self._lab.ledger.get_record(LEASE, name)
+            )
             if run is None or _is_over(run, job.run.generation) or (lease or {}).get("owner") != owner:
                 job.limiter.stop()
                 return
             await self._lease(name, owner)
 
     async def _lease(self, name: str, owner: str, *, only_if_absent: bool = False) -> bool:
-        return await self._lab.ledger.put_record(LEASE, name, {"owner": owner}, expires_at=time.time() + LEASE_S, only_if_absent=only_if_absent)
+        return await self._lab.ledger.put_record(
+            LEASE, name, {"owner": owner}, expires_at=time.time() + LEASE_S, only_if_absent=only_if_absent
+        )
 
     async def _end(self, run: RunRecord, changes: dict[str, Any]) -> None:
         now = self._lab.clock.now()
         wall_s = run.wall_s + max(0.0, _seconds(run.started_at or run.created_at, now))
-        await self._lab.ledger.update_run(run.run_id, {**changes, "finished_at": now, "wall_s": wall_s}, if_status={"running", "pending"})
+        await self._lab.ledger.update_run(
+            run.run_id, {**changes, "finished_at": now, "wall_s": wall_s}, if_status={"running", "pending"}
+        )
 
     async def _run(self, run_id: str, generation: int) -> RunRecord:
         run = await self._lab.ledger.get_run(run_id)
@@ -233,7 +248,9 @@ class Worker:
         return run
 
     async def _content(self, experiment: Experiment) -> DatasetContent:
-        dataset = await self._lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+        dataset = await self._lab.assets.get(
+            experiment.dataset.name, version=experiment.dataset.version, kind="dataset"
+        )
         assert isinstance(dataset, Dataset) and dataset.content is not None
         return dataset.content
 
@@ -262,7 +279,9 @@ class Worker:
             experiment=experiment,
             bindings=bindings,
             limiter=limiter,
-            recorder=Recorder(lambda batch: self._lab.ledger.put_completions(run_id, batch), limiter, clock, tally.count),
+            recorder=Recorder(
+                lambda batch: self._lab.ledger.put_completions(run_id, batch), limiter, clock, tally.count
+            ),
             deadline=Deadline(clock, clock.monotonic() + left_s),
         )
         return job, tally

@@ -58,7 +58,11 @@ def _hurry_moto() -> None:
 
     def copied(item: Any, memo: object) -> Any:
         other = Item.__new__(Item)
-        other.hash_key, other.range_key, other.attrs = item.hash_key, item.range_key, LimitedSizeDict.__new__(LimitedSizeDict)
+        other.hash_key, other.range_key, other.attrs = (
+            item.hash_key,
+            item.range_key,
+            LimitedSizeDict.__new__(LimitedSizeDict),
+        )
         dict.update(other.attrs, item.attrs)
         return other
 
@@ -81,7 +85,14 @@ def moto_url() -> str:
 
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing of this machine's AWS settings into a test."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"):
+    for name in (
+        "AWS_PROFILE",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
@@ -120,4 +131,10 @@ def new_bucket() -> str:
 def _client(service: str) -> Any:
     import boto3
 
-    return boto3.client(service, region_name=REGION, endpoint_url=moto_url(), aws_access_key_id="testing", aws_secret_access_key="testing")
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=moto_url(),
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )

@@ -24,7 +24,10 @@ broken: a 500, and nothing is done.
 cut: the connection closes in the middle of the answer's body.
 refused: a 403, and nothing is done.
 """
-_HALVES = {"BatchWriteItem": ("RequestItems", "UnprocessedItems"), "BatchGetItem": ("RequestItems", "UnprocessedKeys")}
+_HALVES = {
+    "BatchWriteItem": ("RequestItems", "UnprocessedItems"),
+    "BatchGetItem": ("RequestItems", "UnprocessedKeys"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +101,29 @@ class FaultyAws:
         if token in self._answers:
             status, body = self._answers[token]
             return status, {"Content-Type": "application/x-amz-json-1.0"}, body
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length", "transfer-encoding")}
+        headers = {
+            k: v
+            for k, v in request.headers.items()
+            if k.lower() not in ("host", "content-length", "transfer-encoding")
+        }
         async with self._client.request(
-            request.method, aws.moto_url() + request.raw_path, data=io.BytesIO(data), headers={**headers, "Content-Length": str(len(data))}
+            request.method,
+            aws.moto_url() + request.raw_path,
+            data=io.BytesIO(data),
+            headers={**headers, "Content-Length": str(len(data))},
         ) as answer:
             body = await answer.read()
         if token and answer.status == 200:
             self._answers[token] = answer.status, body
-        return answer.status, {k: v for k, v in answer.headers.items() if k.lower() not in ("content-length", "connection", "date", "server")}, body
+        return (
+            answer.status,
+            {
+                k: v
+                for k, v in answer.headers.items()
+                if k.lower() not in ("content-length", "connection", "date", "server")
+            },
+            body,
+        )
 
     async def _halved(self, request: web.Request, asked: Asked) -> web.Response:
         wanted, left = _HALVES[asked.operation]
@@ -113,9 +131,13 @@ class FaultyAws:
         entries = those if isinstance(those, list) else those["Keys"]
         half = -(-len(entries) // 2)
         first, rest = (
-            ([*entries[:half]], [*entries[half:]]) if isinstance(those, list) else ({**those, "Keys": entries[:half]}, {**those, "Keys": entries[half:]})
+            ([*entries[:half]], [*entries[half:]])
+            if isinstance(those, list)
+            else ({**those, "Keys": entries[:half]}, {**those, "Keys": entries[half:]})
         )
-        status, headers, body = await self._forward(request, json.dumps({**asked.body, wanted: {table: first}}).encode())
+        status, headers, body = await self._forward(
+            request, json.dumps({**asked.body, wanted: {table: first}}).encode()
+        )
         # The checksum of moto's own answer does not fit this one.
         headers = {k: v for k, v in headers.items() if k.lower() != "x-amz-crc32"}
         answer = {**json.loads(body), left: {table: rest} if entries[half:] else {}}
@@ -139,7 +161,11 @@ def _closed(request: web.Request) -> web.Response:
 
 
 def _error(status: int, code: str) -> web.Response:
-    return web.json_response({"__type": code, "message": "as the test wants it"}, status=status, content_type="application/x-amz-json-1.0")
+    return web.json_response(
+        {"__type": code, "message": "as the test wants it"},
+        status=status,
+        content_type="application/x-amz-json-1.0",
+    )
 
 
 def _as_response(status: int, headers: dict[str, str], body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from promptlab.domain.cloud_cost import read_units, write_units
+from promptlab.cloud.cost import read_units, write_units
 
 Item = Mapping[str, Mapping[str, Any]]
 _HOP = {"connection", "transfer-encoding", "content-length", "host", "keep-alive"}
@@ -51,7 +51,9 @@ class Meter:
         self.url = ""
         self._lock = threading.Lock()
 
-    def forward(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def forward(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Moto's answer, counted."""
         status, kept, data = self._ask(method, path, headers, body)
         if status < 300:
@@ -59,10 +61,17 @@ class Meter:
                 self._count(method, path, headers, body, data)
         return status, kept, data
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self.target.hostname or "", self.target.port, timeout=60)
         try:
-            connection.request(method, path, body, {k: v for k, v in headers.items() if k.lower() not in _HOP} | {"Host": self.target.netloc})
+            connection.request(
+                method,
+                path,
+                body,
+                {k: v for k, v in headers.items() if k.lower() not in _HOP} | {"Host": self.target.netloc},
+            )
             answer = connection.getresponse()
             data = answer.read()
             return answer.status, [(k, v) for k, v in answer.getheaders() if k.lower() not in _HOP], data
@@ -72,8 +81,17 @@ class Meter:
     def _count(self, method: str, path: str, headers: Mapping[str, str], body: bytes, data: bytes) -> None:
         target = headers.get("X-Amz-Target", "")
         if not target:  # S3
-            lists = method == "GET" and {"list-type", "uploads"} & parse_qs(urlsplit(path).query, keep_blank_values=True).keys()
-            self.counts["s3_put" if method in ("PUT", "POST") or lists else "s3_get" if method in ("GET", "HEAD") else "s3_free"] += 1
+            lists = (
+                method == "GET"
+                and {"list-type", "uploads"} & parse_qs(urlsplit(path).query, keep_blank_values=True).keys()
+            )
+            self.counts[
+                "s3_put"
+                if method in ("PUT", "POST") or lists
+                else "s3_get"
+                if method in ("GET", "HEAD")
+                else "s3_free"
+            ] += 1
             return
         operation, request, reply = target.rpartition(".")[2], json.loads(body), json.loads(data)
         if not target.startswith("DynamoDB"):
@@ -100,14 +118,20 @@ class Meter:
             case "Query":
                 self.counts["read_units"] += read_units(sum(map(item_bytes, reply["Items"])))
             case "BatchGetItem":
-                self.counts["read_units"] += sum(read_units(item_bytes(item)) for items in reply["Responses"].values() for item in items)
+                self.counts["read_units"] += sum(
+                    read_units(item_bytes(item)) for items in reply["Responses"].values() for item in items
+                )
             case _:
                 raise AssertionError(f"{operation} is not counted")
 
     def _write(self, item: Item, times: int = 1) -> None:
         units = times * write_units(item_bytes(item))
         self.counts["write_units"] += units
-        self.written[item["sk"]["S"].partition("#")[0] if item["pk"]["S"].startswith("RUN#") else item["pk"]["S"].partition("#")[0]] += units
+        self.written[
+            item["sk"]["S"].partition("#")[0]
+            if item["pk"]["S"].startswith("RUN#")
+            else item["pk"]["S"].partition("#")[0]
+        ] += units
 
     def _transacted(self, headers: Mapping[str, str], *actions: tuple[str, dict[str, Any]]) -> None:
         """In a transaction each unit counts twice; a change counts as the whole item."""

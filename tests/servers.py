@@ -117,7 +117,9 @@ class ModelServer:
     def wait_for_requests(self, count: int, timeout_s: float = 10) -> None:
         """Block until `count` requests have arrived. In async code: `await asyncio.to_thread(server.wait_for_requests, n)`."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout_s), f"{len(self.requests)} of {count} requests after {timeout_s} s"
+            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout_s), (
+                f"{len(self.requests)} of {count} requests after {timeout_s} s"
+            )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -167,7 +169,9 @@ class ModelServer:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken.append(error)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
+    ) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while request := await self._read(reader, connection):
                 self.in_flight += 1
@@ -184,14 +188,19 @@ class ModelServer:
     async def _read(self, reader: asyncio.StreamReader, connection: int) -> Request:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ", 2)
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in head[1:] if line)
+        }
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         path, _, query = target.partition("?")
         kind = next((kind for kind, pattern in ROUTES.items() if pattern.search(path)), "unknown")
         body = json.loads(raw) if raw else None
         prompt = _prompt(body)
         self._seen[kind, prompt] += 1
-        request = Request(kind, method, unquote(path), query, headers, body, prompt, self._seen[kind, prompt], connection)
+        request = Request(
+            kind, method, unquote(path), query, headers, body, prompt, self._seen[kind, prompt], connection
+        )
         with self._arrived:
             self.requests.append(request)
             self._arrived.notify_all()
@@ -209,10 +218,20 @@ class ModelServer:
             await self._released.wait()
         if reply.drop:
             return False
-        body = reply.body if reply.body is not None else _error(reply) if reply.status >= 400 else _shape(request, reply.text)
+        body = (
+            reply.body
+            if reply.body is not None
+            else _error(reply)
+            if reply.status >= 400
+            else _shape(request, reply.text)
+        )
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(payload)), **reply.headers}
-        head = f"HTTP/1.1 {reply.status} X\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+        head = (
+            f"HTTP/1.1 {reply.status} X\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            + "\r\n"
+        )
         writer.write(head.encode("latin-1") + (payload[: len(payload) // 2] if reply.truncate else payload))
         await writer.drain()
         return not reply.truncate and reply.headers.get("Connection") != "close"
@@ -239,20 +258,47 @@ def _shape(request: Request, text: str) -> dict[str, Any]:
         case "openai":
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-            return {"id": "c1", "object": "chat.completion", "model": body.get("model", ""), "choices": [choice], "usage": usage}
+            return {
+                "id": "c1",
+                "object": "chat.completion",
+                "model": body.get("model", ""),
+                "choices": [choice],
+                "usage": usage,
+            }
         case "openai_embeddings":
-            data = [{"object": "embedding", "index": i, "embedding": vector(t)} for i, t in enumerate(body["input"])]
+            data = [
+                {"object": "embedding", "index": i, "embedding": vector(t)}
+                for i, t in enumerate(body["input"])
+            ]
             # Providers promise the index, not the order.
-            return {"object": "list", "data": data[::-1], "usage": {"prompt_tokens": read, "total_tokens": read}}
+            return {
+                "object": "list",
+                "data": data[::-1],
+                "usage": {"prompt_tokens": read, "total_tokens": read},
+            }
         case "ollama":
             message = {"role": "assistant", "content": text}
-            return {"model": body["model"], "message": message, "done": True, "done_reason": "stop", "prompt_eval_count": read, "eval_count": written}
+            return {
+                "model": body["model"],
+                "message": message,
+                "done": True,
+                "done_reason": "stop",
+                "prompt_eval_count": read,
+                "eval_count": written,
+            }
         case "ollama_embeddings":
             return {"model": body["model"], "embeddings": [vector(t) for t in body["input"]]}
         case "anthropic":
             usage = {"input_tokens": read, "output_tokens": written}
             content = [{"type": "text", "text": text}]
-            return {"id": "m1", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn", "usage": usage}
+            return {
+                "id": "m1",
+                "type": "message",
+                "role": "assistant",
+                "content": content,
+                "stop_reason": "end_turn",
+                "usage": usage,
+            }
         case "bedrock":
             output = {"message": {"role": "assistant", "content": [{"text": text}]}}
             usage = {"inputTokens": read, "outputTokens": written, "totalTokens": read + written}

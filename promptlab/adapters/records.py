@@ -65,7 +65,9 @@ def check_changes(changes: Mapping[str, Any]) -> None:
         TypeError: a run has no such field, or it cannot be changed.
     """
     if unknown := changes.keys() - CHANGEABLE:
-        raise TypeError(f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are {', '.join(sorted(CHANGEABLE))}")
+        raise TypeError(
+            f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are {', '.join(sorted(CHANGEABLE))}"
+        )
 
 
 def check_limit(limit: int) -> None:
@@ -95,4 +97,6 @@ def after(cursor: str) -> tuple[str, str]:
             return created_at, run_id
     except (binascii.Error, ValueError, TypeError):
         pass
-    raise CursorError(f"{cursor!r} is not a cursor that list_runs gave. Leave it out to start at the newest run.")
+    raise CursorError(
+        f"{cursor!r} is not a cursor that list_runs gave. Leave it out to start at the newest run."
+    )

@@ -50,7 +50,11 @@ class _Commands(click.Group):
             raise (click.ClickException if isinstance(error, ModelError) else _Refused)(str(error)) from error
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.pass_context
 def commands(ctx: click.Context) -> None:
     """Run a prompt over every row of a dataset, score the answers, keep all of it.

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 _name = click.argument("name", metavar="[NAME]", required=False)
 
 
-@click.command(short_help="List prompt templates, or the versions of one.", epilog="NAME may name a version too: qa@3, qa@production.")
+@click.command(
+    short_help="List prompt templates, or the versions of one.",
+    epilog="NAME may name a version too: qa@3, qa@production.",
+)
 @_name
 @store_options
 @json_option
@@ -24,7 +27,10 @@ def prompts(name: str | None, store: Store, as_json: bool) -> None:
     _show("prompt_template", name, store, as_json)
 
 
-@click.command(short_help="List datasets, or the versions of one.", epilog="NAME may name a version too: questions@0, questions@production.")
+@click.command(
+    short_help="List datasets, or the versions of one.",
+    epilog="NAME may name a version too: questions@0, questions@production.",
+)
 @_name
 @store_options
 @json_option
@@ -41,14 +47,18 @@ def _show(kind: AssetKind, reference: str | None, store: Store, as_json: bool) -
     from promptlab.cli.tables import assets_table, dataset_shape, prompt_text
 
     if not found:
-        click.echo(f"No {'prompt templates' if kind == 'prompt_template' else 'datasets'} in {where} yet.", err=True)
+        click.echo(
+            f"No {'prompt templates' if kind == 'prompt_template' else 'datasets'} in {where} yet.", err=True
+        )
         return
     show(assets_table(found))
     if chosen is not None:
         show("", prompt_text(chosen) if kind == "prompt_template" else dataset_shape(chosen))
 
 
-async def _find(kind: AssetKind, reference: str | None, store: Store) -> tuple[str, list[AssetVersion], AssetVersion | None]:
+async def _find(
+    kind: AssetKind, reference: str | None, store: Store
+) -> tuple[str, list[AssetVersion], AssetVersion | None]:
     """Where we looked, the latest version of each asset or all versions of one, and the one version to show whole."""
     from promptlab.domain.assets import which_version
 
@@ -63,4 +73,8 @@ async def _find(kind: AssetKind, reference: str | None, store: Store) -> tuple[s
 
 def _json(asset: AssetVersion) -> dict[str, Any]:
     fields = ("name", "version", "description", "hash", "created_at")
-    return {**{field: getattr(asset, field) for field in fields}, "labels": list(asset.labels), "content": dict(asset.content)}
+    return {
+        **{field: getattr(asset, field) for field in fields},
+        "labels": list(asset.labels),
+        "content": dict(asset.content),
+    }

@@ -15,9 +15,9 @@ import click
 from promptlab.cli.options import Store, json_option, opened, show, show_json, store_options
 
 if TYPE_CHECKING:
-    from promptlab.cli.stack import Stack
-    from promptlab.cloud_estimate import Estimate
-    from promptlab.domain.experiment import ExperimentConfig
+    from promptlab.cloud.estimate import Estimate
+    from promptlab.cloud.stack import Stack
+    from promptlab.experiments.config import ExperimentConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_+=.@-]{1,128}")
 
@@ -25,12 +25,22 @@ _NAME = re.compile(r"[A-Za-z0-9_+=.@-]{1,128}")
 def _stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --stack-name, --region and --profile, and call it with the `stack` that they mean."""
 
-    @click.option("--stack-name", metavar="NAME", help="The stack.  [env var: PROMPTLAB_STACK; default: that of samconfig.toml, else promptlab]")
-    @click.option("--region", metavar="REGION", help="Its region.  [env var: AWS_REGION; default: that of samconfig.toml, else of the profile]")
+    @click.option(
+        "--stack-name",
+        metavar="NAME",
+        help="The stack.  [env var: PROMPTLAB_STACK; default: that of samconfig.toml, else promptlab]",
+    )
+    @click.option(
+        "--region",
+        metavar="REGION",
+        help="Its region.  [env var: AWS_REGION; default: that of samconfig.toml, else of the profile]",
+    )
     @click.option("--profile", metavar="PROFILE", help="A profile of ~/.aws/config.  [env var: AWS_PROFILE]")
     @functools.wraps(command)
-    def with_stack(*args: Any, stack_name: str | None, region: str | None, profile: str | None, **options: Any) -> Any:
-        from promptlab.cli.stack import Stack
+    def with_stack(
+        *args: Any, stack_name: str | None, region: str | None, profile: str | None, **options: Any
+    ) -> Any:
+        from promptlab.cloud.stack import Stack
 
         return command(*args, stack=Stack(stack_name, region=region, profile=profile), **options)
 
@@ -118,18 +128,58 @@ def _value(name: str) -> str:
         value = sys.stdin.read()
     value = value.strip()
     if not value or any(c.isspace() for c in value):
-        raise click.UsageError(f"The key {name} {'is empty' if not value else 'has spaces or line breaks in it'}: give one key, and nothing else.")
+        raise click.UsageError(
+            f"The key {name} {'is empty' if not value else 'has spaces or line breaks in it'}: give one key, and nothing else."
+        )
     return value
 
 
 @cloud.command()
 @click.argument("experiment", metavar="EXPERIMENT.yaml", type=click.Path(path_type=Path))
-@click.option("--rows", metavar="N", type=click.IntRange(1, 1_000_000_000), help="How many rows to reckon with.  [default: those of the dataset]")
-@click.option("--sample", metavar="N", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Rows whose prompts are measured.")
-@click.option("--latency-s", metavar="S", type=click.FloatRange(0.001, 3600), default=2.0, show_default=True, help="Seconds that a call of the model takes.")
-@click.option("--answer-tokens", metavar="N", type=click.IntRange(1), help="Tokens of an answer.  [default: half of the model's max_tokens, else 250]")
-@click.option("--max-concurrency", metavar="N", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The stack's MaxConcurrency.")
-@click.option("--worker-memory", metavar="MB", type=click.IntRange(128, 10_240), default=512, show_default=True, help="The stack's WorkerMemory.")
+@click.option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(1, 1_000_000_000),
+    help="How many rows to reckon with.  [default: those of the dataset]",
+)
+@click.option(
+    "--sample",
+    metavar="N",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="Rows whose prompts are measured.",
+)
+@click.option(
+    "--latency-s",
+    metavar="S",
+    type=click.FloatRange(0.001, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds that a call of the model takes.",
+)
+@click.option(
+    "--answer-tokens",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Tokens of an answer.  [default: half of the model's max_tokens, else 250]",
+)
+@click.option(
+    "--max-concurrency",
+    metavar="N",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="The stack's MaxConcurrency.",
+)
+@click.option(
+    "--worker-memory",
+    metavar="MB",
+    type=click.IntRange(128, 10_240),
+    default=512,
+    show_default=True,
+    help="The stack's WorkerMemory.",
+)
 @click.option("--new-account", is_flag=True, help="Reckon with the quotas of a new AWS account.")
 @store_options
 @json_option
@@ -139,7 +189,7 @@ def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> N
     A dataset or a prompt that the experiment names by reference is looked up in the store.
     """
     from promptlab.cli.tables import estimate_tables
-    from promptlab.experiment_file import load_experiment
+    from promptlab.experiments.file import load_experiment
 
     file = load_experiment(experiment)
     found = asyncio.run(_estimated(store, file.config, options))
@@ -150,7 +200,7 @@ def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> N
 
 
 async def _estimated(store: Store, config: ExperimentConfig, options: dict[str, Any]) -> Estimate:
-    from promptlab.cloud_estimate import estimate
+    from promptlab.cloud.estimate import estimate
 
     async with opened(store) as lab:
         return await estimate(lab, config, **options)

@@ -34,10 +34,20 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @click.option("--db", metavar="FILE", help=_DB_HELP)
-    @click.option("--endpoint", metavar="URL", help="A hosted Studio, in place of a store here.  [env var: PROMPTLAB_ENDPOINT]")
-    @click.option("--api-key", metavar="TOKEN", help="The hosted Studio's token; others on this machine may see options.  [env var: PROMPTLAB_API_KEY]")
+    @click.option(
+        "--endpoint",
+        metavar="URL",
+        help="A hosted Studio, in place of a store here.  [env var: PROMPTLAB_ENDPOINT]",
+    )
+    @click.option(
+        "--api-key",
+        metavar="TOKEN",
+        help="The hosted Studio's token; others on this machine may see options.  [env var: PROMPTLAB_API_KEY]",
+    )
     @functools.wraps(command)
-    def with_store(*args: Any, db: str | None, endpoint: str | None, api_key: str | None, **options: Any) -> Any:
+    def with_store(
+        *args: Any, db: str | None, endpoint: str | None, api_key: str | None, **options: Any
+    ) -> Any:
         from promptlab.wiring import store_from
 
         return command(*args, store=store_from(db, endpoint, api_key), **options)
@@ -79,7 +89,9 @@ async def find_run(lab: AnyLab, text: str) -> RunRecord:
         raise RunNotFoundError(text)
     if len(found) > 1:
         more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
-        raise RunError(f"{text!r} begins the ids of {len(found):,} runs: {', '.join(found[:_SHOWN])}{more}. Give more of the id.")
+        raise RunError(
+            f"{text!r} begins the ids of {len(found):,} runs: {', '.join(found[:_SHOWN])}{more}. Give more of the id."
+        )
     return await lab.get_run(found[0])
 
 

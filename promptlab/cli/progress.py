@@ -76,7 +76,9 @@ class Pace:
         rate = self.rate
         parts = [f"{now.done:,} of {now.total:,} done", f"{now.failed:,} failed"]
         if rate is not None:
-            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min")
+            parts.append(
+                f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"
+            )
         if now.cost_usd is not None:
             parts.append(dollars(now.cost_usd))
         parts.append(duration(self.elapsed_s))
@@ -183,9 +185,14 @@ class LiveBar:
         bar = Table.grid(expand=True, padding=(0, 1))
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
-        bar.add_row(ProgressBar(total=max(latest.total, 1), completed=latest.done), f"{latest.done / max(latest.total, 1):4.0%}")
+        bar.add_row(
+            ProgressBar(total=max(latest.total, 1), completed=latest.done),
+            f"{latest.done / max(latest.total, 1):4.0%}",
+        )
         summing_up = latest.done >= latest.total and not self._ended
-        return Group(bar, Text(self._pace.words(latest) + (", scoring the last ones …" if summing_up else "")))
+        return Group(
+            bar, Text(self._pace.words(latest) + (", scoring the last ones …" if summing_up else ""))
+        )
 
 
 def headline(run: RunRecord) -> str:

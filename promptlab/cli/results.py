@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from promptlab.cli.options import Store, console, find_run, json_option, opened, run_argument, show_json, store_options
+from promptlab.cli.options import (
+    Store,
+    console,
+    find_run,
+    json_option,
+    opened,
+    run_argument,
+    show_json,
+    store_options,
+)
 from promptlab.cli.options import show as show_text
 
 if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
-    from promptlab.engine.results import ExportFormat
     from promptlab.lab import AnyLab
+    from promptlab.results.export import ExportFormat
 
 FORMATS = ("csv", "jsonl", "parquet")
 FAILURES_SHOWN = 5
@@ -27,7 +36,9 @@ FAILURES_SHOWN = 5
 
 @click.command()
 @click.option("--name", metavar="NAME", help="Only runs of the experiment of this name.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="How many at most."
+)
 @store_options
 @json_option
 def runs(name: str | None, limit: int, store: Store, as_json: bool) -> None:
@@ -37,14 +48,26 @@ def runs(name: str | None, limit: int, store: Store, as_json: bool) -> None:
 
     where, found = asyncio.run(_runs(store, name, limit))
     if as_json:
-        show_json([{**brief(run, progress), "name": run.name, "created_at": run.created_at, "tags": list(run.tags)} for run, progress in found])
+        show_json(
+            [
+                {
+                    **brief(run, progress),
+                    "name": run.name,
+                    "created_at": run.created_at,
+                    "tags": list(run.tags),
+                }
+                for run, progress in found
+            ]
+        )
     elif found:
         show_text(runs_table(found, console().width))
     else:
         click.echo(f"No runs{f' of {name!r}' if name else ''} in {where} yet.", err=True)
 
 
-async def _runs(store: Store, name: str | None, limit: int) -> tuple[str, list[tuple[RunRecord, Progress | None]]]:
+async def _runs(
+    store: Store, name: str | None, limit: int
+) -> tuple[str, list[tuple[RunRecord, Progress | None]]]:
     found: list[RunRecord] = []
     cursor: str | None = None
     async with opened(store) as lab:
@@ -60,7 +83,10 @@ async def _progress(lab: AnyLab, run: RunRecord) -> Progress | None:
     return None if run.summary else await lab.progress(run.run_id)
 
 
-@click.command(short_help="Show a run, its exact configuration and some of its failed cases.", epilog="RUN is an id, the beginning of one, or latest.")
+@click.command(
+    short_help="Show a run, its exact configuration and some of its failed cases.",
+    epilog="RUN is an id, the beginning of one, or latest.",
+)
 @run_argument
 @store_options
 @json_option
@@ -72,14 +98,23 @@ def show(run_id: str, store: Store, as_json: bool) -> None:
     run, so_far, failures = asyncio.run(_details(store, run_id))
     if as_json:
         more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "experiment")
-        show_json({**brief(run, *so_far), **{field: getattr(run, field) for field in more}, "tags": list(run.tags), "failures": failures})
+        show_json(
+            {
+                **brief(run, *so_far),
+                **{field: getattr(run, field) for field in more},
+                "tags": list(run.tags),
+                "failures": failures,
+            }
+        )
         return
     show_text(table(run, *so_far), "", configuration(run))
     if failures:
         show_text("", failures_table(failures, brief(run, *so_far)["failed"]))
 
 
-async def _details(store: Store, run_id: str) -> tuple[RunRecord, tuple[Progress | None, Summary | None], list[dict[str, Any]]]:
+async def _details(
+    store: Store, run_id: str
+) -> tuple[RunRecord, tuple[Progress | None, Summary | None], list[dict[str, Any]]]:
     from promptlab.report import brief
 
     async with opened(store) as lab:
@@ -93,11 +128,19 @@ async def _failures(lab: AnyLab, run: RunRecord) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     async with aclosing(cast("Any", lab.results(run.run_id))) as rows:
         async for row in rows:
-            scores = [(name.removeprefix("score_error."), text) for name, text in row.items() if name.startswith("score_error.") and text]
+            scores = [
+                (name.removeprefix("score_error."), text)
+                for name, text in row.items()
+                if name.startswith("score_error.") and text
+            ]
             if row["error_type"]:
-                found.append({**_case(row), "metric": None, "type": row["error_type"], "message": row["error_message"]})
+                found.append(
+                    {**_case(row), "metric": None, "type": row["error_type"], "message": row["error_message"]}
+                )
             elif scores:
-                found.append({**_case(row), "metric": scores[0][0], "type": "evaluator", "message": scores[0][1]})
+                found.append(
+                    {**_case(row), "metric": scores[0][0], "type": "evaluator", "message": scores[0][1]}
+                )
             if len(found) == FAILURES_SHOWN:
                 break
     return found
@@ -107,21 +150,36 @@ def _case(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("case", "trial", "id")}
 
 
-@click.command(short_help="Write a run's results to a file.", epilog="RUN is an id, the beginning of one, or latest. The columns are in docs/concepts.md.")
+@click.command(
+    short_help="Write a run's results to a file.",
+    epilog="RUN is an id, the beginning of one, or latest. The columns are in docs/concepts.md.",
+)
 @run_argument
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="The file's format.  [default: that of --output, else csv]")
-@click.option("--output", "-o", metavar="FILE", help="Where to write; - is standard output (csv, jsonl).  [default: RUN.FORMAT in the working folder]")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    help="The file's format.  [default: that of --output, else csv]",
+)
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="Where to write; - is standard output (csv, jsonl).  [default: RUN.FORMAT in the working folder]",
+)
 @store_options
 def export(run_id: str, format_: ExportFormat | None, output: str | None, store: Store) -> None:
     """Write a run's results to a file, one row a case; of a run that is not complete, what there is."""
     chosen = format_ or _format_of(output)
     if output == "-" and chosen == "parquet":
-        raise click.UsageError("Parquet is not text: give --output a file, or take csv or jsonl for standard output.")
+        raise click.UsageError(
+            "Parquet is not text: give --output a file, or take csv or jsonl for standard output."
+        )
     asyncio.run(_export(store, run_id, chosen, output))
 
 
 def _format_of(output: str | None) -> ExportFormat:
-    from promptlab.engine.results import export_format
+    from promptlab.results.export import export_format
 
     return export_format(Path(output)) if output and output != "-" else "csv"
 

@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from promptlab.cli.options import Store, find_run, json_option, opened, run_argument, show, show_json, store_options
+from promptlab.cli.options import (
+    Store,
+    find_run,
+    json_option,
+    opened,
+    run_argument,
+    show,
+    show_json,
+    store_options,
+)
 from promptlab.cli.working import Ended, work
 
 if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
-    from promptlab.experiment_file import ExperimentFile
+    from promptlab.experiments.file import ExperimentFile
     from promptlab.lab import AnyLab, OnProgress, OnStart
 
 FAILED, CASES_FAILED = 1, 3
@@ -24,15 +33,27 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a case failed.")
 
 
-@click.command(epilog="Exit codes: 0 completed, 1 failed, 2 wrong experiment (nothing is run or stored), 3 with --fail-on-error, 130 Ctrl-C, 143 SIGTERM.")
+@click.command(
+    epilog="Exit codes: 0 completed, 1 failed, 2 wrong experiment (nothing is run or stored), 3 with --fail-on-error, 130 Ctrl-C, 143 SIGTERM."
+)
 @click.argument("experiment", metavar="EXPERIMENT.yaml", type=click.Path(path_type=Path))
 @store_options
 @json_option
-@click.option("--tag", "tags", metavar="TAG", multiple=True, help="A word to find the run by; may be given again.")
+@click.option(
+    "--tag", "tags", metavar="TAG", multiple=True, help="A word to find the run by; may be given again."
+)
 @_quiet
 @_strict
 @click.pass_context
-def run(ctx: click.Context, experiment: Path, store: Store, as_json: bool, tags: tuple[str, ...], quiet: bool, fail_on_error: bool) -> None:
+def run(
+    ctx: click.Context,
+    experiment: Path,
+    store: Store,
+    as_json: bool,
+    tags: tuple[str, ...],
+    quiet: bool,
+    fail_on_error: bool,
+) -> None:
     """Run the experiment that a YAML file describes.
 
     Everything that can be checked is checked before the first call. The summary goes to standard
@@ -45,7 +66,9 @@ def run(ctx: click.Context, experiment: Path, store: Store, as_json: bool, tags:
     def begin(lab: AnyLab, on_start: OnStart, on_progress: OnProgress) -> Awaitable[RunRecord]:
         return lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
 
-    ctx.exit(_report(asyncio.run(work(store, begin, quiet=quiet)), as_json=as_json, fail_on_error=fail_on_error))
+    ctx.exit(
+        _report(asyncio.run(work(store, begin, quiet=quiet)), as_json=as_json, fail_on_error=fail_on_error)
+    )
 
 
 @click.command(epilog="Exit codes: as of run. RUN is an id, the beginning of one, or latest.")
@@ -62,7 +85,16 @@ def run(ctx: click.Context, experiment: Path, store: Store, as_json: bool, tags:
 @_quiet
 @_strict
 @click.pass_context
-def resume(ctx: click.Context, run_id: str, failed: bool, experiment: Path | None, store: Store, as_json: bool, quiet: bool, fail_on_error: bool) -> None:
+def resume(
+    ctx: click.Context,
+    run_id: str,
+    failed: bool,
+    experiment: Path | None,
+    store: Store,
+    as_json: bool,
+    quiet: bool,
+    fail_on_error: bool,
+) -> None:
     """Do what a run is missing, and nothing twice.
 
     Also after Ctrl-C, a crash or kill -9. A run that is complete is left as it is; one that goes on
@@ -79,9 +111,18 @@ def resume(ctx: click.Context, run_id: str, failed: bool, experiment: Path | Non
             on_start(found)
             return await lab.watch(found, on_progress)
         config, folder = (file.config, file.folder) if file else (None, None)
-        return await lab.resume(found.run_id, failed=failed, config=config, folder=folder, on_start=on_start, on_progress=on_progress)
+        return await lab.resume(
+            found.run_id,
+            failed=failed,
+            config=config,
+            folder=folder,
+            on_start=on_start,
+            on_progress=on_progress,
+        )
 
-    ended = asyncio.run(work(store, begin, quiet=quiet, more=f" --experiment {experiment}" if experiment else ""))
+    ended = asyncio.run(
+        work(store, begin, quiet=quiet, more=f" --experiment {experiment}" if experiment else "")
+    )
     if not ended.started and ended.run and not quiet:
         click.echo(f"Run {ended.run.run_id} is complete: there is nothing to do.", err=True)
     ctx.exit(_report(ended, as_json=as_json, fail_on_error=fail_on_error))
@@ -108,18 +149,26 @@ def cancel(run_id: str, store: Store, as_json: bool) -> None:
     click.echo(f"Go on with: {where}", err=True)
 
 
-async def _cancel(store: Store, text: str) -> tuple[RunRecord, RunRecord, tuple[Progress | None, Summary | None], Progress, str]:
+async def _cancel(
+    store: Store, text: str
+) -> tuple[RunRecord, RunRecord, tuple[Progress | None, Summary | None], Progress, str]:
     """The run before and after, what is known of it, how far it is, and the command that goes on with it."""
     from promptlab.report import resume_command
 
     async with opened(store) as lab:
         before = await find_run(lab, text)
         run = await lab.cancel(before.run_id)
-        return before, run, await lab.so_far(run), await lab.progress(run.run_id), resume_command(run.run_id, lab.where)
+        return (
+            before,
+            run,
+            await lab.so_far(run),
+            await lab.progress(run.run_id),
+            resume_command(run.run_id, lab.where),
+        )
 
 
 def _loaded(path: Path) -> ExperimentFile:
-    from promptlab.experiment_file import load_experiment
+    from promptlab.experiments.file import load_experiment
 
     return load_experiment(path)
 
@@ -130,7 +179,11 @@ def _report(ended: Ended, *, as_json: bool, fail_on_error: bool) -> int:
 
     run, done = ended.run, ended.done
     if run is None or done is None:
-        there = "the Studio may have taken the run: promptlab runs lists it" if ended.remote else "nothing was stored"
+        there = (
+            "the Studio may have taken the run: promptlab runs lists it"
+            if ended.remote
+            else "nothing was stored"
+        )
         click.echo(f"Interrupted before the work began: {there}.", err=True)
         return _signalled(ended)
     facts = brief(run, *ended.so_far)

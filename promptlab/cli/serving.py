@@ -8,12 +8,21 @@ from promptlab.cli.options import db_option, show_json
 
 
 @click.command(short_help="Serve the Studio until Ctrl-C.")
-@click.option("--port", metavar="PORT", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Where to listen.")
-@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    default=8000,
+    show_default=True,
+    help="Where to listen.",
+)
+@click.option(
+    "--host", metavar="HOST", default="127.0.0.1", show_default=True, help="The address to listen on."
+)
 @db_option
 def studio(port: int, host: str, db: str) -> None:
     """Serve the Studio, the web pages of a store, until Ctrl-C."""
-    from promptlab.client import PromptLab
+    from promptlab.sdk.client import PromptLab
 
     with PromptLab({"type": "sqlite", "db_file": db}) as lab:
         click.echo(f"The Studio of {db}: http://{host}:{port} (Ctrl-C ends it)", err=True)
@@ -27,10 +36,17 @@ def schema() -> None:
     Save it, and begin the YAML with: # yaml-language-server: $schema=./experiment.schema.json
     """
     from promptlab.evaluators.registry import describe, known
-    from promptlab.experiment_file import experiment_schema
+    from promptlab.experiments.file import experiment_schema
 
     metrics = {name: describe(name) for name in known()}
-    show_json(experiment_schema({name: {"description": m.description, "params": m.params, "required": m.required} for name, m in metrics.items()}))
+    show_json(
+        experiment_schema(
+            {
+                name: {"description": m.description, "params": m.params, "required": m.required}
+                for name, m in metrics.items()
+            }
+        )
+    )
 
 
 @click.command()

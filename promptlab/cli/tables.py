@@ -12,7 +12,7 @@ from rich.text import Text
 from promptlab.report import brief, dollars, duration, number
 
 if TYPE_CHECKING:
-    from promptlab.cloud_estimate import Estimate
+    from promptlab.cloud.estimate import Estimate
     from promptlab.domain.assets import AssetVersion
     from promptlab.domain.results import Progress, RunRecord
 
@@ -27,14 +27,18 @@ def _table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) 
     """A table without lines; `right` has the columns of numbers, `whole` those that are not folded."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole)
+        table.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole
+        )
     return table
 
 
 def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]], width: int) -> RenderableType:
     """One line a run, with the means of its metrics; where there is less room than that, a paragraph a run."""
     numbers = ("cases", "failed", "cost")
-    table = _table("run", "name", "status", *numbers, "metrics", right=numbers, whole=("run", "status", *numbers))
+    table = _table(
+        "run", "name", "status", *numbers, "metrics", right=numbers, whole=("run", "status", *numbers)
+    )
     paragraphs = []
     for run, progress in runs:
         facts = brief(run, progress)
@@ -42,7 +46,9 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]], width: int) ->
         counts = (f"{run.cases:,}", f"{facts['failed']:,}", dollars(facts["cost_usd"]))
         status = Text(run.status, style=_STATUS.get(run.status, "yellow"))
         table.add_row(run.run_id, run.name, status, *counts, "\n".join(metrics))
-        words = ", ".join([run.name, *(f"{name} {count}" for name, count in zip(numbers, counts, strict=True)), *metrics])
+        words = ", ".join(
+            [run.name, *(f"{name} {count}" for name, count in zip(numbers, counts, strict=True)), *metrics]
+        )
         paragraphs.append(Text.assemble(run.run_id, " ", status, "\n  ", words))
     return table if width >= _NARROW else Group(*paragraphs)
 
@@ -55,7 +61,9 @@ def configuration(run: RunRecord) -> RenderableType:
     table.add_column(overflow="fold")
     for kind in ("dataset", "prompt_template"):
         if asset := spec.get(kind):
-            table.add_row(kind.replace("_template", ""), f"{asset['name']}@{asset['version']}  sha256 {asset['hash']}")
+            table.add_row(
+                kind.replace("_template", ""), f"{asset['name']}@{asset['version']}  sha256 {asset['hash']}"
+            )
     for kind in ("model", "embedding_model"):
         if model := spec.get(kind):
             table.add_row(kind.replace("_", " "), _pairs(model))
@@ -80,7 +88,9 @@ def configuration(run: RunRecord) -> RenderableType:
 
 
 def _metric(metric: Mapping[str, Any]) -> str:
-    called = metric["name"] if metric["name"] == metric["metric"] else f"{metric['name']} ({metric['metric']})"
+    called = (
+        metric["name"] if metric["name"] == metric["metric"] else f"{metric['name']} ({metric['metric']})"
+    )
     code = f" {_code(metric['code'])}" if metric.get("code") else ""
     params = f"; {_pairs(metric['params'])}" if metric.get("params") else ""
     return f"{called}{code}: {_pairs(metric['column_mapping'])}{params}"
@@ -100,7 +110,9 @@ def failures_table(failures: Sequence[Mapping[str, Any]], failed: int) -> Render
     for failure in failures:
         what = failure["type"] if failure["metric"] is None else f"metric {failure['metric']}"
         table.add_row(f"{failure['case']:,}", failure["id"], what, failure["message"])
-    shown = f"The first {len(failures)} of {failed:,} failed cases" if failed > len(failures) else "Failed cases"
+    shown = (
+        f"The first {len(failures)} of {failed:,} failed cases" if failed > len(failures) else "Failed cases"
+    )
     return Group(Text(f"{shown}:", style="yellow"), table)
 
 
@@ -108,7 +120,14 @@ def assets_table(assets: Sequence[AssetVersion]) -> Table:
     """One line an asset, or one line a version."""
     table = _table("name", "version", "labels", "created", "hash", "description", right=("version",))
     for asset in assets:
-        table.add_row(asset.name, str(asset.version), ", ".join(asset.labels), asset.created_at[:10], asset.hash[:_HASH], asset.description)
+        table.add_row(
+            asset.name,
+            str(asset.version),
+            ", ".join(asset.labels),
+            asset.created_at[:10],
+            asset.hash[:_HASH],
+            asset.description,
+        )
     return table
 
 
@@ -116,10 +135,16 @@ def prompt_text(asset: AssetVersion) -> RenderableType:
     """A prompt's text, as it is."""
     content = asset.content
     messages = content["messages"] or [
-        {"role": role, "content": text} for role, text in (("system", content["system_prompt"]), ("user", content["user_prompt"])) if text
+        {"role": role, "content": text}
+        for role, text in (("system", content["system_prompt"]), ("user", content["user_prompt"]))
+        if text
     ]
     jinja = ", jinja2" if content["template_format"] == "jinja2" else ""
-    parts = [part for message in messages for part in (Text(f"{message['role']}:", style="bold"), Text(message["content"]), Text())]
+    parts = [
+        part
+        for message in messages
+        for part in (Text(f"{message['role']}:", style="bold"), Text(message["content"]), Text())
+    ]
     return Group(Text(f"{asset.name}@{asset.version}{jinja}", style="bold"), Text(), *parts[:-1])
 
 
@@ -130,7 +155,11 @@ def dataset_shape(asset: AssetVersion) -> RenderableType:
     for column in content["columns"]:
         table.add_row(column["name"], column["type"], f"{column['rows']:,}")
     named = f"named by {content['id_column']!r}" if content["id_column"] else "named by their numbers"
-    return Group(Text(f"{asset.name}@{asset.version}: {content['rows']:,} rows, {named}, {content['bytes']:,} bytes"), Text(), table)
+    return Group(
+        Text(f"{asset.name}@{asset.version}: {content['rows']:,} rows, {named}, {content['bytes']:,} bytes"),
+        Text(),
+        table,
+    )
 
 
 def estimate_tables(found: Estimate) -> RenderableType:
@@ -140,12 +169,22 @@ def estimate_tables(found: Estimate) -> RenderableType:
 
 def _money(found: Estimate) -> Table:
     table = _table("a run", "low", "expected", "high", right=("low", "expected", "high"))
-    rows = [(f"{found.model}, tokens", found.model_usd), *found.services.items(), ("all but the model", found.cloud_usd)]
+    rows = [
+        (f"{found.model}, tokens", found.model_usd),
+        *found.services.items(),
+        ("all but the model", found.cloud_usd),
+    ]
     if found.model_usd is not None:
-        parts = [(found.model_usd.low, found.cloud_usd.low), (found.model_usd.expected, found.cloud_usd.expected), (found.model_usd.high, found.cloud_usd.high)]
+        parts = [
+            (found.model_usd.low, found.cloud_usd.low),
+            (found.model_usd.expected, found.cloud_usd.expected),
+            (found.model_usd.high, found.cloud_usd.high),
+        ]
         rows.append(("in all", type(found.cloud_usd)(*map(sum, parts))))
     for name, usd in rows:
-        table.add_row(name, *((dollars(usd.low), dollars(usd.expected), dollars(usd.high)) if usd else ("unknown",) * 3))
+        table.add_row(
+            name, *((dollars(usd.low), dollars(usd.expected), dollars(usd.high)) if usd else ("unknown",) * 3)
+        )
     return table
 
 
@@ -159,11 +198,17 @@ def _course(found: Estimate) -> list[str]:
         f"{written.low:,.0f} … {written.expected:,.0f} … {written.high:,.0f}, in {work.latency_s:g} s.",
     ]
     if not run.throttles:
-        lines.append(f"No quota of the account is hit; MaxConcurrency may be up to {found.widest:,} for runs of this kind.")
+        lines.append(
+            f"No quota of the account is hit; MaxConcurrency may be up to {found.widest:,} for runs of this kind."
+        )
     for throttle in run.throttles:
-        lines.append(f"Throttled: {throttle.limit}, {throttle.waits:,} times, {duration(throttle.longest_s)} at most. No answer is lost.")
+        lines.append(
+            f"Throttled: {throttle.limit}, {throttle.waits:,} times, {duration(throttle.longest_s)} at most. No answer is lost."
+        )
     if run.gives_up:
-        lines.append("That is longer than retries go on: some shards would be given up, and the run would have to be resumed.")
+        lines.append(
+            "That is longer than retries go on: some shards would be given up, and the run would have to be resumed."
+        )
     if run.throttles:
         lines.append(f"MaxConcurrency {found.widest:,} stays inside the quotas.")
     return lines
@@ -173,5 +218,7 @@ def _idle(found: Estimate) -> Table:
     table = _table("a month in which nothing runs", "from", "to", "", right=("from", "to"))
     for item in found.idle:
         table.add_row(item.what, dollars(item.low_usd), dollars(item.high_usd), item.why)
-    table.add_row("in all", dollars(sum(i.low_usd for i in found.idle)), dollars(sum(i.high_usd for i in found.idle)))
+    table.add_row(
+        "in all", dollars(sum(i.low_usd for i in found.idle)), dollars(sum(i.high_usd for i in found.idle))
+    )
     return table

@@ -99,7 +99,15 @@ async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> En
             return _left(lab, seen, stop, more)
         so_far = await lab.so_far(run) if run else (None, None)
         done = await lab.progress(run.run_id) if run else None
-        return Ended(run, so_far, done, seen.run is not None, stop.signal, _hints(lab, run, more) if run else (), lab.goes_on)
+        return Ended(
+            run,
+            so_far,
+            done,
+            seen.run is not None,
+            stop.signal,
+            _hints(lab, run, more) if run else (),
+            lab.goes_on,
+        )
 
 
 async def _result(lab: AnyLab, begin: Begin, seen: _Seen, stop: Interruption, more: str) -> RunRecord | None:
@@ -128,11 +136,18 @@ def _left(lab: AnyLab, seen: _Seen, stop: Interruption, more: str) -> Ended:
 
     run = seen.run
     done = (seen.progress or Progress(total=run.cases)) if run else None
-    return Ended(run, (done, None), done, run is not None, stop.signal, _hints(lab, run, more) if run else (), True)
+    return Ended(
+        run, (done, None), done, run is not None, stop.signal, _hints(lab, run, more) if run else (), True
+    )
 
 
 def _unfinished(lab: AnyLab, run: RunRecord, more: str) -> str:
-    return "\n".join((f"Run {run.run_id} {'goes on there' if lab.goes_on else 'is not complete'}.", *_hints(lab, run, more)))
+    return "\n".join(
+        (
+            f"Run {run.run_id} {'goes on there' if lab.goes_on else 'is not complete'}.",
+            *_hints(lab, run, more),
+        )
+    )
 
 
 def _hints(lab: AnyLab, run: RunRecord, more: str) -> tuple[str, ...]:

@@ -80,7 +80,9 @@ class _Asset(BaseModel):
     @classmethod
     def _name_is_usable(cls, value: str) -> str:
         if not NAME.fullmatch(value):
-            raise ValueError(f"{value!r} is not a usable name: 1 to 200 characters on one line, without @ # / \\")
+            raise ValueError(
+                f"{value!r} is not a usable name: 1 to 200 characters on one line, without @ # / \\"
+            )
         return value
 
 
@@ -103,9 +105,12 @@ class PromptTemplate(_Asset):
 
     system_prompt: str = Field(default="", description="The system message, with placeholders.")
     user_prompt: str = Field(default="", description="The user message, with placeholders.")
-    messages: tuple[ChatMessage, ...] = Field(default=(), description="A list of chat messages, in place of system_prompt and user_prompt.")
+    messages: tuple[ChatMessage, ...] = Field(
+        default=(), description="A list of chat messages, in place of system_prompt and user_prompt."
+    )
     template_format: Literal["simple", "jinja2"] = Field(
-        default="simple", description="How placeholders are written: `<name>` (simple) or `{{ name }}` (jinja2)."
+        default="simple",
+        description="How placeholders are written: `<name>` (simple) or `{{ name }}` (jinja2).",
     )
 
     @model_validator(mode="after")
@@ -193,8 +198,13 @@ class Dataset(_Asset):
     """
 
     file_path: str | Path | None = Field(default=None, description="A .jsonl, .csv or .parquet file.")
-    rows: Sequence[Mapping[str, Any]] | None = Field(default=None, description="The rows themselves, in place of a file.")
-    id_column: str | None = Field(default=None, description="The column that names a row. Default: the column `id` if there is one, else row numbers from 0.")
+    rows: Sequence[Mapping[str, Any]] | None = Field(
+        default=None, description="The rows themselves, in place of a file."
+    )
+    id_column: str | None = Field(
+        default=None,
+        description="The column that names a row. Default: the column `id` if there is one, else row numbers from 0.",
+    )
     _content: DatasetContent | None = PrivateAttr(default=None)
 
     @property
@@ -210,7 +220,9 @@ class Dataset(_Asset):
     def __repr__(self) -> str:
         if self._content is None:
             return super().__repr__()
-        return f"<Dataset {self.name}@{self.version}: {self._content.rows:,} rows of {', '.join(self.columns)}>"
+        return (
+            f"<Dataset {self.name}@{self.version}: {self._content.rows:,} rows of {', '.join(self.columns)}>"
+        )
 
     def __len__(self) -> int:
         """How many rows; 0 before the asset is created."""

@@ -26,5 +26,7 @@ def parts_of(key: str) -> list[str]:
     parts = key.split("/")
     for part in parts:
         if not is_part(part):
-            raise ValueError(f"blob key {key!r}: each part between slashes must be of A-Z a-z 0-9 . _ = - and not . or .., got {part!r}")
+            raise ValueError(
+                f"blob key {key!r}: each part between slashes must be of A-Z a-z 0-9 . _ = - and not . or .., got {part!r}"
+            )
     return parts

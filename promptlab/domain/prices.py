@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 
 OWN_HOSTS = {
     "openai": "api.openai.com",
@@ -71,7 +71,10 @@ def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: 
     if price is None:
         return None
     total = 0.0
-    for usd_per_mtok, tokens in ((price.input_usd_per_mtok, prompt_tokens), (price.output_usd_per_mtok, completion_tokens)):
+    for usd_per_mtok, tokens in (
+        (price.input_usd_per_mtok, prompt_tokens),
+        (price.output_usd_per_mtok, completion_tokens),
+    ):
         if usd_per_mtok == 0 or tokens == 0:
             continue
         if usd_per_mtok is None or tokens is None:
@@ -91,7 +94,9 @@ def _listed(config: ModelConfig) -> Price | None:
     if provider == "openrouter":
         return _openrouter(model)
     table = _table()
-    return next((table[provider, name] for name in _names(provider, model) if (provider, name) in table), None)
+    return next(
+        (table[provider, name] for name in _names(provider, model) if (provider, name) in table), None
+    )
 
 
 def _is_own(provider: str, endpoint: str) -> bool:
@@ -124,7 +129,10 @@ def _table() -> dict[tuple[str, str], Price]:
     rows = orjson.loads(resources.files("promptlab.domain").joinpath("prices.json").read_bytes())["prices"]
     return {
         (row["provider"], row["model"]): Price(
-            input_usd_per_mtok=float(row["input"]), output_usd_per_mtok=float(row["output"]), as_of=row["as_of"], note=row.get("note")
+            input_usd_per_mtok=float(row["input"]),
+            output_usd_per_mtok=float(row["output"]),
+            as_of=row["as_of"],
+            note=row.get("note"),
         )
         for row in rows
     }

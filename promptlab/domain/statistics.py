@@ -73,7 +73,9 @@ class Distribution:
 
     def _sum(self, value: float) -> None:
         total = self.total + value
-        self.carry += (self.total - total) + value if abs(self.total) >= abs(value) else (value - total) + self.total
+        self.carry += (
+            (self.total - total) + value if abs(self.total) >= abs(value) else (value - total) + self.total
+        )
         self.total = total
 
     @property

@@ -145,7 +145,9 @@ class Summary:
         """Add all that `other` has counted."""
         for name in ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "attempts"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.cost_usd = None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
+        self.cost_usd = (
+            None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
+        )
         for error, count in other.errors.items():
             self.errors[error] = self.errors.get(error, 0) + count
         self.latency_ms.merge(other.latency_ms)
@@ -172,4 +174,11 @@ class Summary:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         metrics = {name: MetricSummary.from_json(metric) for name, metric in value["metrics"].items()}
-        return cls(**{**value, "errors": dict(value["errors"]), "latency_ms": Distribution.from_json(value["latency_ms"]), "metrics": metrics})
+        return cls(
+            **{
+                **value,
+                "errors": dict(value["errors"]),
+                "latency_ms": Distribution.from_json(value["latency_ms"]),
+                "metrics": metrics,
+            }
+        )

@@ -130,7 +130,9 @@ def _simple(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
                 parts.append(value if type(value) is str else text_of(value))
                 parts.append(literal)
         except KeyError:
-            raise TemplateError(f"{where}: this row has no column {name!r}, which fills <{name}>; it has {_listed(list(row))}.") from None
+            raise TemplateError(
+                f"{where}: this row has no column {name!r}, which fills <{name}>; it has {_listed(list(row))}."
+            ) from None
         except TypeError as error:
             raise TemplateError(f"{where}: column {name!r} cannot fill <{name}>: {error}.") from error
         return "".join(parts)
@@ -162,7 +164,10 @@ def _is_name(name: str) -> bool:
     return (
         (name[0].isalpha() or name[0] == "_")
         and name[-1] != " "
-        and all(c.isalnum() or c in "_.- " or c in _JOINERS or unicodedata.category(c).startswith("M") for c in name)
+        and all(
+            c.isalnum() or c in "_.- " or c in _JOINERS or unicodedata.category(c).startswith("M")
+            for c in name
+        )
     )
 
 
@@ -174,7 +179,9 @@ def _environment() -> SandboxedEnvironment:
     def finalize(value: Any) -> Any:
         return text_of(value) if value is None or isinstance(value, bool | list | dict) else value
 
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=finalize)
+    return ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=finalize
+    )
 
 
 def _jinja(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
@@ -186,17 +193,27 @@ def _jinja(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
         undeclared = meta.find_undeclared_variables(tree)
         template = environment.from_string(text)
     except TemplateSyntaxError as error:
-        raise TemplateError(f"{where}, line {error.lineno}: not a valid Jinja template: {error.message}") from error
+        raise TemplateError(
+            f"{where}, line {error.lineno}: not a valid Jinja template: {error.message}"
+        ) from error
     if others := list(meta.find_referenced_templates(tree)):
-        raise TemplateError(f"{where}: a prompt cannot include, import or extend another template ({others[0]!r}): write its text here.")
+        raise TemplateError(
+            f"{where}: a prompt cannot include, import or extend another template ({others[0]!r}): write its text here."
+        )
     names = [name.name for name in tree.find_all(nodes.Name) if name.name in undeclared]
     guards = [*tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)]
     # Inside a condition Jinja itself puts this off until a row gets there.
     for guard in guards:
         known = environment.filters if isinstance(guard, nodes.Filter) else environment.tests
         if guard.name not in known:
-            raise TemplateError(f"{where}, line {guard.lineno}: {UnknownNameError(f'Jinja {type(guard).__name__.lower()}', guard.name, known)}")
-    optional = {g.node.name for g in guards if g.name in ("default", "d", "defined", "undefined") and isinstance(g.node, nodes.Name)}
+            raise TemplateError(
+                f"{where}, line {guard.lineno}: {UnknownNameError(f'Jinja {type(guard).__name__.lower()}', guard.name, known)}"
+            )
+    optional = {
+        g.node.name
+        for g in guards
+        if g.name in ("default", "d", "defined", "undefined") and isinstance(g.node, nodes.Name)
+    }
 
     def fill(row: Row) -> str:
         try:
@@ -223,7 +240,11 @@ def _no_column(template: PromptTemplate, unknown: list[str], columns: list[str])
     shown = ", ".join(f"<{n}>" if simple else f"{{{{ {n} }}}}" for n in unknown)
     folded = {c.casefold(): c for c in columns}
     near = {n: difflib.get_close_matches(n.casefold(), folded, n=1, cutoff=0.6) for n in unknown}
-    hints = [f"Did you mean {folded[match[0]]!r}{f' for {n!r}' if len(unknown) > 1 else ''}?" for n, match in near.items() if match]
+    hints = [
+        f"Did you mean {folded[match[0]]!r}{f' for {n!r}' if len(unknown) > 1 else ''}?"
+        for n, match in near.items()
+        if match
+    ]
     literal = r", or write \< for a literal <" if simple else ""
     return " ".join(
         [

@@ -12,15 +12,24 @@ from typing import Any
 
 import orjson
 
+from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Metric
-from promptlab.domain.results import CaseKey, Completion, Failure, Score, ScoreSet, ShardSummary, Usage, described
+from promptlab.domain.results import (
+    CaseKey,
+    Completion,
+    Failure,
+    Score,
+    ScoreSet,
+    ShardSummary,
+    Usage,
+    described,
+)
 from promptlab.domain.summary import MetricSummary, Summary
-from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
-from promptlab.engine.table import Case, table_row
 from promptlab.evaluators.base import Evaluator, to_score
 from promptlab.models.usage import counted
+from promptlab.results.table import Case, table_row
 from promptlab.sync import run_sync
 
 # One thread: evaluators are mostly Python and would only take the lock from each other and the calls.
@@ -54,10 +63,16 @@ async def evaluate(job: Job, shard: Shard) -> Outcome:
     return Outcome()
 
 
-def _case(job: Job, shard: Shard, completion: Completion, rows: Sequence[Row], scores: ScoreSet | None) -> Case:
+def _case(
+    job: Job, shard: Shard, completion: Completion, rows: Sequence[Row], scores: ScoreSet | None
+) -> Case:
     """A case with the scores that still hold for it, if it has any."""
-    stale = scores is not None and (scores.generation < completion.generation or redo(scores.error, scores.generation, job.run))
-    return Case(row=rows[completion.case - shard.first], completion=completion, scores=None if stale else scores)
+    stale = scores is not None and (
+        scores.generation < completion.generation or redo(scores.error, scores.generation, job.run)
+    )
+    return Case(
+        row=rows[completion.case - shard.first], completion=completion, scores=None if stale else scores
+    )
 
 
 async def _score(job: Job, cases: Sequence[Case]) -> dict[CaseKey, ScoreSet]:
@@ -75,15 +90,24 @@ async def _score(job: Job, cases: Sequence[Case]) -> dict[CaseKey, ScoreSet]:
     names = [m.name for m, _ in job.bindings.evaluators]
     sets = (
         ScoreSet(
-            shard=c.completion.shard, case=c.completion.case, trial=c.completion.trial, generation=job.run.generation, scores={n: scores[n] for n in names}
+            shard=c.completion.shard,
+            case=c.completion.case,
+            trial=c.completion.trial,
+            generation=job.run.generation,
+            scores={n: scores[n] for n in names},
         )
         for c, scores in zip(cases, found, strict=True)
     )
     return {s.key: s for s in sets}
 
 
-def _score_all(cases: Sequence[Case], evaluators: Sequence[tuple[Metric, Evaluator]]) -> list[dict[str, Score]]:
-    return [{metric.name: _score_sync(case, metric, evaluator) for metric, evaluator in evaluators} for case in cases]
+def _score_all(
+    cases: Sequence[Case], evaluators: Sequence[tuple[Metric, Evaluator]]
+) -> list[dict[str, Score]]:
+    return [
+        {metric.name: _score_sync(case, metric, evaluator) for metric, evaluator in evaluators}
+        for case in cases
+    ]
 
 
 def _score_sync(case: Case, metric: Metric, evaluator: Evaluator) -> Score:
@@ -154,7 +178,11 @@ def _count(total: Summary, case: Case) -> None:
     total.attempts += completion.attempts
     total.prompt_tokens += completion.prompt_tokens or 0
     total.completion_tokens += completion.completion_tokens or 0
-    total.cost_usd = None if total.cost_usd is None or completion.cost_usd is None else total.cost_usd + completion.cost_usd
+    total.cost_usd = (
+        None
+        if total.cost_usd is None or completion.cost_usd is None
+        else total.cost_usd + completion.cost_usd
+    )
     if completion.latency_ms is not None:
         total.latency_ms.add(completion.latency_ms)
     error = completion.error or (case.scores.error if case.scores else None)
@@ -173,7 +201,13 @@ async def _finish(job: Job, shard: Shard, cases: Sequence[Case]) -> None:
     await job.blobs.put(key, data)
     await job.ledger.put_shard(
         job.run.run_id,
-        ShardSummary(number=shard.number, generation=job.run.generation, summary=summary.to_json(), part=key, largest_row_bytes=largest),
+        ShardSummary(
+            number=shard.number,
+            generation=job.run.generation,
+            summary=summary.to_json(),
+            part=key,
+            largest_row_bytes=largest,
+        ),
     )
 
 

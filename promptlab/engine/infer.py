@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import orjson
 
+from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, described, storable
-from promptlab.engine.agent import AgentModel
-from promptlab.engine.ingest import read_rows
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.errors import ModelError, TemplateError
+from promptlab.models.agent import AgentModel
 from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
 
 MAX_PAUSE_S = 5.0
@@ -35,7 +35,11 @@ async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambd
     """
     recorded = await job.ledger.get_completions(job.run.run_id, shard.number)
     done = {c.key for c in recorded if not redo(c.error, c.generation, job.run)}
-    cases = (CaseKey(case, trial) for case in range(shard.first, shard.first + shard.count) for trial in range(job.experiment.trials))
+    cases = (
+        CaseKey(case, trial)
+        for case in range(shard.first, shard.first + shard.count)
+        for trial in range(job.experiment.trials)
+    )
     todo = [key for key in cases if key not in done]
     if not todo:
         return Outcome()
@@ -50,7 +54,9 @@ async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambd
     return Outcome(remaining=len(waits), wait_s=max(waits, default=0.0))
 
 
-async def _answer(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, waits: list[float]) -> None:
+async def _answer(
+    job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, waits: list[float]
+) -> None:
     """Answer and record one case; if that has to wait, append the seconds to `waits`."""
     async with Slot(job.limiter) as slot:
         try:
@@ -63,24 +69,41 @@ async def _answer(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price |
         await job.recorder.record(completion)
 
 
-async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot) -> Completion:
+async def _complete(
+    job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot
+) -> Completion:
     config = job.bindings.model.config
-    empty = Completion(shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0)
+    empty = Completion(
+        shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
+    )
     try:
         messages = job.bindings.messages(row)
         response, attempts = await with_retries(
             lambda: _attempt(job, messages),
-            RetryPolicy(max_retries=0, max_throttles=0) if isinstance(job.bindings.model, AgentModel) else RetryPolicy(max_retries=config.max_retries),
+            RetryPolicy(max_retries=0, max_throttles=0)
+            if isinstance(job.bindings.model, AgentModel)
+            else RetryPolicy(max_retries=config.max_retries),
             slot=slot,
             clock=job.clock,
             may_start=lambda: _may_start(job),
             max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
         )
     except ModelError as error:
-        return replace(empty, error=Failure(error.type, storable(str(error))), attempts=error.attempts, created_at=job.clock.now())
+        return replace(
+            empty,
+            error=Failure(error.type, storable(str(error))),
+            attempts=error.attempts,
+            created_at=job.clock.now(),
+        )
     except TemplateError as error:
-        return replace(empty, error=Failure("template_error", str(error)), attempts=0, created_at=job.clock.now())
-    cost = response.cost_usd if response.cost_usd is not None else cost_usd(price, response.prompt_tokens, response.completion_tokens)
+        return replace(
+            empty, error=Failure("template_error", str(error)), attempts=0, created_at=job.clock.now()
+        )
+    cost = (
+        response.cost_usd
+        if response.cost_usd is not None
+        else cost_usd(price, response.prompt_tokens, response.completion_tokens)
+    )
     return replace(
         empty,
         response=response.response,
@@ -106,16 +129,22 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
     except asyncio.CancelledError as error:
         if cancelled_from_outside():
             raise
-        raise ModelError("CancelledError: a task inside of the model was cancelled", type="CancelledError") from error
+        raise ModelError(
+            "CancelledError: a task inside of the model was cancelled", type="CancelledError"
+        ) from error
     except (Exception, SystemExit) as error:
         if isinstance(error, TimeoutError) and limit.expired():  # ours, and not one of the user's own code
-            raise ModelError(f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True) from error
+            raise ModelError(
+                f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True
+            ) from error
         raise ModelError(described(error), type=type(error).__name__) from error
     elapsed_ms = (job.clock.monotonic() - started) * 1000
     try:
         return _checked(answer, elapsed_ms)
     except (TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{model.name} answered what is not a ModelResponse: {error}", type="invalid_response") from error
+        raise ModelError(
+            f"{model.name} answered what is not a ModelResponse: {error}", type="invalid_response"
+        ) from error
 
 
 def _checked(answer: ModelResponse, elapsed_ms: float) -> ModelResponse:
@@ -129,7 +158,10 @@ def _checked(answer: ModelResponse, elapsed_ms: float) -> ModelResponse:
         latency_ms=elapsed_ms if answer.latency_ms is None else float(answer.latency_ms),
         cost_usd=None if answer.cost_usd is None else float(answer.cost_usd),
         finish_reason=None if answer.finish_reason is None else str(answer.finish_reason),
-        metadata=answer.metadata and orjson.loads(orjson.dumps(dict(answer.metadata), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)),
+        metadata=answer.metadata
+        and orjson.loads(
+            orjson.dumps(dict(answer.metadata), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        ),
     )
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import orjson
 
+from promptlab.assets.rows import read_index
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.results import RunRecord, ShardSummary
 from promptlab.domain.summary import Summary
-from promptlab.engine.ingest import read_index
 from promptlab.ports import Blobs, Ledger
 
 FLUSH_LINES = 1000
@@ -44,12 +44,23 @@ def together(shards: int, at_once: int, trials: int = 1) -> int:
     alone = ceil(shards / at_once)
 
     def fits(size: int) -> bool:
-        return shards >= 2 * size * at_once and size * ceil(ceil(shards / size) / at_once) <= (1 + SLOWER) * alone
+        return (
+            shards >= 2 * size * at_once
+            and size * ceil(ceil(shards / size) / at_once) <= (1 + SLOWER) * alone
+        )
 
     return max((size for size in range(2, MOST_TOGETHER // trials + 1) if fits(size)), default=1)
 
 
-async def plan(ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, *, at_once: int | None = None, trials: int = 1) -> Plan:
+async def plan(
+    ledger: Ledger,
+    blobs: Blobs,
+    run: RunRecord,
+    content: DatasetContent,
+    *,
+    at_once: int | None = None,
+    trials: int = 1,
+) -> Plan:
     """Write the manifest of the shards that have work left, in memory that does not grow with them.
 
     Args:
@@ -85,7 +96,10 @@ async def plan(ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetCon
 
 
 def _line(content: DatasetContent, shards: Sequence[Shard]) -> bytes:
-    first, *more = ({"number": s.number, "first": s.first, "count": s.count, "offset": s.offset, "length": s.length} for s in shards)
+    first, *more = (
+        {"number": s.number, "first": s.first, "count": s.count, "offset": s.offset, "length": s.length}
+        for s in shards
+    )
     return orjson.dumps({"key": content.blob, **first, **({"more": more} if more else {})})
 
 
@@ -111,4 +125,6 @@ async def read_manifest(blobs: Blobs, key: str) -> AsyncIterator[Shard]:
         for line in lines:
             found = orjson.loads(line)
             for shard in (found, *found.get("more", ())):
-                yield Shard(**{name: int(shard[name]) for name in ("number", "first", "count", "offset", "length")})
+                yield Shard(
+                    **{name: int(shard[name]) for name in ("number", "first", "count", "offset", "length")}
+                )

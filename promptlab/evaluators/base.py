@@ -66,7 +66,9 @@ def to_score(verdict: Any) -> Score:
     if isinstance(verdict, str):
         number = _number(verdict)
         return _checked(Score(value=number) if number is not None else Score(label=verdict))
-    raise TypeError(f"an evaluator returns a number, a bool, a string or a Score, not {type(verdict).__name__}")
+    raise TypeError(
+        f"an evaluator returns a number, a bool, a string or a Score, not {type(verdict).__name__}"
+    )
 
 
 def _checked(score: Score) -> Score:
@@ -78,7 +80,10 @@ def _checked(score: Score) -> Score:
         passed=None if score.passed is None else bool(score.passed),
         label=None if score.label is None else storable(str(score.label)),
         reason=None if score.reason is None else storable(str(score.reason)),
-        metadata=score.metadata and orjson.loads(orjson.dumps(score.metadata, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)),
+        metadata=score.metadata
+        and orjson.loads(
+            orjson.dumps(score.metadata, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        ),
         error=score.error,
         usage=score.usage,
     )

@@ -35,9 +35,13 @@ class Length(Evaluator):
         if self.min is None and self.max is None:
             return Score(value=length)
         if self.min is not None and length < self.min:
-            return Score(value=length, passed=False, reason=f"{length:,} {self.unit}, less than min {self.min:,}")
+            return Score(
+                value=length, passed=False, reason=f"{length:,} {self.unit}, less than min {self.min:,}"
+            )
         if self.max is not None and length > self.max:
-            return Score(value=length, passed=False, reason=f"{length:,} {self.unit}, more than max {self.max:,}")
+            return Score(
+                value=length, passed=False, reason=f"{length:,} {self.unit}, more than max {self.max:,}"
+            )
         return Score(value=length, passed=True)
 
     def _measure(self, text: str) -> int:
@@ -54,7 +58,9 @@ class Latency(Evaluator):
     higher_is_better = False
     value_range: ClassVar = (0.0, None)
 
-    max_ms: float | None = Field(None, ge=0, description="Pass only if the call took at most this many milliseconds.")
+    max_ms: float | None = Field(
+        None, ge=0, description="Pass only if the call took at most this many milliseconds."
+    )
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         value = _number(data.get("latency_ms"), "latency_ms", "the call was not measured")
@@ -69,7 +75,9 @@ class Cost(Evaluator):
     higher_is_better = False
     value_range: ClassVar = (0.0, None)
 
-    max_usd: float | None = Field(None, ge=0, description="Pass only if the call cost at most this many US dollars.")
+    max_usd: float | None = Field(
+        None, ge=0, description="Pass only if the call cost at most this many US dollars."
+    )
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         missing = "the model's price is unknown; give the model input_usd_per_mtok and output_usd_per_mtok"
@@ -92,4 +100,6 @@ def _number(value: Any, name: str, missing: str) -> float:
 def _bounded(value: float, bound: float | None, text: str) -> Score:
     if bound is None:
         return Score(value=value)
-    return Score(value=value, passed=value <= bound, reason=None if value <= bound else f"{text} {bound:,.6g}")
+    return Score(
+        value=value, passed=value <= bound, reason=None if value <= bound else f"{text} {bound:,.6g}"
+    )

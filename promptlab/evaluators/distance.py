@@ -21,8 +21,12 @@ class EditDistance(TextMetric):
     higher_is_better = False
     value_range: ClassVar = (0.0, None)
 
-    normalized: bool = Field(False, description="Score 1 − distance / longer length instead: 1 is equal, and higher is better.")
-    unit: Literal["characters", "words"] = Field("characters", description="What an edit inserts, deletes or replaces.")
+    normalized: bool = Field(
+        False, description="Score 1 − distance / longer length instead: 1 is equal, and higher is better."
+    )
+    unit: Literal["characters", "words"] = Field(
+        "characters", description="What an edit inserts, deletes or replaces."
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "higher_is_better", self.normalized)
@@ -35,7 +39,9 @@ class EditDistance(TextMetric):
         measure = Levenshtein.normalized_similarity if self.normalized else Levenshtein.distance
         values = []
         for reference in map(self._sequence, references_of(data)):
-            remedy = "use token_f1 or rouge with variant rouge1" if self.unit == "words" else "use unit: words"
+            remedy = (
+                "use token_f1 or rouge with variant rouge1" if self.unit == "words" else "use unit: words"
+            )
             check_product(len(response), len(reference), unit=self.unit, remedy=remedy)
             values.append(float(measure(response, reference)))
         return Score(value=max(values) if self.normalized else min(values))

@@ -12,7 +12,16 @@ from pydantic.dataclasses import dataclass
 from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.patterns import SafePattern
-from promptlab.evaluators.text import STRICT, TextMetric, quote, quotes, references_of, response_of, short, text_of
+from promptlab.evaluators.text import (
+    STRICT,
+    TextMetric,
+    quote,
+    quotes,
+    references_of,
+    response_of,
+    short,
+    text_of,
+)
 
 Scalar = str | int | float | bool
 _PASSED = Score(passed=True)
@@ -40,7 +49,9 @@ class _Needles(TextMetric):
     inputs = {"response": "$inference", "reference": None}
     value_range: ClassVar = (0.0, 1.0)
 
-    values: Scalar | list[Scalar] | None = Field(None, description="The text or texts to look for, in place of the reference.")
+    values: Scalar | list[Scalar] | None = Field(
+        None, description="The text or texts to look for, in place of the reference."
+    )
     negate: bool = Field(False, description="Pass when they are not there.")
 
     def __post_init__(self) -> None:
@@ -63,7 +74,9 @@ class _Needles(TextMetric):
     def _prepared(self, texts: list[str], name: str) -> list[str]:
         prepared = [self.prepare(text) for text in texts]
         if "" in prepared:
-            raise ValueError(f"{name} must not be empty: every text has the empty text in it (got {quote(texts[prepared.index('')])})")
+            raise ValueError(
+                f"{name} must not be empty: every text has the empty text in it (got {quote(texts[prepared.index('')])})"
+            )
         return prepared
 
     def needles(self, data: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -82,7 +95,9 @@ class _Needles(TextMetric):
 class Contains(_Needles):
     """The response has a text in it: the reference, or fixed values."""
 
-    mode: Literal["any", "all"] = Field("any", description="Whether one of several texts is enough, or all must be there.")
+    mode: Literal["any", "all"] = Field(
+        "any", description="Whether one of several texts is enough, or all must be there."
+    )
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         response = response_of(data)
@@ -108,7 +123,12 @@ class StartsWith(_Needles):
         found = self.prepare(response).startswith(tuple(needles))
         if found != self.negate:
             return _PASSED
-        return Score(passed=False, reason=short(f"{'starts' if found else 'does not start'} with {quotes(texts)}: {quote(response)}"))
+        return Score(
+            passed=False,
+            reason=short(
+                f"{'starts' if found else 'does not start'} with {quotes(texts)}: {quote(response)}"
+            ),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -119,21 +139,32 @@ class RegexMatch(Evaluator):
     value_range: ClassVar = (0.0, 1.0)
 
     pattern: str = Field(description="The regular expression (of the regex package, a superset of re).")
-    match: Literal["search", "start", "full"] = Field("search", description="Where it must match: anywhere, at the start, or the whole response.")
+    match: Literal["search", "start", "full"] = Field(
+        "search", description="Where it must match: anywhere, at the start, or the whole response."
+    )
     case_sensitive: bool = Field(True, description="Whether upper and lower case differ.")
     negate: bool = Field(False, description="Pass when it does not match.")
-    timeout_s: float = Field(1.0, gt=0, le=60, description="Seconds that one match may take; beyond, the score is a failed one.")
+    timeout_s: float = Field(
+        1.0, gt=0, le=60, description="Seconds that one match may take; beyond, the score is a failed one."
+    )
 
     def __post_init__(self) -> None:
         _ = self._pattern  # an invalid pattern is an error now, not at the first case
 
     @cached_property
     def _pattern(self) -> SafePattern:
-        return SafePattern(self.pattern, name="pattern", timeout_s=self.timeout_s, ignore_case=not self.case_sensitive)
+        return SafePattern(
+            self.pattern, name="pattern", timeout_s=self.timeout_s, ignore_case=not self.case_sensitive
+        )
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         response = response_of(data)
         found = self._pattern.matches(response, self.match)
         if found != self.negate:
             return _PASSED
-        return Score(passed=False, reason=short(f"{'matches' if found else 'does not match'} {quote(self.pattern)}: {quote(response)}"))
+        return Score(
+            passed=False,
+            reason=short(
+                f"{'matches' if found else 'does not match'} {quote(self.pattern)}: {quote(response)}"
+            ),
+        )

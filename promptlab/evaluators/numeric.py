@@ -39,7 +39,9 @@ def _grammar(decimal_comma: bool, thousands_space: bool) -> re.Pattern[str]:
     )
 
 
-def number_in(text: str, take: Which, *, decimal_comma: bool = False, thousands_space: bool = True) -> Decimal | None:
+def number_in(
+    text: str, take: Which, *, decimal_comma: bool = False, thousands_space: bool = True
+) -> Decimal | None:
     """The first or last number in a text, exact, or None. Currency and percent signs are skipped: 50% is 50.
 
     Args:
@@ -63,14 +65,23 @@ class NumericMatch(Evaluator):
     inputs = {"response": "$inference", "reference": None}
     value_range: ClassVar = (0.0, 1.0)
 
-    response_pattern: str | None = Field(None, description="Regular expression whose group captures the number in the response; else any number counts.")
+    response_pattern: str | None = Field(
+        None,
+        description="Regular expression whose group captures the number in the response; else any number counts.",
+    )
     reference_pattern: str | None = Field(None, description="The same for the reference.")
     take: Which = Field("last", description="Which match (and which number) counts where there are several.")
     tolerance: float = Field(0.0, ge=0, description="How far apart the two may be.")
-    relative_tolerance: float = Field(0.0, ge=0, description="How far apart, as a share of the reference. The larger tolerance holds.")
-    decimal_comma: bool = Field(False, description="Whether 1.234,5 is how numbers are written, rather than 1,234.5.")
+    relative_tolerance: float = Field(
+        0.0, ge=0, description="How far apart, as a share of the reference. The larger tolerance holds."
+    )
+    decimal_comma: bool = Field(
+        False, description="Whether 1.234,5 is how numbers are written, rather than 1,234.5."
+    )
     thousands_space: bool = Field(True, description="Whether 1 234 is one number.")
-    timeout_s: float = Field(1.0, gt=0, le=60, description="Seconds that one pattern may take; beyond, the score is a failed one.")
+    timeout_s: float = Field(
+        1.0, gt=0, le=60, description="Seconds that one pattern may take; beyond, the score is a failed one."
+    )
 
     def __post_init__(self) -> None:
         _ = self._patterns  # an invalid pattern is an error now, not at the first case
@@ -78,7 +89,11 @@ class NumericMatch(Evaluator):
     @cached_property
     def _patterns(self) -> dict[str, SafePattern]:
         given = {"response": self.response_pattern, "reference": self.reference_pattern}
-        return {k: SafePattern(v, name=f"{k}_pattern", timeout_s=self.timeout_s) for k, v in given.items() if v is not None}
+        return {
+            k: SafePattern(v, name=f"{k}_pattern", timeout_s=self.timeout_s)
+            for k, v in given.items()
+            if v is not None
+        }
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         text = response_of(data)
@@ -104,7 +119,9 @@ class NumericMatch(Evaluator):
             if found is None:
                 return None, f"{name}_pattern {quote(pattern.pattern)} is not in the {name} {quote(text)}"
             text = found
-        number = number_in(text, self.take, decimal_comma=self.decimal_comma, thousands_space=self.thousands_space)
+        number = number_in(
+            text, self.take, decimal_comma=self.decimal_comma, thousands_space=self.thousands_space
+        )
         return number, f"there is no number in the {name} {quote(text)}"
 
     def _equal(self, number: Decimal, reference: Decimal) -> bool:

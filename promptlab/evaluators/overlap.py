@@ -36,7 +36,9 @@ class TokenF1(Evaluator):
     case_sensitive: bool = Field(False, description="Whether upper and lower case differ.")
     ignore_punctuation: bool = Field(True, description="Whether punctuation is left out.")
     ignore_articles: bool = Field(True, description="Whether the words a, an, the are left out.")
-    unit: Literal["words", "characters"] = Field("words", description="What a token is; characters suit Chinese, Japanese and Thai.")
+    unit: Literal["words", "characters"] = Field(
+        "words", description="What a token is; characters suit Chinese, Japanese and Thai."
+    )
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: `F1 = 2PR / (P + R)` over the bags of tokens (Rajpurkar et al. 2016)."""
@@ -68,8 +70,12 @@ class Bleu(Evaluator):
     value_range: ClassVar = (0.0, 1.0)
 
     max_order: int = Field(4, ge=1, le=9, description="The longest n-gram.")
-    smoothing: Literal["exp", "floor", "add-k", "none"] = Field("exp", description="How an n-gram order without a match is smoothed.")
-    tokenizer: Literal["13a", "intl", "char", "zh", "none"] = Field("13a", description="sacreBLEU's tokenizer; zh for Chinese, char for any language.")
+    smoothing: Literal["exp", "floor", "add-k", "none"] = Field(
+        "exp", description="How an n-gram order without a match is smoothed."
+    )
+    tokenizer: Literal["13a", "intl", "char", "zh", "none"] = Field(
+        "13a", description="sacreBLEU's tokenizer; zh for Chinese, char for any language."
+    )
     case_sensitive: bool = Field(True, description="Whether upper and lower case differ.")
 
     def __post_init__(self) -> None:
@@ -82,20 +88,30 @@ class Bleu(Evaluator):
         except ImportError as error:
             raise MissingExtraError("Metric 'bleu'", "metrics") from error
         return BLEU(
-            lowercase=not self.case_sensitive, tokenize=self.tokenizer, smooth_method=self.smoothing, max_ngram_order=self.max_order, effective_order=True
+            lowercase=not self.case_sensitive,
+            tokenize=self.tokenizer,
+            smooth_method=self.smoothing,
+            max_ngram_order=self.max_order,
+            effective_order=True,
         )
 
     @cached_property
     def _clear_caches(self) -> list[Callable[[], None]]:
         """sacreBLEU keeps 65,536 texts a tokenizer: 11 KB a case of 300 words, measured, for texts that never come again."""
         tokenizer = self._metric.tokenizer
-        cached = [type(t).__call__ for t in (tokenizer, getattr(tokenizer, "_post_tokenizer", None)) if t is not None]
+        cached = [
+            type(t).__call__
+            for t in (tokenizer, getattr(tokenizer, "_post_tokenizer", None))
+            if t is not None
+        ]
         return [call.cache_clear for call in cached if hasattr(call, "cache_clear")]
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: Papineni et al. 2002, with effective order, as sacreBLEU's `sentence_bleu`, divided by 100."""
         try:
-            result = self._metric.sentence_score(nfc(response_of(data)), [nfc(reference) for reference in references_of(data)])
+            result = self._metric.sentence_score(
+                nfc(response_of(data)), [nfc(reference) for reference in references_of(data)]
+            )
         finally:
             for clear in self._clear_caches:
                 clear()
@@ -125,9 +141,14 @@ class Rouge(Evaluator):
     variant: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = Field(
         "rougeL", description="Words, pairs of words, longest common subsequence, or that by line."
     )
-    measure: Literal["fmeasure", "precision", "recall"] = Field("fmeasure", description="Which of the three is the score.")
+    measure: Literal["fmeasure", "precision", "recall"] = Field(
+        "fmeasure", description="Which of the three is the score."
+    )
     stemmer: bool = Field(False, description="Whether English words are cut to their stem (Porter) first.")
-    tokenizer: Literal["ascii", "unicode"] = Field("ascii", description="ascii is the package's own and sees a-z and 0-9 only; unicode sees every script.")
+    tokenizer: Literal["ascii", "unicode"] = Field(
+        "ascii",
+        description="ascii is the package's own and sees a-z and 0-9 only; unicode sees every script.",
+    )
 
     def __post_init__(self) -> None:
         _ = self._scorer  # a missing package is an error now, not at the first case
@@ -161,7 +182,9 @@ class Rouge(Evaluator):
     def _score(self, reference: str, response: str) -> float:
         if self.variant == "rougeL":
             precision, recall = self._common_subsequence(reference, response)
-            return {"precision": precision, "recall": recall, "fmeasure": f_measure(precision, recall)}[self.measure]
+            return {"precision": precision, "recall": recall, "fmeasure": f_measure(precision, recall)}[
+                self.measure
+            ]
         if self.variant == "rougeLsum":
             lengths = (len(self._tokenizer.tokenize(text)) for text in (response, reference))
             check_product(*lengths, limit=_MAX_SUMMARY_CELLS, unit="words", remedy="use rougeL")

@@ -42,7 +42,11 @@ class SafePattern:
         Raises:
             TimeoutError: it took too long.
         """
-        method = {"search": self._compiled.search, "start": self._compiled.match, "full": self._compiled.fullmatch}[how]
+        method = {
+            "search": self._compiled.search,
+            "start": self._compiled.match,
+            "full": self._compiled.fullmatch,
+        }[how]
         return self._timed(text, lambda: method(text, timeout=self.timeout_s, concurrent=True)) is not None
 
     def extract(self, text: str, which: Literal["first", "last"]) -> str | None:
@@ -54,7 +58,11 @@ class SafePattern:
         match = self._timed(text, lambda: self._find(text, which))
         if match is None:
             return None
-        return next((group for group in match.groups() if group is not None), "") if match.re.groups else match[0]
+        return (
+            next((group for group in match.groups() if group is not None), "")
+            if match.re.groups
+            else match[0]
+        )
 
     def _find(self, text: str, which: Literal["first", "last"]) -> Any:
         if which == "first":

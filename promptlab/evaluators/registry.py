@@ -34,9 +34,7 @@ _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Name → "module:Class" and further names."""
 
 _EXTRAS = {"bleu": "metrics", "rouge": "metrics"}
-_CUSTOM = (
-    'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
-)
+_CUSTOM = 'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
 
 
 def _normal(name: str) -> str:
@@ -123,7 +121,10 @@ def describe(metric: str) -> MetricInfo:
         aliases=_METRICS[name][1],
         description=(cls.__doc__ or "").partition("\n")[0],
         inputs=dict(cls.inputs),
-        params={key: {k: v for k, v in value.items() if k != "title"} for key, value in schema["properties"].items()},
+        params={
+            key: {k: v for k, v in value.items() if k != "title"}
+            for key, value in schema["properties"].items()
+        },
         required=tuple(schema.get("required", ())),
         value_range=cls.value_range,  # type: ignore[attr-defined]
         higher_is_better=cls.higher_is_better,
@@ -158,6 +159,12 @@ def _explain(error: ValidationError) -> str:
             values[name] = item["input"]
     lines = []
     for name, texts in by_name.items():
-        got = f" (got {str(values[name])[:80]!r})" if isinstance(values.get(name), str) else f" (got {str(values[name])[:80]})" if name in values else ""
+        got = (
+            f" (got {str(values[name])[:80]!r})"
+            if isinstance(values.get(name), str)
+            else f" (got {str(values[name])[:80]})"
+            if name in values
+            else ""
+        )
         lines.append(f"{name} {' or '.join(dict.fromkeys(texts))}{got}".strip())
     return "; ".join(lines)

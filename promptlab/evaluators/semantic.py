@@ -25,7 +25,9 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
         raise ValueError(f"embeddings of different lengths cannot be compared: {len(a)} and {len(b)} numbers")
     norms = math.hypot(*a) * math.hypot(*b)
     if not (norms > 0 and math.isfinite(norms)):
-        raise ValueError("an embedding of zeros, or with numbers that are not finite, has no direction: the embedding model gave no usable vector")
+        raise ValueError(
+            "an embedding of zeros, or with numbers that are not finite, has no direction: the embedding model gave no usable vector"
+        )
     product: float = sum(map(mul, a, b))
     return max(-1.0, min(1.0, product / norms))
 
@@ -39,7 +41,9 @@ class SemanticSimilarity(Evaluator):
     needs_embedding = True
     value_range: ClassVar = (-1.0, 1.0)
 
-    threshold: float | None = Field(None, ge=-1, le=1, description="Pass only if the similarity is at least this.")
+    threshold: float | None = Field(
+        None, ge=-1, le=1, description="Pass only if the similarity is at least this."
+    )
 
     async def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: the nearest reference. One call embeds the response and its references."""
@@ -49,7 +53,9 @@ class SemanticSimilarity(Evaluator):
         if not response.strip():
             return self._score(0.0, "the response is empty")
         if self.embedding_model is None:
-            raise ValueError("semantic_similarity needs an embedding model: set embedding_model in the experiment")
+            raise ValueError(
+                "semantic_similarity needs an embedding model: set embedding_model in the experiment"
+            )
         vector, *others = await self.embedding_model.aembed([response, *references])
         return self._score(max(cosine(vector, other) for other in others), None)
 
@@ -57,4 +63,10 @@ class SemanticSimilarity(Evaluator):
         if self.threshold is None:
             return Score(value=value, reason=reason)
         passed = value >= self.threshold
-        return Score(value=value, passed=passed, reason=reason if passed or reason else f"similarity {value:.4g}, less than threshold {self.threshold:g}")
+        return Score(
+            value=value,
+            passed=passed,
+            reason=reason
+            if passed or reason
+            else f"similarity {value:.4g}, less than threshold {self.threshold:g}",
+        )

@@ -13,4 +13,6 @@ def check_product(response: int, reference: int, *, unit: str, remedy: str, limi
         ValueError: the product of the two lengths is above the limit.
     """
     if response * reference > limit:
-        raise ValueError(f"too long to compare: {response:,} × {reference:,} {unit} (response × reference) is more than {limit:,}; {remedy}")
+        raise ValueError(
+            f"too long to compare: {response:,} × {reference:,} {unit} (response × reference) is more than {limit:,}; {remedy}"
+        )

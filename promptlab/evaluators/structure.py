@@ -19,7 +19,9 @@ from promptlab.evaluators.text import STRICT, quote, response_of, short
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-_FENCE = re.compile(r"^[ \t]*+```[ \t]*+(?P<language>[^\n`]*+)\n(?P<body>.*?)^[ \t]*+```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^[ \t]*+```[ \t]*+(?P<language>[^\n`]*+)\n(?P<body>.*?)^[ \t]*+```", re.MULTILINE | re.DOTALL
+)
 _PASSED = Score(passed=True)
 
 
@@ -40,7 +42,9 @@ class IsJson(Evaluator):
     inputs = {"response": "$inference"}
     value_range: ClassVar = (0.0, 1.0)
 
-    fenced: bool = Field(False, description="Whether JSON inside a ```json block, with text around it, is accepted.")
+    fenced: bool = Field(
+        False, description="Whether JSON inside a ```json block, with text around it, is accepted."
+    )
     expect: Literal["any", "object", "array"] = Field("any", description="What the JSON must be.")
 
     def evaluate(self, data: dict[str, Any]) -> Score:
@@ -50,7 +54,11 @@ class IsJson(Evaluator):
         except orjson.JSONDecodeError as error:
             return Score(passed=False, reason=short(f"not JSON: {error}: {quote(text)}"))
         wanted = {"object": dict, "array": list, "any": object}[self.expect]
-        return _PASSED if isinstance(value, wanted) else Score(passed=False, reason=short(f"expected an {self.expect}, got {quote(text)}"))
+        return (
+            _PASSED
+            if isinstance(value, wanted)
+            else Score(passed=False, reason=short(f"expected an {self.expect}, got {quote(text)}"))
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -60,9 +68,18 @@ class JsonSchema(Evaluator):
     inputs = {"response": "$inference"}
     value_range: ClassVar = (0.0, 1.0)
 
-    schema: dict[str, Any] = Field(description="The JSON Schema: Draft 2020-12, unless its $schema names another. Nothing is ever fetched for a $ref.")
-    fenced: bool = Field(False, description="Whether JSON inside a ```json block, with text around it, is accepted.")
-    timeout_s: float = Field(1.0, gt=0, le=60, description="Seconds that one pattern of the schema may take; beyond, the score is a failed one.")
+    schema: dict[str, Any] = Field(
+        description="The JSON Schema: Draft 2020-12, unless its $schema names another. Nothing is ever fetched for a $ref."
+    )
+    fenced: bool = Field(
+        False, description="Whether JSON inside a ```json block, with text around it, is accepted."
+    )
+    timeout_s: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="Seconds that one pattern of the schema may take; beyond, the score is a failed one.",
+    )
 
     def __post_init__(self) -> None:
         _ = self._validator  # an invalid schema is an error now, not at the first case
@@ -80,7 +97,11 @@ class JsonSchema(Evaluator):
         except orjson.JSONDecodeError as error:
             return Score(passed=False, reason=short(f"not JSON: {error}: {quote(text)}"))
         worst = best_match(self._validator.iter_errors(value))
-        return _PASSED if worst is None else Score(passed=False, reason=short(f"{worst.json_path}: {worst.message}"))
+        return (
+            _PASSED
+            if worst is None
+            else Score(passed=False, reason=short(f"{worst.json_path}: {worst.message}"))
+        )
 
 
 def _validator(schema: dict[str, Any], timeout_s: float) -> Validator:
@@ -119,13 +140,19 @@ def _resolve(resource: Any, resolver: Any) -> None:
         try:
             resolver.lookup(reference)
         except Unresolvable as error:
-            raise ValueError(f"schema has a $ref to {reference!r}, which is not in it: nothing is fetched, so put the definition under $defs") from error
+            raise ValueError(
+                f"schema has a $ref to {reference!r}, which is not in it: nothing is fetched, so put the definition under $defs"
+            ) from error
     for sub in resource.subresources():
         _resolve(sub, resolver.in_subresource(sub))
 
 
-def _pattern(timeout_s: float, validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Exception]:
+def _pattern(
+    timeout_s: float, validator: Any, pattern: str, instance: Any, schema: Any
+) -> Iterator[Exception]:
     from jsonschema import ValidationError
 
-    if isinstance(instance, str) and not SafePattern(pattern, name="pattern", timeout_s=timeout_s).matches(instance, "search"):
+    if isinstance(instance, str) and not SafePattern(pattern, name="pattern", timeout_s=timeout_s).matches(
+        instance, "search"
+    ):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")

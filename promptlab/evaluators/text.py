@@ -87,11 +87,16 @@ def short(reason: str) -> str:
 class TextMetric(Evaluator):
     """A metric that compares texts, and the parameters that say what does not count as a difference."""
 
-    case_sensitive: bool = Field(True, description="Whether upper and lower case differ (else compared by Unicode case folding).")
+    case_sensitive: bool = Field(
+        True, description="Whether upper and lower case differ (else compared by Unicode case folding)."
+    )
     strip: bool = Field(True, description="Whether white space at both ends is left out.")
     ignore_whitespace: bool = Field(False, description="Whether all white space is left out.")
     ignore_punctuation: bool = Field(False, description="Whether punctuation is left out.")
-    normalize_unicode: bool = Field(True, description="Whether texts are brought to Unicode NFC first, so that é is é however it is encoded.")
+    normalize_unicode: bool = Field(
+        True,
+        description="Whether texts are brought to Unicode NFC first, so that é is é however it is encoded.",
+    )
 
     def prepare(self, text: str) -> str:
         """The text with everything left out that does not count."""

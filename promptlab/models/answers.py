@@ -19,7 +19,9 @@ def json_text(value: Any) -> str:
 
 def tool_calls(calls: Sequence[tuple[Any, Any]]) -> tuple[str, dict[str, Any]]:
     """The answer that consists of calls of tools, by name and arguments: as JSON, and how many they are."""
-    return json_text([{"name": name, "arguments": arguments} for name, arguments in calls]), {"tool_calls": len(calls)}
+    return json_text([{"name": name, "arguments": arguments} for name, arguments in calls]), {
+        "tool_calls": len(calls)
+    }
 
 
 def function_calls(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.answers import mapping, tool_calls
@@ -35,7 +35,10 @@ class AnthropicModel(HttpModel):
         if self.config.temperature is not None:
             self._params["temperature"] = self.config.temperature
         if self.config.response_format is not None:
-            self._params["output_config"] = {**extras.get("output_config", {}), "format": _output_format(dict(self.config.response_format))}
+            self._params["output_config"] = {
+                **extras.get("output_config", {}),
+                "format": _output_format(dict(self.config.response_format)),
+            }
 
     def _auth_headers(self, key: str | None) -> dict[str, str]:
         return {"anthropic-version": API_VERSION, **({"x-api-key": key} if key else {})}
@@ -48,7 +51,11 @@ class AnthropicModel(HttpModel):
         """
         system = "\n\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
         turns = [m for m in messages if m["role"] not in ("system", "developer")]
-        payload = {"model": self.config.model_id, **self._params, "messages": turns or [{"role": "user", "content": system}]}
+        payload = {
+            "model": self.config.model_id,
+            **self._params,
+            "messages": turns or [{"role": "user", "content": system}],
+        }
         if system and turns:
             payload["system"] = system
         body, latency_ms = await self.post(self._url, payload)
@@ -77,17 +84,25 @@ class AnthropicModel(HttpModel):
         if not isinstance(blocks, list):
             raise self.invalid("without content", body)
         text = "".join(block.get("text", "") for block in blocks if block.get("type") == "text")
-        calls = [(block.get("name"), block.get("input")) for block in blocks if block.get("type") == "tool_use"]
+        calls = [
+            (block.get("name"), block.get("input")) for block in blocks if block.get("type") == "tool_use"
+        ]
         if not text and calls:
             return tool_calls(calls)
         if not text and stop == "refusal":
-            raise ModelError(f"{self.name}: the model refused to answer (stop_reason refusal)", type="content_filter", status=200)
+            raise ModelError(
+                f"{self.name}: the model refused to answer (stop_reason refusal)",
+                type="content_filter",
+                status=200,
+            )
         return text, {}
 
 
 def _read(usage: dict[str, Any]) -> int | None:
     """Tokens read, from the cache or not."""
-    parts = [usage.get(name) for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")]
+    parts = [
+        usage.get(name) for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    ]
     known = [part for part in parts if isinstance(part, int)]
     return sum(known) if known else None
 
@@ -95,4 +110,8 @@ def _read(usage: dict[str, Any]) -> int | None:
 def _output_format(given: dict[str, Any]) -> dict[str, Any]:
     """Anthropic's form of a JSON schema; OpenAI's form of one is turned into it."""
     nested = given.get("json_schema")
-    return {"type": "json_schema", "schema": nested["schema"]} if isinstance(nested, dict) and "schema" in nested else given
+    return (
+        {"type": "json_schema", "schema": nested["schema"]}
+        if isinstance(nested, dict) and "schema" in nested
+        else given
+    )

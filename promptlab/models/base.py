@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextvars import ContextVar
 from typing import Any
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse, described
 from promptlab.sync import run_sync
 
@@ -47,8 +47,12 @@ class Model:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if all(getattr(cls, name) is getattr(Model, name) for name in ("invoke", "ainvoke", "achat", "aembed")):
-            raise TypeError(f"{cls.__name__} needs one of invoke(self, system_prompt, user_prompt) and ainvoke(self, system_prompt, user_prompt)")
+        if all(
+            getattr(cls, name) is getattr(Model, name) for name in ("invoke", "ainvoke", "achat", "aembed")
+        ):
+            raise TypeError(
+                f"{cls.__name__} needs one of invoke(self, system_prompt, user_prompt) and ainvoke(self, system_prompt, user_prompt)"
+            )
 
     def __getattr__(self, name: str) -> Any:
         # A subclass may write an __init__ of its own and never call ours.
@@ -103,7 +107,9 @@ class Model:
         """
         roles = [m["role"] for m in messages]
         if roles not in (["system", "user"], ["developer", "user"], ["user"], ["system"], ["developer"]):
-            raise ValueError(f"{type(self).__name__} answers one system and one user message, not {roles}: write achat(self, messages) to take a list")
+            raise ValueError(
+                f"{type(self).__name__} answers one system and one user message, not {roles}: write achat(self, messages) to take a list"
+            )
         text = {m["role"]: m["content"] for m in messages}
         return await self.ainvoke(text.get("system", text.get("developer", "")), text.get("user", ""))
 
@@ -120,7 +126,8 @@ class Model:
         from promptlab.errors import ModelError
 
         raise ModelError(
-            f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small or ollama/nomic-embed-text", type="bad_request"
+            f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small or ollama/nomic-embed-text",
+            type="bad_request",
         )
 
     async def check(self) -> None:

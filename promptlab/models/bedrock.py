@@ -12,20 +12,26 @@ from typing import Any, ClassVar
 
 import orjson
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
+from promptlab.loops import PerLoop
 from promptlab.models.answers import mapping, tool_calls
 from promptlab.models.base import Messages
 from promptlab.models.failures import retry_after_s, trim
-from promptlab.models.loops import PerLoop
 from promptlab.models.provider import ProviderModel
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
 CONNECT_S = 10.0
 _INFERENCE = {"top_p": "topP", "topP": "topP", "stop": "stopSequences", "stopSequences": "stopSequences"}
-_OF_CONVERSE = ("toolConfig", "guardrailConfig", "additionalModelResponseFieldPaths", "requestMetadata", "performanceConfig")
+_OF_CONVERSE = (
+    "toolConfig",
+    "guardrailConfig",
+    "additionalModelResponseFieldPaths",
+    "requestMetadata",
+    "performanceConfig",
+)
 _OF_SESSION = ("region", "region_name", "profile", "profile_name")
 # Codes say more than the status: a model that is loading and a full account are both 429.
 _CODES = {
@@ -39,7 +45,13 @@ _CODES = {
     "ValidationException": ("bad_request", False),
     "AccessDeniedException": ("authentication", False),
 }
-_BY_STATUS = {401: ("authentication", False), 403: ("authentication", False), 404: ("not_found", False), 408: ("timeout", True), 429: ("rate_limit", True)}
+_BY_STATUS = {
+    401: ("authentication", False),
+    403: ("authentication", False),
+    404: ("not_found", False),
+    408: ("timeout", True),
+    429: ("rate_limit", True),
+}
 
 
 class BedrockModel(ProviderModel):
@@ -55,9 +67,13 @@ class BedrockModel(ProviderModel):
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
         if self.config.api_key or self.config.api_key_env or self.config.api_key_secret:
-            raise ConfigError(f"Model {self.name!r} takes AWS credentials, not api_key: set AWS_PROFILE, AWS_ACCESS_KEY_ID and …, or AWS_BEARER_TOKEN_BEDROCK")
+            raise ConfigError(
+                f"Model {self.name!r} takes AWS credentials, not api_key: set AWS_PROFILE, AWS_ACCESS_KEY_ID and …, or AWS_BEARER_TOKEN_BEDROCK"
+            )
         if self.config.response_format is not None:
-            raise ConfigError(f"Model {self.name!r}: Converse has no response_format; ask for JSON in the prompt, or pass toolConfig=…")
+            raise ConfigError(
+                f"Model {self.name!r}: Converse has no response_format; ask for JSON in the prompt, or pass toolConfig=…"
+            )
         if importlib.util.find_spec("aioboto3") is None:
             raise MissingExtraError("Amazon Bedrock", "aws")
         self._params = self._converse_params()
@@ -67,11 +83,23 @@ class BedrockModel(ProviderModel):
         extras = {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
         given: dict[str, Any] = {"maxTokens": self.config.max_tokens, "temperature": self.config.temperature}
         inference = {k: v for k, v in given.items() if v is not None}
-        inference |= {_INFERENCE[k]: [v] if k == "stop" and isinstance(v, str) else v for k, v in extras.items() if k in _INFERENCE}
-        more = {k: v for k, v in extras.items() if k not in (*_INFERENCE, *_OF_CONVERSE, "additionalModelRequestFields")}
+        inference |= {
+            _INFERENCE[k]: [v] if k == "stop" and isinstance(v, str) else v
+            for k, v in extras.items()
+            if k in _INFERENCE
+        }
+        more = {
+            k: v
+            for k, v in extras.items()
+            if k not in (*_INFERENCE, *_OF_CONVERSE, "additionalModelRequestFields")
+        }
         more |= extras.get("additionalModelRequestFields") or {}
         params: dict[str, Any] = {k: extras[k] for k in _OF_CONVERSE if k in extras}
-        return params | ({"inferenceConfig": inference} if inference else {}) | ({"additionalModelRequestFields": more} if more else {})
+        return (
+            params
+            | ({"inferenceConfig": inference} if inference else {})
+            | ({"additionalModelRequestFields": more} if more else {})
+        )
 
     async def achat(self, messages: Messages) -> ModelResponse:
         """Answer a list of chat messages in one attempt.
@@ -80,8 +108,16 @@ class BedrockModel(ProviderModel):
             ModelError: the call failed.
         """
         system = [{"text": m["content"]} for m in messages if m["role"] in ("system", "developer")]
-        turns = [{"role": m["role"], "content": [{"text": m["content"]}]} for m in messages if m["role"] not in ("system", "developer")]
-        request: dict[str, Any] = {"modelId": self.config.model_id, "messages": turns or [{"role": "user", "content": system}], **self._params}
+        turns = [
+            {"role": m["role"], "content": [{"text": m["content"]}]}
+            for m in messages
+            if m["role"] not in ("system", "developer")
+        ]
+        request: dict[str, Any] = {
+            "modelId": self.config.model_id,
+            "messages": turns or [{"role": "user", "content": system}],
+            **self._params,
+        }
         if system and turns:
             request["system"] = system
         client = await self._clients.get()
@@ -112,27 +148,45 @@ class BedrockModel(ProviderModel):
         if not isinstance(blocks, list):
             raise self.invalid("without content")
         text = "".join(block.get("text", "") for block in blocks)
-        calls = [(block["toolUse"].get("name"), block["toolUse"].get("input")) for block in blocks if "toolUse" in block]
+        calls = [
+            (block["toolUse"].get("name"), block["toolUse"].get("input"))
+            for block in blocks
+            if "toolUse" in block
+        ]
         if not text and calls:
             return tool_calls(calls)
         if not text and stop in ("content_filtered", "guardrail_intervened"):
-            raise ModelError(f"{self.name}: a content filter removed the answer ({stop})", type="content_filter", status=200)
+            raise ModelError(
+                f"{self.name}: a content filter removed the answer ({stop})",
+                type="content_filter",
+                status=200,
+            )
         return text, {}
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         client = await self._clients.get()
         if "titan-embed" in self.config.model_id:
-            answers = [await self._invoke(client, {"inputText": text, **self._embed_params()}) for text in texts]
+            answers = [
+                await self._invoke(client, {"inputText": text, **self._embed_params()}) for text in texts
+            ]
             with self.reading(answers):
                 return [answer["embedding"] for answer in answers]
         if "cohere.embed" in self.config.model_id:
-            body = {"texts": texts, "input_type": "search_document", "truncate": "END", **self._embed_params()}
+            body = {
+                "texts": texts,
+                "input_type": "search_document",
+                "truncate": "END",
+                **self._embed_params(),
+            }
             answer = await self._invoke(client, body)
             with self.reading(answer):
                 found = answer["embeddings"]
                 vectors: list[list[float]] = found["float"] if isinstance(found, dict) else found
                 return vectors
-        raise ModelError(f"{self.name} has no embeddings that we know: use bedrock/amazon.titan-embed-text-v2:0 or bedrock/cohere.embed-…", type="bad_request")
+        raise ModelError(
+            f"{self.name} has no embeddings that we know: use bedrock/amazon.titan-embed-text-v2:0 or bedrock/cohere.embed-…",
+            type="bad_request",
+        )
 
     def _embed_params(self) -> dict[str, Any]:
         return {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
@@ -152,25 +206,50 @@ class BedrockModel(ProviderModel):
             async with asyncio.timeout(self.config.timeout_s):
                 return await call
         except (TimeoutError, errors.ReadTimeoutError, errors.ConnectTimeoutError):
-            raise ModelError(f"{self.name}: no whole answer within {self.config.timeout_s:g} s (timeout_s)", type="timeout", retryable=True) from None
+            raise ModelError(
+                f"{self.name}: no whole answer within {self.config.timeout_s:g} s (timeout_s)",
+                type="timeout",
+                retryable=True,
+            ) from None
         except errors.ClientError as error:
             raise self._refusal(error.response) from error
-        except (errors.NoCredentialsError, errors.PartialCredentialsError, errors.CredentialRetrievalError, errors.TokenRetrievalError) as error:
+        except (
+            errors.NoCredentialsError,
+            errors.PartialCredentialsError,
+            errors.CredentialRetrievalError,
+            errors.TokenRetrievalError,
+        ) as error:
             raise ModelError(f"{self.name}: {error}", type="authentication") from error
         except errors.ParamValidationError as error:
             raise ModelError(f"{self.name}: {trim(str(error))}", type="bad_request") from error
         except importlib.import_module("botocore.parsers").ResponseParserError as error:
-            raise ModelError(f"{self.name}: the answer is not JSON: {trim(str(error))[:200]}", type="invalid_response", retryable=True) from error
+            raise ModelError(
+                f"{self.name}: the answer is not JSON: {trim(str(error))[:200]}",
+                type="invalid_response",
+                retryable=True,
+            ) from error
         except (errors.HTTPClientError, errors.ConnectionError, OSError) as error:
-            raise ModelError(f"{self.name}: the connection failed: {trim(str(error))}", type="connection", retryable=True) from error
+            raise ModelError(
+                f"{self.name}: the connection failed: {trim(str(error))}", type="connection", retryable=True
+            ) from error
 
     def _refusal(self, response: dict[str, Any]) -> ModelError:
         code, said = response["Error"].get("Code", ""), trim(response["Error"].get("Message", ""))
         about = response.get("ResponseMetadata", {})
         status = about.get("HTTPStatusCode", 0)
-        kind, retryable = _CODES.get(code) or _BY_STATUS.get(status) or (("server_error", True) if status >= 500 else ("bad_request", False))
+        kind, retryable = (
+            _CODES.get(code)
+            or _BY_STATUS.get(status)
+            or (("server_error", True) if status >= 500 else ("bad_request", False))
+        )
         wait_s = retry_after_s(about.get("HTTPHeaders", {})) if retryable else None
-        return ModelError(f"{self.name}: HTTP {status} {code}: {said}", type=kind, status=status, retryable=retryable, retry_after_s=wait_s)
+        return ModelError(
+            f"{self.name}: HTTP {status} {code}: {said}",
+            type=kind,
+            status=status,
+            retryable=retryable,
+            retry_after_s=wait_s,
+        )
 
     async def check(self) -> None:
         """Find out, without a call to Bedrock, whether there are a region and credentials.
@@ -202,9 +281,13 @@ def _session(config: ModelConfig) -> Any:
     # AWS_REGION is what Lambda and the other SDKs have; boto3 reads AWS_DEFAULT_REGION only.
     region = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
     profile = extras.get("profile") or extras.get("profile_name")
-    made = importlib.import_module("aioboto3").Session(botocore_session=core, region_name=region, profile_name=profile)
+    made = importlib.import_module("aioboto3").Session(
+        botocore_session=core, region_name=region, profile_name=profile
+    )
     if not made.region_name:
-        raise ConfigError(f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model")
+        raise ConfigError(
+            f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model"
+        )
     loader = core.get_component("data_loader")
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         loader.load_data(name)

@@ -17,10 +17,21 @@ from promptlab.models.answers import json_text
 MAX_MESSAGE = 500
 """Characters of a provider's own message that are kept."""
 _FILTERED = re.compile(r"content[ _-]?(filter|management|policy)|safety system|moderation", re.IGNORECASE)
-_QUOTA = re.compile(r"insufficient_(quota|balance|credits?)|insufficient balance|credit balance|exceeded your current quota|billing_hard_limit", re.IGNORECASE)
+_QUOTA = re.compile(
+    r"insufficient_(quota|balance|credits?)|insufficient balance|credit balance|exceeded your current quota|billing_hard_limit",
+    re.IGNORECASE,
+)
 
 
-def status_error(model: str, status: int, headers: Mapping[str, str], body: bytes, *, url: str = "", now: datetime | None = None) -> ModelError:
+def status_error(
+    model: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    url: str = "",
+    now: datetime | None = None,
+) -> ModelError:
     """The error that an HTTP answer other than 200 stands for.
 
     Args:
@@ -83,9 +94,16 @@ def message_of(value: Any) -> tuple[str, str]:
     if not isinstance(error, dict):
         return trim(str(error)), str(value.get("code") or "")
     inner = error.get("innererror")
-    codes = [error.get("code"), error.get("type"), error.get("status"), inner.get("code") if isinstance(inner, dict) else None]
+    codes = [
+        error.get("code"),
+        error.get("type"),
+        error.get("status"),
+        inner.get("code") if isinstance(inner, dict) else None,
+    ]
     said = error.get("message") or error.get("Message") or error.get("detail") or json_text(error)
-    return trim(said if isinstance(said, str) else json_text(said)), " ".join(str(code) for code in codes if code)
+    return trim(said if isinstance(said, str) else json_text(said)), " ".join(
+        str(code) for code in codes if code
+    )
 
 
 def trim(text: str) -> str:

@@ -25,10 +25,10 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
+from promptlab.loops import PerLoop
 from promptlab.models.failures import status_error, trim
-from promptlab.models.loops import PerLoop
 from promptlab.models.provider import ProviderModel
 from promptlab.ports import Clock
 
@@ -54,7 +54,9 @@ class HttpModel(ProviderModel):
         self._proxy = _proxy_for(self.endpoint)
         self._headers: httpx.Headers | None = None
         self._sent_key: str | None = None
-        open_transport = functools.partial(_open_transport, self.endpoint, self._proxy, max(100, 2 * self.config.max_concurrent_tasks))
+        open_transport = functools.partial(
+            _open_transport, self.endpoint, self._proxy, max(100, 2 * self.config.max_concurrent_tasks)
+        )
         self._transports: PerLoop[AiohttpTransport] = PerLoop(open_transport, AiohttpTransport.aclose)
 
     def _endpoint(self) -> str:
@@ -64,15 +66,27 @@ class HttpModel(ProviderModel):
             raise ConfigError(f"Model {self.name!r} needs an endpoint: pass endpoint=…")
         try:
             parts = urllib.parse.urlsplit(url)
-            usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+            usable = (
+                parts.scheme in ("http", "https")
+                and parts.hostname
+                and (parts.port is None or parts.port > 0)
+            )
         except ValueError:
             usable = False
         if not usable:
-            raise ConfigError(f"Model {self.name!r}: endpoint {url!r} is not a URL such as https://host/v1 or http://localhost:8000/v1")
+            raise ConfigError(
+                f"Model {self.name!r}: endpoint {url!r} is not a URL such as https://host/v1 or http://localhost:8000/v1"
+            )
         if parts.username is not None or parts.password is not None:
-            raise ConfigError(f"Model {self.name!r}: the endpoint holds a user name or password, and endpoints are stored: pass api_key_env=… instead")
-        if secret := next((name for name, _ in urllib.parse.parse_qsl(parts.query) if _SECRET.search(name)), None):
-            raise ConfigError(f"Model {self.name!r}: the endpoint's query holds {secret!r}, and endpoints are stored: pass api_key_env=… instead")
+            raise ConfigError(
+                f"Model {self.name!r}: the endpoint holds a user name or password, and endpoints are stored: pass api_key_env=… instead"
+            )
+        if secret := next(
+            (name for name, _ in urllib.parse.parse_qsl(parts.query) if _SECRET.search(name)), None
+        ):
+            raise ConfigError(
+                f"Model {self.name!r}: the endpoint's query holds {secret!r}, and endpoints are stored: pass api_key_env=… instead"
+            )
         return url.rstrip("/")
 
     def url(self, path: str) -> str:
@@ -96,10 +110,20 @@ class HttpModel(ProviderModel):
         """
         if self._headers is None:
             # Encodings that httpx always decodes: aiohttp would also offer those that only it may know.
-            fixed = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+            fixed = {
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+            }
             self._sent_key = self._find_key()
             self._headers = httpx.Headers({**fixed, **self._auth_headers(self._sent_key)})
-        request = httpx.Request("POST", url, headers=self._headers, content=self._encode(payload), extensions={"timeout": {"connect": CONNECT_S}})
+        request = httpx.Request(
+            "POST",
+            url,
+            headers=self._headers,
+            content=self._encode(payload),
+            extensions={"timeout": {"connect": CONNECT_S}},
+        )
         transport = await self._transports.get()
         started = time.perf_counter()
         try:
@@ -116,18 +140,24 @@ class HttpModel(ProviderModel):
             raise self._connection_error(broken) from broken
         latency_ms = (time.perf_counter() - started) * 1000
         if response.status_code != 200:
-            raise self._without_key(status_error(self.name, response.status_code, response.headers, body, url=str(url)))
+            raise self._without_key(
+                status_error(self.name, response.status_code, response.headers, body, url=str(url))
+            )
         return self._decode(body), latency_ms
 
     def _encode(self, payload: Mapping[str, Any]) -> bytes:
         try:
             return orjson.dumps(payload, option=orjson.OPT_NON_STR_KEYS)
         except TypeError as error:  # a lone surrogate, which a JSON dataset may hold and UTF-8 may not
-            raise ModelError(f"{self.name}: the prompt cannot be sent as JSON: {error}", type="bad_request") from None
+            raise ModelError(
+                f"{self.name}: the prompt cannot be sent as JSON: {error}", type="bad_request"
+            ) from None
 
     def _decode(self, body: bytes) -> dict[str, Any]:
         if self._sent_key and len(self._sent_key) >= SHORTEST_KEY and self._sent_key.encode() in body:
-            body = body.replace(self._sent_key.encode(), b"***")  # an endpoint that repeats it must not get it into the store
+            body = body.replace(
+                self._sent_key.encode(), b"***"
+            )  # an endpoint that repeats it must not get it into the store
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -157,13 +187,21 @@ class HttpModel(ProviderModel):
         cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
         where = f"{self.name}: {self.endpoint}"
         if isinstance(cause, aiohttp.ServerTimeoutError | httpx.TimeoutException):
-            return ModelError(f"{where}: no connection within {CONNECT_S:g} s", type="timeout", retryable=True)
+            return ModelError(
+                f"{where}: no connection within {CONNECT_S:g} s", type="timeout", retryable=True
+            )
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
             return ModelError(f"{where}: no trusted TLS connection: {trim(str(cause))}", type="connection")
-        if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | httpx.NetworkError | OSError):
+        if isinstance(
+            cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | httpx.NetworkError | OSError
+        ):
             what = trim(str(cause)) or type(cause).__name__
             return ModelError(f"{where}: the connection failed: {what}", type="connection", retryable=True)
-        return ModelError(f"{where}: the answer is not HTTP as it should be: {trim(str(cause))[:200]}", type="invalid_response", retryable=True)
+        return ModelError(
+            f"{where}: the answer is not HTTP as it should be: {trim(str(cause))[:200]}",
+            type="invalid_response",
+            retryable=True,
+        )
 
     async def check(self) -> None:
         """Find out, without a paid call, whether calls can succeed: the key is there, and a TCP connection can be made.
@@ -183,9 +221,21 @@ class HttpModel(ProviderModel):
         except (OSError, TimeoutError) as error:
             # asyncio's own words for a refused connection are "Connect call failed".
             known = error.errno if error.errno is not None and error.errno > 0 else None
-            why = "no connection in time" if isinstance(error, TimeoutError) else os.strerror(known) if known else str(error)
-            hint = self.start_hint if self.config.endpoint is None and self.start_hint else "Check the endpoint and that the server is running."
-            raise EndpointUnreachableError(f"Nothing answers at {self.endpoint}, the endpoint of model {self.name!r}: {why}. {hint}") from error
+            why = (
+                "no connection in time"
+                if isinstance(error, TimeoutError)
+                else os.strerror(known)
+                if known
+                else str(error)
+            )
+            hint = (
+                self.start_hint
+                if self.config.endpoint is None and self.start_hint
+                else "Check the endpoint and that the server is running."
+            )
+            raise EndpointUnreachableError(
+                f"Nothing answers at {self.endpoint}, the endpoint of model {self.name!r}: {why}. {hint}"
+            ) from error
         writer.close()
 
     async def aclose(self) -> None:

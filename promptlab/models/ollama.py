@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.answers import function_calls
@@ -35,8 +35,14 @@ class OllamaModel(HttpModel):
         self._chat_url = httpx.URL(self.url("/api/chat"))
         self._embed_url = httpx.URL(self.url("/api/embed"))
         extras = self.config.extra_params
-        given = {"temperature": self.config.temperature, "num_predict": self.config.max_tokens, "seed": self.config.seed}
-        options = {k: v for k, v in given.items() if v is not None} | {k: v for k, v in extras.items() if k not in (*_TOP_LEVEL, "options")}
+        given = {
+            "temperature": self.config.temperature,
+            "num_predict": self.config.max_tokens,
+            "seed": self.config.seed,
+        }
+        options = {k: v for k, v in given.items() if v is not None} | {
+            k: v for k, v in extras.items() if k not in (*_TOP_LEVEL, "options")
+        }
         options |= extras.get("options") or {}
         self._params: dict[str, Any] = {k: extras[k] for k in _TOP_LEVEL if k in extras}
         if self.config.response_format is not None:
@@ -69,7 +75,10 @@ class OllamaModel(HttpModel):
             ModelError: the call failed.
         """
         turns = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
-        body, latency_ms = await self.post(self._chat_url, {"model": self.config.model_id, "messages": turns, "stream": False, **self._params})
+        body, latency_ms = await self.post(
+            self._chat_url,
+            {"model": self.config.model_id, "messages": turns, "stream": False, **self._params},
+        )
         with self.reading(body):
             return self._answer(body, latency_ms)
 
@@ -94,7 +103,9 @@ class OllamaModel(HttpModel):
         )
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
-        body, _ = await self.post(self._embed_url, {"model": self.config.model_id, "input": texts, **self._params})
+        body, _ = await self.post(
+            self._embed_url, {"model": self.config.model_id, "input": texts, **self._params}
+        )
         vectors = body.get("embeddings")
         if not isinstance(vectors, list) or len(vectors) != len(texts):
             raise self.invalid(f"without {len(texts)} embeddings", body)
@@ -111,7 +122,9 @@ def _from_host(host: str) -> str:
     name = parts.hostname or "127.0.0.1"
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
     default = (443 if scheme == "https" else 80) if mark else PORT
-    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{parts.port or default}{parts.path.rstrip('/')}"
+    return (
+        f"{scheme}://{f'[{name}]' if ':' in name else name}:{parts.port or default}{parts.path.rstrip('/')}"
+    )
 
 
 def _format(given: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import function_calls, json_text, mapping
@@ -51,7 +51,9 @@ class OpenAICompatibleModel(HttpModel):
         Raises:
             ModelError: the call failed.
         """
-        body, latency_ms = await self.post(self._chat_url, {"model": self.config.model_id, "messages": messages, **self._params})
+        body, latency_ms = await self.post(
+            self._chat_url, {"model": self.config.model_id, "messages": messages, **self._params}
+        )
         with self.reading(body):
             return self._answer(body, latency_ms)
 
@@ -86,16 +88,22 @@ class OpenAICompatibleModel(HttpModel):
         content = message.get("content")
         if isinstance(content, list):
             content = "".join(
-                part.get("text") or part.get("refusal") or "" for part in content if isinstance(part, dict) and isinstance(part.get("text", ""), str)
+                part.get("text") or part.get("refusal") or ""
+                for part in content
+                if isinstance(part, dict) and isinstance(part.get("text", ""), str)
             )
-        if isinstance(content, str) and (content or not (message.get("refusal") or message.get("tool_calls") or finish == "content_filter")):
+        if isinstance(content, str) and (
+            content or not (message.get("refusal") or message.get("tool_calls") or finish == "content_filter")
+        ):
             return content, {}
         if message.get("refusal"):
             return str(message["refusal"]), {"refusal": True}
         if message.get("tool_calls"):
             return function_calls(message)
         if finish == "content_filter":
-            raise ModelError(f"{self.name}: a content filter removed the answer", type="content_filter", status=200)
+            raise ModelError(
+                f"{self.name}: a content filter removed the answer", type="content_filter", status=200
+            )
         if finish == "length":
             return "", {}  # a reasoning model that thought until its tokens were used up
         raise self.invalid("without content", body)
@@ -105,7 +113,9 @@ class OpenAICompatibleModel(HttpModel):
         error = body.get("error")
         code = error.get("code") if isinstance(error, dict) else None
         if isinstance(code, int) and 400 <= code < 600:
-            return self._without_key(status_error(self.name, code, {}, json_text(body).encode("utf-8", "replace")))
+            return self._without_key(
+                status_error(self.name, code, {}, json_text(body).encode("utf-8", "replace"))
+            )
         said, _ = message_of(body)
         return self.invalid("without choices", said)
 
@@ -150,7 +160,9 @@ class AzureModel(OpenAICompatibleModel):
 
     def _endpoint(self) -> str:
         if self.config.endpoint is None:
-            raise ConfigError(f"Model {self.name!r} needs its resource's endpoint, as in endpoint='https://<resource>.openai.azure.com'")
+            raise ConfigError(
+                f"Model {self.name!r} needs its resource's endpoint, as in endpoint='https://<resource>.openai.azure.com'"
+            )
         return super()._endpoint()
 
     @property

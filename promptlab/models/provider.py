@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import orjson
 
 from promptlab.clock import SystemClock
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, described
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
@@ -75,7 +75,9 @@ class ProviderModel(Model):
         extras = self.config.extra_params
         for name in self.refused_extras:
             if name in extras:
-                raise ConfigError(f"Model {self.name!r}: {name!r} is not supported, for answers are read whole: leave it out")
+                raise ConfigError(
+                    f"Model {self.name!r}: {name!r} is not supported, for answers are read whole: leave it out"
+                )
         try:
             orjson.dumps(extras, option=orjson.OPT_NON_STR_KEYS)
         except TypeError as error:
@@ -114,7 +116,9 @@ class ProviderModel(Model):
         bad = next((i for i, char in enumerate(key, 1) if not "!" <= char <= "~"), None)
         if bad is not None or not key:
             problem = f"character {bad} of it is a space or not ASCII" if bad else "it is empty"
-            raise ConfigError(f"Model {self.name!r}: the API key in {source} cannot be sent: {problem}. Copy it again from the provider.")
+            raise ConfigError(
+                f"Model {self.name!r}: the API key in {source} cannot be sent: {problem}. Copy it again from the provider."
+            )
         return key
 
     async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
@@ -149,7 +153,12 @@ class ProviderModel(Model):
     def invalid(self, why: str, got: Any = "") -> ModelError:
         """The error for an answer 200 that holds no answer."""
         said = trim(got if isinstance(got, str) else message_of(got)[0])[:200]
-        return ModelError(f"{self.name}: the answer is {why}" + (f": {said!r}" if said else ""), type="invalid_response", status=200, retryable=True)
+        return ModelError(
+            f"{self.name}: the answer is {why}" + (f": {said!r}" if said else ""),
+            type="invalid_response",
+            status=200,
+            retryable=True,
+        )
 
     @contextmanager
     def reading(self, body: Any) -> Iterator[None]:
@@ -167,7 +176,9 @@ class ProviderModel(Model):
         loop = asyncio.get_running_loop()
         gate = self._gates.setdefault(loop, Gate(self.config.max_concurrent_tasks))
         async with Slot(gate) as slot:
-            answer, _ = await with_retries(attempt, RetryPolicy(self.config.max_retries), clock=self._clock, slot=slot)
+            answer, _ = await with_retries(
+                attempt, RetryPolicy(self.config.max_retries), clock=self._clock, slot=slot
+            )
         return answer
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from promptlab.domain.experiment import ModelConfig, explain
+from promptlab.domain.explain import explain
+from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.models.base import Model
 
@@ -61,7 +62,9 @@ def _config(given: str | ModelConfig | dict[str, Any], params: dict[str, Any]) -
     elif isinstance(given, dict):
         fields = given
     else:
-        raise ConfigError(f"get_model takes 'provider/model', a ModelConfig or a dict, not {type(given).__name__}")
+        raise ConfigError(
+            f"get_model takes 'provider/model', a ModelConfig or a dict, not {type(given).__name__}"
+        )
     if not isinstance(fields.get("api_key", params.get("api_key")), str | SecretStr | None):
         raise ConfigError("This model is not valid: api_key: must be text")  # without showing it
     try:

@@ -150,7 +150,9 @@ def _wait_s(error: ModelError, policy: RetryPolicy, failures: int, jitter: Calla
     asked_s = error.retry_after_s or 0.0
     if asked_s > policy.max_wait_s:
         message = f"{error} (the provider asks to wait {asked_s:.0f} s; a case waits {policy.max_wait_s:.0f} s at most: resume the run later)"
-        final = ModelError(message, type=error.type, status=error.status, retryable=False, retry_after_s=asked_s)
+        final = ModelError(
+            message, type=error.type, status=error.status, retryable=False, retry_after_s=asked_s
+        )
         final.attempts = error.attempts
         raise final from error
     return asked_s + jitter() * min(policy.cap_s, policy.base_s * 2.0 ** min(failures, 60))

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from promptlab.domain.experiment import ModelConfig, explain
+from promptlab.domain.explain import explain
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.base import Messages
@@ -25,14 +26,18 @@ from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
 DIMENSIONS = 64
-_SUM = re.compile(r"(-?\d+(?:\.\d+)?)\s*(plus|minus|times|divided by|[-+*/x×÷])\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_SUM = re.compile(
+    r"(-?\d+(?:\.\d+)?)\s*(plus|minus|times|divided by|[-+*/x×÷])\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE
+)
 _OPERATORS = {
     **dict.fromkeys(("plus", "+"), operator.add),
     **dict.fromkeys(("minus", "-"), operator.sub),
     **dict.fromkeys(("times", "*", "x", "×"), operator.mul),
     **dict.fromkeys(("divided by", "/", "÷"), operator.truediv),
 }
-_CHOICE = re.compile(r"(?:answer|reply|respond|say|either|as|:)(?: with| only)*\s+(\w+(?:, \w+)*),? or (\w+)\b", re.IGNORECASE)
+_CHOICE = re.compile(
+    r"(?:answer|reply|respond|say|either|as|:)(?: with| only)*\s+(\w+(?:, \w+)*),? or (\w+)\b", re.IGNORECASE
+)
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -43,10 +48,18 @@ class Behaviour(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     latency_ms: float = Field(default=0.0, ge=0, description="Milliseconds that a call takes.")
-    jitter: float = Field(default=0.0, ge=0, le=1, description="How much longer a call may take, as a fraction of latency_ms.")
-    failure_rate: float = Field(default=0.0, ge=0, le=1, description="The fraction of calls that end in a server error (HTTP 500).")
-    rate_limit_rate: float = Field(default=0.0, ge=0, le=1, description="The fraction of calls that are told to come later (HTTP 429).")
-    retry_after_s: float | None = Field(default=None, ge=0, description="What such an answer asks to wait, in seconds.")
+    jitter: float = Field(
+        default=0.0, ge=0, le=1, description="How much longer a call may take, as a fraction of latency_ms."
+    )
+    failure_rate: float = Field(
+        default=0.0, ge=0, le=1, description="The fraction of calls that end in a server error (HTTP 500)."
+    )
+    rate_limit_rate: float = Field(
+        default=0.0, ge=0, le=1, description="The fraction of calls that are told to come later (HTTP 429)."
+    )
+    retry_after_s: float | None = Field(
+        default=None, ge=0, description="What such an answer asks to wait, in seconds."
+    )
     accuracy: float = Field(default=0.8, ge=0, le=1, description="The fraction of sums that it gets right.")
 
 
@@ -100,7 +113,9 @@ class SimulatedModel(ProviderModel):
         key = hash(asked) if fails else 0
         attempt = self._failed.get(key, 0)
         # Also without latency: others get their turn between two calls, as with a real one.
-        await self._clock.sleep(play.latency_ms / 1000 * (1 + play.jitter * self._draw("latency", asked, attempt)))
+        await self._clock.sleep(
+            play.latency_ms / 1000 * (1 + play.jitter * self._draw("latency", asked, attempt))
+        )
         fate = self._draw("fate", asked, attempt) if fails else 1.0
         if fate >= play.failure_rate + play.rate_limit_rate:
             self._failed.pop(key, None)
@@ -108,13 +123,23 @@ class SimulatedModel(ProviderModel):
         self._failed[key] = attempt + 1
         if fate < play.rate_limit_rate:
             message = f"{self.name}: HTTP 429 too many requests (simulated)"
-            raise ModelError(message, type="rate_limit", status=429, retryable=True, retry_after_s=play.retry_after_s)
-        raise ModelError(f"{self.name}: HTTP 500 the provider failed (simulated)", type="server_error", status=500, retryable=True)
+            raise ModelError(
+                message, type="rate_limit", status=429, retryable=True, retry_after_s=play.retry_after_s
+            )
+        raise ModelError(
+            f"{self.name}: HTTP 500 the provider failed (simulated)",
+            type="server_error",
+            status=500,
+            retryable=True,
+        )
 
     def _draw(self, *of: object) -> float:
         """A number from 0 up to 1 that depends on nothing but these, the seed and the model's name."""
         text = "\0".join(map(str, (self.config.seed, self.config.model_id, *of)))
-        return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=7).digest(), "big") / 2**56
+        return (
+            int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=7).digest(), "big")
+            / 2**56
+        )
 
     def _answer(self, text: str, asked: str) -> str:
         if self.config.model_id == "echo":
@@ -144,11 +169,19 @@ class SimulatedModel(ProviderModel):
         return choices[int(self._draw("choice", asked) * len(choices))]
 
     def _said(self, text: str, asked: str) -> str:
-        words = sorted({word.lower() for word in _WORD.findall(text[-10_000:])}, key=lambda w: (-len(w), w))[:6]
+        words = sorted({word.lower() for word in _WORD.findall(text[-10_000:])}, key=lambda w: (-len(w), w))[
+            :6
+        ]
         if not words:
             return "Yes." if self._draw("yes", asked) < 0.5 else "No."
         picked = sorted(words, key=lambda word: self._draw("word", word, asked))
-        openings = ("The main point is", "It comes down to", "Worth a closer look:", "Well put, above all on", "This could say more about")
+        openings = (
+            "The main point is",
+            "It comes down to",
+            "Worth a closer look:",
+            "Well put, above all on",
+            "This could say more about",
+        )
         opening = openings[int(self._draw("opening", asked) * len(openings))]
         return f"{opening} {' and '.join(picked[:2])}{', with ' + picked[2] if len(picked) > 2 else ''}."
 

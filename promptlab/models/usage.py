@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, Usage
 
@@ -30,9 +30,21 @@ def note_answer(config: ModelConfig, answer: ModelResponse) -> ModelResponse:
     return answer
 
 
-def note_call(config: ModelConfig, prompt_tokens: int | None, completion_tokens: int | None = 0, usd: float | None = None) -> None:
+def note_call(
+    config: ModelConfig,
+    prompt_tokens: int | None,
+    completion_tokens: int | None = 0,
+    usd: float | None = None,
+) -> None:
     """Count a call, if anybody counts; without dollars of its own it costs what the price table says."""
     usage = _COUNTED.get()
     if usage is not None:
         usd = cost_usd(price_of(config), prompt_tokens, completion_tokens) if usd is None else usd
-        usage.add(Usage(calls=1, prompt_tokens=prompt_tokens or 0, completion_tokens=completion_tokens or 0, cost_usd=usd))
+        usage.add(
+            Usage(
+                calls=1,
+                prompt_tokens=prompt_tokens or 0,
+                completion_tokens=completion_tokens or 0,
+                cost_usd=usd,
+            )
+        )

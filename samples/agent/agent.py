@@ -24,7 +24,11 @@ model = get_model(os.environ.get("PROMPTLAB_SAMPLE_MODEL", "simulated/demo"))
 def order_status(question: str) -> str:
     """What the shop's database says of the order that a question names."""
     number = re.search(r"\d{4}", question)
-    return f"Your order was {ORDERS[number[0]]}." if number and number[0] in ORDERS else "Which order do you mean?"
+    return (
+        f"Your order was {ORDERS[number[0]]}."
+        if number and number[0] in ORDERS
+        else "Which order do you mean?"
+    )
 
 
 def return_policy(question: str) -> str:
@@ -37,11 +41,18 @@ TOOLS = {"order_status": order_status, "return_policy": return_policy}
 
 async def shop_agent(row: dict) -> ModelResponse:
     """Lets the model choose a tool, and answers with what the tool says."""
-    choice = await model.ainvoke("You choose a tool.", f"Question: {row['question']}\nAnswer with order_status or return_policy, and nothing else.")
+    choice = await model.ainvoke(
+        "You choose a tool.",
+        f"Question: {row['question']}\nAnswer with order_status or return_policy, and nothing else.",
+    )
     tool = TOOLS.get(choice.response.strip(" .`\n"))
     if tool is None:
-        raise LookupError(f"the model chose {choice.response!r}, which is no tool")  # a failed case; the run goes on
-    return ModelResponse(tool(row["question"]), prompt_tokens=choice.prompt_tokens, completion_tokens=choice.completion_tokens)
+        raise LookupError(
+            f"the model chose {choice.response!r}, which is no tool"
+        )  # a failed case; the run goes on
+    return ModelResponse(
+        tool(row["question"]), prompt_tokens=choice.prompt_tokens, completion_tokens=choice.completion_tokens
+    )
 
 
 def main() -> None:
@@ -52,7 +63,9 @@ def main() -> None:
             "agent_proxy": shop_agent,
             "agent_max_concurrent_tasks": 4,
             "dataset": Dataset(name="shop_questions", file_path=HERE / "questions.jsonl"),
-            "evaluation": [{"metric": "contains", "name": "right_fact", "column_mapping": {"reference": "fact"}}],
+            "evaluation": [
+                {"metric": "contains", "name": "right_fact", "column_mapping": {"reference": "fact"}}
+            ],
         }
     )
     print(run)

@@ -14,7 +14,11 @@ HERE = Path(__file__).parent
 
 # Every wording there ever was, oldest first. Append to this list; what is in the store never changes.
 WORDINGS = [
-    PromptTemplate(name="route", description="Short", user_prompt="Which team is this for? Answer billing, technical or account.\n\n<ticket>"),
+    PromptTemplate(
+        name="route",
+        description="Short",
+        user_prompt="Which team is this for? Answer billing, technical or account.\n\n<ticket>",
+    ),
     PromptTemplate(
         name="route",
         description="Says what each team does",
@@ -41,7 +45,9 @@ def main() -> None:
     pl.asset.create(Dataset(name="tickets", file_path=HERE / "tickets.csv"))
 
     for version in pl.asset.versions("route"):
-        print(f"route@{version.version}  {', '.join(version.labels) or '-':<12}{version.hash[:12]}  {version.description}")
+        print(
+            f"route@{version.version}  {', '.join(version.labels) or '-':<12}{version.hash[:12]}  {version.description}"
+        )
 
     for prompt in ("route@production", "route@1"):
         run = pl.experiment.run(

@@ -39,14 +39,22 @@ async def main() -> None:
             user_prompt="The essay topic is: <essay_topic>\n\nThe submitted essay is: <essay>\n\nGive feedback in two sentences.",
         )
     )
-    dataset = await pl.asset.create_async(Dataset(name="essays", description="Short essays with a teacher's feedback", file_path=HERE / "essays.jsonl"))
+    dataset = await pl.asset.create_async(
+        Dataset(
+            name="essays",
+            description="Short essays with a teacher's feedback",
+            file_path=HERE / "essays.jsonl",
+        )
+    )
 
     model = get_model(os.environ.get("PROMPTLAB_SAMPLE_MODEL", "ollama/llama3.2"))
 
     try:
         await model.check()  # costs nothing: is the key there, does the endpoint answer?
     except PromptLabError as error:
-        raise SystemExit(f"{error}\nWithout any model: PROMPTLAB_SAMPLE_MODEL=simulated/demo python async_example.py") from None
+        raise SystemExit(
+            f"{error}\nWithout any model: PROMPTLAB_SAMPLE_MODEL=simulated/demo python async_example.py"
+        ) from None
 
     # One call, by hand …
     answer = await model.ainvoke("You are a terse assistant.", "What is the capital of France?")
@@ -60,9 +68,17 @@ async def main() -> None:
             "prompt_template": prompt_template,
             "dataset": dataset,
             "evaluation": [
-                {"metric": "LengthEvaluator", "column_mapping": {"response": "$inference"}, "evaluator": LengthEvaluator()},
+                {
+                    "metric": "LengthEvaluator",
+                    "column_mapping": {"response": "$inference"},
+                    "evaluator": LengthEvaluator(),
+                },
                 {"metric": "token_f1", "column_mapping": {"response": "$inference", "reference": "feedback"}},
-                {"metric": "contains", "name": "no_apology", "params": {"values": ["sorry", "as an AI"], "case_sensitive": False, "negate": True}},
+                {
+                    "metric": "contains",
+                    "name": "no_apology",
+                    "params": {"values": ["sorry", "as an AI"], "case_sensitive": False, "negate": True},
+                },
             ],
         }
     )

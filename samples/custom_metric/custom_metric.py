@@ -41,7 +41,9 @@ class LengthRatio(Evaluator):
 
     async def evaluate(self, data: dict) -> float:
         if not data["reference"]:
-            raise ValueError("there is no best reply to compare with")  # a failed score of this case; the run goes on
+            raise ValueError(
+                "there is no best reply to compare with"
+            )  # a failed score of this case; the run goes on
         await asyncio.sleep(0)
         return len(data["response"]) / len(data["reference"])
 
@@ -52,12 +54,24 @@ def main() -> None:
         {
             "name": "custom_metric",
             "dataset": Dataset(name="complaints", file_path=HERE / "complaints.jsonl"),
-            "prompt_template": PromptTemplate(name="reply", system_prompt="You answer customers in two sentences.", user_prompt="<complaint>"),
+            "prompt_template": PromptTemplate(
+                name="reply",
+                system_prompt="You answer customers in two sentences.",
+                user_prompt="<complaint>",
+            ),
             "model": os.environ.get("PROMPTLAB_SAMPLE_MODEL", "simulated/demo"),
             "evaluation": [
-                {"metric": "mentions_product", "column_mapping": {"product": "product"}, "evaluator": MentionsProduct()},
+                {
+                    "metric": "mentions_product",
+                    "column_mapping": {"product": "product"},
+                    "evaluator": MentionsProduct(),
+                },
                 {"metric": "wording", "evaluator": Wording()},
-                {"metric": "length_ratio", "column_mapping": {"reference": "best_reply"}, "evaluator": LengthRatio()},
+                {
+                    "metric": "length_ratio",
+                    "column_mapping": {"reference": "best_reply"},
+                    "evaluator": LengthRatio(),
+                },
             ],
         }
     )

@@ -17,7 +17,18 @@ HERE = Path(__file__).parent
 class Rules(Model):
     """A baseline without any model: words that speak for themselves. Sync code runs in threads."""
 
-    BAD = ("broke", "stopped", "bad", "poor", "late", "scratched", "sent it back", "leaks", "disappointing", "fell apart")
+    BAD = (
+        "broke",
+        "stopped",
+        "bad",
+        "poor",
+        "late",
+        "scratched",
+        "sent it back",
+        "leaks",
+        "disappointing",
+        "fell apart",
+    )
 
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         negative = any(word in user_prompt.lower() for word in self.BAD)
@@ -48,7 +59,10 @@ class Majority(Model):
 
 def main() -> None:
     pl = PromptLab({"type": "sqlite", "db_file": str(HERE / "promptlab.db")})
-    prompt = PromptTemplate(name="sentiment", user_prompt="Review: <review>\n\nAnswer with positive or negative, and nothing else.")
+    prompt = PromptTemplate(
+        name="sentiment",
+        user_prompt="Review: <review>\n\nAnswer with positive or negative, and nothing else.",
+    )
     for model in (Rules(), Majority()):
         run = pl.experiment.run(
             {

@@ -18,7 +18,9 @@ def main() -> None:
         {
             "name": "quickstart",
             "dataset": Dataset(name="shop_sums", file_path=HERE / "shop_sums.jsonl"),
-            "prompt_template": PromptTemplate(name="solve", user_prompt="<question>\nEnd with the number alone on the last line."),
+            "prompt_template": PromptTemplate(
+                name="solve", user_prompt="<question>\nEnd with the number alone on the last line."
+            ),
             "model": os.environ.get("PROMPTLAB_SAMPLE_MODEL", "simulated/demo"),
             "evaluation": [{"metric": "numeric_match", "column_mapping": {"reference": "answer"}}],
         }

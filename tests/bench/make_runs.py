@@ -22,14 +22,15 @@ from typing import Any
 
 import orjson
 
+from promptlab.assets.rows import read_index, read_rows
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, Shard, content_hash
-from promptlab.domain.experiment import AssetRef, Experiment, Metric, ModelConfig
+from promptlab.domain.experiment import AssetRef, Experiment, Metric
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import Completion, Failure, RunRecord, Score, ScoreSet, ShardSummary
 from promptlab.engine.evaluate import summarize_cases
-from promptlab.engine.ingest import read_index, read_rows
 from promptlab.engine.summarize import summarize
-from promptlab.engine.table import Case, table_row
 from promptlab.lab import Lab, new_run_id
+from promptlab.results.table import Case, table_row
 
 WORDS = [
     "amber",
@@ -120,12 +121,22 @@ WORDS = [
     "about",
 ]
 METRICS = (
-    Metric(name="exact_match", metric="exact_match", column_mapping={"response": "$inference", "reference": "answer"}),
-    Metric(name="token_f1", metric="token_f1", column_mapping={"response": "$inference", "reference": "answer"}),
+    Metric(
+        name="exact_match",
+        metric="exact_match",
+        column_mapping={"response": "$inference", "reference": "answer"},
+    ),
+    Metric(
+        name="token_f1", metric="token_f1", column_mapping={"response": "$inference", "reference": "answer"}
+    ),
     Metric(name="length", metric="length", column_mapping={"response": "$inference"}, higher_is_better=False),
     Metric(name="tone", metric="Tone", column_mapping={"response": "$inference"}),
 )
-ERRORS = (Failure("timeout", "no answer within 120 s"), Failure("rate_limit", "429: slow down, please"), Failure("content_filter", "the answer was withheld"))
+ERRORS = (
+    Failure("timeout", "no answer within 120 s"),
+    Failure("rate_limit", "429: slow down, please"),
+    Failure("content_filter", "the answer was withheld"),
+)
 AT_ONCE = 16
 
 
@@ -153,7 +164,11 @@ def question(number: int) -> dict[str, str]:
     """One dataset row: some 250 characters of question and a short answer."""
     chance = random.Random(number)
     text = " ".join(chance.choices(WORDS, k=38))
-    return {"id": str(number), "question": f"{text.capitalize()}, and what is {number}?", "answer": f"{chance.choice(WORDS)} {number % 1000}"}
+    return {
+        "id": str(number),
+        "question": f"{text.capitalize()}, and what is {number}?",
+        "answer": f"{chance.choice(WORDS)} {number % 1000}",
+    }
 
 
 async def make_dataset(lab: Lab, cases: int, name: str = "made") -> Dataset:
@@ -175,7 +190,9 @@ async def make_run(lab: Lab, dataset: Dataset, made: Made = Made()) -> RunRecord
     """A stored run over the dataset."""
     content = dataset.content
     assert content is not None
-    prompt = await lab.assets.create(PromptTemplate(name="made-qa", description="Made.", user_prompt="Answer: <question>"))
+    prompt = await lab.assets.create(
+        PromptTemplate(name="made-qa", description="Made.", user_prompt="Answer: <question>")
+    )
     experiment = _experiment(prompt, dataset, made)
     run = RunRecord(
         run_id=new_run_id(made.created_at),
@@ -200,15 +217,27 @@ async def make_run(lab: Lab, dataset: Dataset, made: Made = Made()) -> RunRecord
     await asyncio.gather(*pending)
     if made.results:
         await summarize(lab.ledger, lab.blobs, run, content, METRICS)
-        await lab.ledger.update_run(run.run_id, {"status": "completed", "finished_at": made.created_at, "wall_s": content.rows * 0.004})
+        await lab.ledger.update_run(
+            run.run_id,
+            {"status": "completed", "finished_at": made.created_at, "wall_s": content.rows * 0.004},
+        )
     found = await lab.ledger.get_run(run.run_id)
     assert found is not None
     return found
 
 
 def _experiment(prompt: Any, dataset: Dataset, made: Made) -> Experiment:
-    refs = {what: AssetRef(name=asset.name, version=asset.version, hash=asset.hash) for what, asset in (("prompt_template", prompt), ("dataset", dataset))}
-    experiment = Experiment(name=made.name, model=ModelConfig(name=made.model, temperature=0), evaluation=METRICS, trials=made.trials, **refs)
+    refs = {
+        what: AssetRef(name=asset.name, version=asset.version, hash=asset.hash)
+        for what, asset in (("prompt_template", prompt), ("dataset", dataset))
+    }
+    experiment = Experiment(
+        name=made.name,
+        model=ModelConfig(name=made.model, temperature=0),
+        evaluation=METRICS,
+        trials=made.trials,
+        **refs,
+    )
     return experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
 
 
@@ -220,13 +249,23 @@ async def _shard(lab: Lab, run: RunRecord, content: DatasetContent, shard: Shard
         await lab.ledger.put_scores(run.run_id, [case.scores for case in cases if case.scores])
     key = f"runs/{run.run_id}/parts/{shard.number:06}.jsonl.gz"
     await lab.blobs.put(key, part)
-    await lab.ledger.put_shard(run.run_id, ShardSummary(number=shard.number, generation=0, summary=summary, part=key, largest_row_bytes=largest))
+    await lab.ledger.put_shard(
+        run.run_id,
+        ShardSummary(number=shard.number, generation=0, summary=summary, part=key, largest_row_bytes=largest),
+    )
 
 
-def _made_shard(content: DatasetContent, shard: Shard, rows: list[dict[str, Any]], made: Made) -> tuple[list[Case], dict[str, Any], bytes, int]:
+def _made_shard(
+    content: DatasetContent, shard: Shard, rows: list[dict[str, Any]], made: Made
+) -> tuple[list[Case], dict[str, Any], bytes, int]:
     cases = list(_cases(shard, rows, made))
     lines = [orjson.dumps(table_row(content, METRICS, case)) for case in cases]
-    return cases, summarize_cases(METRICS, cases).to_json(), gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1, mtime=0), max(map(len, lines))
+    return (
+        cases,
+        summarize_cases(METRICS, cases).to_json(),
+        gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1, mtime=0),
+        max(map(len, lines)),
+    )
 
 
 def _cases(shard: Shard, rows: list[dict[str, Any]], made: Made) -> Iterator[Case]:
@@ -250,7 +289,11 @@ def _case(chance: random.Random, shard: int, case: int, trial: int, row: dict[st
         return Case(row, Completion(**fields, attempts=3, error=chance.choice(ERRORS)), None)
     answer = row["answer"] if right else chance.choice(WORDS)
     response = f"{' '.join(chance.choices(WORDS, k=45)).capitalize()}. So it is {answer}."
-    tokens = {"prompt_tokens": 60 + chance.randrange(20), "completion_tokens": 40 + chance.randrange(30), "cost_usd": chance.uniform(1e-5, 9e-5)}
+    tokens = {
+        "prompt_tokens": 60 + chance.randrange(20),
+        "completion_tokens": 40 + chance.randrange(30),
+        "cost_usd": chance.uniform(1e-5, 9e-5),
+    }
     completion = Completion(**fields, **tokens, response=response, finish_reason="stop")
     f1 = round(chance.uniform(0.6, 1) if right else chance.uniform(0, 0.6), 4)
     tone = (
@@ -276,7 +319,13 @@ async def make(db: Path, cases: int, runs: int, ledger: bool) -> list[RunRecord]
             await make_run(
                 lab,
                 dataset,
-                Made(seed=n, skill=0.6 + 0.04 * n, model=f"simulated/model-{n}", ledger=ledger, created_at=f"2026-11-23T09:{n:02}:00.000000Z"),
+                Made(
+                    seed=n,
+                    skill=0.6 + 0.04 * n,
+                    model=f"simulated/model-{n}",
+                    ledger=ledger,
+                    created_at=f"2026-11-23T09:{n:02}:00.000000Z",
+                ),
             )
             for n in range(runs)
         ]

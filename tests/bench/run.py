@@ -52,7 +52,9 @@ def mock(latency_ms: float, folder: Path, **options: float) -> Iterator[str]:
         binary = folder / "mockllm"
         if not binary.exists():
             subprocess.run(["gcc", "-O2", "-w", "-o", str(binary), str(source), "-lm"], check=True)
-        flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        flags = [
+            part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))
+        ]
         command = [str(binary), "--port", str(port), "--latency-ms", str(latency_ms), *flags]
     else:
         command = [sys.executable, "-m", "tests.bench.endpoint", str(port), str(latency_ms / 1000)]
@@ -82,14 +84,29 @@ def data(rows: int, folder: Path) -> Path:
     if maker.exists():
         subprocess.run([sys.executable, str(maker), str(folder), str(rows)], check=True)
     else:
-        path.write_bytes(b"".join(orjson.dumps({"id": str(i), "question": f"item {i}", "answer": "ok" if i % 5 else "no"}) + b"\n" for i in range(rows)))
+        path.write_bytes(
+            b"".join(
+                orjson.dumps({"id": str(i), "question": f"item {i}", "answer": "ok" if i % 5 else "no"})
+                + b"\n"
+                for i in range(rows)
+            )
+        )
     return path
 
 
 def measure(rows: int, url: str, in_flight: int, folder: Path) -> dict[str, Any]:
     """One run in a process of its own; see `_measured`."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "tests.bench.run", "--one", str(data(rows, folder)), url, str(in_flight), str(folder / f"{time.time_ns()}.db")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench.run",
+        "--one",
+        str(data(rows, folder)),
+        url,
+        str(in_flight),
+        str(folder / f"{time.time_ns()}.db"),
+    ]
     out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     return orjson.loads(out) | {"process_s": time.perf_counter() - started}
 
@@ -122,7 +139,9 @@ async def _measured(dataset: str, url: str, in_flight: int, db: str) -> dict[str
                 "user_prompt": "Question: <question>\nAnswer with one short phrase.",
             },
             "model": {"name": "openai/mock", "endpoint": url, "max_concurrent_tasks": in_flight},
-            "evaluation": [{"metric": "exact_match", "column_mapping": {"response": "$inference", "reference": "answer"}}],
+            "evaluation": [
+                {"metric": "exact_match", "column_mapping": {"response": "$inference", "reference": "answer"}}
+            ],
         }
     )
     wall_s = time.perf_counter() - started
@@ -141,12 +160,18 @@ async def _measured(dataset: str, url: str, in_flight: int, db: str) -> dict[str
 
 def _import_ms() -> float:
     code = "import time; t = time.perf_counter(); import promptlab; print((time.perf_counter() - t) * 1000)"
-    return min(float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout) for _ in range(5))
+    return min(
+        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+        for _ in range(5)
+    )
 
 
 def main() -> None:
     """Measure and print everything; exits with 1 when a target is missed."""
-    print(f"endpoint: {'mockllm' if (SHARED / 'mockllm').exists() else 'the tests own server (slow: figures only compare with each other)'}", flush=True)
+    print(
+        f"endpoint: {'mockllm' if (SHARED / 'mockllm').exists() else 'the tests own server (slow: figures only compare with each other)'}",
+        flush=True,
+    )
     found: list[Target] = [Target("import promptlab", _import_ms(), 150, "ms")]
     with tempfile.TemporaryDirectory(prefix="promptlab-bench-") as name:
         folder = Path(name)
@@ -155,20 +180,37 @@ def main() -> None:
             found.append(Target("1 row: over its call, whole process", one["process_s"] - 0.2, 1.0, "s"))
             ten = measure(10_000, url, 100, folder)
             found += _run_targets("10,000 rows at 200 ms", ten, one, 10_000, rss_mb=150)
-            found.append(Target("10,000 rows: ideal", 10_000 * 0.2 / 100 / ten["wall_s"], 0.93, "of 1", at_least=True))
+            found.append(
+                Target("10,000 rows: ideal", 10_000 * 0.2 / 100 / ten["wall_s"], 0.93, "of 1", at_least=True)
+            )
         with mock(20, folder) as url:
-            found += _run_targets("100,000 rows at 20 ms", measure(100_000, url, 100, folder), one, 100_000, rss_mb=200)
+            found += _run_targets(
+                "100,000 rows at 20 ms", measure(100_000, url, 100, folder), one, 100_000, rss_mb=200
+            )
         with mock(200, folder, rate_429=0.05, rate_500=0.02, retry_after=1) as url:
             faulty = measure(1_000, url, 100, folder)
-            found.append(Target("1,000 rows, 5% 429 and 2% 500: good ones", faulty["succeeded"], 1_000, "rows", at_least=True))
+            found.append(
+                Target(
+                    "1,000 rows, 5% 429 and 2% 500: good ones",
+                    faulty["succeeded"],
+                    1_000,
+                    "rows",
+                    at_least=True,
+                )
+            )
             print(f"  with 5% 429 and 2% 500: 1,000 rows in {faulty['wall_s']:.1f} s")
     print("\n".join(map(str, found)))
     if any("MISS" in str(target) for target in found):
         raise SystemExit(1)
 
 
-def _run_targets(what: str, run: dict[str, Any], one: dict[str, Any], rows: int, *, rss_mb: float) -> list[Target]:
-    print(f"  {what}: {run['wall_s']:.1f} s, {rows / run['wall_s']:,.0f} rows/s, accuracy {run['accuracy']}", flush=True)
+def _run_targets(
+    what: str, run: dict[str, Any], one: dict[str, Any], rows: int, *, rss_mb: float
+) -> list[Target]:
+    print(
+        f"  {what}: {run['wall_s']:.1f} s, {rows / run['wall_s']:,.0f} rows/s, accuracy {run['accuracy']}",
+        flush=True,
+    )
     return [
         Target(f"{what}: CPU over start-up", (run["cpu_s"] - one["cpu_s"]) * 1000 / rows, 1.0, "ms a row"),
         Target(f"{what}: peak RSS", run["rss_mb"], rss_mb, "MB"),
@@ -178,6 +220,8 @@ def _run_targets(what: str, run: dict[str, Any], one: dict[str, Any], rows: int,
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        sys.stdout.buffer.write(orjson.dumps(asyncio.run(_measured(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]))))
+        sys.stdout.buffer.write(
+            orjson.dumps(asyncio.run(_measured(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])))
+        )
     else:
         main()

@@ -34,7 +34,18 @@ from tests.bench.run import ROOT, Target
 PARTS = ("http", "browser")
 SMALL = 100_000
 PAGE_MS, SEARCH_MS, COMPARE_MS, RSS_MB = 80, 150, 300, 400
-SORTS = ("id", "case", "response", "input.question", "input.answer", "score.token_f1", "score.length", "latency_ms", "cost_usd", "prompt_tokens")
+SORTS = (
+    "id",
+    "case",
+    "response",
+    "input.question",
+    "input.answer",
+    "score.token_f1",
+    "score.length",
+    "latency_ms",
+    "cost_usd",
+    "prompt_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,10 @@ def serving(db: Path, runs: Sequence[str], cases: int) -> Iterator[Site]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "promptlab", "studio", "--db", str(db), "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "promptlab", "studio", "--db", str(db), "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         _wait_for(port, process)
@@ -97,7 +111,9 @@ class Client:
 
     def get(self, path: str, *, part: str = "") -> tuple[float, int]:
         """Milliseconds until the whole answer is here, and its bytes as sent."""
-        headers = {"Accept": "text/html", "Accept-Encoding": "gzip"} | ({"HX-Request": "true", "HX-Target": part} if part else {})
+        headers = {"Accept": "text/html", "Accept-Encoding": "gzip"} | (
+            {"HX-Request": "true", "HX-Target": part} if part else {}
+        )
         started = time.perf_counter()
         self._connection.request("GET", path, headers=headers)
         answer = self._connection.getresponse()
@@ -133,19 +149,34 @@ def questions(site: Site, repeat: int) -> list[Question]:
                 urlencode({"range": f"score.token_f1~{low!r}~{low + 0.3!r}"}),
                 urlencode({"range": f"latency_ms~{chance.uniform(100, 900)!r}~"}),
                 urlencode([("fail", "exact_match"), ("range", f"cost_usd~{chance.uniform(1e-5, 5e-5)!r}~")]),
-                urlencode({"error": chance.choice(("timeout", "rate_limit")), "page": chance.randrange(1, 9)}),
-                urlencode([("label", f"tone~{chance.choice(('polite', 'plain', 'rude'))}"), ("pass", "exact_match"), ("page", chance.randrange(1, 99))]),
+                urlencode(
+                    {"error": chance.choice(("timeout", "rate_limit")), "page": chance.randrange(1, 9)}
+                ),
+                urlencode(
+                    [
+                        ("label", f"tone~{chance.choice(('polite', 'plain', 'rude'))}"),
+                        ("pass", "exact_match"),
+                        ("page", chance.randrange(1, 99)),
+                    ]
+                ),
             )
         )
 
     def sorts() -> str:
-        return urlencode({"sort": chance.choice(SORTS), "desc": chance.choice(("", "1")), "page": chance.randrange(1, 40)})
+        return urlencode(
+            {"sort": chance.choice(SORTS), "desc": chance.choice(("", "1")), "page": chance.randrange(1, 40)}
+        )
 
     def search() -> str:
-        return " ".join(chance.sample(WORDS, chance.choice((1, 1, 2)))) + chance.choice(("", f" {chance.randrange(site.cases)}"))
+        return " ".join(chance.sample(WORDS, chance.choice((1, 1, 2)))) + chance.choice(
+            ("", f" {chance.randrange(site.cases)}")
+        )
 
     def compare() -> str:
-        change, metric = chance.choice(("all", "different", "regressed", "improved")), chance.choice(("", "exact_match", "token_f1"))
+        change, metric = (
+            chance.choice(("all", "different", "regressed", "improved")),
+            chance.choice(("", "exact_match", "token_f1")),
+        )
         return f"/compare?{both}&{urlencode({'change': change, 'metric': metric, 'page': chance.randrange(1, 200), 'sort': chance.choice(('case', 'difference'))})}"
 
     asked = [
@@ -154,7 +185,12 @@ def questions(site: Site, repeat: int) -> list[Question]:
         ("page", PAGE_MS, [f"{base}?page={chance.randrange(1, pages)}" for _ in range(repeat)], "cases"),
         ("search", SEARCH_MS, [f"{base}?{urlencode({'q': search()})}" for _ in range(repeat)], "cases"),
         ("compare", COMPARE_MS, [compare() for _ in range(repeat)], "cases"),
-        ("case, next and previous", PAGE_MS, [f"{base}/cases/{chance.randrange(site.cases)}?{sorts()}" for _ in range(repeat)], "case"),
+        (
+            "case, next and previous",
+            PAGE_MS,
+            [f"{base}/cases/{chance.randrange(site.cases)}?{sorts()}" for _ in range(repeat)],
+            "case",
+        ),
     ]
     return [Question(name, limit * site.slower, paths, part) for name, limit, paths, part in asked]
 
@@ -164,13 +200,20 @@ def over_http(site: Site, repeat: int) -> list[Target]:
     client, found = Client(site), []
     first = client.get(f"/runs/{site.runs[0]}")[0]
     print(f"  the first page of all, from a server that has just started: {first:.0f} ms", flush=True)
-    for path in (f"/runs/{site.runs[1]}", f"/compare?run={site.runs[0]}&run={site.runs[1]}", f"/runs/{site.runs[0]}?q=amber"):
+    for path in (
+        f"/runs/{site.runs[1]}",
+        f"/compare?run={site.runs[0]}&run={site.runs[1]}",
+        f"/runs/{site.runs[0]}?q=amber",
+    ):
         client.get(path)  # its files are in the cache of the machine from here on
     for question in questions(site, repeat):
         for part, what in ((question.part, "part"), ("", "whole page")):
             took, sizes = zip(*(client.get(path, part=part) for path in question.paths), strict=True)
             p50, p95 = statistics.median(took), statistics.quantiles(took, n=20, method="inclusive")[-1]
-            print(f"  {question.name + ', ' + what:<38} p50 {p50:6.0f} ms   p95 {p95:6.0f} ms   {max(sizes) / 1024:5.1f} KB", flush=True)
+            print(
+                f"  {question.name + ', ' + what:<38} p50 {p50:6.0f} ms   p95 {p95:6.0f} ms   {max(sizes) / 1024:5.1f} KB",
+                flush=True,
+            )
             found.append(Target(f"{question.name}, {what}: p95", p95, question.limit_ms, "ms"))
     return [*found, Target("server: peak RSS", site.rss_mb(), RSS_MB, "MB")]
 
@@ -193,7 +236,9 @@ def _made(db: Path, cases: int) -> list[str]:
 
     runs = asyncio.run(there())
     if len(runs) != 2:
-        raise SystemExit(f"{db} does not have two runs of {cases:,} cases: name another file and they are made.")
+        raise SystemExit(
+            f"{db} does not have two runs of {cases:,} cases: name another file and they are made."
+        )
     return runs
 
 
@@ -205,7 +250,10 @@ def main() -> None:
     parser.add_argument("--db", type=Path, help="a store that is kept and used again")
     parser.add_argument("--repeat", type=int, default=40, help="requests of each kind")
     args = parser.parse_args()
-    print(f"{args.cases:,} cases; load of this machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    print(
+        f"{args.cases:,} cases; load of this machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="promptlab-bench-") as folder:
         db = args.db or Path(folder) / "bench.db"
         runs = _made(db, args.cases)

@@ -83,7 +83,11 @@ def in_chromium(site: Site) -> list[Target]:
     with launched() as browser:
         found = _cold(browser, site.url, pages, site.slower)
         found += _acts(browser, site.url + pages["run"], "run", ACTS, site.slower)
-        compared = (Act("regressed", "[aria-label=Change] a[href*='change=regressed']"), Act("page", "[data-key=']']"), Act("search", "#q", "otter"))
+        compared = (
+            Act("regressed", "[aria-label=Change] a[href*='change=regressed']"),
+            Act("page", "[data-key=']']"),
+            Act("search", "#q", "otter"),
+        )
         return found + _acts(browser, site.url + pages["compare"], "compare", compared, site.slower)
 
 
@@ -110,12 +114,28 @@ def _cold(browser: Browser, url: str, pages: dict[str, str], slower: float) -> l
                 rows = page.evaluate(_ON_SCREEN, ["Expected", "Answer", "exact_match", "token_f1"])
             page.context.close()
         if timed:
-            print(f"  cold {name}: first row usable after {' '.join(f'{ms:.0f}' for ms in sorted(taken))} ms", flush=True)
-            found.append(Target(f"cold {name}: first row usable, median", statistics.median(taken), (RUN_MS if name == "run" else COMPARE_MS) * slower, "ms"))
+            print(
+                f"  cold {name}: first row usable after {' '.join(f'{ms:.0f}' for ms in sorted(taken))} ms",
+                flush=True,
+            )
+            found.append(
+                Target(
+                    f"cold {name}: first row usable, median",
+                    statistics.median(taken),
+                    (RUN_MS if name == "run" else COMPARE_MS) * slower,
+                    "ms",
+                )
+            )
     for name, size in seen.items():
-        print(f"  {name:<14} {size['nodes']:>5} elements {size['kb']:6.1f} KB {size['requests']:>3} requests", flush=True)
+        print(
+            f"  {name:<14} {size['nodes']:>5} elements {size['kb']:6.1f} KB {size['requests']:>3} requests",
+            flush=True,
+        )
     most = {what: max(size[what] for size in seen.values()) for what in ("nodes", "kb", "requests")}
-    found += [Target("any page: elements", most["nodes"], NODES, ""), Target("any page: sent", most["kb"], KB, "KB")]
+    found += [
+        Target("any page: elements", most["nodes"], NODES, ""),
+        Target("any page: sent", most["kb"], KB, "KB"),
+    ]
     found += [Target("any page, cold: requests", most["requests"], REQUESTS, "")]
     return [*found, Target("rows on the first screen", rows, ROWS, "rows", at_least=True)]
 
@@ -133,6 +153,10 @@ def _acts(browser: Browser, url: str, where: str, acts: Sequence[Act], slower: f
         page.context.close()
     found = []
     for name, times in taken.items():
-        print(f"  {where}, {name}: painted after {' '.join(f'{ms:.0f}' for ms in sorted(times))} ms", flush=True)
-        found.append(Target(f"{where}, {name}: painted, median", statistics.median(times), PAINT_MS * slower, "ms"))
+        print(
+            f"  {where}, {name}: painted after {' '.join(f'{ms:.0f}' for ms in sorted(times))} ms", flush=True
+        )
+        found.append(
+            Target(f"{where}, {name}: painted, median", statistics.median(times), PAINT_MS * slower, "ms")
+        )
     return [*found, Target(f"{where}: requests of an interaction", requests, MORE_REQUESTS, "")]

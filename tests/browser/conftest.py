@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page
+from promptlab_studio.app import create_app
+from promptlab_studio.pages.view import close_queries
+from promptlab_studio.server import bind
 
 from promptlab.domain.results import RunRecord
 from promptlab.lab import Lab
-from studio.app import create_app
-from studio.pages.view import close_queries
-from studio.server import bind
 from tests.browser import labs
 from tests.browser.chromium import MISSING, chromium, launched
 
@@ -58,7 +58,9 @@ class Site:
             self.runs = list(await fill(self.lab) or [])
             listener = bind("127.0.0.1", 0)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+            self._server = uvicorn.Server(
+                uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+            )
             self._loop.call_soon(ready.set)
             await self._server.serve(sockets=[listener])
             listener.close()
@@ -93,7 +95,7 @@ async def _with_runs(lab: Lab) -> list[RunRecord]:
 @pytest.fixture(scope="session", autouse=True)
 def built() -> None:
     """The front-end files are there."""
-    if not (ROOT / "studio/static/manifest.json").exists():
+    if not (ROOT / "studio/promptlab_studio/static/manifest.json").exists():
         subprocess.run([str(ROOT / "frontend/build.sh"), sys.executable], check=True)
 
 
@@ -131,7 +133,14 @@ class Complaints:
 
     def watch(self, page: Page) -> None:
         """Listen to a page."""
-        page.on("console", lambda message: self.lines.append(f"{message.type}: {message.text}") if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: (
+                self.lines.append(f"{message.type}: {message.text}")
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
         page.on("pageerror", lambda error: self.lines.append(f"exception: {error}"))
 
 

@@ -37,16 +37,28 @@ def sums(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def config(model: Mapping[str, Any], prompt: str = "sums", dataset: str = "arithmetic", **more: Any) -> dict[str, Any]:
+def config(
+    model: Mapping[str, Any], prompt: str = "sums", dataset: str = "arithmetic", **more: Any
+) -> dict[str, Any]:
     """An experiment over assets that are in the lab."""
-    return {"name": "arithmetic", "prompt_template": prompt, "dataset": dataset, "model": dict(model), "evaluation": SUMS, **more}
+    return {
+        "name": "arithmetic",
+        "prompt_template": prompt,
+        "dataset": dataset,
+        "model": dict(model),
+        "evaluation": SUMS,
+        **more,
+    }
 
 
 async def add_assets(lab: Lab, rows: int = 120) -> None:
     """Two prompts, one in two versions, and two datasets."""
     await lab.assets.create(
         PromptTemplate(
-            name="sums", description="Works out a sum.", system_prompt="You are careful with numbers.", user_prompt="<question>\nAnswer with the number only."
+            name="sums",
+            description="Works out a sum.",
+            system_prompt="You are careful with numbers.",
+            user_prompt="<question>\nAnswer with the number only.",
         )
     )
     await lab.assets.create(
@@ -58,9 +70,21 @@ async def add_assets(lab: Lab, rows: int = 120) -> None:
         )
     )
     await lab.assets.label("sums", "production", version=0, kind="prompt_template")
-    await lab.assets.create(PromptTemplate(name="describe", description="One sentence about a topic.", user_prompt="Describe a <topic> in one sentence."))
+    await lab.assets.create(
+        PromptTemplate(
+            name="describe",
+            description="One sentence about a topic.",
+            user_prompt="Describe a <topic> in one sentence.",
+        )
+    )
     await lab.assets.create(Dataset(name="arithmetic", description="Sums up to 186.", rows=sums(rows)))
-    await lab.assets.create(Dataset(name="topics", description="Ten words.", rows=[{"topic": word, "note": f"as in {word}s"} for word in WORDS]))
+    await lab.assets.create(
+        Dataset(
+            name="topics",
+            description="Ten words.",
+            rows=[{"topic": word, "note": f"as in {word}s"} for word in WORDS],
+        )
+    )
 
 
 async def add_runs(lab: Lab) -> list[RunRecord]:
@@ -84,5 +108,14 @@ async def add_runs(lab: Lab) -> list[RunRecord]:
         }
         model |= {key: value * (n + 1) for key, value in PRICES.items()}
         found.append(await lab.run(config(model, prompt, tags=tags)))
-    found.append(await lab.run({"name": "describe topics", "prompt_template": "describe", "dataset": "topics", "model": "simulated/writer"}))
+    found.append(
+        await lab.run(
+            {
+                "name": "describe topics",
+                "prompt_template": "describe",
+                "dataset": "topics",
+                "model": "simulated/writer",
+            }
+        )
+    )
     return found

@@ -44,7 +44,14 @@ def _moving(site: Site) -> str:
     """The address of a run that goes on for a while."""
 
     async def start(lab: Lab) -> str:
-        model = {"name": "simulated/slow", "latency_ms": 400, "failure_rate": 0.05, "max_retries": 0, "max_concurrent_tasks": 4, **labs.PRICES}
+        model = {
+            "name": "simulated/slow",
+            "latency_ms": 400,
+            "failure_rate": 0.05,
+            "max_retries": 0,
+            "max_concurrent_tasks": 4,
+            **labs.PRICES,
+        }
         return (await lab.start(labs.config(model, tags=["nightly"]))).run_id
 
     return f"/runs/{site.call(start)}"
@@ -56,7 +63,12 @@ def main(folder: Path, only: Sequence[str] = ()) -> None:
     with tempfile.TemporaryDirectory() as scratch, launched() as browser:
         shown = _pages(browser)
         for site in serving(Path(scratch), _fill):
-            places = {**paths(site.runs), "problem": "/runs/nothing", "help": "/", "columns": f"/runs/{site.runs[2].run_id}"}
+            places = {
+                **paths(site.runs),
+                "problem": "/runs/nothing",
+                "help": "/",
+                "columns": f"/runs/{site.runs[2].run_id}",
+            }
             for name, path in places.items():
                 if only and name not in only:
                     continue
@@ -75,7 +87,12 @@ def main(folder: Path, only: Sequence[str] = ()) -> None:
                     page.get_by_role("button", name="Cancel").click()
                     page.screenshot(path=folder / f"moving-asked-{kind}.png")
         for site in serving(Path(scratch) / "empty", _nothing):
-            for name, path in {"empty-runs": "/", "empty-prompts": "/prompts", "empty-datasets": "/datasets", "empty-new": "/new"}.items():
+            for name, path in {
+                "empty-runs": "/",
+                "empty-prompts": "/prompts",
+                "empty-datasets": "/datasets",
+                "empty-new": "/new",
+            }.items():
                 for kind, page in shown if not only or name in only else ():
                     page.goto(site.url + path)
                     page.screenshot(path=folder / f"{name}-{kind}.png")

@@ -23,7 +23,9 @@ def test_a_prompts_versions_are_diffed_word_by_word(site: Site, page: Page) -> N
     expect(page.get_by_role("heading", name="Where used")).to_be_visible()
 
 
-def test_editing_a_prompt_makes_a_new_version_and_shows_its_placeholders_meanwhile(site: Site, page: Page) -> None:
+def test_editing_a_prompt_makes_a_new_version_and_shows_its_placeholders_meanwhile(
+    site: Site, page: Page
+) -> None:
     """Nothing changed is no new version."""
     page.goto(site.url + "/prompt/edit?name=describe")
     page.get_by_role("button", name="Save as a new version").click()
@@ -58,7 +60,9 @@ def test_a_dataset_shows_its_columns_and_pages_of_rows(site: Site, page: Page) -
     expect(page.locator("table.rows tbody tr").first).to_contain_text("q0050")
 
 
-def test_a_file_with_a_broken_line_is_refused_with_the_line(site: Site, page: Page, tmp_path: Path, complaints: Complaints) -> None:
+def test_a_file_with_a_broken_line_is_refused_with_the_line(
+    site: Site, page: Page, tmp_path: Path, complaints: Complaints
+) -> None:
     """And the form stays as it is."""
     file = tmp_path / "broken.jsonl"
     file.write_text('{"a": 1}\n{"a": \n{"a": 2}\noops\n')
@@ -132,7 +136,10 @@ def test_the_columns_of_a_large_dataset_are_of_all_its_rows(site: Site, page: Pa
     """They come once the page is there, and nothing moves."""
 
     async def add(lab: Lab) -> None:
-        rows = [{"kind": "late" if n > 19_000 else "early", "n": n, "text": f"{n} " + "word " * 12} for n in range(20_000)]
+        rows = [
+            {"kind": "late" if n > 19_000 else "early", "n": n, "text": f"{n} " + "word " * 12}
+            for n in range(20_000)
+        ]
         await lab.assets.create(Dataset(name="many", rows=rows))
 
     site.call(add)

@@ -32,11 +32,19 @@ def without_node(folder: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_the_files_are_built_where_there_is_no_node(tmp_path: Path) -> None:
     """Node comes from PyPI then, into a folder of its own, and writes the same files."""
-    shutil.copytree(ROOT / "frontend", tmp_path / "frontend", ignore=shutil.ignore_patterns("node_modules", ".node"))
-    subprocess.run([str(tmp_path / "frontend/build.sh"), sys.executable], check=True, env=without_node(tmp_path), capture_output=True, timeout=300)
+    shutil.copytree(
+        ROOT / "frontend", tmp_path / "frontend", ignore=shutil.ignore_patterns("node_modules", ".node")
+    )
+    subprocess.run(
+        [str(tmp_path / "frontend/build.sh"), sys.executable],
+        check=True,
+        env=without_node(tmp_path),
+        capture_output=True,
+        timeout=300,
+    )
     assert (tmp_path / "frontend/.node/bin/npm").exists()
-    names = {path.name for path in (tmp_path / "studio/static").iterdir()}
-    assert {path.name for path in (ROOT / "studio/static").iterdir()} - {".gitkeep"} == names
+    names = {path.name for path in (tmp_path / "studio/promptlab_studio/static").iterdir()}
+    assert {path.name for path in (ROOT / "studio/promptlab_studio/static").iterdir()} - {".gitkeep"} == names
 
 
 @contextlib.contextmanager
@@ -45,7 +53,16 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "promptlab", "studio", "--db", str(folder / "lab.db"), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "promptlab",
+        "studio",
+        "--db",
+        str(folder / "lab.db"),
+        "--port",
+        str(port),
+    ]
     with (folder / "said.txt").open("w+") as said:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
         try:
@@ -67,7 +84,9 @@ def wait_for(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
 
 def fetched(url: str) -> tuple[int, str, bytes]:
     """Status, type and body."""
-    with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": "text/html,*/*"}), timeout=30) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers={"Accept": "text/html,*/*"}), timeout=30
+    ) as answer:
         return answer.status, answer.headers["Content-Type"], answer.read()
 
 
@@ -81,12 +100,25 @@ def test_an_installed_wheel_serves_the_studio_with_its_files(tmp_path: Path) -> 
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     # The environment's own setuptools saves a download, where it is new enough for pyproject.toml.
     here = ["--no-build-isolation"] if int(version("setuptools").partition(".")[0]) >= 77 else []
-    subprocess.run([*pip, "wheel", "--no-deps", *here, "--wheel-dir", str(tmp_path), str(source)], check=True, capture_output=True)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", *here, "--wheel-dir", str(tmp_path), str(source)],
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(installed), str(wheel)], check=True, capture_output=True)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", str(installed), str(wheel)],
+        check=True,
+        capture_output=True,
+    )
     environment = {**without_node(tmp_path), "PYTHONPATH": str(installed)}
     where = subprocess.run(
-        [sys.executable, "-c", "import studio; print(studio.__file__)"], check=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", "import promptlab_studio; print(promptlab_studio.__file__)"],
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert where.stdout.startswith(str(installed))
     with served(tmp_path, environment) as url:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promptlab_studio.pages import column_statistics
+from promptlab_studio.pages.column_statistics import SAMPLE, Statistics, statistics
 
 from promptlab.domain.assets import Dataset
-from studio.pages import column_statistics
-from studio.pages.column_statistics import SAMPLE, Statistics, statistics
 from tests.browser import labs
 
 
@@ -27,7 +27,18 @@ async def looked_at(folder: Path, rows: list[dict[str, Any]]) -> Statistics:
 @pytest.mark.parametrize("count", [40, SAMPLE * 3])
 async def test_small_and_large_datasets_are_told_alike(tmp_path: Path, count: int) -> None:
     """By hand or by DuckDB: the same words."""
-    rows = [{"text": "x" * (1 + n % 7), "n": n % 11, "f": n / 2, "b": n % 2 == 0, "j": [n % 3], 'it\'s "odd"': "same", "void": None} for n in range(count)]
+    rows = [
+        {
+            "text": "x" * (1 + n % 7),
+            "n": n % 11,
+            "f": n / 2,
+            "b": n % 2 == 0,
+            "j": [n % 3],
+            'it\'s "odd"': "same",
+            "void": None,
+        }
+        for n in range(count)
+    ]
     rows[5].pop("text")
     found = await looked_at(tmp_path, rows)
     assert found.rows == count
@@ -46,7 +57,11 @@ async def test_small_and_large_datasets_are_told_alike(tmp_path: Path, count: in
 async def test_values_that_come_late_count(tmp_path: Path) -> None:
     """Not only those of the first rows."""
     found = await looked_at(tmp_path, [{"n": n} for n in range(SAMPLE + 1)] + [{"n": 1_000_000}])
-    assert (found.columns[0].different, found.columns[0].spread, found.columns[0].example) == ("502", "0 to 1,000,000", "0")
+    assert (found.columns[0].different, found.columns[0].spread, found.columns[0].example) == (
+        "502",
+        "0 to 1,000,000",
+        "0",
+    )
 
 
 async def test_names_that_differ_only_in_case_are_told_of_the_first_rows(tmp_path: Path) -> None:

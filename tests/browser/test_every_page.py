@@ -63,9 +63,16 @@ def test_pages_are_small_and_quiet(site: Site, page: Page) -> None:
     for name, path in paths(site.runs).items():
         page.goto(site.url + path)
         nodes = page.evaluate("document.querySelectorAll('*').length")
-        sent = page.evaluate("performance.getEntries().filter(e => e.transferSize).reduce((s, e) => s + e.transferSize, 0) / 1024")
+        sent = page.evaluate(
+            "performance.getEntries().filter(e => e.transferSize).reduce((s, e) => s + e.transferSize, 0) / 1024"
+        )
         requests = page.evaluate("performance.getEntriesByType('resource').length + 1")
-        assert nodes <= MOST_NODES and sent <= MOST_KB and requests <= MOST_REQUESTS, (name, nodes, sent, requests)
+        assert nodes <= MOST_NODES and sent <= MOST_KB and requests <= MOST_REQUESTS, (
+            name,
+            nodes,
+            sent,
+            requests,
+        )
 
 
 def test_nothing_moves_after_the_first_paint(site: Site, page: Page) -> None:
@@ -95,27 +102,57 @@ def test_every_page_fits_a_narrow_screen(site: Site, browser: Browser) -> None:
 async def _evil(lab: Lab) -> list[RunRecord]:
     """Runs whose every text wants to be code."""
     name = "<img src=x onerror=window.harmed=1>"
-    await lab.assets.create(PromptTemplate(name=name, description=EVIL, system_prompt=SCRIPT, user_prompt="<column>"))
-    await lab.assets.create(PromptTemplate(name=name, description=EVIL, system_prompt=EVIL, user_prompt=f"{EVIL}\n<column>"))
+    await lab.assets.create(
+        PromptTemplate(name=name, description=EVIL, system_prompt=SCRIPT, user_prompt="<column>")
+    )
+    await lab.assets.create(
+        PromptTemplate(name=name, description=EVIL, system_prompt=EVIL, user_prompt=f"{EVIL}\n<column>")
+    )
     await lab.assets.label(name, "<img>", kind="prompt_template")
-    rows = [{"id": f"{EVIL}{n}", "column": f"{'[a](javascript:window.harmed=1) ![b](x) ' if n % 2 else ''}{SCRIPT}{EVIL}", EVIL: EVIL} for n in range(4)]
+    rows = [
+        {
+            "id": f"{EVIL}{n}",
+            "column": f"{'[a](javascript:window.harmed=1) ![b](x) ' if n % 2 else ''}{SCRIPT}{EVIL}",
+            EVIL: EVIL,
+        }
+        for n in range(4)
+    ]
     await lab.assets.create(Dataset(name=name, description=SCRIPT, rows=rows))
     evaluation = [
         {"metric": "exact_match", "name": EVIL, "column_mapping": {"reference": EVIL}},
         {"metric": "numeric_match", "name": SCRIPT, "column_mapping": {"reference": EVIL}},
     ]
-    config = {"name": EVIL, "prompt_template": name, "dataset": name, "evaluation": evaluation, "tags": [EVIL, SCRIPT]}
-    runs = [await lab.run({**config, "model": {"name": "simulated/echo", "max_retries": 0, "failure_rate": rate}}) for rate in (0.0, 0.4)]
+    config = {
+        "name": EVIL,
+        "prompt_template": name,
+        "dataset": name,
+        "evaluation": evaluation,
+        "tags": [EVIL, SCRIPT],
+    }
+    runs = [
+        await lab.run({**config, "model": {"name": "simulated/echo", "max_retries": 0, "failure_rate": rate}})
+        for rate in (0.0, 0.4)
+    ]
     with ModelServer(_evil_answer) as server:
-        model = {"name": f"openai/{EVIL}", "endpoint": server.openai_url, "api_key": "none", "max_retries": 0, "max_concurrent_tasks": 1}
+        model = {
+            "name": f"openai/{EVIL}",
+            "endpoint": server.openai_url,
+            "api_key": "none",
+            "max_retries": 0,
+            "max_concurrent_tasks": 1,
+        }
         return [*runs, await lab.run({**config, "model": model})]
 
 
 def _evil_answer(request: Request) -> Reply:
     """A provider whose errors and answers want to be code, too."""
     if "javascript:" in request.prompt:
-        return Reply(status=400, body={"error": {"message": f"{SCRIPT} {EVIL}", "type": SCRIPT, "code": EVIL}})
-    return Reply(text=f"# {EVIL}\n[a](javascript:window.harmed=1) <a href='javascript:window.harmed=1'>b</a>\n\n{SCRIPT}")
+        return Reply(
+            status=400, body={"error": {"message": f"{SCRIPT} {EVIL}", "type": SCRIPT, "code": EVIL}}
+        )
+    return Reply(
+        text=f"# {EVIL}\n[a](javascript:window.harmed=1) <a href='javascript:window.harmed=1'>b</a>\n\n{SCRIPT}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +161,24 @@ def evil_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     yield from serving(tmp_path_factory.mktemp("evil"), _evil)
 
 
-def test_texts_of_datasets_prompts_and_models_stay_texts(evil_site: Site, page: Page, complaints: Complaints) -> None:
+def test_texts_of_datasets_prompts_and_models_stay_texts(
+    evil_site: Site, page: Page, complaints: Complaints
+) -> None:
     """No script runs, no image is asked for, no policy is broken, on any page."""
     from urllib.parse import urlencode
 
     named = urlencode({"name": EVIL})
     runs = [r.run_id for r in evil_site.runs]
-    chosen = urlencode({"prompt": f"{EVIL}@1", "dataset": f"{EVIL}@0", "model": EVIL, "metric": "exact_match", "name": EVIL, "tags": EVIL})
+    chosen = urlencode(
+        {
+            "prompt": f"{EVIL}@1",
+            "dataset": f"{EVIL}@0",
+            "model": EVIL,
+            "metric": "exact_match",
+            "name": EVIL,
+            "tags": EVIL,
+        }
+    )
     pages = [
         "/",
         "/?charts=1",
@@ -140,7 +188,12 @@ def test_texts_of_datasets_prompts_and_models_stay_texts(evil_site: Site, page: 
         f"/prompt?{named}&against=0",
         f"/prompt/edit?{named}",
     ]
-    pages += [f"/dataset?{named}", f"/compare?run={runs[0]}&run={runs[1]}&run={runs[2]}", f"/new?{chosen}", f"/new?from={runs[0]}"]
+    pages += [
+        f"/dataset?{named}",
+        f"/compare?run={runs[0]}&run={runs[1]}&run={runs[2]}",
+        f"/new?{chosen}",
+        f"/new?from={runs[0]}",
+    ]
     for run in runs:
         pages += [
             f"/runs/{run}{rest}"
@@ -157,7 +210,9 @@ def test_texts_of_datasets_prompts_and_models_stay_texts(evil_site: Site, page: 
         answer = page.goto(evil_site.url + path)
         assert answer and answer.status == 200, (path, answer and answer.status)
         assert page.evaluate("window.harmed") is None, path
-        assert page.locator("img[src=x], script:not([src]), [onerror], a[href^=javascript]").count() == 0, path
+        assert page.locator("img[src=x], script:not([src]), [onerror], a[href^=javascript]").count() == 0, (
+            path
+        )
         assert complaints.lines == [], path
 
 

@@ -22,7 +22,9 @@ def run_url(site: Site, number: int = 2, rest: str = "") -> str:
 def test_twenty_rows_with_score_expected_and_answer_are_on_the_first_screen(site: Site, page: Page) -> None:
     """At 1400 × 900, without scrolling in either direction."""
     page.goto(run_url(site))
-    inside = page.evaluate("[...document.querySelectorAll('table.cases tbody tr')].filter(r => r.getBoundingClientRect().bottom <= innerHeight).length")
+    inside = page.evaluate(
+        "[...document.querySelectorAll('table.cases tbody tr')].filter(r => r.getBoundingClientRect().bottom <= innerHeight).length"
+    )
     assert inside >= 20
     for name in ("Expected", "Answer", "numeric_match"):
         box = page.get_by_role("columnheader", name=name, exact=True).bounding_box()
@@ -115,14 +117,20 @@ def test_a_case_is_stepped_through_within_the_filter(site: Site, page: Page) -> 
 def test_a_case_shows_messages_answer_scores_and_the_row(site: Site, page: Page) -> None:
     """What was asked is the prompt filled with the row."""
     page.goto(run_url(site, 0, "/cases/5"))
-    expect(page.locator("article.message", has_text="system")).to_contain_text("You are careful with numbers.")
-    expect(page.locator("article.message", has_text="user").first).to_contain_text("What is 5 + 35? It is about a harbour.")
+    expect(page.locator("article.message", has_text="system")).to_contain_text(
+        "You are careful with numbers."
+    )
+    expect(page.locator("article.message", has_text="user").first).to_contain_text(
+        "What is 5 + 35? It is about a harbour."
+    )
     expect(page.locator("article.answer")).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("numeric_match"))).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("topic"))).to_contain_text("harbour")
 
 
-def test_unknown_runs_cases_and_filters_are_pages_that_say_so(site: Site, page: Page, complaints: object) -> None:
+def test_unknown_runs_cases_and_filters_are_pages_that_say_so(
+    site: Site, page: Page, complaints: object
+) -> None:
     """With the right status, and a way on."""
     for path, status, words in (
         ("/runs/nothing", 404, "No run 'nothing'"),
@@ -132,8 +140,16 @@ def test_unknown_runs_cases_and_filters_are_pages_that_say_so(site: Site, page: 
         (f"/runs/{site.runs[0].run_id}?range=x", 422, "is not a range"),
         ("/prompt?name=sums&version=²", 404, "no label '²'"),
         ("/prompt?name=sums&version=99999999999999999999999", 404, "no version 99999999999999999999999"),
-        (f"/compare?run={site.runs[0].run_id}&run={site.runs[1].run_id}&other=²", 422, "is not the place of a run"),
-        (f"/compare?run={site.runs[0].run_id}&run={site.runs[1].run_id}&other={'9' * 5000}", 422, "is not the place of a run"),
+        (
+            f"/compare?run={site.runs[0].run_id}&run={site.runs[1].run_id}&other=²",
+            422,
+            "is not the place of a run",
+        ),
+        (
+            f"/compare?run={site.runs[0].run_id}&run={site.runs[1].run_id}&other={'9' * 5000}",
+            422,
+            "is not the place of a run",
+        ),
         (f"/prompt?name=sums&version={'9' * 5000}", 404, "no version 9999"),
         ("/nowhere", 404, "nothing at /nowhere"),
     ):
@@ -162,7 +178,9 @@ def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> Non
     expect(page.locator("#live .status")).to_contain_text("running")
     expect(page.locator(ROWS).first).to_contain_text("q0000")
     before = page.locator("#live .facts").inner_text()
-    page.wait_for_function("before => document.querySelector('#live .facts').innerText !== before", arg=before)
+    page.wait_for_function(
+        "before => document.querySelector('#live .facts').innerText !== before", arg=before
+    )
     page.get_by_role("button", name="Cancel").click()
     dialog = page.get_by_role("dialog", name="Are you sure?")
     dialog.get_by_role("button", name="Keep it").click()
@@ -230,14 +248,18 @@ def test_a_measured_value_stands_beside_its_verdict(site: Site, page: Page) -> N
     """Also where it is 1, as the length of an answer may be; pass or fail alone stands alone."""
     page.goto(run_url(site, 0, "/cases/0"))
     expect(page.get_by_role("row", name=re.compile("^length"))).to_contain_text("✓ pass 1")
-    expect(page.get_by_role("row", name=re.compile("^numeric_match")).get_by_role("cell").first).to_have_text("✓ pass")
+    expect(page.get_by_role("row", name=re.compile("^numeric_match")).get_by_role("cell").first).to_have_text(
+        "✓ pass"
+    )
 
 
 def test_a_run_that_was_stopped_says_that_it_cannot_be_filtered(site: Site, page: Page) -> None:
     """And not nothing, beside rows that do not match."""
 
     async def stopped(lab: Lab) -> str:
-        run = await lab.start(labs.config({"name": "simulated/slow", "latency_ms": 200, "max_concurrent_tasks": 2}))
+        run = await lab.start(
+            labs.config({"name": "simulated/slow", "latency_ms": 200, "max_concurrent_tasks": 2})
+        )
         return (await lab.cancel(run.run_id)).run_id
 
     page.goto(f"{site.url}/runs/{site.call(stopped)}?status=failed")
@@ -248,7 +270,11 @@ def test_an_agents_run_has_every_page(site: Site, page: Page) -> None:
     """Without a prompt: an agent got the rows."""
 
     async def run(lab: Lab) -> str:
-        return (await lab.run({"name": "agent", "dataset": "topics", "agent_proxy": lambda row: row["topic"].upper()})).run_id
+        return (
+            await lab.run(
+                {"name": "agent", "dataset": "topics", "agent_proxy": lambda row: row["topic"].upper()}
+            )
+        ).run_id
 
     run_id = site.call(run)
     for rest in ("", "?tab=summary", "?tab=configuration", "/cases/0"):

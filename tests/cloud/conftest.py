@@ -24,7 +24,15 @@ class Loopback(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url.copy_with(host="127.0.0.1")
-        return super().handle_request(httpx.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions))
+        return super().handle_request(
+            httpx.Request(
+                request.method,
+                url,
+                headers=request.headers,
+                stream=request.stream,
+                extensions=request.extensions,
+            )
+        )
 
 
 @dataclass
@@ -39,7 +47,12 @@ class Stack:
     def client(self, *, token: bool = True, **headers: str) -> httpx.Client:
         """A client of its URL."""
         bearer = {"Authorization": f"Bearer {self.token}"} if token else {}
-        return httpx.Client(base_url=self.endpoint, headers=bearer | headers, timeout=60, mounts={"all://*.localhost": Loopback()})
+        return httpx.Client(
+            base_url=self.endpoint,
+            headers=bearer | headers,
+            timeout=60,
+            mounts={"all://*.localhost": Loopback()},
+        )
 
     @cached_property
     def api(self) -> httpx.Client:
@@ -56,7 +69,9 @@ class Stack:
 
     def function(self, state: str) -> str:
         """The name of the function of a state."""
-        found = self.aws("cloudformation").describe_stack_resource(StackName=self.outputs["StackName"], LogicalResourceId=f"{state}Function")
+        found = self.aws("cloudformation").describe_stack_resource(
+            StackName=self.outputs["StackName"], LogicalResourceId=f"{state}Function"
+        )
         name: str = found["StackResourceDetail"]["PhysicalResourceId"]
         return name
 
@@ -84,11 +99,19 @@ class Stack:
 
     def answered(self, run_id: str, shards: int) -> list[tuple[int, str]]:
         """The cases that the table has, as it has them: shard and sort key."""
-        return [(shard, item["sk"]["S"]) for shard in range(shards) for item in self.items(f"RUN#{run_id}#{shard}", "C#")]
+        return [
+            (shard, item["sk"]["S"])
+            for shard in range(shards)
+            for item in self.items(f"RUN#{run_id}#{shard}", "C#")
+        ]
 
     def keys(self, prefix: str) -> list[str]:
         """The keys of the bucket's objects."""
-        pages = self.aws("s3").get_paginator("list_objects_v2").paginate(Bucket=self.outputs["BucketName"], Prefix=prefix)
+        pages = (
+            self.aws("s3")
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=self.outputs["BucketName"], Prefix=prefix)
+        )
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
     def blob(self, key: str) -> bytes:
@@ -102,7 +125,11 @@ def stack() -> Iterator[Stack]:
     """The stack that `make test-cloud` deployed."""
     if "PROMPTLAB_CLOUD_OUTPUTS" not in os.environ:
         pytest.skip("no stack is deployed: make test-cloud")
-    deployed = Stack(os.environ["PROMPTLAB_ENDPOINT"], os.environ["PROMPTLAB_API_KEY"], json.loads(os.environ["PROMPTLAB_CLOUD_OUTPUTS"]))
+    deployed = Stack(
+        os.environ["PROMPTLAB_ENDPOINT"],
+        os.environ["PROMPTLAB_API_KEY"],
+        json.loads(os.environ["PROMPTLAB_CLOUD_OUTPUTS"]),
+    )
     yield deployed
     deployed.close()
 

@@ -22,11 +22,19 @@ def right(request: Request) -> str:
 
 def experiment(server: ModelServer, rows: int = 50, **changes: Any) -> dict[str, Any]:
     """An experiment as `POST /runs` takes it."""
-    model = {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 10, **changes.pop("model", {})}
+    model = {
+        "name": "openai/mini",
+        "endpoint": server.openai_url,
+        "max_concurrent_tasks": 10,
+        **changes.pop("model", {}),
+    }
     return {
         "name": "quiz",
         "prompt_template": {"name": "ask", "user_prompt": "<question>"},
-        "dataset": {"name": f"questions-{rows}", "rows": [{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(rows)]},
+        "dataset": {
+            "name": f"questions-{rows}",
+            "rows": [{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(rows)],
+        },
         "model": model,
         "evaluation": [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}],
         **changes,
@@ -62,7 +70,13 @@ def cases(stack: Stack, run_id: str) -> list[dict[str, Any]]:
     """Every row of a run."""
     found, cursor = [], None
     while True:
-        page = stack.api.get(f"/runs/{run_id}/cases", params={"limit": 500, **({"cursor": cursor} if cursor else {})}).raise_for_status().json()
+        page = (
+            stack.api.get(
+                f"/runs/{run_id}/cases", params={"limit": 500, **({"cursor": cursor} if cursor else {})}
+            )
+            .raise_for_status()
+            .json()
+        )
         found += page["items"]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -79,7 +93,9 @@ def each_once(stack: Stack, run_id: str, rows: int) -> None:
 
 def execution(stack: Stack, run_id: str, generation: int = 0) -> dict[str, Any]:
     """The execution of a pass over a run."""
-    arn = stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{run_id}-{generation}"
+    arn = (
+        stack.outputs["StateMachineArn"].replace(":stateMachine:", ":execution:") + f":{run_id}-{generation}"
+    )
     found: dict[str, Any] = stack.aws("stepfunctions").describe_execution(executionArn=arn)
     return found
 

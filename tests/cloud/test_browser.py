@@ -26,7 +26,10 @@ def page() -> Iterator[Page]:
         opened = browser.new_page()
         opened.set_default_timeout(60_000)
         expect.set_options(timeout=30_000)  # some of it waits for a function's cold start
-        opened.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+        opened.on(
+            "console",
+            lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
+        )
         opened.on("pageerror", lambda error: complaints.append(str(error)))
         yield opened
         expect.set_options(timeout=5_000)

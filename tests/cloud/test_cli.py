@@ -25,14 +25,25 @@ evaluation: [{metric: length}]
 def promptlab(*arguments: str, folder: Path, code: int = 0, stdin: str = "", **environment: str) -> str:
     """What a command prints on its standard output."""
     command = [sys.executable, "-m", "promptlab", *arguments]
-    done = subprocess.run(command, cwd=folder, input=stdin, capture_output=True, text=True, check=False, timeout=300, env={**os.environ, **environment})
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == code, (arguments, done.stdout, done.stderr)
     return done.stdout
 
 
 def test_a_run_is_started_watched_shown_and_exported(stack: Stack, tmp_path: Path) -> None:
     """The same commands as for a local store, with the two variables that .cloud/env exports."""
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"question": f"What is {n}?"}) + "\n" for n in range(12)))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"question": f"What is {n}?"}) + "\n" for n in range(12))
+    )
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT)
     run = json.loads(promptlab("run", "experiment.yaml", "--json", folder=tmp_path))
     assert (run["status"], run["cases"], run["succeeded"]) == ("completed", 12, 12)

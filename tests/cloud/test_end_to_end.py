@@ -23,11 +23,22 @@ LONG = 300_000
 
 def test_a_file_goes_straight_into_the_bucket_and_a_long_row_passes(stack: Stack) -> None:
     """Through the URL that the API gives out; a prompt and an answer that fit neither a state nor an item arrive whole."""
-    rows = [{"question": "short", "answer": "x"}, {"question": "long " + "q" * LONG, "answer": "y"}, {"question": "last", "answer": "z"}]
-    place = stack.api.post("/datasets/uploads", json={"file_name": "long rows.jsonl"}).raise_for_status().json()
+    rows = [
+        {"question": "short", "answer": "x"},
+        {"question": "long " + "q" * LONG, "answer": "y"},
+        {"question": "last", "answer": "z"},
+    ]
+    place = (
+        stack.api.post("/datasets/uploads", json={"file_name": "long rows.jsonl"}).raise_for_status().json()
+    )
     assert httpx.URL(place["upload_url"]).host != httpx.URL(stack.endpoint).host
     content = "\n".join(map(json.dumps, rows)).encode()
-    assert httpx.request(place["method"], place["upload_url"], headers=place["headers"], content=content).status_code == 200
+    assert (
+        httpx.request(
+            place["method"], place["upload_url"], headers=place["headers"], content=content
+        ).status_code
+        == 200
+    )
     made = stack.api.post("/datasets", json={"name": "long", "upload": place["key"]})
     assert made.status_code in (200, 201), made.text  # 200: a stack that has seen this test before
     assert stack.keys("uploads/") == []
@@ -36,13 +47,20 @@ def test_a_file_goes_straight_into_the_bucket_and_a_long_row_passes(stack: Stack
         ended(stack, run_id)
     found = cases(stack, run_id)
     assert [len(row["input.question"]) for row in found] == [len(row["question"]) for row in rows]
-    assert [row["response"] for row in found] == [f"{len(row['question'])} " + "a" * (2 * LONG) for row in rows]
+    assert [row["response"] for row in found] == [
+        f"{len(row['question'])} " + "a" * (2 * LONG) for row in rows
+    ]
 
 
 def test_the_sdk_uploads_a_file_and_gets_an_export(stack: Stack, pl: PromptLab, tmp_path: Path) -> None:
     """A dataset of some megabytes; its results come back as one file from the bucket."""
     source = tmp_path / "rows.jsonl"
-    source.write_text("".join(json.dumps({"question": f"What is {n}?", "answer": f"it is {n}", "more": "m" * 20_000}) + "\n" for n in range(100)))
+    source.write_text(
+        "".join(
+            json.dumps({"question": f"What is {n}?", "answer": f"it is {n}", "more": "m" * 20_000}) + "\n"
+            for n in range(100)
+        )
+    )
     with ModelServer(right) as server:
         run = pl.experiment.run(
             {
@@ -67,12 +85,19 @@ def test_a_provider_key_comes_from_its_secret_and_shows_nowhere(stack: Stack) ->
         refused = stack.api.post("/runs", json=body)
         assert refused.status_code == 422 and name in refused.json()["detail"]
         assert stack.api.post("/runs", json=experiment(server, model={"api_key": key})).status_code == 422
-        stack.aws("secretsmanager").create_secret(Name=f"{stack.outputs['SecretsPrefix']}{name}", SecretString=key)
+        stack.aws("secretsmanager").create_secret(
+            Name=f"{stack.outputs['SecretsPrefix']}{name}", SecretString=key
+        )
         run_id = started(stack, body)
         ended(stack, run_id)
         assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {key}"}
     each_once(stack, run_id, 50)
-    assert key not in str(stack.items(f"RUN#{run_id}")) + str(stack.items(f"RUN#{run_id}#0")) + stack.api.get(f"/runs/{run_id}").text
+    assert (
+        key
+        not in str(stack.items(f"RUN#{run_id}"))
+        + str(stack.items(f"RUN#{run_id}#0"))
+        + stack.api.get(f"/runs/{run_id}").text
+    )
     assert all(key.encode() not in stack.blob(name) for name in stack.keys(f"runs/{run_id}/"))
     assert key not in str(_logged(stack, run_id))
 
@@ -81,7 +106,9 @@ def _logged(stack: Stack, run_id: str) -> list[str]:
     """What the functions logged of a run."""
     logs = stack.aws("logs")
     groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
-    found = [event["message"] for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]]
+    found = [
+        event["message"] for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]
+    ]
     mine = [line for line in found if run_id in line]
     assert any("inferred" in line for line in mine), "the workers logged nothing of this run"
     return found
@@ -89,9 +116,18 @@ def _logged(stack: Stack, run_id: str) -> list[str]:
 
 def test_a_cancelled_run_says_so_and_resume_does_what_is_missing(stack: Stack) -> None:
     """No call starts after the cancellation; what was answered is kept and is not asked again."""
-    with ModelServer(lambda request: right(request) if int(request.prompt.split()[-1].rstrip("?")) < 20 else Reply(text=right(request), hang=True)) as server:
+    with ModelServer(
+        lambda request: (
+            right(request)
+            if int(request.prompt.split()[-1].rstrip("?")) < 20
+            else Reply(text=right(request), hang=True)
+        )
+    ) as server:
         run_id = started(stack, experiment(server))
-        until(lambda: stack.api.get(f"/runs/{run_id}/progress").json()["done"] >= 20 and server.in_flight == 10, "all that answers is answered")
+        until(
+            lambda: stack.api.get(f"/runs/{run_id}/progress").json()["done"] >= 20 and server.in_flight == 10,
+            "all that answers is answered",
+        )
         cancelled = stack.api.post(f"/runs/{run_id}/cancel").raise_for_status().json()
         assert cancelled["status"] == "cancelled"
         assert execution(stack, run_id)["status"] == "ABORTED"
@@ -99,7 +135,11 @@ def test_a_cancelled_run_says_so_and_resume_does_what_is_missing(stack: Stack) -
         assert before <= 20 + 10
         until(lambda: not _is_renewed(stack, run_id), "the worker has seen the cancellation", 60)
         server.release()
-        until(lambda: stack.api.get(f"/runs/{run_id}/progress").json()["done"] == before, "what was in flight is recorded", 60)
+        until(
+            lambda: stack.api.get(f"/runs/{run_id}/progress").json()["done"] == before,
+            "what was in flight is recorded",
+            60,
+        )
         assert len(server.requests) == before
         assert stack.api.get(f"/runs/{run_id}").json()["status"] == "cancelled"
         server.answer = right

@@ -43,14 +43,18 @@ def test_a_worker_that_is_killed_loses_nothing(stack: Stack) -> None:
         for process in processes(function):
             os.kill(process, signal.SIGKILL)
         ended(stack, run_id)
-        assert 50 <= len(server.requests) <= 50 + in_flight + 10  # the ten that may have begun between the count and the signal
+        assert (
+            50 <= len(server.requests) <= 50 + in_flight + 10
+        )  # the ten that may have begun between the count and the signal
     each_once(stack, run_id, 50)
 
 
 def test_a_worker_that_runs_into_its_deadline_comes_back(stack: Stack) -> None:
     """15 seconds for a shard of 12: it stops in time and goes on in further invocations. One that is cut off in a call is tried again."""
     stuck = Reply(text="it is 30", delay_s=25)
-    with ModelServer(lambda request: stuck if request.prompt == "What is 30?" and request.attempt == 1 else slow(request)) as server:
+    with ModelServer(
+        lambda request: stuck if request.prompt == "What is 30?" and request.attempt == 1 else slow(request)
+    ) as server:
         with timeout(stack, stack.function("Infer"), 15):
             run_id = started(stack, experiment(server))
             ended(stack, run_id)

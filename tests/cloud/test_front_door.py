@@ -20,7 +20,9 @@ def test_health_answers_anybody(stack: Stack) -> None:
 def test_nothing_else_of_the_api_answers_without_the_token(stack: Stack) -> None:
     """Every route that the document names, without a token and with a wrong one; the document itself, too."""
     document = stack.api.get("/openapi.json").raise_for_status().json()
-    routes = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods} | {("GET", "/api/v1/openapi.json")}
+    routes = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods} | {
+        ("GET", "/api/v1/openapi.json")
+    }
     assert len(routes) > 15
     answers = {}
     with stack.client(token=False) as anybody:
@@ -66,6 +68,10 @@ def _sessions(stack: Stack) -> list[dict[str, object]]:
     pages = (
         stack.aws("dynamodb")
         .get_paginator("scan")
-        .paginate(TableName=stack.outputs["TableName"], FilterExpression="begins_with(pk, :s)", ExpressionAttributeValues={":s": {"S": "SESSION#"}})
+        .paginate(
+            TableName=stack.outputs["TableName"],
+            FilterExpression="begins_with(pk, :s)",
+            ExpressionAttributeValues={":s": {"S": "SESSION#"}},
+        )
     )
     return [item for page in pages for item in page["Items"]]

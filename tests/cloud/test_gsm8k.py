@@ -15,7 +15,10 @@ from promptlab import Dataset, PromptLab, PromptTemplate
 from tests.cloud.conftest import SHARED, Stack
 
 REPLAY, QUESTIONS = SHARED / "bench" / "replay.py", SHARED / "data" / "gsm8k_test.jsonl"
-pytestmark = [pytest.mark.cloud, pytest.mark.skipif(not REPLAY.exists(), reason="the replayed answers are not there")]
+pytestmark = [
+    pytest.mark.cloud,
+    pytest.mark.skipif(not REPLAY.exists(), reason="the replayed answers are not there"),
+]
 CORRECT = {"6b_finetuning": 286, "6b_verification": 515, "175b_finetuning": 458, "175b_verification": 742}
 ROWS, SHARDS = 1319, 27
 DIFFERS = ("latency_ms",)
@@ -27,7 +30,9 @@ def replay() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, REPLAY, "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, REPLAY, "--port", str(port)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline()
     yield f"http://127.0.0.1:{port}/v1"
     process.terminate()
@@ -56,7 +61,9 @@ def rows_of(run: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model", CORRECT)
-def test_the_cloud_and_the_laptop_come_to_the_same(stack: Stack, pl: PromptLab, replay: str, model: str, tmp_path: Path) -> None:
+def test_the_cloud_and_the_laptop_come_to_the_same(
+    stack: Stack, pl: PromptLab, replay: str, model: str, tmp_path: Path
+) -> None:
     """The count that is known, every row equal; the rows are in the table, the parts and the results in the bucket."""
     there = pl.experiment.run(experiment(model, replay))
     with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as laptop:
@@ -79,6 +86,8 @@ def counted(parquet: bytes, folder: Path) -> tuple[int, int]:
     path = folder / "results.parquet"
     path.write_bytes(parquet)
     with duckdb.connect() as database:
-        found = database.execute('SELECT count(*), count(*) FILTER ("score.numeric_match" = 1) FROM read_parquet(?)', [str(path)]).fetchone()
+        found = database.execute(
+            'SELECT count(*), count(*) FILTER ("score.numeric_match" = 1) FROM read_parquet(?)', [str(path)]
+        ).fetchone()
     assert found is not None
     return int(found[0]), int(found[1])

@@ -27,7 +27,12 @@ from tests.functions.conftest import Elsewhere, Machine
 from tests.meter import Meter, meter
 from tests.servers import ModelServer, Reply
 
-OF_TRANSACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+OF_TRANSACTIONS = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ class Watch(Meter):
 
     def _count(self, method: str, path: str, headers: Mapping[str, str], body: bytes, data: bytes) -> None:
         target = headers.get("X-Amz-Target", "")
-        found = _of_table(target.rpartition(".")[2], json.loads(body)) if target.startswith("DynamoDB") else None
+        found = (
+            _of_table(target.rpartition(".")[2], json.loads(body)) if target.startswith("DynamoDB") else None
+        )
         if found is None:
             found = [_of_secret(target, json.loads(body))] if target else [_of_bucket(method, path)]
         self.asked |= {Asked(self.function, action, on) for action, on in found}
@@ -58,9 +65,17 @@ class Watch(Meter):
 
 def _of_table(operation: str, request: dict[str, Any]) -> list[tuple[str, str]]:
     if operation == "TransactWriteItems":
-        actions = [(OF_TRANSACTIONS[kind], action.get("Item") or action["Key"]) for one in request["TransactItems"] for kind, action in one.items()]
+        actions = [
+            (OF_TRANSACTIONS[kind], action.get("Item") or action["Key"])
+            for one in request["TransactItems"]
+            for kind, action in one.items()
+        ]
     elif operation == "BatchWriteItem":
-        actions = [(operation, put["PutRequest"]["Item"]) for puts in request["RequestItems"].values() for put in puts]
+        actions = [
+            (operation, put["PutRequest"]["Item"])
+            for puts in request["RequestItems"].values()
+            for put in puts
+        ]
     elif operation == "BatchGetItem":
         actions = [(operation, key) for keys in request["RequestItems"].values() for key in keys["Keys"]]
     elif operation == "Query":
@@ -87,17 +102,25 @@ def _of_secret(target: str, request: dict[str, Any]) -> tuple[str, str]:
 def allowed(asked: Asked) -> bool:
     """Whether a statement of the function's role covers it."""
     role = f"{asked.function.capitalize()}Role"
-    return any(asked.action in as_list(s["Action"]) and _covers(s, asked) for name, s in documents() if name == role)
+    return any(
+        asked.action in as_list(s["Action"]) and _covers(s, asked) for name, s in documents() if name == role
+    )
 
 
 def _covers(statement: dict[str, Any], asked: Asked) -> bool:
     if asked.action.startswith("dynamodb:"):
         bound = statement.get("Condition", {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["*"]}})
-        return any(fnmatchcase(asked.on, pattern) for pattern in bound["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
+        return any(
+            fnmatchcase(asked.on, pattern)
+            for pattern in bound["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+        )
     texts = [json.dumps(resource) for resource in as_list(statement["Resource"])]
     if asked.action == "s3:ListBucket":
         return any('["Bucket", "Arn"]' in text for text in texts)
-    names = [text.split("${Bucket.Arn}/")[-1].split(":secret:${AWS::StackName}/")[-1].rstrip('"}') for text in texts]
+    names = [
+        text.split("${Bucket.Arn}/")[-1].split(":secret:${AWS::StackName}/")[-1].rstrip('"}')
+        for text in texts
+    ]
     return any(fnmatchcase(asked.on, name) for name in names)
 
 
@@ -121,14 +144,27 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """A stack whose requests are seen."""
     aws.credentials(monkeypatch)
     with meter(aws.moto_url(), Watch) as watch:
-        settings = {"TABLE": aws.new_table(), "BUCKET": aws.new_bucket(), "SECRETS_PREFIX": "keys/", "MAX_CONCURRENCY": "1"}
+        settings = {
+            "TABLE": aws.new_table(),
+            "BUCKET": aws.new_bucket(),
+            "SECRETS_PREFIX": "keys/",
+            "MAX_CONCURRENCY": "1",
+        }
         for name, value in {f"PROMPTLAB_{name}": value for name, value in settings.items()}.items():
             monkeypatch.setenv(name, value)
-        for name, value in {"AWS_ENDPOINT_URL": watch.url, "AWS_REGION": aws.REGION, "POWERTOOLS_SERVICE_NAME": "test"}.items():
+        for name, value in {
+            "AWS_ENDPOINT_URL": watch.url,
+            "AWS_REGION": aws.REGION,
+            "POWERTOOLS_SERVICE_NAME": "test",
+        }.items():
             monkeypatch.setenv(name, value)
         for kept in (runtime.config, runtime.lab, runtime.worker):
             kept.cache_clear()
-        lab = Lab(replace(open_cloud(replace(runtime.config(), admin_token_secret="the Studio's")), runner=Elsewhere()))
+        lab = Lab(
+            replace(
+                open_cloud(replace(runtime.config(), admin_token_secret="the Studio's")), runner=Elsewhere()
+            )
+        )
         yield Watched(lab, watch=watch)
         runtime.run(lab.close())
         runtime.run(runtime.worker().close())
@@ -152,10 +188,20 @@ def work_through_everything(machine: Watched) -> None:
         server.script(Reply(status=400, text="no"), prompt="no such prompt")
         experiment = {
             "name": "everything",
-            "dataset": Dataset(name="rows", rows=[{"question": f"What is {n}?", "answer": "x"} for n in range(60)]),
+            "dataset": Dataset(
+                name="rows", rows=[{"question": f"What is {n}?", "answer": "x"} for n in range(60)]
+            ),
             "prompt_template": PromptTemplate(name="long", user_prompt="<question>\n" + noise(200_000)),
-            "model": {"name": "openai/mini", "endpoint": server.openai_url, "api_key_secret": "OPENAI", "options": {"note": noise(200_000)}},
-            "evaluation": [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}, {"metric": "length"}],
+            "model": {
+                "name": "openai/mini",
+                "endpoint": server.openai_url,
+                "api_key_secret": "OPENAI",
+                "options": {"note": noise(200_000)},
+            },
+            "evaluation": [
+                {"metric": "exact_match", "column_mapping": {"reference": "answer"}},
+                {"metric": "length"},
+            ],
         }
         run = machine.start(experiment)
         event = {"run_id": run.run_id, "generation": 0, "error": {"Error": "Fault", "Cause": "a test"}}
@@ -176,9 +222,21 @@ def test_every_request_of_a_function_is_allowed_by_its_role(machine: Watched) ->
     work_through_everything(machine)
     assert machine.watch is not None
     asked = {a for a in machine.watch.asked if a.function != "nobody"}
-    assert {a.function for a in asked} == {"plan", "infer", "evaluate", "summarize", "fail", "ended", "studio"}
-    assert {"assets", "datasets", "runs"} <= {a.on.partition("/")[0] for a in asked if a.action.startswith("s3:")}
-    assert {"ASSET", "ASSETS", "RUN", "RUNS", "LEASE"} <= {a.on.partition("#")[0] for a in asked if a.action.startswith("dynamodb:")}
+    assert {a.function for a in asked} == {
+        "plan",
+        "infer",
+        "evaluate",
+        "summarize",
+        "fail",
+        "ended",
+        "studio",
+    }
+    assert {"assets", "datasets", "runs"} <= {
+        a.on.partition("/")[0] for a in asked if a.action.startswith("s3:")
+    }
+    assert {"ASSET", "ASSETS", "RUN", "RUNS", "LEASE"} <= {
+        a.on.partition("#")[0] for a in asked if a.action.startswith("dynamodb:")
+    }
     assert sorted(str(a) for a in asked if not allowed(a)) == []
 
 

@@ -58,7 +58,9 @@ def names_everything(resource: Any) -> bool:
         return any(names_everything(r) for branch in resource["Fn::If"][1:] for r in as_list(branch))
     text = resource if isinstance(resource, str) else as_list(resource.get("Fn::Sub", ""))[0]
     text = re.sub(r"\$\{[^}]+\}", "X", text)
-    return text == "*" or (text.startswith("arn:") and re.fullmatch(r"([a-z-]+[:/])?\*", text.split(":", 5)[5]) is not None)
+    return text == "*" or (
+        text.startswith("arn:") and re.fullmatch(r"([a-z-]+[:/])?\*", text.split(":", 5)[5]) is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,12 @@ def names_everything(resource: Any) -> bool:
         ({"Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:*"}, True),
         ({"Fn::If": ["OnAws", "arn:aws:s3:::b/k", "*"]}, True),
         ({"Fn::Sub": "${Bucket.Arn}/runs/*"}, False),
-        ({"Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Experiment.Name}:*"}, False),
+        (
+            {
+                "Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Experiment.Name}:*"
+            },
+            False,
+        ),
         ({"Fn::GetAtt": ["Table", "Arn"]}, False),
     ],
 )
@@ -80,7 +87,9 @@ def test_the_check_itself_tells_everything_from_something(resource: Any, everyth
 
 def test_no_role_has_an_action_with_a_wildcard() -> None:
     """Every action is spelled out."""
-    assert [(role, action) for role, s in documents() for action in as_list(s["Action"]) if "*" in action] == []
+    assert [
+        (role, action) for role, s in documents() for action in as_list(s["Action"]) if "*" in action
+    ] == []
 
 
 def test_every_statement_about_everything_is_on_the_list_with_its_reason() -> None:
@@ -89,8 +98,13 @@ def test_every_statement_about_everything_is_on_the_list_with_its_reason() -> No
     used = set()
     for role, s in documents():
         if any(names_everything(r) for r in as_list(s["Resource"])):
-            entry = next((i for i, e in enumerate(listed) if fnmatchcase(role, e["role"]) and e["sid"] == s["Sid"]), None)
-            assert entry is not None, f"{role}/{s['Sid']} names every resource and is not in infra/wildcards.json"
+            entry = next(
+                (i for i, e in enumerate(listed) if fnmatchcase(role, e["role"]) and e["sid"] == s["Sid"]),
+                None,
+            )
+            assert entry is not None, (
+                f"{role}/{s['Sid']} names every resource and is not in infra/wildcards.json"
+            )
             assert sorted(as_list(s["Action"])) == listed[entry]["actions"], f"{role}/{s['Sid']}"
             used.add(entry)
     assert used == set(range(len(listed)))
@@ -101,7 +115,11 @@ def test_roles_are_made_of_named_statements_only() -> None:
     """No managed policy, no NotAction or NotResource, nothing but Allow with a Sid."""
     assert [name for name, role in of_type("AWS::IAM::Role").items() if "ManagedPolicyArns" in role] == []
     for role, s in documents():
-        assert {"Sid", "Effect", "Action", "Resource"} <= s.keys() <= {"Sid", "Effect", "Action", "Resource", "Condition"}, (role, s)
+        assert (
+            {"Sid", "Effect", "Action", "Resource"}
+            <= s.keys()
+            <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+        ), (role, s)
         assert s["Effect"] == "Allow"
 
 
@@ -119,7 +137,11 @@ def test_every_function_is_one_file_named_after_its_state() -> None:
 
 def test_only_workers_read_provider_keys_and_only_the_studio_the_admin_token() -> None:
     """A secret's value is for who needs it."""
-    readers = {role for role, s in documents() if "secretsmanager:GetSecretValue" in as_list(s["Action"]) and "/keys/*" in json.dumps(s["Resource"])}
+    readers = {
+        role
+        for role, s in documents()
+        if "secretsmanager:GetSecretValue" in as_list(s["Action"]) and "/keys/*" in json.dumps(s["Resource"])
+    }
     admin = {role for role, s in documents() if "AdminToken" in json.dumps(s["Resource"])}
     assert readers == {"InferRole", "EvaluateRole"}
     assert admin == {"StudioRole"}
@@ -176,7 +198,9 @@ def test_every_log_group_is_kept_for_a_bounded_time_and_every_function_has_one()
     """Logs expire, and no function makes a group of its own that would not."""
     groups = of_type("AWS::Logs::LogGroup")
     assert all(g["RetentionInDays"] == {"Ref": "LogRetentionDays"} for g in groups.values())
-    assert {f["LoggingConfig"]["LogGroup"]["Ref"] for f in of_type("AWS::Lambda::Function").values()} == {f"{n}Logs" for n in FUNCTIONS}
+    assert {f["LoggingConfig"]["LogGroup"]["Ref"] for f in of_type("AWS::Lambda::Function").values()} == {
+        f"{n}Logs" for n in FUNCTIONS
+    }
     assert {"ExperimentLogs", "AccessLogs"} <= groups.keys()
 
 
@@ -204,7 +228,10 @@ def test_the_bucket_is_encrypted_versioned_private_and_kept() -> None:
     properties = bucket["Properties"]
     assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
     assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
-    assert all(properties["PublicAccessBlockConfiguration"].values()) and len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert (
+        all(properties["PublicAccessBlockConfiguration"].values())
+        and len(properties["PublicAccessBlockConfiguration"]) == 4
+    )
     assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     (policy,) = of_type("AWS::S3::BucketPolicy").values()
     (deny,) = policy["PolicyDocument"]["Statement"]
@@ -213,8 +240,13 @@ def test_the_bucket_is_encrypted_versioned_private_and_kept() -> None:
 
 def test_lifecycle_never_expires_parts_or_results() -> None:
     """What a later `resume` merges again only moves to a cheaper class; what expires is uploads, exports and old versions."""
-    rules = {r["Id"]: r for r in template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]}
-    assert {name: r["Prefix"] for name, r in rules.items() if "ExpirationInDays" in r} == {"presigned-uploads": "uploads/", "exports": "exports/"}
+    rules = {
+        r["Id"]: r for r in template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    }
+    assert {name: r["Prefix"] for name, r in rules.items() if "ExpirationInDays" in r} == {
+        "presigned-uploads": "uploads/",
+        "exports": "exports/",
+    }
     assert rules["old-versions"]["NoncurrentVersionExpiration"]["NoncurrentDays"] >= 7
     assert rules["parts"]["Transitions"][0]["StorageClass"] == "INTELLIGENT_TIERING"
 
@@ -252,12 +284,22 @@ def test_the_ends_that_no_step_sees_reach_the_ledger() -> None:
 
 def test_what_clients_need_is_an_output() -> None:
     """The CLI finds all it needs in the stack's outputs."""
-    assert {"StudioUrl", "ApiUrl", "StateMachineArn", "TableName", "BucketName", "AdminTokenSecretArn", "SecretsPrefix"} <= template()["Outputs"].keys()
+    assert {
+        "StudioUrl",
+        "ApiUrl",
+        "StateMachineArn",
+        "TableName",
+        "BucketName",
+        "AdminTokenSecretArn",
+        "SecretsPrefix",
+    } <= template()["Outputs"].keys()
 
 
 def test_the_api_logs_neither_queries_nor_headers() -> None:
     """An access log with a query string could hold a token."""
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     logged = json.loads(stage["AccessLogSettings"]["Format"])
-    assert not re.search(r"querystring|\$context\.requestOverride|header|authorizer", json.dumps(logged), re.IGNORECASE)
+    assert not re.search(
+        r"querystring|\$context\.requestOverride|header|authorizer", json.dumps(logged), re.IGNORECASE
+    )
     assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0

@@ -42,11 +42,15 @@ def test_the_definition_is_json_before_substitution_and_has_no_problem() -> None
 
 BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "JSONL": lambda m: m["States"]["Shards"]["ItemReader"]["ReaderConfig"].update(InputType="JSON"),
-    "get one object": lambda m: m["States"]["Shards"]["ItemReader"].update(Resource="arn:aws:states:::s3:listObjectsV2"),
+    "get one object": lambda m: m["States"]["Shards"]["ItemReader"].update(
+        Resource="arn:aws:states:::s3:listObjectsV2"
+    ),
     "MaxConcurrencyPath": lambda m: m["States"]["Shards"].pop("MaxConcurrencyPath"),
     "ToleratedFailurePercentage": lambda m: m["States"]["Shards"].update(ToleratedFailurePercentage=5),
     "ResultWriter": lambda m: m["States"]["Shards"].pop("ResultWriter"),
-    "DISTRIBUTED and STANDARD": lambda m: m["States"]["Shards"]["ItemProcessor"]["ProcessorConfig"].update(ExecutionType="EXPRESS"),
+    "DISTRIBUTED and STANDARD": lambda m: m["States"]["Shards"]["ItemProcessor"]["ProcessorConfig"].update(
+        ExecutionType="EXPRESS"
+    ),
     "ItemSelector": lambda m: m["States"]["Shards"].pop("ItemSelector"),
     "ResultPath": lambda m: m["States"]["Shards"].pop("ResultPath"),
     "Label": lambda m: m["States"]["Shards"].pop("Label"),
@@ -54,7 +58,9 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Plan: does not catch States.DataLimitExceeded": lambda m: m["States"]["Plan"]["Catch"].pop(0),
     "Evaluate: does not retry": lambda m: child(m)["Evaluate"].pop("Retry"),
     "JitterStrategy": lambda m: child(m)["Infer"]["Retry"][1].pop("JitterStrategy"),
-    "tries 10 times where Lambda has no place": lambda m: child(m)["Infer"]["Retry"][1].update(MaxAttempts=10),
+    "tries 10 times where Lambda has no place": lambda m: child(m)["Infer"]["Retry"][1].update(
+        MaxAttempts=10
+    ),
     "Infer: has no TimeoutSeconds": lambda m: child(m)["Infer"].pop("TimeoutSeconds"),
     "above 900": lambda m: child(m)["Infer"].update(TimeoutSeconds=300),
     "the machine has no TimeoutSeconds": lambda m: m.pop("TimeoutSeconds"),
@@ -76,7 +82,9 @@ def test_a_failed_path_never_ends_in_success() -> None:
     m = machine()
     assert m["States"]["RecordFailure"]["Next"] == "RunFailed" and m["States"]["RunFailed"]["Type"] == "Fail"
     assert child(m)["RecordFault"]["Next"] == "ShardFailed" and child(m)["ShardFailed"]["Type"] == "Fail"
-    assert m["States"]["Outcome"]["Choices"] == [{"Variable": "$.summary.status", "StringEquals": "failed", "Next": "RunFailed"}]
+    assert m["States"]["Outcome"]["Choices"] == [
+        {"Variable": "$.summary.status", "StringEquals": "failed", "Next": "RunFailed"}
+    ]
 
 
 def test_a_run_without_work_skips_the_map() -> None:

@@ -13,15 +13,40 @@ RUN = "run-20261123-090000-abc123"
 CASES_PER_SHARD = 50
 
 
-def asset(name: str = "qa", version: int = 0, *, kind: AssetKind = "prompt_template", **changes: Any) -> AssetVersion:
-    content = {"system_prompt": "", "user_prompt": f"Answer ({version}): <question>", "messages": [], "template_format": "simple"}
-    fields = {"description": "Answers.", "content": content, "hash": content_hash(content), "created_at": NOW, **changes}
+def asset(
+    name: str = "qa", version: int = 0, *, kind: AssetKind = "prompt_template", **changes: Any
+) -> AssetVersion:
+    content = {
+        "system_prompt": "",
+        "user_prompt": f"Answer ({version}): <question>",
+        "messages": [],
+        "template_format": "simple",
+    }
+    fields = {
+        "description": "Answers.",
+        "content": content,
+        "hash": content_hash(content),
+        "created_at": NOW,
+        **changes,
+    }
     return AssetVersion(kind=kind, name=name, version=version, **fields)
 
 
 def run(run_id: str = RUN, **changes: Any) -> RunRecord:
-    experiment = {"name": "quiz", "dataset": {"name": "questions", "version": 0, "hash": "0" * 64}, "trials": 1, "prices": {"usd": 0.15}}
-    fields = {"name": "quiz", "status": "pending", "experiment": experiment, "cases": 100, "created_at": NOW, **changes}
+    experiment = {
+        "name": "quiz",
+        "dataset": {"name": "questions", "version": 0, "hash": "0" * 64},
+        "trials": 1,
+        "prices": {"usd": 0.15},
+    }
+    fields = {
+        "name": "quiz",
+        "status": "pending",
+        "experiment": experiment,
+        "cases": 100,
+        "created_at": NOW,
+        **changes,
+    }
     return RunRecord(run_id=run_id, **fields)
 
 
@@ -37,21 +62,39 @@ def completion(case: int = 0, trial: int = 0, *, shard: int | None = None, **cha
         "created_at": NOW,
         **changes,
     }
-    return Completion(shard=case // CASES_PER_SHARD if shard is None else shard, case=case, trial=trial, **fields)
+    return Completion(
+        shard=case // CASES_PER_SHARD if shard is None else shard, case=case, trial=trial, **fields
+    )
 
 
-def failed_completion(case: int = 0, trial: int = 0, *, shard: int | None = None, **changes: Any) -> Completion:
+def failed_completion(
+    case: int = 0, trial: int = 0, *, shard: int | None = None, **changes: Any
+) -> Completion:
     """A call that failed, of which nothing but the failure is known."""
-    unknown = dict.fromkeys(("response", "prompt_tokens", "completion_tokens", "latency_ms", "cost_usd", "finish_reason"))
-    return completion(case, trial, shard=shard, **{**unknown, "error": Failure("timeout", "no answer within 120 s"), "attempts": 6, **changes})
+    unknown = dict.fromkeys(
+        ("response", "prompt_tokens", "completion_tokens", "latency_ms", "cost_usd", "finish_reason")
+    )
+    return completion(
+        case,
+        trial,
+        shard=shard,
+        **{**unknown, "error": Failure("timeout", "no answer within 120 s"), "attempts": 6, **changes},
+    )
 
 
 def score_set(case: int = 0, trial: int = 0, *, shard: int | None = None, **changes: Any) -> ScoreSet:
     fields = {"scores": {"exact_match": Score(passed=True), "length": Score(value=8.0)}, **changes}
-    return ScoreSet(shard=case // CASES_PER_SHARD if shard is None else shard, case=case, trial=trial, **fields)
+    return ScoreSet(
+        shard=case // CASES_PER_SHARD if shard is None else shard, case=case, trial=trial, **fields
+    )
 
 
 def shard_summary(number: int = 0, run_id: str = RUN, **changes: Any) -> ShardSummary:
     summary = Summary(cases=CASES_PER_SHARD, succeeded=CASES_PER_SHARD).to_json()
-    fields = {"generation": 0, "summary": summary, "part": f"runs/{run_id}/parts/{number:06}.jsonl.gz", **changes}
+    fields = {
+        "generation": 0,
+        "summary": summary,
+        "part": f"runs/{run_id}/parts/{number:06}.jsonl.gz",
+        **changes,
+    }
     return ShardSummary(number=number, **fields)

@@ -39,7 +39,10 @@ def _s3(request: pytest.FixtureRequest) -> Callable[[], Blobs]:
 
 
 # Each makes a function that opens one and the same store, empty at first, as often as it is called.
-LEDGERS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Ledger]]] = {"sqlite": _sqlite, "dynamodb": _dynamodb}
+LEDGERS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Ledger]]] = {
+    "sqlite": _sqlite,
+    "dynamodb": _dynamodb,
+}
 BLOBS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Blobs]]] = {"folder": _folder, "s3": _s3}
 
 

@@ -14,7 +14,28 @@ from promptlab.ports import Blobs
 
 MIB = 1 << 20
 KEY = "runs/run-1/parts/000001.jsonl.gz"
-BAD_KEYS = ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/../b", "./a", "a/./b", "a b", "a\\b", "ä", "a\n", "a\x00b", "a:b", "~a", "a*"]
+BAD_KEYS = [
+    "",
+    "/",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "..",
+    "a/..",
+    "../a",
+    "a/../b",
+    "./a",
+    "a/./b",
+    "a b",
+    "a\\b",
+    "ä",
+    "a\n",
+    "a\x00b",
+    "a:b",
+    "~a",
+    "a*",
+]
 
 
 async def test_a_blob_comes_back_as_it_was_put(blobs: Blobs) -> None:
@@ -32,7 +53,10 @@ async def test_a_blob_is_replaced_whole(blobs: Blobs) -> None:
     assert await blobs.get(KEY) == b"short"
 
 
-@pytest.mark.parametrize("key", ["a", "a/b/c/d", "datasets/" + "0" * 64 + ".jsonl", "A-Z_0.9=x/..b/.hidden/a..", "runs/" + "x" * 200])
+@pytest.mark.parametrize(
+    "key",
+    ["a", "a/b/c/d", "datasets/" + "0" * 64 + ".jsonl", "A-Z_0.9=x/..b/.hidden/a..", "runs/" + "x" * 200],
+)
 async def test_keys_of_every_allowed_kind(blobs: Blobs, key: str) -> None:
     """What the rules allow works everywhere."""
     await blobs.put(key, b"1")
@@ -78,7 +102,9 @@ async def test_a_key_that_breaks_the_rules_is_refused(blobs: Blobs, tmp_path: Pa
         (20, 5, b""),
     ],
 )
-async def test_a_range_is_cut_at_the_end_of_the_blob(blobs: Blobs, offset: int, length: int | None, expected: bytes) -> None:
+async def test_a_range_is_cut_at_the_end_of_the_blob(
+    blobs: Blobs, offset: int, length: int | None, expected: bytes
+) -> None:
     """A range past the end has no bytes; that is no error."""
     await blobs.put(KEY, b"0123456789")
     assert await blobs.get(KEY, offset=offset, length=length) == expected
@@ -87,7 +113,12 @@ async def test_a_range_is_cut_at_the_end_of_the_blob(blobs: Blobs, offset: int, 
 async def test_a_blob_that_is_not_there_is_an_error(blobs: Blobs, tmp_path: Path) -> None:
     """Named by its key, by everything that reads; also a range of it."""
     await blobs.put("there", b"1")
-    for call in (blobs.get(KEY), blobs.get(KEY, offset=1, length=0), anext(blobs.stream(KEY)), blobs.files(["there", KEY], tmp_path)):
+    for call in (
+        blobs.get(KEY),
+        blobs.get(KEY, offset=1, length=0),
+        anext(blobs.stream(KEY)),
+        blobs.files(["there", KEY], tmp_path),
+    ):
         with pytest.raises(BlobNotFoundError) as caught:
             await call
         assert caught.value.key == KEY
@@ -154,11 +185,23 @@ async def test_a_stream_can_be_left_early(blobs: Blobs) -> None:
 
 async def test_keys_are_found_by_their_first_letters(blobs: Blobs) -> None:
     """Sorted as text; a prefix may end inside a part."""
-    keys = ["a", "runs/run-1/manifest", "runs/run-1/parts/1", "runs/run-1/parts/10", "runs/run-1/parts/2", "runs/run-10/manifest", "runs0"]
+    keys = [
+        "a",
+        "runs/run-1/manifest",
+        "runs/run-1/parts/1",
+        "runs/run-1/parts/10",
+        "runs/run-1/parts/2",
+        "runs/run-10/manifest",
+        "runs0",
+    ]
     for key in reversed(keys):
         await blobs.put(key, b"")
     assert await blobs.keys("") == sorted(keys)
-    assert await blobs.keys("runs/run-1/parts/") == ["runs/run-1/parts/1", "runs/run-1/parts/10", "runs/run-1/parts/2"]
+    assert await blobs.keys("runs/run-1/parts/") == [
+        "runs/run-1/parts/1",
+        "runs/run-1/parts/10",
+        "runs/run-1/parts/2",
+    ]
     assert await blobs.keys("runs/run-1/parts/1") == ["runs/run-1/parts/1", "runs/run-1/parts/10"]
     assert await blobs.keys("runs/run-1") == [k for k in sorted(keys) if k.startswith("runs/run-1")]
     assert await blobs.keys("run") == [k for k in sorted(keys) if k.startswith("run")]
@@ -197,7 +240,9 @@ async def test_concurrent_writers_and_readers_see_whole_blobs(blobs: Blobs) -> N
     async def read() -> list[bytes]:
         return [hashlib.sha256(await blobs.get(KEY)).digest() for _ in range(20)]
 
-    *found, _ = await asyncio.gather(read(), read(), asyncio.gather(*(blobs.put(KEY, data) for data in versions.values())))
+    *found, _ = await asyncio.gather(
+        read(), read(), asyncio.gather(*(blobs.put(KEY, data) for data in versions.values()))
+    )
     assert {digest for digests in found for digest in digests} <= versions.keys()
     assert hashlib.sha256(await blobs.get(KEY)).digest() in versions
 

@@ -16,7 +16,16 @@ from tests.contract.builders import asset
 
 async def test_a_version_comes_back_as_it_was_added(ledger: Ledger) -> None:
     """Every field survives."""
-    added = asset(content={"rows": 3, "ratio": 0.1, "tiny": 1e-300, "none": None, "list": [1, "ü", {"deep": True}], "empty": {}})
+    added = asset(
+        content={
+            "rows": 3,
+            "ratio": 0.1,
+            "tiny": 1e-300,
+            "none": None,
+            "list": [1, "ü", {"deep": True}],
+            "empty": {},
+        }
+    )
     await ledger.add_asset(added)
     assert await ledger.get_asset("prompt_template", "qa", 0) == added
 
@@ -61,7 +70,9 @@ async def test_of_concurrent_writers_of_a_version_exactly_one_wins(open_ledger: 
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     winners = [i for i, outcome in enumerate(outcomes) if outcome is None]
     assert len(winners) == 1
-    assert all(isinstance(outcome, VersionTakenError) for i, outcome in enumerate(outcomes) if i not in winners)
+    assert all(
+        isinstance(outcome, VersionTakenError) for i, outcome in enumerate(outcomes) if i not in winners
+    )
     found = await ledgers[0].get_asset("prompt_template", "qa")
     assert found is not None and found.description == str(winners[0])
 
@@ -69,7 +80,12 @@ async def test_of_concurrent_writers_of_a_version_exactly_one_wins(open_ledger: 
 async def test_kinds_and_names_are_apart(ledger: Ledger) -> None:
     """The same name in another kind, in other letters, or as the beginning of another is another asset."""
     await ledger.add_asset(asset("qa", 3))
-    others: list[tuple[AssetKind, str]] = [("dataset", "qa"), ("prompt_template", "QA"), ("prompt_template", "qa2"), ("prompt_template", "q")]
+    others: list[tuple[AssetKind, str]] = [
+        ("dataset", "qa"),
+        ("prompt_template", "QA"),
+        ("prompt_template", "qa2"),
+        ("prompt_template", "q"),
+    ]
     for kind, name in others:
         assert await ledger.get_asset(kind, name) is None
         assert await ledger.list_versions(kind, name) == []
@@ -102,8 +118,14 @@ async def test_a_label_is_read_with_its_version_everywhere(ledger: Ledger) -> No
     labelled = replace(asset(version=1), labels=("best", "production"))
     assert await ledger.get_label("prompt_template", "qa", "production") == 1
     assert [_sorted(a) for a in await ledger.list_assets("prompt_template")] == [labelled]
-    assert [_sorted(a) for a in await ledger.list_versions("prompt_template", "qa")] == [replace(asset(version=0), labels=("old",)), labelled]
-    for found in (await ledger.get_asset("prompt_template", "qa"), await ledger.get_asset("prompt_template", "qa", 1)):
+    assert [_sorted(a) for a in await ledger.list_versions("prompt_template", "qa")] == [
+        replace(asset(version=0), labels=("old",)),
+        labelled,
+    ]
+    for found in (
+        await ledger.get_asset("prompt_template", "qa"),
+        await ledger.get_asset("prompt_template", "qa", 1),
+    ):
         assert found is not None and _sorted(found) == labelled
 
 

@@ -20,7 +20,12 @@ ODD_TEXTS = ["", " ", "ü 🙂 漢字 \u0000\u2028", 'quote " and \\ back\r\n\ts
 async def test_a_completion_comes_back_as_it_was_put(ledger: Ledger) -> None:
     """Every field survives."""
     put = [
-        completion(0, generation=3, attempts=4, metadata={"model": "gpt", "deep": {"list": [1, 0.1, None, True, "ü"], "empty": {}}}),
+        completion(
+            0,
+            generation=3,
+            attempts=4,
+            metadata={"model": "gpt", "deep": {"list": [1, 0.1, None, True, "ü"], "empty": {}}},
+        ),
         failed_completion(1, error=Failure("rate_limit", "429: slow down 🙂")),
         Completion(shard=0, case=2, trial=0),
     ]
@@ -47,15 +52,24 @@ async def test_a_score_set_comes_back_as_it_was_put(ledger: Ledger) -> None:
 async def test_any_text_survives(ledger: Ledger, text: str) -> None:
     """An empty answer is not a missing one."""
     await ledger.put_completions(RUN, [completion(0, response=text), completion(1, metadata={"text": text})])
-    await ledger.put_scores(RUN, [score_set(0, scores={"m": Score(reason=text)}), score_set(1, scores={"m": Score(label=text)})])
-    assert await ledger.get_completions(RUN, 0) == [completion(0, response=text), completion(1, metadata={"text": text})]
+    await ledger.put_scores(
+        RUN, [score_set(0, scores={"m": Score(reason=text)}), score_set(1, scores={"m": Score(label=text)})]
+    )
+    assert await ledger.get_completions(RUN, 0) == [
+        completion(0, response=text),
+        completion(1, metadata={"text": text}),
+    ]
     assert [s.scores["m"] for s in await ledger.get_scores(RUN, 0)] == [Score(reason=text), Score(label=text)]
 
 
-@pytest.mark.parametrize("number", [0.0, 0.1, -0.1, 1 / 3, 1e-300, 1.7976931348623157e308, 5e-324, 123456789.123456789])
+@pytest.mark.parametrize(
+    "number", [0.0, 0.1, -0.1, 1 / 3, 1e-300, 1.7976931348623157e308, 5e-324, 123456789.123456789]
+)
 async def test_any_finite_number_survives_exactly(ledger: Ledger, number: float) -> None:
     """Not one bit is rounded."""
-    await ledger.put_completions(RUN, [completion(latency_ms=number, cost_usd=number, metadata={"n": number})])
+    await ledger.put_completions(
+        RUN, [completion(latency_ms=number, cost_usd=number, metadata={"n": number})]
+    )
     await ledger.put_scores(RUN, [score_set(scores={"m": Score(value=number)})])
     found = (await ledger.get_completions(RUN, 0))[0]
     assert (found.latency_ms, found.cost_usd, found.metadata["n"]) == (number, number, number)
@@ -64,7 +78,9 @@ async def test_any_finite_number_survives_exactly(ledger: Ledger, number: float)
 
 async def test_unknown_is_not_zero(ledger: Ledger) -> None:
     """None stays None and 0 stays 0."""
-    unknown = completion(0, prompt_tokens=None, completion_tokens=None, cost_usd=None, latency_ms=None, finish_reason=None)
+    unknown = completion(
+        0, prompt_tokens=None, completion_tokens=None, cost_usd=None, latency_ms=None, finish_reason=None
+    )
     zero = completion(1, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_ms=0.0, finish_reason="")
     await ledger.put_completions(RUN, [unknown, zero])
     assert await ledger.get_completions(RUN, 0) == [unknown, zero]
@@ -72,7 +88,9 @@ async def test_unknown_is_not_zero(ledger: Ledger) -> None:
 
 async def test_metadata_may_be_any_mapping(ledger: Ledger) -> None:
     """Read-only mappings are taken too."""
-    await ledger.put_completions(RUN, [completion(metadata=MappingProxyType({"a": MappingProxyType({"b": 1})}))])
+    await ledger.put_completions(
+        RUN, [completion(metadata=MappingProxyType({"a": MappingProxyType({"b": 1})}))]
+    )
     assert (await ledger.get_completions(RUN, 0))[0].metadata == {"a": {"b": 1}}
 
 
@@ -115,7 +133,12 @@ async def test_the_same_case_and_trial_is_replaced(ledger: Ledger) -> None:
     """The newest stands alone, and its neighbours stay."""
     await ledger.put_completions(RUN, [failed_completion(0), failed_completion(0, 1), failed_completion(1)])
     await ledger.put_completions(RUN, [completion(0, generation=1), completion(2)])
-    assert await ledger.get_completions(RUN, 0) == [completion(0, generation=1), failed_completion(0, 1), failed_completion(1), completion(2)]
+    assert await ledger.get_completions(RUN, 0) == [
+        completion(0, generation=1),
+        failed_completion(0, 1),
+        failed_completion(1),
+        completion(2),
+    ]
     await ledger.put_scores(RUN, [score_set(0), score_set(1)])
     await ledger.put_scores(RUN, [score_set(0, scores={"other": Score(value=0.5)})])
     assert await ledger.get_scores(RUN, 0) == [score_set(0, scores={"other": Score(value=0.5)}), score_set(1)]
@@ -139,8 +162,12 @@ async def test_a_thousand_cases_can_be_put_at_once(ledger: Ledger) -> None:
     await ledger.put_completions(RUN, [completion(i, shard=i % 2) for i in range(1000)])
     await ledger.put_scores(RUN, [score_set(i, shard=i % 2) for i in range(1000)])
     for shard in (0, 1):
-        assert await ledger.get_completions(RUN, shard) == [completion(i, shard=shard) for i in range(shard, 1000, 2)]
-        assert await ledger.get_scores(RUN, shard) == [score_set(i, shard=shard) for i in range(shard, 1000, 2)]
+        assert await ledger.get_completions(RUN, shard) == [
+            completion(i, shard=shard) for i in range(shard, 1000, 2)
+        ]
+        assert await ledger.get_scores(RUN, shard) == [
+            score_set(i, shard=shard) for i in range(shard, 1000, 2)
+        ]
 
 
 async def test_a_shard_of_long_texts_is_read_whole(ledger: Ledger) -> None:
@@ -203,9 +230,14 @@ async def test_shards_come_by_number(ledger: Ledger) -> None:
 async def test_a_shard_summary_is_replaced(ledger: Ledger) -> None:
     """That of a later pass stands; another run's is another."""
     await ledger.put_shard(RUN, shard_summary(0))
-    await ledger.put_shard(RUN, shard_summary(0, generation=1, summary={"mean": 0.1, "cost_usd": None}, largest_row_bytes=12_000_000))
+    await ledger.put_shard(
+        RUN,
+        shard_summary(0, generation=1, summary={"mean": 0.1, "cost_usd": None}, largest_row_bytes=12_000_000),
+    )
     await ledger.put_shard("other", shard_summary(1))
-    assert [s async for s in ledger.shards(RUN)] == [shard_summary(0, generation=1, summary={"mean": 0.1, "cost_usd": None}, largest_row_bytes=12_000_000)]
+    assert [s async for s in ledger.shards(RUN)] == [
+        shard_summary(0, generation=1, summary={"mean": 0.1, "cost_usd": None}, largest_row_bytes=12_000_000)
+    ]
 
 
 async def test_progress_of_an_unknown_run_is_an_error(ledger: Ledger) -> None:
@@ -219,10 +251,16 @@ async def test_progress_counts_what_is_recorded(ledger: Ledger) -> None:
     """Over all shards of one run; tokens that nobody knows add nothing."""
     await ledger.add_run(run(cases=200))
     assert await ledger.progress(RUN) == Progress(total=200)
-    await ledger.put_completions(RUN, [completion(0), completion(60), completion(61, prompt_tokens=None, completion_tokens=None)])
-    await ledger.put_completions(RUN, [failed_completion(120), failed_completion(121, prompt_tokens=7, cost_usd=0.5)])
+    await ledger.put_completions(
+        RUN, [completion(0), completion(60), completion(61, prompt_tokens=None, completion_tokens=None)]
+    )
+    await ledger.put_completions(
+        RUN, [failed_completion(120), failed_completion(121, prompt_tokens=7, cost_usd=0.5)]
+    )
     await ledger.put_completions("other", [completion(0)])
-    assert await ledger.progress(RUN) == Progress(total=200, done=5, failed=2, prompt_tokens=207, completion_tokens=40, cost_usd=1.25)
+    assert await ledger.progress(RUN) == Progress(
+        total=200, done=5, failed=2, prompt_tokens=207, completion_tokens=40, cost_usd=1.25
+    )
 
 
 async def test_progress_counts_a_replaced_case_once(ledger: Ledger) -> None:
@@ -230,7 +268,9 @@ async def test_progress_counts_a_replaced_case_once(ledger: Ledger) -> None:
     await ledger.add_run(run())
     await ledger.put_completions(RUN, [failed_completion(0), completion(1, cost_usd=8.0), completion(2)])
     await ledger.put_completions(RUN, [completion(0, generation=1), completion(1, cost_usd=0.25)])
-    assert await ledger.progress(RUN) == Progress(total=100, done=3, failed=0, prompt_tokens=300, completion_tokens=60, cost_usd=0.75)
+    assert await ledger.progress(RUN) == Progress(
+        total=100, done=3, failed=0, prompt_tokens=300, completion_tokens=60, cost_usd=0.75
+    )
 
 
 async def test_the_cost_is_unknown_when_that_of_any_answer_is(ledger: Ledger) -> None:
@@ -247,6 +287,8 @@ async def test_the_cost_is_unknown_when_that_of_any_answer_is(ledger: Ledger) ->
 async def test_what_is_no_json_is_an_error_and_not_a_lost_ledger(ledger: Ledger) -> None:
     """The writer is told; others go on."""
     bad = ScoreSet(shard=0, case=0, trial=0, scores={"m": Score(metadata={"object": object()})})
-    outcomes = await asyncio.gather(ledger.put_scores(RUN, [bad]), ledger.put_scores(RUN, [score_set(1)]), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        ledger.put_scores(RUN, [bad]), ledger.put_scores(RUN, [score_set(1)]), return_exceptions=True
+    )
     assert isinstance(outcomes[0], TypeError) and outcomes[1] is None
     assert await ledger.get_scores(RUN, 0) == [score_set(1)]

@@ -38,7 +38,9 @@ async def test_a_record_is_gone_at_its_end(ledger: Ledger) -> None:
 async def test_only_the_first_of_many_puts_a_record_that_is_absent(open_ledger: Callable[[], Ledger]) -> None:
     """Exactly one wins, and its value stays; an expired one counts as absent."""
     ledgers = [open_ledger() for _ in range(3)]
-    won = await asyncio.gather(*(ledgers[i % 3].put_record("IDEMPOTENCY", "k", {"by": i}, only_if_absent=True) for i in range(9)))
+    won = await asyncio.gather(
+        *(ledgers[i % 3].put_record("IDEMPOTENCY", "k", {"by": i}, only_if_absent=True) for i in range(9))
+    )
     assert won.count(True) == 1
     assert await ledgers[0].get_record("IDEMPOTENCY", "k") == {"by": won.index(True)}
     await ledgers[0].put_record("IDEMPOTENCY", "ended", {"by": "old"}, expires_at=PAST)

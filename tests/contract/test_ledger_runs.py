@@ -16,7 +16,11 @@ from tests.contract.builders import RUN, run
 
 WHOLE = run(
     status="completed",
-    experiment={"name": "quiz", "model": {"temperature": 0.1, "tiny": 1e-300, "stop": None, "extra": {}}, "evaluation": [{"name": "ü 🙂"}]},
+    experiment={
+        "name": "quiz",
+        "model": {"temperature": 0.1, "tiny": 1e-300, "stop": None, "extra": {}},
+        "evaluation": [{"name": "ü 🙂"}],
+    },
     started_at="2026-11-23T09:00:01.000000Z",
     finished_at="2026-11-23T09:10:00.000000Z",
     generation=2,
@@ -55,7 +59,9 @@ async def test_a_run_can_be_added_only_once(ledger: Ledger) -> None:
 async def test_of_concurrent_writers_of_a_run_exactly_one_wins(open_ledger: Callable[[], Ledger]) -> None:
     """The same id cannot be two runs."""
     ledgers = [open_ledger() for _ in range(3)]
-    outcomes = await asyncio.gather(*(ledgers[i % 3].add_run(run(cases=i)) for i in range(12)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(ledgers[i % 3].add_run(run(cases=i)) for i in range(12)), return_exceptions=True
+    )
     winners = [i for i, outcome in enumerate(outcomes) if outcome is None]
     assert len(winners) == 1 and sum(isinstance(outcome, RunExistsError) for outcome in outcomes) == 11
     assert await ledgers[0].get_run(RUN) == run(cases=winners[0])
@@ -108,7 +114,10 @@ async def test_of_racing_updates_with_a_status_exactly_one_wins(open_ledger: Cal
     """Two workers cannot both start a run."""
     ledgers = [open_ledger() for _ in range(4)]
     await ledgers[0].add_run(run())
-    races = [ledgers[i % 4].update_run(RUN, {"status": "running", "generation": i}, if_status={"pending"}) for i in range(20)]
+    races = [
+        ledgers[i % 4].update_run(RUN, {"status": "running", "generation": i}, if_status={"pending"})
+        for i in range(20)
+    ]
     outcomes = await asyncio.gather(*races)
     assert outcomes.count(True) == 1 and outcomes.count(False) == 19
     assert await ledgers[0].get_run(RUN) == run(status="running", generation=outcomes.index(True))
@@ -118,9 +127,20 @@ async def test_concurrent_updates_of_different_fields_all_stay(open_ledger: Call
     """No update writes back a field that it was not asked to change."""
     ledgers = [open_ledger(), open_ledger()]
     await ledgers[0].add_run(run())
-    changes: list[dict[str, Any]] = [{"wall_s": 1.5}, {"error": "e"}, {"manifest": "m"}, {"generation": 3}, {"tags": ("t",)}, {"results": "r"}]
-    assert all(await asyncio.gather(*(ledgers[i % 2].update_run(RUN, change) for i, change in enumerate(changes))))
-    assert await ledgers[0].get_run(RUN) == run(wall_s=1.5, error="e", manifest="m", generation=3, tags=("t",), results="r")
+    changes: list[dict[str, Any]] = [
+        {"wall_s": 1.5},
+        {"error": "e"},
+        {"manifest": "m"},
+        {"generation": 3},
+        {"tags": ("t",)},
+        {"results": "r"},
+    ]
+    assert all(
+        await asyncio.gather(*(ledgers[i % 2].update_run(RUN, change) for i, change in enumerate(changes)))
+    )
+    assert await ledgers[0].get_run(RUN) == run(
+        wall_s=1.5, error="e", manifest="m", generation=3, tags=("t",), results="r"
+    )
 
 
 async def test_runs_are_listed_newest_first(ledger: Ledger) -> None:

@@ -73,7 +73,9 @@ class Machine:
         name = module.__name__.rpartition(".")[2]
         self.invocations.append(name)
         # Events and answers travel as JSON.
-        answer = module.handler(orjson.loads(orjson.dumps(event)), Context(self.remaining_s(self.invocations.count(name))))
+        answer = module.handler(
+            orjson.loads(orjson.dumps(event)), Context(self.remaining_s(self.invocations.count(name)))
+        )
         found: dict[str, Any] = orjson.loads(orjson.dumps(answer))
         return found
 
@@ -110,7 +112,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """A stack: a table, a bucket and the functions' environment."""
     aws.credentials(monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.moto_url())
-    for name, value in {"TABLE": aws.new_table(), "BUCKET": aws.new_bucket(), "SECRETS_PREFIX": f"{uuid.uuid4().hex}/keys/", "MAX_CONCURRENCY": "7"}.items():
+    for name, value in {
+        "TABLE": aws.new_table(),
+        "BUCKET": aws.new_bucket(),
+        "SECRETS_PREFIX": f"{uuid.uuid4().hex}/keys/",
+        "MAX_CONCURRENCY": "7",
+    }.items():
         monkeypatch.setenv(f"PROMPTLAB_{name}", value)
     monkeypatch.setenv("AWS_REGION", aws.REGION)
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "PromptLab")

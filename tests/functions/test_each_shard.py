@@ -13,7 +13,12 @@ from promptlab.engine.job import Outcome
 from tests.functions.conftest import Context
 
 LINE = ManifestLine(
-    number=3, first=150, count=50, offset=0, length=9, more=tuple(ManifestLine(number=n, first=50 * n, count=50, offset=9, length=9) for n in (4, 5))
+    number=3,
+    first=150,
+    count=50,
+    offset=0,
+    length=9,
+    more=tuple(ManifestLine(number=n, first=50 * n, count=50, offset=9, length=9) for n in (4, 5)),
 )
 
 

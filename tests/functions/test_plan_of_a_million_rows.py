@@ -37,19 +37,37 @@ def test_a_million_rows_are_planned_in_bounded_memory(machine: Machine) -> None:
         tracemalloc.stop()
     assert (planned["shards"], planned["max_concurrency"]) == (SHARDS, 7)
     assert peak < BOUND_BYTES
-    lines = [orjson.loads(line) for line in runtime.run(machine.lab.blobs.get(planned["manifest"])).splitlines()]
+    lines = [
+        orjson.loads(line) for line in runtime.run(machine.lab.blobs.get(planned["manifest"])).splitlines()
+    ]
     shards = [shard for line in lines for shard in (line, *line.get("more", ()))]
-    assert [(shard["number"], shard["first"], shard["count"]) for shard in shards] == [(n, n * SHARD, SHARD) for n in range(SHARDS)]
+    assert [(shard["number"], shard["first"], shard["count"]) for shard in shards] == [
+        (n, n * SHARD, SHARD) for n in range(SHARDS)
+    ]
 
 
 def grow(machine: Machine, run_id: str) -> None:
     """Make the run's dataset one of a million rows: only its index is there."""
-    index = b"".join(orjson.dumps(Shard(n, n * SHARD, SHARD, n * 5000, 5000), option=orjson.OPT_APPEND_NEWLINE) for n in range(SHARDS))
+    index = b"".join(
+        orjson.dumps(Shard(n, n * SHARD, SHARD, n * 5000, 5000), option=orjson.OPT_APPEND_NEWLINE)
+        for n in range(SHARDS)
+    )
     runtime.run(machine.lab.blobs.put("datasets/million.index.jsonl", index))
     asset = runtime.run(machine.lab.ledger.get_asset("dataset", "rows"))
-    content = replace(DatasetContent.from_json(asset.content), index="datasets/million.index.jsonl", rows=ROWS, shards=SHARDS)
+    content = replace(
+        DatasetContent.from_json(asset.content),
+        index="datasets/million.index.jsonl",
+        rows=ROWS,
+        shards=SHARDS,
+    )
     runtime.run(machine.lab.ledger.add_asset(replace(asset, version=1, content=content.to_json())))
     run = runtime.run(machine.lab.ledger.get_run(run_id))
     runtime.run(
-        machine.lab.ledger.update_run(run_id, {"experiment": {**run.experiment, "dataset": {**run.experiment["dataset"], "version": 1}}, "cases": ROWS})
+        machine.lab.ledger.update_run(
+            run_id,
+            {
+                "experiment": {**run.experiment, "dataset": {**run.experiment["dataset"], "version": 1}},
+                "cases": ROWS,
+            },
+        )
     )

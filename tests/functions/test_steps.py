@@ -35,7 +35,10 @@ def experiment(server: ModelServer, **changes: Any) -> dict[str, Any]:
         "dataset": Dataset(name="questions", rows=ROWS),
         "prompt_template": PromptTemplate(name="ask", user_prompt="<question>"),
         "model": {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 100},
-        "evaluation": [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}, {"metric": "length"}],
+        "evaluation": [
+            {"metric": "exact_match", "column_mapping": {"reference": "answer"}},
+            {"metric": "length"},
+        ],
         **changes,
     }
 
@@ -64,9 +67,13 @@ def test_a_run_in_the_cloud_is_the_run_on_the_laptop(machine: Machine, tmp_path:
     assert machine.invocations == ["plan", *["infer", "evaluate"] * 3, "summarize"]
     assert table(machine.lab, run.run_id) == rows
     cloud, local = dict(there.summary or {}), dict(here.record.summary or {})
-    assert {k: v for k, v in cloud.items() if k != "latency_ms"} == {k: v for k, v in local.items() if k != "latency_ms"}
+    assert {k: v for k, v in cloud.items() if k != "latency_ms"} == {
+        k: v for k, v in local.items() if k != "latency_ms"
+    }
     keys = runtime.run(machine.lab.blobs.keys(f"runs/{run.run_id}/"))
-    assert [k for k in keys if "/parts/" in k] == [f"runs/{run.run_id}/parts/{n:06}.jsonl.gz" for n in range(3)]
+    assert [k for k in keys if "/parts/" in k] == [
+        f"runs/{run.run_id}/parts/{n:06}.jsonl.gz" for n in range(3)
+    ]
     assert f"runs/{run.run_id}/results.parquet" in keys
 
 
@@ -75,7 +82,10 @@ def test_the_map_is_as_wide_as_the_model_allows(machine: Machine) -> None:
     with ModelServer(right) as server:
         widths = []
         for tasks in (10, 50, 200, 5000):
-            config = experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": tasks})
+            config = experiment(
+                server,
+                model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": tasks},
+            )
             run = machine.start(config)
             widths.append(plan.handler({"run_id": run.run_id, "generation": 0}, Context())["max_concurrency"])
     assert widths == [1, 1, 4, 7]
@@ -116,7 +126,12 @@ def test_an_invocation_delivered_twice_pays_for_nothing_twice(machine: Machine) 
 def test_two_invocations_at_once_share_no_shard(machine: Machine) -> None:
     """The one that comes second, while the first works, asks nothing and says when to come again."""
     with ModelServer(lambda request: Reply(hang=True)) as server:
-        run = machine.start(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 10}))
+        run = machine.start(
+            experiment(
+                server,
+                model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 10},
+            )
+        )
         planned = plan.handler({"run_id": run.run_id, "generation": 0}, Context())
         shard = runtime.ManifestLine.model_validate(machine.manifest(planned["manifest"])[0]).shards()[0]
 
@@ -144,9 +159,13 @@ def test_a_shard_whose_worker_was_killed_is_free_again_once_its_lease_is_over(ma
         planned = plan.handler({"run_id": run.run_id, "generation": 0}, Context())
         event = {"run_id": run.run_id, "generation": 0, "shard": machine.manifest(planned["manifest"])[0]}
         lease = {"owner": "the one that was killed"}
-        runtime.run(machine.lab.ledger.put_record(LEASE, f"{run.run_id}#0", lease, expires_at=time.time() + 3600))
+        runtime.run(
+            machine.lab.ledger.put_record(LEASE, f"{run.run_id}#0", lease, expires_at=time.time() + 3600)
+        )
         assert infer.handler(event, Context()) == {"remaining": 50, "wait_s": LEASE_S}
-        runtime.run(machine.lab.ledger.put_record(LEASE, f"{run.run_id}#0", lease, expires_at=time.time() - 1))
+        runtime.run(
+            machine.lab.ledger.put_record(LEASE, f"{run.run_id}#0", lease, expires_at=time.time() - 1)
+        )
         assert infer.handler(event, Context()) == {"remaining": 0, "wait_s": 0}
         assert len(server.requests) == 50
 
@@ -180,15 +199,25 @@ def test_a_key_comes_from_its_secret_and_is_stored_nowhere(machine: Machine) -> 
     secrets = SecretsManagerSecrets(runtime.config().secrets_prefix)
     runtime.run(secrets.put("OPENAI", "sk-very-secret-0123456789"))
     with ModelServer(right) as server:
-        run = machine.start(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "api_key_secret": "OPENAI"}))
+        run = machine.start(
+            experiment(
+                server,
+                model={"name": "openai/mini", "endpoint": server.openai_url, "api_key_secret": "OPENAI"},
+            )
+        )
         assert machine.execute(run.run_id) == {"status": "completed"}
         assert {r.headers["authorization"] for r in server.requests} == {"Bearer sk-very-secret-0123456789"}
     assert "sk-very" not in str(runtime.run(machine.lab.get_run(run.run_id)))
     runtime.run(secrets.close())
 
 
-@pytest.mark.parametrize(("status", "recorded", "words"), [("ABORTED", "cancelled", "was stopped"), ("TIMED_OUT", "failed", "longer than it may")])
-def test_an_execution_that_ends_by_itself_is_recorded(machine: Machine, status: str, recorded: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "recorded", "words"),
+    [("ABORTED", "cancelled", "was stopped"), ("TIMED_OUT", "failed", "longer than it may")],
+)
+def test_an_execution_that_ends_by_itself_is_recorded(
+    machine: Machine, status: str, recorded: str, words: str
+) -> None:
     """As EventBridge tells it; a run that has ended already keeps its status."""
     from functions import ended
 
@@ -222,7 +251,12 @@ async def test_a_cancellation_reaches_a_worker_that_is_under_way(machine: Machin
     """Stopping the state machine does not stop a function: the worker looks by itself, and starts no further call."""
     lab = Lab(replace(open_cloud(runtime.config()), runner=Elsewhere(), clock=Impatient()))
     with ModelServer(lambda request: Reply(hang=True)) as server:
-        run = await lab.start(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 4}))
+        run = await lab.start(
+            experiment(
+                server,
+                model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 4},
+            )
+        )
         worker = Worker(lab)
         await worker.plan(run.run_id, 0)
         shard = await anext(read_manifest(lab.blobs, f"runs/{run.run_id}/manifest-0.jsonl"))

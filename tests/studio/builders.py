@@ -25,7 +25,9 @@ def experiment(server: ModelServer, **changes: Any) -> dict[str, Any]:
         "prompt_template": {"name": "ask", "user_prompt": "<question>"},
         "dataset": {"name": "questions", "rows": ROWS},
         "model": {"name": "openai/mini", "endpoint": server.openai_url},
-        "evaluation": [{"metric": "exact_match", "column_mapping": {"response": "$inference", "reference": "answer"}}],
+        "evaluation": [
+            {"metric": "exact_match", "column_mapping": {"response": "$inference", "reference": "answer"}}
+        ],
         **changes,
     }
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from promptlab_studio.auth import Auth
 
-from studio.auth import Auth
 from tests.servers import ModelServer
 from tests.studio.builders import right
 from tests.studio.live import TOKEN, LiveStudio

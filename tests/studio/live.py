@@ -11,15 +11,15 @@ from typing import Any, Self
 
 import httpx
 import uvicorn
+from promptlab_studio.app import create_app
+from promptlab_studio.auth import Auth
+from promptlab_studio.server import bind
 from starlette.types import ASGIApp
 
 from promptlab.adapters.local.runner import LocalRunner
 from promptlab.lab import Lab
 from promptlab.ports import Blobs
 from promptlab.wiring import open_parts
-from studio.app import create_app
-from studio.auth import Auth
-from studio.server import bind
 
 TOKEN = "a-token-that-is-long-enough"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -29,16 +29,30 @@ class LiveStudio:
     """`with LiveStudio(tmp_path) as studio:`; `studio.call(lambda lab: lab.…)` runs a coroutine of its lab on its event loop."""
 
     def __init__(
-        self, folder: Path, *, blobs: Blobs | None = None, auth: Auth | None = None, wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app, **options: Any
+        self,
+        folder: Path,
+        *,
+        blobs: Blobs | None = None,
+        auth: Auth | None = None,
+        wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+        **options: Any,
     ) -> None:
         parts = open_parts({"type": "sqlite", "db_file": str(folder / "lab.db")})
-        self.lab = Lab(replace(parts, blobs=blobs, runner=LocalRunner(parts.ledger, blobs, parts.clock, folder / "locks")) if blobs else parts)
+        self.lab = Lab(
+            replace(
+                parts, blobs=blobs, runner=LocalRunner(parts.ledger, blobs, parts.clock, folder / "locks")
+            )
+            if blobs
+            else parts
+        )
         self.app = create_app(self.lab, auth=auth, **options)
         self._socket = bind("127.0.0.1", 0)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"{self.url}/api/v1"
-        self._server = uvicorn.Server(uvicorn.Config(wrap(self.app), log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+        self._server = uvicorn.Server(
+            uvicorn.Config(wrap(self.app), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
 

@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from promptlab_studio.abandoned import Abandoned
 from starlette.types import Message, Receive, Scope, Send
 
-from promptlab.engine.duckdb_pool import DuckDBPool
-from promptlab.engine.matches import Matches
-from studio.abandoned import Abandoned
+from promptlab.queries.matches import Matches
+from promptlab.queries.pool import DuckDBPool
 
 
 class App:
@@ -62,7 +62,9 @@ async def test_what_a_browser_gave_up_is_cancelled() -> None:
     assert app.cancelled and browser.sent == []
 
 
-@pytest.mark.parametrize("browser", [Browser(HTMX, method="POST"), Browser()], ids=["a change", "a whole page"])
+@pytest.mark.parametrize(
+    "browser", [Browser(HTMX, method="POST"), Browser()], ids=["a change", "a whole page"]
+)
 async def test_what_changes_something_is_finished(browser: Browser) -> None:
     """Only questions for a part of a page are given up."""
     app = App()
@@ -88,7 +90,9 @@ async def test_a_search_that_nobody_waits_for_stops(tmp_path: Path) -> None:
     """Another for the same text is made anew; one that somebody else waits for goes on."""
     pool = DuckDBPool(tmp_path)
     matches = Matches(pool)
-    source = "(SELECT i AS file_row_number, repeat(CAST(hash(i) AS VARCHAR), 40) AS search FROM range({}) t(i))"
+    source = (
+        "(SELECT i AS file_row_number, repeat(CAST(hash(i) AS VARCHAR), 40) AS search FROM range({}) t(i))"
+    )
 
     async def search(rows: int) -> int:
         async with matches.found(source.format(rows), "7") as table:

@@ -29,7 +29,9 @@ def test_a_prompt_gets_versions_and_labels(api: httpx.Client) -> None:
     versions = api.get("/prompts/q a").json()["versions"]
     assert [(v["version"], v["labels"]) for v in versions] == [(0, []), (1, ["production"])]
     for which in ("1", "latest", "production"):
-        assert api.get(f"/prompts/q a/versions/{which}").json()["content"]["messages"][0]["content"] == "B: <q>"
+        assert (
+            api.get(f"/prompts/q a/versions/{which}").json()["content"]["messages"][0]["content"] == "B: <q>"
+        )
     assert api.get("/prompts/q a/versions/2").status_code == 404
     assert api.put("/prompts/q a/labels/7", json={"version": 0}).json()["type"] == "urn:promptlab:asset-error"
 
@@ -49,7 +51,11 @@ def test_assets_are_listed_page_by_page(api: httpx.Client) -> None:
 def test_a_dataset_of_rows_is_read_back_page_by_page(api: httpx.Client) -> None:
     """Columns, ids and rows in order."""
     made = api.post("/datasets", json={"name": "questions", "rows": ROWS}).json()
-    assert (made["content"]["rows"], made["content"]["id_column"], [c["name"] for c in made["content"]["columns"]]) == (120, "id", ["id", "question", "answer"])
+    assert (
+        made["content"]["rows"],
+        made["content"]["id_column"],
+        [c["name"] for c in made["content"]["columns"]],
+    ) == (120, "id", ["id", "question", "answer"])
     page = api.get("/datasets/questions/versions/0/rows", params={"offset": 48, "limit": 5}).json()
     assert page == {"items": ROWS[48:53], "offset": 48, "total": 120}
     assert api.get("/datasets/questions/versions/latest/rows", params={"offset": 500}).json()["items"] == []
@@ -57,19 +63,29 @@ def test_a_dataset_of_rows_is_read_back_page_by_page(api: httpx.Client) -> None:
 
 def test_a_page_of_long_rows_is_shorter(api: httpx.Client) -> None:
     """An answer stays below what a Lambda function may send."""
-    api.post("/datasets", json={"name": "long", "rows": [{"text": "x" * 1_100_000} for _ in range(4)] + [{"text": "y"}]})
+    api.post(
+        "/datasets",
+        json={"name": "long", "rows": [{"text": "x" * 1_100_000} for _ in range(4)] + [{"text": "y"}]},
+    )
     page = api.get("/datasets/long/versions/0/rows").json()
     assert (len(page["items"]), page["total"]) == (3, 5)
 
 
 def upload(api: httpx.Client, name: str, content: bytes) -> str:
     place = api.post("/datasets/uploads", json={"file_name": name}).raise_for_status().json()
-    httpx.request(place["method"], place["upload_url"], headers=place["headers"], content=content).raise_for_status()
+    httpx.request(
+        place["method"], place["upload_url"], headers=place["headers"], content=content
+    ).raise_for_status()
     return str(place["key"])
 
 
-@pytest.mark.parametrize(("name", "content"), [("my questions.csv", b"q,a\n1,2\n3,4\n"), ("x.JSONL", b'{"q": "1", "a": "2"}\n{"q": "3", "a": "4"}\n')])
-def test_an_uploaded_file_becomes_a_dataset(studio: LiveStudio, api: httpx.Client, name: str, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("my questions.csv", b"q,a\n1,2\n3,4\n"), ("x.JSONL", b'{"q": "1", "a": "2"}\n{"q": "3", "a": "4"}\n')],
+)
+def test_an_uploaded_file_becomes_a_dataset(
+    studio: LiveStudio, api: httpx.Client, name: str, content: bytes
+) -> None:
     """The upload itself is gone afterwards."""
     key = upload(api, name, content)
     made = api.post("/datasets", json={"name": "uploaded", "upload": key})
@@ -90,7 +106,9 @@ def test_a_broken_file_is_told_by_its_line(api: httpx.Client) -> None:
     assert api.get("/datasets").json()["items"] == []
 
 
-@pytest.mark.parametrize("key", ["datasets/x.jsonl", "uploads/../lab.db", "uploads/" + "0" * 32 + "/../../x", "uploads/x"])
+@pytest.mark.parametrize(
+    "key", ["datasets/x.jsonl", "uploads/../lab.db", "uploads/" + "0" * 32 + "/../../x", "uploads/x"]
+)
 def test_only_uploads_can_be_taken_for_datasets(api: httpx.Client, key: str) -> None:
     """No other blob, and no path."""
     answer = api.post("/datasets", json={"name": "x", "upload": key})
@@ -101,24 +119,46 @@ def test_a_dataset_has_one_source_and_an_upload_a_known_kind(api: httpx.Client) 
     """Each said in the field's words."""
     assert "either rows or upload" in api.post("/datasets", json={"name": "x"}).json()["detail"]
     assert api.post("/datasets/uploads", json={"file_name": "x.exe"}).status_code == 422
-    assert httpx.put(f"{str(api.base_url).rstrip('/')}/datasets/uploads/{'0' * 31}/x.csv", content=b"").status_code == 422
+    assert (
+        httpx.put(
+            f"{str(api.base_url).rstrip('/')}/datasets/uploads/{'0' * 31}/x.csv", content=b""
+        ).status_code
+        == 422
+    )
 
 
 def test_a_preview_fills_the_first_rows_and_stores_nothing(api: httpx.Client) -> None:
     """Inline and by reference; what would stop a run is told beside it."""
     prompt: dict[str, Any] = {"name": "ask", "system_prompt": "Be <tone>.", "user_prompt": "<question>"}
     rows = [{"question": "2 + 2?", "tone": "terse"}, {"question": "3 + 3?"}]
-    found = api.post("/preview", json={"prompt_template": prompt, "dataset": {"name": "d", "rows": rows}}).json()
+    found = api.post(
+        "/preview", json={"prompt_template": prompt, "dataset": {"name": "d", "rows": rows}}
+    ).json()
     assert (found["placeholders"], found["columns"]) == (["tone", "question"], ["question", "tone"])
-    assert found["rows"][0]["messages"] == [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "2 + 2?"}]
+    assert found["rows"][0]["messages"] == [
+        {"role": "system", "content": "Be terse."},
+        {"role": "user", "content": "2 + 2?"},
+    ]
     assert found["rows"][1]["messages"] is None
     assert "tone" in found["rows"][1]["error"]
     assert "'tone' is missing in 1 of 2" in found["errors"][0]
     assert api.get("/prompts").json()["items"] == []
     api.post("/datasets", json={"name": "questions", "rows": ROWS})
-    found = api.post("/preview", json={"prompt_template": {**prompt, "system_prompt": ""}, "dataset": "questions", "limit": 2}).json()
-    assert ([row["messages"][0]["content"] for row in found["rows"]], found["errors"]) == (["What is 0?", "What is 1?"], [])
-    bad = api.post("/preview", json={"prompt_template": {"name": "j", "user_prompt": "{{", "template_format": "jinja2"}, "dataset": "questions"})
+    found = api.post(
+        "/preview",
+        json={"prompt_template": {**prompt, "system_prompt": ""}, "dataset": "questions", "limit": 2},
+    ).json()
+    assert ([row["messages"][0]["content"] for row in found["rows"]], found["errors"]) == (
+        ["What is 0?", "What is 1?"],
+        [],
+    )
+    bad = api.post(
+        "/preview",
+        json={
+            "prompt_template": {"name": "j", "user_prompt": "{{", "template_format": "jinja2"},
+            "dataset": "questions",
+        },
+    )
     assert bad.json()["type"] == "urn:promptlab:template"
 
 
@@ -139,7 +179,9 @@ def test_health_is_plain(studio: LiveStudio) -> None:
     assert answer["version"].count(".") == 2
 
 
-def test_an_upload_through_the_app_leaves_no_file_behind(studio: LiveStudio, api: httpx.Client, tmp_path: Path) -> None:
+def test_an_upload_through_the_app_leaves_no_file_behind(
+    studio: LiveStudio, api: httpx.Client, tmp_path: Path
+) -> None:
     """Neither the temporary one nor the blob."""
     place = api.post("/datasets/uploads", json={"file_name": "x.csv"}).json()
     assert urlsplit(place["upload_url"]).netloc == f"127.0.0.1:{studio.port}"

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from promptlab_studio.auth import Auth
 
 from promptlab import Dataset
 from promptlab.adapters.aws.s3_blobs import S3Blobs
 from promptlab.adapters.http.lab import RemoteLab
-from studio.auth import Auth
 from tests import aws
 from tests.servers import ModelServer
 from tests.studio.builders import experiment
@@ -23,11 +23,15 @@ from tests.studio.live import BEARER, TOKEN, LiveStudio
 def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveStudio]:
     """A Studio with a token, whose blobs are in a bucket."""
     aws.credentials(monkeypatch)
-    with LiveStudio(tmp_path, blobs=S3Blobs(aws.new_bucket(), session=aws.session()), auth=Auth(TOKEN, secure=False)) as live:
+    with LiveStudio(
+        tmp_path, blobs=S3Blobs(aws.new_bucket(), session=aws.session()), auth=Auth(TOKEN, secure=False)
+    ) as live:
         yield live
 
 
-async def test_a_dataset_goes_to_the_bucket_and_results_come_from_there(hosted: LiveStudio, model: ModelServer, tmp_path: Path) -> None:
+async def test_a_dataset_goes_to_the_bucket_and_results_come_from_there(
+    hosted: LiveStudio, model: ModelServer, tmp_path: Path
+) -> None:
     """Through presigned URLs; the SDK follows them, without its token."""
     path = tmp_path / "questions.csv"
     path.write_text("question,answer\n" + "".join(f"What is {n}?,it is {n}\n" for n in range(120)))
@@ -47,7 +51,12 @@ def test_uploads_and_exports_are_urls_of_the_bucket(hosted: LiveStudio, model: M
         assert f"{url.scheme}://{url.netloc}" == aws.moto_url()
         assert url.path.endswith(place["key"])
         assert "Signature" in url.query
-        assert httpx.put(place["upload_url"], content=b"question,answer\n1,1\n", headers=place["headers"]).status_code == 200
+        assert (
+            httpx.put(
+                place["upload_url"], content=b"question,answer\n1,1\n", headers=place["headers"]
+            ).status_code
+            == 200
+        )
         assert api.post("/datasets", json={"name": "x", "upload": place["key"]}).status_code == 201
         assert api.put(f"/datasets/{place['key']}", content=b"x").status_code == 404
         body = experiment(model, dataset="x@0")

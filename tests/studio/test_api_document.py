@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from studio.api.document import document
+from promptlab_studio.api.document import document
 
 DOCS = Path(__file__).parents[2] / "docs"
 

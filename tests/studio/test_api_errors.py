@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from promptlab_studio.security import MAX_BODY_BYTES
 
 from promptlab.adapters.http.problems import KINDS
-from studio.security import MAX_BODY_BYTES
 from tests.servers import ModelServer
 from tests.studio.builders import experiment
 from tests.studio.live import LiveStudio
@@ -51,23 +51,44 @@ def test_a_wrong_method_is_405(api: httpx.Client) -> None:
 
 def test_a_wrong_body_names_its_fields(api: httpx.Client, model: ModelServer) -> None:
     """All of them, with their paths, in the body's own words."""
-    body = experiment(model, trials=0, dataset={"name": "d", "rows": ["x"]}, tag=["a"], prompt_template={"name": "a/b", "user_prompt": "x"})
+    body = experiment(
+        model,
+        trials=0,
+        dataset={"name": "d", "rows": ["x"]},
+        tag=["a"],
+        prompt_template={"name": "a/b", "user_prompt": "x"},
+    )
     found = fields(problem(api.post("/runs", json=body), 422, "urn:promptlab:invalid-request"))
     assert found.keys() == {"trials", "dataset.rows.0", "tag"}
     assert found["tag"] == "unknown field"
     found = fields(
-        problem(api.post("/runs", json=experiment(model, prompt_template={"name": "a/b", "user_prompt": "x"})), 422, "urn:promptlab:invalid-request")
+        problem(
+            api.post("/runs", json=experiment(model, prompt_template={"name": "a/b", "user_prompt": "x"})),
+            422,
+            "urn:promptlab:invalid-request",
+        )
     )
     assert found.keys() == {"prompt_template.name"}
     twice = [{"metric": "length"}, {"metric": "length"}]
-    assert "2 times" in problem(api.post("/runs", json=experiment(model, evaluation=twice)), 422, "urn:promptlab:invalid-request")["detail"]
-    assert fields(problem(api.post("/prompts", json={"name": "empty"}), 422, "urn:promptlab:invalid-request"))["prompt_template"]
+    assert (
+        "2 times"
+        in problem(
+            api.post("/runs", json=experiment(model, evaluation=twice)), 422, "urn:promptlab:invalid-request"
+        )["detail"]
+    )
+    assert fields(
+        problem(api.post("/prompts", json={"name": "empty"}), 422, "urn:promptlab:invalid-request")
+    )["prompt_template"]
     problem(api.get("/runs", params={"limit": 0}), 422, "urn:promptlab:invalid-request")
 
 
 def test_a_body_that_is_not_json_says_where(api: httpx.Client) -> None:
     """As 422, never 500."""
-    found = problem(api.post("/runs", content=b'{"name": }', headers={"Content-Type": "application/json"}), 422, "urn:promptlab:invalid-request")
+    found = problem(
+        api.post("/runs", content=b'{"name": }', headers={"Content-Type": "application/json"}),
+        422,
+        "urn:promptlab:invalid-request",
+    )
     assert "character 9" in found["detail"]
     problem(api.post("/runs", content=b"\x80", headers={"Content-Type": "application/json"}), 400)
     problem(api.post("/runs", json=[1]), 422, "urn:promptlab:invalid-request")
@@ -82,7 +103,9 @@ def test_a_body_that_is_not_json_says_where(api: httpx.Client) -> None:
         ({"agent_proxy": "os:system"}, "agent_proxy", "unknown field"),
     ],
 )
-def test_keys_code_and_files_of_the_server_are_refused(api: httpx.Client, model: ModelServer, changes: dict[str, Any], field: str, words: str) -> None:
+def test_keys_code_and_files_of_the_server_are_refused(
+    api: httpx.Client, model: ModelServer, changes: dict[str, Any], field: str, words: str
+) -> None:
     """And no value that was sent comes back."""
     answer = api.post("/runs", json=experiment(model, **changes))
     assert words in fields(problem(answer, 422, "urn:promptlab:invalid-request"))[field]
@@ -101,7 +124,12 @@ def test_a_wrong_experiment_is_422_and_leaves_nothing_behind(api: httpx.Client, 
     ]
     for changes, code, words in cases:
         status = 404 if code == "asset-not-found" else 422
-        assert words in problem(api.post("/runs", json=experiment(model, **changes)), status, f"urn:promptlab:{code}")["detail"]
+        assert (
+            words
+            in problem(api.post("/runs", json=experiment(model, **changes)), status, f"urn:promptlab:{code}")[
+                "detail"
+            ]
+        )
     assert [api.get(path).json()["items"] for path in ("/runs", "/prompts", "/datasets")] == [[], [], []]
     assert model.requests == []
 
@@ -117,7 +145,12 @@ def test_an_endpoint_that_does_not_answer_is_424(api: httpx.Client, model: Model
 
 def test_a_long_body_is_413(api: httpx.Client) -> None:
     """Whether or not it says how long it is."""
-    problem(api.post("/prompts", content=b"x" * (MAX_BODY_BYTES + 1), headers={"Content-Type": "application/json"}), 413)
+    problem(
+        api.post(
+            "/prompts", content=b"x" * (MAX_BODY_BYTES + 1), headers={"Content-Type": "application/json"}
+        ),
+        413,
+    )
     pieces = (b"x" * (1 << 20) for _ in range(6))
     problem(api.post("/prompts", content=pieces, headers={"Content-Type": "application/json"}), 413)
 
@@ -148,7 +181,10 @@ def test_a_browser_gets_a_page(studio: LiveStudio) -> None:
     answer = httpx.get(f"{studio.url}/nothing", headers={"Accept": "text/html"})
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "There is nothing at /nothing." in answer.text
-    assert httpx.get(f"{studio.api}/nothing", headers={"Accept": "text/html"}).headers["content-type"] == "application/problem+json"
+    assert (
+        httpx.get(f"{studio.api}/nothing", headers={"Accept": "text/html"}).headers["content-type"]
+        == "application/problem+json"
+    )
 
 
 def test_every_kind_of_error_has_a_code_of_its_own() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+from promptlab_studio.app import STATIC
 
-from studio.app import STATIC
 from tests.studio.live import LiveStudio
 
 
@@ -17,7 +17,14 @@ def test_every_response_has_the_security_headers(studio: LiveStudio) -> None:
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'self'; "), path
         assert "unsafe" not in policy
-        for rule in ("frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'", "object-src 'none'", "img-src 'self' data:", "connect-src 'self';"):
+        for rule in (
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "object-src 'none'",
+            "img-src 'self' data:",
+            "connect-src 'self';",
+        ):
             assert rule in policy
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
@@ -28,7 +35,10 @@ def test_every_response_has_the_security_headers(studio: LiveStudio) -> None:
 def test_pages_may_upload_to_the_bucket(tmp_path: Path) -> None:
     """Where its origin is given, and nowhere else."""
     with LiveStudio(tmp_path, upload_origin="https://bucket.s3.amazonaws.com") as studio:
-        assert "connect-src 'self' https://bucket.s3.amazonaws.com;" in httpx.get(f"{studio.api}/health").headers["content-security-policy"]
+        assert (
+            "connect-src 'self' https://bucket.s3.amazonaws.com;"
+            in httpx.get(f"{studio.api}/health").headers["content-security-policy"]
+        )
 
 
 def test_static_files_with_a_hash_are_kept_for_ever_and_others_asked_for(studio: LiveStudio) -> None:
@@ -36,11 +46,16 @@ def test_static_files_with_a_hash_are_kept_for_ever_and_others_asked_for(studio:
     for path in STATIC.iterdir():
         hashed = "-" in path.name
         answer = httpx.get(f"{studio.url}/static/{path.name}")
-        assert answer.headers["cache-control"] == ("public, max-age=31536000, immutable" if hashed else "no-cache"), path.name
+        assert answer.headers["cache-control"] == (
+            "public, max-age=31536000, immutable" if hashed else "no-cache"
+        ), path.name
 
 
 def test_longer_answers_are_compressed(studio: LiveStudio) -> None:
     """From 1 KB on, where the client can read it."""
     assert httpx.get(f"{studio.api}/metrics").headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in httpx.get(f"{studio.api}/metrics", headers={"Accept-Encoding": "identity"}).headers
+    assert (
+        "content-encoding"
+        not in httpx.get(f"{studio.api}/metrics", headers={"Accept-Encoding": "identity"}).headers
+    )
     assert "content-encoding" not in httpx.get(f"{studio.api}/health").headers

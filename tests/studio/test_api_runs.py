@@ -16,12 +16,24 @@ from tests.studio.builders import ROWS, experiment, finished, right, started
 
 def test_a_run_is_accepted_and_worked_on(api: httpx.Client, model: ModelServer) -> None:
     """202 with its place; in the end counts, metrics, cost and the exact configuration."""
-    priced = {"name": "openai/mini", "endpoint": model.openai_url, "input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0}
+    priced = {
+        "name": "openai/mini",
+        "endpoint": model.openai_url,
+        "input_usd_per_mtok": 1.0,
+        "output_usd_per_mtok": 2.0,
+    }
     answer = api.post("/runs", json=experiment(model, tags=["nightly"], model=priced))
     assert answer.status_code == 202
     assert answer.headers["location"] == f"/api/v1/runs/{answer.json()['run_id']}"
     run = finished(api, answer.json()["run_id"])
-    assert (run["cases"], run["succeeded"], run["failed"], run["done"], run["tags"], run["name"]) == (120, 120, 0, 120, ["nightly"], "quiz")
+    assert (run["cases"], run["succeeded"], run["failed"], run["done"], run["tags"], run["name"]) == (
+        120,
+        120,
+        0,
+        120,
+        ["nightly"],
+        "quiz",
+    )
     assert run["metrics"]["exact_match"]["mean"] == 1.0
     assert run["cost_usd"] > 0
     assert run["summarized"]
@@ -36,7 +48,10 @@ def test_old_names_of_the_model_are_understood(api: httpx.Client, model: ModelSe
     config = body.pop("model")
     run = started(api, {**body, "completion_model_config": {**config, "type": "completion"}})
     assert finished(api, run["run_id"])["succeeded"] == 120
-    assert finished(api, started(api, {**body, "inference_model": "simulated/echo"})["run_id"])["succeeded"] == 120
+    assert (
+        finished(api, started(api, {**body, "inference_model": "simulated/echo"})["run_id"])["succeeded"]
+        == 120
+    )
 
 
 def test_references_name_assets_of_the_store(api: httpx.Client, model: ModelServer) -> None:
@@ -44,7 +59,10 @@ def test_references_name_assets_of_the_store(api: httpx.Client, model: ModelServ
     api.post("/prompts", json={"name": "ask", "user_prompt": "<question>"})
     api.post("/datasets", json={"name": "questions", "rows": ROWS[:3]})
     api.put("/prompts/ask/labels/production", json={"version": 0})
-    run = finished(api, started(api, experiment(model, prompt_template="ask@production", dataset="questions@0"))["run_id"])
+    run = finished(
+        api,
+        started(api, experiment(model, prompt_template="ask@production", dataset="questions@0"))["run_id"],
+    )
     assert (run["cases"], run["configuration"]["prompt_template"]["version"]) == (3, 0)
 
 
@@ -66,7 +84,9 @@ def test_a_request_that_is_sent_again_starts_no_second_run(api: httpx.Client, mo
 def test_requests_with_one_key_at_the_same_time_start_one_run(api: httpx.Client, model: ModelServer) -> None:
     """Whoever comes first."""
     with ThreadPoolExecutor(8) as threads:
-        runs = list(threads.map(lambda _: started(api, experiment(model), **{"Idempotency-Key": "k"}), range(8)))
+        runs = list(
+            threads.map(lambda _: started(api, experiment(model), **{"Idempotency-Key": "k"}), range(8))
+        )
     assert len({run["run_id"] for run in runs}) == 1
     assert finished(api, runs[0]["run_id"])["succeeded"] == 120
     assert len(model.requests) == 120
@@ -75,22 +95,39 @@ def test_requests_with_one_key_at_the_same_time_start_one_run(api: httpx.Client,
 def test_a_key_of_a_wrong_experiment_is_free_again(api: httpx.Client, model: ModelServer) -> None:
     """What was never started does not hold the key."""
     body = experiment(model, prompt_template={"name": "ask", "user_prompt": "<nothing>"})
-    assert api.post("/runs", json=body, headers={"Idempotency-Key": "k"}).json()["type"] == "urn:promptlab:template"
-    assert finished(api, started(api, experiment(model), **{"Idempotency-Key": "k"})["run_id"])["succeeded"] == 120
+    assert (
+        api.post("/runs", json=body, headers={"Idempotency-Key": "k"}).json()["type"]
+        == "urn:promptlab:template"
+    )
+    assert (
+        finished(api, started(api, experiment(model), **{"Idempotency-Key": "k"})["run_id"])["succeeded"]
+        == 120
+    )
 
 
-def test_runs_are_listed_page_by_page_and_by_name_status_and_tag(api: httpx.Client, model: ModelServer) -> None:
+def test_runs_are_listed_page_by_page_and_by_name_status_and_tag(
+    api: httpx.Client, model: ModelServer
+) -> None:
     """Newest first; a filter may make a page shorter, never lose a run."""
     rows = {"name": "questions", "rows": ROWS[:2]}
     ids = []
     for number in range(7):
-        body = experiment(model, dataset=rows, name="odd" if number % 2 else "even", tags=["third"] if number % 3 == 0 else [])
+        body = experiment(
+            model,
+            dataset=rows,
+            name="odd" if number % 2 else "even",
+            tags=["third"] if number % 3 == 0 else [],
+        )
         ids.append(finished(api, started(api, body)["run_id"])["run_id"])
 
     def listed(**params: Any) -> list[str]:
         found, cursor = [], None
         while True:
-            page = api.get("/runs", params={**params, **({"cursor": cursor} if cursor else {})}).raise_for_status().json()
+            page = (
+                api.get("/runs", params={**params, **({"cursor": cursor} if cursor else {})})
+                .raise_for_status()
+                .json()
+            )
             found += [run["run_id"] for run in page["items"]]
             cursor = page["next_cursor"]
             if cursor is None:
@@ -110,7 +147,13 @@ def test_runs_are_listed_page_by_page_and_by_name_status_and_tag(api: httpx.Clie
 def cases(api: httpx.Client, run_id: str, limit: int) -> list[dict[str, Any]]:
     rows, cursor = [], None
     while True:
-        page = api.get(f"/runs/{run_id}/cases", params={"limit": limit, **({"cursor": cursor} if cursor else {})}).raise_for_status().json()
+        page = (
+            api.get(
+                f"/runs/{run_id}/cases", params={"limit": limit, **({"cursor": cursor} if cursor else {})}
+            )
+            .raise_for_status()
+            .json()
+        )
         assert len(page["items"]) <= limit
         rows += page["items"]
         cursor = page["next_cursor"]
@@ -123,12 +166,20 @@ def test_cases_are_paged_in_order_with_trials(api: httpx.Client, model: ModelSer
     run = finished(api, started(api, experiment(model, trials=2))["run_id"])
     for limit in (7, 240, 500):
         rows = cases(api, run["run_id"], limit)
-        assert [(row["case"], row["trial"]) for row in rows] == [(case, trial) for case in range(120) for trial in range(2)]
-    assert (rows[9]["input.question"], rows[9]["response"], rows[9]["passed.exact_match"]) == ("What is 4?", "it is 4", True)
+        assert [(row["case"], row["trial"]) for row in rows] == [
+            (case, trial) for case in range(120) for trial in range(2)
+        ]
+    assert (rows[9]["input.question"], rows[9]["response"], rows[9]["passed.exact_match"]) == (
+        "What is 4?",
+        "it is 4",
+        True,
+    )
     assert api.get(f"/runs/{run['run_id']}/cases", params={"limit": 501}).status_code == 422
 
 
-def test_a_running_run_tells_what_there_is_and_can_be_cancelled_and_resumed(api: httpx.Client, model: ModelServer) -> None:
+def test_a_running_run_tells_what_there_is_and_can_be_cancelled_and_resumed(
+    api: httpx.Client, model: ModelServer
+) -> None:
     """Counts and cases come from the ledger; what was answered is asked only once."""
     model.answer = lambda r: Reply(text=right(r), hang=True) if len(model.requests) > 60 else right(r)
     run_id = started(api, experiment(model))["run_id"]
@@ -140,7 +191,9 @@ def test_a_running_run_tells_what_there_is_and_can_be_cancelled_and_resumed(api:
     rows = cases(api, run_id, 25)
     answered = [request.prompt for request in model.requests[:60]]
     assert len(rows) == 60
-    assert [row["input.question"] for row in rows] == [row["question"] for row in ROWS if row["question"] in answered]
+    assert [row["input.question"] for row in rows] == [
+        row["question"] for row in ROWS if row["question"] in answered
+    ]
     assert rows[0].keys() >= {"score.exact_match", "error_type", "response"}
     assert api.post(f"/runs/{run_id}/cancel").json()["status"] == "cancelled"
     model.answer = right
@@ -166,7 +219,9 @@ def test_failed_cases_are_done_again_when_asked_for(api: httpx.Client, model: Mo
 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
-def test_results_are_downloaded_whole(api: httpx.Client, model: ModelServer, format: str, tmp_path: Any) -> None:
+def test_results_are_downloaded_whole(
+    api: httpx.Client, model: ModelServer, format: str, tmp_path: Any
+) -> None:
     """One row a case, in a file of the run's name."""
     run = finished(api, started(api, experiment(model))["run_id"])
     answer = api.get(f"/runs/{run['run_id']}/export", params={"format": format})
@@ -175,6 +230,8 @@ def test_results_are_downloaded_whole(api: httpx.Client, model: ModelServer, for
     path.write_bytes(io.BytesIO(answer.content).read())
     reader = {"csv": "read_csv", "jsonl": "read_json", "parquet": "read_parquet"}[format]
     with duckdb.connect(":memory:") as con:
-        (found,) = con.execute(f"""SELECT count(*), min("response"), sum("score.exact_match") FROM {reader}('{path}')""").fetchall()
+        (found,) = con.execute(
+            f"""SELECT count(*), min("response"), sum("score.exact_match") FROM {reader}('{path}')"""
+        ).fetchall()
     assert found == (120, "it is 0", 120.0)
     assert api.get(f"/runs/{run['run_id']}/export", params={"format": "xml"}).status_code == 422

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from promptlab_studio.auth import LOGIN, PAUSE_S, TRIES, Auth
 from starlette.routing import BaseRoute, Mount, Route
 
 from promptlab.errors import ConfigError
-from studio.auth import LOGIN, PAUSE_S, TRIES, Auth
 from tests.studio.live import BEARER, TOKEN, LiveStudio
 
 OPEN = {("GET", "/api/v1/health"), ("GET", "/login"), ("POST", "/session")}
@@ -25,7 +25,9 @@ def paths(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]
         if isinstance(route, Mount):
             assert route.name == "static"
         elif isinstance(route, Route):
-            yield from ((method, prefix + route.path) for method in sorted(route.methods or ()) if method != "HEAD")
+            yield from (
+                (method, prefix + route.path) for method in sorted(route.methods or ()) if method != "HEAD"
+            )
         else:
             # How newer versions keep included routers.
             inner = getattr(route, "original_router", None)
@@ -44,7 +46,10 @@ def test_every_route_but_health_login_and_static_needs_a_token(guarded: LiveStud
             url = path.replace("{", "").replace("}", "").replace(":path", "")
             answer = client.request(method, url)
             if path.startswith("/api/"):
-                assert (answer.status_code, answer.headers.get("www-authenticate")) == (401, "Bearer"), (method, path)
+                assert (answer.status_code, answer.headers.get("www-authenticate")) == (401, "Bearer"), (
+                    method,
+                    path,
+                )
                 assert answer.json()["type"] == "urn:promptlab:unauthenticated"
             else:
                 assert answer.status_code == 303, (method, path)
@@ -53,12 +58,12 @@ def test_every_route_but_health_login_and_static_needs_a_token(guarded: LiveStud
 
 def test_every_route_of_the_api_declares_who_asks(guarded: LiveStudio) -> None:
     """One dependency is the place where roles will be known."""
-    from studio.auth import principal
+    from promptlab_studio.auth import principal
 
     def declared(route: APIRoute) -> bool:
         return any(dependency.call is principal for dependency in route.dependant.dependencies)
 
-    from studio.api import assets, catalog, preview, runs, uploads
+    from promptlab_studio.api import assets, catalog, preview, runs, uploads
 
     for subject in (assets, catalog, preview, runs, uploads):
         for route in subject.router.routes:
@@ -128,13 +133,23 @@ def test_a_session_ends_with_its_time_and_with_its_token(tmp_path: Path) -> None
         assert httpx.get(f"{studio.api}/runs", cookies=cookies).status_code == 401
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}, {}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {},
+    ],
+)
 def test_another_site_cannot_use_a_session(guarded: LiveStudio, headers: dict[str, str]) -> None:
     """Nor one that does not say where it comes from; reading is harmless."""
     with logged_in(guarded) as client:
         cookies = dict(client.cookies)
     for path in ("/api/v1/prompts", "/logout"):
-        answer = httpx.post(f"{guarded.url}{path}", json={"name": "a", "user_prompt": "x"}, cookies=cookies, headers=headers)
+        answer = httpx.post(
+            f"{guarded.url}{path}", json={"name": "a", "user_prompt": "x"}, cookies=cookies, headers=headers
+        )
         assert answer.status_code == 403
     assert httpx.get(f"{guarded.api}/prompts", cookies=cookies, headers=headers).json()["items"] == []
 
@@ -143,12 +158,25 @@ def test_a_browser_without_fetch_metadata_is_known_by_its_origin(guarded: LiveSt
     """Which has to be this Studio's."""
     with logged_in(guarded) as client:
         cookies = dict(client.cookies)
-    assert httpx.post(f"{guarded.api}/prompts", json={"name": "a", "user_prompt": "x"}, cookies=cookies, headers={"Origin": guarded.url}).status_code == 201
+    assert (
+        httpx.post(
+            f"{guarded.api}/prompts",
+            json={"name": "a", "user_prompt": "x"},
+            cookies=cookies,
+            headers={"Origin": guarded.url},
+        ).status_code
+        == 201
+    )
 
 
 def test_another_site_cannot_log_anybody_in(guarded: LiveStudio) -> None:
     """Into an account that is not theirs."""
-    assert httpx.post(f"{guarded.url}/session", data={"token": TOKEN}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert (
+        httpx.post(
+            f"{guarded.url}/session", data={"token": TOKEN}, headers={"Sec-Fetch-Site": "cross-site"}
+        ).status_code
+        == 403
+    )
 
 
 async def test_wrong_tokens_are_answered_ever_more_slowly(guarded: LiveStudio) -> None:
@@ -165,10 +193,23 @@ async def test_wrong_tokens_are_answered_ever_more_slowly(guarded: LiveStudio) -
     assert httpx.post(form, data={"token": TOKEN}).status_code == 303
 
 
-@pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "javascript:alert(1)", "/logout", ""])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "/\t/evil.example",
+        "javascript:alert(1)",
+        "/logout",
+        "",
+    ],
+)
 def test_login_leads_to_no_other_site(guarded: LiveStudio, path: str) -> None:
     """Only to a path of this one."""
-    assert httpx.post(f"{guarded.url}/session", data={"token": TOKEN, "next": path}).headers["location"] == "/"
+    assert (
+        httpx.post(f"{guarded.url}/session", data={"token": TOKEN, "next": path}).headers["location"] == "/"
+    )
 
 
 def test_htmx_is_sent_to_the_login_page(guarded: LiveStudio) -> None:
@@ -196,7 +237,14 @@ def test_a_laptop_answers_only_under_its_own_names(studio: LiveStudio) -> None:
     """A foreign name that resolves to 127.0.0.1 is another site's page."""
     for host in (f"127.0.0.1:{studio.port}", f"localhost:{studio.port}", "LOCALHOST", "[::1]:8000"):
         assert httpx.get(f"{studio.api}/runs", headers={"Host": host}).status_code == 200, host
-    for host in ("evil.example", f"evil.example:{studio.port}", "localhost.evil.example", "127.0.0.1.evil.example", "", "0.0.0.0"):
+    for host in (
+        "evil.example",
+        f"evil.example:{studio.port}",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "0.0.0.0",
+    ):
         assert httpx.get(f"{studio.api}/runs", headers={"Host": host}).status_code == 403, host
 
 

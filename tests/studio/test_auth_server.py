@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from promptlab_studio.server import bind
 
 from promptlab import PromptLab
 from promptlab.errors import ConfigError, PortInUseError
-from studio.server import bind
 
 SERVE = "from promptlab import PromptLab; import sys; PromptLab({'type': 'sqlite', 'db_file': 'lab.db'}).studio.start(int(sys.argv[1]))"
 
@@ -28,7 +28,14 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with bind("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(port)], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(port)],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(transport=httpx.HTTPTransport(retries=0)) as client:
@@ -60,7 +67,10 @@ def test_a_port_that_is_taken_names_the_next_free_one(tmp_path: Path) -> None:
     """Which then works."""
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as pl, pytest.raises(PortInUseError) as error:
+        with (
+            PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as pl,
+            pytest.raises(PortInUseError) as error,
+        ):
             pl.studio.start(port)
         named = re.search(r"Port (\d+) is free: --port \1", str(error.value))
         assert named is not None, error.value
@@ -71,5 +81,8 @@ def test_a_port_that_is_taken_names_the_next_free_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_nobody_but_this_machine_is_served_without_a_login(tmp_path: Path, host: str) -> None:
     """The message says how to reach it from elsewhere."""
-    with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as pl, pytest.raises(ConfigError, match="ssh -L 8000"):
+    with (
+        PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as pl,
+        pytest.raises(ConfigError, match="ssh -L 8000"),
+    ):
         pl.studio.start(8000, host=host)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promptlab_studio.auth import Auth
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptLab, PromptTemplate, get_model
@@ -28,7 +29,6 @@ from promptlab.errors import (
 )
 from promptlab.report import brief
 from promptlab.wiring import open_remote, store_from
-from studio.auth import Auth
 from tests.servers import ModelServer, Reply
 from tests.studio.builders import ROWS, experiment, right
 from tests.studio.live import TOKEN, LiveStudio
@@ -63,22 +63,41 @@ async def test_a_name_under_localhost_is_this_machine(guarded: LiveStudio) -> No
     await lab.close()
 
 
-def test_a_whole_experiment_runs_as_it_does_locally(pl: PromptLab, guarded: LiveStudio, model: ModelServer, tmp_path: Path) -> None:
+def test_a_whole_experiment_runs_as_it_does_locally(
+    pl: PromptLab, guarded: LiveStudio, model: ModelServer, tmp_path: Path
+) -> None:
     """Assets, run, summary, rows, export and list: the script is the same, and so are the numbers."""
     prompt = pl.asset.create(PromptTemplate(name="ask", user_prompt="<question>", description="d"))
     dataset = pl.asset.create(Dataset(name="questions", rows=ROWS))
-    assert (prompt.version, prompt.description, len(dataset), dataset.columns) == (0, "d", 120, ("question", "answer"))
+    assert (prompt.version, prompt.description, len(dataset), dataset.columns) == (
+        0,
+        "d",
+        120,
+        ("question", "answer"),
+    )
     seen: list[Progress] = []
-    config = {**experiment(model), "prompt_template": prompt, "dataset": dataset, "model": get_model("openai/mini", endpoint=model.openai_url)}
+    config = {
+        **experiment(model),
+        "prompt_template": prompt,
+        "dataset": dataset,
+        "model": get_model("openai/mini", endpoint=model.openai_url),
+    }
     run = pl.experiment.run(config, on_progress=seen.append)
     assert (run.status, seen[-1].done, seen[-1].total) == ("completed", 120, 120)
     assert run.summary is not None
     local = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "local.db")})
     same = local.experiment.run(
-        {**experiment(model), "prompt_template": PromptTemplate(name="ask", user_prompt="<question>"), "dataset": Dataset(name="questions", rows=ROWS)}
+        {
+            **experiment(model),
+            "prompt_template": PromptTemplate(name="ask", user_prompt="<question>"),
+            "dataset": Dataset(name="questions", rows=ROWS),
+        }
     )
     assert same.record.experiment == run.record.experiment
-    untimed = [[{k: v for k, v in row.items() if k != "latency_ms"} for row in each.results()] for each in (run, same)]
+    untimed = [
+        [{k: v for k, v in row.items() if k != "latency_ms"} for row in each.results()]
+        for each in (run, same)
+    ]
     assert untimed[0] == untimed[1]
     assert len(untimed[0]) == 120
     assert run.export(tmp_path / "out.csv").read_text().count("\n") == 121
@@ -93,7 +112,11 @@ def test_assets_are_versioned_labelled_and_found(pl: PromptLab) -> None:
     assert pl.asset.create(first.model_copy(update={"version": None})).version == 0
     second = pl.asset.update(PromptTemplate(name="q a", user_prompt="2"))
     pl.asset.label("q a", "production", version=0)
-    assert (second.version, pl.asset.get("q a").version, pl.asset.get("q a", label="production").version) == (1, 1, 0)
+    assert (second.version, pl.asset.get("q a").version, pl.asset.get("q a", label="production").version) == (
+        1,
+        1,
+        0,
+    )
     assert pl.asset.get("q a", version=0).user_prompt == "1"
     assert pl.asset.get("q a", version=0).labels == ("production",)
     pl.asset.create(Dataset(name="q a", rows=[{"x": 1}]))
@@ -101,7 +124,10 @@ def test_assets_are_versioned_labelled_and_found(pl: PromptLab) -> None:
         pl.asset.get("q a")
     assert len(pl.asset.get("q a", kind="dataset")) == 1
     assert [version.version for version in pl.asset.versions("q a", kind="prompt_template")] == [0, 1]
-    assert [(type(asset).__name__, asset.version) for asset in pl.asset.list()] == [("PromptTemplate", 1), ("Dataset", 0)]
+    assert [(type(asset).__name__, asset.version) for asset in pl.asset.list()] == [
+        ("PromptTemplate", 1),
+        ("Dataset", 0),
+    ]
     assert pl.asset.label("q a", "new", kind="prompt_template").version == 1
     for missing in (
         lambda: pl.asset.get("nothing"),
@@ -140,14 +166,28 @@ class Mine(Evaluator):
     ("changes", "words"),
     [
         ({"evaluation": [{"metric": "mine", "evaluator": Mine()}]}, "Mine.*cannot be sent.*built-in"),
-        ({"evaluation": [{"metric": "mine", "evaluator": "metrics.py:Mine"}]}, "metrics.py:Mine.*cannot be sent"),
+        (
+            {"evaluation": [{"metric": "mine", "evaluator": "metrics.py:Mine"}]},
+            "metrics.py:Mine.*cannot be sent",
+        ),
         ({"model": Own()}, "Own.*cannot be sent"),
-        ({"model": {"name": "openai/mini", "api_key": "sk-secret"}}, r"openai/mini.*cloud secrets set NAME.*api_key_secret"),
-        ({"embedding_model": get_model("openai/mini", api_key="sk-secret")}, "embedding_model.*api_key_secret"),
-        ({"model": None, "prompt_template": None, "agent_proxy": lambda row: "x"}, "agent_proxy.*cannot be sent"),
+        (
+            {"model": {"name": "openai/mini", "api_key": "sk-secret"}},
+            r"openai/mini.*cloud secrets set NAME.*api_key_secret",
+        ),
+        (
+            {"embedding_model": get_model("openai/mini", api_key="sk-secret")},
+            "embedding_model.*api_key_secret",
+        ),
+        (
+            {"model": None, "prompt_template": None, "agent_proxy": lambda row: "x"},
+            "agent_proxy.*cannot be sent",
+        ),
     ],
 )
-def test_what_only_exists_here_is_refused_before_any_request(changes: dict[str, Any], words: str, model: ModelServer) -> None:
+def test_what_only_exists_here_is_refused_before_any_request(
+    changes: dict[str, Any], words: str, model: ModelServer
+) -> None:
     """The message names it and what to do; nothing listens at this endpoint."""
     pl = PromptLab({"type": "remote", "endpoint": model.url, "api_key": TOKEN})
     with pytest.raises(ConfigError, match=words) as error:
@@ -212,22 +252,40 @@ class Stumbling:
         self._app, self._faults = app, faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        left = next((statuses for (method, end), statuses in self._faults.items() if scope.get("method") == method and scope["path"].endswith(end)), [])
+        left = next(
+            (
+                statuses
+                for (method, end), statuses in self._faults.items()
+                if scope.get("method") == method and scope["path"].endswith(end)
+            ),
+            [],
+        )
         status = left.pop(0) if left else None
 
         async def broken(message: Message) -> None:
             if message["type"] == "http.response.start":
-                await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+                await send(
+                    {"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]}
+                )
             elif not message.get("more_body"):
                 await send({"type": "http.response.body", "body": b""})
 
         await self._app(scope, receive, broken if status else send)
 
 
-async def test_a_server_that_stumbles_costs_no_run_and_starts_none_twice(tmp_path: Path, model: ModelServer) -> None:
+async def test_a_server_that_stumbles_costs_no_run_and_starts_none_twice(
+    tmp_path: Path, model: ModelServer
+) -> None:
     """Lost answers to the start, to polls and to the result are asked for again."""
-    faults = {("POST", "/runs"): [502, 503], ("GET", "/progress"): [503, 500, 502, 504], ("GET", "/export"): [502], ("POST", "/datasets"): [500]}
-    with LiveStudio(tmp_path, auth=Auth(TOKEN, secure=False), wrap=lambda app: Stumbling(app, faults)) as studio:
+    faults = {
+        ("POST", "/runs"): [502, 503],
+        ("GET", "/progress"): [503, 500, 502, 504],
+        ("GET", "/export"): [502],
+        ("POST", "/datasets"): [500],
+    }
+    with LiveStudio(
+        tmp_path, auth=Auth(TOKEN, secure=False), wrap=lambda app: Stumbling(app, faults)
+    ) as studio:
         lab = lab_of(studio)
         run = await lab.run(experiment(model))
         rows = [row async for row in lab.results(run.run_id)]
@@ -237,12 +295,16 @@ async def test_a_server_that_stumbles_costs_no_run_and_starts_none_twice(tmp_pat
     assert (run.status, len(rows), len(model.requests)) == ("completed", 120, 120)
 
 
-async def test_leaving_a_run_lets_it_go_on_and_says_how_to_come_back(guarded: LiveStudio, model: ModelServer) -> None:
+async def test_leaving_a_run_lets_it_go_on_and_says_how_to_come_back(
+    guarded: LiveStudio, model: ModelServer
+) -> None:
     """Ctrl-C cancels the task; the Studio works on."""
     model.answer = lambda r: Reply(text=right(r), hang=True)
     pl = PromptLab({"type": "remote", "endpoint": guarded.url, "api_key": TOKEN})
     watching = asyncio.Event()
-    task = asyncio.create_task(pl.run_experiment_async(experiment(model), on_progress=lambda _: watching.set()))
+    task = asyncio.create_task(
+        pl.run_experiment_async(experiment(model), on_progress=lambda _: watching.set())
+    )
     await watching.wait()
     lab = lab_of(guarded)
     (run_id,) = [run_id async for run_id in lab.run_ids()]
@@ -251,7 +313,10 @@ async def test_leaving_a_run_lets_it_go_on_and_says_how_to_come_back(guarded: Li
         await task
     model.release()
     (note,) = stop.value.__notes__
-    assert note == f"Run {run_id} goes on at {guarded.url}.\nCome back to it with: promptlab show {run_id} --endpoint {guarded.url}"
+    assert (
+        note
+        == f"Run {run_id} goes on at {guarded.url}.\nCome back to it with: promptlab show {run_id} --endpoint {guarded.url}"
+    )
     while (run := await lab.get_run(run_id)).status == "running":
         pass
     assert (run.status, run.summary and run.summary["succeeded"]) == ("completed", 120)
@@ -308,7 +373,9 @@ async def test_runs_are_listed_beyond_one_page(guarded: LiveStudio, model: Model
     await lab.close()
 
 
-async def test_exports_are_written_whole_or_not_at_all(guarded: LiveStudio, model: ModelServer, tmp_path: Path) -> None:
+async def test_exports_are_written_whole_or_not_at_all(
+    guarded: LiveStudio, model: ModelServer, tmp_path: Path
+) -> None:
     """A missing folder, a missing run: nothing is left."""
     lab = lab_of(guarded)
     with pytest.raises(ConfigError, match="no folder"):
@@ -319,7 +386,9 @@ async def test_exports_are_written_whole_or_not_at_all(guarded: LiveStudio, mode
     await lab.close()
 
 
-def test_a_store_is_chosen_by_what_is_given_and_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_chosen_by_what_is_given_and_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A file goes before the environment's Studio; two at once are refused."""
     for name in ("PROMPTLAB_ENDPOINT", "PROMPTLAB_API_KEY", "PROMPTLAB_DB"):
         monkeypatch.delenv(name, raising=False)

@@ -7,8 +7,8 @@ from typing import Any
 
 from promptlab import Dataset, Evaluator, Model, ModelError, ModelResponse, PromptTemplate, Score
 from promptlab.domain.results import RunRecord
-from promptlab.engine.filters import Filter
 from promptlab.lab import Lab
+from promptlab.queries.filters import Filter
 
 QUOTED, LABELS, RATE = 'it\'s "so"; DROP TABLE x; --', "per%cent_\\ 🦊", "rate"
 TEXTS = (
@@ -51,9 +51,16 @@ class Echo(Model):
     async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         number = int(user_prompt.rsplit(" ", 1)[1])
         if number % 11 == 3 and not self.healthy:
-            raise ModelError("no 'answer' in 120 s" if number % 2 else "odd %_ thing", type="timeout" if number % 2 else "bad'type")
+            raise ModelError(
+                "no 'answer' in 120 s" if number % 2 else "odd %_ thing",
+                type="timeout" if number % 2 else "bad'type",
+            )
         return ModelResponse(
-            response=f"{user_prompt}{self.suffix}", prompt_tokens=number % 13, completion_tokens=1, latency_ms=100 + (number * 37) % 90, cost_usd=number / 1e6
+            response=f"{user_prompt}{self.suffix}",
+            prompt_tokens=number % 13,
+            completion_tokens=1,
+            latency_ms=100 + (number * 37) % 90,
+            cost_usd=number / 1e6,
         )
 
 
@@ -82,10 +89,19 @@ class Rate(Evaluator):
     shift = 0
 
     def evaluate(self, data: dict[str, Any]) -> float:
-        return round(((data["n"] * 31 + self.shift * ((data["n"] % 4 == 0) - (data["n"] % 4 == 1))) % 100) / 100, 2)
+        return round(
+            ((data["n"] * 31 + self.shift * ((data["n"] % 4 == 0) - (data["n"] % 4 == 1))) % 100) / 100, 2
+        )
 
 
-def experiment(*, suffix: str = "", shift: int = 0, rows: list[dict[str, Any]] | None = None, trials: int = 1, healthy: bool = False) -> dict[str, Any]:
+def experiment(
+    *,
+    suffix: str = "",
+    shift: int = 0,
+    rows: list[dict[str, Any]] | None = None,
+    trials: int = 1,
+    healthy: bool = False,
+) -> dict[str, Any]:
     """An experiment over `rows`; with `healthy`, no call fails."""
     model, verdict, rate = Echo(), Verdict(), Rate()
     model.suffix, model.healthy, verdict.shift, rate.shift = suffix, healthy, shift, shift
@@ -96,7 +112,10 @@ def experiment(*, suffix: str = "", shift: int = 0, rows: list[dict[str, Any]] |
         "prompt_template": PromptTemplate(name="odd", template_format="jinja2", user_prompt="{{ text }}"),
         "model": model,
         "trials": trials,
-        "evaluation": [{"metric": name, "column_mapping": {"n": "Case"}, "evaluator": evaluator} for name, evaluator in metrics.items()],
+        "evaluation": [
+            {"metric": name, "column_mapping": {"n": "Case"}, "evaluator": evaluator}
+            for name, evaluator in metrics.items()
+        ],
     }
 
 
@@ -114,9 +133,17 @@ def expected(row: Mapping[str, Any], filter: Filter) -> bool:
     """Whether a row of the results table matches, without SQL."""
     errors = [row[name] for name in row if name.startswith("score_error.") and row[name] is not None]
     error = row["error_type"] or ("evaluator_error" if errors else None)
-    texts = [row[name] for name in row if name.startswith(("input.", "reason.", "label.", "score_error.")) or name in ("id", "response", "error_message")]
+    texts = [
+        row[name]
+        for name in row
+        if name.startswith(("input.", "reason.", "label.", "score_error."))
+        or name in ("id", "response", "error_message")
+    ]
     checks: list[Callable[[], bool]] = [
-        lambda: not filter.text or any(_lower(filter.text) in _lower(str(text)) for text in texts if text is not None),
+        lambda: (
+            not filter.text
+            or any(_lower(filter.text) in _lower(str(text)) for text in texts if text is not None)
+        ),
         lambda: filter.status is None or (error is not None) == (filter.status == "failed"),
         lambda: filter.error_type is None or error == filter.error_type,
         lambda: all(row[f"passed.{metric}"] is passed for metric, passed in filter.passed),
@@ -126,6 +153,10 @@ def expected(row: Mapping[str, Any], filter: Filter) -> bool:
     for bounds in filter.ranges:
         value = row[bounds.column]
         low, high = bounds.low, bounds.high
-        inside = value is not None and (low is None or value >= low) and (high is None or value < high or (bounds.closed and value == high))
+        inside = (
+            value is not None
+            and (low is None or value >= low)
+            and (high is None or value < high or (bounds.closed and value == high))
+        )
         checks.append(lambda inside=inside: inside)  # type: ignore[misc]
     return all(check() for check in checks)

@@ -13,8 +13,21 @@ from typing import Any
 import pytest
 
 import promptlab
-from promptlab import Dataset, Evaluator, ExperimentConfig, Model, ModelResponse, PromptLab, PromptTemplate, Results, Run, Score, errors, get_model
-from promptlab.client import Assets, Experiments, Studio
+from promptlab import (
+    Dataset,
+    Evaluator,
+    ExperimentConfig,
+    Model,
+    ModelResponse,
+    PromptLab,
+    PromptTemplate,
+    Results,
+    Run,
+    Score,
+    errors,
+    get_model,
+)
+from promptlab.sdk.client import Assets, Experiments, Studio
 
 SDK_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sdk.md").read_text("utf-8")
 
@@ -72,8 +85,12 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         promptlab.PromptLap  # noqa: B018
 
 
-@pytest.mark.parametrize(("owner", "sync", "asynchronous"), PAIRS, ids=lambda value: getattr(value, "__name__", value))
-def test_every_call_has_both_names_with_the_same_parameters(owner: type, sync: str, asynchronous: str) -> None:
+@pytest.mark.parametrize(
+    ("owner", "sync", "asynchronous"), PAIRS, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_every_call_has_both_names_with_the_same_parameters(
+    owner: type, sync: str, asynchronous: str
+) -> None:
     """The sync call and its async twin take the same, and only the twin is a coroutine function."""
     one, other = getattr(owner, sync), getattr(owner, asynchronous)
     assert inspect.signature(one).parameters == inspect.signature(other).parameters
@@ -110,13 +127,22 @@ def test_the_calls_of_the_design_are_there() -> None:
     assert binds(Assets.list, "self")
     calls = (Experiments.run, Experiments.run_async, PromptLab.run_experiment_async)
     assert all(binds(call, "self", {"name": "x"}) for call in calls)
-    assert all(binds(call, "self", 8000) for call in (Studio.start, Studio.start_async, PromptLab.start_studio_async))
-    assert binds(get_model, "ollama/llama3.2") and binds(get_model, "openai/gpt-4o-mini", endpoint="e", api_key="k", temperature=0)
+    assert all(
+        binds(call, "self", 8000) for call in (Studio.start, Studio.start_async, PromptLab.start_studio_async)
+    )
+    assert binds(get_model, "ollama/llama3.2") and binds(
+        get_model, "openai/gpt-4o-mini", endpoint="e", api_key="k", temperature=0
+    )
     assert all(binds(call, "self", "system_prompt", "user_prompt") for call in (Model.invoke, Model.ainvoke))
     assert binds(Evaluator.evaluate, "self", {"response": "x"})
     assert PromptTemplate.model_fields.keys() >= {"name", "description", "system_prompt", "user_prompt"}
     assert Dataset.model_fields.keys() >= {"name", "description", "file_path"}
-    assert {f.name for f in dataclasses.fields(ModelResponse)} >= {"response", "prompt_tokens", "completion_tokens", "latency_ms"}
+    assert {f.name for f in dataclasses.fields(ModelResponse)} >= {
+        "response",
+        "prompt_tokens",
+        "completion_tokens",
+        "latency_ms",
+    }
     assert {f.name for f in dataclasses.fields(Score)} >= {"value", "label", "passed", "reason"}
 
 
@@ -125,15 +151,25 @@ def test_docs_name_every_field_of_an_experiment_and_every_error() -> None:
     table = SDK_PAGE[SDK_PAGE.index("## Experiments") : SDK_PAGE.index("## Runs")]
     assert [name for name in ExperimentConfig.model_fields if f"`{name}`" not in table] == []
     tree = SDK_PAGE[SDK_PAGE.index("## Errors") :]
-    classes = [name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.PromptLabError)]
+    classes = [
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.PromptLabError)
+    ]
     assert len(classes) > 10
     assert [name for name in classes if name not in tree] == []
 
 
 def in_a_new_process(code: str, folder: Path) -> Any:
     """What a program prints as JSON, run in an empty folder that is also its home."""
-    environment = {"HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(Path(promptlab.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        "HOME": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(Path(promptlab.__file__).parents[1]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
@@ -151,7 +187,18 @@ print(json.dumps([loaded, handlers, warnings.filters == filters, threading.activ
 """
     loaded, handlers, same_filters, threads = in_a_new_process(code, tmp_path)
     assert "promptlab" in loaded
-    assert {"pydantic", "httpx", "aiohttp", "duckdb", "sqlite3", "rich", "yaml", "jinja2", "fastapi", "studio"} & set(loaded) == set()
+    assert {
+        "pydantic",
+        "httpx",
+        "aiohttp",
+        "duckdb",
+        "sqlite3",
+        "rich",
+        "yaml",
+        "jinja2",
+        "fastapi",
+        "promptlab_studio",
+    } & set(loaded) == set()
     assert (handlers, same_filters, threads) == ([[], []], True, 1)
     assert list(tmp_path.rglob("*")) == []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from promptlab import Dataset
+from promptlab.assets.ingest import SHARD_ROWS
 from promptlab.domain.results import CaseKey, Completion
-from promptlab.engine.case_pages import MAX_BYTES, MAX_SHARDS
-from promptlab.engine.ingest import SHARD_ROWS
 from promptlab.lab import Lab
+from promptlab.results.pages import MAX_BYTES, MAX_SHARDS
 from tests.contract.builders import run
 
 ROWS = SHARD_ROWS * (2 * MAX_SHARDS + 10)
@@ -32,8 +32,19 @@ async def unfinished(tmp_path: Path, rows: int) -> Lab:
 async def test_a_page_looks_through_so_many_shards_and_the_next_goes_on(tmp_path: Path) -> None:
     """However few are answered, each request is short, and none is left out."""
     lab = await unfinished(tmp_path, ROWS)
-    answered = [CaseKey(3, 1), CaseKey(SHARD_ROWS * MAX_SHARDS, 0), CaseKey(ROWS - 1, 0), CaseKey(ROWS - 1, 1)]
-    await lab.ledger.put_completions("r", [Completion(shard=key.case // SHARD_ROWS, case=key.case, trial=key.trial, response="x") for key in answered])
+    answered = [
+        CaseKey(3, 1),
+        CaseKey(SHARD_ROWS * MAX_SHARDS, 0),
+        CaseKey(ROWS - 1, 0),
+        CaseKey(ROWS - 1, 1),
+    ]
+    await lab.ledger.put_completions(
+        "r",
+        [
+            Completion(shard=key.case // SHARD_ROWS, case=key.case, trial=key.trial, response="x")
+            for key in answered
+        ],
+    )
     found, after, pages = list[CaseKey](), None, 0
     while pages == 0 or after:
         rows, after = await lab.cases("r", after=after)
@@ -60,7 +71,9 @@ async def test_long_rows_make_a_page_shorter_and_one_row_always_fits(tmp_path: P
     """A page that is too long could not leave a Lambda function; an empty one would never end."""
     lab = await unfinished(tmp_path, 3)
     texts = ["a" * (MAX_BYTES // 2), "b" * MAX_BYTES, "c"]
-    await lab.ledger.put_completions("r", [Completion(shard=0, case=case, trial=0, response=text) for case, text in enumerate(texts)])
+    await lab.ledger.put_completions(
+        "r", [Completion(shard=0, case=case, trial=0, response=text) for case, text in enumerate(texts)]
+    )
     pages, after = list[list[str]](), None
     while not pages or after:
         rows, after = await lab.cases("r", after=after)

@@ -28,7 +28,19 @@ evaluation:
   - metric: exact_match
     column_mapping: {response: $inference, reference: answer}
 """
-BRIEF = ["run_id", "status", "cases", "succeeded", "failed", "wall_s", "prompt_tokens", "completion_tokens", "cost_usd", "metrics", "errors"]
+BRIEF = [
+    "run_id",
+    "status",
+    "cases",
+    "succeeded",
+    "failed",
+    "wall_s",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "metrics",
+    "errors",
+]
 Invoke = Callable[..., Result]
 
 
@@ -39,7 +51,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("PROMPTLAB_DB", "PROMPTLAB_ENDPOINT", "PROMPTLAB_API_KEY", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps({"a": i, "b": 7, "answer": str(i + 7)}) + "\n" for i in range(10)))
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(json.dumps({"a": i, "b": 7, "answer": str(i + 7)}) + "\n" for i in range(10))
+    )
     (tmp_path / "sums.yaml").write_text(EXPERIMENT)
     return tmp_path
 
@@ -68,7 +82,9 @@ def replaced(folder: Path, **changes: str) -> str:
     return "changed.yaml"
 
 
-def test_run_prints_a_summary_and_keeps_everything_beside_the_default_store(invoke: Invoke, folder: Path) -> None:
+def test_run_prints_a_summary_and_keeps_everything_beside_the_default_store(
+    invoke: Invoke, folder: Path
+) -> None:
     """Standard output has the table and nothing else; progress is on standard error."""
     result = invoke("run", "sums.yaml")
     assert "10 of 10 cases succeeded" in result.stdout and re.search(r"exact_match +1 ", result.stdout)
@@ -77,7 +93,9 @@ def test_run_prints_a_summary_and_keeps_everything_beside_the_default_store(invo
     assert (folder / "promptlab.db").is_file() and (folder / "promptlab.db.blobs").is_dir()
 
 
-def test_run_json_is_one_object_with_every_key_though_an_evaluator_prints(invoke: Invoke, folder: Path) -> None:
+def test_run_json_is_one_object_with_every_key_though_an_evaluator_prints(
+    invoke: Invoke, folder: Path
+) -> None:
     """What the user's own code prints goes to standard error."""
     (folder / "mine.py").write_text(
         "from promptlab import Evaluator\n"
@@ -87,11 +105,20 @@ def test_run_json_is_one_object_with_every_key_though_an_evaluator_prints(invoke
         "        print('noise')\n"
         "        return len(data['response'])\n"
     )
-    file = replaced(folder, evaluation="[{metric: Mine, evaluator: 'mine.py:Mine', column_mapping: {response: $inference}}]")
+    file = replaced(
+        folder,
+        evaluation="[{metric: Mine, evaluator: 'mine.py:Mine', column_mapping: {response: $inference}}]",
+    )
     result = invoke("run", file, "--json", "--quiet")
     value = json.loads(result.stdout)
     assert list(value) == BRIEF
-    assert (value["status"], value["cases"], value["succeeded"], value["failed"], value["errors"]) == ("completed", 10, 10, 0, {})
+    assert (value["status"], value["cases"], value["succeeded"], value["failed"], value["errors"]) == (
+        "completed",
+        10,
+        10,
+        0,
+        {},
+    )
     assert list(value["metrics"]["Mine"]) == ["n", "mean", "stderr", "ci_low", "ci_high"]
     assert "noise" in result.stderr and "done" not in result.stderr
 
@@ -103,7 +130,9 @@ def test_quiet_says_nothing_on_standard_error(invoke: Invoke) -> None:
 
 def test_failed_cases_are_reported_and_fail_a_pipeline_only_on_request(invoke: Invoke, folder: Path) -> None:
     """Exit code 0, or 3 with --fail-on-error; the run is completed either way."""
-    with ModelServer(lambda request: Reply(status=400, text="no [b]sums[/b] :smile:") if "3 +" in request.prompt else "10") as server:
+    with ModelServer(
+        lambda request: Reply(status=400, text="no [b]sums[/b] :smile:") if "3 +" in request.prompt else "10"
+    ) as server:
         file = replaced(folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key: k}}")
         assert "1 failed: 1 × bad_request" in invoke("run", file).stdout
         value = json.loads(invoke("run", file, "--json", "--fail-on-error", code=3).stdout)
@@ -111,7 +140,9 @@ def test_failed_cases_are_reported_and_fail_a_pipeline_only_on_request(invoke: I
     shown = invoke("show", "latest").stdout
     assert "Failed cases:" in shown and "no [b]sums[/b] :smile:" in " ".join(shown.split())
     (failure,) = json.loads(invoke("show", "latest", "--json").stdout)["failures"]
-    assert failure["case"] == 3 and failure["type"] == "bad_request" and "no [b]sums[/b]" in failure["message"]
+    assert (
+        failure["case"] == 3 and failure["type"] == "bad_request" and "no [b]sums[/b]" in failure["message"]
+    )
 
 
 def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) -> None:
@@ -122,10 +153,14 @@ def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) 
         return Reply(status=400) if broken and "3 +" in request.prompt else "10"
 
     with ModelServer(answer) as server:
-        file = replaced(folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key_env: SUMS_KEY}}")
+        file = replaced(
+            folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key_env: SUMS_KEY}}"
+        )
         runner = CliRunner(env={"SUMS_KEY": "k"})
         assert runner.invoke(commands, ["run", file]).exit_code == 0
-        assert runner.invoke(commands, ["resume", "latest"]).stderr.endswith("is complete: there is nothing to do.\n")
+        assert runner.invoke(commands, ["resume", "latest"]).stderr.endswith(
+            "is complete: there is nothing to do.\n"
+        )
         calls, broken = len(server.requests), False
         result = runner.invoke(commands, ["resume", "latest", "--failed", "--json", "--fail-on-error"])
     assert result.exit_code == 0, result.output
@@ -137,14 +172,22 @@ def test_resume_takes_the_experiment_where_the_evaluator_has_moved(invoke: Invok
     """Without it the error names the file."""
     code = "from promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        return {} if broken else 1\n"
     (folder / "mine.py").write_text("broken = True\n" + code)
-    file = replaced(folder, evaluation="[{metric: Mine, evaluator: 'mine.py:Mine', column_mapping: {response: $inference}}]")
+    file = replaced(
+        folder,
+        evaluation="[{metric: Mine, evaluator: 'mine.py:Mine', column_mapping: {response: $inference}}]",
+    )
     assert json.loads(invoke("run", file, "--json").stdout)["failed"] == 10
     (folder / "mine.py").unlink()
     assert "mine.py" in invoke("resume", "latest", "--failed", code=2).stderr
     (folder / "moved.py").write_text("broken = False\n" + code)
     moved = folder / "moved.yaml"
     moved.write_text((folder / file).read_text().replace("mine.py", "moved.py"))
-    assert json.loads(invoke("resume", "latest", "--failed", "--experiment", "moved.yaml", "--json").stdout)["succeeded"] == 10
+    assert (
+        json.loads(invoke("resume", "latest", "--failed", "--experiment", "moved.yaml", "--json").stdout)[
+            "succeeded"
+        ]
+        == 10
+    )
 
 
 def test_runs_lists_the_newest_first(invoke: Invoke, folder: Path) -> None:
@@ -162,7 +205,9 @@ def test_runs_lists_the_newest_first(invoke: Invoke, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", ["80", "40"])
-def test_tables_fit_the_terminal_and_lose_nothing(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+def test_tables_fit_the_terminal_and_lose_nothing(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
     """No line is longer, and no id or hash is cut."""
     run_id = json.loads(invoke("run", "sums.yaml", "--json", "--tag", "nightly").stdout)["run_id"]
     monkeypatch.setenv("COLUMNS", columns)
@@ -180,7 +225,9 @@ def test_a_run_is_found_by_the_beginning_of_its_id(invoke: Invoke) -> None:
     """`latest`, a prefix that one run has, and clear errors for all else."""
     assert "There is no latest run" in invoke("show", "latest", code=2).stderr
     first, second = (json.loads(invoke("run", "sums.yaml", "--json").stdout)["run_id"] for _ in range(2))
-    shown = [json.loads(invoke("show", name, "--json").stdout)["run_id"] for name in (first[:-1], second, "latest")]
+    shown = [
+        json.loads(invoke("show", name, "--json").stdout)["run_id"] for name in (first[:-1], second, "latest")
+    ]
     assert shown == [first, second, second]
     error = invoke("show", "20", code=2).stderr
     assert "'20' begins the ids of 2 runs" in error and first in error and "Give more" in error
@@ -198,7 +245,12 @@ def test_show_has_the_exact_configuration(invoke: Invoke) -> None:
     assert spec["dataset"]["version"] == 0 and len(spec["dataset"]["hash"]) == len(spec["hash"]) == 64
     assert spec["evaluation"][0]["column_mapping"] == {"response": "$inference", "reference": "answer"}
     words = " ".join(invoke("show", "latest").stdout.split())
-    assert "sums@0 sha256" in words and "accuracy=1" in words and "exact_match: response=$inference, reference=answer" in words and "nightly" in words
+    assert (
+        "sums@0 sha256" in words
+        and "accuracy=1" in words
+        and "exact_match: response=$inference, reference=answer" in words
+        and "nightly" in words
+    )
 
 
 def test_export_writes_each_format_and_names_the_file_after_the_run(invoke: Invoke, folder: Path) -> None:
@@ -209,7 +261,9 @@ def test_export_writes_each_format_and_names_the_file_after_the_run(invoke: Invo
     with (folder / f"{run_id}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10 and rows[3]["response"] == "10" and rows[3]["score.exact_match"] == "1.0"
-    assert [json.loads(line)["case"] for line in (folder / f"{run_id}.jsonl").read_text().splitlines()] == list(range(10))
+    assert [
+        json.loads(line)["case"] for line in (folder / f"{run_id}.jsonl").read_text().splitlines()
+    ] == list(range(10))
     assert (folder / f"{run_id}.parquet").read_bytes()[:4] == b"PAR1"
     invoke("export", "latest", "-o", "out.jsonl")
     assert (folder / "out.jsonl").read_text() == (folder / f"{run_id}.jsonl").read_text()
@@ -218,12 +272,15 @@ def test_export_writes_each_format_and_names_the_file_after_the_run(invoke: Invo
 def test_export_to_standard_output_is_the_file_itself(invoke: Invoke, folder: Path) -> None:
     """For csv and jsonl; Parquet is refused, and so is a folder that is not there."""
     invoke("run", "sums.yaml")
-    assert [json.loads(line)["id"] for line in invoke("export", "latest", "--format", "jsonl", "--output", "-").stdout.splitlines()] == [
-        str(i) for i in range(10)
-    ]
+    assert [
+        json.loads(line)["id"]
+        for line in invoke("export", "latest", "--format", "jsonl", "--output", "-").stdout.splitlines()
+    ] == [str(i) for i in range(10)]
     assert len(list(csv.DictReader(StringIO(invoke("export", "latest", "-o", "-").stdout)))) == 10
     before = sorted(folder.iterdir())
-    assert "Parquet is not text" in invoke("export", "latest", "--format", "parquet", "-o", "-", code=2).stderr
+    assert (
+        "Parquet is not text" in invoke("export", "latest", "--format", "parquet", "-o", "-", code=2).stderr
+    )
     assert "there is no folder" in invoke("export", "latest", "-o", "no/such.csv", code=2).stderr
     assert "Cannot tell the format" in invoke("export", "latest", "-o", "out.txt", code=2).stderr
     assert sorted(folder.iterdir()) == before
@@ -235,9 +292,13 @@ def test_prompts_and_datasets_list_versions_labels_and_content(invoke: Invoke, f
     assert json.loads(invoke("datasets", "--json").stdout) == []
     invoke("run", "sums.yaml", "-q")
     invoke("run", replaced(folder, prompt_template='{name: math, user_prompt: "[b]<a>[/b] plus <b>?"}'), "-q")
-    assert [(p["name"], p["version"]) for p in json.loads(invoke("prompts", "--json").stdout)] == [("math", 1)]
+    assert [(p["name"], p["version"]) for p in json.loads(invoke("prompts", "--json").stdout)] == [
+        ("math", 1)
+    ]
     versions = json.loads(invoke("prompts", "math", "--json").stdout)
-    assert [v["version"] for v in versions] == [0, 1] and versions[0]["content"]["user_prompt"] == "What is <a> + <b>?"
+    assert [v["version"] for v in versions] == [0, 1] and versions[0]["content"][
+        "user_prompt"
+    ] == "What is <a> + <b>?"
     assert "[b]<a>[/b] plus <b>?" in invoke("prompts", "math").stdout
     assert "What is <a> + <b>?" in invoke("prompts", "math@0").stdout
     assert re.search(r"a +integer +10", invoke("datasets", "sums").stdout)
@@ -245,7 +306,9 @@ def test_prompts_and_datasets_list_versions_labels_and_content(invoke: Invoke, f
     assert "There is no dataset 'nope'" in invoke("datasets", "nope", code=2).stderr
 
 
-def test_the_store_is_named_by_an_option_or_the_environment(invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_named_by_an_option_or_the_environment(
+    invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The option wins."""
     monkeypatch.setenv("PROMPTLAB_DB", "env.db")
     invoke("run", "sums.yaml", "-q")
@@ -272,12 +335,21 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     "an empty dataset": ({"dataset": "{name: d, file_path: empty.jsonl}"}, "empty"),
     "a broken line": ({"dataset": "{name: d, file_path: broken.jsonl}"}, "line 2"),
     "duplicate ids": ({"dataset": "{name: d, file_path: twice.jsonl}"}, "'x'"),
-    "a placeholder without a column": ({"prompt_template": "{name: p, user_prompt: 'What is <aa>?'}"}, "no column fills <aa>"),
-    "a mapping to no column": ({"evaluation": "[{metric: exact_match, column_mapping: {reference: anser}}]"}, "Did you mean 'answer'"),
+    "a placeholder without a column": (
+        {"prompt_template": "{name: p, user_prompt: 'What is <aa>?'}"},
+        "no column fills <aa>",
+    ),
+    "a mapping to no column": (
+        {"evaluation": "[{metric: exact_match, column_mapping: {reference: anser}}]"},
+        "Did you mean 'answer'",
+    ),
     "an unknown metric": ({"evaluation": "[{metric: exact_mach}]"}, "'exact_match'"),
     "an unknown provider": ({"model": "opnai/gpt-4o-mini"}, "'openai'"),
     "a missing key": ({"model": "{name: openai/gpt-4o-mini, api_key_env: NO_SUCH_KEY}"}, "NO_SUCH_KEY"),
-    "an unreachable endpoint": ({"model": "{name: openai/m, endpoint: 'http://127.0.0.1:CLOSED/v1', api_key: k}"}, "127.0.0.1"),
+    "an unreachable endpoint": (
+        {"model": "{name: openai/m, endpoint: 'http://127.0.0.1:CLOSED/v1', api_key: k}"},
+        "127.0.0.1",
+    ),
     "an unknown field": ({"name": "x\ntrails: 2"}, "'trials'"),
     "an unknown parameter": ({"evaluation": "[{metric: exact_match, params: {case: 1}}]"}, "'case'"),
     "no such asset": ({"dataset": "nope@3"}, "There is no dataset 'nope'"),
@@ -294,17 +366,27 @@ def test_bad_input_is_one_clear_message_and_leaves_nothing(invoke: Invoke, folde
     (folder / "broken.jsonl").write_text('{"a": 1, "b": 2, "answer": "3"}\n{"a": 1,\n')
     (folder / "twice.jsonl").write_text('{"id": "x", "a": 1, "b": 2, "answer": "3"}\n' * 2)
     (folder / "m.py").write_text("class N: ...\n")
-    file = replaced(folder, **{field: line.replace("CLOSED", str(closed_port())) for field, line in changes.items()})
+    file = replaced(
+        folder, **{field: line.replace("CLOSED", str(closed_port())) for field, line in changes.items()}
+    )
     before = sorted(folder.iterdir())
     result = invoke("run", file, code=2)
-    assert result.stdout == "" and result.stderr.startswith("Error: ") and said in result.stderr, result.stderr
+    assert result.stdout == "" and result.stderr.startswith("Error: ") and said in result.stderr, (
+        result.stderr
+    )
     assert "Traceback" not in result.stderr
     assert sorted(folder.iterdir()) == before
 
 
 def test_wrong_usage_is_exit_code_2(invoke: Invoke) -> None:
     """Unknown commands, options and values."""
-    for args in (("nope",), ("run",), ("run", "sums.yaml", "--nope"), ("runs", "--limit", "0"), ("export", "latest", "--format", "xls")):
+    for args in (
+        ("nope",),
+        ("run",),
+        ("run", "sums.yaml", "--nope"),
+        ("runs", "--limit", "0"),
+        ("export", "latest", "--format", "xls"),
+    ):
         assert "Error: " in invoke(*args, code=2).stderr
 
 
@@ -312,7 +394,9 @@ def test_help_is_what_promptlab_alone_prints(invoke: Invoke) -> None:
     """With the exit codes, and the commands in the order in which one meets them."""
     text = invoke().stdout
     assert text == invoke("--help").stdout and "Exit codes:" in text
-    assert re.findall(r"^  ([a-z]+) {2,}", text.partition("Commands:")[2], flags=re.M) == list(commands.commands)
+    assert re.findall(r"^  ([a-z]+) {2,}", text.partition("Commands:")[2], flags=re.M) == list(
+        commands.commands
+    )
 
 
 def test_schema_and_version(invoke: Invoke) -> None:
@@ -350,9 +434,13 @@ def test_the_documentation_has_every_command_with_an_example() -> None:
 @pytest.mark.parametrize("name", list(documentable()))
 def test_the_documentation_has_every_option_and_no_other(name: str) -> None:
     """The table of options of a command is that of its --help."""
-    real = {opt for param in documentable()[name].params if isinstance(param, click.Option) for opt in param.opts}
+    real = {
+        opt for param in documentable()[name].params if isinstance(param, click.Option) for opt in param.opts
+    }
     rows = [line for line in sections()[name].splitlines() if line.startswith("| `-")]
-    assert {option for row in rows for option in re.findall(r"(?<=`)--?[a-z][a-z-]*", row.split("|")[1])} == real
+    assert {
+        option for row in rows for option in re.findall(r"(?<=`)--?[a-z][a-z-]*", row.split("|")[1])
+    } == real
 
 
 def test_the_documentation_has_every_exit_code(invoke: Invoke) -> None:
@@ -364,7 +452,7 @@ def test_the_documentation_has_every_exit_code(invoke: Invoke) -> None:
 
 def test_the_documented_yaml_is_that_which_is_read(folder: Path) -> None:
     """The example of the documentation loads."""
-    from promptlab.experiment_file import load_experiment
+    from promptlab.experiments.file import load_experiment
 
     block = re.search(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.S)
     assert block

@@ -17,10 +17,10 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 from click.testing import CliRunner, Result
+from promptlab_studio.auth import Auth
 
 from promptlab.cli import commands
-from promptlab.domain.cloud_cost import SERVICES
-from studio.auth import Auth
+from promptlab.cloud.cost import SERVICES
 from tests import aws
 from tests.servers import ModelServer, Reply
 from tests.studio.live import TOKEN, LiveStudio
@@ -34,9 +34,18 @@ OUTPUTS = {"StudioUrl": "https://abc.execute-api.us-east-1.amazonaws.com", "Secr
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with ten sums. The Studio has a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    for name in ("PROMPTLAB_DB", "PROMPTLAB_ENDPOINT", "PROMPTLAB_API_KEY", "PROMPTLAB_STACK", "NO_COLOR", "FORCE_COLOR"):
+    for name in (
+        "PROMPTLAB_DB",
+        "PROMPTLAB_ENDPOINT",
+        "PROMPTLAB_API_KEY",
+        "PROMPTLAB_STACK",
+        "NO_COLOR",
+        "FORCE_COLOR",
+    ):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps({"a": i, "b": 7, "answer": str(i + 7)}) + "\n" for i in range(10)))
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(json.dumps({"a": i, "b": 7, "answer": str(i + 7)}) + "\n" for i in range(10))
+    )
     return tmp_path
 
 
@@ -82,18 +91,26 @@ def hosted(studio: LiveStudio, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     return studio
 
 
-def test_every_command_works_against_a_hosted_studio_as_against_a_store(hosted: LiveStudio, invoke: Invoke, folder: Path) -> None:
+def test_every_command_works_against_a_hosted_studio_as_against_a_store(
+    hosted: LiveStudio, invoke: Invoke, folder: Path
+) -> None:
     """The same output, but for ids and times; and nothing is stored here."""
     file = experiment(folder)
-    there, here = (json.loads(invoke("run", file, "--json", *store).stdout) for store in ((), ("--db", "here.db")))
+    there, here = (
+        json.loads(invoke("run", file, "--json", *store).stdout) for store in ((), ("--db", "here.db"))
+    )
     varying = ("run_id", "wall_s")
-    assert {k: v for k, v in there.items() if k not in varying} == {k: v for k, v in here.items() if k not in varying}
+    assert {k: v for k, v in there.items() if k not in varying} == {
+        k: v for k, v in here.items() if k not in varying
+    }
     assert there["succeeded"] == 10 and there["metrics"]["exact_match"]["mean"] == 1
     assert [run["run_id"] for run in json.loads(invoke("runs", "--json").stdout)] == [there["run_id"]]
     shown = json.loads(invoke("show", there["run_id"][:-1], "--json").stdout)
     assert shown["experiment"]["dataset"]["name"] == "sums" and shown["status"] == "completed"
     for args in (("prompts", "math"), ("datasets", "sums"), ("prompts",), ("datasets",)):
-        (one,), (other,) = (json.loads(invoke(*args, "--json", *store).stdout) for store in ((), ("--db", "here.db")))
+        (one,), (other,) = (
+            json.loads(invoke(*args, "--json", *store).stdout) for store in ((), ("--db", "here.db"))
+        )
         assert (one["hash"], one["content"]) == (other["hash"], other["content"])
     for format_ in ("csv", "jsonl"):
         invoke("export", "latest", "--format", format_, "-o", f"there.{format_}")
@@ -117,29 +134,51 @@ def test_progress_of_a_hosted_run_is_streamed(hosted: LiveStudio, invoke: Invoke
 def test_a_missing_or_wrong_token_says_where_it_is(studio: LiveStudio, invoke: Invoke) -> None:
     """Exit code 2; options do as well as the environment."""
     assert "promptlab cloud token" in invoke("runs", "--endpoint", studio.url, code=2).stderr
-    assert "promptlab cloud token" in invoke("runs", "--endpoint", studio.url, "--api-key", "wrong", code=2).stderr
+    assert (
+        "promptlab cloud token"
+        in invoke("runs", "--endpoint", studio.url, "--api-key", "wrong", code=2).stderr
+    )
     assert "No runs in" in invoke("runs", "--endpoint", studio.url, "--api-key", TOKEN).stderr
 
 
 def test_a_store_is_a_file_or_a_studio(hosted: LiveStudio, invoke: Invoke) -> None:
     """What is given goes before what is set; both are refused."""
     assert "No runs in" in invoke("runs", "--db", "lab.db").stderr
-    assert "give the one or the other" in invoke("runs", "--db", "lab.db", "--endpoint", hosted.url, code=2).stderr
+    assert (
+        "give the one or the other"
+        in invoke("runs", "--db", "lab.db", "--endpoint", hosted.url, code=2).stderr
+    )
     assert "is not a Studio's address" in invoke("runs", "--endpoint", "nowhere", code=2).stderr
 
 
-def test_what_cannot_be_sent_is_refused_before_anything_is(hosted: LiveStudio, invoke: Invoke, folder: Path) -> None:
+def test_what_cannot_be_sent_is_refused_before_anything_is(
+    hosted: LiveStudio, invoke: Invoke, folder: Path
+) -> None:
     """Code of one's own, and keys."""
     (folder / "mine.py").write_text("class Mine:\n    def evaluate(self, data):\n        return 1\n")
-    assert "code of your own" in invoke("run", experiment(folder, evaluation="[{metric: Mine, evaluator: 'mine.py:Mine'}]"), code=2).stderr
-    assert "promptlab cloud secrets set NAME" in invoke("run", experiment(folder, "{name: openai/gpt-4o-mini, api_key: sk-1}"), code=2).stderr
-    assert json.loads(invoke("runs", "--json").stdout) == json.loads(invoke("datasets", "--json").stdout) == []
+    assert (
+        "code of your own"
+        in invoke(
+            "run", experiment(folder, evaluation="[{metric: Mine, evaluator: 'mine.py:Mine'}]"), code=2
+        ).stderr
+    )
+    assert (
+        "promptlab cloud secrets set NAME"
+        in invoke("run", experiment(folder, "{name: openai/gpt-4o-mini, api_key: sk-1}"), code=2).stderr
+    )
+    assert (
+        json.loads(invoke("runs", "--json").stdout) == json.loads(invoke("datasets", "--json").stdout) == []
+    )
 
 
-def test_ctrl_c_leaves_a_hosted_run_going_and_says_how_to_come_back(studio: LiveStudio, invoke: Invoke, folder: Path) -> None:
+def test_ctrl_c_leaves_a_hosted_run_going_and_says_how_to_come_back(
+    studio: LiveStudio, invoke: Invoke, folder: Path
+) -> None:
     """Exit code 130. `resume` watches it to its end, and no case is asked twice."""
     with ModelServer(lambda request: Reply(text="7", hang=True)) as server:
-        file = experiment(folder, f"{{name: openai/m, endpoint: '{server.openai_url}', max_concurrent_tasks: 5}}")
+        file = experiment(
+            folder, f"{{name: openai/m, endpoint: '{server.openai_url}', max_concurrent_tasks: 5}}"
+        )
         process = watching(folder, studio, "run", file, "--json")
         try:
             server.wait_for_requests(5)
@@ -159,25 +198,41 @@ def test_ctrl_c_leaves_a_hosted_run_going_and_says_how_to_come_back(studio: Live
             f"Stop it with: promptlab cancel {run_id} --endpoint {studio.url}",
         ]
         server.release()
-        found = json.loads(invoke("resume", run_id, "--json", "--endpoint", studio.url, "--api-key", TOKEN).stdout)
+        found = json.loads(
+            invoke("resume", run_id, "--json", "--endpoint", studio.url, "--api-key", TOKEN).stdout
+        )
         assert (found["run_id"], found["status"], found["succeeded"]) == (run_id, "completed", 10)
         assert len([request for request in server.requests if request.kind == "openai"]) == 10
 
 
 def watching(folder: Path, studio: LiveStudio, *args: str) -> subprocess.Popen[str]:
-    env = {k: v for k, v in os.environ.items() if k != "PROMPTLAB_DB"} | {"PROMPTLAB_ENDPOINT": studio.url, "PROMPTLAB_API_KEY": TOKEN}
+    env = {k: v for k, v in os.environ.items() if k != "PROMPTLAB_DB"} | {
+        "PROMPTLAB_ENDPOINT": studio.url,
+        "PROMPTLAB_API_KEY": TOKEN,
+    }
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen([sys.executable, "-m", "promptlab", *args], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "promptlab", *args],
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_cancel_stops_a_hosted_run_and_resume_goes_on_with_it(studio: LiveStudio, invoke: Invoke, folder: Path) -> None:
+def test_cancel_stops_a_hosted_run_and_resume_goes_on_with_it(
+    studio: LiveStudio, invoke: Invoke, folder: Path
+) -> None:
     """What was answered is kept; a run that has ended stays as it is."""
     there = ("--endpoint", studio.url, "--api-key", TOKEN)
     with ModelServer(lambda request: Reply(text="7", hang=True)) as server:
-        file = experiment(folder, f"{{name: openai/m, endpoint: '{server.openai_url}', max_concurrent_tasks: 5}}")
+        file = experiment(
+            folder, f"{{name: openai/m, endpoint: '{server.openai_url}', max_concurrent_tasks: 5}}"
+        )
         process = watching(folder, studio, "run", file)
         try:
             server.wait_for_requests(5)
@@ -207,7 +262,10 @@ class _CloudFormation(BaseHTTPRequestHandler):
         asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         assert asked["Action"] == ["DescribeStacks"]
         known = asked["StackName"] == [STACK]
-        members = "".join(f"<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>" for name, value in OUTPUTS.items())
+        members = "".join(
+            f"<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>"
+            for name, value in OUTPUTS.items()
+        )
         stack = f"<StackName>{STACK}</StackName><CreationTime>2026-11-23T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>"
         found = f"<DescribeStacksResponse><DescribeStacksResult><Stacks><member>{stack}<Outputs>{members}</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
         missing = f"<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack with id {asked['StackName'][0]} does not exist</Message></Error></ErrorResponse>"
@@ -245,7 +303,9 @@ def stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             client.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
 
 
-def test_token_and_url_are_those_of_the_deployed_stack(stack: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_token_and_url_are_those_of_the_deployed_stack(
+    stack: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
     """Which samconfig.toml, the environment or an option names; on standard output, alone."""
     assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"
     assert invoke("cloud", "url").output == "https://abc.execute-api.us-east-1.amazonaws.com\n"
@@ -267,10 +327,14 @@ def test_keys_are_set_from_standard_input_listed_by_name_and_removed(stack: str,
     invoke("cloud", "secrets", "set", "mistral", stdin="m-1")
     assert invoke("cloud", "secrets", "list").stdout == "mistral\nopenai\n"
     assert json.loads(invoke("cloud", "secrets", "list", "--json").stdout) == ["mistral", "openai"]
-    assert invoke("cloud", "secrets", "delete", "mistral", stdin="n\n", code=1).stderr.startswith("Remove the key mistral")
+    assert invoke("cloud", "secrets", "delete", "mistral", stdin="n\n", code=1).stderr.startswith(
+        "Remove the key mistral"
+    )
     invoke("cloud", "secrets", "delete", "mistral", stdin="y\n")
     invoke("cloud", "secrets", "delete", "openai", "--yes")
-    assert "There is no key 'openai'" in invoke("cloud", "secrets", "delete", "openai", "--yes", code=2).stderr
+    assert (
+        "There is no key 'openai'" in invoke("cloud", "secrets", "delete", "openai", "--yes", code=2).stderr
+    )
     assert json.loads(invoke("cloud", "secrets", "list", "--json").stdout) == []
 
 
@@ -281,9 +345,17 @@ def value_of(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"), [("", "k", "not a secret's name"), ("a b", "k", "not a secret's name"), ("a", " \n", "is empty"), ("a", "k\nl", "line breaks")]
+    ("name", "value", "said"),
+    [
+        ("", "k", "not a secret's name"),
+        ("a b", "k", "not a secret's name"),
+        ("a", " \n", "is empty"),
+        ("a", "k\nl", "line breaks"),
+    ],
 )
-def test_a_key_that_cannot_be_one_is_refused(stack: str, invoke: Invoke, name: str, value: str, said: str) -> None:
+def test_a_key_that_cannot_be_one_is_refused(
+    stack: str, invoke: Invoke, name: str, value: str, said: str
+) -> None:
     """Nothing is set."""
     assert said in invoke("cloud", "secrets", "set", name, stdin=value, code=2).stderr
     assert json.loads(invoke("cloud", "secrets", "list", "--json").stdout) == []
@@ -294,7 +366,9 @@ def test_a_key_is_no_argument(stack: str, invoke: Invoke) -> None:
     assert "unexpected extra argument" in invoke("cloud", "secrets", "set", "openai", "sk-1", code=2).stderr
 
 
-def test_what_is_missing_is_said_with_what_to_do(stack: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_what_is_missing_is_said_with_what_to_do(
+    stack: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
     """A stack, a region, credentials, a profile, a readable samconfig.toml."""
     for command in (("token",), ("url",), ("secrets", "list")):
         error = invoke("cloud", *command, "--stack-name", "nope", code=2).stderr
@@ -303,7 +377,10 @@ def test_what_is_missing_is_said_with_what_to_do(stack: str, invoke: Invoke, mon
     assert "samconfig.toml" in invoke("cloud", "token", code=2).stderr
     (folder / "samconfig.toml").unlink()
     assert "There is no AWS region" in invoke("cloud", "token", code=2).stderr
-    assert "aws configure list-profiles" in invoke("cloud", "token", "--region", "us-east-1", "--profile", "nope", code=2).stderr
+    assert (
+        "aws configure list-profiles"
+        in invoke("cloud", "token", "--region", "us-east-1", "--profile", "nope", code=2).stderr
+    )
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     error = invoke("cloud", "url", "--region", "us-east-1", code=2).stderr
@@ -314,8 +391,15 @@ def test_an_estimate_has_every_service_and_grows_with_the_rows(invoke: Invoke, f
     """Nothing is stored, and no endpoint is asked."""
     file = experiment(folder, "{name: openai/gpt-4o-mini, max_concurrent_tasks: 5000}")
     before = sorted(folder.iterdir())
-    few, many = (json.loads(invoke("cloud", "estimate", file, "--rows", rows, "--json").stdout) for rows in ("1000", "100000"))
-    assert list(many["services_usd"]) == list(SERVICES) and many["cases"] == 100_000 and many["sampled_rows"] == 10
+    few, many = (
+        json.loads(invoke("cloud", "estimate", file, "--rows", rows, "--json").stdout)
+        for rows in ("1000", "100000")
+    )
+    assert (
+        list(many["services_usd"]) == list(SERVICES)
+        and many["cases"] == 100_000
+        and many["sampled_rows"] == 10
+    )
     for name in ("model_usd", "cloud_usd", "wall_s"):
         assert few[name]["expected"] < many[name]["expected"]
         assert many[name]["low"] <= many[name]["expected"] <= many[name]["high"]
@@ -323,12 +407,22 @@ def test_an_estimate_has_every_service_and_grows_with_the_rows(invoke: Invoke, f
     # "What is 4 + 7?" and nothing else: about four tokens, and seven around them.
     assert many["prompt_tokens"]["expected"] == pytest.approx(10.5, abs=0.5)
     assert many["model_usd"]["expected"] == pytest.approx(100_000 * (10.5 * 0.15 + 250 * 0.6) / 1e6, rel=0.01)
-    shown = " ".join(invoke("cloud", "estimate", file, "--rows", "100000", "--new-account", "--answer-tokens", "10").stdout.split())
-    assert "Lambda: functions at once" in shown and "MaxConcurrency 9 stays inside the quotas." in shown and "Secret: the admin token" in shown
+    shown = " ".join(
+        invoke(
+            "cloud", "estimate", file, "--rows", "100000", "--new-account", "--answer-tokens", "10"
+        ).stdout.split()
+    )
+    assert (
+        "Lambda: functions at once" in shown
+        and "MaxConcurrency 9 stays inside the quotas." in shown
+        and "Secret: the admin token" in shown
+    )
     assert sorted(folder.iterdir()) == before
 
 
-def test_an_estimate_looks_up_references_here_and_at_a_studio(hosted: LiveStudio, invoke: Invoke, folder: Path) -> None:
+def test_an_estimate_looks_up_references_here_and_at_a_studio(
+    hosted: LiveStudio, invoke: Invoke, folder: Path
+) -> None:
     """The same as from the file."""
     found = [json.loads(invoke("cloud", "estimate", experiment(folder), "--json").stdout)]
     for store in ((), ("--db", "here.db")):
@@ -343,4 +437,9 @@ def test_an_estimate_of_an_unknown_price_says_unknown(invoke: Invoke, folder: Pa
     file = experiment(folder, "{name: openai/of-my-own, endpoint: 'http://127.0.0.1:1/v1'}")
     assert json.loads(invoke("cloud", "estimate", file, "--json").stdout)["model_usd"] is None
     assert "unknown" in invoke("cloud", "estimate", file).stdout
-    assert "no column fills" in invoke("cloud", "estimate", experiment(folder, prompt_template="{name: p, user_prompt: <nope>}"), code=2).stderr
+    assert (
+        "no column fills"
+        in invoke(
+            "cloud", "estimate", experiment(folder, prompt_template="{name: p, user_prompt: <nope>}"), code=2
+        ).stderr
+    )

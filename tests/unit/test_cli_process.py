@@ -62,13 +62,20 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 
 def _start(folder: Path, *args: str) -> subprocess.Popen[str]:
     env = {
-        name: value for name, value in os.environ.items() if name not in ("PROMPTLAB_DB", "PROMPTLAB_ENDPOINT", "PROMPTLAB_API_KEY", "FORCE_COLOR", "NO_COLOR")
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PROMPTLAB_DB", "PROMPTLAB_ENDPOINT", "PROMPTLAB_API_KEY", "FORCE_COLOR", "NO_COLOR")
     }
     # A test run in the background of a script ignores Ctrl-C, and its children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "promptlab", *args], cwd=folder, env=env | {"CLI_TEST_KEY": "k"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "promptlab", *args],
+            cwd=folder,
+            env=env | {"CLI_TEST_KEY": "k"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     finally:
         signal.signal(signal.SIGINT, before)
@@ -86,7 +93,9 @@ def hanging_after(count: int) -> ModelServer:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_what_was_answered_and_says_how_to_go_on(folder: Path, start: Start, number: signal.Signals) -> None:
+def test_a_signal_keeps_what_was_answered_and_says_how_to_go_on(
+    folder: Path, start: Start, number: signal.Signals
+) -> None:
     """Answers on their way are waited for; the printed command then does the rest, and nothing twice."""
     with hanging_after(20) as server:
         experiment(folder, server)
@@ -103,14 +112,23 @@ def test_a_signal_keeps_what_was_answered_and_says_how_to_go_on(folder: Path, st
         out, err, code = finish(process)
         value = json.loads(out)
         assert code == 128 + number
-        assert value["status"] == "interrupted" and value["succeeded"] == 20 + IN_FLIGHT and value["cases"] == CASES
+        assert (
+            value["status"] == "interrupted"
+            and value["succeeded"] == 20 + IN_FLIGHT
+            and value["cases"] == CASES
+        )
         *_, first, second = err.splitlines()
         assert first == f"Interrupted: {20 + IN_FLIGHT} of {CASES} cases are done and kept."
         assert second == f"Go on with: promptlab resume {value['run_id']} --db '{folder / 'my lab.db'}'"
         out, err, code = finish(start("resume", "latest", "--db", "my lab.db", "--json"))
     assert code == 0, err
     assert json.loads(out)["succeeded"] == CASES and json.loads(out)["metrics"]["Mine"]["n"] == CASES
-    assert Counter(request.prompt for request in server.requests if request.kind == "openai").most_common(1)[0][1] == 1
+    assert (
+        Counter(request.prompt for request in server.requests if request.kind == "openai").most_common(1)[0][
+            1
+        ]
+        == 1
+    )
 
 
 def test_a_second_signal_does_not_wait(folder: Path, start: Start) -> None:
@@ -147,7 +165,11 @@ def test_kill_9_loses_nothing_that_was_recorded(folder: Path, start: Start) -> N
         out, err, code = finish(start("resume", listed["run_id"][:-2], "--json"))
         assert code == 0, err
         value = json.loads(out)
-        assert (value["status"], value["succeeded"], value["metrics"]["Mine"]["n"]) == ("completed", CASES, CASES)
+        assert (value["status"], value["succeeded"], value["metrics"]["Mine"]["n"]) == (
+            "completed",
+            CASES,
+            CASES,
+        )
         exported = finish(start("export", "latest", "--format", "jsonl", "-o", "-"))[0].splitlines()
     assert sorted(json.loads(line)["case"] for line in exported) == list(range(CASES))
 
@@ -162,7 +184,9 @@ def test_a_signal_before_the_run_begins_stores_nothing(folder: Path, start: Star
 
     with ModelServer(answer) as server:
         experiment(folder, server)
-        (folder / "e.yaml").write_text((folder / "e.yaml").read_text().replace("file_path: rows.jsonl", "file_path: pipe.jsonl"))
+        (folder / "e.yaml").write_text(
+            (folder / "e.yaml").read_text().replace("file_path: rows.jsonl", "file_path: pipe.jsonl")
+        )
         os.mkfifo(folder / "pipe.jsonl")  # reading the dataset waits for a writer
         process = start("run", "e.yaml", "--json")
         with (folder / "pipe.jsonl").open("w") as pipe:
@@ -235,12 +259,17 @@ def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
         assert page.status == 200
     process.send_signal(signal.SIGINT)
     out, err, code = finish(process)
-    assert (out, code) == ("", 0) and err == f"The Studio of lab.db: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+    assert (out, code) == (
+        "",
+        0,
+    ) and err == f"The Studio of lab.db: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
 
 
 def test_help_loads_nothing_heavy(folder: Path) -> None:
     """`promptlab --help` is there at once."""
     heavy = "{'httpx', 'aiohttp', 'duckdb', 'fastapi', 'pydantic', 'rich', 'yaml', 'orjson', 'jinja2', 'pandas', 'numpy'}"
     code = f"import sys\nfrom promptlab.cli import commands\ncommands(['--help'], standalone_mode=False)\nprint(sorted({heavy} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
     assert out.splitlines()[-1] == "[]"

@@ -49,7 +49,10 @@ def test_the_rate_of_a_slow_run_is_since_its_beginning() -> None:
     """Where the last seconds brought nothing, there still is a rate, and a time left."""
     pace = paced((0, 0), (60, 2), (110, 2), (120, 2))
     assert pace.rate == 2 / 120
-    assert pace.words(Progress(total=3, done=2, cost_usd=None)) == "2 of 3 done, 0 failed, 1.0/min, 2 min 00 s, 1 min 00 s left"
+    assert (
+        pace.words(Progress(total=3, done=2, cost_usd=None))
+        == "2 of 3 done, 0 failed, 1.0/min, 2 min 00 s, 1 min 00 s left"
+    )
 
 
 def test_what_was_done_before_a_resume_is_not_counted_as_pace() -> None:
@@ -61,7 +64,8 @@ def test_words_before_anything_is_done_and_at_the_end() -> None:
     """No rate is invented, and an unknown cost is left out."""
     assert paced((0, 0)).words(Progress(total=10)) == "0 of 10 done, 0 failed, $0.00, 0.0 s"
     assert (
-        paced((0, 0), (2, 1319)).words(Progress(total=1319, done=1319, failed=2, cost_usd=0.01234)) == "1,319 of 1,319 done, 2 failed, 660/s, $0.01234, 2.0 s"
+        paced((0, 0), (2, 1319)).words(Progress(total=1319, done=1319, failed=2, cost_usd=0.01234))
+        == "1,319 of 1,319 done, 2 failed, 660/s, $0.01234, 2.0 s"
     )
 
 

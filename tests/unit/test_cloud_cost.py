@@ -18,10 +18,21 @@ from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws import dynamodb_items
 from promptlab.adapters.aws.dynamodb_table import PATIENCE_S
 from promptlab.adapters.local.file_blobs import FileBlobs
-from promptlab.domain import cloud_cost
-from promptlab.domain.cloud_cost import Units, Work, dollars, idle, price_table, prices, read_units, scenarios, units, write_units
-from promptlab.domain.cloud_simulation import DEFAULT, LEDGER_S, NEW_ACCOUNT, Quotas, simulate, widest
-from promptlab.engine.ingest import SHARD_ROWS
+from promptlab.assets.ingest import SHARD_ROWS
+from promptlab.cloud import cost as cloud_cost
+from promptlab.cloud.cost import (
+    Units,
+    Work,
+    dollars,
+    idle,
+    price_table,
+    prices,
+    read_units,
+    scenarios,
+    units,
+    write_units,
+)
+from promptlab.cloud.simulation import DEFAULT, LEDGER_S, NEW_ACCOUNT, Quotas, simulate, widest
 from promptlab.engine.plan import MOST_TOGETHER, read_manifest, together
 from promptlab.lab import Lab
 from promptlab.wiring import open_cloud
@@ -53,10 +64,20 @@ def metered(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, Meter]]:
     """A stack whose requests are counted. One worker at once: as many shards to a worker as in a long run."""
     with meter(aws.moto_url()) as counted:
         aws.credentials(monkeypatch)
-        settings = {"TABLE": aws.new_table(), "BUCKET": aws.new_bucket(), "SECRETS_PREFIX": "units/keys/", "MAX_CONCURRENCY": "1"}
+        settings = {
+            "TABLE": aws.new_table(),
+            "BUCKET": aws.new_bucket(),
+            "SECRETS_PREFIX": "units/keys/",
+            "MAX_CONCURRENCY": "1",
+        }
         for name, value in {f"PROMPTLAB_{name}": value for name, value in settings.items()}.items():
             monkeypatch.setenv(name, value)
-        others = {"AWS_ENDPOINT_URL": counted.url, "AWS_REGION": aws.REGION, "POWERTOOLS_METRICS_NAMESPACE": "PromptLab", "POWERTOOLS_SERVICE_NAME": "test"}
+        others = {
+            "AWS_ENDPOINT_URL": counted.url,
+            "AWS_REGION": aws.REGION,
+            "POWERTOOLS_METRICS_NAMESPACE": "PromptLab",
+            "POWERTOOLS_SERVICE_NAME": "test",
+        }
         for name, value in others.items():
             monkeypatch.setenv(name, value)
         for kept in (runtime.config, runtime.lab, runtime.worker):
@@ -72,7 +93,9 @@ def metered(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, Meter]]:
 def prose(chars: int, seed: int) -> str:
     """Text that deflates to about a half, as answers do."""
     chance = random.Random(seed)
-    words = ("".join(chance.choice("etaoinshrdlu") for _ in range(chance.randint(2, 9))) for _ in range(chars))
+    words = (
+        "".join(chance.choice("etaoinshrdlu") for _ in range(chance.randint(2, 9))) for _ in range(chars)
+    )
     return " ".join(words)[:chars]
 
 
@@ -103,27 +126,53 @@ def test_the_formulas_are_what_a_run_really_uses_up(metered: tuple[Machine, Mete
     """Write units, read units, S3 requests and invocations of 400 rows, within a tenth and a few; and what that makes of 100,000."""
     machine, counted = metered
     record(machine, 400, chars)
-    work = Work(rows=400, metrics=2, answer_bytes=chars, workers=1, together=4, latency_s=0.01, deflated=len(zlib.compress(prose(chars, 1).encode())) / chars)
+    work = Work(
+        rows=400,
+        metrics=2,
+        answer_bytes=chars,
+        workers=1,
+        together=4,
+        latency_s=0.01,
+        deflated=len(zlib.compress(prose(chars, 1).encode())) / chars,
+    )
     used = units(work)
     assert machine.invocations == ["plan", *["infer", "evaluate"] * 2, "summarize"]
     assert len(machine.invocations) == used.lambda_invocation
-    for name, really in (("write_unit", "write_units"), ("read_unit", "read_units"), ("s3_put", "s3_put"), ("s3_get", "s3_get")):
-        assert getattr(used, name) == pytest.approx(counted.counts[really], rel=0.1, abs=15), (name, used, counted.counts)
+    for name, really in (
+        ("write_unit", "write_units"),
+        ("read_unit", "read_units"),
+        ("s3_put", "s3_put"),
+        ("s3_get", "s3_get"),
+    ):
+        assert getattr(used, name) == pytest.approx(counted.counts[really], rel=0.1, abs=15), (
+            name,
+            used,
+            counted.counts,
+        )
     scaled = {
         name: counted.counts[really] * 250.0
-        for name, really in (("write_unit", "write_units"), ("read_unit", "read_units"), ("s3_put", "s3_put"), ("s3_get", "s3_get"))
+        for name, really in (
+            ("write_unit", "write_units"),
+            ("read_unit", "read_units"),
+            ("s3_put", "s3_put"),
+            ("s3_get", "s3_get"),
+        )
     }
     long = planned(100_000)
     counted_usd = sum(dollars(replace(units(long, simulate(long).wall_s), **scaled)).values())
     # The budget is for items of one write unit; longer answers cost one more for each KB that they deflate to.
-    assert counted_usd <= BUDGET_USD + (write_units(work.case_bytes) - 1) * 100_000 * prices()["write_unit"], counted_usd
+    assert (
+        counted_usd <= BUDGET_USD + (write_units(work.case_bytes) - 1) * 100_000 * prices()["write_unit"]
+    ), counted_usd
 
 
 def test_100_000_rows_cost_at_most_a_quarter_of_a_dollar() -> None:
     """As expected, and where the slowest call of each shard takes two and a half times as long as the others."""
     work = planned(100_000)
     assert work.together == 7 <= MOST_TOGETHER
-    assert {name: run_usd(run) <= BUDGET_USD for name, run in scenarios(work).items()} == dict.fromkeys(("low", "expected", "high"), True)
+    assert {name: run_usd(run) <= BUDGET_USD for name, run in scenarios(work).items()} == dict.fromkeys(
+        ("low", "expected", "high"), True
+    )
     assert run_usd(replace(work, together=1)) > BUDGET_USD  # why shards are given out several at once
 
 
@@ -138,7 +187,9 @@ def test_transitions_are_those_of_the_state_machine() -> None:
     assert len(again) == cloud_cost.TURN_TRANSITIONS
 
 
-def path(machine: dict[str, Any], turns: dict[str, str], start: str | None = None, end: str | None = None) -> list[str]:
+def path(
+    machine: dict[str, Any], turns: dict[str, str], start: str | None = None, end: str | None = None
+) -> list[str]:
     states, name, found = machine["States"], start or machine["StartAt"], list[str]()
     while True:
         found.append(name)
@@ -156,11 +207,23 @@ def test_constants_are_those_of_the_code_and_the_template() -> None:
         assert getattr(cloud_cost, name) == getattr(dynamodb_items, name)
     assert cloud_cost.SHARD_ROWS == SHARD_ROWS and LEDGER_S == PATIENCE_S
     template = (ROOT / "template.yaml").read_text("utf-8")
-    default = {name: int(value) for name, value in re.findall(r"^  (\w+):\n    Type: Number\n    Default: (\d+)", template, flags=re.M)}
-    assert (default["MaxConcurrency"], default["WorkerMemory"]) == (Work(rows=1).workers, Work(rows=1).worker_mb)
+    default = {
+        name: int(value)
+        for name, value in re.findall(
+            r"^  (\w+):\n    Type: Number\n    Default: (\d+)", template, flags=re.M
+        )
+    }
+    assert (default["MaxConcurrency"], default["WorkerMemory"]) == (
+        Work(rows=1).workers,
+        Work(rows=1).worker_mb,
+    )
     assert default["WorkerTimeout"] - 10 == cloud_cost.WORKER_LIMIT_S
     kinds = re.findall(r"^    Type: AWS::(\S+)", template, flags=re.M)
-    assert kinds.count("SecretsManager::Secret") == 1 and kinds.count("CloudWatch::Alarm") <= 10 and kinds.count("CloudWatch::Dashboard") == 1
+    assert (
+        kinds.count("SecretsManager::Secret") == 1
+        and kinds.count("CloudWatch::Alarm") <= 10
+        and kinds.count("CloudWatch::Dashboard") == 1
+    )
 
 
 def test_units_of_items() -> None:
@@ -174,14 +237,27 @@ def test_dollars_are_units_times_prices() -> None:
     found = dollars(Units(lambda_gb_s=3000, lambda_invocation=4000, transition=4000, write_unit=100_000))
     assert found["Lambda"] == pytest.approx(0.0408, abs=1e-4)
     assert (round(found["Step Functions"], 4), round(found["DynamoDB"], 4), found["S3"]) == (0.1, 0.0625, 0)
-    assert all(row["usd"] > 0 and row["sure"] in "ck" and row["unit"] for row in price_table()["prices"].values())
+    assert all(
+        row["usd"] > 0 and row["sure"] in "ck" and row["unit"] for row in price_table()["prices"].values()
+    )
 
 
 @pytest.mark.parametrize(
     ("shards", "workers", "trials", "expected"),
-    [(3, 2, 1, 1), (2000, 100, 1, 7), (2000, 1000, 1, 1), (20_000, 1000, 1, 7), (20_000, 100, 1, 8), (250, 100, 1, 1), (600, 100, 1, 3), (2000, 100, 10, 1)],
+    [
+        (3, 2, 1, 1),
+        (2000, 100, 1, 7),
+        (2000, 1000, 1, 1),
+        (20_000, 1000, 1, 7),
+        (20_000, 100, 1, 8),
+        (250, 100, 1, 1),
+        (600, 100, 1, 3),
+        (2000, 100, 10, 1),
+    ],
 )
-def test_as_many_shards_to_a_worker_as_leave_each_worker_two_turns(shards: int, workers: int, trials: int, expected: int) -> None:
+def test_as_many_shards_to_a_worker_as_leave_each_worker_two_turns(
+    shards: int, workers: int, trials: int, expected: int
+) -> None:
     """Never so many that a run takes more than a twentieth longer for it."""
     assert together(shards, workers, trials) == expected
     work = Work(rows=shards * 50, trials=trials, workers=workers, together=expected)
@@ -222,7 +298,11 @@ def test_what_is_called_widest_is_not_throttled_and_twice_as_much_is() -> None:
 def test_a_new_account_is_too_small_for_the_default_and_the_estimate_says_so() -> None:
     """Ten functions at once: ninety children wait, and give up only after hours. With nine workers all is well."""
     found = simulate(planned(100_000), NEW_ACCOUNT)
-    assert found.throttles[0].limit == "Lambda: functions at once" and found.throttles[0].waits == 90 and not found.gives_up
+    assert (
+        found.throttles[0].limit == "Lambda: functions at once"
+        and found.throttles[0].waits == 90
+        and not found.gives_up
+    )
     assert simulate(replace(planned(1_000_000), latency_s=8.0), NEW_ACCOUNT).gives_up
     assert widest(planned(100_000), NEW_ACCOUNT) == 9
     assert simulate(planned(100_000, workers=9), NEW_ACCOUNT).throttles == ()
@@ -231,7 +311,9 @@ def test_a_new_account_is_too_small_for_the_default_and_the_estimate_says_so() -
 def test_one_worker_does_one_thing_after_the_other() -> None:
     """The simulation's time is the sum of the parts."""
     work = Work(rows=1000, workers=1, together=4, latency_s=3)
-    assert simulate(work).wall_s == pytest.approx(work.plan_s + work.shards * (work.infer_s + work.evaluate_s) + work.summarize_s)
+    assert simulate(work).wall_s == pytest.approx(
+        work.plan_s + work.shards * (work.infer_s + work.evaluate_s) + work.summarize_s
+    )
 
 
 def test_a_slow_service_makes_a_run_as_long_as_its_rate() -> None:
@@ -268,12 +350,16 @@ def rows_of_page() -> list[str]:
         found.append("| " + " | ".join(cells) + " |")
     found += [f"| {item.what} | {item.low_usd:.2f} | {item.high_usd:.2f} | {item.why} |" for item in idle()]
     found += [
-        f"| {row['unit']} | {row['usd']:.10f}".rstrip("0").rstrip(".") + f" | {'confirmed' if row['sure'] == 'c' else 'believed'} |"
+        f"| {row['unit']} | {row['usd']:.10f}".rstrip("0").rstrip(".")
+        + f" | {'confirmed' if row['sure'] == 'c' else 'believed'} |"
         for row in price_table()["prices"].values()
     ]
     for workers in (9, 100, 200, 1000):
         run = simulate(planned(1_000_000, workers=workers))
-        limits = "; ".join(f"{t.limit} ({t.waits:,} ×, {t.longest_s:.0f} s at most)" for t in run.throttles) or "none"
+        limits = (
+            "; ".join(f"{t.limit} ({t.waits:,} ×, {t.longest_s:.0f} s at most)" for t in run.throttles)
+            or "none"
+        )
         found.append(f"| {workers:,} | {run.wall_s / 60:.0f} min | {limits} |")
     return found
 

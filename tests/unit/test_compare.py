@@ -12,10 +12,10 @@ import pytest
 
 from promptlab.domain.results import RunRecord
 from promptlab.domain.statistics import mean_interval
-from promptlab.engine.compare import Compared, MetricComparison
-from promptlab.engine.query import QueryEngine
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.lab import Lab
+from promptlab.queries.compare import Compared, MetricComparison
+from promptlab.queries.query_engine import QueryEngine
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, run
 
 Rows = list[dict[str, Any]]
@@ -49,14 +49,18 @@ def changes(base: Rows, other: Rows, name: str, gain: int) -> list[str]:
     for one, two in zip(base, other, strict=True):
         a, b = one[f"score.{name}"], two[f"score.{name}"]
         if a is None or b is None:
-            verdicts.append("same" if a is b is None and one[f"label.{name}"] == two[f"label.{name}"] else "missing")
+            verdicts.append(
+                "same" if a is b is None and one[f"label.{name}"] == two[f"label.{name}"] else "missing"
+            )
         else:
             verdicts.append("same" if a == b else "improved" if (b - a) * gain > 0 else "regressed")
     return verdicts
 
 
 @pytest.mark.parametrize(("name", "gain"), [(QUOTED, 1), (RATE, -1)])
-async def test_differences_intervals_and_counts_are_those_of_the_rows(lab: Lab, engine: QueryEngine, name: str, gain: int) -> None:
+async def test_differences_intervals_and_counts_are_those_of_the_rows(
+    lab: Lab, engine: QueryEngine, name: str, gain: int
+) -> None:
     """n, means, the paired interval and wins, losses and ties agree with a plain computation."""
     runs = [await run(lab), await run(lab, shift=1, healthy=True)]
     base, other = [await rows_of(lab, one) for one in runs]
@@ -68,10 +72,26 @@ async def test_differences_intervals_and_counts_are_those_of_the_rows(lab: Lab, 
     stderr = statistics.stdev(differences) / math.sqrt(len(both))
     low, high = mean_interval(statistics.mean(differences), stderr, len(both))
     assert found.n == len(both) < len(pairs)
-    wanted = (statistics.mean(a for a, _ in both), statistics.mean(b for _, b in both), statistics.mean(differences), stderr, low, high)
-    assert (found.base_mean, found.other_mean, found.difference, found.stderr, found.low, found.high) == pytest.approx(wanted)
+    wanted = (
+        statistics.mean(a for a, _ in both),
+        statistics.mean(b for _, b in both),
+        statistics.mean(differences),
+        stderr,
+        low,
+        high,
+    )
+    assert (
+        found.base_mean,
+        found.other_mean,
+        found.difference,
+        found.stderr,
+        found.low,
+        found.high,
+    ) == pytest.approx(wanted)
     verdicts = changes(base, other, name, gain)
-    assert (found.improved, found.regressed, found.same) == tuple(verdicts.count(word) for word in ("improved", "regressed", "same"))
+    assert (found.improved, found.regressed, found.same) == tuple(
+        verdicts.count(word) for word in ("improved", "regressed", "same")
+    )
     assert min(found.improved, found.regressed, found.same) > 0
     assert found.different == len(pairs) - found.same
     assert (page.joined_on, page.unmatched, page.total) == ("case", ((0, 0),), 160)
@@ -84,12 +104,18 @@ async def test_every_count_is_a_filter_that_selects_as_many(lab: Lab, engine: Qu
     for one in whole.metrics:
         for change in ("improved", "regressed", "same", "different"):
             page = await engine.compare(runs[0], runs[1:], Compared(change, one.metric, one.other), limit=200)
-            assert page.total_matching == len(page.rows) == getattr(one, change) == page.counts[change], (one, change)
+            assert page.total_matching == len(page.rows) == getattr(one, change) == page.counts[change], (
+                one,
+                change,
+            )
             for row in page.rows:
                 verdict = row.deltas[one.other][one.metric].verdict
                 assert verdict != "same" if change == "different" else verdict == change
     assert whole.counts["different"] + whole.counts["same"] == whole.counts["all"] == 160
-    assert [one.different for one in whole.metrics if one.metric == LABELS] == [0, sum(n % 11 == 3 for n in range(160))]
+    assert [one.different for one in whole.metrics if one.metric == LABELS] == [
+        0,
+        sum(n % 11 == 3 for n in range(160)),
+    ]
 
 
 async def test_a_row_has_every_side_and_each_delta(lab: Lab, engine: QueryEngine) -> None:
@@ -102,7 +128,9 @@ async def test_a_row_has_every_side_and_each_delta(lab: Lab, engine: QueryEngine
     assert delta.difference is not None and delta.difference > 0
     assert worst.inputs["Case"] == worst.case
     assert worst.others[0].response == f"{worst.base.response} indeed"
-    assert worst.others[0].scores[RATE]["score"] == pytest.approx(worst.base.scores[RATE]["score"] + delta.difference)
+    assert worst.others[0].scores[RATE]["score"] == pytest.approx(
+        worst.base.scores[RATE]["score"] + delta.difference
+    )
     assert worst.base.scores[LABELS]["label"] in ("po'lite", 'ru"de', "🦊")
 
 
@@ -110,7 +138,9 @@ async def test_the_greatest_loss_comes_first_whichever_way_is_better(lab: Lab, e
     """Sorted by difference: of a metric where lower is better, the greatest rise."""
     runs = [await run(lab), await run(lab, shift=1)]
     for descending in (False, True):
-        page = await engine.compare(runs[0], runs[1:], Compared(metric=RATE), sort="difference", descending=descending, limit=200)
+        page = await engine.compare(
+            runs[0], runs[1:], Compared(metric=RATE), sort="difference", descending=descending, limit=200
+        )
         gains = [-delta for row in page.rows if (delta := row.deltas[0][RATE].difference) is not None]
         assert gains == sorted(gains, reverse=descending)
         assert len(set(gains)) > 1
@@ -120,13 +150,15 @@ async def test_the_greatest_loss_comes_first_whichever_way_is_better(lab: Lab, e
 async def test_a_search_looks_into_every_run(lab: Lab, engine: QueryEngine, text: str) -> None:
     """A text that only one run has finds the pair."""
     runs = [await run(lab), await run(lab, suffix=" indeed")]
-    found = [row.case for row in (await engine.compare(runs[0], runs[1:], Compared(text=text), limit=200)).rows]
+    found = [
+        row.case for row in (await engine.compare(runs[0], runs[1:], Compared(text=text), limit=200)).rows
+    ]
     in_runs = [await (await engine.results(one)).page(_text(text), limit=200) for one in runs]
     assert found == sorted({row["case"] for page in in_runs for row in page.rows})
 
 
 def _text(text: str) -> Any:
-    from promptlab.engine.query import Filter
+    from promptlab.queries.query_engine import Filter
 
     return Filter(text=text)
 
@@ -148,13 +180,19 @@ async def test_trials_of_a_row_are_one_observation(lab: Lab, engine: QueryEngine
     base, other = [await rows_of(lab, one) for one in runs]
     page = await engine.compare(runs[0], runs[1:])
     found = metric(page.metrics, QUOTED)
-    scored = {row["case"]: b[f"score.{QUOTED}"] - row[f"score.{QUOTED}"] for row, b in zip(base, other, strict=True) if row[f"score.{QUOTED}"] is not None}
+    scored = {
+        row["case"]: b[f"score.{QUOTED}"] - row[f"score.{QUOTED}"]
+        for row, b in zip(base, other, strict=True)
+        if row[f"score.{QUOTED}"] is not None
+    }
     assert (found.n, page.total) == (len(scored), 320)
     assert found.stderr == pytest.approx(statistics.stdev(scored.values()) / math.sqrt(len(scored)))
     assert found.improved == changes(base, other, QUOTED, 1).count("improved")
 
 
-async def test_runs_with_different_numbers_of_trials_share_what_both_have(lab: Lab, engine: QueryEngine) -> None:
+async def test_runs_with_different_numbers_of_trials_share_what_both_have(
+    lab: Lab, engine: QueryEngine
+) -> None:
     """A second trial without a counterpart is counted as unmatched."""
     runs = [await run(lab), await run(lab, trials=2)]
     page = await engine.compare(runs[0], runs[1:])
@@ -191,18 +229,44 @@ async def test_what_cannot_be_compared_is_refused_by_name(lab: Lab, engine: Quer
 
 async def test_trials_without_a_shared_metric_are_paired_all_the_same(lab: Lab, engine: QueryEngine) -> None:
     """One row of counts, however many dataset rows there are."""
-    config = {"dataset": {"name": "d", "rows": [{"q": f"{n} + 1"} for n in range(7)]}, "prompt_template": {"name": "p", "user_prompt": "<q>"}, "trials": 3}
-    runs = [await lab.run({**config, "model": "simulated/demo", "evaluation": [{"metric": name}]}) for name in ("length", "is_json")]
+    config = {
+        "dataset": {"name": "d", "rows": [{"q": f"{n} + 1"} for n in range(7)]},
+        "prompt_template": {"name": "p", "user_prompt": "<q>"},
+        "trials": 3,
+    }
+    runs = [
+        await lab.run({**config, "model": "simulated/demo", "evaluation": [{"metric": name}]})
+        for name in ("length", "is_json")
+    ]
     page = await engine.compare(runs[0], runs[1:])
     assert (page.total, page.metrics, len(page.rows)) == (21, (), 21)
 
 
 async def test_runs_without_a_common_case_are_compared_to_nothing(lab: Lab, engine: QueryEngine) -> None:
     """Other ids: every count is 0, and each side says how many it has alone."""
-    config = {"prompt_template": {"name": "p", "user_prompt": "<q>"}, "model": "simulated/demo", "evaluation": [{"metric": "length"}]}
-    runs = [await lab.run({**config, "dataset": {"name": name, "rows": [{"id": f"{name}{n}", "q": "1 + 1"} for n in range(3)]}}) for name in "ab"]
+    config = {
+        "prompt_template": {"name": "p", "user_prompt": "<q>"},
+        "model": "simulated/demo",
+        "evaluation": [{"metric": "length"}],
+    }
+    runs = [
+        await lab.run(
+            {
+                **config,
+                "dataset": {"name": name, "rows": [{"id": f"{name}{n}", "q": "1 + 1"} for n in range(3)]},
+            }
+        )
+        for name in "ab"
+    ]
     page = await engine.compare(runs[0], runs[1:])
     assert (page.total, page.total_matching, page.rows, page.unmatched) == (0, 0, [], ((3, 3),))
     assert set(page.counts.values()) == {0}
     (length,) = page.metrics
-    assert (length.n, length.improved, length.regressed, length.same, length.different, length.difference) == (0, 0, 0, 0, 0, None)
+    assert (
+        length.n,
+        length.improved,
+        length.regressed,
+        length.same,
+        length.different,
+        length.difference,
+    ) == (0, 0, 0, 0, 0, None)

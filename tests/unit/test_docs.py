@@ -19,7 +19,11 @@ import yaml
 from promptlab import EvaluationConfig, ExperimentConfig, ModelConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")), *sorted((ROOT / "samples").glob("**/README.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+    *sorted((ROOT / "samples").glob("**/README.md")),
+]
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"(?:^|[|&;])\s*(?:[A-Z_]+=\S+\s+)*promptlab\b([^|&;>#\n]*)", re.MULTILINE)
 
@@ -66,7 +70,9 @@ def module(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
 
 
 @pytest.mark.parametrize("page", pages_with_python(), ids=name_of)
-def test_python_examples_run_in_order(page: Path, module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_examples_run_in_order(
+    page: Path, module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As written, one after another, in an empty folder, offline and without keys."""
     monkeypatch.chdir(tmp_path)
     for variable in ("OPENAI_API_KEY", "PROMPTLAB_DB"):
@@ -97,7 +103,9 @@ def test_yaml_examples_are_valid(block: Block) -> None:
         ExperimentConfig.parse(value)
         return
     known = {"evaluation", "model", "embedding_model"}
-    assert value.keys() <= known, f"{block}: neither a whole experiment nor parts of one: {value.keys() - known}"
+    assert value.keys() <= known, (
+        f"{block}: neither a whole experiment nor parts of one: {value.keys() - known}"
+    )
     for item in value.get("evaluation", ()):
         EvaluationConfig.model_validate(item)
     for name in {"model", "embedding_model"} & value.keys():
@@ -127,7 +135,9 @@ def anchors(page: Path) -> set[str]:
     return slugs | set(re.findall(r'<a id="([^"]+)">', text))
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("console", "sh") if _COMMAND.search(b.text.replace("$ ", ""))], ids=str)
+@pytest.mark.parametrize(
+    "block", [b for b in blocks("console", "sh") if _COMMAND.search(b.text.replace("$ ", ""))], ids=str
+)
 def test_commands_and_their_options_exist(block: Block) -> None:
     """Each `promptlab …` line names a command that there is, with options that it has."""
     commands = pytest.importorskip("promptlab.cli").commands
@@ -136,16 +146,26 @@ def test_commands_and_their_options_exist(block: Block) -> None:
         command = commands
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
-        assert command is not commands or not words or words[0].startswith("-"), f"{block}: no command {words[0]!r}"
+        assert command is not commands or not words or words[0].startswith("-"), (
+            f"{block}: no command {words[0]!r}"
+        )
         options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
-        assert {w.partition("=")[0] for w in words if re.match(r"--?[a-z]", w)} <= options, f"{block}: promptlab{arguments}"
+        assert {w.partition("=")[0] for w in words if re.match(r"--?[a-z]", w)} <= options, (
+            f"{block}: promptlab{arguments}"
+        )
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("console", "sh") if re.search(r"^(\$ )?make ", b.text, re.MULTILINE)], ids=str)
+@pytest.mark.parametrize(
+    "block", [b for b in blocks("console", "sh") if re.search(r"^(\$ )?make ", b.text, re.MULTILINE)], ids=str
+)
 def test_make_verbs_exist(block: Block) -> None:
     """Each `make …` line names a target of the Makefile, or of what it includes."""
     files = [ROOT / "Makefile", *(ROOT / "infra").glob("*.mk")]
-    targets = {target for file in files for target in re.findall(r"^([a-z-]+):", file.read_text("utf-8"), re.MULTILINE)}
+    targets = {
+        target
+        for file in files
+        for target in re.findall(r"^([a-z-]+):", file.read_text("utf-8"), re.MULTILINE)
+    }
     assert set(re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.MULTILINE)) <= targets
 
 
@@ -153,5 +173,8 @@ def test_the_checks_find_what_they_look_for() -> None:
     """The patterns see the examples that are there: a check of nothing would pass."""
     assert len(pages_with_python()) >= 5
     assert len([b for b in blocks("yaml") if "dataset:" in b.text]) >= 2
-    assert _COMMAND.findall("promptlab run x.yaml --json > f && PROMPTLAB_DB=x promptlab runs | cat") == [" run x.yaml --json ", " runs "]
+    assert _COMMAND.findall("promptlab run x.yaml --json > f && PROMPTLAB_DB=x promptlab runs | cat") == [
+        " run x.yaml --json ",
+        " runs ",
+    ]
     assert "what-is-promised-of-a-run" in anchors(ROOT / "docs" / "concepts.md")

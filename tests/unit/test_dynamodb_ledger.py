@@ -26,7 +26,8 @@ from tests.aws_faults import Asked, Fault, FaultyAws, QuickClock
 from tests.contract.builders import RUN, asset, completion, failed_completion, run, score_set, shard_summary
 
 ANSWER = (
-    "The total is found by adding the two numbers, which gives 18 eggs a day, of which 16 are sold for two dollars each. The answer is therefore 18." + " " * 8
+    "The total is found by adding the two numbers, which gives 18 eggs a day, of which 16 are sold for two dollars each. The answer is therefore 18."
+    + " " * 8
 )
 
 
@@ -44,7 +45,9 @@ async def open_ledger(faulty: FaultyAws, tmp_path: Path) -> AsyncIterator[Callab
 
     def opens() -> DynamoDBLedger:
         session = AwsSession(region=aws.REGION, endpoint_url=faulty.url)
-        opened.append(DynamoDBLedger(table, FileBlobs(tmp_path / "blobs"), session=session, clock=QuickClock()))
+        opened.append(
+            DynamoDBLedger(table, FileBlobs(tmp_path / "blobs"), session=session, clock=QuickClock())
+        )
         return opened[-1]
 
     yield opens
@@ -68,10 +71,16 @@ def stored(ledger: DynamoDBLedger) -> list[dict[str, Any]]:
 def size(item: dict[str, dict[str, Any]]) -> int:
     """Bytes of an item, as DynamoDB counts them: names and values, as UTF-8."""
     assert all(kind in ("S", "B", "N") for value in item.values() for kind in value)
-    return sum(len(name) + len(v.encode() if isinstance(v, str) else v) for name, value in item.items() for v in value.values())
+    return sum(
+        len(name) + len(v.encode() if isinstance(v, str) else v)
+        for name, value in item.items()
+        for v in value.values()
+    )
 
 
-async def test_throttled_and_half_done_batches_lose_and_repeat_nothing(faulty: FaultyAws, ledger: DynamoDBLedger) -> None:
+async def test_throttled_and_half_done_batches_lose_and_repeat_nothing(
+    faulty: FaultyAws, ledger: DynamoDBLedger
+) -> None:
     """Two thirds of the writes and reads go wrong, in every way there is."""
     faults: tuple[Fault | None, ...] = ("throttled", "halved", None, "lost", "halved", "broken")
 
@@ -85,8 +94,12 @@ async def test_throttled_and_half_done_batches_lose_and_repeat_nothing(faulty: F
     await ledger.put_completions(RUN, put)
     await ledger.put_scores(RUN, [score_set(i) for i in range(300)])
     assert [c for shard in range(6) for c in await ledger.get_completions(RUN, shard)] == put
-    assert [s for shard in range(6) for s in await ledger.get_scores(RUN, shard)] == [score_set(i) for i in range(300)]
-    assert await ledger.progress(RUN) == Progress(total=300, done=300, failed=100, prompt_tokens=20_000, completion_tokens=4_000, cost_usd=50.0)
+    assert [s for shard in range(6) for s in await ledger.get_scores(RUN, shard)] == [
+        score_set(i) for i in range(300)
+    ]
+    assert await ledger.progress(RUN) == Progress(
+        total=300, done=300, failed=100, prompt_tokens=20_000, completion_tokens=4_000, cost_usd=50.0
+    )
     assert sum(item["sk"]["S"].startswith("C#") for item in stored(ledger)) == 300
 
 
@@ -99,11 +112,16 @@ async def test_half_read_batches_are_read_to_their_end(faulty: FaultyAws, ledger
     assert faulty.count("BatchGetItem") == 3
 
 
-async def test_endless_throttling_is_an_error_that_says_how_much_is_left(faulty: FaultyAws, ledger: DynamoDBLedger) -> None:
+async def test_endless_throttling_is_an_error_that_says_how_much_is_left(
+    faulty: FaultyAws, ledger: DynamoDBLedger
+) -> None:
     """After PATIENCE_S without progress; what was written stays, and writing again completes it."""
     put = [completion(i) for i in range(60)]
     faulty.fault = lambda asked: "halved" if asked.number == 0 else "throttled"
-    with pytest.raises(PromptLabError, match=rf"left 49 of 62 items of table '{ledger._table.name}' unwritten for {PATIENCE_S:g} s.*again is safe"):
+    with pytest.raises(
+        PromptLabError,
+        match=rf"left 49 of 62 items of table '{ledger._table.name}' unwritten for {PATIENCE_S:g} s.*again is safe",
+    ):
         await ledger.put_completions(RUN, put)
     assert len(stored(ledger)) == 13
     faulty.fault = lambda asked: None
@@ -111,7 +129,9 @@ async def test_endless_throttling_is_an_error_that_says_how_much_is_left(faulty:
     assert await ledger.get_completions(RUN, 0) == put[:50]
 
 
-async def test_other_calls_that_stay_throttled_raise_what_aws_said(faulty: FaultyAws, ledger: DynamoDBLedger) -> None:
+async def test_other_calls_that_stay_throttled_raise_what_aws_said(
+    faulty: FaultyAws, ledger: DynamoDBLedger
+) -> None:
     """botocore's own error, after as long a while."""
     faulty.fault = lambda asked: "throttled"
     with pytest.raises(Exception, match="ProvisionedThroughputExceeded") as caught:
@@ -120,7 +140,9 @@ async def test_other_calls_that_stay_throttled_raise_what_aws_said(faulty: Fault
     assert faulty.count("GetItem") > 5
 
 
-async def test_what_aws_refuses_for_good_is_not_tried_again(faulty: FaultyAws, ledger: DynamoDBLedger) -> None:
+async def test_what_aws_refuses_for_good_is_not_tried_again(
+    faulty: FaultyAws, ledger: DynamoDBLedger
+) -> None:
     """The error passes through, after one request."""
     faulty.fault = lambda asked: "refused"
     with pytest.raises(Exception, match="AccessDenied"):
@@ -130,9 +152,13 @@ async def test_what_aws_refuses_for_good_is_not_tried_again(faulty: FaultyAws, l
     assert len(faulty.asked) == 2
 
 
-async def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(faulty: FaultyAws, ledger: DynamoDBLedger) -> None:
+async def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(
+    faulty: FaultyAws, ledger: DynamoDBLedger
+) -> None:
     """The repetition carries the token of the first, so that it is none."""
-    faulty.fault = lambda asked: "lost" if asked.number % 2 == 0 and asked.operation == "TransactWriteItems" else None
+    faulty.fault = lambda asked: (
+        "lost" if asked.number % 2 == 0 and asked.operation == "TransactWriteItems" else None
+    )
     await ledger.add_run(run())
     await ledger.add_asset(asset())
     assert await ledger.update_run(RUN, {"status": "running"}, if_status={"pending"}) is True
@@ -158,9 +184,24 @@ async def test_concurrent_scores_of_one_shard_all_stay(open_ledger: Callable[[],
 
 async def test_a_case_takes_one_write_unit_and_a_shards_scores_two(ledger: DynamoDBLedger) -> None:
     """With an answer of 150 letters, and two metrics: 53 units for 50 cases, with the mark that the shard was begun."""
-    cases = [completion(i, response=ANSWER, cost_usd=0.000123, latency_ms=1234.5678, metadata={"model": "gpt-4o-mini-2024-07-18"}) for i in range(50)]
+    cases = [
+        completion(
+            i,
+            response=ANSWER,
+            cost_usd=0.000123,
+            latency_ms=1234.5678,
+            metadata={"model": "gpt-4o-mini-2024-07-18"},
+        )
+        for i in range(50)
+    ]
     await ledger.put_completions(RUN, cases)
-    await ledger.put_scores(RUN, [score_set(i, scores={"exact": Score(passed=i % 3 == 0), "length": Score(value=float(i * 7))}) for i in range(50)])
+    await ledger.put_scores(
+        RUN,
+        [
+            score_set(i, scores={"exact": Score(passed=i % 3 == 0), "length": Score(value=float(i * 7))})
+            for i in range(50)
+        ],
+    )
     units = [-(-size(item) // 1024) for item in stored(ledger)]
     assert max(size(item) for item in stored(ledger) if item["sk"]["S"].startswith("C#")) <= 512
     assert len(units) == 52 and sum(units) <= 53
@@ -179,7 +220,9 @@ async def test_a_long_answer_is_kept_as_a_blob(ledger: DynamoDBLedger, tmp_path:
     assert await ledger.get_completions(RUN, 0) == put
 
 
-async def test_progress_reads_the_cases_of_open_shards_only(faulty: FaultyAws, open_ledger: Callable[[], DynamoDBLedger]) -> None:
+async def test_progress_reads_the_cases_of_open_shards_only(
+    faulty: FaultyAws, open_ledger: Callable[[], DynamoDBLedger]
+) -> None:
     """A finished shard is counted once, when it is finished."""
     ledger = open_ledger()
     await ledger.add_run(run(cases=200))
@@ -197,9 +240,13 @@ async def test_a_resumed_shard_is_counted_anew(open_ledger: Callable[[], DynamoD
     await worker.add_run(run())
     await worker.put_completions(RUN, [failed_completion(0), completion(1)])
     await other.put_shard(RUN, shard_summary(0))
-    assert await other.progress(RUN) == Progress(total=100, done=2, failed=1, prompt_tokens=100, completion_tokens=20, cost_usd=0.25)
+    assert await other.progress(RUN) == Progress(
+        total=100, done=2, failed=1, prompt_tokens=100, completion_tokens=20, cost_usd=0.25
+    )
     await worker.put_completions(RUN, [completion(0, generation=1)])
-    assert await other.progress(RUN) == Progress(total=100, done=2, failed=0, prompt_tokens=200, completion_tokens=40, cost_usd=0.5)
+    assert await other.progress(RUN) == Progress(
+        total=100, done=2, failed=0, prompt_tokens=200, completion_tokens=40, cost_usd=0.5
+    )
 
 
 async def test_an_expired_record_may_be_put_again(ledger: DynamoDBLedger) -> None:
@@ -218,17 +265,25 @@ async def test_numbers_that_would_break_the_order_of_keys_are_refused(ledger: Dy
         await ledger.put_completions(RUN, [completion(1_000_000_000, shard=0)])
 
 
-async def test_without_a_region_the_error_says_how_to_set_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_a_region_the_error_says_how_to_set_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Before anything is sent."""
     aws.credentials(monkeypatch)
     with pytest.raises(ConfigError, match="AWS_REGION"):
         await DynamoDBLedger("t", FileBlobs(tmp_path)).get_run(RUN)
 
 
-def test_a_ledger_serves_one_event_loop_after_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_ledger_serves_one_event_loop_after_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Each with a client of its own, which ends with the loop."""
     aws.credentials(monkeypatch)
-    ledger = DynamoDBLedger(aws.new_table(), FileBlobs(tmp_path), session=AwsSession(region=aws.REGION, endpoint_url=aws.moto_url()))
+    ledger = DynamoDBLedger(
+        aws.new_table(),
+        FileBlobs(tmp_path),
+        session=AwsSession(region=aws.REGION, endpoint_url=aws.moto_url()),
+    )
     asyncio.run(ledger.add_run(run()))
     assert asyncio.run(ledger.get_run(RUN)) == run()
 

@@ -54,7 +54,11 @@ def test_anything_else_is_an_error_that_names_its_type(verdict: Any) -> None:
 
 def test_pass_and_fail_have_values() -> None:
     """So that they have a mean; a measure keeps its own."""
-    assert (Score(passed=True).value, Score(passed=False).value, Score(value=7.0, passed=False).value) == (1.0, 0.0, 7.0)
+    assert (Score(passed=True).value, Score(passed=False).value, Score(value=7.0, passed=False).value) == (
+        1.0,
+        0.0,
+        7.0,
+    )
 
 
 def test_an_evaluator_without_evaluate_says_so() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from promptlab.domain.experiment import SPECIAL, EvaluationConfig
+from promptlab.domain.experiment import SPECIAL
 from promptlab.evaluators.registry import build, describe, known
+from promptlab.experiments.config import EvaluationConfig
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "evaluators.md").read_text("utf-8")
 
@@ -21,7 +22,11 @@ def blocks(language: str) -> list[str]:
 
 def section(heading: str) -> str:
     """The text under a heading, up to the next."""
-    found = re.search(rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL), re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)",
+        re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL),
+        re.MULTILINE | re.DOTALL,
+    )
     assert found, f"docs/evaluators.md has no heading {heading!r}"
     return found[1]
 
@@ -71,5 +76,7 @@ def test_yaml_examples_are_valid(text: str) -> None:
         config = EvaluationConfig.model_validate(item)
         if config.evaluator is None:
             evaluator = build(config.metric, config.params)
-            unmapped = {name for name, default in evaluator.inputs.items() if default is None} - set(config.column_mapping)
+            unmapped = {name for name, default in evaluator.inputs.items() if default is None} - set(
+                config.column_mapping
+            )
             assert not unmapped

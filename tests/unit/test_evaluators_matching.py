@@ -153,5 +153,8 @@ def test_regex_match(response: str, params: dict[str, Any], passed: bool) -> Non
 def test_a_pattern_that_backtracks_is_a_failed_score() -> None:
     """It would run for longer than the universe; it is stopped and named."""
     evaluator = build("regex_match", {"pattern": "(x+x+)+y", "timeout_s": 0.05})
-    with pytest.raises(TimeoutError, match=r"pattern '\(x\+x\+\)\+y' took more than timeout_s 0\.05 on a text of 5,000 characters"):
+    with pytest.raises(
+        TimeoutError,
+        match=r"pattern '\(x\+x\+\)\+y' took more than timeout_s 0\.05 on a text of 5,000 characters",
+    ):
         evaluator.evaluate({"response": "x" * 5000})

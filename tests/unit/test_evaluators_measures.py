@@ -44,7 +44,9 @@ def score(metric: str, data: dict[str, Any], **params: Any) -> Score:
 )
 def test_edit_distance(response: Any, reference: Any, params: dict[str, Any], expected: float) -> None:
     """Levenshtein's distance to the nearest reference, or its similarity."""
-    assert score("edit_distance", {"response": response, "reference": reference}, **params).value == pytest.approx(expected)
+    assert score(
+        "edit_distance", {"response": response, "reference": reference}, **params
+    ).value == pytest.approx(expected)
 
 
 def test_edit_distance_says_which_way_is_better() -> None:
@@ -53,10 +55,14 @@ def test_edit_distance_says_which_way_is_better() -> None:
     assert build("edit_distance", {"normalized": True}).higher_is_better is True
 
 
-@pytest.mark.parametrize(("unit", "text", "remedy"), [("characters", "ab", "use unit: words"), ("words", "a ", "use token_f1")])
+@pytest.mark.parametrize(
+    ("unit", "text", "remedy"), [("characters", "ab", "use unit: words"), ("words", "a ", "use token_f1")]
+)
 def test_edit_distance_refuses_texts_that_would_stop_everything(unit: str, text: str, remedy: str) -> None:
     """The limit, the sizes and the way out are named."""
-    with pytest.raises(ValueError, match=rf"too long to compare: .* {unit} .* is more than 1,000,000,000; {remedy}"):
+    with pytest.raises(
+        ValueError, match=rf"too long to compare: .* {unit} .* is more than 1,000,000,000; {remedy}"
+    ):
         score("edit_distance", {"response": text * 40_000, "reference": text * 40_000}, unit=unit)
 
 
@@ -102,7 +108,9 @@ def test_length_within_bounds(params: dict[str, Any], passed: bool, reason: str 
 
 def test_length_is_better_longer_only_when_it_has_only_a_minimum() -> None:
     """Shorter answers are the default wish."""
-    assert [build("length", p).higher_is_better for p in ({}, {"max": 1}, {"min": 1}, {"min": 1, "max": 2})] == [False, False, True, False]
+    assert [
+        build("length", p).higher_is_better for p in ({}, {"max": 1}, {"min": 1}, {"min": 1, "max": 2})
+    ] == [False, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -110,14 +118,21 @@ def test_length_is_better_longer_only_when_it_has_only_a_minimum() -> None:
     [
         ("latency", {"latency_ms": 812.5}, {}, (812.5, None, None)),
         ("latency", {"latency_ms": 500}, {"max_ms": 500}, (500.0, True, None)),
-        ("latency", {"latency_ms": "812.5"}, {"max_ms": 500}, (812.5, False, "812.5 ms, more than max_ms 500")),
+        (
+            "latency",
+            {"latency_ms": "812.5"},
+            {"max_ms": 500},
+            (812.5, False, "812.5 ms, more than max_ms 500"),
+        ),
         ("latency", {"latency_ms": 0}, {"max_ms": 0}, (0.0, True, None)),
         ("cost", {"cost_usd": 0.0}, {}, (0.0, None, None)),
         ("cost", {"cost_usd": 0.001}, {"max_usd": 0.001}, (0.001, True, None)),
         ("cost", {"cost_usd": 0.0123}, {"max_usd": 0.01}, (0.0123, False, "$0.0123, more than max_usd 0.01")),
     ],
 )
-def test_latency_and_cost(metric: str, data: dict[str, Any], params: dict[str, Any], expected: tuple[float, bool | None, str | None]) -> None:
+def test_latency_and_cost(
+    metric: str, data: dict[str, Any], params: dict[str, Any], expected: tuple[float, bool | None, str | None]
+) -> None:
     """The value is the measure itself; a bound, inclusive, adds pass or fail."""
     result = score(metric, data, **params)
     assert (result.value, result.passed, result.reason) == expected
@@ -131,7 +146,11 @@ def test_latency_and_cost(metric: str, data: dict[str, Any], params: dict[str, A
         ("latency", {"latency_ms": "fast"}, r"got 'fast'"),
         ("latency", {"latency_ms": True}, r"got 'True'"),
         ("latency", {"latency_ms": [1]}, r"got '\[1\]'"),
-        ("cost", {}, r"cost_usd is missing \(null\): the model's price is unknown; give the model input_usd_per_mtok"),
+        (
+            "cost",
+            {},
+            r"cost_usd is missing \(null\): the model's price is unknown; give the model input_usd_per_mtok",
+        ),
         ("cost", {"cost_usd": math.inf}, r"got 'inf'"),
     ],
 )
@@ -154,7 +173,9 @@ class Embeddings(Model):
 
 
 def similarity(**params: Any) -> tuple[Evaluator, Embeddings]:
-    model = Embeddings({"x": [1, 0], "y": [0, 2], "xy": [1, 1], "-x": [-3, 0], "zero": [0, 0], "long": [1, 0, 0]})
+    model = Embeddings(
+        {"x": [1, 0], "y": [0, 2], "xy": [1, 1], "-x": [-3, 0], "zero": [0, 0], "long": [1, 0, 0]}
+    )
     evaluator = build("semantic_similarity", params)
     assert evaluator.needs_embedding
     evaluator.embedding_model = model
@@ -163,7 +184,13 @@ def similarity(**params: Any) -> tuple[Evaluator, Embeddings]:
 
 @pytest.mark.parametrize(
     ("response", "reference", "expected"),
-    [("x", "x", 1.0), ("x", "y", 0.0), ("x", "-x", -1.0), ("x", "xy", math.sqrt(0.5)), ("x", ["y", "xy", "-x"], math.sqrt(0.5))],
+    [
+        ("x", "x", 1.0),
+        ("x", "y", 0.0),
+        ("x", "-x", -1.0),
+        ("x", "xy", math.sqrt(0.5)),
+        ("x", ["y", "xy", "-x"], math.sqrt(0.5)),
+    ],
 )
 async def test_semantic_similarity(response: str, reference: Any, expected: float) -> None:
     """The cosine to the nearest reference, in one call to the model."""
@@ -180,7 +207,11 @@ async def test_semantic_similarity_with_a_threshold() -> None:
     near = await evaluator.evaluate({"response": "x", "reference": "xy"})  # type: ignore[misc]
     far = await evaluator.evaluate({"response": "x", "reference": "y"})  # type: ignore[misc]
     assert isinstance(near, Score) and near.passed is True and near.reason is None
-    assert isinstance(far, Score) and far.passed is False and far.reason == "similarity 0, less than threshold 0.7"
+    assert (
+        isinstance(far, Score)
+        and far.passed is False
+        and far.reason == "similarity 0, less than threshold 0.7"
+    )
 
 
 async def test_an_empty_response_is_similar_to_nothing() -> None:
@@ -188,7 +219,12 @@ async def test_an_empty_response_is_similar_to_nothing() -> None:
     evaluator, model = similarity(threshold=0.5)
     result = await evaluator.evaluate({"response": " \n", "reference": "x"})  # type: ignore[misc]
     assert isinstance(result, Score)
-    assert (result.value, result.passed, result.reason, model.calls) == (0.0, False, "the response is empty", 0)
+    assert (result.value, result.passed, result.reason, model.calls) == (
+        0.0,
+        False,
+        "the response is empty",
+        0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +237,9 @@ async def test_an_empty_response_is_similar_to_nothing() -> None:
         ("x", "long", "different lengths cannot be compared: 2 and 3"),
     ],
 )
-async def test_semantic_similarity_needs_two_texts_with_vectors(response: Any, reference: Any, message: str) -> None:
+async def test_semantic_similarity_needs_two_texts_with_vectors(
+    response: Any, reference: Any, message: str
+) -> None:
     """Each is an error of the case."""
     evaluator, _ = similarity()
     with pytest.raises(ValueError, match=message):

@@ -18,14 +18,20 @@ GSM8K = {"response_pattern": r"A: *(-?[\d.,]+)", "reference_pattern": r"#### *(-
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the GSM8K answers are not beside this repository")
-@pytest.mark.parametrize(("model", "correct"), [("6b_finetuning", 286), ("6b_verification", 515), ("175b_finetuning", 458), ("175b_verification", 742)])
+@pytest.mark.parametrize(
+    ("model", "correct"),
+    [("6b_finetuning", 286), ("6b_verification", 515), ("175b_finetuning", 458), ("175b_verification", 742)],
+)
 def test_agrees_with_gsm8k_case_by_case(model: str, correct: int) -> None:
     """The published verdict on each of 1,319 answers of each model is ours too."""
     rows = [json.loads(line) for line in (DATA / "gsm8k_test.jsonl").read_text("utf-8").splitlines()]
     answers = [json.loads(line) for line in (DATA / "gsm8k_solutions.jsonl").read_text("utf-8").splitlines()]
     assert [row["question"] for row in rows] == [answer["question"] for answer in answers]
     evaluator = build("numeric_match", GSM8K)
-    ours = [evaluator.evaluate({"response": a[model]["solution"], "reference": row["answer"]}).passed for row, a in zip(rows, answers, strict=True)]  # type: ignore[union-attr]
+    ours = [
+        evaluator.evaluate({"response": a[model]["solution"], "reference": row["answer"]}).passed
+        for row, a in zip(rows, answers, strict=True)
+    ]  # type: ignore[union-attr]
     assert ours == [answer[model]["is_correct"] for answer in answers]
     assert (sum(map(bool, ours)), len(ours)) == (correct, 1319)
 
@@ -79,7 +85,9 @@ def test_the_first_number_of_a_text() -> None:
     assert number_in("3 of 4", "first") == 3
 
 
-@pytest.mark.parametrize(("text", "number"), [("1.234,5", "1234.5"), ("3,14", "3.14"), ("1 234,50 €", "1234.5"), ("5,", "5")])
+@pytest.mark.parametrize(
+    ("text", "number"), [("1.234,5", "1234.5"), ("3,14", "3.14"), ("1 234,50 €", "1234.5"), ("5,", "5")]
+)
 def test_decimal_comma(text: str, number: str) -> None:
     """The continental way to write numbers."""
     assert number_in(text, "last", decimal_comma=True) == Decimal(number)
@@ -132,12 +140,17 @@ def test_reasons_say_what_was_expected_and_found() -> None:
     assert score("A: 26", "#### 18", **GSM8K).reason == "expected 18, got 26"
     assert score("26", [18, 19]).reason == "expected 18 or 19, got 26"
     assert score("no idea", "18").reason == "expected 18, but there is no number in the response 'no idea'"
-    assert score("B: 26", "#### 18", **GSM8K).reason == r"expected 18, but response_pattern 'A: *(-?[\\d.,]+)' is not in the response 'B: 26'"
+    assert (
+        score("B: 26", "#### 18", **GSM8K).reason
+        == r"expected 18, but response_pattern 'A: *(-?[\\d.,]+)' is not in the response 'B: 26'"
+    )
     assert score("A: ,", "#### 18", **GSM8K).passed is False
     assert len(score("9" * 100_000, "1").reason or "") < 60
 
 
-@pytest.mark.parametrize(("reference", "params"), [("eighteen", {}), (True, {}), (float("nan"), {}), ("18", GSM8K), ("", {})])
+@pytest.mark.parametrize(
+    ("reference", "params"), [("eighteen", {}), (True, {}), (float("nan"), {}), ("18", GSM8K), ("", {})]
+)
 def test_a_reference_without_a_number_is_an_error(reference: Any, params: dict[str, Any]) -> None:
     """The dataset is wrong, not the model."""
     with pytest.raises(ValueError, match="the dataset or reference_pattern is wrong"):

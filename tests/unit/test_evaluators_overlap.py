@@ -72,7 +72,14 @@ def test_bleu_of_a_short_text_uses_the_orders_that_it_has() -> None:
 
 @pytest.mark.parametrize(
     ("response", "reference", "expected"),
-    [("", "a", 0.0), ("", "", 0.0), ("a", "", 0.0), (MAT, [CAT, MAT], 1.0), (42, 42, 1.0), ("caf\u00e9", "cafe\u0301", 1.0)],
+    [
+        ("", "a", 0.0),
+        ("", "", 0.0),
+        ("a", "", 0.0),
+        (MAT, [CAT, MAT], 1.0),
+        (42, 42, 1.0),
+        ("caf\u00e9", "cafe\u0301", 1.0),
+    ],
 )
 def test_bleu_at_the_edges(response: Any, reference: Any, expected: float) -> None:
     """Empty texts score 0; several references count together."""
@@ -95,7 +102,9 @@ def test_bleu_is_sacrebleu_divided_by_100() -> None:
     for response, reference in zip(texts(1, 100), texts(2, 100), strict=True):
         score = evaluator.evaluate({"response": response, "reference": [reference, response[::-1]]})
         assert isinstance(score, Score)
-        expected = sentence_bleu(response, [reference, unicodedata.normalize("NFC", response[::-1])]).score / 100
+        expected = (
+            sentence_bleu(response, [reference, unicodedata.normalize("NFC", response[::-1])]).score / 100
+        )
         assert score.value == pytest.approx(expected)
 
 
@@ -144,7 +153,10 @@ def test_rouge(response: Any, reference: Any, params: dict[str, Any], expected: 
 def test_rouge_is_what_rouge_score_gives(variant: str, stemmer: bool) -> None:
     """On random texts, rougeL too, which is computed in another way."""
     scorer = RougeScorer([variant], use_stemmer=stemmer)
-    ours = {measure: build("rouge", {"variant": variant, "measure": measure, "stemmer": stemmer}) for measure in ("precision", "recall", "fmeasure")}
+    ours = {
+        measure: build("rouge", {"variant": variant, "measure": measure, "stemmer": stemmer})
+        for measure in ("precision", "recall", "fmeasure")
+    }
     for response, reference in zip(texts(3, 60), texts(4, 60), strict=True):
         theirs = scorer.score(reference, response)[variant]
         for measure, evaluator in ours.items():
@@ -153,10 +165,14 @@ def test_rouge_is_what_rouge_score_gives(variant: str, stemmer: bool) -> None:
             assert score.value == pytest.approx(getattr(theirs, measure))
 
 
-@pytest.mark.parametrize(("variant", "words", "remedy"), [("rougeL", 40_000, "use rouge1"), ("rougeLsum", 2_100, "use rougeL")])
+@pytest.mark.parametrize(
+    ("variant", "words", "remedy"), [("rougeL", 40_000, "use rouge1"), ("rougeLsum", 2_100, "use rougeL")]
+)
 def test_rouge_refuses_texts_that_would_stop_everything(variant: str, words: int, remedy: str) -> None:
     """The limit, the sizes and the way out are named."""
-    with pytest.raises(ValueError, match=rf"too long to compare: {words:,} × {words:,} words .* is more than .*; {remedy}"):
+    with pytest.raises(
+        ValueError, match=rf"too long to compare: {words:,} × {words:,} words .* is more than .*; {remedy}"
+    ):
         value("rouge", "a " * words, "b " * words, variant=variant)
 
 

@@ -34,7 +34,9 @@ REQUIRED: dict[str, dict[str, Any]] = {"regex_match": {"pattern": "a"}, "json_sc
 
 
 def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_known_lists_every_metric_sorted() -> None:
@@ -81,7 +83,10 @@ def test_names_are_found_however_they_are_written(written: str, name: str) -> No
 
 def test_unknown_metric_names_the_nearest_and_how_to_give_a_custom_one() -> None:
     """The message holds both remedies."""
-    with pytest.raises(UnknownNameError, match=r"Unknown metric 'exactmach'\. Did you mean 'exact_match'.*\"evaluator\": MyEvaluator\(\)"):
+    with pytest.raises(
+        UnknownNameError,
+        match=r"Unknown metric 'exactmach'\. Did you mean 'exact_match'.*\"evaluator\": MyEvaluator\(\)",
+    ):
         build("exactmach", {})
 
 
@@ -96,24 +101,42 @@ def test_unknown_metric_names_the_nearest_and_how_to_give_a_custom_one() -> None
         ("exact_match", {"self": 1}, "has no parameter 'self'"),
         ("exact_match", {1: 1}, "has no parameter '1'"),
         ("latency", {"zzz": 1}, r"has no parameter 'zzz'\. Its parameters: max_ms\."),
-        ("exact_match", {"strip": "no"}, r"'exact_match': strip must be a valid boolean \(got 'no'\)\. Its parameters: "),
+        (
+            "exact_match",
+            {"strip": "no"},
+            r"'exact_match': strip must be a valid boolean \(got 'no'\)\. Its parameters: ",
+        ),
         ("length", {"max": -1}, r"'length': max must be greater than or equal to 0 \(got -1\)"),
         ("length", {"min": 5, "max": 4}, r"min must be at most max \(got min 5, max 4\)"),
         ("length", {"max": 1.5}, r"max must be a valid integer \(got 1\.5\)"),
         ("numeric_match", {"tolerance": float("nan")}, r"tolerance must be a finite number \(got nan\)"),
         ("numeric_match", {"tolerance": True}, r"tolerance must be a valid number \(got True\)"),
         ("regex_match", {}, r"'regex_match': pattern is required\."),
-        ("regex_match", {"pattern": "a(b"}, r"pattern 'a\(b' is not a valid regular expression: missing \) at position 3"),
+        (
+            "regex_match",
+            {"pattern": "a(b"},
+            r"pattern 'a\(b' is not a valid regular expression: missing \) at position 3",
+        ),
         ("regex_match", {"pattern": "a", "timeout_s": 0}, r"timeout_s must be greater than 0 \(got 0\)"),
-        ("numeric_match", {"reference_pattern": "[a"}, r"reference_pattern '\[a' is not a valid regular expression: .* at position"),
-        ("rouge", {"variant": "rouge9"}, r"variant must be 'rouge1', 'rouge2', 'rougeL' or 'rougeLsum' \(got 'rouge9'\)"),
+        (
+            "numeric_match",
+            {"reference_pattern": "[a"},
+            r"reference_pattern '\[a' is not a valid regular expression: .* at position",
+        ),
+        (
+            "rouge",
+            {"variant": "rouge9"},
+            r"variant must be 'rouge1', 'rouge2', 'rougeL' or 'rougeLsum' \(got 'rouge9'\)",
+        ),
         ("semantic_similarity", {"threshold": 2}, r"threshold must be less than or equal to 1 \(got 2\)"),
         ("contains", {"values": []}, r"values must have at least one text"),
         ("contains", {"values": ["a", "  "]}, r"values must not be empty"),
         ("contains", {"mode": "some"}, r"mode must be 'any' or 'all' \(got 'some'\)"),
     ],
 )
-def test_wrong_parameters_name_the_metric_the_parameter_the_bound_and_the_value(metric: str, params: dict[Any, Any], message: str) -> None:
+def test_wrong_parameters_name_the_metric_the_parameter_the_bound_and_the_value(
+    metric: str, params: dict[Any, Any], message: str
+) -> None:
     """A parameter is checked when the evaluator is built, before any call is paid for."""
     with pytest.raises(ConfigError, match=message):
         build(metric, params)
@@ -148,29 +171,45 @@ def test_a_missing_optional_package_is_named_with_its_command(metric: str, packa
         "except MissingExtraError as error:\n"
         "    print(error)"
     )
-    assert run_python(code).splitlines() == ["metrics", f"Metric '{metric}' needs an optional package: pip install 'promptlab-serverless[metrics]'"]
+    assert run_python(code).splitlines() == [
+        "metrics",
+        f"Metric '{metric}' needs an optional package: pip install 'promptlab-serverless[metrics]'",
+    ]
     assert issubclass(MissingExtraError, ConfigError)
 
 
-@pytest.mark.parametrize("metric", ["exact_match", "numeric_match", "token_f1", "bleu", "rouge", "edit_distance"])
+@pytest.mark.parametrize(
+    "metric", ["exact_match", "numeric_match", "token_f1", "bleu", "rouge", "edit_distance"]
+)
 def test_one_evaluator_serves_many_threads(metric: str) -> None:
     """Concurrent cases get the scores that they get alone."""
-    cases = [{"response": f"the answer is {i} {'x ' * (i % 7)}", "reference": f"the answer is {i % 3}"} for i in range(200)]
+    cases = [
+        {"response": f"the answer is {i} {'x ' * (i % 7)}", "reference": f"the answer is {i % 3}"}
+        for i in range(200)
+    ]
     alone = [build(metric).evaluate(case) for case in cases]
     shared = build(metric)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(shared.evaluate, cases)) == alone
 
 
-@pytest.mark.parametrize("metric", [name for name in NAMES if name not in ("latency", "cost", "semantic_similarity")])
+@pytest.mark.parametrize(
+    "metric", [name for name in NAMES if name not in ("latency", "cost", "semantic_similarity")]
+)
 def test_a_missing_response_is_an_error_of_the_case(metric: str) -> None:
     """No metric takes null for a text."""
     with pytest.raises(ValueError, match="response is missing"):
         build(metric, REQUIRED.get(metric, {})).evaluate({"response": None, "reference": "a"})
 
 
-@pytest.mark.parametrize("metric", [name for name in NAMES if "reference" in describe(name).inputs and name != "semantic_similarity"])
-@pytest.mark.parametrize(("reference", "message"), [(None, "reference is missing"), ([], "empty list"), (["1", None], r"reference\[1\] is missing")])
+@pytest.mark.parametrize(
+    "metric",
+    [name for name in NAMES if "reference" in describe(name).inputs and name != "semantic_similarity"],
+)
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [(None, "reference is missing"), ([], "empty list"), (["1", None], r"reference\[1\] is missing")],
+)
 def test_a_missing_reference_is_an_error_of_the_case(metric: str, reference: Any, message: str) -> None:
     """A dataset without the answer cannot say that the model was wrong."""
     with pytest.raises(ValueError, match=message):

@@ -93,7 +93,12 @@ def test_json_schema_reasons_stay_short() -> None:
 def test_the_schema_may_name_an_older_draft() -> None:
     """`items` as a list is a tuple in Draft 7, and no schema in 2020-12."""
     items = {"items": [{"type": "integer"}]}
-    assert score("json_schema", '["x"]', schema={"$schema": "http://json-schema.org/draft-07/schema#", **items}).passed is False
+    assert (
+        score(
+            "json_schema", '["x"]', schema={"$schema": "http://json-schema.org/draft-07/schema#", **items}
+        ).passed
+        is False
+    )
     with pytest.raises(ConfigError, match="not a valid JSON Schema"):
         build("json_schema", {"schema": items})
 
@@ -102,7 +107,10 @@ def test_the_schema_may_name_an_older_draft() -> None:
     ("schema", "message"),
     [
         ({"type": "objekt"}, r"schema is not a valid JSON Schema: \$\.type: 'objekt'"),
-        ({"properties": {"a": {"$ref": "#/$defs/b"}}}, r"schema has a \$ref to '#/\$defs/b', which is not in it"),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/b"}}},
+            r"schema has a \$ref to '#/\$defs/b', which is not in it",
+        ),
         ("{}", "schema must be a valid dictionary"),
     ],
 )
@@ -114,9 +122,20 @@ def test_a_wrong_schema_is_refused_when_built(schema: Any, message: str) -> None
 
 def test_references_inside_the_schema_and_to_the_metaschema_work() -> None:
     """Ids, anchors and the drafts themselves are known without a network."""
-    schema = {"$id": "https://example.org/a", "properties": {"b": {"$ref": "b"}}, "$defs": {"b": {"$id": "b", "type": "string"}}}
+    schema = {
+        "$id": "https://example.org/a",
+        "properties": {"b": {"$ref": "b"}},
+        "$defs": {"b": {"$id": "b", "type": "string"}},
+    }
     assert score("json_schema", '{"b": 1}', schema=schema).passed is False
-    assert score("json_schema", '{"type": "objekt"}', schema={"$ref": "https://json-schema.org/draft/2020-12/schema"}).passed is False
+    assert (
+        score(
+            "json_schema",
+            '{"type": "objekt"}',
+            schema={"$ref": "https://json-schema.org/draft/2020-12/schema"},
+        ).passed
+        is False
+    )
     named_like_it = {"properties": {"$ref": {"type": "string"}}, "enum": [{"$ref": "x"}]}
     assert score("json_schema", '{"$ref": "x"}', schema=named_like_it).passed is True
 

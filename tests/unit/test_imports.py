@@ -15,7 +15,9 @@ _LINT = "from importlinter.cli import lint_imports_command; lint_imports_command
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run import-linter with the contracts of a folder."""
     arguments = ["--config", "pyproject.toml", "--no-cache", "--no-logo"]
-    return subprocess.run([sys.executable, "-c", _LINT, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", _LINT, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def test_imports_follow_the_arrows() -> None:

@@ -15,8 +15,9 @@ import orjson
 import pytest
 
 from promptlab.adapters.local.file_blobs import FileBlobs
+from promptlab.assets.ingest import commit, stage
+from promptlab.assets.rows import read_index, read_rows, rows_page
 from promptlab.domain.assets import Dataset, DatasetContent, Shard
-from promptlab.engine.ingest import commit, read_index, read_rows, rows_page, stage
 from promptlab.errors import DatasetError
 
 
@@ -63,8 +64,17 @@ async def test_rows_are_canonical_and_hashed(tmp_path: Path) -> None:
         assert data == '{"q":"grüß","n":1.0}\n{"q":"b","n":null}\n'.encode()
         assert result.hash == hashlib.sha256(data).hexdigest()
         content = result.content
-    assert (content.blob, content.index) == (f"datasets/{result.hash}.jsonl", f"datasets/{result.hash}.index.jsonl")
-    assert (content.rows, content.bytes, content.shards, content.largest_row_bytes, content.id_column) == (2, len(data), 1, 22, None)
+    assert (content.blob, content.index) == (
+        f"datasets/{result.hash}.jsonl",
+        f"datasets/{result.hash}.index.jsonl",
+    )
+    assert (content.rows, content.bytes, content.shards, content.largest_row_bytes, content.id_column) == (
+        2,
+        len(data),
+        1,
+        22,
+        None,
+    )
 
 
 async def test_the_same_rows_in_every_format_are_the_same_rows(tmp_path: Path) -> None:
@@ -80,8 +90,13 @@ async def test_the_same_rows_in_every_format_are_the_same_rows(tmp_path: Path) -
             writer.writerows(rows)
     source = str(tmp_path / "a.jsonl")
     with duckdb.connect() as connection:
-        connection.execute(f"COPY (SELECT CAST(id AS VARCHAR) AS id, q, empty FROM read_json('{source}')) TO '{tmp_path / 'a.parquet'}'")
-    contents = [await staged(Dataset(name="d", file_path=tmp_path / f"a.{s}")) for s in ("jsonl", "csv", "tsv", "parquet")]
+        connection.execute(
+            f"COPY (SELECT CAST(id AS VARCHAR) AS id, q, empty FROM read_json('{source}')) TO '{tmp_path / 'a.parquet'}'"
+        )
+    contents = [
+        await staged(Dataset(name="d", file_path=tmp_path / f"a.{s}"))
+        for s in ("jsonl", "csv", "tsv", "parquet")
+    ]
     contents.append(await from_rows(rows))
     assert {content.blob for content, _ in contents} == {contents[0][0].blob}
     assert all(read == rows and content.id_column == "id" for content, read in contents)
@@ -91,10 +106,40 @@ async def test_columns_have_types_counts_and_their_first_gap(tmp_path: Path) -> 
     """Nulls count as present and have no type; integers among numbers are numbers; a mix is json."""
     content, _ = await from_rows(
         [
-            {"s": "x", "i": 1, "f": 1, "b": True, "mix": 1, "nest": [1], "null": None, "gap": "a", "twice": 1},
-            {"s": None, "i": 2, "f": 1.5, "b": False, "mix": "1", "nest": None, "null": None, "gap": "b", "late": 1},
+            {
+                "s": "x",
+                "i": 1,
+                "f": 1,
+                "b": True,
+                "mix": 1,
+                "nest": [1],
+                "null": None,
+                "gap": "a",
+                "twice": 1,
+            },
+            {
+                "s": None,
+                "i": 2,
+                "f": 1.5,
+                "b": False,
+                "mix": "1",
+                "nest": None,
+                "null": None,
+                "gap": "b",
+                "late": 1,
+            },
             {"s": "y", "i": 3, "f": 2.0, "b": True, "mix": 1, "nest": {}, "null": None, "twice": 1},
-            {"s": "y", "i": 3, "f": 2.0, "b": True, "mix": 1, "nest": {}, "null": None, "gap": "c", "late": 2},
+            {
+                "s": "y",
+                "i": 3,
+                "f": 2.0,
+                "b": True,
+                "mix": 1,
+                "nest": {},
+                "null": None,
+                "gap": "c",
+                "late": 2,
+            },
         ]
     )
     assert [(c.name, c.type, c.rows, c.first_missing) for c in content.columns] == [
@@ -145,7 +190,15 @@ async def test_an_index_longer_than_a_piece_of_a_stream_is_read_whole(tmp_path: 
     blobs = FileBlobs(tmp_path)
     lines = [orjson.dumps(Shard(i, i, 1, i, 1), option=orjson.OPT_APPEND_NEWLINE) for i in range(20_000)]
     await blobs.put("datasets/x.index.jsonl", b"".join(lines))
-    content = DatasetContent(blob="b", index="datasets/x.index.jsonl", rows=20_000, bytes=1, shards=20_000, columns=(), id_column=None)
+    content = DatasetContent(
+        blob="b",
+        index="datasets/x.index.jsonl",
+        rows=20_000,
+        bytes=1,
+        shards=20_000,
+        columns=(),
+        id_column=None,
+    )
     assert [s.number async for s in read_index(blobs, content)] == list(range(20_000))
     index = read_index(blobs, content)
     assert (await anext(index)).number == 0

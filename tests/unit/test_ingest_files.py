@@ -10,8 +10,8 @@ import duckdb
 import orjson
 import pytest
 
+from promptlab.assets.ingest import stage
 from promptlab.domain.assets import Dataset, DatasetContent
-from promptlab.engine.ingest import stage
 from promptlab.errors import DatasetError
 
 
@@ -40,7 +40,9 @@ def parquet(path: Path, select: str) -> Path:
 # ---- any file
 
 
-async def test_a_missing_file_is_named_with_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_file_is_named_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A relative path is shown as an absolute one."""
     monkeypatch.chdir(tmp_path)
     message = await refused("data/none.jsonl")
@@ -75,7 +77,15 @@ async def test_a_file_without_permission_says_so(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("d.jsonl", ""), ("d.jsonl", "\n \r\n\n"), ("d.jsonl", b"\xef\xbb\xbf"), ("d.csv", ""), ("d.csv", "a,b\r\n"), ("d.csv", "a,b\n\n\n")]
+    ("name", "data"),
+    [
+        ("d.jsonl", ""),
+        ("d.jsonl", "\n \r\n\n"),
+        ("d.jsonl", b"\xef\xbb\xbf"),
+        ("d.csv", ""),
+        ("d.csv", "a,b\r\n"),
+        ("d.csv", "a,b\n\n\n"),
+    ],
 )
 async def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, data: bytes | str) -> None:
     """Empty, only blank lines, only a header."""
@@ -93,7 +103,10 @@ async def test_utf_16_is_recognized(tmp_path: Path, name: str, encoding: str) ->
 async def test_other_encodings_are_refused_with_the_line(tmp_path: Path, name: str) -> None:
     """The byte and its place in the line are named."""
     data = b'{"q":"a"}\n{"q":"\xe9"}\n' if name == "d.jsonl" else b"q\n\xe9\n"
-    assert f"{name}, line 2: byte 0xe9 at position {7 if name == 'd.jsonl' else 1} is not UTF-8" in await refused(write(tmp_path / name, data))
+    assert (
+        f"{name}, line 2: byte 0xe9 at position {7 if name == 'd.jsonl' else 1} is not UTF-8"
+        in await refused(write(tmp_path / name, data))
+    )
 
 
 # ---- JSONL
@@ -127,8 +140,14 @@ async def test_jsonl_with_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
         ('{"q": 1' + "0" * 300 + "}", "line 3: the integer 10+… does not fit"),
         ('{"q": ' + "[" * 250 + "]" * 250 + "}", "line 3: lists and objects are nested more than 200"),
         ('{"q": ' + "[" * 1010 + "]" * 1010 + "}", "line 3: lists and objects are nested more than 200"),
-        ('{"q": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 3: lists and objects are nested more than 200"),
-        ('{"q": ' + '{"a":' * 100_000 + "NaN" + "}" * 100_000 + "}", "line 3: lists and objects are nested more than 200"),
+        (
+            '{"q": ' + "[" * 100_000 + "]" * 100_000 + "}",
+            "line 3: lists and objects are nested more than 200",
+        ),
+        (
+            '{"q": ' + '{"a":' * 100_000 + "NaN" + "}" * 100_000 + "}",
+            "line 3: lists and objects are nested more than 200",
+        ),
     ],
     ids=lambda text: text[:24],
 )
@@ -144,13 +163,17 @@ async def test_a_broken_line_is_named_with_its_number(tmp_path: Path, line: str,
 async def test_numbers_keep_their_digits(tmp_path: Path) -> None:
     """All 64-bit integers, and large numbers with a decimal point or an exponent, are as they were."""
     numbers = [18446744073709551615, -9223372036854775808, 1e20, 1.5e300, 0.1, -0.0]
-    _, rows = await read(write(tmp_path / "d.jsonl", '{"n":[18446744073709551615,-9223372036854775808,1e20,1.5e300,0.1,-0.0]}'))
+    _, rows = await read(
+        write(tmp_path / "d.jsonl", '{"n":[18446744073709551615,-9223372036854775808,1e20,1.5e300,0.1,-0.0]}')
+    )
     assert repr(rows[0]["n"]) == repr(numbers)
 
 
 async def test_a_pretty_printed_file_is_told_what_a_line_must_be(tmp_path: Path) -> None:
     """The commonest mistake: JSON over several lines."""
-    assert "Each line must be one whole JSON object" in await refused(write(tmp_path / "d.jsonl", '[\n  {"q": 1}\n]'))
+    assert "Each line must be one whole JSON object" in await refused(
+        write(tmp_path / "d.jsonl", '[\n  {"q": 1}\n]')
+    )
 
 
 # ---- CSV
@@ -226,7 +249,9 @@ async def test_parquet_types_become_json(tmp_path: Path, monkeypatch: pytest.Mon
 
 async def test_parquet_rows_keep_their_order(tmp_path: Path) -> None:
     """Over row groups and batches."""
-    content, rows = await read(parquet(tmp_path / "d.parquet", "SELECT (i * 7919) % 10007 AS v FROM range(10000) AS t(i)"))
+    content, rows = await read(
+        parquet(tmp_path / "d.parquet", "SELECT (i * 7919) % 10007 AS v FROM range(10000) AS t(i)")
+    )
     assert [row["v"] for row in rows] == [(i * 7919) % 10007 for i in range(10000)]
     assert content.rows == 10000
 
@@ -243,9 +268,13 @@ async def test_broken_parquet_is_refused(tmp_path: Path) -> None:
     """Not Parquet, empty, cut off, without rows, duplicate ids, and a NaN, whose row is named."""
     good = parquet(tmp_path / "good.parquet", "SELECT 1 AS a").read_bytes()
     for data in (b'{"a":1}\n' * 10, b"", good[: len(good) // 2], b"PAR1" + b"x" * 100 + b"PAR1"):
-        assert "d.parquet is not a Parquet file that can be read" in await refused(write(tmp_path / "d.parquet", data))
+        assert "d.parquet is not a Parquet file that can be read" in await refused(
+            write(tmp_path / "d.parquet", data)
+        )
     assert "has no rows" in await refused(parquet(tmp_path / "e.parquet", "SELECT 1 AS a LIMIT 0"))
-    assert "'1' (row 1, row 3)" in await refused(parquet(tmp_path / "i.parquet", "SELECT i % 2 + 1 AS id FROM range(3) AS t(i)"))
+    assert "'1' (row 1, row 3)" in await refused(
+        parquet(tmp_path / "i.parquet", "SELECT i % 2 + 1 AS id FROM range(3) AS t(i)")
+    )
     nan = parquet(tmp_path / "n.parquet", "SELECT unnest([1.0, 'nan'::DOUBLE]) AS v")
     assert "n.parquet, row 2: NaN is not JSON" in await refused(nan)
 
@@ -260,10 +289,16 @@ async def test_broken_parquet_is_refused(tmp_path: Path) -> None:
 async def test_every_broken_line_is_named_at_once(tmp_path: Path, name: str, lines: list[str]) -> None:
     """Who mends a file wants to hear of all of it, in order, a line each."""
     said = (await refused(write(tmp_path / name, "\n".join(lines)))).splitlines()
-    assert [line.partition(": ")[0].partition(", ")[2].partition(",")[0] for line in said] == ["line 2", "line 4", "line 5"]
+    assert [line.partition(": ")[0].partition(", ")[2].partition(",")[0] for line in said] == [
+        "line 2",
+        "line 4",
+        "line 5",
+    ]
 
 
 async def test_of_many_broken_lines_ten_are_named(tmp_path: Path) -> None:
     """And that there may be more."""
     said = (await refused(write(tmp_path / "d.jsonl", "nonsense\n" * 1000))).splitlines()
-    assert len(said) == 11 and ", line 10," in said[9] and said[10] == "Reading stopped there, after 10 of them."
+    assert (
+        len(said) == 11 and ", line 10," in said[9] and said[10] == "Reading stopped there, after 10 of them."
+    )

@@ -14,8 +14,9 @@ import numpy as np
 import orjson
 import pytest
 
+from promptlab.assets.ingest import stage
+from promptlab.assets.rows import row_id
 from promptlab.domain.assets import Dataset, DatasetContent
-from promptlab.engine.ingest import row_id, stage
 from promptlab.errors import DatasetError
 
 
@@ -62,17 +63,40 @@ async def test_an_unusable_id_matters_only_where_id_names_the_rows() -> None:
 
 async def test_duplicate_ids_are_named_with_their_lines(tmp_path: Path) -> None:
     """Compared as text, the first three by place, and how many more."""
-    lines = ["", '{"id":"a"}', '{"id":1}', '{"id":"1"}', '{"id":"a"}', *[f'{{"id":{i}}}' for i in (5, 6, 7) for _ in range(6)]]
+    lines = [
+        "",
+        '{"id":"a"}',
+        '{"id":1}',
+        '{"id":"1"}',
+        '{"id":"a"}',
+        *[f'{{"id":{i}}}' for i in (5, 6, 7) for _ in range(6)],
+    ]
     message = await refused(tmp_path / "d.jsonl", "\n".join(lines))
-    assert "d.jsonl: duplicate ids in column 'id': 'a' (line 2, line 5), '1' (line 3, line 4), '5' (line 6, line 7, line 8, line 9 and 2 more)" in message
-    assert "and 2 more ids. Ids are strings or integers" in message and "Name another column with id_column=…" in message
-    assert "duplicate ids in column 'k': 'x' (line 2, line 4)" in await refused(tmp_path / "d.csv", 'k,v\nx,"a\nb"\nx,c\n', id_column="k")
+    assert (
+        "d.jsonl: duplicate ids in column 'id': 'a' (line 2, line 5), '1' (line 3, line 4), '5' (line 6, line 7, line 8, line 9 and 2 more)"
+        in message
+    )
+    assert (
+        "and 2 more ids. Ids are strings or integers" in message
+        and "Name another column with id_column=…" in message
+    )
+    assert "duplicate ids in column 'k': 'x' (line 2, line 4)" in await refused(
+        tmp_path / "d.csv", 'k,v\nx,"a\nb"\nx,c\n', id_column="k"
+    )
     with pytest.raises(DatasetError, match=r"rows: duplicate ids in column 'id': 'x' \(\[0\], \[2\]\)"):
         await from_rows([{"id": "x"}, {"id": "y"}, {"id": "x"}])
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(None, "null"), ([1], "a list"), (1.5, "decimal point"), (True, "a boolean"), ("", "empty"), ("x" * 1001, "1,001 characters")]
+    ("value", "said"),
+    [
+        (None, "null"),
+        ([1], "a list"),
+        (1.5, "decimal point"),
+        (True, "a boolean"),
+        ("", "empty"),
+        ("x" * 1001, "1,001 characters"),
+    ],
 )
 async def test_an_id_is_a_string_or_an_integer(value: Any, said: str) -> None:
     """Anything else is refused, with its place."""
@@ -83,7 +107,11 @@ async def test_an_id_is_a_string_or_an_integer(value: Any, said: str) -> None:
 async def test_the_id_column_has_to_be_in_every_row(tmp_path: Path) -> None:
     """The message has the row's columns and the nearest one."""
     message = await refused(tmp_path / "d.csv", "quid,v\nx,1\n", id_column="qid")
-    assert "d.csv, line 2: no column 'qid'" in message and "this row has 'quid', 'v'" in message and "Did you mean 'quid'?" in message
+    assert (
+        "d.csv, line 2: no column 'qid'" in message
+        and "this row has 'quid', 'v'" in message
+        and "Did you mean 'quid'?" in message
+    )
     assert "line 2: no column 'k'" in await refused(tmp_path / "d.jsonl", '{"k":1}\n{"v":1}', id_column="k")
 
 
@@ -97,7 +125,10 @@ async def test_a_row_of_10_mb_passes_and_one_byte_more_does_not(tmp_path: Path) 
         content, _ = await ingest(tmp_path / name, start + fits + end)
         assert content.largest_row_bytes == 10_000_000
         message = await refused(tmp_path / name, start + over + end)
-        assert f"{name}, line {1 if name == 'd.jsonl' else 2}: this row has 10,000,001 bytes; a row may have 10,000,000" in message
+        assert (
+            f"{name}, line {1 if name == 'd.jsonl' else 2}: this row has 10,000,001 bytes; a row may have 10,000,000"
+            in message
+        )
     with pytest.raises(DatasetError, match=r"rows\[1\]: this row has 10,000,001 bytes"):
         await from_rows([{"q": "a"}, {"q": over}])
 
@@ -115,7 +146,10 @@ async def test_a_file_without_line_breaks_is_not_read_whole(tmp_path: Path) -> N
         file.truncate(1 << 40)
         file.seek(0)
         file.write(b'q\n"an open quote')
-    assert "line 2: this row has at least" in (message := await refused_file(path)) and "quote never closed" in message
+    assert (
+        "line 2: this row has at least" in (message := await refused_file(path))
+        and "quote never closed" in message
+    )
 
 
 async def refused_file(path: Path) -> str:
@@ -128,7 +162,9 @@ async def test_at_most_2000_columns() -> None:
     """The row that brings one more is named."""
     content, _ = await from_rows([{f"c{i}": i for i in range(2000)}])
     assert len(content.columns) == 2000
-    with pytest.raises(DatasetError, match=r"rows\[2000\]: with this row the dataset has more than 2,000 columns"):
+    with pytest.raises(
+        DatasetError, match=r"rows\[2000\]: with this row the dataset has more than 2,000 columns"
+    ):
         await from_rows([{f"c{i}": i} for i in range(3000)])
 
 
@@ -217,7 +253,10 @@ async def test_deep_values_are_refused(levels: int) -> None:
         (Dataset(name="d"), "'d' has neither file_path nor rows"),
         (Dataset(name="d", rows=[{}], file_path="x.jsonl"), "'d' has both file_path and rows"),
         (Dataset(name="d").model_copy(update={"rows": [{"a": 1}, "x"]}), r"rows\[1\] is a str, not a dict"),
-        (Dataset(name="d").model_copy(update={"rows": [{1: 1}]}), "a column's name must be a string, not the int 1"),
+        (
+            Dataset(name="d").model_copy(update={"rows": [{1: 1}]}),
+            "a column's name must be a string, not the int 1",
+        ),
     ],
 )
 async def test_bad_lists_of_rows_are_refused(dataset: Dataset, said: str) -> None:

@@ -45,12 +45,16 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, numbers: Path) -> None:
+def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(
+    seed: int, tmp_path: Path, numbers: Path
+) -> None:
     """Each case has one completion and one score set, few calls are made twice, and the summary is that of an unbroken run."""
     db = tmp_path / "lab.db"
     when = random.Random(seed).randrange(1, ROWS)
     with ModelServer(answer) as server:
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(db), str(numbers), server.openai_url, str(IN_FLIGHT)])
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(db), str(numbers), server.openai_url, str(IN_FLIGHT)]
+        )
         server.wait_for_requests(when, timeout_s=60)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -63,7 +67,9 @@ def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(seed
             rows = run.results()
 
     assert run.status == "completed"
-    assert [(row["case"], row["response"]) for row in rows] == [(n, str(n) if n % 10 else "no idea") for n in range(ROWS)]
+    assert [(row["case"], row["response"]) for row in rows] == [
+        (n, str(n) if n % 10 else "no idea") for n in range(ROWS)
+    ]
     summary = run.summary
     assert summary is not None
     assert (summary.cases, summary.succeeded, summary.failed, summary.completion_tokens) == (
@@ -75,5 +81,8 @@ def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(seed
     assert (summary.metrics["exact_match"].n, summary.metrics["exact_match"].mean) == (500, 0.9)
     with sqlite3.connect(db) as con:
         for table in ("completion", "score_set"):
-            assert con.execute(f"SELECT count(*), count(DISTINCT case_number) FROM {table}").fetchone() == (ROWS, ROWS)
+            assert con.execute(f"SELECT count(*), count(DISTINCT case_number) FROM {table}").fetchone() == (
+                ROWS,
+                ROWS,
+            )
     con.close()

@@ -82,13 +82,21 @@ def test_a_burst_of_429s_halves_the_limit_at_most_and_one_call_always_remains(cl
 
 
 @pytest.mark.parametrize(("share_429", "at_least"), [(0.0, 100), (0.02, 99), (0.05, 95)])
-def test_rare_random_429s_and_server_errors_do_not_slow_a_run(clock: HandClock, share_429: float, at_least: float) -> None:
+def test_rare_random_429s_and_server_errors_do_not_slow_a_run(
+    clock: HandClock, share_429: float, at_least: float
+) -> None:
     """With 5% of answers 429 and 2% 500 at random, nearly all of the allowed calls stay in flight."""
     limiter, draw, seen = AdaptiveLimiter(100, clock=clock), random.Random(1), []
     for _ in range(20_000):
         clock.at += 0.2 / limiter.limit
         outcome = draw.random()
-        (limiter.throttled if outcome < share_429 else limiter.failed if outcome < share_429 + 0.02 else limiter.succeeded)()
+        (
+            limiter.throttled
+            if outcome < share_429
+            else limiter.failed
+            if outcome < share_429 + 0.02
+            else limiter.succeeded
+        )()
         seen.append(limiter.limit)
     assert sum(seen) / len(seen) >= at_least
 

@@ -29,15 +29,29 @@ def server() -> Iterator[ModelServer]:
 async def ask(server: ModelServer, *messages: tuple[str, str], **params: Any) -> ModelResponse:
     model = get_model("anthropic/claude-test", api_key="k", **{"endpoint": server.url, **params})
     try:
-        return await model.achat([{"role": role, "content": text} for role, text in messages or (("user", "hi"),)])
+        return await model.achat(
+            [{"role": role, "content": text} for role, text in messages or (("user", "hi"),)]
+        )
     finally:
         await model.aclose()
 
 
 async def test_system_text_stands_apart(server: ModelServer):
     """System and developer messages go into `system`; the rest stay in order."""
-    answer = await ask(server, ("system", "Be brief."), ("developer", "Use English."), ("user", "hi"), ("assistant", "yes?"), ("user", "bye"))
-    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == ("ok", 3, 2, "end_turn")
+    answer = await ask(
+        server,
+        ("system", "Be brief."),
+        ("developer", "Use English."),
+        ("user", "hi"),
+        ("assistant", "yes?"),
+        ("user", "bye"),
+    )
+    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (
+        "ok",
+        3,
+        2,
+        "end_turn",
+    )
     request = server.requests[0]
     assert request.json["system"] == "Be brief.\n\nUse English."
     assert [m["role"] for m in request.json["messages"]] == ["user", "assistant", "user"]
@@ -75,32 +89,91 @@ async def test_json_schema_is_put_in_anthropics_form(server: ModelServer):
     """OpenAI's form of a schema, and Anthropic's own."""
     schema = {"type": "object"}
     await ask(server, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
-    await ask(server, response_format={"type": "json_schema", "schema": schema}, output_config={"effort": "low"})
+    await ask(
+        server, response_format={"type": "json_schema", "schema": schema}, output_config={"effort": "low"}
+    )
     assert server.requests[0].json["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
-    assert server.requests[1].json["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
+    assert server.requests[1].json["output_config"] == {
+        "effort": "low",
+        "format": {"type": "json_schema", "schema": schema},
+    }
 
 
 async def test_only_text_blocks_are_the_answer(server: ModelServer):
     """Thinking is left out; cached tokens count as read."""
-    content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    usage = {"input_tokens": 1, "cache_read_input_tokens": 10, "cache_creation_input_tokens": None, "output_tokens": 2}
-    server.script(Reply(body={"content": content, "stop_reason": "max_tokens", "usage": usage, "model": "claude-test-20260101"}))
+    content = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b"},
+    ]
+    usage = {
+        "input_tokens": 1,
+        "cache_read_input_tokens": 10,
+        "cache_creation_input_tokens": None,
+        "output_tokens": 2,
+    }
+    server.script(
+        Reply(
+            body={
+                "content": content,
+                "stop_reason": "max_tokens",
+                "usage": usage,
+                "model": "claude-test-20260101",
+            }
+        )
+    )
     answer = await ask(server)
-    assert (answer.response, answer.prompt_tokens, answer.finish_reason, answer.metadata) == ("ab", 11, "max_tokens", {"model": "claude-test-20260101"})
+    assert (answer.response, answer.prompt_tokens, answer.finish_reason, answer.metadata) == (
+        "ab",
+        11,
+        "max_tokens",
+        {"model": "claude-test-20260101"},
+    )
 
 
 async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer):
     """Names and arguments, as JSON."""
-    server.script(Reply(body={"content": [{"type": "tool_use", "name": "add", "input": {"a": 1}}], "stop_reason": "tool_use"}))
+    server.script(
+        Reply(
+            body={
+                "content": [{"type": "tool_use", "name": "add", "input": {"a": 1}}],
+                "stop_reason": "tool_use",
+            }
+        )
+    )
     assert json.loads((await ask(server)).response) == [{"name": "add", "arguments": {"a": 1}}]
 
 
 @pytest.mark.parametrize(
     ("reply", "kind", "retryable"),
     [
-        (Reply(status=529, body={"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}), "server_error", True),
-        (Reply(status=429, body={"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}), "rate_limit", True),
-        (Reply(status=400, body={"type": "error", "error": {"type": "invalid_request_error", "message": "credit balance is too low"}}), "quota", False),
+        (
+            Reply(
+                status=529,
+                body={"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+            ),
+            "server_error",
+            True,
+        ),
+        (
+            Reply(
+                status=429,
+                body={"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}},
+            ),
+            "rate_limit",
+            True,
+        ),
+        (
+            Reply(
+                status=400,
+                body={
+                    "type": "error",
+                    "error": {"type": "invalid_request_error", "message": "credit balance is too low"},
+                },
+            ),
+            "quota",
+            False,
+        ),
         (Reply(body={"content": [], "stop_reason": "refusal"}), "content_filter", False),
         (Reply(body={"type": "message"}), "invalid_response", True),
     ],

@@ -22,10 +22,25 @@ NAME = "bedrock/us.amazon.nova-lite-v1:0"
 
 @pytest.fixture(autouse=True)
 def _aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "http_proxy", "HTTP_PROXY"):
+    for name in (
+        "AWS_PROFILE",
+        "AWS_DEFAULT_REGION",
+        "AWS_SESSION_TOKEN",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "http_proxy",
+        "HTTP_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
-    settings = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "5ecret", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-    settings |= {"AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
+    settings = {
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "5ecret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    settings |= {
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
 
@@ -39,16 +54,31 @@ def server() -> Iterator[ModelServer]:
 async def ask(server: ModelServer, **params: Any) -> ModelResponse:
     model = get_model(NAME, endpoint=server.url, **params)
     try:
-        return await model.achat([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}])
+        return await model.achat(
+            [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+        )
     finally:
         await model.aclose()
 
 
 async def test_converse_gets_what_it_takes(server: ModelServer):
     """System apart, inferenceConfig by its names, Converse's own fields, and the rest for the model."""
-    params = {"temperature": 0, "max_tokens": 5, "top_p": 0.5, "stop": "END", "top_k": 3, "requestMetadata": {"a": "b"}, "region": "eu-west-1"}
+    params = {
+        "temperature": 0,
+        "max_tokens": 5,
+        "top_p": 0.5,
+        "stop": "END",
+        "top_k": 3,
+        "requestMetadata": {"a": "b"},
+        "region": "eu-west-1",
+    }
     answer = await ask(server, **params)
-    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == ("ok", 2, 2, "end_turn")
+    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (
+        "ok",
+        2,
+        2,
+        "end_turn",
+    )
     request = server.requests[0]
     assert request.path == "/model/us.amazon.nova-lite-v1:0/converse"
     assert "/eu-west-1/bedrock/" in request.headers["authorization"]
@@ -64,7 +94,11 @@ async def test_converse_gets_what_it_takes(server: ModelServer):
 async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer):
     """Names and arguments, as JSON."""
     block = {"toolUse": {"toolUseId": "1", "name": "add", "input": {"a": 1}}}
-    server.script(Reply(body={"output": {"message": {"role": "assistant", "content": [block]}}, "stopReason": "tool_use"}))
+    server.script(
+        Reply(
+            body={"output": {"message": {"role": "assistant", "content": [block]}}, "stopReason": "tool_use"}
+        )
+    )
     assert json.loads((await ask(server)).response) == [{"name": "add", "arguments": {"a": 1}}]
 
 
@@ -86,7 +120,13 @@ async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer
 )
 async def test_aws_codes_are_typed(server: ModelServer, status: int, code: str, kind: str, retryable: bool):
     """What AWS calls it is in the message, once: its own retries are off."""
-    server.script(Reply(status=status, body={"message": "the service's words"}, headers={"x-amzn-errortype": code, "Retry-After": "3"}))
+    server.script(
+        Reply(
+            status=status,
+            body={"message": "the service's words"},
+            headers={"x-amzn-errortype": code, "Retry-After": "3"},
+        )
+    )
     with pytest.raises(ModelError, match=f"{code}.*the service's words") as caught:
         await ask(server)
     assert (caught.value.type, caught.value.retryable, caught.value.status) == (kind, retryable, status)
@@ -101,7 +141,15 @@ async def test_aws_codes_are_typed(server: ModelServer, status: int, code: str, 
         (Reply(hang=True), "timeout"),
         (Reply(body=b"<html>"), "invalid_response"),
         (Reply(body={}), "invalid_response"),
-        (Reply(body={"output": {"message": {"role": "assistant", "content": []}}, "stopReason": "guardrail_intervened"}), "content_filter"),
+        (
+            Reply(
+                body={
+                    "output": {"message": {"role": "assistant", "content": []}},
+                    "stopReason": "guardrail_intervened",
+                }
+            ),
+            "content_filter",
+        ),
     ],
 )
 async def test_broken_answers_are_typed(server: ModelServer, reply: Reply, kind: str):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, EndpointUnreachableError, MissingKeyError, ModelError
 from promptlab.models.base import Model
 from promptlab.models.failures import retry_after_s
@@ -30,7 +30,15 @@ PROMPT = [{"role": "user", "content": "hi"}]
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY"):
+    for name in (
+        "OPENAI_API_KEY",
+        "http_proxy",
+        "HTTP_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -93,11 +101,21 @@ async def test_status_becomes_a_typed_error(server: ModelServer, status: int, ki
         (429, {"message": "You exceeded your current quota", "code": "insufficient_quota"}, "quota"),
         (400, {"message": "Your credit balance is too low to access the API"}, "quota"),
         (400, {"message": "The response was filtered", "code": "content_filter"}, "content_filter"),
-        (400, {"message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation: content_filter"}}, "content_filter"),
-        (400, {"message": "Unsupported parameter: 'max_tokens'", "code": "unsupported_parameter"}, "bad_request"),
+        (
+            400,
+            {"message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation: content_filter"}},
+            "content_filter",
+        ),
+        (
+            400,
+            {"message": "Unsupported parameter: 'max_tokens'", "code": "unsupported_parameter"},
+            "bad_request",
+        ),
     ],
 )
-async def test_code_says_more_than_the_status(server: ModelServer, status: int, error: dict[str, Any], kind: str):
+async def test_code_says_more_than_the_status(
+    server: ModelServer, status: int, error: dict[str, Any], kind: str
+):
     """An empty account and a content filter are no matter of trying again."""
     server.script(Reply(status=status, body={"error": error}))
     found = await failure(model_at(server))
@@ -116,7 +134,9 @@ async def test_code_says_more_than_the_status(server: ModelServer, status: int, 
         ({}, None),
     ],
 )
-async def test_retry_after_is_read_in_each_form(server: ModelServer, headers: dict[str, str], expected: float | None):
+async def test_retry_after_is_read_in_each_form(
+    server: ModelServer, headers: dict[str, str], expected: float | None
+):
     """Seconds, fractions, milliseconds; nonsense is no request to wait."""
     server.script(Reply(status=429, headers=headers))
     assert (await failure(model_at(server))).retry_after_s == expected
@@ -128,7 +148,12 @@ async def test_retry_after_may_be_a_date(server: ModelServer):
     date = format_datetime(now + timedelta(seconds=90), usegmt=True)
     assert retry_after_s({"retry-after": date}, now=now) == 90.0
     assert retry_after_s({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, now=now) == 0.0
-    server.script(Reply(status=503, headers={"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}))
+    server.script(
+        Reply(
+            status=503,
+            headers={"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)},
+        )
+    )
     wait_s = (await failure(model_at(server))).retry_after_s
     assert wait_s is not None and 3000 < wait_s <= 3600
 
@@ -154,7 +179,17 @@ async def test_answer_200_without_an_answer_is_an_error(server: ModelServer, bod
     assert (error.type, error.retryable) == ("invalid_response", True)
 
 
-@pytest.mark.parametrize("body", [b"<html><h1>502 Bad Gateway</h1></html>", b"\xff\xfe", b"[]", b"null", b'{"detail": [{"msg": "no"}]}', b'{"error": "text"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><h1>502 Bad Gateway</h1></html>",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'{"detail": [{"msg": "no"}]}',
+        b'{"error": "text"}',
+    ],
+)
 async def test_error_body_may_have_any_shape(server: ModelServer, body: bytes):
     """HTML, broken text and unknown JSON still make an error with its status."""
     server.script(Reply(status=502, body=body))
@@ -234,7 +269,10 @@ async def test_not_http_is_an_invalid_response():
 async def test_compressed_answers_are_read(server: ModelServer):
     """gzip is asked for and undone; broken gzip is an invalid answer."""
     body = b'{"choices": [{"message": {"content": "small"}}]}'
-    server.script(Reply(body=gzip.compress(body), headers={"Content-Encoding": "gzip"}), Reply(body=b"junk", headers={"Content-Encoding": "gzip"}))
+    server.script(
+        Reply(body=gzip.compress(body), headers={"Content-Encoding": "gzip"}),
+        Reply(body=b"junk", headers={"Content-Encoding": "gzip"}),
+    )
     model = model_at(server)
     assert (await model.achat(PROMPT)).response == "small"
     assert (await failure(model)).type == "invalid_response"
@@ -244,7 +282,9 @@ async def test_compressed_answers_are_read(server: ModelServer):
 async def test_unicode_and_huge_texts_survive():
     """Every character arrives and comes back; 20 MB are no problem."""
     text = 'Ünïcode "quoted" \\ 漢字 🎉 \u2028 \x00 end'
-    with ModelServer(lambda request: request.prompt if len(request.prompt) < 1000 else "é" * 10_000_000) as server:
+    with ModelServer(
+        lambda request: request.prompt if len(request.prompt) < 1000 else "é" * 10_000_000
+    ) as server:
         model = model_at(server)
         assert (await model.ainvoke("", text)).response == text
         assert len((await model.ainvoke("", "x" * 1_000_000)).response) == 10_000_000
@@ -261,7 +301,9 @@ async def test_text_that_is_not_unicode_is_a_bad_request(server: ModelServer):
 
 async def test_ainvoke_retries_and_achat_does_not(server: ModelServer):
     """One attempt for the engine, which retries itself; as many as configured for a user."""
-    server.script(Reply(status=500), Reply(status=429, headers={"Retry-After": "0"}), Reply(status=500, text="third"))
+    server.script(
+        Reply(status=500), Reply(status=429, headers={"Retry-After": "0"}), Reply(status=500, text="third")
+    )
     model = model_at(server, max_retries=2)
     assert (await model.ainvoke("", "hi")).response == "ok"
     assert [r.attempt for r in server.requests] == [1, 2, 3, 4]
@@ -299,7 +341,9 @@ async def test_cancelled_call_leaves_the_model_usable(server: ModelServer):
 # Keys
 
 
-async def test_key_comes_from_the_config_then_the_named_variable_then_the_usual_one(server: ModelServer, monkeypatch: pytest.MonkeyPatch):
+async def test_key_comes_from_the_config_then_the_named_variable_then_the_usual_one(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+):
     """The order of the sources; a resolved secret goes before all of them."""
     monkeypatch.setenv("OPENAI_API_KEY", "usual")
     monkeypatch.setenv("SOME_KEY", "named\n")
@@ -344,7 +388,9 @@ async def test_no_key_is_sent_to_an_endpoint_that_needs_none(server: ModelServer
         ("openai/x", {"api_key_secret": "NO_SUCH_SECRET"}, "NO_SUCH_SECRET"),
     ],
 )
-async def test_missing_key_is_found_before_the_first_call(monkeypatch: pytest.MonkeyPatch, name: str, params: dict[str, Any], variable: str):
+async def test_missing_key_is_found_before_the_first_call(
+    monkeypatch: pytest.MonkeyPatch, name: str, params: dict[str, Any], variable: str
+):
     """check() names the variable; so does a call without it."""
     monkeypatch.delenv(variable, raising=False)
     model = get_model(name, **params)
@@ -355,7 +401,9 @@ async def test_missing_key_is_found_before_the_first_call(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("key", ["sk-a\nb", "sk-“quoted”", "sk a", "  "])
-async def test_key_that_cannot_be_sent_is_explained_without_showing_it(monkeypatch: pytest.MonkeyPatch, server: ModelServer, key: str):
+async def test_key_that_cannot_be_sent_is_explained_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, server: ModelServer, key: str
+):
     """A key with a line break or a typographic quote is a configuration error."""
     model = model_at(server, api_key=key)
     with pytest.raises(ConfigError, match="cannot be sent") as caught:
@@ -382,7 +430,13 @@ async def test_key_is_nowhere_but_in_the_header(caplog: pytest.LogCaptureFixture
         await model.aclose()
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
     error: BaseException | None = caught.value
-    shown = [repr(model), str(vars(model)["config"]), repr(model.config), str(model.config.model_dump()), model.config.model_dump_json()]
+    shown = [
+        repr(model),
+        str(vars(model)["config"]),
+        repr(model.config),
+        str(model.config.model_dump()),
+        model.config.model_dump_json(),
+    ]
     shown += [str(model.config.public()), caplog.text, repr(echoed.value)]
     while error is not None:
         shown += [str(error), repr(error)]
@@ -399,7 +453,9 @@ async def test_check_makes_no_request(server: ModelServer):
     assert server.requests == []
 
 
-@pytest.mark.parametrize(("name", "hint"), [("openai/x", "Check the endpoint"), ("ollama/llama3.2", "Check the endpoint")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("openai/x", "Check the endpoint"), ("ollama/llama3.2", "Check the endpoint")]
+)
 async def test_unreachable_endpoint_is_named_with_its_model_and_cause(dead_port: int, name: str, hint: str):
     """The error says which URL, for which model, why, and what to do."""
     url = f"http://127.0.0.1:{dead_port}/v1"
@@ -430,7 +486,9 @@ async def test_proxy_carries_calls_and_spares_the_check(server: ModelServer, mon
     await direct.aclose()
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1", "not a url", ""])
+@pytest.mark.parametrize(
+    "endpoint", ["localhost:8000", "ftp://host/v1", "http://", "http://host:port/v1", "not a url", ""]
+)
 def test_endpoint_that_is_no_url_is_refused(endpoint: str):
     """Before anything is run."""
     with pytest.raises(ConfigError, match="endpoint"):
@@ -495,14 +553,23 @@ async def test_model_can_be_used_after_aclose(server: ModelServer):
 def test_script_ends_without_a_word(server: ModelServer):
     """A plain script that calls `invoke` and ends prints nothing to standard error."""
     code = f"from promptlab.models.registry import get_model\nm = get_model('openai/x', endpoint={server.openai_url!r})\nprint(m.invoke('', 'hi').response)"
-    done = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
 
 
 def test_importing_models_loads_no_http_client():
     """`import promptlab` stays fast."""
     code = "import sys, promptlab.models, promptlab.models.registry, promptlab.domain.prices\nprint([m for m in ('httpx', 'aiohttp', 'boto3') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "PYTHONWARNINGS": "error"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    )
     assert done.stdout == "[]\n"
 
 

@@ -37,8 +37,22 @@ async def ask(server: ModelServer, **params: Any) -> ModelResponse:
 
 async def test_parameters_become_options(server: ModelServer):
     """The model's options apart from the request's own fields; the answer in one piece."""
-    answer = await ask(server, temperature=0, max_tokens=5, seed=1, num_ctx=8192, keep_alive="1h", think=False, options={"top_k": 3})
-    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == ("ok", 2, 2, "stop")
+    answer = await ask(
+        server,
+        temperature=0,
+        max_tokens=5,
+        seed=1,
+        num_ctx=8192,
+        keep_alive="1h",
+        think=False,
+        options={"top_k": 3},
+    )
+    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (
+        "ok",
+        2,
+        2,
+        "stop",
+    )
     assert server.requests[0].json == {
         "model": "llama3.2:1b",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
@@ -102,7 +116,11 @@ async def test_model_that_is_not_there_says_how_to_get_it(server: ModelServer):
 
 async def test_tool_calls_are_the_answer_where_there_is_no_text(server: ModelServer):
     """Names and arguments, as JSON."""
-    message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]}
+    message = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}],
+    }
     server.script(Reply(body={"message": message, "done": True}))
     assert json.loads((await ask(server)).response) == [{"name": "add", "arguments": {"a": 1}}]
 

@@ -39,7 +39,14 @@ async def sent(server: ModelServer, name: str, **params: Any) -> dict[str, Any]:
 async def test_parameters_are_sent_as_they_are(server: ModelServer):
     """Ours by their names, any other untouched, and nothing that was not asked for."""
     body = await sent(
-        server, "openai/gpt-4o-mini", temperature=0, max_tokens=9, seed=7, top_p=0.5, response_format={"type": "json_object"}, logit_bias={"5": 1}
+        server,
+        "openai/gpt-4o-mini",
+        temperature=0,
+        max_tokens=9,
+        seed=7,
+        top_p=0.5,
+        response_format={"type": "json_object"},
+        logit_bias={"5": 1},
     )
     assert body == {
         "model": "gpt-4o-mini",
@@ -85,7 +92,12 @@ async def test_answer_has_text_tokens_and_reason(server: ModelServer):
     """What comes back, measured."""
     model = get_model("openai/x", endpoint=server.openai_url)
     answer = await model.ainvoke("Be brief.", "hi")
-    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == ("ok", 2, 2, "stop")
+    assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (
+        "ok",
+        2,
+        2,
+        "stop",
+    )
     assert answer.latency_ms is not None and answer.latency_ms > 0
     assert server.requests[0].json["messages"] == MESSAGES
     await model.aclose()
@@ -106,7 +118,11 @@ async def ask(server: ModelServer, what: Reply, name: str = "openai/x") -> Any:
 
 async def test_parts_of_an_answer_are_joined(server: ModelServer):
     """Content may be a list of parts; what is not text is left out."""
-    parts = [{"type": "text", "text": "one "}, {"type": "thinking", "thinking": []}, {"type": "text", "text": "two"}]
+    parts = [
+        {"type": "text", "text": "one "},
+        {"type": "thinking", "thinking": []},
+        {"type": "text", "text": "two"},
+    ]
     assert (await ask(server, reply({"content": parts}))).response == "one two"
 
 
@@ -151,14 +167,18 @@ async def test_missing_usage_is_unknown_and_not_zero(server: ModelServer):
 
 async def test_model_that_answered_is_kept(server: ModelServer):
     """An alias is resolved by the provider; which version it was is worth knowing."""
-    assert (await ask(server, reply({"content": "x"}, model="x-2026-01-01"))).metadata == {"model": "x-2026-01-01"}
+    assert (await ask(server, reply({"content": "x"}, model="x-2026-01-01"))).metadata == {
+        "model": "x-2026-01-01"
+    }
     assert (await ask(server, reply({"content": "x"}, model="x"))).metadata == {}
 
 
 async def test_error_inside_an_answer_200_is_read(server: ModelServer):
     """OpenRouter sends the serving provider's errors so."""
     with pytest.raises(ModelError, match="upstream is busy") as caught:
-        await ask(server, Reply(body={"error": {"code": 429, "message": "upstream is busy"}}), "openrouter/a/b")
+        await ask(
+            server, Reply(body={"error": {"code": 429, "message": "upstream is busy"}}), "openrouter/a/b"
+        )
     assert (caught.value.type, caught.value.retryable) == ("rate_limit", True)
 
 
@@ -175,11 +195,16 @@ async def test_openrouter_says_what_a_call_cost(server: ModelServer):
 async def test_azure_has_deployments_versions_and_its_own_header(server: ModelServer):
     """The path, the query and the key header of Azure OpenAI."""
     for endpoint in (server.url, f"{server.url}/openai/"):
-        model = get_model("azure/my deployment", endpoint=endpoint, api_key="k", api_version="2025-01-01-preview")
+        model = get_model(
+            "azure/my deployment", endpoint=endpoint, api_key="k", api_version="2025-01-01-preview"
+        )
         await model.achat(MESSAGES)
         await model.aclose()
         request = server.requests[-1]
-        assert (request.path, request.query) == ("/openai/deployments/my deployment/chat/completions", "api-version=2025-01-01-preview")
+        assert (request.path, request.query) == (
+            "/openai/deployments/my deployment/chat/completions",
+            "api-version=2025-01-01-preview",
+        )
         assert request.headers["api-key"] == "k" and "authorization" not in request.headers
 
 
@@ -188,7 +213,11 @@ async def test_azure_v1_endpoint_is_plain(server: ModelServer):
     model = get_model("azure/dep", endpoint=f"{server.url}/openai/v1", api_key="k")
     await model.achat(MESSAGES)
     await model.aclose()
-    assert (server.requests[0].path, server.requests[0].query, server.requests[0].json["model"]) == ("/openai/v1/chat/completions", "", "dep")
+    assert (server.requests[0].path, server.requests[0].query, server.requests[0].json["model"]) == (
+        "/openai/v1/chat/completions",
+        "",
+        "dep",
+    )
 
 
 def test_azure_needs_an_endpoint():
@@ -202,9 +231,15 @@ def test_azure_needs_an_endpoint():
 
 async def test_embeddings_keep_their_order(server: ModelServer):
     """By index, whatever order they come in; an empty text is sent as a space."""
-    model = get_model("openai/text-embedding-3-small", endpoint=server.openai_url, dimensions=8, temperature=0)
+    model = get_model(
+        "openai/text-embedding-3-small", endpoint=server.openai_url, dimensions=8, temperature=0
+    )
     assert await model.aembed(["one", "two", ""]) == [vector("one"), vector("two"), vector(" ")]
-    assert server.requests[0].json == {"model": "text-embedding-3-small", "input": ["one", "two", " "], "dimensions": 8}
+    assert server.requests[0].json == {
+        "model": "text-embedding-3-small",
+        "input": ["one", "two", " "],
+        "dimensions": 8,
+    }
     assert await model.aembed([]) == []
     await model.aclose()
 
@@ -227,7 +262,16 @@ async def test_embeddings_are_retried(server: ModelServer):
     await model.aclose()
 
 
-@pytest.mark.parametrize("body", [{}, {"data": []}, {"data": [{"index": 0}]}, {"data": [{"index": 0, "embedding": "AAAA"}]}, {"data": None}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"data": []},
+        {"data": [{"index": 0}]},
+        {"data": [{"index": 0, "embedding": "AAAA"}]},
+        {"data": None},
+    ],
+)
 async def test_wrong_embeddings_are_an_invalid_answer(server: ModelServer, body: dict[str, Any]):
     """Too few, none, or not numbers."""
     server.script(Reply(body=body), Reply(body=body))
@@ -245,7 +289,10 @@ async def test_wrong_embeddings_are_an_invalid_answer(server: ModelServer, body:
         (b'\xef\xbb\xbf{"choices": [{"message": {"content": "b"}}]}', "b"),
         (b'{"choices": [{"message": {"content": "c"}}], "usage": {"prompt_tokens": NaN}}', "c"),
         (b'{"choices": [{"message": {"content": "half \\ud83d of it"}}]}', "half \ud83d of it"),
-        (b'{"choices": [{"message": {"content": null, "tool_calls": [null]}}]}', '[{"name":null,"arguments":null}]'),
+        (
+            b'{"choices": [{"message": {"content": null, "tool_calls": [null]}}]}',
+            '[{"name":null,"arguments":null}]',
+        ),
     ],
 )
 async def test_an_answer_is_had_whatever_stands_beside_it(body: bytes, text: str) -> None:
@@ -278,7 +325,10 @@ async def test_a_key_that_an_answer_repeats_is_not_in_it() -> None:
     """Answers are stored; a stand-in for a key is left alone, as it may be a word."""
     key = "sk-0123456789abcdef"
     with ModelServer(lambda request: f"you sent {request.headers['authorization']}, none else") as server:
-        for given, said in ((key, "you sent Bearer ***, none else"), ("none", "you sent Bearer none, none else")):
+        for given, said in (
+            (key, "you sent Bearer ***, none else"),
+            ("none", "you sent Bearer none, none else"),
+        ):
             model = get_model("openai/gpt-test", endpoint=server.openai_url, api_key=given)
             assert (await model.achat([{"role": "user", "content": "hi"}])).response == said
             await model.aclose()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import OWN_HOSTS
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.models.base import Model
@@ -18,9 +18,18 @@ from promptlab.models.registry import PROVIDERS, get_model
 def test_a_name_a_dict_and_a_config_mean_the_same():
     """And parameters override what they hold."""
     config = ModelConfig(name="simulated/x", temperature=0.5)
-    for given in ("simulated/x", {"name": "simulated/x"}, {"name": "simulated/x", "type": "completion"}, config):
+    for given in (
+        "simulated/x",
+        {"name": "simulated/x"},
+        {"name": "simulated/x", "type": "completion"},
+        config,
+    ):
         model = get_model(given, temperature=0.25, top_p=0.5)
-        assert (model.name, model.config.temperature, model.config.extra_params) == ("simulated/x", 0.25, {"top_p": 0.5})
+        assert (model.name, model.config.temperature, model.config.extra_params) == (
+            "simulated/x",
+            0.25,
+            {"top_p": 0.5},
+        )
     assert config.temperature == 0.5
 
 
@@ -36,7 +45,10 @@ def test_own_prices_hold_at_default_endpoints():
     for provider, host in OWN_HOSTS.items():
         module, _, name = PROVIDERS[provider].partition(":")
         made: type[HttpModel] = getattr(importlib.import_module(module), name)
-        assert made.default_endpoint is not None and made.default_endpoint.partition("//")[2].partition("/")[0] == host
+        assert (
+            made.default_endpoint is not None
+            and made.default_endpoint.partition("//")[2].partition("/")[0] == host
+        )
 
 
 def test_unknown_provider_names_the_nearest():

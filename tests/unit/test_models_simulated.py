@@ -45,7 +45,14 @@ def test_echo_gives_back_the_last_line():
 
 @pytest.mark.parametrize(
     ("prompt", "expected"),
-    [("What is 17 + 25?", "42"), ("6 times 7", "42"), ("84/2 =", "42"), ("50.5 minus 8.5", "42"), ("1 / 0", "undefined"), ("1 + 1, then 40 + 2", "42")],
+    [
+        ("What is 17 + 25?", "42"),
+        ("6 times 7", "42"),
+        ("84/2 =", "42"),
+        ("50.5 minus 8.5", "42"),
+        ("1 / 0", "undefined"),
+        ("1 + 1, then 40 + 2", "42"),
+    ],
 )
 def test_sums_are_worked_out(prompt: str, expected: str):
     """The last one of the prompt."""
@@ -57,7 +64,10 @@ def test_accuracy_says_how_many_sums_are_right():
     model = get_model("simulated/demo", accuracy=0.7)
     right = [model.invoke("", f"{i} + {i}").response == str(2 * i) for i in range(300)]
     assert 0.6 < sum(right) / 300 < 0.8
-    assert right == [get_model("simulated/demo", accuracy=0.7).invoke("", f"{i} + {i}").response == str(2 * i) for i in range(300)]
+    assert right == [
+        get_model("simulated/demo", accuracy=0.7).invoke("", f"{i} + {i}").response == str(2 * i)
+        for i in range(300)
+    ]
 
 
 def test_offered_choice_is_taken():
@@ -80,7 +90,14 @@ def test_answers_depend_on_prompt_seed_and_name_only():
     prompts = [f"Essay {i}: mountains, rivers, valleys and forests. Say good or bad" for i in range(40)]
     here = [say(prompt) for prompt in prompts]
     code = f"import json\nfrom promptlab.models.registry import get_model\nm = get_model('simulated/demo')\nprint(json.dumps([m.invoke('', p).response for p in {prompts!r}]))"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env={**os.environ, "PYTHONHASHSEED": "7"})
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
     assert json.loads(there.stdout) == here
     assert [say(prompt, seed=2) for prompt in prompts] != here
     assert [say(prompt, "simulated/other") for prompt in prompts] != here
@@ -106,7 +123,16 @@ def test_tokens_are_counted():
 async def test_failures_come_at_their_rates_and_end_with_retries():
     """Each attempt is a new draw; a retried run gets all its answers."""
     clock = Clock()
-    model = SimulatedModel({"name": "simulated/echo", "failure_rate": 0.2, "rate_limit_rate": 0.3, "retry_after_s": 1, "max_retries": 50}, clock=clock)
+    model = SimulatedModel(
+        {
+            "name": "simulated/echo",
+            "failure_rate": 0.2,
+            "rate_limit_rate": 0.3,
+            "retry_after_s": 1,
+            "max_retries": 50,
+        },
+        clock=clock,
+    )
     kinds = []
     for i in range(400):
         try:
@@ -166,4 +192,8 @@ def test_embeddings_are_close_for_texts_that_share_words():
     vectors = get_model("simulated/x").embed(["the cat sat", "the cat sat", ""])
     assert vectors[0] == vectors[1] == embedding("the cat sat")
     assert all(math.isclose(sum(x * x for x in v), 1.0) for v in vectors)
-    assert cosine("the cat sat on the mat", "a cat sat on the mat") > 0.7 > cosine("the cat sat on the mat", "quarterly revenue grew")
+    assert (
+        cosine("the cat sat on the mat", "a cat sat on the mat")
+        > 0.7
+        > cosine("the cat sat on the mat", "quarterly revenue grew")
+    )

@@ -52,8 +52,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
             patch.setenv(variable, str(folder / variable.lower()))
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in CELLS.values()])
-        client = nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(code) for code in CELLS.values()]
+        )
+        client = nbclient.NotebookClient(
+            notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        )
         client.execute()
     return {name: shown(cell) for name, cell in zip(CELLS, notebook.cells, strict=True)}
 
@@ -84,10 +88,21 @@ def test_a_run_can_be_awaited_in_a_cell(outputs: dict[str, dict[str, str]]) -> N
 
 def test_results_show_as_a_table(outputs: dict[str, dict[str, str]]) -> None:
     """A short text, an HTML table, and a DataFrame."""
-    assert outputs["results"]["text/plain"].startswith("<Results: 2 rows; columns case, trial, id, input.word, response")
+    assert outputs["results"]["text/plain"].startswith(
+        "<Results: 2 rows; columns case, trial, id, input.word, response"
+    )
     assert "<td>NO</td>" in outputs["results"]["text/html"]
     pytest.importorskip("pandas")
-    assert outputs["frame"]["text/plain"].split() == ["input.word", "passed.shout", "0", "yes", "False", "1", "NO", "True"]
+    assert outputs["frame"]["text/plain"].split() == [
+        "input.word",
+        "passed.shout",
+        "0",
+        "yes",
+        "False",
+        "1",
+        "NO",
+        "True",
+    ]
 
 
 def test_progress_is_told_in_a_cell(outputs: dict[str, dict[str, str]]) -> None:
@@ -97,7 +112,9 @@ def test_progress_is_told_in_a_cell(outputs: dict[str, dict[str, str]]) -> None:
 
 def test_an_error_in_a_cell_is_one_message(outputs: dict[str, dict[str, str]]) -> None:
     """As in a script."""
-    assert outputs["error"] == {"stdout": "AssetNotFoundError There is no dataset 'nothing'. There are words.\n"}
+    assert outputs["error"] == {
+        "stdout": "AssetNotFoundError There is no dataset 'nothing'. There are words.\n"
+    }
 
 
 def test_cells_warn_of_nothing(outputs: dict[str, dict[str, str]]) -> None:

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from promptlab.domain.experiment import ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import Price, _table, cost_usd, price_of
 
 
@@ -94,7 +94,9 @@ def test_configuration_goes_before_the_table():
         (None, 5, 5, None),
     ],
 )
-def test_cost_is_unknown_unless_all_of_it_is_known(price: Price | None, read: int | None, written: int | None, expected: float | None):
+def test_cost_is_unknown_unless_all_of_it_is_known(
+    price: Price | None, read: int | None, written: int | None, expected: float | None
+):
     """None is never turned into 0."""
     assert cost_usd(price, read, written) == expected
 
@@ -112,4 +114,9 @@ def test_price_as_json_says_where_it_is_from():
     """What a run records of its price."""
     price = price_of(ModelConfig(name="openai/gpt-4o-mini"))
     assert price is not None
-    assert price.to_json() == {"input_usd_per_mtok": 0.15, "output_usd_per_mtok": 0.6, "as_of": "2026-03-21", "source": "table"}
+    assert price.to_json() == {
+        "input_usd_per_mtok": 0.15,
+        "output_usd_per_mtok": 0.6,
+        "as_of": "2026-03-21",
+        "source": "table",
+    }

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from promptlab.domain.results import CaseKey, RunRecord
-from promptlab.engine.filters import sort_columns
-from promptlab.engine.query import Filter, QueryEngine, Range, ResultsQuery
 from promptlab.errors import UnknownNameError
 from promptlab.lab import Lab
+from promptlab.queries.filters import sort_columns
+from promptlab.queries.query_engine import Filter, QueryEngine, Range, ResultsQuery
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, TEXTS, expected, experiment, run
 
 Rows = list[dict[str, Any]]
@@ -94,7 +94,9 @@ async def test_long_texts_are_cut_in_pages_and_whole_in_the_case(results: Result
         "\x00",
     ],
 )
-async def test_a_search_finds_the_text_itself_whatever_its_case(results: ResultsQuery, rows: Rows, text: str) -> None:
+async def test_a_search_finds_the_text_itself_whatever_its_case(
+    results: ResultsQuery, rows: Rows, text: str
+) -> None:
     """No character of a search means anything but itself."""
     page = await results.page(Filter(text=text), limit=200)
     assert keys(page.rows) == [row["case"] for row in rows if expected(row, Filter(text=text))]
@@ -121,16 +123,27 @@ def _filters(count: int) -> list[Filter]:
 
 
 @pytest.mark.parametrize("filter", _filters(40))
-async def test_filters_together_select_what_each_selects(results: ResultsQuery, rows: Rows, filter: Filter) -> None:
+async def test_filters_together_select_what_each_selects(
+    results: ResultsQuery, rows: Rows, filter: Filter
+) -> None:
     """Any combination of conditions matches what Python finds, on pages and in counts."""
     wanted = [row for row in rows if expected(row, filter)]
     page = await results.page(filter, limit=200)
     assert keys(page.rows) == keys(wanted)
     facets = await results.facets(filter)
-    errors = [row["error_type"] or "evaluator_error" for row in wanted if expected(row, Filter(status="failed"))]
-    assert (facets.matching, facets.failed, facets.ok) == (len(wanted), len(errors), len(wanted) - len(errors))
+    errors = [
+        row["error_type"] or "evaluator_error" for row in wanted if expected(row, Filter(status="failed"))
+    ]
+    assert (facets.matching, facets.failed, facets.ok) == (
+        len(wanted),
+        len(errors),
+        len(wanted) - len(errors),
+    )
     assert dict(facets.errors) == {error: errors.count(error) for error in set(errors)}
-    verdict, labels = facets.metrics[QUOTED], [row[f"label.{LABELS}"] for row in wanted if row[f"label.{LABELS}"]]
+    verdict, labels = (
+        facets.metrics[QUOTED],
+        [row[f"label.{LABELS}"] for row in wanted if row[f"label.{LABELS}"]],
+    )
     assert verdict.passed == sum(row[f"passed.{QUOTED}"] is True for row in wanted)
     assert verdict.not_passed == sum(row[f"passed.{QUOTED}"] is False for row in wanted)
     assert verdict.unscored == sum(row[f"score_error.{QUOTED}"] is not None for row in wanted)
@@ -143,11 +156,19 @@ def _key(column: str, value: Any) -> Any:
         return int(value.removeprefix("q-"))
     prefix = column in ("response", "error_message") or column.startswith("input.")
     # SQL's lower case of İ is one letter, Python's two.
-    return value[:48].replace("İ", "i").lower().encode() if prefix and isinstance(value, str) else value.encode() if isinstance(value, str) else value
+    return (
+        value[:48].replace("İ", "i").lower().encode()
+        if prefix and isinstance(value, str)
+        else value.encode()
+        if isinstance(value, str)
+        else value
+    )
 
 
 @pytest.mark.parametrize("descending", [False, True])
-async def test_every_sort_puts_values_in_order_and_the_missing_last(results: ResultsQuery, rows: Rows, descending: bool) -> None:
+async def test_every_sort_puts_values_in_order_and_the_missing_last(
+    results: ResultsQuery, rows: Rows, descending: bool
+) -> None:
     """Sorted by any column: in order, without a value last, equal ones in case order."""
     for column in sort_columns(results.columns):
         values = {row["case"]: row[column] for row in rows}
@@ -157,7 +178,9 @@ async def test_every_sort_puts_values_in_order_and_the_missing_last(results: Res
         missing = [row for row in rows if values[row["case"]] is None]
         by = {row["case"]: _key(column, values[row["case"]]) for row in there}
         wanted = sorted(there, key=lambda row: by[row["case"]], reverse=descending) + missing
-        assert keys((await results.page(sort=column, descending=descending, limit=200)).rows) == keys(wanted), column
+        assert keys((await results.page(sort=column, descending=descending, limit=200)).rows) == keys(
+            wanted
+        ), column
 
 
 async def test_neighbours_walk_the_order_of_the_page(results: ResultsQuery) -> None:
@@ -170,7 +193,10 @@ async def test_neighbours_walk_the_order_of_the_page(results: ResultsQuery) -> N
         (Filter(), "error_type", True),
         (Filter(), f"label.{LABELS}", False),
     ]:
-        order = [CaseKey(row["case"], row["trial"]) for row in (await results.page(filter, sort=sort, descending=descending, limit=200)).rows]
+        order = [
+            CaseKey(row["case"], row["trial"])
+            for row in (await results.page(filter, sort=sort, descending=descending, limit=200)).rows
+        ]
         for at in (0, 1, len(order) // 2, len(order) - 2, len(order) - 1):
             there = await results.neighbours(*order[at], filter=filter, sort=sort, descending=descending)
             assert (there.position, there.total) == (at, len(order)), (filter, sort, at)
@@ -193,7 +219,18 @@ async def test_a_page_beyond_the_end_is_the_last_one(results: ResultsQuery) -> N
     assert (empty.rows, empty.total_matching, empty.total) == ([], 0, 160)
 
 
-@pytest.mark.parametrize("column", [f"score.{RATE}", f"score.{QUOTED}", "latency_ms", "cost_usd", "prompt_tokens", "input.Case", "input.case_2"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        f"score.{RATE}",
+        f"score.{QUOTED}",
+        "latency_ms",
+        "cost_usd",
+        "prompt_tokens",
+        "input.Case",
+        "input.case_2",
+    ],
+)
 async def test_a_bin_of_a_histogram_selects_what_it_counts(results: ResultsQuery, column: str) -> None:
     """Bins hold every value once, and the range of a bin is as many cases as it says."""
     filter = Filter(status="ok")
@@ -203,7 +240,9 @@ async def test_a_bin_of_a_histogram_selects_what_it_counts(results: ResultsQuery
     assert found.missing == sum(value is None for value in values)
     assert 2 <= len(found.bins) <= 41
     for one in found.bins:
-        page = await results.page(dataclasses.replace(filter, ranges=(Range(column, one.low, one.high, one.closed),)))
+        page = await results.page(
+            dataclasses.replace(filter, ranges=(Range(column, one.low, one.high, one.closed),))
+        )
         assert page.total_matching == one.count, one
 
 
@@ -272,4 +311,6 @@ async def test_a_run_that_is_summed_up_again_is_read_again(lab: Lab, engine: Que
     after = await lab.resume(before.run_id, failed=True, config=experiment(healthy=True))
     assert failed > 0
     assert "timeout" not in (await (await engine.results(after)).facets()).errors
-    assert {key.split("/")[-1].split(".")[0] for key in await lab.blobs.keys(f"runs/{after.run_id}/index")} == {"index-1"}
+    assert {
+        key.split("/")[-1].split(".")[0] for key in await lab.blobs.keys(f"runs/{after.run_id}/index")
+    } == {"index-1"}

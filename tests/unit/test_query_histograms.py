@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from promptlab.engine.histograms import nice_edges
+from promptlab.queries.histograms import nice_edges
 
 
 def test_shares_have_edges_of_the_whole_unit() -> None:
@@ -29,7 +29,19 @@ def test_outliers_share_the_last_bin() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(-3.2, 7.7), (0, 1e-9), (5, 5), (-1, -1), (0, 0), (1e15, 1e15 + 1), (-1e308, 1e308), (0.1, 0.3), (99, 101), (1e-320, 5e-320), (-math.pi, 1e6)],
+    [
+        (-3.2, 7.7),
+        (0, 1e-9),
+        (5, 5),
+        (-1, -1),
+        (0, 0),
+        (1e15, 1e15 + 1),
+        (-1e308, 1e308),
+        (0.1, 0.3),
+        (99, 101),
+        (1e-320, 5e-320),
+        (-math.pi, 1e6),
+    ],
 )
 @pytest.mark.parametrize("whole", [False, True])
 def test_edges_rise_and_hold_every_value(low: float, high: float, whole: bool) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from promptlab.domain.results import CaseKey, RunRecord
-from promptlab.engine.query import Filter, QueryEngine, ResultsQuery
 from promptlab.errors import RunError
 from promptlab.lab import Lab
+from promptlab.queries.query_engine import Filter, QueryEngine, ResultsQuery
 from tests.bench.make_runs import Made, make_dataset, make_run
 
 CASES = 330
@@ -32,7 +32,9 @@ async def engine(lab: Lab) -> AsyncIterator[QueryEngine]:
 
 async def unfinished(lab: Lab, trials: int = 1) -> RunRecord:
     """A run with three of its seven shards done."""
-    return await make_run(lab, await make_dataset(lab, CASES), Made(ledger=True, results=False, shards=3, trials=trials))
+    return await make_run(
+        lab, await make_dataset(lab, CASES), Made(ledger=True, results=False, shards=3, trials=trials)
+    )
 
 
 @pytest.fixture
@@ -65,7 +67,12 @@ async def test_trials_are_cases_of_their_own(lab: Lab, engine: QueryEngine) -> N
     page = await live.page(offset=149, limit=5)
     assert [(row["case"], row["trial"]) for row in page.rows] == [(49, 2), (50, 0), (50, 1), (50, 2), (51, 0)]
     there = await live.neighbours(50, 0)
-    assert (there.previous, there.next, there.position, there.total) == (CaseKey(49, 2), CaseKey(50, 1), 150, 990)
+    assert (there.previous, there.next, there.position, there.total) == (
+        CaseKey(49, 2),
+        CaseKey(50, 1),
+        150,
+        990,
+    )
     assert (await live.case(50, 1) or {})["trial"] == 1
     assert await live.case(50, 3) is None
 
@@ -80,8 +87,14 @@ async def test_the_ends_have_one_neighbour_and_pages_beyond_are_the_last(live: R
     assert await live.case(-1) is None
 
 
-async def test_what_needs_all_rows_is_refused_until_there_are_results(lab: Lab, engine: QueryEngine, live: ResultsQuery) -> None:
+async def test_what_needs_all_rows_is_refused_until_there_are_results(
+    lab: Lab, engine: QueryEngine, live: ResultsQuery
+) -> None:
     """Histograms, counts and comparisons of a going run say when they come."""
-    for question in (live.histogram("latency_ms"), live.facets(Filter()), engine.compare(live.run, [live.run])):
+    for question in (
+        live.histogram("latency_ms"),
+        live.facets(Filter()),
+        engine.compare(live.run, [live.run]),
+    ):
         with pytest.raises(RunError, match="is running and has no"):
             await question

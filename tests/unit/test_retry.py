@@ -96,9 +96,22 @@ async def test_slot_is_free_while_a_retry_waits():
     seen: list[int] = []
     clock = Clock(during=lambda: seen.append(limiter.in_use))
     async with Slot(limiter) as slot:
-        assert await with_retries(Calls(broken(), throttled()), RetryPolicy(5), clock=clock, slot=slot) == ("answer", 3)
+        assert await with_retries(Calls(broken(), throttled()), RetryPolicy(5), clock=clock, slot=slot) == (
+            "answer",
+            3,
+        )
     assert seen == [0, 0]
-    assert limiter.log == ["acquire", "failed", "release", "acquire", "throttled", "release", "acquire", "succeeded", "release"]
+    assert limiter.log == [
+        "acquire",
+        "failed",
+        "release",
+        "acquire",
+        "throttled",
+        "release",
+        "acquire",
+        "succeeded",
+        "release",
+    ]
 
 
 async def test_final_error_carries_attempts_and_leaves_the_slot_held():
@@ -126,7 +139,9 @@ async def test_error_that_would_stay_is_not_retried():
 async def test_backoff_doubles_up_to_its_cap_with_full_jitter(jitter: float, expected: list[float]):
     """The longest waits are base · 2^k up to the cap; the shortest are none."""
     clock = Clock()
-    await with_retries(Calls(*(broken() for _ in range(5))), RetryPolicy(5, cap_s=3.0), clock=clock, jitter=lambda: jitter)
+    await with_retries(
+        Calls(*(broken() for _ in range(5))), RetryPolicy(5, cap_s=3.0), clock=clock, jitter=lambda: jitter
+    )
     assert clock.slept == expected
 
 
@@ -142,7 +157,9 @@ async def test_throttles_have_a_count_of_their_own():
     calls = Calls(throttled(), broken(), throttled(), throttled(), broken())
     assert await with_retries(calls, RetryPolicy(2, max_throttles=3), clock=Clock()) == ("answer", 6)
     with pytest.raises(ModelError) as caught:
-        await with_retries(Calls(*(throttled() for _ in range(9))), RetryPolicy(0, max_throttles=3), clock=Clock())
+        await with_retries(
+            Calls(*(throttled() for _ in range(9))), RetryPolicy(0, max_throttles=3), clock=Clock()
+        )
     assert caught.value.attempts == 4
 
 
@@ -166,7 +183,14 @@ async def test_caller_that_cannot_wait_is_told_how_long_it_would_be():
     limiter, clock = Limiter(), Clock()
     async with Slot(limiter) as slot:
         with pytest.raises(Postponed) as caught:
-            await with_retries(Calls(throttled(4.0), throttled(60.0)), RetryPolicy(5), clock=clock, slot=slot, max_pause_s=5.0, jitter=lambda: 0.0)
+            await with_retries(
+                Calls(throttled(4.0), throttled(60.0)),
+                RetryPolicy(5),
+                clock=clock,
+                slot=slot,
+                max_pause_s=5.0,
+                jitter=lambda: 0.0,
+            )
         assert limiter.in_use == 0
     assert (caught.value.wait_s, clock.slept) == (60.0, [4.0])
     assert limiter.log.count("release") == 2
@@ -178,7 +202,9 @@ async def test_no_call_starts_once_the_caller_says_no():
     answers = iter([True, False])
     async with Slot(limiter) as slot:
         with pytest.raises(Postponed):
-            await with_retries(calls, RetryPolicy(5), clock=Clock(), slot=slot, may_start=lambda: next(answers))
+            await with_retries(
+                calls, RetryPolicy(5), clock=Clock(), slot=slot, may_start=lambda: next(answers)
+            )
     assert (calls.made, limiter.in_use, limiter.log.count("release")) == (1, 0, 2)
 
 

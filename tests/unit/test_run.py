@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 
-from promptlab import Dataset, Evaluator, ExperimentConfig, Model, ModelConfig, ModelError, ModelResponse, PromptLab, PromptTemplate, Run, Score, get_model
+from promptlab import (
+    Dataset,
+    Evaluator,
+    ExperimentConfig,
+    Model,
+    ModelConfig,
+    ModelError,
+    ModelResponse,
+    PromptLab,
+    PromptTemplate,
+    Run,
+    Score,
+    get_model,
+)
 from promptlab.domain.results import Progress
 from promptlab.lab import Lab
 from tests.servers import ModelServer, Reply, Request
@@ -28,7 +41,9 @@ def experiment(server: ModelServer | None = None, **changes: Any) -> dict[str, A
         "dataset": Dataset(name="questions", rows=ROWS),
         "prompt_template": PromptTemplate(name="ask", user_prompt="<question>"),
         "model": {"name": "openai/mini", **endpoint},
-        "evaluation": [{"metric": "exact_match", "column_mapping": {"response": "$inference", "reference": "answer"}}],
+        "evaluation": [
+            {"metric": "exact_match", "column_mapping": {"response": "$inference", "reference": "answer"}}
+        ],
         **changes,
     }
 
@@ -52,7 +67,12 @@ async def test_every_row_is_asked_once_and_scored(pl: PromptLab) -> None:
     assert run.status == "completed"
     assert mean(run) == 129 / 130
     assert [row["case"] for row in rows] == list(range(130))
-    assert (rows[8]["input.question"], rows[8]["response"], rows[8]["passed.exact_match"], rows[8]["score.exact_match"]) == (
+    assert (
+        rows[8]["input.question"],
+        rows[8]["response"],
+        rows[8]["passed.exact_match"],
+        rows[8]["score.exact_match"],
+    ) == (
         "What is 8?",
         "it is 7",
         False,
@@ -63,7 +83,12 @@ async def test_every_row_is_asked_once_and_scored(pl: PromptLab) -> None:
 def test_calls_in_flight_never_exceed_the_limit(pl: PromptLab) -> None:
     """max_concurrent_tasks is kept, and used."""
     with ModelServer(lambda r: Reply(text=right(r), delay_s=0.01)) as server:
-        pl.experiment.run(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 7}))
+        pl.experiment.run(
+            experiment(
+                server,
+                model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 7},
+            )
+        )
         assert server.peak == 7
 
 
@@ -73,7 +98,12 @@ async def test_a_failing_case_is_recorded_and_the_run_goes_on(pl: PromptLab) -> 
         server.script(Reply(status=400, text="prompt is too spicy"), prompt="What is 3?")
         run = await pl.run_experiment_async(experiment(server))
     assert run.summary is not None
-    assert (run.status, run.summary.succeeded, run.summary.failed, run.summary.errors) == ("completed", 129, 1, {"bad_request": 1})
+    assert (run.status, run.summary.succeeded, run.summary.failed, run.summary.errors) == (
+        "completed",
+        129,
+        1,
+        {"bad_request": 1},
+    )
     (failed,) = [row for row in await run.results_async() if row["error_type"]]
     assert failed["case"] == 3
     assert "prompt is too spicy" in failed["error_message"]
@@ -98,7 +128,11 @@ def test_a_run_keeps_its_good_rows_beside_a_thousand_failing_ones(pl: PromptLab)
         )
     )
     assert run.summary is not None
-    assert (run.summary.succeeded, run.summary.failed, run.summary.errors) == (9_000, 1_000, {"RuntimeError": 1_000})
+    assert (run.summary.succeeded, run.summary.failed, run.summary.errors) == (
+        9_000,
+        1_000,
+        {"RuntimeError": 1_000},
+    )
     assert mean(run) == 1.0
     assert sum(row["response"] is not None for row in run.results()) == 9_000
 
@@ -114,7 +148,13 @@ def test_throttled_and_broken_answers_are_asked_again(pl: PromptLab) -> None:
 
     with ModelServer(faulty) as server:
         run = pl.experiment.run(
-            experiment(server, dataset=Dataset(name="many", rows=[{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(400)]))
+            experiment(
+                server,
+                dataset=Dataset(
+                    name="many",
+                    rows=[{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(400)],
+                ),
+            )
         )
     assert run.summary is not None
     assert (run.summary.succeeded, run.summary.attempts, mean(run)) == (400, 428, 1.0)
@@ -147,14 +187,22 @@ def test_custom_evaluators_sync_and_async_score_beside_built_in_ones(pl: PromptL
             experiment(
                 server,
                 evaluation=[
-                    {"metric": "Length", "column_mapping": {"response": "$completion"}, "evaluator": Length()},
+                    {
+                        "metric": "Length",
+                        "column_mapping": {"response": "$completion"},
+                        "evaluator": Length(),
+                    },
                     {"metric": "Fragile", "column_mapping": {"text": "$inference"}, "evaluator": Fragile()},
                 ],
             )
         )
         assert run.summary is not None
         assert run.summary.metrics["Length"].values.min == len("it is 1")
-        assert (run.summary.metrics["Fragile"].n, run.summary.failed, run.summary.errors) == (129, 1, {"evaluator_error": 1})
+        assert (run.summary.metrics["Fragile"].n, run.summary.failed, run.summary.errors) == (
+            129,
+            1,
+            {"evaluator_error": 1},
+        )
         assert "ZeroDivisionError: cannot judge a five" in run.results()[5]["score_error.Fragile"]
 
         asked = len(server.requests)
@@ -167,7 +215,9 @@ def test_custom_evaluators_sync_and_async_score_beside_built_in_ones(pl: PromptL
 
 def test_resume_with_failed_asks_only_for_the_failed_cases(pl: PromptLab) -> None:
     """After the cause is gone, `resume(failed=True)` asks for what failed and for nothing else."""
-    with ModelServer(lambda r: Reply(status=401, text="bad key") if r.attempt == 1 and "1?" in r.prompt else right(r)) as server:
+    with ModelServer(
+        lambda r: Reply(status=401, text="bad key") if r.attempt == 1 and "1?" in r.prompt else right(r)
+    ) as server:
         run = pl.experiment.run(experiment(server))
         assert run.summary is not None
         failed, asked = run.summary.failed, len(server.requests)
@@ -225,7 +275,9 @@ def test_trials_ask_every_row_as_often_and_count_it_once(pl: PromptLab) -> None:
 
 class OnlyInvoke(Model):
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
-        return ModelResponse(response=user_prompt.replace("What is", "it is").rstrip("?"), prompt_tokens=1, completion_tokens=2)
+        return ModelResponse(
+            response=user_prompt.replace("What is", "it is").rstrip("?"), prompt_tokens=1, completion_tokens=2
+        )
 
 
 class OnlyAinvoke(Model):
@@ -239,7 +291,11 @@ def test_a_model_of_ones_own_runs_with_either_call(pl: PromptLab, model: Model) 
     """One of `invoke` and `ainvoke` is enough, also for calling it by hand either way."""
     run = pl.experiment.run(experiment(model=model))
     assert mean(run) == 1.0
-    assert model.invoke("", "What is 1?").response == asyncio.run(model.ainvoke("", "What is 1?")).response == "it is 1"
+    assert (
+        model.invoke("", "What is 1?").response
+        == asyncio.run(model.ainvoke("", "What is 1?")).response
+        == "it is 1"
+    )
 
 
 def test_a_cost_that_a_model_states_is_summed_and_an_unknown_one_is_none(pl: PromptLab) -> None:
@@ -260,7 +316,9 @@ def test_an_agent_stands_in_for_prompt_and_model(pl: PromptLab) -> None:
         return ModelResponse(response=row["answer"])
 
     for agent in (sync_agent, async_agent):
-        config = {k: v for k, v in experiment(agent_proxy=agent).items() if k not in ("model", "prompt_template")}
+        config = {
+            k: v for k, v in experiment(agent_proxy=agent).items() if k not in ("model", "prompt_template")
+        }
         assert mean(pl.experiment.run(config)) == 1.0
 
 
@@ -275,7 +333,10 @@ def test_dict_and_typed_configurations_are_the_same_experiment(pl: PromptLab) ->
     """Both forms resolve to one experiment, with equal hashes; `completion_model_config` is another name for the model."""
     written = experiment(model={"name": "simulated/echo"})
     typed = ExperimentConfig(**written)
-    old = {**{k: v for k, v in written.items() if k != "model"}, "completion_model_config": {"name": "simulated/echo"}}
+    old = {
+        **{k: v for k, v in written.items() if k != "model"},
+        "completion_model_config": {"name": "simulated/echo"},
+    }
     hashes = {pl.experiment.run(config).record.experiment["hash"] for config in (written, typed, old)}
     assert len(hashes) == 1
 
@@ -308,7 +369,9 @@ def test_keys_reach_no_file_of_the_store(pl: PromptLab, tmp_path: Path) -> None:
     """A key given in the configuration is sent, and is in no file afterwards."""
     key = "sk-very-secret-0123456789"
     with ModelServer(right) as server:
-        pl.experiment.run(experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "api_key": key}))
+        pl.experiment.run(
+            experiment(server, model={"name": "openai/mini", "endpoint": server.openai_url, "api_key": key})
+        )
         assert server.requests[0].headers["authorization"] == f"Bearer {key}"
     pl.close()
     stored = [p for p in tmp_path.rglob("*") if p.is_file()]
@@ -325,7 +388,9 @@ def test_a_custom_model_that_never_answers_is_timed_out(pl: PromptLab) -> None:
                 await asyncio.Event().wait()
             return ModelResponse(response="x")
 
-    run = pl.experiment.run(experiment(model=Stuck(ModelConfig(name="custom/stuck", timeout_s=0.05, max_retries=0))))
+    run = pl.experiment.run(
+        experiment(model=Stuck(ModelConfig(name="custom/stuck", timeout_s=0.05, max_retries=0)))
+    )
     assert run.summary is not None
     assert run.summary.errors == {"timeout": 1}
 
@@ -346,7 +411,9 @@ def test_a_retryable_error_of_a_custom_model_is_tried_again(pl: PromptLab) -> No
     assert (run.summary.failed, run.summary.attempts) == (0, 131)
 
 
-@pytest.mark.parametrize("answer", ["a text", None, ModelResponse(response=7), ModelResponse(response="x", prompt_tokens="many")])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "answer", ["a text", None, ModelResponse(response=7), ModelResponse(response="x", prompt_tokens="many")]
+)  # type: ignore[arg-type]
 def test_a_custom_model_that_answers_nonsense_fails_the_case_in_words(pl: PromptLab, answer: Any) -> None:
     """What is not a ModelResponse with a text is a recorded failure, not a broken run."""
 
@@ -371,12 +438,25 @@ def test_text_that_utf8_cannot_hold_is_mended(pl: PromptLab) -> None:
 
     class Surrogate(Model):
         def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
-            return ModelResponse(response=user_prompt.split()[-1] + " \ud83d\ude00 \ud83d", metadata={"seen": (1, 2)})
+            return ModelResponse(
+                response=user_prompt.split()[-1] + " \ud83d\ude00 \ud83d", metadata={"seen": (1, 2)}
+            )
 
-    run = pl.experiment.run(experiment(model=Surrogate(), evaluation=[{"metric": "half", "column_mapping": {"response": "$inference"}, "evaluator": Half()}]))
+    run = pl.experiment.run(
+        experiment(
+            model=Surrogate(),
+            evaluation=[
+                {"metric": "half", "column_mapping": {"response": "$inference"}, "evaluator": Half()}
+            ],
+        )
+    )
     assert run.summary is not None
     assert (run.summary.cases, run.summary.errors["evaluator_error"]) == (130, 41)
-    assert (run.results()[2]["response"], run.results()[2]["label.half"], run.results()[2]["reason.half"]) == (
+    assert (
+        run.results()[2]["response"],
+        run.results()[2]["label.half"],
+        run.results()[2]["reason.half"],
+    ) == (
         "2? \U0001f600 \ufffd",
         "\ufffd!",
         "because \ufffd",
@@ -417,9 +497,15 @@ async def test_closing_the_lab_interrupts_what_it_started(tmp_path: Path) -> Non
     await lab.close()
 
 
-@pytest.mark.parametrize("raised", [StopIteration(), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "raised",
+    [StopIteration(), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()],
+    ids=lambda e: type(e).__name__,
+)
 @pytest.mark.parametrize("where", ["invoke", "ainvoke", "agent", "evaluate", "async evaluate"])
-def test_whatever_user_code_raises_is_a_failure_of_its_case(pl: PromptLab, where: str, raised: BaseException) -> None:
+def test_whatever_user_code_raises_is_a_failure_of_its_case(
+    pl: PromptLab, where: str, raised: BaseException
+) -> None:
     """Also what Python means for loops, threads and the end of a program; the other cases are kept."""
     if where in ("ainvoke", "async evaluate") and isinstance(raised, KeyboardInterrupt):
         pytest.skip("on the event loop's own thread that is Ctrl-C")
@@ -455,10 +541,19 @@ def test_whatever_user_code_raises_is_a_failure_of_its_case(pl: PromptLab, where
     judge = {"evaluate": Judge(), "async evaluate": AsyncJudge()}.get(where)
     config = experiment(
         model=Async() if where == "ainvoke" else Sync(),
-        evaluation=[{"metric": "judge", "column_mapping": {"response": "$inference"}, "evaluator": judge}] if judge else [],
+        evaluation=[{"metric": "judge", "column_mapping": {"response": "$inference"}, "evaluator": judge}]
+        if judge
+        else [],
     )
     if where == "agent":
-        config = {k: v for k, v in config.items() if k not in ("model", "prompt_template")} | {"agent_proxy": agent}
+        config = {k: v for k, v in config.items() if k not in ("model", "prompt_template")} | {
+            "agent_proxy": agent
+        }
     run = pl.experiment.run(config)
     assert run.summary is not None
-    assert (run.status, run.summary.cases, run.summary.succeeded, run.summary.failed) == ("completed", 130, 129, 1)
+    assert (run.status, run.summary.cases, run.summary.succeeded, run.summary.failed) == (
+        "completed",
+        130,
+        129,
+        1,
+    )

@@ -48,7 +48,9 @@ async def test_a_big_file_goes_up_in_parts(blobs: S3Blobs, faulty: FaultyAws, tm
     assert b"".join([piece async for piece in blobs.stream("datasets/big")]) == data
 
 
-async def test_an_upload_that_fails_leaves_no_parts_to_pay_for(blobs: S3Blobs, faulty: FaultyAws, tmp_path: Path) -> None:
+async def test_an_upload_that_fails_leaves_no_parts_to_pay_for(
+    blobs: S3Blobs, faulty: FaultyAws, tmp_path: Path
+) -> None:
     """And no blob."""
     path, _ = big_file(tmp_path, 2 * PART)
     faulty.fault = lambda asked: "refused" if "partNumber=2" in asked.path else None
@@ -60,13 +62,21 @@ async def test_an_upload_that_fails_leaves_no_parts_to_pay_for(blobs: S3Blobs, f
     assert await blobs.keys("") == []
 
 
-async def test_a_body_that_breaks_off_is_read_to_its_end(blobs: S3Blobs, faulty: FaultyAws, tmp_path: Path) -> None:
+async def test_a_body_that_breaks_off_is_read_to_its_end(
+    blobs: S3Blobs, faulty: FaultyAws, tmp_path: Path
+) -> None:
     """By everything that reads, without a byte twice."""
     data = random.Random(6).randbytes(3 * MIB)
     await blobs.put("a", data)
-    for read in (lambda: blobs.get("a"), lambda: _streamed(blobs, "a"), lambda: _downloaded(blobs, "a", tmp_path)):
+    for read in (
+        lambda: blobs.get("a"),
+        lambda: _streamed(blobs, "a"),
+        lambda: _downloaded(blobs, "a", tmp_path),
+    ):
         start = faulty.count("GET")
-        faulty.fault = lambda asked, start=start: "cut" if asked.operation == "GET" and asked.number < start + 2 else None  # type: ignore[misc]
+        faulty.fault = lambda asked, start=start: (
+            "cut" if asked.operation == "GET" and asked.number < start + 2 else None
+        )  # type: ignore[misc]
         assert await read() == data
         assert faulty.count("GET") == start + 3
 
@@ -88,7 +98,9 @@ async def _downloaded(blobs: S3Blobs, key: str, folder: Path) -> bytes:
     return path.read_bytes()
 
 
-async def test_a_stream_of_a_blob_that_is_replaced_meanwhile_is_no_mixture(blobs: S3Blobs, faulty: FaultyAws) -> None:
+async def test_a_stream_of_a_blob_that_is_replaced_meanwhile_is_no_mixture(
+    blobs: S3Blobs, faulty: FaultyAws
+) -> None:
     """What goes on after a break must be the same object."""
     await blobs.put("a", b"old" * MIB)
     faulty.fault = lambda asked: "cut" if asked.operation == "GET" and asked.number == 0 else None
@@ -108,7 +120,9 @@ async def test_server_errors_are_tried_again(blobs: S3Blobs, faulty: FaultyAws) 
     assert (faulty.count("PUT"), faulty.count("GET")) == (2, 2)
 
 
-async def test_keys_come_from_every_page_and_follow_the_rules(blobs: S3Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_come_from_every_page_and_follow_the_rules(
+    blobs: S3Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What others put into the bucket under names of their own is no blob."""
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
     for i in range(10):
@@ -123,10 +137,16 @@ async def test_anybody_can_use_a_presigned_url(blobs: S3Blobs) -> None:
     """It is signed for one key, one type and some seconds, and holds no secret."""
     put = await blobs.presign_put("uploads/rows.jsonl", content_type="application/x-ndjson", max_age_s=600)
     query = parse_qs(urlsplit(put).query)
-    assert query["X-Amz-Expires"] == ["600"] and query["X-Amz-SignedHeaders"] == ["content-type;host"] and query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert (
+        query["X-Amz-Expires"] == ["600"]
+        and query["X-Amz-SignedHeaders"] == ["content-type;host"]
+        and query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    )
     get = await blobs.presign_get("uploads/rows.jsonl", max_age_s=60)
     async with aiohttp.ClientSession() as client:
-        async with client.put(put, data=b'{"a": 1}\n', headers={"Content-Type": "application/x-ndjson"}) as answer:
+        async with client.put(
+            put, data=b'{"a": 1}\n', headers={"Content-Type": "application/x-ndjson"}
+        ) as answer:
             assert answer.status == 200
         async with client.get(get) as answer:
             assert await answer.read() == b'{"a": 1}\n'

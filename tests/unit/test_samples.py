@@ -30,19 +30,36 @@ pytestmark = pytest.mark.xdist_group("samples")  # the runs are shared
 
 def copy(name: str, to: Path) -> Path:
     """A copy of a sample's folder, without what earlier runs left there."""
-    return Path(shutil.copytree(SAMPLES / name, to / name, ignore=shutil.ignore_patterns("promptlab.db*", "__pycache__")))
+    return Path(
+        shutil.copytree(
+            SAMPLES / name, to / name, ignore=shutil.ignore_patterns("promptlab.db*", "__pycache__")
+        )
+    )
 
 
 def environment(**changes: str) -> dict[str, str]:
     """As on a machine without keys; a warning in a sample is an error."""
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    settings = {"PROMPTLAB_SAMPLE_MODEL": "simulated/demo", "PROMPTLAB_SAMPLE_SERVE": "0", "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"}
+    settings = {
+        "PROMPTLAB_SAMPLE_MODEL": "simulated/demo",
+        "PROMPTLAB_SAMPLE_SERVE": "0",
+        "PYTHONWARNINGS": "error",
+        "PYTHONIOENCODING": "utf-8",
+    }
     return kept | settings | changes
 
 
 def run(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, f"{folder.name}.py"]
-    return subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, encoding="utf-8", check=False)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -171,7 +188,11 @@ def test_async_example_says_what_to_do_without_a_model(tmp_path: Path) -> None:
     folder = copy("async_example", tmp_path)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
-        done = run(folder, PROMPTLAB_SAMPLE_MODEL="ollama/llama3.2", OLLAMA_HOST=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        done = run(
+            folder,
+            PROMPTLAB_SAMPLE_MODEL="ollama/llama3.2",
+            OLLAMA_HOST=f"http://127.0.0.1:{unused.getsockname()[1]}",
+        )
     assert done.returncode == 1
     assert "Nothing answers at http://127.0.0.1:" in done.stderr
     assert "PROMPTLAB_SAMPLE_MODEL=simulated/demo" in done.stderr
@@ -186,7 +207,15 @@ def test_async_example_serves_the_studio_until_ctrl_c(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     changes = environment(PROMPTLAB_SAMPLE_SERVE="1", PORT=str(port))
     command = [sys.executable, "async_example.py"]
-    with subprocess.Popen(command, cwd=folder, env=changes, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=changes,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as process:
         try:
             assert process.stdout is not None
             printed = read_until(process.stdout, f"Studio: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
@@ -226,7 +255,9 @@ def page_when_there(url: str, process: subprocess.Popen[str]) -> str:
 
 def test_every_sample_has_its_script_its_text_and_a_place_in_the_index() -> None:
     """A folder's script has its name; the README of the samples lists it."""
-    folders = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+    folders = sorted(
+        path.name for path in SAMPLES.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))
+    )
     assert folders == NAMES
     index = (SAMPLES / "README.md").read_text("utf-8")
     for name in NAMES:

@@ -13,7 +13,9 @@ from tests.aws_faults import QuickClock
 
 
 @pytest.fixture
-async def open_secrets(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[QuickClock], SecretsManagerSecrets]]:
+async def open_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Callable[[QuickClock], SecretsManagerSecrets]]:
     """Opens the same secrets again and again, as several processes do."""
     aws.credentials(monkeypatch)
     prefix, opened = f"stack-{uuid.uuid4().hex}/keys/", list[SecretsManagerSecrets]()
@@ -39,7 +41,9 @@ async def test_a_secret_that_was_never_put_is_none(secrets: SecretsManagerSecret
     assert await secrets.names() == []
 
 
-async def test_a_secret_is_read_by_everybody(open_secrets: Callable[[QuickClock], SecretsManagerSecrets]) -> None:
+async def test_a_secret_is_read_by_everybody(
+    open_secrets: Callable[[QuickClock], SecretsManagerSecrets],
+) -> None:
     """As soon as it is put, also by who looked for it before."""
     writer, reader = open_secrets(QuickClock()), open_secrets(QuickClock())
     assert await reader.get("openai") is None
@@ -48,7 +52,9 @@ async def test_a_secret_is_read_by_everybody(open_secrets: Callable[[QuickClock]
     assert await writer.get("openai") == "sk-1 ü"
 
 
-async def test_a_value_is_kept_for_some_minutes(open_secrets: Callable[[QuickClock], SecretsManagerSecrets]) -> None:
+async def test_a_value_is_kept_for_some_minutes(
+    open_secrets: Callable[[QuickClock], SecretsManagerSecrets],
+) -> None:
     """A new one is seen at once where it was put, and elsewhere after CACHE_S."""
     clock = QuickClock()
     writer, reader = open_secrets(QuickClock()), open_secrets(clock)

@@ -59,7 +59,10 @@ async def test_the_first_write_creates_the_file(path: Path) -> None:
     assert await ledger.get_run(RUN) == run()
     await ledger.close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "application_id", "user_version")]
+        found = [
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "application_id", "user_version")
+        ]
     assert found == ["wal", APPLICATION_ID, VERSION]
 
 
@@ -105,15 +108,21 @@ async def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
 
 def foreign_database(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript("PRAGMA journal_mode = WAL; CREATE TABLE run (theirs); INSERT INTO run VALUES (1);")
+        connection.executescript(
+            "PRAGMA journal_mode = WAL; CREATE TABLE run (theirs); INSERT INTO run VALUES (1);"
+        )
 
 
 def no_database(path: Path) -> None:
     path.write_text("a note that somebody keeps\n")
 
 
-@pytest.mark.parametrize(("make", "says"), [(foreign_database, "of another program"), (no_database, "no SQLite database")])
-async def test_a_file_of_somebody_else_is_left_as_it_is(path: Path, make: Callable[[Path], None], says: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "says"), [(foreign_database, "of another program"), (no_database, "no SQLite database")]
+)
+async def test_a_file_of_somebody_else_is_left_as_it_is(
+    path: Path, make: Callable[[Path], None], says: str
+) -> None:
     """Not one byte changes, and nothing appears beside it."""
     make(path)
     before = path.read_bytes()
@@ -172,7 +181,11 @@ async def test_an_endless_lock_of_another_process_is_explained(path: Path) -> No
         with pytest.raises(sqlite3.OperationalError) as caught:
             second.execute("BEGIN IMMEDIATE")
         error = explained(caught.value, path)
-    assert isinstance(error, PromptLabError) and str(path) in str(error) and "locked by another process" in str(error)
+    assert (
+        isinstance(error, PromptLabError)
+        and str(path) in str(error)
+        and "locked by another process" in str(error)
+    )
     await ledger.close()
 
 

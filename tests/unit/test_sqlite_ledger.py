@@ -42,7 +42,9 @@ kept = asyncio.run(main(int(sys.argv[2]), int(sys.argv[3])))
 
 def python(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[2]
-    return subprocess.Popen([sys.executable, *arguments], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
 
 
 @pytest.fixture
@@ -92,7 +94,9 @@ def test_event_loops_in_several_threads_share_a_ledger(path: Path) -> None:
             await ledger.put_completions(f"run-{thread}", [completion(i)])
             counts.append(len(await ledger.get_completions(f"run-{thread}", 0)) - i)
 
-    threads = [threading.Thread(target=lambda thread=thread: asyncio.run(work(thread))) for thread in range(5)]
+    threads = [
+        threading.Thread(target=lambda thread=thread: asyncio.run(work(thread))) for thread in range(5)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -154,7 +158,9 @@ async def test_closing_leaves_one_file_and_no_thread(path: Path) -> None:
         ledger = SqliteLedger(path)
         await ledger.put_completions(RUN, [completion(0)])
         await ledger.get_completions(RUN, 0)
-        started = [t for t in threading.enumerate() if t not in before and t.name.startswith("promptlab-ledger")]
+        started = [
+            t for t in threading.enumerate() if t not in before and t.name.startswith("promptlab-ledger")
+        ]
         assert len(started) == 2
         if close:
             await ledger.close()
@@ -221,4 +227,6 @@ async def test_progress_reads_no_body(path: Path) -> None:
     await ledger.close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {_PROGRESS}", (RUN,)).fetchall()
-    assert [step[3] for step in plan] == ["SEARCH completion USING COVERING INDEX completion_progress (run_id=?)"]
+    assert [step[3] for step in plan] == [
+        "SEARCH completion USING COVERING INDEX completion_progress (run_id=?)"
+    ]

@@ -156,11 +156,18 @@ def test_an_overflown_variance_survives_json() -> None:
 
 
 # Wilson score intervals at 95%: Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-NEWCOMBE = [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]
+NEWCOMBE = [
+    (81, 263, 0.2553, 0.3662),
+    (15, 148, 0.0624, 0.1605),
+    (0, 20, 0.0, 0.1611),
+    (1, 29, 0.0061, 0.1718),
+]
 
 
 @pytest.mark.parametrize(("successes", "n", "low", "high"), NEWCOMBE)
-def test_wilson_intervals_are_those_of_the_published_table(successes: int, n: int, low: float, high: float) -> None:
+def test_wilson_intervals_are_those_of_the_published_table(
+    successes: int, n: int, low: float, high: float
+) -> None:
     """To its four digits; and mirrored for failures."""
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
     assert wilson_interval(n - successes, n) == pytest.approx((1 - high, 1 - low), abs=5e-5)
@@ -185,7 +192,22 @@ def test_a_proportion_of_nothing_is_an_error(n: int) -> None:
 
 
 # Student's t at 97.5%, by degrees of freedom: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042, 100: 1.984}
+STUDENT = {
+    1: 12.706,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    7: 2.365,
+    8: 2.306,
+    9: 2.262,
+    10: 2.228,
+    15: 2.131,
+    20: 2.086,
+    30: 2.042,
+    100: 1.984,
+}
 
 
 @pytest.mark.parametrize(("df", "t"), STUDENT.items())

@@ -52,13 +52,22 @@ def lab_with(tmp_path: Path, *, takes: int, refuses: int) -> Lab:
     """A lab whose ledger gets full."""
     parts = open_parts({"db_file": str(tmp_path / "lab.db")})
     ledger, clock = Full(tmp_path / "lab.db", takes=takes, refuses=refuses), Impatient()
-    return Lab(replace(parts, ledger=ledger, clock=clock, runner=LocalRunner(ledger, parts.blobs, clock, tmp_path / "locks")))
+    return Lab(
+        replace(
+            parts,
+            ledger=ledger,
+            clock=clock,
+            runner=LocalRunner(ledger, parts.blobs, clock, tmp_path / "locks"),
+        )
+    )
 
 
 def experiment(server: ModelServer) -> dict[str, Any]:
     return {
         "name": "quiz",
-        "dataset": Dataset(name="questions", rows=[{"question": f"What is {n}?", "answer": "ok"} for n in range(ROWS)]),
+        "dataset": Dataset(
+            name="questions", rows=[{"question": f"What is {n}?", "answer": "ok"} for n in range(ROWS)]
+        ),
         "prompt_template": PromptTemplate(name="ask", user_prompt="<question>"),
         "model": {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": IN_FLIGHT},
         "evaluation": [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}],

@@ -33,7 +33,15 @@ def values(*numbers: float) -> MetricSummary:
 def part(seed: int) -> Summary:
     """A shard of 50 cases with two metrics, as evaluating one gives it. Its numbers are sums of powers of two, so that adding them is exact."""
     choose = random.Random(seed)
-    shard = Summary(cases=50, succeeded=48, failed=2, prompt_tokens=100 * seed, completion_tokens=seed, cost_usd=seed / 8, attempts=50 + seed)
+    shard = Summary(
+        cases=50,
+        succeeded=48,
+        failed=2,
+        prompt_tokens=100 * seed,
+        completion_tokens=seed,
+        cost_usd=seed / 8,
+        attempts=50 + seed,
+    )
     shard.errors = {"timeout": 1, f"e{seed % 3}": 1}
     shard.metrics = {"exact": MetricSummary(), "length": MetricSummary(higher_is_better=False)}
     for _ in range(50):
@@ -137,12 +145,30 @@ def test_a_summary_is_the_same_in_any_order_of_its_shards() -> None:
     """All counts to the last one, the moments up to rounding."""
     parts = [part(seed) for seed in range(20)]
     one, other = summed(parts), summed(random.Random(7).sample(parts, 20))
-    for name in ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "cost_usd", "attempts", "errors"):
+    for name in (
+        "cases",
+        "succeeded",
+        "failed",
+        "prompt_tokens",
+        "completion_tokens",
+        "cost_usd",
+        "attempts",
+        "errors",
+    ):
         assert getattr(one, name) == getattr(other, name)
     assert one.cases == 1000 and one.failed == 40 and one.cost_usd == sum(range(20)) / 8
     assert sum(one.errors.values()) == 40
-    for mine, theirs in [(one.latency_ms, other.latency_ms), *((one.metrics[m].values, other.metrics[m].values) for m in one.metrics)]:
-        assert (mine.n, mine.min, mine.max, mine.bins, mine.zeros) == (theirs.n, theirs.min, theirs.max, theirs.bins, theirs.zeros)
+    for mine, theirs in [
+        (one.latency_ms, other.latency_ms),
+        *((one.metrics[m].values, other.metrics[m].values) for m in one.metrics),
+    ]:
+        assert (mine.n, mine.min, mine.max, mine.bins, mine.zeros) == (
+            theirs.n,
+            theirs.min,
+            theirs.max,
+            theirs.bins,
+            theirs.zeros,
+        )
         assert (mine.mean, mine.m2) == pytest.approx((theirs.mean, theirs.m2), rel=1e-12)
     assert one.metrics["exact"].labels == other.metrics["exact"].labels
     assert one.metrics["length"].higher_is_better is False
@@ -162,17 +188,29 @@ def test_merging_leaves_the_shard_as_it_was() -> None:
 
 def test_a_cost_that_is_unknown_stays_unknown() -> None:
     """In any order."""
-    for order in itertools.permutations([Summary(cost_usd=0.5), Summary(cost_usd=None), Summary(cost_usd=1.0)]):
+    for order in itertools.permutations(
+        [Summary(cost_usd=0.5), Summary(cost_usd=None), Summary(cost_usd=1.0)]
+    ):
         assert summed(list(order)).cost_usd is None
 
 
 def test_a_metric_that_only_some_shards_have_is_kept() -> None:
     """And summed over those."""
-    whole = summed([Summary(metrics={"a": passes(True)}), Summary(metrics={"b": passes(True)}), Summary(metrics={"a": passes(False)})])
+    whole = summed(
+        [
+            Summary(metrics={"a": passes(True)}),
+            Summary(metrics={"b": passes(True)}),
+            Summary(metrics={"a": passes(False)}),
+        ]
+    )
     assert {name: m.n for name, m in whole.metrics.items()} == {"a": 2, "b": 1}
 
 
-@pytest.mark.parametrize("summary", [Summary(), part(4), Summary(cost_usd=None, metrics={"m": MetricSummary()})], ids=["empty", "full", "no scores"])
+@pytest.mark.parametrize(
+    "summary",
+    [Summary(), part(4), Summary(cost_usd=None, metrics={"m": MetricSummary()})],
+    ids=["empty", "full", "no scores"],
+)
 def test_a_summary_survives_json(summary: Summary) -> None:
     """To the last bit, and can be merged afterwards."""
     again = Summary.from_json(orjson.loads(orjson.dumps(summary.to_json())))

@@ -26,14 +26,33 @@ def dataset(*columns: str | Column, rows: int = 10) -> DatasetContent:
     return DatasetContent(blob="b", index="i", rows=rows, bytes=1, shards=1, columns=full, id_column=None)
 
 
-@pytest.mark.parametrize("name", ["question", "_x", "a1", "my column", "a.b-c_d", "größe", "質問", "प्रश्न", "X"])
+@pytest.mark.parametrize(
+    "name", ["question", "_x", "a1", "my column", "a.b-c_d", "größe", "質問", "प्रश्न", "X"]
+)
 def test_a_name_in_angle_brackets_is_a_placeholder(name: str) -> None:
     """Letters of any script, digits, `_`, `.`, `-` and inner spaces make a name."""
     assert placeholders(simple(f"Answer: <{name}>!")) == (name,)
     assert filled(simple(f"Answer: <{name}>!"), **{name: "42"}) == "Answer: 42!"
 
 
-@pytest.mark.parametrize("text", ["</answer>", "<1>", "a < b and c > d", "<>", "<a >", "< a>", "<a\nb>", "<-x>", "x <", "<a,b>", "<a=b>", "<!doctype>", "→<→>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "</answer>",
+        "<1>",
+        "a < b and c > d",
+        "<>",
+        "<a >",
+        "< a>",
+        "<a\nb>",
+        "<-x>",
+        "x <",
+        "<a,b>",
+        "<a=b>",
+        "<!doctype>",
+        "→<→>",
+    ],
+)
 def test_other_angle_brackets_are_text(text: str) -> None:
     """What is not a name in brackets stays as it is."""
     assert placeholders(simple(text)) == ()
@@ -93,13 +112,21 @@ def test_messages_keep_their_roles_and_placeholders_their_order() -> None:
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "1 brief 2"},
     ]
-    chat = PromptTemplate(name="t", messages=(ChatMessage(role="user", content="<q>"), ChatMessage(role="assistant", content="ok")))
-    assert compile_template(chat).render({"q": "hi"}) == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok"}]
+    chat = PromptTemplate(
+        name="t",
+        messages=(ChatMessage(role="user", content="<q>"), ChatMessage(role="assistant", content="ok")),
+    )
+    assert compile_template(chat).render({"q": "hi"}) == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "ok"},
+    ]
 
 
 def test_a_row_without_the_column_is_an_error() -> None:
     """Rendering names the placeholder and what the row has."""
-    with pytest.raises(TemplateError, match=r"'qa', user message: this row has no column 'q'.*the column 'x'"):
+    with pytest.raises(
+        TemplateError, match=r"'qa', user message: this row has no column 'q'.*the column 'x'"
+    ):
         filled(simple("<q>"), x=1)
 
 
@@ -149,7 +176,9 @@ def test_a_jinja_expression_that_fails_is_a_template_error(text: str, problem: s
         filled(jinja(text), q=[1])
 
 
-@pytest.mark.parametrize("text", ["{% include 'other' %}", "{% import 'other' as o %}", "{% extends 'other' %}"])
+@pytest.mark.parametrize(
+    "text", ["{% include 'other' %}", "{% import 'other' as o %}", "{% extends 'other' %}"]
+)
 def test_a_jinja_prompt_stands_alone(text: str) -> None:
     """Other templates are nowhere to be found, which is said at once."""
     with pytest.raises(TemplateError, match="'other'"):
@@ -190,11 +219,16 @@ def test_all_placeholders_without_a_column_are_named_and_many_columns_are_cut() 
 def test_a_column_that_some_rows_lack_is_an_error() -> None:
     """The message counts them and has the first one, both ways of counting."""
     sparse = Column(name="hint", type="string", rows=7, first_missing=2)
-    with pytest.raises(TemplateError, match=r"'hint' is missing in 3 of 10 rows, first in row 2 \(counting from 0; the 3rd row\)"):
+    with pytest.raises(
+        TemplateError,
+        match=r"'hint' is missing in 3 of 10 rows, first in row 2 \(counting from 0; the 3rd row\)",
+    ):
         check_placeholders(simple("<hint>"), dataset("q", sparse))
 
 
-@pytest.mark.parametrize("text", ["{{ hint | default('none') }}", "{% if hint is defined %}{{ hint }}{% endif %}"])
+@pytest.mark.parametrize(
+    "text", ["{{ hint | default('none') }}", "{% if hint is defined %}{{ hint }}{% endif %}"]
+)
 def test_a_jinja_template_may_provide_for_missing_values(text: str) -> None:
     """A default or a test for it makes a sparse column fine, but not one that does not exist."""
     sparse = Column(name="hint", type="string", rows=7, first_missing=2)

@@ -21,7 +21,9 @@ def test_looking_at_a_running_run_takes_nothing_from_it(tmp_path: Path) -> None:
     db, numbers = tmp_path / "lab.db", tmp_path / "numbers.jsonl"
     numbers.write_bytes(b"".join(orjson.dumps({"n": n, "answer": str(n)}) + b"\n" for n in range(ROWS)))
     with ModelServer(lambda request: replace(answer(request), delay_s=0.2)) as server:
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(db), str(numbers), server.openai_url, str(IN_FLIGHT)])
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(db), str(numbers), server.openai_url, str(IN_FLIGHT)]
+        )
         for seen in (50, 100, 150):
             server.wait_for_requests(seen, timeout_s=60)
             look = [sys.executable, "-m", "promptlab", "runs", "--db", str(db), "--json"]

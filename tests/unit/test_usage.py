@@ -52,7 +52,12 @@ def run(pl: PromptLab, server: ModelServer, evaluation: list[dict[str, Any]], **
             "name": "judged",
             "dataset": Dataset(name="rows", rows=[{"q": f"q{n:02}", "a": "yes"} for n in range(ROWS)]),
             "prompt_template": PromptTemplate(name="ask", user_prompt="<q>"),
-            "model": {"name": "openai/mini", "endpoint": server.openai_url, "input_usd_per_mtok": 10, "output_usd_per_mtok": 0},
+            "model": {
+                "name": "openai/mini",
+                "endpoint": server.openai_url,
+                "input_usd_per_mtok": 10,
+                "output_usd_per_mtok": 0,
+            },
             "evaluation": evaluation,
             **changes,
         }
@@ -79,26 +84,42 @@ def test_a_judges_calls_are_its_metrics_and_not_the_models(pl: PromptLab, server
     )
     assert done.summary is not None
     # The server counts characters as tokens: "q07", "Is yes right?", "Is it?" and "yes".
-    assert (done.summary.prompt_tokens, done.summary.cost_usd) == (3 * ROWS, pytest.approx(10 * 3 * ROWS / 1e6))
+    assert (done.summary.prompt_tokens, done.summary.cost_usd) == (
+        3 * ROWS,
+        pytest.approx(10 * 3 * ROWS / 1e6),
+    )
     first, second, none = (usage(done, name) for name in ("judge", "torn", "exact_match"))
     assert first == Usage(ROWS, 13 * ROWS, 3 * ROWS, pytest.approx((13 * 1 + 3 * 2) * ROWS / 1e6))
-    assert second == Usage(2 * ROWS, 2 * 6 * ROWS, 2 * 3 * ROWS, pytest.approx(2 * (6 * 1 + 3 * 2) * ROWS / 1e6))
+    assert second == Usage(
+        2 * ROWS, 2 * 6 * ROWS, 2 * 3 * ROWS, pytest.approx(2 * (6 * 1 + 3 * 2) * ROWS / 1e6)
+    )
     assert done.summary.metrics["torn"].failed == ROWS
     assert none == Usage()
     assert done.summary.metrics_usage.calls == 3 * ROWS
     assert "metrics' own models: 180 calls" in str(done)
 
 
-def test_embeddings_are_counted_and_an_unknown_price_stays_unknown(pl: PromptLab, server: ModelServer) -> None:
+def test_embeddings_are_counted_and_an_unknown_price_stays_unknown(
+    pl: PromptLab, server: ModelServer
+) -> None:
     """One call a case; without a price the dollars are None and not 0."""
     metric = {"metric": "semantic_similarity", "column_mapping": {"reference": "a"}}
-    done = run(pl, server, [metric], embedding_model={"name": "openai/nobody-knows", "endpoint": server.openai_url})
+    done = run(
+        pl, server, [metric], embedding_model={"name": "openai/nobody-knows", "endpoint": server.openai_url}
+    )
     assert usage(done, "semantic_similarity") == Usage(ROWS, 3 * ROWS, 0, None)
-    priced = run(pl, server, [metric], embedding_model={"name": "openai/x", "endpoint": server.openai_url, "input_usd_per_mtok": 4})
+    priced = run(
+        pl,
+        server,
+        [metric],
+        embedding_model={"name": "openai/x", "endpoint": server.openai_url, "input_usd_per_mtok": 4},
+    )
     assert usage(priced, "semantic_similarity") == Usage(ROWS, 3 * ROWS, 0, pytest.approx(4 * 3 * ROWS / 1e6))
 
 
 def test_a_call_by_hand_knows_its_cost(server: ModelServer) -> None:
     """As a run's calls do."""
-    answer = get_model("openai/x", endpoint=server.openai_url, input_usd_per_mtok=1, output_usd_per_mtok=1).invoke("", "hi")
+    answer = get_model(
+        "openai/x", endpoint=server.openai_url, input_usd_per_mtok=1, output_usd_per_mtok=1
+    ).invoke("", "hi")
     assert answer.cost_usd == pytest.approx(5 / 1e6)

@@ -11,8 +11,8 @@ import pytest
 
 from promptlab import Dataset, Evaluator, Model, ModelError, ModelResponse, PromptLab, PromptTemplate, Run
 from promptlab.domain.experiment import CodeRef
-from promptlab.engine.code import load_code
 from promptlab.errors import ConfigError
+from promptlab.experiments.code import load_code
 
 DEFINES = "import os\nfrom pathlib import Path\nclass Mine:\n    pass\n"
 
@@ -42,7 +42,9 @@ def test_a_script_that_only_defines_things_is_loaded(tmp_path: Path) -> None:
     """Settings, paths and objects at its top are no work; what is guarded is left out."""
     top = 'MODEL = os.environ.get("X", "simulated/demo")\nHERE = Path(__file__).parent / "x"\nif MODEL:\n    N = int("3")\nmine = Mine()\n'
     script = tmp_path / "script.py"
-    script.write_text(f'"""A script."""\n{DEFINES}{top}if __name__ == "__main__":\n    raise SystemExit("it was run")\n')
+    script.write_text(
+        f'"""A script."""\n{DEFINES}{top}if __name__ == "__main__":\n    raise SystemExit("it was run")\n'
+    )
     assert load_code(CodeRef(qualname="Mine", file=str(script))).__name__ == "Mine"
 
 
@@ -57,7 +59,9 @@ def test_a_script_that_only_defines_things_is_loaded(tmp_path: Path) -> None:
         ("class X:\n    def __init__(self, value): ...\n", "X", "missing 1 required positional argument"),
     ],
 )
-def test_an_evaluators_file_that_is_broken_is_a_message(tmp_path: Path, text: str, name: str, said: str) -> None:
+def test_an_evaluators_file_that_is_broken_is_a_message(
+    tmp_path: Path, text: str, name: str, said: str
+) -> None:
     """With the place in it; nothing is stored."""
     (tmp_path / "mine.py").write_text(text)
     pl = PromptLab({"db_file": str(tmp_path / "lab.db")})
@@ -84,7 +88,9 @@ class Strange(Model):
             raise Mute
         if user_prompt == "1":
             raise TimeoutError("the user's own")
-        return ModelResponse(response="ok", prompt_tokens=10**30 if user_prompt == "2" else -3, completion_tokens=4)
+        return ModelResponse(
+            response="ok", prompt_tokens=10**30 if user_prompt == "2" else -3, completion_tokens=4
+        )
 
 
 class Wordless(Evaluator):
@@ -94,18 +100,35 @@ class Wordless(Evaluator):
 
 def run(pl: PromptLab, model: Any, **changes: Any) -> Run:
     rows = Dataset(name="rows", rows=[{"q": str(n)} for n in range(4)])
-    return pl.experiment.run({"name": "x", "dataset": rows, "prompt_template": PromptTemplate(name="p", user_prompt="<q>"), "model": model, **changes})
+    return pl.experiment.run(
+        {
+            "name": "x",
+            "dataset": rows,
+            "prompt_template": PromptTemplate(name="p", user_prompt="<q>"),
+            "model": model,
+            **changes,
+        }
+    )
 
 
 def test_what_cannot_be_said_or_stored_costs_its_own_case_only(tmp_path: Path) -> None:
     """An error without words, a timeout that is not ours, counts of tokens that no store has room for."""
     with PromptLab({"db_file": str(tmp_path / "lab.db")}) as pl:
         model = Strange()
-        done = run(pl, model, evaluation=[{"metric": "w", "column_mapping": {"response": "$inference"}, "evaluator": Wordless()}])
+        done = run(
+            pl,
+            model,
+            evaluation=[
+                {"metric": "w", "column_mapping": {"response": "$inference"}, "evaluator": Wordless()}
+            ],
+        )
         rows = done.results()
     assert (done.status, model.calls) == ("completed", 4)
     assert [row["error_type"] for row in rows] == ["Mute", "TimeoutError", None, None]
-    assert "cannot be shown: RuntimeError" in rows[0]["error_message"] and "the user's own" in rows[1]["error_message"]
+    assert (
+        "cannot be shown: RuntimeError" in rows[0]["error_message"]
+        and "the user's own" in rows[1]["error_message"]
+    )
     assert [(row["prompt_tokens"], row["completion_tokens"]) for row in rows[2:]] == [(None, 4), (None, 4)]
     assert "w: Mute" in rows[2]["score_error.w"]
 
@@ -119,7 +142,9 @@ def test_an_agent_is_called_once_whatever_it_raises(tmp_path: Path) -> None:
         raise ModelError("too many", type="rate_limit", retryable=True)
 
     with PromptLab({"db_file": str(tmp_path / "lab.db")}) as pl:
-        done = pl.experiment.run({"name": "a", "dataset": Dataset(name="rows", rows=[{"q": "1"}]), "agent_proxy": agent})
+        done = pl.experiment.run(
+            {"name": "a", "dataset": Dataset(name="rows", rows=[{"q": "1"}]), "agent_proxy": agent}
+        )
     assert done.summary is not None and done.summary.errors == {"rate_limit": 1} and len(calls) == 1
 
 
@@ -135,5 +160,7 @@ def test_a_forked_child_can_call_though_its_parent_has(tmp_path: Path) -> None:
         "import os, sys\nfrom promptlab import get_model\nm = get_model('simulated/echo')\nm.invoke('', 'parent')\n"
         "child = os.fork()\nif not child:\n    print(m.invoke('', 'child').response, flush=True)\n    os._exit(0)\nos.waitpid(child, 0)\n"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout == "child\n"

@@ -86,7 +86,11 @@ def shard_key(run_id: str, shard: int) -> str:
 
 def case_body(completion: Completion) -> bytes:
     """What the item of a completion holds beside its keys and counts: all that is not as it is by default."""
-    kept = {name: value for name in _CASE_FIELDS if name not in _ELSEWHERE and not _is_default(name, value := getattr(completion, name))}
+    kept = {
+        name: value
+        for name in _CASE_FIELDS
+        if name not in _ELSEWHERE and not _is_default(name, value := getattr(completion, name))
+    }
     return to_json(kept)
 
 
@@ -101,7 +105,11 @@ def case_item(run_id: str, completion: Completion, body: Mapping[str, Any]) -> I
     return {
         "pk": {"S": shard_key(run_id, c.shard)},
         "sk": {"S": f"C#{number(c.case, 9, 'a case')}#{c.trial}"},
-        "n": {"S": to_json([int(c.error is not None), c.prompt_tokens, c.completion_tokens, c.cost_usd]).decode()},
+        "n": {
+            "S": to_json(
+                [int(c.error is not None), c.prompt_tokens, c.completion_tokens, c.cost_usd]
+            ).decode()
+        },
         "b": dict(body),
     }
 
@@ -111,7 +119,15 @@ def completion_of(item: Item, body: Mapping[str, Any]) -> Completion:
     _, case, trial = item["sk"]["S"].split("#")
     _, prompt_tokens, completion_tokens, cost_usd = orjson.loads(item["n"]["S"])
     keys = {"shard": int(item["pk"]["S"].rpartition("#")[2]), "case": int(case), "trial": int(trial)}
-    return completion_from({**keys, "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "cost_usd": cost_usd, **body})
+    return completion_from(
+        {
+            **keys,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "cost_usd": cost_usd,
+            **body,
+        }
+    )
 
 
 def counted(items: Iterable[Item], total: int = 0) -> Progress:
@@ -120,11 +136,23 @@ def counted(items: Iterable[Item], total: int = 0) -> Progress:
     cost: float | None = 0.0
     for item in items:
         error, prompt_tokens, completion_tokens, cost_usd = orjson.loads(item["n"]["S"])
-        done, failed, prompt, completion = done + 1, failed + error, prompt + (prompt_tokens or 0), completion + (completion_tokens or 0)
+        done, failed, prompt, completion = (
+            done + 1,
+            failed + error,
+            prompt + (prompt_tokens or 0),
+            completion + (completion_tokens or 0),
+        )
         if cost_usd is None and error:
             continue  # a call that failed and told no cost had none that is known
         cost = None if cost is None or cost_usd is None else cost + cost_usd
-    return Progress(total=total, done=done, failed=failed, prompt_tokens=prompt, completion_tokens=completion, cost_usd=cost)
+    return Progress(
+        total=total,
+        done=done,
+        failed=failed,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cost_usd=cost,
+    )
 
 
 def added(a: Progress, b: Progress) -> Progress:
@@ -144,7 +172,9 @@ def progress_item(run_id: str, shard: int, progress: Progress | None) -> Item:
     item: Item = {"pk": {"S": f"RUN#{run_id}"}, "sk": {"S": f"P#{number(shard, 6, 'a shard')}"}}
     if progress is not None:
         p = progress
-        item["n"] = {"S": to_json([p.done, p.failed, p.prompt_tokens, p.completion_tokens, p.cost_usd]).decode()}
+        item["n"] = {
+            "S": to_json([p.done, p.failed, p.prompt_tokens, p.completion_tokens, p.cost_usd]).decode()
+        }
     return item
 
 
@@ -153,21 +183,40 @@ def progress_of(item: Item) -> Progress | None:
     if "n" not in item:
         return None
     done, failed, prompt_tokens, completion_tokens, cost_usd = orjson.loads(item["n"]["S"])
-    return Progress(total=0, done=done, failed=failed, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost_usd=cost_usd)
+    return Progress(
+        total=0,
+        done=done,
+        failed=failed,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        cost_usd=cost_usd,
+    )
 
 
 def scores_body(sets: Mapping[CaseKey, ScoreSet]) -> bytes:
     """The score sets of one shard: `[[case, trial, generation, {metric: {field: value, …}, …}], …]`, without fields that are None or empty."""
-    return to_json([[s.case, s.trial, s.generation, {name: _score(score) for name, score in s.scores.items()}] for _, s in sorted(sets.items())])
+    return to_json(
+        [
+            [s.case, s.trial, s.generation, {name: _score(score) for name, score in s.scores.items()}]
+            for _, s in sorted(sets.items())
+        ]
+    )
 
 
 def _score(score: Score) -> dict[str, Any]:
-    return {name: value for name in _SCORE_FIELDS if (value := getattr(score, name)) is not None and value != {}}
+    return {
+        name: value for name in _SCORE_FIELDS if (value := getattr(score, name)) is not None and value != {}
+    }
 
 
-def score_sets_of(shard: int, body: Iterable[tuple[int, int, int, Mapping[str, Any]]]) -> dict[CaseKey, ScoreSet]:
+def score_sets_of(
+    shard: int, body: Iterable[tuple[int, int, int, Mapping[str, Any]]]
+) -> dict[CaseKey, ScoreSet]:
     """The score sets of a shard, by case and trial."""
     sets = (
-        score_set_from({"shard": shard, "case": case, "trial": trial, "generation": generation, "scores": scores}) for case, trial, generation, scores in body
+        score_set_from(
+            {"shard": shard, "case": case, "trial": trial, "generation": generation, "scores": scores}
+        )
+        for case, trial, generation, scores in body
     )
     return {s.key: s for s in sets}

@@ -52,7 +52,9 @@ class DynamoDBLedger:
     PromptLabError where part of a batch stays unwritten that long.
     """
 
-    def __init__(self, table: str, blobs: Blobs, *, session: AwsSession | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, table: str, blobs: Blobs, *, session: AwsSession | None = None, clock: Clock | None = None
+    ) -> None:
         self._table = DynamoDBTable(table, session=session, clock=clock)
         self._bodies = Bodies(blobs)
         # Which (run, shard, generation) this process has marked as begun.
@@ -61,9 +63,14 @@ class DynamoDBLedger:
     async def add_asset(self, asset: AssetVersion) -> None:
         data = to_json(replace(asset, labels=()))
         body = await self._bodies.pack(data, f"assets/text/{asset.kind}")
-        version: Item = {**_keys(_asset(asset.kind, asset.name), f"V#{number(asset.version, 10, 'a version')}"), "b": body}
+        version: Item = {
+            **_keys(_asset(asset.kind, asset.name), f"V#{number(asset.version, 10, 'a version')}"),
+            "b": body,
+        }
         if not await self._table.transact(_put_new(version), _put(_keys(f"ASSETS#{asset.kind}", asset.name))):
-            raise VersionTakenError(f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry.")
+            raise VersionTakenError(
+                f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry."
+            )
 
     async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
         prefix = "V#" if version is None else f"V#{number(version, 10, 'a version')}"
@@ -81,7 +88,10 @@ class DynamoDBLedger:
         return await _together(self._asset(item, labels) for item in found)
 
     async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
-        there = {"Key": _keys(_asset(kind, name), f"V#{number(version, 10, 'a version')}"), "ConditionExpression": "attribute_exists(pk)"}
+        there = {
+            "Key": _keys(_asset(kind, name), f"V#{number(version, 10, 'a version')}"),
+            "ConditionExpression": "attribute_exists(pk)",
+        }
         pointer: Item = {**_keys(_asset(kind, name), f"L#{label}"), "v": {"N": str(version)}}
         if not await self._table.transact({"ConditionCheck": there}, _put(pointer)):
             raise AssetNotFoundError(f"There is no version {version} of {kind} {name!r} to label {label!r}.")
@@ -101,15 +111,21 @@ class DynamoDBLedger:
         return replace(asset, labels=tuple(sorted(labels.get(asset.version, ()))))
 
     async def add_run(self, run: RunRecord) -> None:
-        meta: Item = _meta(run.run_id) | await self._fields(run.run_id, {name: getattr(run, name) for name in _RUN_FIELDS})
-        if not await self._table.transact(_put_new(meta), *map(_put, _places(run.run_id, run.name, run.created_at))):
+        meta: Item = _meta(run.run_id) | await self._fields(
+            run.run_id, {name: getattr(run, name) for name in _RUN_FIELDS}
+        )
+        if not await self._table.transact(
+            _put_new(meta), *map(_put, _places(run.run_id, run.name, run.created_at))
+        ):
             raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         found = await self._table.get((f"RUN#{run_id}", "META"))
         return await self._run(found) if found else None
 
-    async def update_run(self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None) -> bool:
+    async def update_run(
+        self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
+    ) -> bool:
         check_changes(changes)
         values = await self._fields(run_id, changes)
         while True:
@@ -118,39 +134,61 @@ class DynamoDBLedger:
                 raise RunNotFoundError(run_id)
             if if_status is not None and await self._bodies.unpack(was["status"]) not in if_status:
                 return False
-            if not changes or await self._table.transact(*await self._update(was, changes, values, if_status is not None)):
+            if not changes or await self._table.transact(
+                *await self._update(was, changes, values, if_status is not None)
+            ):
                 return True
             # Somebody changed the status, or the run's places in the lists, in between: look again.
 
-    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+    async def list_runs(
+        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunRecord], str | None]:
         check_limit(limit)
         start = "#".join(after(cursor)) if cursor is not None else None
         pk = "RUNS" if name is None else f"RUNS#{name}"
         places = await _listed(self._table.query(pk, newest=True, after=start, limit=limit + 1))
         ids = [place["sk"]["S"].partition("#")[2] for place in places[:limit]]
-        metas = {meta["pk"]["S"]: meta for meta in await self._table.get_many([(f"RUN#{run_id}", "META") for run_id in ids])}
-        runs = await _together(self._run(metas[f"RUN#{run_id}"]) for run_id in ids if f"RUN#{run_id}" in metas)
+        metas = {
+            meta["pk"]["S"]: meta
+            for meta in await self._table.get_many([(f"RUN#{run_id}", "META") for run_id in ids])
+        }
+        runs = await _together(
+            self._run(metas[f"RUN#{run_id}"]) for run_id in ids if f"RUN#{run_id}" in metas
+        )
         return runs, cursor_of(runs[-1]) if len(places) > limit else None
 
     async def _fields(self, run_id: str, values: Mapping[str, Any]) -> Item:
-        return {name: await self._bodies.pack(to_json(value), f"runs/{run_id}/text/{name}") for name, value in values.items()}
+        return {
+            name: await self._bodies.pack(to_json(value), f"runs/{run_id}/text/{name}")
+            for name, value in values.items()
+        }
 
     async def _run(self, meta: Item) -> RunRecord:
         values = {name: await self._bodies.unpack(meta[name]) for name in _RUN_FIELDS}
         return run_from({"run_id": meta["pk"]["S"].removeprefix("RUN#"), **values})
 
-    async def _update(self, was: Item, changes: Mapping[str, Any], values: Item, same_status: bool) -> list[dict[str, dict[str, Any]]]:
+    async def _update(
+        self, was: Item, changes: Mapping[str, Any], values: Item, same_status: bool
+    ) -> list[dict[str, dict[str, Any]]]:
         """The actions that change a run if it is still as it was read: its status where that counts, its places in the lists where they change."""
         place = {name: await self._bodies.unpack(was[name]) for name in ("name", "created_at")}
         run_id = was["pk"]["S"].removeprefix("RUN#")
-        before, now = _places(run_id, **place), _places(run_id, **{name: changes.get(name, value) for name, value in place.items()})
+        before, now = (
+            _places(run_id, **place),
+            _places(run_id, **{name: changes.get(name, value) for name, value in place.items()}),
+        )
         held = [*(["status"] if same_status else []), *(place if before != now else [])]
         update = {
             "Key": _meta(run_id),
             "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in changes),
-            "ConditionExpression": " AND ".join(["attribute_exists(pk)", *(f"#{name} = :was_{name}" for name in held)]),
+            "ConditionExpression": " AND ".join(
+                ["attribute_exists(pk)", *(f"#{name} = :was_{name}" for name in held)]
+            ),
             "ExpressionAttributeNames": {f"#{name}": name for name in {*changes, *held}},
-            "ExpressionAttributeValues": {**{f":{name}": value for name, value in values.items()}, **{f":was_{name}": was[name] for name in held}},
+            "ExpressionAttributeValues": {
+                **{f":{name}": value for name, value in values.items()},
+                **{f":was_{name}": was[name] for name in held},
+            },
         }
         gone = [{"Delete": {"Key": place}} for place in before if place not in now]
         return [{"Update": update}, *gone, *(_put(place) for place in now if place not in before)]
@@ -184,11 +222,19 @@ class DynamoDBLedger:
         # A shard is mostly scored once: try without reading.
         old: Item = {"v": {"N": "0"}}
         while True:
-            body = await self._bodies.pack(items.scores_body(known), f"runs/{run_id}/text/{shard}/scores", SCORES_BYTES)
+            body = await self._bodies.pack(
+                items.scores_body(known), f"runs/{run_id}/text/{shard}/scores", SCORES_BYTES
+            )
             if body == old.get("b"):
                 return  # all there already; it may be this very write, whose answer was lost
-            item: Item = {**_keys(shard_key(run_id, shard), "S"), "v": {"N": str(int(old["v"]["N"]) + 1)}, "b": body}
-            condition, values = ("v = :v", {":v": old["v"]}) if "b" in old else ("attribute_not_exists(pk)", None)
+            item: Item = {
+                **_keys(shard_key(run_id, shard), "S"),
+                "v": {"N": str(int(old["v"]["N"]) + 1)},
+                "b": body,
+            }
+            condition, values = (
+                ("v = :v", {":v": old["v"]}) if "b" in old else ("attribute_not_exists(pk)", None)
+            )
             if await self._table.put_if(item, condition, values):
                 return
             found = await self._table.get((shard_key(run_id, shard), "S"))
@@ -227,19 +273,35 @@ class DynamoDBLedger:
                 open_shards.append(int(item["sk"]["S"].removeprefix("P#")))
             else:
                 total = items.added(total, counts)
-        for cases in await _together(_listed(self._table.query(shard_key(run_id, shard), "C#")) for shard in open_shards):
+        for cases in await _together(
+            _listed(self._table.query(shard_key(run_id, shard), "C#")) for shard in open_shards
+        ):
             total = items.added(total, items.counted(cases))
         return total
 
-    async def put_record(self, kind: str, key: str, value: Mapping[str, Any], *, expires_at: float | None = None, only_if_absent: bool = False) -> bool:
-        item: Item = {**_keys(f"{kind}#{key}", "META"), "b": await self._bodies.pack(to_json(value), f"records/{kind}")}
+    async def put_record(
+        self,
+        kind: str,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+        only_if_absent: bool = False,
+    ) -> bool:
+        item: Item = {
+            **_keys(f"{kind}#{key}", "META"),
+            "b": await self._bodies.pack(to_json(value), f"records/{kind}"),
+        }
         if expires_at is not None:
             # TTL takes whole seconds, and deletes some time after them: the exact time counts when reading.
             item |= {"expires_at": {"N": str(math.ceil(expires_at))}, "ends_at": {"N": repr(expires_at)}}
         if not only_if_absent:
             await self._table.write([item])
             return True
-        absent = {"ConditionExpression": "attribute_not_exists(pk) OR ends_at <= :now", "ExpressionAttributeValues": {":now": {"N": repr(time.time())}}}
+        absent = {
+            "ConditionExpression": "attribute_not_exists(pk) OR ends_at <= :now",
+            "ExpressionAttributeValues": {":now": {"N": repr(time.time())}},
+        }
         return await self._table.transact({"Put": {"Item": item, **absent}})
 
     async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:

@@ -69,11 +69,15 @@ class DynamoDBTable:
     def __init__(self, name: str, *, session: AwsSession | None = None, clock: Clock | None = None) -> None:
         self.name = name
         self._clock = clock or SystemClock()
-        self._clients = (session or AwsSession()).clients("dynamodb", read_timeout=10, retries={"total_max_attempts": 1})
+        self._clients = (session or AwsSession()).clients(
+            "dynamodb", read_timeout=10, retries={"total_max_attempts": 1}
+        )
 
     async def get(self, key: Key) -> Item | None:
         """One item, or None."""
-        found: Item | None = (await self._call("get_item", TableName=self.name, Key=_key(key), ConsistentRead=True)).get("Item")
+        found: Item | None = (
+            await self._call("get_item", TableName=self.name, Key=_key(key), ConsistentRead=True)
+        ).get("Item")
         return found
 
     async def get_many(self, keys: Sequence[Key]) -> list[Item]:
@@ -83,7 +87,9 @@ class DynamoDBTable:
             wanted: list[Item] = [_key(key) for key in keys[start : start + BATCH_GET]]
             patience = _Patience(self._clock)
             while wanted:
-                reply = await self._call("batch_get_item", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}})
+                reply = await self._call(
+                    "batch_get_item", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}}
+                )
                 found += reply["Responses"].get(self.name, [])
                 left = reply.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
                 if len(left) < len(wanted):
@@ -95,7 +101,15 @@ class DynamoDBTable:
                     )
         return found
 
-    async def query(self, pk: str, prefix: str = "", *, newest: bool = False, after: str | None = None, limit: int | None = None) -> AsyncIterator[Item]:
+    async def query(
+        self,
+        pk: str,
+        prefix: str = "",
+        *,
+        newest: bool = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Item]:
         """A partition's items whose sort keys begin with `prefix`, in order; at most `limit` of them, those beyond the sort key `after`."""
         request: dict[str, Any] = {
             "TableName": self.name,
@@ -131,7 +145,9 @@ class DynamoDBTable:
                 return await self._write_batch(unique[start : start + BATCH])
 
         # Each to its end, whatever happens to the others: nothing goes on in the background afterwards.
-        ends = await asyncio.gather(*(batch(start) for start in range(0, len(unique), BATCH)), return_exceptions=True)
+        ends = await asyncio.gather(
+            *(batch(start) for start in range(0, len(unique), BATCH)), return_exceptions=True
+        )
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
@@ -165,7 +181,9 @@ class DynamoDBTable:
         Also when it was put and the answer got lost: half the price of `transact` for those who then look.
         """
         extra = {"ExpressionAttributeValues": values} if values else {}
-        return await self._unless_refused("put_item", TableName=self.name, Item=item, ConditionExpression=condition, **extra)
+        return await self._unless_refused(
+            "put_item", TableName=self.name, Item=item, ConditionExpression=condition, **extra
+        )
 
     async def delete(self, key: Key) -> None:
         """Remove an item; none is fine."""
@@ -176,8 +194,12 @@ class DynamoDBTable:
 
         A token makes it happen once, though an answer that is lost has it sent again.
         """
-        named = [{kind: {"TableName": self.name, **action}} for one in actions for kind, action in one.items()]
-        return await self._unless_refused("transact_write_items", TransactItems=named, ClientRequestToken=uuid.uuid4().hex)
+        named = [
+            {kind: {"TableName": self.name, **action}} for one in actions for kind, action in one.items()
+        ]
+        return await self._unless_refused(
+            "transact_write_items", TransactItems=named, ClientRequestToken=uuid.uuid4().hex
+        )
 
     async def aclose(self) -> None:
         """Close the running loop's connections. The table can be used again."""
@@ -213,7 +235,9 @@ class DynamoDBTable:
             raise _PassingError(error) from error
         except ClientError as error:
             codes = _codes(error)
-            if (codes and codes <= _PASSING) or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
+            if (codes and codes <= _PASSING) or error.response["ResponseMetadata"].get(
+                "HTTPStatusCode", 0
+            ) >= 500:
                 raise _PassingError(error) from error
             raise
         return reply
@@ -233,5 +257,8 @@ def _key(key: Key) -> Item:
 
 def _codes(error: Any) -> set[str]:
     """Why a call was refused: its code, or the reasons of a transaction."""
-    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())} - {"None", None}
+    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())} - {
+        "None",
+        None,
+    }
     return {code.removesuffix("Exception") for code in reasons or {error.response["Error"]["Code"]}}

@@ -137,24 +137,36 @@ class S3Blobs:
         """
         parts_of(key)
         wanted = {"Bucket": self.bucket, "Key": key, "ContentType": content_type}
-        url: str = await (await self._clients.get()).generate_presigned_url("put_object", Params=wanted, ExpiresIn=max_age_s)
+        url: str = await (await self._clients.get()).generate_presigned_url(
+            "put_object", Params=wanted, ExpiresIn=max_age_s
+        )
         return url
 
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
         """A URL that anybody may GET the blob from for `max_age_s` seconds; it is not checked that there is one."""
         parts_of(key)
-        url: str = await (await self._clients.get()).generate_presigned_url("get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=max_age_s)
+        url: str = await (await self._clients.get()).generate_presigned_url(
+            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=max_age_s
+        )
         return url
 
-    async def _open(self, key: str, offset: int, length: int | None, version: str | None = None) -> dict[str, Any] | None:
+    async def _open(
+        self, key: str, offset: int, length: int | None, version: str | None = None
+    ) -> dict[str, Any] | None:
         """S3's answer, whose Body is to be read; None when the range begins at the end of the blob or beyond."""
         from botocore.exceptions import ClientError
 
         parts_of(key)
-        wanted = {"Range": f"bytes={offset}-{'' if length is None else offset + length - 1}"} if offset or length is not None else {}
+        wanted = (
+            {"Range": f"bytes={offset}-{'' if length is None else offset + length - 1}"}
+            if offset or length is not None
+            else {}
+        )
         held = {"IfMatch": version} if version else {}
         try:
-            found: dict[str, Any] = await (await self._clients.get()).get_object(Bucket=self.bucket, Key=key, **wanted, **held)
+            found: dict[str, Any] = await (await self._clients.get()).get_object(
+                Bucket=self.bucket, Key=key, **wanted, **held
+            )
         except ClientError as error:
             if _status(error) == 416:
                 return None
@@ -166,7 +178,11 @@ class S3Blobs:
     async def _upload(self, key: str, path: Path, size: int, part: int) -> None:
         """A file in parts. The blob appears with the last of them, whole."""
         client = await self._clients.get()
-        upload = {"Bucket": self.bucket, "Key": key, "UploadId": (await client.create_multipart_upload(Bucket=self.bucket, Key=key))["UploadId"]}
+        upload = {
+            "Bucket": self.bucket,
+            "Key": key,
+            "UploadId": (await client.create_multipart_upload(Bucket=self.bucket, Key=key))["UploadId"],
+        }
         gate = asyncio.Semaphore(PARTS_AT_ONCE)
 
         async def send(number: int) -> dict[str, Any]:
@@ -176,7 +192,9 @@ class S3Blobs:
                 return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
-            parts = await _all_or_none([asyncio.ensure_future(send(number)) for number in range(1, -(-size // part) + 1)])
+            parts = await _all_or_none(
+                [asyncio.ensure_future(send(number)) for number in range(1, -(-size // part) + 1)]
+            )
             await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         except BaseException:
             # Parts without an end are paid for. A lifecycle rule takes what this cannot.

@@ -20,7 +20,9 @@ class SecretsManagerSecrets:
     def __init__(self, prefix: str, *, session: AwsSession | None = None, clock: Clock | None = None) -> None:
         self.prefix = prefix
         self._clock = clock or SystemClock()
-        self._clients = (session or AwsSession()).clients("secretsmanager", read_timeout=10, retries={"mode": "standard", "total_max_attempts": 5})
+        self._clients = (session or AwsSession()).clients(
+            "secretsmanager", read_timeout=10, retries={"mode": "standard", "total_max_attempts": 5}
+        )
         self._known: dict[str, tuple[float, str]] = {}
 
     async def get(self, name: str) -> str | None:
@@ -52,7 +54,9 @@ class SecretsManagerSecrets:
     async def names(self) -> list[str]:
         """The names there are, without the prefix, sorted. No value is read."""
         client = await self._clients.get()
-        pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": [self.prefix]}])
+        pages = client.get_paginator("list_secrets").paginate(
+            Filters=[{"Key": "name", "Values": [self.prefix]}]
+        )
         found = [secret["Name"] async for page in pages for secret in page["SecretList"]]
         return sorted(name.removeprefix(self.prefix) for name in found if name.startswith(self.prefix))
 

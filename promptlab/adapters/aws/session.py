@@ -16,7 +16,7 @@ import weakref
 from typing import Any
 
 from promptlab.errors import ConfigError, MissingExtraError
-from promptlab.models.loops import PerLoop
+from promptlab.loops import PerLoop
 
 CONNECTIONS = 64
 """Connections that a client keeps to its service at most."""
@@ -31,7 +31,9 @@ class AwsSession:
         endpoint_url: something else than AWS itself; default: AWS_ENDPOINT_URL.
     """
 
-    def __init__(self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None
+    ) -> None:
         self.region, self.profile, self.endpoint_url = region, profile, endpoint_url
         # A session holds locks that belong to the loop they were first waited for in.
         self._cores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
@@ -47,15 +49,27 @@ class AwsSession:
 
     async def _open(self, service: str, config: dict[str, Any]) -> Any:
         core = await asyncio.to_thread(self._load, asyncio.get_running_loop(), service)
-        settings = {"max_pool_connections": CONNECTIONS, "connect_timeout": 5, "tcp_keepalive": True, **config}
+        settings = {
+            "max_pool_connections": CONNECTIONS,
+            "connect_timeout": 5,
+            "tcp_keepalive": True,
+            **config,
+        }
         if service == "s3" and self._elsewhere():
             # Buckets as host names resolve at AWS only.
             settings["s3"] = {"addressing_style": "path"}
         aio = importlib.import_module("aiobotocore.config").AioConfig(**settings)
-        return await core.create_client(service, region_name=core.get_config_variable("region"), endpoint_url=self.endpoint_url, config=aio).__aenter__()
+        return await core.create_client(
+            service,
+            region_name=core.get_config_variable("region"),
+            endpoint_url=self.endpoint_url,
+            config=aio,
+        ).__aenter__()
 
     def _elsewhere(self) -> bool:
-        return bool(self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"))
+        return bool(
+            self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3")
+        )
 
     def _load(self, loop: asyncio.AbstractEventLoop, service: str) -> Any:
         """The loop's session, with all that is slow to load for a service: that is why this runs in a thread."""
@@ -74,7 +88,9 @@ class AwsSession:
         # botocore reads AWS_DEFAULT_REGION; Lambda and the other SDKs have AWS_REGION.
         region = self.region or os.environ.get("AWS_REGION") or core.get_config_variable("region")
         if not region:
-            raise ConfigError("There is no AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or give the profile one (aws configure).")
+            raise ConfigError(
+                "There is no AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or give the profile one (aws configure)."
+            )
         core.set_config_variable("region", region)
         # What the services look like is the same for every loop, and slow to read.
         self._loader = self._loader or core.get_component("data_loader")

@@ -19,9 +19,13 @@ POLL_S = 2.0
 class StepFunctionsRunner:
     """Starts one execution for each pass over a run, under a name that makes a second start of the same pass harmless."""
 
-    def __init__(self, state_machine: str, ledger: Ledger, clock: Clock, *, session: AwsSession | None = None) -> None:
+    def __init__(
+        self, state_machine: str, ledger: Ledger, clock: Clock, *, session: AwsSession | None = None
+    ) -> None:
         self._machine, self._ledger, self._clock = state_machine, ledger, clock
-        self._clients = (session or AwsSession()).clients("stepfunctions", retries={"mode": "standard", "total_max_attempts": 5})
+        self._clients = (session or AwsSession()).clients(
+            "stepfunctions", retries={"mode": "standard", "total_max_attempts": 5}
+        )
 
     @asynccontextmanager
     async def claimed(self, run_id: str) -> AsyncIterator[None]:
@@ -52,7 +56,9 @@ class StepFunctionsRunner:
             await client.start_execution(stateMachineArn=self._machine, name=_name(run), input=body)
         return True
 
-    async def run(self, run: RunRecord, work: Any, on_progress: Callable[[Progress], None] | None = None) -> RunRecord:
+    async def run(
+        self, run: RunRecord, work: Any, on_progress: Callable[[Progress], None] | None = None
+    ) -> RunRecord:
         """Start the execution and wait for the run's end. Cancelling the wait leaves the execution going."""
         await self.hand_over(run)
         while True:
@@ -68,7 +74,9 @@ class StepFunctionsRunner:
         """Stop the execution, and with it its shards. What was answered stays."""
         client = await self._clients.get()
         with suppress(client.exceptions.ExecutionDoesNotExist):  # it never began
-            await client.stop_execution(executionArn=self._arn(run), error="Cancelled", cause="The run was cancelled.")
+            await client.stop_execution(
+                executionArn=self._arn(run), error="Cancelled", cause="The run was cancelled."
+            )
 
     async def close(self) -> None:
         """Close the connections of the running loop."""

@@ -13,7 +13,16 @@ import orjson
 
 from promptlab.adapters.http.bodies import asset_version_from, prompt_body
 from promptlab.adapters.http.client import ApiClient
-from promptlab.domain.assets import KINDS, Asset, AssetKind, AssetVersion, Dataset, PromptTemplate, asset_from, kind_of
+from promptlab.domain.assets import (
+    KINDS,
+    Asset,
+    AssetKind,
+    AssetVersion,
+    Dataset,
+    PromptTemplate,
+    asset_from,
+    kind_of,
+)
 from promptlab.errors import AssetError, AssetNotFoundError, DatasetError, EndpointUnreachableError
 
 PATHS: dict[AssetKind, str] = {"prompt_template": "/prompts", "dataset": "/datasets"}
@@ -39,7 +48,9 @@ class RemoteAssets:
             return asset_from(asset_version_from(await self._api.json("POST", "/prompts", json=body)))
         fields = {"name": asset.name, "description": asset.description, "id_column": asset.id_column}
         if (asset.file_path is None) == (asset.rows is None):
-            raise DatasetError(f"Dataset {asset.name!r} has {'both' if asset.rows is not None else 'neither'} file_path and rows: give one of them.")
+            raise DatasetError(
+                f"Dataset {asset.name!r} has {'both' if asset.rows is not None else 'neither'} file_path and rows: give one of them."
+            )
         if asset.file_path is not None:
             return await self._upload(fields, _existing(asset.file_path))
         return await self._create_from_rows(fields, asset.rows or ())
@@ -50,7 +61,9 @@ class RemoteAssets:
             size = await asyncio.to_thread(_write_rows, path, rows)
             if size > INLINE_BYTES:
                 return await self._upload(fields, path)
-        return asset_from(asset_version_from(await self._api.json("POST", "/datasets", json={**fields, "rows": list(rows)})))
+        return asset_from(
+            asset_version_from(await self._api.json("POST", "/datasets", json={**fields, "rows": list(rows)}))
+        )
 
     async def _upload(self, fields: Mapping[str, Any], path: Path) -> Asset:
         for attempt in range(1, _UPLOADS + 1):
@@ -58,7 +71,9 @@ class RemoteAssets:
             place = await self._api.json("POST", "/datasets/uploads", json={"file_name": path.name})
             await self._api.upload(place["method"], place["upload_url"], place["headers"], path)
             try:
-                answer = await self._api.json("POST", "/datasets", json={**fields, "upload": place["key"]}, repeatable=False)
+                answer = await self._api.json(
+                    "POST", "/datasets", json={**fields, "upload": place["key"]}, repeatable=False
+                )
             except EndpointUnreachableError:
                 if attempt == _UPLOADS:
                     raise
@@ -75,7 +90,14 @@ class RemoteAssets:
         await self._api.get(_path(kind_of(asset), asset.name))
         return await self.create(asset)
 
-    async def get(self, name: str, *, version: int | None = None, label: str | None = None, kind: AssetKind | None = None) -> Asset:
+    async def get(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        kind: AssetKind | None = None,
+    ) -> Asset:
         """One version: by number, by label, or the latest.
 
         Raises:
@@ -86,7 +108,9 @@ class RemoteAssets:
             raise AssetError(f"{name!r}: give a version or a label, not both")
         kind = kind or await self._kind(name)
         which = label if label is not None else "latest" if version is None else str(version)
-        return asset_from(asset_version_from(await self._api.get(f"{_path(kind, name)}/versions/{quote(which, safe='')}")))
+        return asset_from(
+            asset_version_from(await self._api.get(f"{_path(kind, name)}/versions/{quote(which, safe='')}"))
+        )
 
     async def _kind(self, name: str) -> AssetKind:
         found: list[AssetKind] = []
@@ -98,7 +122,9 @@ class RemoteAssets:
             except AssetNotFoundError as error:
                 missing = missing or error
         if len(found) > 1:
-            raise AssetError(f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or kind='dataset'")
+            raise AssetError(
+                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or kind='dataset'"
+            )
         if not found:
             raise AssetNotFoundError(f"There is no asset {name!r} at {self._api.endpoint}.") from missing
         return found[0]
@@ -127,7 +153,9 @@ class RemoteAssets:
         answer = await self._api.get(_path(kind or await self._kind(name), name))
         return [asset_version_from(version) for version in answer["versions"]]
 
-    async def label(self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None) -> Asset:
+    async def label(
+        self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
+    ) -> Asset:
         """Point a label at a version (the latest by default).
 
         Raises:
@@ -165,7 +193,9 @@ def _path(kind: AssetKind, name: str) -> str:
 def _existing(file: str | Path) -> Path:
     path = Path(file).expanduser()
     if not path.is_file():
-        raise DatasetError(f"There is no file {str(file)!r}: looked for {path.absolute()}. A relative file_path starts at the working folder.")
+        raise DatasetError(
+            f"There is no file {str(file)!r}: looked for {path.absolute()}. A relative file_path starts at the working folder."
+        )
     return path
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptlab.domain.assets import AssetVersion, PromptTemplate
-from promptlab.domain.experiment import EvaluationConfig, ExperimentConfig, ModelConfig
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import Progress, RunRecord
 from promptlab.errors import ConfigError
+from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
 from promptlab.models.base import Model
 
 
@@ -20,7 +21,9 @@ def check_sendable(config: ExperimentConfig) -> None:
         ConfigError: the message names the thing and what to do instead.
     """
     if config.agent_proxy is not None:
-        raise ConfigError("agent_proxy: a function cannot be sent to a hosted Studio. Give a prompt_template and a model, or run it here with a local store.")
+        raise ConfigError(
+            "agent_proxy: a function cannot be sent to a hosted Studio. Give a prompt_template and a model, or run it here with a local store."
+        )
     for item in config.evaluation:
         _check_metric(item)
     for field in ("model", "embedding_model"):
@@ -31,7 +34,11 @@ def check_sendable(config: ExperimentConfig) -> None:
 def _check_metric(item: EvaluationConfig) -> None:
     if item.evaluator is None:
         return
-    what = item.evaluator if isinstance(item.evaluator, str) else (item.evaluator if inspect.isclass(item.evaluator) else type(item.evaluator)).__name__
+    what = (
+        item.evaluator
+        if isinstance(item.evaluator, str)
+        else (item.evaluator if inspect.isclass(item.evaluator) else type(item.evaluator)).__name__
+    )
     raise ConfigError(
         f"metric {item.result_name!r}: the evaluator {what} is code of your own, which cannot be sent to a hosted Studio. "
         "Use a built-in metric (docs/evaluators.md), or run it here with a local store."
@@ -67,7 +74,9 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "prompt_template": prompt_body(prompt) if isinstance(prompt, PromptTemplate) else prompt,
         "dataset": dataset,
         "model": model_body("model", config.model),
-        "embedding_model": model_body("embedding_model", config.embedding_model) if config.embedding_model is not None else None,
+        "embedding_model": model_body("embedding_model", config.embedding_model)
+        if config.embedding_model is not None
+        else None,
         "evaluation": [item.model_dump(mode="json", exclude={"evaluator"}) for item in config.evaluation],
         "trials": config.trials,
         "tags": list(config.tags),
@@ -84,7 +93,18 @@ def prompt_body(prompt: PromptTemplate) -> dict[str, Any] | str:
 
 def run_from(answer: Mapping[str, Any]) -> RunRecord:
     """The run that the API tells of."""
-    same = ("run_id", "name", "status", "cases", "created_at", "started_at", "finished_at", "generation", "wall_s", "error")
+    same = (
+        "run_id",
+        "name",
+        "status",
+        "cases",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "generation",
+        "wall_s",
+        "error",
+    )
     return RunRecord(
         **{name: answer[name] for name in same},
         experiment=answer["configuration"],
@@ -95,7 +115,9 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
 
 def progress_from(answer: Mapping[str, Any], *, total: str = "total") -> Progress:
     """The progress that the API tells of."""
-    counts = {name: answer[name] for name in ("done", "failed", "prompt_tokens", "completion_tokens", "cost_usd")}
+    counts = {
+        name: answer[name] for name in ("done", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
+    }
     return Progress(total=answer[total], **counts)
 
 

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.adapters.http.problems import error_from
 from promptlab.clock import SystemClock
-from promptlab.errors import AuthenticationError, ConfigError, EndpointUnreachableError, PromptLabError, RemoteError
-from promptlab.models.loops import PerLoop
+from promptlab.errors import (
+    AuthenticationError,
+    ConfigError,
+    EndpointUnreachableError,
+    PromptLabError,
+    RemoteError,
+)
+from promptlab.loops import PerLoop
 from promptlab.ports import Clock
 
 if TYPE_CHECKING:
@@ -39,11 +45,15 @@ def checked_endpoint(url: str) -> str:
     """
     try:
         parts = urllib.parse.urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        usable = (
+            parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError(f"endpoint {url!r} is not a Studio's address, such as https://abc123.execute-api.eu-west-1.amazonaws.com or http://127.0.0.1:8000")
+        raise ConfigError(
+            f"endpoint {url!r} is not a Studio's address, such as https://abc123.execute-api.eu-west-1.amazonaws.com or http://127.0.0.1:8000"
+        )
     return url.partition("?")[0].rstrip("/").removesuffix(API)
 
 
@@ -65,7 +75,9 @@ class ApiClient:
         """What there is at a path of the API; parameters that are None are left out."""
         return await self.json("GET", path, params={k: v for k, v in params.items() if v is not None})
 
-    async def json(self, method: str, path: str, *, repeatable: bool = True, **request: Any) -> dict[str, Any]:
+    async def json(
+        self, method: str, path: str, *, repeatable: bool = True, **request: Any
+    ) -> dict[str, Any]:
         """A request, and the JSON object that answers it.
 
         Args:
@@ -88,12 +100,17 @@ class ApiClient:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise RemoteError(f"{self.endpoint} answers, but not as a PromptLab Studio does: is the endpoint right?", status=response.status_code)
+            raise RemoteError(
+                f"{self.endpoint} answers, but not as a PromptLab Studio does: is the endpoint right?",
+                status=response.status_code,
+            )
         return answer
 
     async def download(self, path: str, target: Path, **params: Any) -> None:
         """Write what there is at a path of the API to a file, wherever the Studio says that it is."""
-        send = functools.partial(self._save, self.endpoint + API + path, target, params=params, headers=self._headers)
+        send = functools.partial(
+            self._save, self.endpoint + API + path, target, params=params, headers=self._headers
+        )
         response = await self._patiently(send)
         if response.has_redirect_location:
             # Not with our token: it is another server's.
@@ -104,7 +121,9 @@ class ApiClient:
         """Send a file where the Studio said that it is to go."""
         own = self._headers if _origin(url) == _origin(self.endpoint) else {}
         size = str((await asyncio.to_thread(path.stat)).st_size)
-        send = functools.partial(self._send_file, method, url, {**headers, **own, "Content-Length": size}, path)
+        send = functools.partial(
+            self._send_file, method, url, {**headers, **own, "Content-Length": size}, path
+        )
         await self._patiently(send)
 
     async def aclose(self) -> None:
@@ -122,7 +141,9 @@ class ApiClient:
             except httpx.TransportError as error:
                 patience = PATIENCE_S if self._answered else FIRST_PATIENCE_S
                 again = repeatable or isinstance(error, httpx.ConnectError)
-                failure = EndpointUnreachableError(f"The Studio at {self.endpoint} does not answer: {error or type(error).__name__}.")
+                failure = EndpointUnreachableError(
+                    f"The Studio at {self.endpoint} does not answer: {error or type(error).__name__}."
+                )
             else:
                 self._answered = True
                 if response.status_code < 400:
@@ -150,7 +171,9 @@ class ApiClient:
                     await asyncio.to_thread(file.write, piece)
             return response
 
-    async def _send_file(self, method: str, url: str, headers: Mapping[str, str], path: Path) -> httpx.Response:
+    async def _send_file(
+        self, method: str, url: str, headers: Mapping[str, str], path: Path
+    ) -> httpx.Response:
         return await (await self._clients.get()).request(method, url, headers=headers, content=_pieces(path))
 
     def _failure(self, response: httpx.Response) -> PromptLabError:
@@ -165,7 +188,10 @@ class ApiClient:
             problem = None
         if isinstance(problem, dict) and "title" in problem:
             return error_from(response.status_code, problem)
-        return RemoteError(f"{_origin(str(response.url))} answered with status {response.status_code}: {response.text[:200]}", status=response.status_code)
+        return RemoteError(
+            f"{_origin(str(response.url))} answered with status {response.status_code}: {response.text[:200]}",
+            status=response.status_code,
+        )
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:
@@ -188,11 +214,19 @@ async def _open() -> httpx.AsyncClient:
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             # The Host header stands already, and says which name was meant.
             url = request.url.copy_with(host="127.0.0.1")
-            here = httpx.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions)
+            here = httpx.Request(
+                request.method,
+                url,
+                headers=request.headers,
+                stream=request.stream,
+                extensions=request.extensions,
+            )
             return await super().handle_async_request(here)
 
     timeout = httpx.Timeout(TIMEOUT_S, connect=10)
-    return httpx.AsyncClient(timeout=timeout, follow_redirects=False, mounts={"all://*.localhost": Loopback()})
+    return httpx.AsyncClient(
+        timeout=timeout, follow_redirects=False, mounts={"all://*.localhost": Loopback()}
+    )
 
 
 async def _close(client: httpx.AsyncClient) -> None:

@@ -14,12 +14,13 @@ from urllib.parse import quote
 from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.adapters.http.bodies import check_sendable, experiment_body, progress_from, run_from
 from promptlab.adapters.http.client import ApiClient
-from promptlab.domain.experiment import ExperimentConfig
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.engine.results import ExportFormat, read_file
 from promptlab.errors import ConfigError
+from promptlab.experiments.config import ExperimentConfig
 from promptlab.ports import Clock
+from promptlab.results.export import ExportFormat
+from promptlab.results.files import read_file
 
 FIRST_POLL_S, LAST_POLL_S = 1.0, 5.0
 """Seconds between two looks at a run, growing by a third each time."""
@@ -75,19 +76,29 @@ class RemoteLab:
             on_start(run)
         return await self.watch(run, on_progress)
 
-    async def start(self, config: ExperimentConfig | Mapping[str, Any], *, run_id: str | None = None, folder: Path | None = None) -> RunRecord:
+    async def start(
+        self,
+        config: ExperimentConfig | Mapping[str, Any],
+        *,
+        run_id: str | None = None,
+        folder: Path | None = None,
+    ) -> RunRecord:
         """As `run`, but returns once the run is recorded.
 
         Raises:
             PromptLabError: as in `run`; also where a `run_id` is given, for the Studio names its runs.
         """
         if run_id is not None:
-            raise ConfigError(f"run_id {run_id!r}: a hosted Studio gives its runs their ids itself: leave it out")
+            raise ConfigError(
+                f"run_id {run_id!r}: a hosted Studio gives its runs their ids itself: leave it out"
+            )
         experiment = ExperimentConfig.parse(config)
         check_sendable(experiment)
         body = experiment_body(experiment, await self.assets.reference(experiment.dataset))
         # Whatever happens to the answer, the request that is sent again starts no second run.
-        return run_from(await self._api.json("POST", "/runs", json=body, headers={"Idempotency-Key": uuid.uuid4().hex}))
+        return run_from(
+            await self._api.json("POST", "/runs", json=body, headers={"Idempotency-Key": uuid.uuid4().hex})
+        )
 
     async def watch(self, run: RunRecord, on_progress: OnProgress | None = None) -> RunRecord:
         """The run once it has ended; `on_progress` is called with each look at it.
@@ -124,7 +135,9 @@ class RemoteLab:
             ConfigError: a `config` is given: the Studio has its own.
         """
         if config is not None:
-            raise ConfigError(f"run {run_id}: a hosted Studio goes on with the run's own configuration: leave the configuration out")
+            raise ConfigError(
+                f"run {run_id}: a hosted Studio goes on with the run's own configuration: leave the configuration out"
+            )
         run = await self.start_resume(run_id, failed=failed)
         if run.status in FINAL:
             return run
@@ -134,7 +147,9 @@ class RemoteLab:
 
     async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
         """As `resume`, but returns once the run is begun."""
-        return run_from(await self._api.json("POST", f"{_run(run_id)}/resume", json={"failed": failed}, repeatable=False))
+        return run_from(
+            await self._api.json("POST", f"{_run(run_id)}/resume", json={"failed": failed}, repeatable=False)
+        )
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Stop a run; what was answered is kept. One that has ended stays as it is.
@@ -152,11 +167,15 @@ class RemoteLab:
         """
         return run_from(await self._api.get(_run(run_id)))
 
-    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+    async def list_runs(
+        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunRecord], str | None]:
         """A page of runs, newest first, and the cursor of the next page or None."""
         found: list[RunRecord] = []
         while True:
-            page = await self._api.get("/runs", name=name, limit=min(limit - len(found), PAGE), cursor=cursor, details="true")
+            page = await self._api.get(
+                "/runs", name=name, limit=min(limit - len(found), PAGE), cursor=cursor, details="true"
+            )
             found += map(run_from, page["items"])
             cursor = page["next_cursor"]
             if cursor is None or len(found) >= limit:
@@ -218,13 +237,17 @@ class RemoteLab:
             if after is None:
                 return
 
-    async def cases(self, run_id: str, *, after: CaseKey | None = None, limit: int = 500) -> tuple[list[dict[str, Any]], CaseKey | None]:
+    async def cases(
+        self, run_id: str, *, after: CaseKey | None = None, limit: int = 500
+    ) -> tuple[list[dict[str, Any]], CaseKey | None]:
         """A page of a run's results, behind a case; and where the next page goes on, or None.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
-        page = await self._api.get(f"{_run(run_id)}/cases", limit=limit, cursor=f"{after.case}.{after.trial}" if after else None)
+        page = await self._api.get(
+            f"{_run(run_id)}/cases", limit=limit, cursor=f"{after.case}.{after.trial}" if after else None
+        )
         following = page["next_cursor"]
         return page["items"], CaseKey(*map(int, following.split("."))) if following else None
 

@@ -73,5 +73,9 @@ def error_from(status: int, problem: Mapping[str, Any]) -> errors.PromptLabError
 
 
 def _with_fields(detail: str, listed: Any) -> str:
-    lines = [f"  - {item['field']}: {item['message']}" for item in listed or () if isinstance(item, Mapping) and {"field", "message"} <= item.keys()]
+    lines = [
+        f"  - {item['field']}: {item['message']}"
+        for item in listed or ()
+        if isinstance(item, Mapping) and {"field", "message"} <= item.keys()
+    ]
     return "\n".join([detail, *lines])

@@ -64,7 +64,9 @@ class _Counter:
             failed=now.failed + (completion.error is not None),
             prompt_tokens=now.prompt_tokens + (completion.prompt_tokens or 0),
             completion_tokens=now.completion_tokens + (completion.completion_tokens or 0),
-            cost_usd=None if now.cost_usd is None or completion.cost_usd is None else now.cost_usd + completion.cost_usd,
+            cost_usd=None
+            if now.cost_usd is None or completion.cost_usd is None
+            else now.cost_usd + completion.cost_usd,
         )
         if self._tell:
             self._tell(self.now)
@@ -80,7 +82,9 @@ class _Work:
 
     async def room(self) -> None:
         """Wait until one more shard may be open, and is needed."""
-        while len(self.open) >= OPEN_SHARDS or (self.open and sum(s.length for s in self.open.values()) >= OPEN_BYTES):
+        while len(self.open) >= OPEN_SHARDS or (
+            self.open and sum(s.length for s in self.open.values()) >= OPEN_BYTES
+        ):
             await asyncio.wait(self.open, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(0)  # for the callbacks of those that ended
         await self.job.limiter.hungry()
@@ -138,7 +142,9 @@ class LocalRunner:
         try:
             lock.acquire()
         except Timeout:
-            raise RunBusyError(f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, then resume.") from None
+            raise RunBusyError(
+                f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, then resume."
+            ) from None
         try:
             yield
         finally:
@@ -151,7 +157,9 @@ class LocalRunner:
         """False: this process does the work."""
         return False
 
-    async def run(self, run: RunRecord, work: tuple[Experiment, Bindings], on_progress: OnProgress | None = None) -> RunRecord:
+    async def run(
+        self, run: RunRecord, work: tuple[Experiment, Bindings], on_progress: OnProgress | None = None
+    ) -> RunRecord:
         """Work on a claimed run until its end.
 
         Raises:
@@ -175,7 +183,9 @@ class LocalRunner:
         return ended
 
     async def _end(self, run: RunRecord, changes: dict[str, object], seconds: float) -> None:
-        await self._ledger.update_run(run.run_id, {"finished_at": self._clock.now(), "wall_s": run.wall_s + seconds})
+        await self._ledger.update_run(
+            run.run_id, {"finished_at": self._clock.now(), "wall_s": run.wall_s + seconds}
+        )
         # Whoever cancelled the run meanwhile has the last word on its status.
         await self._ledger.update_run(run.run_id, changes, if_status={"running"})
 
@@ -200,7 +210,9 @@ class LocalRunner:
             raise
         return {} if task.cancelled() else task.result()
 
-    async def _work(self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None) -> dict[str, object]:
+    async def _work(
+        self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None
+    ) -> dict[str, object]:
         todo = await plan(self._ledger, self._blobs, run, bindings.content)
         counter = _Counter(await self._ledger.progress(run.run_id), run, on_progress)
         concurrency = bindings.model.max_concurrent_tasks
@@ -213,7 +225,12 @@ class LocalRunner:
             experiment=experiment,
             bindings=bindings,
             limiter=limiter,
-            recorder=Recorder(lambda batch: self._ledger.put_completions(run.run_id, batch), limiter, self._clock, counter.count),
+            recorder=Recorder(
+                lambda batch: self._ledger.put_completions(run.run_id, batch),
+                limiter,
+                self._clock,
+                counter.count,
+            ),
             deadline=Deadline(self._clock),
         )
         work = _Work(job)
@@ -277,7 +294,9 @@ class LocalRunner:
                 await self._shard(work.job, shard, on_queued)
                 return
             except Exception as error:
-                logger.warning("run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES)
+                logger.warning(
+                    "run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES
+                )
                 logger.debug("the cause", exc_info=error)
                 if attempt == SHARD_TRIES or work.job.limiter.stopped:
                     cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
@@ -286,7 +305,9 @@ class LocalRunner:
             await self._clock.sleep(0.2 * 2**attempt)
 
     async def _shard(self, job: Job, shard: Shard, on_queued: Callable[[], None]) -> None:
-        while (left := await infer(job, shard, on_queued=on_queued)).remaining or (left := await evaluate(job, shard)).remaining:
+        while (left := await infer(job, shard, on_queued=on_queued)).remaining or (
+            left := await evaluate(job, shard)
+        ).remaining:
             if job.limiter.stopped:
                 return
             await self._clock.sleep(left.wait_s)

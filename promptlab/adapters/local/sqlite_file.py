@@ -18,7 +18,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from promptlab.adapters.local.sqlite_open import Identity, explained, identity_of, open_for_reading, open_for_writing, schema
+from promptlab.adapters.local.sqlite_open import (
+    Identity,
+    explained,
+    identity_of,
+    open_for_reading,
+    open_for_writing,
+    schema,
+)
 from promptlab.errors import PromptLabError
 
 READERS = 4
@@ -39,26 +46,41 @@ class SqliteFile:
         self._writer: _Writer | None = None
         self._readers: _Readers | None = None
 
-    async def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """The function's result, from a thread."""
         with self._lock:
             readers = self._readers = self._readers or _Readers(self._path)
-            answer = asyncio.get_running_loop().run_in_executor(readers.pool, lambda: readers.call(lambda c: function(c, *args, **kwargs)))
+            answer = asyncio.get_running_loop().run_in_executor(
+                readers.pool, lambda: readers.call(lambda c: function(c, *args, **kwargs))
+            )
         return await answer
 
-    async def write(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """The function's result, once the transaction that it ran in is committed.
 
         It may run twice, the first time rolled back. What it raises undoes its own changes only.
         """
         loop = asyncio.get_running_loop()
-        result: T = await self._written(_Job(lambda connection: function(connection, *args, **kwargs), loop.create_future(), loop))
+        result: T = await self._written(
+            _Job(lambda connection: function(connection, *args, **kwargs), loop.create_future(), loop)
+        )
         return result
 
     async def write_one(self, statement: str, *values: object) -> None:
         """Execute one statement; where nothing else waits to be written, it is a transaction of its own."""
         loop = asyncio.get_running_loop()
-        await self._written(_Job(lambda connection: connection.execute(statement, values).rowcount, loop.create_future(), loop, alone=True))
+        await self._written(
+            _Job(
+                lambda connection: connection.execute(statement, values).rowcount,
+                loop.create_future(),
+                loop,
+                alone=True,
+            )
+        )
 
     async def _written(self, job: _Job) -> Any:
         with self._lock:

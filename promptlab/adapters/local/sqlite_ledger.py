@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 import orjson
 
 from promptlab.adapters.local.sqlite_file import SqliteFile
-from promptlab.adapters.records import after, check_changes, check_limit, completion_from, cursor_of, run_from, score_set_from, to_json
+from promptlab.adapters.records import (
+    after,
+    check_changes,
+    check_limit,
+    completion_from,
+    cursor_of,
+    run_from,
+    score_set_from,
+    to_json,
+)
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.errors import AssetNotFoundError, RunExistsError, RunNotFoundError, VersionTakenError
@@ -44,7 +53,9 @@ def _upsert(table: str, keys: Sequence[str], columns: Sequence[str]) -> str:
 
 
 _CASE = ("run_id", "shard", "case_number", "trial")
-_PUT_COMPLETIONS = _upsert("completion", _CASE, ("error_type", "prompt_tokens", "completion_tokens", "cost_usd", "latency_ms"))
+_PUT_COMPLETIONS = _upsert(
+    "completion", _CASE, ("error_type", "prompt_tokens", "completion_tokens", "cost_usd", "latency_ms")
+)
 _PUT_SCORES = _upsert("score_set", _CASE, ())
 _PUT_SHARD = _upsert("shard", ("run_id", "number"), ())
 _PROGRESS = """
@@ -73,7 +84,9 @@ class SqliteLedger:
 
     async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
         if version is None:
-            found = await self._file.read(_versions, "AND name = ? ORDER BY version DESC LIMIT 1", (kind, name))
+            found = await self._file.read(
+                _versions, "AND name = ? ORDER BY version DESC LIMIT 1", (kind, name)
+            )
         else:
             found = await self._file.read(_versions, "AND name = ? AND version = ?", (kind, name, version))
         return found[0] if found else None
@@ -89,7 +102,9 @@ class SqliteLedger:
         await self._file.write(_set_label, kind, name, label, version)
 
     async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
-        found = await self._file.read(_rows, "SELECT version FROM label WHERE kind = ? AND name = ? AND label = ?", (kind, name, label))
+        found = await self._file.read(
+            _rows, "SELECT version FROM label WHERE kind = ? AND name = ? AND label = ?", (kind, name, label)
+        )
         return found[0][0] if found else None
 
     async def add_run(self, run: RunRecord) -> None:
@@ -98,11 +113,15 @@ class SqliteLedger:
     async def get_run(self, run_id: str) -> RunRecord | None:
         return await self._file.read(_get_run, run_id)
 
-    async def update_run(self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None) -> bool:
+    async def update_run(
+        self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
+    ) -> bool:
         check_changes(changes)
         return await self._file.write(_update_run, run_id, dict(changes), if_status)
 
-    async def list_runs(self, *, name: str | None = None, limit: int = 100, cursor: str | None = None) -> tuple[list[RunRecord], str | None]:
+    async def list_runs(
+        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunRecord], str | None]:
         check_limit(limit)
         return await self._file.read(_list_runs, name, limit, after(cursor) if cursor is not None else None)
 
@@ -113,7 +132,9 @@ class SqliteLedger:
         return await self._file.read(_shard_of, "completion", completion_from, run_id, shard)
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
-        await self._put(_PUT_SCORES, [(run_id, s.shard, s.case, s.trial, orjson.Fragment(to_json(s))) for s in scores])
+        await self._put(
+            _PUT_SCORES, [(run_id, s.shard, s.case, s.trial, orjson.Fragment(to_json(s))) for s in scores]
+        )
 
     async def _put(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         await self._file.write_one(statement, orjson.dumps(rows).decode())
@@ -134,7 +155,15 @@ class SqliteLedger:
     async def progress(self, run_id: str) -> Progress:
         return await self._file.read(_progress, run_id)
 
-    async def put_record(self, kind: str, key: str, value: Mapping[str, Any], *, expires_at: float | None = None, only_if_absent: bool = False) -> bool:
+    async def put_record(
+        self,
+        kind: str,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+        only_if_absent: bool = False,
+    ) -> bool:
         return await self._file.write(_put_record, kind, key, to_json(value), expires_at, only_if_absent)
 
     async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -154,23 +183,35 @@ def _rows(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> li
 def _add_asset(connection: sqlite3.Connection, asset: AssetVersion) -> None:
     row = (asset.kind, asset.name, asset.version, to_json(dataclasses.replace(asset, labels=())))
     if not connection.execute("INSERT INTO asset VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount:
-        raise VersionTakenError(f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry.")
+        raise VersionTakenError(
+            f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry."
+        )
 
 
 def _versions(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AssetVersion]:
     found = connection.execute(f"{_VERSION} {where}", values)
-    return [AssetVersion(**{**orjson.loads(body), "labels": tuple(sorted(orjson.loads(labels)))}) for body, labels in found]
+    return [
+        AssetVersion(**{**orjson.loads(body), "labels": tuple(sorted(orjson.loads(labels)))})
+        for body, labels in found
+    ]
 
 
 def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label: str, version: int) -> None:
-    if not connection.execute("SELECT 1 FROM asset WHERE kind = ? AND name = ? AND version = ?", (kind, name, version)).fetchone():
+    if not connection.execute(
+        "SELECT 1 FROM asset WHERE kind = ? AND name = ? AND version = ?", (kind, name, version)
+    ).fetchone():
         raise AssetNotFoundError(f"There is no version {version} of {kind} {name!r} to label {label!r}.")
-    connection.execute("INSERT INTO label VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version", (kind, name, label, version))
+    connection.execute(
+        "INSERT INTO label VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
+        (kind, name, label, version),
+    )
 
 
 def _add_run(connection: sqlite3.Connection, run: RunRecord) -> None:
     row = (run.run_id, run.name, run.created_at, run.status, run.cases, to_json(run))
-    if not connection.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount:
+    if not connection.execute(
+        "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
+    ).rowcount:
         raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
 
 
@@ -179,7 +220,9 @@ def _get_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
     return run_from(orjson.loads(found[0])) if found else None
 
 
-def _update_run(connection: sqlite3.Connection, run_id: str, changes: dict[str, Any], if_status: Collection[str] | None) -> bool:
+def _update_run(
+    connection: sqlite3.Connection, run_id: str, changes: dict[str, Any], if_status: Collection[str] | None
+) -> bool:
     run = _get_run(connection, run_id)
     if run is None:
         raise RunNotFoundError(run_id)
@@ -187,45 +230,84 @@ def _update_run(connection: sqlite3.Connection, run_id: str, changes: dict[str, 
         return False
     run = dataclasses.replace(run, **changes)
     row = (run.name, run.created_at, run.status, run.cases, to_json(run), run_id)
-    connection.execute("UPDATE run SET name = ?, created_at = ?, status = ?, cases = ?, body = ? WHERE run_id = ?", row)
+    connection.execute(
+        "UPDATE run SET name = ?, created_at = ?, status = ?, cases = ?, body = ? WHERE run_id = ?", row
+    )
     return True
 
 
-def _list_runs(connection: sqlite3.Connection, name: str | None, limit: int, after: tuple[str, str] | None) -> tuple[list[RunRecord], str | None]:
-    conditions = [*(["name = ?"] if name is not None else []), *(["(created_at, run_id) < (?, ?)"] if after else [])]
+def _list_runs(
+    connection: sqlite3.Connection, name: str | None, limit: int, after: tuple[str, str] | None
+) -> tuple[list[RunRecord], str | None]:
+    conditions = [
+        *(["name = ?"] if name is not None else []),
+        *(["(created_at, run_id) < (?, ?)"] if after else []),
+    ]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     values = (*([name] if name is not None else []), *(after or ()), limit + 1)
-    found = connection.execute(f"SELECT body FROM run {where} ORDER BY created_at DESC, run_id DESC LIMIT ?", values)
+    found = connection.execute(
+        f"SELECT body FROM run {where} ORDER BY created_at DESC, run_id DESC LIMIT ?", values
+    )
     runs = [run_from(orjson.loads(body)) for (body,) in found]
     return runs[:limit], cursor_of(runs[limit - 1]) if len(runs) > limit else None
 
 
 def _completion_row(run_id: str, c: Completion) -> tuple[Any, ...]:
     error = c.error.type if c.error else None
-    return run_id, c.shard, c.case, c.trial, error, c.prompt_tokens, c.completion_tokens, c.cost_usd, c.latency_ms, orjson.Fragment(to_json(c))
+    return (
+        run_id,
+        c.shard,
+        c.case,
+        c.trial,
+        error,
+        c.prompt_tokens,
+        c.completion_tokens,
+        c.cost_usd,
+        c.latency_ms,
+        orjson.Fragment(to_json(c)),
+    )
 
 
-def _shard_of(connection: sqlite3.Connection, table: str, record: Callable[[dict[str, Any]], T], run_id: str, shard: int) -> list[T]:
-    found = connection.execute(f"SELECT body FROM {table} WHERE run_id = ? AND shard = ? ORDER BY case_number, trial", (run_id, shard))
+def _shard_of(
+    connection: sqlite3.Connection, table: str, record: Callable[[dict[str, Any]], T], run_id: str, shard: int
+) -> list[T]:
+    found = connection.execute(
+        f"SELECT body FROM {table} WHERE run_id = ? AND shard = ? ORDER BY case_number, trial",
+        (run_id, shard),
+    )
     return [record(orjson.loads(body)) for (body,) in found]
 
 
 def _shards_after(connection: sqlite3.Connection, run_id: str, last: int) -> list[ShardSummary]:
-    found = connection.execute("SELECT body FROM shard WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?", (run_id, last, PAGE))
+    found = connection.execute(
+        "SELECT body FROM shard WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?", (run_id, last, PAGE)
+    )
     return [ShardSummary(**orjson.loads(body)) for (body,) in found]
 
 
-def _put_record(connection: sqlite3.Connection, kind: str, key: str, body: bytes, expires_at: float | None, only_if_absent: bool) -> bool:
+def _put_record(
+    connection: sqlite3.Connection,
+    kind: str,
+    key: str,
+    body: bytes,
+    expires_at: float | None,
+    only_if_absent: bool,
+) -> bool:
     connection.execute("DELETE FROM record WHERE expires_at <= ?", (time.time(),))
     verb = "INSERT OR IGNORE" if only_if_absent else "INSERT OR REPLACE"
-    return bool(connection.execute(f"{verb} INTO record VALUES (?, ?, ?, ?)", (kind, key, expires_at, body)).rowcount)
+    return bool(
+        connection.execute(f"{verb} INTO record VALUES (?, ?, ?, ?)", (kind, key, expires_at, body)).rowcount
+    )
 
 
 def _get_record(connection: sqlite3.Connection, kind: str, key: str) -> dict[str, Any] | None:
     # A file of version 1 gets the table with its next write.
     if connection.execute("PRAGMA user_version").fetchone()[0] < RECORDS_SINCE:
         return None
-    found = connection.execute("SELECT body FROM record WHERE kind = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)", (kind, key, time.time()))
+    found = connection.execute(
+        "SELECT body FROM record WHERE kind = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)",
+        (kind, key, time.time()),
+    )
     row = found.fetchone()
     return dict(orjson.loads(row[0])) if row else None
 
@@ -240,4 +322,11 @@ def _progress(connection: sqlite3.Connection, run_id: str) -> Progress:
         raise RunNotFoundError(run_id)
     done, failed, prompt, completion, cost, accounted = connection.execute(_PROGRESS, (run_id,)).fetchone()
     known = accounted == done
-    return Progress(total=run[0], done=done, failed=failed, prompt_tokens=int(prompt), completion_tokens=int(completion), cost_usd=cost if known else None)
+    return Progress(
+        total=run[0],
+        done=done,
+        failed=failed,
+        prompt_tokens=int(prompt),
+        completion_tokens=int(completion),
+        cost_usd=cost if known else None,
+    )

@@ -63,7 +63,9 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         return _connect(path, "ro&immutable=1", _check_version)
 
 
-def _connect(path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path], None]) -> sqlite3.Connection:
+def _connect(
+    path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path], None]
+) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     with _opening:
         identity = identity_of(path)
@@ -85,7 +87,9 @@ def _connect(path: Path, mode: str, prepare: Callable[[sqlite3.Connection, Path]
 def _check_ours(path: Path) -> None:
     """Look at the header without SQLite, which might alter another program's file."""
     if not path.parent.is_dir():
-        raise PromptLabError(f"The ledger {path} cannot be created: there is no folder {path.parent}. Create it, or give another db_file.")
+        raise PromptLabError(
+            f"The ledger {path} cannot be created: there is no folder {path.parent}. Create it, or give another db_file."
+        )
     if path.is_dir():
         raise PromptLabError(f"The ledger {path} is a folder. Give the name of a file in it as db_file.")
     if identity_of(path) is None:
@@ -93,7 +97,9 @@ def _check_ours(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(100)
     if header[:16] != b"SQLite format 3\0":
-        raise PromptLabError(f"{path} is not a ledger: it is no SQLite database. It was left as it is; give another db_file.")
+        raise PromptLabError(
+            f"{path} is not a ledger: it is no SQLite database. It was left as it is; give another db_file."
+        )
     if (application := int.from_bytes(header[68:72], "big")) != APPLICATION_ID:
         raise PromptLabError(
             f"{path} is not a ledger but a database of another program (application id {application}, not {APPLICATION_ID}). "
@@ -114,7 +120,9 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
     _check_version(connection, path)
     if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
         # Before WAL, so that the application id is in the file itself and not in the log beside it.
-        connection.executescript(f"BEGIN IMMEDIATE; {schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;")
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+        )
     deadline = time.monotonic() + BUSY_S
     while True:
         try:

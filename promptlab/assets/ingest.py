@@ -1,0 +1,158 @@
+"""Turns a dataset into what the engine reads: canonical rows, and the index of their shards.
+
+One pass, with memory that does not grow with the rows: each row is checked and written to a
+temporary file as one compact JSON object a line, and the shard index beside it. Only `commit` puts
+them into blobs, under the SHA-256 of the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from promptlab.assets.json_rows import MAX_ROW_BYTES, too_big
+from promptlab.assets.readers import open_source
+from promptlab.assets.row_checks import Columns, Ids
+from promptlab.domain.assets import Dataset, DatasetContent, Shard
+from promptlab.errors import DatasetError
+from promptlab.ports import Blobs
+
+MAX_COLUMNS = 2_000
+SHARD_ROWS = 50
+"""Rows of a shard at most (decided in the design: the cost of a worker against its length)."""
+SHARD_BYTES = 8 << 20
+"""A shard takes no further row that would bring it over this; one row alone may be longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDataset:
+    """A dataset that was read and found good, in temporary files."""
+
+    content: DatasetContent
+    hash: str
+    """SHA-256 (hex) of the rows."""
+    rows_path: Path
+    index_path: Path
+
+
+@asynccontextmanager
+async def stage(dataset: Dataset) -> AsyncIterator[StagedDataset]:
+    """Read and check a dataset, in a thread; its temporary files go at the end of the block.
+
+    Raises:
+        DatasetError: it cannot be read, or breaks a rule; the message has the file, the line and the remedy.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="promptlab-", ignore_cleanup_errors=True)
+    stop = threading.Event()
+    work = asyncio.get_running_loop().run_in_executor(None, _stage, dataset, Path(folder.name), stop)
+    try:
+        yield await asyncio.shield(work)
+    finally:
+        # When cancelled, the thread still writes: it has to end before its folder goes.
+        stop.set()
+        try:
+            await asyncio.wait([work])
+            work.exception()  # when cancelled, nobody else asks for it
+        finally:
+            await asyncio.to_thread(folder.cleanup)
+
+
+async def commit(staged: StagedDataset, blobs: Blobs) -> None:
+    """Put the rows and their index into blobs, unless they are there."""
+    for key, path in ((staged.content.blob, staged.rows_path), (staged.content.index, staged.index_path)):
+        if not await blobs.exists(key):
+            await blobs.put_file(key, path)
+
+
+class _Stopped(Exception):
+    """Nobody waits for the result any more."""
+
+
+def _stage(dataset: Dataset, folder: Path, stop: threading.Event) -> StagedDataset:
+    source = open_source(dataset, folder)
+    columns, ids = Columns(), Ids(folder, dataset.id_column, source)
+    rows_path, index_path = folder / "rows.jsonl", folder / "index.jsonl"
+    count = largest = 0
+    with _Shards(rows_path, index_path, stop) as shards, closing(ids), closing(source.rows):
+        for number, row in source.rows:
+            line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+            size = len(line) - 1
+            if size > largest:
+                largest = size
+                if size > MAX_ROW_BYTES:
+                    raise too_big(source.where(number), size)
+            columns.add(count, row)
+            if columns.count > MAX_COLUMNS:
+                raise DatasetError(
+                    f"{source.where(number)}: with this row the dataset has more than {MAX_COLUMNS:,} columns. Nest what varies in one column."
+                )
+            ids.add(number, row)
+            shards.add(line)
+            count += 1
+        if not count:
+            raise DatasetError(f"{source.name} has no rows: a dataset needs one at least.")
+        id_column = ids.checked()
+    digest = shards.sha.hexdigest()
+    content = DatasetContent(
+        blob=f"datasets/{digest}.jsonl",
+        index=f"datasets/{digest}.index.jsonl",
+        rows=count,
+        bytes=shards.offset,
+        shards=shards.number,
+        columns=columns.result(count),
+        id_column=id_column,
+        largest_row_bytes=largest,
+    )
+    return StagedDataset(content, digest, rows_path, index_path)
+
+
+class _Shards:
+    """Writes rows and their shard index, and hashes the rows."""
+
+    def __init__(self, rows_path: Path, index_path: Path, stop: threading.Event) -> None:
+        self._paths, self._stop = (rows_path, index_path), stop
+        self._lines: list[bytes] = []
+        self._size = 0
+        self.sha = hashlib.sha256()
+        self.number = self.first = self.offset = 0
+
+    def __enter__(self) -> _Shards:
+        self._rows, self._index = (path.open("wb") for path in self._paths)
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        try:
+            if failed is None:
+                self._flush()
+        finally:
+            self._rows.close()
+            self._index.close()
+
+    def add(self, line: bytes) -> None:
+        if self._lines and (len(self._lines) == SHARD_ROWS or self._size + len(line) > SHARD_BYTES):
+            self._flush()
+        self._lines.append(line)
+        self._size += len(line)
+
+    def _flush(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        data = self._lines[0] if len(self._lines) == 1 else b"".join(self._lines)
+        shard = Shard(self.number, self.first, len(self._lines), self.offset, len(data))
+        self._rows.write(data)
+        self._index.write(orjson.dumps(shard, option=orjson.OPT_APPEND_NEWLINE))
+        self.sha.update(data)
+        self.number, self.first, self.offset = (
+            self.number + 1,
+            self.first + shard.count,
+            self.offset + shard.length,
+        )
+        self._lines, self._size = [], 0

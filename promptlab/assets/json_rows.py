@@ -1,0 +1,222 @@
+"""What a dataset row may be: a JSON object, and the errors of those that are not.
+
+A value that JSON does not have (NaN, an integer beyond 64 bits) is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from promptlab.errors import DatasetError
+
+MAX_ROW_BYTES = 10_000_000
+"""A row's canonical JSON may have as many bytes."""
+
+_MAX_DEPTH = 200  # orjson writes 254 levels
+_WIDE = 2.0**63  # orjson reads integers beyond 64 bits as floats, and digits are gone
+
+
+def parse_row(text: bytes, name: str, pattern: str, number: int) -> dict[str, Any]:
+    """One row from its JSON text.
+
+    Args:
+        text: one JSON object.
+        name: the file, for errors.
+        pattern: how a place in it is named, with `{}` for its number.
+        number: the row's number in that.
+
+    Raises:
+        DatasetError: it is not valid JSON, not an object, or has a value that JSON cannot hold.
+    """
+    try:
+        row = orjson.loads(text)
+        if type(row) is dict and not _needs_a_look(row.values()):
+            return row
+    except orjson.JSONDecodeError as error:
+        raise _broken(text, error, name + pattern.format(number)) from error
+    except RecursionError:
+        raise _too_deep(name + pattern.format(number)) from None
+    where = name + pattern.format(number)
+    if type(row) is not dict:
+        kind = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
+            type(row), "a number"
+        )
+        raise DatasetError(
+            f'{where}: this is {kind}, not an object. Each line must be one whole JSON object, as in {{"question": "…"}}.'
+        )
+    if wide := _wide_integer(text):
+        raise DatasetError(
+            f"{where}: the integer {clip(wide)} does not fit into 64 bits, and its last digits would be lost. Write it as a string."
+        )
+    return row
+
+
+def _needs_a_look(values: Iterable[Any], depth: int = 1) -> bool:
+    """Whether a number in here may have been an integer of more than 64 bits.
+
+    Raises:
+        RecursionError: the values nest too deeply.
+    """
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    for value in values:
+        kind = type(value)
+        if kind is float:
+            if not -_WIDE < value < _WIDE:
+                return True
+        elif (kind is list and _needs_a_look(value, depth + 1)) or (
+            kind is dict and _needs_a_look(value.values(), depth + 1)
+        ):
+            return True
+    return False
+
+
+def _wide_integer(text: bytes) -> str | None:
+    """The first integer in a JSON text that does not fit into 64 bits."""
+    wide: list[str] = []
+
+    def note(digits: str) -> None:
+        # By length first: int() refuses very long texts.
+        if len(digits.lstrip("-")) > 20 or not -(2**63) <= int(digits) < 2**64:
+            wide.append(digits)
+
+    json.loads(text, parse_int=note)
+    return wide[0] if wide else None
+
+
+def _broken(line: bytes, error: orjson.JSONDecodeError, where: str) -> DatasetError:
+    """Why a line cannot be read, in words that help to mend it."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as bad:
+        return not_utf8(line, bad, where)
+    if "depth" in error.msg:
+        return _too_deep(where)
+    constants: list[str] = []
+    try:
+        json.loads(text, parse_constant=constants.append)
+    except ValueError:
+        constants.clear()
+    if constants:
+        return DatasetError(
+            f"{where}: {constants[0]} is not JSON and stands for no value. Write null in its place."
+        )
+    start = max(0, error.pos - 30)
+    snippet = ("…" if start else "") + text[start : error.pos + 30].rstrip("\r\n")
+    reason = error.msg.partition(": line ")[0]
+    return DatasetError(
+        f"{where}, column {error.pos + 1}: not valid JSON ({reason}) near {snippet!r}. Each line must be one whole JSON object."
+    )
+
+
+def plain_row(row: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """A row given as a Python mapping, in JSON's types.
+
+    Decimals become text, so that no digit is lost; dates and times ISO 8601 text, UUIDs text, enums
+    their values, tuples lists, and NumPy's and pandas' values Python's.
+
+    Raises:
+        DatasetError: a value has no such form; the message names its column.
+    """
+    plain: dict[str, Any] = {}
+    for name, value in row.items():
+        try:
+            plain[_text(name, "a column's name")] = (
+                value if type(value) is str and value.isascii() else _plain(value)
+            )
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{where}, column {clip(repr(name))}: {error}") from error
+        except RecursionError:
+            raise _too_deep(where) from None
+    return plain
+
+
+def _plain(value: Any, depth: int = 1) -> Any:
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    if isinstance(value, Enum):
+        return _plain(value.value, depth + 1)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value, "this text")
+    if isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return {_text(k, "a key"): _plain(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, depth + 1) for v in value]
+    return _foreign(value, depth)
+
+
+def _foreign(value: Any, depth: int) -> Any:
+    if isinstance(value, date | time | Decimal | UUID):
+        if value != value or (isinstance(value, Decimal) and not value.is_finite()):
+            raise ValueError(f"{value} stands for no value: use None in its place.")
+        return value.isoformat() if isinstance(value, date | time) else str(value)
+    # NumPy has its times as plain integers in tolist(), whose unit would be lost.
+    if hasattr(value, "tolist") and getattr(getattr(value, "dtype", None), "kind", "") not in "mM":
+        return _plain(value.tolist(), depth + 1)
+    remedy = (
+        "encode it as base64 text"
+        if isinstance(value, bytes | bytearray)
+        else "use a string, a number, a bool, None, a list or a dict"
+    )
+    raise TypeError(f"a {type(value).__name__} has no place in JSON: {remedy}.")
+
+
+def _number(value: float) -> int | float:
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            raise ValueError("this integer does not fit into 64 bits: give it as a string.")
+        return int(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not JSON and stands for no value: use None in its place.")
+    return float(value)
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string, not the {type(value).__name__} {clip(repr(value))}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} has half of a surrogate pair ({value[error.start]!a} at {error.start}), which UTF-8 cannot write: remove it."
+        ) from error
+    return str(value)
+
+
+def not_utf8(line: bytes, error: UnicodeDecodeError, where: str) -> DatasetError:
+    """A line that is in another encoding."""
+    return DatasetError(
+        f"{where}: byte 0x{line[error.start]:02x} at position {error.start + 1} is not UTF-8. Save the file as UTF-8."
+    )
+
+
+def too_big(where: str, size: int, *, at_least: bool = False) -> DatasetError:
+    """A row over the limit."""
+    count = f"{'at least ' if at_least else ''}{size:,}"
+    return DatasetError(
+        f"{where}: this row has {count} bytes; a row may have {MAX_ROW_BYTES:,}. Split it, or keep its large text elsewhere."
+    )
+
+
+def _too_deep(where: str) -> DatasetError:
+    return DatasetError(
+        f"{where}: lists and objects are nested more than {_MAX_DEPTH} levels deep. Store the inner part as a string."
+    )
+
+
+def clip(text: str, length: int = 60) -> str:
+    """The beginning of a text, for a message."""
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -1,0 +1,241 @@
+"""Versioned assets over the ledger and the blobs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from promptlab.assets.ingest import StagedDataset, commit, stage
+from promptlab.domain.assets import (
+    KINDS,
+    Asset,
+    AssetKind,
+    AssetVersion,
+    Dataset,
+    DatasetContent,
+    PromptTemplate,
+    asset_from,
+    content_hash,
+    kind_of,
+    which_version,
+)
+from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
+from promptlab.ports import Blobs, Clock, Ledger
+
+WORDS = {"prompt_template": "prompt template", "dataset": "dataset"}
+_TRIES = 20
+MOST_VERSIONS = 10**10
+
+
+@dataclass(slots=True)
+class Draft:
+    """An asset that is in the store already, or could be put there as it is."""
+
+    asset: Asset
+    staged: StagedDataset | None = None
+    stored: bool = False
+
+    @property
+    def content(self) -> DatasetContent | None:
+        """A dataset's content."""
+        if self.staged:
+            return self.staged.content
+        return self.asset.content if isinstance(self.asset, Dataset) else None
+
+    @property
+    def hash(self) -> str:
+        """The hash that the version has or would get."""
+        if self.staged:
+            return self.staged.hash
+        return (
+            content_hash(self.asset.content())
+            if isinstance(self.asset, PromptTemplate)
+            else str(self.asset.hash)
+        )
+
+
+class AssetStore:
+    """Create, read and label versions of assets."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock) -> None:
+        self._ledger, self._blobs, self._clock = ledger, blobs, clock
+
+    async def create(self, asset: Asset) -> Asset:
+        """The asset's new version; the latest one, if that has this content already.
+
+        Raises:
+            DatasetError: the dataset cannot be read.
+        """
+        async with self._new(asset) as draft:
+            return await self.commit(draft)
+
+    async def update(self, asset: Asset) -> Asset:
+        """As `create`, for an asset that exists.
+
+        Raises:
+            AssetNotFoundError: there is no asset of this name.
+        """
+        kind = kind_of(asset)
+        if await self._ledger.get_asset(kind, asset.name) is None:
+            raise AssetNotFoundError(f"There is no {WORDS[kind]} {asset.name!r} to update: create it first.")
+        return await self.create(asset)
+
+    async def get(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        kind: AssetKind | None = None,
+    ) -> Asset:
+        """One version: by number, by label, or the latest. `kind` is needed only where a prompt and a dataset share the name.
+
+        Raises:
+            AssetNotFoundError: no such asset, version or label.
+            AssetError: the name is that of a prompt template and a dataset.
+        """
+        if version is not None and label is not None:
+            raise AssetError(f"{name!r}: give a version or a label, not both")
+        found = [k for k in ([kind] if kind else KINDS) if await self._ledger.get_asset(k, name)]
+        if not found:
+            raise AssetNotFoundError(await self._missing(name, kind))
+        if len(found) > 1:
+            raise AssetError(
+                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or kind='dataset'"
+            )
+        if label is not None:
+            version = await self._ledger.get_label(found[0], name, label)
+            if version is None:
+                raise AssetNotFoundError(f"The {WORDS[found[0]]} {name!r} has no label {label!r}.")
+        # No store counts further, and SQLite cannot.
+        record = (
+            await self._ledger.get_asset(found[0], name, version)
+            if version is None or 0 <= version < MOST_VERSIONS
+            else None
+        )
+        if record is None:
+            latest = await self._ledger.get_asset(found[0], name)
+            raise AssetNotFoundError(
+                f"The {WORDS[found[0]]} {name!r} has no version {version}; its versions are 0 to {latest.version if latest else 0}."
+            )
+        return asset_from(record)
+
+    async def _missing(self, name: str, kind: AssetKind | None) -> str:
+        known = [a.name for k in ([kind] if kind else KINDS) for a in await self._ledger.list_assets(k)]
+        there = f"There are {', '.join(sorted(set(known))[:10])}." if known else "The store has none yet."
+        return f"There is no {WORDS[kind] if kind else 'asset'} {name!r}. {there}"
+
+    async def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
+        """The latest version of every asset, prompt templates first, sorted by name."""
+        return [
+            asset_from(record)
+            for k in ([kind] if kind else KINDS)
+            for record in await self._ledger.list_assets(k)
+        ]
+
+    async def latest(self, kind: AssetKind) -> Sequence[AssetVersion]:
+        """As `list`, for one kind, as records: with their time and content."""
+        return await self._ledger.list_assets(kind)
+
+    async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
+        """Every version of one asset, oldest first.
+
+        Raises:
+            AssetNotFoundError: there is no such asset.
+        """
+        return await self._ledger.list_versions(kind_of(await self.get(name, kind=kind)), name)
+
+    async def label(
+        self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
+    ) -> Asset:
+        """Point a label at a version (the latest by default).
+
+        Raises:
+            AssetNotFoundError: no such asset or version.
+            AssetError: the label is not usable.
+        """
+        if which_version(label) != {"label": label} or any(c in "@#/\\ \t\n" for c in label):
+            raise AssetError(
+                f"{label!r} is not a usable label: letters, digits, - _ . and not only digits, not 'latest'"
+            )
+        asset = await self.get(name, version=version, kind=kind)
+        assert asset.version is not None
+        await self._ledger.set_label(kind_of(asset), name, label, asset.version)
+        return await self.get(name, version=asset.version, kind=kind_of(asset))
+
+    @asynccontextmanager
+    async def draft(self, value: Asset | str, kind: AssetKind) -> AsyncIterator[Draft]:
+        """What an experiment names: an asset object or a reference (`qa`, `qa@3`, `qa@production`). Nothing is stored.
+
+        Raises:
+            AssetNotFoundError: a reference to nothing, or an object of another store.
+            ConfigError: an object that differs from its version in the store.
+            DatasetError: the dataset cannot be read.
+        """
+        if isinstance(value, str):
+            yield Draft(await self._referenced(value, kind), stored=True)
+        elif value.version is not None:
+            stored = await self.get(value.name, version=value.version, kind=kind)
+            if isinstance(value, PromptTemplate) and content_hash(value.content()) != stored.hash:
+                raise ConfigError(
+                    f"{WORDS[kind]} {value.name!r} differs from version {value.version} in the store: make it a new version with pl.asset.update(…) first"
+                )
+            yield Draft(stored, stored=True)
+        else:
+            async with self._new(value) as draft:
+                yield draft
+
+    async def _referenced(self, reference: str, kind: AssetKind) -> Asset:
+        name, _, which = reference.partition("@")
+        return await self.get(name, kind=kind, **which_version(which))
+
+    @asynccontextmanager
+    async def _new(self, asset: Asset) -> AsyncIterator[Draft]:
+        if isinstance(asset, Dataset):
+            async with stage(asset) as staged:
+                yield Draft(asset, staged)
+        else:
+            yield Draft(asset)
+
+    async def commit(self, draft: Draft) -> Asset:
+        """Store a draft as the next version, unless the latest one has its content.
+
+        Raises:
+            VersionTakenError: others kept creating versions of the same name meanwhile.
+        """
+        if draft.stored:
+            return draft.asset
+        kind, name = kind_of(draft.asset), draft.asset.name
+        if isinstance(draft.asset, PromptTemplate):
+            content: dict[str, Any] = draft.asset.content()
+        else:
+            content = draft.content.to_json()  # type: ignore[union-attr]
+        if draft.staged:
+            await commit(draft.staged, self._blobs)
+        for _ in range(_TRIES):
+            latest = await self._ledger.get_asset(kind, name)
+            if (
+                latest
+                and latest.hash == draft.hash
+                and latest.content.get("id_column") == content.get("id_column")
+            ):
+                return asset_from(latest)
+            record = AssetVersion(
+                kind=kind,
+                name=name,
+                version=latest.version + 1 if latest else 0,
+                description=draft.asset.description,
+                content=content,
+                hash=draft.hash,
+                created_at=self._clock.now(),
+            )
+            try:
+                await self._ledger.add_asset(record)
+            except VersionTakenError:
+                continue
+            return asset_from(record)
+        raise VersionTakenError(
+            f"{WORDS[kind]} {name!r}: others created versions at the same time, {_TRIES} times over. Try again."
+        )

@@ -1,0 +1,299 @@
+"""What an experiment would cost in the cloud, and how long it would take, before anything is paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from promptlab.assets.ingest import stage
+from promptlab.assets.rows import rows_page
+from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
+from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
+from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.results import RunRecord
+from promptlab.domain.summary import Summary
+from promptlab.domain.templates import check_placeholders, compile_template
+from promptlab.engine.plan import together
+from promptlab.errors import ConfigError
+from promptlab.experiments.config import ExperimentConfig
+from promptlab.lab import AnyLab, Lab
+from promptlab.models.base import Model
+from promptlab.wiring import Stack
+from promptlab.worker import IN_FLIGHT, at_once
+
+ASCII_CHARS, OTHER_CHARS = 4.0, 1.5
+"""Characters of a token: in ASCII, and in all other scripts."""
+MESSAGE_TOKENS, REPLY_TOKENS = 4, 3
+"""What a message, and the beginning of the answer, add to a prompt."""
+TOKENIZERS = (0.8, 1.3)
+"""How far models' tokenizers are from this rule, either way."""
+ANSWER_TOKENS = 250
+_PLACES = 5
+_Z = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Three numbers that what comes will probably lie between and near."""
+
+    low: float
+    expected: float
+    high: float
+
+    def times(self, factor: float) -> Interval:
+        """All three times a number."""
+        return Interval(self.low * factor, self.expected * factor, self.high * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run would cost in the cloud, and how long it would take."""
+
+    work: Work
+    """As expected."""
+    sampled: int
+    """Rows whose prompts were measured."""
+    prompt_tokens: Interval
+    """Of one call."""
+    answer_tokens: Interval
+    model: str
+    model_usd: Interval | None
+    """Of all calls; None when the model's price is not known."""
+    services: Mapping[str, Interval]
+    """Dollars, by AWS service."""
+    wall_s: Interval
+    simulated: Simulated
+    """The run as expected, over time."""
+    widest: int
+    """What MaxConcurrency may be without any quota being hit."""
+    idle: Sequence[IdleItem]
+    """By the month."""
+
+    @property
+    def cloud_usd(self) -> Interval:
+        """All services, without the model."""
+        parts = self.services.values()
+        return Interval(sum(p.low for p in parts), sum(p.expected for p in parts), sum(p.high for p in parts))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON, as `promptlab cloud estimate --json` prints it."""
+        return {
+            "rows": self.work.rows,
+            "cases": self.work.cases,
+            "sampled_rows": self.sampled,
+            "prompt_tokens": asdict(self.prompt_tokens),
+            "answer_tokens": asdict(self.answer_tokens),
+            "model": self.model,
+            "model_usd": asdict(self.model_usd) if self.model_usd else None,
+            "cloud_usd": asdict(self.cloud_usd),
+            "services_usd": {name: asdict(interval) for name, interval in self.services.items()},
+            "wall_s": asdict(self.wall_s),
+            "workers": self.simulated.workers,
+            "workers_asked": self.simulated.asked,
+            "workers_without_throttling": self.widest,
+            "gives_up": self.simulated.gives_up,
+            "throttles": [asdict(throttle) for throttle in self.simulated.throttles],
+            "idle_usd_a_month": [asdict(item) for item in self.idle],
+            "prices_as_of": price_table()["as_of"],
+        }
+
+
+async def estimate(
+    lab: AnyLab,
+    config: ExperimentConfig,
+    *,
+    rows: int | None = None,
+    sample: int = 20,
+    latency_s: float = 2.0,
+    answer_tokens: int | None = None,
+    max_concurrency: int = 100,
+    worker_memory: int = 512,
+    new_account: bool = False,
+) -> Estimate:
+    """Reckon with an experiment. Nothing is stored, and no model is called.
+
+    Args:
+        lab: where assets are that the experiment names by reference.
+        config: the experiment.
+        rows: how many rows to reckon with; default: those of the dataset.
+        sample: rows whose prompts are measured.
+        latency_s: seconds that a call takes on average.
+        answer_tokens: tokens of an answer; default: half of the model's max_tokens, or 250.
+        max_concurrency: the stack's MaxConcurrency.
+        worker_memory: the stack's WorkerMemory, in MB.
+        new_account: reckon with the quotas of a new AWS account.
+
+    Raises:
+        PromptLabError: the experiment is wrong.
+    """
+    if config.prompt_template is None:
+        raise ConfigError(
+            "An agent is a Python function: it does not run in the cloud, and there is nothing to reckon with."
+        )
+    model = config.model.config if isinstance(config.model, Model) else config.model
+    found, content = await _sample(lab, config.dataset, sample)
+    prompt = await _prompt(lab, config.prompt_template)
+    check_placeholders(prompt, content)
+    read = prompt_tokens([compile_template(prompt).render(row) for row in found])
+    written = _answer(model, answer_tokens)
+    work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory)
+    quotas = NEW_ACCOUNT if new_account else DEFAULT
+    runs = {
+        name: replace(w, answer_bytes=ASCII_CHARS * getattr(written, name))
+        for name, w in scenarios(work).items()
+    }
+    timed = {name: simulate(run, quotas) for name, run in runs.items()}
+    spent = {name: dollars(units(run, timed[name].wall_s)) for name, run in runs.items()}
+    return Estimate(
+        work=runs["expected"],
+        sampled=len(found),
+        prompt_tokens=read,
+        answer_tokens=written,
+        model=model.name,
+        model_usd=_model_usd(model, read, written, work.cases),
+        services={
+            service: _around(*(spent[name][service] for name in runs)) for service in spent["expected"]
+        },
+        wall_s=_around(*(timed[name].wall_s for name in runs)),
+        simulated=timed["expected"],
+        widest=widest(runs["expected"], quotas),
+        idle=idle(keys=1 if model.api_key_secret else 0),
+    )
+
+
+def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
+    """What AWS charged for a run that has ended, by the same formulas, with what the run was: its latency, answers and length.
+
+    Faults, retries and pauses are not counted.
+    """
+    experiment, latency = Experiment.model_validate(run.experiment), summary.latency_ms
+    mean_s = max(latency.mean / 1000, 1e-3)
+    answered = max(1, summary.cases)
+    work = _work(
+        experiment,
+        experiment.model,
+        max(1, summary.cases // experiment.trials),
+        mean_s,
+        stack.max_concurrency,
+        stack.worker_mb,
+    )
+    work = replace(
+        work,
+        answer_bytes=ASCII_CHARS * summary.completion_tokens / answered,
+        tail=max(1.0, (latency.quantile(0.98) or 0.0) / 1000 / mean_s),
+    )
+    return sum(dollars(units(work, run.wall_s)).values())
+
+
+def tokens_of(text: str) -> float:
+    """Tokens of a text, by the rule of thumb: four ASCII characters a token, 1.5 of any other script.
+
+    https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them gives the first.
+    """
+    ascii_chars = sum(map(str.isascii, text))
+    return ascii_chars / ASCII_CHARS + (len(text) - ascii_chars) / OTHER_CHARS
+
+
+def prompt_tokens(prompts: Sequence[Sequence[Mapping[str, str]]]) -> Interval:
+    """Tokens of one prompt: the mean of some rendered ones, between what chance in the sample and other tokenizers leave open."""
+    counts = [
+        REPLY_TOKENS + sum(MESSAGE_TOKENS + tokens_of(m["content"]) for m in messages) for messages in prompts
+    ]
+    mean = statistics.fmean(counts)
+    spread = _Z * statistics.stdev(counts) / sqrt(len(counts)) if len(counts) > 1 else mean / 2
+    low, high = TOKENIZERS
+    return Interval(max(0.0, mean - spread) * low, mean, (mean + spread) * high)
+
+
+def _answer(model: ModelConfig, given: int | None) -> Interval:
+    if given is not None:
+        return Interval(0.75 * given, given, 1.25 * given)
+    expected = model.max_tokens / 2 if model.max_tokens else ANSWER_TOKENS
+    return Interval(expected / 2, expected, 2 * expected)
+
+
+def _around(first: float, expected: float, last: float) -> Interval:
+    """A longer answer may deflate to a smaller item: what is meant to be low need not be."""
+    return Interval(min(first, expected, last), expected, max(first, expected, last))
+
+
+def _model_usd(model: ModelConfig, read: Interval, written: Interval, cases: int) -> Interval | None:
+    price = price_of(model)
+    each = [
+        cost_usd(price, round(getattr(read, name) * 1000), round(getattr(written, name) * 1000))
+        for name in ("low", "expected", "high")
+    ]
+    known = [usd for usd in each if usd is not None]
+    return Interval(*known).times(cases / 1000) if len(known) == len(each) else None
+
+
+def _work(
+    config: ExperimentConfig | Experiment,
+    model: ModelConfig,
+    rows: int,
+    latency_s: float,
+    max_concurrency: int,
+    worker_memory: int,
+) -> Work:
+    allowed = model.max_concurrent_tasks
+    workers = at_once(allowed, max_concurrency)
+    work = Work(
+        rows=rows,
+        trials=config.trials,
+        metrics=len(config.evaluation),
+        latency_s=latency_s,
+        in_flight=min(allowed, IN_FLIGHT),
+        workers=workers,
+        worker_mb=worker_memory,
+    )
+    return replace(work, together=together(work.shards, workers, config.trials))
+
+
+async def _prompt(lab: AnyLab, value: PromptTemplate | str) -> PromptTemplate:
+    if isinstance(value, PromptTemplate):
+        return value
+    name, _, which = value.partition("@")
+    found = await lab.assets.get(name, **which_version(which), kind="prompt_template")
+    assert isinstance(found, PromptTemplate)
+    return found
+
+
+async def _sample(
+    lab: AnyLab, value: Dataset | str, count: int
+) -> tuple[list[dict[str, Any]], DatasetContent]:
+    """Some rows of a dataset, from all over it, and what is known of it."""
+    if isinstance(value, Dataset) and value.version is None:
+        async with stage(value) as staged:
+            return await asyncio.to_thread(
+                _lines, staged.rows_path, staged.content.rows, count
+            ), staged.content
+    name, _, which = (value if isinstance(value, str) else f"{value.name}@{value.version}").partition("@")
+    dataset = await lab.assets.get(name, **which_version(which), kind="dataset")
+    assert isinstance(dataset, Dataset) and dataset.content is not None
+    content, found = dataset.content, list[dict[str, Any]]()
+    places = min(_PLACES, count, content.rows)
+    each = -(-min(count, content.rows) // places)
+    for place in range(places):
+        offset = place * content.rows // places
+        found += await (
+            rows_page(lab.blobs, content, offset, each)
+            if isinstance(lab, Lab)
+            else lab.assets.rows(dataset, offset, min(each, 500))
+        )
+    return found[:count], content
+
+
+def _lines(path: Path, rows: int, count: int) -> list[dict[str, Any]]:
+    wanted = {place * rows // min(count, rows) for place in range(min(count, rows))}
+    with path.open("rb") as file:
+        return [orjson.loads(line) for number, line in enumerate(file) if number in wanted]

@@ -1,0 +1,180 @@
+"""A deployed stack, as whoever has AWS credentials sees it: its outputs, its admin token, its provider keys."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+
+SAM_CONFIG = "samconfig.toml"
+DEFAULT_STACK = "promptlab"
+"""The stack's name in the samconfig.toml that comes with the template."""
+_LOGIN = "Log in (aws sso login, aws configure), or name a profile with --profile or AWS_PROFILE"
+
+
+class Stack:
+    """One stack in one region.
+
+    Args:
+        name: its name; default: PROMPTLAB_STACK, that of ./samconfig.toml, `promptlab`.
+        region: default: AWS_REGION, AWS_DEFAULT_REGION, that of ./samconfig.toml, that of the profile.
+        profile: a profile of ~/.aws/config; default: AWS_PROFILE.
+
+    Raises:
+        ConfigError: ./samconfig.toml cannot be read.
+    """
+
+    def __init__(
+        self, name: str | None = None, *, region: str | None = None, profile: str | None = None
+    ) -> None:
+        from promptlab.adapters.aws.session import AwsSession
+
+        deployed = _sam_settings()
+        self.name = name or os.environ.get("PROMPTLAB_STACK") or deployed.get("stack_name") or DEFAULT_STACK
+        region = (
+            region
+            or os.environ.get("AWS_REGION")
+            or os.environ.get("AWS_DEFAULT_REGION")
+            or deployed.get("region")
+        )
+        self._region, self._profile = region, profile
+        self._session = AwsSession(region=region, profile=profile)
+
+    def __str__(self) -> str:
+        return f"the stack {self.name!r}{f' in {self._region}' if self._region else ''}"
+
+    async def outputs(self) -> dict[str, str]:
+        """The outputs of the stack: `StudioUrl`, `SecretsPrefix`, …
+
+        Raises:
+            ConfigError: AWS cannot be asked, or there is no such stack; the message says what to do.
+        """
+        clients = self._session.clients("cloudformation")
+        async with self._explained():
+            try:
+                found = await (await clients.get()).describe_stacks(StackName=self.name)
+            finally:
+                await clients.aclose()
+        return {
+            output["OutputKey"]: output["OutputValue"] for output in found["Stacks"][0].get("Outputs", ())
+        }
+
+    async def output(self, name: str) -> str:
+        """One output of the stack.
+
+        Raises:
+            ConfigError: as `outputs`; or it has no such output.
+        """
+        found = await self.outputs()
+        if name not in found:
+            raise ConfigError(
+                f"{self} has no output {name}: it is not of PromptLab's template.yaml, or its deployment has not ended. Name it with --stack-name."
+            )
+        return found[name]
+
+    async def token(self) -> str:
+        """The admin token.
+
+        Raises:
+            ConfigError: AWS cannot be asked, or there is no such secret.
+        """
+        async with self._secrets("") as secrets:
+            token = await secrets.get(f"{self.name}/admin-token")
+        if token is None:
+            raise ConfigError(f"There is no secret {self.name + '/admin-token'!r}: {self._absent()}")
+        return token
+
+    async def set_key(self, name: str, value: str) -> None:
+        """Keep a provider key for the stack's workers, new or not.
+
+        Raises:
+            ConfigError: AWS cannot be asked, or there is no such stack.
+        """
+        async with self._secrets(await self.output("SecretsPrefix")) as secrets:
+            await secrets.put(name, value)
+
+    async def keys(self) -> list[str]:
+        """The names of the provider keys, sorted; no value is read.
+
+        Raises:
+            ConfigError: as `set_key`.
+        """
+        async with self._secrets(await self.output("SecretsPrefix")) as secrets:
+            return await secrets.names()
+
+    async def delete_key(self, name: str) -> bool:
+        """Remove a provider key at once and for good; False when there is none.
+
+        Raises:
+            ConfigError: as `set_key`.
+        """
+        async with self._secrets(await self.output("SecretsPrefix")) as secrets:
+            if name not in await secrets.names():
+                return False
+            await secrets.delete(name)
+        return True
+
+    @asynccontextmanager
+    async def _secrets(self, prefix: str) -> AsyncIterator[SecretsManagerSecrets]:
+        from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+
+        secrets = SecretsManagerSecrets(prefix, session=self._session)
+        async with self._explained():
+            try:
+                yield secrets
+            finally:
+                await secrets.close()
+
+    @asynccontextmanager
+    async def _explained(self) -> AsyncIterator[None]:
+        """AWS's refusals, as messages that say what to do."""
+        try:
+            yield
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in ("botocore", "aiobotocore"):
+                raise
+            raise ConfigError(self._meaning(error)) from error
+
+    def _meaning(self, error: Any) -> str:
+        answer = getattr(error, "response", {}).get("Error", {})
+        code, said = answer.get("Code", type(error).__name__), answer.get("Message") or str(error)
+        if code == "ValidationError" and "does not exist" in said:
+            return f"There is no {str(self).removeprefix('the ')}: {self._absent()}"
+        if code in ("AccessDenied", "AccessDeniedException"):
+            return f"These AWS credentials may not do this to {self}: {said}"
+        if code == "ProfileNotFound":
+            return f"{said}. `aws configure list-profiles` lists them."
+        if not answer or code in (
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "UnrecognizedClientException",
+            "InvalidClientTokenId",
+        ):
+            return f"AWS cannot be asked about {self}: {said.rstrip('.')}. {_LOGIN}; {self._absent()}"
+        return f"AWS refused to answer about {self}: {code}: {said}"
+
+    def _absent(self) -> str:
+        return "deploy it (sam build && sam deploy --guided), or name another with --stack-name and --region."
+
+
+def _sam_settings() -> dict[str, str]:
+    """What `sam deploy --guided` noted in the working folder; nothing where it noted nothing."""
+    path = Path(SAM_CONFIG)
+    try:
+        settings = tomllib.loads(path.read_text("utf-8")).get("default", {})
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"Cannot read {path.absolute()}: {error}. Repair it, or give --stack-name and --region elsewhere."
+        ) from error
+    parts = [settings.get(command, {}).get("parameters", {}) for command in ("global", "deploy")]
+    return {name: str(part[name]) for part in parts for name in ("stack_name", "region") if name in part}

@@ -1,0 +1,92 @@
+"""Which model to call, and how."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+
+class ModelConfig(BaseModel):
+    """Which model to call, and how. Any further field is sent to the provider as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    name: str = Field(description="provider/model, as in openai/gpt-4o-mini.")
+    endpoint: str | None = Field(default=None, description="Base URL, in place of the provider's own.")
+    api_key: SecretStr | None = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="The key itself. Never stored: prefer api_key_env.",
+    )
+    api_key_env: str | None = Field(default=None, description="The environment variable that holds the key.")
+    api_key_secret: str | None = Field(
+        default=None, description="The secret that holds the key, for runs in the cloud."
+    )
+    api_version: str | None = Field(default=None, description="Azure's API version.")
+    max_concurrent_tasks: int = Field(default=10, ge=1, le=10_000, description="Calls in flight at most.")
+    timeout_s: float = Field(default=120, gt=0, description="Seconds to wait for one answer.")
+    max_retries: int = Field(
+        default=5,
+        ge=0,
+        le=100,
+        description="Further tries after a server error, a timeout or a broken connection.",
+    )
+    temperature: float | None = Field(default=None, ge=0, description="Sampling temperature.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Tokens to write at most.")
+    seed: int | None = Field(default=None, description="Sampling seed, where the provider has one.")
+    response_format: Mapping[str, Any] | None = Field(
+        default=None, description="Structured output, as the provider takes it."
+    )
+    input_usd_per_mtok: float | None = Field(
+        default=None, ge=0, description="Dollars for a million tokens read; overrides the price table."
+    )
+    output_usd_per_mtok: float | None = Field(
+        default=None, ge=0, description="Dollars for a million tokens written; overrides the price table."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_fields(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping):
+            value = {
+                k: v for k, v in value.items() if k != "type"
+            }  # the predecessor's "completion" or "embedding"
+            for key in value.keys() - cls.model_fields.keys():
+                near = difflib.get_close_matches(key, cls.model_fields, n=1, cutoff=0.85)
+                if near:
+                    raise ValueError(f"unknown model parameter {key!r}: did you mean {near[0]!r}?")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _name_has_provider(cls, value: str) -> str:
+        provider, slash, model = value.partition("/")
+        if not (provider and slash and model):
+            raise ValueError(
+                f"{value!r} is not provider/model, as in 'openai/gpt-4o-mini' or 'ollama/llama3.2'"
+            )
+        return value
+
+    @property
+    def provider(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def model_id(self) -> str:
+        """The name that the provider knows."""
+        return self.name.partition("/")[2]
+
+    @property
+    def extra_params(self) -> dict[str, Any]:
+        """Fields beyond ours, sent as they are."""
+        return dict(self.model_extra or {})
+
+    def public(self) -> dict[str, Any]:
+        """JSON without any key: what stores and logs may see."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,176 @@
+"""Finds a user's own class or function again, so that a run can be resumed from another process."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import runpy
+import sys
+import traceback
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from promptlab.domain.experiment import CodeRef
+from promptlab.domain.results import described
+from promptlab.errors import ConfigError
+
+HARMLESS = frozenset(
+    {
+        "os.environ.get",
+        "os.getenv",
+        "logging.getLogger",
+        "re.compile",
+        "get_model",
+        "promptlab.get_model",
+        "int",
+        "float",
+        "str",
+        "bool",
+        "dict",
+        "list",
+        "set",
+        "tuple",
+        "frozenset",
+        "len",
+        "range",
+        "sorted",
+    }
+)
+"""Calls at the top of a script that may be made again."""
+
+
+def code_ref(thing: Any) -> CodeRef:
+    """Where `thing` (a function, a class or an object of one) comes from."""
+    named = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    module: str | None = named.__module__
+    file: str | None = None
+    if module == "__main__":
+        module, file = None, getattr(sys.modules["__main__"], "__file__", None)
+    # An object with state of its own, or a local class, cannot be had again by name.
+    # (A model's configuration is recorded with the run and given back to it.)
+    whole = "<" not in named.__qualname__ and (
+        named is thing or not getattr(thing, "__dict__", {}).keys() - {"config"}
+    )
+    return CodeRef(
+        qualname=named.__qualname__,
+        module=module,
+        file=str(Path(file).resolve()) if file else None,
+        rebuildable=whole and bool(module or file),
+    )
+
+
+def named_ref(reference: str, folder: Path) -> CodeRef:
+    """Where the code is that `module:name` or `path/to/file.py:name` names; relative paths count from `folder`.
+
+    Raises:
+        ConfigError: it has neither form.
+    """
+    where, colon, qualname = reference.rpartition(":")
+    if not colon:
+        raise ConfigError(
+            f"{reference!r} does not name code: write 'module:Class' or 'path/to/file.py:Class'"
+        )
+    if where.endswith(".py"):
+        return CodeRef(qualname=qualname, file=str((folder / where).resolve()))
+    return CodeRef(qualname=qualname, module=where)
+
+
+def load_code(ref: CodeRef, *, script: bool = True) -> Any:
+    """The class or function that `ref` names.
+
+    Raises:
+        ConfigError: it is not there any more, or loading it would run a script.
+    """
+    what = f"{ref.file or ref.module}:{ref.qualname}"
+    if not ref.rebuildable:
+        raise ConfigError(
+            f"{what} has state of its own or is local to a function: only the script that made it can go on (pl.experiment.resume(run_id, experiment_config))"
+        )
+    if ref.file and not Path(ref.file).is_file():
+        raise ConfigError(
+            f"{what}: there is no file {ref.file}. Put it back, or go on from Python: pl.experiment.resume(run_id, experiment_config)"
+        )
+    if ref.file and script and not _is_guarded(Path(ref.file)):
+        raise ConfigError(
+            f'{what}: loading the script would run it. Put its work under `if __name__ == "__main__":`, or go on from Python: pl.experiment.resume(run_id, experiment_config)'
+        )
+    try:
+        names: Any = (
+            runpy.run_path(ref.file, run_name="__promptlab__")
+            if ref.file
+            else vars(importlib.import_module(str(ref.module)))
+        )
+        first, *rest = ref.qualname.split(".")
+        return reduce(getattr, rest, names[first])
+    except (KeyError, AttributeError) as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename != __file__:
+            raise ConfigError(_broken(what, error)) from error
+        raise ConfigError(
+            f"{what}: there is no {ref.qualname!r} in it. Write the name of a class or function that it defines."
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_broken(what, error)) from error
+
+
+def made_of(ref: CodeRef, thing: Any) -> Any:
+    """An object of the class that was loaded.
+
+    Raises:
+        ConfigError: it cannot be made without arguments.
+    """
+    try:
+        return thing()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_broken(f"{ref.file or ref.module}:{ref.qualname}", error)) from error
+
+
+def _broken(what: str, error: BaseException) -> str:
+    """Why a user's code could not be loaded, and where."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in (__file__, runpy.__file__) and "<frozen" not in frame.filename
+    ]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{what} cannot be loaded: {described(error)}{place}. Mend that file, or name another."
+
+
+def _is_guarded(path: Path) -> bool:
+    """Whether a script only defines things outside `if __name__ == "__main__":`.
+
+    Loading it must not run an experiment a second time, and pay for it: a value may be made by calling
+    a class or one of HARMLESS, and by nothing else.
+    """
+    return all(map(_defines, ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+def _defines(node: ast.stmt) -> bool:
+    if isinstance(
+        node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Pass
+    ):
+        return True
+    if isinstance(node, ast.If):
+        guard = "__name__" in ast.unparse(node.test)
+        return all(map(_defines, node.orelse)) and (
+            guard or (_makes(node.test) and all(map(_defines, node.body)))
+        )
+    if isinstance(node, ast.Try):
+        inner = [
+            *node.body,
+            *node.orelse,
+            *node.finalbody,
+            *(line for handler in node.handlers for line in handler.body),
+        ]
+        return all(map(_defines, inner))
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr):
+        return node.value is None or _makes(node.value)
+    return False
+
+
+def _makes(value: ast.expr) -> bool:
+    """Whether an expression calls nothing but classes, by their capital letter, and HARMLESS."""
+    calls = [ast.unparse(node.func) for node in ast.walk(value) if isinstance(node, ast.Call)]
+    waits = any(isinstance(node, ast.Await) for node in ast.walk(value))
+    return not waits and all(name in HARMLESS or name.rpartition(".")[2][:1].isupper() for name in calls)

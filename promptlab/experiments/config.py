@@ -1,0 +1,188 @@
+"""What a user writes: an experiment's configuration, as a dict, as objects or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.explain import explain
+from promptlab.domain.model_config import ModelConfig
+from promptlab.errors import ConfigError
+from promptlab.models.base import Model
+
+
+class EvaluationConfig(BaseModel):
+    """One metric of an experiment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    metric: str = Field(min_length=1, description="A built-in metric, or any name for a custom evaluator.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What to call it in results, where a metric is used more than once.",
+    )
+    column_mapping: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Evaluator input → dataset column, or $inference for the model's answer.",
+    )
+    params: Mapping[str, Any] = Field(default_factory=dict, description="The built-in metric's parameters.")
+    evaluator: Any = Field(
+        default=None,
+        description='A custom Evaluator object; in YAML "module:Class" or "path/to/file.py:Class".',
+    )
+
+    @property
+    def result_name(self) -> str:
+        """Its name in results."""
+        return self.name or self.metric
+
+
+def _form(value: Any) -> str:
+    """Which form of an asset was written: messages then speak of that form only."""
+    return "reference" if isinstance(value, str) else "fields"
+
+
+PromptChoice = Annotated[
+    Annotated[PromptTemplate, Tag("fields")] | Annotated[str, Tag("reference")], Discriminator(_form)
+]
+
+DatasetChoice = Annotated[
+    Annotated[Dataset, Tag("fields")] | Annotated[str, Tag("reference")], Discriminator(_form)
+]
+
+
+class ExperimentConfig(BaseModel):
+    """What to run, as a user writes it: prompt template × dataset × model × evaluators × parameters.
+
+    Assets may be objects, dicts of their fields, or references (`"qa"`, `"qa@3"`, `"qa@production"`).
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        populate_by_name=True,
+    )
+
+    name: str = Field(
+        default="experiment",
+        min_length=1,
+        max_length=200,
+        description="The experiment's name; its runs share it.",
+    )
+    prompt_template: PromptChoice | None = Field(
+        default=None, description="The prompt: fields of a template, or a reference such as qa@3."
+    )
+    dataset: DatasetChoice = Field(
+        description="The rows: fields of a dataset, or a reference such as questions@0."
+    )
+    model: Any = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "model",
+            "inference_model",
+            "inference_model_config",
+            "completion_model",
+            "completion_model_config",
+        ),
+        description="The model to run: provider/model, or its configuration.",
+    )
+    embedding_model: Any = Field(
+        default=None,
+        validation_alias=AliasChoices("embedding_model", "embedding_model_config"),
+        description="The embedding model that metrics such as semantic_similarity use.",
+    )
+    agent_proxy: Callable[..., Any] | None = Field(
+        default=None, description="A function of the row, in place of prompt and model."
+    )
+    agent_max_concurrent_tasks: int = Field(
+        default=10, ge=1, le=10_000, description="Calls of the agent in flight at most."
+    )
+    evaluation: tuple[EvaluationConfig, ...] = Field(default=(), description="The metrics.")
+    trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
+    tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
+
+    @field_validator("model", "embedding_model")
+    @classmethod
+    def _model_is_one(cls, value: Any) -> Model | ModelConfig | None:
+        from promptlab.models.base import Model
+
+        if value is None or isinstance(value, Model | ModelConfig):
+            return value
+        if isinstance(value, str | Mapping):
+            return ModelConfig.model_validate(value)
+        raise ValueError(
+            f"expected a Model, a ModelConfig, a dict or 'provider/model', got {type(value).__name__}"
+        )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ExperimentConfig:
+        if self.agent_proxy is None:
+            missing = [
+                what
+                for what, value in (("prompt_template", self.prompt_template), ("model", self.model))
+                if value is None
+            ]
+            if missing:
+                raise ValueError(
+                    f"an experiment needs {' and '.join(missing)} (or an agent_proxy in place of both)"
+                )
+        elif self.prompt_template is not None or self.model is not None:
+            raise ValueError(
+                "agent_proxy stands in place of prompt_template and model: give one or the other"
+            )
+        names = [e.result_name for e in self.evaluation]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(
+                f"metric {twice[0]!r} is there {names.count(twice[0])} times: give each its own `name`"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, value: ExperimentConfig | Mapping[str, Any]) -> ExperimentConfig:
+        """The typed form of what a user wrote.
+
+        Raises:
+            ConfigError: a field is missing, unknown or of the wrong kind; all such fields are named.
+        """
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"An experiment is a dict or an ExperimentConfig, not a {type(value).__name__}. A YAML file is run with `promptlab run FILE`."
+            )
+        try:
+            return cls.model_validate(dict(value))
+        except ValidationError as error:
+            raise ConfigError(explain_experiment(error)) from None
+
+
+_ALIASES = ("inference_model", "completion_model_config", "embedding_model_config")
+
+
+_NESTED: dict[str, type[BaseModel]] = {
+    "prompt_template": PromptTemplate,
+    "dataset": Dataset,
+    "evaluation": EvaluationConfig,
+}
+
+
+def explain_experiment(error: ValidationError) -> str:
+    """Say in plain words what is wrong with an experiment's configuration."""
+    return explain(error, "experiment", ExperimentConfig, aliases=_ALIASES, nested=_NESTED)

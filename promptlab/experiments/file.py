@@ -1,0 +1,344 @@
+"""The experiment that a user writes in YAML: reading it, and the JSON Schema that editors complete it with."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import AliasChoices, BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticOmit
+
+from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
+from promptlab.domain.experiment import SPECIAL
+from promptlab.domain.model_config import ModelConfig
+from promptlab.errors import ConfigError, DatasetError, PromptLabError
+from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
+
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_PLAIN = {
+    "merge": r"<<",
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9]*)",
+    "float": r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.?)([eE][-+]?[0-9]+)?",
+}
+"""What is no text though it has no quotes."""
+_ONLY_PYTHON = {
+    "agent_proxy": "an agent is a Python function: run it from Python, with pl.experiment.run({'agent_proxy': …})"
+}
+_REMEDIES = (
+    ("\\t", "Indent with spaces, not with tabs."),
+    (
+        "mapping values are not allowed",
+        "Put a text with a colon in it in quotes, and begin the keys of one mapping in the same column.",
+    ),
+    (
+        "unknown escape character",
+        "Put patterns in single quotes: in double quotes a backslash begins an escape.",
+    ),
+    ("cannot start any token", "Put a text that begins with %, @ or ` in quotes."),
+    ("alias", "Put a text that begins with * or & in quotes."),
+    ("could not determine a constructor", "Put a text that begins with ! in quotes."),
+    ("flow mapping", "Close each { with a }, and put a text with , : { or } in it in quotes."),
+    ("flow sequence", "Close each [ with a ], and put a text with , [ or ] in it in quotes."),
+    ("quoted scalar", "Close the quotes; a quote inside '…' is written twice."),
+    ("expected <block end>", "Begin the keys of one mapping in the same column."),
+    ("single document", "Put one experiment in a file: take out the line ---."),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core schema: `no`, `on`, `1:30` and `2026-11-25` are texts, as they were in the row that somebody wrote; and so is `012`."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+for _name, _pattern in _PLAIN.items():
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern})$"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFile:
+    """An experiment that was read from a file."""
+
+    config: ExperimentConfig
+    folder: Path
+    """Where the file is, absolute: what relative paths in it count from."""
+
+
+def load_experiment(path: Path) -> ExperimentFile:
+    """The experiment in a YAML file. Paths in it count from its folder or, where nothing is there, from the working folder.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, has a key twice, or a field is unknown, missing or of the wrong kind.
+        DatasetError: the dataset's file is in neither folder.
+    """
+    loader = _loader(path)
+    try:
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            found = "empty" if root is None else "no mapping"
+            raise ConfigError(
+                f"{path} is {found}: an experiment is a mapping, with name, dataset, prompt_template, model and evaluation (`promptlab schema`)."
+            )
+        _check_twice(path, root)
+        _check_experiment(path, root)
+        value = loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ConfigError(_syntax(path, error)) from None
+    finally:
+        loader.dispose()
+    folder = path.absolute().parent
+    value = _with_paths(value, folder)
+    try:
+        return ExperimentFile(ExperimentConfig.parse(value), folder)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _loader(path: Path) -> _Loader:
+    try:
+        return _Loader(path.read_bytes())
+    except OSError as error:
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(f"Cannot read the experiment {path} ({path.absolute()}): {why}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(_syntax(path, error)) from None
+
+
+def _syntax(path: Path, error: yaml.YAMLError) -> str:
+    """Where a file is not YAML, why, and what to do."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return (
+            f"{path}: character {error.position + 1:,} is not text: {error.reason}. Save the file as UTF-8."
+        )
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f"{path} is not valid YAML: {error}."
+    mark = error.problem_mark or error.context_mark
+    at = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+    said = ", ".join(part for part in (error.context, error.problem) if part)
+    remedy = next(
+        (remedy for sign, remedy in _REMEDIES if sign in said), "Check the indentation and the quotes there."
+    )
+    return f"{at}: not valid YAML: {said}. {remedy}"
+
+
+def _check_twice(path: Path, root: yaml.Node) -> None:
+    """YAML would keep the last of two equal keys without a word."""
+    todo, seen = [root], set[int]()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:  # an alias, maybe to a node around it
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[tuple[str, str], int] = {}
+            for key, value in node.value:
+                name = (key.tag, str(key.value))
+                if name in lines:
+                    raise ConfigError(
+                        f"{_at(path, key)}: the key {key.value!r} is there twice, first in line {lines[name]}: remove one."
+                    )
+                lines[name] = key.start_mark.line + 1
+                todo += [key, value]
+        elif isinstance(node, yaml.SequenceNode):
+            todo += node.value
+
+
+def _check_experiment(path: Path, root: yaml.MappingNode) -> None:
+    """Refuse unknown fields here, where their lines are known."""
+    for key, value in _fields(path, root, ExperimentConfig, "an experiment"):
+        match key:
+            case "dataset":
+                list(_fields(path, value, Dataset, "a dataset"))
+            case "prompt_template":
+                for inner, messages in _fields(path, value, PromptTemplate, "a prompt template"):
+                    for message in (
+                        messages.value
+                        if inner == "messages" and isinstance(messages, yaml.SequenceNode)
+                        else ()
+                    ):
+                        list(_fields(path, message, ChatMessage, "a message"))
+            case "evaluation" if isinstance(value, yaml.SequenceNode):
+                for item in value.value:
+                    list(_fields(path, item, EvaluationConfig, "an evaluation"))
+
+
+def _fields(
+    path: Path, node: yaml.Node, model: type[BaseModel], what: str
+) -> Iterator[tuple[str, yaml.Node]]:
+    known = _names(model)
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{_at(path, key)}: a field's name is a text: put it in quotes.")
+        name = str(key.value)
+        if name in _ONLY_PYTHON and model is ExperimentConfig:
+            raise ConfigError(f"{_at(path, key)}: {name} cannot be written in YAML: {_ONLY_PYTHON[name]}.")
+        if name not in known and key.tag != _MERGE:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near
+                else f"Its fields: {', '.join(n for n in model.model_fields if not n.startswith('agent_'))}."
+            )
+            raise ConfigError(f"{_at(path, key)}: {what} has no field {name!r}. {hint}")
+        yield name, value
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """The names that a model's fields may be written with."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        names += map(str, alias.choices) if isinstance(alias, AliasChoices) else [name]
+    return names
+
+
+def _at(path: Path, node: yaml.Node) -> str:
+    return f"{path}, line {node.start_mark.line + 1}"
+
+
+def _with_paths(value: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The experiment with the paths of files that it names made absolute."""
+    value = dict(value)
+    dataset, evaluation = value.get("dataset"), value.get("evaluation")
+    if isinstance(dataset, dict) and isinstance(dataset.get("file_path"), str):
+        value["dataset"] = {
+            **dataset,
+            "file_path": _find(
+                dataset["file_path"], folder, f"dataset {dataset.get('name')!r}", DatasetError
+            ),
+        }
+    if isinstance(evaluation, list):
+        value["evaluation"] = [_with_code_path(item, folder) for item in evaluation]
+    return value
+
+
+def _with_code_path(item: Any, folder: Path) -> Any:
+    reference = item.get("evaluator") if isinstance(item, dict) else None
+    if not isinstance(reference, str):
+        return item
+    file, _, name = reference.rpartition(":")
+    if not file.endswith(".py"):
+        return item
+    whose = f"metric {item.get('metric')!r}"
+    return {**item, "evaluator": f"{_find(file, folder, whose, ConfigError)}:{name}"}
+
+
+def _find(file: str, folder: Path, whose: str, error: type[PromptLabError]) -> str:
+    places = list(dict.fromkeys(base.absolute() / Path(file).expanduser() for base in (folder, Path.cwd())))
+    for place in places:
+        if place.exists():
+            return str(place)
+    where = (
+        f"neither {places[0]} (beside the experiment) nor {places[-1]} (in the working folder) is there"
+        if len(places) > 1
+        else f"{places[0]} is not there"
+    )
+    raise error(f"{whose}: no file {file!r}: {where}.")
+
+
+class _Generator(GenerateJsonSchema):
+    """Leaves out what YAML cannot say (a function) and titles that only repeat the names."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Any:
+        raise PydanticOmit
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of an experiment's YAML, with descriptions.
+
+    Args:
+        metrics: the built-in metrics to suggest: name → `{"description": …, "params": {parameter: its schema}, "required": […]}`.
+    """
+    schema = ExperimentConfig.model_json_schema(schema_generator=_Generator)
+    defs, fields = schema.pop("$defs"), schema.pop("properties")
+    defs["ModelConfig"] = _plain(ModelConfig.model_json_schema(schema_generator=_Generator))
+    defs = {name: _plain(definition) for name, definition in sorted(defs.items())}
+    for asset, field in (("Dataset", "dataset"), ("PromptTemplate", "prompt_template")):
+        del defs[asset]["properties"][
+            "version"
+        ]  # a version has its content already: it is named by `name@version`
+        fields[field] = {
+            "anyOf": [{"$ref": f"#/$defs/{asset}"}, {"type": "string"}],
+            "description": fields[field]["description"],
+        }
+    defs["Dataset"]["properties"]["file_path"]["type"] = "string"
+    for field in ("model", "embedding_model"):
+        name = {"type": "string", "pattern": "^[^/]+/.+"}
+        fields[field] = {
+            "anyOf": [name, {"$ref": "#/$defs/ModelConfig"}],
+            "description": fields[field]["description"],
+        }
+    del fields["agent_max_concurrent_tasks"]
+    _suggest(defs["EvaluationConfig"], metrics)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A PromptLab experiment",
+        "description": "What to run: prompt template × dataset × model × evaluators × parameters.",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["dataset", "prompt_template", "model"],
+        "properties": fields,
+        "$defs": defs,
+    }
+
+
+def _plain(definition: dict[str, Any]) -> dict[str, Any]:
+    """A definition without the `null` that stands for a field left out: an editor would offer it."""
+    for field in definition["properties"].values():
+        options = [option for option in field.get("anyOf", ()) if option != {"type": "null"}]
+        if options:
+            del field["anyOf"]
+            field.update(options[0])
+            if field.get("default", ...) is None:
+                del field["default"]
+    return definition
+
+
+def _suggest(evaluation: dict[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add the names of metrics and of their parameters; a custom evaluator may have any name."""
+    fields = evaluation["properties"]
+    names = [{"const": name, "description": metric["description"]} for name, metric in metrics.items()]
+    fields["metric"] = {
+        "anyOf": [*names, {"type": "string", "minLength": 1}],
+        "description": fields["metric"]["description"],
+    }
+    fields["column_mapping"]["additionalProperties"] = {
+        "anyOf": [{"enum": list(SPECIAL)}, {"type": "string"}]
+    }
+    fields["evaluator"] = {
+        "type": "string",
+        "pattern": "^.+:.+$",
+        "description": 'A custom evaluator: "module:Class" or "path/to/file.py:Class".',
+    }
+    evaluation["allOf"] = [
+        {
+            "if": {
+                "properties": {"metric": {"const": name}},
+                "required": ["metric"],
+                "not": {"required": ["evaluator"]},
+            },
+            "then": {
+                "properties": {
+                    "params": {
+                        "properties": dict(metric["params"]),
+                        "required": list(metric["required"]),
+                        "additionalProperties": False,
+                    }
+                },
+                **({"required": ["params"]} if metric["required"] else {}),
+            },
+        }
+        for name, metric in metrics.items()
+    ]

@@ -1,0 +1,52 @@
+"""An agent function in place of prompt and model, seen by the engine as a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.results import ModelResponse
+from promptlab.models.base import Messages, Model, in_thread
+
+TIMEOUT_S = 600
+"""Agents make several calls: longer than one answer takes."""
+
+
+def agent_messages(row: dict[str, Any]) -> list[dict[str, str]]:
+    """The row itself, as the one message an agent is given."""
+    return [{"role": "user", "content": orjson.dumps(row).decode()}]
+
+
+class AgentModel(Model):
+    """Calls `function(row)`, sync or async; it returns a `ModelResponse` or the text of the answer."""
+
+    def __init__(self, function: Callable[[dict[str, Any]], Any], *, max_concurrent_tasks: int = 10) -> None:
+        name = getattr(function, "__qualname__", type(function).__name__).replace("<", "").replace(">", "")
+        super().__init__(
+            ModelConfig(
+                name=f"agent/{name}",
+                timeout_s=TIMEOUT_S,
+                max_retries=0,
+                max_concurrent_tasks=max_concurrent_tasks,
+            )
+        )
+        self.function = function
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """One call of the function."""
+        row = orjson.loads(messages[0]["content"])
+        call = getattr(self.function, "__call__", None)  # noqa: B004
+        if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call):
+            answer = await self.function(row)
+        else:
+            answer = await in_thread(self.function, row)
+            answer = await answer if inspect.isawaitable(answer) else answer
+        if isinstance(answer, str):
+            return ModelResponse(response=answer)
+        if isinstance(answer, ModelResponse):
+            return answer
+        raise TypeError(f"an agent returns a ModelResponse or a string, not {type(answer).__name__}")

@@ -1,0 +1,114 @@
+"""What can be asked about a run's results, and what the answers look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from promptlab.domain.results import CaseKey, RunRecord
+from promptlab.queries.filters import NO_FILTER, Filter
+from promptlab.queries.histograms import Histogram
+from promptlab.results.table import Columns
+
+TEXT_CHARS = 300
+"""How much of a text a page of cases has."""
+PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class CasePage:
+    """One page of cases."""
+
+    rows: list[dict[str, Any]]
+    """By column of the results table, and `cut`: the names of the columns whose text is longer than what is here."""
+    total_matching: int
+    """Cases that match the filter."""
+    total: int
+    """Cases of the run."""
+    offset: int
+    """What was skipped: as asked, or that of the last page where it was beyond."""
+    limit: int
+    live: bool = False
+    """The run has no results file: rows come from the ledger, in case order and unfiltered, and a case without an
+    answer yet has `pending: True` and only case, trial, id and inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Where a case stands among those that match a filter, in a sort order."""
+
+    previous: CaseKey | None
+    next: CaseKey | None
+    position: int | None
+    """0-based; None where the case itself does not match (then it has no neighbours)."""
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFacet:
+    """How often each verdict of a metric occurs."""
+
+    passed: int
+    not_passed: int
+    unscored: int
+    """Its evaluator failed."""
+    labels: Mapping[str, int]
+    """Cases by label, most frequent first; at most 50."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """Counts of what a filter could be narrowed to."""
+
+    matching: int
+    ok: int
+    failed: int
+    errors: Mapping[str, int]
+    """Failed cases by type, most frequent first; at most 50."""
+    metrics: Mapping[str, MetricFacet]
+    """By the metric's name in the table."""
+
+
+class ResultsQuery(Protocol):
+    """The results of one run: `StoredResults`, or `LiveResults` while there is no results file."""
+
+    run: RunRecord
+    columns: Columns
+    live: bool
+    """Whether rows come from the ledger: in case order, unfiltered, without histograms and facets (these raise RunError)."""
+
+    async def page(
+        self,
+        filter: Filter = NO_FILTER,
+        *,
+        sort: str = "case",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = PAGE,
+        text_chars: int = TEXT_CHARS,
+    ) -> CasePage:
+        """Some of the cases that match. Cases without a value come last either way; equal ones are in case order.
+
+        Texts sort by their first 48 characters, whatever their case; ids by the number at their end.
+        """
+
+    async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
+        """The whole row of one case, or None."""
+
+    async def neighbours(
+        self,
+        case: int,
+        trial: int = 0,
+        filter: Filter = NO_FILTER,
+        *,
+        sort: str = "case",
+        descending: bool = False,
+    ) -> Neighbours:
+        """The cases before and after one, in the order of `page`."""
+
+    async def histogram(self, column: str, filter: Filter = NO_FILTER, *, bins: int = 20) -> Histogram:
+        """How a number column is distributed over the cases that match; the bins are those of the whole run."""
+
+    async def facets(self, filter: Filter = NO_FILTER) -> Facets:
+        """What the cases that match are."""

@@ -1,0 +1,87 @@
+"""A run's results, opened: its index file, and its rows out of the run's parts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from promptlab.domain.experiment import Metric
+from promptlab.domain.results import RunRecord
+from promptlab.ports import Blobs
+from promptlab.queries.filters import Filter, condition
+from promptlab.queries.matches import Matches
+from promptlab.queries.pool import DuckDBPool
+from promptlab.results.index import Parts, part_rows
+from promptlab.results.table import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """What is known of one run with a results file. It holds no file open."""
+
+    run: RunRecord
+    columns: Columns
+    metrics: Sequence[Metric]
+    index: str
+    """The index, as an SQL source."""
+    search: str
+    """The search texts, as an SQL source; the same rows."""
+    parts: Parts
+    blobs: Blobs
+    pool: DuckDBPool
+    matches: Matches
+    folder: Path
+    """Where copies of parts go, for blobs that are not files."""
+    edges: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    """Of histograms, by column and wished number of bins."""
+    aligned: dict[tuple[str, ...], bool] = field(default_factory=dict)
+    """Whether row n of this run is the same case as row n of some others, by their indexes."""
+
+    @property
+    def total(self) -> int:
+        return self.parts.rows
+
+    @asynccontextmanager
+    async def matching(self, filter: Filter) -> AsyncIterator[tuple[str, list[Any]]]:
+        """A filter as a condition on the index, and its parameters; it holds until the context ends.
+
+        Raises:
+            UnknownNameError: it names a column or a metric that the table does not have.
+        """
+        where, values = condition(filter, self.columns)
+        if not filter.text:
+            yield where, values
+            return
+        async with self.matches.found(self.search, filter.text) as table:
+            yield f"{where} AND file_row_number IN (SELECT r FROM {table})", values
+
+    async def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Whole rows by their numbers in the results table, in that order."""
+        wanted: dict[str, list[tuple[int, int]]] = {}
+        for at, number in enumerate(numbers):
+            key, line = self.parts.find(number)
+            wanted.setdefault(key, []).append((at, line))
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            paths = await self.blobs.files(list(wanted), Path(folder))
+            found = await self.pool.call(
+                _read, paths, [[line for _, line in places] for places in wanted.values()]
+            )
+        rows: list[dict[str, Any]] = [{}] * len(numbers)
+        for places, lines in zip(wanted.values(), found, strict=True):
+            for (at, _), row in zip(places, lines, strict=True):
+                rows[at] = {name: row.get(name) for name in self.columns.types}
+        return rows
+
+
+def _read(paths: Sequence[Path], lines: Sequence[Sequence[int]]) -> list[list[dict[str, Any]]]:
+    return [part_rows(path.read_bytes(), wanted) for path, wanted in zip(paths, lines, strict=True)]
+
+
+def cut(row: dict[str, Any], chars: int) -> dict[str, Any]:
+    """The row with its long texts cut, and `cut`: the names of those columns."""
+    long = [name for name, value in row.items() if isinstance(value, str) and len(value) > chars]
+    return {**row, **{name: row[name][:chars] for name in long}, "cut": long}

@@ -1,0 +1,210 @@
+"""Pages, searches, histograms and counts of a run's results.
+
+    queries = QueryEngine(ledger, blobs)                 # one for a process
+    results = await queries.results(run)                 # a RunRecord
+    page = await results.page(Filter(text="amber", status="ok"), sort="score.f1", descending=True, offset=50, limit=50)
+    there = await results.neighbours(case=17, filter=Filter(text="amber"), sort="score.f1")
+
+A finished run is SQL over its index (`engine/index.py`), and the rows of a page come from the run's
+parts (`engine/stored_results.py`); one that goes on is read from the ledger (`engine/live.py`). Column names are those of the
+results table (`results.columns.types`); an unknown one raises UnknownNameError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from promptlab.domain.assets import DatasetContent
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.results import RunRecord
+from promptlab.errors import AssetNotFoundError, RunError
+from promptlab.ports import Blobs, Ledger
+from promptlab.queries.answers import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
+from promptlab.queries.compare import Compared, ComparePage, compare
+from promptlab.queries.filters import Filter, Range
+from promptlab.queries.finished import StoredResults
+from promptlab.queries.histograms import Bin, Histogram
+from promptlab.queries.matches import Matches
+from promptlab.queries.opened import StoredRun
+from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.unfinished import LiveResults
+from promptlab.results.duck import parquet
+from promptlab.results.index import Parts, index_keys, put_index
+from promptlab.results.table import columns
+
+__all__ = [
+    "Bin",
+    "CasePage",
+    "ComparePage",
+    "Compared",
+    "Facets",
+    "Filter",
+    "Histogram",
+    "MetricFacet",
+    "Neighbours",
+    "QueryEngine",
+    "Range",
+    "ResultsQuery",
+]
+
+MAX_OPEN = 8
+"""Runs that are remembered: of each the list of its parts, and a copy of its index where blobs are not files."""
+
+
+class QueryEngine:
+    """Answers questions about runs. One for a process, used on one event loop; it makes its threads and its DuckDB on use."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
+        self._ledger, self._blobs = ledger, blobs
+        self._folder = Path(tempfile.gettempdir())
+        self._made: tempfile.TemporaryDirectory[str] | None = None
+        self._pool: DuckDBPool | None = None
+        self._matches: Matches | None = None
+        self._opened: OrderedDict[str, asyncio.Task[StoredRun]] = OrderedDict()
+
+    async def warm(self) -> None:
+        """Load DuckDB now, so that the first question does not wait for it (some 200 ms)."""
+        await self._threads().fetch("SELECT 1")
+
+    async def results(self, run: RunRecord) -> ResultsQuery:
+        """The results of a run, as it is now.
+
+        Raises:
+            AssetNotFoundError: its dataset is gone.
+            BlobNotFoundError: its files are gone.
+        """
+        if run.results is None:
+            experiment = Experiment.model_validate(run.experiment)
+            return LiveResults(self._ledger, self._blobs, run, await self._content(experiment), experiment)
+        return StoredResults(await self._stored(run), self._threads())
+
+    async def compare(
+        self,
+        base: RunRecord,
+        others: Sequence[RunRecord],
+        selected: Compared = Compared(),  # noqa: B008 - frozen
+        *,
+        sort: str = "case",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 25,
+        text_chars: int = 600,
+    ) -> ComparePage:
+        """One page of a comparison of two to four runs; see `engine.compare.compare`.
+
+        Raises:
+            RunError: a run has no results yet, or there are not one to three others.
+            UnknownNameError: `selected` names a metric that the base does not share with another run.
+        """
+        for run in (base, *others):
+            if run.results is None:
+                raise RunError(
+                    f"Run {run.run_id} is {run.status} and has no results yet: it can be compared once it has ended."
+                )
+        runs = [await self._stored(run) for run in (base, *others)]
+        return await compare(
+            self._threads(),
+            runs,
+            selected,
+            sort=sort,
+            descending=descending,
+            offset=offset,
+            limit=limit,
+            text_chars=text_chars,
+        )
+
+    def _threads(self) -> DuckDBPool:
+        if self._pool is None:
+            self._made = tempfile.TemporaryDirectory(prefix="promptlab-query-", ignore_cleanup_errors=True)
+            self._folder = Path(self._made.name)
+            self._pool = DuckDBPool(self._folder)
+            self._matches = Matches(self._pool)
+        return self._pool
+
+    async def _content(self, experiment: Experiment) -> DatasetContent:
+        ref = experiment.dataset
+        found = await self._ledger.get_asset("dataset", ref.name, ref.version)
+        if found is None:
+            raise AssetNotFoundError(
+                f"The dataset {ref.name!r} has no version {ref.version}, which the run was of."
+            )
+        return DatasetContent.from_json(found.content)
+
+    async def _stored(self, run: RunRecord) -> StoredRun:
+        """The run, opened once however many ask at the same time."""
+        key = index_keys(run).narrow
+        task = self._opened.get(key)
+        if task is None:
+            task = self._opened[key] = asyncio.create_task(self._open(run))
+        self._opened.move_to_end(key)
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            self._opened.pop(key, None)
+            raise
+        finally:
+            while len(self._opened) > MAX_OPEN:
+                await self._forget()
+
+    async def _forget(self) -> None:
+        key, task = self._opened.popitem(last=False)
+        await asyncio.wait([task])
+        await asyncio.to_thread(shutil.rmtree, self._folder / _name(key), ignore_errors=True)
+
+    async def _open(self, run: RunRecord) -> StoredRun:
+        pool, keys = self._threads(), index_keys(run)
+        assert self._matches is not None
+        folder = self._folder / _name(keys.narrow)
+        experiment = Experiment.model_validate(run.experiment)
+        content = await self._content(experiment)
+        shape = columns(content, experiment.evaluation)
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
+        if not await self._blobs.exists(keys.search):  # a run of a version that wrote none
+            await self._index(run, content, experiment, folder)
+        index, search, parts = await self._blobs.files(keys, folder)
+        listed = Parts.load(await asyncio.to_thread(parts.read_bytes))
+        return StoredRun(
+            run,
+            shape,
+            experiment.evaluation,
+            parquet(index),
+            parquet(search),
+            listed,
+            self._blobs,
+            pool,
+            self._matches,
+            self._folder,
+        )
+
+    async def _index(
+        self, run: RunRecord, content: DatasetContent, experiment: Experiment, folder: Path
+    ) -> None:
+        """Make the index of a run that has none."""
+        assert run.results is not None
+        (results,) = await self._blobs.files([run.results], folder)
+        shards = [shard async for shard in self._ledger.shards(run.run_id)]
+        parts = [(shard.part, int(shard.summary["cases"])) for shard in shards]
+        largest = max((shard.largest_row_bytes for shard in shards), default=0)
+        await put_index(self._blobs, run, results, columns(content, experiment.evaluation), parts, largest)
+
+    async def close(self) -> None:
+        """Stop, and remove what was copied. Closing twice is fine."""
+        for task in self._opened.values():
+            task.cancel()
+        await asyncio.gather(*self._opened.values(), return_exceptions=True)
+        self._opened.clear()
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+        if self._made is not None:
+            await asyncio.to_thread(self._made.cleanup)
+            self._made = None
+
+
+def _name(key: str) -> str:
+    return key.replace("/", "-")

@@ -1,0 +1,123 @@
+"""The cases of a run that has no results file yet, from the ledger: only the shards that a page shows are read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, NoReturn
+
+from promptlab.assets.rows import read_index, read_rows
+from promptlab.domain.assets import DatasetContent, Shard
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.results import CaseKey, RunRecord
+from promptlab.errors import RunError
+from promptlab.ports import Blobs, Ledger
+from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, Neighbours
+from promptlab.queries.filters import NO_FILTER, Filter
+from promptlab.queries.histograms import Histogram
+from promptlab.queries.opened import cut
+from promptlab.results.table import Case, columns, input_row, table_row
+
+
+class LiveResults:
+    """The results of a run that goes on, or was stopped before it was summed up."""
+
+    live = True
+
+    def __init__(
+        self, ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, experiment: Experiment
+    ) -> None:
+        self._ledger, self._blobs, self._content, self._experiment = ledger, blobs, content, experiment
+        self.run, self.columns = run, columns(content, experiment.evaluation)
+        self._trials = experiment.trials
+
+    async def page(
+        self,
+        filter: Filter = NO_FILTER,
+        *,
+        sort: str = "case",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = PAGE,
+        text_chars: int = TEXT_CHARS,
+    ) -> CasePage:
+        total = self.run.cases
+        offset = offset if offset < total else (total - 1) // limit * limit
+        first, last = offset // self._trials, (min(offset + limit, total) - 1) // self._trials
+        rows: list[dict[str, Any]] = []
+        async for shard in self._shards(first, last):
+            rows += await self._rows(shard, max(first, shard.first), min(last, shard.first + shard.count - 1))
+        begin = offset - first * self._trials
+        return CasePage(
+            [cut(row, text_chars) for row in rows[begin : begin + limit]],
+            total,
+            total,
+            offset,
+            limit,
+            live=True,
+        )
+
+    async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
+        if not (0 <= case < self._content.rows and 0 <= trial < self._trials):
+            return None
+        rows = [
+            row async for shard in self._shards(case, case) for row in await self._rows(shard, case, case)
+        ]
+        return rows[trial]
+
+    async def neighbours(
+        self,
+        case: int,
+        trial: int = 0,
+        filter: Filter = NO_FILTER,
+        *,
+        sort: str = "case",
+        descending: bool = False,
+    ) -> Neighbours:
+        position, total = case * self._trials + trial, self.run.cases
+        if not (0 <= trial < self._trials and 0 <= position < total):
+            return Neighbours(None, None, None, total)
+        before, after = (
+            CaseKey(*divmod(at, self._trials)) if 0 <= at < total else None
+            for at in (position - 1, position + 1)
+        )
+        return Neighbours(before, after, position, total)
+
+    async def histogram(self, column: str, filter: Filter = NO_FILTER, *, bins: int = 20) -> Histogram:
+        self._not_yet("histograms")
+
+    async def facets(self, filter: Filter = NO_FILTER) -> Facets:
+        self._not_yet("counts")
+
+    def _not_yet(self, what: str) -> NoReturn:
+        raise RunError(
+            f"Run {self.run.run_id} is {self.run.status} and has no {what} of its cases yet: they come with its results, once it has ended."
+        )
+
+    async def _shards(self, first: int, last: int) -> AsyncIterator[Shard]:
+        """The shards that hold dataset rows `first` to `last`."""
+        async with aclosing(read_index(self._blobs, self._content)) as index:
+            async for shard in index:
+                if shard.first > last:
+                    return
+                if shard.first + shard.count > first:
+                    yield shard
+
+    async def _rows(self, shard: Shard, first: int, last: int) -> list[dict[str, Any]]:
+        """The table's rows of some dataset rows of a shard; every trial, done or not."""
+        inputs = await read_rows(self._blobs, self._content, shard)
+        done = {c.key: c for c in await self._ledger.get_completions(self.run.run_id, shard.number)}
+        scores = (
+            {s.key: s for s in await self._ledger.get_scores(self.run.run_id, shard.number)} if done else {}
+        )
+        rows = []
+        for key in (CaseKey(case, trial) for case in range(first, last + 1) for trial in range(self._trials)):
+            source, completion = inputs[key.case - shard.first], done.get(key)
+            if completion is None:
+                found = input_row(self._content, self._experiment.evaluation, source, key) | {"pending": True}
+            else:
+                found = table_row(
+                    self._content, self._experiment.evaluation, Case(source, completion, scores.get(key))
+                )
+            rows.append(dict.fromkeys(self.columns.types) | found)
+        return rows

@@ -1,0 +1,134 @@
+"""The results table: one row a case, the same columns in parts, results.parquet, exports and DataFrames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from promptlab.assets.rows import row_id
+from promptlab.domain.assets import DatasetContent
+from promptlab.domain.experiment import Metric
+from promptlab.domain.results import CaseKey, Completion, Score, ScoreSet
+
+_TYPES = {
+    "string": "VARCHAR",
+    "integer": "BIGINT",
+    "number": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "json": "VARCHAR",
+}
+_COMPLETION = {
+    "response": "VARCHAR",
+    "error_type": "VARCHAR",
+    "error_message": "VARCHAR",
+    "finish_reason": "VARCHAR",
+    "prompt_tokens": "BIGINT",
+    "completion_tokens": "BIGINT",
+    "latency_ms": "DOUBLE",
+    "cost_usd": "DOUBLE",
+    "attempts": "INTEGER",
+}
+_SCORE = {
+    "score": "DOUBLE",
+    "passed": "BOOLEAN",
+    "label": "VARCHAR",
+    "reason": "VARCHAR",
+    "score_error": "VARCHAR",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A dataset row, what the model answered, and how that was scored."""
+
+    row: dict[str, Any]
+    completion: Completion
+    scores: ScoreSet | None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The table's columns for one dataset and one set of metrics."""
+
+    types: dict[str, str]
+    """Name → DuckDB type, in order."""
+    inputs: tuple[tuple[str, str, bool], ...]
+    """(dataset column, its name in the table, whether its values are written as JSON text)."""
+    scores: tuple[tuple[str, str], ...]
+    """(metric, its name in the table)."""
+
+
+def columns(content: DatasetContent, metrics: Sequence[Metric]) -> Columns:
+    """The columns: `case`, `trial`, `id`, `input.<column>` …, the completion's, and per metric `score.<metric>` …"""
+    return _columns(tuple((c.name, c.type) for c in content.columns), tuple(m.name for m in metrics))
+
+
+@lru_cache(maxsize=64)
+def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[str, ...]) -> Columns:
+    # SQL names are the same whatever their case; two columns that differ only so get a number.
+    taken: set[str] = set()
+
+    def unique(name: str) -> str:
+        candidate, n = name, 2
+        while candidate.lower() in taken:
+            candidate, n = f"{name}_{n}", n + 1
+        taken.add(candidate.lower())
+        return candidate
+
+    named = tuple((name, unique(name), kind) for name, kind in inputs)
+    taken.clear()
+    scores = tuple((name, unique(name)) for name in metrics)
+    types = {"case": "BIGINT", "trial": "INTEGER", "id": "VARCHAR"}
+    types |= {f"input.{unique_name}": _TYPES[kind] for _, unique_name, kind in named}
+    types |= _COMPLETION
+    types |= {f"{part}.{unique_name}": kind for _, unique_name in scores for part, kind in _SCORE.items()}
+    return Columns(
+        types,
+        tuple(
+            (name, f"input.{unique_name}", kind in ("string", "json")) for name, unique_name, kind in named
+        ),
+        scores,
+    )
+
+
+def input_row(
+    content: DatasetContent, metrics: Sequence[Metric], source: Mapping[str, Any], key: CaseKey
+) -> dict[str, Any]:
+    """What is known of a row of the table before the case is answered."""
+    row: dict[str, Any] = {"case": key.case, "trial": key.trial, "id": row_id(source, content, key.case)}
+    for column, name, text in columns(content, metrics).inputs:
+        value = source.get(column)
+        if value is not None:
+            row[name] = value if not text or isinstance(value, str) else orjson.dumps(value).decode()
+    return row
+
+
+def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) -> dict[str, Any]:
+    """One row of the table; a column without a value is left out."""
+    shape, done = columns(content, metrics), case.completion
+    row = input_row(content, metrics, case.row, done.key)
+    for name in _COMPLETION:
+        if not name.startswith("error_"):
+            row[name] = getattr(done, name)
+    if done.error:
+        row["error_type"], row["error_message"] = done.error.type, done.error.message
+    for metric, name in shape.scores if case.scores else ():
+        score = case.scores.scores.get(metric)  # type: ignore[union-attr]
+        if score is not None:
+            row.update(_score(name, score))
+    return row
+
+
+def _score(name: str, score: Score) -> dict[str, Any]:
+    values = {
+        "score": score.value,
+        "passed": score.passed,
+        "label": score.label,
+        "reason": score.reason,
+        "score_error": score.error and score.error.message,
+    }
+    return {f"{part}.{name}": value for part, value in values.items() if value is not None}

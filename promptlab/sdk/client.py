@@ -1,0 +1,282 @@
+"""The SDK: a lab for scripts and notebooks. Each sync call runs its async twin, in scripts and in running loops alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
+from promptlab.errors import ConfigError
+from promptlab.lab import AnyLab, Lab, open_lab
+from promptlab.sdk.run import Config, OnProgress, Run, resume, telling_how_to_resume
+from promptlab.sync import run_here, run_sync
+
+AnyAsset = TypeVar("AnyAsset", PromptTemplate, Dataset)
+
+
+class PromptLab:
+    """A lab: assets, experiments and the Studio over one store.
+
+    Args:
+        store: `{"type": "sqlite", "db_file": "./promptlab.db"}` ("local" means the same); without it, ./promptlab.db. A path means a file of SQLite.
+            For a hosted Studio `{"type": "remote", "endpoint": "https://…", "api_key": …}`; PROMPTLAB_ENDPOINT and
+            PROMPTLAB_API_KEY stand in for what is left out.
+
+    Raises:
+        ConfigError: the store is described wrongly.
+    """
+
+    def __init__(self, store: Mapping[str, Any] | str | Path | None = None) -> None:
+        self._lab = open_lab({"type": "sqlite", "db_file": store} if isinstance(store, str | Path) else store)
+        self.asset = Assets(self._lab)
+        self.experiment = Experiments(self._lab)
+        self.studio = Studio(self._lab)
+
+    async def run_experiment_async(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
+        """As `experiment.run_async`."""
+        return await self.experiment.run_async(config, on_progress=on_progress)
+
+    async def start_studio_async(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
+        """As `studio.start_async`."""
+        await self.studio.start_async(port, host=host)
+
+    def close(self) -> None:
+        """Close the store; also done by `with PromptLab() as pl:`."""
+        run_sync(self.aclose())
+
+    async def aclose(self) -> None:
+        """Close the store; also done by `async with PromptLab() as pl:`."""
+        await self._lab.close()
+
+    def __enter__(self) -> PromptLab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> PromptLab:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<PromptLab {self._lab.where}>"
+
+
+class Assets:
+    """Prompt templates and datasets, versioned."""
+
+    def __init__(self, lab: AnyLab) -> None:
+        self._store = lab.assets
+
+    def create(self, asset: AnyAsset) -> AnyAsset:
+        """The asset's new version; the latest one, if that has this content already.
+
+        Raises:
+            DatasetError: the dataset cannot be read.
+        """
+        return run_sync(self.create_async(asset))
+
+    async def create_async(self, asset: AnyAsset) -> AnyAsset:
+        """As `create`."""
+        return await self._store.create(asset)  # type: ignore[return-value]
+
+    def update(self, asset: AnyAsset) -> AnyAsset:
+        """As `create`, for an asset that exists.
+
+        Raises:
+            AssetNotFoundError: there is no asset of this name.
+        """
+        return run_sync(self.update_async(asset))
+
+    async def update_async(self, asset: AnyAsset) -> AnyAsset:
+        """As `update`."""
+        return await self._store.update(asset)  # type: ignore[return-value]
+
+    def get(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        label: str | None = None,
+        kind: AssetKind | None = None,
+    ) -> Any:
+        """A `PromptTemplate` or `Dataset`: one version by number or label, or the latest.
+
+        `kind` ("prompt_template" or "dataset") is needed only where both have the name.
+
+        Raises:
+            AssetNotFoundError: no such asset, version or label.
+        """
+        return run_sync(self.get_async(name, version, label=label, kind=kind))
+
+    async def get_async(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        label: str | None = None,
+        kind: AssetKind | None = None,
+    ) -> Any:
+        """As `get`."""
+        return await self._store.get(name, version=version, label=label, kind=kind)
+
+    def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
+        """The latest version of every asset."""
+        return run_sync(self.list_async(kind))
+
+    async def list_async(self, kind: AssetKind | None = None) -> Sequence[Asset]:
+        """As `list`."""
+        return await self._store.list(kind)
+
+    def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
+        """Every version of one asset, oldest first.
+
+        Raises:
+            AssetNotFoundError: there is no such asset.
+        """
+        return run_sync(self.versions_async(name, kind=kind))
+
+    async def versions_async(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
+        """As `versions`."""
+        return await self._store.versions(name, kind=kind)
+
+    def label(
+        self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
+    ) -> Asset:
+        """Point a label such as `production` at a version (the latest by default).
+
+        Raises:
+            AssetNotFoundError: no such asset or version.
+        """
+        return run_sync(self.label_async(name, label, version=version, kind=kind))
+
+    async def label_async(
+        self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
+    ) -> Asset:
+        """As `label`."""
+        return await self._store.label(name, label, version=version, kind=kind)
+
+
+class Experiments:
+    """Runs."""
+
+    def __init__(self, lab: AnyLab) -> None:
+        self._lab = lab
+
+    def run(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
+        """Run an experiment to its end. Cases that fail are recorded; the run goes on.
+
+        Args:
+            config: an `ExperimentConfig`, or a dict of its fields.
+            on_progress: called with a `Progress` whenever cases are done.
+
+        Raises:
+            PromptLabError: the experiment is wrong; nothing was stored or called.
+            KeyboardInterrupt: Ctrl-C; a note says how to go on. All that was answered is kept.
+        """
+        return run_sync(self.run_async(config, on_progress=on_progress))
+
+    async def run_async(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
+        """As `run`."""
+        async with telling_how_to_resume(self._lab) as started:
+            return Run(
+                self._lab,
+                await self._lab.run(config, on_start=started.append, on_progress=on_progress),
+                config,
+            )
+
+    def resume(
+        self,
+        run_id: str,
+        config: Config | None = None,
+        *,
+        failed: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Run:
+        """Do only what a run is missing; with `failed`, its failed cases again, too.
+
+        Args:
+            run_id: the run.
+            config: its configuration, where it has objects that cannot be made again from their names.
+            failed: do failed cases again, too.
+            on_progress: as in `run`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: another process is working on it.
+        """
+        return run_sync(self.resume_async(run_id, config, failed=failed, on_progress=on_progress))
+
+    async def resume_async(
+        self,
+        run_id: str,
+        config: Config | None = None,
+        *,
+        failed: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Run:
+        """As `resume`."""
+        return await resume(self._lab, run_id, config, failed=failed, on_progress=on_progress)
+
+    def cancel(self, run_id: str) -> Run:
+        """Stop a run, whichever process works on it; what was answered is kept, and `resume` goes on with it.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return run_sync(self.cancel_async(run_id))
+
+    async def cancel_async(self, run_id: str) -> Run:
+        """As `cancel`."""
+        return Run(self._lab, await self._lab.cancel(run_id))
+
+    def get(self, run_id: str) -> Run:
+        """One run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return run_sync(self.get_async(run_id))
+
+    async def get_async(self, run_id: str) -> Run:
+        """As `get`."""
+        return Run(self._lab, await self._lab.get_run(run_id))
+
+    def list(self, name: str | None = None, *, limit: int = 100) -> Sequence[Run]:
+        """The newest runs, of one experiment if `name` is given."""
+        return run_sync(self.list_async(name, limit=limit))
+
+    async def list_async(self, name: str | None = None, *, limit: int = 100) -> Sequence[Run]:
+        """As `list`."""
+        runs, _ = await self._lab.list_runs(name=name, limit=limit)
+        return [Run(self._lab, run) for run in runs]
+
+
+class Studio:
+    """The web Studio."""
+
+    def __init__(self, lab: AnyLab) -> None:
+        self._lab = lab
+
+    def start(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
+        """Serve the Studio until Ctrl-C.
+
+        Raises:
+            PortInUseError: something else listens on the port.
+            ConfigError: the lab is a hosted Studio already, or the address is not of this machine alone.
+        """
+        # Not through `run_sync`: the server takes Ctrl-C itself, which Python delivers to the main thread.
+        with suppress(KeyboardInterrupt):
+            run_here(self.start_async(port, host=host))
+
+    async def start_async(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
+        """As `start`; ends cleanly when cancelled."""
+        from promptlab_studio.server import serve
+
+        if not isinstance(self._lab, Lab):
+            raise ConfigError(f"This lab is a hosted Studio: open {self._lab.where} in a browser.")
+        await serve(self._lab, port=port, host=host)

@@ -1,0 +1,201 @@
+"""A run, as scripts and notebooks see it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from promptlab.domain.results import Progress, RunRecord, RunStatus
+from promptlab.domain.summary import Summary
+from promptlab.errors import MissingExtraError
+from promptlab.experiments.config import ExperimentConfig
+from promptlab.lab import AnyLab
+from promptlab.report import number, resume_command, show_command, table
+from promptlab.results.export import ExportFormat, export_format
+from promptlab.sync import run_sync
+
+if TYPE_CHECKING:
+    import pandas
+
+Config = ExperimentConfig | Mapping[str, Any]
+OnProgress = Callable[[Progress], None]
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def telling_how_to_resume(lab: AnyLab) -> AsyncIterator[list[RunRecord]]:
+    """Adds to an interruption how to go on with the run that was put into the list."""
+    started: list[RunRecord] = []
+    try:
+        yield started
+    except asyncio.CancelledError as stop:
+        for run in started:
+            if lab.goes_on:
+                note = f"Run {run.run_id} goes on at {lab.where}.\nCome back to it with: {show_command(run.run_id, lab.where)}"
+            else:
+                progress = await lab.progress(run.run_id)
+                note = f"Run {run.run_id} was interrupted: {progress.done:,} of {progress.total:,} cases are done and kept.\nGo on with: {resume_command(run.run_id, lab.where)}"
+            stop.add_note(note)
+            logger.warning(note)
+        raise
+
+
+async def resume(
+    lab: AnyLab, run_id: str, config: Config | None, *, failed: bool, on_progress: OnProgress | None = None
+) -> Run:
+    """As `Experiments.resume`."""
+    async with telling_how_to_resume(lab) as started:
+        return Run(
+            lab,
+            await lab.resume(
+                run_id, failed=failed, config=config, on_start=started.append, on_progress=on_progress
+            ),
+            config,
+        )
+
+
+class Run:
+    """One execution of an experiment, as it was when it was read."""
+
+    def __init__(self, lab: AnyLab, record: RunRecord, config: Config | None = None) -> None:
+        # The configuration holds the objects (evaluators, a model) that a later pass needs again.
+        self._lab, self.record, self._config = lab, record, config
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+        return self.record.run_id
+
+    id = run_id
+
+    @property
+    def status(self) -> RunStatus:
+        """completed, failed, interrupted, cancelled, running or pending. Failed cases do not make a run failed."""
+        return self.record.status
+
+    @property
+    def summary(self) -> Summary | None:
+        """The aggregate; None before the run is summarized."""
+        return Summary.from_json(self.record.summary) if self.record.summary else None
+
+    def results(self) -> Results:
+        """The rows, one a case; of an unfinished run those that are there."""
+        return run_sync(self.results_async())
+
+    async def results_async(self) -> Results:
+        """As `results`."""
+        return Results([row async for row in self._lab.results(self.run_id)])
+
+    def refresh(self) -> Run:
+        """The run as it is now."""
+        return run_sync(self.refresh_async())
+
+    async def refresh_async(self) -> Run:
+        """As `refresh`."""
+        return Run(self._lab, await self._lab.get_run(self.run_id), self._config)
+
+    def resume(self, config: Config | None = None, *, failed: bool = False) -> Run:
+        """As `pl.experiment.resume(run.run_id, …)`."""
+        return run_sync(self.resume_async(config, failed=failed))
+
+    async def resume_async(self, config: Config | None = None, *, failed: bool = False) -> Run:
+        """As `resume`."""
+        return await resume(self._lab, self.run_id, config or self._config, failed=failed)
+
+    def export(self, path: str | Path, format: ExportFormat | None = None) -> Path:
+        """Write the rows to a file; the format is that of the path's suffix by default.
+
+        Raises:
+            ConfigError: the format or the folder is not there.
+        """
+        return run_sync(self.export_async(path, format))
+
+    async def export_async(self, path: str | Path, format: ExportFormat | None = None) -> Path:
+        """As `export`."""
+        target = Path(path)
+        await self._lab.export(self.run_id, target, format or export_format(target))
+        return target
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        if summary is None:
+            return f"<Run {self.run_id} {self.record.name}: {self.status}>"
+        metrics = "".join(f", {name} {number(metric.mean)}" for name, metric in summary.metrics.items())
+        return f"<Run {self.run_id} {self.record.name}: {self.status}, {summary.succeeded:,} of {self.record.cases:,} cases succeeded{metrics}>"
+
+    def __str__(self) -> str:
+        return _rendered(self.record)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # what a notebook shows where it cannot show HTML
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(_rendered(self.record))}</pre>"
+
+
+class Results(Sequence[dict[str, Any]]):
+    """The rows of a run: a sequence of dicts, and a DataFrame where pandas is installed."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Sequence[dict[str, Any]]:
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._rows)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a DataFrame.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("Results.to_pandas()", "pandas") from None
+        return pandas.DataFrame(list(self._rows))
+
+    def __repr__(self) -> str:
+        return f"<Results: {len(self):,} rows; columns {', '.join(self._rows[0]) if self._rows else 'none'}>"
+
+    def _repr_html_(self) -> str | None:
+        try:
+            html: str = self.to_pandas().to_html(max_rows=20)
+        except MissingExtraError:
+            return None
+        return html
+
+
+def _rendered(run: RunRecord) -> str:
+    from rich.console import Console
+
+    console = Console(
+        width=120,
+        no_color=True,
+        force_terminal=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        record=True,
+        file=StringIO(),
+        force_jupyter=False,
+    )
+    console.print(table(run))
+    return console.export_text().rstrip()

@@ -1,0 +1,27 @@
+"""The API, /api/v1: one router a subject."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import JSONResponse, Response
+
+from promptlab_studio.api import assets, catalog, health, preview, runs, uploads
+from promptlab_studio.api.answers import Problem
+from promptlab_studio.auth import Viewer, principal
+
+PREFIX = "/api/v1"
+
+_ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "What went wrong."}}
+
+router = APIRouter(prefix=PREFIX, responses=_ERRORS)
+router.include_router(health.router)
+for subject in (runs, uploads, assets, catalog, preview):
+    router.include_router(subject.router, dependencies=[Depends(principal)])
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def document(request: Request, who: Viewer) -> Response:
+    """This API as an OpenAPI document."""
+    return JSONResponse(request.app.openapi())

@@ -1,0 +1,253 @@
+"""What the API gives."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from promptlab.domain.assets import AssetVersion
+from promptlab.domain.results import Progress, RunRecord, RunStatus
+from promptlab.domain.summary import Summary
+from promptlab.lab import Lab
+from promptlab.report import brief
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    model_config = ConfigDict(extra="allow")
+
+    field: str = Field(
+        description="Its path in the body, or the parameter's name.", examples=["evaluation.0.metric"]
+    )
+    message: str
+    line: int | None = Field(default=None, description="The line or row of an uploaded file, from 1.")
+
+
+class Problem(BaseModel):
+    """An error: problem details as RFC 9457 has them."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:promptlab:run-not-found",
+                    "title": "No such run",
+                    "status": 404,
+                    "detail": "No run 'x' in this store. `promptlab runs` lists them.",
+                    "instance": "/api/v1/runs/x",
+                }
+            ]
+        },
+    )
+
+    type: str = Field(
+        description="What went wrong, for programs: `urn:promptlab:…`, or about:blank where the status says it all."
+    )
+    title: str
+    status: int
+    detail: str = Field(description="What went wrong this time and what to do, for people.")
+    instance: str = Field(description="The path that was asked for.")
+    errors: list[FieldError] | None = None
+
+
+class Health(BaseModel):
+    """That the Studio is there."""
+
+    status: str = Field(examples=["ok"])
+    version: str
+
+
+class ProgressOut(BaseModel):
+    """How far a run is. Counts are cases; a case counts once its call has ended."""
+
+    status: RunStatus
+    total: int
+    done: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None = Field(description="Dollars so far; null when a price is unknown.")
+
+
+class MetricBrief(BaseModel):
+    """A metric over the cases that are scored."""
+
+    n: int
+    mean: float | None
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+class RunBrief(BaseModel):
+    """A run in numbers."""
+
+    run_id: str
+    name: str = Field(description="The experiment's name.")
+    status: RunStatus
+    cases: int
+    succeeded: int
+    failed: int
+    wall_s: float
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None = Field(description="Dollars so far; null when a price is unknown.")
+    metrics: dict[str, MetricBrief] = Field(
+        description="By name; while the run goes on, over its finished shards."
+    )
+    errors: dict[str, int] = Field(description="Failed cases by the type of their first error.")
+    tags: list[str]
+    created_at: str = Field(description="ISO 8601, UTC.")
+    started_at: str | None = Field(description="When the newest pass began.")
+    finished_at: str | None
+    generation: int = Field(description="How often it was resumed.")
+    error: str | None = Field(description="Why the run itself failed (not its cases).")
+
+
+class RunOut(RunBrief):
+    """A run."""
+
+    done: int = Field(description="Cases whose call has ended.")
+    configuration: dict[str, Any] = Field(
+        description="The exact experiment: versions, hashes, parameters, prices. No keys."
+    )
+    summary: dict[str, Any] = Field(
+        description="The whole aggregate with distributions; of a run that is not summarized, that of its finished shards."
+    )
+    summarized: bool = Field(description="Whether that is the end of it, with a results file.")
+
+
+class RunPage(BaseModel):
+    """Runs, newest first."""
+
+    items: list[RunOut | RunBrief]
+    next_cursor: str | None = Field(
+        description="Go on with ?cursor=…; null at the end. With a filter a page may hold fewer runs than asked for, or none."
+    )
+
+
+class CasePage(BaseModel):
+    """Rows of the results table, by case and trial."""
+
+    items: list[dict[str, Any]] = Field(
+        description="case, trial, id, input.<column>, response, error_type, error_message, tokens, latency_ms, cost_usd, score.<metric>, …"
+    )
+    next_cursor: str | None = Field(description="Go on with ?cursor=…; null at the end.")
+
+
+class AssetOut(BaseModel):
+    """One version of an asset."""
+
+    kind: str
+    name: str
+    version: int
+    description: str
+    content: dict[str, Any] = Field(
+        description="A prompt's text; for a dataset its columns and how many rows it has."
+    )
+    hash: str = Field(description="SHA-256 (hex) of the content.")
+    created_at: str
+    labels: list[str]
+
+
+class AssetPage(BaseModel):
+    """The latest version of every asset, by name."""
+
+    items: list[AssetOut]
+    next_cursor: str | None
+
+
+class AssetVersions(BaseModel):
+    """Every version of one asset, oldest first."""
+
+    name: str
+    versions: list[AssetOut]
+
+
+class RowPage(BaseModel):
+    """Rows of a dataset."""
+
+    items: list[dict[str, Any]]
+    offset: int
+    total: int
+
+
+class UploadOut(BaseModel):
+    """Where a file goes: send its bytes with this method and these headers, then POST /datasets with the key."""
+
+    upload_url: str
+    method: str = Field(examples=["PUT"])
+    headers: dict[str, str]
+    key: str
+
+
+class MetricOut(BaseModel):
+    """A built-in metric."""
+
+    name: str
+    aliases: list[str]
+    description: str
+    inputs: dict[str, str | None] = Field(description="Input → its default mapping; null: it must be mapped.")
+    params: dict[str, dict[str, Any]] = Field(description="Parameter → JSON Schema of its value.")
+    required: list[str]
+    value_range: tuple[float | None, float | None]
+    higher_is_better: bool
+    needs_embedding: bool
+    extra: str | None
+
+
+class ProviderOut(BaseModel):
+    """A provider of models."""
+
+    name: str = Field(description="The part of a model's name before the slash.")
+    key_variable: str | None = Field(description="The environment variable that holds the key by default.")
+    endpoint: str | None = Field(description="Where it is by default.")
+
+
+class PreviewRow(BaseModel):
+    """One row, rendered."""
+
+    row: dict[str, Any]
+    messages: list[dict[str, str]] | None
+    error: str | None
+
+
+class PreviewOut(BaseModel):
+    """The first rows, as the model would see them."""
+
+    placeholders: list[str]
+    columns: list[str]
+    errors: list[str] = Field(description="Why no run could begin with these: placeholders without a column.")
+    rows: list[PreviewRow]
+
+
+def run_brief(run: RunRecord, progress: Progress | None, partial: Summary | None = None) -> dict[str, Any]:
+    """A run in numbers; `partial` is the summary of the finished shards of one that goes on."""
+    more = ("name", "created_at", "started_at", "finished_at", "generation", "error")
+    return {
+        **brief(run, progress, partial),
+        **{field: getattr(run, field) for field in more},
+        "tags": list(run.tags),
+    }
+
+
+async def run_object(lab: Lab, run: RunRecord) -> dict[str, Any]:
+    """A run as `GET /runs/{id}` has it."""
+    progress, partial = await lab.so_far(run)
+    summary = partial.to_json() if partial else run.summary
+    more = {
+        "done": progress.done if progress else run.cases,
+        "configuration": dict(run.experiment),
+        "summary": summary,
+        "summarized": bool(run.summary),
+    }
+    return {**run_brief(run, progress, partial), **more}
+
+
+def asset_object(asset: AssetVersion) -> dict[str, Any]:
+    """A version as the API has it."""
+    return {**asdict(asset), "content": dict(asset.content), "labels": list(asset.labels)}

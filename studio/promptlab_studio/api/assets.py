@@ -1,0 +1,210 @@
+"""Prompt templates and datasets: create, list, read, label."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from promptlab.assets.rows import rows_page
+from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_version
+from promptlab.errors import AssetNotFoundError
+from promptlab.lab import Lab
+from promptlab_studio.api.answers import AssetOut, AssetPage, AssetVersions, RowPage, asset_object
+from promptlab_studio.api.shapes import DatasetIn, LabelIn, PromptIn
+from promptlab_studio.api.uploads import uploaded
+from promptlab_studio.auth import TheLab, Viewer
+
+MAX_BYTES = 4 << 20
+router = APIRouter()
+
+Name = Annotated[str, Path(max_length=200, description="The asset's name.")]
+Version = Annotated[str, Path(max_length=100, description="A number, a label, or latest.")]
+Label = Annotated[str, Path(max_length=100, description="The label, as in production.")]
+Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
+After = Annotated[
+    str | None, Query(max_length=200, description="Where the page before ended: its next_cursor.")
+]
+
+
+@router.get("/prompts", tags=["prompts"], summary="List prompt templates", response_model=AssetPage)
+async def list_prompts(lab: TheLab, who: Viewer, limit: Limit = 100, cursor: After = None) -> Any:
+    """The latest version of each, by name."""
+    return await _list(lab, "prompt_template", limit, cursor)
+
+
+@router.post(
+    "/prompts",
+    status_code=201,
+    tags=["prompts"],
+    summary="Create a prompt template's next version",
+    response_model=AssetOut,
+)
+async def create_prompt(lab: TheLab, who: Viewer, body: PromptIn, response: Response) -> Any:
+    """201 with the new version; 200 with the latest one, if it has this content already."""
+    return await _create(lab, body.asset(), response)
+
+
+@router.get(
+    "/prompts/{name}",
+    tags=["prompts"],
+    summary="List a prompt template's versions",
+    response_model=AssetVersions,
+)
+async def list_prompt_versions(lab: TheLab, who: Viewer, name: Name) -> Any:
+    """Oldest first, with labels."""
+    return await _versions(lab, "prompt_template", name)
+
+
+@router.get(
+    "/prompts/{name}/versions/{version}",
+    tags=["prompts"],
+    summary="Read a prompt template",
+    response_model=AssetOut,
+)
+async def get_prompt(lab: TheLab, who: Viewer, name: Name, version: Version) -> Any:
+    """One version, with its text."""
+    return await _version(lab, "prompt_template", name, version)
+
+
+@router.put(
+    "/prompts/{name}/labels/{label}",
+    tags=["prompts"],
+    summary="Label a prompt template's version",
+    response_model=AssetOut,
+)
+async def label_prompt(lab: TheLab, who: Viewer, name: Name, label: Label, body: LabelIn) -> Any:
+    """Point the label at a version; it leaves the one that it pointed at before."""
+    return await _label(lab, "prompt_template", name, label, body.version)
+
+
+@router.get("/datasets", tags=["datasets"], summary="List datasets", response_model=AssetPage)
+async def list_datasets(lab: TheLab, who: Viewer, limit: Limit = 100, cursor: After = None) -> Any:
+    """The latest version of each, by name."""
+    return await _list(lab, "dataset", limit, cursor)
+
+
+@router.post(
+    "/datasets",
+    status_code=201,
+    tags=["datasets"],
+    summary="Create a dataset's next version",
+    response_model=AssetOut,
+)
+async def create_dataset(lab: TheLab, who: Viewer, body: DatasetIn, response: Response) -> Any:
+    """From rows, or from an uploaded file. 201 with the new version; 200 with the latest one, if it has these rows already."""
+    fields = {"name": body.name, "description": body.description, "id_column": body.id_column}
+    if body.upload is None:
+        from promptlab_studio.api.shapes import RowsIn
+
+        return await _create(lab, RowsIn(**fields, rows=body.rows or []).asset(), response)
+    async with uploaded(lab.blobs, body.upload) as path:
+        return await _create(lab, Dataset(**fields, file_path=path), response)
+
+
+@router.get(
+    "/datasets/{name}", tags=["datasets"], summary="List a dataset's versions", response_model=AssetVersions
+)
+async def list_dataset_versions(lab: TheLab, who: Viewer, name: Name) -> Any:
+    """Oldest first, with labels."""
+    return await _versions(lab, "dataset", name)
+
+
+@router.get(
+    "/datasets/{name}/versions/{version}",
+    tags=["datasets"],
+    summary="Read what a dataset holds",
+    response_model=AssetOut,
+)
+async def get_dataset(lab: TheLab, who: Viewer, name: Name, version: Version) -> Any:
+    """One version: its columns, and how many rows."""
+    return await _version(lab, "dataset", name, version)
+
+
+@router.get(
+    "/datasets/{name}/versions/{version}/rows",
+    tags=["datasets"],
+    summary="Page through a dataset's rows",
+    response_model=RowPage,
+)
+async def list_rows(
+    lab: TheLab,
+    who: Viewer,
+    name: Name,
+    version: Version,
+    offset: Annotated[int, Query(ge=0, description="Rows to skip.")] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=500, description="Rows at most; long rows make a page shorter.")
+    ] = 50,
+) -> Response:
+    """In the dataset's order."""
+    dataset = await _get(lab, "dataset", name, version)
+    assert isinstance(dataset, Dataset) and dataset.content is not None
+    rows = [orjson.dumps(row) for row in await rows_page(lab.blobs, dataset.content, offset, limit)]
+    while len(rows) > 1 and sum(map(len, rows)) > MAX_BYTES:
+        rows.pop()
+    return Response(
+        b'{"items":[%b],"offset":%d,"total":%d}' % (b",".join(rows), offset, dataset.content.rows),
+        media_type="application/json",
+    )
+
+
+@router.put(
+    "/datasets/{name}/labels/{label}",
+    tags=["datasets"],
+    summary="Label a dataset's version",
+    response_model=AssetOut,
+)
+async def label_dataset(lab: TheLab, who: Viewer, name: Name, label: Label, body: LabelIn) -> Any:
+    """Point the label at a version; it leaves the one that it pointed at before."""
+    return await _label(lab, "dataset", name, label, body.version)
+
+
+async def _list(lab: Lab, kind: AssetKind, limit: int, cursor: str | None) -> dict[str, Any]:
+    following = [asset for asset in await lab.assets.latest(kind) if cursor is None or asset.name > cursor]
+    return {
+        "items": [asset_object(a) for a in following[:limit]],
+        "next_cursor": following[limit - 1].name if len(following) > limit else None,
+    }
+
+
+async def _create(lab: Lab, asset: Asset, response: Response) -> dict[str, Any]:
+    kind = kind_of(asset)
+    before = await lab.ledger.get_asset(kind, asset.name)
+    created = await lab.assets.create(asset)
+    if before and before.version == created.version:
+        response.status_code = 200
+    path = "prompts" if kind == "prompt_template" else "datasets"
+    response.headers["Location"] = f"/api/v1/{path}/{created.name}/versions/{created.version}".encode(
+        "ascii", "xmlcharrefreplace"
+    ).decode()
+    return await _object(lab, kind, created)
+
+
+async def _versions(lab: Lab, kind: AssetKind, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "versions": [asset_object(version) for version in await lab.assets.versions(name, kind=kind)],
+    }
+
+
+async def _version(lab: Lab, kind: AssetKind, name: str, version: str) -> dict[str, Any]:
+    return await _object(lab, kind, await _get(lab, kind, name, version))
+
+
+async def _label(lab: Lab, kind: AssetKind, name: str, label: str, version: int) -> dict[str, Any]:
+    return await _object(lab, kind, await lab.assets.label(name, label, version=version, kind=kind))
+
+
+def _get(lab: Lab, kind: AssetKind, name: str, version: str) -> Awaitable[Asset]:
+    return lab.assets.get(name, **which_version(version), kind=kind)
+
+
+async def _object(lab: Lab, kind: AssetKind, asset: Asset) -> dict[str, Any]:
+    found = await lab.ledger.get_asset(kind, asset.name, asset.version)
+    if found is None:
+        raise AssetNotFoundError(f"{asset.name!r} has no version {asset.version}.")
+    return asset_object(found)

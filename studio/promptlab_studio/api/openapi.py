@@ -1,0 +1,44 @@
+"""The API's OpenAPI document, with what FastAPI cannot say of it: how errors travel, and who may ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from promptlab.adapters.http.problems import MEDIA_TYPE
+
+_ABOUT = """Assets, runs and their results. The same API on a laptop's Studio (no login, this machine only) and on a hosted one (a token).
+
+Errors are problem details (RFC 9457). Lists are read page by page: go on with `?cursor=` and the page's `next_cursor`, until it is null."""
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The document; made once."""
+    if app.openapi_schema is None:
+        found = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, description=_ABOUT, routes=app.routes
+        )
+        for item in found["paths"].values():
+            for operation in item.values():
+                content = operation["responses"]["default"]["content"]
+                content[MEDIA_TYPE] = content.pop("application/json")
+                if operation["tags"] == ["health"]:
+                    operation["security"] = []
+        found["components"]["securitySchemes"] = {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "`promptlab cloud token` prints it.",
+            },
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "__Host-promptlab",
+                "description": "What the login form gives a browser.",
+            },
+        }
+        found["security"] = [{"token": []}, {"session": []}]
+        app.openapi_schema = found
+    return app.openapi_schema

@@ -1,0 +1,75 @@
+"""A prompt template filled with the first rows of a dataset, before anything is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from fastapi import APIRouter
+
+from promptlab.assets.rows import rows_page
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template
+from promptlab.errors import TemplateError
+from promptlab.lab import Lab
+from promptlab_studio.api.answers import PreviewOut
+from promptlab_studio.api.shapes import PreviewIn
+from promptlab_studio.auth import TheLab, Viewer
+
+router = APIRouter(tags=["prompts"])
+
+
+@router.post(
+    "/preview", summary="Fill a prompt template with a dataset's first rows", response_model=PreviewOut
+)
+async def preview(lab: TheLab, who: Viewer, body: PreviewIn) -> Any:
+    """Nothing is stored. What would keep a run from beginning is in `errors`."""
+    prompt = body.prompt_template if isinstance(body.prompt_template, str) else body.prompt_template.asset()
+    dataset = body.dataset if isinstance(body.dataset, str) else body.dataset.asset()
+    return await filled(lab, prompt, dataset, body.limit)
+
+
+async def filled(
+    lab: Lab, prompt: PromptTemplate | str, dataset: Dataset | str, limit: int
+) -> dict[str, Any]:
+    """A template (or a reference to one) with the first rows: placeholders, columns, errors, and each row's messages.
+
+    Raises:
+        AssetNotFoundError: a reference to nothing.
+        DatasetError: the rows cannot be used.
+        TemplateError: the template cannot be parsed.
+    """
+    async with (
+        lab.assets.draft(prompt, "prompt_template") as template,
+        lab.assets.draft(dataset, "dataset") as rows,
+    ):
+        assert (
+            isinstance(template.asset, PromptTemplate)
+            and isinstance(rows.asset, Dataset)
+            and rows.content is not None
+        )
+        compiled = compile_template(template.asset)
+        errors = []
+        try:
+            check_placeholders(template.asset, rows.content)
+        except TemplateError as error:
+            errors.append(str(error))
+        first: Sequence[Mapping[str, Any]] = (
+            list(islice(rows.asset.rows, limit))
+            if rows.asset.rows is not None
+            else await rows_page(lab.blobs, rows.content, 0, limit)
+        )
+        return {
+            "placeholders": compiled.placeholders,
+            "columns": [column.name for column in rows.content.columns],
+            "errors": errors,
+            "rows": [_rendered(compiled, dict(row)) for row in first],
+        }
+
+
+def _rendered(compiled: CompiledTemplate, row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"row": row, "messages": compiled.render(row), "error": None}
+    except TemplateError as error:
+        return {"row": row, "messages": None, "error": str(error)}

@@ -1,0 +1,278 @@
+"""What the API takes. Unknown fields are refused, and so is whatever a request must not bring: code, files of the server, keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
+from promptlab.domain.model_config import ModelConfig
+from promptlab.experiments.config import ExperimentConfig
+from promptlab_studio.problems import AS_FIELDS, BY_REFERENCE
+
+UPLOAD_KEY = r"^uploads/[0-9a-f]{32}/[A-Za-z0-9._-]{1,120}$"
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """The base of all bodies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptIn(Body):
+    """A prompt template's fields: system_prompt and user_prompt, or messages."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "qa", "system_prompt": "Be terse.", "user_prompt": "Answer: <question>"}]
+        }
+    )
+
+    name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
+    description: str = Field(default="", description="What it is for.", max_length=10_000)
+    system_prompt: str = Field(
+        default="", description="The system message, with placeholders such as <question>."
+    )
+    user_prompt: str = Field(default="", description="The user message, with placeholders.")
+    messages: tuple[ChatMessage, ...] = Field(
+        default=(), description="A list of chat messages, in place of system_prompt and user_prompt."
+    )
+    template_format: str = Field(
+        default="simple",
+        pattern="^(simple|jinja2)$",
+        description="How placeholders are written: `<name>` or `{{ name }}`.",
+    )
+
+    def asset(self) -> PromptTemplate:
+        """The template.
+
+        Raises:
+            RequestValidationError: it breaks a rule of templates.
+        """
+        return _checked(PromptTemplate, self.model_dump(), "prompt_template")
+
+
+class RowsIn(Body):
+    """A dataset's rows, written out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "questions", "rows": [{"question": "What is 2 + 2?", "answer": "4"}]}]
+        }
+    )
+
+    name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
+    description: str = Field(default="", description="What it is for.", max_length=10_000)
+    rows: list[dict[str, Any]] = Field(description="The rows, one object each.")
+    id_column: str | None = Field(
+        default=None,
+        description="The column that names a row. Default: `id` if there is one, else row numbers from 0.",
+    )
+
+    def asset(self) -> Dataset:
+        """The dataset.
+
+        Raises:
+            RequestValidationError: it breaks a rule of datasets.
+        """
+        return _checked(Dataset, self.model_dump(), "dataset")
+
+
+class DatasetIn(Body):
+    """A dataset version to create: from rows, or from a file that was uploaded."""
+
+    model_config = ConfigDict(json_schema_extra=RowsIn.model_config["json_schema_extra"])
+
+    name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
+    description: str = Field(default="", description="What it is for.", max_length=10_000)
+    rows: list[dict[str, Any]] | None = Field(default=None, description="The rows, one object each.")
+    upload: str | None = Field(
+        default=None,
+        pattern=UPLOAD_KEY,
+        description="The key that POST /datasets/uploads gave, once the file is there.",
+    )
+    id_column: str | None = Field(
+        default=None,
+        description="The column that names a row. Default: `id` if there is one, else row numbers from 0.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> DatasetIn:
+        if (self.rows is None) == (self.upload is None):
+            raise ValueError("give either rows or upload")
+        return self
+
+
+class UploadIn(Body):
+    """A file that is about to be uploaded."""
+
+    file_name: str = Field(
+        description="Its name; the suffix says what it is.",
+        pattern=r"(?i)^[^/\\]{1,200}\.(jsonl|ndjson|csv|tsv|parquet)$",
+        examples=["questions.jsonl"],
+    )
+
+
+class EvaluationIn(Body):
+    """One built-in metric."""
+
+    metric: str = Field(min_length=1, description="A metric that GET /metrics lists.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What to call it in results, where a metric is used more than once.",
+    )
+    column_mapping: dict[str, str] = Field(
+        default_factory=dict,
+        description="Evaluator input → dataset column, or $inference for the model's answer.",
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="The metric's parameters.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _brings_no_code(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("evaluator") is not None:
+            raise ValueError(
+                "an evaluator of one's own cannot be sent: use a built-in metric (GET /api/v1/metrics), or run the experiment locally"
+            )
+        return {k: v for k, v in value.items() if k != "evaluator"} if isinstance(value, dict) else value
+
+
+def _without_key(model: ModelConfig) -> ModelConfig:
+    if model.api_key is not None:
+        raise ValueError(
+            "a key must not be sent: name it with api_key_secret (`promptlab cloud secrets set NAME`), or with api_key_env on one's own machine"
+        )
+    return model
+
+
+def _how(value: Any) -> str:
+    return BY_REFERENCE if isinstance(value, str) else AS_FIELDS
+
+
+Reference = Annotated[str, Field(min_length=1, max_length=300, examples=["qa@3"])]
+PromptChoice = Annotated[
+    Annotated[Reference, Tag(BY_REFERENCE)] | Annotated[PromptIn, Tag(AS_FIELDS)], Discriminator(_how)
+]
+RowsChoice = Annotated[
+    Annotated[Reference, Tag(BY_REFERENCE)] | Annotated[RowsIn, Tag(AS_FIELDS)], Discriminator(_how)
+]
+ModelIn = Annotated[ModelConfig, AfterValidator(_without_key)]
+_MODEL_NAMES = AliasChoices(
+    "model", "inference_model", "inference_model_config", "completion_model", "completion_model_config"
+)
+
+
+class RunIn(Body):
+    """An experiment to run: what the YAML and the SDK's dict say, in JSON."""
+
+    model_config = ConfigDict(
+        populate_by_name=True,
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "capitals",
+                    "prompt_template": {"name": "ask", "user_prompt": "<question>"},
+                    "dataset": "questions@0",
+                    "model": {"name": "openai/gpt-4o-mini", "api_key_secret": "openai", "temperature": 0},
+                    "evaluation": [
+                        {
+                            "metric": "exact_match",
+                            "column_mapping": {"response": "$inference", "reference": "answer"},
+                        }
+                    ],
+                    "tags": ["nightly"],
+                }
+            ]
+        },
+    )
+
+    name: str = Field(
+        default="experiment",
+        min_length=1,
+        max_length=200,
+        description="The experiment's name; its runs share it.",
+    )
+    prompt_template: PromptChoice = Field(
+        description="The prompt: fields of a template, or a reference such as qa@3 or qa@production."
+    )
+    dataset: RowsChoice = Field(description="The rows: written out, or a reference such as questions@0.")
+    model: ModelIn = Field(
+        validation_alias=_MODEL_NAMES,
+        description="The model's configuration; only its name, provider/model, will do.",
+    )
+    embedding_model: ModelIn | None = Field(
+        default=None,
+        validation_alias=AliasChoices("embedding_model", "embedding_model_config"),
+        description="For metrics such as semantic_similarity.",
+    )
+    evaluation: tuple[EvaluationIn, ...] = Field(default=(), max_length=100, description="The metrics.")
+    trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        default=(), max_length=50, description="Words to find the run by."
+    )
+
+    def experiment(self) -> ExperimentConfig:
+        """The typed experiment.
+
+        Raises:
+            RequestValidationError: it breaks a rule of experiments.
+        """
+        fields = {
+            "name": self.name,
+            "prompt_template": self.prompt_template
+            if isinstance(self.prompt_template, str)
+            else self.prompt_template.asset(),
+            "dataset": self.dataset if isinstance(self.dataset, str) else self.dataset.asset(),
+            "model": self.model,
+            "embedding_model": self.embedding_model,
+            "evaluation": [item.model_dump() for item in self.evaluation],
+            "trials": self.trials,
+            "tags": self.tags,
+        }
+        return _checked(ExperimentConfig, fields)
+
+
+class ResumeIn(Body):
+    """What to do again."""
+
+    failed: bool = Field(default=False, description="Do the failed cases again, too.")
+
+
+class LabelIn(Body):
+    """Where a label is to point."""
+
+    version: int = Field(ge=0, description="The version.")
+
+
+class PreviewIn(Body):
+    """A template and rows to fill it with."""
+
+    prompt_template: PromptChoice = Field(description="The prompt: fields of a template, or a reference.")
+    dataset: RowsChoice = Field(description="The rows: written out, or a reference.")
+    limit: int = Field(default=3, ge=1, le=20, description="How many rows.")
+
+
+def _checked(model: type[Model], fields: dict[str, Any], *where: str) -> Model:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**item, "loc": ("body", *where, *item["loc"])} for item in error.errors(include_url=False)]
+        ) from None

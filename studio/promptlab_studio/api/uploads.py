@@ -1,0 +1,94 @@
+"""Files on their way to becoming datasets: straight into the bucket in the cloud, through the app on a laptop."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Request
+from fastapi import Path as InPath
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from promptlab.errors import BlobNotFoundError, DatasetError
+from promptlab.ports import Blobs, DirectBlobs
+from promptlab_studio.api.answers import UploadOut
+from promptlab_studio.api.shapes import UploadIn
+from promptlab_studio.auth import TheLab, Viewer
+
+CONTENT_TYPE = "application/octet-stream"
+UPLOAD_S = 3600
+"""Seconds that an upload URL is valid."""
+router = APIRouter(prefix="/datasets/uploads", tags=["datasets"])
+
+
+@router.post("", status_code=201, summary="Prepare the upload of a dataset's file", response_model=UploadOut)
+async def prepare_upload(lab: TheLab, who: Viewer, request: Request, body: UploadIn) -> Any:
+    """Then send the file to upload_url, and POST /datasets with the key."""
+    token, name = secrets.token_hex(16), _usable(body.file_name)
+    key = f"uploads/{token}/{name}"
+    if isinstance(lab.blobs, DirectBlobs):
+        url = await lab.blobs.presign_put(key, content_type=CONTENT_TYPE, max_age_s=UPLOAD_S)
+    else:
+        url = str(request.url_for("receive_upload", token=token, file_name=name))
+    return {"upload_url": url, "method": "PUT", "headers": {"Content-Type": CONTENT_TYPE}, "key": key}
+
+
+def _usable(file_name: str) -> str:
+    """The name as a part of a blob's key; its end says what kind of file it is."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", file_name)[-100:].lstrip(".")
+
+
+@router.put(
+    "/{token}/{file_name}", status_code=204, summary="Upload a dataset's file", response_class=Response
+)
+async def receive_upload(
+    lab: TheLab,
+    who: Viewer,
+    request: Request,
+    token: Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="From upload_url.")],
+    file_name: Annotated[str, InPath(pattern="^[A-Za-z0-9._-]{1,120}$", description="From upload_url.")],
+) -> Response:
+    """The body is the file. In the cloud files go to the bucket, not here."""
+    if isinstance(lab.blobs, DirectBlobs):
+        raise HTTPException(404)
+    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+        path = Path(folder) / "upload"
+        async with await anyio.open_file(path, "wb") as file:
+            async for piece in request.stream():
+                await file.write(piece)
+        await lab.blobs.put_file(f"uploads/{token}/{file_name}", path)
+    return Response(status_code=204)
+
+
+@asynccontextmanager
+async def uploaded(blobs: Blobs, key: str) -> AsyncIterator[Path]:
+    """An uploaded file, under the name that it was given; it is gone afterwards.
+
+    Raises:
+        DatasetError: it is not there, or the block could not read it.
+    """
+    name = key.rpartition("/")[2]
+    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+        try:
+            (source,) = await blobs.files([key], Path(folder))
+        except BlobNotFoundError:
+            raise DatasetError(
+                f"There is no upload {key!r}: upload the file first, and use each upload once."
+            ) from None
+        # What kind of file it is, readers see by its name.
+        named = Path(folder) / "named" / name
+        named.parent.mkdir()
+        named.symlink_to(source)
+        try:
+            yield named
+        except DatasetError as error:
+            await blobs.delete(key)
+            raise DatasetError(str(error).replace(str(named), name)) from error
+        await blobs.delete(key)

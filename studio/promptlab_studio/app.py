@@ -1,0 +1,57 @@
+"""The app: the same routes on a laptop and on Lambda."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import Depends, FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.staticfiles import StaticFiles
+
+from promptlab.lab import Lab
+from promptlab_studio import auth as login
+from promptlab_studio.abandoned import Abandoned
+from promptlab_studio.api import router as api
+from promptlab_studio.api.openapi import describe
+from promptlab_studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth, principal
+from promptlab_studio.pages import router as pages
+from promptlab_studio.problems import add_handlers
+from promptlab_studio.security import Faults, RequestChecks, SecurityHeaders
+
+STATIC = Path(__file__).parent / "static"
+MIN_GZIP_BYTES = 1024
+
+
+def create_app(lab: Lab, *, auth: Auth | None = None, upload_origin: str | None = None) -> FastAPI:
+    """The Studio over a lab.
+
+    Args:
+        lab: the lab.
+        auth: who may ask; None: this machine only, without login.
+        upload_origin: the origin (https://host) that pages upload files to, where that is not the Studio itself.
+    """
+    app = FastAPI(
+        title="PromptLab",
+        version=version("promptlab-serverless"),
+        summary="Assets, runs and their results.",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        openapi_url=None,  # the document is a route of the API, for those who may see it
+    )
+    app.state.lab, app.state.auth = lab, auth
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    app.include_router(login.router)
+    app.include_router(api)
+    app.include_router(pages, dependencies=[Depends(principal)])
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    add_handlers(app)
+    # The last is the outermost: every response, whatever made it, has the headers.
+    app.add_middleware(Abandoned)
+    app.add_middleware(RequestChecks, loopback_only=auth is None, cookies=(SECURE_COOKIE, PLAIN_COOKIE))
+    app.add_middleware(Faults)
+    app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=5)
+    app.add_middleware(SecurityHeaders, upload_origin=upload_origin)
+    return app

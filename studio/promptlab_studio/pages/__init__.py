@@ -1,0 +1,19 @@
+"""What people see: one file a group of pages."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from promptlab_studio.pages import case, compare, datasets, new_run, prompts, run, runs
+
+router = APIRouter()
+for _routes in (
+    runs.routes,
+    run.routes,
+    case.routes,
+    prompts.routes,
+    datasets.routes,
+    new_run.routes,
+    compare.routes,
+):
+    router.include_router(_routes)

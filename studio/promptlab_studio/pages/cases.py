@@ -1,0 +1,260 @@
+"""The table of a run's cases: which columns, which rows, and what stands in the cells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from promptlab.domain.experiment import Experiment
+from promptlab.queries.query_engine import CasePage, Facets, ResultsQuery
+from promptlab.report import number
+from promptlab_studio.pages.format import milliseconds, money, one_line, run_url
+from promptlab_studio.pages.remembered import facets_of
+from promptlab_studio.pages.state import VIEW_PARAMS, Query, conditions, filter_of
+
+SIZE = 50
+TEXT_CHARS = 160
+"""What a cell can show on a wide screen; the rest is in the case."""
+_SHOWN_METRICS, _SHOWN_INPUTS = 4, 1
+_SHORT = 12
+_NUMBERS = {"prompt_tokens": "Read", "completion_tokens": "Written", "attempts": "Attempts"}
+_NAMES = {
+    "id": "Case",
+    "response": "Answer",
+    "latency_ms": "Latency",
+    "cost_usd": "Cost",
+    "error_type": "Error",
+    "finish_reason": "Finish",
+    **_NUMBERS,
+}
+_HIDDEN = ("case", "trial", "error_message")
+_IN_SCORE = ("passed.", "label.", "score_error.")
+"""What the cell of a metric's score says, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table."""
+
+    key: str
+    """As in the results table."""
+    text: str
+    css: str
+    down: bool = False
+    """Sorts downwards first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What stands in a cell, and how it looks."""
+
+    text: str
+    css: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """A case in the table."""
+
+    anchor: str
+    url: str
+    cells: Sequence[Cell]
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CasesView:
+    """A page of cases with all that is around it."""
+
+    columns: Sequence[Column]
+    choices: Sequence[tuple[str, str, bool, bool]]
+    """Every column that could be shown: key, name, whether it is, and whether it is unless another choice was made."""
+    rows: Sequence[CaseRow]
+    page: CasePage
+    facets: Facets | None
+    conditions: Sequence[Any]
+
+
+def shown_columns(
+    results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query
+) -> list[Column]:
+    """The columns that the address names, or else: input, expected, answer, scores, latency, cost."""
+    keys = [k for k in query.all("col") if k in results.columns.types] or _default(
+        results, experiment, placeholders, query
+    )
+    expected = [f"input.{name}" for name in expected_columns(experiment)]
+    return [
+        _column(key, results, expected) for key in ("id", *(k for k in keys if k not in ("id", *_HIDDEN)))
+    ]
+
+
+def _default(
+    results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query
+) -> list[str]:
+    names = {source: name for source, name, _ in results.columns.inputs}
+    expected = [v for v in expected_columns(experiment) if v in names]
+    expected = expected[:1]
+    asked = [p for p in placeholders if p in names and p not in expected] or [
+        n for n in names if n not in expected and n != "id"
+    ]
+    inputs = [names[name] for name in [*asked[:_SHOWN_INPUTS], *expected]]
+    metrics = results.columns.scores
+    if query.get("status") == "failed" or query.get("error"):
+        # Who looks for what failed wants to see where.
+        summary = results.run.summary["metrics"] if results.run.summary else {}
+        metrics = tuple(sorted(metrics, key=lambda m: not summary.get(m[0], {}).get("failed")))
+    scores = [f"score.{name}" for _, name in metrics[:_SHOWN_METRICS]]
+    return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
+
+
+def expected_columns(experiment: Experiment) -> list[str]:
+    """The dataset's columns that answers are held against."""
+    return list(
+        dict.fromkeys(
+            v for m in experiment.evaluation for v in m.column_mapping.values() if not v.startswith("$")
+        )
+    )
+
+
+def _column(key: str, results: ResultsQuery, expected: Sequence[str] = ()) -> Column:
+    kind = results.columns.types[key]
+    if key == "id":
+        return Column(key, "Case", "c-id")
+    if key.startswith("score."):
+        return Column(key, key.removeprefix("score."), "c-m")
+    if kind in ("DOUBLE", "BIGINT", "INTEGER") and not key.startswith("input."):
+        return Column(key, _NAMES.get(key, key), "c-s num", True)
+    name = _NAMES.get(key, key.removeprefix("input."))
+    return Column(
+        key, "Expected" if key in expected else name, "" if key == "response" or kind == "VARCHAR" else "c-m"
+    )
+
+
+async def cases_view(
+    results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query
+) -> CasesView:
+    """The page of cases that an address asks for.
+
+    Raises:
+        PromptLabError: the address names a column or a value that is not there.
+    """
+    filter_ = filter_of(query)
+    asked = results.page(
+        filter_,
+        sort=query.get("sort", "case"),
+        descending=query.get("desc") == "1",
+        offset=(query.page() - 1) * SIZE,
+        limit=SIZE,
+        text_chars=TEXT_CHARS,
+    )
+    page, facets = (
+        (await asked, None) if results.live else await asyncio.gather(asked, facets_of(results, filter_))
+    )
+    columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
+    shown, usual = {c.key for c in columns}, set(_default(results, experiment, placeholders, query))
+    rest, measured = urlencode(query.only(*VIEW_PARAMS)), measured_metrics(results)
+    return CasesView(
+        columns=columns,
+        choices=[
+            (k, _column_name(k), k in shown, k in usual)
+            for k in results.columns.types
+            if k not in ("id", *_HIDDEN) and not k.startswith(_IN_SCORE)
+        ],
+        rows=[_row(results, columns, row, rest, measured) for row in page.rows],
+        page=page,
+        facets=facets,
+        conditions=conditions(query),
+    )
+
+
+def _column_name(key: str) -> str:
+    kind, dot, name = key.partition(".")
+    if not dot:
+        return _NAMES.get(key, key)
+    return {"input": name, "score": f"metric {name}", "reason": f"reason of {name}"}.get(kind, key)
+
+
+def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:
+    """Short values need no wide column."""
+    if (
+        column.css
+        or column.key == "response"
+        or any(len(one_line(row.get(column.key))) > _SHORT for row in rows)
+    ):
+        return column
+    return replace(column, css="c-l" if column.text.startswith("Expected") else "c-m")
+
+
+def case_path(run_id: str, case: int, trial: int) -> str:
+    """The address of a case."""
+    return run_url(run_id, f"/cases/{case}" + (f".{trial}" if trial else ""))
+
+
+def measured_metrics(results: ResultsQuery) -> set[str]:
+    """Metrics of a run, as columns name them, whose values say more than pass or fail. Before the run's end none is known."""
+    metrics = results.run.summary["metrics"] if results.run.summary else {}
+    return {
+        name for metric, name in results.columns.scores if metric in metrics and not metrics[metric]["binary"]
+    }
+
+
+def _row(
+    results: ResultsQuery,
+    columns: Sequence[Column],
+    row: Mapping[str, Any],
+    rest: str,
+    measured: Collection[str],
+) -> CaseRow:
+    case, trial = row["case"], row["trial"]
+    url = case_path(results.run.run_id, case, trial) + (f"?{rest}" if rest else "")
+    cells = [_cell(column.key, row, measured) for column in columns[1:]]
+    label = f"{row['id']}" + (f" · {trial + 1}" if trial else "")
+    return CaseRow(f"c{case}-{trial}", url, [Cell(label), *cells], bool(row.get("pending")))
+
+
+def _cell(key: str, row: Mapping[str, Any], measured: Collection[str]) -> Cell:
+    if key == "response":
+        return _answer(row)
+    if key.startswith("score."):
+        name = key.removeprefix("score.")
+        return _score(name, row, measured=name in measured)
+    value = row.get(key)
+    if key == "latency_ms":
+        return Cell(milliseconds(value), "num")
+    if key == "cost_usd":
+        return Cell("–" if value is None else money(value), "num")
+    if key in _NUMBERS:
+        return Cell("–" if value is None else f"{value:,}", "num")
+    return Cell(one_line(value))
+
+
+def _answer(row: Mapping[str, Any]) -> Cell:
+    if row.get("pending"):
+        return Cell("○ waiting", "muted")
+    if row.get("error_type"):
+        return Cell(f"✕ {row['error_type']}: {one_line(row.get('error_message'))}", "bad")
+    return Cell(one_line(row.get("response")))
+
+
+def beside_verdict(value: float | None, passed: bool | None, *, measured: bool) -> str:
+    """A score's value, where it says more than pass or fail."""
+    return "" if value is None or (passed is not None and value in (0, 1) and not measured) else number(value)
+
+
+def _score(name: str, row: Mapping[str, Any], *, measured: bool) -> Cell:
+    passed, value, label = row.get(f"passed.{name}"), row.get(f"score.{name}"), row.get(f"label.{name}")
+    if error := row.get(f"score_error.{name}"):
+        return Cell(f"! {one_line(error)}", "warn")
+    if passed is not None:
+        shown = beside_verdict(value, passed, measured=measured)
+        return Cell(f"✓ pass {shown}".rstrip(), "good") if passed else Cell(f"✕ fail {shown}".rstrip(), "bad")
+    if label is not None:
+        return Cell(one_line(label))
+    return (
+        Cell("" if row.get("pending") or row.get("error_type") else "–", "muted")
+        if value is None
+        else Cell(number(value))
+    )

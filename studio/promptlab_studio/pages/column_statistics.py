@@ -1,0 +1,176 @@
+"""What the columns of a dataset hold: over all of its rows, with memory that does not grow with them."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptlab.assets.rows import rows_page
+from promptlab.domain.assets import Column, DatasetContent
+from promptlab.ports import Blobs
+from promptlab.report import number
+from promptlab_studio.pages.format import count, one_line
+
+if TYPE_CHECKING:
+    import duckdb
+
+MOST_COLUMNS = 60
+QUICK_BYTES = 1 << 20
+"""A dataset of this size is read while the page waits (some 20 ms); a larger one once the page is there."""
+MOST_BYTES = 400 << 20
+"""Where blobs are not files a copy is read, and a Lambda function has 512 MB for it; of a larger dataset the first rows are."""
+SAMPLE = 500
+MOST_COUNTED = 500_000
+"""Different values of all columns together that are counted one by one, the columns with the fewest first; beyond, they are estimated (to some 5%)."""
+MEMORY = "96MB"
+_EXAMPLE = 80
+_TYPES = {"string": "VARCHAR", "integer": "DOUBLE", "number": "DOUBLE", "boolean": "BOOLEAN", "json": "JSON"}
+_REMEMBERED = 64
+_known: OrderedDict[str, Statistics] = OrderedDict()
+_one_at_a_time = asyncio.Semaphore(1)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnView:
+    """What a column holds."""
+
+    column: Column
+    different: str
+    """How many different values."""
+    spread: str
+    """From the lowest number to the highest, or the lengths of texts."""
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the columns hold, and of how many rows that is."""
+
+    columns: Sequence[ColumnView]
+    rows: int
+
+
+def is_quick(content: DatasetContent) -> bool:
+    """Whether the page may wait for them."""
+    return content.bytes <= QUICK_BYTES or content.blob in _known
+
+
+async def statistics(blobs: Blobs, content: DatasetContent) -> Statistics:
+    """The statistics of a dataset version, of which the newest are remembered: its rows never change.
+
+    Raises:
+        BlobNotFoundError: the dataset's rows are gone.
+    """
+    async with _one_at_a_time:
+        found = _known.pop(content.blob, None) or await _made(blobs, content)
+        _known[content.blob] = found
+        while len(_known) > _REMEMBERED:
+            _known.popitem(last=False)
+        return found
+
+
+async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
+    columns = content.columns[:MOST_COLUMNS]
+    first = await rows_page(blobs, content, 0, SAMPLE)
+    # DuckDB takes `a` and `A` for the same column.
+    alike = len({c.name.casefold() for c in columns}) < len(columns)
+    if content.rows <= len(first) or content.bytes > MOST_BYTES or alike:
+        return Statistics([_looked_at(c, first) for c in columns], len(first))
+    with tempfile.TemporaryDirectory(prefix="promptlab-columns-") as folder:
+        (path,) = await blobs.files([content.blob], Path(folder))
+        found = await asyncio.to_thread(_read, path, columns, content.largest_row_bytes, folder)
+    return Statistics(
+        [_view(c, first, *figures) for c, figures in zip(columns, found, strict=True)], content.rows
+    )
+
+
+def _read(
+    path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: str
+) -> list[tuple[str, Any, Any]]:
+    """Different values, lowest and highest of each column. DuckDB reads in its own threads, so that pages go on being served."""
+    import duckdb
+
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "memory_limit": MEMORY,
+        "temp_directory": folder,
+    }
+    with duckdb.connect(":memory:", config=config) as connection:
+        shape = ", ".join(f"{_text(c.name)}: '{_TYPES[c.type]}'" for c in columns)
+        rows = f"read_json({_text(str(path))}, format='newline_delimited', columns={{{shape}}}, maximum_object_size={max(16 << 20, 2 * largest_row_bytes)})"
+        return _figures(connection, rows, columns)
+
+
+def _figures(
+    connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[Column]
+) -> list[tuple[str, Any, Any]]:
+    asked = []
+    for column in columns:
+        name = _name(column.name)
+        measure = name if _TYPES[column.type] == "DOUBLE" else f"length(CAST({name} AS VARCHAR))"
+        asked += [f"approx_count_distinct({name})", f"min({measure})", f"max({measure})"]
+    (found,) = connection.execute(f"SELECT {', '.join(asked)} FROM {rows}").fetchall()
+    groups = [found[at : at + 3] for at in range(0, len(found), 3)]
+    order = sorted(range(len(columns)), key=lambda n: groups[n][0])
+    few = [
+        n
+        for n, so_far in zip(order, accumulate(groups[n][0] for n in order), strict=True)
+        if so_far <= MOST_COUNTED
+    ]
+    exact: dict[int, int] = {}
+    if few:
+        counts = ", ".join(
+            f"count(DISTINCT hash({_name(columns[n].name)})) FILTER ({_name(columns[n].name)} IS NOT NULL)"
+            for n in few
+        )
+        (counted,) = connection.execute(f"SELECT {counts} FROM {rows}").fetchall()
+        exact = dict(zip(few, counted, strict=True))
+    return [
+        (f"{exact[n]:,}" if n in exact else f"≈ {count(float(f'{different:.2g}'))}", low, high)
+        for n, (different, low, high) in enumerate(groups)
+    ]
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
+
+
+def _view(
+    column: Column, first: Sequence[Mapping[str, Any]], different: str, low: Any, high: Any
+) -> ColumnView:
+    example = next((one_line(row[column.name]) for row in first if row.get(column.name) is not None), "")
+    return ColumnView(column, different, _spread(column, low, high), example[:_EXAMPLE])
+
+
+def _spread(column: Column, low: Any, high: Any) -> str:
+    if low is None:
+        return ""
+    if _TYPES[column.type] == "DOUBLE":
+        return f"{number(low)} to {number(high)}"
+    if column.type == "boolean":
+        return ""
+    return f"{low:,} characters" if low == high else f"{low:,} to {high:,} characters"
+
+
+def _looked_at(column: Column, rows: Sequence[Mapping[str, Any]]) -> ColumnView:
+    """The same of rows that are at hand."""
+    values = [row[column.name] for row in rows if row.get(column.name) is not None]
+    texts = [one_line(v) for v in values]
+    measured = (
+        values
+        if _TYPES[column.type] == "DOUBLE"
+        else [len(v) if isinstance(v, str) else len(one_line(v)) for v in values]
+    )
+    return _view(
+        column, rows, f"{len(set(texts)):,}", min(measured, default=None), max(measured, default=None)
+    )

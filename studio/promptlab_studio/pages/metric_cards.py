@@ -1,0 +1,151 @@
+"""A run's metrics as cards: the mean with its interval, and what the values look like, as links that filter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promptlab.domain.summary import MetricSummary, Summary
+from promptlab.queries.query_engine import Histogram, ResultsQuery
+from promptlab.report import number
+from promptlab_studio.pages.figures import Interval, bars, interval, scale_of
+from promptlab_studio.pages.format import count, percent
+from promptlab_studio.pages.remembered import histogram_of
+from promptlab_studio.pages.runs_table import short
+from promptlab_studio.pages.state import Query, range_value
+
+BINS = 20
+MOST_LABELS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Something that can be clicked to see only its cases."""
+
+    text: str
+    url: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MetricCard:
+    """One metric of a run."""
+
+    name: str
+    mean: str
+    between: str
+    """The 95% interval in words, or nothing."""
+    better: str
+    n: int
+    failed: int
+    bar: Interval | None
+    histogram: Sequence[Mapping[str, Any]] = ()
+    ends: tuple[str, str] = ("", "")
+    """The lowest and the highest value of the histogram."""
+    choices: Sequence[Choice] = ()
+    """Pass and fail, or labels."""
+    unscored: Choice | None = None
+
+
+async def metric_cards(
+    query: Query, summary: Summary, results: ResultsQuery | None, most: int
+) -> list[MetricCard]:
+    """The first `most` metrics. Without results (of a run that goes on) the cards have no histograms."""
+    names = dict(results.columns.scores) if results else {}
+    shown = list(summary.metrics.items())[:most]
+    return await asyncio.gather(
+        *(_card(query, name, metric, results, names.get(name, name)) for name, metric in shown)
+    )
+
+
+async def _card(
+    query: Query, name: str, metric: MetricSummary, results: ResultsQuery | None, column: str
+) -> MetricCard:
+    low, high = metric.interval
+    filled: dict[str, Any] = {}
+    if results and not results.live:
+        if metric.binary and metric.n:
+            filled["choices"] = _verdicts(query, column, metric)
+        elif metric.n:
+            histogram = await histogram_of(results, f"score.{column}", BINS)
+            filled |= {"histogram": histogram_links(query, histogram), "ends": ends(histogram)}
+        if metric.labels:
+            top = sorted(metric.labels.items(), key=lambda item: -item[1])[:MOST_LABELS]
+            labels = [
+                _choice(query, "label", f"{column}~{label}", f"{label} {count(n)}")
+                for label, n in top
+                if label != "…"
+            ]
+            filled["choices"] = [*filled.get("choices", ()), *labels]
+        if metric.failed:
+            filled["unscored"] = _choice(query, "unscored", column, f"{count(metric.failed)} not scored")
+    sorts = metric.mean is None and bool(metric.labels)
+    return MetricCard(
+        name=name,
+        mean=short(metric.mean) if metric.mean is not None else _most_frequent(metric) if sorts else "–",
+        between=f"{number(low)} to {number(high)}" if low is not None else "",
+        better="sorts into labels"
+        if sorts
+        else "higher is better"
+        if metric.higher_is_better
+        else "lower is better",
+        n=metric.scored if sorts else metric.n,
+        failed=metric.failed,
+        bar=interval(metric, scale_of([metric])),
+        **filled,
+    )
+
+
+def _most_frequent(metric: MetricSummary) -> str:
+    label, n = max(metric.labels.items(), key=lambda item: item[1])
+    return f"{percent(n, metric.scored)} {label}"
+
+
+def _choice(query: Query, name: str, value: str, text: str) -> Choice:
+    return Choice(text, _cases(query).toggled(name, value), value in query.all(name))
+
+
+def _cases(query: Query) -> Query:
+    """The address of the cases, whichever tab the cards are on."""
+    return Query(query.path, tuple((k, v) for k, v in query.pairs if k != "tab"))
+
+
+def _verdicts(query: Query, column: str, metric: MetricSummary) -> list[Choice]:
+    # Over dataset rows; with trials the mean of a row counts, so these are said as shares.
+    share = metric.values.mean
+    return [
+        _choice(query, "pass", column, f"✓ pass {percent(share, 1)}"),
+        _choice(query, "fail", column, f"✕ fail {percent(1 - share, 1)}"),
+    ]
+
+
+def histogram_links(query: Query, histogram: Histogram) -> list[dict[str, Any]]:
+    """Bars that filter by their range; empty ones are left out, as nothing would be there."""
+    found = []
+    here = _cases(query)
+    for bin_, bar in zip(histogram.bins, bars([b.count for b in histogram.bins]), strict=True):
+        if not bin_.count:
+            continue
+        value = range_value(histogram.column, bin_.low, bin_.high, closed=bin_.closed)
+        chosen = value in query.all("range")
+        others = [r for r in query.all("range") if not r.startswith(f"{histogram.column}~")]
+        name = histogram.column.removeprefix("score.")
+        title = f"{name} {number(bin_.low)} to {number(bin_.high)}: {bin_.count:,} cases" + (
+            ", chosen" if chosen else ""
+        )
+        found.append(
+            {
+                **bar,
+                "title": title,
+                "on": chosen,
+                "url": here.url(range=others if chosen else [*others, value]),
+            }
+        )
+    return found
+
+
+def ends(histogram: Histogram) -> tuple[str, str]:
+    """The lowest and the highest value, as text."""
+    return (number(histogram.bins[0].low), number(histogram.bins[-1].high)) if histogram.bins else ("", "")

@@ -1,0 +1,213 @@
+"""A new run: what to run, what the first rows look like, what it will cost, and start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import ValidationError
+from starlette.datastructures import QueryParams
+
+from promptlab.assets.rows import rows_page
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.experiment import SPECIAL, Experiment
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.templates import check_placeholders, compile_template
+from promptlab.errors import PromptLabError, TemplateError
+from promptlab.experiments.config import ExperimentConfig, explain_experiment
+from promptlab.lab import Lab
+from promptlab_studio.auth import lab_of
+from promptlab_studio.pages.format import run_url
+from promptlab_studio.pages.new_run_form import (
+    MODEL_NUMBERS,
+    MODEL_TEXTS,
+    experiment_of,
+    fields_from,
+    metric_forms,
+    model_of,
+)
+from promptlab_studio.pages.runs_table import read_runs
+from promptlab_studio.pages.state import Query, whole
+from promptlab_studio.pages.view import go_to, render, router, target_of
+
+PREVIEWED = 3
+ASSETS, VERSIONS = 40, 20
+"""Assets with all of their versions to choose from, and versions of each."""
+CHARS_A_TOKEN = 4
+"""English text in most tokenizers; an estimate says so."""
+SUGGESTED = ("simulated/demo", "openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "ollama/llama3.2")
+
+routes = router()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run is expected to cost."""
+
+    calls: int
+    read: int
+    """Tokens, from the text of the first rows."""
+    written: int | None
+    """Tokens, as earlier runs of the prompt wrote, or as many as the model may; None when neither is known."""
+    basis: str
+    usd: float | None
+    known_price: bool
+
+
+@routes.get("/new")
+async def new_run_page(request: Request) -> Response:
+    """The form; all that it holds is in the address."""
+    lab, query = lab_of(request), Query.of("/new", request.query_params)
+    if query.get("from"):
+        return await _again(lab, query.get("from"))
+    return await _form(request, lab, query)
+
+
+async def _again(lab: Lab, run_id: str) -> Response:
+    run = await lab.get_run(run_id)
+    pairs, left = fields_from(Experiment.model_validate(run.experiment), run.tags)
+    url = "/new?" + urlencode(pairs)
+    return go_to(url, "Left out: " + "; ".join(left) + ".", "problem") if left else RedirectResponse(url, 303)
+
+
+async def _form(
+    request: Request, lab: Lab, query: Query, problem: str = "", status: int = 200
+) -> HTMLResponse:
+    from promptlab.evaluators.registry import describe, known
+
+    dataset, prompt, wrong = await _chosen(lab, query)
+    columns = dataset.columns if dataset else ()
+    context: dict[str, Any] = {
+        "query": query,
+        "metrics": [describe(name) for name in known()],
+        "chosen": metric_forms(query, columns),
+        "columns": columns,
+        "special": SPECIAL,
+        "numbers": list(MODEL_NUMBERS),
+        "defaults": {name: ModelConfig.model_fields[name].default for name in MODEL_NUMBERS},
+        "texts": MODEL_TEXTS,
+        "problem": problem,
+        "wrong": wrong,
+        "preview": await _preview(lab, prompt, dataset) if prompt and dataset else None,
+        "estimate": await _estimate(lab, query, prompt, dataset) if prompt and dataset else None,
+        "ready": bool(prompt and dataset and query.get("model")),
+    }
+    if target_of(request) != "outlook":  # what is offered stays on the page while somebody chooses
+        offered = (
+            _references(lab, "prompt_template", query.get("prompt")),
+            _references(lab, "dataset", query.get("dataset")),
+            _models(lab),
+        )
+        context |= zip(("prompts", "datasets", "models"), await asyncio.gather(*offered), strict=True)
+    return render(request, "new_run.html", context, status=status)
+
+
+async def _references(lab: Lab, kind: Any, chosen: str) -> list[tuple[str, str]]:
+    """What can be chosen, and how it is called: `name@version` of every version, newest first, with its labels; of more than ASSETS, the latest."""
+    latest = await lab.ledger.list_assets(kind)
+    others = await asyncio.gather(*(lab.ledger.list_versions(kind, asset.name) for asset in latest[:ASSETS]))
+    versions = [version for listed in others for version in listed[::-1][:VERSIONS]] + list(latest[ASSETS:])
+    found = [
+        (f"{v.name}@{v.version}", f"{v.name}@{v.version}" + (f" ({', '.join(v.labels)})" if v.labels else ""))
+        for v in versions
+    ]
+    return found if not chosen or chosen in dict(found) else [(chosen, chosen), *found]
+
+
+async def _models(lab: Lab) -> list[str]:
+    runs, _ = await read_runs(lab)
+    return list(
+        dict.fromkeys(
+            [
+                *(r.experiment["model"]["name"] for r in runs[:200] if not r.experiment.get("agent")),
+                *SUGGESTED,
+            ]
+        )
+    )[:20]
+
+
+async def _chosen(lab: Lab, query: Query) -> tuple[Dataset | None, PromptTemplate | None, str]:
+    """The chosen assets, and what is wrong with the choice."""
+    found: dict[str, Any] = {}
+    wrong = ""
+    for name, kind in (("dataset", "dataset"), ("prompt", "prompt_template")):
+        if not query.get(name):
+            continue
+        try:
+            async with lab.assets.draft(query.get(name), kind) as draft:  # type: ignore[arg-type]
+                found[name] = draft.asset
+        except PromptLabError as error:
+            wrong = str(error)
+    return found.get("dataset"), found.get("prompt"), wrong
+
+
+async def _preview(lab: Lab, prompt: PromptTemplate, dataset: Dataset) -> dict[str, Any]:
+    """The first rows as the model would get them, and what would keep the run from beginning."""
+    assert dataset.content is not None
+    problem, rows = "", []
+    try:
+        compiled = compile_template(prompt)
+        check_placeholders(prompt, dataset.content)
+        rows = [compiled.render(row) for row in await rows_page(lab.blobs, dataset.content, 0, PREVIEWED)]
+    except TemplateError as error:
+        problem = str(error)
+    return {"problem": problem, "rows": rows}
+
+
+async def _estimate(lab: Lab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
+    calls = len(dataset) * (whole(query.get("trials")) or 1)
+    assert dataset.content is not None
+    try:
+        config = ModelConfig.model_validate(model_of(query)) if query.get("model") else None
+        compiled = compile_template(prompt)
+        sample = [compiled.render(row) for row in await rows_page(lab.blobs, dataset.content, 0, 50)]
+    except (PromptLabError, ValidationError):
+        return None
+    characters = sum(len(m["content"]) for messages in sample for m in messages)
+    read = round(characters / CHARS_A_TOKEN / max(len(sample), 1) * calls)
+    each, basis = await _written(lab, prompt, config)
+    written = None if each is None else round(each * calls)
+    price = price_of(config) if config else None
+    return Estimate(calls, read, written, basis, cost_usd(price, read, written), price is not None)
+
+
+async def _written(lab: Lab, prompt: PromptTemplate, config: ModelConfig | None) -> tuple[float | None, str]:
+    """Tokens that a case will write, and from what we know it."""
+    runs, _ = await read_runs(lab)
+    for run in runs:
+        used: Mapping[str, Any] = run.experiment.get("prompt_template") or {}
+        if (
+            used.get("name") == prompt.name
+            and run.summary
+            and run.summary["cases"]
+            and run.summary["completion_tokens"]
+        ):
+            return run.summary["completion_tokens"] / run.summary[
+                "cases"
+            ], f"as run {run.run_id} of this prompt wrote"
+    if config and config.max_tokens:
+        return config.max_tokens, "at most, as max_tokens allows"
+    return None, "unknown: no run of this prompt yet, and no max_tokens"
+
+
+@routes.post("/new")
+async def start(request: Request) -> Response:
+    """Start the run that the form describes."""
+    lab = lab_of(request)
+    query = Query.of("/new", QueryParams((await request.body()).decode("utf-8", "replace")))
+    dataset, _, _ = await _chosen(lab, query)
+    columns: Sequence[str] = dataset.columns if dataset else ()
+    try:
+        config = ExperimentConfig.parse(experiment_of(query, columns))
+        run = await lab.start(config)
+    except ValidationError as error:
+        return await _form(request, lab, query, explain_experiment(error), 422)
+    except PromptLabError as error:
+        return await _form(request, lab, query, str(error), 422)
+    return go_to(run_url(run.run_id), f"Started: {run.cases:,} cases.")

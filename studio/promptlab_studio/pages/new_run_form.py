@@ -1,0 +1,227 @@
+"""What the form of a new run holds, as an address, and the experiment that it describes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from promptlab.domain.experiment import RESPONSE, SPECIAL, Experiment
+from promptlab.domain.model_config import ModelConfig
+from promptlab.errors import ConfigError
+from promptlab.evaluators.registry import MetricInfo, canonical, describe
+from promptlab_studio.pages.state import Pairs, Query, whole
+
+MODEL_NUMBERS = {
+    "temperature": float,
+    "max_tokens": int,
+    "seed": int,
+    "max_concurrent_tasks": int,
+    "max_retries": int,
+    "timeout_s": float,
+}
+MODEL_TEXTS = ("endpoint", "api_key_env", "api_key_secret")
+_EXPECTED = re.compile(
+    r"^(reference|expected|expected_\w+|answer|target|label|gold|golden|ground_truth|truth|correct|solution|output)$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InputField:
+    """One input of a metric and what it is mapped to."""
+
+    name: str
+    field: str
+    """The form field's name."""
+    value: str
+    suggested: bool
+    """Whether the value is our guess and not the user's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParamField:
+    """One parameter of a metric."""
+
+    name: str
+    field: str
+    value: str
+    description: str
+    choices: Sequence[str]
+    required: bool
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricForm:
+    """A chosen metric with its fields."""
+
+    info: MetricInfo
+    inputs: Sequence[InputField]
+    params: Sequence[ParamField]
+
+
+def metric_forms(query: Query, columns: Sequence[str]) -> list[MetricForm]:
+    """The chosen metrics; an input without a mapping gets the column that fits best.
+
+    Raises:
+        UnknownNameError: there is no such metric.
+    """
+    return [
+        _metric_form(query, describe(name), columns)
+        for name in dict.fromkeys(canonical(n) for n in query.all("metric"))
+    ]
+
+
+def _metric_form(query: Query, info: MetricInfo, columns: Sequence[str]) -> MetricForm:
+    inputs, params = [], []
+    for name, default in info.inputs.items():
+        field = f"m.{info.name}.{name}"
+        given = query.get(field)
+        value = given if given in columns or given in SPECIAL else default or suggested(name, columns)
+        inputs.append(InputField(name, field, value, not given and not default and bool(value)))
+    for name, schema in info.params.items():
+        field = f"p.{info.name}.{name}"
+        choices = (
+            ["true", "false"] if schema.get("type") == "boolean" else [str(c) for c in schema.get("enum", ())]
+        )
+        hint = "" if schema.get("default") is None else _as_text(schema["default"])
+        params.append(
+            ParamField(
+                name,
+                field,
+                query.get(field),
+                str(schema.get("description", "")),
+                choices,
+                name in info.required,
+                hint,
+            )
+        )
+    return MetricForm(info, inputs, params)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def suggested(name: str, columns: Sequence[str]) -> str:
+    """The column that an input most likely means: its own name, else one that sounds like what is expected."""
+    exact = {c.casefold(): c for c in columns}
+    if name.casefold() in exact:
+        return exact[name.casefold()]
+    return next((c for c in columns if _EXPECTED.match(c)), "") if name != "response" else RESPONSE
+
+
+def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
+    """The experiment that the form describes, as the SDK takes it.
+
+    Raises:
+        ConfigError: a field does not say what it should.
+    """
+    for name, text in (("prompt", "a prompt"), ("dataset", "a dataset"), ("model", "a model")):
+        if not query.get(name):
+            raise ConfigError(f"Choose {text} first.")
+    evaluation = [
+        {
+            "metric": form.info.name,
+            "column_mapping": {i.name: i.value for i in form.inputs if i.value},
+            "params": _params(form),
+        }
+        for form in metric_forms(query, columns)
+    ]
+    trials = query.get("trials", "1")
+    return {
+        "name": query.get("name") or query.get("prompt").partition("@")[0],
+        "prompt_template": query.get("prompt"),
+        "dataset": query.get("dataset"),
+        "model": model_of(query),
+        "evaluation": evaluation,
+        "trials": trials if (number := whole(trials)) is None else number,
+        "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
+    }
+
+
+def model_of(query: Query) -> dict[str, Any]:
+    """The model's configuration.
+
+    Raises:
+        ConfigError: a number is none, or the other parameters are not a JSON object.
+    """
+    model: dict[str, Any] = {"name": query.get("model")}
+    for name, kind in MODEL_NUMBERS.items():
+        if text := query.get(name):
+            try:
+                model[name] = kind(text)
+            except ValueError:
+                raise ConfigError(
+                    f"{name} must be a {'whole number' if kind is int else 'number'} (got {text!r})."
+                ) from None
+    model |= {name: query.get(name) for name in MODEL_TEXTS if query.get(name)}
+    if other := query.get("other"):
+        try:
+            more = orjson.loads(other)
+        except orjson.JSONDecodeError as error:
+            raise ConfigError(f"Other parameters are not valid JSON: {error}.") from None
+        if not isinstance(more, dict) or "api_key" in more:
+            raise ConfigError(
+                'Other parameters are a JSON object such as {"top_p": 0.9}, without a key: name the key\'s variable or secret.'
+            )
+        model |= more
+    return model
+
+
+def _params(form: MetricForm) -> dict[str, Any]:
+    found = {}
+    for param in form.params:
+        if param.value == "":
+            continue
+        kinds = (
+            {"string"}
+            if "type" not in form.info.params[param.name]
+            else {str(form.info.params[param.name]["type"])}
+        )
+        kinds |= {str(one.get("type")) for one in form.info.params[param.name].get("anyOf", ())}
+        try:
+            found[param.name] = param.value if kinds == {"string"} else orjson.loads(param.value)
+        except orjson.JSONDecodeError:
+            found[param.name] = param.value
+    return found
+
+
+def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, list[str]]:
+    """The form's fields for an experiment that ran, and what of it the form cannot hold."""
+    model: Mapping[str, Any] = experiment.model.public()
+    usual = ModelConfig.model_fields
+    pairs: list[tuple[str, str]] = [
+        ("name", experiment.name),
+        ("dataset", f"{experiment.dataset.name}@{experiment.dataset.version}"),
+        ("model", model["name"]),
+    ]
+    if experiment.prompt_template:
+        pairs.append(("prompt", f"{experiment.prompt_template.name}@{experiment.prompt_template.version}"))
+    pairs += [
+        (name, str(model[name]))
+        for name in (*MODEL_NUMBERS, *MODEL_TEXTS)
+        if model.get(name, usual[name].default) != usual[name].default
+    ]
+    other = {k: v for k, v in model.items() if k not in (*MODEL_NUMBERS, *MODEL_TEXTS, "name")}
+    pairs += [("other", orjson.dumps(other).decode())] if other else []
+    pairs += [("trials", str(experiment.trials))] if experiment.trials != 1 else []
+    pairs += [("tags", " ".join(tags))] if tags else []
+    left: list[str] = [] if experiment.prompt_template else ["its agent: agents are code and run from Python"]
+    seen: set[str] = set()
+    for metric in experiment.evaluation:
+        if metric.code is not None:
+            left.append(f"the metric {metric.name!r}: it is code of your own and runs from Python")
+        elif canonical(metric.metric) in seen:
+            left.append(f"the metric {metric.name!r}: the form has {metric.metric!r} once")
+        else:
+            name = canonical(metric.metric)
+            seen.add(name)
+            pairs.append(("metric", name))
+            pairs += [(f"m.{name}.{key}", value) for key, value in metric.column_mapping.items()]
+            pairs += [(f"p.{name}.{key}", _as_text(value)) for key, value in metric.params.items()]
+    return tuple(pairs), left

@@ -1,0 +1,99 @@
+"""The list of runs, its charts, and how far running ones are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+
+from promptlab.domain.results import FINAL
+from promptlab.errors import RunNotFoundError
+from promptlab_studio.auth import lab_of
+from promptlab_studio.pages.charts import cost_chart, time_chart
+from promptlab_studio.pages.runs_table import READ, matching, metric_columns, read_runs, rows_of
+from promptlab_studio.pages.state import Query
+from promptlab_studio.pages.view import render, router
+
+SIZE = 50
+MOST_COMPARED = 4
+STATUSES = ("running", "completed", "failed", "interrupted", "cancelled")
+LIVE = 50
+"""Running runs that one page asks about."""
+
+routes = router()
+
+
+@routes.get("/")
+async def runs_page(request: Request) -> HTMLResponse:
+    """Every run: filtered, sorted, in pages; picked ones can be compared."""
+    lab, query = lab_of(request), Query.of("/", request.query_params)
+    runs, more = await read_runs(lab)
+    found = matching(runs, query)
+    offset = min((query.page() - 1) * SIZE, max(0, (len(found) - 1) // SIZE * SIZE))
+    shown = found[offset : offset + SIZE]
+    metrics = metric_columns(found)
+    picked = query.all("run")[:MOST_COMPARED]
+    context: dict[str, Any] = {
+        "query": query,
+        "total": len(runs),
+        "found": len(found),
+        "offset": offset,
+        "size": SIZE,
+        "more": more,
+        "most": READ,
+        "metrics": metrics,
+        "rows": await rows_of(lab, shown, metrics),
+        "statuses": [(s, n) for s in STATUSES if (n := sum(r.status == s for r in runs))],
+        "experiments": sorted({r.name for r in runs}, key=str.casefold),
+        "tags": Counter(t for r in runs for t in r.tags).most_common(12),
+        "active": [r.run_id for r in shown if r.status not in FINAL],
+        "picked": picked,
+        "charts": _charts(query, found) if query.get("charts") else None,
+    }
+    return render(request, "runs.html", context)
+
+
+def _charts(query: Query, runs: list[Any]) -> dict[str, Any]:
+    """Of one experiment: the one that is chosen, else that of the newest run with a metric; others are measured on other rows."""
+    newest = next(
+        (
+            run.name
+            for run in sorted(runs, key=lambda r: r.created_at, reverse=True)
+            if run.summary and run.summary["metrics"]
+        ),
+        "",
+    )
+    name = query.get("experiment") or newest
+    runs = [run for run in runs if run.name == name]
+    metrics = metric_columns(runs)
+    metric = query.get("metric") if query.get("metric") in metrics else next(iter(metrics), "")
+    return {
+        "experiment": name,
+        "metric": metric,
+        "metrics": metrics,
+        "time": time_chart(runs, metric),
+        "cost": cost_chart(runs, metric),
+    }
+
+
+@routes.get("/live")
+async def live(request: Request) -> HTMLResponse:
+    """How far some runs are: their status cells, swapped where they stand. Says `ended` once one of them has."""
+    lab, query = lab_of(request), Query.of("/live", request.query_params)
+    ids, active, cells, ended = query.all("run")[:LIVE], [], [], False
+    for run_id in ids:
+        try:
+            run = await lab.get_run(run_id)
+        except RunNotFoundError:
+            continue
+        ended = ended or run.status in FINAL
+        active += [run_id] if run.status not in FINAL else []
+        cells.append((run, await lab.progress(run_id)))
+    return render(
+        request,
+        "live.html",
+        {"cells": cells, "active": active, "oob": True},
+        headers={"HX-Trigger": "ended"} if ended else None,
+    )

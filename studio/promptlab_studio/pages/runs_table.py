@@ -1,0 +1,192 @@
+"""The list of runs as values: filtered, sorted, cut into pages, and each run as a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.summary import MetricSummary, Summary
+from promptlab.lab import Lab
+from promptlab.report import number
+from promptlab_studio.pages.figures import Interval, interval, scale_of
+from promptlab_studio.pages.state import Query
+
+READ = 1000
+"""Runs that a search looks through, newest first."""
+METRICS = 3
+"""Metrics that have columns of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricCell:
+    """A metric of a run: its mean, in words its interval, and the bar."""
+
+    text: str
+    title: str
+    bar: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the list shows it."""
+
+    run: RunRecord
+    prompt: Mapping[str, Any] | None
+    dataset: Mapping[str, Any]
+    model: str
+    progress: Progress | None
+    """Of a run without a summary."""
+    failed: int
+    cost_usd: float | None
+    tokens: int
+    p50_ms: float | None
+    p95_ms: float | None
+    duration_s: float | None
+    metrics: Mapping[str, MetricCell] = field(default_factory=dict)
+    more: int = 0
+    """Metrics without a column."""
+
+
+async def read_runs(lab: Lab) -> tuple[list[RunRecord], bool]:
+    """The newest runs, and whether there are more."""
+    found: list[RunRecord] = []
+    cursor: str | None = None
+    while len(found) < READ:
+        page, cursor = await lab.list_runs(limit=min(200, READ - len(found)), cursor=cursor)
+        found += page
+        if cursor is None:
+            break
+    return found, cursor is not None
+
+
+def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
+    """The runs that the address asks for, in its order."""
+    status, name, tags, text = (
+        query.get("status"),
+        query.get("experiment"),
+        set(query.all("tag")),
+        query.get("q").casefold().strip(),
+    )
+    found = [
+        r
+        for r in runs
+        if (not status or r.status == status)
+        and (not name or r.name == name)
+        and tags <= set(r.tags)
+        and (not text or text in _words(r))
+    ]
+    key = _sort_key(query.get("sort"))
+    if key is None:
+        return found[::-1] if query.get("sort") == "started" and query.get("desc") != "1" else found
+    valued = [(key(r), r) for r in found]
+    # A run without the value stands last, whichever way the others go.
+    known = sorted(
+        (pair for pair in valued if pair[0] is not None),
+        key=lambda pair: pair[0],
+        reverse=query.get("desc") == "1",
+    )
+    return [r for _, r in known] + [r for value, r in valued if value is None]
+
+
+def _words(run: RunRecord) -> str:
+    spec = run.experiment
+    named = [f"{a['name']}@{a['version']}" for a in (spec.get("prompt_template"), spec["dataset"]) if a]
+    return " ".join([run.run_id, run.name, run.status, spec["model"]["name"], *named, *run.tags]).casefold()
+
+
+def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
+    def ref(run: RunRecord, kind: str) -> Any:
+        asset = run.experiment.get(kind)
+        return (asset["name"], asset["version"]) if asset else None
+
+    def of_summary(pick: Callable[[Mapping[str, Any]], Any]) -> Callable[[RunRecord], Any]:
+        return lambda run: pick(run.summary) if run.summary else None
+
+    def mean(summary: Mapping[str, Any]) -> Any:
+        metric = summary["metrics"].get(name.removeprefix("m:"))
+        return MetricSummary.from_json(metric).mean if metric else None
+
+    keys: dict[str, Callable[[RunRecord], Any]] = {
+        "status": lambda run: run.status,
+        "experiment": lambda run: run.name.casefold(),
+        "prompt": lambda run: ref(run, "prompt_template"),
+        "dataset": lambda run: ref(run, "dataset"),
+        "model": lambda run: run.experiment["model"]["name"],
+        "cases": lambda run: run.cases,
+        "duration": lambda run: run.wall_s if run.status in FINAL else None,
+        "cost": of_summary(lambda s: s["cost_usd"]),
+        "tokens": of_summary(lambda s: s["prompt_tokens"] + s["completion_tokens"]),
+        "latency": of_summary(lambda s: Summary.from_json(s).latency_ms.quantile(0.5)),
+    }
+    return of_summary(mean) if name.startswith("m:") else keys.get(name)
+
+
+def metric_columns(runs: Sequence[RunRecord]) -> list[str]:
+    """The metrics that most of these runs have."""
+    seen = Counter(name for run in runs if run.summary for name in run.summary["metrics"])
+    return [name for name, _ in seen.most_common(METRICS)]
+
+
+async def rows_of(lab: Lab, runs: Sequence[RunRecord], metrics: Sequence[str]) -> list[RunRow]:
+    """The runs of one page as rows; bars of one metric share a scale."""
+    summaries = {r.run_id: Summary.from_json(r.summary) for r in runs if r.summary}
+    scales = {m: scale_of([s.metrics[m] for s in summaries.values() if m in s.metrics]) for m in metrics}
+    return [await _row(lab, run, summaries.get(run.run_id), scales) for run in runs]
+
+
+async def _row(
+    lab: Lab, run: RunRecord, summary: Summary | None, scales: Mapping[str, tuple[float, float]]
+) -> RunRow:
+    progress = None if summary else await lab.progress(run.run_id)
+    seen: Any = summary or progress
+    spec = run.experiment
+    return RunRow(
+        run=run,
+        prompt=spec.get("prompt_template"),
+        dataset=spec["dataset"],
+        model=spec["model"]["name"],
+        progress=progress,
+        failed=seen.failed,
+        cost_usd=seen.cost_usd,
+        tokens=seen.prompt_tokens + seen.completion_tokens,
+        p50_ms=summary.latency_ms.quantile(0.5) if summary else None,
+        p95_ms=summary.latency_ms.quantile(0.95) if summary else None,
+        duration_s=run.wall_s if run.status in FINAL else None,
+        metrics=_cells(summary, scales) if summary else {},
+        more=len(summary.metrics.keys() - scales.keys()) if summary else 0,
+    )
+
+
+def _cells(summary: Summary, scales: Mapping[str, tuple[float, float]]) -> dict[str, MetricCell]:
+    cells = {}
+    for name, scale in scales.items():
+        metric = summary.metrics.get(name)
+        if metric is None:
+            continue
+        low, high = metric.interval
+        between = f", 95% interval {number(low)} to {number(high)}" if low is not None else ""
+        text = (
+            short(metric.mean)
+            if metric.mean is not None
+            else (f"{len(metric.labels)} labels" if metric.labels else "–")
+        )
+        cells[name] = MetricCell(
+            text, f"{name}: {number(metric.mean)}{between}, {metric.n:,} rows", interval(metric, scale)
+        )
+    return cells
+
+
+def short(value: float) -> str:
+    """Three significant digits or so, for narrow columns."""
+    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.1e}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Seconds between two ISO times."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -1,0 +1,106 @@
+"""What models wrote, as HTML that cannot do anything: markdown without HTML in it, JSON, or plain text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+Form = Literal["markdown", "json", "plain"]
+FORMS: tuple[Form, ...] = ("markdown", "json", "plain")
+_MOST_MARKDOWN = 20_000
+"""Characters; a longer answer is shown as it is, so that a page never has more elements than a browser likes."""
+_MOST_TOKENS = 800
+_MARKS = re.compile(
+    r"^#{1,6} |\*\*\S|^```|^\s{0,3}([-*+]|\d+\.) |^\|.*\|\s*$|\[[^\]\n]+\]\(|`[^`\n]+`|^> ", re.MULTILINE
+)
+_ALIGN = re.compile(r"text-align:(left|center|right)")
+_CLASSES = {"left": "", "center": "middle", "right": "right"}
+
+
+@lru_cache(maxsize=1)
+def _markdown() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    # An image would be fetched from wherever a model says; as text it is only read.
+    return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+
+
+def form_of(text: str, asked: str = "") -> Form:
+    """How to show a text: as asked, or as what it looks like."""
+    if asked in FORMS:
+        return asked
+    if text.lstrip()[:1] in ("{", "[") and _json(text) is not None:
+        return "json"
+    return "markdown" if len(text) <= _MOST_MARKDOWN and _MARKS.search(text) else "plain"
+
+
+def shown(text: str, form: Form) -> Markup:
+    """The text as HTML; what is not JSON, or too long for markdown, as it is."""
+    if form == "json" and (pretty := _json(text)) is not None:
+        return Markup("<pre tabindex=0>{}</pre>").format(pretty)
+    if form == "markdown" and len(text) <= _MOST_MARKDOWN:
+        tokens = _markdown().parse(text)
+        if sum(1 + len(t.children or ()) for t in tokens) <= _MOST_TOKENS:
+            return _prose(tokens)
+    return Markup("<pre tabindex=0>{}</pre>").format(text)
+
+
+def _prose(tokens: Sequence[Token]) -> Markup:
+    for token in tokens:
+        _without_style(token.attrs)
+        for child in token.children or ():
+            if child.type == "link_open":
+                child.attrs |= {"rel": "noopener noreferrer nofollow", "target": "_blank"}
+    md = _markdown()
+    rendered = md.renderer.render(tokens, md.options, {})
+    return Markup('<div class="prose" tabindex="0">') + Markup(rendered) + Markup("</div>")
+
+
+def _without_style(attrs: MutableMapping[str, Any]) -> None:
+    """The page's policy forbids inline styles; a column's alignment becomes a class."""
+    found = _ALIGN.search(str(attrs.pop("style", "")))
+    if found and _CLASSES[found[1]]:
+        attrs["class"] = _CLASSES[found[1]]
+
+
+def _json(text: str) -> str | None:
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        return None
+
+
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")
+_MOST_WORDS = 4_000
+
+
+def word_diff(old: str, new: str) -> tuple[Markup, Markup]:
+    """Two texts, what is only in the one marked with `del`, what is only in the other with `ins`."""
+    from difflib import SequenceMatcher
+
+    a, b = _WORD.findall(old), _WORD.findall(new)
+    if len(a) + len(b) > _MOST_WORDS or old == new:
+        return escape(old), escape(new)
+    left, right = [], []
+    for kind, i, j, k, end in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        before, after = "".join(a[i:j]), "".join(b[k:end])
+        left.append(
+            escape(before)
+            if kind == "equal"
+            else Markup("<del>{}</del>").format(before)
+            if before
+            else Markup()
+        )
+        right.append(
+            escape(after) if kind == "equal" else Markup("<ins>{}</ins>").format(after) if after else Markup()
+        )
+    return Markup().join(left), Markup().join(right)

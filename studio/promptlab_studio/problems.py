@@ -1,0 +1,163 @@
+"""Every error of the Studio in one shape: problem details (RFC 9457), or a page for a browser that asked for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
+from promptlab.errors import AuthenticationError, DatasetError, PromptLabError
+
+API = "/api/"
+BY_REFERENCE, AS_FIELDS = "by reference", "as fields"
+"""Tags of unions: pydantic puts them into the paths of errors, where they are no fields."""
+_LINE = re.compile(r", (?:line|row) ([\d,]+)")
+
+
+def problem(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    type: str = "about:blank",
+    title: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> Response:
+    """An error as a response: problem details, or a page where a browser wants a page."""
+    body = {
+        "type": type,
+        "title": title or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        **(members or {}),
+    }
+    if _wants_page(request):
+        return page(request, "problem.html", {"problem": body}, status=status, headers=headers)
+    return Response(
+        orjson.dumps(body, default=str),
+        status_code=status,
+        headers=dict(headers or {}),
+        media_type=MEDIA_TYPE,
+    )
+
+
+def page(
+    request: Request,
+    template: str,
+    values: Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    """A whole page, from the templates that all pages share."""
+    from promptlab_studio.templating import environment
+
+    return HTMLResponse(
+        environment().get_template(template).render(request=request, **values), status, dict(headers or {})
+    )
+
+
+def _wants_page(request: Request) -> bool:
+    return (
+        not request.url.path.startswith(API)
+        and "text/html" in request.headers.get("accept", "")
+        and "hx-request" not in request.headers
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Give every exception of the app its response."""
+    app.add_exception_handler(PromptLabError, _ours)  # type: ignore[arg-type]
+    app.add_exception_handler(AuthenticationError, _unauthenticated)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
+
+
+async def _ours(request: Request, error: PromptLabError) -> Response:
+    kind, members = kind_of(error), members_of(error)
+    lines = (
+        [(text, found) for text in str(error).splitlines() if (found := _LINE.search(text))]
+        if isinstance(error, DatasetError)
+        else []
+    )
+    if lines:
+        members["errors"] = [
+            {"field": "upload", "line": int(found[1].replace(",", "")), "message": text}
+            for text, found in lines
+        ]
+    return problem(request, kind.status, str(error), type=URN + kind.code, title=kind.title, members=members)
+
+
+async def _unauthenticated(request: Request, error: AuthenticationError) -> Response:
+    """401 for programs; a browser is sent to the login form, and back afterwards."""
+    kind, path = kind_of(error), request.url.path
+    if path.startswith(API):
+        return problem(
+            request,
+            401,
+            str(error),
+            type=URN + kind.code,
+            title=kind.title,
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": "/login"})
+    wanted = path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(
+        f"/login?next={quote(wanted, safe='/')}" if request.method == "GET" else "/login", status_code=303
+    )
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    listed = field_errors(error.errors())
+    detail = "This request is not valid: " + "; ".join(
+        f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in listed[:3]
+    )
+    return problem(
+        request, 422, detail, type=URN + INVALID, title="The request is not valid", members={"errors": listed}
+    )
+
+
+def field_errors(found: Sequence[Any]) -> list[dict[str, str]]:
+    """Validation errors by field, without the values that were sent: one may be a key."""
+    listed = []
+    for item in found:
+        path = [str(part) for part in item["loc"] if part not in (BY_REFERENCE, AS_FIELDS)]
+        if item["type"] == "json_invalid":
+            message = f"not valid JSON at character {path[-1]}: {item['ctx']['error']}"
+            path = []
+        else:
+            message = {"extra_forbidden": "unknown field", "missing": "is required"}.get(
+                item["type"], str(item["msg"]).removeprefix("Value error, ")
+            )
+        # The place (body, query, path, header) says nothing where there is one body only.
+        entry = {"field": ".".join(path[1:] if path[:1] == ["body"] else path), "message": message}
+        if entry not in listed:
+            listed.append(entry)
+    return listed
+
+
+async def _http(request: Request, error: HTTPException) -> Response:
+    status = HTTPStatus(error.status_code)
+    details = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not allowed at {request.url.path}.",
+    }
+    standard = error.detail == status.phrase
+    return problem(
+        request,
+        error.status_code,
+        details.get(error.status_code, status.description) if standard else str(error.detail),
+        headers=error.headers,
+    )

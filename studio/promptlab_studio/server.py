@@ -1,0 +1,99 @@
+"""Serves the Studio from this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from promptlab.errors import ConfigError, PortInUseError
+from promptlab.lab import Lab
+from promptlab_studio.app import create_app
+from promptlab_studio.pages.view import close_queries, warm
+
+_NEXT_PORTS = 100
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
+    """Serve the Studio until Ctrl-C, SIGTERM or cancellation; requests under way are answered first.
+
+    Raises:
+        PortInUseError: something else listens on the port; the message names the next free one.
+        ConfigError: the address is not of this machine alone, and nobody has to log in.
+    """
+    if host not in LOOPBACK:
+        raise ConfigError(
+            f"Cannot serve on {host}: nobody logs in to this Studio, so it serves this machine only (--host 127.0.0.1). "
+            f"From another machine: ssh -L {port}:127.0.0.1:{port} here."
+        )
+    listener = bind(host, port)
+    # A second for open connections: a page that polls must not hold the door open.
+    app = create_app(lab)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    warming = asyncio.create_task(warm(app))
+    try:
+        await server.serve(sockets=[listener])
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await server.shutdown(sockets=[listener])
+        raise
+    finally:
+        listener.close()
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+        await close_queries(app)
+        await lab.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends on Ctrl-C and SIGTERM like a function that returns: uvicorn would raise the signal once more."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        PortInUseError: something else listens on the port, or it may not be used.
+    """
+    try:
+        return _listen(host, port)
+    except OSError as error:
+        free = next((p for p in range(port + 1, min(port + _NEXT_PORTS, 65536)) if _is_free(host, p)), None)
+        hint = f" Port {free} is free: --port {free}, or pl.studio.start({free})." if free else ""
+        raise PortInUseError(f"Cannot serve on {host}:{port}: {error.strerror}.{hint}") from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio turns off Nagle's algorithm for its connections; without, the end of
+    # each answer waited for the browser's acknowledgement of its beginning: 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        _listen(host, port).close()
+    except OSError:
+        return False
+    return True
