@@ -114,6 +114,8 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
                 f"{metric.n or metric.scored:,}",
                 better,
             )
+            if metric.not_applicable:
+                shown.add_row(Text(f"  not applicable to {metric.not_applicable:,} cases", style="dim"))
             if metric.labels:
                 shown.add_row(
                     Text(

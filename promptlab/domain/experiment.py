@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-)
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from promptlab.domain.model_config import ModelConfig
-
-if TYPE_CHECKING:
-    pass
 
 RESPONSE = "$inference"
 """In a column_mapping: the model's answer. `$completion` means the same."""
@@ -45,6 +41,71 @@ class CodeRef(BaseModel):
     """Whether calling the class without arguments gives the same object back."""
 
 
+Scalar = str | bool | int | float | None
+
+
+class When(BaseModel):
+    """The rows that a metric applies to, by the value of one column. Exactly one of `is`, `is_not` and `in`.
+
+    Values are equal as in JSON: 1 and 1.0 are, 1 and true or 1 and "1" are not. A row without the
+    column has null there.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"minProperties": 2, "maxProperties": 2},
+    )
+
+    column: str = Field(min_length=1, description="The dataset column to look at.")
+    equals: Scalar = Field(default=None, alias="is", description="Rows with this value.")
+    differs: Scalar = Field(default=None, alias="is_not", description="Rows with any other value.")
+    among: tuple[Scalar, ...] = Field(
+        default=(),
+        alias="in",
+        min_length=1,
+        max_length=1000,
+        strict=False,
+        description="Rows with one of these values.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_test(self) -> When:
+        if len(self.model_fields_set - {"column"}) != 1:
+            raise ValueError("give exactly one of is, is_not and in, as in when: {column: kind, is: math}")
+        return self
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The values that a row is compared with."""
+        if "among" in self.model_fields_set:
+            return self.among
+        return (self.differs if "differs" in self.model_fields_set else self.equals,)
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether the metric applies to a row."""
+        found = row.get(self.column)
+        equal = any(_equal(found, value) for value in self.values)
+        return equal != ("differs" in self.model_fields_set)
+
+    def described(self) -> str:
+        """Say the condition in words: `kind is "math"`."""
+        test = next(iter(self._as_written().keys() - {"column"})).replace("_", " ")
+        shown = ", ".join(orjson.dumps(value).decode() for value in self.values[:20])
+        return f"{self.column} {test} {shown}{', …' if len(self.values) > 20 else ''}"
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        name = (self.model_fields_set - {"column"}).pop()
+        value = list(self.among) if name == "among" else self.values[0]
+        return {"column": self.column, str(type(self).model_fields[name].alias): value}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+
+
 class Metric(BaseModel):
     """One metric of a resolved experiment."""
 
@@ -57,6 +118,12 @@ class Metric(BaseModel):
     code: CodeRef | None = None
     higher_is_better: bool = True
     needs_embedding: bool = False
+    when: When | None = None
+    """The rows that it applies to; None for all."""
+
+    def applies_to(self, row: Mapping[str, Any]) -> bool:
+        """Whether a dataset row is to be scored by this metric."""
+        return self.when is None or self.when.holds(row)
 
 
 class Experiment(BaseModel):

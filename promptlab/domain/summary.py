@@ -25,6 +25,8 @@ class MetricSummary:
     """Cases with a value or a label."""
     failed: int = 0
     """Cases whose evaluator failed."""
+    not_applicable: int = 0
+    """Cases of rows that the metric's `when` leaves out: neither scored nor failed."""
     binary: bool = True
     """Whether every value so far was pass/fail."""
     values: Distribution = field(default_factory=Distribution)
@@ -62,6 +64,7 @@ class MetricSummary:
         self.higher_is_better = other.higher_is_better
         self.scored += other.scored
         self.failed += other.failed
+        self.not_applicable += other.not_applicable
         self.binary = self.binary and other.binary
         self.values.merge(other.values)
         self.usage.add(other.usage)
@@ -93,15 +96,23 @@ class MetricSummary:
         return mean_interval(self.values.mean, self.values.stderr, self.values.n)
 
     def brief(self) -> dict[str, Any]:
-        """`{n, mean, stderr, ci_low, ci_high}`."""
+        """Return `{n, mean, stderr, ci_low, ci_high}`, and `not_applicable` where the metric has a `when`."""
         low, high = self.interval
-        return {"n": self.n, "mean": self.mean, "stderr": self.stderr, "ci_low": low, "ci_high": high}
+        return {
+            "n": self.n,
+            "mean": self.mean,
+            "stderr": self.stderr,
+            "ci_low": low,
+            "ci_high": high,
+            **({"not_applicable": self.not_applicable} if self.not_applicable else {}),
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {
             "higher_is_better": self.higher_is_better,
             "scored": self.scored,
             "failed": self.failed,
+            **({"not_applicable": self.not_applicable} if self.not_applicable else {}),
             "binary": self.binary,
             "values": self.values.to_json(),
             "labels": dict(self.labels),

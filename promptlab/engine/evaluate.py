@@ -84,9 +84,13 @@ async def _score(job: Job, cases: Sequence[Case]) -> dict[CaseKey, ScoreSet]:
     gate = asyncio.Semaphore(MAX_ASYNC)
     for metric, evaluator in pending:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_score_async(gate, case, metric, evaluator)) for case in cases]
-        for scores, task in zip(found, tasks, strict=True):
-            scores[metric.name] = task.result()
+            tasks = {
+                number: group.create_task(_score_async(gate, case, metric, evaluator))
+                for number, case in enumerate(cases)
+                if metric.applies_to(case.row)
+            }
+        for number, task in tasks.items():
+            found[number][metric.name] = task.result()
     names = [m.name for m, _ in job.bindings.evaluators]
     sets = (
         ScoreSet(
@@ -94,7 +98,7 @@ async def _score(job: Job, cases: Sequence[Case]) -> dict[CaseKey, ScoreSet]:
             case=c.completion.case,
             trial=c.completion.trial,
             generation=job.run.generation,
-            scores={n: scores[n] for n in names},
+            scores={n: scores[n] for n in names if n in scores},
         )
         for c, scores in zip(cases, found, strict=True)
     )
@@ -105,7 +109,11 @@ def _score_all(
     cases: Sequence[Case], evaluators: Sequence[tuple[Metric, Evaluator]]
 ) -> list[dict[str, Score]]:
     return [
-        {metric.name: _score_sync(case, metric, evaluator) for metric, evaluator in evaluators}
+        {
+            metric.name: _score_sync(case, metric, evaluator)
+            for metric, evaluator in evaluators
+            if metric.applies_to(case.row)
+        }
         for case in cases
     ]
 
@@ -166,9 +174,15 @@ def summarize_cases(metrics: Sequence[Metric], cases: Sequence[Case]) -> Summary
     for case in cases:
         _count(total, case)
         by_row.setdefault(case.completion.case, []).append(case)
-    for name, metric in total.metrics.items():
+    for spec in metrics:
+        metric = total.metrics[spec.name]
         for trials in by_row.values():
-            metric.add_row([c.scores.scores[name] for c in trials if c.scores and name in c.scores.scores])
+            if not spec.applies_to(trials[0].row):
+                metric.not_applicable += len(trials)
+                continue
+            metric.add_row(
+                [c.scores.scores[spec.name] for c in trials if c.scores and spec.name in c.scores.scores]
+            )
     return total
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.experiment import When
 from promptlab.domain.explain import explain
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
@@ -43,6 +44,11 @@ class EvaluationConfig(BaseModel):
     evaluator: Any = Field(
         default=None,
         description='A custom Evaluator object; in YAML "module:Class" or "path/to/file.py:Class".',
+    )
+
+    when: When | None = Field(
+        default=None,
+        description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",
     )
 
     @property

@@ -264,7 +264,8 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
     schema = ExperimentConfig.model_json_schema(schema_generator=_Generator)
     defs, fields = schema.pop("$defs"), schema.pop("properties")
     defs["ModelConfig"] = _plain(ModelConfig.model_json_schema(schema_generator=_Generator))
-    defs = {name: _plain(definition) for name, definition in sorted(defs.items())}
+    # In a condition null is a value: rows that have none.
+    defs = {name: d if name == "When" else _plain(d) for name, d in sorted(defs.items())}
     for asset, field in (("Dataset", "dataset"), ("PromptTemplate", "prompt_template")):
         del defs[asset]["properties"][
             "version"

@@ -28,6 +28,14 @@ from promptlab.models.provider import ProviderModel
 from promptlab.models.registry import get_model
 from promptlab.ports import Secrets
 
+_POSSIBLE: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int, float),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+"""Python's types of a column's values; a column of mixed values has none."""
+
 
 @dataclass(slots=True)
 class Live:
@@ -207,12 +215,14 @@ def _metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
         code=code,
         higher_is_better=getattr(thing, "higher_is_better", True),
         needs_embedding=getattr(thing, "needs_embedding", False),
+        when=item.when,
     )
 
 
 def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent) -> Metric:
     """The metric with its whole column_mapping, checked against the dataset."""
     names = [c.name for c in content.columns]
+    _check_when(metric, content)
     mapping = dict(metric.column_mapping)
     inputs: Mapping[str, str | None] = getattr(evaluator, "inputs", {})
     for name, default in inputs.items():
@@ -237,6 +247,29 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent) -> Me
                 f"metric {metric.name!r}: column_mapping {name!r} names the column {source!r}, which the dataset does not have.{hint} Columns: {_list(names)}."
             )
     return metric.model_copy(update={"column_mapping": mapping})
+
+
+def _check_when(metric: Metric, content: DatasetContent) -> None:
+    """Refuse a condition on a column that is not there, or on a value that no row of the column can have."""
+    if metric.when is None:
+        return
+    types = {c.name: c.type for c in content.columns}
+    name = metric.when.column
+    if name not in types:
+        near = difflib.get_close_matches(name, types, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"metric {metric.name!r}: when names the column {name!r}, which the dataset does not have.{hint} "
+            f"Columns: {_list(list(types))}."
+        )
+    possible = _POSSIBLE.get(types[name])
+    for value in metric.when.values:
+        if possible and value is not None and type(value) not in possible:
+            raise ConfigError(
+                f"metric {metric.name!r}: when compares the column {name!r} with {value!r}, "
+                f"but its values are of the type {types[name]}: no row can be equal. "
+                f"Write {'the value in quotes' if types[name] == 'string' else 'a value of that type'}."
+            )
 
 
 def _list(names: list[str]) -> str:

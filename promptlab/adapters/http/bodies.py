@@ -77,7 +77,10 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "embedding_model": model_body("embedding_model", config.embedding_model)
         if config.embedding_model is not None
         else None,
-        "evaluation": [item.model_dump(mode="json", exclude={"evaluator"}) for item in config.evaluation],
+        "evaluation": [
+            item.model_dump(mode="json", exclude={"evaluator"}, exclude_none=True)
+            for item in config.evaluation
+        ],
         "trials": config.trials,
         "tags": list(config.tags),
     }

@@ -81,6 +81,7 @@ class MetricBrief(BaseModel):
     stderr: float | None
     ci_low: float | None
     ci_high: float | None
+    not_applicable: int = Field(default=0, description="Cases of rows that the metric's `when` leaves out.")
 
 
 class RunBrief(BaseModel):

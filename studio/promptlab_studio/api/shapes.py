@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
+from promptlab.domain.experiment import When
 from promptlab.domain.model_config import ModelConfig
 from promptlab.experiments.config import ExperimentConfig
 from promptlab_studio.problems import AS_FIELDS, BY_REFERENCE
@@ -142,6 +143,10 @@ class EvaluationIn(Body):
         description="Evaluator input → dataset column, or $inference for the model's answer.",
     )
     params: dict[str, Any] = Field(default_factory=dict, description="The metric's parameters.")
+    when: When | None = Field(
+        default=None,
+        description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -89,7 +89,9 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
             for source, name, _ in results.columns.inputs
             if source in expected_columns(experiment) and row.get(name) is not None
         ],
-        "scores": [_score(metric, name, row, name in measured) for metric, name in results.columns.scores],
+        "scores": [
+            _score(metric, name, row, name in measured, experiment) for metric, name in results.columns.scores
+        ],
         "messages": await _messages(lab, experiment, case),
         "answer": shown(answer, form) if answer else Markup(),
         "form": form,
@@ -98,10 +100,15 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     return render(request, "case.html", context | await _around(run, results, query, CaseKey(case, trial)))
 
 
-def _score(metric: str, name: str, row: Mapping[str, Any], measured: bool) -> ScoreView:
+def _score(
+    metric: str, name: str, row: Mapping[str, Any], measured: bool, experiment: Experiment
+) -> ScoreView:
     value, passed, label, reason, error = (
         row.get(f"{part}.{name}") for part in ("score", "passed", "label", "reason", "score_error")
     )
+    when = next((m.when for m in experiment.evaluation if m.name == metric), None)
+    if when and row["error_type"] is None and all(v is None for v in (value, passed, label, reason, error)):
+        reason = f"not applicable to this row: scored are rows where {when.described()}"
     return ScoreView(
         metric, value, passed, label, reason, error, shown=beside_verdict(value, passed, measured=measured)
     )
