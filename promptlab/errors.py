@@ -16,6 +16,7 @@ PromptLabError
 │   ├── RunBusyError            another process is working on the run
 │   └── RunInterruptedError     the run was stopped before its end; it can be resumed
 ├── BlobNotFoundError
+├── StoreDamagedError           a record or the file of a store cannot be read
 ├── CursorError                 a list was asked to go on from where no list ended
 ├── AuthenticationError         a hosted Studio wants a token, or another one
 ├── RemoteError                 a hosted Studio answered what has no error of its own here
@@ -135,6 +136,10 @@ class BlobNotFoundError(PromptLabError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"No blob {key!r} in this store.")
+
+
+class StoreDamagedError(PromptLabError):
+    """A record or the file of a store cannot be read. `promptlab doctor` checks a local store and saves what is left."""
 
 
 class CursorError(PromptLabError):

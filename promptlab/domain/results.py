@@ -213,3 +213,5 @@ class RunRecord:
     """Key of the manifest, once planned."""
     results: str | None = None
     """Key of results.parquet, once summarized."""
+    unreadable: str | None = None
+    """Why the record cannot be read in full; found while reading, never stored. What could not be read has its default."""

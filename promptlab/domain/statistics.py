@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+from promptlab.errors import StoreDamagedError
 
 RELATIVE_ERROR = 0.01
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA = math.log(_GAMMA)
 # Below this a value counts as zero: the buckets would otherwise go on forever towards it.
 _TINY = 1e-9
+_NUMBERS = frozenset({int, float})
+MAX = sys.float_info.max
+_MAX_BUCKET = 40_000
+"""Bucket of numbers near 1.8e308, the largest there are, with room to spare."""
+_SPLIT = 134217729.0
+"""2²⁷ + 1 cuts a double into two halves of 26 bits, whose products with counts are exact (Dekker 1971)."""
 Z95 = 1.959963984540054
 
 
@@ -20,7 +29,9 @@ class Distribution:
     """Count, mean, variance, range and histogram of a stream of numbers.
 
     The sum is compensated (Neumaier 1974): of whole numbers it is exact, so that 742 passes of 1,319
-    are 742 whatever the order. M2 follows Welford (1962), merged by Chan, Golub & LeVeque (1979). The histogram is a
+    are 742 whatever the order. M2 follows Welford (1962), merged by Chan, Golub & LeVeque (1979), in the
+    forms that only add squares: rounding cannot make it negative. Differences are taken from the mean in
+    twice the precision of a double, so that 1e15 + {0 … 9} has the variance of {0 … 9}. The histogram is a
     DDSketch (Masson, Rim & Lee, VLDB 2019) with relative error 1%: a quantile read from it is
     within 1% of the true value, and merging two sketches is adding their counts.
     """
@@ -41,12 +52,16 @@ class Distribution:
 
     def add(self, value: float) -> None:
         """Count one finite value."""
-        delta = value - self.mean
-        self.n += 1
+        n = self.n
+        if n:
+            high, low = self._exact_mean()
+            delta = (value - high) - low
+            self.m2 += delta * delta * n / (n + 1)
+            self.min, self.max = min(self.min, value), max(self.max, value)  # type: ignore[type-var]
+        else:
+            self.min = self.max = value
+        self.n = n + 1
         self._sum(value)
-        self.m2 += delta * (value - self.mean)
-        self.min = value if self.min is None else min(self.min, value)
-        self.max = value if self.max is None else max(self.max, value)
         if abs(value) < _TINY:
             self.zeros += 1
         else:
@@ -58,18 +73,30 @@ class Distribution:
         """Add all that `other` has counted."""
         if not other.n:
             return
-        delta = other.mean - self.mean
-        # An empty side adds nothing, and must not round.
-        self.m2 += other.m2 + (delta * delta * self.n * other.n / (self.n + other.n) if self.n else 0.0)
+        if self.n:
+            (high, low), (other_high, other_low) = self._exact_mean(), other._exact_mean()
+            delta = (other_high - high) + (other_low - low)
+            self.m2 += other.m2 + delta * delta * self.n * other.n / (self.n + other.n)
+            self.min, self.max = min(self.min, other.min), max(self.max, other.max)  # type: ignore[type-var]
+        else:
+            self.m2, self.min, self.max = other.m2, other.min, other.max
         self.n += other.n
         self._sum(other.total)
         self.carry += other.carry
-        self.min = other.min if self.min is None else min(self.min, other.min)  # type: ignore[type-var]
-        self.max = other.max if self.max is None else max(self.max, other.max)  # type: ignore[type-var]
         self.zeros += other.zeros
         for mine, theirs in ((self.bins, other.bins), (self.negative, other.negative)):
             for bucket, count in theirs.items():
                 mine[bucket] = mine.get(bucket, 0) + count
+
+    def _exact_mean(self) -> tuple[float, float]:
+        """The mean as a double and what that double lacks; of equal values the second is 0."""
+        if self.min == self.max:
+            return self.min or 0.0, 0.0
+        mean = (self.total + self.carry) / self.n
+        part = _SPLIT * mean
+        front = part - (part - mean)
+        rest = (self.total - self.n * front) - self.n * (mean - front) + self.carry
+        return mean, rest / self.n
 
     def _sum(self, value: float) -> None:
         total = self.total + value
@@ -80,13 +107,16 @@ class Distribution:
 
     @property
     def mean(self) -> float:
-        """The mean; 0 when empty."""
-        return (self.total + self.carry) / self.n if self.n else 0.0
+        """The mean, never beyond the least and the greatest value; 0 when empty."""
+        if not self.n:
+            return 0.0
+        mean = (self.total + self.carry) / self.n
+        return mean if self.min is None or self.max is None else min(max(mean, self.min), self.max)
 
     @property
     def stderr(self) -> float | None:
         """Standard error of the mean, s/√n with the sample's s; None below two values."""
-        return math.sqrt(self.m2 / (self.n - 1) / self.n) if self.n > 1 else None
+        return math.sqrt(max(0.0, self.m2) / (self.n - 1) / self.n) if self.n > 1 else None
 
     def quantile(self, q: float) -> float | None:
         """The value at quantile `q` (0 to 1), within 1%; None when empty."""
@@ -105,17 +135,88 @@ class Distribution:
 
     def to_json(self) -> dict[str, Any]:
         """JSON; the inverse of `from_json`."""
-        value = asdict(self)
-        for side in ("bins", "negative"):
-            value[side] = {str(k): v for k, v in sorted(value[side].items())}
-        return value
+        return {
+            "n": self.n,
+            "total": self.total,
+            "carry": self.carry,
+            "m2": self.m2,
+            "min": self.min,
+            "max": self.max,
+            "bins": {str(k): v for k, v in sorted(self.bins.items())},
+            "negative": {str(k): v for k, v in sorted(self.negative.items())},
+            "zeros": self.zeros,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        sides = {side: {int(k): int(v) for k, v in value[side].items()} for side in ("bins", "negative")}
-        # Squares of values beyond 1e154 overflow, and JSON has no infinity.
-        m2 = math.inf if value["m2"] is None else value["m2"]
-        return cls(**{**value, **sides, "m2": m2})
+        """The distribution of a JSON object; what it lacks is empty, what is unknown is left out.
+
+        Raises:
+            StoreDamagedError: a number in it is none, or counts what cannot be counted.
+        """
+        value = as_object(value, "distribution")
+        n, zeros = as_count(value.get("n", 0), "n"), as_count(value.get("zeros", 0), "zeros")
+        # Squares of values beyond 1e154 overflow, and JSON has no infinity. Below 0 it once was by rounding.
+        m2 = value.get("m2", 0.0)
+        bins, negative = _buckets(value.get("bins", {})), _buckets(value.get("negative", {}))
+        if (counted := sum(bins.values()) + sum(negative.values()) + zeros) != n:
+            raise StoreDamagedError(f"bins hold {counted:,} values of n {n:,}")
+        return cls(
+            n=n,
+            total=as_number(value.get("total", 0.0), "total"),
+            carry=as_number(value.get("carry", 0.0), "carry"),
+            m2=math.inf if m2 is None else max(0.0, as_number(m2, "m2")),
+            min=as_number(value.get("min"), "min") if n else None,
+            max=as_number(value.get("max"), "max") if n else None,
+            bins=bins,
+            negative=negative,
+            zeros=zeros,
+        )
+
+
+def as_object(value: Any, name: str) -> Mapping[str, Any]:
+    """The value, if it is a JSON object.
+
+    Raises:
+        StoreDamagedError: it is none.
+    """
+    if type(value) is not dict and not isinstance(value, Mapping):  # `type`: read for every run of a list
+        raise StoreDamagedError(f"{name} must be an object, not {str(value)[:80]!r}")
+    return value
+
+
+def as_number(value: Any, name: str) -> float:
+    """The value, if it is a finite number.
+
+    Raises:
+        StoreDamagedError: it is none.
+    """
+    if type(value) not in _NUMBERS or not abs(value) <= MAX:
+        raise StoreDamagedError(f"{name} must be a finite number, not {str(value)[:80]!r}")
+    return float(value)
+
+
+def as_count(value: Any, name: str) -> int:
+    """The value, if it is a whole number from 0 on.
+
+    Raises:
+        StoreDamagedError: it is none.
+    """
+    if type(value) is not int or value < 0:
+        raise StoreDamagedError(f"{name} must be a whole number, 0 or more, not {str(value)[:80]!r}")
+    return value
+
+
+def _buckets(value: Any) -> dict[int, int]:
+    try:
+        found = dict(zip(map(int, value), as_object(value, "bins").values(), strict=True))
+        if found and min(found) >= -_MAX_BUCKET and max(found) <= _MAX_BUCKET and min(found.values()) >= 0:
+            return found
+    except (TypeError, ValueError) as error:
+        raise StoreDamagedError(f"bins must be counts by numbers of buckets: {error}") from error
+    if found:
+        raise StoreDamagedError(f"bins must be counts of buckets from {-_MAX_BUCKET:,} to {_MAX_BUCKET:,}")
+    return found
 
 
 def _centre(bucket: int) -> float:
@@ -131,7 +232,8 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     """
     if n < 1:
         raise ValueError(f"a proportion needs at least one observation, got n={n}")
-    p, z2 = successes / n, Z95 * Z95
+    # Rounding may put a sum of row means a little beyond its bounds.
+    p, z2 = min(max(successes / n, 0.0), 1.0), Z95 * Z95
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     # At p = 0 and p = 1 the bound is p itself; rounding must not put it beyond the mean.

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from promptlab.domain.results import Score, Usage
-from promptlab.domain.statistics import Distribution, mean_interval, wilson_interval
+from promptlab.domain.statistics import (
+    Distribution,
+    as_count,
+    as_number,
+    as_object,
+    mean_interval,
+    wilson_interval,
+)
+from promptlab.errors import StoreDamagedError
+
+T = TypeVar("T")
 
 MAX_LABELS = 50
+_COUNTS = ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "attempts")
 
 
 @dataclass(slots=True)
@@ -88,7 +99,7 @@ class MetricSummary:
     @property
     def interval(self) -> tuple[float, float] | tuple[None, None]:
         """The 95% interval of the mean: Wilson's for pass/fail, Student's otherwise."""
-        if self.binary and self.values.n:
+        if self.binary and self.values.n and 0 <= self.values.mean <= 1:
             # With trials a row's value is between 0 and 1; Wilson's formula still holds, conservatively.
             return wilson_interval(self.values.mean * self.values.n, self.values.n)
         if self.values.stderr is None:
@@ -121,8 +132,39 @@ class MetricSummary:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        values, usage = Distribution.from_json(value["values"]), Usage(**value.get("usage", {}))
-        return cls(**{**value, "values": values, "labels": dict(value["labels"]), "usage": usage})
+        """The aggregate of a JSON object; what it lacks is empty, what is unknown is left out.
+
+        Raises:
+            StoreDamagedError: a number in it is none, or counts what cannot be counted.
+        """
+        value = as_object(value, "metric")
+        return cls(
+            higher_is_better=bool(value.get("higher_is_better", True)),
+            scored=as_count(value.get("scored", 0), "scored"),
+            failed=as_count(value.get("failed", 0), "failed"),
+            binary=bool(value.get("binary", False)),
+            values=Distribution.from_json(value.get("values", {})),
+            labels=_counts(value.get("labels", {}), "labels"),
+            usage=_usage(value["usage"]) if value.get("usage") else Usage(),
+        )
+
+
+def _counts(value: Any, name: str) -> dict[str, int]:
+    return {str(key): as_count(count, name) for key, count in as_object(value, name).items()}
+
+
+def _dollars(value: Any) -> float | None:
+    return None if value is None else as_number(value, "cost_usd")
+
+
+def _usage(value: Any) -> Usage:
+    value = as_object(value, "usage")
+    return Usage(
+        calls=as_count(value.get("calls", 0), "calls"),
+        prompt_tokens=as_count(value.get("prompt_tokens", 0), "prompt_tokens"),
+        completion_tokens=as_count(value.get("completion_tokens", 0), "completion_tokens"),
+        cost_usd=_dollars(value.get("cost_usd", 0.0)),
+    )
 
 
 @dataclass(slots=True)
@@ -154,7 +196,7 @@ class Summary:
 
     def merge(self, other: Self) -> None:
         """Add all that `other` has counted."""
-        for name in ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "attempts"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.cost_usd = (
             None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
@@ -184,12 +226,26 @@ class Summary:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        metrics = {name: MetricSummary.from_json(metric) for name, metric in value["metrics"].items()}
+        """The aggregate of a JSON object; what it lacks is empty, what is unknown is left out.
+
+        Raises:
+            StoreDamagedError: a number in it is none, or counts what cannot be counted; the message names its place.
+        """
+        value = as_object(value, "summary")
+        metrics = as_object(value.get("metrics", {}), "metrics")
         return cls(
-            **{
-                **value,
-                "errors": dict(value["errors"]),
-                "latency_ms": Distribution.from_json(value["latency_ms"]),
-                "metrics": metrics,
-            }
+            **{name: as_count(value.get(name, 0), name) for name in _COUNTS},
+            cost_usd=_dollars(value.get("cost_usd", 0.0)),
+            errors=_counts(value.get("errors", {}), "errors"),
+            latency_ms=_inside("latency_ms", Distribution.from_json, value.get("latency_ms", {})),
+            metrics={
+                name: _inside(name, MetricSummary.from_json, metric) for name, metric in metrics.items()
+            },
         )
+
+
+def _inside(place: str, read: Callable[[Any], T], value: Any) -> T:
+    try:
+        return read(value)
+    except StoreDamagedError as error:
+        raise StoreDamagedError(f"{place}: {error}") from error
