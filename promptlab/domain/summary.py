@@ -142,6 +142,7 @@ class MetricSummary:
             higher_is_better=bool(value.get("higher_is_better", True)),
             scored=as_count(value.get("scored", 0), "scored"),
             failed=as_count(value.get("failed", 0), "failed"),
+            not_applicable=as_count(value.get("not_applicable", 0), "not_applicable"),
             binary=bool(value.get("binary", False)),
             values=Distribution.from_json(value.get("values", {})),
             labels=_counts(value.get("labels", {}), "labels"),

@@ -102,6 +102,7 @@ def test_a_summary_of_another_version_is_read() -> None:
     summary = Summary(cases=2, succeeded=2)
     summary.metrics["f1"] = MetricSummary()
     summary.metrics["f1"].add_row([Score(value=0.5)])
+    summary.metrics["f1"].not_applicable = 3
     newer = summary.to_json() | {"from_tomorrow": 1}
     newer["metrics"]["f1"] |= {"skewness": 3}
     newer["metrics"]["f1"]["values"] |= {"m3": 1.5}
