@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo test lint bench format clean
+.PHONY: help demo test lint layers bench format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,11 +33,15 @@ lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud ch
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --allow-any-generics samples
 	@$(BIN)/lint-imports
 
 format: .venv/dev  ## let ruff format everything
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+layers: .venv/dev  ## draw the layers of the code, from pyproject.toml, into docs/images/layers.svg
+	@$(BIN)/python infra/layers_picture.py
 
 bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint
 	@$(BIN)/python -m tests.bench.run

@@ -1,0 +1,1 @@
+"""What goes into a run: prompts and datasets, read, checked and versioned."""

@@ -1,0 +1,1 @@
+"""The four steps of a run, over ports: plan, infer, evaluate, summarize."""

@@ -1,0 +1,1 @@
+"""Metrics: the built-in ones, and the class that custom ones derive from."""

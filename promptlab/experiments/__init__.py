@@ -1,0 +1,1 @@
+"""What a user wrote: configuration as objects, dicts or YAML, made ready to run."""

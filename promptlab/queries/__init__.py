@@ -1,0 +1,1 @@
+"""Questions about runs: filters, sorts, searches, histograms and comparisons, as SQL."""

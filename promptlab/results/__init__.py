@@ -1,0 +1,1 @@
+"""What came out of a run: one table, one row a case, in Parquet, CSV and JSON lines."""

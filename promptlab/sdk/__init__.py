@@ -1,0 +1,1 @@
+"""The objects that a script works with: `PromptLab` and `Run`."""

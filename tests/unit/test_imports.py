@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,12 @@ def test_an_import_against_the_arrows_is_found(tmp_path: Path) -> None:
     done = lint(tmp_path)
     assert done.returncode == 1
     assert "arrows.domain is not allowed to import arrows.engine" in done.stdout
+
+
+def test_the_picture_of_the_layers_is_drawn_from_what_is_checked() -> None:
+    """`make layers` would change nothing."""
+    specification = importlib.util.spec_from_file_location("layers_picture", ROOT / "infra/layers_picture.py")
+    assert specification and specification.loader
+    drawing = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(drawing)
+    assert drawing.PICTURE.read_text() == drawing.draw(), "run `make layers`"

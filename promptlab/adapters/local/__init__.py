@@ -1,0 +1,1 @@
+"""The embedded store: SQLite, a folder of blobs, and runs in this process."""
