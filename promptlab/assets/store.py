@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from promptlab.assets.column_statistics import Statistics, statistics
 from promptlab.assets.ingest import StagedDataset, commit, stage
+from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import (
     KINDS,
     Asset,
@@ -147,6 +149,14 @@ class AssetStore:
         """
         return await self._ledger.list_versions(kind_of(await self.get(name, kind=kind)), name)
 
+    async def statistics(self, content: DatasetContent) -> Statistics:
+        """Read what a dataset's columns hold: different values, lowest and highest.
+
+        Raises:
+            BlobNotFoundError: the dataset's rows are gone.
+        """
+        return await statistics(self._blobs, content)
+
     async def label(
         self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
     ) -> Asset:
@@ -164,6 +174,20 @@ class AssetStore:
         assert asset.version is not None
         await self._ledger.set_label(kind_of(asset), name, label, asset.version)
         return await self.get(name, version=asset.version, kind=kind_of(asset))
+
+    async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
+        """Read at most `limit` rows of a dataset's version, from row `offset` (0-based) on.
+
+        Raises:
+            AssetNotFoundError: there is no such dataset or version.
+        """
+        found = (
+            dataset
+            if dataset.content
+            else await self.get(dataset.name, version=dataset.version, kind="dataset")
+        )
+        assert isinstance(found, Dataset) and found.content is not None
+        return await rows_page(self._blobs, found.content, offset, limit)
 
     @asynccontextmanager
     async def draft(self, value: Asset | str, kind: AssetKind) -> AsyncIterator[Draft]:

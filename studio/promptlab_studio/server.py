@@ -12,7 +12,7 @@ import uvicorn
 from promptlab.errors import ConfigError, PortInUseError
 from promptlab.lab import Lab
 from promptlab_studio.app import create_app
-from promptlab_studio.pages.view import close_queries, warm
+from promptlab_studio.pages.rendering import close_queries, warm
 
 _NEXT_PORTS = 100
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

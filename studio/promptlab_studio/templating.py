@@ -31,7 +31,7 @@ def environment() -> Environment:
         StrictUndefined,
     )
 
-    from promptlab_studio.pages.format import FILTERS
+    from promptlab_studio.views.format import FILTERS
 
     env = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page
 from promptlab_studio.app import create_app
-from promptlab_studio.pages.view import close_queries
+from promptlab_studio.pages.rendering import close_queries
 from promptlab_studio.server import bind
 
 from promptlab.domain.results import RunRecord

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from promptlab.assets.rows import rows_page
+from promptlab.assets.column_statistics import MOST_COLUMNS as MOST_STATISTICS
+from promptlab.assets.column_statistics import is_quick
 from promptlab.domain.assets import Dataset, DatasetContent, which_version
 from promptlab.lab import Lab
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.assets_used import runs_using
-from promptlab_studio.pages.column_statistics import MOST_COLUMNS as MOST_STATISTICS
-from promptlab_studio.pages.column_statistics import is_quick, statistics
-from promptlab_studio.pages.format import one_line
-from promptlab_studio.pages.state import Query
-from promptlab_studio.pages.view import render, router
+from promptlab_studio.pages.reading import runs_using
+from promptlab_studio.pages.rendering import render, router
+from promptlab_studio.views.datasets import MOST_COLUMNS, cells_of, column_views
+from promptlab_studio.views.state import Query
 
 SIZE = 50
-MOST_COLUMNS = 12
-"""Columns of the rows' table; a page never has more elements than a browser likes."""
 
 routes = router()
 
@@ -31,7 +27,7 @@ async def datasets_page(request: Request) -> HTMLResponse:
     """Every dataset in its latest version, and where to drop a new one."""
     lab, query = lab_of(request), Query.of("/datasets", request.query_params)
     text = query.get("q").casefold().strip()
-    everything = await lab.ledger.list_assets("dataset")
+    everything = await lab.assets.latest("dataset")
     found = [
         (a, DatasetContent.from_json(a.content))
         for a in everything
@@ -47,20 +43,20 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
     dataset, content = await _version(lab, name, query.get("version"))
     versions = await lab.assets.versions(name, kind="dataset")
     offset = min((query.page() - 1) * SIZE, max(0, (content.rows - 1) // SIZE * SIZE))
+    columns = [c.name for c in content.columns[:MOST_COLUMNS]]
+    read = await lab.assets.statistics(content) if is_quick(content) else None
     context: dict[str, Any] = {
         "query": query,
         "dataset": dataset,
         "content": content,
         "versions": versions[::-1],
         "this": next(v for v in versions if v.version == dataset.version),
-        "columns": [c.name for c in content.columns[:MOST_COLUMNS]],
+        "columns": columns,
         "left_out": max(0, len(content.columns) - MOST_COLUMNS),
         "listed": content.columns[:MOST_STATISTICS],
-        "statistics": await statistics(lab.blobs, content) if is_quick(content) else None,
-        "rows": [
-            [_cell(row, c.name) for c in content.columns[:MOST_COLUMNS]]
-            for row in await rows_page(lab.blobs, content, offset, SIZE)
-        ],
+        "statistics": column_views(read),
+        "statistics_rows": read.rows if read else 0,
+        "rows": cells_of(await lab.assets.rows(dataset, offset, SIZE), columns),
         "offset": offset,
         "size": SIZE,
         "runs": await runs_using(lab, "dataset", name),
@@ -73,11 +69,13 @@ async def dataset_columns(request: Request, name: str, version: str = "") -> HTM
     """What the columns hold; asked for by the page of a dataset that takes a moment to read."""
     lab = lab_of(request)
     dataset, content = await _version(lab, name, version)
+    read = await lab.assets.statistics(content)
     context = {
         "dataset": dataset,
         "content": content,
         "listed": content.columns[:MOST_STATISTICS],
-        "statistics": await statistics(lab.blobs, content),
+        "statistics": column_views(read),
+        "statistics_rows": read.rows,
     }
     return render(request, "dataset_columns.html", context)
 
@@ -86,7 +84,3 @@ async def _version(lab: Lab, name: str, version: str) -> tuple[Dataset, DatasetC
     dataset = await lab.assets.get(name, kind="dataset", **which_version(version))
     assert isinstance(dataset, Dataset) and dataset.content is not None
     return dataset, dataset.content
-
-
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    return one_line(row[name])[:200] if name in row else ""

@@ -13,7 +13,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
-from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL, Experiment
 from promptlab.domain.model_config import ModelConfig
@@ -23,8 +22,10 @@ from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.lab import Lab
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.format import run_url
-from promptlab_studio.pages.new_run_form import (
+from promptlab_studio.pages.reading import read_runs
+from promptlab_studio.pages.rendering import go_to, render, router, target_of
+from promptlab_studio.views.format import run_url
+from promptlab_studio.views.new_run_form import (
     MODEL_NUMBERS,
     MODEL_TEXTS,
     experiment_of,
@@ -32,9 +33,7 @@ from promptlab_studio.pages.new_run_form import (
     metric_forms,
     model_of,
 )
-from promptlab_studio.pages.runs_table import read_runs
-from promptlab_studio.pages.state import Query, whole
-from promptlab_studio.pages.view import go_to, render, router, target_of
+from promptlab_studio.views.state import Query, whole
 
 PREVIEWED = 3
 ASSETS, VERSIONS = 40, 20
@@ -110,8 +109,8 @@ async def _form(
 
 async def _references(lab: Lab, kind: Any, chosen: str) -> list[tuple[str, str]]:
     """What can be chosen, and how it is called: `name@version` of every version, newest first, with its labels; of more than ASSETS, the latest."""
-    latest = await lab.ledger.list_assets(kind)
-    others = await asyncio.gather(*(lab.ledger.list_versions(kind, asset.name) for asset in latest[:ASSETS]))
+    latest = await lab.assets.latest(kind)
+    others = await asyncio.gather(*(lab.assets.versions(asset.name, kind=kind) for asset in latest[:ASSETS]))
     versions = [version for listed in others for version in listed[::-1][:VERSIONS]] + list(latest[ASSETS:])
     found = [
         (f"{v.name}@{v.version}", f"{v.name}@{v.version}" + (f" ({', '.join(v.labels)})" if v.labels else ""))
@@ -154,7 +153,7 @@ async def _preview(lab: Lab, prompt: PromptTemplate, dataset: Dataset) -> dict[s
     try:
         compiled = compile_template(prompt)
         check_placeholders(prompt, dataset.content)
-        rows = [compiled.render(row) for row in await rows_page(lab.blobs, dataset.content, 0, PREVIEWED)]
+        rows = [compiled.render(row) for row in await lab.assets.rows(dataset, 0, PREVIEWED)]
     except TemplateError as error:
         problem = str(error)
     return {"problem": problem, "rows": rows}
@@ -166,7 +165,7 @@ async def _estimate(lab: Lab, query: Query, prompt: PromptTemplate, dataset: Dat
     try:
         config = ModelConfig.model_validate(model_of(query)) if query.get("model") else None
         compiled = compile_template(prompt)
-        sample = [compiled.render(row) for row in await rows_page(lab.blobs, dataset.content, 0, 50)]
+        sample = [compiled.render(row) for row in await lab.assets.rows(dataset, 0, 50)]
     except (PromptLabError, ValidationError):
         return None
     characters = sum(len(m["content"]) for messages in sample for m in messages)

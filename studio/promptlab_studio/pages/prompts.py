@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
-from markupsafe import Markup, escape
 from pydantic import ValidationError
 
-from promptlab.domain.assets import ChatMessage, PromptTemplate, which_version
+from promptlab.domain.assets import PromptTemplate, which_version
 from promptlab.domain.explain import explain
 from promptlab.domain.templates import placeholders
 from promptlab.errors import PromptLabError
 from promptlab.lab import Lab
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.assets_used import runs_using
-from promptlab_studio.pages.format import prompt_url
-from promptlab_studio.pages.state import Query, whole
-from promptlab_studio.pages.text import word_diff
-from promptlab_studio.pages.view import fields_of, go_to, render, router
+from promptlab_studio.pages.reading import runs_using
+from promptlab_studio.pages.rendering import fields_of, go_to, render, router
+from promptlab_studio.views.format import prompt_url
+from promptlab_studio.views.prompts import Draft, as_text, draft_of, names_in, placeholders_of, with_room
+from promptlab_studio.views.state import Query, whole
+from promptlab_studio.views.text import text_diff
 
 ROLES = ("system", "user", "assistant", "developer")
 FORMATS = {"simple": "<name>", "jinja2": "{{ name }}"}
@@ -30,41 +27,12 @@ FORMATS = {"simple": "<name>", "jinja2": "{{ name }}"}
 routes = router()
 
 
-@dataclass(frozen=True, slots=True)
-class DiffLine:
-    """A line of a text diff."""
-
-    kind: str
-    """same, gone or new."""
-    text: Markup
-
-
-def text_diff(old: str, new: str) -> list[DiffLine]:
-    """What differs between two texts, line by line, and within changed lines word by word."""
-    a, b = old.splitlines(), new.splitlines()
-    lines: list[DiffLine] = []
-    for kind, i, j, k, end in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if kind == "equal":
-            lines += [DiffLine("same", escape(line)) for line in a[i:j]]
-            continue
-        pairs = [word_diff(x, y) for x, y in zip(a[i:j], b[k:end], strict=False)] if j - i == end - k else []
-        gone = [p[0] for p in pairs] or [escape(line) for line in a[i:j]]
-        new_lines = [p[1] for p in pairs] or [escape(line) for line in b[k:end]]
-        lines += [DiffLine("gone", line) for line in gone] + [DiffLine("new", line) for line in new_lines]
-    return lines
-
-
-def as_text(prompt: PromptTemplate) -> str:
-    """A prompt's messages as one text, for diffs."""
-    return "\n".join(f"[{m['role']}]\n{m['content']}" for m in prompt.chat())
-
-
 @routes.get("/prompts")
 async def prompts_page(request: Request) -> HTMLResponse:
     """Every prompt in its latest version."""
     lab, query = lab_of(request), Query.of("/prompts", request.query_params)
     text = query.get("q").casefold().strip()
-    everything = await lab.ledger.list_assets("prompt_template")
+    everything = await lab.assets.latest("prompt_template")
     found = [
         a
         for a in everything
@@ -81,12 +49,14 @@ async def prompt_page(request: Request, name: str) -> HTMLResponse:
     prompt = await _version(lab, name, query.get("version"))
     against = query.get("against")
     other = await _version(lab, name, against) if against else None
+    names, wrong = names_in(prompt)
     context: dict[str, Any] = {
         "query": query,
         "prompt": prompt,
         "versions": versions[::-1],
         "this": next(v for v in versions if v.version == prompt.version),
-        "placeholders": placeholders(prompt),
+        "placeholders": names,
+        "wrong": wrong,
         "other": other,
         "diff": text_diff(as_text(other), as_text(prompt)) if other else [],
         "runs": await runs_using(lab, "prompt_template", name),
@@ -110,61 +80,15 @@ async def edit_page(request: Request) -> HTMLResponse:
         name,
         prompt.description if prompt else "",
         prompt.template_format if prompt else "simple",
-        _with_room(prompt.chat() if prompt else ()),
+        with_room(prompt.chat() if prompt else ()),
     )
     return _form(request, draft, prompt)
-
-
-def _with_room(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """A prompt's messages with empty ones where a system or a user message is missing."""
-    roles = [m["role"] for m in messages]
-    first = [] if {"system", "developer"} & set(roles) else [{"role": "system", "content": ""}]
-    return [*first, *messages, *([] if "user" in roles else [{"role": "user", "content": ""}])]
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What the form holds."""
-
-    name: str
-    description: str
-    template_format: str
-    messages: Sequence[dict[str, str]]
-
-    def prompt(self) -> PromptTemplate:
-        """The template.
-
-        Raises:
-            ValidationError: it breaks a rule of templates.
-        """
-        written = [m for m in self.messages if m["content"].strip()]
-        roles = [m["role"] for m in written]
-        base: dict[str, Any] = {
-            "name": self.name,
-            "description": self.description,
-            "template_format": self.template_format,
-        }
-        if roles in ([], ["system"], ["user"], ["system", "user"]):
-            return PromptTemplate(**base, **{f"{m['role']}_prompt": m["content"] for m in written})
-        return PromptTemplate(**base, messages=tuple(ChatMessage(**m) for m in written))
-
-
-def _draft(fields: dict[str, list[str]]) -> Draft:
-    def one(name: str) -> str:
-        return fields.get(name, [""])[0]
-
-    # Browsers end lines with CR LF in forms; a prompt that is not touched must stay the same version.
-    texts = [text.replace("\r\n", "\n") for text in fields.get("content", [])]
-    messages = [
-        {"role": role, "content": text} for role, text in zip(fields.get("role", []), texts, strict=False)
-    ]
-    return Draft(one("name").strip(), one("description"), one("template_format") or "simple", messages)
 
 
 def _form(
     request: Request, draft: Draft, prompt: PromptTemplate | None, problem: str = "", status: int = 200
 ) -> HTMLResponse:
-    names, wrong = _placeholders(draft)
+    names, wrong = placeholders_of(draft)
     context = {
         "draft": draft,
         "exists": prompt is not None,
@@ -178,22 +102,10 @@ def _form(
     return render(request, "prompt_edit.html", context, status=status)
 
 
-def _placeholders(draft: Draft) -> tuple[Sequence[str], str]:
-    """The placeholders of what is written so far, or what is wrong with it."""
-    if not any(m["content"].strip() for m in draft.messages):
-        return (), ""
-    try:
-        return placeholders(Draft("draft", "", draft.template_format, draft.messages).prompt()), ""
-    except ValidationError as error:
-        return (), explain(error, "prompt", PromptTemplate)
-    except PromptLabError as error:
-        return (), str(error)
-
-
 @routes.post("/prompt/placeholders")
 async def shown_placeholders(request: Request) -> HTMLResponse:
     """The placeholders of what is being written."""
-    names, wrong = _placeholders(_draft(await fields_of(request)))
+    names, wrong = placeholders_of(draft_of(await fields_of(request)))
     return render(request, "prompt_placeholders.html", {"placeholders": names, "wrong": wrong})
 
 
@@ -201,7 +113,7 @@ async def shown_placeholders(request: Request) -> HTMLResponse:
 async def save(request: Request) -> Response:
     """Store what was written as the next version."""
     lab, fields = lab_of(request), await fields_of(request)
-    draft, exists = _draft(fields), bool(fields.get("exists"))
+    draft, exists = draft_of(fields), bool(fields.get("exists"))
     before = await lab.ledger.get_asset("prompt_template", draft.name) if draft.name else None
     try:
         wanted = draft.prompt()

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.domain.templates import placeholders
 from promptlab.errors import PromptLabError
 from promptlab.lab import Lab
-from promptlab.queries.query_engine import ResultsQuery
+from promptlab.queries.query_engine import CasePage, Facets, ResultsQuery
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.cases import SIZE, cases_view
-from promptlab_studio.pages.format import run_url
-from promptlab_studio.pages.metric_cards import ends, histogram_links, metric_cards
-from promptlab_studio.pages.remembered import histogram_of
-from promptlab_studio.pages.runs_table import seconds_between
-from promptlab_studio.pages.state import Query
-from promptlab_studio.pages.view import go_to, is_part, queries_of, render, router, target_of
+from promptlab_studio.pages.reading import prompt_of
+from promptlab_studio.pages.remembered import facets_of, histogram_of
+from promptlab_studio.pages.rendering import go_to, is_part, queries_of, render, router, target_of
+from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
+from promptlab_studio.views.format import run_url
+from promptlab_studio.views.metric_cards import (
+    BINS,
+    MetricCard,
+    ends,
+    histogram_links,
+    metric_cards,
+    with_histogram,
+)
+from promptlab_studio.views.prompts import names_in
+from promptlab_studio.views.run import Head, Spent, head_of, spent_on
+from promptlab_studio.views.state import Query, filter_of
 
 TABS = (("", "Cases"), ("summary", "Summary"), ("configuration", "Configuration"))
 IN_STRIP = 6
@@ -32,31 +39,11 @@ IN_STRIP = 6
 routes = router()
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Where a run stands."""
-
-    progress: Progress
-    active: bool
-    """It still changes: it runs, or it was stopped and records what was in flight."""
-    rate: float | None
-    """Cases a second, over the time that the run was worked on."""
-    left_s: float | None
-
-
-async def head_of(lab: Lab, run: RunRecord) -> Head:
-    """Where a run stands now."""
+async def _head(lab: Lab, run: RunRecord) -> Head:
     if run.summary:
-        s = run.summary
-        counts = {name: s[name] for name in ("failed", "prompt_tokens", "completion_tokens", "cost_usd")}
-        return Head(Progress(total=run.cases, done=s["cases"], **counts), False, None, None)
-    progress = await lab.progress(run.run_id)
+        return head_of(run, None, active=False, now="")
     active = run.status not in FINAL or (run.status == "cancelled" and await lab.is_worked_on(run))
-    worked = run.wall_s + (
-        seconds_between(run.started_at, lab.clock.now()) if active and run.started_at else 0.0
-    )
-    rate = progress.done / worked if worked > 0 and progress.done else None
-    return Head(progress, active, rate, (progress.total - progress.done) / rate if active and rate else None)
+    return head_of(run, await lab.progress(run.run_id), active=active, now=lab.clock.now())
 
 
 @routes.get("/runs/{run_id}")
@@ -70,7 +57,7 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     # Who filters or turns the page sees the head and its histograms already.
     framed = target_of(request) != "cases"
     context = (
-        await _frame(lab, run, query, results) if framed else {"run": run, "head": await head_of(lab, run)}
+        await _frame(lab, run, query, results) if framed else {"run": run, "head": await _head(lab, run)}
     )
     context |= {"query": query, "tab": tab, "tabs": TABS, "size": SIZE}
     if tab == "summary":
@@ -79,19 +66,45 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
         context |= {"experiment": experiment, "prompt": await prompt_of(lab, experiment)}
     else:
         prompt = await prompt_of(lab, experiment)
-        context["view"] = await cases_view(results, experiment, placeholders(prompt) if prompt else (), query)
+        page, facets = await _cases(results, query)
+        names, _ = names_in(prompt) if prompt else ((), "")
+        context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
+
+
+async def _cases(results: ResultsQuery, query: Query) -> tuple[CasePage, Facets | None]:
+    """The cases that an address asks for, and their counts; without counts while there are no results."""
+    filter_ = filter_of(query)
+    asked = results.page(
+        filter_,
+        sort=query.get("sort", "case"),
+        descending=query.get("desc") == "1",
+        offset=(query.page() - 1) * SIZE,
+        limit=SIZE,
+        text_chars=TEXT_CHARS,
+    )
+    if results.live:
+        return await asked, None
+    return await asyncio.gather(asked, facets_of(results, filter_))
+
+
+async def _cards(query: Query, summary: Summary, results: ResultsQuery, most: int) -> list[MetricCard]:
+    names = dict(results.columns.scores)
+    wanted = [] if results.live else with_histogram(summary, most)
+    found = await asyncio.gather(*(histogram_of(results, f"score.{names[m]}", BINS) for m in wanted))
+    shown = dict(zip(wanted, found, strict=True))
+    return metric_cards(query, summary, names, shown, most, live=results.live)
 
 
 async def _frame(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
     """What the head of the page and the strip of metrics show."""
     summary = await lab.summary(run.run_id)
     spec = run.experiment
-    cards = await metric_cards(query, summary, results, IN_STRIP)
+    cards = await _cards(query, summary, results, IN_STRIP)
     return {
         "run": run,
         "spec": spec,
-        "head": await head_of(lab, run),
+        "head": await _head(lab, run),
         "summary": summary,
         "cards": cards,
         "more_metrics": max(0, len(summary.metrics) - IN_STRIP),
@@ -108,8 +121,8 @@ async def _summary(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery
         for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
     ]
     return {
-        "spent": _spent(lab, run, summary),
-        "all_cards": await metric_cards(query, summary, results, len(summary.metrics)),
+        "spent": spent_on(summary, _infrastructure(lab, run, summary)),
+        "all_cards": await _cards(query, summary, results, len(summary.metrics)),
         "latency": histogram_links(query, latency) if latency else [],
         "latency_ends": ends(latency) if latency else ("", ""),
         "quantiles": [*quantiles, ("slowest", summary.latency_ms.max)],
@@ -120,53 +133,13 @@ async def _summary(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """One part of what a run used."""
-
-    what: str
-    read: int | None
-    written: int | None
-    usd: float | None
-    note: str = ""
-
-
-def _spent(lab: Lab, run: RunRecord, summary: Summary) -> list[Spent]:
-    """What a run used: the model, its metrics' own models, the machines."""
-    metrics = summary.metrics_usage
-    found = [Spent("model", summary.prompt_tokens, summary.completion_tokens, summary.cost_usd)]
-    found.append(Spent("metrics' models", metrics.prompt_tokens, metrics.completion_tokens, metrics.cost_usd))
+def _infrastructure(lab: Lab, run: RunRecord, summary: Summary) -> Spent:
     if lab.stack is None:
-        return [*found, Spent("infrastructure", None, None, 0.0, "this machine")]
+        return Spent("infrastructure", None, None, 0.0, "this machine")
     from promptlab.cloud.estimate import spent_usd  # a fifth of a second, and only the cloud needs it
 
-    return [
-        *found,
-        Spent(
-            "infrastructure",
-            None,
-            None,
-            spent_usd(run, summary, lab.stack) if run.status in FINAL else None,
-            "AWS, reckoned",
-        ),
-    ]
-
-
-async def prompt_of(lab: Lab, experiment: Experiment) -> PromptTemplate | None:
-    """The run's prompt; None for an agent's run."""
-    ref = experiment.prompt_template
-    if ref is None:
-        return None
-    asset = await lab.assets.get(ref.name, version=ref.version, kind="prompt_template")
-    assert isinstance(asset, PromptTemplate)
-    return asset
-
-
-async def dataset_of(lab: Lab, experiment: Experiment) -> Dataset:
-    """The run's dataset."""
-    asset = await lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
-    assert isinstance(asset, Dataset)
-    return asset
+    usd = spent_usd(run, summary, lab.stack) if run.status in FINAL else None
+    return Spent("infrastructure", None, None, usd, "AWS, estimated")
 
 
 @routes.get("/runs/{run_id}/live")

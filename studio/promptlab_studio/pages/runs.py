@@ -11,10 +11,11 @@ from fastapi.responses import HTMLResponse
 from promptlab.domain.results import FINAL
 from promptlab.errors import RunNotFoundError
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.charts import cost_chart, time_chart
-from promptlab_studio.pages.runs_table import READ, matching, metric_columns, read_runs, rows_of
-from promptlab_studio.pages.state import Query
-from promptlab_studio.pages.view import render, router
+from promptlab_studio.pages.reading import READ, read_runs
+from promptlab_studio.pages.rendering import render, router
+from promptlab_studio.views.charts import cost_chart, time_chart
+from promptlab_studio.views.runs_table import matching, metric_columns, rows_of
+from promptlab_studio.views.state import Query
 
 SIZE = 50
 MOST_COMPARED = 4
@@ -34,6 +35,7 @@ async def runs_page(request: Request) -> HTMLResponse:
     offset = min((query.page() - 1) * SIZE, max(0, (len(found) - 1) // SIZE * SIZE))
     shown = found[offset : offset + SIZE]
     metrics = metric_columns(found)
+    progress = {run.run_id: await lab.progress(run.run_id) for run in shown if not run.summary}
     picked = query.all("run")[:MOST_COMPARED]
     context: dict[str, Any] = {
         "query": query,
@@ -44,7 +46,7 @@ async def runs_page(request: Request) -> HTMLResponse:
         "more": more,
         "most": READ,
         "metrics": metrics,
-        "rows": await rows_of(lab, shown, metrics),
+        "rows": rows_of(shown, progress, metrics),
         "statuses": [(s, n) for s in STATUSES if (n := sum(r.status == s for r in runs))],
         "experiments": sorted({r.name for r in runs}, key=str.casefold),
         "tags": Counter(t for r in runs for t in r.tags).most_common(12),

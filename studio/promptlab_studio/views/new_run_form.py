@@ -13,7 +13,7 @@ from promptlab.domain.experiment import RESPONSE, SPECIAL, Experiment
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe
-from promptlab_studio.pages.state import Pairs, Query, whole
+from promptlab_studio.views.state import Pairs, Query, whole
 
 MODEL_NUMBERS = {
     "temperature": float,

@@ -10,13 +10,10 @@ from typing import Any
 
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.summary import MetricSummary, Summary
-from promptlab.lab import Lab
 from promptlab.report import number
-from promptlab_studio.pages.figures import Interval, interval, scale_of
-from promptlab_studio.pages.state import Query
+from promptlab_studio.views.figures import Interval, interval, scale_of
+from promptlab_studio.views.state import Query
 
-READ = 1000
-"""Runs that a search looks through, newest first."""
 METRICS = 3
 """Metrics that have columns of their own."""
 
@@ -49,18 +46,6 @@ class RunRow:
     metrics: Mapping[str, MetricCell] = field(default_factory=dict)
     more: int = 0
     """Metrics without a column."""
-
-
-async def read_runs(lab: Lab) -> tuple[list[RunRecord], bool]:
-    """The newest runs, and whether there are more."""
-    found: list[RunRecord] = []
-    cursor: str | None = None
-    while len(found) < READ:
-        page, cursor = await lab.list_runs(limit=min(200, READ - len(found)), cursor=cursor)
-        found += page
-        if cursor is None:
-            break
-    return found, cursor is not None
 
 
 def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
@@ -131,18 +116,28 @@ def metric_columns(runs: Sequence[RunRecord]) -> list[str]:
     return [name for name, _ in seen.most_common(METRICS)]
 
 
-async def rows_of(lab: Lab, runs: Sequence[RunRecord], metrics: Sequence[str]) -> list[RunRow]:
-    """The runs of one page as rows; bars of one metric share a scale."""
+def rows_of(
+    runs: Sequence[RunRecord], progress: Mapping[str, Progress], metrics: Sequence[str]
+) -> list[RunRow]:
+    """The runs of one page as rows; bars of one metric share a scale.
+
+    Args:
+        runs: the runs.
+        progress: how far those are that have no summary, by id.
+        metrics: the metrics that have columns.
+    """
     summaries = {r.run_id: Summary.from_json(r.summary) for r in runs if r.summary}
     scales = {m: scale_of([s.metrics[m] for s in summaries.values() if m in s.metrics]) for m in metrics}
-    return [await _row(lab, run, summaries.get(run.run_id), scales) for run in runs]
+    return [_row(run, summaries.get(run.run_id), progress.get(run.run_id), scales) for run in runs]
 
 
-async def _row(
-    lab: Lab, run: RunRecord, summary: Summary | None, scales: Mapping[str, tuple[float, float]]
+def _row(
+    run: RunRecord,
+    summary: Summary | None,
+    progress: Progress | None,
+    scales: Mapping[str, tuple[float, float]],
 ) -> RunRow:
-    progress = None if summary else await lab.progress(run.run_id)
-    seen: Any = summary or progress
+    seen: Any = summary or progress or Progress(total=run.cases)
     spec = run.experiment
     return RunRow(
         run=run,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
 from promptlab.domain.experiment import Experiment
-from promptlab.queries.query_engine import CasePage, Facets, ResultsQuery
+from promptlab.domain.results import RunRecord
+from promptlab.queries.query_engine import CasePage, Facets
 from promptlab.report import number
-from promptlab_studio.pages.format import milliseconds, money, one_line, run_url
-from promptlab_studio.pages.remembered import facets_of
-from promptlab_studio.pages.state import VIEW_PARAMS, Query, conditions, filter_of
+from promptlab.results.table import Columns
+from promptlab_studio.views.format import milliseconds, money, one_line, run_url
+from promptlab_studio.views.state import VIEW_PARAMS, Query, conditions
 
 SIZE = 50
 TEXT_CHARS = 160
@@ -79,32 +79,30 @@ class CasesView:
 
 
 def shown_columns(
-    results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query
+    run: RunRecord, table: Columns, experiment: Experiment, placeholders: Sequence[str], query: Query
 ) -> list[Column]:
     """The columns that the address names, or else: input, expected, answer, scores, latency, cost."""
-    keys = [k for k in query.all("col") if k in results.columns.types] or _default(
-        results, experiment, placeholders, query
+    keys = [k for k in query.all("col") if k in table.types] or _default(
+        run, table, experiment, placeholders, query
     )
     expected = [f"input.{name}" for name in expected_columns(experiment)]
-    return [
-        _column(key, results, expected) for key in ("id", *(k for k in keys if k not in ("id", *_HIDDEN)))
-    ]
+    return [_column(key, table, expected) for key in ("id", *(k for k in keys if k not in ("id", *_HIDDEN)))]
 
 
 def _default(
-    results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query
+    run: RunRecord, table: Columns, experiment: Experiment, placeholders: Sequence[str], query: Query
 ) -> list[str]:
-    names = {source: name for source, name, _ in results.columns.inputs}
+    names = {source: name for source, name, _ in table.inputs}
     expected = [v for v in expected_columns(experiment) if v in names]
     expected = expected[:1]
     asked = [p for p in placeholders if p in names and p not in expected] or [
         n for n in names if n not in expected and n != "id"
     ]
     inputs = [names[name] for name in [*asked[:_SHOWN_INPUTS], *expected]]
-    metrics = results.columns.scores
+    metrics = table.scores
     if query.get("status") == "failed" or query.get("error"):
         # Who looks for what failed wants to see where.
-        summary = results.run.summary["metrics"] if results.run.summary else {}
+        summary = run.summary["metrics"] if run.summary else {}
         metrics = tuple(sorted(metrics, key=lambda m: not summary.get(m[0], {}).get("failed")))
     scores = [f"score.{name}" for _, name in metrics[:_SHOWN_METRICS]]
     return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
@@ -119,8 +117,8 @@ def expected_columns(experiment: Experiment) -> list[str]:
     )
 
 
-def _column(key: str, results: ResultsQuery, expected: Sequence[str] = ()) -> Column:
-    kind = results.columns.types[key]
+def _column(key: str, table: Columns, expected: Sequence[str] = ()) -> Column:
+    kind = table.types[key]
     if key == "id":
         return Column(key, "Case", "c-id")
     if key.startswith("score."):
@@ -133,37 +131,37 @@ def _column(key: str, results: ResultsQuery, expected: Sequence[str] = ()) -> Co
     )
 
 
-async def cases_view(
-    results: ResultsQuery, experiment: Experiment, placeholders: Sequence[str], query: Query
+def cases_view(
+    run: RunRecord,
+    table: Columns,
+    experiment: Experiment,
+    placeholders: Sequence[str],
+    query: Query,
+    page: CasePage,
+    facets: Facets | None,
 ) -> CasesView:
-    """The page of cases that an address asks for.
+    """The table of the cases that an address asked for.
 
-    Raises:
-        PromptLabError: the address names a column or a value that is not there.
+    Args:
+        run: the run.
+        table: the columns of its results.
+        experiment: what ran.
+        placeholders: those of its prompt.
+        query: the page's address.
+        page: the cases.
+        facets: the counts of what matches; None while the run has no results.
     """
-    filter_ = filter_of(query)
-    asked = results.page(
-        filter_,
-        sort=query.get("sort", "case"),
-        descending=query.get("desc") == "1",
-        offset=(query.page() - 1) * SIZE,
-        limit=SIZE,
-        text_chars=TEXT_CHARS,
-    )
-    page, facets = (
-        (await asked, None) if results.live else await asyncio.gather(asked, facets_of(results, filter_))
-    )
-    columns = [_fitted(c, page.rows) for c in shown_columns(results, experiment, placeholders, query)]
-    shown, usual = {c.key for c in columns}, set(_default(results, experiment, placeholders, query))
-    rest, measured = urlencode(query.only(*VIEW_PARAMS)), measured_metrics(results)
+    columns = [_fitted(c, page.rows) for c in shown_columns(run, table, experiment, placeholders, query)]
+    shown, usual = {c.key for c in columns}, set(_default(run, table, experiment, placeholders, query))
+    rest, measured = urlencode(query.only(*VIEW_PARAMS)), measured_metrics(run, table)
     return CasesView(
         columns=columns,
         choices=[
             (k, _column_name(k), k in shown, k in usual)
-            for k in results.columns.types
+            for k in table.types
             if k not in ("id", *_HIDDEN) and not k.startswith(_IN_SCORE)
         ],
-        rows=[_row(results, columns, row, rest, measured) for row in page.rows],
+        rows=[_row(run.run_id, columns, row, rest, measured) for row in page.rows],
         page=page,
         facets=facets,
         conditions=conditions(query),
@@ -193,23 +191,21 @@ def case_path(run_id: str, case: int, trial: int) -> str:
     return run_url(run_id, f"/cases/{case}" + (f".{trial}" if trial else ""))
 
 
-def measured_metrics(results: ResultsQuery) -> set[str]:
+def measured_metrics(run: RunRecord, table: Columns) -> set[str]:
     """Metrics of a run, as columns name them, whose values say more than pass or fail. Before the run's end none is known."""
-    metrics = results.run.summary["metrics"] if results.run.summary else {}
-    return {
-        name for metric, name in results.columns.scores if metric in metrics and not metrics[metric]["binary"]
-    }
+    metrics = run.summary["metrics"] if run.summary else {}
+    return {name for metric, name in table.scores if metric in metrics and not metrics[metric]["binary"]}
 
 
 def _row(
-    results: ResultsQuery,
+    run_id: str,
     columns: Sequence[Column],
     row: Mapping[str, Any],
     rest: str,
     measured: Collection[str],
 ) -> CaseRow:
     case, trial = row["case"], row["trial"]
-    url = case_path(results.run.run_id, case, trial) + (f"?{rest}" if rest else "")
+    url = case_path(run_id, case, trial) + (f"?{rest}" if rest else "")
     cells = [_cell(column.key, row, measured) for column in columns[1:]]
     label = f"{row['id']}" + (f" · {trial + 1}" if trial else "")
     return CaseRow(f"c{case}-{trial}", url, [Cell(label), *cells], bool(row.get("pending")))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,13 +87,11 @@ _MOST_WORDS = 4_000
 
 def word_diff(old: str, new: str) -> tuple[Markup, Markup]:
     """Two texts, what is only in the one marked with `del`, what is only in the other with `ins`."""
-    from difflib import SequenceMatcher
-
     a, b = _WORD.findall(old), _WORD.findall(new)
     if len(a) + len(b) > _MOST_WORDS or old == new:
         return escape(old), escape(new)
     left, right = [], []
-    for kind, i, j, k, end in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for kind, i, j, k, end in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         before, after = "".join(a[i:j]), "".join(b[k:end])
         left.append(
             escape(before)
@@ -104,3 +104,27 @@ def word_diff(old: str, new: str) -> tuple[Markup, Markup]:
             escape(after) if kind == "equal" else Markup("<ins>{}</ins>").format(after) if after else Markup()
         )
     return Markup().join(left), Markup().join(right)
+
+
+@dataclass(frozen=True, slots=True)
+class DiffLine:
+    """A line of a text diff."""
+
+    kind: str
+    """same, gone or new."""
+    text: Markup
+
+
+def text_diff(old: str, new: str) -> list[DiffLine]:
+    """What differs between two texts, line by line, and within changed lines word by word."""
+    a, b = old.splitlines(), new.splitlines()
+    lines: list[DiffLine] = []
+    for kind, i, j, k, end in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if kind == "equal":
+            lines += [DiffLine("same", escape(line)) for line in a[i:j]]
+            continue
+        pairs = [word_diff(x, y) for x, y in zip(a[i:j], b[k:end], strict=False)] if j - i == end - k else []
+        gone = [p[0] for p in pairs] or [escape(line) for line in a[i:j]]
+        new_lines = [p[1] for p in pairs] or [escape(line) for line in b[k:end]]
+        lines += [DiffLine("gone", line) for line in gone] + [DiffLine("new", line) for line in new_lines]
+    return lines

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import MetricSummary
 from promptlab.report import dollars, number
-from promptlab_studio.pages.figures import Plot, Tick, padded, pareto, ticks
-from promptlab_studio.pages.format import run_url, when
+from promptlab_studio.views.figures import Plot, Tick, padded, pareto, ticks
+from promptlab_studio.views.format import run_url, when
 
 MOST = 200
 """Runs in one chart: beyond, dots hide each other and the page grows."""

@@ -1,4 +1,4 @@
-"""What the columns of a dataset hold: over all of its rows, with memory that does not grow with them."""
+"""Reads what the columns of a dataset hold: over all of its rows, with memory that does not grow with them."""
 
 from __future__ import annotations
 
@@ -11,48 +11,58 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Column, DatasetContent
 from promptlab.ports import Blobs
-from promptlab.report import number
-from promptlab_studio.pages.format import count, one_line
 
 if TYPE_CHECKING:
     import duckdb
 
 MOST_COLUMNS = 60
 QUICK_BYTES = 1 << 20
-"""A dataset of this size is read while the page waits (some 20 ms); a larger one once the page is there."""
+"""A dataset of this size is read in some 20 ms: a page may wait for it."""
 MOST_BYTES = 400 << 20
 """Where blobs are not files a copy is read, and a Lambda function has 512 MB for it; of a larger dataset the first rows are."""
 SAMPLE = 500
 MOST_COUNTED = 500_000
 """Different values of all columns together that are counted one by one, the columns with the fewest first; beyond, they are estimated (to some 5%)."""
 MEMORY = "96MB"
-_EXAMPLE = 80
-_TYPES = {"string": "VARCHAR", "integer": "DOUBLE", "number": "DOUBLE", "boolean": "BOOLEAN", "json": "JSON"}
+_TYPES = {
+    "string": "VARCHAR",
+    "integer": "HUGEINT",
+    "number": "VARCHAR",  # as it is written: a double would round whole numbers of 17 digits and more
+    "boolean": "BOOLEAN",
+    "json": "JSON",
+}
+_NUMBERS = ("integer", "number")
 _REMEMBERED = 64
 _known: OrderedDict[str, Statistics] = OrderedDict()
 _one_at_a_time = asyncio.Semaphore(1)
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnView:
+class ColumnFigures:
     """What a column holds."""
 
     column: Column
-    different: str
+    different: int
     """How many different values."""
-    spread: str
-    """From the lowest number to the highest, or the lengths of texts."""
-    example: str
+    estimated: bool
+    """Whether `different` is an estimate, within some 5%."""
+    low: Any
+    """The lowest number, exactly as the data has it, or the length of the shortest text; None without a value."""
+    high: Any
+    example: Any
+    """The first value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the columns hold, and of how many rows that is."""
+    """The figures of all columns, and how many rows they are of."""
 
-    columns: Sequence[ColumnView]
+    columns: Sequence[ColumnFigures]
     rows: int
 
 
@@ -86,13 +96,13 @@ async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
         (path,) = await blobs.files([content.blob], Path(folder))
         found = await asyncio.to_thread(_read, path, columns, content.largest_row_bytes, folder)
     return Statistics(
-        [_view(c, first, *figures) for c, figures in zip(columns, found, strict=True)], content.rows
+        [_figures_of(c, first, *figures) for c, figures in zip(columns, found, strict=True)], content.rows
     )
 
 
 def _read(
     path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: str
-) -> list[tuple[str, Any, Any]]:
+) -> list[tuple[int, bool, Any, Any]]:
     """Different values, lowest and highest of each column. DuckDB reads in its own threads, so that pages go on being served."""
     import duckdb
 
@@ -109,12 +119,10 @@ def _read(
 
 def _figures(
     connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[Column]
-) -> list[tuple[str, Any, Any]]:
+) -> list[tuple[int, bool, Any, Any]]:
     asked = []
     for column in columns:
-        name = _name(column.name)
-        measure = name if _TYPES[column.type] == "DOUBLE" else f"length(CAST({name} AS VARCHAR))"
-        asked += [f"approx_count_distinct({name})", f"min({measure})", f"max({measure})"]
+        asked += _asked(column)
     (found,) = connection.execute(f"SELECT {', '.join(asked)} FROM {rows}").fetchall()
     groups = [found[at : at + 3] for at in range(0, len(found), 3)]
     order = sorted(range(len(columns)), key=lambda n: groups[n][0])
@@ -126,15 +134,32 @@ def _figures(
     exact: dict[int, int] = {}
     if few:
         counts = ", ".join(
-            f"count(DISTINCT hash({_name(columns[n].name)})) FILTER ({_name(columns[n].name)} IS NOT NULL)"
+            f"count(DISTINCT hash({_value(columns[n])})) FILTER ({_value(columns[n])} IS NOT NULL)"
             for n in few
         )
         (counted,) = connection.execute(f"SELECT {counts} FROM {rows}").fetchall()
         exact = dict(zip(few, counted, strict=True))
     return [
-        (f"{exact[n]:,}" if n in exact else f"≈ {count(float(f'{different:.2g}'))}", low, high)
+        (exact.get(n, different), n not in exact, low, high)
         for n, (different, low, high) in enumerate(groups)
     ]
+
+
+def _value(column: Column) -> str:
+    """A column's value, so that the same number written in two ways is one."""
+    name = _name(column.name)
+    return f"TRY_CAST({name} AS DOUBLE)" if column.type == "number" else name
+
+
+def _asked(column: Column) -> list[str]:
+    """SQL of the number of different values, the lowest and the highest."""
+    name, value = _name(column.name), _value(column)
+    if column.type == "number":
+        low, high = f"arg_min({name}, {value})", f"arg_max({name}, {value})"
+    else:
+        measure = name if column.type == "integer" else f"length(CAST({name} AS VARCHAR))"
+        low, high = f"min({measure})", f"max({measure})"
+    return [f"approx_count_distinct({value})", low, high]
 
 
 def _text(value: str) -> str:
@@ -145,32 +170,22 @@ def _name(value: str) -> str:
     return '"' + value.replace('"', '""') + '"'
 
 
-def _view(
-    column: Column, first: Sequence[Mapping[str, Any]], different: str, low: Any, high: Any
-) -> ColumnView:
-    example = next((one_line(row[column.name]) for row in first if row.get(column.name) is not None), "")
-    return ColumnView(column, different, _spread(column, low, high), example[:_EXAMPLE])
+def _figures_of(
+    column: Column,
+    first: Sequence[Mapping[str, Any]],
+    different: int,
+    estimated: bool,
+    low: Any,
+    high: Any,
+) -> ColumnFigures:
+    example = next((row[column.name] for row in first if row.get(column.name) is not None), None)
+    return ColumnFigures(column, different, estimated, low, high, example)
 
 
-def _spread(column: Column, low: Any, high: Any) -> str:
-    if low is None:
-        return ""
-    if _TYPES[column.type] == "DOUBLE":
-        return f"{number(low)} to {number(high)}"
-    if column.type == "boolean":
-        return ""
-    return f"{low:,} characters" if low == high else f"{low:,} to {high:,} characters"
-
-
-def _looked_at(column: Column, rows: Sequence[Mapping[str, Any]]) -> ColumnView:
-    """The same of rows that are at hand."""
+def _looked_at(column: Column, rows: Sequence[Mapping[str, Any]]) -> ColumnFigures:
+    """The same figures, of rows that are at hand."""
     values = [row[column.name] for row in rows if row.get(column.name) is not None]
-    texts = [one_line(v) for v in values]
-    measured = (
-        values
-        if _TYPES[column.type] == "DOUBLE"
-        else [len(v) if isinstance(v, str) else len(one_line(v)) for v in values]
-    )
-    return _view(
-        column, rows, f"{len(set(texts)):,}", min(measured, default=None), max(measured, default=None)
-    )
+    texts = [v if isinstance(v, str) else orjson.dumps(v, default=str).decode() for v in values]
+    measured = values if column.type in _NUMBERS else [len(text) for text in texts]
+    low, high = min(measured, default=None), max(measured, default=None)
+    return _figures_of(column, rows, len(set(texts)), False, low, high)

@@ -78,14 +78,22 @@ def pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
 
 
-def one_line(value: Any) -> str:
-    """A value in a table cell."""
+def exact(value: Any) -> str:
+    """A value of the data as it is: text as text, all else as JSON, and no digit rounded away."""
     if value is None:
         return ""
+    if isinstance(value, str):
+        return value
     if isinstance(value, float):
-        return number(value)
-    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-    return " ".join(text.split())
+        return repr(value)  # JSON has no word for what is not finite
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # JSON of a library ends at 64 bits
+    return orjson.dumps(value, default=str).decode()
+
+
+def one_line(value: Any) -> str:
+    """A value of the data in a table cell: `exact`, on one line."""
+    return " ".join(exact(value).split())
 
 
 def breakable(text: str) -> Markup:
@@ -120,6 +128,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "when": when,
     "pretty": pretty,
     "one_line": one_line,
+    "exact": exact,
     "prompt_url": prompt_url,
     "dataset_url": dataset_url,
     "run_url": run_url,

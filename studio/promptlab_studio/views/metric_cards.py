@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from promptlab.domain.summary import MetricSummary, Summary
-from promptlab.queries.query_engine import Histogram, ResultsQuery
+from promptlab.queries.query_engine import Histogram
 from promptlab.report import number
-from promptlab_studio.pages.figures import Interval, bars, interval, scale_of
-from promptlab_studio.pages.format import count, percent
-from promptlab_studio.pages.remembered import histogram_of
-from promptlab_studio.pages.runs_table import short
-from promptlab_studio.pages.state import Query, range_value
+from promptlab_studio.views.figures import Interval, bars, interval, scale_of
+from promptlab_studio.views.format import count, percent
+from promptlab_studio.views.runs_table import short
+from promptlab_studio.views.state import Query, range_value
 
 BINS = 20
 MOST_LABELS = 6
@@ -49,27 +47,46 @@ class MetricCard:
     unscored: Choice | None = None
 
 
-async def metric_cards(
-    query: Query, summary: Summary, results: ResultsQuery | None, most: int
+def metric_cards(
+    query: Query,
+    summary: Summary,
+    names: Mapping[str, str],
+    histograms: Mapping[str, Histogram],
+    most: int,
+    *,
+    live: bool,
 ) -> list[MetricCard]:
-    """The first `most` metrics. Without results (of a run that goes on) the cards have no histograms."""
-    names = dict(results.columns.scores) if results else {}
+    """The first `most` metrics.
+
+    Args:
+        query: the page's address.
+        summary: the run's summary.
+        names: metric → its name in the results table.
+        histograms: by the metric's name; those that are not there have none.
+        most: how many.
+        live: the run has no results yet, so that nothing can be filtered.
+    """
     shown = list(summary.metrics.items())[:most]
-    return await asyncio.gather(
-        *(_card(query, name, metric, results, names.get(name, name)) for name, metric in shown)
-    )
+    return [
+        _card(query, name, metric, names.get(name, name), histograms.get(name), live=live)
+        for name, metric in shown
+    ]
 
 
-async def _card(
-    query: Query, name: str, metric: MetricSummary, results: ResultsQuery | None, column: str
+def with_histogram(summary: Summary, most: int) -> list[str]:
+    """Those of the first `most` metrics whose cards show how their values are distributed."""
+    return [name for name, metric in list(summary.metrics.items())[:most] if metric.n and not metric.binary]
+
+
+def _card(
+    query: Query, name: str, metric: MetricSummary, column: str, histogram: Histogram | None, *, live: bool
 ) -> MetricCard:
     low, high = metric.interval
     filled: dict[str, Any] = {}
-    if results and not results.live:
+    if not live:
         if metric.binary and metric.n:
             filled["choices"] = _verdicts(query, column, metric)
-        elif metric.n:
-            histogram = await histogram_of(results, f"score.{column}", BINS)
+        elif histogram:
             filled |= {"histogram": histogram_links(query, histogram), "ends": ends(histogram)}
         if metric.labels:
             top = sorted(metric.labels.items(), key=lambda item: -item[1])[:MOST_LABELS]

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from promptlab_studio.pages import column_statistics
-from promptlab_studio.pages.column_statistics import SAMPLE, Statistics, statistics
+from promptlab_studio.views.datasets import ColumnView, column_views
 
+from promptlab.assets import column_statistics
+from promptlab.assets.column_statistics import SAMPLE, Statistics, statistics
 from promptlab.domain.assets import Dataset
 from tests.browser import labs
 
@@ -22,6 +23,13 @@ async def looked_at(folder: Path, rows: list[dict[str, Any]]) -> Statistics:
         return await statistics(lab.blobs, made.content)
     finally:
         await lab.close()
+
+
+def in_words(found: Statistics) -> list[ColumnView]:
+    """The columns as their page shows them."""
+    shown = column_views(found)
+    assert shown is not None
+    return shown
 
 
 @pytest.mark.parametrize("count", [40, SAMPLE * 3])
@@ -42,11 +50,11 @@ async def test_small_and_large_datasets_are_told_alike(tmp_path: Path, count: in
     rows[5].pop("text")
     found = await looked_at(tmp_path, rows)
     assert found.rows == count
-    told = {c.column.name: (c.different, c.spread) for c in found.columns}
+    told = {c.column.name: (c.different, c.spread) for c in in_words(found)}
     assert told == {
         "text": ("7", "1 to 7 characters"),
         "n": ("11", "0 to 10"),
-        "f": (f"{count:,}", f"0 to {(count - 1) / 2:g}"),
+        "f": (f"{count:,}", f"0.0 to {(count - 1) / 2}"),
         "b": ("2", ""),
         "j": ("3", "3 characters"),
         'it\'s "odd"': ("1", "4 characters"),
@@ -57,23 +65,31 @@ async def test_small_and_large_datasets_are_told_alike(tmp_path: Path, count: in
 async def test_values_that_come_late_count(tmp_path: Path) -> None:
     """Not only those of the first rows."""
     found = await looked_at(tmp_path, [{"n": n} for n in range(SAMPLE + 1)] + [{"n": 1_000_000}])
-    assert (found.columns[0].different, found.columns[0].spread, found.columns[0].example) == (
-        "502",
-        "0 to 1,000,000",
-        "0",
-    )
+    (column,) = in_words(found)
+    assert (column.different, column.spread, column.example) == ("502", "0 to 1000000", "0")
 
 
 async def test_names_that_differ_only_in_case_are_told_of_the_first_rows(tmp_path: Path) -> None:
     """DuckDB holds them for one column, and the page says how many rows it is of."""
     found = await looked_at(tmp_path, [{"a": n, "A": -n} for n in range(SAMPLE * 2)])
     assert found.rows == SAMPLE
-    assert [c.spread for c in found.columns] == ["0 to 499", "-499 to 0"]
+    assert [c.spread for c in in_words(found)] == ["0 to 499", "-499 to 0"]
 
 
 async def test_many_different_values_are_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting every value would need memory for each."""
     monkeypatch.setitem(vars(column_statistics), "MOST_COUNTED", 100)
     found = await looked_at(tmp_path, [{"n": n, "few": n % 5} for n in range(SAMPLE * 4)])
-    assert found.columns[1].different == "5"
-    assert found.columns[0].different.startswith("≈ ")
+    assert in_words(found)[1].different == "5"
+    assert in_words(found)[0].different.startswith("≈ ")
+
+
+@pytest.mark.parametrize("count", [3, SAMPLE * 2])
+async def test_the_lowest_and_the_highest_number_are_shown_exactly(tmp_path: Path, count: int) -> None:
+    """Whole numbers of 19 digits, and numbers as the data has them, however many rows there are."""
+    rows: list[dict[str, Any]] = [{"whole": 9007199254740993, "number": 3.14159265} for _ in range(count)]
+    rows[1] = {"whole": 9223372036854775807, "number": 12345678.9}
+    rows[2] = {"whole": 9007199254740995, "number": 1e-12}
+    whole, number = in_words(await looked_at(tmp_path, rows))
+    assert whole.spread == "9007199254740993 to 9223372036854775807"
+    assert number.spread == "1e-12 to 12345678.9"

@@ -1,0 +1,51 @@
+"""Asks the lab for what several pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.results import RunRecord
+from promptlab.lab import Lab
+
+Kind = Literal["prompt_template", "dataset"]
+SHOWN = 50
+READ = 1000
+"""Runs that a search looks through, newest first."""
+
+
+async def read_runs(lab: Lab) -> tuple[list[RunRecord], bool]:
+    """The newest runs, and whether there are more."""
+    found: list[RunRecord] = []
+    cursor: str | None = None
+    while len(found) < READ:
+        page, cursor = await lab.list_runs(limit=min(200, READ - len(found)), cursor=cursor)
+        found += page
+        if cursor is None:
+            break
+    return found, cursor is not None
+
+
+async def runs_using(lab: Lab, kind: Kind, name: str) -> Sequence[RunRecord]:
+    """Runs over any version of an asset, newest first, among the newest runs of the store."""
+    runs, _ = await read_runs(lab)
+    return [run for run in runs if (run.experiment.get(kind) or {}).get("name") == name][:SHOWN]
+
+
+async def prompt_of(lab: Lab, experiment: Experiment) -> PromptTemplate | None:
+    """The run's prompt; None for an agent's run."""
+    ref = experiment.prompt_template
+    if ref is None:
+        return None
+    asset = await lab.assets.get(ref.name, version=ref.version, kind="prompt_template")
+    assert isinstance(asset, PromptTemplate)
+    return asset
+
+
+async def dataset_of(lab: Lab, experiment: Experiment) -> Dataset:
+    """The run's dataset."""
+    asset = await lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
+    assert isinstance(asset, Dataset)
+    return asset

@@ -1,0 +1,1 @@
+"""What a page shows, as values: pure functions, so that a page can be tested without a browser or a lab."""

@@ -1,0 +1,49 @@
+"""One case, as its page shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.results import CaseKey, RunRecord
+from promptlab_studio.views.cases import SIZE, beside_verdict
+from promptlab_studio.views.format import run_url
+from promptlab_studio.views.state import VIEW_PARAMS, Query
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreView:
+    """One metric of a case."""
+
+    name: str
+    value: float | None
+    passed: bool | None
+    label: str | None
+    reason: str | None
+    error: str | None
+    shown: str
+    """The value, where it says more than pass or fail."""
+
+
+def score_view(
+    metric: str, name: str, row: Mapping[str, Any], measured: bool, experiment: Experiment
+) -> ScoreView:
+    value, passed, label, reason, error = (
+        row.get(f"{part}.{name}") for part in ("score", "passed", "label", "reason", "score_error")
+    )
+    when = next((m.when for m in experiment.evaluation if m.name == metric), None)
+    if when and row["error_type"] is None and all(v is None for v in (value, passed, label, reason, error)):
+        reason = f"not applicable to this row: scored are rows where {when.described()}"
+    return ScoreView(
+        metric, value, passed, label, reason, error, shown=beside_verdict(value, passed, measured=measured)
+    )
+
+
+def way_up(run: RunRecord, query: Query, position: int | None, here: CaseKey) -> str:
+    """The page of the table that the case is on, and its row."""
+    page = str((position or 0) // SIZE + 1)
+    pairs = [*query.only(*VIEW_PARAMS), *([("page", page)] if page != "1" else [])]
+    return run_url(run.run_id) + (f"?{urlencode(pairs)}" if pairs else "") + f"#c{here.case}-{here.trial}"

@@ -1,0 +1,63 @@
+"""A run's head and what it spent, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promptlab.domain.results import Progress, RunRecord
+from promptlab.domain.summary import Summary
+from promptlab_studio.views.runs_table import seconds_between
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a run stands."""
+
+    progress: Progress
+    active: bool
+    """It still changes: it runs, or it was stopped and records what was in flight."""
+    rate: float | None
+    """Cases a second, over the time that the run was worked on."""
+    left_s: float | None
+
+
+def head_of(run: RunRecord, progress: Progress | None, *, active: bool, now: str) -> Head:
+    """Where a run stands.
+
+    Args:
+        run: the run.
+        progress: how far it is; None where it has a summary.
+        active: somebody works on it.
+        now: the time, ISO 8601.
+    """
+    if run.summary or progress is None:
+        s: Any = run.summary or {"cases": 0}
+        names = ("failed", "prompt_tokens", "completion_tokens", "cost_usd")
+        counts = {name: s[name] for name in names if name in s}
+        return Head(Progress(total=run.cases, done=s["cases"], **counts), False, None, None)
+    worked = run.wall_s + (seconds_between(run.started_at, now) if active and run.started_at else 0.0)
+    rate = progress.done / worked if worked > 0 and progress.done else None
+    return Head(progress, active, rate, (progress.total - progress.done) / rate if active and rate else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """One part of what a run used."""
+
+    what: str
+    read: int | None
+    written: int | None
+    usd: float | None
+    note: str = ""
+
+
+def spent_on(summary: Summary, infrastructure: Spent) -> Sequence[Spent]:
+    """What a run used: the model, its metrics' own models, the machines."""
+    metrics = summary.metrics_usage
+    return [
+        Spent("model", summary.prompt_tokens, summary.completion_tokens, summary.cost_usd),
+        Spent("metrics' models", metrics.prompt_tokens, metrics.completion_tokens, metrics.cost_usd),
+        infrastructure,
+    ]
