@@ -138,3 +138,16 @@ def _client(service: str) -> Any:
         aws_access_key_id="testing",
         aws_secret_access_key="testing",
     )
+
+
+def bare_table(name: str) -> Any:
+    """A table as boto3 shows it, past everything of ours."""
+    import boto3
+
+    return boto3.resource(
+        "dynamodb",
+        region_name=REGION,
+        endpoint_url=moto_url(),
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    ).Table(name)

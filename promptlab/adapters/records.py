@@ -5,12 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
-from promptlab.domain.results import Completion, Failure, RunRecord, Score, ScoreSet, Usage
+from promptlab.domain.assets import AssetVersion
+from promptlab.domain.records import made
+from promptlab.domain.results import (
+    Completion,
+    Failure,
+    RunRecord,
+    Score,
+    ScoreSet,
+    ShardSummary,
+    Usage,
+)
 from promptlab.errors import CursorError
 
 CHANGEABLE = frozenset(f.name for f in dataclasses.fields(RunRecord)) - {"run_id"}
@@ -34,28 +44,44 @@ def _plain(value: Any) -> Any:
 
 
 def run_from(body: Mapping[str, Any]) -> RunRecord:
-    """The run of a JSON object."""
-    return RunRecord(**{**body, "tags": tuple(body["tags"])})
+    """Make the run of a JSON object, whichever version wrote it.
+
+    Raises:
+        StoreDamagedError: it is no run.
+    """
+    return made(RunRecord, body, tags=tuple(body.get("tags") or ()))
 
 
 def completion_from(body: Mapping[str, Any]) -> Completion:
-    """The completion of a JSON object."""
-    return Completion(**_with_failure(body))
+    """Make the completion of a JSON object, as `run_from` does."""
+    return made(Completion, body, error=_failure(body))
 
 
 def score_set_from(body: Mapping[str, Any]) -> ScoreSet:
-    """The score set of a JSON object."""
-    return ScoreSet(**{**body, "scores": {name: _score(score) for name, score in body["scores"].items()}})
+    """Make the score set of a JSON object, as `run_from` does."""
+    return made(
+        ScoreSet, body, scores={name: _score(score) for name, score in body.get("scores", {}).items()}
+    )
+
+
+def shard_from(body: Mapping[str, Any]) -> ShardSummary:
+    """Make the shard summary of a JSON object, as `run_from` does."""
+    return made(ShardSummary, body)
+
+
+def asset_from(body: Mapping[str, Any], labels: Iterable[str]) -> AssetVersion:
+    """Make the asset version of a JSON object, with the labels that point at it now."""
+    return made(AssetVersion, body, labels=tuple(sorted(labels)))
 
 
 def _score(body: Mapping[str, Any]) -> Score:
     usage = body.get("usage")
-    return Score(**{**_with_failure(body), "usage": Usage(**usage) if usage else None})
+    return made(Score, body, error=_failure(body), usage=made(Usage, usage) if usage else None)
 
 
-def _with_failure(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The body with its error as an object."""
-    return {**body, "error": Failure(**body["error"])} if body.get("error") is not None else body
+def _failure(body: Mapping[str, Any]) -> Failure | None:
+    error = body.get("error")
+    return made(Failure, error) if error is not None else None
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -117,7 +117,7 @@ def case_item(run_id: str, completion: Completion, body: Mapping[str, Any]) -> I
 def completion_of(item: Item, body: Mapping[str, Any]) -> Completion:
     """The completion of an item."""
     _, case, trial = item["sk"]["S"].split("#")
-    _, prompt_tokens, completion_tokens, cost_usd = orjson.loads(item["n"]["S"])
+    _, prompt_tokens, completion_tokens, cost_usd, *_ = orjson.loads(item["n"]["S"])
     keys = {"shard": int(item["pk"]["S"].rpartition("#")[2]), "case": int(case), "trial": int(trial)}
     return completion_from(
         {
@@ -135,7 +135,7 @@ def counted(items: Iterable[Item], total: int = 0) -> Progress:
     done = failed = prompt = completion = 0
     cost: float | None = 0.0
     for item in items:
-        error, prompt_tokens, completion_tokens, cost_usd = orjson.loads(item["n"]["S"])
+        error, prompt_tokens, completion_tokens, cost_usd, *_ = orjson.loads(item["n"]["S"])
         done, failed, prompt, completion = (
             done + 1,
             failed + error,
@@ -182,7 +182,7 @@ def progress_of(item: Item) -> Progress | None:
     """The counts of a finished shard; None for an open one."""
     if "n" not in item:
         return None
-    done, failed, prompt_tokens, completion_tokens, cost_usd = orjson.loads(item["n"]["S"])
+    done, failed, prompt_tokens, completion_tokens, cost_usd, *_ = orjson.loads(item["n"]["S"])
     return Progress(
         total=0,
         done=done,
@@ -209,14 +209,12 @@ def _score(score: Score) -> dict[str, Any]:
     }
 
 
-def score_sets_of(
-    shard: int, body: Iterable[tuple[int, int, int, Mapping[str, Any]]]
-) -> dict[CaseKey, ScoreSet]:
+def score_sets_of(shard: int, body: Iterable[Sequence[Any]]) -> dict[CaseKey, ScoreSet]:
     """The score sets of a shard, by case and trial."""
     sets = (
         score_set_from(
             {"shard": shard, "case": case, "trial": trial, "generation": generation, "scores": scores}
         )
-        for case, trial, generation, scores in body
+        for case, trial, generation, scores, *_ in body
     )
     return {s.key: s for s in sets}

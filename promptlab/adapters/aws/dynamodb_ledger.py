@@ -11,6 +11,7 @@
     RUN#<run id>#<shard>      C#<9 digits>#<trial>    a completion
     RUN#<run id>#<shard>      S                       all score sets of the shard
     <kind>#<key>              META                    a record (session, token, …)
+    SCHEMA                    META                    the version of this layout
 
 There is no index, and a shard's scores are one item: docs/decisions/0030-dynamodb-items.md.
 """
@@ -29,10 +30,25 @@ from promptlab.adapters.aws import dynamodb_items as items
 from promptlab.adapters.aws.dynamodb_items import CASE_BYTES, SCORES_BYTES, Bodies, number, shard_key
 from promptlab.adapters.aws.dynamodb_table import DynamoDBTable, Item
 from promptlab.adapters.aws.session import AwsSession
-from promptlab.adapters.records import after, check_changes, check_limit, cursor_of, run_from, to_json
+from promptlab.adapters.records import (
+    after,
+    asset_from,
+    check_changes,
+    check_limit,
+    cursor_of,
+    run_from,
+    shard_from,
+    to_json,
+)
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
-from promptlab.errors import AssetNotFoundError, RunExistsError, RunNotFoundError, VersionTakenError
+from promptlab.errors import (
+    AssetNotFoundError,
+    PromptLabError,
+    RunExistsError,
+    RunNotFoundError,
+    VersionTakenError,
+)
 from promptlab.ports import Blobs, Clock
 
 T = TypeVar("T")
@@ -40,6 +56,9 @@ AT_ONCE = 16
 """Blobs, assets or open shards that one call reads or writes at once."""
 _RUN_FIELDS = [f.name for f in fields(RunRecord) if f.name != "run_id"]
 _MAX_MARKS = 10_000
+VERSION = 1
+"""Of the layout. A table without its item was made before there was one, and is of the same layout."""
+_SCHEMA = ("SCHEMA", "META")
 
 
 class DynamoDBLedger:
@@ -49,7 +68,8 @@ class DynamoDBLedger:
     The blobs are not closed: they belong to whoever made them.
 
     Every method raises botocore's errors as they are, and those of throttling after 30 s of retries;
-    PromptLabError where part of a batch stays unwritten that long.
+    PromptLabError where part of a batch stays unwritten that long, and where the table is of a newer
+    version: each process looks once, with the first run or asset that it reads or adds.
     """
 
     def __init__(
@@ -59,8 +79,29 @@ class DynamoDBLedger:
         self._bodies = Bodies(blobs)
         # Which (run, shard, generation) this process has marked as begun.
         self._begun: set[tuple[str, int, int]] = set()
+        self._version: int | None = None
+
+    async def _check_version(self, *, write: bool = False) -> None:
+        """Hold the table's version against ours, once; with `write`, record ours where there is none.
+
+        Raises:
+            PromptLabError: the table is of a newer version.
+        """
+        if self._version is None:
+            found = await self._table.get(_SCHEMA)
+            self._version = int(found["v"]["N"]) if found else 0
+        if self._version > VERSION:
+            raise PromptLabError(
+                f"The table {self._table.name} has schema version {self._version}, this PromptLab knows {VERSION}: "
+                "deploy the newer version of PromptLab, or use another stack."
+            )
+        if write and self._version < VERSION:
+            ours: Item = {**_keys(*_SCHEMA), "v": {"N": str(VERSION)}}
+            await self._table.put_if(ours, "attribute_not_exists(pk) OR v < :v", {":v": ours["v"]})
+            self._version = VERSION
 
     async def add_asset(self, asset: AssetVersion) -> None:
+        await self._check_version(write=True)
         data = to_json(replace(asset, labels=()))
         body = await self._bodies.pack(data, f"assets/text/{asset.kind}")
         version: Item = {
@@ -73,16 +114,19 @@ class DynamoDBLedger:
             )
 
     async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
+        await self._check_version()
         prefix = "V#" if version is None else f"V#{number(version, 10, 'a version')}"
         found = await _listed(self._table.query(_asset(kind, name), prefix, newest=True, limit=1))
         return await self._asset(found[0], await self._labels(kind, name)) if found else None
 
     async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
+        await self._check_version()
         names = [item["sk"]["S"] async for item in self._table.query(f"ASSETS#{kind}")]
         found = await _together(self.get_asset(kind, name) for name in names)
         return [asset for asset in found if asset]
 
     async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
+        await self._check_version()
         found = await _listed(self._table.query(_asset(kind, name), "V#"))
         labels = await self._labels(kind, name)
         return await _together(self._asset(item, labels) for item in found)
@@ -107,10 +151,11 @@ class DynamoDBLedger:
         return labels
 
     async def _asset(self, item: Item, labels: Mapping[int, Sequence[str]]) -> AssetVersion:
-        asset = AssetVersion(**await self._bodies.unpack(item["b"]))
-        return replace(asset, labels=tuple(sorted(labels.get(asset.version, ()))))
+        body = await self._bodies.unpack(item["b"])
+        return asset_from(body, labels.get(int(item["sk"]["S"].removeprefix("V#")), ()))
 
     async def add_run(self, run: RunRecord) -> None:
+        await self._check_version(write=True)
         meta: Item = _meta(run.run_id) | await self._fields(
             run.run_id, {name: getattr(run, name) for name in _RUN_FIELDS}
         )
@@ -120,6 +165,7 @@ class DynamoDBLedger:
             raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
 
     async def get_run(self, run_id: str) -> RunRecord | None:
+        await self._check_version()
         found = await self._table.get((f"RUN#{run_id}", "META"))
         return await self._run(found) if found else None
 
@@ -127,6 +173,7 @@ class DynamoDBLedger:
         self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
     ) -> bool:
         check_changes(changes)
+        await self._check_version()
         values = await self._fields(run_id, changes)
         while True:
             was = await self._table.get((f"RUN#{run_id}", "META"))
@@ -144,6 +191,7 @@ class DynamoDBLedger:
         self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[RunRecord], str | None]:
         check_limit(limit)
+        await self._check_version()
         start = "#".join(after(cursor)) if cursor is not None else None
         pk = "RUNS" if name is None else f"RUNS#{name}"
         places = await _listed(self._table.query(pk, newest=True, after=start, limit=limit + 1))
@@ -164,7 +212,7 @@ class DynamoDBLedger:
         }
 
     async def _run(self, meta: Item) -> RunRecord:
-        values = {name: await self._bodies.unpack(meta[name]) for name in _RUN_FIELDS}
+        values = {name: await self._bodies.unpack(meta[name]) for name in _RUN_FIELDS if name in meta}
         return run_from({"run_id": meta["pk"]["S"].removeprefix("RUN#"), **values})
 
     async def _update(
@@ -256,7 +304,7 @@ class DynamoDBLedger:
 
     async def shards(self, run_id: str) -> AsyncIterator[ShardSummary]:
         async for item in self._table.query(f"RUN#{run_id}", "SHARD#"):
-            yield ShardSummary(**await self._bodies.unpack(item["b"]))
+            yield shard_from(await self._bodies.unpack(item["b"]))
 
     async def progress(self, run_id: str) -> Progress:
         """As the port says. A finished shard is as it was counted when its summary was written; an open one is counted now.

@@ -8,6 +8,7 @@ from typing import Any
 
 from promptlab.domain.assets import AssetVersion, PromptTemplate
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.records import made
 from promptlab.domain.results import Progress, RunRecord
 from promptlab.errors import ConfigError
 from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
@@ -108,8 +109,9 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         "wall_s",
         "error",
     )
-    return RunRecord(
-        **{name: answer[name] for name in same},
+    return made(
+        RunRecord,
+        {name: answer[name] for name in same if name in answer},
         experiment=answer["configuration"],
         summary=answer["summary"] if answer["summarized"] else None,
         tags=tuple(answer["tags"]),
@@ -126,4 +128,4 @@ def progress_from(answer: Mapping[str, Any], *, total: str = "total") -> Progres
 
 def asset_version_from(answer: Mapping[str, Any]) -> AssetVersion:
     """The asset version that the API tells of."""
-    return AssetVersion(**{**answer, "labels": tuple(answer["labels"])})
+    return made(AssetVersion, answer, labels=tuple(answer["labels"]))

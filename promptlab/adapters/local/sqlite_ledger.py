@@ -16,12 +16,14 @@ import orjson
 from promptlab.adapters.local.sqlite_file import SqliteFile
 from promptlab.adapters.records import (
     after,
+    asset_from,
     check_changes,
     check_limit,
     completion_from,
     cursor_of,
     run_from,
     score_set_from,
+    shard_from,
     to_json,
 )
 from promptlab.domain.assets import AssetKind, AssetVersion
@@ -190,10 +192,7 @@ def _add_asset(connection: sqlite3.Connection, asset: AssetVersion) -> None:
 
 def _versions(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AssetVersion]:
     found = connection.execute(f"{_VERSION} {where}", values)
-    return [
-        AssetVersion(**{**orjson.loads(body), "labels": tuple(sorted(orjson.loads(labels)))})
-        for body, labels in found
-    ]
+    return [asset_from(orjson.loads(body), orjson.loads(labels)) for body, labels in found]
 
 
 def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label: str, version: int) -> None:
@@ -223,13 +222,16 @@ def _get_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 def _update_run(
     connection: sqlite3.Connection, run_id: str, changes: dict[str, Any], if_status: Collection[str] | None
 ) -> bool:
-    run = _get_run(connection, run_id)
-    if run is None:
+    found = connection.execute("SELECT body FROM run WHERE run_id = ?", (run_id,)).fetchone()
+    if found is None:
         raise RunNotFoundError(run_id)
-    if if_status is not None and run.status not in if_status:
+    body = orjson.loads(found[0])
+    if if_status is not None and run_from(body).status not in if_status:
         return False
-    run = dataclasses.replace(run, **changes)
-    row = (run.name, run.created_at, run.status, run.cases, to_json(run), run_id)
+    # The fields that a newer version has written stay.
+    body |= changes
+    run = run_from(body)
+    row = (run.name, run.created_at, run.status, run.cases, to_json(body), run_id)
     connection.execute(
         "UPDATE run SET name = ?, created_at = ?, status = ?, cases = ?, body = ? WHERE run_id = ?", row
     )
@@ -282,7 +284,7 @@ def _shards_after(connection: sqlite3.Connection, run_id: str, last: int) -> lis
     found = connection.execute(
         "SELECT body FROM shard WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?", (run_id, last, PAGE)
     )
-    return [ShardSummary(**orjson.loads(body)) for (body,) in found]
+    return [shard_from(orjson.loads(body)) for (body,) in found]
 
 
 def _put_record(

@@ -1,0 +1,45 @@
+"""Records of other versions: fields that an older one did not write yet, and fields that a newer one added."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from promptlab.errors import StoreDamagedError
+
+T = TypeVar("T")
+
+
+@cache
+def _fields(kind: type) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The names of all fields, and of those without a default."""
+    fields = [f for f in dataclasses.fields(kind) if f.init]
+    needed = (
+        f.name
+        for f in fields
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    )
+    return frozenset(f.name for f in fields), tuple(needed)
+
+
+def made(kind: type[T], body: Mapping[str, Any], **changes: Any) -> T:
+    """Make a record from its JSON object: what it lacks has its default, what is not known is left out.
+
+    Args:
+        kind: a dataclass.
+        body: its fields, as some version of PromptLab wrote them.
+        changes: fields whose JSON is not their value.
+
+    Raises:
+        StoreDamagedError: `body` is no object, or a field without a default is not in it.
+    """
+    names, needed = _fields(kind)
+    if not isinstance(body, Mapping):
+        raise StoreDamagedError(f"a {kind.__name__} is stored as {type(body).__name__}, not as an object")
+    values = {name: value for name, value in body.items() if name in names} | changes
+    for name in needed:
+        if name not in values:
+            raise StoreDamagedError(f"a stored {kind.__name__} lacks its {name!r}")
+    return kind(**values)
