@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from promptlab.errors import StoreDamagedError
@@ -12,8 +12,8 @@ from promptlab.errors import StoreDamagedError
 T = TypeVar("T")
 
 
-@cache
-def _fields(kind: type) -> tuple[frozenset[str], tuple[str, ...]]:
+@lru_cache
+def _fields(kind: Any) -> tuple[frozenset[str], tuple[str, ...]]:
     """The names of all fields, and of those without a default."""
     fields = [f for f in dataclasses.fields(kind) if f.init]
     needed = (
