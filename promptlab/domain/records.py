@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from promptlab.errors import StoreDamagedError
 
@@ -35,7 +35,7 @@ def made(kind: type[T], body: Mapping[str, Any], **changes: Any) -> T:
     Raises:
         StoreDamagedError: `body` is no object, or a field without a default is not in it.
     """
-    names, needed = _fields(kind)
+    names, needed = _fields(cast(Hashable, kind))
     if not isinstance(body, Mapping):
         raise StoreDamagedError(f"a {kind.__name__} is stored as {type(body).__name__}, not as an object")
     values = {name: value for name, value in body.items() if name in names} | changes
