@@ -23,6 +23,7 @@ PromptLabError
 ├── PortInUseError              something else listens on the Studio's port
 ├── EndpointUnreachableError    nothing answers at a model's endpoint
 └── ModelError                  one model call failed (recorded with its case; never ends a run)
+    └── HangingCodeError        too many calls of a user's own code hang: it is not called any more
 """
 
 from __future__ import annotations
@@ -196,3 +197,19 @@ class ModelError(PromptLabError):
     ) -> None:
         self.type, self.status, self.retryable, self.retry_after_s = type, status, retryable, retry_after_s
         super().__init__(message)
+
+
+class HangingCodeError(ModelError):
+    """Too many calls of a user's own code were given up and still hang: it is not called any more.
+
+    Attributes:
+        calls: how many hang.
+    """
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+        super().__init__(
+            f"not called: {calls:,} earlier calls of your own code were given up at their time limit and still hang. "
+            "Give the code a time limit of its own, start the program anew, and do the failed cases again.",
+            type="hanging",
+        )

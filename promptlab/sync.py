@@ -7,12 +7,16 @@ notebook), and so that every sync call finds the connections that the last one l
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -23,14 +27,46 @@ def _background_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="promptlab", daemon=True).start()
+            threading.Thread(target=_run_on, args=(_loop,), name="promptlab", daemon=True).start()
         return _loop
 
 
+def _run_on(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop for as long as it is open, also when a task of a user's code raises SystemExit or KeyboardInterrupt.
+
+    asyncio lets these two out of a task and of the loop: whoever waits for anything there would wait for ever.
+    """
+    pid = os.getpid()
+    while not loop.is_closed() and os.getpid() == pid:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.warning("a task of your code raised %s; it ends that task only", type(error).__name__)
+
+
 def _forget() -> None:
-    """In a forked child the loop's thread is not there: the first call makes another."""
+    """Begin anew, in a forked child: the loop's thread is not there, and the first call makes another."""
     global _loop, _lock
     _loop, _lock = None, threading.Lock()
+    _reset_signals()
+
+
+def _reset_signals() -> None:
+    """Give signals their usual meaning, in a forked child.
+
+    asyncio writes each signal into a pipe that the child shares with its parent: a child that is terminated
+    (each worker of a `multiprocessing.Pool` is) would stop the parent's run, and not end itself.
+    """
+    ours = [
+        number
+        for number in signal.valid_signals()
+        if getattr(signal.getsignal(number), "__module__", "") == "asyncio.unix_events"
+    ]
+    if ours:
+        signal.set_wakeup_fd(-1)
+    for number in ours:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
 
 
 if hasattr(os, "register_at_fork"):
@@ -38,7 +74,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The coroutine's result.
+    """Run the coroutine to its end, and give its result.
 
     On Ctrl-C the coroutine is cancelled, given the time to clean up, and KeyboardInterrupt goes on.
 
@@ -75,9 +111,26 @@ async def _settle(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def run_here(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The coroutine's result, on a loop in this thread; in a thread of its own where a loop is running here (a notebook)."""
+    """Run the coroutine on a loop in this thread; in a thread of its own if a loop is running here (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
+        return _run_in_this_thread(coroutine)
     return run_sync(coroutine)
+
+
+def _run_in_this_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, also when a task of a user's code raises SystemExit: it ends that task only."""
+    with asyncio.Runner() as runner:
+        task = runner.get_loop().create_task(coroutine)
+        while True:
+            try:
+                return runner.run(_joined(task))
+            except SystemExit:
+                if task.done():
+                    raise
+                logger.warning("a task of your code raised SystemExit; it ends that task only")
+
+
+async def _joined(task: asyncio.Task[T]) -> T:
+    return await task

@@ -16,11 +16,16 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def cut(text: str, most: int) -> str:
+    """The text as a store can hold it, of at most `most` characters and a note of how long it was."""
+    return storable(text if len(text) <= most else f"{text[:most]}… (cut: {len(text):,} characters)")
+
+
 def described(error: BaseException) -> str:
-    """An error's class and message, also of one whose message cannot be had."""
+    """An error's class and message, also of one whose message cannot be shown."""
     try:
         said = str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's own class may raise anything
+    except BaseException as broken:  # noqa: BLE001 - a user's own class may raise anything
         said = f"(its message cannot be shown: {type(broken).__name__})"
     return storable(f"{type(error).__name__}: {said}"[:2000])
 

@@ -6,20 +6,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import orjson
-
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
-from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, described, storable
+from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, cut
+from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
+from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.errors import ModelError, TemplateError
-from promptlab.models.agent import AgentModel
-from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
+from promptlab.models.base import in_thread
+from promptlab.models.retry import Postponed, Slot, with_retries
 
 MAX_PAUSE_S = 5.0
 """With a deadline: a longer pause than this is cheaper to spend in the state machine than in a worker."""
-MOST_TOKENS = 2**53
 RESERVE_S = 10.0
 """With a deadline: no call starts when less than this is left."""
 
@@ -72,7 +71,6 @@ async def _answer(
 async def _complete(
     job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot
 ) -> Completion:
-    config = job.bindings.model.config
     empty = Completion(
         shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
     )
@@ -80,9 +78,7 @@ async def _complete(
         messages = job.bindings.messages(row)
         response, attempts = await with_retries(
             lambda: _attempt(job, messages),
-            RetryPolicy(max_retries=0, max_throttles=0)
-            if isinstance(job.bindings.model, AgentModel)
-            else RetryPolicy(max_retries=config.max_retries),
+            job.bindings.model.retry_policy,
             slot=slot,
             clock=job.clock,
             may_start=lambda: _may_start(job),
@@ -91,13 +87,16 @@ async def _complete(
     except ModelError as error:
         return replace(
             empty,
-            error=Failure(error.type, storable(str(error))),
+            error=Failure(error.type, cut(str(error), MOST_MESSAGE)),
             attempts=error.attempts,
             created_at=job.clock.now(),
         )
     except TemplateError as error:
         return replace(
-            empty, error=Failure("template_error", str(error)), attempts=0, created_at=job.clock.now()
+            empty,
+            error=Failure("template_error", cut(str(error), MOST_MESSAGE)),
+            attempts=0,
+            created_at=job.clock.now(),
         )
     cost = (
         response.cost_usd
@@ -119,56 +118,29 @@ async def _complete(
 
 
 async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelResponse:
-    """One call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
+    """Make one call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
     model, started = job.bindings.model, job.clock.monotonic()
+    await_it = apart if model.runs_user_code else in_time
     try:
-        async with asyncio.timeout(model.config.timeout_s) as limit:
-            answer = await model.achat(messages)
-    except ModelError:
-        raise
-    except asyncio.CancelledError as error:
-        if cancelled_from_outside():
+        answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
+        elapsed_ms = (job.clock.monotonic() - started) * 1000
+        if plain(answer):
+            return checked(answer, elapsed_ms, model.name)
+        # Objects of a user's own classes may do anything, and take any time, when they are read.
+        found: ModelResponse = await in_time(
+            lambda: in_thread(checked, answer, elapsed_ms, model.name), model.config.timeout_s
+        )
+        return found
+    except OverdueError as error:
+        raise ModelError(
+            f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True
+        ) from error
+    except ModelError as error:
+        raise (await said_by(error) if model.runs_user_code else error) from error.__cause__
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
             raise
-        raise ModelError(
-            "CancelledError: a task inside of the model was cancelled", type="CancelledError"
-        ) from error
-    except (Exception, SystemExit) as error:
-        if isinstance(error, TimeoutError) and limit.expired():  # ours, and not one of the user's own code
-            raise ModelError(
-                f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True
-            ) from error
-        raise ModelError(described(error), type=type(error).__name__) from error
-    elapsed_ms = (job.clock.monotonic() - started) * 1000
-    try:
-        return _checked(answer, elapsed_ms)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"{model.name} answered what is not a ModelResponse: {error}", type="invalid_response"
-        ) from error
-
-
-def _checked(answer: ModelResponse, elapsed_ms: float) -> ModelResponse:
-    """The answer as every store can hold it, whatever a user's own model put into it."""
-    if not isinstance(answer.response, str):
-        raise TypeError(f"response is a {type(answer.response).__name__}, not a string")
-    return ModelResponse(
-        response=storable(answer.response),
-        prompt_tokens=_tokens(answer.prompt_tokens),
-        completion_tokens=_tokens(answer.completion_tokens),
-        latency_ms=elapsed_ms if answer.latency_ms is None else float(answer.latency_ms),
-        cost_usd=None if answer.cost_usd is None else float(answer.cost_usd),
-        finish_reason=None if answer.finish_reason is None else str(answer.finish_reason),
-        metadata=answer.metadata
-        and orjson.loads(
-            orjson.dumps(dict(answer.metadata), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-        ),
-    )
-
-
-def _tokens(count: int | None) -> int | None:
-    """A count of tokens, or None for what is none: no store has room for more."""
-    found = None if count is None else int(count)
-    return found if found is not None and 0 <= found < MOST_TOKENS else None
+        raise ModelError(await said(error), type=type(error).__name__[:MOST_TYPE]) from error
 
 
 def _may_start(job: Job) -> bool:

@@ -11,6 +11,7 @@ import orjson
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.models.base import Messages, Model, in_thread
+from promptlab.models.retry import RetryPolicy
 
 TIMEOUT_S = 600
 """Agents make several calls: longer than one answer takes."""
@@ -36,8 +37,17 @@ class AgentModel(Model):
         )
         self.function = function
 
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """None: an agent makes several calls, and has retries of its own."""
+        return RetryPolicy(max_retries=0, max_throttles=0)
+
+    @property
+    def runs_user_code(self) -> bool:
+        return True
+
     async def achat(self, messages: Messages) -> ModelResponse:
-        """One call of the function."""
+        """Call the function once."""
         row = orjson.loads(messages[0]["content"])
         call = getattr(self.function, "__call__", None)  # noqa: B004
         if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call):

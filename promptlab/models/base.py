@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextvars import ContextVar
 from typing import Any
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse, described
+from promptlab.errors import ModelError
+from promptlab.models.retry import RetryPolicy
 from promptlab.sync import run_sync
+from promptlab.threads import Threads
 
 Messages = Sequence[dict[str, str]]
 """`[{"role": "system" | "developer" | "user" | "assistant", "content": text}, …]`"""
 
-THREADS: ContextVar[Executor | None] = ContextVar("promptlab_model_threads", default=None)
-"""Where sync models and agents are called: during a run a pool with a thread for each call in flight, else the loop's own."""
+_OUTSIDE = Threads("promptlab-model")
+THREADS: ContextVar[Threads] = ContextVar("promptlab_model_threads", default=_OUTSIDE)
+"""Where sync models and agents are called: each run has threads of its own."""
 
 
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """The result of a user's function, called in one of THREADS.
+    """Call a user's function in one of THREADS and give its result.
 
     Raises:
-        RuntimeError: it raised what no thread can hand over (StopIteration, SystemExit, KeyboardInterrupt).
+        ModelError: it raised what would end a coroutine or a program (StopIteration, SystemExit,
+            KeyboardInterrupt, …), by whose name the error's type goes; or too many calls hang.
         Exception: whatever else it raised.
     """
 
     def call() -> Any:
         try:
             return function(*args)
-        except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            raise RuntimeError(described(error)) from error
+        except StopIteration as error:
+            raise ModelError(described(error), type="StopIteration") from error
+        except Exception:
+            raise
+        except BaseException as error:
+            raise ModelError(described(error), type=type(error).__name__) from error
 
-    return await asyncio.get_running_loop().run_in_executor(THREADS.get(), call)
+    return await THREADS.get().call(call)
 
 
 class Model:
@@ -77,6 +84,16 @@ class Model:
     @max_concurrent_tasks.setter
     def max_concurrent_tasks(self, value: int) -> None:
         self.config = self.config.model_copy(update={"max_concurrent_tasks": value})
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """How often the engine makes a failed call again."""
+        return RetryPolicy(max_retries=self.config.max_retries)
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether a call runs code that is not PromptLab's: such a call may do anything, and is kept apart."""
+        return not type(self).__module__.startswith("promptlab.")
 
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         """Answer one prompt, from sync code (also inside a running event loop).
@@ -123,8 +140,6 @@ class Model:
         Raises:
             ModelError: the call failed, or the model has no embeddings.
         """
-        from promptlab.errors import ModelError
-
         raise ModelError(
             f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small or ollama/nomic-embed-text",
             type="bad_request",

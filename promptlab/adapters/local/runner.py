@@ -8,7 +8,6 @@ import importlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import Completion, Progress, RunRecord
+from promptlab.domain.results import Completion, Progress, RunRecord, described
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job, Recorder
@@ -27,6 +26,7 @@ from promptlab.engine.summarize import summarize
 from promptlab.errors import RunBusyError
 from promptlab.models.base import THREADS
 from promptlab.ports import Blobs, Clock, Ledger
+from promptlab.threads import Threads
 
 SHARD_TRIES = 3
 """How often a shard is tried before its fault is recorded with the run."""
@@ -48,12 +48,12 @@ class _Counter:
     """Counts completions as they become durable, and tells whoever wants to know."""
 
     def __init__(self, before: Progress, run: RunRecord, on_progress: OnProgress | None) -> None:
+        self._failed = False
         # Failures that this pass does again are open again.
         again = before.failed if run.redo_before == run.generation > 0 else 0
         self.now = replace(before, done=before.done - again, failed=before.failed - again)
-        self._tell = on_progress
-        if on_progress:
-            on_progress(self.now)
+        self._on_progress = on_progress
+        self._tell()
 
     def count(self, completion: Completion) -> None:
         """Count one completion."""
@@ -68,8 +68,18 @@ class _Counter:
             if now.cost_usd is None or completion.cost_usd is None
             else now.cost_usd + completion.cost_usd,
         )
-        if self._tell:
-            self._tell(self.now)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Call on_progress; an error of it is logged, once, and costs the run nothing."""
+        if self._on_progress is None:
+            return
+        try:
+            self._on_progress(self.now)
+        except BaseException as error:
+            if not self._failed:
+                logger.exception("on_progress raised %s; the run goes on", described(error))
+            self._failed = True
 
 
 @dataclass(slots=True)
@@ -234,14 +244,14 @@ class LocalRunner:
             deadline=Deadline(self._clock),
         )
         work = _Work(job)
-        threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="promptlab-model")
+        threads = Threads("promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
         loading = asyncio.create_task(_settle())
         try:
             await self._shards(work, todo.manifest)
             await loading
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.close()
             loading.cancel()
             gc.unfreeze()
         summary = await summarize(self._ledger, self._blobs, run, bindings.content, experiment.evaluation)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +32,9 @@ from promptlab.errors import PromptLabError
 
 READERS = 4
 
+_files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
+_of_parents: list[object] = []
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,6 +50,15 @@ class SqliteFile:
         self._lock = threading.Lock()
         self._writer: _Writer | None = None
         self._readers: _Readers | None = None
+        _files.add(self)
+
+    def forget(self) -> None:
+        """Begin anew, in a forked child: the threads and connections are its parent's.
+
+        The connections are kept, and never closed: SQLite would take the parent's locks away.
+        """
+        _of_parents.append((self._writer, self._readers))
+        self._lock, self._writer, self._readers = threading.Lock(), None, None
 
     async def read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -244,3 +258,12 @@ class _Readers:
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop()[1].close()
+
+
+def _forget() -> None:
+    for file in list(_files):
+        file.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,110 @@
+"""Answers and errors of a user's own model, made such that every store can hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from promptlab.domain.results import ModelResponse, cut, described, storable
+from promptlab.engine.user_code import said
+from promptlab.errors import ModelError
+
+MOST_TOKENS = 2**53
+MOST_CHARACTERS = 16 << 20
+"""The longest answer that is kept, as with providers."""
+MOST_METADATA = 1 << 20
+"""Bytes of an answer's metadata, as JSON."""
+MOST_MESSAGE = 10_000
+MOST_TYPE = 200
+"""Characters of the name of an error's type."""
+
+
+def plain(answer: Any) -> bool:
+    """Whether an answer can be read without running code of a user's own classes."""
+    return (
+        type(answer) is ModelResponse
+        and type(answer.response) is str
+        and type(answer.metadata) in (dict, type(None))
+        and all(
+            type(value) in (int, float, str, type(None))
+            for value in (
+                answer.prompt_tokens,
+                answer.completion_tokens,
+                answer.latency_ms,
+                answer.cost_usd,
+                answer.finish_reason,
+            )
+        )
+    )
+
+
+def checked(answer: Any, elapsed_ms: float, model: str) -> ModelResponse:
+    """The answer as every store can hold it, whatever a user's own model put into it.
+
+    Raises:
+        ModelError: it is not a ModelResponse, or holds what is none of JSON, or is too long.
+    """
+    try:
+        return _checked(answer, elapsed_ms)
+    except Exception as error:
+        raise ModelError(
+            f"{model} answered what is not a ModelResponse: {described(error).partition(': ')[2]}",
+            type="invalid_response",
+        ) from error
+
+
+def _checked(answer: Any, elapsed_ms: float) -> ModelResponse:
+    if not isinstance(answer.response, str):
+        raise TypeError(f"response is a {type(answer.response).__name__}, not a string")
+    if len(answer.response) > MOST_CHARACTERS:
+        raise ValueError(
+            f"response has {len(answer.response):,} characters, and at most {MOST_CHARACTERS:,} are kept"
+        )
+    return ModelResponse(
+        response=storable(str(answer.response)),
+        prompt_tokens=_tokens(answer.prompt_tokens),
+        completion_tokens=_tokens(answer.completion_tokens),
+        latency_ms=elapsed_ms if answer.latency_ms is None else _finite(answer.latency_ms, "latency_ms"),
+        cost_usd=None if answer.cost_usd is None else _finite(answer.cost_usd, "cost_usd"),
+        finish_reason=None if answer.finish_reason is None else cut(str(answer.finish_reason), MOST_TYPE),
+        metadata=_metadata(answer.metadata),
+    )
+
+
+def _metadata(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not given:
+        return given
+    data = orjson.dumps(dict(given), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    if len(data) > MOST_METADATA:
+        return {"left_out": f"metadata of {len(data):,} bytes; at most {MOST_METADATA:,} are kept"}
+    found: dict[str, Any] = orjson.loads(data)
+    return found
+
+
+def _finite(number: Any, name: str) -> float:
+    found = float(number)
+    if not math.isfinite(found):
+        raise ValueError(f"{name} is {found}, not a finite number")
+    return found
+
+
+def _tokens(count: int | None) -> int | None:
+    """A count of tokens, or None for what is none: no store has room for more."""
+    found = None if count is None else int(count)
+    return found if found is not None and 0 <= found < MOST_TOKENS else None
+
+
+async def said_by(error: ModelError) -> ModelError:
+    """The error, where a user's own model raised it: of the very class, with fields of the right types."""
+    type_, after = getattr(error, "type", None), getattr(error, "retry_after_s", None)
+    # As it is written: a ModelError's message is recorded without its class, any other's with it.
+    words = await said(error)
+    return ModelError(
+        cut(words.removeprefix(f"{type(error).__name__}: "), MOST_MESSAGE),
+        type=cut(type_, MOST_TYPE) if type(type_) is str and type_ else type(error).__name__[:MOST_TYPE],
+        retryable=getattr(error, "retryable", None) is True,
+        retry_after_s=float(after) if type(after) in (int, float) and 0 <= after < math.inf else None,
+    )

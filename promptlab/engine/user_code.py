@@ -1,0 +1,107 @@
+"""Awaits code of users, which may do anything, so that it costs its own case only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from promptlab.domain.results import described
+from promptlab.engine.job import cancelled_from_outside
+from promptlab.threads import Threads, end_if_forked
+
+T = TypeVar("T")
+
+STOP_S = 1.0
+"""How long a cancelled coroutine of a user has for its own tidying up; then nobody waits for it any more."""
+SAY_S = 5.0
+"""How long an error of a user's own class may take to say its message."""
+
+logger = logging.getLogger(__name__)
+
+_left: set[asyncio.Task[Any]] = set()
+"""Tasks that ignore their cancellation: held here, for a task that nobody holds is collected in the middle."""
+_SAYING = Threads("promptlab-error")
+
+
+class OverdueError(Exception):
+    """A call took longer than its time limit, which was ours and not one of the user's own code."""
+
+
+async def in_time(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+    """Await a call of our own code for `timeout_s` seconds at most.
+
+    Raises:
+        OverdueError: it took longer.
+        Exception: whatever it raised.
+    """
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            return await call()
+    except TimeoutError as error:
+        if limit.expired():
+            raise OverdueError from error
+        raise
+
+
+async def apart(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+    """Await a call of a user's code for `timeout_s` seconds at most, also one that ignores its cancellation.
+
+    It has a task of its own, which can be left behind; what it raises never reaches the event loop, which
+    SystemExit and KeyboardInterrupt would end.
+
+    Raises:
+        OverdueError: it took longer.
+        BaseException: whatever it raised.
+    """
+    task = asyncio.ensure_future(_outcome(call))
+    try:
+        await asyncio.wait((task,), timeout=timeout_s)
+        if not task.done():
+            await _stop(task)
+            raise OverdueError
+    except asyncio.CancelledError:
+        await _stop(task)
+        raise
+    answer, error = task.result()
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]
+
+
+async def _outcome(call: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
+    pid = os.getpid()
+    try:
+        answer = await call()
+    except BaseException as error:
+        end_if_forked(pid, failed=True)
+        if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
+            raise
+        return None, error
+    end_if_forked(pid)
+    return answer, None
+
+
+async def _stop(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, and leave it where it is if that does not end it."""
+    task.cancel()
+    await asyncio.wait((task,), timeout=STOP_S)
+    if not task.done():
+        logger.warning("code of yours ignores that it was cancelled: it is left behind")
+        _left.add(task)
+        task.add_done_callback(_left.discard)
+    elif not task.cancelled():
+        task.exception()  # seen: else asyncio complains that nobody looked
+
+
+async def said(error: BaseException) -> str:
+    """An error's class and message, where its own class may say them in its own way, or never come to an end."""
+    if type(error).__str__ in (Exception.__str__, BaseException.__str__, KeyError.__str__, OSError.__str__):
+        return described(error)
+    try:
+        words: str = await in_time(lambda: _SAYING.call(lambda: described(error)), SAY_S)
+    except OverdueError:
+        return f"{type(error).__name__}: (its message takes longer than {SAY_S:g} s)"
+    return words
