@@ -44,33 +44,43 @@ def _run_on(loop: asyncio.AbstractEventLoop) -> None:
             logger.warning("a task of your code raised %s; it ends that task only", type(error).__name__)
 
 
-def _forget() -> None:
-    """Begin anew, in a forked child: the loop's thread is not there, and the first call makes another."""
-    global _loop, _lock
-    _loop, _lock = None, threading.Lock()
-    _reset_signals()
+def _taken() -> set[int]:
+    """The signals that an event loop takes.
 
-
-def _reset_signals() -> None:
-    """Give signals their usual meaning, in a forked child.
-
-    asyncio writes each signal into a pipe that the child shares with its parent: a child that is terminated
-    (each worker of a `multiprocessing.Pool` is) would stop the parent's run, and not end itself.
+    asyncio writes each of them into a pipe that a forked child shares with its parent: a child that is
+    terminated (each worker of a `multiprocessing.Pool` is) would stop the parent's run, and not end itself.
     """
-    ours = [
+    return {
         number
         for number in signal.valid_signals()
         if getattr(signal.getsignal(number), "__module__", "") == "asyncio.unix_events"
-    ]
-    if ours:
-        signal.set_wakeup_fd(-1)
-    for number in ours:
-        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, usual)
+    }
 
+
+def _before_fork() -> None:
+    # A child may be ended before its first line has run.
+    _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _taken())
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _before.mask)
+
+
+def _forget() -> None:
+    """Begin anew, in a forked child: the loop's thread is not there, and signals have their usual meaning."""
+    global _loop, _lock
+    _loop, _lock = None, threading.Lock()
+    if taken := _taken():
+        signal.set_wakeup_fd(-1)
+    for number in taken:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _after_fork()
+
+
+_before = threading.local()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget)
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -104,7 +104,7 @@ async def said_by(error: ModelError) -> ModelError:
     words = await said(error)
     return ModelError(
         cut(words.removeprefix(f"{type(error).__name__}: "), MOST_MESSAGE),
-        type=cut(type_, MOST_TYPE) if type(type_) is str and type_ else type(error).__name__[:MOST_TYPE],
+        type=cut(type_, MOST_TYPE) if isinstance(type_, str) and type_ else type(error).__name__[:MOST_TYPE],
         retryable=getattr(error, "retryable", None) is True,
-        retry_after_s=float(after) if type(after) in (int, float) and 0 <= after < math.inf else None,
+        retry_after_s=float(after) if isinstance(after, int | float) and 0 <= after < math.inf else None,
     )
