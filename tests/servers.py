@@ -61,6 +61,8 @@ class Reply:
     """Close the connection without an answer."""
     truncate: bool = False
     """Close the connection in the middle of the body."""
+    endless: bytes = b""
+    """After the body this, again and again, until the client goes."""
 
 
 Answer = Callable[[Request], "Reply | str"]
@@ -226,7 +228,8 @@ class ModelServer:
             else _shape(request, reply.text)
         )
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(payload)), **reply.headers}
+        length = {} if reply.endless else {"Content-Length": str(len(payload))}
+        headers = {"Content-Type": "application/json", **length, **reply.headers}
         head = (
             f"HTTP/1.1 {reply.status} X\r\n"
             + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -234,6 +237,9 @@ class ModelServer:
         )
         writer.write(head.encode("latin-1") + (payload[: len(payload) // 2] if reply.truncate else payload))
         await writer.drain()
+        while reply.endless:
+            writer.write(reply.endless)
+            await writer.drain()
         return not reply.truncate and reply.headers.get("Connection") != "close"
 
 

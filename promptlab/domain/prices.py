@@ -22,6 +22,7 @@ OWN_HOSTS = {
     "openrouter": "openrouter.ai",
 }
 """Where a provider's own prices hold; anybody else behind another endpoint has prices of their own."""
+CACHE_WRITE, CACHE_WRITE_HOUR = 1.25, 2.0
 _STANDARD_TIERS = (None, "default", "standard", "standard_only")
 # A version that costs what its model costs: gpt-4o-2024-08-06, claude-sonnet-4-20250514, …-v2:0.
 # Four digits are not one of these: mistral-large-2407 and -2512 have different prices.
@@ -81,6 +82,29 @@ def cost_usd(price: Price | None, prompt_tokens: int | None, completion_tokens: 
             return None
         total += usd_per_mtok * tokens / 1_000_000
     return total
+
+
+def cost_with_cache_usd(
+    price: Price | None,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    cached: int,
+    cached_for_an_hour: int = 0,
+) -> float | None:
+    """Work out a call's dollars where tokens read were written to Anthropic's cache, which costs more.
+
+    1.25 times the price of a token read for the five minutes that are the default, twice it for an hour
+    (docs.anthropic.com, "Prompt caching", Pricing). Tokens read from the cache cost less; they count in full.
+
+    Args:
+        cached: how many of `prompt_tokens` were written to the cache.
+        cached_for_an_hour: how many of `cached` for an hour.
+    """
+    plain = cost_usd(price, prompt_tokens, completion_tokens)
+    if price is None or plain is None or price.input_usd_per_mtok is None:
+        return plain
+    more = (cached - cached_for_an_hour) * (CACHE_WRITE - 1) + cached_for_an_hour * (CACHE_WRITE_HOUR - 1)
+    return plain + more * price.input_usd_per_mtok / 1_000_000
 
 
 def _listed(config: ModelConfig) -> Price | None:

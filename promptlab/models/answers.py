@@ -3,28 +3,63 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a JSON object, else an empty one."""
+    """Return the value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON, also with NaN or half of a surrogate pair in it, as an answer may have them."""
+    """Write a value as JSON, also with NaN or half of a surrogate pair in it, as an answer may have them."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def tool_calls(calls: Sequence[tuple[Any, Any]]) -> tuple[str, dict[str, Any]]:
-    """The answer that consists of calls of tools, by name and arguments: as JSON, and how many they are."""
-    return json_text([{"name": name, "arguments": arguments} for name, arguments in calls]), {
-        "tool_calls": len(calls)
-    }
+def count_of(value: Any) -> int | None:
+    """Read a count of tokens, which some servers write as 12.0; None for what is no count."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return None
+    return int(value)
 
 
-def function_calls(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """`tool_calls` of a message in OpenAI's form."""
-    functions = [mapping(mapping(call).get("function", call)) for call in message["tool_calls"]]
-    return tool_calls([(function.get("name"), function.get("arguments")) for function in functions])
+def dollars_of(value: Any) -> float | None:
+    """Read an amount of dollars, a number or a text; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
+
+
+def with_calls(text: str, calls: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """Put an answer's text and its calls of tools into a response and its metadata.
+
+    The response is the text; without one it is the calls as JSON, `[{"name": …, "arguments": …}]`.
+    `metadata["tool_calls"]` lists the calls in both cases, each with the provider's id if it has one.
+    """
+    if not calls:
+        return text, {}
+    brief = [{"name": call["name"], "arguments": call["arguments"]} for call in calls]
+    return text or json_text(brief), {"tool_calls": [dict(call) for call in calls]}
+
+
+def tool_call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]:
+    """Make one call of a tool; `arguments` as the provider gives them, a JSON text or an object."""
+    return {**({"id": call_id} if call_id else {}), "name": name, "arguments": arguments}
+
+
+def function_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Find the calls of tools of a message in OpenAI's form, also the older `function_call`."""
+    calls = message.get("tool_calls") or []
+    if not calls and isinstance(message.get("function_call"), dict):
+        calls = [message["function_call"]]
+    found = []
+    for call in map(mapping, calls):
+        function = mapping(call.get("function", call))
+        found.append(tool_call(function.get("name"), function.get("arguments"), call.get("id")))
+    return found

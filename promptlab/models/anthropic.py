@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import httpx
 
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
-from promptlab.models.answers import mapping, tool_calls
+from promptlab.models.answers import count_of, dollars_of, mapping, tool_call, with_calls
 from promptlab.models.base import Messages
-from promptlab.models.http import HttpModel
+from promptlab.models.http import Answer, HttpModel
 from promptlab.models.usage import note_answer
 from promptlab.ports import Clock
 
@@ -58,13 +59,14 @@ class AnthropicModel(HttpModel):
         }
         if system and turns:
             payload["system"] = system
-        body, latency_ms = await self.post(self._url, payload)
-        with self.reading(body):
-            return self._answer(body, latency_ms)
+        answer = await self.post(self._url, payload)
+        with self.reading(answer.body):
+            return self._answer(answer)
 
-    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
+    def _answer(self, answer: Answer) -> ModelResponse:
+        body = answer.body
         usage = mapping(body.get("usage"))
-        text, metadata = self._text(body)
+        text, metadata = self._text(answer)
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
         return note_answer(
@@ -72,38 +74,54 @@ class AnthropicModel(HttpModel):
             ModelResponse(
                 response=text,
                 prompt_tokens=_read(usage),
-                completion_tokens=usage.get("output_tokens"),
-                latency_ms=latency_ms,
+                completion_tokens=count_of(usage.get("output_tokens")),
+                latency_ms=answer.latency_ms,
+                cost_usd=_cost_usd(self.config, usage, answer.headers),
                 finish_reason=body.get("stop_reason"),
                 metadata=metadata,
             ),
         )
 
-    def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        blocks, stop = body.get("content"), body.get("stop_reason")
+    def _text(self, answer: Answer) -> tuple[str, dict[str, Any]]:
+        blocks, stop = answer.body.get("content"), answer.body.get("stop_reason")
         if not isinstance(blocks, list):
-            raise self.invalid("without content", body)
+            raise self.refusal(answer, "without content")
         text = "".join(block.get("text", "") for block in blocks if block.get("type") == "text")
         calls = [
-            (block.get("name"), block.get("input")) for block in blocks if block.get("type") == "tool_use"
+            tool_call(block.get("name"), block.get("input"), block.get("id"))
+            for block in blocks
+            if block.get("type") == "tool_use"
         ]
-        if not text and calls:
-            return tool_calls(calls)
-        if not text and stop == "refusal":
+        if not text and not calls and stop == "refusal":
             raise ModelError(
                 f"{self.name}: the model refused to answer (stop_reason refusal)",
                 type="content_filter",
                 status=200,
             )
-        return text, {}
+        text, metadata = with_calls(text, calls)
+        if not text and any(block.get("type") == "thinking" for block in blocks):
+            metadata["only_reasoning"] = True
+        return text, metadata
+
+
+def _cost_usd(config: ModelConfig, usage: dict[str, Any], headers: httpx.Headers) -> float | None:
+    """Read the cost, or work it out where tokens were written to the cache; None leaves it to the price table."""
+    told = dollars_of(headers.get("x-litellm-response-cost"))
+    cached = count_of(usage.get("cache_creation_input_tokens"))
+    if told is not None or not cached:
+        return told
+    an_hour = count_of(mapping(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")) or 0
+    written = count_of(usage.get("output_tokens"))
+    return cost_with_cache_usd(price_of(config), _read(usage), written, cached, min(an_hour, cached))
 
 
 def _read(usage: dict[str, Any]) -> int | None:
     """Tokens read, from the cache or not."""
     parts = [
-        usage.get(name) for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        count_of(usage.get(name))
+        for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     ]
-    known = [part for part in parts if isinstance(part, int)]
+    known = [part for part in parts if part is not None]
     return sum(known) if known else None
 
 

@@ -13,17 +13,20 @@ from typing import Any, ClassVar
 import orjson
 
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
-from promptlab.models.answers import mapping, tool_calls
+from promptlab.models.answers import count_of, mapping, tool_call, with_calls
 from promptlab.models.base import Messages
+from promptlab.models.bedrock_client import close_client, open_client, session_of
+from promptlab.models.bodies import BodyTooLargeError, read_body, read_json
 from promptlab.models.failures import retry_after_s, trim
+from promptlab.models.masking import Mask
 from promptlab.models.provider import ProviderModel
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
-CONNECT_S = 10.0
 _INFERENCE = {"top_p": "topP", "topP": "topP", "stop": "stopSequences", "stopSequences": "stopSequences"}
 _OF_CONVERSE = (
     "toolConfig",
@@ -77,7 +80,8 @@ class BedrockModel(ProviderModel):
         if importlib.util.find_spec("aioboto3") is None:
             raise MissingExtraError("Amazon Bedrock", "aws")
         self._params = self._converse_params()
-        self._clients: PerLoop[Any] = PerLoop(functools.partial(_open_client, self.config), _close_client)
+        self._mask = Mask(os.environ.get("AWS_BEARER_TOKEN_BEDROCK"))
+        self._clients: PerLoop[Any] = PerLoop(functools.partial(open_client, self.config), close_client)
 
     def _converse_params(self) -> dict[str, Any]:
         extras = {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
@@ -134,9 +138,10 @@ class BedrockModel(ProviderModel):
             self.config,
             ModelResponse(
                 response=text,
-                prompt_tokens=usage.get("inputTokens"),
-                completion_tokens=usage.get("outputTokens"),
+                prompt_tokens=_read(usage),
+                completion_tokens=count_of(usage.get("outputTokens")),
                 latency_ms=latency_ms,
+                cost_usd=_cost_usd(self.config, usage),
                 finish_reason=body.get("stopReason"),
                 metadata=metadata,
             ),
@@ -148,20 +153,18 @@ class BedrockModel(ProviderModel):
         if not isinstance(blocks, list):
             raise self.invalid("without content")
         text = "".join(block.get("text", "") for block in blocks)
-        calls = [
-            (block["toolUse"].get("name"), block["toolUse"].get("input"))
-            for block in blocks
-            if "toolUse" in block
-        ]
-        if not text and calls:
-            return tool_calls(calls)
-        if not text and stop in ("content_filtered", "guardrail_intervened"):
+        uses = [block["toolUse"] for block in blocks if "toolUse" in block]
+        calls = [tool_call(use.get("name"), use.get("input"), use.get("toolUseId")) for use in uses]
+        if not text and not calls and stop in ("content_filtered", "guardrail_intervened"):
             raise ModelError(
                 f"{self.name}: a content filter removed the answer ({stop})",
                 type="content_filter",
                 status=200,
             )
-        return text, {}
+        text, metadata = with_calls(self._mask.hide_text(text), calls)
+        if not text and any("reasoningContent" in block for block in blocks):
+            metadata["only_reasoning"] = True
+        return text, metadata
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         client = await self._clients.get()
@@ -192,13 +195,20 @@ class BedrockModel(ProviderModel):
         return {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
 
     async def _invoke(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._call(client.invoke_model(modelId=self.config.model_id, body=orjson.dumps(body)))
-        async with answer["body"] as stream:
-            value = orjson.loads(await stream.read())
+        value = await self._call(self._read_invoke(client, body))
         if not isinstance(value, dict) or not ("embedding" in value or "embeddings" in value):
             raise self.invalid("without embeddings")
-        note_call(self.config, value.get("inputTextTokenCount"))
+        note_call(self.config, count_of(value.get("inputTextTokenCount")))
         return value
+
+    async def _read_invoke(self, client: Any, body: dict[str, Any]) -> Any:
+        answer = await client.invoke_model(modelId=self.config.model_id, body=orjson.dumps(body))
+        async with answer["body"] as stream:
+            read = await read_body(stream.content.iter_chunked(2**16))
+        try:
+            return read_json(read)
+        except orjson.JSONDecodeError:
+            return None
 
     async def _call(self, call: Awaitable[Any]) -> Any:
         errors = importlib.import_module("botocore.exceptions")
@@ -211,6 +221,10 @@ class BedrockModel(ProviderModel):
                 type="timeout",
                 retryable=True,
             ) from None
+        except BodyTooLargeError as error:
+            raise ModelError(
+                f"{self.name}: the answer is {error}", type="answer_too_large", status=200
+            ) from error
         except errors.ClientError as error:
             raise self._refusal(error.response) from error
         except (
@@ -234,7 +248,10 @@ class BedrockModel(ProviderModel):
             ) from error
 
     def _refusal(self, response: dict[str, Any]) -> ModelError:
-        code, said = response["Error"].get("Code", ""), trim(response["Error"].get("Message", ""))
+        code, said = (
+            response["Error"].get("Code", ""),
+            trim(self._mask.hide_text(response["Error"].get("Message", ""))),
+        )
         about = response.get("ResponseMetadata", {})
         status = about.get("HTTPStatusCode", 0)
         kind, retryable = (
@@ -259,7 +276,7 @@ class BedrockModel(ProviderModel):
         """
         errors = importlib.import_module("botocore.exceptions")
         try:
-            session = await asyncio.to_thread(_session, self.config)
+            session = await asyncio.to_thread(session_of, self.config)
             if os.environ.get("AWS_BEARER_TOKEN_BEDROCK") or await session.get_credentials() is not None:
                 return
         except errors.BotoCoreError as error:
@@ -274,38 +291,14 @@ class BedrockModel(ProviderModel):
         await self._clients.aclose()
 
 
-def _session(config: ModelConfig) -> Any:
-    """A session with all that is slow to load: half a second, which belongs in a thread."""
-    extras = config.extra_params
-    core = importlib.import_module("aiobotocore.session").get_session()
-    # AWS_REGION is what Lambda and the other SDKs have; boto3 reads AWS_DEFAULT_REGION only.
-    region = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
-    profile = extras.get("profile") or extras.get("profile_name")
-    made = importlib.import_module("aioboto3").Session(
-        botocore_session=core, region_name=region, profile_name=profile
-    )
-    if not made.region_name:
-        raise ConfigError(
-            f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model"
-        )
-    loader = core.get_component("data_loader")
-    for name in ("endpoints", "partitions", "sdk-default-configuration"):
-        loader.load_data(name)
-    for kind in ("service-2", "endpoint-rule-set-1"):
-        loader.load_service_model("bedrock-runtime", kind)
-    return made
+def _read(usage: dict[str, Any]) -> int | None:
+    """Tokens read; Converse counts those from and for the cache apart."""
+    names = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+    known = [count for count in (count_of(usage.get(name)) for name in names) if count is not None]
+    return sum(known) if known else None
 
 
-async def _open_client(config: ModelConfig) -> Any:
-    session = await asyncio.to_thread(_session, config)
-    settings = importlib.import_module("aiobotocore.config").AioConfig(
-        connect_timeout=CONNECT_S,
-        read_timeout=config.timeout_s,
-        max_pool_connections=max(100, 2 * config.max_concurrent_tasks),
-        retries={"total_max_attempts": 1},  # with_retries has them
-    )
-    return await session.client("bedrock-runtime", endpoint_url=config.endpoint, config=settings).__aenter__()
-
-
-async def _close_client(client: Any) -> None:
-    await client.close()
+def _cost_usd(config: ModelConfig, usage: dict[str, Any]) -> float | None:
+    """The cost where tokens were written to the cache; None leaves it to the price table."""
+    cached, written = count_of(usage.get("cacheWriteInputTokens")), count_of(usage.get("outputTokens"))
+    return cost_with_cache_usd(price_of(config), _read(usage), written, cached) if cached else None

@@ -5,22 +5,42 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
 from promptlab.errors import ModelError
-from promptlab.models.answers import json_text
+from promptlab.models.answers import json_text, mapping
 
+LONGEST_WAIT_S = 366 * 86_400.0
+"""A wait that is asked for counts as this long at most: 1e400 seconds, or until the year 9999."""
 MAX_MESSAGE = 500
 """Characters of a provider's own message that are kept."""
 _FILTERED = re.compile(r"content[ _-]?(filter|management|policy)|safety system|moderation", re.IGNORECASE)
 _QUOTA = re.compile(
-    r"insufficient_(quota|balance|credits?)|insufficient balance|credit balance|exceeded your current quota|billing_hard_limit",
+    r"insufficient_(quota|balance|credits?)|insufficient balance|credit balance|exceeded your current quota"
+    r"|billing_(hard_limit|not_active)|account is not active|allocated quota|quota (has been |is )?exhausted"
+    r"|free-models-per-day|per ?day",
     re.IGNORECASE,
 )
+# Gemini words its limit of a minute as it words an empty account; the details say which it is.
+_OF_A_MINUTE = re.compile(r"per[ _-]?minute", re.IGNORECASE)
+_OF_A_DAY = re.compile(r"per[ _-]?day", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
+_RETRY_IN = re.compile(r"(?:retry|try again) in (\d{1,9}(?:\.\d{1,9})?) ?s", re.IGNORECASE)
+_NAMED = {
+    400: re.compile(r"invalid_request|invalid_argument|bad_request", re.IGNORECASE),
+    401: re.compile(r"authentication|invalid_api_key|unauthorized|unauthenticated", re.IGNORECASE),
+    403: re.compile(r"permission", re.IGNORECASE),
+    404: re.compile(r"not_found", re.IGNORECASE),
+    408: re.compile(r"timeout|deadline_exceeded", re.IGNORECASE),
+    429: re.compile(r"rate_?limit|too_?many_?requests|resource_exhausted|throttl|quota", re.IGNORECASE),
+    503: re.compile(r"overloaded|unavailable|capacity", re.IGNORECASE),
+    500: re.compile(r"server_error|internal|api_error", re.IGNORECASE),
+}
+"""The HTTP status that an error's name stands for, where an answer 200 holds the error."""
 
 
 def status_error(
@@ -32,18 +52,24 @@ def status_error(
     url: str = "",
     now: datetime | None = None,
 ) -> ModelError:
-    """The error that an HTTP answer other than 200 stands for.
+    """Make the error that an HTTP answer other than 200 stands for.
 
     Args:
         headers: with names in lower case, or caseless.
         now: the time that a `Retry-After` date counts from; default: now.
     """
-    said, code = provider_message(body)
-    kind, retryable = classify(status, f"{code} {said}")
+    now = now or datetime.now(UTC)
+    value = _parsed(body)
+    said, code = provider_message(body) if value is None else message_of(value)
+    wait_s = retry_after_s(headers, now=now)
+    wait_s = _wait_in(value, said, now) if wait_s is None else wait_s
+    kind, retryable = classify(status, f"{code} {said} {_limits(value)}")
     text = f"{model}: HTTP {status} {_MEANING[kind]}{f': {said}' if said else ''}"
     if status == 404 or 300 <= status < 400:
         text += f" ({url})" if url else ""
-    wait_s = retry_after_s(headers, now=now) if retryable else None
+    if kind == "quota" and wait_s:
+        text += f" (until {until(now, wait_s)})"
+    wait_s = wait_s if retryable else None
     return ModelError(text, type=kind, status=status, retryable=retryable, retry_after_s=wait_s)
 
 
@@ -61,27 +87,95 @@ _MEANING = {
 
 
 def classify(status: int, text: str) -> tuple[str, bool]:
-    """An HTTP status, with the provider's code and message, as (ModelError.type, retryable)."""
-    if status in (400, 402, 403, 429) and _QUOTA.search(text):
+    """Turn an HTTP status, with the provider's code and message, into (ModelError.type, retryable)."""
+    if status == 429 and _TOO_LARGE.search(text):
+        return "bad_request", False
+    brief = status == 429 and _OF_A_MINUTE.search(text) and not _OF_A_DAY.search(text)
+    if status in (400, 402, 403, 429) and _QUOTA.search(text) and not brief:
         return "quota", False
     if status in (400, 403, 422) and _FILTERED.search(text):
         return "content_filter", False
     known = {401: "authentication", 402: "quota", 403: "authentication", 404: "not_found"}
     if status in known:
         return known[status], False
-    again = {408: "timeout", 409: "conflict", 425: "conflict", 429: "rate_limit"}
+    # 498 is Groq's: no room in the flex tier.
+    again = {408: "timeout", 409: "conflict", 425: "conflict", 429: "rate_limit", 498: "rate_limit"}
     if status in again:
         return again[status], True
     return ("server_error", True) if status >= 500 else ("bad_request", False)
 
 
-def provider_message(body: bytes) -> tuple[str, str]:
-    """The provider's own message and error code from an error's body, whatever its shape."""
+def status_in(value: Any) -> int | None:
+    """Find the HTTP status of an error that an answer 200 holds: `{"error": {…}}`, or its code beside its message.
+
+    The code may be a number, a number in a text, or a name such as `rate_limit_exceeded`.
+    """
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error") or value
+    if not isinstance(error, dict):
+        return next((status for status, named in _NAMED.items() if named.search(str(error)[:500])), None)
+    codes = [error.get(name) for name in ("code", "status", "type")]
+    for code in codes:
+        number = seconds_of(code) if not isinstance(code, bool) else None
+        if number is not None and 400 <= number < 600:
+            return int(number)
+    named_as = " ".join(code[:100] for code in codes if isinstance(code, str))
+    return next((status for status, named in _NAMED.items() if named.search(named_as)), None)
+
+
+def until(now: datetime, wait_s: float) -> str:
+    """Say when a wait of so many seconds ends."""
+    if wait_s >= LONGEST_WAIT_S:
+        return "more than a year from now"
+    return f"{now + timedelta(seconds=wait_s):%Y-%m-%d %H:%M} UTC"
+
+
+def _parsed(body: bytes) -> Any:
     try:
-        value = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
-        return trim(re.sub(r"<[^>]*>", " ", body[:20_000].decode("utf-8", "replace"))), ""
+        return None
+
+
+def provider_message(body: bytes) -> tuple[str, str]:
+    """Find the provider's own message and error code in an error's body, whatever its shape."""
+    value = _parsed(body)
+    if value is None:
+        return trim(re.sub(r"<[^<>]*>", " ", body[:20_000].decode("utf-8", "replace"))), ""
     return message_of(value)
+
+
+def _error_in(value: Any) -> dict[str, Any]:
+    """The error of a body as an object, which is empty where it is none."""
+    value = value[0] if isinstance(value, list) and value else value
+    return mapping(mapping(value).get("error", value))
+
+
+def _details(value: Any) -> list[dict[str, Any]]:
+    found = _error_in(value).get("details")
+    return [mapping(item) for item in found[:100]] if isinstance(found, list) else []
+
+
+def _limits(value: Any) -> str:
+    """The names of the limits that were met, as Google's `details` have them."""
+    lists = [item.get("violations") for item in _details(value)]
+    violations = [mapping(one) for found in lists if isinstance(found, list) for one in found[:100]]
+    return " ".join(str(one.get("quotaId", ""))[:200] for one in violations)
+
+
+def _wait_in(value: Any, said: str, now: datetime) -> float | None:
+    """The wait in seconds that a body asks for: Google's retryDelay, OpenRouter's reset time, or words."""
+    for item in _details(value):
+        delay = item.get("retryDelay")
+        if isinstance(delay, str) and (found := seconds_of(delay.removesuffix("s"))) is not None:
+            return found
+    headers = mapping(mapping(_error_in(value).get("metadata")).get("headers"))
+    reset = seconds_of(headers.get("X-RateLimit-Reset"), unit_s=0.001, most_s=1e12)
+    if reset is not None:
+        return min(max(0.0, reset - now.timestamp()), LONGEST_WAIT_S)
+    words = _RETRY_IN.search(said)
+    return seconds_of(words[1]) if words else None
 
 
 def message_of(value: Any) -> tuple[str, str]:
@@ -92,7 +186,7 @@ def message_of(value: Any) -> tuple[str, str]:
         return trim(str(value)), ""
     error = value.get("error", value)
     if not isinstance(error, dict):
-        return trim(str(error)), str(value.get("code") or "")
+        return trim(str(error)), str(value.get("code") or "")[:200]
     inner = error.get("innererror")
     codes = [
         error.get("code"),
@@ -102,37 +196,45 @@ def message_of(value: Any) -> tuple[str, str]:
     ]
     said = error.get("message") or error.get("Message") or error.get("detail") or json_text(error)
     return trim(said if isinstance(said, str) else json_text(said)), " ".join(
-        str(code) for code in codes if code
+        str(code)[:200] for code in codes if code
     )
 
 
 def trim(text: str) -> str:
-    """On one line, and not too long."""
-    text = " ".join(text.split())
+    """Put a text on one line, and cut it."""
+    text = " ".join(text[: 10 * MAX_MESSAGE].split())
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds that the provider asks to wait: `retry-after-ms`, or `Retry-After` as a number or an HTTP date (RFC 9110, 10.2.3)."""
-    ms = _number(headers.get("retry-after-ms"))
+    """Read how many seconds the provider asks to wait, up to LONGEST_WAIT_S.
+
+    `retry-after-ms`, or `Retry-After` as a number or an HTTP date (RFC 9110, 10.2.3); what is neither,
+    or negative, asks for nothing.
+    """
+    ms = seconds_of(headers.get("retry-after-ms"), unit_s=0.001)
     if ms is not None:
-        return ms / 1000
+        return ms
     value = headers.get("retry-after")
-    seconds = _number(value)
+    seconds = seconds_of(value)
     if seconds is not None or value is None:
         return seconds
     try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
+        date = parsedate_to_datetime(value[:100])
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        wait_s = (date - (now or datetime.now(UTC))).total_seconds()
+    except (ValueError, OverflowError, TypeError, IndexError):  # the last three: dates that no calendar has
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+    return min(max(0.0, wait_s), LONGEST_WAIT_S)
 
 
-def _number(value: str | None) -> float | None:
+def seconds_of(value: Any, *, unit_s: float = 1.0, most_s: float = LONGEST_WAIT_S) -> float | None:
+    """Read a number of units as seconds, cut at `most_s`; None for what is no such number."""
     try:
-        number = float(value) if value is not None else None
-    except ValueError:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
         return None
-    return number if number is not None and math.isfinite(number) and number >= 0 else None
+    if math.isnan(number) or number < 0:
+        return None
+    return min(number * unit_s, most_s)

@@ -18,7 +18,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import aiohttp
 import httpx
@@ -28,17 +28,35 @@ from httpx_aiohttp import AiohttpTransport
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
 from promptlab.loops import PerLoop
-from promptlab.models.failures import status_error, trim
+from promptlab.models.answers import json_text
+from promptlab.models.bodies import (
+    ENCODINGS,
+    MAX_ANSWER_BYTES,
+    MAX_ERROR_BYTES,
+    BodyEncodingError,
+    BodyTooLargeError,
+    read_body,
+    read_json,
+)
+from promptlab.models.failures import status_error, status_in, trim
+from promptlab.models.masking import Mask
 from promptlab.models.provider import ProviderModel
 from promptlab.ports import Clock
 
 CONNECT_S = 10.0
 """Seconds for a connection, within the call's own timeout_s."""
-SHORTEST_KEY = 16
-"""Characters of a key that is one; a stand-in such as `none` may be a word of any answer."""
 _SECRET = re.compile(r"key|token|secret|password|signature|^sig$|^code$", re.IGNORECASE)
 KEEPALIVE_S = 15.0
 """Seconds that an idle connection is kept: less than providers and load balancers keep it."""
+
+
+class Answer(NamedTuple):
+    """What an endpoint answered to one request."""
+
+    body: dict[str, Any]
+    latency_ms: float
+    """Milliseconds from the request to the answer's end."""
+    headers: httpx.Headers
 
 
 class HttpModel(ProviderModel):
@@ -53,7 +71,7 @@ class HttpModel(ProviderModel):
         self.endpoint = self._endpoint()
         self._proxy = _proxy_for(self.endpoint)
         self._headers: httpx.Headers | None = None
-        self._sent_key: str | None = None
+        self._mask = Mask(None)
         open_transport = functools.partial(
             _open_transport, self.endpoint, self._proxy, max(100, 2 * self.config.max_concurrent_tasks)
         )
@@ -102,21 +120,21 @@ class HttpModel(ProviderModel):
     def _auth_headers(self, key: str | None) -> dict[str, str]:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    async def post(self, url: httpx.URL, payload: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-        """One request: the JSON object that came back, and milliseconds from the request to its end.
+    async def post(self, url: httpx.URL, payload: Mapping[str, Any]) -> Answer:
+        """Make one request for a JSON object.
 
         Raises:
             ModelError: no such object came back.
         """
         if self._headers is None:
-            # Encodings that httpx always decodes: aiohttp would also offer those that only it may know.
             fixed = {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
+                "Accept-Encoding": ENCODINGS,
             }
-            self._sent_key = self._find_key()
-            self._headers = httpx.Headers({**fixed, **self._auth_headers(self._sent_key)})
+            key = self._find_key()
+            self._mask = Mask(key)
+            self._headers = httpx.Headers({**fixed, **self._auth_headers(key)})
         request = httpx.Request(
             "POST",
             url,
@@ -124,26 +142,52 @@ class HttpModel(ProviderModel):
             content=self._encode(payload),
             extensions={"timeout": {"connect": CONNECT_S}},
         )
-        transport = await self._transports.get()
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self.config.timeout_s):
-                response = await transport.handle_async_request(request)
-                try:
-                    body = await response.aread()
-                finally:
-                    await response.aclose()
+                status, headers, body = await self._exchange(request)
         except TimeoutError:
             message = f"{self.name}: no whole answer within {self.config.timeout_s:g} s (timeout_s)"
             raise ModelError(message, type="timeout", retryable=True) from None
+        except (BodyTooLargeError, BodyEncodingError) as error:
+            raise self._unreadable(error) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as broken:
             raise self._connection_error(broken) from broken
         latency_ms = (time.perf_counter() - started) * 1000
-        if response.status_code != 200:
-            raise self._without_key(
-                status_error(self.name, response.status_code, response.headers, body, url=str(url))
+        body = self._mask.hide(body)
+        if status != 200:
+            raise status_error(self.name, status, headers, body, url=str(url))
+        return Answer(self._decode(body), latency_ms, headers)
+
+    async def _exchange(self, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
+        """Send a request and read as much of the answer as it may have."""
+        transport = await self._transports.get()
+        response = await transport.handle_async_request(request)
+        try:
+            status, headers = response.status_code, response.headers
+            if status == 200 and headers.get("content-type", "").startswith("text/event-stream"):
+                raise BodyEncodingError("it is a stream of events, which was not asked for")
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            refused = status != 200
+            body = await read_body(
+                response.stream,
+                headers.get("content-encoding", ""),
+                most=MAX_ERROR_BYTES if refused else MAX_ANSWER_BYTES,
+                cut=refused,
             )
-        return self._decode(body), latency_ms
+        finally:
+            await response.aclose()
+        return status, headers, body
+
+    def _unreadable(self, error: BodyTooLargeError | BodyEncodingError) -> ModelError:
+        if isinstance(error, BodyTooLargeError):
+            return ModelError(f"{self.name}: the answer is {error}", type="answer_too_large", status=200)
+        return ModelError(
+            f"{self.name}: the answer cannot be read: {self._mask.hide_text(str(error))}",
+            type="invalid_response",
+            status=200,
+            retryable=True,
+        )
 
     def _encode(self, payload: Mapping[str, Any]) -> bytes:
         try:
@@ -154,12 +198,10 @@ class HttpModel(ProviderModel):
             ) from None
 
     def _decode(self, body: bytes) -> dict[str, Any]:
-        if self._sent_key and len(self._sent_key) >= SHORTEST_KEY and self._sent_key.encode() in body:
-            body = body.replace(
-                self._sent_key.encode(), b"***"
-            )  # an endpoint that repeats it must not get it into the store
         try:
-            value = orjson.loads(body)
+            value = read_json(body)
+        except BodyTooLargeError as error:
+            raise self._unreadable(error) from error
         except orjson.JSONDecodeError:
             value = self._decode_loosely(body)
         if not isinstance(value, dict):
@@ -167,38 +209,40 @@ class HttpModel(ProviderModel):
         return value
 
     def _decode_loosely(self, body: bytes) -> Any:
-        """What is not quite JSON and was paid for all the same: with a byte order mark, NaN, or half of a surrogate pair."""
+        """Read what is not quite JSON and was paid for all the same: with a byte order mark, NaN, or half of a surrogate pair."""
+        if body.startswith((b"data:", b"event:")):
+            raise self.invalid("a stream of events, which was not asked for", _beginning(body))
         try:
             return json.loads(body.decode("utf-8-sig"))
         except (ValueError, RecursionError):
-            raise self.invalid("not JSON", body[:300].decode("utf-8", "replace")) from None
+            raise self.invalid("not JSON", _beginning(body)) from None
 
-    def invalid(self, why: str, got: Any = "") -> ModelError:
-        return self._without_key(super().invalid(why, got))
-
-    def _without_key(self, error: ModelError) -> ModelError:
-        """The error, with a key that the provider repeated taken out of its message."""
-        if self._sent_key and len(self._sent_key) >= SHORTEST_KEY // 2 and self._sent_key in str(error):
-            error.args = (str(error).replace(self._sent_key, "***"),)
-        return error
+    def refusal(self, answer: Answer, why: str, about: Any = None) -> ModelError:
+        """Tell an answer 200 that holds an error, in any form that providers send, from one that holds nothing."""
+        body = answer.body if about is None else about
+        status = status_in(body)
+        if status is not None:
+            said = json_text(body).encode("utf-8", "replace")
+            return status_error(self.name, status, answer.headers, said)
+        return self.invalid(why, body)
 
     def _connection_error(self, error: Exception) -> ModelError:
         # The transport maps most aiohttp errors to the same httpx one: the cause tells them apart.
         cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
-        where = f"{self.name}: {self.endpoint}"
+        where, said = f"{self.name}: {self.endpoint}", self._mask.hide_text(str(cause))
         if isinstance(cause, aiohttp.ServerTimeoutError | httpx.TimeoutException):
             return ModelError(
                 f"{where}: no connection within {CONNECT_S:g} s", type="timeout", retryable=True
             )
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-            return ModelError(f"{where}: no trusted TLS connection: {trim(str(cause))}", type="connection")
+            return ModelError(f"{where}: no trusted TLS connection: {trim(said)}", type="connection")
         if isinstance(
             cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | httpx.NetworkError | OSError
         ):
-            what = trim(str(cause)) or type(cause).__name__
+            what = trim(said) or type(cause).__name__
             return ModelError(f"{where}: the connection failed: {what}", type="connection", retryable=True)
         return ModelError(
-            f"{where}: the answer is not HTTP as it should be: {trim(str(cause))[:200]}",
+            f"{where}: the answer is not HTTP as it should be: {trim(said)[:200]}",
             type="invalid_response",
             retryable=True,
         )
@@ -241,6 +285,10 @@ class HttpModel(ProviderModel):
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The model can be used again."""
         await self._transports.aclose()
+
+
+def _beginning(body: bytes) -> str:
+    return body[:300].decode("utf-8", "replace")
 
 
 async def _open_transport(endpoint: str, proxy: str | None, connections: int) -> AiohttpTransport:

@@ -11,10 +11,10 @@ import httpx
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
-from promptlab.errors import ModelError
-from promptlab.models.answers import function_calls
+from promptlab.errors import ConfigError, ModelError
+from promptlab.models.answers import count_of, function_calls, with_calls
 from promptlab.models.base import Messages
-from promptlab.models.http import HttpModel
+from promptlab.models.http import Answer, HttpModel
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
@@ -59,8 +59,8 @@ class OllamaModel(HttpModel):
             return _from_host(host)
         return super()._endpoint().removesuffix("/v1").removesuffix("/api")
 
-    async def post(self, url: httpx.URL, payload: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-        """One request; a missing model's error says how to get it."""
+    async def post(self, url: httpx.URL, payload: Mapping[str, Any]) -> Answer:
+        """Make one request; a missing model's error says how to get it."""
         try:
             return await super().post(url, payload)
         except ModelError as error:
@@ -75,56 +75,66 @@ class OllamaModel(HttpModel):
             ModelError: the call failed.
         """
         turns = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
-        body, latency_ms = await self.post(
+        answer = await self.post(
             self._chat_url,
             {"model": self.config.model_id, "messages": turns, "stream": False, **self._params},
         )
-        with self.reading(body):
-            return self._answer(body, latency_ms)
+        with self.reading(answer.body):
+            return self._answer(answer)
 
-    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
+    def _answer(self, answer: Answer) -> ModelResponse:
+        body = answer.body
         message = body.get("message")
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise self.invalid("without a message", body)
-        text, metadata = message["content"], dict[str, Any]()
-        if not text and message.get("tool_calls"):
-            text, metadata = function_calls(message)
+            raise self.refusal(answer, "without a message")
+        text, metadata = with_calls(message["content"], function_calls(message))
+        if not text and message.get("thinking"):
+            metadata["only_reasoning"] = True
         return note_answer(
             self.config,
             ModelResponse(
                 response=text,
                 # Ollama leaves the count out where the whole prompt was in its cache.
-                prompt_tokens=body.get("prompt_eval_count"),
-                completion_tokens=body.get("eval_count"),
-                latency_ms=latency_ms,
+                prompt_tokens=count_of(body.get("prompt_eval_count")),
+                completion_tokens=count_of(body.get("eval_count")),
+                latency_ms=answer.latency_ms,
                 finish_reason=body.get("done_reason"),
                 metadata=metadata,
             ),
         )
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
-        body, _ = await self.post(
+        answer = await self.post(
             self._embed_url, {"model": self.config.model_id, "input": texts, **self._params}
         )
-        vectors = body.get("embeddings")
+        vectors = answer.body.get("embeddings")
         if not isinstance(vectors, list) or len(vectors) != len(texts):
-            raise self.invalid(f"without {len(texts)} embeddings", body)
-        note_call(self.config, body.get("prompt_eval_count"))
+            raise self.refusal(answer, f"without {len(texts)} embeddings")
+        note_call(self.config, count_of(answer.body.get("prompt_eval_count")))
         return vectors
 
 
 def _from_host(host: str) -> str:
-    """OLLAMA_HOST as a URL, by Ollama's rules: a scheme brings its own port, and the address to listen at is not one to call."""
+    """Turn OLLAMA_HOST into a URL by Ollama's rules: quotes go, a scheme brings its own port, and the address to listen at is not one to call.
+
+    Raises:
+        ConfigError: its port is no number.
+    """
+    host = host.strip(" \t\"'")
     scheme, mark, rest = host.partition("://")
     if not mark:
         scheme, rest = "http", host
-    parts = urllib.parse.urlsplit(f"{scheme}://{rest}")
+    try:
+        parts = urllib.parse.urlsplit(f"{scheme}://{rest}")
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(
+            f"OLLAMA_HOST={host!r} is not an address such as 127.0.0.1:{PORT} or https://host: {error}"
+        ) from None
     name = parts.hostname or "127.0.0.1"
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
     default = (443 if scheme == "https" else 80) if mark else PORT
-    return (
-        f"{scheme}://{f'[{name}]' if ':' in name else name}:{parts.port or default}{parts.path.rstrip('/')}"
-    )
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{port or default}{parts.path.rstrip('/')}"
 
 
 def _format(given: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import httpx
@@ -11,15 +12,14 @@ import httpx
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.answers import function_calls, json_text, mapping
+from promptlab.models.answers import count_of, dollars_of, function_calls, json_text, mapping, with_calls
 from promptlab.models.base import Messages
-from promptlab.models.failures import message_of, status_error
-from promptlab.models.http import HttpModel
+from promptlab.models.http import Answer, HttpModel
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
 # OpenAI's reasoning models refuse max_tokens; the others take either name.
-_REASONING = re.compile(r"(o\d|gpt-[5-9])\b")
+_REASONING = re.compile(r"(ft:)?(o\d|gpt-([5-9]|\d\d))(?![\da-z])")
 
 
 class OpenAICompatibleModel(HttpModel):
@@ -51,22 +51,24 @@ class OpenAICompatibleModel(HttpModel):
         Raises:
             ModelError: the call failed.
         """
-        body, latency_ms = await self.post(
+        answer = await self.post(
             self._chat_url, {"model": self.config.model_id, "messages": messages, **self._params}
         )
-        with self.reading(body):
-            return self._answer(body, latency_ms)
+        with self.reading(answer.body):
+            return self._answer(answer)
 
-    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
+    def _answer(self, answer: Answer) -> ModelResponse:
+        body = answer.body
         choices = body.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(message, dict):
-            raise self._no_choice(body)
+            raise self.refusal(answer, "without choices")
         if isinstance(choice.get("error"), dict):
-            raise self._no_choice(choice)  # OpenRouter's way of saying that the serving provider broke off
+            # OpenRouter's way of saying that the serving provider broke off
+            raise self.refusal(answer, "broken off", choice)
         finish = choice.get("finish_reason")
-        text, metadata = self._text(body, message, finish)
+        text, metadata = self._text(answer, message, finish)
         usage = mapping(body.get("usage"))
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
@@ -74,72 +76,81 @@ class OpenAICompatibleModel(HttpModel):
             self.config,
             ModelResponse(
                 response=text,
-                prompt_tokens=_count(usage.get("prompt_tokens")),
-                completion_tokens=_count(usage.get("completion_tokens")),
-                latency_ms=latency_ms,
-                cost_usd=self._cost_usd(usage),
+                prompt_tokens=count_of(usage.get("prompt_tokens")),
+                completion_tokens=_written(usage),
+                latency_ms=answer.latency_ms,
+                cost_usd=self._cost_usd(usage, answer.headers),
                 finish_reason=finish,
                 metadata=metadata,
             ),
         )
 
-    def _text(self, body: dict[str, Any], message: dict[str, Any], finish: Any) -> tuple[str, dict[str, Any]]:
-        """The answer: its text, a refusal's text, or the tool calls as JSON."""
-        content = message.get("content")
-        if isinstance(content, list):
-            content = "".join(
-                part.get("text") or part.get("refusal") or ""
-                for part in content
-                if isinstance(part, dict) and isinstance(part.get("text", ""), str)
-            )
-        if isinstance(content, str) and (
-            content or not (message.get("refusal") or message.get("tool_calls") or finish == "content_filter")
-        ):
-            return content, {}
+    def _text(self, answer: Answer, message: dict[str, Any], finish: Any) -> tuple[str, dict[str, Any]]:
+        """Read the answer: its text, a refusal's text, or the tool calls as JSON; and what stands beside."""
+        content, calls = _content(message.get("content")), function_calls(message)
+        reasoned = message.get("reasoning_content") or message.get("reasoning")
+        if content:
+            return with_calls(content, calls)
         if message.get("refusal"):
             return str(message["refusal"]), {"refusal": True}
-        if message.get("tool_calls"):
-            return function_calls(message)
+        if calls:
+            return with_calls("", calls)
         if finish == "content_filter":
             raise ModelError(
                 f"{self.name}: a content filter removed the answer", type="content_filter", status=200
             )
-        if finish == "length":
-            return "", {}  # a reasoning model that thought until its tokens were used up
-        raise self.invalid("without content", body)
+        if answer.body.get("error"):
+            raise self.refusal(answer, "without content")
+        if content is not None or finish == "length" or reasoned:
+            # A reasoning model that thought until its tokens were used up, or said nothing else.
+            return "", {"only_reasoning": True} if reasoned else {}
+        raise self.refusal(answer, "without content")
 
-    def _no_choice(self, body: dict[str, Any]) -> ModelError:
-        """The error of an answer 200 that holds none; OpenRouter sends the serving provider's errors so."""
-        error = body.get("error")
-        code = error.get("code") if isinstance(error, dict) else None
-        if isinstance(code, int) and 400 <= code < 600:
-            return self._without_key(
-                status_error(self.name, code, {}, json_text(body).encode("utf-8", "replace"))
-            )
-        said, _ = message_of(body)
-        return self.invalid("without choices", said)
-
-    def _cost_usd(self, usage: dict[str, Any]) -> float | None:
-        return None
+    def _cost_usd(self, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
+        """Read what the call cost, where whoever answered says so: LiteLLM's proxy does, in a header."""
+        return dollars_of(headers.get("x-litellm-response-cost"))
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         payload = {"model": self.config.model_id, "input": texts, **self.config.extra_params}
-        body, _ = await self.post(self._embeddings_url, payload)
+        answer = await self.post(self._embeddings_url, payload)
         try:
             # The order is not promised; the index is.
-            rows = sorted(body["data"], key=lambda row: row["index"])
+            rows = sorted(answer.body["data"], key=lambda row: row["index"])
             vectors = [[float(x) for x in row["embedding"]] for row in rows]
         except (KeyError, TypeError, ValueError):
-            raise self._no_choice(body) from None
+            raise self.refusal(answer, "without embeddings") from None
         if len(vectors) != len(texts):
-            raise self.invalid(f"{len(vectors)} embeddings for {len(texts)} texts", body)
-        read = mapping(body.get("usage"))
-        note_call(self.config, _count(read.get("prompt_tokens")), usd=self._cost_usd(read))
+            raise self.invalid(f"{len(vectors)} embeddings for {len(texts)} texts", answer.body)
+        read = mapping(answer.body.get("usage"))
+        note_call(self.config, count_of(read.get("prompt_tokens")), usd=self._cost_usd(read, answer.headers))
         return vectors
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _content(content: Any) -> str | None:
+    """The text of a message: a string, the texts among its parts, or an object as JSON; None where there is none."""
+    if isinstance(content, list):
+        parts = (part if isinstance(part, str) else _part_text(part) for part in content)
+        return "".join(parts)
+    if isinstance(content, dict):
+        return json_text(content)
+    return content if isinstance(content, str) else None
+
+
+def _part_text(part: Any) -> str:
+    text = mapping(part).get("text") or mapping(part).get("refusal") or ""
+    if isinstance(text, str):
+        return text
+    raise TypeError(f"a part's text is a {type(text).__name__}")
+
+
+def _written(usage: dict[str, Any]) -> int | None:
+    """Tokens written. Reasoning is a part of `completion_tokens` at OpenAI and stands beside them at xAI: the total tells."""
+    written = count_of(usage.get("completion_tokens"))
+    reasoned = count_of(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+    read, total = count_of(usage.get("prompt_tokens")), count_of(usage.get("total_tokens"))
+    if written is None or not reasoned or read is None or total is None:
+        return written
+    return written + reasoned if total - read - written >= reasoned else written
 
 
 class OpenAIModel(OpenAICompatibleModel):
@@ -192,9 +203,9 @@ class OpenRouterModel(OpenAICompatibleModel):
     default_endpoint = "https://openrouter.ai/api/v1"
     key_variable = "OPENROUTER_API_KEY"
 
-    def _cost_usd(self, usage: dict[str, Any]) -> float | None:
-        cost = usage.get("cost")
-        return float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
+    def _cost_usd(self, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
+        own = dollars_of(usage.get("cost"))
+        return super()._cost_usd(usage, headers) if own is None else own
 
 
 class DeepSeekModel(OpenAICompatibleModel):

@@ -12,6 +12,8 @@ from promptlab.ports import Clock, RateLimiter
 
 T = TypeVar("T")
 
+LONGEST_SHOWN_S = 366 * 86_400.0
+
 
 class Postponed(Exception):
     """A call was not made, or not made again, because its caller cannot wait: it has not failed, ask again later.
@@ -39,6 +41,8 @@ class RetryPolicy:
     """… but no longer than this."""
     max_wait_s: float = 300.0
     """A provider that asks for a longer wait than this ends the case."""
+    max_total_wait_s: float = 1800.0
+    """All waits of one call together, at most: 30 times 300 s would be two and a half hours."""
 
 
 class Slot:
@@ -114,7 +118,7 @@ async def with_retries(
         Postponed: `may_start` said no, or a wait is longer than `max_pause_s`.
     """
     slot = slot or Slot()
-    attempts = throttles = retries = 0
+    attempts, throttles, retries, waited_s = 0, 0, 0, 0.0
     while True:
         await slot.acquire()
         if may_start is not None and not may_start():
@@ -126,7 +130,7 @@ async def with_retries(
             slot.report(error)
             error.attempts = attempts
             throttled = error.type == "rate_limit"
-            wait_s = _wait_s(error, policy, throttles if throttled else retries, jitter)
+            wait_s = _wait_s(error, policy, throttles if throttled else retries, waited_s, jitter)
             throttles, retries = throttles + throttled, retries + (not throttled)
             slot.release()
             if max_pause_s is not None and wait_s > max_pause_s:
@@ -137,22 +141,55 @@ async def with_retries(
         else:
             slot.report(None)
             return answer, attempts
+        waited_s += wait_s
         await clock.sleep(wait_s)
 
 
-def _wait_s(error: ModelError, policy: RetryPolicy, failures: int, jitter: Callable[[], float]) -> float:
-    """Seconds to wait after this error, with `failures` of its kind before it; raises the error if it is final."""
+def _wait_s(
+    error: ModelError, policy: RetryPolicy, failures: int, waited_s: float, jitter: Callable[[], float]
+) -> float:
+    """Work out the wait after an error, with `failures` of its kind before it and `waited_s` waited so far.
+
+    Raises:
+        ModelError: the error, if it is final.
+    """
     allowed = policy.max_throttles if error.type == "rate_limit" else policy.max_retries
     if error.type == "invalid_response":
         allowed = min(allowed, 1)  # a proxy's hiccup goes away at once; a wrong endpoint never does
     if not error.retryable or failures >= allowed:
         raise error
-    asked_s = error.retry_after_s or 0.0
+    asked_s = _asked_s(error)
     if asked_s > policy.max_wait_s:
-        message = f"{error} (the provider asks to wait {asked_s:.0f} s; a case waits {policy.max_wait_s:.0f} s at most: resume the run later)"
-        final = ModelError(
-            message, type=error.type, status=error.status, retryable=False, retry_after_s=asked_s
-        )
-        final.attempts = error.attempts
-        raise final from error
-    return asked_s + jitter() * min(policy.cap_s, policy.base_s * 2.0 ** min(failures, 60))
+        raise _given_up(
+            error,
+            f"the provider asks to wait {_shown(asked_s)}; a case waits {policy.max_wait_s:.0f} s at most",
+        ) from error
+    wait_s = asked_s + jitter() * min(policy.cap_s, policy.base_s * 2.0 ** min(failures, 60))
+    if waited_s + wait_s > policy.max_total_wait_s:
+        raise _given_up(
+            error,
+            f"a case waits {policy.max_total_wait_s:.0f} s in all at most, and has waited {waited_s:.0f} s",
+        ) from error
+    return wait_s
+
+
+def _asked_s(error: ModelError) -> float:
+    """The seconds that an error asks to wait; a user's own model may have put anything there."""
+    asked_s = error.retry_after_s
+    return asked_s if asked_s is not None and asked_s > 0 else 0.0  # NaN is not greater than 0 either
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < LONGEST_SHOWN_S else "more than a year"
+
+
+def _given_up(error: ModelError, why: str) -> ModelError:
+    final = ModelError(
+        f"{error} ({why}: resume the run later)",
+        type=error.type,
+        status=error.status,
+        retryable=False,
+        retry_after_s=error.retry_after_s,
+    )
+    final.attempts = error.attempts
+    return final

@@ -131,6 +131,28 @@ async def test_only_text_blocks_are_the_answer(server: ModelServer):
     )
 
 
+async def test_tool_use_beside_a_text_is_kept(server: ModelServer):
+    """The text is what is scored, and no call is lost."""
+    use = {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}}
+    server.script(
+        Reply(body={"content": [{"type": "text", "text": "Adding."}, use], "stop_reason": "tool_use"})
+    )
+    answer = await ask(server)
+    assert (answer.response, answer.finish_reason) == ("Adding.", "tool_use")
+    assert answer.metadata["tool_calls"] == [{"id": "t1", "name": "add", "arguments": {"a": 1}}]
+
+
+async def test_tokens_written_to_the_cache_cost_more(server: ModelServer):
+    """1.25 times for five minutes, twice for an hour; all of them are tokens read."""
+    usage = {"input_tokens": 1000, "cache_creation_input_tokens": 1_000_000, "output_tokens": 0}
+    hour = {**usage, "cache_creation": {"ephemeral_1h_input_tokens": 1_000_000}}
+    for given, cost in ((usage, 3.753), (hour, 6.003)):
+        server.script(Reply(body={"content": [{"type": "text", "text": "x"}], "usage": given}))
+        answer = await ask(server, input_usd_per_mtok=3, output_usd_per_mtok=15)
+        assert answer.prompt_tokens == 1_001_000
+        assert answer.cost_usd == pytest.approx(cost)
+
+
 async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer):
     """Names and arguments, as JSON."""
     server.script(

@@ -91,6 +91,28 @@ async def test_converse_gets_what_it_takes(server: ModelServer):
     }
 
 
+async def test_tool_use_beside_a_text_is_kept(server: ModelServer):
+    """The text is what is scored, and no call is lost."""
+    content = [{"text": "Adding."}, {"toolUse": {"toolUseId": "1", "name": "add", "input": {"a": 1}}}]
+    server.script(Reply(body={"output": {"message": {"content": content}}, "stopReason": "tool_use"}))
+    answer = await ask(server)
+    assert (answer.response, answer.finish_reason) == ("Adding.", "tool_use")
+    assert answer.metadata["tool_calls"] == [{"id": "1", "name": "add", "arguments": {"a": 1}}]
+
+
+async def test_tokens_from_and_for_the_cache_are_tokens_read(server: ModelServer):
+    """Converse counts them apart; those written to the cache cost 1.25 times as much."""
+    usage = {
+        "inputTokens": 1000,
+        "cacheReadInputTokens": 2000,
+        "cacheWriteInputTokens": 4000,
+        "outputTokens": 0,
+    }
+    server.script(Reply(body={"output": {"message": {"content": [{"text": "x"}]}}, "usage": usage}))
+    answer = await ask(server, input_usd_per_mtok=1, output_usd_per_mtok=1)
+    assert (answer.prompt_tokens, answer.cost_usd) == (7000, pytest.approx(0.008))
+
+
 async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer):
     """Names and arguments, as JSON."""
     block = {"toolUse": {"toolUseId": "1", "name": "add", "input": {"a": 1}}}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from promptlab.domain.results import ModelResponse
-from promptlab.errors import ModelError
+from promptlab.errors import ConfigError, ModelError
 from promptlab.models.ollama import OllamaModel
 from promptlab.models.registry import get_model
 from tests.servers import ModelServer, Reply, vector
@@ -123,6 +123,35 @@ async def test_tool_calls_are_the_answer_where_there_is_no_text(server: ModelSer
     }
     server.script(Reply(body={"message": message, "done": True}))
     assert json.loads((await ask(server)).response) == [{"name": "add", "arguments": {"a": 1}}]
+
+
+async def test_tool_calls_beside_a_text_are_kept(server: ModelServer):
+    """The text is what is scored, and no call is lost."""
+    calls = [{"function": {"name": "add", "arguments": {"a": 1}}}]
+    server.script(Reply(body={"message": {"role": "assistant", "content": "Adding.", "tool_calls": calls}}))
+    answer = await ask(server)
+    assert answer.response == "Adding."
+    assert answer.metadata["tool_calls"] == [{"name": "add", "arguments": {"a": 1}}]
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ('"127.0.0.1:11434"', "http://127.0.0.1:11434"),
+        ("'https://ollama.example'", "https://ollama.example:443"),
+    ],
+)
+def test_quotes_around_the_host_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch, host: str, url: str):
+    """As they come from a .env file."""
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    assert get_model("ollama/x").endpoint == url  # type: ignore[attr-defined]
+
+
+def test_host_whose_port_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """By name."""
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:port")
+    with pytest.raises(ConfigError, match=r"OLLAMA_HOST=.*:port"):
+        get_model("ollama/x")
 
 
 async def test_answer_without_a_message_is_invalid(server: ModelServer):

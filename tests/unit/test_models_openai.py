@@ -70,6 +70,10 @@ async def test_parameters_are_sent_as_they_are(server: ModelServer):
         ("openai/o1", "max_completion_tokens"),
         ("openai/gpt-5-mini", "max_completion_tokens"),
         ("openai/gpt-5.1", "max_completion_tokens"),
+        ("openai/gpt-6-luna", "max_completion_tokens"),
+        ("openai/gpt-10", "max_completion_tokens"),
+        ("openai/ft:o4-mini-2025:org::id", "max_completion_tokens"),
+        ("openai/ft:gpt-4.1-mini-2025-04-14:org::id", "max_tokens"),
         ("openai/o1lama", "max_tokens"),
         ("azure/o3-mini", "max_completion_tokens"),
         ("openrouter/openai/o3-mini", "max_tokens"),
@@ -137,12 +141,72 @@ async def test_refusal_is_the_answer(server: ModelServer):
     assert (answer.response, answer.metadata["refusal"]) == ("I can't help with that.", True)
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+
+
 async def test_tool_calls_are_the_answer_where_there_is_no_text(server: ModelServer):
-    """Their names and arguments, as JSON."""
-    calls = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}]
-    answer = await ask(server, reply({"content": None, "tool_calls": calls}, "tool_calls"))
+    """Their names and arguments, as JSON; and with their ids beside it."""
+    answer = await ask(server, reply({"content": None, "tool_calls": [CALL]}, "tool_calls"))
     assert json.loads(answer.response) == [{"name": "add", "arguments": '{"a": 1}'}]
+    assert answer.metadata["tool_calls"] == [{"id": "1", "name": "add", "arguments": '{"a": 1}'}]
     assert answer.finish_reason == "tool_calls"
+
+
+async def test_tool_calls_beside_a_text_are_kept(server: ModelServer):
+    """The text is what is scored, and no call is lost."""
+    message = {"content": "Let me add.", "tool_calls": [CALL, {**CALL, "id": "2"}]}
+    answer = await ask(server, reply(message, "tool_calls"))
+    assert (answer.response, answer.finish_reason) == ("Let me add.", "tool_calls")
+    assert [call["id"] for call in answer.metadata["tool_calls"]] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": ["1", "8"]}, "18"),
+        ({"content": {"answer": 18}}, '{"answer":18}'),
+        (
+            {"content": None, "function_call": {"name": "f", "arguments": '{"a":1}'}},
+            '[{"name":"f","arguments":"{\\"a\\":1}"}]',
+        ),
+    ],
+)
+async def test_other_forms_of_a_message_are_read(server: ModelServer, message: dict[str, Any], text: str):
+    """A list of strings, an object, and OpenAI's first form of a call."""
+    assert (await ask(server, reply(message))).response == text
+
+
+async def test_reasoning_without_an_answer_is_marked(server: ModelServer):
+    """An empty answer says why it is one."""
+    answer = await ask(server, reply({"content": "", "reasoning_content": "It is 18."}))
+    assert (answer.response, answer.metadata) == ("", {"only_reasoning": True})
+
+
+@pytest.mark.parametrize(
+    ("usage", "read", "written"),
+    [
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 341}, 32, 309),
+        ({"prompt_tokens": 32, "completion_tokens": 309, "total_tokens": 341}, 32, 309),
+        ({"prompt_tokens": 32, "completion_tokens": 309}, 32, 309),
+        ({"prompt_tokens": 12.0, "completion_tokens": 3.0}, 12, 3),
+        ({"prompt_tokens": -1, "completion_tokens": True}, None, None),
+    ],
+)
+async def test_reasoning_tokens_count_once(
+    server: ModelServer, usage: dict[str, Any], read: int | None, written: int | None
+):
+    """Within completion_tokens as OpenAI has them, or beside them as xAI does."""
+    usage = {**usage, "completion_tokens_details": {"reasoning_tokens": 300}}
+    answer = await ask(server, reply({"content": "x"}, usage=usage))
+    assert (answer.prompt_tokens, answer.completion_tokens) == (read, written)
+
+
+async def test_litellm_says_what_a_call_cost(server: ModelServer):
+    """In a header; a word in it is no cost."""
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
+    for said, cost in (("0.00123", 0.00123), ("None", None), ("nan", None)):
+        answer = await ask(server, Reply(body=body, headers={"x-litellm-response-cost": said}))
+        assert answer.cost_usd == cost
 
 
 async def test_filtered_answer_is_a_failure_unless_some_text_is_left(server: ModelServer):
@@ -173,13 +237,44 @@ async def test_model_that_answered_is_kept(server: ModelServer):
     assert (await ask(server, reply({"content": "x"}, model="x"))).metadata == {}
 
 
-async def test_error_inside_an_answer_200_is_read(server: ModelServer):
-    """OpenRouter sends the serving provider's errors so."""
-    with pytest.raises(ModelError, match="upstream is busy") as caught:
-        await ask(
-            server, Reply(body={"error": {"code": 429, "message": "upstream is busy"}}), "openrouter/a/b"
-        )
-    assert (caught.value.type, caught.value.retryable) == ("rate_limit", True)
+NOTHING = {"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"error": {"code": 429, "message": "busy"}}, "rate_limit"),
+        ({"error": {"code": "429", "message": "busy"}}, "rate_limit"),
+        (
+            {"error": {"type": "rate_limit_error", "code": "rate_limit_exceeded", "message": "busy"}},
+            "rate_limit",
+        ),
+        ({"error": {"type": "overloaded_error", "message": "busy"}}, "server_error"),
+        ({"error": {"code": "invalid_api_key", "message": "no"}}, "authentication"),
+        ({"code": 429, "message": "busy"}, "rate_limit"),
+        ({**NOTHING, "error": {"code": 429, "message": "busy"}}, "rate_limit"),
+        ({"choices": [{"message": {}, "error": {"code": 502, "message": "busy"}}]}, "server_error"),
+        ({"error": {"code": True, "message": "no"}}, "invalid_response"),
+    ],
+)
+async def test_error_inside_an_answer_200_is_what_its_code_says(
+    server: ModelServer, body: dict[str, Any], kind: str
+):
+    """In each form that providers send: a number, a text or a name, in `error`, beside it, or beside a choice."""
+    with pytest.raises(ModelError) as caught:
+        await ask(server, Reply(body=body), "openrouter/a/b")
+    assert caught.value.type == kind
+
+
+async def test_rate_limit_in_answers_200_ends(server: ModelServer):
+    """One that stays is a rate limit in the end, after as many tries as any other."""
+    busy = Reply(body={"error": {"code": 429, "message": "busy"}}, headers={"Retry-After": "301"})
+    server.script(*[busy] * 99)
+    model = get_model("openai/x", endpoint=server.openai_url)
+    with pytest.raises(ModelError, match="300 s at most") as caught:
+        await model.ainvoke("", "hi")
+    assert (caught.value.type, caught.value.attempts) == ("rate_limit", 1)
+    await model.aclose()
 
 
 async def test_openrouter_says_what_a_call_cost(server: ModelServer):

@@ -170,6 +170,29 @@ async def test_wait_that_is_too_long_ends_the_case_and_says_so():
     assert (caught.value.type, caught.value.attempts, caught.value.retryable) == ("rate_limit", 1, False)
 
 
+async def test_waits_of_one_call_have_a_bound_together():
+    """A provider that always asks for a little more does not hold a case for hours."""
+    clock, calls = Clock(), Calls(*(throttled(250.0) for _ in range(99)))
+    with pytest.raises(ModelError, match="1800 s in all") as caught:
+        await with_retries(calls, RetryPolicy(5), clock=clock, jitter=lambda: 0.0)
+    assert (caught.value.type, calls.made, sum(clock.slept)) == ("rate_limit", 8, 1750.0)
+
+
+@pytest.mark.parametrize("asked_s", [float("nan"), -1.0, float("-inf")])
+async def test_wait_that_is_none_is_not_waited(asked_s: float):
+    """A user's own model may say anything."""
+    clock = Clock()
+    await with_retries(Calls(throttled(asked_s)), RetryPolicy(5), clock=clock, jitter=lambda: 0.5)
+    assert clock.slept == [0.25]
+
+
+async def test_wait_without_end_ends_the_case():
+    """An infinite wait is too long, and is said in words."""
+    with pytest.raises(ModelError, match="more than a year") as caught:
+        await with_retries(Calls(throttled(float("inf"))), RetryPolicy(5), clock=Clock())
+    assert (caught.value.type, caught.value.attempts) == ("rate_limit", 1)
+
+
 async def test_invalid_answer_is_retried_once():
     """A wrong endpoint is not asked six times."""
     calls = Calls(*(broken("invalid_response") for _ in range(9)))

@@ -1,0 +1,77 @@
+"""The AWS client that Bedrock's models use: its session, and answers read within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import os
+from typing import Any
+
+from promptlab.domain.model_config import ModelConfig
+from promptlab.errors import ConfigError
+from promptlab.models.bodies import MAX_ERROR_BYTES, read_body
+
+CONNECT_S = 10.0
+_CHUNK = 2**16
+
+
+@functools.cache
+def _bounded_session() -> Any:
+    """Make the HTTP session that reads answers itself, for botocore's reads whatever comes."""
+    base = importlib.import_module("aiobotocore.httpsession").AIOHTTPSession
+
+    class BoundedSession(base):  # type: ignore[misc, valid-type]
+        async def send(self, request: Any) -> Any:
+            streamed, request.stream_output = request.stream_output, True
+            response = await super().send(request)
+            refused = response.status_code >= 300
+            if refused or not streamed:
+                try:
+                    chunks = response.raw.content.iter_chunked(_CHUNK)
+                    response._content = await (
+                        read_body(chunks, most=MAX_ERROR_BYTES, cut=True) if refused else read_body(chunks)
+                    )
+                finally:
+                    response.raw.release()
+            return response
+
+    return BoundedSession
+
+
+def session_of(config: ModelConfig) -> Any:
+    """Make a session with all that is slow to load: half a second, which belongs in a thread."""
+    extras = config.extra_params
+    core = importlib.import_module("aiobotocore.session").get_session()
+    # AWS_REGION is what Lambda and the other SDKs have; boto3 reads AWS_DEFAULT_REGION only.
+    region = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
+    profile = extras.get("profile") or extras.get("profile_name")
+    made = importlib.import_module("aioboto3").Session(
+        botocore_session=core, region_name=region, profile_name=profile
+    )
+    if not made.region_name:
+        raise ConfigError(
+            f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model"
+        )
+    loader = core.get_component("data_loader")
+    for name in ("endpoints", "partitions", "sdk-default-configuration"):
+        loader.load_data(name)
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("bedrock-runtime", kind)
+    return made
+
+
+async def open_client(config: ModelConfig) -> Any:
+    session = await asyncio.to_thread(session_of, config)
+    settings = importlib.import_module("aiobotocore.config").AioConfig(
+        connect_timeout=CONNECT_S,
+        read_timeout=config.timeout_s,
+        max_pool_connections=max(100, 2 * config.max_concurrent_tasks),
+        retries={"total_max_attempts": 1},  # with_retries has them
+        http_session_cls=_bounded_session(),
+    )
+    return await session.client("bedrock-runtime", endpoint_url=config.endpoint, config=settings).__aenter__()
+
+
+async def close_client(client: Any) -> None:
+    await client.close()
