@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from decimal import Decimal
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.numerals import MOST_DIGITS, Number, Which, brief, number_at, number_in, only_number
 from promptlab.evaluators.patterns import SafePattern
-from promptlab.evaluators.text import STRICT, quote, references_of, response_of, short
+from promptlab.evaluators.text import STRICT, quote, references_of, response_of, short, text_of
 
-Which = Literal["last", "first"]
-# Groups are bounded (to 10^38) because a model that repeats "12,12,12,…" forever would else cost quadratic time.
-_MAX_GROUPS = 12
+__all__ = ["NumericMatch", "number_in"]
+
 _PASSED = Score(passed=True)
-
-
-@lru_cache(maxsize=4)
-def _grammar(decimal_comma: bool, thousands_space: bool) -> re.Pattern[str]:
-    """One number: sign, currency, grouped or plain digits, decimals, exponent.
-
-    A hyphen after a letter, digit or bracket is no sign: 10-5 holds 10 and 5. Groups joined by the
-    thousands mark may have two digits but for the last (Indian: 12,34,567).
-    """
-    point, mark = (",", r"\.") if decimal_comma else (r"\.", ",")
-    gaps = r"'’\u00a0\u2009\u202f" + (" " if thousands_space else "")
-    marked = rf"\d{{1,3}}(?:{mark}\d{{2,3}}){{0,{_MAX_GROUPS}}}{mark}\d{{3}}(?!\d)"
-    spaced = rf"\d{{1,3}}(?P<gap>[{gaps}])\d{{3}}(?:(?P=gap)\d{{3}}){{0,{_MAX_GROUPS}}}(?!\d)"
-    whole = rf"(?:{marked}|{spaced}|\d+)(?:{point}\d+)?"
-    return re.compile(
-        rf"(?P<sign>(?<![\w)\]%])[-+−])?(?:[$€£¥₹]\s?)?(?P<digits>{whole}|(?<![\d.,]){point}\d+)(?P<exponent>[eE][-+]?\d{{1,4}}(?![\w]))?",
-    )
-
-
-def number_in(
-    text: str, take: Which, *, decimal_comma: bool = False, thousands_space: bool = True
-) -> Decimal | None:
-    """The first or last number in a text, exact, or None. Currency and percent signs are skipped: 50% is 50.
-
-    Args:
-        decimal_comma: read 1.234,5 rather than 1,234.5.
-        thousands_space: read 1 234 as one number (with no-break and thin spaces, always).
-    """
-    every = _grammar(decimal_comma, thousands_space).finditer(text)
-    match = next(every, None) if take == "first" else next(iter(deque(every, maxlen=1)), None)
-    if match is None:
-        return None
-    point = "," if decimal_comma else "."
-    digits = "".join(c if c.isdigit() else "." for c in match["digits"] if c.isdigit() or c == point)
-    sign = "-" if match["sign"] in ("-", "−") else ""
-    return Decimal(f"{sign}{digits}{match['exponent'] or ''}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -96,45 +59,72 @@ class NumericMatch(Evaluator):
         }
 
     def evaluate(self, data: dict[str, Any]) -> Score:
-        text = response_of(data)
-        expected = [self._expected(reference) for reference in references_of(data)]
-        number, why = self._number(text, "response")
+        response_of(data)
+        expected = self._expected(data)
+        number, why = self._found(data["response"])
         if number is None:
             return Score(passed=False, reason=short(f"expected {_listed(expected)}, but {why}"))
         if any(self._equal(number, reference) for reference in expected):
             return _PASSED
-        return Score(passed=False, reason=short(f"expected {_listed(expected)}, got {_brief(number)}"))
+        return Score(passed=False, reason=short(f"expected {_listed(expected)}, got {brief(number)}"))
 
-    def _expected(self, reference: str) -> Decimal:
-        number, why = self._number(reference, "reference")
-        if number is None:
-            raise ValueError(f"{why}: the dataset or reference_pattern is wrong")
+    def _expected(self, data: Mapping[str, Any]) -> list[Number]:
+        """The numbers of the references.
+
+        Raises:
+            ValueError: one is not one number.
+        """
+        value = data.get("reference")
+        many = value if isinstance(value, list | tuple) and value else [value]
+        return [self._reference(item, text) for item, text in zip(many, references_of(data), strict=True)]
+
+    def _reference(self, value: Any, text: str) -> Number:
+        if "reference" in self._patterns:
+            found = self._patterns["reference"].extract(text, self.take)
+            if found is None:
+                raise ValueError(
+                    f"{self._unmatched('reference', text)}: the dataset or reference_pattern is wrong"
+                )
+            text = found
+        number = only_number(text, **self._writing(value))
+        if isinstance(number, str):
+            raise ValueError(
+                f"the reference {quote(text)} {number}: the dataset or reference_pattern is wrong"
+            )
         return number
 
-    def _number(self, text: str, name: str) -> tuple[Decimal | None, str]:
-        """The number that counts, or None and why there is none."""
-        pattern = self._patterns.get(name)
-        if pattern is not None:
-            found = pattern.extract(text, self.take)
+    def _found(self, value: Any) -> tuple[Number | None, str]:
+        """The number of the response that counts, or None and why there is none."""
+        text = text_of(value, "response")
+        if "response" in self._patterns:
+            found = self._patterns["response"].extract(text, self.take)
             if found is None:
-                return None, f"{name}_pattern {quote(pattern.pattern)} is not in the {name} {quote(text)}"
+                return None, self._unmatched("response", text)
             text = found
-        number = number_in(
-            text, self.take, decimal_comma=self.decimal_comma, thousands_space=self.thousands_space
-        )
-        return number, f"there is no number in the {name} {quote(text)}"
+        place = number_at(text, self.take, **self._writing(value))
+        if place is None:
+            return None, f"there is no number in the response {quote(text)}"
+        if place.value is None and len(place.text) > MOST_DIGITS:
+            return None, f"a number has more than {MOST_DIGITS:,} digits"
+        return place.value, f"{quote(place.text)} in the response is not one number"
 
-    def _equal(self, number: Decimal, reference: Decimal) -> bool:
+    def _writing(self, value: Any) -> dict[str, bool]:
+        """How numbers are written: in a JSON number always with a point, whatever the texts have."""
+        written = not isinstance(value, int | float)
+        return {"decimal_comma": self.decimal_comma and written, "thousands_space": self.thousands_space}
+
+    def _unmatched(self, name: str, text: str) -> str:
+        return f"{name}_pattern {quote(self._patterns[name].pattern)} is not in the {name} {quote(text)}"
+
+    def _equal(self, number: Number, reference: Number) -> bool:
         if number == reference:
             return True
         # str() of a float gives the decimal that was written: 0.1 is meant as 0.1.
-        allowed = max(Decimal(str(self.tolerance)), Decimal(str(self.relative_tolerance)) * abs(reference))
-        return bool(allowed) and abs(number - reference) <= allowed
+        allowed = max(
+            Fraction(str(self.tolerance)), Fraction(str(self.relative_tolerance)) * abs(Fraction(reference))
+        )
+        return bool(allowed) and abs(Fraction(number) - Fraction(reference)) <= allowed
 
 
-def _brief(number: Decimal) -> str:
-    return str(number) if len(number.as_tuple().digits) <= 40 else f"{number:.6e}"
-
-
-def _listed(values: list[Decimal]) -> str:
-    return " or ".join(map(_brief, values))
+def _listed(values: list[Number]) -> str:
+    return " or ".join(map(brief, values))

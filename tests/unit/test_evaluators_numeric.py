@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ def test_agrees_with_gsm8k_case_by_case(model: str, correct: int) -> None:
     rows = [json.loads(line) for line in (DATA / "gsm8k_test.jsonl").read_text("utf-8").splitlines()]
     answers = [json.loads(line) for line in (DATA / "gsm8k_solutions.jsonl").read_text("utf-8").splitlines()]
     assert [row["question"] for row in rows] == [answer["question"] for answer in answers]
-    evaluator = build("numeric_match", GSM8K)
-    ours = [
-        evaluator.evaluate({"response": a[model]["solution"], "reference": row["answer"]}).passed
-        for row, a in zip(rows, answers, strict=True)
-    ]  # type: ignore[union-attr]
-    assert ours == [answer[model]["is_correct"] for answer in answers]
-    assert (sum(map(bool, ours)), len(ours)) == (correct, 1319)
+    for patterns in (GSM8K, {"reference_pattern": GSM8K["reference_pattern"]}):
+        evaluator = build("numeric_match", patterns)
+        ours = [
+            evaluator.evaluate({"response": a[model]["solution"], "reference": row["answer"]}).passed
+            for row, a in zip(rows, answers, strict=True)
+        ]  # type: ignore[union-attr]
+        assert ours == [answer[model]["is_correct"] for answer in answers]
+        assert (sum(map(bool, ours)), len(ours)) == (correct, 1319)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +163,136 @@ def test_an_extraction_pattern_that_backtracks_is_a_failed_score() -> None:
     """The parameter is named."""
     with pytest.raises(TimeoutError, match="response_pattern"):
         score("x" * 5000, "1", response_pattern="(x+x+)+y", timeout_s=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1/2", Fraction(1, 2)),
+        ("-1/3", Fraction(-1, 3)),
+        ("10 / 4", Fraction(5, 2)),
+        ("1 1/2 cups", Fraction(3, 2)),
+        ("½", Fraction(1, 2)),
+        ("1½", Fraction(3, 2)),
+        ("2 ¾", Fraction(11, 4)),
+        (r"\frac{3}{4}", Fraction(3, 4)),
+        (r"\dfrac12", Fraction(1, 2)),
+        ("10^6", Decimal(1_000_000)),
+        ("10^{-3}", Fraction(1, 1000)),
+        ("10⁶", Decimal(1_000_000)),
+        ("2**10", Decimal(1024)),
+        (r"3 \times 10^{6}", Decimal(3_000_000)),
+        ("1.5 × 10^-2", Decimal("0.015")),
+        (r"\boxed{9{,}500}", Decimal(9500)),
+        (r"11,\!111", Decimal(11111)),
+        (r"10\,000", Decimal(10000)),
+        ("10~000", Decimal(10000)),
+        ("1，234", Decimal(1234)),
+        ("16，减去7", Decimal(7)),
+        ("答案是１８美元", Decimal(18)),
+        ("It is –3", Decimal(-3)),
+        ("It is －3", Decimal(-3)),
+        ("It is ‒3", Decimal(-3)),
+        ("pages 3–5", Decimal(5)),
+        ("12 m^2", Decimal(12)),
+        ("12 m²", Decimal(12)),
+        ("12 m2", Decimal(12)),
+        ("18 of H2O", Decimal(18)),
+        ("USD50", Decimal(50)),
+        ("[100,200,300]", Decimal(300)),
+        ("1,2,345", Decimal(345)),
+        ("100 200 300 4", Decimal(4)),
+        ("1_000_000", Decimal(1_000_000)),
+        (
+            "-12345678901234567890123456789012345678901.5",
+            Decimal("-12345678901234567890123456789012345678901.5"),
+        ),
+    ],
+)
+def test_numbers_as_people_and_models_write_them(text: str, number: Decimal | Fraction) -> None:
+    """Fractions, powers, LaTeX, wide characters and units; a list is not one number."""
+    assert number_in(text, "last") == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12:30",
+        "2024-01-15",
+        "1/2/2024",
+        "15.01.2024",
+        "1.000.000",
+        "18,00 €",
+        "3,14",
+        "1.5.2",
+        "3/0",
+        "9^999999",
+    ],
+)
+def test_digits_that_are_not_one_number(text: str) -> None:
+    """No part of them is taken for the number: the answer fails with its reason, the reference is an error."""
+    wrong = score(text, "30")
+    assert (wrong.passed, wrong.value) == (False, 0)
+    assert "in the response is not one number" in (wrong.reason or "")
+    for part in ("0", "1", "2", "5", "12", "15", "18", "30", "2024", "9"):
+        assert score(text, part).passed is False
+    with pytest.raises(ValueError, match="is not one number"):
+        score("30", text)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["3 of 4", "[1, 2]", "10-5", "1,2,3", "3x4", "x^2 + 3", r"2\pi", r"\sqrt{2}", "5 to 7", "1" * 30_000],
+)
+def test_a_reference_that_is_not_one_number_is_an_error(reference: str) -> None:
+    """The answer might else be held against a part of it."""
+    with pytest.raises(ValueError, match="the dataset or reference_pattern is wrong"):
+        score("4", reference)
+
+
+def test_the_error_names_the_parameter_that_reads_the_reference() -> None:
+    """18,00 is one number where the comma is the decimal sign."""
+    with pytest.raises(ValueError, match=r"set decimal_comma: true to read '18,00'"):
+        score("18", "18,00 €")
+    assert score("18", "18,00 €", decimal_comma=True).passed is True
+    assert score("1000000", "1.000.000", decimal_comma=True).passed is True
+
+
+def test_a_decimal_comma_does_not_garble_a_json_number() -> None:
+    """1.5 in a dataset is one and a half however texts write it."""
+    assert score("1,5", 1.5, decimal_comma=True).passed is True
+    assert score("15", 1.5, decimal_comma=True).passed is False
+    assert score("1.234,5", [2, 1234.5], decimal_comma=True).passed is True
+    assert score("1e-7", 1e-7, decimal_comma=True).passed is True
+
+
+def test_fractions_are_compared_exactly_or_within_a_tolerance() -> None:
+    """A third is not 0.333, but near."""
+    assert score("2/6", "1/3").passed is True
+    assert score("0.5", "1/2").passed is True
+    assert score("0.333", "1/3").reason == "expected 1/3, got 0.333"
+    assert score("0.333", "1/3", tolerance=0.001).passed is True
+    assert score("$\\frac{1}{3}$", "0.333", relative_tolerance=0.01).passed is True
+
+
+def test_a_long_answer_costs_time_in_proportion_only() -> None:
+    """A million characters without a number to read, and one at the end."""
+    for part in (
+        "1,",
+        "1.",
+        "1 ",
+        "1/",
+        "-",
+        "1 234 ",
+        "^",
+        "1^",
+        r"\frac{",
+        "{,}",
+        "½",
+        "$",
+        "1e",
+        "(",
+        " ",
+    ):
+        assert number_in(part * (500_000 // len(part)) + " = 7", "last") == 7
+        assert number_in("7; " + part * (500_000 // len(part)), "first") == 7
