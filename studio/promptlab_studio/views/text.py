@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
 from markupsafe import Markup, escape
 from rapidfuzz.distance import LCSseq
+
+from promptlab_studio.views.json_text import indented
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -40,14 +41,14 @@ def form_of(text: str, asked: str = "") -> Form:
     """How to show a text: as asked, or as what it looks like."""
     if asked in FORMS:
         return asked
-    if text.lstrip()[:1] in ("{", "[") and _json(text) is not None:
+    if text.lstrip()[:1] in ("{", "[") and indented(text) is not None:
         return "json"
     return "markdown" if len(text) <= _MOST_MARKDOWN and _MARKS.search(text) else "plain"
 
 
 def shown(text: str, form: Form) -> Markup:
     """The text as HTML; what is not JSON, or too long for markdown, as it is."""
-    if form == "json" and (pretty := _json(text)) is not None:
+    if form == "json" and (pretty := indented(text)) is not None:
         return Markup("<pre tabindex=0>{}</pre>").format(pretty)
     if form == "markdown" and len(text) <= _MOST_MARKDOWN:
         tokens = _markdown().parse(text)
@@ -72,13 +73,6 @@ def _without_style(attrs: MutableMapping[str, Any]) -> None:
     found = _ALIGN.search(str(attrs.pop("style", "")))
     if found and _CLASSES[found[1]]:
         attrs["class"] = _CLASSES[found[1]]
-
-
-def _json(text: str) -> str | None:
-    try:
-        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONDecodeError:
-        return None
 
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
