@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from promptlab.domain.assets import Shard
 from promptlab.engine.job import Outcome
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import CloudConfig, open_cloud
 from promptlab.worker import Worker
 
@@ -44,9 +44,9 @@ def config() -> CloudConfig:
 
 
 @cache
-def lab() -> Lab:
+def lab() -> StoreLab:
     """The lab of the stack."""
-    return Lab(open_cloud(config()))
+    return StoreLab(open_cloud(config()))
 
 
 @cache

@@ -1,59 +1,109 @@
-"""What one can do with a lab: the one service behind SDK, CLI and Studio."""
+"""What one can do with a lab: the service behind SDK, CLI and Studio, over a store or over a hosted Studio.
+
+`StoreLab` works over a store (SQLite and files, or DynamoDB and S3), `RemoteLab` over a Studio's API.
+The docstrings of the Protocol are the contract; tests/contract/test_lab.py holds both to it.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from promptlab.adapters.http.lab import RemoteLab
-from promptlab.assets.store import AssetStore
-from promptlab.domain.assets import Dataset, PromptTemplate
-from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
+from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset
+from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError, RunNotFoundError
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.experiments.prepare import Live, bind, check_portable, prepare, unlock
-from promptlab.results.export import ExportFormat, export_results
-from promptlab.results.files import read_results
-from promptlab.results.pages import MAX_ROWS, cases_page
-from promptlab.wiring import Parts, open_parts, open_remote
+from promptlab.queries.compare import Compared, ComparePage
+from promptlab.results.export import ExportFormat
+from promptlab.store_lab import StoreLab
+from promptlab.wiring import open_remote
+
+__all__ = ["Lab", "LabAssets", "OnProgress", "OnStart", "open_lab"]
 
 OnProgress = Callable[[Progress], None]
-Work = tuple[Experiment, Bindings]
-
-logger = logging.getLogger(__name__)
 OnStart = Callable[[RunRecord], None]
 
 
-class Lab:
-    """Assets and runs of one store. Everything is async; `promptlab.PromptLab` is the same for sync code."""
+class LabAssets(Protocol):
+    """The prompt templates and datasets of a lab, versioned."""
 
-    goes_on = False
-    """Whether a run goes on when whoever waits for it leaves."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
-        self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock)
-        self.where, self.stack = parts.where, parts.stack
-        self._started: dict[str, asyncio.Task[RunRecord]] = {}
-
-    @classmethod
-    def open(cls, config: Mapping[str, Any] | None = None) -> Lab:
-        """The lab of a store configuration; see `wiring.open_parts`.
+    async def create(self, asset: Asset) -> Asset:
+        """Store the asset as a new version; give back the latest one, if that has this content already.
 
         Raises:
-            ConfigError: the configuration is wrong.
+            DatasetError: the dataset cannot be read.
         """
-        return cls(open_parts(config))
+
+    async def update(self, asset: Asset) -> Asset:
+        """Do as `create`, for an asset that exists.
+
+        Raises:
+            AssetNotFoundError: there is no asset of this name.
+        """
+
+    async def get(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        kind: AssetKind | None = None,
+    ) -> Asset:
+        """Read one version: by number, by label, or the latest.
+
+        Raises:
+            AssetNotFoundError: no such asset, version or label.
+            AssetError: the name is that of a prompt template and a dataset.
+        """
+
+    async def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
+        """List the latest version of every asset, prompt templates first, sorted by name."""
+
+    async def latest(self, kind: AssetKind) -> Sequence[AssetVersion]:
+        """Do as `list`, for one kind, as records: with their time and content."""
+
+    async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
+        """List every version of one asset, oldest first.
+
+        Raises:
+            AssetNotFoundError: there is no such asset.
+        """
+
+    async def label(
+        self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
+    ) -> Asset:
+        """Point a label at a version (the latest by default).
+
+        Raises:
+            AssetNotFoundError: no such asset or version.
+            AssetError: the label is not usable.
+        """
+
+    async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
+        """Read at most `limit` rows (1 to 500) of a dataset's version, from row `offset` (0-based) on.
+
+        Long rows may make it fewer, but never none where there is one.
+
+        Raises:
+            AssetNotFoundError: there is no such dataset or version.
+        """
+
+
+class Lab(Protocol):
+    """Assets and runs. Everything is async; `promptlab.PromptLab` is the same for sync code."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a run goes on when its starter stops waiting."""
+
+    @property
+    def where(self) -> str:
+        """Where things are kept, for people: a path, or an address."""
+
+    @property
+    def assets(self) -> LabAssets:
+        """Its prompt templates and datasets."""
 
     async def run(
         self,
@@ -67,16 +117,14 @@ class Lab:
 
         Args:
             config: what to run.
-            folder: what relative paths to code count from; the working folder by default.
+            folder: where relative paths to code start; the working folder by default.
             on_start: called once the run is recorded, before the first call.
             on_progress: called whenever cases are done.
 
         Raises:
             PromptLabError: the experiment is wrong (nothing is stored then).
-            asyncio.CancelledError: it was stopped; see `resume`.
+            asyncio.CancelledError: the caller stopped waiting; the run goes on if `goes_on`, else see `resume`.
         """
-        async with self._recorded(config, folder, on_start=on_start) as (run, work):
-            return await self._parts.runner.run(run, work, on_progress)
 
     async def start(
         self,
@@ -85,79 +133,19 @@ class Lab:
         run_id: str | None = None,
         folder: Path | None = None,
     ) -> RunRecord:
-        """As `run`, but returns once the run is recorded and begun.
-
-        Args:
-            config: what to run.
-            run_id: the id to give it.
-            folder: as in `run`.
+        """Do as `run`, but return once the run is recorded and begun.
 
         Raises:
             PromptLabError: as in `run`.
-            RunExistsError: there is a run with this id.
         """
-        return await self._begin(self._recorded(config, folder, run_id))
 
-    async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
-        """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
-        begun: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
+    async def watch(self, run: RunRecord, on_progress: OnProgress | None = None) -> RunRecord:
+        """Wait for the end of a run, whichever process works on it; `on_progress` is called with each look at it.
 
-        async def work_on() -> RunRecord:
-            async with recorded as (run, work):
-                if work is None or await self._parts.runner.hand_over(run):
-                    return run
-                begun.set_result(run)
-                return await self._parts.runner.run(run, work)
-
-        task = asyncio.create_task(work_on())
-        await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
-        if not begun.done():
-            begun.cancel()
-            return await task  # handed over, or wrong
-        run = begun.result()
-        self._started[run.run_id] = task
-        task.add_done_callback(lambda done: self._ended(run.run_id, done))
-        return run
-
-    def _ended(self, run_id: str, task: asyncio.Task[RunRecord]) -> None:
-        self._started.pop(run_id, None)
-        if not task.cancelled() and task.exception():
-            logger.error("run %s could not be worked on", run_id, exc_info=task.exception())
-
-    @asynccontextmanager
-    async def _recorded(
-        self,
-        config: ExperimentConfig | Mapping[str, Any],
-        folder: Path | None,
-        run_id: str | None = None,
-        on_start: OnStart | None = None,
-    ) -> AsyncIterator[tuple[RunRecord, Work]]:
-        """A new run, recorded and claimed."""
-        parsed = ExperimentConfig.parse(config)
-        if self.stack is not None:
-            check_portable(parsed)
-        async with prepare(parsed, self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
-            experiment, bindings = await prepared.commit(self.assets)
-        now = self.clock.now()
-        run = RunRecord(
-            run_id=run_id or new_run_id(now),
-            name=experiment.name,
-            status="running",
-            experiment=experiment.to_json(),
-            cases=bindings.content.rows * experiment.trials,
-            created_at=now,
-            started_at=now,
-            tags=tuple(parsed.tags),
-        )
-        if run_id is not None:
-            await self.ledger.add_run(run)  # of two requests with one id, one must hear that the run exists
-        # Else claimed before it is recorded: who sees it running must see that somebody works on it.
-        async with self._parts.runner.claimed(run.run_id):
-            if run_id is None:
-                await self.ledger.add_run(run)
-            if on_start:
-                on_start(run)
-            yield run, (experiment, bindings)
+        Raises:
+            RunNotFoundError: there is no such run.
+            asyncio.CancelledError: the caller stopped waiting; the run goes on.
+        """
 
     async def resume(
         self,
@@ -171,249 +159,123 @@ class Lab:
     ) -> RunRecord:
         """Do what a run is missing; with `failed`, its failed cases again too. A whole run is left as it is.
 
-        Args:
-            run_id: the run.
-            failed: do failed cases again, too.
-            config: the run's configuration, where it has objects that cannot be made from their names.
-            folder: as in `run`.
-            on_start: as in `run`.
-            on_progress: as in `run`.
-
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
-            ConfigError: one of its objects cannot be had again.
+            ConfigError: one of its objects cannot be made again, or a `config` is given that cannot be used.
         """
-        async with self._continued(run_id, failed, config, folder) as (run, work):
-            if work is None:
-                return run
-            if on_start:
-                on_start(run)
-            return await self._parts.runner.run(run, work, on_progress)
 
     async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
-        """As `resume`, but returns once the run is begun.
+        """Do as `resume`, but return once the run is begun.
 
         Raises:
             PromptLabError: as in `resume`.
         """
-        return await self._begin(self._continued(run_id, failed))
-
-    @asynccontextmanager
-    async def _continued(
-        self,
-        run_id: str,
-        failed: bool,
-        config: ExperimentConfig | Mapping[str, Any] | None = None,
-        folder: Path | None = None,
-    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
-        """A run, claimed and ready for a further pass; without work when there is nothing to do."""
-        async with self._parts.runner.claimed((await self._get(run_id)).run_id):
-            run = await self._get(run_id)
-            if run.status == "completed" and not (failed and run.summary and run.summary["failed"]):
-                yield run, None
-                return
-            experiment = Experiment.model_validate(run.experiment)
-            live = await self._live(config, folder)
-            if live.model is not None and live.model.name != experiment.model.name:
-                raise ConfigError(
-                    f"run {run_id} is of the model {experiment.model.name!r}, this configuration has {live.model.name!r}: start a new run for another model"
-                )
-            bindings = await self.bindings(experiment, live)
-            for model in (bindings.model, bindings.embedding_model):
-                if model is not None:
-                    await model.check()
-            changes: dict[str, Any] = {
-                "status": "running",
-                "generation": run.generation + 1,
-                "started_at": self.clock.now(),
-            }
-            changes |= {"finished_at": None, "error": None, "summary": None, "results": None}
-            changes |= {"redo_before": run.generation + 1} if failed else {}
-            await self.ledger.update_run(run_id, changes)
-            yield await self._get(run_id), (experiment, bindings)
 
     async def cancel(self, run_id: str) -> RunRecord:
-        """Stop a run; what was answered is kept and `resume` can go on with it. One that has ended stays as it is.
+        """Stop a run; what was answered is kept. One that has ended stays as it is.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
-        run = await self._get(run_id)
-        if await self.ledger.update_run(
-            run_id,
-            {"status": "cancelled", "finished_at": self.clock.now()},
-            if_status={"pending", "running", "interrupted"},
-        ):
-            await self._parts.runner.cancel(run)
-        return await self._get(run_id)
-
-    async def summary(self, run_id: str) -> Summary:
-        """The run's summary; of one that goes on or was stopped, that of its finished shards.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        run = await self._get(run_id)
-        if run.summary:
-            return Summary.from_json(run.summary)
-        total = Summary()
-        async for shard in self.ledger.shards(run_id):
-            total.merge(Summary.from_json(shard.summary))
-        return total
-
-    async def _live(self, config: ExperimentConfig | Mapping[str, Any] | None, folder: Path | None) -> Live:
-        if config is None:
-            return Live()
-        async with prepare(
-            ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()
-        ) as prepared:
-            return prepared.live
-
-    async def bindings(self, experiment: Experiment, live: Live | None = None) -> Bindings:
-        """The live objects of a recorded experiment.
-
-        Raises:
-            AssetNotFoundError: an asset of it is gone.
-            ConfigError: one of its objects cannot be had again.
-            MissingKeyError: the secret that holds its key is gone.
-        """
-        prompt = experiment.prompt_template and await self.assets.get(
-            experiment.prompt_template.name,
-            version=experiment.prompt_template.version,
-            kind="prompt_template",
-        )
-        dataset = await self.assets.get(
-            experiment.dataset.name, version=experiment.dataset.version, kind="dataset"
-        )
-        assert isinstance(dataset, Dataset)
-        assert prompt is None or isinstance(prompt, PromptTemplate)
-        bound = bind(experiment, prompt, dataset, live or Live())
-        await unlock((bound.model, bound.embedding_model), self._parts.secrets)
-        return bound
-
-    async def _get(self, run_id: str) -> RunRecord:
-        run = await self.ledger.get_run(run_id)
-        if run is None:
-            raise RunNotFoundError(run_id)
-        return run
 
     async def get_run(self, run_id: str) -> RunRecord:
-        """One run, as it is now.
+        """Read one run, as it is now.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return await self._seen(await self._get(run_id))
-
-    async def _seen(self, run: RunRecord) -> RunRecord:
-        """A run that says it is running while nobody works on it was killed."""
-        if run.status in FINAL or await self._parts.runner.is_active(run):
-            return run
-        # It may have ended between the two looks.
-        run = await self._get(run.run_id)
-        return run if run.status in FINAL else replace(run, status="interrupted")
-
-    async def is_worked_on(self, run: RunRecord) -> bool:
-        """Whether somebody still works on a run: one that is cancelled records what was in flight."""
-        return await self._parts.runner.is_active(run)
 
     async def list_runs(
         self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[RunRecord], str | None]:
-        """A page of runs, newest first, and the cursor of the next page or None."""
-        runs, following = await self.ledger.list_runs(name=name, limit=limit, cursor=cursor)
-        return [await self._seen(run) for run in runs], following
+        """Read a page of runs, newest first, and the cursor of the next page or None."""
 
-    async def run_ids(self) -> AsyncIterator[str]:
-        """The ids of all runs, newest first."""
-        cursor = None
-        while True:
-            # From the ledger itself: `list_runs` would look at the lock of every run.
-            runs, cursor = await self.ledger.list_runs(limit=500, cursor=cursor)
-            for run in runs:
-                yield run.run_id
-            if cursor is None:
-                return
+    def run_ids(self) -> AsyncIterator[str]:
+        """Give the ids of all runs, newest first."""
 
     async def progress(self, run_id: str) -> Progress:
-        """How far a run is.
+        """Count how far a run is.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return await self.ledger.progress(run_id)
+
+    async def summary(self, run_id: str) -> Summary:
+        """Read the run's summary; of one that goes on or was stopped, that of its finished shards.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
-        """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its finished shards."""
-        return (
-            (None, None) if run.summary else (await self.progress(run.run_id), await self.summary(run.run_id))
-        )
+        """Read what `report.brief` needs besides a run that is not summarized.
 
-    async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
-        """A run's results, one row a case (see docs/concepts.md), in order; of an unfinished run what there is.
+        That is its progress, and the sum of its finished shards; two Nones for a run with a summary.
+        """
+
+    def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
+        """Give a run's results, one row a case (docs/concepts.md), in order; of an unfinished run what there is.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
-        run = await self._get(run_id)
-        bindings = await self._content(run)
-        async for row in read_results(self.ledger, self.blobs, run, *bindings):
-            yield row
 
     async def cases(
-        self, run_id: str, *, after: CaseKey | None = None, limit: int = MAX_ROWS
+        self, run_id: str, *, after: CaseKey | None = None, limit: int = 500
     ) -> tuple[list[dict[str, Any]], CaseKey | None]:
-        """A page of a run's results, behind a case; and where the next page goes on, or None. See `engine.case_pages`.
+        """Read a page of a run's results, behind a case; and where the next page goes on, or None.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
-        run = await self._get(run_id)
-        return await cases_page(
-            self.ledger, self.blobs, run, *await self._content(run), after=after, limit=limit
-        )
-
-    async def _content(self, run: RunRecord) -> tuple[Any, Any]:
-        experiment = Experiment.model_validate(run.experiment)
-        dataset = await self.assets.get(
-            experiment.dataset.name, version=experiment.dataset.version, kind="dataset"
-        )
-        assert isinstance(dataset, Dataset)
-        return dataset.content, experiment.evaluation
 
     async def export(self, run_id: str, path: Path, format: ExportFormat) -> None:
         """Write a run's results to a file, whole or not at all.
 
         Raises:
             RunNotFoundError: there is no such run.
+            ConfigError: there is no such folder, or the file cannot be written.
         """
-        run = await self._get(run_id)
-        await export_results(self.ledger, self.blobs, run, *await self._content(run), path, format)
+
+    async def compare(
+        self,
+        run_ids: Sequence[str],
+        selected: Compared = Compared(),  # noqa: B008 - frozen
+        *,
+        sort: str = "case",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 25,
+        text_chars: int = 600,
+    ) -> ComparePage:
+        """Compare a run, the base, with one to three others, case by case; one page of the pairs.
+
+        Arguments are those of `promptlab.queries.compare.compare`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: a run has no results yet, or there are not one to three others.
+            UnknownNameError: `selected` names a metric that the base does not share with another run.
+        """
+
+    def to_serve(self) -> StoreLab:
+        """Give the lab that a Studio on this machine serves.
+
+        Raises:
+            ConfigError: the lab is a hosted Studio already.
+        """
 
     async def close(self) -> None:
-        """Stop what was started here, as on Ctrl-C, and close the store."""
-        for task in (started := list(self._started.values())):
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
-        for part in (self._parts.runner, self._parts.secrets, self.ledger, self.blobs):
-            await part.close()
+        """Release what is held. Closing twice is fine."""
 
 
-AnyLab = Lab | RemoteLab
-
-
-def open_lab(config: Mapping[str, Any] | None = None) -> AnyLab:
-    """The lab of a store configuration: a local store, or `{"type": "remote", …}` for a hosted Studio.
+def open_lab(config: Mapping[str, Any] | None = None) -> Lab:
+    """Open the lab of a store configuration: a local store, or `{"type": "remote", …}` for a hosted Studio.
 
     Raises:
         ConfigError: the configuration is wrong.
     """
     if config and config.get("type") == "remote":
         return open_remote(config)
-    return Lab.open(config)
-
-
-def new_run_id(now: str) -> str:
-    """An id that sorts by time: `20261123-091500-3f9a2c`."""
-    return f"{now[:10].replace('-', '')}-{now[11:19].replace(':', '')}-{secrets.token_hex(3)}"
+    return StoreLab.open(config)

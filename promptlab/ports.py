@@ -15,7 +15,31 @@ from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 
 
-class Ledger(Protocol):
+class Records(Protocol):
+    """Small JSON objects by kind and key, with an expiry."""
+
+    async def put_record(
+        self,
+        kind: str,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+        only_if_absent: bool = False,
+    ) -> bool:
+        """Keep a small JSON object (a session, a token, …); with `only_if_absent` False (and no change) when there is one already.
+
+        At `expires_at` (seconds since 1970, UTC) it is gone.
+        """
+
+    async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The object, or None when there is none or it has expired."""
+
+    async def delete_record(self, kind: str, key: str) -> None:
+        """Remove it; none is fine."""
+
+
+class Ledger(Records, Protocol):
     """The transactional record of assets, runs, completions and scores.
 
     Every write is durable when it returns, idempotent under its key, and safe to repeat.
@@ -96,26 +120,6 @@ class Ledger(Protocol):
         Raises:
             RunNotFoundError: there is no such run.
         """
-
-    async def put_record(
-        self,
-        kind: str,
-        key: str,
-        value: Mapping[str, Any],
-        *,
-        expires_at: float | None = None,
-        only_if_absent: bool = False,
-    ) -> bool:
-        """Keep a small JSON object (a session, a token, …); with `only_if_absent` False (and no change) when there is one already.
-
-        At `expires_at` (seconds since 1970, UTC) it is gone.
-        """
-
-    async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The object, or None when there is none or it has expired."""
-
-    async def delete_record(self, kind: str, key: str) -> None:
-        """Remove it; none is fine."""
 
     async def close(self) -> None:
         """Release what is held. Closing twice is fine."""

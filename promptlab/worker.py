@@ -27,7 +27,7 @@ from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import Stack
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class _CountingLimiter(AdaptiveLimiter):
 class Worker:
     """The steps, each for one invocation."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: StoreLab) -> None:
         self._lab = lab
         self._max_concurrency = (lab.stack or Stack()).max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}

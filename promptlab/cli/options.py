@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from promptlab.domain.results import RunRecord
-    from promptlab.lab import AnyLab
+    from promptlab.lab import Lab
 
 _SHOWN = 5
 
@@ -56,7 +56,7 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @asynccontextmanager
-async def opened(store: Store) -> AsyncIterator[AnyLab]:
+async def opened(store: Store) -> AsyncIterator[Lab]:
     """The lab of a store, closed at the end of the block."""
     from promptlab.lab import open_lab
 
@@ -67,7 +67,7 @@ async def opened(store: Store) -> AsyncIterator[AnyLab]:
         await lab.close()
 
 
-async def find_run(lab: AnyLab, text: str) -> RunRecord:
+async def find_run(lab: Lab, text: str) -> RunRecord:
     """The run that a user names: by its id, by the beginning of its id, or as `latest`.
 
     Raises:

@@ -27,7 +27,7 @@ from promptlab.cli.options import show as show_text
 if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
-    from promptlab.lab import AnyLab
+    from promptlab.lab import Lab
     from promptlab.results.export import ExportFormat
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -79,7 +79,7 @@ async def _runs(
         return lab.where, [(run, await _progress(lab, run)) for run in found]
 
 
-async def _progress(lab: AnyLab, run: RunRecord) -> Progress | None:
+async def _progress(lab: Lab, run: RunRecord) -> Progress | None:
     return None if run.summary else await lab.progress(run.run_id)
 
 
@@ -123,7 +123,7 @@ async def _details(
         return run, so_far, await _failures(lab, run) if brief(run, *so_far)["failed"] else []
 
 
-async def _failures(lab: AnyLab, run: RunRecord) -> list[dict[str, Any]]:
+async def _failures(lab: Lab, run: RunRecord) -> list[dict[str, Any]]:
     """The first failed cases, with what went wrong."""
     found: list[dict[str, Any]] = []
     async with aclosing(cast("Any", lab.results(run.run_id))) as rows:

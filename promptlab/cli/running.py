@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.experiments.file import ExperimentFile
-    from promptlab.lab import AnyLab, OnProgress, OnStart
+    from promptlab.lab import Lab, OnProgress, OnStart
 
 FAILED, CASES_FAILED = 1, 3
 
@@ -63,7 +63,7 @@ def run(
     file = _loaded(experiment)
     config = file.config.model_copy(update={"tags": tuple(dict.fromkeys((*file.config.tags, *tags)))})
 
-    def begin(lab: AnyLab, on_start: OnStart, on_progress: OnProgress) -> Awaitable[RunRecord]:
+    def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> Awaitable[RunRecord]:
         return lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
 
     ctx.exit(
@@ -100,14 +100,13 @@ def resume(
     Also after Ctrl-C, a crash or kill -9. A run that is complete is left as it is; one that goes on
     at a hosted Studio is watched to its end.
     """
-    from promptlab.adapters.http.lab import RemoteLab
     from promptlab.domain.results import FINAL
 
     file = _loaded(experiment) if experiment else None
 
-    async def begin(lab: AnyLab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
+    async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
         found = await find_run(lab, run_id)
-        if isinstance(lab, RemoteLab) and found.status not in FINAL:
+        if lab.goes_on and found.status not in FINAL:
             on_start(found)
             return await lab.watch(found, on_progress)
         config, folder = (file.config, file.folder) if file else (None, None)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from promptlab.cli.progress import ProgressView
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
-    from promptlab.lab import AnyLab, OnProgress, OnStart
+    from promptlab.lab import Lab, OnProgress, OnStart
 
-    Begin = Callable[[AnyLab, OnStart, OnProgress], Awaitable[RunRecord]]
+    Begin = Callable[[Lab, OnStart, OnProgress], Awaitable[RunRecord]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> En
         )
 
 
-async def _result(lab: AnyLab, begin: Begin, seen: _Seen, stop: Interruption, more: str) -> RunRecord | None:
+async def _result(lab: Lab, begin: Begin, seen: _Seen, stop: Interruption, more: str) -> RunRecord | None:
     """The run at its end; after a signal as it is then, where that has to be asked for."""
     from promptlab.errors import PromptLabError
 
@@ -130,7 +130,7 @@ async def _result(lab: AnyLab, begin: Begin, seen: _Seen, stop: Interruption, mo
         raise
 
 
-def _left(lab: AnyLab, seen: _Seen, stop: Interruption, more: str) -> Ended:
+def _left(lab: Lab, seen: _Seen, stop: Interruption, more: str) -> Ended:
     """A hosted Studio's run as it was seen last: whoever leaves does not wait for the network."""
     from promptlab.domain.results import Progress
 
@@ -141,7 +141,7 @@ def _left(lab: AnyLab, seen: _Seen, stop: Interruption, more: str) -> Ended:
     )
 
 
-def _unfinished(lab: AnyLab, run: RunRecord, more: str) -> str:
+def _unfinished(lab: Lab, run: RunRecord, more: str) -> str:
     return "\n".join(
         (
             f"Run {run.run_id} {'goes on there' if lab.goes_on else 'is not complete'}.",
@@ -150,7 +150,7 @@ def _unfinished(lab: AnyLab, run: RunRecord, more: str) -> str:
     )
 
 
-def _hints(lab: AnyLab, run: RunRecord, more: str) -> tuple[str, ...]:
+def _hints(lab: Lab, run: RunRecord, more: str) -> tuple[str, ...]:
     """What to do next with a run that is not complete, with the commands for it."""
     from promptlab.domain.results import FINAL
     from promptlab.report import cancel_command, resume_command, show_command

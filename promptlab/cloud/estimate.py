@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 
 from promptlab.assets.ingest import stage
-from promptlab.assets.rows import rows_page
 from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
@@ -26,7 +25,7 @@ from promptlab.domain.templates import check_placeholders, compile_template
 from promptlab.engine.plan import together
 from promptlab.errors import ConfigError
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.lab import AnyLab, Lab
+from promptlab.lab import Lab
 from promptlab.models.base import Model
 from promptlab.wiring import Stack
 from promptlab.worker import IN_FLIGHT, at_once
@@ -109,7 +108,7 @@ class Estimate:
 
 
 async def estimate(
-    lab: AnyLab,
+    lab: Lab,
     config: ExperimentConfig,
     *,
     rows: int | None = None,
@@ -259,7 +258,7 @@ def _work(
     return replace(work, together=together(work.shards, workers, config.trials))
 
 
-async def _prompt(lab: AnyLab, value: PromptTemplate | str) -> PromptTemplate:
+async def _prompt(lab: Lab, value: PromptTemplate | str) -> PromptTemplate:
     if isinstance(value, PromptTemplate):
         return value
     name, _, which = value.partition("@")
@@ -268,9 +267,7 @@ async def _prompt(lab: AnyLab, value: PromptTemplate | str) -> PromptTemplate:
     return found
 
 
-async def _sample(
-    lab: AnyLab, value: Dataset | str, count: int
-) -> tuple[list[dict[str, Any]], DatasetContent]:
+async def _sample(lab: Lab, value: Dataset | str, count: int) -> tuple[list[dict[str, Any]], DatasetContent]:
     """Some rows of a dataset, from all over it, and what is known of it."""
     if isinstance(value, Dataset) and value.version is None:
         async with stage(value) as staged:
@@ -285,11 +282,7 @@ async def _sample(
     each = -(-min(count, content.rows) // places)
     for place in range(places):
         offset = place * content.rows // places
-        found += await (
-            rows_page(lab.blobs, content, offset, each)
-            if isinstance(lab, Lab)
-            else lab.assets.rows(dataset, offset, min(each, 500))
-        )
+        found += await lab.assets.rows(dataset, offset, min(each, 500))
     return found[:count], content
 
 

@@ -14,6 +14,8 @@ from promptlab.queries.compare_sql import CHANGES, Change, Pairing, Selected
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 
+MAX_COMPARED = 4
+"""Runs of one comparison at most, the base included."""
 Verdict = Literal["improved", "regressed", "same", "different", "missing"]
 """`different`: another label, which is neither better nor worse; `missing`: only one of the two has a score."""
 _VERDICTS: tuple[Verdict, ...] = ("same", "improved", "regressed", "different", "missing")
@@ -156,7 +158,7 @@ async def compare(
         RunError: there are not one to three others.
         UnknownNameError: no such metric that the base shares with the (chosen) other run, no such other run, or no such sort.
     """
-    if not 2 <= len(runs) <= 4:
+    if not 2 <= len(runs) <= MAX_COMPARED:
         raise RunError(f"A comparison is of a run with one to three others, not with {len(runs) - 1}.")
     pairing = await _pairing(pool, runs)
     async with AsyncExitStack() as stack:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
-from promptlab.errors import ConfigError
-from promptlab.lab import AnyLab, Lab, open_lab
+from promptlab.lab import Lab, open_lab
 from promptlab.sdk.run import Config, OnProgress, Run, resume, telling_how_to_resume
 from promptlab.sync import run_here, run_sync
 
@@ -69,7 +68,7 @@ class PromptLab:
 class Assets:
     """Prompt templates and datasets, versioned."""
 
-    def __init__(self, lab: AnyLab) -> None:
+    def __init__(self, lab: Lab) -> None:
         self._store = lab.assets
 
     def create(self, asset: AnyAsset) -> AnyAsset:
@@ -164,7 +163,7 @@ class Assets:
 class Experiments:
     """Runs."""
 
-    def __init__(self, lab: AnyLab) -> None:
+    def __init__(self, lab: Lab) -> None:
         self._lab = lab
 
     def run(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
@@ -259,7 +258,7 @@ class Experiments:
 class Studio:
     """The web Studio."""
 
-    def __init__(self, lab: AnyLab) -> None:
+    def __init__(self, lab: Lab) -> None:
         self._lab = lab
 
     def start(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
@@ -277,6 +276,4 @@ class Studio:
         """As `start`; ends cleanly when cancelled."""
         from promptlab_studio.server import serve
 
-        if not isinstance(self._lab, Lab):
-            raise ConfigError(f"This lab is a hosted Studio: open {self._lab.where} in a browser.")
-        await serve(self._lab, port=port, host=host)
+        await serve(self._lab.to_serve(), port=port, host=host)

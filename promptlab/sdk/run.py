@@ -14,7 +14,7 @@ from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
 from promptlab.errors import MissingExtraError
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.lab import AnyLab
+from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
 from promptlab.results.export import ExportFormat, export_format
 from promptlab.sync import run_sync
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def telling_how_to_resume(lab: AnyLab) -> AsyncIterator[list[RunRecord]]:
+async def telling_how_to_resume(lab: Lab) -> AsyncIterator[list[RunRecord]]:
     """Adds to an interruption how to go on with the run that was put into the list."""
     started: list[RunRecord] = []
     try:
@@ -47,7 +47,7 @@ async def telling_how_to_resume(lab: AnyLab) -> AsyncIterator[list[RunRecord]]:
 
 
 async def resume(
-    lab: AnyLab, run_id: str, config: Config | None, *, failed: bool, on_progress: OnProgress | None = None
+    lab: Lab, run_id: str, config: Config | None, *, failed: bool, on_progress: OnProgress | None = None
 ) -> Run:
     """As `Experiments.resume`."""
     async with telling_how_to_resume(lab) as started:
@@ -63,7 +63,7 @@ async def resume(
 class Run:
     """One execution of an experiment, as it was when it was read."""
 
-    def __init__(self, lab: AnyLab, record: RunRecord, config: Config | None = None) -> None:
+    def __init__(self, lab: Lab, record: RunRecord, config: Config | None = None) -> None:
         # The configuration holds the objects (evaluators, a model) that a later pass needs again.
         self._lab, self.record, self._config = lab, record, config
 

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab_studio import auth as login
 from promptlab_studio.abandoned import Abandoned
 from promptlab_studio.api import router as api
@@ -24,7 +24,7 @@ STATIC = Path(__file__).parent / "static"
 MIN_GZIP_BYTES = 1024
 
 
-def create_app(lab: Lab, *, auth: Auth | None = None, upload_origin: str | None = None) -> FastAPI:
+def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | None = None) -> FastAPI:
     """The Studio over a lab.
 
     Args:

@@ -18,8 +18,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from promptlab.errors import AuthenticationError, ConfigError
-from promptlab.lab import Lab
-from promptlab.ports import Ledger
+from promptlab.ports import Records
+from promptlab.store_lab import StoreLab
 from promptlab_studio.problems import page
 
 SESSION, LOGIN = "SESSION", "LOGIN"
@@ -69,7 +69,7 @@ class Auth:
         """Whether it is the token; takes the same time for every wrong one."""
         return hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), self._digest)
 
-    async def principal(self, request: Request, ledger: Ledger) -> Principal:
+    async def principal(self, request: Request, records: Records) -> Principal:
         """Who sent a request.
 
         Raises:
@@ -82,16 +82,16 @@ class Auth:
             raise AuthenticationError(
                 "This token is not valid here. `promptlab cloud token` prints the one that is."
             )
-        session = await self._session(request, ledger)
+        session = await self._session(request, records)
         if session is None:
             raise AuthenticationError(
                 "This needs a token: send it as the header `Authorization: Bearer …`. `promptlab cloud token` prints it."
             )
         return session
 
-    async def _session(self, request: Request, ledger: Ledger) -> Principal | None:
+    async def _session(self, request: Request, records: Records) -> Principal | None:
         cookie = request.cookies.get(self._cookie(request)[0])
-        record = await ledger.get_record(SESSION, _sha(cookie)) if cookie else None
+        record = await records.get_record(SESSION, _sha(cookie)) if cookie else None
         # A session ends with the token that opened it.
         if record is None or record["token"] != self._digest:
             return None
@@ -103,11 +103,11 @@ class Auth:
         return (SECURE_COOKIE if secure else PLAIN_COOKIE), secure
 
     async def open_session(
-        self, request: Request, response: Response, ledger: Ledger, who: Principal = ADMIN
+        self, request: Request, response: Response, records: Records, who: Principal = ADMIN
     ) -> None:
         """Give the response the cookie of a new session."""
         value, (name, secure) = secrets.token_urlsafe(32), self._cookie(request)
-        await ledger.put_record(
+        await records.put_record(
             SESSION,
             _sha(value),
             {"name": who.name, "role": who.role, "token": self._digest},
@@ -117,11 +117,11 @@ class Auth:
             name, value, max_age=int(self.session_s), path="/", secure=secure, httponly=True, samesite="lax"
         )
 
-    async def close_session(self, request: Request, response: Response, ledger: Ledger) -> None:
+    async def close_session(self, request: Request, response: Response, records: Records) -> None:
         """End the request's session, if it has one."""
         name, secure = self._cookie(request)
         if cookie := request.cookies.get(name):
-            await ledger.delete_record(SESSION, _sha(cookie))
+            await records.delete_record(SESSION, _sha(cookie))
         response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
 
 
@@ -129,9 +129,9 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def lab_of(request: Request) -> Lab:
+def lab_of(request: Request) -> StoreLab:
     """The lab that the app serves."""
-    lab: Lab = request.app.state.lab
+    lab: StoreLab = request.app.state.lab
     return lab
 
 
@@ -142,10 +142,10 @@ async def principal(request: Request) -> Principal:
         AuthenticationError: nobody that is known.
     """
     auth: Auth | None = request.app.state.auth
-    return LOCAL if auth is None else await auth.principal(request, lab_of(request).ledger)
+    return LOCAL if auth is None else await auth.principal(request, lab_of(request).records)
 
 
-TheLab = Annotated[Lab, Depends(lab_of)]
+TheLab = Annotated[StoreLab, Depends(lab_of)]
 Viewer = Annotated[Principal, Depends(principal)]
 
 
@@ -168,7 +168,7 @@ async def login(request: Request, lab: TheLab) -> Response:
     if auth is None:
         return RedirectResponse(path, status_code=303)
     address = request.client.host if request.client else "unknown"
-    failed = await lab.ledger.get_record(LOGIN, address) or {"failures": 0, "until": 0.0}
+    failed = await lab.records.get_record(LOGIN, address) or {"failures": 0, "until": 0.0}
     if failed["failures"] >= TRIES:
         wait = max(1, round(failed["until"] - time.time()))
         return _form(
@@ -180,13 +180,13 @@ async def login(request: Request, lab: TheLab) -> Response:
         )
     if not auth.accepts(token):
         until = time.time() + PAUSE_S
-        await lab.ledger.put_record(
+        await lab.records.put_record(
             LOGIN, address, {"failures": failed["failures"] + 1, "until": until}, expires_at=until
         )
         return _form(request, path, "This token is not valid.", status=401)
-    await lab.ledger.delete_record(LOGIN, address)
+    await lab.records.delete_record(LOGIN, address)
     response = RedirectResponse(path, status_code=303)
-    await auth.open_session(request, response, lab.ledger)
+    await auth.open_session(request, response, lab.records)
     return response
 
 
@@ -196,7 +196,7 @@ async def logout(request: Request, lab: TheLab, who: Viewer) -> Response:
     auth: Auth | None = request.app.state.auth
     response = RedirectResponse("/login" if auth else "/", status_code=303)
     if auth:
-        await auth.close_session(request, response, lab.ledger)
+        await auth.close_session(request, response, lab.records)
     return response
 
 

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 import uvicorn
 
 from promptlab.errors import ConfigError, PortInUseError
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab_studio.app import create_app
-from promptlab_studio.pages.rendering import close_queries, warm
+from promptlab_studio.pages.rendering import warm
 
 _NEXT_PORTS = 100
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
+async def serve(lab: StoreLab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
     """Serve the Studio until Ctrl-C, SIGTERM or cancellation; requests under way are answered first.
 
     Raises:
@@ -48,7 +48,6 @@ async def serve(lab: Lab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
         listener.close()
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)
-        await close_queries(app)
         await lab.close()
 
 

@@ -29,8 +29,8 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import Completion, Failure, RunRecord, Score, ScoreSet, ShardSummary
 from promptlab.engine.evaluate import summarize_cases
 from promptlab.engine.summarize import summarize
-from promptlab.lab import Lab, new_run_id
 from promptlab.results.table import Case, table_row
+from promptlab.store_lab import StoreLab, new_run_id
 
 WORDS = [
     "amber",
@@ -171,7 +171,7 @@ def question(number: int) -> dict[str, str]:
     }
 
 
-async def make_dataset(lab: Lab, cases: int, name: str = "made") -> Dataset:
+async def make_dataset(lab: StoreLab, cases: int, name: str = "made") -> Dataset:
     """A dataset of `cases` rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
@@ -186,7 +186,7 @@ def _write(path: Path, cases: int) -> None:
         file.writelines(orjson.dumps(question(n)) + b"\n" for n in range(cases))
 
 
-async def make_run(lab: Lab, dataset: Dataset, made: Made = Made()) -> RunRecord:
+async def make_run(lab: StoreLab, dataset: Dataset, made: Made = Made()) -> RunRecord:
     """A stored run over the dataset."""
     content = dataset.content
     assert content is not None
@@ -241,7 +241,7 @@ def _experiment(prompt: Any, dataset: Dataset, made: Made) -> Experiment:
     return experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
 
 
-async def _shard(lab: Lab, run: RunRecord, content: DatasetContent, shard: Shard, made: Made) -> None:
+async def _shard(lab: StoreLab, run: RunRecord, content: DatasetContent, shard: Shard, made: Made) -> None:
     rows = await read_rows(lab.blobs, content, shard)
     cases, summary, part, largest = await asyncio.to_thread(_made_shard, content, shard, rows, made)
     if made.ledger:
@@ -312,7 +312,7 @@ def _case(chance: random.Random, shard: int, case: int, trial: int, row: dict[st
 
 async def make(db: Path, cases: int, runs: int, ledger: bool) -> list[RunRecord]:
     """A store with one dataset and some runs of it."""
-    lab = Lab.open({"type": "sqlite", "db_file": str(db)})
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(db)})
     try:
         dataset = await make_dataset(lab, cases, name=f"made-{cases}")
         return [

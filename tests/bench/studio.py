@@ -220,14 +220,14 @@ def over_http(site: Site, repeat: int) -> list[Target]:
 
 def _made(db: Path, cases: int) -> list[str]:
     """The ids of two comparable runs in the store, which is made where it is not there."""
-    from promptlab.lab import Lab
+    from promptlab.store_lab import StoreLab
 
     if not db.exists():
         print(f"  making two runs of {cases:,} cases in {db}", flush=True)
         return [run.run_id for run in asyncio.run(make(db, cases, 2, False))]
 
     async def there() -> list[str]:
-        lab = Lab.open({"type": "sqlite", "db_file": str(db)})
+        lab = StoreLab.open({"type": "sqlite", "db_file": str(db)})
         try:
             runs, _ = await lab.list_runs(limit=2)
             return [run.run_id for run in runs if run.cases == cases][::-1]

@@ -15,11 +15,10 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, ConsoleMessage, Page
 from promptlab_studio.app import create_app
-from promptlab_studio.pages.rendering import close_queries
 from promptlab_studio.server import bind
 
 from promptlab.domain.results import RunRecord
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from tests.browser import labs
 from tests.browser.chromium import MISSING, chromium, launched
 
@@ -34,11 +33,11 @@ class Site:
     folder: Path
     url: str = ""
     runs: list[RunRecord] = field(default_factory=list)
-    lab: Lab = field(init=False)
+    lab: StoreLab = field(init=False)
     _loop: asyncio.AbstractEventLoop = field(init=False)
     _server: uvicorn.Server = field(init=False)
 
-    def call(self, work: Callable[[Lab], Awaitable[Made]]) -> Made:
+    def call(self, work: Callable[[StoreLab], Awaitable[Made]]) -> Made:
         """Do something with the lab, in the server's loop."""
 
         async def doing() -> Made:
@@ -46,11 +45,11 @@ class Site:
 
         return asyncio.run_coroutine_threadsafe(doing(), self._loop).result(60)
 
-    def serve(self, fill: Callable[[Lab], Awaitable[Any]], ready: threading.Event) -> None:
+    def serve(self, fill: Callable[[StoreLab], Awaitable[Any]], ready: threading.Event) -> None:
         """Fill the lab and serve it until `stop`."""
         asyncio.run(self._serve(fill, ready))
 
-    async def _serve(self, fill: Callable[[Lab], Awaitable[Any]], ready: threading.Event) -> None:
+    async def _serve(self, fill: Callable[[StoreLab], Awaitable[Any]], ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self.lab = labs.open_lab(self.folder)
         app = create_app(self.lab)
@@ -66,7 +65,6 @@ class Site:
             listener.close()
         finally:
             ready.set()
-            await close_queries(app)
             await self.lab.close()
 
     def stop(self) -> None:
@@ -74,7 +72,7 @@ class Site:
         self._server.should_exit = True
 
 
-def serving(folder: Path, fill: Callable[[Lab], Awaitable[Any]]) -> Iterator[Site]:
+def serving(folder: Path, fill: Callable[[StoreLab], Awaitable[Any]]) -> Iterator[Site]:
     """A site over a lab that `fill` filled, for as long as it is needed."""
     site, ready = Site(folder), threading.Event()
     thread = threading.Thread(target=site.serve, args=(fill, ready))
@@ -87,7 +85,7 @@ def serving(folder: Path, fill: Callable[[Lab], Awaitable[Any]]) -> Iterator[Sit
         thread.join(30)
 
 
-async def _with_runs(lab: Lab) -> list[RunRecord]:
+async def _with_runs(lab: StoreLab) -> list[RunRecord]:
     await labs.add_assets(lab)
     return await labs.add_runs(lab)
 
@@ -109,7 +107,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def empty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A Studio in which nobody has done anything yet."""
 
-    async def nothing(lab: Lab) -> None:
+    async def nothing(lab: StoreLab) -> None:
         return None
 
     yield from serving(tmp_path_factory.mktemp("empty"), nothing)

@@ -8,7 +8,7 @@ from typing import Any
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.results import RunRecord
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 
 WORDS = ("river", "ledger", "orbit", "meadow", "signal", "harbour", "lantern", "quarry", "thistle", "copper")
 PRICES = {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10.0}
@@ -19,9 +19,9 @@ SUMS = [
 ]
 
 
-def open_lab(folder: Path) -> Lab:
+def open_lab(folder: Path) -> StoreLab:
     """A lab in a folder."""
-    return Lab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
+    return StoreLab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
 
 
 def sums(count: int) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def config(
     }
 
 
-async def add_assets(lab: Lab, rows: int = 120) -> None:
+async def add_assets(lab: StoreLab, rows: int = 120) -> None:
     """Two prompts, one in two versions, and two datasets."""
     await lab.assets.create(
         PromptTemplate(
@@ -87,7 +87,7 @@ async def add_assets(lab: Lab, rows: int = 120) -> None:
     )
 
 
-async def add_runs(lab: Lab) -> list[RunRecord]:
+async def add_runs(lab: StoreLab) -> list[RunRecord]:
     """Finished runs: better and worse models, two prompts, failures, a run without metrics."""
     models: list[tuple[str, float, float, str, tuple[str, ...]]] = [
         ("simulated/small", 0.72, 0.0, "sums@0", ("baseline",)),

@@ -11,7 +11,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page
 
 from promptlab.domain.results import RunRecord
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from tests.browser import labs
 from tests.browser.chromium import launched
 from tests.browser.conftest import Site, serving
@@ -21,12 +21,12 @@ SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
 SCHEMES = ("light", "dark")
 
 
-async def _fill(lab: Lab) -> list[RunRecord]:
+async def _fill(lab: StoreLab) -> list[RunRecord]:
     await labs.add_assets(lab, rows=400)
     return await labs.add_runs(lab)
 
 
-async def _nothing(lab: Lab) -> None:
+async def _nothing(lab: StoreLab) -> None:
     return None
 
 
@@ -43,7 +43,7 @@ def _pages(browser: Browser) -> list[tuple[str, Page]]:
 def _moving(site: Site) -> str:
     """The address of a run that goes on for a while."""
 
-    async def start(lab: Lab) -> str:
+    async def start(lab: StoreLab) -> str:
         model = {
             "name": "simulated/slow",
             "latency_ms": 400,

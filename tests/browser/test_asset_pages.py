@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Page, Route, expect
 
 from promptlab.domain.assets import Dataset
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from tests.browser.conftest import Complaints, Site
 
 PAIRS = "table.pairs tbody tr"
@@ -135,7 +135,7 @@ def test_the_preview_follows_each_choice_before_all_are_made(site: Site, page: P
 def test_the_columns_of_a_large_dataset_are_of_all_its_rows(site: Site, page: Page) -> None:
     """They come once the page is there, and nothing moves."""
 
-    async def add(lab: Lab) -> None:
+    async def add(lab: StoreLab) -> None:
         rows = [
             {"kind": "late" if n > 19_000 else "early", "n": n, "text": f"{n} " + "word " * 12}
             for n in range(20_000)

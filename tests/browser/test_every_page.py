@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.results import RunRecord
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from tests.browser.conftest import ROOT, Complaints, Site, serving
 from tests.servers import ModelServer, Reply, Request
 
@@ -103,7 +103,7 @@ def test_every_page_fits_a_narrow_screen(site: Site, browser: Browser) -> None:
     assert wide == {}
 
 
-async def _evil(lab: Lab) -> list[RunRecord]:
+async def _evil(lab: StoreLab) -> list[RunRecord]:
     """Runs whose every text wants to be code."""
     name = "<img src=x onerror=window.harmed=1>"
     await lab.assets.create(

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from tests.browser import labs
 from tests.browser.conftest import Site
 
@@ -169,7 +169,7 @@ def test_the_address_of_a_part_leads_to_its_page(site: Site, page: Page) -> None
 def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> None:
     """The head counts up by itself; cancelling asks first."""
 
-    async def start(lab: Lab) -> str:
+    async def start(lab: StoreLab) -> str:
         model = {"name": "simulated/slow", "latency_ms": 150, "max_concurrent_tasks": 2}
         return (await lab.start(labs.config(model))).run_id
 
@@ -195,7 +195,7 @@ def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> Non
 def test_a_running_run_waits_for_who_decides(site: Site, page: Page) -> None:
     """While one asks oneself whether to cancel, nothing is replaced; the focus and an open menu stay where they are, too."""
 
-    async def start(lab: Lab) -> str:
+    async def start(lab: StoreLab) -> str:
         model = {"name": "simulated/slow", "latency_ms": 300, "max_concurrent_tasks": 2}
         return (await lab.start(labs.config(model))).run_id
 
@@ -256,7 +256,7 @@ def test_a_measured_value_stands_beside_its_verdict(site: Site, page: Page) -> N
 def test_a_run_that_was_stopped_says_that_it_cannot_be_filtered(site: Site, page: Page) -> None:
     """And not nothing, beside rows that do not match."""
 
-    async def stopped(lab: Lab) -> str:
+    async def stopped(lab: StoreLab) -> str:
         run = await lab.start(
             labs.config({"name": "simulated/slow", "latency_ms": 200, "max_concurrent_tasks": 2})
         )
@@ -269,7 +269,7 @@ def test_a_run_that_was_stopped_says_that_it_cannot_be_filtered(site: Site, page
 def test_an_agents_run_has_every_page(site: Site, page: Page) -> None:
     """Without a prompt: an agent got the rows."""
 
-    async def run(lab: Lab) -> str:
+    async def run(lab: StoreLab) -> str:
         return (
             await lab.run(
                 {"name": "agent", "dataset": "topics", "agent_proxy": lambda row: row["topic"].upper()}

@@ -19,7 +19,7 @@ import pytest
 from functions import ended, fail, runtime
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from tests import aws
 from tests.cloud.test_template import as_list, documents
@@ -160,7 +160,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
             monkeypatch.setenv(name, value)
         for kept in (runtime.config, runtime.lab, runtime.worker):
             kept.cache_clear()
-        lab = Lab(
+        lab = StoreLab(
             replace(
                 open_cloud(replace(runtime.config(), admin_token_secret="the Studio's")), runner=Elsewhere()
             )

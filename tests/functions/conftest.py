@@ -13,7 +13,7 @@ import pytest
 
 from functions import evaluate, fail, infer, plan, runtime, summarize
 from promptlab.domain.results import RunRecord
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from tests import aws
 
@@ -60,7 +60,7 @@ class Elsewhere:
 class Machine:
     """Calls the handlers as infra/experiment.asl.json does, one shard after another."""
 
-    lab: Lab
+    lab: StoreLab
     waits: list[float] = field(default_factory=list)
     invocations: list[str] = field(default_factory=list)
     remaining_s: Callable[[int], float] = lambda _: 900
@@ -124,7 +124,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "test")
     for kept in (runtime.config, runtime.lab, runtime.worker):
         kept.cache_clear()
-    lab = Lab(replace(open_cloud(runtime.config()), runner=Elsewhere()))
+    lab = StoreLab(replace(open_cloud(runtime.config()), runner=Elsewhere()))
     yield Machine(lab)
     runtime.run(lab.close())
     runtime.run(runtime.worker().close())

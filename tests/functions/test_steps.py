@@ -15,7 +15,7 @@ from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.clock import SystemClock
 from promptlab.engine.job import Outcome
 from promptlab.engine.plan import read_manifest
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from promptlab.worker import LEASE, LEASE_S, Worker
 from tests.functions.conftest import Context, Elsewhere, Machine
@@ -249,7 +249,7 @@ class Impatient(SystemClock):
 
 async def test_a_cancellation_reaches_a_worker_that_is_under_way(machine: Machine) -> None:
     """Stopping the state machine does not stop a function: the worker looks by itself, and starts no further call."""
-    lab = Lab(replace(open_cloud(runtime.config()), runner=Elsewhere(), clock=Impatient()))
+    lab = StoreLab(replace(open_cloud(runtime.config()), runner=Elsewhere(), clock=Impatient()))
     with ModelServer(lambda request: Reply(hang=True)) as server:
         run = await lab.start(
             experiment(

@@ -17,8 +17,8 @@ from promptlab_studio.server import bind
 from starlette.types import ASGIApp
 
 from promptlab.adapters.local.runner import LocalRunner
-from promptlab.lab import Lab
 from promptlab.ports import Blobs
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_parts
 
 TOKEN = "a-token-that-is-long-enough"
@@ -38,7 +38,7 @@ class LiveStudio:
         **options: Any,
     ) -> None:
         parts = open_parts({"type": "sqlite", "db_file": str(folder / "lab.db")})
-        self.lab = Lab(
+        self.lab = StoreLab(
             replace(
                 parts, blobs=blobs, runner=LocalRunner(parts.ledger, blobs, parts.clock, folder / "locks")
             )

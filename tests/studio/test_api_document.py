@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_committed_document_is_that_of_the_app() -> None:
-    """Changed it on purpose? `python -m studio.api.document > docs/openapi.json`"""
+    """Changed it on purpose? `python -m promptlab_studio.api.document > docs/openapi.json`"""
     assert (DOCS / "openapi.json").read_text("utf-8") == document()
 
 

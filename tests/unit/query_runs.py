@@ -7,8 +7,8 @@ from typing import Any
 
 from promptlab import Dataset, Evaluator, Model, ModelError, ModelResponse, PromptTemplate, Score
 from promptlab.domain.results import RunRecord
-from promptlab.lab import Lab
 from promptlab.queries.filters import Filter
+from promptlab.store_lab import StoreLab
 
 QUOTED, LABELS, RATE = 'it\'s "so"; DROP TABLE x; --', "per%cent_\\ 🦊", "rate"
 TEXTS = (
@@ -119,7 +119,7 @@ def experiment(
     }
 
 
-async def run(lab: Lab, **changes: Any) -> RunRecord:
+async def run(lab: StoreLab, **changes: Any) -> RunRecord:
     """A whole run of such an experiment."""
     return await lab.run(experiment(**changes))
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from promptlab import Dataset
 from promptlab.assets.ingest import SHARD_ROWS
 from promptlab.domain.results import CaseKey, Completion
-from promptlab.lab import Lab
 from promptlab.results.pages import MAX_BYTES, MAX_SHARDS
+from promptlab.store_lab import StoreLab
 from tests.contract.builders import run
 
 ROWS = SHARD_ROWS * (2 * MAX_SHARDS + 10)
 
 
-async def unfinished(tmp_path: Path, rows: int) -> Lab:
+async def unfinished(tmp_path: Path, rows: int) -> StoreLab:
     """A lab with a recorded run of two trials, of which nothing is answered."""
-    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     dataset = await lab.assets.create(Dataset(name="numbers", rows=[{"n": n} for n in range(rows)]))
     experiment = {
         "name": "x",

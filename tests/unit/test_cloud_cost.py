@@ -34,7 +34,7 @@ from promptlab.cloud.cost import (
 )
 from promptlab.cloud.simulation import DEFAULT, LEDGER_S, NEW_ACCOUNT, Quotas, simulate, widest
 from promptlab.engine.plan import MOST_TOGETHER, read_manifest, together
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from promptlab.worker import at_once
 from tests import aws
@@ -82,7 +82,7 @@ def metered(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, Meter]]:
             monkeypatch.setenv(name, value)
         for kept in (runtime.config, runtime.lab, runtime.worker):
             kept.cache_clear()
-        lab = Lab(replace(open_cloud(runtime.config()), runner=Elsewhere()))
+        lab = StoreLab(replace(open_cloud(runtime.config()), runner=Elsewhere()))
         yield Machine(lab), counted
         runtime.run(lab.close())
         runtime.run(runtime.worker().close())

@@ -13,29 +13,29 @@ import pytest
 from promptlab.domain.results import RunRecord
 from promptlab.domain.statistics import mean_interval
 from promptlab.errors import RunError, UnknownNameError
-from promptlab.lab import Lab
 from promptlab.queries.compare import Compared, MetricComparison
 from promptlab.queries.query_engine import QueryEngine
+from promptlab.store_lab import StoreLab
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, run
 
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+async def lab(tmp_path: Path) -> AsyncIterator[StoreLab]:
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     yield lab
     await lab.close()
 
 
 @pytest.fixture
-async def engine(lab: Lab) -> AsyncIterator[QueryEngine]:
+async def engine(lab: StoreLab) -> AsyncIterator[QueryEngine]:
     engine = QueryEngine(lab.ledger, lab.blobs)
     yield engine
     await engine.close()
 
 
-async def rows_of(lab: Lab, run: RunRecord) -> Rows:
+async def rows_of(lab: StoreLab, run: RunRecord) -> Rows:
     return [row async for row in lab.results(run.run_id)]
 
 
@@ -59,7 +59,7 @@ def changes(base: Rows, other: Rows, name: str, gain: int) -> list[str]:
 
 @pytest.mark.parametrize(("name", "gain"), [(QUOTED, 1), (RATE, -1)])
 async def test_differences_intervals_and_counts_are_those_of_the_rows(
-    lab: Lab, engine: QueryEngine, name: str, gain: int
+    lab: StoreLab, engine: QueryEngine, name: str, gain: int
 ) -> None:
     """n, means, the paired interval and wins, losses and ties agree with a plain computation."""
     runs = [await run(lab), await run(lab, shift=1, healthy=True)]
@@ -97,7 +97,7 @@ async def test_differences_intervals_and_counts_are_those_of_the_rows(
     assert (page.joined_on, page.unmatched, page.total) == ("case", ((0, 0),), 160)
 
 
-async def test_every_count_is_a_filter_that_selects_as_many(lab: Lab, engine: QueryEngine) -> None:
+async def test_every_count_is_a_filter_that_selects_as_many(lab: StoreLab, engine: QueryEngine) -> None:
     """Wins, losses, ties and differences of each metric and run select just their cases."""
     runs = [await run(lab), await run(lab, shift=1), await run(lab, shift=2, healthy=True)]
     whole = await engine.compare(runs[0], runs[1:])
@@ -118,7 +118,7 @@ async def test_every_count_is_a_filter_that_selects_as_many(lab: Lab, engine: Qu
     ]
 
 
-async def test_a_row_has_every_side_and_each_delta(lab: Lab, engine: QueryEngine) -> None:
+async def test_a_row_has_every_side_and_each_delta(lab: StoreLab, engine: QueryEngine) -> None:
     """Inputs, both answers, both scores and the difference with its direction."""
     runs = [await run(lab), await run(lab, suffix=" indeed", shift=1)]
     page = await engine.compare(runs[0], runs[1:], Compared("regressed", RATE), sort="difference", limit=3)
@@ -134,7 +134,9 @@ async def test_a_row_has_every_side_and_each_delta(lab: Lab, engine: QueryEngine
     assert worst.base.scores[LABELS]["label"] in ("po'lite", 'ru"de', "🦊")
 
 
-async def test_the_greatest_loss_comes_first_whichever_way_is_better(lab: Lab, engine: QueryEngine) -> None:
+async def test_the_greatest_loss_comes_first_whichever_way_is_better(
+    lab: StoreLab, engine: QueryEngine
+) -> None:
     """Sorted by difference: of a metric where lower is better, the greatest rise."""
     runs = [await run(lab), await run(lab, shift=1)]
     for descending in (False, True):
@@ -147,7 +149,7 @@ async def test_the_greatest_loss_comes_first_whichever_way_is_better(lab: Lab, e
 
 
 @pytest.mark.parametrize("text", ["it's", "INDEED", "q-15", "%", "🦊", "absent", "\\", "' OR 1=1 --"])
-async def test_a_search_looks_into_every_run(lab: Lab, engine: QueryEngine, text: str) -> None:
+async def test_a_search_looks_into_every_run(lab: StoreLab, engine: QueryEngine, text: str) -> None:
     """A text that only one run has finds the pair."""
     runs = [await run(lab), await run(lab, suffix=" indeed")]
     found = [
@@ -163,7 +165,7 @@ def _text(text: str) -> Any:
     return Filter(text=text)
 
 
-async def test_another_dataset_version_is_joined_on_ids(lab: Lab, engine: QueryEngine) -> None:
+async def test_another_dataset_version_is_joined_on_ids(lab: StoreLab, engine: QueryEngine) -> None:
     """Rows that moved are found by their id; those of one run only are counted."""
     moved = [*ROWS[100:150], {"id": "new", "text": "fresh 0", "Case": 0}, *ROWS[20:100]]
     runs = [await run(lab), await run(lab, rows=moved), await run(lab)]
@@ -174,7 +176,7 @@ async def test_another_dataset_version_is_joined_on_ids(lab: Lab, engine: QueryE
     assert metric(page.metrics, QUOTED).different == 0
 
 
-async def test_trials_of_a_row_are_one_observation(lab: Lab, engine: QueryEngine) -> None:
+async def test_trials_of_a_row_are_one_observation(lab: StoreLab, engine: QueryEngine) -> None:
     """n counts dataset rows, wins count cases, and the error is that of the rows' means."""
     runs = [await run(lab, trials=2), await run(lab, trials=2, shift=1)]
     base, other = [await rows_of(lab, one) for one in runs]
@@ -191,7 +193,7 @@ async def test_trials_of_a_row_are_one_observation(lab: Lab, engine: QueryEngine
 
 
 async def test_runs_with_different_numbers_of_trials_share_what_both_have(
-    lab: Lab, engine: QueryEngine
+    lab: StoreLab, engine: QueryEngine
 ) -> None:
     """A second trial without a counterpart is counted as unmatched."""
     runs = [await run(lab), await run(lab, trials=2)]
@@ -199,7 +201,7 @@ async def test_runs_with_different_numbers_of_trials_share_what_both_have(
     assert (page.total, page.unmatched, page.joined_on) == (160, ((0, 160),), "case")
 
 
-async def test_a_run_compared_with_itself_is_the_same(lab: Lab, engine: QueryEngine) -> None:
+async def test_a_run_compared_with_itself_is_the_same(lab: StoreLab, engine: QueryEngine) -> None:
     """No difference, an interval of zero width, nothing different."""
     one = await run(lab)
     page = await engine.compare(one, [one])
@@ -207,14 +209,14 @@ async def test_a_run_compared_with_itself_is_the_same(lab: Lab, engine: QueryEng
     assert (found.difference, found.low, found.high, page.counts["different"]) == (0, 0, 0, 0)
 
 
-async def test_a_page_beyond_the_end_is_the_last_one(lab: Lab, engine: QueryEngine) -> None:
+async def test_a_page_beyond_the_end_is_the_last_one(lab: StoreLab, engine: QueryEngine) -> None:
     """A shared link outlives the rows it counted on."""
     one = await run(lab)
     page = await engine.compare(one, [one], offset=999, limit=50)
     assert (page.offset, [row.case for row in page.rows]) == (150, list(range(150, 160)))
 
 
-async def test_what_cannot_be_compared_is_refused_by_name(lab: Lab, engine: QueryEngine) -> None:
+async def test_what_cannot_be_compared_is_refused_by_name(lab: StoreLab, engine: QueryEngine) -> None:
     """Too few runs, too many, unknown metrics, runs and orders."""
     one = await run(lab)
     for others in ([], [one] * 4):
@@ -227,7 +229,9 @@ async def test_what_cannot_be_compared_is_refused_by_name(lab: Lab, engine: Quer
         await engine.compare(one, [one], sort="r0; --")
 
 
-async def test_trials_without_a_shared_metric_are_paired_all_the_same(lab: Lab, engine: QueryEngine) -> None:
+async def test_trials_without_a_shared_metric_are_paired_all_the_same(
+    lab: StoreLab, engine: QueryEngine
+) -> None:
     """One row of counts, however many dataset rows there are."""
     config = {
         "dataset": {"name": "d", "rows": [{"q": f"{n} + 1"} for n in range(7)]},
@@ -242,7 +246,7 @@ async def test_trials_without_a_shared_metric_are_paired_all_the_same(lab: Lab, 
     assert (page.total, page.metrics, len(page.rows)) == (21, (), 21)
 
 
-async def test_runs_without_a_common_case_are_compared_to_nothing(lab: Lab, engine: QueryEngine) -> None:
+async def test_runs_without_a_common_case_are_compared_to_nothing(lab: StoreLab, engine: QueryEngine) -> None:
     """Other ids: every count is 0, and each side says how many it has alone."""
     config = {
         "prompt_template": {"name": "p", "user_prompt": "<q>"},

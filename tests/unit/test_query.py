@@ -13,32 +13,32 @@ import pytest
 
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.errors import UnknownNameError
-from promptlab.lab import Lab
 from promptlab.queries.filters import sort_columns
 from promptlab.queries.query_engine import Filter, QueryEngine, Range, ResultsQuery
+from promptlab.store_lab import StoreLab
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, TEXTS, expected, experiment, run
 
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(tmp_path: Path) -> AsyncIterator[StoreLab]:
     folder = tmp_path / "odd [folder] it's * here"
     folder.mkdir()
-    lab = Lab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
     yield lab
     await lab.close()
 
 
 @pytest.fixture
-async def engine(lab: Lab) -> AsyncIterator[QueryEngine]:
+async def engine(lab: StoreLab) -> AsyncIterator[QueryEngine]:
     engine = QueryEngine(lab.ledger, lab.blobs)
     yield engine
     await engine.close()
 
 
 @pytest.fixture
-async def record(lab: Lab) -> RunRecord:
+async def record(lab: StoreLab) -> RunRecord:
     return await run(lab)
 
 
@@ -48,7 +48,7 @@ async def results(engine: QueryEngine, record: RunRecord) -> ResultsQuery:
 
 
 @pytest.fixture
-async def rows(lab: Lab, record: RunRecord) -> Rows:
+async def rows(lab: StoreLab, record: RunRecord) -> Rows:
     return [row async for row in lab.results(record.run_id)]
 
 
@@ -297,14 +297,14 @@ async def test_a_question_nobody_waits_for_stops_and_leaves_the_engine_well(resu
     assert (await results.facets()).matching == len(ROWS)
 
 
-async def test_a_run_without_an_index_gets_one(lab: Lab, engine: QueryEngine, record: RunRecord) -> None:
+async def test_a_run_without_an_index_gets_one(lab: StoreLab, engine: QueryEngine, record: RunRecord) -> None:
     """The index is made from the results where a run has none."""
     for key in await lab.blobs.keys(f"runs/{record.run_id}/index"):
         await lab.blobs.delete(key)
     assert (await (await engine.results(record)).page(Filter(text="q-15"))).total_matching == 11
 
 
-async def test_a_run_that_is_summed_up_again_is_read_again(lab: Lab, engine: QueryEngine) -> None:
+async def test_a_run_that_is_summed_up_again_is_read_again(lab: StoreLab, engine: QueryEngine) -> None:
     """After a resume of the failed cases, queries see the new results, and the old index is gone."""
     before = await run(lab)
     failed = (await (await engine.results(before)).facets()).errors["timeout"]

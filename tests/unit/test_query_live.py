@@ -9,28 +9,28 @@ import pytest
 
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.errors import RunError
-from promptlab.lab import Lab
 from promptlab.queries.query_engine import Filter, QueryEngine, ResultsQuery
+from promptlab.store_lab import StoreLab
 from tests.bench.make_runs import Made, make_dataset, make_run
 
 CASES = 330
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+async def lab(tmp_path: Path) -> AsyncIterator[StoreLab]:
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     yield lab
     await lab.close()
 
 
 @pytest.fixture
-async def engine(lab: Lab) -> AsyncIterator[QueryEngine]:
+async def engine(lab: StoreLab) -> AsyncIterator[QueryEngine]:
     engine = QueryEngine(lab.ledger, lab.blobs)
     yield engine
     await engine.close()
 
 
-async def unfinished(lab: Lab, trials: int = 1) -> RunRecord:
+async def unfinished(lab: StoreLab, trials: int = 1) -> RunRecord:
     """A run with three of its seven shards done."""
     return await make_run(
         lab, await make_dataset(lab, CASES), Made(ledger=True, results=False, shards=3, trials=trials)
@@ -38,7 +38,7 @@ async def unfinished(lab: Lab, trials: int = 1) -> RunRecord:
 
 
 @pytest.fixture
-async def live(lab: Lab, engine: QueryEngine) -> ResultsQuery:
+async def live(lab: StoreLab, engine: QueryEngine) -> ResultsQuery:
     return await engine.results(await unfinished(lab))
 
 
@@ -53,7 +53,7 @@ async def test_a_page_of_a_going_run_has_answered_and_waiting_cases(live: Result
     assert page.rows[-1]["input.question"]
 
 
-async def test_the_rows_are_those_that_the_results_will_have(lab: Lab, live: ResultsQuery) -> None:
+async def test_the_rows_are_those_that_the_results_will_have(lab: StoreLab, live: ResultsQuery) -> None:
     """A live row is the row of the results table."""
     rows = [row async for row in lab.results(live.run.run_id)]
     page = await live.page(offset=45, limit=20, text_chars=10_000)
@@ -61,7 +61,7 @@ async def test_the_rows_are_those_that_the_results_will_have(lab: Lab, live: Res
     assert await live.case(149) == rows[149]
 
 
-async def test_trials_are_cases_of_their_own(lab: Lab, engine: QueryEngine) -> None:
+async def test_trials_are_cases_of_their_own(lab: StoreLab, engine: QueryEngine) -> None:
     """With three trials a row, a page may begin in the middle of a row."""
     live = await engine.results(await unfinished(lab, trials=3))
     page = await live.page(offset=149, limit=5)
@@ -88,7 +88,7 @@ async def test_the_ends_have_one_neighbour_and_pages_beyond_are_the_last(live: R
 
 
 async def test_what_needs_all_rows_is_refused_until_there_are_results(
-    lab: Lab, engine: QueryEngine, live: ResultsQuery
+    lab: StoreLab, engine: QueryEngine, live: ResultsQuery
 ) -> None:
     """Histograms, counts and comparisons of a going run say when they come."""
     for question in (

@@ -23,7 +23,7 @@ from promptlab import (
     get_model,
 )
 from promptlab.domain.results import Progress
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from tests.servers import ModelServer, Reply, Request
 
 ROWS = [{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(130)]
@@ -464,8 +464,8 @@ def test_text_that_utf8_cannot_hold_is_mended(pl: PromptLab) -> None:
 
 
 async def test_a_started_run_goes_on_by_itself_and_can_be_cancelled(tmp_path: Path) -> None:
-    """`Lab.start` returns at once; `cancel` stops it, keeps the answers, and `resume` goes on."""
-    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    """`StoreLab.start` returns at once; `cancel` stops it, keeps the answers, and `resume` goes on."""
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     with ModelServer(lambda r: Reply(text=right(r), delay_s=0.02)) as server:
         begun = await lab.start(experiment(server))
         assert begun.status == "running"
@@ -486,7 +486,7 @@ async def test_a_started_run_goes_on_by_itself_and_can_be_cancelled(tmp_path: Pa
 
 async def test_closing_the_lab_interrupts_what_it_started(tmp_path: Path) -> None:
     """As a Studio that is stopped: the runs it works on are kept and can be resumed."""
-    lab = Lab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     with ModelServer(lambda r: Reply(text=right(r), delay_s=0.02)) as server:
         begun = await lab.start(experiment(server))
         await asyncio.to_thread(server.wait_for_requests, 30)

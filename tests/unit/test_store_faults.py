@@ -19,7 +19,7 @@ from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.clock import SystemClock
 from promptlab.domain.results import Completion
 from promptlab.engine.job import MAX_BATCH
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_parts
 from tests.servers import ModelServer
 
@@ -48,11 +48,11 @@ class Full(SqliteLedger):
         await super().put_completions(run_id, completions)
 
 
-def lab_with(tmp_path: Path, *, takes: int, refuses: int) -> Lab:
+def lab_with(tmp_path: Path, *, takes: int, refuses: int) -> StoreLab:
     """A lab whose ledger gets full."""
     parts = open_parts({"db_file": str(tmp_path / "lab.db")})
     ledger, clock = Full(tmp_path / "lab.db", takes=takes, refuses=refuses), Impatient()
-    return Lab(
+    return StoreLab(
         replace(
             parts,
             ledger=ledger,
@@ -84,7 +84,7 @@ async def test_a_full_store_ends_the_run_before_further_calls_are_paid_for(tmp_p
         assert 100 - MAX_BATCH < done <= 100
         assert len(server.requests) <= done + IN_FLIGHT
         await lab.close()
-        again = Lab.open({"db_file": str(tmp_path / "lab.db")})
+        again = StoreLab.open({"db_file": str(tmp_path / "lab.db")})
         run = await again.resume(run.run_id)
         assert (run.status, len(server.requests) <= ROWS + IN_FLIGHT) == ("completed", True)
         await again.close()

@@ -1,4 +1,4 @@
-"""A hosted Studio as a lab: what `promptlab.lab.Lab` is for a local store, over the Studio's API."""
+"""A hosted Studio as a lab: the contract is `promptlab.lab.Lab`, the way there the Studio's API."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from promptlab.adapters.http.assets import RemoteAssets
@@ -16,9 +16,11 @@ from promptlab.adapters.http.bodies import check_sendable, experiment_body, prog
 from promptlab.adapters.http.client import ApiClient
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.errors import ConfigError
+from promptlab.errors import ConfigError, RunError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.ports import Clock
+from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
+from promptlab.queries.comparison_json import comparison_from
 from promptlab.results.export import ExportFormat
 from promptlab.results.files import read_file
 
@@ -44,7 +46,7 @@ class RemoteLab:
     """
 
     goes_on = True
-    """A run goes on when whoever waits for it leaves."""
+    """Whether a run goes on when its starter stops waiting."""
 
     def __init__(self, endpoint: str, api_key: str | None = None, *, clock: Clock | None = None) -> None:
         self._api = ApiClient(endpoint, api_key, clock)
@@ -266,6 +268,49 @@ class RemoteLab:
             raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
         finally:
             draft.unlink(missing_ok=True)
+
+    async def compare(
+        self,
+        run_ids: Sequence[str],
+        selected: Compared = Compared(),  # noqa: B008 - frozen
+        *,
+        sort: str = "case",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 25,
+        text_chars: int = 600,
+    ) -> ComparePage:
+        """Compare a run, the base, with one to three others, case by case; one page of the pairs.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: a run has no results yet, or there are not one to three others.
+            UnknownNameError: `selected` names a metric that the base does not share with another run.
+        """
+        if not 2 <= len(run_ids) <= MAX_COMPARED:
+            raise RunError(f"A comparison is of 2 to {MAX_COMPARED} runs, not of {len(run_ids)}.")
+        answer = await self._api.get(
+            "/compare",
+            run=list(run_ids),
+            change=selected.change,
+            metric=selected.metric,
+            other=selected.other,
+            text=selected.text,
+            sort=sort,
+            descending=descending,
+            offset=offset,
+            limit=limit,
+            text_chars=text_chars,
+        )
+        return comparison_from(answer)
+
+    def to_serve(self) -> NoReturn:
+        """Refuse: a hosted Studio is served already.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"This lab is a hosted Studio: open {self.where} in a browser.")
 
     async def close(self) -> None:
         """Close the connections. Runs that were started go on."""

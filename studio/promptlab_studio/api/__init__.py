@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
-from promptlab_studio.api import assets, catalog, health, preview, runs, uploads
+from promptlab_studio.api import assets, catalog, compare, health, preview, runs, uploads
 from promptlab_studio.api.answers import Problem
 from promptlab_studio.auth import Viewer, principal
 
@@ -17,7 +17,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "descr
 
 router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 router.include_router(health.router)
-for subject in (runs, uploads, assets, catalog, preview):
+for subject in (runs, compare, uploads, assets, catalog, preview):
     router.include_router(subject.router, dependencies=[Depends(principal)])
 
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from promptlab.domain.assets import AssetVersion
 from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
-from promptlab.lab import Lab
 from promptlab.report import brief
+from promptlab.store_lab import StoreLab
 
 
 class FieldError(BaseModel):
@@ -140,6 +140,54 @@ class CasePage(BaseModel):
     next_cursor: str | None = Field(description="Go on with ?cursor=…; null at the end.")
 
 
+class MetricComparisonOut(BaseModel):
+    """One metric of the base and one other run, over the dataset rows that both scored."""
+
+    n: int = Field(description="Dataset rows with a score in both.")
+    higher_is_better: bool
+    base_mean: float | None
+    other_mean: float | None
+    difference: float | None = Field(description="other − base.")
+    stderr: float | None = Field(description="Of the difference; null below two rows.")
+    ci_low: float | None = Field(description="The 95% interval of the difference.")
+    ci_high: float | None
+    method: str | None = Field(description="How the interval is made.")
+    wins: int = Field(description="Cases that the other run won.")
+    losses: int
+    ties: int
+    different: int = Field(
+        description="Cases that are not tied: won, lost, another label, scored in one only."
+    )
+
+
+class ComparedWith(BaseModel):
+    """One other run against the base."""
+
+    run_id: str
+    joined_on: str = Field(
+        description="case: the runs are of the same rows; id: of two versions, joined by id."
+    )
+    only_base: int = Field(description="Cases that only the base has.")
+    only_other: int
+    metrics: dict[str, MetricComparisonOut]
+
+
+class CompareOut(BaseModel):
+    """A comparison: the metrics over all cases, and one page of the pairs."""
+
+    base: str = Field(description="The base run's id.")
+    others: list[ComparedWith]
+    total: int = Field(description="Cases that all runs have.")
+    counts: dict[str, int] = Field(description="Cases by change: all, different, regressed, improved, same.")
+    total_matching: int = Field(description="Pairs that the filter lets through.")
+    offset: int
+    limit: int
+    items: list[dict[str, Any]] = Field(
+        description="Pairs: case, trial, id, inputs, base, others (answers and scores), changes (by metric)."
+    )
+    next_offset: int | None = Field(description="Go on with ?offset=…; null at the end.")
+
+
 class AssetOut(BaseModel):
     """One version of an asset."""
 
@@ -236,7 +284,7 @@ def run_brief(run: RunRecord, progress: Progress | None, partial: Summary | None
     }
 
 
-async def run_object(lab: Lab, run: RunRecord) -> dict[str, Any]:
+async def run_object(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
     """A run as `GET /runs/{id}` has it."""
     progress, partial = await lab.so_far(run)
     summary = partial.to_json() if partial else run.summary

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_version
 from promptlab.errors import AssetNotFoundError
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import AssetOut, AssetPage, AssetVersions, RowPage, asset_object
 from promptlab_studio.api.shapes import DatasetIn, LabelIn, PromptIn
 from promptlab_studio.api.uploads import uploaded
@@ -163,7 +163,7 @@ async def label_dataset(lab: TheLab, who: Viewer, name: Name, label: Label, body
     return await _label(lab, "dataset", name, label, body.version)
 
 
-async def _list(lab: Lab, kind: AssetKind, limit: int, cursor: str | None) -> dict[str, Any]:
+async def _list(lab: StoreLab, kind: AssetKind, limit: int, cursor: str | None) -> dict[str, Any]:
     following = [asset for asset in await lab.assets.latest(kind) if cursor is None or asset.name > cursor]
     return {
         "items": [asset_object(a) for a in following[:limit]],
@@ -171,7 +171,7 @@ async def _list(lab: Lab, kind: AssetKind, limit: int, cursor: str | None) -> di
     }
 
 
-async def _create(lab: Lab, asset: Asset, response: Response) -> dict[str, Any]:
+async def _create(lab: StoreLab, asset: Asset, response: Response) -> dict[str, Any]:
     kind = kind_of(asset)
     before = await lab.ledger.get_asset(kind, asset.name)
     created = await lab.assets.create(asset)
@@ -184,26 +184,26 @@ async def _create(lab: Lab, asset: Asset, response: Response) -> dict[str, Any]:
     return await _object(lab, kind, created)
 
 
-async def _versions(lab: Lab, kind: AssetKind, name: str) -> dict[str, Any]:
+async def _versions(lab: StoreLab, kind: AssetKind, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "versions": [asset_object(version) for version in await lab.assets.versions(name, kind=kind)],
     }
 
 
-async def _version(lab: Lab, kind: AssetKind, name: str, version: str) -> dict[str, Any]:
+async def _version(lab: StoreLab, kind: AssetKind, name: str, version: str) -> dict[str, Any]:
     return await _object(lab, kind, await _get(lab, kind, name, version))
 
 
-async def _label(lab: Lab, kind: AssetKind, name: str, label: str, version: int) -> dict[str, Any]:
+async def _label(lab: StoreLab, kind: AssetKind, name: str, label: str, version: int) -> dict[str, Any]:
     return await _object(lab, kind, await lab.assets.label(name, label, version=version, kind=kind))
 
 
-def _get(lab: Lab, kind: AssetKind, name: str, version: str) -> Awaitable[Asset]:
+def _get(lab: StoreLab, kind: AssetKind, name: str, version: str) -> Awaitable[Asset]:
     return lab.assets.get(name, **which_version(version), kind=kind)
 
 
-async def _object(lab: Lab, kind: AssetKind, asset: Asset) -> dict[str, Any]:
+async def _object(lab: StoreLab, kind: AssetKind, asset: Asset) -> dict[str, Any]:
     found = await lab.ledger.get_asset(kind, asset.name, asset.version)
     if found is None:
         raise AssetNotFoundError(f"{asset.name!r} has no version {asset.version}.")

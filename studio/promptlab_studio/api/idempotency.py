@@ -10,14 +10,14 @@ from promptlab.domain.assets import content_hash
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, PromptLabError, RunExistsError
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.lab import Lab, new_run_id
+from promptlab.store_lab import StoreLab, new_run_id
 
 KIND = "IDEMPOTENCY"
 KEPT_S = 24 * 3600.0
 
 
 async def start_once(
-    lab: Lab, experiment: ExperimentConfig, body: dict[str, Any], key: str | None
+    lab: StoreLab, experiment: ExperimentConfig, body: dict[str, Any], key: str | None
 ) -> RunRecord:
     """Start the run, or give back the one that this key started.
 
@@ -30,10 +30,10 @@ async def start_once(
     name, seen = hashlib.sha256(key.encode()).hexdigest(), content_hash(body)
     # The id is settled before the run is recorded: whoever comes second, or again after a crash, uses the same one.
     mine = {"body": seen, "run_id": new_run_id(lab.clock.now())}
-    if not await lab.ledger.put_record(
+    if not await lab.records.put_record(
         KIND, name, mine, expires_at=time.time() + KEPT_S, only_if_absent=True
     ):
-        mine = await lab.ledger.get_record(KIND, name) or mine
+        mine = await lab.records.get_record(KIND, name) or mine
     if mine["body"] != seen:
         raise ConfigError(
             f"The Idempotency-Key {key!r} was used for another experiment in the last 24 hours: take a new key for this one."
@@ -45,5 +45,5 @@ async def start_once(
     except RunExistsError:
         return await lab.get_run(mine["run_id"])
     except PromptLabError:
-        await lab.ledger.delete_record(KIND, name)
+        await lab.records.delete_record(KIND, name)
         raise

@@ -12,7 +12,7 @@ from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template
 from promptlab.errors import TemplateError
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import PreviewOut
 from promptlab_studio.api.shapes import PreviewIn
 from promptlab_studio.auth import TheLab, Viewer
@@ -31,7 +31,7 @@ async def preview(lab: TheLab, who: Viewer, body: PreviewIn) -> Any:
 
 
 async def filled(
-    lab: Lab, prompt: PromptTemplate | str, dataset: Dataset | str, limit: int
+    lab: StoreLab, prompt: PromptTemplate | str, dataset: Dataset | str, limit: int
 ) -> dict[str, Any]:
     """A template (or a reference to one) with the first rows: placeholders, columns, errors, and each row's messages.
 

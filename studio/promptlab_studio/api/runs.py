@@ -14,9 +14,9 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from promptlab.domain.results import CaseKey, RunRecord, RunStatus
-from promptlab.lab import Lab
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import ExportFormat
+from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunIn
@@ -90,7 +90,7 @@ async def list_runs(
 
 
 async def find_runs(
-    lab: Lab,
+    lab: StoreLab,
     *,
     name: str | None = None,
     status: str | None = None,

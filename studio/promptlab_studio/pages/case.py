@@ -15,12 +15,12 @@ from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.domain.templates import compile_template
 from promptlab.errors import AssetNotFoundError, BlobNotFoundError, TemplateError
-from promptlab.lab import Lab
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import ResultsQuery
+from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import dataset_of, prompt_of
-from promptlab_studio.pages.rendering import queries_of, render, router
+from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.case import score_view, way_up
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
 from promptlab_studio.views.state import VIEW_PARAMS, Query, filter_of
@@ -55,7 +55,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     case, trial = int(found[1]), int(found[2] or 0)
     query = Query.of(case_path(run_id, case, trial), request.query_params)
     run = await lab.get_run(run_id)
-    results = await queries_of(request).results(run)
+    results = await lab_of(request).results_of(run)
     row = await results.case(case, trial)
     if row is None:
         raise HTTPException(404, f"Run {run_id} has no case {key}: it has {run.cases:,} cases.")
@@ -111,7 +111,7 @@ async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: Cas
     }
 
 
-async def _row_of(lab: Lab, experiment: Experiment, case: int) -> dict[str, Any] | str:
+async def _row_of(lab: StoreLab, experiment: Experiment, case: int) -> dict[str, Any] | str:
     """The dataset's row, exactly as it was read, or why it cannot be shown."""
     try:
         dataset = await dataset_of(lab, experiment)
@@ -122,7 +122,7 @@ async def _row_of(lab: Lab, experiment: Experiment, case: int) -> dict[str, Any]
 
 
 async def _messages(
-    lab: Lab, experiment: Experiment, row: dict[str, Any] | str
+    lab: StoreLab, experiment: Experiment, row: dict[str, Any] | str
 ) -> list[dict[str, str]] | str:
     """The messages as the model got them, or why they cannot be shown."""
     if isinstance(row, str):

@@ -13,7 +13,7 @@ from promptlab.errors import ConfigError
 from promptlab.queries.query_engine import Compared
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import prompt_of
-from promptlab_studio.pages.rendering import queries_of, render, router
+from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.compare import CHANGES, LETTERS, TEXT_CHARS, configuration, differences, pair_of
 from promptlab_studio.views.prompts import as_text
 from promptlab_studio.views.state import Query, whole
@@ -33,9 +33,8 @@ async def compare_page(request: Request) -> HTMLResponse:
         return render(request, "compare_none.html", {"count": len(ids)}, status=200 if not ids else 400)
     runs = [await lab.get_run(run_id) for run_id in ids]
     chosen = _chosen(query)
-    page = await queries_of(request).compare(
-        runs[0],
-        runs[1:],
+    page = await lab.compare(
+        ids,
         chosen,
         sort=query.get("sort", "case"),
         descending=query.get("desc") == "1",

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from promptlab.assets.column_statistics import MOST_COLUMNS as MOST_STATISTICS
 from promptlab.assets.column_statistics import is_quick
 from promptlab.domain.assets import Dataset, DatasetContent, which_version
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import runs_using
 from promptlab_studio.pages.rendering import render, router
@@ -80,7 +80,7 @@ async def dataset_columns(request: Request, name: str, version: str = "") -> HTM
     return render(request, "dataset_columns.html", context)
 
 
-async def _version(lab: Lab, name: str, version: str) -> tuple[Dataset, DatasetContent]:
+async def _version(lab: StoreLab, name: str, version: str) -> tuple[Dataset, DatasetContent]:
     dataset = await lab.assets.get(name, kind="dataset", **which_version(version))
     assert isinstance(dataset, Dataset) and dataset.content is not None
     return dataset, dataset.content

@@ -20,7 +20,7 @@ from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.templates import check_placeholders, compile_template
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
@@ -68,7 +68,7 @@ async def new_run_page(request: Request) -> Response:
     return await _form(request, lab, query)
 
 
-async def _again(lab: Lab, run_id: str) -> Response:
+async def _again(lab: StoreLab, run_id: str) -> Response:
     run = await lab.get_run(run_id)
     pairs, left = fields_from(Experiment.model_validate(run.experiment), run.tags)
     url = "/new?" + urlencode(pairs)
@@ -76,7 +76,7 @@ async def _again(lab: Lab, run_id: str) -> Response:
 
 
 async def _form(
-    request: Request, lab: Lab, query: Query, problem: str = "", status: int = 200
+    request: Request, lab: StoreLab, query: Query, problem: str = "", status: int = 200
 ) -> HTMLResponse:
     from promptlab.evaluators.registry import describe, known
 
@@ -107,7 +107,7 @@ async def _form(
     return render(request, "new_run.html", context, status=status)
 
 
-async def _references(lab: Lab, kind: Any, chosen: str) -> list[tuple[str, str]]:
+async def _references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, str]]:
     """What can be chosen, and how it is called: `name@version` of every version, newest first, with its labels; of more than ASSETS, the latest."""
     latest = await lab.assets.latest(kind)
     others = await asyncio.gather(*(lab.assets.versions(asset.name, kind=kind) for asset in latest[:ASSETS]))
@@ -119,7 +119,7 @@ async def _references(lab: Lab, kind: Any, chosen: str) -> list[tuple[str, str]]
     return found if not chosen or chosen in dict(found) else [(chosen, chosen), *found]
 
 
-async def _models(lab: Lab) -> list[str]:
+async def _models(lab: StoreLab) -> list[str]:
     runs, _ = await read_runs(lab)
     return list(
         dict.fromkeys(
@@ -131,7 +131,7 @@ async def _models(lab: Lab) -> list[str]:
     )[:20]
 
 
-async def _chosen(lab: Lab, query: Query) -> tuple[Dataset | None, PromptTemplate | None, str]:
+async def _chosen(lab: StoreLab, query: Query) -> tuple[Dataset | None, PromptTemplate | None, str]:
     """The chosen assets, and what is wrong with the choice."""
     found: dict[str, Any] = {}
     wrong = ""
@@ -146,7 +146,7 @@ async def _chosen(lab: Lab, query: Query) -> tuple[Dataset | None, PromptTemplat
     return found.get("dataset"), found.get("prompt"), wrong
 
 
-async def _preview(lab: Lab, prompt: PromptTemplate, dataset: Dataset) -> dict[str, Any]:
+async def _preview(lab: StoreLab, prompt: PromptTemplate, dataset: Dataset) -> dict[str, Any]:
     """The first rows as the model would get them, and what would keep the run from beginning."""
     assert dataset.content is not None
     problem, rows = "", []
@@ -159,7 +159,7 @@ async def _preview(lab: Lab, prompt: PromptTemplate, dataset: Dataset) -> dict[s
     return {"problem": problem, "rows": rows}
 
 
-async def _estimate(lab: Lab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
+async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
     calls = len(dataset) * (whole(query.get("trials")) or 1)
     assert dataset.content is not None
     try:
@@ -176,7 +176,9 @@ async def _estimate(lab: Lab, query: Query, prompt: PromptTemplate, dataset: Dat
     return Estimate(calls, read, written, basis, cost_usd(price, read, written), price is not None)
 
 
-async def _written(lab: Lab, prompt: PromptTemplate, config: ModelConfig | None) -> tuple[float | None, str]:
+async def _written(
+    lab: StoreLab, prompt: PromptTemplate, config: ModelConfig | None
+) -> tuple[float | None, str]:
     """Tokens that a case will write, and from what we know it."""
     runs, _ = await read_runs(lab)
     for run in runs:

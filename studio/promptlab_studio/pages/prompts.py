@@ -12,7 +12,7 @@ from promptlab.domain.assets import PromptTemplate, which_version
 from promptlab.domain.explain import explain
 from promptlab.domain.templates import placeholders
 from promptlab.errors import PromptLabError
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import runs_using
 from promptlab_studio.pages.rendering import fields_of, go_to, render, router
@@ -64,7 +64,7 @@ async def prompt_page(request: Request, name: str) -> HTMLResponse:
     return render(request, "prompt.html", context)
 
 
-async def _version(lab: Lab, name: str, version: str) -> PromptTemplate:
+async def _version(lab: StoreLab, name: str, version: str) -> PromptTemplate:
     asset = await lab.assets.get(name, kind="prompt_template", **which_version(version))
     assert isinstance(asset, PromptTemplate)
     return asset

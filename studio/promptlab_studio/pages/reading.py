@@ -8,7 +8,7 @@ from typing import Literal
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab
 
 Kind = Literal["prompt_template", "dataset"]
 SHOWN = 50
@@ -16,7 +16,7 @@ READ = 1000
 """Runs that a search looks through, newest first."""
 
 
-async def read_runs(lab: Lab) -> tuple[list[RunRecord], bool]:
+async def read_runs(lab: StoreLab) -> tuple[list[RunRecord], bool]:
     """The newest runs, and whether there are more."""
     found: list[RunRecord] = []
     cursor: str | None = None
@@ -28,13 +28,13 @@ async def read_runs(lab: Lab) -> tuple[list[RunRecord], bool]:
     return found, cursor is not None
 
 
-async def runs_using(lab: Lab, kind: Kind, name: str) -> Sequence[RunRecord]:
+async def runs_using(lab: StoreLab, kind: Kind, name: str) -> Sequence[RunRecord]:
     """Runs over any version of an asset, newest first, among the newest runs of the store."""
     runs, _ = await read_runs(lab)
     return [run for run in runs if (run.experiment.get(kind) or {}).get("name") == name][:SHOWN]
 
 
-async def prompt_of(lab: Lab, experiment: Experiment) -> PromptTemplate | None:
+async def prompt_of(lab: StoreLab, experiment: Experiment) -> PromptTemplate | None:
     """The run's prompt; None for an agent's run."""
     ref = experiment.prompt_template
     if ref is None:
@@ -44,7 +44,7 @@ async def prompt_of(lab: Lab, experiment: Experiment) -> PromptTemplate | None:
     return asset
 
 
-async def dataset_of(lab: Lab, experiment: Experiment) -> Dataset:
+async def dataset_of(lab: StoreLab, experiment: Experiment) -> Dataset:
     """The run's dataset."""
     asset = await lab.assets.get(experiment.dataset.name, version=experiment.dataset.version, kind="dataset")
     assert isinstance(asset, Dataset)

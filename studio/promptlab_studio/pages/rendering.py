@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, quote
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from promptlab.queries.query_engine import QueryEngine
 from promptlab_studio.templating import environment
 
 TOAST_COOKIE = "pl_toast"
@@ -22,22 +21,9 @@ def router() -> APIRouter:
     return APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
-def queries_of(request: Request) -> QueryEngine:
-    """The app's one query engine, made when it is first needed."""
-    return _engine(request.app)
-
-
-def _engine(app: FastAPI) -> QueryEngine:
-    if not hasattr(app.state, "queries"):
-        app.state.queries = QueryEngine(app.state.lab.ledger, app.state.lab.blobs)
-    engine: QueryEngine = app.state.queries
-    return engine
-
-
 async def warm(app: FastAPI) -> None:
     """Load what the first page would wait for (some 500 ms): DuckDB and the compiled templates."""
-    queries = _engine(app)
-    await asyncio.gather(queries.warm(), asyncio.to_thread(_compile_templates))
+    await asyncio.gather(app.state.lab.warm(), asyncio.to_thread(_compile_templates))
 
 
 def _compile_templates() -> None:
@@ -48,14 +34,6 @@ def _compile_templates() -> None:
 def target_of(request: Request) -> str:
     """The id of the element that htmx will replace; empty where the whole page is asked for."""
     return request.headers.get("HX-Target", "") if is_part(request) else ""
-
-
-async def close_queries(app: FastAPI) -> None:
-    """Release what pages asked with."""
-    engine: QueryEngine | None = getattr(app.state, "queries", None)
-    if engine is not None:
-        await engine.close()
-        del app.state.queries
 
 
 def is_part(request: Request) -> bool:

@@ -12,12 +12,12 @@ from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import PromptLabError
-from promptlab.lab import Lab
 from promptlab.queries.query_engine import CasePage, Facets, ResultsQuery
+from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import prompt_of
 from promptlab_studio.pages.remembered import facets_of, histogram_of
-from promptlab_studio.pages.rendering import go_to, is_part, queries_of, render, router, target_of
+from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.metric_cards import (
@@ -39,7 +39,7 @@ IN_STRIP = 6
 routes = router()
 
 
-async def _head(lab: Lab, run: RunRecord) -> Head:
+async def _head(lab: StoreLab, run: RunRecord) -> Head:
     if run.summary:
         return head_of(run, None, active=False, now="")
     active = run.status not in FINAL or (run.status == "cancelled" and await lab.is_worked_on(run))
@@ -52,7 +52,7 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
     run = await lab.get_run(run_id)
     experiment = Experiment.model_validate(run.experiment)
-    results = await queries_of(request).results(run)
+    results = await lab_of(request).results_of(run)
     tab = query.get("tab")
     # Who filters or turns the page sees the head and its histograms already.
     framed = target_of(request) != "cases"
@@ -96,7 +96,7 @@ async def _cards(query: Query, summary: Summary, results: ResultsQuery, most: in
     return metric_cards(query, summary, names, shown, most, live=results.live)
 
 
-async def _frame(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
+async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
     """What the head of the page and the strip of metrics show."""
     summary = await lab.summary(run.run_id)
     spec = run.experiment
@@ -111,7 +111,7 @@ async def _frame(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) 
     }
 
 
-async def _summary(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
+async def _summary(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
     summary = await lab.summary(run.run_id)
     latency = (
         None if results.live or not summary.latency_ms.n else await histogram_of(results, "latency_ms", 40)
@@ -133,7 +133,7 @@ async def _summary(lab: Lab, run: RunRecord, query: Query, results: ResultsQuery
     }
 
 
-def _infrastructure(lab: Lab, run: RunRecord, summary: Summary) -> Spent:
+def _infrastructure(lab: StoreLab, run: RunRecord, summary: Summary) -> Spent:
     if lab.stack is None:
         return Spent("infrastructure", None, None, 0.0, "this machine")
     from promptlab.cloud.estimate import spent_usd  # a fifth of a second, and only the cloud needs it
@@ -149,7 +149,7 @@ async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
         return RedirectResponse(run_url(run_id), 303)  # somebody opened the address itself
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
     run = await lab.get_run(run_id)
-    results = await queries_of(request).results(run)
+    results = await lab_of(request).results_of(run)
     context = await _frame(lab, run, Query(query.path, ()), results)
     head: Head = context["head"]
     said = (

@@ -1,0 +1,129 @@
+"""A comparison as JSON: what `GET /api/v1/compare`, `promptlab compare --json` and `Comparison.to_json` give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from promptlab.queries.compare import ComparePage, Delta, MetricComparison, PairRow, Side
+
+METHOD = "paired t"
+"""How the interval of a difference is made; see `MetricComparison`."""
+
+
+def comparison_json(run_ids: Sequence[str], page: ComparePage) -> dict[str, Any]:
+    """Write a page as `{base, others: [{run_id, joined_on, only_base, only_other, metrics}], counts, …, items}`.
+
+    Args:
+        run_ids: the base, then the others, as the page has them.
+        page: the page.
+    """
+    others: list[dict[str, Any]] = [
+        {
+            "run_id": run_id,
+            "joined_on": page.joined_on,
+            "only_base": only_base,
+            "only_other": only_other,
+            "metrics": {m.metric: _metric_json(m) for m in page.metrics if m.other == place},
+        }
+        for place, (run_id, (only_base, only_other)) in enumerate(
+            zip(run_ids[1:], page.unmatched, strict=True)
+        )
+    ]
+    return {
+        "base": run_ids[0],
+        "others": others,
+        "total": page.total,
+        "counts": dict(page.counts),
+        "total_matching": page.total_matching,
+        "offset": page.offset,
+        "limit": page.limit,
+        "items": [_row_json(row) for row in page.rows],
+    }
+
+
+def _metric_json(m: MetricComparison) -> dict[str, Any]:
+    return {
+        "n": m.n,
+        "higher_is_better": m.higher_is_better,
+        "base_mean": m.base_mean,
+        "other_mean": m.other_mean,
+        "difference": m.difference,
+        "stderr": m.stderr,
+        "ci_low": m.low,
+        "ci_high": m.high,
+        "method": METHOD if m.stderr is not None else None,
+        "wins": m.improved,
+        "losses": m.regressed,
+        "ties": m.same,
+        "different": m.different,
+    }
+
+
+def _row_json(row: PairRow) -> dict[str, Any]:
+    return {
+        "case": row.case,
+        "trial": row.trial,
+        "id": row.id,
+        "inputs": dict(row.inputs),
+        "base": asdict(row.base),
+        "others": [asdict(side) for side in row.others],
+        "changes": [
+            {
+                metric: {"change": delta.verdict, "difference": delta.difference}
+                for metric, delta in deltas.items()
+            }
+            for deltas in row.deltas
+        ],
+    }
+
+
+def comparison_from(value: Mapping[str, Any]) -> ComparePage:
+    """Read the page that `comparison_json` wrote."""
+    metrics = [
+        _metric_from(name, place, metric)
+        for place, other in enumerate(value["others"])
+        for name, metric in other["metrics"].items()
+    ]
+    return ComparePage(
+        rows=[_row_from(item) for item in value["items"]],
+        **{name: value[name] for name in ("total_matching", "total", "offset", "limit", "counts")},
+        metrics=tuple(metrics),
+        joined_on=value["others"][0]["joined_on"],
+        unmatched=tuple((other["only_base"], other["only_other"]) for other in value["others"]),
+    )
+
+
+def _metric_from(name: str, place: int, value: Mapping[str, Any]) -> MetricComparison:
+    same = (
+        "higher_is_better",
+        "n",
+        "base_mean",
+        "other_mean",
+        "difference",
+        "stderr",
+        "different",
+    )
+    return MetricComparison(
+        metric=name,
+        other=place,
+        **{field: value[field] for field in same},
+        low=value["ci_low"],
+        high=value["ci_high"],
+        improved=value["wins"],
+        regressed=value["losses"],
+        same=value["ties"],
+    )
+
+
+def _row_from(item: Mapping[str, Any]) -> PairRow:
+    return PairRow(
+        **{name: item[name] for name in ("case", "trial", "id", "inputs")},
+        base=Side(**item["base"]),
+        others=tuple(Side(**side) for side in item["others"]),
+        deltas=tuple(
+            {name: Delta(delta["difference"], delta["change"]) for name, delta in changes.items()}
+            for changes in item["changes"]
+        ),
+    )

@@ -1,0 +1,187 @@
+"""What every lab does alike, over a store and over a hosted Studio (promptlab/lab.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from promptlab_studio.auth import Auth
+
+from promptlab import Dataset, PromptTemplate
+from promptlab.adapters.http.lab import RemoteLab
+from promptlab.domain.results import CaseKey, Progress, RunRecord
+from promptlab.errors import AssetNotFoundError, ConfigError, RunError, RunNotFoundError
+from promptlab.lab import Lab, open_lab
+from promptlab.queries.compare import Compared
+from promptlab.report import brief
+from tests.servers import ModelServer, Reply, Request
+from tests.studio.builders import ROWS, experiment, right
+from tests.studio.live import TOKEN, LiveStudio
+
+TEN = {"dataset": {"name": "questions", "rows": ROWS[:10]}}
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    """A provider that answers right."""
+    with ModelServer(right) as server:
+        yield server
+
+
+@pytest.fixture(params=["store", "remote"])
+async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
+    """A lab with nothing in it."""
+    if request.param == "store":
+        opened = open_lab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+        yield opened
+        await opened.close()
+        return
+    with LiveStudio(tmp_path, auth=Auth(TOKEN, secure=False)) as studio:
+        opened = RemoteLab(studio.url, TOKEN)
+        yield opened
+        await opened.close()
+
+
+def wrong_on(*numbers: int) -> Any:
+    """A provider that is wrong about some rows."""
+
+    def answer(request: Request) -> str:
+        said = right(request)
+        return f"{said}?" if int(said.split()[-1]) in numbers else said
+
+    return answer
+
+
+async def test_a_run_is_run_watched_read_and_exported(lab: Lab, model: ModelServer, tmp_path: Path) -> None:
+    """Start, progress, summary, rows, pages of rows, a file."""
+    started: list[RunRecord] = []
+    told: list[Progress] = []
+    run = await lab.run({**experiment(model), **TEN}, on_start=started.append, on_progress=told.append)
+    assert (run.status, run.cases, [r.run_id for r in started]) == ("completed", 10, [run.run_id])
+    assert (told[-1].done, told[-1].total, told[-1].failed) == (10, 10, 0)
+    assert await lab.progress(run.run_id) == told[-1]
+    summary = await lab.summary(run.run_id)
+    assert (summary.succeeded, summary.metrics["exact_match"].mean) == (10, 1.0)
+    assert await lab.so_far(run) == (None, None)
+    assert brief(await lab.get_run(run.run_id))["metrics"] == brief(run)["metrics"]
+    rows = [row async for row in lab.results(run.run_id)]
+    assert [row["case"] for row in rows] == list(range(10))
+    page, following = await lab.cases(run.run_id, after=CaseKey(3, 0), limit=4)
+    assert ([row["case"] for row in page], following) == ([4, 5, 6, 7], CaseKey(7, 0))
+    await lab.export(run.run_id, tmp_path / "out.csv", "csv")
+    assert (tmp_path / "out.csv").read_text().count("\n") == 11
+    with pytest.raises(ConfigError, match="no folder"):
+        await lab.export(run.run_id, tmp_path / "none" / "out.csv", "csv")
+    assert await lab.watch(run, told.append) == await lab.get_run(run.run_id)
+
+
+async def test_runs_are_listed_newest_first_and_in_pages(lab: Lab, model: ModelServer) -> None:
+    """By name, with a cursor, and as ids."""
+    assert await lab.list_runs() == ([], None)
+    made = [(await lab.run({**experiment(model), **TEN, "name": name})).run_id for name in ("a", "b", "a")]
+    first, cursor = await lab.list_runs(limit=2)
+    rest, end = await lab.list_runs(limit=2, cursor=cursor)
+    assert [run.run_id for run in first + rest] == made[::-1] and end is None
+    assert [run.run_id for run in (await lab.list_runs(name="a"))[0]] == [made[2], made[0]]
+    assert [run_id async for run_id in lab.run_ids()] == made[::-1]
+
+
+async def test_what_is_not_there_is_the_same_error_everywhere(lab: Lab, model: ModelServer) -> None:
+    """By class, and with the id."""
+    for call in (
+        lab.get_run("none"),
+        lab.progress("none"),
+        lab.summary("none"),
+        lab.cancel("none"),
+        lab.resume("none"),
+        lab.start_resume("none"),
+        lab.cases("none"),
+        lab.compare(["none", "nor this"]),
+        anext(lab.results("none")),
+    ):
+        with pytest.raises(RunNotFoundError) as missing:
+            await call
+        assert missing.value.run_id == "none"
+    with pytest.raises(ConfigError, match="exact_match"):
+        await lab.run({**experiment(model), "evaluation": [{"metric": "exact_mach"}]})
+    assert await lab.list_runs() == ([], None)
+
+
+async def test_a_run_is_cancelled_and_resumed(lab: Lab, model: ModelServer) -> None:
+    """What was answered is kept; the rest is done, and failed cases on request; a whole run is left as it is."""
+    model.answer = lambda request: Reply(status=400) if "What is 3?" in request.prompt else right(request)
+    run = await lab.run({**experiment(model), **TEN})
+    assert (run.status, (await lab.progress(run.run_id)).failed) == ("completed", 1)
+    assert (await lab.resume(run.run_id)).generation == 0
+    assert (await lab.cancel(run.run_id)).status == "completed"
+    model.answer, calls = right, len(model.requests)
+    run = await lab.resume(run.run_id, failed=True)
+    assert (run.generation, (await lab.progress(run.run_id)).failed, len(model.requests)) == (1, 0, calls + 1)
+    model.answer = lambda request: Reply(text=right(request), hang=True)
+    begun = await lab.start(experiment(model))
+    while len(model.requests) == calls + 1:
+        await asyncio.sleep(0.01)
+    assert (await lab.cancel(begun.run_id)).status == "cancelled"
+    assert (await lab.watch(begun)).status == "cancelled"
+    model.release()
+
+
+async def test_assets_are_versioned_labelled_and_read(lab: Lab) -> None:
+    """Create, update, label, list; rows of a dataset from any row on."""
+    await lab.assets.create(PromptTemplate(name="ask", user_prompt="<question>"))
+    second = await lab.assets.update(PromptTemplate(name="ask", user_prompt="Now: <question>"))
+    await lab.assets.label("ask", "production", version=0)
+    dataset = await lab.assets.create(Dataset(name="questions", rows=ROWS[:10]))
+    assert isinstance(dataset, Dataset) and (second.version, dataset.version) == (1, 0)
+    assert (await lab.assets.get("ask", label="production")).version == 0
+    assert [version.labels for version in await lab.assets.versions("ask")] == [("production",), ()]
+    assert [asset.name for asset in await lab.assets.list()] == ["ask", "questions"]
+    assert [asset.version for asset in await lab.assets.latest("prompt_template")] == [1]
+    assert list(await lab.assets.rows(dataset, 7, 5)) == ROWS[7:10]
+    for missing in (lab.assets.get("nothing"), lab.assets.update(PromptTemplate(name="x", user_prompt="x"))):
+        with pytest.raises(AssetNotFoundError):
+            await missing
+
+
+async def test_runs_are_compared_case_by_case(lab: Lab, model: ModelServer) -> None:
+    """Means, interval, wins and losses over all cases; pairs of one page, filtered and sorted."""
+    runs = []
+    for numbers in ((1, 2, 3), (3, 4), ()):
+        model.answer = wrong_on(*numbers)
+        runs.append((await lab.run({**experiment(model), **TEN})).run_id)
+    page = await lab.compare(runs, Compared("different", "exact_match", 0), limit=2)
+    assert [(m.metric, m.other, m.improved, m.regressed, m.same) for m in page.metrics] == [
+        ("exact_match", 0, 2, 1, 7),
+        ("exact_match", 1, 3, 0, 7),
+    ]
+    first = page.metrics[0]
+    assert (first.n, first.base_mean, first.other_mean) == (10, pytest.approx(0.7), pytest.approx(0.8))
+    assert first.low is not None and first.high is not None and first.low < 0.1 < first.high
+    assert (page.total, page.total_matching, page.joined_on) == (10, 3, "case")
+    assert page.unmatched == ((0, 0), (0, 0))
+    assert [(row.case, row.deltas[0]["exact_match"].verdict) for row in page.rows] == [
+        (1, "improved"),
+        (2, "improved"),
+    ]
+    assert (page.rows[0].base.response, page.rows[0].others[0].response) == ("it is 1?", "it is 1")
+    worst = await lab.compare(runs[:2], sort="difference", limit=1)
+    assert [row.case for row in worst.rows] == [4] and worst.counts["regressed"] == 1
+    with pytest.raises(ConfigError, match="no such metric"):
+        await lab.compare(runs, Compared("same", "no such metric"))
+    for ids in (runs[:1], [*runs, *runs[:2]]):
+        with pytest.raises(RunError, match="2 to 4 runs"):
+            await lab.compare(ids)
+
+
+async def test_a_run_without_results_is_not_compared(lab: Lab, model: ModelServer) -> None:
+    """The message names the run and what it waits for."""
+    model.answer = lambda request: Reply(text=right(request), hang=True)
+    run = await lab.start({**experiment(model), **TEN})
+    with pytest.raises(RunError, match=f"Run {run.run_id} is .* has no results yet"):
+        await lab.compare([run.run_id, run.run_id])
+    await lab.cancel(run.run_id)
+    model.release()
+    await lab.watch(run)
