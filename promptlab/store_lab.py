@@ -309,7 +309,7 @@ class StoreLab:
         )
         assert isinstance(dataset, Dataset)
         assert prompt is None or isinstance(prompt, PromptTemplate)
-        bound = bind(experiment, prompt, dataset, live or Live())
+        bound = await bind(experiment, prompt, dataset, live or Live())
         await unlock((bound.model, bound.embedding_model), self._parts.secrets)
         return bound
 

@@ -21,7 +21,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.domain.templates import check_placeholders, compile_template
+from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.engine.plan import together
 from promptlab.errors import ConfigError
 from promptlab.experiments.config import ExperimentConfig
@@ -142,8 +142,9 @@ async def estimate(
     model = config.model.config if isinstance(config.model, Model) else config.model
     found, content = await _sample(lab, config.dataset, sample)
     prompt = await _prompt(lab, config.prompt_template)
-    check_placeholders(prompt, content)
-    read = prompt_tokens([compile_template(prompt).render(row) for row in found])
+    compiled = await compile_template_async(prompt)
+    check_placeholders(prompt, content, compiled)
+    read = prompt_tokens([await compiled.render_async(row) for row in found])
     written = _answer(model, answer_tokens)
     work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory)
     quotas = NEW_ACCOUNT if new_account else DEFAULT

@@ -11,68 +11,156 @@ In both formats a string is written as it is, null as nothing, and everything el
 
 from __future__ import annotations
 
-import difflib
-import functools
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
+from promptlab.bounded import BoundExceededError, RefusedError, bounded
 from promptlab.domain.assets import DatasetContent, PromptTemplate
-from promptlab.domain.results import described
-from promptlab.errors import TemplateError, UnknownNameError
-
-if TYPE_CHECKING:
-    from jinja2.sandbox import SandboxedEnvironment
+from promptlab.errors import TemplateError
 
 Row = Mapping[str, Any]
 Fill = Callable[[Row], str]
 
+MOST_CHARS = 16_000_000
+"""Characters of one filled prompt: a template may name a large column any number of times."""
 # The lookbehind keeps a long run of backslashes linear. What may be in a name is narrowed by `_is_name`.
 _BRACKET = re.compile(r"(?<!\\)(\\*)<(?:([^\s\x00-\x1f<>\\/][^\x00-\x1f<>\\/]*)>)?")
 _JOINERS = "\u200c\u200d"  # between letters of Persian and Indic words
 _SHOWN = 20
+_HINTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledTemplate:
     """A template made ready to be filled, row after row."""
 
+    name: str
     placeholders: tuple[str, ...]
     """The columns it needs, in order of first use."""
     optional: frozenset[str]
     """Placeholders that a row may lack: a Jinja template tests them with `is defined` or gives a `default`."""
-    _messages: tuple[tuple[str, Fill], ...]
+    roles: tuple[str, ...]
+    """Who says each message."""
+    _fills: tuple[Fill, ...]
+    """In the simple format: what fills each message."""
+    _texts: tuple[str, ...]
+    """In Jinja: the text of each message."""
 
     def render(self, row: Row) -> list[dict[str, str]]:
-        """The chat messages for one row: `[{"role": …, "content": …}, …]`.
+        """Fill the chat messages with one row: `[{"role": …, "content": …}, …]`. Jinja blocks the caller.
 
         Raises:
-            TemplateError: the row lacks a column, or a Jinja expression fails on it.
+            TemplateError: the row lacks a column, a Jinja expression fails on it, or the prompt is
+                too large or takes too long.
         """
-        return [{"role": role, "content": fill(row)} for role, fill in self._messages]
+        if not self._texts:
+            return self._as_chat([fill(row) for fill in self._fills])
+        try:
+            answers = bounded.call(_FILL, self._texts, dict(row))
+        except (BoundExceededError, RefusedError, TypeError) as error:
+            raise self._unfilled(error) from None
+        return self._as_chat(self._filled(answers))
+
+    async def render_async(self, row: Row) -> list[dict[str, str]]:
+        """As `render`, with Jinja off the event loop."""
+        if not self._texts:
+            return self._as_chat([fill(row) for fill in self._fills])
+        try:
+            answers = await bounded.call_async(_FILL, self._texts, dict(row))
+        except (BoundExceededError, RefusedError, TypeError) as error:
+            raise self._unfilled(error) from None
+        return self._as_chat(self._filled(answers))
+
+    def _as_chat(self, texts: list[str]) -> list[dict[str, str]]:
+        return [{"role": role, "content": text} for role, text in zip(self.roles, texts, strict=True)]
+
+    def _filled(self, answers: list[dict[str, Any]]) -> list[str]:
+        for role, answer in zip(self.roles, answers, strict=True):
+            if "error" in answer:
+                raise _refused(_where(self.name, role), answer)
+        return [answer["text"] for answer in answers]
+
+    def _unfilled(self, error: Exception) -> TemplateError:
+        if isinstance(error, BoundExceededError):
+            return TemplateError(
+                f"Prompt template {self.name!r} cannot be filled with this row: {error}. "
+                "Make its loops and repetitions smaller."
+            )
+        return TemplateError(f"Prompt template {self.name!r} cannot be filled with this row: {error}")
+
+
+_READ, _FILL = "promptlab.domain.jinja:read", "promptlab.domain.jinja:fill"
 
 
 def compile_template(template: PromptTemplate) -> CompiledTemplate:
-    """The template, made ready: parsed once, then a few µs a row (simple format).
+    """Make a template ready: parsed once, then a few µs a row (simple format). Jinja blocks the caller.
 
     Raises:
-        TemplateError: a Jinja template has a syntax error; the message has its line.
+        TemplateError: a Jinja template has a syntax error, with its line; or it takes too long to read.
     """
-    one = _jinja if template.template_format == "jinja2" else _simple
+    if template.template_format == "simple":
+        return _simple_template(template)
+    try:
+        found = bounded.call(_READ, _texts_of(template))
+    except (BoundExceededError, RefusedError) as error:
+        raise _unread(template, error) from None
+    return _jinja_template(template, found)
+
+
+async def compile_template_async(template: PromptTemplate) -> CompiledTemplate:
+    """As `compile_template`, with Jinja off the event loop."""
+    if template.template_format == "simple":
+        return _simple_template(template)
+    try:
+        found = await bounded.call_async(_READ, _texts_of(template))
+    except (BoundExceededError, RefusedError) as error:
+        raise _unread(template, error) from None
+    return _jinja_template(template, found)
+
+
+def _texts_of(template: PromptTemplate) -> list[str]:
+    return [message["content"] for message in template.chat()]
+
+
+def _unread(template: PromptTemplate, error: Exception) -> TemplateError:
+    return TemplateError(
+        f"Prompt template {template.name!r} cannot be read: {error}. Make its loops and repetitions smaller."
+    )
+
+
+def _where(name: str, role: str) -> str:
+    return f"Prompt template {name!r}, {role} message"
+
+
+def _refused(where: str, answer: Mapping[str, Any]) -> TemplateError:
+    line = f", line {answer['line']}" if answer["line"] else ""
+    return TemplateError(f"{where}{line}: {answer['error']}")
+
+
+def _jinja_template(template: PromptTemplate, found: list[dict[str, Any]]) -> CompiledTemplate:
+    roles = tuple(message["role"] for message in template.chat())
+    for role, answer in zip(roles, found, strict=True):
+        if "error" in answer:
+            raise _refused(_where(template.name, role), answer)
+    names = dict.fromkeys(name for answer in found for name in answer["names"])
+    optional = frozenset(name for answer in found for name in answer["optional"])
+    return CompiledTemplate(template.name, tuple(names), optional, roles, (), tuple(_texts_of(template)))
+
+
+def _simple_template(template: PromptTemplate) -> CompiledTemplate:
     names: dict[str, None] = {}
-    optional: set[str] = set()
-    messages: list[tuple[str, Fill]] = []
+    fills, roles = [], []
     for message in template.chat():
-        where = f"Prompt template {template.name!r}, {message['role']} message"
-        fill, used, may_lack = one(message["content"], where)
+        fill, used = _simple(message["content"], _where(template.name, message["role"]))
         names.update(dict.fromkeys(used))
-        optional |= may_lack
-        messages.append((message["role"], fill))
-    return CompiledTemplate(tuple(names), frozenset(optional), tuple(messages))
+        fills.append(fill)
+        roles.append(message["role"])
+    return CompiledTemplate(template.name, tuple(names), frozenset(), tuple(roles), tuple(fills), ())
 
 
 def placeholders(template: PromptTemplate) -> tuple[str, ...]:
@@ -84,13 +172,25 @@ def placeholders(template: PromptTemplate) -> tuple[str, ...]:
     return compile_template(template).placeholders
 
 
-def check_placeholders(template: PromptTemplate, content: DatasetContent) -> None:
+async def placeholders_async(template: PromptTemplate) -> tuple[str, ...]:
+    """As `placeholders`, with Jinja off the event loop."""
+    return (await compile_template_async(template)).placeholders
+
+
+def check_placeholders(
+    template: PromptTemplate, content: DatasetContent, compiled: CompiledTemplate | None = None
+) -> None:
     """Hold a template against a dataset, before anything is paid for.
+
+    Args:
+        template: the template.
+        content: what is known of the dataset.
+        compiled: the template made ready, where the caller has it.
 
     Raises:
         TemplateError: a placeholder has no column, or its column is not in every row.
     """
-    compiled = compile_template(template)
+    compiled = compiled or compile_template(template)
     columns = {c.name: c for c in content.columns}
     unknown = [p for p in compiled.placeholders if p not in columns]
     if unknown:
@@ -100,8 +200,10 @@ def check_placeholders(template: PromptTemplate, content: DatasetContent) -> Non
         if column.rows < content.rows and name not in compiled.optional:
             first = column.first_missing or 0
             raise TemplateError(
-                f"Prompt template {template.name!r}: column {name!r} is missing in {content.rows - column.rows:,} of {content.rows:,} rows, first in row "
-                f"{first} (counting from 0; the {_ordinal(first + 1)} row). Give every row a value: null or an empty string fills the placeholder with nothing."
+                f"Prompt template {template.name!r}: column {name!r} is missing in "
+                f"{content.rows - column.rows:,} of {content.rows:,} rows, first in row {first} "
+                f"(counting from 0; the {_ordinal(first + 1)} row). Give every row a value: null or an empty "
+                "string fills the placeholder with nothing."
             )
 
 
@@ -116,18 +218,26 @@ def text_of(value: Any) -> str:
     return "" if value is None else orjson.dumps(value).decode()
 
 
-def _simple(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
+def _simple(text: str, where: str) -> tuple[Fill, list[str]]:
     literals, names = _split(text)
     if not names:
-        return (lambda row: literals[0]), [], set()
+        return (lambda row: literals[0]), []
     pairs = tuple(zip(names, literals[1:], strict=True))
 
     def fill(row: Row) -> str:
         parts = [literals[0]]
+        size = len(text)
         try:
             for name, literal in pairs:
                 value = row[name]
-                parts.append(value if type(value) is str else text_of(value))
+                part = value if type(value) is str else text_of(value)
+                size += len(part)
+                if size > MOST_CHARS:
+                    raise TemplateError(
+                        f"{where}: the prompt for this row has more than {MOST_CHARS:,} characters, "
+                        f"at <{name}>. Shorten the column {name!r}, or name it less often."
+                    )
+                parts.append(part)
                 parts.append(literal)
         except KeyError:
             raise TemplateError(
@@ -137,7 +247,7 @@ def _simple(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
             raise TemplateError(f"{where}: column {name!r} cannot fill <{name}>: {error}.") from error
         return "".join(parts)
 
-    return fill, names, set()
+    return fill, names
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:
@@ -171,95 +281,38 @@ def _is_name(name: str) -> bool:
     )
 
 
-@functools.cache
-def _environment() -> SandboxedEnvironment:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def finalize(value: Any) -> Any:
-        return text_of(value) if value is None or isinstance(value, bool | list | dict) else value
-
-    return ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=finalize
-    )
-
-
-def _jinja(text: str, where: str) -> tuple[Fill, list[str], set[str]]:
-    from jinja2 import TemplateSyntaxError, meta, nodes
-
-    environment = _environment()
-    try:
-        tree = environment.parse(text)
-        undeclared = meta.find_undeclared_variables(tree)
-        template = environment.from_string(text)
-    except TemplateSyntaxError as error:
-        raise TemplateError(
-            f"{where}, line {error.lineno}: not a valid Jinja template: {error.message}"
-        ) from error
-    if others := list(meta.find_referenced_templates(tree)):
-        raise TemplateError(
-            f"{where}: a prompt cannot include, import or extend another template ({others[0]!r}): write its text here."
-        )
-    names = [name.name for name in tree.find_all(nodes.Name) if name.name in undeclared]
-    guards = [*tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)]
-    # Inside a condition Jinja itself puts this off until a row gets there.
-    for guard in guards:
-        known = environment.filters if isinstance(guard, nodes.Filter) else environment.tests
-        if guard.name not in known:
-            raise TemplateError(
-                f"{where}, line {guard.lineno}: {UnknownNameError(f'Jinja {type(guard).__name__.lower()}', guard.name, known)}"
-            )
-    optional = {
-        g.node.name
-        for g in guards
-        if g.name in ("default", "d", "defined", "undefined") and isinstance(g.node, nodes.Name)
-    }
-
-    def fill(row: Row) -> str:
-        try:
-            return template.render(row)
-        except Exception as error:  # an expression of the template may raise anything
-            line = _template_line(error)
-            raise TemplateError(f"{where}{f', line {line}' if line else ''}: {described(error)}") from error
-
-    return fill, names, optional
-
-
-def _template_line(error: Exception) -> int | None:
-    """The line of the Jinja template where it failed: Jinja puts its own frames in the traceback."""
-    line, frame = None, error.__traceback__
-    while frame:
-        if frame.tb_frame.f_code.co_filename == "<template>":
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    return line
-
-
 def _no_column(template: PromptTemplate, unknown: list[str], columns: list[str]) -> str:
+    from rapidfuzz import fuzz, process
+
     simple = template.template_format == "simple"
-    shown = ", ".join(f"<{n}>" if simple else f"{{{{ {n} }}}}" for n in unknown)
-    folded = {c.casefold(): c for c in columns}
-    near = {n: difflib.get_close_matches(n.casefold(), folded, n=1, cutoff=0.6) for n in unknown}
-    hints = [
-        f"Did you mean {folded[match[0]]!r}{f' for {n!r}' if len(unknown) > 1 else ''}?"
-        for n, match in near.items()
-        if match
-    ]
+    shown = ", ".join(_cut(f"<{n}>" if simple else f"{{{{ {n} }}}}") for n in unknown[:_SHOWN])
+    more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
+    folded = [c[:200].casefold() for c in columns]
+    hints = []
+    for name in unknown[:_HINTS]:
+        near = process.extractOne(name[:200].casefold(), folded, scorer=fuzz.ratio, score_cutoff=60)
+        if near:
+            which = f" for {_cut(name)!r}" if len(unknown) > 1 else ""
+            hints.append(f"Did you mean {_cut(columns[near[2]])!r}{which}?")
     literal = r", or write \< for a literal <" if simple else ""
     return " ".join(
         [
-            f"Prompt template {template.name!r}: no column fills {shown}. The dataset has {_listed(columns)}.",
+            f"Prompt template {template.name!r}: no column fills {shown}{more}. The dataset has {_listed(columns)}.",
             *hints,
             f"Rename the placeholder or the column{literal}.",
         ]
     )
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
 def _listed(columns: list[str]) -> str:
     if not columns:
         return "no columns"
     more = f" and {len(columns) - _SHOWN:,} more" if len(columns) > _SHOWN else ""
-    return f"the column{'s' if len(columns) > 1 else ''} {', '.join(map(repr, columns[:_SHOWN]))}{more}"
+    return f"the column{'s' if len(columns) > 1 else ''} {', '.join(repr(_cut(c)) for c in columns[:_SHOWN])}{more}"
 
 
 def _ordinal(number: int) -> str:

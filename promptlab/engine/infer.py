@@ -75,7 +75,7 @@ async def _complete(
         shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
     )
     try:
-        messages = job.bindings.messages(row)
+        messages = await job.bindings.messages(row)
         response, attempts = await with_retries(
             lambda: _attempt(job, messages),
             job.bindings.model.retry_policy,

@@ -29,7 +29,7 @@ class Bindings:
 
     model: Model
     """The model; for an agent, the agent as one."""
-    messages: Callable[[Row], Sequence[dict[str, str]]]
+    messages: Callable[[Row], Awaitable[Sequence[dict[str, str]]]]
     """A row's rendered chat messages; for an agent, one message that stands for the row."""
     content: DatasetContent
     evaluators: Sequence[tuple[Metric, Evaluator]]

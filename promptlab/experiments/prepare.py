@@ -15,7 +15,7 @@ from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTempla
 from promptlab.domain.experiment import SPECIAL, AssetRef, CodeRef, Experiment, Metric
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import price_of
-from promptlab.domain.templates import check_placeholders, compile_template
+from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.evaluators.base import Evaluator
@@ -78,7 +78,7 @@ class Prepared:
             prices=_prices(model.config),
         )
         experiment = experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
-        return experiment, bind(
+        return experiment, await bind(
             experiment, prompt if isinstance(prompt, PromptTemplate) else None, dataset, self.live
         )
 
@@ -147,8 +147,8 @@ async def prepare(
         assert content is not None
         if prompt is not None:
             assert isinstance(prompt.asset, PromptTemplate)
-            check_placeholders(prompt.asset, content)
-            compile_template(prompt.asset)
+            compiled = await compile_template_async(prompt.asset)
+            check_placeholders(prompt.asset, content, compiled)
         metrics = tuple(_mapped(m, live.evaluators[m.name], content) for m in metrics)
         _check_embedding(metrics, live)
         await unlock((live.model, live.embedding_model), secrets)
@@ -285,7 +285,9 @@ def _check_embedding(metrics: tuple[Metric, ...], live: Live) -> None:
         )
 
 
-def bind(experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset, live: Live) -> Bindings:
+async def bind(
+    experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset, live: Live
+) -> Bindings:
     """The live objects of a recorded experiment; `live` brings those that its configuration had as objects.
 
     Raises:
@@ -310,7 +312,7 @@ def bind(experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset
             evaluator.embedding_model = embedding
         evaluators.append((metric, evaluator))
     assert dataset.content is not None
-    messages = compile_template(prompt).render if prompt else agent_messages
+    messages = (await compile_template_async(prompt)).render_async if prompt else agent_messages
     return Bindings(
         model=model,
         messages=messages,

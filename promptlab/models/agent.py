@@ -17,8 +17,8 @@ TIMEOUT_S = 600
 """Agents make several calls: longer than one answer takes."""
 
 
-def agent_messages(row: dict[str, Any]) -> list[dict[str, str]]:
-    """The row itself, as the one message an agent is given."""
+async def agent_messages(row: dict[str, Any]) -> list[dict[str, str]]:
+    """Make the one message that an agent is given: the row itself."""
     return [{"role": "user", "content": orjson.dumps(row).decode()}]
 
 

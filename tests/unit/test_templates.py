@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from promptlab.domain.assets import ChatMessage, Column, DatasetContent, PromptTemplate
-from promptlab.domain.templates import check_placeholders, compile_template, placeholders
+from promptlab.domain.templates import (
+    check_placeholders,
+    compile_template,
+    compile_template_async,
+    placeholders,
+)
 from promptlab.errors import TemplateError
 
 
@@ -235,3 +240,95 @@ def test_a_jinja_template_may_provide_for_missing_values(text: str) -> None:
     check_placeholders(jinja(text), dataset("q", sparse))
     with pytest.raises(TemplateError, match="no column fills"):
         check_placeholders(jinja(text), dataset("q"))
+
+
+# ---- what a template may take
+
+BOMBS = [
+    "{{ 'a' * 10**9 }}",
+    "{{ q * 10**9 }}",
+    "{{ 10 ** (10 ** 9) }}",
+    "{{ n ** (n ** 9) }}",
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+    "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}",
+    "{{ '%999999999d' | format(1) }}",
+    "{{ '{:>999999999}'.format(q) }}",
+    "{{ q | center(10**9) }}",
+    "{{ q | indent(10**9) }}",
+    "{{ lipsum(n=99999, html=False) }}",
+    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
+    "{{ [1] | tojson(indent=10**9) }}",
+    "{{ range(99999) | batch(1) | map('list') | map('string') | join('x' * 9999) }}",
+    "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
+    "{{ q" + " ~ q" * 200_000 + " }}",
+]
+
+
+@pytest.mark.parametrize("text", BOMBS, ids=lambda text: text[:40])
+async def test_a_template_that_takes_too_much_is_an_error(text: str) -> None:
+    """In time and in memory, when it is read and when it is filled."""
+    with pytest.raises(TemplateError, match="Prompt template 'qa'"):
+        await (await compile_template_async(jinja(text))).render_async({"q": "word", "n": 99})
+
+
+def test_a_simple_template_does_not_multiply_a_column_without_bound() -> None:
+    """A column of a megabyte, named twenty times, is more than a prompt may be."""
+    with pytest.raises(TemplateError, match=r"more than 16,000,000 characters, at <q>"):
+        filled(simple("<q>" * 20), q="x" * 1_000_000)
+
+
+def test_many_placeholders_without_a_column_are_a_short_message() -> None:
+    """With thousands of placeholders and of columns, and with names of any length."""
+    text = "".join(f"<missing{n}>" for n in range(20_000)) + f"<{'y' * 100_000}>"
+    with pytest.raises(TemplateError) as caught:
+        check_placeholders(simple(text), dataset(*(f"column{n}" for n in range(5_000)), "z" * 100_000))
+    assert "and 19,981 more" in str(caught.value) and len(str(caught.value)) < 5_000
+
+
+# ---- what Jinja prints
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("{{ options | tojson }}", '["l\'été <b> & c","東京"]'),
+        ("{{ options }}", '["l\'été <b> & c","東京"]'),
+        ("{{ order | tojson(indent=1) }}", '{\n "id": 1,\n "items": [\n  "a"\n ]\n}'),
+        ("{{ order.items }}", '["a"]'),
+        ("{{ order['items'] }}", '["a"]'),
+        ("{{ other.items() | list }}", '[["x",1]]'),
+        ("{{ other.items() }}", '[["x",1]]'),
+        ("{% for k, v in other.items() %}{{ k }}={{ v }}{% endfor %}", "x=1"),
+        ("{{ (1, 'a', none) }}", '[1,"a",null]'),
+        ("{{ 1.0 }} {{ 0.1 }} {{ 10 ** 30 }}", f"1.0 0.1 {10**30}"),
+        ("{{ keys }}", "of a column"),
+    ],
+)
+def test_jinja_prints_values_as_a_model_reads_them(text: str, result: str) -> None:
+    """JSON without HTML's escapes; keys of data come before methods."""
+    row = {
+        "options": ["l'été <b> & c", "東京"],
+        "order": {"id": 1, "items": ["a"]},
+        "other": {"x": 1},
+        "keys": "of a column",
+    }
+    assert filled(jinja(text), **row) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ order.keys }}", "'keys' is a function, not a value"),
+        ("{{ range }}", "is a function"),
+        ("{{ q.upper }}", "'upper' is a function"),
+        ("{% macro m() %}{% endmacro %}{{ m }}", "is a function"),
+        ("{{ order | map('upper') }}", r"add \| list"),
+        ("{{ namespace(a=1) }}", "TypeError"),
+    ],
+)
+def test_what_is_no_value_is_not_printed(text: str, said: str) -> None:
+    """A prompt never has `<built-in method keys …>` in it."""
+    with pytest.raises(TemplateError, match=said):
+        filled(jinja(text), order={"id": 1}, q="x")

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Dataset, PromptTemplate
-from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template
+from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template_async
 from promptlab.errors import TemplateError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import PreviewOut
@@ -49,10 +49,10 @@ async def filled(
             and isinstance(rows.asset, Dataset)
             and rows.content is not None
         )
-        compiled = compile_template(template.asset)
+        compiled = await compile_template_async(template.asset)
         errors = []
         try:
-            check_placeholders(template.asset, rows.content)
+            check_placeholders(template.asset, rows.content, compiled)
         except TemplateError as error:
             errors.append(str(error))
         first: Sequence[Mapping[str, Any]] = (
@@ -64,12 +64,12 @@ async def filled(
             "placeholders": compiled.placeholders,
             "columns": [column.name for column in rows.content.columns],
             "errors": errors,
-            "rows": [_rendered(compiled, dict(row)) for row in first],
+            "rows": [await _rendered(compiled, dict(row)) for row in first],
         }
 
 
-def _rendered(compiled: CompiledTemplate, row: dict[str, Any]) -> dict[str, Any]:
+async def _rendered(compiled: CompiledTemplate, row: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"row": row, "messages": compiled.render(row), "error": None}
+        return {"row": row, "messages": await compiled.render_async(row), "error": None}
     except TemplateError as error:
         return {"row": row, "messages": None, "error": str(error)}

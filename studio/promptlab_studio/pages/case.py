@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
-from promptlab.domain.templates import compile_template
+from promptlab.domain.templates import compile_template_async
 from promptlab.errors import AssetNotFoundError, BlobNotFoundError, TemplateError
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import ResultsQuery
@@ -132,7 +132,7 @@ async def _messages(
         return (
             "An agent answered: it got the row itself."
             if prompt is None
-            else compile_template(prompt).render(row)
+            else await (await compile_template_async(prompt)).render_async(row)
         )
     except (AssetNotFoundError, TemplateError) as error:
         return str(error)

@@ -17,7 +17,7 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL, Experiment
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
-from promptlab.domain.templates import check_placeholders, compile_template
+from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.store_lab import StoreLab
@@ -151,9 +151,10 @@ async def _preview(lab: StoreLab, prompt: PromptTemplate, dataset: Dataset) -> d
     assert dataset.content is not None
     problem, rows = "", []
     try:
-        compiled = compile_template(prompt)
-        check_placeholders(prompt, dataset.content)
-        rows = [compiled.render(row) for row in await lab.assets.rows(dataset, 0, PREVIEWED)]
+        compiled = await compile_template_async(prompt)
+        check_placeholders(prompt, dataset.content, compiled)
+        first = await lab.assets.rows(dataset, 0, PREVIEWED)
+        rows = [await compiled.render_async(row) for row in first]
     except TemplateError as error:
         problem = str(error)
     return {"problem": problem, "rows": rows}
@@ -164,8 +165,9 @@ async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
     assert dataset.content is not None
     try:
         config = ModelConfig.model_validate(model_of(query)) if query.get("model") else None
-        compiled = compile_template(prompt)
-        sample = [compiled.render(row) for row in await lab.assets.rows(dataset, 0, 50)]
+        compiled = await compile_template_async(prompt)
+        first = await lab.assets.rows(dataset, 0, 50)
+        sample = [await compiled.render_async(row) for row in first]
     except (PromptLabError, ValidationError):
         return None
     characters = sum(len(m["content"]) for messages in sample for m in messages)

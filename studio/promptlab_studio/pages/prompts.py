@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from promptlab.domain.assets import PromptTemplate, which_version
 from promptlab.domain.explain import explain
-from promptlab.domain.templates import placeholders
+from promptlab.domain.templates import placeholders_async
 from promptlab.errors import PromptLabError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
@@ -49,7 +49,7 @@ async def prompt_page(request: Request, name: str) -> HTMLResponse:
     prompt = await _version(lab, name, query.get("version"))
     against = query.get("against")
     other = await _version(lab, name, against) if against else None
-    names, wrong = names_in(prompt)
+    names, wrong = await names_in(prompt)
     context: dict[str, Any] = {
         "query": query,
         "prompt": prompt,
@@ -82,13 +82,13 @@ async def edit_page(request: Request) -> HTMLResponse:
         prompt.template_format if prompt else "simple",
         with_room(prompt.chat() if prompt else ()),
     )
-    return _form(request, draft, prompt)
+    return await _form(request, draft, prompt)
 
 
-def _form(
+async def _form(
     request: Request, draft: Draft, prompt: PromptTemplate | None, problem: str = "", status: int = 200
 ) -> HTMLResponse:
-    names, wrong = placeholders_of(draft)
+    names, wrong = await placeholders_of(draft)
     context = {
         "draft": draft,
         "exists": prompt is not None,
@@ -105,7 +105,7 @@ def _form(
 @routes.post("/prompt/placeholders")
 async def shown_placeholders(request: Request) -> HTMLResponse:
     """The placeholders of what is being written."""
-    names, wrong = placeholders_of(draft_of(await fields_of(request)))
+    names, wrong = await placeholders_of(draft_of(await fields_of(request)))
     return render(request, "prompt_placeholders.html", {"placeholders": names, "wrong": wrong})
 
 
@@ -117,9 +117,9 @@ async def save(request: Request) -> Response:
     before = await lab.ledger.get_asset("prompt_template", draft.name) if draft.name else None
     try:
         wanted = draft.prompt()
-        placeholders(wanted)
+        await placeholders_async(wanted)
         if before and not exists:
-            return _form(
+            return await _form(
                 request,
                 draft,
                 None,
@@ -128,7 +128,7 @@ async def save(request: Request) -> Response:
             )
         made = await lab.assets.create(wanted)
     except ValidationError as error:
-        return _form(
+        return await _form(
             request,
             draft,
             await _version(lab, draft.name, "") if exists else None,
@@ -136,7 +136,9 @@ async def save(request: Request) -> Response:
             422,
         )
     except PromptLabError as error:
-        return _form(request, draft, await _version(lab, draft.name, "") if exists else None, str(error), 422)
+        return await _form(
+            request, draft, await _version(lab, draft.name, "") if exists else None, str(error), 422
+        )
     same = before is not None and before.version == made.version
     said = (
         f"Nothing differs from version {made.version}: it stays the latest."

@@ -67,7 +67,7 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     else:
         prompt = await prompt_of(lab, experiment)
         page, facets = await _cases(results, query)
-        names, _ = names_in(prompt) if prompt else ((), "")
+        names, _ = await names_in(prompt) if prompt else ((), "")
         context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
 

@@ -10,14 +10,14 @@ from pydantic import ValidationError
 
 from promptlab.domain.assets import ChatMessage, PromptTemplate
 from promptlab.domain.explain import explain
-from promptlab.domain.templates import placeholders
+from promptlab.domain.templates import placeholders_async
 from promptlab.errors import PromptLabError
 
 
-def names_in(prompt: PromptTemplate) -> tuple[Sequence[str], str]:
+async def names_in(prompt: PromptTemplate) -> tuple[Sequence[str], str]:
     """The placeholders of a stored prompt, or what keeps it from being compiled."""
     try:
-        return placeholders(prompt), ""
+        return await placeholders_async(prompt), ""
     except PromptLabError as error:
         return (), str(error)
 
@@ -73,13 +73,11 @@ def draft_of(fields: dict[str, list[str]]) -> Draft:
     return Draft(one("name").strip(), one("description"), one("template_format") or "simple", messages)
 
 
-def placeholders_of(draft: Draft) -> tuple[Sequence[str], str]:
+async def placeholders_of(draft: Draft) -> tuple[Sequence[str], str]:
     """The placeholders of what is written so far, or what is wrong with it."""
     if not any(m["content"].strip() for m in draft.messages):
         return (), ""
     try:
-        return placeholders(Draft("draft", "", draft.template_format, draft.messages).prompt()), ""
+        return await names_in(Draft("draft", "", draft.template_format, draft.messages).prompt())
     except ValidationError as error:
         return (), explain(error, "prompt", PromptTemplate)
-    except PromptLabError as error:
-        return (), str(error)
