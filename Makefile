@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo test lint layers bench format clean
+.PHONY: help demo test lint layers mutants bench format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,13 @@ format: .venv/dev  ## let ruff format everything
 
 layers: .venv/dev  ## draw the layers of the code, from pyproject.toml, into docs/images/layers.svg
 	@$(BIN)/python infra/layers_picture.py
+
+.venv/mutants: .venv/dev requirements-mutants.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-mutants.txt
+	@touch $@
+
+mutants: .venv/mutants frontend  ## change the code in 300 small ways and see whether the tests notice (NUMBER=300, SEED=1; 40 minutes)
+	@$(BIN)/python infra/mutants.py --number $(or $(NUMBER),300) --seed $(or $(SEED),1)
 
 bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint
 	@$(BIN)/python -m tests.bench.run
