@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.domain.results import Progress, RunRecord
+from promptlab.domain.messages import SHOWN, most_frequent
+from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.summary import Summary
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+MOST_TYPES = 10
+"""Types of errors that people see."""
 
 
 def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | None = None) -> dict[str, Any]:
     """The run as one JSON object; for a run without a summary the counts are those of `progress` and the metrics those of `partial`.
 
     Keys: run_id, status, cases, succeeded, failed, wall_s, prompt_tokens, completion_tokens,
-    cost_usd, metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count}.
+    cost_usd, metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count},
+    messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
+    where the model's tokens did).
     """
     summary = Summary.from_json(run.summary) if run.summary else None
     seen_metrics = summary or partial or Summary()
@@ -42,7 +49,79 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         **{name: counts[name] for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
         "metrics": {name: metric.brief() for name, metric in seen_metrics.metrics.items()},
         "errors": dict(seen_metrics.errors),
+        "messages": {
+            kind: [{"message": message, "cases": cases} for message, cases in known.items()]
+            for kind, known in most_frequent(seen_metrics.messages, SHOWN).items()
+        },
+        "cut": seen_metrics.cut,
     }
+
+
+def all_failed(facts: Mapping[str, Any]) -> bool:
+    """Whether a run, as `brief` has it, has ended without a single case that succeeded."""
+    return bool(facts["status"] == "completed" and facts["cases"] and facts["failed"] == facts["cases"])
+
+
+def status_words(facts: Mapping[str, Any]) -> str:
+    """Say how a run stands: its status, or `all failed: not_found, timeout` if no case of it succeeded."""
+    if not all_failed(facts):
+        return str(facts["status"])
+    kinds = sorted(facts["errors"], key=lambda kind: -facts["errors"][kind])
+    more = f" and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else ""
+    return f"all failed: {', '.join(kinds[:SHOWN])}{more}"
+
+
+def failure_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Say what went wrong: the failed cases by type, and the most frequent messages of each type."""
+    if not facts["errors"]:
+        return []
+    kinds = sorted(facts["errors"].items(), key=lambda item: -item[1])
+    shown = kinds[:MOST_TYPES]
+    lines = [f"{facts['failed']:,} failed: {', '.join(f'{count:,} × {kind}' for kind, count in shown)}"]
+    if len(kinds) > MOST_TYPES:
+        lines[0] += f" and {len(kinds) - MOST_TYPES} more types"
+    for kind, _ in shown:
+        lines += [
+            f"  {kind}, {item['cases']:,} ×: {' '.join(item['message'].split())}"
+            for item in facts["messages"].get(kind, ())
+        ]
+    return lines
+
+
+def score_words(run: RunRecord, facts: Mapping[str, Any]) -> str:
+    """Say why a summary has no scores; empty if it has some."""
+    if any(metric["n"] for metric in facts["metrics"].values()):
+        return ""
+    if not run.experiment.get("evaluation"):
+        return "No scores: the experiment has no metrics (evaluation)."
+    if all_failed(facts):
+        return "No scores: no case was answered."
+    if run.status in FINAL and run.status != "completed":
+        return f"No scores yet: the run is {run.status}, and no part of it is scored."
+    if run.status != "completed":
+        return "No scores yet."
+    if any(metric.get("labels") for metric in (run.summary or {}).get("metrics", {}).values()):
+        return ""
+    return "No scores: every metric failed, or had nothing to measure in any case."
+
+
+def cut_words(facts: Mapping[str, Any]) -> str:
+    """Say how many answers were cut, and what helps; empty if none was."""
+    if not facts["cut"]:
+        return ""
+    answers = "1 answer was" if facts["cut"] == 1 else f"{facts['cut']:,} answers were"
+    return f"{answers} cut where the tokens ended (finish_reason length): give the model more max_tokens."
+
+
+def next_steps(facts: Mapping[str, Any], where: str) -> list[str]:
+    """Say what to do with a run that is complete, with the commands for it."""
+    steps = []
+    if facts["failed"]:
+        steps.append(f"Failed cases: {show_command(facts['run_id'], where)} --failed")
+        steps.append(f"Ask them again: {resume_command(facts['run_id'], where)} --failed")
+    hosted = where.startswith(("http://", "https://"))
+    steps.append(f"Look at it: {where}" if hosted else f"Look at it: promptlab studio{_store_option(where)}")
+    return steps
 
 
 def dollars(value: float | None, digits: int = 4) -> str:
@@ -93,7 +172,7 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         "  run ",
         (run.run_id, "cyan"),
         "  ",
-        (run.status, {"completed": "green", "running": "cyan"}.get(run.status, "yellow")),
+        (status_words(facts), _style(facts)),
     )
     lines: list[Any] = [head, Text(_facts(run, facts, summary))]
     if summary and summary.metrics:
@@ -128,15 +207,19 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
                     )
                 )
         lines += [Text(), shown]
-    if facts["errors"]:
-        errors = ", ".join(
-            f"{count:,} × {kind}"
-            for kind, count in sorted(facts["errors"].items(), key=lambda item: -item[1])
-        )
-        lines += [Text(), Text(f"{facts['failed']:,} failed: {errors}", style="yellow")]
+    if said := failure_lines(facts):
+        lines += [Text(), *(Text(line, style="yellow") for line in said)]
+    notes = [said for said in (score_words(run, facts), cut_words(facts)) if said]
+    lines += [Text(), *(Text(said, style="yellow") for said in notes)] if notes else []
     if run.error:
         lines.append(Text(run.error, style="red"))
     return Group(*lines)
+
+
+def _style(facts: Mapping[str, Any]) -> str:
+    if all_failed(facts):
+        return "red"
+    return {"completed": "green", "running": "cyan"}.get(facts["status"], "yellow")
 
 
 def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> str:

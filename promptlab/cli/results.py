@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from promptlab.results.export import ExportFormat
 
 FORMATS = ("csv", "jsonl", "parquet")
-FAILURES_SHOWN = 5
+FAILURES_SHOWN, FAILED_SHOWN = 5, 50
+"""Failed cases that `show` and `show --failed` list by default."""
+MOST_FAILURES = 100_000
 
 
 @click.command()
@@ -88,14 +90,24 @@ async def _progress(lab: Lab, run: RunRecord) -> Progress | None:
     epilog="RUN is an id, the beginning of one, or latest.",
 )
 @run_argument
+@click.option(
+    "--failed", is_flag=True, help="List the failed cases and failed scores, and leave out the rest."
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, MOST_FAILURES),
+    help=f"How many failed cases at most.  [default: {FAILURES_SHOWN}; with --failed {FAILED_SHOWN}]",
+)
 @store_options
 @json_option
-def show(run_id: str, store: Store, as_json: bool) -> None:
+def show(run_id: str, failed: bool, limit: int | None, store: Store, as_json: bool) -> None:
     """Show a run: its summary, its exact configuration with hashes, and some of its failed cases."""
     from promptlab.cli.tables import configuration, failures_table
     from promptlab.report import brief, table
 
-    run, so_far, failures = asyncio.run(_details(store, run_id))
+    most = limit or (FAILED_SHOWN if failed else FAILURES_SHOWN)
+    run, so_far, failures = asyncio.run(_details(store, run_id, most))
     if as_json:
         more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "experiment")
         show_json(
@@ -107,24 +119,29 @@ def show(run_id: str, store: Store, as_json: bool) -> None:
             }
         )
         return
-    show_text(table(run, *so_far), "", configuration(run))
+    if not failed:
+        show_text(table(run, *so_far), "", configuration(run))
     if failures:
-        show_text("", failures_table(failures, brief(run, *so_far)["failed"]))
+        show_text(*([] if failed else [""]), failures_table(failures, more=len(failures) == most))
+    elif failed:
+        click.echo(f"No case of run {run.run_id} failed.", err=True)
 
 
 async def _details(
-    store: Store, run_id: str
+    store: Store, run_id: str, most: int
 ) -> tuple[RunRecord, tuple[Progress | None, Summary | None], list[dict[str, Any]]]:
     from promptlab.report import brief
 
     async with opened(store) as lab:
         run = await find_run(lab, run_id)
         so_far = await lab.so_far(run)
-        return run, so_far, await _failures(lab, run) if brief(run, *so_far)["failed"] else []
+        summary = await lab.summary(run.run_id)
+        any_failed = brief(run, *so_far)["failed"] or any(m.failed for m in summary.metrics.values())
+        return run, so_far, await _failures(lab, run, most) if any_failed else []
 
 
-async def _failures(lab: Lab, run: RunRecord) -> list[dict[str, Any]]:
-    """The first failed cases, with what went wrong."""
+async def _failures(lab: Lab, run: RunRecord, most: int) -> list[dict[str, Any]]:
+    """Read the first failed cases and failed scores, with what went wrong."""
     found: list[dict[str, Any]] = []
     async with aclosing(cast("Any", lab.results(run.run_id))) as rows:
         async for row in rows:
@@ -141,7 +158,7 @@ async def _failures(lab: Lab, run: RunRecord) -> list[dict[str, Any]]:
                 found.append(
                     {**_case(row), "metric": scores[0][0], "type": "evaluator", "message": scores[0][1]}
                 )
-            if len(found) == FAILURES_SHOWN:
+            if len(found) == most:
                 break
     return found
 

@@ -67,7 +67,12 @@ def run(
         return lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
 
     ctx.exit(
-        _report(asyncio.run(work(store, begin, quiet=quiet)), as_json=as_json, fail_on_error=fail_on_error)
+        _report(
+            asyncio.run(work(store, begin, quiet=quiet)),
+            as_json=as_json,
+            quiet=quiet,
+            fail_on_error=fail_on_error,
+        )
     )
 
 
@@ -124,7 +129,7 @@ def resume(
     )
     if not ended.started and ended.run and not quiet:
         click.echo(f"Run {ended.run.run_id} is complete: there is nothing to do.", err=True)
-    ctx.exit(_report(ended, as_json=as_json, fail_on_error=fail_on_error))
+    ctx.exit(_report(ended, as_json=as_json, quiet=quiet, fail_on_error=fail_on_error))
 
 
 @click.command(epilog="RUN is an id, the beginning of one, or latest.")
@@ -172,9 +177,9 @@ def _loaded(path: Path) -> ExperimentFile:
     return load_experiment(path)
 
 
-def _report(ended: Ended, *, as_json: bool, fail_on_error: bool) -> int:
+def _report(ended: Ended, *, as_json: bool, quiet: bool, fail_on_error: bool) -> int:
     """Print what came of a run; the exit code."""
-    from promptlab.report import brief, table
+    from promptlab.report import all_failed, brief, next_steps, table
 
     run, done = ended.run, ended.done
     if run is None or done is None:
@@ -191,6 +196,10 @@ def _report(ended: Ended, *, as_json: bool, fail_on_error: bool) -> int:
     else:
         show(table(run, *ended.so_far))
     if run.status == "completed":
+        if not quiet:
+            click.echo("\n".join(next_steps(facts, ended.where)), err=True)
+        if all_failed(facts):
+            return FAILED
         return CASES_FAILED if fail_on_error and facts["failed"] else 0
     _say_kept(run, done)
     click.echo("\n".join(ended.hints), err=True)

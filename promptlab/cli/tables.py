@@ -104,15 +104,14 @@ def _pairs(value: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={item}" if key != "name" else str(item) for key, item in value.items())
 
 
-def failures_table(failures: Sequence[Mapping[str, Any]], failed: int) -> RenderableType:
-    """Some failed cases, with their messages."""
-    table = _table("case", "id", "what", "message", right=("case",))
+def failures_table(failures: Sequence[Mapping[str, Any]], *, more: bool) -> RenderableType:
+    """Some failed cases and failed scores, with their messages; `more`: there may be more of them."""
+    table = _table("case", "id", "what", "message", right=("case",), whole=("case",))
     for failure in failures:
         what = failure["type"] if failure["metric"] is None else f"metric {failure['metric']}"
-        table.add_row(f"{failure['case']:,}", failure["id"], what, failure["message"])
-    shown = (
-        f"The first {len(failures)} of {failed:,} failed cases" if failed > len(failures) else "Failed cases"
-    )
+        trial = f" trial {failure['trial'] + 1}" if failure["trial"] else ""
+        table.add_row(f"{failure['case']:,}{trial}", failure["id"], what, failure["message"])
+    shown = f"The first {len(failures):,} failed cases" if more else "Failed cases"
     return Group(Text(f"{shown}:", style="yellow"), table)
 
 

@@ -40,6 +40,8 @@ class Ended:
     signal: Signals | None
     hints: tuple[str, ...]
     """What to do next, with the commands for it."""
+    where: str
+    """Where the run is kept, for people."""
     remote: bool
     """Whether the run is a hosted Studio's, and does not need this process."""
 
@@ -106,6 +108,7 @@ async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> En
             seen.run is not None,
             stop.signal,
             _hints(lab, run, more) if run else (),
+            lab.where,
             lab.goes_on,
         )
 
@@ -137,7 +140,14 @@ def _left(lab: Lab, seen: _Seen, stop: Interruption, more: str) -> Ended:
     run = seen.run
     done = (seen.progress or Progress(total=run.cases)) if run else None
     return Ended(
-        run, (done, None), done, run is not None, stop.signal, _hints(lab, run, more) if run else (), True
+        run,
+        (done, None),
+        done,
+        run is not None,
+        stop.signal,
+        _hints(lab, run, more) if run else (),
+        lab.where,
+        True,
     )
 
 

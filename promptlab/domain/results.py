@@ -11,6 +11,10 @@ FINAL: frozenset[str] = frozenset({"completed", "failed", "interrupted", "cancel
 """Statuses of runs that nobody works on."""
 
 
+CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
+"""Finish reasons, as providers put them, of answers that end where the tokens did."""
+
+
 def storable(text: str) -> str:
     """The text as UTF-8 can hold it: a lone half of a surrogate pair, which JSON allows and UTF-8 does not, becomes �."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -92,6 +96,11 @@ class Completion:
     @property
     def key(self) -> CaseKey:
         return CaseKey(self.case, self.trial)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the model stopped because its tokens were used up."""
+        return (self.finish_reason or "").lower() in CUT
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, TypeVar
 
+from promptlab.domain.messages import Messages, merge_messages, most_frequent
 from promptlab.domain.results import Score, Usage
 from promptlab.domain.statistics import (
     Distribution,
@@ -20,7 +21,7 @@ from promptlab.errors import StoreDamagedError
 T = TypeVar("T")
 
 MAX_LABELS = 50
-_COUNTS = ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "attempts")
+_COUNTS = ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "attempts", "cut")
 
 
 @dataclass(slots=True)
@@ -184,6 +185,10 @@ class Summary:
     """Calls made, retries included."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failed cases by the type of their first error."""
+    messages: Messages = field(default_factory=dict)
+    """The most frequent messages of each type of error: type → message → cases. Empty in summaries of older versions."""
+    cut: int = 0
+    """Answers that the model stopped at its limit of tokens."""
     latency_ms: Distribution = field(default_factory=Distribution)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
 
@@ -204,6 +209,7 @@ class Summary:
         )
         for error, count in other.errors.items():
             self.errors[error] = self.errors.get(error, 0) + count
+        merge_messages(self.messages, other.messages)
         self.latency_ms.merge(other.latency_ms)
         for name, metric in other.metrics.items():
             if name in self.metrics:
@@ -221,6 +227,8 @@ class Summary:
             "cost_usd": self.cost_usd,
             "attempts": self.attempts,
             "errors": dict(self.errors),
+            "messages": most_frequent(self.messages),
+            "cut": self.cut,
             "latency_ms": self.latency_ms.to_json(),
             "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
         }
@@ -238,6 +246,10 @@ class Summary:
             **{name: as_count(value.get(name, 0), name) for name in _COUNTS},
             cost_usd=_dollars(value.get("cost_usd", 0.0)),
             errors=_counts(value.get("errors", {}), "errors"),
+            messages={
+                kind: _counts(known, f"messages: {kind}")
+                for kind, known in as_object(value.get("messages", {}), "messages").items()
+            },
             latency_ms=_inside("latency_ms", Distribution.from_json, value.get("latency_ms", {})),
             metrics={
                 name: _inside(name, MetricSummary.from_json, metric) for name, metric in metrics.items()

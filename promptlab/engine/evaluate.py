@@ -15,6 +15,7 @@ import orjson
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Metric
+from promptlab.domain.messages import count_message
 from promptlab.domain.results import (
     CaseKey,
     Completion,
@@ -190,6 +191,7 @@ def _count(total: Summary, case: Case) -> None:
     completion = case.completion
     total.cases += 1
     total.attempts += completion.attempts
+    total.cut += completion.was_cut
     total.prompt_tokens += completion.prompt_tokens or 0
     total.completion_tokens += completion.completion_tokens or 0
     total.cost_usd = (
@@ -203,6 +205,7 @@ def _count(total: Summary, case: Case) -> None:
     if error:
         total.failed += 1
         total.errors[error.type] = total.errors.get(error.type, 0) + 1
+        count_message(total.messages, error.type, error.message)
     else:
         total.succeeded += 1
 

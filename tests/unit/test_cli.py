@@ -40,6 +40,8 @@ BRIEF = [
     "cost_usd",
     "metrics",
     "errors",
+    "messages",
+    "cut",
 ]
 Invoke = Callable[..., Result]
 
@@ -145,6 +147,47 @@ def test_failed_cases_are_reported_and_fail_a_pipeline_only_on_request(invoke: I
     )
 
 
+def test_the_end_of_a_run_says_what_went_wrong_and_what_to_do(invoke: Invoke, folder: Path) -> None:
+    """The most frequent message of each type, cut answers, the next commands; failed cases are listed on request."""
+
+    def answer(request: Request) -> Reply | str:
+        number = int(request.prompt.split()[2])
+        if number < 4:
+            return Reply(status=400, text="no such deployment" if number else "something rare")
+        cut = {"choices": [{"message": {"content": "10"}, "finish_reason": "length"}]}
+        return Reply(body=cut) if number == 9 else "10"
+
+    with ModelServer(answer) as server:
+        file = replaced(folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key: k}}")
+        result = invoke("run", file)
+        value = json.loads(invoke("run", file, "--json", "-q").stdout)
+    run_id = json.loads(invoke("runs", "--json").stdout)[1]["run_id"]
+    words = " ".join(result.stdout.split())
+    assert "4 failed: 4 × bad_request" in words and "bad_request, 3 ×:" in words
+    assert words.index("no such deployment") < words.index("something rare")
+    assert "1 answer was cut" in words and "max_tokens" in words
+    assert f"promptlab show {run_id} --failed" in result.stderr and "promptlab studio" in result.stderr
+    assert [item["cases"] for item in value["messages"]["bad_request"]] == [3, 1] and value["cut"] == 1
+    listed = " ".join(invoke("show", run_id, "--failed").stdout.split())
+    assert listed.count("no such") == 3 and "sha256" not in listed
+    assert (
+        len(json.loads(invoke("show", run_id, "--json", "--failed", "--limit", "2").stdout)["failures"]) == 2
+    )
+
+
+def test_a_run_in_which_every_case_failed_is_an_error(invoke: Invoke, folder: Path) -> None:
+    """Exit code 1, status words, the message in full, and why there are no scores."""
+    with ModelServer(lambda request: Reply(status=404, text="no model called m")) as server:
+        file = replaced(folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key: k}}")
+        result = invoke("run", file, code=1)
+    words = " ".join(result.stdout.split())
+    assert "all failed: not_found" in words and "no model called m" in words
+    assert "No scores: no case was answered" in words
+    assert "No scores" not in invoke("run", "sums.yaml").stdout
+    bare = replaced(folder, evaluation="[]")
+    assert "No scores: the experiment has no metrics" in invoke("run", bare).stdout
+
+
 def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) -> None:
     """Ten calls, then one."""
     broken = True
@@ -170,13 +213,14 @@ def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) 
 
 def test_resume_takes_the_experiment_where_the_evaluator_has_moved(invoke: Invoke, folder: Path) -> None:
     """Without it the error names the file."""
-    code = "from promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        return {} if broken else 1\n"
+    code = "from promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        return {} if broken and data['response'] != '7' else 1\n"
     (folder / "mine.py").write_text("broken = True\n" + code)
     file = replaced(
         folder,
         evaluation="[{metric: Mine, evaluator: 'mine.py:Mine', column_mapping: {response: $inference}}]",
     )
-    assert json.loads(invoke("run", file, "--json").stdout)["failed"] == 10
+    value = json.loads(invoke("run", file, "--json").stdout)
+    assert value["metrics"]["Mine"]["n"] == 1
     (folder / "mine.py").unlink()
     assert "mine.py" in invoke("resume", "latest", "--failed", code=2).stderr
     (folder / "moved.py").write_text("broken = False\n" + code)

@@ -8,6 +8,7 @@ import random
 import orjson
 import pytest
 
+from promptlab.domain.messages import count_message
 from promptlab.domain.results import Failure, Score
 from promptlab.domain.statistics import wilson_interval
 from promptlab.domain.summary import MAX_LABELS, MetricSummary, Summary
@@ -218,3 +219,21 @@ def test_a_summary_survives_json(summary: Summary) -> None:
     again.merge(part(5))
     summary.merge(part(5))
     assert again == summary
+
+
+def test_the_most_frequent_messages_of_each_type_are_kept() -> None:
+    """However many different ones there are, and however long; a summary without them is read."""
+    total = Summary()
+    for number in range(300):
+        shard = Summary()
+        count_message(shard.messages, "timeout", f"request {number} " + "x" * 1000)
+        count_message(shard.messages, "timeout", "too slow", 2)
+        count_message(shard.messages, f"type {number}", "x")
+        total.merge(shard)
+    kept = total.to_json()["messages"]
+    assert next(iter(kept["timeout"].items())) == ("too slow", 600)
+    assert len(kept["timeout"]) == 10 and len(kept) == 50
+    assert max(map(len, kept["timeout"])) == 300
+    assert Summary.from_json(total.to_json()).messages == kept
+    older = {name: value for name, value in total.to_json().items() if name not in ("messages", "cut")}
+    assert (Summary.from_json(older).messages, Summary.from_json(older).cut) == ({}, 0)

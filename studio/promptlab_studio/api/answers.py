@@ -84,6 +84,13 @@ class MetricBrief(BaseModel):
     not_applicable: int = Field(default=0, description="Cases of rows that the metric's `when` leaves out.")
 
 
+class MessageCount(BaseModel):
+    """One message of an error."""
+
+    message: str = Field(description="At most 300 characters.")
+    cases: int
+
+
 class RunBrief(BaseModel):
     """A run in numbers."""
 
@@ -101,6 +108,10 @@ class RunBrief(BaseModel):
         description="By name; while the run goes on, over its finished shards."
     )
     errors: dict[str, int] = Field(description="Failed cases by the type of their first error.")
+    messages: dict[str, list[MessageCount]] = Field(
+        description="The most frequent messages of each type of error."
+    )
+    cut: int = Field(description="Answers that the model stopped at its limit of tokens.")
     tags: list[str]
     created_at: str = Field(description="ISO 8601, UTC.")
     started_at: str | None = Field(description="When the newest pass began.")
