@@ -132,6 +132,9 @@ class Blobs(Protocol):
     A blob is there whole or not at all. Writing an existing key replaces it whole.
     """
 
+    folder: Path | None
+    """The folder whose files the blobs are, each under its key; None where blobs are no files of this machine."""
+
     async def put(self, key: str, data: bytes) -> None:
         """Store bytes."""
 

@@ -27,6 +27,7 @@ from promptlab.queries.query_engine import QueryEngine, ResultsQuery
 from promptlab.results.export import ExportFormat, export_results
 from promptlab.results.files import read_results
 from promptlab.results.pages import MAX_ROWS, cases_page
+from promptlab.results.run_table import RunTable
 from promptlab.wiring import Parts, open_parts
 
 OnProgress = Callable[[Progress], None]
@@ -378,8 +379,7 @@ class StoreLab:
             RunNotFoundError: there is no such run.
         """
         run = await self._get(run_id)
-        bindings = await self._content(run)
-        async for row in read_results(self.ledger, self.blobs, run, *bindings):
+        async for row in read_results(await RunTable.open(self.ledger, self.blobs, run)):
             yield row
 
     async def cases(
@@ -391,17 +391,8 @@ class StoreLab:
             RunNotFoundError: there is no such run.
         """
         run = await self._get(run_id)
-        return await cases_page(
-            self.ledger, self.blobs, run, *await self._content(run), after=after, limit=limit
-        )
-
-    async def _content(self, run: RunRecord) -> tuple[Any, Any]:
-        experiment = Experiment.model_validate(run.experiment)
-        dataset = await self.assets.get(
-            experiment.dataset.name, version=experiment.dataset.version, kind="dataset"
-        )
-        assert isinstance(dataset, Dataset)
-        return dataset.content, experiment.evaluation
+        table = await RunTable.open(self.ledger, self.blobs, run)
+        return await cases_page(table, after=after, limit=limit)
 
     async def export(self, run_id: str, path: Path, format: ExportFormat) -> None:
         """Write a run's results to a file, whole or not at all.
@@ -410,7 +401,7 @@ class StoreLab:
             RunNotFoundError: there is no such run.
         """
         run = await self._get(run_id)
-        await export_results(self.ledger, self.blobs, run, *await self._content(run), path, format)
+        await export_results(await RunTable.open(self.ledger, self.blobs, run), path, format)
 
     async def results_of(self, run: RunRecord) -> ResultsQuery:
         """Open the results of a run, as it is now, for pages, searches, histograms and counts.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ import orjson
 
 from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Column, DatasetContent
+from promptlab.duck import connect, given, json_lines, quoted
 from promptlab.ports import Blobs
+from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     import duckdb
@@ -92,8 +93,8 @@ async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
     alike = len({c.name.casefold() for c in columns}) < len(columns)
     if content.rows <= len(first) or content.bytes > MOST_BYTES or alike:
         return Statistics([_looked_at(c, first) for c in columns], len(first))
-    with tempfile.TemporaryDirectory(prefix="promptlab-columns-") as folder:
-        (path,) = await blobs.files([content.blob], Path(folder))
+    with ScratchFolder("columns") as folder:
+        (path,) = await blobs.files([content.blob], folder)
         found = await asyncio.to_thread(_read, path, columns, content.largest_row_bytes, folder)
     return Statistics(
         [_figures_of(c, first, *figures) for c, figures in zip(columns, found, strict=True)], content.rows
@@ -101,19 +102,12 @@ async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
 
 
 def _read(
-    path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: str
+    path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: Path
 ) -> list[tuple[int, bool, Any, Any]]:
     """Different values, lowest and highest of each column. DuckDB reads in its own threads, so that pages go on being served."""
-    import duckdb
-
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": MEMORY,
-        "temp_directory": folder,
-    }
-    with duckdb.connect(":memory:", config=config) as connection:
-        shape = ", ".join(f"{_text(c.name)}: '{_TYPES[c.type]}'" for c in columns)
-        rows = f"read_json({_text(str(path))}, format='newline_delimited', columns={{{shape}}}, maximum_object_size={max(16 << 20, 2 * largest_row_bytes)})"
+    types = {column.name: _TYPES[column.type] for column in columns}
+    rows = json_lines([given(path, folder)], types, max(16 << 20, 2 * largest_row_bytes))
+    with connect(folder, MEMORY) as connection:
         return _figures(connection, rows, columns)
 
 
@@ -147,27 +141,19 @@ def _figures(
 
 def _value(column: Column) -> str:
     """A column's value, so that the same number written in two ways is one."""
-    name = _name(column.name)
+    name = quoted(column.name)
     return f"TRY_CAST({name} AS DOUBLE)" if column.type == "number" else name
 
 
 def _asked(column: Column) -> list[str]:
     """SQL of the number of different values, the lowest and the highest."""
-    name, value = _name(column.name), _value(column)
+    name, value = quoted(column.name), _value(column)
     if column.type == "number":
         low, high = f"arg_min({name}, {value})", f"arg_max({name}, {value})"
     else:
         measure = name if column.type == "integer" else f"length(CAST({name} AS VARCHAR))"
         low, high = f"min({measure})", f"max({measure})"
     return [f"approx_count_distinct({value})", low, high]
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _name(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"'
 
 
 def _figures_of(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -24,6 +23,7 @@ from promptlab.assets.row_checks import Columns, Ids
 from promptlab.domain.assets import Dataset, DatasetContent, Shard
 from promptlab.errors import DatasetError
 from promptlab.ports import Blobs
+from promptlab.scratch import ScratchFolder
 
 MAX_COLUMNS = 2_000
 SHARD_ROWS = 50
@@ -50,9 +50,9 @@ async def stage(dataset: Dataset) -> AsyncIterator[StagedDataset]:
     Raises:
         DatasetError: it cannot be read, or breaks a rule; the message has the file, the line and the remedy.
     """
-    folder = tempfile.TemporaryDirectory(prefix="promptlab-", ignore_cleanup_errors=True)
+    folder = ScratchFolder("ingest")
     stop = threading.Event()
-    work = asyncio.get_running_loop().run_in_executor(None, _stage, dataset, Path(folder.name), stop)
+    work = asyncio.get_running_loop().run_in_executor(None, _stage, dataset, folder.path, stop)
     try:
         yield await asyncio.shield(work)
     finally:
@@ -62,7 +62,7 @@ async def stage(dataset: Dataset) -> AsyncIterator[StagedDataset]:
             await asyncio.wait([work])
             work.exception()  # when cancelled, nobody else asks for it
         finally:
-            await asyncio.to_thread(folder.cleanup)
+            await asyncio.to_thread(folder.close)
 
 
 async def commit(staged: StagedDataset, blobs: Blobs) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from promptlab.assets.json_rows import MAX_ROW_BYTES, clip, not_utf8, parse_row, plain_row, too_big
 from promptlab.domain.assets import Dataset
+from promptlab.duck import connect, given, parquet, quoted
 from promptlab.errors import DatasetError
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
@@ -297,26 +298,13 @@ def _parquet_rows(path: Path, name: str, scratch: Path) -> Rows:
 
     with _read_errors(name, path):
         path.open("rb").close()  # DuckDB's own message about permissions is long
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": _PARQUET_MEMORY,
-        "temp_directory": str(scratch),
-        "autoinstall_known_extensions": False,
-    }
-    connection = duckdb.connect(config=settings)
+    source = parquet(given(path, scratch))
+    connection = connect(scratch, _PARQUET_MEMORY)
     try:
-        connection.execute("SET TimeZone = 'UTC'")
-        columns = connection.execute(
-            "DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [str(path)]
-        ).fetchall()
-        fields = ", ".join(
-            f"{_quoted(column)} := {_expression(column, kind)}" for column, kind, *_ in columns
-        )
+        columns = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        fields = ", ".join(f"{quoted(column)} := {_expression(column, kind)}" for column, kind, *_ in columns)
         # struct_pack and not a row alias, which a column of the same name would hide.
-        connection.execute(
-            f"SELECT to_json(struct_pack({fields})) FROM read_parquet(?, hive_partitioning = false)",
-            [str(path)],
-        )
+        connection.execute(f"SELECT to_json(struct_pack({fields})) FROM {source}")
         number = 0
         while batch := connection.fetchmany(8):
             for (text,) in batch:
@@ -334,13 +322,9 @@ def _parquet_rows(path: Path, name: str, scratch: Path) -> Rows:
         connection.close()
 
 
-def _quoted(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'
-
-
 def _expression(column: str, kind: str) -> str:
     """SQL for a column's JSON value."""
-    value = _quoted(column)
+    value = quoted(column)
     if kind.startswith("DECIMAL(") and kind.endswith(")"):  # and no list of them
         return f"CAST({value} AS VARCHAR)"
     if kind == "BLOB":

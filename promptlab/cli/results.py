@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-import tempfile
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +22,7 @@ from promptlab.cli.options import (
     store_options,
 )
 from promptlab.cli.options import show as show_text
+from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
@@ -205,8 +205,8 @@ async def _export(store: Store, run_id: str, format_: ExportFormat, output: str 
     async with opened(store) as lab:
         run = await find_run(lab, run_id)
         if output == "-":
-            with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-                path = Path(folder) / f"results.{format_}"
+            with ScratchFolder() as folder:
+                path = folder / f"results.{format_}"
                 await lab.export(run.run_id, path, format_)
                 _copy(path)
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -16,6 +15,7 @@ from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.results import RunRecord, ShardSummary
 from promptlab.domain.summary import Summary
 from promptlab.ports import Blobs, Ledger
+from promptlab.scratch import ScratchFolder
 
 FLUSH_LINES = 1000
 MOST_TOGETHER = 8
@@ -77,8 +77,8 @@ async def plan(
     finished = {s.number async for s in ledger.shards(run.run_id) if not _unfinished(s, run)}
     key, count = f"runs/{run.run_id}/manifest-{run.generation}.jsonl", 0
     size = together(content.shards - len(finished), at_once, trials) if at_once else 1
-    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-        path, lines, group = Path(folder) / "manifest.jsonl", list[bytes](), list[Shard]()
+    with ScratchFolder() as folder:
+        path, lines, group = folder / "manifest.jsonl", list[bytes](), list[Shard]()
         async for shard in read_index(blobs, content):
             if shard.number not in finished:
                 group.append(shard)

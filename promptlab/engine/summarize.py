@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptlab.domain.assets import DatasetContent
@@ -16,6 +14,7 @@ from promptlab.ports import Blobs, Ledger
 from promptlab.results.files import write_parquet
 from promptlab.results.index import put_index
 from promptlab.results.table import columns
+from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     pass
@@ -35,9 +34,9 @@ async def summarize(
         parts.append((shard.part, shard.summary["cases"]))
         largest = max(largest, shard.largest_row_bytes)
     key, shape = f"runs/{run.run_id}/results.parquet", columns(content, metrics)
-    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-        files = await blobs.files([part for part, _ in parts], Path(folder))
-        out = Path(folder) / "results.parquet"
+    with ScratchFolder() as folder:
+        files = await blobs.files([part for part, _ in parts], folder)
+        out = folder / "results.parquet"
         await asyncio.to_thread(write_parquet, files, out, shape.types, largest)
         await put_index(blobs, run, out, shape, parts, largest)
         await blobs.put_file(key, out)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from promptlab.results.duck import quoted
+from promptlab.duck import quoted
 
 Change = Literal["all", "different", "regressed", "improved", "same"]
 """`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`: by the metric's direction."""

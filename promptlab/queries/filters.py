@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from promptlab.duck import quoted
 from promptlab.errors import UnknownNameError
-from promptlab.results.duck import quoted
 from promptlab.results.table import Columns
 
 Status = Literal["ok", "failed"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from promptlab.domain.results import CaseKey
+from promptlab.duck import quoted
 from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, MetricFacet, Neighbours
 from promptlab.queries.filters import NO_FILTER, Filter, number_column, order
 from promptlab.queries.histograms import Histogram, edges, histogram
 from promptlab.queries.opened import StoredRun, cut
 from promptlab.queries.pool import DuckDBPool
-from promptlab.results.duck import quoted
 
 MAX_LABELS = 50
 

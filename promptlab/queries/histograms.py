@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from promptlab.duck import quoted
 from promptlab.queries.pool import DuckDBPool
-from promptlab.results.duck import quoted
 
 TAIL = 0.995
 """Values beyond this quantile share the last bin where they would take more than a third of the axis."""

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from promptlab.duck import connect
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -23,7 +25,8 @@ class DuckDBPool:
     """Runs SQL in threads of its own."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: where queries spill to."""
+        """`folder`: where queries spill to; they reach what is in it, or was linked into it by `duck.given` before
+        the first query."""
         self._folder = folder
         self._threads = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="promptlab-query")
         self._lock = threading.Lock()
@@ -61,18 +64,9 @@ class DuckDBPool:
             return [] if unwanted.is_set() else cursor.execute(sql, values).fetchall()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        import duckdb
-
         with self._lock:
             if self._connection is None:
-                config: dict[str, str | bool | int | float | list[str]] = {
-                    "threads": WORKERS,
-                    "memory_limit": MEMORY,
-                    "temp_directory": str(self._folder),
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                }
-                self._connection = duckdb.connect(":memory:", config=config)
+                self._connection = connect(self._folder, MEMORY, WORKERS)
                 # A file here never changes: a newer one has another name.
                 self._connection.execute("SET parquet_metadata_cache = true")
             return self._connection

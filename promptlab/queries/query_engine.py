@@ -5,24 +5,22 @@
     page = await results.page(Filter(text="amber", status="ok"), sort="score.f1", descending=True, offset=50, limit=50)
     there = await results.neighbours(case=17, filter=Filter(text="amber"), sort="score.f1")
 
-A finished run is SQL over its index (`engine/index.py`), and the rows of a page come from the run's
-parts (`engine/stored_results.py`); one that goes on is read from the ledger (`engine/live.py`). Column names are those of the
-results table (`results.columns.types`); an unknown one raises UnknownNameError.
+A finished run is SQL over its index (`results/index.py`), and the rows of a page come from the run's
+parts (`queries/finished.py`); one that goes on is read from the ledger (`queries/unfinished.py`). Column names are
+those of the results table (`results.columns.types`); an unknown one raises UnknownNameError.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from promptlab.domain.assets import DatasetContent
-from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
-from promptlab.errors import AssetNotFoundError, RunError
+from promptlab.duck import connect, given, parquet
+from promptlab.errors import RunError
 from promptlab.ports import Blobs, Ledger
 from promptlab.queries.answers import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
 from promptlab.queries.compare import Compared, ComparePage, compare
@@ -33,9 +31,9 @@ from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.unfinished import LiveResults
-from promptlab.results.duck import parquet
 from promptlab.results.index import Parts, index_keys, put_index
-from promptlab.results.table import columns
+from promptlab.results.run_table import RunTable
+from promptlab.scratch import ScratchFolder
 
 __all__ = [
     "Bin",
@@ -61,15 +59,17 @@ class QueryEngine:
 
     def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
         self._ledger, self._blobs = ledger, blobs
-        self._folder = Path(tempfile.gettempdir())
-        self._made: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = Path()
+        self._store: Path | None = None
+        self._made: ScratchFolder | None = None
         self._pool: DuckDBPool | None = None
         self._matches: Matches | None = None
         self._opened: OrderedDict[str, asyncio.Task[StoredRun]] = OrderedDict()
 
     async def warm(self) -> None:
         """Load DuckDB now, so that the first question does not wait for it (some 200 ms)."""
-        await self._threads().fetch("SELECT 1")
+        self._threads()
+        await asyncio.to_thread(lambda: connect(self._folder).close())
 
     async def results(self, run: RunRecord) -> ResultsQuery:
         """The results of a run, as it is now.
@@ -79,8 +79,7 @@ class QueryEngine:
             BlobNotFoundError: its files are gone.
         """
         if run.results is None:
-            experiment = Experiment.model_validate(run.experiment)
-            return LiveResults(self._ledger, self._blobs, run, await self._content(experiment), experiment)
+            return LiveResults(await RunTable.open(self._ledger, self._blobs, run))
         return StoredResults(await self._stored(run), self._threads())
 
     async def compare(
@@ -95,7 +94,7 @@ class QueryEngine:
         limit: int = 25,
         text_chars: int = 600,
     ) -> ComparePage:
-        """One page of a comparison of two to four runs; see `engine.compare.compare`.
+        """One page of a comparison of two to four runs; see `queries.compare.compare`.
 
         Raises:
             RunError: a run has no results yet, or there are not one to three others.
@@ -120,20 +119,14 @@ class QueryEngine:
 
     def _threads(self) -> DuckDBPool:
         if self._pool is None:
-            self._made = tempfile.TemporaryDirectory(prefix="promptlab-query-", ignore_cleanup_errors=True)
-            self._folder = Path(self._made.name)
+            self._made = ScratchFolder("query")
+            self._folder = self._made.path
+            # The files of a store on this machine are where they are; those of a bucket are copied.
+            if self._blobs.folder is not None:
+                self._store = given(self._blobs.folder, self._folder)
             self._pool = DuckDBPool(self._folder)
             self._matches = Matches(self._pool)
         return self._pool
-
-    async def _content(self, experiment: Experiment) -> DatasetContent:
-        ref = experiment.dataset
-        found = await self._ledger.get_asset("dataset", ref.name, ref.version)
-        if found is None:
-            raise AssetNotFoundError(
-                f"The dataset {ref.name!r} has no version {ref.version}, which the run was of."
-            )
-        return DatasetContent.from_json(found.content)
 
     async def _stored(self, run: RunRecord) -> StoredRun:
         """The run, opened once however many ask at the same time."""
@@ -160,20 +153,18 @@ class QueryEngine:
         pool, keys = self._threads(), index_keys(run)
         assert self._matches is not None
         folder = self._folder / _name(keys.narrow)
-        experiment = Experiment.model_validate(run.experiment)
-        content = await self._content(experiment)
-        shape = columns(content, experiment.evaluation)
+        table = await RunTable.open(self._ledger, self._blobs, run)
         await asyncio.to_thread(folder.mkdir, exist_ok=True)
         if not await self._blobs.exists(keys.search):  # a run of a version that wrote none
-            await self._index(run, content, experiment, folder)
+            await self._index(table, folder)
         index, search, parts = await self._blobs.files(keys, folder)
         listed = Parts.load(await asyncio.to_thread(parts.read_bytes))
         return StoredRun(
             run,
-            shape,
-            experiment.evaluation,
-            parquet(index),
-            parquet(search),
+            table.columns,
+            table.metrics,
+            self._source(index),
+            self._source(search),
             listed,
             self._blobs,
             pool,
@@ -181,16 +172,22 @@ class QueryEngine:
             self._folder,
         )
 
-    async def _index(
-        self, run: RunRecord, content: DatasetContent, experiment: Experiment, folder: Path
-    ) -> None:
+    def _source(self, path: Path) -> str:
+        """A file of a blob as an SQL source that the pool can reach."""
+        stored = self._blobs.folder
+        if stored is not None and self._store is not None and path.is_relative_to(stored):
+            path = self._store / path.relative_to(stored)
+        return parquet(path)
+
+    async def _index(self, table: RunTable, folder: Path) -> None:
         """Make the index of a run that has none."""
+        run = table.run
         assert run.results is not None
         (results,) = await self._blobs.files([run.results], folder)
         shards = [shard async for shard in self._ledger.shards(run.run_id)]
         parts = [(shard.part, int(shard.summary["cases"])) for shard in shards]
         largest = max((shard.largest_row_bytes for shard in shards), default=0)
-        await put_index(self._blobs, run, results, columns(content, experiment.evaluation), parts, largest)
+        await put_index(self._blobs, run, results, table.columns, parts, largest)
 
     async def close(self) -> None:
         """Stop, and remove what was copied. Closing twice is fine."""
@@ -202,7 +199,7 @@ class QueryEngine:
             await self._pool.close()
             self._pool = None
         if self._made is not None:
-            await asyncio.to_thread(self._made.cleanup)
+            await asyncio.to_thread(self._made.close)
             self._made = None
 
 

@@ -7,16 +7,14 @@ from contextlib import aclosing
 from typing import Any, NoReturn
 
 from promptlab.assets.rows import read_index, read_rows
-from promptlab.domain.assets import DatasetContent, Shard
-from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import CaseKey, RunRecord
+from promptlab.domain.assets import Shard
+from promptlab.domain.results import CaseKey
 from promptlab.errors import RunError
-from promptlab.ports import Blobs, Ledger
 from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, Neighbours
 from promptlab.queries.filters import NO_FILTER, Filter
 from promptlab.queries.histograms import Histogram
 from promptlab.queries.opened import cut
-from promptlab.results.table import Case, columns, input_row, table_row
+from promptlab.results.run_table import RunTable
 
 
 class LiveResults:
@@ -24,12 +22,9 @@ class LiveResults:
 
     live = True
 
-    def __init__(
-        self, ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, experiment: Experiment
-    ) -> None:
-        self._ledger, self._blobs, self._content, self._experiment = ledger, blobs, content, experiment
-        self.run, self.columns = run, columns(content, experiment.evaluation)
-        self._trials = experiment.trials
+    def __init__(self, table: RunTable) -> None:
+        self._table, self._content = table, table.content
+        self.run, self.columns, self._trials = table.run, table.columns, table.trials
 
     async def page(
         self,
@@ -96,7 +91,7 @@ class LiveResults:
 
     async def _shards(self, first: int, last: int) -> AsyncIterator[Shard]:
         """The shards that hold dataset rows `first` to `last`."""
-        async with aclosing(read_index(self._blobs, self._content)) as index:
+        async with aclosing(read_index(self._table.blobs, self._content)) as index:
             async for shard in index:
                 if shard.first > last:
                     return
@@ -105,19 +100,14 @@ class LiveResults:
 
     async def _rows(self, shard: Shard, first: int, last: int) -> list[dict[str, Any]]:
         """The table's rows of some dataset rows of a shard; every trial, done or not."""
-        inputs = await read_rows(self._blobs, self._content, shard)
-        done = {c.key: c for c in await self._ledger.get_completions(self.run.run_id, shard.number)}
-        scores = (
-            {s.key: s for s in await self._ledger.get_scores(self.run.run_id, shard.number)} if done else {}
-        )
-        rows = []
+        inputs = await read_rows(self._table.blobs, self._content, shard)
+        done = {case.completion.key: case for case in await self._table.answered(shard, inputs)}
+        empty, rows = dict.fromkeys(self.columns.types), list[dict[str, Any]]()
         for key in (CaseKey(case, trial) for case in range(first, last + 1) for trial in range(self._trials)):
-            source, completion = inputs[key.case - shard.first], done.get(key)
-            if completion is None:
-                found = input_row(self._content, self._experiment.evaluation, source, key) | {"pending": True}
+            case = done.get(key)
+            if case is None:
+                found = self._table.input_row(inputs[key.case - shard.first], key) | {"pending": True}
             else:
-                found = table_row(
-                    self._content, self._experiment.evaluation, Case(source, completion, scores.get(key))
-                )
-            rows.append(dict.fromkeys(self.columns.types) | found)
+                found = self._table.row(case)
+            rows.append(empty | found)
         return rows

@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from promptlab.domain.assets import DatasetContent
-from promptlab.domain.experiment import Metric
-from promptlab.domain.results import RunRecord
+from promptlab.duck import given, literal, parquet, quoted, with_room
 from promptlab.errors import ConfigError
-from promptlab.ports import Blobs, Ledger
-from promptlab.results.duck import literal, quoted, with_room
 from promptlab.results.files import FETCH, results_file
-from promptlab.results.table import columns
+from promptlab.results.run_table import RunTable
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,22 +34,14 @@ def export_format(path: Path) -> ExportFormat:
     return suffix[1:]  # type: ignore[return-value]
 
 
-async def export_results(
-    ledger: Ledger,
-    blobs: Blobs,
-    run: RunRecord,
-    content: DatasetContent,
-    metrics: Sequence[Metric],
-    path: Path,
-    format: ExportFormat,
-) -> None:
+async def export_results(table: RunTable, path: Path, format: ExportFormat) -> None:
     """Write the results table to `path`, whole or not at all.
 
     Raises:
         ConfigError: there is no such folder, or the file cannot be written.
     """
-    async with results_file(ledger, blobs, run, content, metrics) as source:
-        await asyncio.to_thread(_export, source, path, format, columns(content, metrics).types)
+    async with results_file(table) as source:
+        await asyncio.to_thread(_export, source, path, format, table.columns.types)
 
 
 def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str]) -> None:
@@ -65,9 +51,12 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
     try:
         if format == "parquet":
             shutil.copyfile(source, draft)
+        elif format == "jsonl":
+            with_room(lambda con: _write_lines(con, source, draft), source.parent)
         else:
-            write = _write_lines if format == "jsonl" else partial(_write_csv, types)
-            with_room(lambda con: write(con, source, draft), source.parent)
+            draft.touch()
+            target = given(draft, source.parent)
+            with_room(lambda con: _write_csv(con, source, target, types), source.parent)
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
@@ -75,28 +64,31 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
         draft.unlink(missing_ok=True)
 
 
-def _write_csv(types: dict[str, str], con: duckdb.DuckDBPyConnection, source: Path, path: Path) -> None:
+def _write_csv(con: duckdb.DuckDBPyConnection, source: Path, target: Path, types: dict[str, str]) -> None:
     con.execute(
-        f"COPY (SELECT {safe_csv_columns(types)} FROM read_parquet({literal(str(source))})) TO {literal(str(path))} (FORMAT csv, HEADER true)"
+        f"COPY (SELECT {safe_csv_columns(types)} FROM {parquet(source)}) TO {literal(str(target))} "
+        "(FORMAT csv, HEADER true, USE_TMP_FILE false)"
     )
 
 
 def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path) -> None:
     # DuckDB's own JSON writer buffers more than the memory we give it.
-    rows = con.execute(f"SELECT to_json(t) FROM read_parquet({literal(str(source))}) t")
+    rows = con.execute(f"SELECT to_json(t) FROM {parquet(source)} t")
     with path.open("w", encoding="utf-8") as file:
         while lines := rows.fetchmany(FETCH):
             file.writelines(f"{line}\n" for (line,) in lines)
 
 
 def safe_csv_columns(types: dict[str, str]) -> str:
-    """A select list for CSV files: a text that a spreadsheet would run as a formula gets a `'` before it; a number does not."""
+    """Make a select list for CSV files: a text that a spreadsheet would run as a formula gets a `'` before it; a
+    number does not."""
     parts = []
     for name, kind in types.items():
         column = quoted(name)
         if kind == "VARCHAR":
             parts.append(
-                f"CASE WHEN regexp_matches({column}, {literal(_FORMULA)}) AND TRY_CAST({column} AS DOUBLE) IS NULL THEN '''' || {column} ELSE {column} END AS {column}"
+                f"CASE WHEN regexp_matches({column}, {literal(_FORMULA)}) AND TRY_CAST({column} AS DOUBLE) IS NULL "
+                f"THEN '''' || {column} ELSE {column} END AS {column}"
             )
         else:
             parts.append(column)

@@ -1,91 +1,66 @@
-"""Reads and exports the results table of a run."""
+"""Reads the results table of a run: from its results file, or from the ledger while there is none."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from promptlab.assets.rows import read_index, read_rows
-from promptlab.domain.assets import DatasetContent, Shard
-from promptlab.domain.experiment import Metric
-from promptlab.domain.results import RunRecord
-from promptlab.ports import Blobs, Ledger
-from promptlab.results.duck import connect, literal, with_room
-from promptlab.results.table import Case, columns, table_row
-
-if TYPE_CHECKING:
-    pass
+from promptlab.assets.rows import read_index
+from promptlab.duck import connect, given, json_lines, literal, parquet, quoted, with_room
+from promptlab.results.run_table import RunTable
+from promptlab.scratch import ScratchFolder
 
 FETCH = 100
 """Rows in memory at once."""
 
 
 @asynccontextmanager
-async def results_file(
-    ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, metrics: Sequence[Metric]
-) -> AsyncIterator[Path]:
-    """A Parquet file of the run's results; for a run that is not summarized, of what the ledger has."""
-    with tempfile.TemporaryDirectory(prefix="promptlab-") as name:
-        folder = Path(name)
-        if run.results:
-            (path,) = await blobs.files([run.results], folder)
-            yield path
+async def results_file(table: RunTable) -> AsyncIterator[Path]:
+    """A Parquet file of the run's results, in a scratch folder that DuckDB may work in; for a run that is not
+    summarized, of what the ledger has."""
+    with ScratchFolder() as folder:
+        if table.run.results:
+            (path,) = await table.blobs.files([table.run.results], folder)
+            yield given(path, folder)
             return
-        parts, largest = list[Path](), 0
-        async for shard in read_index(blobs, content):
-            lines = await _lines(ledger, blobs, run, content, metrics, shard)
-            if lines:
-                parts.append(folder / f"{shard.number:06}.jsonl.gz")
-                largest = max(largest, *map(len, lines))
-                await asyncio.to_thread(
-                    parts[-1].write_bytes, gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1)
-                )
         path = folder / "results.parquet"
-        await asyncio.to_thread(write_parquet, parts, path, columns(content, metrics).types, largest)
+        parts, largest = await _parts(table, folder)
+        await asyncio.to_thread(write_parquet, parts, path, table.columns.types, largest)
         yield path
 
 
-async def _lines(
-    ledger: Ledger,
-    blobs: Blobs,
-    run: RunRecord,
-    content: DatasetContent,
-    metrics: Sequence[Metric],
-    shard: Shard,
-) -> list[bytes]:
-    completions = await ledger.get_completions(run.run_id, shard.number)
-    if not completions:
-        return []
-    rows = await read_rows(blobs, content, shard)
-    scores = {s.key: s for s in await ledger.get_scores(run.run_id, shard.number)}
-    cases = (Case(rows[c.case - shard.first], c, scores.get(c.key)) for c in completions)
-    return [orjson.dumps(table_row(content, metrics, case)) for case in cases]
+async def _parts(table: RunTable, folder: Path) -> tuple[list[Path], int]:
+    """A file of JSON lines for each shard with answers, and the bytes of the longest line."""
+    parts, largest = list[Path](), 0
+    async for shard in read_index(table.blobs, table.content):
+        lines = [orjson.dumps(table.row(case)) for case in await table.answered(shard)]
+        if lines:
+            parts.append(folder / f"{shard.number:06}.jsonl.gz")
+            largest = max(largest, *map(len, lines))
+            await asyncio.to_thread(
+                parts[-1].write_bytes, gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1)
+            )
+    return parts, largest
 
 
-async def read_results(
-    ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, metrics: Sequence[Metric]
-) -> AsyncIterator[dict[str, Any]]:
+async def read_results(table: RunTable) -> AsyncIterator[dict[str, Any]]:
     """The rows of the results table, by case and trial, streamed."""
-    async with (
-        results_file(ledger, blobs, run, content, metrics) as path,
-        aclosing(read_file(path, None if run.results else path.parent)) as rows,
-    ):
+    async with results_file(table) as path, aclosing(read_file(path)) as rows:
         async for row in rows:
             yield row
 
 
-async def read_file(path: Path, spill: Path | None) -> AsyncGenerator[dict[str, Any], None]:
-    """The rows of a results file, streamed; what does not fit into memory goes to the folder `spill`."""
-    con = await asyncio.to_thread(connect, spill)
+async def read_file(path: Path) -> AsyncGenerator[dict[str, Any], None]:
+    """The rows of a results file in a scratch folder, streamed; what does not fit into memory goes there, too."""
+    con = await asyncio.to_thread(connect, path.parent)
     try:
-        cursor = await asyncio.to_thread(con.execute, f"SELECT * FROM read_parquet({literal(str(path))})")
+        cursor = await asyncio.to_thread(con.execute, f"SELECT * FROM {parquet(path)}")
         names = [column[0] for column in cursor.description or ()]
         while rows := await asyncio.to_thread(cursor.fetchmany, FETCH):
             for row in rows:
@@ -100,14 +75,19 @@ MIN_OBJECT_BYTES = 1 << 20
 
 
 def write_parquet(parts: Sequence[Path], out: Path, types: dict[str, str], largest_row_bytes: int) -> None:
-    """One Parquet file of all parts, in their order."""
-    shape = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
-    # DuckDB takes buffers of twice this size: no more than the longest line needs.
-    size = max(MIN_OBJECT_BYTES, largest_row_bytes + 1024)
+    """Write one Parquet file of all parts, in their order, into a scratch folder."""
     if parts:
-        source = f"read_json(?, format='newline_delimited', compression='gzip', columns={{{shape}}}, maximum_object_size={size})"
+        # DuckDB takes buffers of twice this size: no more than the longest line needs.
+        size = max(MIN_OBJECT_BYTES, largest_row_bytes + 1024)
+        source = json_lines(_reachable(parts, out.parent), types, size, compressed=True)
     else:
-        source = f"(SELECT {', '.join(f'NULL::{kind} AS {chr(34)}{name}{chr(34)}' for name, kind in types.items())} LIMIT 0)"
+        empty = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in types.items())
+        source = f"(SELECT {empty} LIMIT 0)"
     sql = f"COPY (SELECT * FROM {source}) TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd, {ROW_GROUP})"
-    values = [[str(p) for p in parts]] if parts else []
-    with_room(lambda con: con.execute(sql, values), out.parent, large=largest_row_bytes > MIN_OBJECT_BYTES)
+    with_room(lambda con: con.execute(sql), out.parent, large=largest_row_bytes > MIN_OBJECT_BYTES)
+
+
+def _reachable(parts: Sequence[Path], folder: Path) -> list[Path]:
+    """The same files as DuckDB may name them; their own names are plain, those of their folders are the user's."""
+    links = {parent: given(parent, folder) for parent in {path.parent for path in parts} if parent != folder}
+    return [links[path.parent] / path.name if path.parent in links else path for path in parts]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import tempfile
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from promptlab.domain.results import RunRecord
+from promptlab.duck import given, literal, parquet, quoted, with_room
 from promptlab.ports import Blobs
-from promptlab.results.duck import literal, parquet, quoted, with_room
 from promptlab.results.files import MIN_OBJECT_BYTES
 from promptlab.results.table import Columns
+from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     import duckdb
@@ -166,9 +166,9 @@ async def put_index(
 ) -> None:
     """Write the index of a results file, of parts (key, rows), and forget those of earlier passes."""
     keys = index_keys(run)
-    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-        index, search = Path(folder) / "index.parquet", Path(folder) / "search.parquet"
-        await asyncio.to_thread(_write_index, results, index, search, shape, largest_row_bytes)
+    with ScratchFolder() as folder:
+        index, search = folder / "index.parquet", folder / "search.parquet"
+        await asyncio.to_thread(_write_index, given(results, folder), index, search, shape, largest_row_bytes)
         await blobs.put(keys.parts, Parts.dump(parts))
         await blobs.put_file(keys.narrow, index)
         await blobs.put_file(keys.search, search)

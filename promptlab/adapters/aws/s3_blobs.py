@@ -33,6 +33,7 @@ class S3Blobs:
 
     def __init__(self, bucket: str, *, session: AwsSession | None = None) -> None:
         self.bucket = bucket
+        self.folder: Path | None = None
         self._clients = (session or AwsSession()).clients(
             "s3",
             signature_version="s3v4",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from promptlab.domain.assets import (
     kind_of,
 )
 from promptlab.errors import AssetError, AssetNotFoundError, DatasetError, EndpointUnreachableError
+from promptlab.scratch import ScratchFolder
 
 PATHS: dict[AssetKind, str] = {"prompt_template": "/prompts", "dataset": "/datasets"}
 INLINE_BYTES = 1 << 20
@@ -56,8 +56,8 @@ class RemoteAssets:
         return await self._create_from_rows(fields, asset.rows or ())
 
     async def _create_from_rows(self, fields: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Asset:
-        with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-            path = Path(folder) / "rows.jsonl"
+        with ScratchFolder() as folder:
+            path = folder / "rows.jsonl"
             size = await asyncio.to_thread(_write_rows, path, rows)
             if size > INLINE_BYTES:
                 return await self._upload(fields, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.comparison_json import comparison_from
 from promptlab.results.export import ExportFormat
 from promptlab.results.files import read_file
+from promptlab.scratch import ScratchFolder
 
 FIRST_POLL_S, LAST_POLL_S = 1.0, 5.0
 """Seconds between two looks at a run, growing by a third each time."""
@@ -225,10 +225,10 @@ class RemoteLab:
         """
         if (await self.get_run(run_id)).summary:
             # One file in place of hundreds of pages.
-            with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-                path = Path(folder) / "results.parquet"
+            with ScratchFolder() as folder:
+                path = folder / "results.parquet"
                 await self._api.download(f"{_run(run_id)}/export", path, format="parquet")
-                async for row in read_file(path, Path(folder)):
+                async for row in read_file(path):
                     yield row
             return
         after: CaseKey | None = None

@@ -30,7 +30,8 @@ class FileBlobs:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder).absolute()
+        self.folder: Path | None = Path(folder).absolute()
+        self._root = self.folder
 
     async def put(self, key: str, data: bytes) -> None:
         await asyncio.to_thread(self._write, self._path(key), lambda file: file.write(data))
@@ -78,10 +79,10 @@ class FileBlobs:
         """Nothing is held."""
 
     def _path(self, key: str) -> Path:
-        return self.folder.joinpath(*parts_of(key))
+        return self._root.joinpath(*parts_of(key))
 
     def _write(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
-        unfinished = self.folder / _UNFINISHED / uuid.uuid4().hex
+        unfinished = self._root / _UNFINISHED / uuid.uuid4().hex
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         try:
             with unfinished.open("xb") as file:
@@ -118,10 +119,10 @@ class FileBlobs:
         start, _, _ = prefix.rpartition("/")
         if any(part in ("", ".", "..", _UNFINISHED) for part in start.split("/") if start):
             return
-        for folder, folders, names in os.walk(self.folder / start):
+        for folder, folders, names in os.walk(self._root / start):
             if _UNFINISHED in folders:
                 folders.remove(_UNFINISHED)
             for name in names:
-                key = Path(folder, name).relative_to(self.folder).as_posix()
+                key = Path(folder, name).relative_to(self._root).as_posix()
                 if key.startswith(prefix) and is_key(key):
                     yield key

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import shutil
-import tempfile
-from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 import orjson
@@ -16,6 +14,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from promptlab.domain.results import CaseKey, RunRecord, RunStatus
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import ExportFormat
+from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
 from promptlab_studio.api.idempotency import start_once
@@ -189,18 +188,18 @@ async def export_run(
     blobs = lab.blobs
     if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results:
         return RedirectResponse(await blobs.presign_get(run.results, max_age_s=EXPORT_S), status_code=303)
-    folder = FilePath(tempfile.mkdtemp(prefix="promptlab-"))
-    path = folder / f"results.{format}"
+    folder = ScratchFolder("export")
+    path = folder.path / f"results.{format}"
     try:
         await lab.export(run_id, path, format)
         if isinstance(blobs, DirectBlobs):
             key = f"exports/{secrets.token_hex(16)}/{file_name}"
             await blobs.put_file(key, path)
-            shutil.rmtree(folder)
+            await asyncio.to_thread(folder.close)
             return RedirectResponse(await blobs.presign_get(key, max_age_s=EXPORT_S), status_code=303)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        await asyncio.to_thread(folder.close)
         raise
     return FileResponse(
-        path, media_type=_TYPES[format], filename=file_name, background=BackgroundTask(shutil.rmtree, folder)
+        path, media_type=_TYPES[format], filename=file_name, background=BackgroundTask(folder.close)
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from starlette.responses import Response
 
 from promptlab.errors import BlobNotFoundError, DatasetError
 from promptlab.ports import Blobs, DirectBlobs
+from promptlab.scratch import ScratchFolder
 from promptlab_studio.api.answers import UploadOut
 from promptlab_studio.api.shapes import UploadIn
 from promptlab_studio.auth import TheLab, Viewer
@@ -58,8 +58,8 @@ async def receive_upload(
     """The body is the file. In the cloud files go to the bucket, not here."""
     if isinstance(lab.blobs, DirectBlobs):
         raise HTTPException(404)
-    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-        path = Path(folder) / "upload"
+    with ScratchFolder() as folder:
+        path = folder / "upload"
         async with await anyio.open_file(path, "wb") as file:
             async for piece in request.stream():
                 await file.write(piece)
@@ -75,15 +75,15 @@ async def uploaded(blobs: Blobs, key: str) -> AsyncIterator[Path]:
         DatasetError: it is not there, or the block could not read it.
     """
     name = key.rpartition("/")[2]
-    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+    with ScratchFolder() as folder:
         try:
-            (source,) = await blobs.files([key], Path(folder))
+            (source,) = await blobs.files([key], folder)
         except BlobNotFoundError:
             raise DatasetError(
                 f"There is no upload {key!r}: upload the file first, and use each upload once."
             ) from None
         # What kind of file it is, readers see by its name.
-        named = Path(folder) / "named" / name
+        named = folder / "named" / name
         named.parent.mkdir()
         named.symlink_to(source)
         try:
