@@ -127,5 +127,8 @@ def json_lines(
 
 
 def _pattern(path: Path) -> str:
-    """The pattern that matches this path only."""
+    """The pattern that matches this path only: that of a scratch folder, and of plain names in it.
+
+    A temporary folder with a backslash beside one of `*?[` has none: DuckDB takes the backslash for a separator.
+    """
     return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
