@@ -54,6 +54,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             for kind, known in most_frequent(seen_metrics.messages, SHOWN).items()
         },
         "cut": seen_metrics.cut,
+        **({"warnings": list(run.warnings)} if run.warnings else {}),
     }
 
 

@@ -17,6 +17,8 @@ from promptlab.cli.options import Store, console, opened
 if TYPE_CHECKING:
     from signal import Signals
 
+    from rich.console import Console
+
     from promptlab.cli.interruption import Interruption
     from promptlab.cli.progress import ProgressView
     from promptlab.domain.results import Progress, RunRecord
@@ -66,13 +68,17 @@ def _stdout_to_stderr() -> Iterator[None]:
 class _Seen:
     """What was heard of the run so far."""
 
-    def __init__(self, view: ProgressView) -> None:
-        self._view = view
+    def __init__(self, view: ProgressView, err: Console) -> None:
+        self._view, self._err = view, err
         self.run: RunRecord | None = None
         self.progress: Progress | None = None
 
     def on_start(self, run: RunRecord) -> None:
         self.run = run
+        for warning in run.warnings:
+            self._err.print(
+                f"Warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            )
         self._view.started(run)
 
     def on_progress(self, progress: Progress) -> None:
@@ -87,7 +93,7 @@ async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> En
 
     err = console(stderr=True)
     view = progress_view(err, quiet=quiet)
-    seen = _Seen(view)
+    seen = _Seen(view, err)
 
     def on_signal() -> None:
         if seen.run and not lab.goes_on:

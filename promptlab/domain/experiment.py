@@ -147,6 +147,9 @@ class Experiment(BaseModel):
     """The rows of the price table that the run uses, with its date."""
     hash: str = ""
     """SHA-256 of all of the above: equal for runs of the same experiment."""
+    warnings: tuple[str, ...] = ()
+    """What was probably not meant, as said before the first call. Not part of the hash."""
 
     def to_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude_none=True)
+        found = self.model_dump(mode="json", exclude_none=True)
+        return found if self.warnings else {k: v for k, v in found.items() if k != "warnings"}

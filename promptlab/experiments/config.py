@@ -122,6 +122,11 @@ class ExperimentConfig(BaseModel):
     evaluation: tuple[EvaluationConfig, ...] = Field(default=(), description="The metrics.")
     trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
+    strict: bool = Field(
+        default=False,
+        description="Refuse the experiment where it would only be warned of: the expected answer in the prompt, "
+        "a placeholder in another syntax, a prompt without any.",
+    )
 
     @field_validator("model", "embedding_model")
     @classmethod

@@ -15,6 +15,7 @@ from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTempla
 from promptlab.domain.experiment import SPECIAL, AssetRef, CodeRef, Experiment, Metric
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import price_of
+from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError
@@ -56,6 +57,8 @@ class Prepared:
     dataset: Draft
     metrics: tuple[Metric, ...]
     live: Live
+    warnings: tuple[str, ...] = ()
+    """What is probably not meant."""
 
     async def commit(self, store: AssetStore) -> tuple[Experiment, Bindings]:
         """Store the assets that are new, and pin the experiment to them."""
@@ -78,6 +81,7 @@ class Prepared:
             prices=_prices(model.config),
         )
         experiment = experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
+        experiment = experiment.model_copy(update={"warnings": self.warnings})
         return experiment, await bind(
             experiment, prompt if isinstance(prompt, PromptTemplate) else None, dataset, self.live
         )
@@ -145,17 +149,25 @@ async def prepare(
         dataset = await stack.enter_async_context(store.draft(config.dataset, "dataset"))
         content = dataset.content
         assert content is not None
+        compiled = None
         if prompt is not None:
             assert isinstance(prompt.asset, PromptTemplate)
             compiled = await compile_template_async(prompt.asset)
             check_placeholders(prompt.asset, content, compiled)
         metrics = tuple(_mapped(m, live.evaluators[m.name], content) for m in metrics)
+        warnings: tuple[str, ...] = ()
+        if prompt is not None and compiled is not None:
+            assert isinstance(prompt.asset, PromptTemplate)
+            mappings = [(m.name, m.column_mapping) for m in metrics]
+            warnings = prompt_warnings(prompt.asset, compiled, content, mappings)
+        if warnings and config.strict:
+            raise ConfigError("\n".join(("The experiment is strict, and would be warned of:", *warnings)))
         _check_embedding(metrics, live)
         await unlock((live.model, live.embedding_model), secrets)
         for model in (live.model, live.embedding_model):
             if model is not None:
                 await model.check()
-        yield Prepared(config, prompt, dataset, metrics, live)
+        yield Prepared(config, prompt, dataset, metrics, live, warnings)
 
 
 async def unlock(models: Iterable[Model | None], secrets: Secrets) -> None:

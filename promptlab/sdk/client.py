@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
 from promptlab.lab import Lab, open_lab
-from promptlab.sdk.run import Config, OnProgress, Run, resume, telling_how_to_resume
+from promptlab.sdk.run import Config, OnProgress, Run, resume, said, telling_how_to_resume
 from promptlab.sync import run_here, run_sync
 
 AnyAsset = TypeVar("AnyAsset", PromptTemplate, Dataset)
@@ -184,7 +184,7 @@ class Experiments:
         async with telling_how_to_resume(self._lab) as started:
             return Run(
                 self._lab,
-                await self._lab.run(config, on_start=started.append, on_progress=on_progress),
+                await self._lab.run(config, on_start=said(started), on_progress=on_progress),
                 config,
             )
 

@@ -46,6 +46,17 @@ async def telling_how_to_resume(lab: Lab) -> AsyncIterator[list[RunRecord]]:
         raise
 
 
+def said(started: list[RunRecord]) -> Callable[[RunRecord], None]:
+    """What is called when a run begins: it is put into the list, and what is odd about it is logged."""
+
+    def begun(run: RunRecord) -> None:
+        started.append(run)
+        for warning in run.warnings:
+            logger.warning("%s", warning)
+
+    return begun
+
+
 async def resume(
     lab: Lab, run_id: str, config: Config | None, *, failed: bool, on_progress: OnProgress | None = None
 ) -> Run:
@@ -78,6 +89,11 @@ class Run:
     def status(self) -> RunStatus:
         """completed, failed, interrupted, cancelled, running or pending. Failed cases do not make a run failed."""
         return self.record.status
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was probably not meant in the experiment, as logged before the first call."""
+        return self.record.warnings
 
     @property
     def summary(self) -> Summary | None:

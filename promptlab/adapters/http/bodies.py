@@ -84,6 +84,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         ],
         "trials": config.trials,
         "tags": list(config.tags),
+        "strict": config.strict or None,
     }
     return {name: value for name, value in body.items() if value is not None}
 

@@ -118,6 +118,10 @@ class RunBrief(BaseModel):
     finished_at: str | None
     generation: int = Field(description="How often it was resumed.")
     error: str | None = Field(description="Why the run itself failed (not its cases).")
+    warnings: list[str] = Field(
+        default=[],
+        description="What was probably not meant in the experiment, as said before the first call.",
+    )
 
 
 class RunOut(RunBrief):
@@ -282,6 +286,7 @@ class PreviewOut(BaseModel):
     placeholders: list[str]
     columns: list[str]
     errors: list[str] = Field(description="Why no run could begin with these: placeholders without a column.")
+    warnings: list[str] = Field(description="What is probably not meant, and keeps no run from beginning.")
     rows: list[PreviewRow]
 
 

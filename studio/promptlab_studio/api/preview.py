@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template_async
 from promptlab.errors import TemplateError
 from promptlab.store_lab import StoreLab
@@ -27,11 +28,16 @@ async def preview(lab: TheLab, who: Viewer, body: PreviewIn) -> Any:
     """Nothing is stored. What would keep a run from beginning is in `errors`."""
     prompt = body.prompt_template if isinstance(body.prompt_template, str) else body.prompt_template.asset()
     dataset = body.dataset if isinstance(body.dataset, str) else body.dataset.asset()
-    return await filled(lab, prompt, dataset, body.limit)
+    mappings = [(item.name or item.metric, item.column_mapping) for item in body.evaluation]
+    return await filled(lab, prompt, dataset, body.limit, mappings)
 
 
 async def filled(
-    lab: StoreLab, prompt: PromptTemplate | str, dataset: Dataset | str, limit: int
+    lab: StoreLab,
+    prompt: PromptTemplate | str,
+    dataset: Dataset | str,
+    limit: int,
+    mappings: Sequence[tuple[str, Mapping[str, str]]] = (),
 ) -> dict[str, Any]:
     """A template (or a reference to one) with the first rows: placeholders, columns, errors, and each row's messages.
 
@@ -55,6 +61,10 @@ async def filled(
             check_placeholders(template.asset, rows.content, compiled)
         except TemplateError as error:
             errors.append(str(error))
+        columns = [column.name for column in rows.content.columns]
+        warnings = prompt_warnings(
+            template.asset, compiled, rows.content, [(n, _with_reference(m, columns)) for n, m in mappings]
+        )
         first: Sequence[Mapping[str, Any]] = (
             list(islice(rows.asset.rows, limit))
             if rows.asset.rows is not None
@@ -62,10 +72,16 @@ async def filled(
         )
         return {
             "placeholders": compiled.placeholders,
-            "columns": [column.name for column in rows.content.columns],
+            "columns": columns,
             "errors": errors,
+            "warnings": warnings,
             "rows": [await _rendered(compiled, dict(row)) for row in first],
         }
+
+
+def _with_reference(mapping: Mapping[str, str], columns: Sequence[str]) -> Mapping[str, str]:
+    """A metric's mapping as a run would complete it: `reference` is the column of that name."""
+    return {"reference": "reference", **mapping} if "reference" in columns else mapping
 
 
 async def _rendered(compiled: CompiledTemplate, row: dict[str, Any]) -> dict[str, Any]:

@@ -232,6 +232,10 @@ class RunIn(Body):
     tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         default=(), max_length=50, description="Words to find the run by."
     )
+    strict: bool = Field(
+        default=False,
+        description="Refuse the experiment where it would only be warned of (see `warnings` of a run).",
+    )
 
     def experiment(self) -> ExperimentConfig:
         """The typed experiment.
@@ -250,6 +254,7 @@ class RunIn(Body):
             "evaluation": [item.model_dump() for item in self.evaluation],
             "trials": self.trials,
             "tags": self.tags,
+            "strict": self.strict,
         }
         return _checked(ExperimentConfig, fields)
 
@@ -272,6 +277,11 @@ class PreviewIn(Body):
     prompt_template: PromptChoice = Field(description="The prompt: fields of a template, or a reference.")
     dataset: RowsChoice = Field(description="The rows: written out, or a reference.")
     limit: int = Field(default=3, ge=1, le=20, description="How many rows.")
+    evaluation: tuple[EvaluationIn, ...] = Field(
+        default=(),
+        max_length=100,
+        description="The metrics, for a warning where the prompt shows what they expect.",
+    )
 
 
 def _checked(model: type[Model], fields: dict[str, Any], *where: str) -> Model:

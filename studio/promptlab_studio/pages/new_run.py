@@ -17,6 +17,7 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL, Experiment
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
@@ -93,7 +94,7 @@ async def _form(
         "texts": MODEL_TEXTS,
         "problem": problem,
         "wrong": wrong,
-        "preview": await _preview(lab, prompt, dataset) if prompt and dataset else None,
+        "preview": await _preview(lab, query, prompt, dataset) if prompt and dataset else None,
         "estimate": await _estimate(lab, query, prompt, dataset) if prompt and dataset else None,
         "ready": bool(prompt and dataset and query.get("model")),
     }
@@ -146,18 +147,24 @@ async def _chosen(lab: StoreLab, query: Query) -> tuple[Dataset | None, PromptTe
     return found.get("dataset"), found.get("prompt"), wrong
 
 
-async def _preview(lab: StoreLab, prompt: PromptTemplate, dataset: Dataset) -> dict[str, Any]:
+async def _preview(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> dict[str, Any]:
     """The first rows as the model would get them, and what would keep the run from beginning."""
     assert dataset.content is not None
     problem, rows = "", []
+    warnings: Sequence[str] = ()
     try:
         compiled = await compile_template_async(prompt)
         check_placeholders(prompt, dataset.content, compiled)
+        mappings = [
+            (form.info.name, {i.name: i.value for i in form.inputs})
+            for form in metric_forms(query, dataset.columns)
+        ]
+        warnings = prompt_warnings(prompt, compiled, dataset.content, mappings)
         first = await lab.assets.rows(dataset, 0, PREVIEWED)
         rows = [await compiled.render_async(row) for row in first]
     except TemplateError as error:
         problem = str(error)
-    return {"problem": problem, "rows": rows}
+    return {"problem": problem, "warnings": warnings, "rows": rows}
 
 
 async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
