@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset
+from promptlab.domain.choice import Chosen
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.experiments.config import ExperimentConfig
@@ -78,6 +79,13 @@ class LabAssets(Protocol):
         Raises:
             AssetNotFoundError: no such asset or version.
             AssetError: the label is not usable.
+        """
+
+    async def unlabel(self, name: str, label: str, *, kind: AssetKind | None = None) -> None:
+        """Remove a label; the version that it pointed at stays.
+
+        Raises:
+            AssetNotFoundError: no such asset or label.
         """
 
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
@@ -187,9 +195,38 @@ class Lab(Protocol):
         """
 
     async def list_runs(
-        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        chosen: Chosen = Chosen(),  # noqa: B008 - frozen
+        limit: int = 100,
+        cursor: str | None = None,
     ) -> tuple[list[RunRecord], str | None]:
-        """Read a page of runs, newest first, and the cursor of the next page or None."""
+        """Read a page of the runs that match, newest first, and the cursor of the next page or None.
+
+        A page may hold fewer than `limit` while there are more.
+
+        Raises:
+            CursorError: no list ended there.
+        """
+
+    async def edit_run(
+        self, run_id: str, *, tags: Sequence[str] | None = None, archived: bool | None = None
+    ) -> RunRecord:
+        """Replace a run's tags, or take it out of the lists and back; None leaves either as it is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
+        """
+
+    async def delete_run(self, run_id: str) -> None:
+        """Remove a run for good, with its answers, scores and results. Assets stay.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: somebody works on it: cancel it first.
+        """
 
     def run_ids(self) -> AsyncIterator[str]:
         """Give the ids of all runs, newest first."""

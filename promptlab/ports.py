@@ -69,6 +69,9 @@ class Ledger(Records, Protocol):
             AssetNotFoundError: there is no such version.
         """
 
+    async def delete_label(self, kind: AssetKind, name: str, label: str) -> bool:
+        """Remove a label; False when there was none."""
+
     async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
         """The version that a label points at, or None."""
 
@@ -95,6 +98,12 @@ class Ledger(Records, Protocol):
         self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[RunRecord], str | None]:
         """A page of runs, newest first (by `created_at`, then id), of one experiment if `name` is given, and the cursor of the next page or None."""
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Remove a run with its completions, scores and shards, the run itself last; False when there was none.
+
+        After a failure in the middle calling it again removes the rest.
+        """
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         """Record completions, all or, where it fails, any part of them; one with the same case and trial is replaced."""

@@ -13,11 +13,12 @@ from typing import Any
 
 from promptlab.assets.store import AssetStore
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError, RunError, RunNotFoundError
+from promptlab.errors import ConfigError, RunBusyError, RunError, RunNotFoundError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.prepare import Live, bind, check_portable, prepare, unlock
 from promptlab.loops import PerLoop
@@ -33,6 +34,8 @@ from promptlab.wiring import Parts, open_parts
 OnProgress = Callable[[Progress], None]
 Work = tuple[Experiment, Bindings]
 
+MAX_LOOKED_AT = 1_000
+"""Runs that a filtered list looks at for one page."""
 LOOK_S = 1.0
 """Seconds between two looks at a run that another process works on."""
 logger = logging.getLogger(__name__)
@@ -341,11 +344,62 @@ class StoreLab:
         return await self._parts.runner.is_active(run)
 
     async def list_runs(
-        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        chosen: Chosen = Chosen(),  # noqa: B008 - frozen
+        limit: int = 100,
+        cursor: str | None = None,
     ) -> tuple[list[RunRecord], str | None]:
-        """A page of runs, newest first, and the cursor of the next page or None."""
-        runs, following = await self.ledger.list_runs(name=name, limit=limit, cursor=cursor)
-        return [await self._seen(run) for run in runs], following
+        """Read a page of the runs that match, newest first, and the cursor of the next page or None.
+
+        At most MAX_LOOKED_AT runs are looked at: a page may hold fewer than `limit` while there are more.
+
+        Raises:
+            CursorError: no list ended there.
+        """
+        found, looked_at = list[RunRecord](), 0
+        while True:
+            # Never more than fit: the ledger's cursor is at the end of what it gave.
+            page, cursor = await self.ledger.list_runs(name=name, limit=limit - len(found), cursor=cursor)
+            seen = [await self._seen(run) for run in page if chosen.may_match(run)]
+            found += [run for run in seen if chosen.matches(run)]
+            looked_at += max(len(page), 20)
+            if cursor is None or len(found) >= limit or looked_at >= MAX_LOOKED_AT:
+                return found, cursor
+
+    async def edit_run(
+        self, run_id: str, *, tags: Sequence[str] | None = None, archived: bool | None = None
+    ) -> RunRecord:
+        """Replace a run's tags, or take it out of the lists and back; None leaves either as it is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
+        """
+        changes: dict[str, Any] = {}
+        if tags is not None:
+            changes["tags"] = checked_tags(tags)
+        if archived is not None:
+            changes["archived"] = archived
+        await self.ledger.update_run(run_id, changes)
+        return await self.get_run(run_id)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Remove a run for good, with its answers, scores and results. Assets stay.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: somebody works on it: cancel it first.
+        """
+        run = await self.get_run(run_id)
+        if run.status not in FINAL or await self.is_worked_on(run):
+            raise RunBusyError(f"Run {run_id} is {run.status}: cancel it first, then delete it.")
+        async with self._parts.runner.claimed(run_id):
+            # The run itself goes last: what fails in the middle can be done again.
+            for key in await self.blobs.keys(f"runs/{run_id}/"):
+                await self.blobs.delete(key)
+            await self.ledger.delete_run(run_id)
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""

@@ -175,6 +175,16 @@ class AssetStore:
         await self._ledger.set_label(kind_of(asset), name, label, asset.version)
         return await self.get(name, version=asset.version, kind=kind_of(asset))
 
+    async def unlabel(self, name: str, label: str, *, kind: AssetKind | None = None) -> None:
+        """Remove a label; the version that it pointed at stays.
+
+        Raises:
+            AssetNotFoundError: no such asset or label.
+        """
+        found = kind_of(await self.get(name, kind=kind))
+        if not await self._ledger.delete_label(found, name, label):
+            raise AssetNotFoundError(f"The {WORDS[found]} {name!r} has no label {label!r}.")
+
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
         """Read at most `limit` rows of a dataset's version, from row `offset` (0-based) on.
 

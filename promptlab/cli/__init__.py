@@ -15,6 +15,7 @@ import click
 
 from promptlab.cli.assets import datasets, prompts
 from promptlab.cli.cloud import cloud
+from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
@@ -55,6 +56,7 @@ class _Commands(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.version_option(package_name="promptlab-serverless", message="%(version)s")
 @click.pass_context
 def commands(ctx: click.Context) -> None:
     """Run a prompt over every row of a dataset, score the answers, keep all of it.
@@ -71,7 +73,12 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (run, resume, cancel, runs, show, export, prompts, datasets, studio, cloud, schema, version):
+for command in (
+    *(run, resume, cancel),
+    *(runs, show, export, tag, archive, delete),
+    *(prompts, datasets, label),
+    *(studio, cloud, schema, version),
+):
     commands.add_command(command)
 
 

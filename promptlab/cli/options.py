@@ -77,10 +77,13 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
     from promptlab.errors import RunError, RunNotFoundError
 
     if text == "latest":
-        newest, _ = await lab.list_runs(limit=1)
-        if not newest:
-            raise RunError(f"There is no latest run: {lab.where} has none yet.")
-        return newest[0]
+        cursor: str | None = None
+        while True:
+            newest, cursor = await lab.list_runs(limit=1, cursor=cursor)
+            if newest:
+                return newest[0]
+            if cursor is None:
+                raise RunError(f"There is no latest run: {lab.where} has none yet.")
     try:
         return await lab.get_run(text)
     except RunNotFoundError:

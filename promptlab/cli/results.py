@@ -25,11 +25,14 @@ from promptlab.cli.options import show as show_text
 from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
+    from promptlab.domain.choice import Chosen
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.lab import Lab
     from promptlab.results.export import ExportFormat
 
+MOST_RUNS = 100_000
+STATUSES = ("pending", "running", "completed", "failed", "interrupted", "cancelled")
 FORMATS = ("csv", "jsonl", "parquet")
 FAILURES_SHOWN, FAILED_SHOWN = 5, 50
 """Failed cases that `show` and `show --failed` list by default."""
@@ -38,17 +41,28 @@ MOST_FAILURES = 100_000
 
 @click.command()
 @click.option("--name", metavar="NAME", help="Only runs of the experiment of this name.")
+@click.option("--tag", metavar="TAG", help="Only runs with this tag.")
+@click.option("--model", metavar="MODEL", help="Only runs of this model, with or without its provider.")
+@click.option("--prompt", metavar="PROMPT", help="Only runs of this prompt template: qa, or qa@3.")
+@click.option("--status", metavar="STATUS", type=click.Choice(STATUSES), help="Only runs with this status.")
+@click.option("--archived", is_flag=True, help="Archived runs, which are left out else.")
 @click.option(
-    "--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="How many at most."
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, MOST_RUNS),
+    default=20,
+    show_default=True,
+    help="How many at most.",
 )
 @store_options
 @json_option
-def runs(name: str | None, limit: int, store: Store, as_json: bool) -> None:
+def runs(name: str | None, limit: int, store: Store, as_json: bool, **asked: Any) -> None:
     """List runs, newest first."""
     from promptlab.cli.tables import runs_table
+    from promptlab.domain.choice import Chosen
     from promptlab.report import brief
 
-    where, found = asyncio.run(_runs(store, name, limit))
+    where, found = asyncio.run(_runs(store, name, Chosen(**asked), limit))
     if as_json:
         show_json(
             [
@@ -64,17 +78,20 @@ def runs(name: str | None, limit: int, store: Store, as_json: bool) -> None:
     elif found:
         show_text(runs_table(found, console().width))
     else:
-        click.echo(f"No runs{f' of {name!r}' if name else ''} in {where} yet.", err=True)
+        asks = name or any(asked.values())
+        click.echo(f"No such runs in {where}." if asks else f"No runs in {where} yet.", err=True)
 
 
 async def _runs(
-    store: Store, name: str | None, limit: int
+    store: Store, name: str | None, chosen: Chosen, limit: int
 ) -> tuple[str, list[tuple[RunRecord, Progress | None]]]:
     found: list[RunRecord] = []
     cursor: str | None = None
     async with opened(store) as lab:
         while len(found) < limit:
-            page, cursor = await lab.list_runs(name=name, limit=limit - len(found), cursor=cursor)
+            page, cursor = await lab.list_runs(
+                name=name, chosen=chosen, limit=limit - len(found), cursor=cursor
+            )
             found += page
             if cursor is None:
                 break

@@ -227,11 +227,12 @@ class RunRecord:
     """Key of the manifest, once planned."""
     results: str | None = None
     """Key of results.parquet, once summarized."""
+    archived: bool = False
+    """Left out of lists, unless they ask for it."""
+    unreadable: str | None = None
+    """Why the record cannot be read in full; found while reading, never stored. What could not be read has its default."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was probably not meant in the experiment, as said before the first call."""
         return tuple(self.experiment.get("warnings", ()))
-
-    unreadable: str | None = None
-    """Why the record cannot be read in full; found while reading, never stored. What could not be read has its default."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
+from promptlab.domain.choice import Chosen
+from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.lab import Lab, open_lab
 from promptlab.sdk.run import Config, OnProgress, Run, resume, said, telling_how_to_resume
 from promptlab.sync import run_here, run_sync
@@ -153,6 +155,18 @@ class Assets:
         """
         return run_sync(self.label_async(name, label, version=version, kind=kind))
 
+    def unlabel(self, name: str, label: str, *, kind: AssetKind | None = None) -> None:
+        """Remove a label; the version that it pointed at stays.
+
+        Raises:
+            AssetNotFoundError: no such asset or label.
+        """
+        run_sync(self.unlabel_async(name, label, kind=kind))
+
+    async def unlabel_async(self, name: str, label: str, *, kind: AssetKind | None = None) -> None:
+        """Do as `unlabel`."""
+        await self._store.unlabel(name, label, kind=kind)
+
     async def label_async(
         self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
     ) -> Asset:
@@ -245,14 +259,86 @@ class Experiments:
         """As `get`."""
         return Run(self._lab, await self._lab.get_run(run_id))
 
-    def list(self, name: str | None = None, *, limit: int = 100) -> Sequence[Run]:
-        """The newest runs, of one experiment if `name` is given."""
-        return run_sync(self.list_async(name, limit=limit))
+    def list(
+        self,
+        name: str | None = None,
+        *,
+        tag: str | None = None,
+        model: str | None = None,
+        prompt: str | None = None,
+        status: RunStatus | None = None,
+        archived: bool | None = False,
+        limit: int = 100,
+    ) -> Sequence[Run]:
+        """List the newest runs.
 
-    async def list_async(self, name: str | None = None, *, limit: int = 100) -> Sequence[Run]:
-        """As `list`."""
-        runs, _ = await self._lab.list_runs(name=name, limit=limit)
-        return [Run(self._lab, run) for run in runs]
+        Args:
+            name: only runs of the experiment of this name.
+            tag: only runs with this tag.
+            model: only runs of this model, with or without its provider.
+            prompt: only runs of this prompt template, `qa` or `qa@3`.
+            status: only runs with this status.
+            archived: archived runs only, or the others; None: both.
+            limit: runs at most.
+        """
+        chosen = Chosen(status, tag, model, prompt, archived)
+        return run_sync(self._list(name, chosen, limit))
+
+    async def list_async(self, name: str | None = None, *, limit: int = 100, **chosen: Any) -> Sequence[Run]:
+        """Do as `list`."""
+        return await self._list(name, Chosen(**chosen), limit)
+
+    async def _list(self, name: str | None, chosen: Chosen, limit: int) -> Sequence[Run]:
+        found: list[RunRecord] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page, cursor = await self._lab.list_runs(
+                name=name, chosen=chosen, limit=limit - len(found), cursor=cursor
+            )
+            found += page
+            if cursor is None:
+                break
+        return [Run(self._lab, run) for run in found]
+
+    def tag(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:
+        """Give a run tags, and take those of `remove` away.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: a tag cannot be used.
+        """
+        return run_sync(self.tag_async(run_id, *tags, remove=remove))
+
+    async def tag_async(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:
+        """Do as `tag`."""
+        run = await self._lab.get_run(run_id)
+        kept = [tag for tag in dict.fromkeys((*run.tags, *tags)) if tag not in remove]
+        return Run(self._lab, await self._lab.edit_run(run_id, tags=kept))
+
+    def archive(self, run_id: str, archived: bool = True) -> Run:
+        """Leave a run out of lists, or put it back.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return run_sync(self.archive_async(run_id, archived))
+
+    async def archive_async(self, run_id: str, archived: bool = True) -> Run:
+        """Do as `archive`."""
+        return Run(self._lab, await self._lab.edit_run(run_id, archived=archived))
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run for good, with its answers, scores and results. Assets stay.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: somebody works on it.
+        """
+        run_sync(self.delete_async(run_id))
+
+    async def delete_async(self, run_id: str) -> None:
+        """Do as `delete`."""
+        await self._lab.delete_run(run_id)
 
 
 class Studio:

@@ -12,8 +12,9 @@ from promptlab_studio.auth import Auth
 
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.http.lab import RemoteLab
+from promptlab.domain.choice import Chosen
 from promptlab.domain.results import CaseKey, Progress, RunRecord
-from promptlab.errors import AssetNotFoundError, ConfigError, RunError, RunNotFoundError
+from promptlab.errors import AssetNotFoundError, ConfigError, RunBusyError, RunError, RunNotFoundError
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compare import Compared
 from promptlab.report import brief
@@ -185,3 +186,52 @@ async def test_a_run_without_results_is_not_compared(lab: Lab, model: ModelServe
     await lab.cancel(run.run_id)
     model.release()
     await lab.watch(run)
+
+
+async def test_runs_are_tagged_archived_found_and_deleted(lab: Lab, model: ModelServer) -> None:
+    """Tags and the archive can be changed afterwards; a deleted run is gone with its rows, and its assets stay."""
+    one, two = [(await lab.run({**experiment(model), **TEN, "tags": ["night"]})).run_id for _ in "ab"]
+    assert (await lab.edit_run(one, tags=["day", "day", "x"])).tags == ("day", "x")
+    assert (await lab.edit_run(two, archived=True)).archived
+    assert (await lab.get_run(two)).tags == ("night",)
+
+    async def found(**chosen: Any) -> list[str]:
+        return [run.run_id for run in (await lab.list_runs(chosen=Chosen(**chosen)))[0]]
+
+    assert await found() == [one]
+    assert await found(archived=True) == await found(tag="night", archived=None) == [two]
+    assert await found(tag="day", model="mini", prompt="ask@0", status="completed") == [one]
+    assert await found(model="openai/mini", prompt="ask") == [one]
+    for nothing in ({"tag": "night"}, {"model": "min"}, {"prompt": "ask@1"}, {"status": "failed"}):
+        assert await found(**nothing) == []
+    for tags in ([""], ["x" * 101], [str(n) for n in range(51)]):
+        with pytest.raises(ConfigError, match="tag"):
+            await lab.edit_run(one, tags=tags)
+    await lab.delete_run(one)
+    with pytest.raises(RunNotFoundError):
+        await anext(lab.results(one))
+    with pytest.raises(RunNotFoundError):
+        await lab.delete_run(one)
+    assert await found(archived=None) == [two]
+    assert len([row async for row in lab.results(two)]) == 10
+
+
+async def test_a_run_that_goes_on_is_not_deleted(lab: Lab, model: ModelServer) -> None:
+    """Whoever works on it would write into nothing."""
+    model.answer = lambda request: Reply(text=right(request), hang=True)
+    run = await lab.start({**experiment(model), **TEN})
+    with pytest.raises(RunBusyError, match="cancel it first"):
+        await lab.delete_run(run.run_id)
+    await lab.cancel(run.run_id)
+    model.release()
+
+
+async def test_a_label_is_removed(lab: Lab) -> None:
+    """Its version stays; a label that is not there is an error."""
+    await lab.assets.create(PromptTemplate(name="ask", user_prompt="<question>"))
+    await lab.assets.label("ask", "production")
+    await lab.assets.unlabel("ask", "production")
+    assert [version.labels for version in await lab.assets.versions("ask")] == [()]
+    for missing in (lab.assets.unlabel("ask", "production"), lab.assets.get("ask", label="production")):
+        with pytest.raises(AssetNotFoundError, match="production"):
+            await missing

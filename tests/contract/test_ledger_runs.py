@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from promptlab.domain.results import RunRecord
+from promptlab.domain.results import Completion, RunRecord, ScoreSet, ShardSummary
 from promptlab.errors import PromptLabError, RunExistsError, RunNotFoundError
 from promptlab.ports import Ledger
 from tests.contract.builders import RUN, run
@@ -31,6 +31,7 @@ WHOLE = run(
     tags=("nightly", "grün"),
     manifest="runs/r/manifest.jsonl",
     results="runs/r/results.parquet",
+    archived=True,
 )
 
 
@@ -211,3 +212,25 @@ async def test_a_page_holds_at_least_one_run(ledger: Ledger) -> None:
     """A page of none would never end."""
     with pytest.raises(ValueError, match="limit"):
         await ledger.list_runs(limit=0)
+
+
+async def test_a_deleted_run_is_gone_with_all_that_it_had(ledger: Ledger) -> None:
+    """Other runs keep theirs; deleting again is fine, and the id is free."""
+    for run_id in (RUN, "other"):
+        await ledger.add_run(run(run_id))
+        for shard in range(3):
+            await ledger.put_completions(
+                run_id, [Completion(shard=shard, case=shard, trial=t, response="x") for t in range(3)]
+            )
+            await ledger.put_scores(run_id, [ScoreSet(shard=shard, case=shard, trial=0, scores={})])
+        await ledger.put_shard(run_id, ShardSummary(number=0, generation=0, summary={}, part="p"))
+    assert await ledger.delete_run(RUN) is True
+    assert await ledger.delete_run(RUN) is False
+    assert await ledger.get_run(RUN) is None
+    assert [found.run_id for found in (await ledger.list_runs())[0]] == ["other"]
+    for shard in range(3):
+        assert await ledger.get_completions(RUN, shard) == await ledger.get_scores(RUN, shard) == []
+        assert len(await ledger.get_completions("other", shard)) == 3
+    assert [shard async for shard in ledger.shards(RUN)] == []
+    await ledger.add_run(run())
+    assert (await ledger.progress(RUN)).done == 0 and (await ledger.progress("other")).done == 9

@@ -248,6 +248,32 @@ def test_runs_lists_the_newest_first(invoke: Invoke, folder: Path) -> None:
     assert all(run_id in invoke("runs").stdout for run_id in ids)
 
 
+def test_tags_archive_and_labels_are_changed_afterwards_and_runs_deleted(invoke: Invoke) -> None:
+    """Lists are filtered by tag, model, prompt and status; a removal is asked for, and refused without --yes in a pipe."""
+    one, two = (json.loads(invoke("run", "sums.yaml", "--json", "-q").stdout)["run_id"] for _ in "ab")
+    assert invoke("tag", "latest", "day", "main").stdout == "day\nmain\n"
+    assert invoke("tag", two, "--remove", "main").stdout == "day\n"
+    assert "has no tag 'main'" in invoke("tag", two, "--remove", "main", code=2).stderr
+
+    def listed(*args: str) -> list[str]:
+        return [run["run_id"] for run in json.loads(invoke("runs", "--json", *args).stdout)]
+
+    assert listed("--tag", "day") == [two] and listed("--model", "calculator", "--prompt", "math@0") == [
+        two,
+        one,
+    ]
+    assert listed("--status", "failed") == [] and "No such runs" in invoke("runs", "--tag", "x").stderr
+    invoke("archive", one)
+    assert (listed(), listed("--archived")) == ([two], [one])
+    invoke("archive", one, "--undo")
+    assert "math@production is math@0" in invoke("label", "math@0", "production").stderr
+    assert "production" in invoke("prompts", "math").stdout
+    invoke("label", "math", "production", "--remove")
+    assert "no label 'production'" in invoke("label", "math", "production", "--remove", code=2).stderr
+    assert "for good?" in invoke("delete", one, code=1).stderr and listed() == [two, one]
+    assert f"Run {one} is gone" in invoke("delete", one, "--yes").stderr and listed() == [two]
+
+
 @pytest.mark.parametrize("columns", ["80", "40"])
 def test_tables_fit_the_terminal_and_lose_nothing(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, columns: str

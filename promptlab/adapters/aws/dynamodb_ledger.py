@@ -140,6 +140,12 @@ class DynamoDBLedger:
         if not await self._table.transact({"ConditionCheck": there}, _put(pointer)):
             raise AssetNotFoundError(f"There is no version {version} of {kind} {name!r} to label {label!r}.")
 
+    async def delete_label(self, kind: AssetKind, name: str, label: str) -> bool:
+        key = (_asset(kind, name), f"L#{label}")
+        there = await self._table.get(key) is not None
+        await self._table.delete(key)
+        return there
+
     async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
         found = await self._table.get((_asset(kind, name), f"L#{label}"))
         return int(found["v"]["N"]) if found else None
@@ -240,6 +246,24 @@ class DynamoDBLedger:
         }
         gone = [{"Delete": {"Key": place}} for place in before if place not in now]
         return [{"Update": update}, *gone, *(_put(place) for place in now if place not in before)]
+
+    async def delete_run(self, run_id: str) -> bool:
+        meta = await self._table.get((f"RUN#{run_id}", "META"))
+        marks = [item["sk"]["S"] async for item in self._table.query(f"RUN#{run_id}", "P#")]
+        for mark in marks:
+            shard = shard_key(run_id, int(mark.removeprefix("P#")))
+            await self._table.delete_all(
+                [(shard, item["sk"]["S"]) async for item in self._table.query(shard)]
+            )
+        summaries = [item["sk"]["S"] async for item in self._table.query(f"RUN#{run_id}", "SHARD#")]
+        await self._table.delete_all((f"RUN#{run_id}", sk) for sk in (*summaries, *marks))
+        self._begun -= {mark for mark in list(self._begun) if mark[0] == run_id}
+        if meta is None:
+            return False
+        place = {name: await self._bodies.unpack(meta[name]) for name in ("name", "created_at")}
+        gone = [*_places(run_id, **place), _meta(run_id)]
+        await self._table.transact(*({"Delete": {"Key": key}} for key in gone))
+        return True
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         begun = {(run_id, c.shard, c.generation) for c in completions} - self._begun

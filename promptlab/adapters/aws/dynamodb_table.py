@@ -175,6 +175,18 @@ class DynamoDBTable:
                 break
         return len(puts)
 
+    async def delete_all(self, keys: Iterable[Key]) -> None:
+        """Remove items, some at once; none is fine."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def delete(key: Key) -> None:
+            async with gate:
+                await self.delete(key)
+
+        async with asyncio.TaskGroup() as group:
+            for key in keys:
+                group.create_task(delete(key))
+
     async def put_if(self, item: Item, condition: str, values: Item | None = None) -> bool:
         """Put an item; False (and no change) when the condition on the one that it replaces does not hold.
 

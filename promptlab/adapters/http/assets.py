@@ -168,6 +168,15 @@ class RemoteAssets:
         path = f"{_path(kind, name)}/labels/{quote(label, safe='')}"
         return asset_from(asset_version_from(await self._api.json("PUT", path, json={"version": version})))
 
+    async def unlabel(self, name: str, label: str, *, kind: AssetKind | None = None) -> None:
+        """Remove a label; the version that it pointed at stays.
+
+        Raises:
+            AssetNotFoundError: no such asset or label.
+        """
+        kind = kind or await self._kind(name)
+        await self._api.delete(f"{_path(kind, name)}/labels/{quote(label, safe='')}")
+
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
         """At most `limit` rows (500 are the most) of a dataset's version, from row `offset` (0-based) on; long rows make it fewer.
 

@@ -116,6 +116,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         experiment=answer["configuration"],
         summary=answer["summary"] if answer["summarized"] else None,
         tags=tuple(answer["tags"]),
+        archived=answer.get("archived", False),
     )
 
 

@@ -106,6 +106,16 @@ class ApiClient:
             )
         return answer
 
+    async def delete(self, path: str) -> None:
+        """Remove what there is at a path of the API.
+
+        Raises:
+            PromptLabError: as of `json`.
+        """
+        await self._patiently(
+            functools.partial(self._send, "DELETE", self.endpoint + API + path, headers=self._headers)
+        )
+
     async def download(self, path: str, target: Path, **params: Any) -> None:
         """Write what there is at a path of the API to a file, wherever the Studio says that it is."""
         send = functools.partial(

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.adapters.http.bodies import check_sendable, experiment_body, progress_from, run_from
 from promptlab.adapters.http.client import ApiClient
+from promptlab.domain.choice import Chosen
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import ConfigError, RunError
@@ -170,18 +171,46 @@ class RemoteLab:
         return run_from(await self._api.get(_run(run_id)))
 
     async def list_runs(
-        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        chosen: Chosen = Chosen(),  # noqa: B008 - frozen
+        limit: int = 100,
+        cursor: str | None = None,
     ) -> tuple[list[RunRecord], str | None]:
-        """A page of runs, newest first, and the cursor of the next page or None."""
+        """Read a page of the runs that match, newest first, and the cursor of the next page or None."""
         found: list[RunRecord] = []
+        asked = {"name": name, "details": "true", **chosen.to_json()}
         while True:
-            page = await self._api.get(
-                "/runs", name=name, limit=min(limit - len(found), PAGE), cursor=cursor, details="true"
-            )
+            page = await self._api.get("/runs", limit=min(limit - len(found), PAGE), cursor=cursor, **asked)
             found += map(run_from, page["items"])
             cursor = page["next_cursor"]
             if cursor is None or len(found) >= limit:
                 return found, cursor
+
+    async def edit_run(
+        self, run_id: str, *, tags: Sequence[str] | None = None, archived: bool | None = None
+    ) -> RunRecord:
+        """Replace a run's tags, or take it out of the lists and back; None leaves either as it is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
+        """
+        changes = {
+            **({"tags": list(tags)} if tags is not None else {}),
+            **({"archived": archived} if archived is not None else {}),
+        }
+        return run_from(await self._api.json("PATCH", _run(run_id), json=changes))
+
+    async def delete_run(self, run_id: str) -> None:
+        """Remove a run for good, with its answers, scores and results. Assets stay.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: somebody works on it: cancel it first.
+        """
+        await self._api.delete(_run(run_id))
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""

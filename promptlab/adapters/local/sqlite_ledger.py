@@ -60,6 +60,8 @@ _PUT_COMPLETIONS = _upsert(
 )
 _PUT_SCORES = _upsert("score_set", _CASE, ())
 _PUT_SHARD = _upsert("shard", ("run_id", "number"), ())
+_SHARDS_AT_ONCE = 200
+"""Shards whose rows one transaction removes."""
 _PROGRESS = """
     SELECT count(*), count(error_type), total(prompt_tokens), total(completion_tokens), total(cost_usd), count(iif(cost_usd IS NULL, error_type, 1))
     FROM completion WHERE run_id = ?"""
@@ -103,6 +105,9 @@ class SqliteLedger:
     async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
         await self._file.write(_set_label, kind, name, label, version)
 
+    async def delete_label(self, kind: AssetKind, name: str, label: str) -> bool:
+        return await self._file.write(_delete_label, kind, name, label)
+
     async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
         found = await self._file.read(
             _rows, "SELECT version FROM label WHERE kind = ? AND name = ? AND label = ?", (kind, name, label)
@@ -126,6 +131,12 @@ class SqliteLedger:
     ) -> tuple[list[RunRecord], str | None]:
         check_limit(limit)
         return await self._file.read(_list_runs, name, limit, after(cursor) if cursor is not None else None)
+
+    async def delete_run(self, run_id: str) -> bool:
+        for table in ("completion", "score_set", "shard"):
+            while await self._file.write(_delete_some, table, run_id):
+                pass
+        return await self._file.write(_delete_run, run_id)
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         await self._put(_PUT_COMPLETIONS, [_completion_row(run_id, c) for c in completions])
@@ -204,6 +215,26 @@ def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label
         "INSERT INTO label VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
         (kind, name, label, version),
     )
+
+
+def _delete_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label: str) -> bool:
+    gone = connection.execute(
+        "DELETE FROM label WHERE kind = ? AND name = ? AND label = ?", (kind, name, label)
+    )
+    return bool(gone.rowcount)
+
+
+def _delete_some(connection: sqlite3.Connection, table: str, run_id: str) -> int:
+    """Remove a run's rows of some shards: others want to write, too."""
+    shard = "number" if table == "shard" else "shard"
+    some = f"SELECT DISTINCT {shard} FROM {table} WHERE run_id = ? ORDER BY {shard} LIMIT {_SHARDS_AT_ONCE}"
+    return connection.execute(
+        f"DELETE FROM {table} WHERE run_id = ? AND {shard} IN ({some})", (run_id, run_id)
+    ).rowcount
+
+
+def _delete_run(connection: sqlite3.Connection, run_id: str) -> bool:
+    return bool(connection.execute("DELETE FROM run WHERE run_id = ?", (run_id,)).rowcount)
 
 
 def _add_run(connection: sqlite3.Connection, run: RunRecord) -> None:

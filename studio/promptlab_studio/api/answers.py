@@ -122,6 +122,7 @@ class RunBrief(BaseModel):
         default=[],
         description="What was probably not meant in the experiment, as said before the first call.",
     )
+    archived: bool = Field(description="Whether lists leave it out.")
 
 
 class RunOut(RunBrief):
@@ -292,7 +293,7 @@ class PreviewOut(BaseModel):
 
 def run_brief(run: RunRecord, progress: Progress | None, partial: Summary | None = None) -> dict[str, Any]:
     """A run in numbers; `partial` is the summary of the finished shards of one that goes on."""
-    more = ("name", "created_at", "started_at", "finished_at", "generation", "error")
+    more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "archived")
     return {
         **brief(run, progress, partial),
         **{field: getattr(run, field) for field in more},

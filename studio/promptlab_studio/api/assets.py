@@ -81,6 +81,19 @@ async def label_prompt(lab: TheLab, who: Viewer, name: Name, label: Label, body:
     return await _label(lab, "prompt_template", name, label, body.version)
 
 
+@router.delete(
+    "/prompts/{name}/labels/{label}",
+    status_code=204,
+    tags=["prompts"],
+    summary="Remove a label of a prompt template",
+    response_class=Response,
+)
+async def unlabel_prompt(lab: TheLab, who: Viewer, name: Name, label: Label) -> Response:
+    """The version that it pointed at stays."""
+    await lab.assets.unlabel(name, label, kind="prompt_template")
+    return Response(status_code=204)
+
+
 @router.get("/datasets", tags=["datasets"], summary="List datasets", response_model=AssetPage)
 async def list_datasets(lab: TheLab, who: Viewer, limit: Limit = 100, cursor: After = None) -> Any:
     """The latest version of each, by name."""
@@ -161,6 +174,19 @@ async def list_rows(
 async def label_dataset(lab: TheLab, who: Viewer, name: Name, label: Label, body: LabelIn) -> Any:
     """Point the label at a version; it leaves the one that it pointed at before."""
     return await _label(lab, "dataset", name, label, body.version)
+
+
+@router.delete(
+    "/datasets/{name}/labels/{label}",
+    status_code=204,
+    tags=["datasets"],
+    summary="Remove a label of a dataset",
+    response_class=Response,
+)
+async def unlabel_dataset(lab: TheLab, who: Viewer, name: Name, label: Label) -> Response:
+    """The version that it pointed at stays."""
+    await lab.assets.unlabel(name, label, kind="dataset")
+    return Response(status_code=204)
 
 
 async def _list(lab: StoreLab, kind: AssetKind, limit: int, cursor: str | None) -> dict[str, Any]:

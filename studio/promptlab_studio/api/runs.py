@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from promptlab.domain.results import CaseKey, RunRecord, RunStatus
+from promptlab.domain.choice import TAG_CHARS, Chosen
+from promptlab.domain.results import CaseKey, RunStatus
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import ExportFormat
 from promptlab.scratch import ScratchFolder
-from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
 from promptlab_studio.api.idempotency import start_once
-from promptlab_studio.api.shapes import ResumeIn, RunIn
+from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
 from promptlab_studio.auth import TheLab, Viewer
 
 MAX_DETAILED = 50
-MAX_LOOKED_AT = 1_000
-"""Runs that a filtered list looks at for one page."""
 EXPORT_S = 900
 """Seconds that a link to an export is valid."""
 _TYPES = {
@@ -64,21 +62,31 @@ async def start_run(
 async def list_runs(
     lab: TheLab,
     who: Viewer,
-    name: Annotated[str | None, Query(description="Only runs of the experiment of this name.")] = None,
+    name: Annotated[
+        str | None, Query(max_length=200, description="Only runs of the experiment of this name.")
+    ] = None,
     status: Annotated[RunStatus | None, Query(description="Only runs with this status.")] = None,
-    tag: Annotated[str | None, Query(description="Only runs with this tag.")] = None,
+    tag: Annotated[str | None, Query(max_length=TAG_CHARS, description="Only runs with this tag.")] = None,
+    model: Annotated[
+        str | None,
+        Query(max_length=300, description="Only runs of this model, with or without its provider."),
+    ] = None,
+    prompt: Annotated[
+        str | None, Query(max_length=300, description="Only runs of this prompt template: qa, or qa@3.")
+    ] = None,
+    archived: Annotated[
+        Literal["false", "true", "any"], Query(description="Archived runs only (true), or the others.")
+    ] = "false",
     limit: Annotated[int, Query(ge=1, le=500, description="Runs at most.")] = 50,
     cursor: Cursor = None,
     details: Annotated[
         bool, Query(description="Whole runs, as GET /runs/{run_id} has them; then at most 50.")
     ] = False,
 ) -> Any:
-    """Newest first."""
-    found, following = await find_runs(
-        lab,
+    """Newest first. With a filter a page looks at 1,000 runs at most: it may hold fewer than `limit`."""
+    found, following = await lab.list_runs(
         name=name,
-        status=status,
-        tag=tag,
+        chosen=Chosen(status, tag, model, prompt, {"any": None}.get(archived, archived == "true")),
         limit=min(limit, MAX_DETAILED) if details else limit,
         cursor=cursor,
     )
@@ -88,30 +96,17 @@ async def list_runs(
     return {"items": items, "next_cursor": following}
 
 
-async def find_runs(
-    lab: StoreLab,
-    *,
-    name: str | None = None,
-    status: str | None = None,
-    tag: str | None = None,
-    limit: int = 50,
-    cursor: str | None = None,
-) -> tuple[list[RunRecord], str | None]:
-    """A page of the runs that match, newest first, and the cursor of the next one or None.
+@router.patch("/{run_id}", summary="Tag or archive a run", response_model=RunOut)
+async def edit_run(lab: TheLab, who: Viewer, run_id: RunId, body: RunEditIn) -> Any:
+    """Replace its tags; take it out of the lists, or back. What is left out stays as it is."""
+    return await run_object(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
 
-    With a status or a tag at most MAX_LOOKED_AT runs are looked at: the page may hold fewer than `limit`, with more to come.
 
-    Raises:
-        CursorError: no list ended there.
-    """
-    found, looked_at = list[RunRecord](), 0
-    while True:
-        # Never more than fit: the ledger's cursor is at the end of what it gave.
-        page, cursor = await lab.list_runs(name=name, limit=limit - len(found), cursor=cursor)
-        found += [run for run in page if status in (None, run.status) and (tag is None or tag in run.tags)]
-        looked_at += max(len(page), 20)
-        if cursor is None or len(found) == limit or looked_at >= MAX_LOOKED_AT:
-            return found, cursor
+@router.delete("/{run_id}", status_code=204, summary="Delete a run", response_class=Response)
+async def delete_run(lab: TheLab, who: Viewer, run_id: RunId) -> Response:
+    """For good, with its answers, scores and results. Assets stay. One that goes on is refused: cancel it first."""
+    await lab.delete_run(run_id)
+    return Response(status_code=204)
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)

@@ -259,6 +259,15 @@ class RunIn(Body):
         return _checked(ExperimentConfig, fields)
 
 
+class RunEditIn(Body):
+    """What to change about a run; what is left out stays as it is."""
+
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = Field(
+        default=None, max_length=50, description="All of its tags."
+    )
+    archived: bool | None = Field(default=None, description="Whether lists leave it out.")
+
+
 class ResumeIn(Body):
     """What to do again."""
 

@@ -1,0 +1,115 @@
+"""`promptlab tag`, `archive`, `delete`, `label`: what one changes about runs and assets afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from promptlab.cli.options import Store, find_run, opened, run_argument, store_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from promptlab.domain.assets import AssetKind
+    from promptlab.domain.results import RunRecord
+
+_RUN = "RUN is an id, the beginning of one, or latest."
+
+
+@click.command(short_help="Set or remove a run's tags.", epilog=_RUN)
+@run_argument
+@click.argument("tags", metavar="[TAG]...", nargs=-1)
+@click.option("--remove", "-r", metavar="TAG", multiple=True, help="Remove this tag; may be given again.")
+@store_options
+def tag(run_id: str, tags: tuple[str, ...], remove: tuple[str, ...], store: Store) -> None:
+    """Give a run tags, or take some away, and print those that it has then, one a line."""
+    run = asyncio.run(_tagged(store, run_id, tags, remove))
+    if run.tags:
+        click.echo("\n".join(run.tags))
+    else:
+        click.echo(f"Run {run.run_id} has no tags.", err=True)
+
+
+async def _tagged(store: Store, text: str, tags: Sequence[str], remove: Sequence[str]) -> RunRecord:
+    async with opened(store) as lab:
+        run = await find_run(lab, text)
+        for name in remove:
+            if name not in run.tags:
+                raise click.UsageError(f"Run {run.run_id} has no tag {name!r}.")
+        if not tags and not remove:
+            return run
+        kept = [name for name in (*run.tags, *tags) if name not in remove]
+        return await lab.edit_run(run.run_id, tags=tuple(dict.fromkeys(kept)))
+
+
+@click.command(short_help="Leave runs out of lists.", epilog=_RUN)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.option("--undo", is_flag=True, help="Put them back into the lists.")
+@store_options
+def archive(run_ids: tuple[str, ...], undo: bool, store: Store) -> None:
+    """Leave runs out of lists. They stay as they are, and `promptlab runs --archived` lists them."""
+    for run in asyncio.run(_archived(store, run_ids, not undo)):
+        click.echo(f"Run {run.run_id} is {'archived' if run.archived else 'in the lists'}.", err=True)
+
+
+async def _archived(store: Store, texts: Sequence[str], archived: bool) -> list[RunRecord]:
+    async with opened(store) as lab:
+        runs = [await find_run(lab, text) for text in texts]
+        return [await lab.edit_run(run.run_id, archived=archived) for run in runs]
+
+
+@click.command(short_help="Remove runs for good.", epilog=_RUN)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@store_options
+def delete(run_ids: tuple[str, ...], yes: bool, store: Store) -> None:
+    """Remove runs for good, with their answers, scores and results. Prompts and datasets stay."""
+    for run in asyncio.run(_deleted(store, run_ids, yes)):
+        click.echo(f"Run {run.run_id} is gone.", err=True)
+
+
+async def _deleted(store: Store, texts: Sequence[str], yes: bool) -> list[RunRecord]:
+    async with opened(store) as lab:
+        runs = [await find_run(lab, text) for text in texts]
+        runs = list({run.run_id: run for run in runs}.values())
+        if not yes:
+            cases = sum(run.cases for run in runs)
+            listed = ", ".join(run.run_id for run in runs[:10]) + (" …" if len(runs) > 10 else "")
+            what = "1 run" if len(runs) == 1 else f"{len(runs):,} runs"
+            click.confirm(f"Remove {what} ({listed}) with {cases:,} cases for good?", abort=True, err=True)
+        for run in runs:
+            await lab.delete_run(run.run_id)
+        return runs
+
+
+@click.command(
+    short_help="Point a label at a version of a prompt or dataset, or remove it.",
+    epilog="ASSET names a version, as in qa@3; without one it is the latest.",
+)
+@click.argument("asset", metavar="ASSET")
+@click.argument("label_", metavar="LABEL")
+@click.option("--remove", "-r", is_flag=True, help="Remove the label; the version stays.")
+@click.option("--dataset", is_flag=True, help="ASSET is a dataset, where a prompt has the same name.")
+@click.option("--prompt", is_flag=True, help="ASSET is a prompt template, where a dataset has the same name.")
+@store_options
+def label(asset: str, label_: str, remove: bool, dataset: bool, prompt: bool, store: Store) -> None:
+    """Point a label such as production at a version, or remove it."""
+    if dataset and prompt:
+        raise click.UsageError("--dataset and --prompt: give the one or the other.")
+    kind: AssetKind | None = "dataset" if dataset else "prompt_template" if prompt else None
+    click.echo(asyncio.run(_labelled(store, asset, label_, remove, kind)), err=True)
+
+
+async def _labelled(store: Store, text: str, label: str, remove: bool, kind: AssetKind | None) -> str:
+    from promptlab.domain.assets import which_version
+
+    name, _, which = text.partition("@")
+    async with opened(store) as lab:
+        if remove:
+            await lab.assets.unlabel(name, label, kind=kind)
+            return f"{name} has no label {label} any more."
+        found = await lab.assets.get(name, **which_version(which), kind=kind)
+        await lab.assets.label(name, label, version=found.version, kind=kind)
+        return f"{name}@{label} is {name}@{found.version}."
