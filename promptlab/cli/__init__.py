@@ -15,6 +15,7 @@ import click
 
 from promptlab.cli.assets import datasets, prompts
 from promptlab.cli.cloud import cloud
+from promptlab.cli.comparing import compare
 from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
@@ -75,7 +76,7 @@ def commands(ctx: click.Context) -> None:
 
 for command in (
     *(run, resume, cancel),
-    *(runs, show, export, tag, archive, delete),
+    *(runs, show, compare, export, tag, archive, delete),
     *(prompts, datasets, label),
     *(studio, cloud, schema, version),
 ):

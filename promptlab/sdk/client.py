@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.lab import Lab, open_lab
+from promptlab.queries.compare import Compared
+from promptlab.queries.compare_sql import Change
+from promptlab.sdk.compare import Comparison
 from promptlab.sdk.run import Config, OnProgress, Run, resume, said, telling_how_to_resume
 from promptlab.sync import run_here, run_sync
 
@@ -299,6 +302,74 @@ class Experiments:
             if cursor is None:
                 break
         return [Run(self._lab, run) for run in found]
+
+    def compare(
+        self,
+        base: Run | str,
+        *others: Run | str,
+        change: Change = "all",
+        metric: str | None = None,
+        text: str = "",
+        sort: Literal["case", "difference"] = "case",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 25,
+    ) -> Comparison:
+        """Compare a run, the base, with one to three others over the same rows.
+
+        Args:
+            base: the run, or its id.
+            others: the other runs, or their ids.
+            change: which pairs of cases `rows` has: all, different, regressed, improved or same.
+            metric: the metric that `change` is about; any by default.
+            text: only pairs in which a search of any of the runs finds it.
+            sort: by case, or the greatest loss first.
+            descending: the other way round.
+            offset: pairs to skip.
+            limit: pairs at most.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: a run has no results yet, or there are not one to three others.
+            UnknownNameError: the base does not share this metric with another run.
+        """
+        return run_sync(
+            self.compare_async(
+                base,
+                *others,
+                change=change,
+                metric=metric,
+                text=text,
+                sort=sort,
+                descending=descending,
+                offset=offset,
+                limit=limit,
+            )
+        )
+
+    async def compare_async(
+        self,
+        base: Run | str,
+        *others: Run | str,
+        change: Change = "all",
+        metric: str | None = None,
+        text: str = "",
+        sort: Literal["case", "difference"] = "case",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 25,
+    ) -> Comparison:
+        """Do as `compare`."""
+        ids = [run if isinstance(run, str) else run.run_id for run in (base, *others)]
+        page = await self._lab.compare(
+            ids,
+            Compared(change, metric, None, text),
+            sort=sort,
+            descending=descending,
+            offset=offset,
+            limit=limit,
+        )
+        return Comparison(ids, page)
 
     def tag(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:
         """Give a run tags, and take those of `remove` away.

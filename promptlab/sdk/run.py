@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,6 +16,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
 from promptlab.results.export import ExportFormat, export_format
+from promptlab.sdk.rendered import rendered
 from promptlab.sync import run_sync
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Run:
         return f"<Run {self.run_id} {self.record.name}: {self.status}, {summary.succeeded:,} of {self.record.cases:,} cases succeeded{metrics}>"
 
     def __str__(self) -> str:
-        return _rendered(self.record)
+        return rendered(table(self.record))
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))  # what a notebook shows where it cannot show HTML
@@ -154,7 +154,7 @@ class Run:
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<pre>{escape(_rendered(self.record))}</pre>"
+        return f"<pre>{escape(rendered(table(self.record)))}</pre>"
 
 
 class Results(Sequence[dict[str, Any]]):
@@ -197,21 +197,3 @@ class Results(Sequence[dict[str, Any]]):
         except MissingExtraError:
             return None
         return html
-
-
-def _rendered(run: RunRecord) -> str:
-    from rich.console import Console
-
-    console = Console(
-        width=120,
-        no_color=True,
-        force_terminal=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-        record=True,
-        file=StringIO(),
-        force_jupyter=False,
-    )
-    console.print(table(run))
-    return console.export_text().rstrip()

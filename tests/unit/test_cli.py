@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from promptlab import PromptLab
 from promptlab.cli import commands
 from tests.servers import ModelServer, Reply, Request
 
@@ -145,6 +146,35 @@ def test_failed_cases_are_reported_and_fail_a_pipeline_only_on_request(invoke: I
     assert (
         failure["case"] == 3 and failure["type"] == "bad_request" and "no [b]sums[/b]" in failure["message"]
     )
+
+
+def test_runs_are_compared(invoke: Invoke, folder: Path) -> None:
+    """Means, interval, cases won and lost, and the cases that differ; as a table and as JSON, and from Python alike."""
+    wrong = replaced(folder, model="{name: simulated/calculator, accuracy: 0}")
+    base, other = (
+        json.loads(invoke("run", f, "--json", "-q").stdout)["run_id"] for f in (wrong, "sums.yaml")
+    )
+    words = " ".join(invoke("compare", base, "latest", "--limit", "3").stdout.split())
+    assert f"A run {base} B run {other} 10 cases are in all" in words
+    assert re.search(r"exact_match B 0 1 \+1 .* 10 10 0 0", words) and "3 of 10 cases" in words
+    assert "0: B improved in exact_match A" in words
+    value = json.loads(invoke("compare", base, other, "--json", "--change", "regressed").stdout)
+    (against,) = value["others"]
+    assert (value["base"], against["run_id"], value["items"]) == (base, other, [])
+    assert {
+        k: against["metrics"]["exact_match"][k] for k in ("n", "difference", "wins", "losses", "ties")
+    } == {
+        "n": 10,
+        "difference": 1.0,
+        "wins": 10,
+        "losses": 0,
+        "ties": 0,
+    }
+    assert "2 to 4 runs" in invoke("compare", base, code=2).stderr
+    assert "'f1'" in invoke("compare", base, other, "--metric", "f1", code=2).stderr
+    with PromptLab() as pl:
+        same = pl.experiment.compare(pl.experiment.get(base), other, change="regressed", limit=10)
+    assert same.to_json() == {**value, "limit": 10} and "exact_match" in str(same)
 
 
 def test_the_end_of_a_run_says_what_went_wrong_and_what_to_do(invoke: Invoke, folder: Path) -> None:
