@@ -172,16 +172,23 @@ class EndpointUnreachableError(PromptLabError):
     """Nothing answers at a model's endpoint."""
 
 
+_REFUSALS = frozenset(
+    {"authentication", "quota", "not_found", "bad_request", "rate_limit", "conflict", "server_error"}
+)
+
+
 class ModelError(PromptLabError):
     """One model call failed.
 
     Attributes:
         type: a short, stable name: authentication, not_found, bad_request, content_filter,
-            rate_limit, quota, server_error, timeout, connection, invalid_response, or an exception's name.
+            rate_limit, quota, server_error, timeout, connection, invalid_response, answer_too_large, or an
+            exception's name.
         status: the HTTP status, if there was one.
         retryable: whether the same call may succeed later.
         retry_after_s: seconds that the provider asked to wait, if it did.
         attempts: how many calls were made before it was final.
+        sent: whether the request may have reached the provider.
     """
 
     attempts: int = 1
@@ -194,9 +201,16 @@ class ModelError(PromptLabError):
         status: int | None = None,
         retryable: bool = False,
         retry_after_s: float | None = None,
+        sent: bool = True,
     ) -> None:
         self.type, self.status, self.retryable, self.retry_after_s = type, status, retryable, retry_after_s
+        self.sent = sent
         super().__init__(message)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the call surely cost nothing: it was not made, or was answered with an error."""
+        return not self.sent or self.type in _REFUSALS or (self.status or 0) >= 400
 
 
 class HangingCodeError(ModelError):
@@ -212,4 +226,5 @@ class HangingCodeError(ModelError):
             f"not called: {calls:,} earlier calls of your own code were given up at their time limit and still hang. "
             "Give the code a time limit of its own, start the program anew, and do the failed cases again.",
             type="hanging",
+            sent=False,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.domain.messages import SHOWN, most_frequent
 from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.spending import NAMES, Spending, Sums
 from promptlab.domain.summary import Summary
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     """The run as one JSON object; for a run without a summary the counts are those of `progress` and the metrics those of `partial`.
 
     Keys: run_id, status, cases, succeeded, failed, wall_s, prompt_tokens, completion_tokens,
-    cost_usd, metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count},
+    cost_usd (each None where unknown), unknown_tokens, unknown_cost, unpriced (how many cases are not
+    in those sums), metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count},
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did).
     """
@@ -31,14 +33,11 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     seen_metrics = summary or partial or Summary()
     counts: dict[str, Any]
     if summary:
-        counts = {
-            name: getattr(summary, name)
-            for name in ("succeeded", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
-        }
+        counts = {name: getattr(summary, name) for name in ("succeeded", "failed", *NAMES)}
     else:
         seen = progress or Progress(total=run.cases)
         counts = {"succeeded": seen.done - seen.failed, "failed": seen.failed}
-        counts |= {name: getattr(seen, name) for name in ("prompt_tokens", "completion_tokens", "cost_usd")}
+        counts |= {name: getattr(seen, name) for name in NAMES}
     return {
         "run_id": run.run_id,
         "status": run.status,
@@ -46,7 +45,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         "succeeded": counts["succeeded"],
         "failed": counts["failed"],
         "wall_s": round(run.wall_s, 3),
-        **{name: counts[name] for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
+        **{name: counts[name] for name in NAMES},
         "metrics": {name: metric.brief() for name, metric in seen_metrics.metrics.items()},
         "errors": dict(seen_metrics.errors),
         "messages": {
@@ -135,6 +134,36 @@ def dollars(value: float | None, digits: int = 4) -> str:
         return f"${value:.{digits}g}"
     whole, _, decimals = f"{value:.{digits - 1 - math.floor(math.log10(value))}f}".partition(".")
     return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
+def spending(sums: Spending, of: int, what: str) -> str:
+    """Say what calls used: `1,234 + 56 tokens, cost $0.12`; what is unknown, and of how many it is known.
+
+    Args:
+        sums: tokens and dollars.
+        of: how many cases or calls they are of.
+        what: the name of those.
+    """
+    return f"{tokens(sums, of, what)}, cost {cost(sums, of, what)}"
+
+
+def tokens(sums: Spending, of: int, what: str) -> str:
+    """Say how many tokens were read and written."""
+    if sums.prompt_tokens is None and sums.completion_tokens is None:
+        return "tokens unknown"
+    shown = ["unknown" if n is None else f"{n:,}" for n in (sums.prompt_tokens, sums.completion_tokens)]
+    return f"{' + '.join(shown)} tokens{_known_of(sums.unknown_tokens, of, what)}"
+
+
+def cost(sums: Spending, of: int, what: str) -> str:
+    """Say how many dollars were spent."""
+    return dollars(sums.cost_usd) + (
+        _known_of(sums.unknown_cost, of, what) if sums.cost_usd is not None else ""
+    )
+
+
+def _known_of(unknown: int, of: int, what: str) -> str:
+    return f" (of {max(0, of - unknown):,} of {of:,} {what})" if unknown else ""
 
 
 def number(value: float | None) -> str:
@@ -232,13 +261,14 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
         f"{dataset['name']}@{dataset['version']}",
     ]
     counts = f"{facts['succeeded']:,} of {facts['cases']:,} cases succeeded in {duration(run.wall_s)}"
-    spent = f"{facts['prompt_tokens']:,} + {facts['completion_tokens']:,} tokens, cost {dollars(facts['cost_usd'])}"
+    done = facts["succeeded"] + facts["failed"]
+    spent = spending(Sums(**{name: facts[name] for name in NAMES}), done, "cases")
     latency = ""
     if summary and summary.latency_ms.n:
         latency = f"\nlatency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 {summary.latency_ms.quantile(0.95):,.0f} ms"
     used = summary.metrics_usage if summary else None
     judged = (
-        f"\nmetrics' own models: {used.calls:,} calls, {used.prompt_tokens:,} + {used.completion_tokens:,} tokens, cost {dollars(used.cost_usd)}"
+        f"\nmetrics' own models: {used.calls:,} calls, {spending(used, used.calls, 'calls')}"
         if used and used.calls
         else ""
     )

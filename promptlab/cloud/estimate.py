@@ -189,7 +189,7 @@ def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
     )
     work = replace(
         work,
-        answer_bytes=ASCII_CHARS * summary.completion_tokens / answered,
+        answer_bytes=ASCII_CHARS * (summary.completion_tokens or 0) / answered,
         tail=max(1.0, (latency.quantile(0.98) or 0.0) / 1000 / mean_s),
     )
     return sum(dollars(units(work, run.wall_s)).values())

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from promptlab.domain.spending import Sums, counts_of, spent, summed
+
 RunStatus = Literal["pending", "running", "completed", "failed", "interrupted", "cancelled"]
 FINAL: frozenset[str] = frozenset({"completed", "failed", "interrupted", "cancelled"})
 """Statuses of runs that nobody works on."""
@@ -102,25 +104,39 @@ class Completion:
         """Whether the model stopped because its tokens were used up."""
         return (self.finish_reason or "").lower() in CUT
 
+    @property
+    def spent(self) -> Sums:
+        """What the case used."""
+        return spent(self.prompt_tokens, self.completion_tokens, self.cost_usd, failed=self.error is not None)
+
 
 @dataclass(slots=True)
 class Usage:
     """What model calls used."""
 
     calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    """Tokens read, of the calls whose tokens are known; None when nothing is known."""
+    completion_tokens: int | None = 0
+    """Tokens written, likewise."""
     cost_usd: float | None = 0.0
     """Dollars; None when the price of a call is unknown."""
+    unknown_tokens: int = 0
+    """Calls whose tokens are unknown."""
+    unknown_cost: int = 0
+    """Calls whose cost is unknown."""
+    unpriced: int = 0
+    """How many of them were answered."""
 
     def add(self, other: Usage) -> None:
         """Add all that `other` has counted."""
         self.calls += other.calls
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.cost_usd = (
-            None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
-        )
+        for name, value in summed(self, other).items():
+            setattr(self, name, value)
+
+    def to_json(self) -> dict[str, Any]:
+        sums = {name: getattr(self, name) for name in ("prompt_tokens", "completion_tokens", "cost_usd")}
+        return {"calls": self.calls, **sums, **counts_of(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +190,18 @@ class Progress:
     total: int
     done: int = 0
     failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    """Tokens read, of the cases whose tokens are known; None when nothing is known."""
+    completion_tokens: int | None = 0
+    """Tokens written, likewise."""
     cost_usd: float | None = 0.0
     """Dollars so far; None when a price is unknown."""
+    unknown_tokens: int = 0
+    """Cases whose tokens are unknown: nobody told them."""
+    unknown_cost: int = 0
+    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid for."""
+    unpriced: int = 0
+    """How many of `unknown_cost` were answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

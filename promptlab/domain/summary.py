@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from promptlab.domain.messages import Messages, merge_messages, most_frequent
 from promptlab.domain.results import Score, Usage
+from promptlab.domain.spending import NAMES, Spending, counts_of, summed
 from promptlab.domain.statistics import (
     Distribution,
     as_count,
@@ -21,7 +22,7 @@ from promptlab.errors import StoreDamagedError
 T = TypeVar("T")
 
 MAX_LABELS = 50
-_COUNTS = ("cases", "succeeded", "failed", "prompt_tokens", "completion_tokens", "attempts", "cut")
+_COUNTS = ("cases", "succeeded", "failed", "attempts", "cut")
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class MetricSummary:
             "binary": self.binary,
             "values": self.values.to_json(),
             "labels": dict(self.labels),
-            **({"usage": asdict(self.usage)} if self.usage.calls else {}),
+            **({"usage": self.usage.to_json()} if self.usage.calls else {}),
         }
 
     @classmethod
@@ -163,10 +164,18 @@ def _usage(value: Any) -> Usage:
     value = as_object(value, "usage")
     return Usage(
         calls=as_count(value.get("calls", 0), "calls"),
-        prompt_tokens=as_count(value.get("prompt_tokens", 0), "prompt_tokens"),
-        completion_tokens=as_count(value.get("completion_tokens", 0), "completion_tokens"),
-        cost_usd=_dollars(value.get("cost_usd", 0.0)),
+        **_spending(value),
     )
+
+
+def _spending(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What calls used; None where it is unknown."""
+    tokens = {name: value.get(name, 0) for name in NAMES[:2]}
+    return {
+        **{name: None if n is None else as_count(n, name) for name, n in tokens.items()},
+        "cost_usd": _dollars(value.get("cost_usd", 0.0)),
+        **{name: as_count(value.get(name, 0), name) for name in NAMES[3:]},
+    }
 
 
 @dataclass(slots=True)
@@ -177,10 +186,18 @@ class Summary:
     succeeded: int = 0
     """Cases with an answer and without a failed score."""
     failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    """Tokens read, of the cases whose tokens are known; None when nothing is known."""
+    completion_tokens: int | None = 0
+    """Tokens written, likewise."""
     cost_usd: float | None = 0.0
     """Dollars; None when the price of a call is unknown."""
+    unknown_tokens: int = 0
+    """Cases whose tokens are unknown, and not in the sums."""
+    unknown_cost: int = 0
+    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid for."""
+    unpriced: int = 0
+    """How many of `unknown_cost` were answered."""
     attempts: int = 0
     """Calls made, retries included."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -200,13 +217,16 @@ class Summary:
             total.add(metric.usage)
         return total
 
+    def spend(self, more: Spending) -> None:
+        """Add what calls used."""
+        for name, value in summed(self, more).items():
+            setattr(self, name, value)
+
     def merge(self, other: Self) -> None:
         """Add all that `other` has counted."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.cost_usd = (
-            None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
-        )
+        self.spend(other)
         for error, count in other.errors.items():
             self.errors[error] = self.errors.get(error, 0) + count
         merge_messages(self.messages, other.messages)
@@ -225,6 +245,7 @@ class Summary:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "cost_usd": self.cost_usd,
+            **counts_of(self),
             "attempts": self.attempts,
             "errors": dict(self.errors),
             "messages": most_frequent(self.messages),
@@ -244,7 +265,7 @@ class Summary:
         metrics = as_object(value.get("metrics", {}), "metrics")
         return cls(
             **{name: as_count(value.get(name, 0), name) for name in _COUNTS},
-            cost_usd=_dollars(value.get("cost_usd", 0.0)),
+            **_spending(value),
             errors=_counts(value.get("errors", {}), "errors"),
             messages={
                 kind: _counts(known, f"messages: {kind}")

@@ -106,5 +106,6 @@ async def said_by(error: ModelError) -> ModelError:
         cut(words.removeprefix(f"{type(error).__name__}: "), MOST_MESSAGE),
         type=cut(type_, MOST_TYPE) if isinstance(type_, str) and type_ else type(error).__name__[:MOST_TYPE],
         retryable=getattr(error, "retryable", None) is True,
+        sent=getattr(error, "sent", None) is not False,
         retry_after_s=float(after) if isinstance(after, int | float) and 0 <= after < math.inf else None,
     )

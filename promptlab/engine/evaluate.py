@@ -192,13 +192,7 @@ def _count(total: Summary, case: Case) -> None:
     total.cases += 1
     total.attempts += completion.attempts
     total.cut += completion.was_cut
-    total.prompt_tokens += completion.prompt_tokens or 0
-    total.completion_tokens += completion.completion_tokens or 0
-    total.cost_usd = (
-        None
-        if total.cost_usd is None or completion.cost_usd is None
-        else total.cost_usd + completion.cost_usd
-    )
+    total.spend(completion.spent)
     if completion.latency_ms is not None:
         total.latency_ms.add(completion.latency_ms)
     error = completion.error or (case.scores.error if case.scores else None)

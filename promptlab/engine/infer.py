@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
-from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, cut
+from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, cut
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.errors import ModelError, TemplateError
 from promptlab.models.base import in_thread
 from promptlab.models.retry import Postponed, Slot, with_retries
+from promptlab.models.usage import counted
 
 MAX_PAUSE_S = 5.0
 """With a deadline: a longer pause than this is cheaper to spend in the state machine than in a worker."""
@@ -74,19 +77,22 @@ async def _complete(
     empty = Completion(
         shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
     )
+    used = Usage()
     try:
         messages = await job.bindings.messages(row)
-        response, attempts = await with_retries(
-            lambda: _attempt(job, messages),
-            job.bindings.model.retry_policy,
-            slot=slot,
-            clock=job.clock,
-            may_start=lambda: _may_start(job),
-            max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
-        )
+        with counted(used) if job.bindings.model.runs_user_code else nullcontext():
+            response, attempts = await with_retries(
+                lambda: _attempt(job, messages),
+                job.bindings.model.retry_policy,
+                slot=slot,
+                clock=job.clock,
+                may_start=lambda: _may_start(job),
+                max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
+            )
     except ModelError as error:
         return replace(
             empty,
+            **_sums(used) if used.calls else {"cost_usd": _lost_usd(error, price)},
             error=Failure(error.type, cut(str(error), MOST_MESSAGE)),
             attempts=error.attempts,
             created_at=job.clock.now(),
@@ -98,18 +104,11 @@ async def _complete(
             attempts=0,
             created_at=job.clock.now(),
         )
-    cost = (
-        response.cost_usd
-        if response.cost_usd is not None
-        else cost_usd(price, response.prompt_tokens, response.completion_tokens)
-    )
     return replace(
         empty,
+        **_spent_on(response, used, price),
         response=response.response,
-        prompt_tokens=response.prompt_tokens,
-        completion_tokens=response.completion_tokens,
         latency_ms=response.latency_ms,
-        cost_usd=cost,
         attempts=attempts,
         finish_reason=response.finish_reason,
         metadata=response.metadata,
@@ -141,6 +140,31 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
         if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
             raise
         raise ModelError(await said(error), type=type(error).__name__[:MOST_TYPE]) from error
+
+
+def _spent_on(response: ModelResponse, used: Usage, price: Price | None) -> dict[str, Any]:
+    """What an answer took: what it says itself, else what an agent's or an own model's calls to our models used."""
+    read, written, usd = response.prompt_tokens, response.completion_tokens, response.cost_usd
+    if used.calls and read is None and written is None:
+        return _sums(used) if usd is None else _sums(used) | {"cost_usd": usd}
+    if usd is None:
+        usd = used.cost_usd if used.calls else cost_usd(price, read, written)
+    return {"prompt_tokens": read, "completion_tokens": written, "cost_usd": usd}
+
+
+def _sums(used: Usage) -> dict[str, Any]:
+    """The sums, where they are of all calls; a case has no place to say that one is of some of them only."""
+    tokens = used.unknown_tokens == 0
+    return {
+        "prompt_tokens": used.prompt_tokens if tokens else None,
+        "completion_tokens": used.completion_tokens if tokens else None,
+        "cost_usd": None if used.unknown_cost else used.cost_usd,
+    }
+
+
+def _lost_usd(error: ModelError, price: Price | None) -> float | None:
+    """The dollars of a call without an answer: none if it was refused, else unknown, for it may have been paid for."""
+    return 0.0 if error.refused else cost_usd(price, None, None)
 
 
 def _may_start(job: Job) -> bool:

@@ -78,7 +78,7 @@ class Prepared:
             embedding_model_code=_custom(embedding) if embedding else None,
             evaluation=self.metrics,
             trials=self.config.trials,
-            prices=_prices(model.config),
+            prices=_prices(model.config) | (_prices(embedding.config) if embedding else {}),
         )
         experiment = experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
         experiment = experiment.model_copy(update={"warnings": self.warnings})

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from promptlab.domain.results import storable
+
 
 def mapping(value: Any) -> dict[str, Any]:
     """Return the value if it is a JSON object, else an empty one."""
@@ -45,7 +47,9 @@ def with_calls(text: str, calls: Sequence[Mapping[str, Any]]) -> tuple[str, dict
     if not calls:
         return text, {}
     brief = [{"name": call["name"], "arguments": call["arguments"]} for call in calls]
-    return text or json_text(brief), {"tool_calls": [dict(call) for call in calls]}
+    # Half of a surrogate pair, which an answer may hold, can be in no store.
+    kept = json.loads(storable(json_text(calls)))
+    return text or json_text(brief), {"tool_calls": kept}
 
 
 def tool_call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]:

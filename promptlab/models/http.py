@@ -232,15 +232,22 @@ class HttpModel(ProviderModel):
         where, said = f"{self.name}: {self.endpoint}", self._mask.hide_text(str(cause))
         if isinstance(cause, aiohttp.ServerTimeoutError | httpx.TimeoutException):
             return ModelError(
-                f"{where}: no connection within {CONNECT_S:g} s", type="timeout", retryable=True
+                f"{where}: no connection within {CONNECT_S:g} s", type="timeout", retryable=True, sent=False
             )
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-            return ModelError(f"{where}: no trusted TLS connection: {trim(said)}", type="connection")
+            return ModelError(
+                f"{where}: no trusted TLS connection: {trim(said)}", type="connection", sent=False
+            )
         if isinstance(
             cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | httpx.NetworkError | OSError
         ):
             what = trim(said) or type(cause).__name__
-            return ModelError(f"{where}: the connection failed: {what}", type="connection", retryable=True)
+            return ModelError(
+                f"{where}: the connection failed: {what}",
+                type="connection",
+                retryable=True,
+                sent=not isinstance(cause, aiohttp.ClientConnectorError),
+            )
         return ModelError(
             f"{where}: the answer is not HTTP as it should be: {trim(said)[:200]}",
             type="invalid_response",

@@ -1,22 +1,28 @@
-"""What calls use that a metric makes by itself: a judge's, an embedding model's."""
+"""What calls use that user code makes by itself: a judge's, an embedding model's, an agent's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, Usage
+from promptlab.domain.spending import spent
 
 _COUNTED: ContextVar[Usage | None] = ContextVar("promptlab_usage", default=None)
 
 
 @contextmanager
-def counted() -> Iterator[Usage]:
-    """Counts the calls to built-in models that are made in the block, in whichever thread or task they end up."""
-    usage = Usage()
+def counted(usage: Usage | None = None) -> Iterator[Usage]:
+    """Count the calls to built-in models that are made in the block, in whichever thread or task they end up.
+
+    Args:
+        usage: what to count in; by default a new one.
+    """
+    usage = Usage() if usage is None else usage
     token = _COUNTED.set(usage)
     try:
         yield usage
@@ -40,11 +46,4 @@ def note_call(
     usage = _COUNTED.get()
     if usage is not None:
         usd = cost_usd(price_of(config), prompt_tokens, completion_tokens) if usd is None else usd
-        usage.add(
-            Usage(
-                calls=1,
-                prompt_tokens=prompt_tokens or 0,
-                completion_tokens=completion_tokens or 0,
-                cost_usd=usd,
-            )
-        )
+        usage.add(Usage(calls=1, **asdict(spent(prompt_tokens, completion_tokens, usd))))

@@ -259,7 +259,14 @@ async def test_progress_counts_what_is_recorded(ledger: Ledger) -> None:
     )
     await ledger.put_completions("other", [completion(0)])
     assert await ledger.progress(RUN) == Progress(
-        total=200, done=5, failed=2, prompt_tokens=207, completion_tokens=40, cost_usd=1.25
+        total=200,
+        done=5,
+        failed=2,
+        prompt_tokens=207,
+        completion_tokens=40,
+        cost_usd=1.25,
+        unknown_tokens=2,
+        unknown_cost=1,
     )
 
 
@@ -282,6 +289,21 @@ async def test_the_cost_is_unknown_when_that_of_any_answer_is(ledger: Ledger) ->
     assert (await ledger.progress(RUN)).cost_usd is None
     await ledger.put_completions(RUN, [completion(2, cost_usd=0.5)])
     assert (await ledger.progress(RUN)).cost_usd == 0.75
+
+
+async def test_what_nobody_told_is_unknown_and_not_zero(ledger: Ledger) -> None:
+    """Answers without tokens; a call that was refused used none, one that was lost may have used any."""
+    await ledger.add_run(run())
+    silent = {"prompt_tokens": None, "completion_tokens": None}
+    await ledger.put_completions(RUN, [failed_completion(0, cost_usd=0.0)])
+    seen = await ledger.progress(RUN)
+    assert (seen.prompt_tokens, seen.completion_tokens, seen.cost_usd, seen.unknown_tokens) == (0, 0, 0.0, 0)
+    await ledger.put_completions(RUN, [failed_completion(1)])
+    seen = await ledger.progress(RUN)
+    assert (seen.prompt_tokens, seen.cost_usd, seen.unknown_tokens, seen.unknown_cost) == (None, None, 1, 1)
+    await ledger.put_completions(RUN, [completion(2, **silent), completion(3, prompt_tokens=None)])
+    seen = await ledger.progress(RUN)
+    assert (seen.prompt_tokens, seen.completion_tokens, seen.unknown_tokens) == (None, 20, 3)
 
 
 async def test_what_is_no_json_is_an_error_and_not_a_lost_ledger(ledger: Ledger) -> None:

@@ -98,7 +98,14 @@ async def test_throttled_and_half_done_batches_lose_and_repeat_nothing(
         score_set(i) for i in range(300)
     ]
     assert await ledger.progress(RUN) == Progress(
-        total=300, done=300, failed=100, prompt_tokens=20_000, completion_tokens=4_000, cost_usd=50.0
+        total=300,
+        done=300,
+        failed=100,
+        prompt_tokens=20_000,
+        completion_tokens=4_000,
+        cost_usd=50.0,
+        unknown_tokens=100,
+        unknown_cost=100,
     )
     assert sum(item["sk"]["S"].startswith("C#") for item in stored(ledger)) == 300
 
@@ -241,7 +248,14 @@ async def test_a_resumed_shard_is_counted_anew(open_ledger: Callable[[], DynamoD
     await worker.put_completions(RUN, [failed_completion(0), completion(1)])
     await other.put_shard(RUN, shard_summary(0))
     assert await other.progress(RUN) == Progress(
-        total=100, done=2, failed=1, prompt_tokens=100, completion_tokens=20, cost_usd=0.25
+        total=100,
+        done=2,
+        failed=1,
+        prompt_tokens=100,
+        completion_tokens=20,
+        cost_usd=0.25,
+        unknown_tokens=1,
+        unknown_cost=1,
     )
     await worker.put_completions(RUN, [completion(0, generation=1)])
     assert await other.progress(RUN) == Progress(

@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from promptlab import Dataset, Evaluator, Model, PromptLab, PromptTemplate, Run, get_model
+from promptlab import (
+    Dataset,
+    Evaluator,
+    Model,
+    ModelResponse,
+    PromptLab,
+    PromptTemplate,
+    Run,
+    get_model,
+)
 from promptlab.domain.results import Usage
-from tests.servers import ModelServer
+from tests.servers import ModelServer, Reply
 
 ROWS = 60
 
@@ -107,7 +116,9 @@ def test_embeddings_are_counted_and_an_unknown_price_stays_unknown(
     done = run(
         pl, server, [metric], embedding_model={"name": "openai/nobody-knows", "endpoint": server.openai_url}
     )
-    assert usage(done, "semantic_similarity") == Usage(ROWS, 3 * ROWS, 0, None)
+    assert usage(done, "semantic_similarity") == Usage(
+        ROWS, 3 * ROWS, 0, None, unknown_cost=ROWS, unpriced=ROWS
+    )
     priced = run(
         pl,
         server,
@@ -115,6 +126,83 @@ def test_embeddings_are_counted_and_an_unknown_price_stays_unknown(
         embedding_model={"name": "openai/x", "endpoint": server.openai_url, "input_usd_per_mtok": 4},
     )
     assert usage(priced, "semantic_similarity") == Usage(ROWS, 3 * ROWS, 0, pytest.approx(4 * 3 * ROWS / 1e6))
+
+
+def agent_run(pl: PromptLab, agent: Any, **changes: Any) -> Run:
+    return pl.experiment.run(
+        {
+            "name": "agent",
+            "dataset": Dataset(name="rows", rows=[{"q": f"q{n}"} for n in range(4)]),
+            "agent_proxy": agent,
+            "evaluation": [],
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_an_agent_asks_our_models_is_its_usage(pl: PromptLab, server: ModelServer, kind: str) -> None:
+    """Two calls a case, with the price of the model that it asked; in threads and on the loop."""
+    model = get_model("openai/x", endpoint=server.openai_url, input_usd_per_mtok=10, output_usd_per_mtok=1)
+
+    def agent(row: dict[str, Any]) -> str:
+        return model.invoke("", row["q"]).response + model.invoke("", row["q"]).response
+
+    async def async_agent(row: dict[str, Any]) -> str:
+        answers = await asyncio.gather(*(model.ainvoke("", row["q"]) for _ in range(2)))
+        return "".join(answer.response for answer in answers)
+
+    done = agent_run(pl, agent if kind == "sync" else async_agent)
+    assert done.summary is not None
+    assert (done.summary.prompt_tokens, done.summary.completion_tokens) == (16, 24)
+    assert done.summary.cost_usd == pytest.approx((16 * 10 + 24) / 1e6)
+    assert done.summary.unknown_tokens == 0
+
+
+def test_agent_that_fails_after_its_calls_has_paid_for_them(pl: PromptLab, server: ModelServer) -> None:
+    """What was spent is spent."""
+    model = get_model("openai/x", endpoint=server.openai_url, input_usd_per_mtok=10, output_usd_per_mtok=0)
+
+    def agent(row: dict[str, Any]) -> str:
+        model.invoke("", row["q"])
+        raise ValueError("gave up")
+
+    done = agent_run(pl, agent)
+    assert done.summary is not None and done.summary.failed == 4
+    assert (done.summary.prompt_tokens, done.summary.cost_usd) == (8, pytest.approx(8 * 10 / 1e6))
+
+
+def test_tokens_that_an_agent_does_not_tell_are_unknown(pl: PromptLab) -> None:
+    """In the summary, in words and as JSON; what some tell is a sum of theirs, and says so."""
+
+    def some(row: dict[str, Any]) -> ModelResponse:
+        told = {"prompt_tokens": 5, "completion_tokens": 1, "cost_usd": 0.5} if row["q"] == "q1" else {}
+        return ModelResponse("x", **told)
+
+    silent, partly = agent_run(pl, lambda row: "x"), agent_run(pl, some)
+    assert silent.summary is not None and partly.summary is not None
+    told = silent.summary.to_json()
+    assert (told["prompt_tokens"], told["completion_tokens"], told["cost_usd"]) == (None, None, None)
+    assert "tokens unknown, cost unknown" in str(silent)
+    assert (partly.summary.prompt_tokens, partly.summary.unknown_tokens) == (5, 3)
+    assert "5 + 1 tokens (of 1 of 4 cases), cost unknown" in str(partly)
+    assert silent.results()[0]["prompt_tokens"] is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "cost"),
+    [(Reply(status=401), 0.0), (Reply(drop=True), None), (Reply(body=b"[]"), None)],
+)
+def test_cost_of_a_run_in_which_all_failed(
+    pl: PromptLab, server: ModelServer, reply: Reply, cost: float | None
+) -> None:
+    """Nothing where every call was refused; unknown where answers were lost, for they may have been charged."""
+    server.answer = lambda request: reply
+    model = {"name": "openai/mini", "endpoint": server.openai_url, "max_retries": 0, "input_usd_per_mtok": 1}
+    done = run(pl, server, [], model=model)
+    assert done.summary is not None and done.summary.failed == ROWS
+    assert done.summary.cost_usd == cost
+    assert done.summary.unknown_cost == (0 if cost == 0.0 else ROWS)
 
 
 def test_a_call_by_hand_knows_its_cost(server: ModelServer) -> None:

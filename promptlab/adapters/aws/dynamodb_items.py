@@ -19,6 +19,7 @@ import orjson
 from promptlab.adapters.aws.dynamodb_table import Item
 from promptlab.adapters.records import completion_from, score_set_from, to_json
 from promptlab.domain.results import CaseKey, Completion, Progress, Score, ScoreSet
+from promptlab.domain.spending import NAMES, Sums, spent, summed
 from promptlab.ports import Blobs
 
 PLAIN_BYTES = 800
@@ -132,27 +133,13 @@ def completion_of(item: Item, body: Mapping[str, Any]) -> Completion:
 
 def counted(items: Iterable[Item], total: int = 0) -> Progress:
     """What completions come to."""
-    done = failed = prompt = completion = 0
-    cost: float | None = 0.0
+    done = failed = 0
+    sums = Sums()
     for item in items:
         error, prompt_tokens, completion_tokens, cost_usd, *_ = orjson.loads(item["n"]["S"])
-        done, failed, prompt, completion = (
-            done + 1,
-            failed + error,
-            prompt + (prompt_tokens or 0),
-            completion + (completion_tokens or 0),
-        )
-        if cost_usd is None and error:
-            continue  # a call that failed and told no cost had none that is known
-        cost = None if cost is None or cost_usd is None else cost + cost_usd
-    return Progress(
-        total=total,
-        done=done,
-        failed=failed,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cost_usd=cost,
-    )
+        done, failed = done + 1, failed + error
+        sums = Sums(**summed(sums, spent(prompt_tokens, completion_tokens, cost_usd, failed=bool(error))))
+    return Progress(total=total, done=done, failed=failed, **summed(Sums(), sums))
 
 
 def added(a: Progress, b: Progress) -> Progress:
@@ -161,9 +148,7 @@ def added(a: Progress, b: Progress) -> Progress:
         total=a.total,
         done=a.done + b.done,
         failed=a.failed + b.failed,
-        prompt_tokens=a.prompt_tokens + b.prompt_tokens,
-        completion_tokens=a.completion_tokens + b.completion_tokens,
-        cost_usd=None if a.cost_usd is None or b.cost_usd is None else a.cost_usd + b.cost_usd,
+        **summed(a, b),
     )
 
 
@@ -171,10 +156,10 @@ def progress_item(run_id: str, shard: int, progress: Progress | None) -> Item:
     """How far a shard is: its counts once it is finished, none while it is open."""
     item: Item = {"pk": {"S": f"RUN#{run_id}"}, "sk": {"S": f"P#{number(shard, 6, 'a shard')}"}}
     if progress is not None:
-        p = progress
-        item["n"] = {
-            "S": to_json([p.done, p.failed, p.prompt_tokens, p.completion_tokens, p.cost_usd]).decode()
-        }
+        sums = [getattr(progress, name) for name in NAMES]
+        while sums[-1] == 0 and len(sums) > 3:
+            sums.pop()  # most often nothing is unknown
+        item["n"] = {"S": to_json([progress.done, progress.failed, *sums]).decode()}
     return item
 
 
@@ -182,15 +167,8 @@ def progress_of(item: Item) -> Progress | None:
     """The counts of a finished shard; None for an open one."""
     if "n" not in item:
         return None
-    done, failed, prompt_tokens, completion_tokens, cost_usd, *_ = orjson.loads(item["n"]["S"])
-    return Progress(
-        total=0,
-        done=done,
-        failed=failed,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        cost_usd=cost_usd,
-    )
+    done, failed, *sums = orjson.loads(item["n"]["S"])
+    return Progress(total=0, done=done, failed=failed, **dict(zip(NAMES, sums, strict=False)))
 
 
 def scores_body(sets: Mapping[CaseKey, ScoreSet]) -> bytes:

@@ -10,6 +10,7 @@ from promptlab.domain.assets import AssetVersion, PromptTemplate
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.records import made
 from promptlab.domain.results import Progress, RunRecord
+from promptlab.domain.spending import NAMES
 from promptlab.errors import ConfigError
 from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
 from promptlab.models.base import Model
@@ -122,9 +123,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
 
 def progress_from(answer: Mapping[str, Any], *, total: str = "total") -> Progress:
     """The progress that the API tells of."""
-    counts = {
-        name: answer[name] for name in ("done", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
-    }
+    counts = {name: answer[name] for name in ("done", "failed", *NAMES) if name in answer}
     return Progress(total=answer[total], **counts)
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import Completion, Progress, RunRecord, described
+from promptlab.domain.spending import summed
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job, Recorder
@@ -62,11 +63,7 @@ class _Counter:
             now,
             done=now.done + 1,
             failed=now.failed + (completion.error is not None),
-            prompt_tokens=now.prompt_tokens + (completion.prompt_tokens or 0),
-            completion_tokens=now.completion_tokens + (completion.completion_tokens or 0),
-            cost_usd=None
-            if now.cost_usd is None or completion.cost_usd is None
-            else now.cost_usd + completion.cost_usd,
+            **summed(now, completion.spent),
         )
         self._tell()
 

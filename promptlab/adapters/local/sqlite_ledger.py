@@ -28,6 +28,7 @@ from promptlab.adapters.records import (
 )
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.domain.spending import Sums, summed
 from promptlab.errors import AssetNotFoundError, RunExistsError, RunNotFoundError, VersionTakenError
 
 T = TypeVar("T")
@@ -63,7 +64,9 @@ _PUT_SHARD = _upsert("shard", ("run_id", "number"), ())
 _SHARDS_AT_ONCE = 200
 """Shards whose rows one transaction removes."""
 _PROGRESS = """
-    SELECT count(*), count(error_type), total(prompt_tokens), total(completion_tokens), total(cost_usd), count(iif(cost_usd IS NULL, error_type, 1))
+    SELECT count(*), count(error_type), total(prompt_tokens), total(completion_tokens), total(cost_usd),
+        count(iif(prompt_tokens IS NULL OR completion_tokens IS NULL, iif(error_type IS NULL OR cost_usd IS NULL, 1, NULL), NULL)),
+        count(iif(cost_usd IS NULL, 1, NULL)), count(iif(cost_usd IS NULL AND error_type IS NULL, 1, NULL))
     FROM completion WHERE run_id = ?"""
 
 
@@ -353,13 +356,7 @@ def _progress(connection: sqlite3.Connection, run_id: str) -> Progress:
     run = connection.execute("SELECT cases FROM run WHERE run_id = ?", (run_id,)).fetchone()
     if run is None:
         raise RunNotFoundError(run_id)
-    done, failed, prompt, completion, cost, accounted = connection.execute(_PROGRESS, (run_id,)).fetchone()
-    known = accounted == done
-    return Progress(
-        total=run[0],
-        done=done,
-        failed=failed,
-        prompt_tokens=int(prompt),
-        completion_tokens=int(completion),
-        cost_usd=cost if known else None,
-    )
+    done, failed, prompt, completion, cost, *unknown = connection.execute(_PROGRESS, (run_id,)).fetchone()
+    counts = dict(zip(("unknown_tokens", "unknown_cost", "unpriced"), unknown, strict=True))
+    sums = Sums(prompt_tokens=int(prompt), completion_tokens=int(completion), cost_usd=cost, **counts)
+    return Progress(total=run[0], done=done, failed=failed, **summed(Sums(), sums))

@@ -68,9 +68,12 @@ class ProgressOut(BaseModel):
     total: int
     done: int
     failed: int
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None = Field(description="Tokens read; null when nobody told them.")
+    completion_tokens: int | None = Field(description="Tokens written; null when nobody told them.")
     cost_usd: float | None = Field(description="Dollars so far; null when a price is unknown.")
+    unknown_tokens: int = Field(default=0, description="Cases whose tokens are unknown: not in the sums.")
+    unknown_cost: int = Field(default=0, description="Cases whose cost is unknown: not in the dollars.")
+    unpriced: int = Field(default=0, description="How many of those were answered.")
 
 
 class MetricBrief(BaseModel):
@@ -101,9 +104,12 @@ class RunBrief(BaseModel):
     succeeded: int
     failed: int
     wall_s: float
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None = Field(description="Tokens read; null when nobody told them.")
+    completion_tokens: int | None = Field(description="Tokens written; null when nobody told them.")
     cost_usd: float | None = Field(description="Dollars so far; null when a price is unknown.")
+    unknown_tokens: int = Field(default=0, description="Cases whose tokens are unknown: not in the sums.")
+    unknown_cost: int = Field(default=0, description="Cases whose cost is unknown: not in the dollars.")
+    unpriced: int = Field(default=0, description="How many of those were answered.")
     metrics: dict[str, MetricBrief] = Field(
         description="By name; while the run goes on, over its finished shards."
     )

@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 
 from promptlab.domain.choice import TAG_CHARS, Chosen
 from promptlab.domain.results import CaseKey, RunStatus
+from promptlab.domain.spending import NAMES
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import ExportFormat
 from promptlab.scratch import ScratchFolder
@@ -119,7 +120,7 @@ async def get_run(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
 async def get_progress(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
     """What to poll: only the status and the counts."""
     run, progress = await lab.get_run(run_id), await lab.progress(run_id)
-    counts = ("total", "done", "failed", "prompt_tokens", "completion_tokens", "cost_usd")
+    counts = ("total", "done", "failed", *NAMES)
     return {"status": run.status, **{name: getattr(progress, name) for name in counts}}
 
 

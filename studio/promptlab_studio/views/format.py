@@ -11,6 +11,8 @@ from urllib.parse import quote, urlencode
 import orjson
 from markupsafe import Markup, escape
 
+from promptlab.domain.results import Progress
+from promptlab.domain.spending import total_tokens
 from promptlab.report import dollars, duration, number
 
 
@@ -21,6 +23,15 @@ def count(value: float | None) -> str:
     if abs(value) < 100_000:
         return f"{value:,.0f}"
     return f"{value / 1_000:,.0f}k" if abs(value) < 10_000_000 else f"{value / 1_000_000:,.1f}M"
+
+
+def tokens(sums: Progress) -> str:
+    """All tokens of a run so far: `12.3M tokens`, `tokens unknown`, `41,922 tokens of 9 of 10 cases`."""
+    total = total_tokens(sums.prompt_tokens, sums.completion_tokens)
+    if total is None:
+        return "tokens unknown"
+    known = f" of {sums.done - sums.unknown_tokens:,} of {sums.done:,} cases" if sums.unknown_tokens else ""
+    return f"{count(total)} tokens{known}"
 
 
 def money(value: float | None) -> str:
@@ -122,6 +133,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration,
     "count": count,
     "money": money,
+    "tokens": tokens,
     "bytes": size,
     "ms": milliseconds,
     "ms_pair": milliseconds_pair,

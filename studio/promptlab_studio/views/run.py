@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptlab.domain.results import Progress, RunRecord
+from promptlab.domain.spending import NAMES, Spending
 from promptlab.domain.summary import Summary
 from promptlab_studio.views.runs_table import seconds_between
 
@@ -34,7 +35,7 @@ def head_of(run: RunRecord, progress: Progress | None, *, active: bool, now: str
     """
     if run.summary or progress is None:
         s: Any = run.summary or {"cases": 0}
-        names = ("failed", "prompt_tokens", "completion_tokens", "cost_usd")
+        names = ("failed", *NAMES)
         counts = {name: s[name] for name in names if name in s}
         return Head(Progress(total=run.cases, done=s["cases"], **counts), False, None, None)
     worked = run.wall_s + (seconds_between(run.started_at, now) if active and run.started_at else 0.0)
@@ -53,11 +54,18 @@ class Spent:
     note: str = ""
 
 
+def _part(what: str, sums: Spending, of: int, named: str) -> Spent:
+    """One row of the table, with a word on what its sums leave out."""
+    unknown = max(sums.unknown_tokens, sums.unknown_cost)
+    left = "" if not unknown or unknown >= of else f"known for {of - unknown:,} of {of:,} {named}"
+    return Spent(what, sums.prompt_tokens, sums.completion_tokens, sums.cost_usd, left)
+
+
 def spent_on(summary: Summary, infrastructure: Spent) -> Sequence[Spent]:
     """What a run used: the model, its metrics' own models, the machines."""
     metrics = summary.metrics_usage
     return [
-        Spent("model", summary.prompt_tokens, summary.completion_tokens, summary.cost_usd),
-        Spent("metrics' models", metrics.prompt_tokens, metrics.completion_tokens, metrics.cost_usd),
+        _part("model", summary, summary.cases, "cases"),
+        _part("metrics' models", metrics, metrics.calls, "calls"),
         infrastructure,
     ]

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.spending import total_tokens
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.report import number
 from promptlab_studio.views.figures import Interval, interval, scale_of
@@ -39,7 +40,7 @@ class RunRow:
     """Of a run without a summary."""
     failed: int
     cost_usd: float | None
-    tokens: int
+    tokens: int | None
     p50_ms: float | None
     p95_ms: float | None
     duration_s: float | None
@@ -104,7 +105,7 @@ def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
         "cases": lambda run: run.cases,
         "duration": lambda run: run.wall_s if run.status in FINAL else None,
         "cost": of_summary(lambda s: s["cost_usd"]),
-        "tokens": of_summary(lambda s: s["prompt_tokens"] + s["completion_tokens"]),
+        "tokens": of_summary(lambda s: total_tokens(s["prompt_tokens"], s["completion_tokens"])),
         "latency": of_summary(lambda s: Summary.from_json(s).latency_ms.quantile(0.5)),
     }
     return of_summary(mean) if name.startswith("m:") else keys.get(name)
@@ -147,7 +148,7 @@ def _row(
         progress=progress,
         failed=seen.failed,
         cost_usd=seen.cost_usd,
-        tokens=seen.prompt_tokens + seen.completion_tokens,
+        tokens=total_tokens(seen.prompt_tokens, seen.completion_tokens),
         p50_ms=summary.latency_ms.quantile(0.5) if summary else None,
         p95_ms=summary.latency_ms.quantile(0.95) if summary else None,
         duration_s=run.wall_s if run.status in FINAL else None,
