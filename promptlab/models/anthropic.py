@@ -26,6 +26,8 @@ class AnthropicModel(HttpModel):
 
     default_endpoint = "https://api.anthropic.com"
     key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
+    endpoint_variables = ("ANTHROPIC_BASE_URL",)
+    request_paths = ("/messages",)
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)

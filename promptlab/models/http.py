@@ -12,11 +12,9 @@ import asyncio
 import functools
 import json
 import os
-import re
 import ssl
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -38,6 +36,7 @@ from promptlab.models.bodies import (
     read_body,
     read_json,
 )
+from promptlab.models.endpoints import clean_endpoint, proxy_for, with_path
 from promptlab.models.failures import status_error, status_in, trim
 from promptlab.models.masking import Mask
 from promptlab.models.provider import ProviderModel
@@ -45,7 +44,6 @@ from promptlab.ports import Clock
 
 CONNECT_S = 10.0
 """Seconds for a connection, within the call's own timeout_s."""
-_SECRET = re.compile(r"key|token|secret|password|signature|^sig$|^code$", re.IGNORECASE)
 KEEPALIVE_S = 15.0
 """Seconds that an idle connection is kept: less than providers and load balancers keep it."""
 
@@ -63,13 +61,17 @@ class HttpModel(ProviderModel):
     """A provider's HTTP API. A subclass says where it is and what its bodies look like."""
 
     default_endpoint: ClassVar[str | None] = None
+    endpoint_variables: ClassVar[tuple[str, ...]] = ()
+    """Environment variables that name another endpoint, as the provider's own client reads them."""
+    request_paths: ClassVar[tuple[str, ...]] = ()
+    """Ends of whole request URLs, which people give for an endpoint."""
     start_hint: ClassVar[str] = ""
     """What to do when nothing answers at a default endpoint on this machine."""
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
         self.endpoint = self._endpoint()
-        self._proxy = _proxy_for(self.endpoint)
+        self._proxy = proxy_for(self.endpoint)
         self._headers: httpx.Headers | None = None
         self._mask = Mask(None)
         open_transport = functools.partial(
@@ -78,39 +80,29 @@ class HttpModel(ProviderModel):
         self._transports: PerLoop[AiohttpTransport] = PerLoop(open_transport, AiohttpTransport.aclose)
 
     def _endpoint(self) -> str:
-        """The base URL, without a slash at its end."""
-        url = self.default_endpoint if self.config.endpoint is None else self.config.endpoint
+        """The base URL, without a slash at its end: the configuration's, else the environment's, else the provider's."""
+        url, source = self.config.endpoint, "endpoint"
+        if url is None:
+            source = next((name for name in self.endpoint_variables if os.environ.get(name, "").strip()), "")
+            url = os.environ[source] if source else self.default_endpoint
         if url is None:
             raise ConfigError(f"Model {self.name!r} needs an endpoint: pass endpoint=…")
-        try:
-            parts = urllib.parse.urlsplit(url)
-            usable = (
-                parts.scheme in ("http", "https")
-                and parts.hostname
-                and (parts.port is None or parts.port > 0)
-            )
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ConfigError(
-                f"Model {self.name!r}: endpoint {url!r} is not a URL such as https://host/v1 or http://localhost:8000/v1"
-            )
-        if parts.username is not None or parts.password is not None:
-            raise ConfigError(
-                f"Model {self.name!r}: the endpoint holds a user name or password, and endpoints are stored: pass api_key_env=… instead"
-            )
-        if secret := next(
-            (name for name, _ in urllib.parse.parse_qsl(parts.query) if _SECRET.search(name)), None
-        ):
-            raise ConfigError(
-                f"Model {self.name!r}: the endpoint's query holds {secret!r}, and endpoints are stored: pass api_key_env=… instead"
-            )
-        return url.rstrip("/")
+        found = clean_endpoint(url, self.name, source=source or "endpoint", paths=self.request_paths)
+        if source and source != "endpoint":
+            # The run records where its calls went; and a gateway's prices are its own.
+            self.config = self.config.model_copy(update={"endpoint": found})
+        return found
+
+    @property
+    def _key_is_required(self) -> bool:
+        if self.key_variable is None or self.config.endpoint is None:
+            return self.key_variable is not None
+        own = urllib.parse.urlsplit(self.default_endpoint or "").hostname
+        return own is not None and urllib.parse.urlsplit(self.config.endpoint).hostname == own
 
     def url(self, path: str) -> str:
         """The endpoint with a path, before the endpoint's own query if it has one."""
-        base, mark, query = self.endpoint.partition("?")
-        return f"{base.rstrip('/')}{path}{mark}{query}"
+        return with_path(self.endpoint, path)
 
     def use_key(self, key: str) -> None:
         """Set the key that a secret store gave; it goes before every other source."""
@@ -302,30 +294,12 @@ async def _open_transport(endpoint: str, proxy: str | None, connections: int) ->
     secure = endpoint.startswith("https") or (proxy or "").startswith("https")
     # Loading the certificates takes 20 ms; a plain-text endpoint has no use for them.
     trusted = _trusted() if secure else False
+    before = httpx.Proxy(proxy) if proxy else None  # it may refuse: then nothing is open yet
     connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEPALIVE_S, ssl=trusted)
     session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-    return AiohttpTransport(verify=trusted, proxy=httpx.Proxy(proxy) if proxy else None, client=session)
+    return AiohttpTransport(verify=trusted, proxy=before, client=session)
 
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context()
-
-
-def _proxy_for(url: str) -> str | None:
-    """The proxy that this machine's settings put before a URL.
-
-    Raises:
-        ConfigError: it is of a kind that aiohttp does not speak.
-    """
-    parts = urllib.parse.urlsplit(url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if urllib.parse.urlsplit(proxy).scheme not in ("http", "https"):
-        raise ConfigError(
-            f"The proxy before {url} is {urllib.parse.urlsplit(proxy).scheme!r}: only http and https proxies work. Set no_proxy={parts.hostname} to go without."
-        )
-    return proxy

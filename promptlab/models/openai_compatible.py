@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.parse
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ class OpenAICompatibleModel(HttpModel):
     """Chat completions and embeddings under one base URL, which usually ends in /v1."""
 
     seed_name: ClassVar[str] = "seed"
+    request_paths = ("/chat/completions", "/embeddings")
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
@@ -158,6 +160,7 @@ class OpenAIModel(OpenAICompatibleModel):
 
     default_endpoint = "https://api.openai.com/v1"
     key_variable = "OPENAI_API_KEY"
+    endpoint_variables = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 
     def _max_tokens_name(self) -> str:
         return "max_completion_tokens" if _REASONING.match(self.config.model_id) else "max_tokens"
@@ -167,10 +170,11 @@ class AzureModel(OpenAICompatibleModel):
     """Azure OpenAI. The name is the deployment's: `azure/<deployment>`; the endpoint is the resource's."""
 
     key_variable = "AZURE_OPENAI_API_KEY"
+    endpoint_variables = ("AZURE_OPENAI_ENDPOINT",)
     default_api_version: ClassVar[str] = "2024-10-21"
 
     def _endpoint(self) -> str:
-        if self.config.endpoint is None:
+        if self.config.endpoint is None and not any(map(os.environ.get, self.endpoint_variables)):
             raise ConfigError(
                 f"Model {self.name!r} needs its resource's endpoint, as in endpoint='https://<resource>.openai.azure.com'"
             )
@@ -183,12 +187,16 @@ class AzureModel(OpenAICompatibleModel):
         return host.endswith((".azure.com", ".azure.us", ".azure.cn"))
 
     def _path_url(self, path: str) -> str:
-        if self.endpoint.endswith("/openai/v1"):
+        base, _, query = self.endpoint.partition("?")
+        given = dict(urllib.parse.parse_qsl(query))
+        if base.endswith("/openai/v1"):
             return self.url(path)
-        base = self.endpoint.removesuffix("/openai")
-        deployment = urllib.parse.quote(self.config.model_id, safe="")
-        version = urllib.parse.quote(self.config.api_version or self.default_api_version)
-        return f"{base}/openai/deployments/{deployment}{path}?api-version={version}"
+        # Azure's portal shows a "target URI" that holds the deployment and the version.
+        base, mark, named = base.partition("/openai/deployments/")
+        base = base.removesuffix("/openai")
+        deployment = named if mark else urllib.parse.quote(self.config.model_id, safe="")
+        given["api-version"] = self.config.api_version or given.get("api-version") or self.default_api_version
+        return f"{base}/openai/deployments/{deployment}{path}?{urllib.parse.urlencode(given)}"
 
     def _auth_headers(self, key: str | None) -> dict[str, str]:
         return {"api-key": key} if key else {}
@@ -202,6 +210,7 @@ class OpenRouterModel(OpenAICompatibleModel):
 
     default_endpoint = "https://openrouter.ai/api/v1"
     key_variable = "OPENROUTER_API_KEY"
+    endpoint_variables = ("OPENROUTER_BASE_URL",)
 
     def _cost_usd(self, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
         own = dollars_of(usage.get("cost"))
@@ -213,6 +222,7 @@ class DeepSeekModel(OpenAICompatibleModel):
 
     default_endpoint = "https://api.deepseek.com/v1"
     key_variable = "DEEPSEEK_API_KEY"
+    endpoint_variables = ("DEEPSEEK_BASE_URL", "DEEPSEEK_API_BASE")
 
 
 class GroqModel(OpenAICompatibleModel):
@@ -220,6 +230,7 @@ class GroqModel(OpenAICompatibleModel):
 
     default_endpoint = "https://api.groq.com/openai/v1"
     key_variable = "GROQ_API_KEY"
+    endpoint_variables = ("GROQ_BASE_URL",)
 
 
 class MistralModel(OpenAICompatibleModel):
@@ -227,6 +238,7 @@ class MistralModel(OpenAICompatibleModel):
 
     default_endpoint = "https://api.mistral.ai/v1"
     key_variable = "MISTRAL_API_KEY"
+    endpoint_variables = ("MISTRAL_BASE_URL",)
     seed_name = "random_seed"
 
 
@@ -235,6 +247,7 @@ class VllmModel(OpenAICompatibleModel):
 
     default_endpoint = "http://localhost:8000/v1"
     key_variable = "VLLM_API_KEY"
+    endpoint_variables = ("VLLM_BASE_URL",)
     start_hint = "Start it with `vllm serve <model>`, or pass endpoint=…."
 
     @property

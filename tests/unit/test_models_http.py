@@ -566,9 +566,79 @@ def test_script_ends_without_a_word(server: ModelServer):
     """A plain script that calls `invoke` and ends prints nothing to standard error."""
     code = f"from promptlab.models.registry import get_model\nm = get_model('openai/x', endpoint={server.openai_url!r})\nprint(m.invoke('', 'hi').response)"
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+LEFT = """
+import asyncio, gc, sys
+from promptlab.models.registry import get_model
+
+class Held:
+    pass
+
+def model():
+    return get_model("openai/x", endpoint=sys.argv[1], max_retries=0)
+
+def sync():
+    held = Held()
+    held.me, held.model = held, model()
+    try:
+        held.model.invoke("", "hi")
+    except Exception as error:
+        held.error = error
+
+async def on_the_loop():
+    for _ in range(3):
+        held = Held()
+        held.me, held.model = held, model()
+        try:
+            await held.model.ainvoke("", "hi")
+        except Exception as error:
+            held.error = error
+        del held
+        gc.collect()
+
+for _ in range(3):
+    sync()
+    gc.collect()
+asyncio.run(on_the_loop())
+async def last():
+    held = Held()
+    held.me, held.model = held, model()
+    await held.model.aembed(["text"])
+try:
+    asyncio.run(last())
+except Exception as error:
+    kept = error
+sync()
+"""
+
+
+def test_failed_calls_leave_no_session_behind(server: ModelServer):
+    """Also where the error is kept and makes a cycle of its model, which only the garbage collector ends."""
+    server.answer = lambda request: Reply(status=500)
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", LEFT, server.openai_url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+async def test_proxy_that_is_no_address_leaves_no_session_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """The call fails before anything is open."""
+    for proxy, why in (("http://[::1", "not an address"), ("socks5://host:1", "only http and https")):
+        monkeypatch.setenv("http_proxy", proxy)
+        with pytest.raises(ConfigError, match=why):
+            await get_model("openai/x", endpoint="http://models.example.invalid/v1").achat(PROMPT)
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_importing_models_loads_no_http_client():

@@ -1,0 +1,114 @@
+"""Where calls go: endpoints as people write them, and the proxies before them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import urllib.parse
+import urllib.request
+
+from promptlab.errors import ConfigError
+
+_SECRET = re.compile(r"key|token|secret|password|signature|^sig$|^code$", re.IGNORECASE)
+
+
+def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tuple[str, ...] = ()) -> str:
+    """Check an endpoint and bring it into one form: a base URL without spaces, a fragment or a slash at its end.
+
+    Args:
+        url: what the user gave.
+        model: the model's name, for the error.
+        source: where the URL stands, as in "endpoint" or "OPENAI_BASE_URL".
+        paths: ends of whole request URLs, as they stand in a provider's example; they are left out.
+
+    Raises:
+        ConfigError: it is no URL, or it holds what may not be stored.
+    """
+    url = url.strip()
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = (
+            parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(
+            f"Model {model!r}: {source} {url!r} is not a URL such as https://host/v1 or http://localhost:8000/v1"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            f"Model {model!r}: the {source} holds a user name or password, and endpoints are stored: pass api_key_env=… instead"
+        )
+    if secret := next(
+        (name for name, _ in urllib.parse.parse_qsl(parts.query) if _SECRET.search(name)), None
+    ):
+        raise ConfigError(
+            f"Model {model!r}: the {source}'s query holds {secret!r}, and endpoints are stored: pass api_key_env=… instead"
+        )
+    path = parts.path.rstrip("/")
+    for end in paths:
+        path = path.removesuffix(end).rstrip("/")
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def with_path(base: str, path: str) -> str:
+    """Append a path to a base URL, before its query if it has one."""
+    base, mark, query = base.partition("?")
+    return f"{base.rstrip('/')}{path}{mark}{query}"
+
+
+def proxy_for(url: str) -> str | None:
+    """Find the proxy that this machine's settings put before a URL.
+
+    `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in either case; `no_proxy` may name hosts,
+    domains, addresses, networks (`10.0.0.0/8`) and ports (`localhost:8000`), or all with `*`.
+
+    Raises:
+        ConfigError: it is no address, or of a kind that aiohttp does not speak.
+    """
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if not proxy or _goes_without(host, port) or urllib.request.proxy_bypass(host):
+        return None
+    proxy = proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
+    remedy = f"Set no_proxy={host} to go without."
+    try:
+        found = urllib.parse.urlsplit(proxy)
+        usable = found.hostname and (found.port is None or found.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"The proxy before {url} is not an address such as http://host:3128. {remedy}")
+    if found.scheme not in ("http", "https"):
+        raise ConfigError(
+            f"The proxy before {url} is {found.scheme!r}: only http and https proxies work. {remedy}"
+        )
+    return proxy
+
+
+def _goes_without(host: str, port: int) -> bool:
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return any(
+        _covers(entry.strip().lower(), host.lower(), port) for entry in named.split(",") if entry.strip()
+    )
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Whether an entry of no_proxy covers a host and a port."""
+    if entry == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        pass  # one of them is a name, or the entry has a port
+    only = None
+    if match := re.fullmatch(r"(\[[^\]]*\]|[^:]*):(\d{1,5})", entry):
+        entry, only = match[1], int(match[2])
+    entry = entry.strip("[]").removeprefix("*").removeprefix(".")
+    covered = host == entry or host.endswith(f".{entry}")
+    return bool(entry) and covered and only in (None, port)
