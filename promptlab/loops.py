@@ -8,7 +8,7 @@ import contextlib
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _EXIT_S = 2.0
@@ -93,7 +93,7 @@ async def _keep(
         await close(value)
 
 
-def _close_dropped(kept: dict[asyncio.AbstractEventLoop, _Kept[object]]) -> None:
+def _close_dropped(kept: dict[asyncio.AbstractEventLoop, _Kept[Any]]) -> None:
     """Close what an owner had open that is gone, in whichever thread it went."""
     for loop, one in list(kept.items()):
         with contextlib.suppress(RuntimeError):  # the loop was closed: with its generators, or for good

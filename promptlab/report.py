@@ -24,10 +24,10 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     """The run as one JSON object; for a run without a summary the counts are those of `progress` and the metrics those of `partial`.
 
     Keys: run_id, status, cases, succeeded, failed, wall_s, prompt_tokens, completion_tokens,
-    cost_usd (each None where unknown), unknown_tokens, unknown_cost, unpriced (how many cases are not
-    in those sums), metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count},
+    cost_usd (each None where unknown), metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count},
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
-    where the model's tokens did).
+    where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
+    unknown_cost, unpriced.
     """
     summary = Summary.from_json(run.summary) if run.summary else None
     seen_metrics = summary or partial or Summary()
@@ -45,7 +45,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         "succeeded": counts["succeeded"],
         "failed": counts["failed"],
         "wall_s": round(run.wall_s, 3),
-        **{name: counts[name] for name in NAMES},
+        **{name: counts[name] for name in NAMES[:3]},
         "metrics": {name: metric.brief() for name, metric in seen_metrics.metrics.items()},
         "errors": dict(seen_metrics.errors),
         "messages": {
@@ -53,6 +53,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             for kind, known in most_frequent(seen_metrics.messages, SHOWN).items()
         },
         "cut": seen_metrics.cut,
+        **{name: counts[name] for name in NAMES[3:] if counts[name]},
         **({"warnings": list(run.warnings)} if run.warnings else {}),
     }
 
@@ -262,7 +263,7 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
     ]
     counts = f"{facts['succeeded']:,} of {facts['cases']:,} cases succeeded in {duration(run.wall_s)}"
     done = facts["succeeded"] + facts["failed"]
-    spent = spending(Sums(**{name: facts[name] for name in NAMES}), done, "cases")
+    spent = spending(Sums(**{name: facts[name] for name in NAMES if name in facts}), done, "cases")
     latency = ""
     if summary and summary.latency_ms.n:
         latency = f"\nlatency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 {summary.latency_ms.quantile(0.95):,.0f} ms"
