@@ -72,7 +72,7 @@ def connect(folder: Path, memory: str = MEMORY, threads: int = 1) -> duckdb.Duck
 def _both(paths: Sequence[Path]) -> str:
     """A list of paths in SQL, each as it is and as the pattern for it: DuckDB checks the pattern before it looks
     for files, and the files after."""
-    names = dict.fromkeys(name for path in paths for name in (str(path), _pattern(path)))
+    names = dict.fromkeys(name for path in paths for name in (str(path), pattern(path)))
     return f"[{', '.join(map(literal, names))}]"
 
 
@@ -104,7 +104,7 @@ def literal(text: str) -> str:
 
 def parquet(path: Path) -> str:
     """A Parquet file as an SQL source."""
-    return f"read_parquet({literal(_pattern(path))}, hive_partitioning = false)"
+    return f"read_parquet({literal(pattern(path))}, hive_partitioning = false)"
 
 
 def json_lines(
@@ -118,7 +118,7 @@ def json_lines(
         largest_row_bytes: the longest line.
         compressed: whether the files are gzipped.
     """
-    files = ", ".join(literal(_pattern(path)) for path in paths)
+    files = ", ".join(literal(pattern(path)) for path in paths)
     shape = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
     return (
         f"read_json([{files}], format = 'newline_delimited', columns = {{{shape}}}, hive_partitioning = false, "
@@ -126,7 +126,7 @@ def json_lines(
     )
 
 
-def _pattern(path: Path) -> str:
+def pattern(path: Path) -> str:
     """The pattern that matches this path only: that of a scratch folder, and of plain names in it.
 
     A temporary folder with a backslash beside one of `*?[` has none: DuckDB takes the backslash for a separator.

@@ -20,12 +20,12 @@ import orjson
 from promptlab.assets.json_rows import MAX_ROW_BYTES, too_big
 from promptlab.assets.readers import open_source
 from promptlab.assets.row_checks import Columns, Ids
+from promptlab.assets.sources import MAX_COLUMNS
 from promptlab.domain.assets import Dataset, DatasetContent, Shard
 from promptlab.errors import DatasetError
 from promptlab.ports import Blobs
 from promptlab.scratch import ScratchFolder
 
-MAX_COLUMNS = 2_000
 SHARD_ROWS = 50
 """Rows of a shard at most (decided in the design: the cost of a worker against its length)."""
 SHARD_BYTES = 8 << 20

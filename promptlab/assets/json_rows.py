@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -22,6 +23,8 @@ MAX_ROW_BYTES = 10_000_000
 """A row's canonical JSON may have as many bytes."""
 
 _MAX_DEPTH = 200  # orjson writes 254 levels
+_LOOK = -(2**60)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?', re.DOTALL)
 _WIDE = 2.0**63  # orjson reads integers beyond 64 bits as floats, and digits are gone
 
 
@@ -39,8 +42,11 @@ def parse_row(text: bytes, name: str, pattern: str, number: int) -> dict[str, An
     """
     try:
         row = orjson.loads(text)
-        if type(row) is dict and not _needs_a_look(row.values()):
-            return row
+        if type(row) is dict:
+            keys = len(row) + _count_keys(row.values())
+            # Colons are counted first, which is fast; they are also in texts.
+            if keys >= 0 and (text.count(b":") == keys or _written_keys(text) == keys):
+                return row
     except orjson.JSONDecodeError as error:
         raise _broken(text, error, name + pattern.format(number)) from error
     except RecursionError:
@@ -53,6 +59,10 @@ def parse_row(text: bytes, name: str, pattern: str, number: int) -> dict[str, An
         raise DatasetError(
             f'{where}: this is {kind}, not an object. Each line must be one whole JSON object, as in {{"question": "…"}}.'
         )
+    if twice := _repeated_key(text):
+        raise DatasetError(
+            f"{where}: the key {clip(repr(twice[0]))} is there twice. One of its values would be lost: rename it."
+        )
     if wide := _wide_integer(text):
         raise DatasetError(
             f"{where}: the integer {clip(wide)} does not fit into 64 bits, and its last digits would be lost. Write it as a string."
@@ -60,24 +70,45 @@ def parse_row(text: bytes, name: str, pattern: str, number: int) -> dict[str, An
     return row
 
 
-def _needs_a_look(values: Iterable[Any], depth: int = 1) -> bool:
-    """Whether a number in here may have been an integer of more than 64 bits.
+def _count_keys(values: Iterable[Any], depth: int = 1) -> int:
+    """Count the keys of all objects in here; below zero: a number may have been an integer of more than 64 bits.
 
     Raises:
         RecursionError: the values nest too deeply.
     """
     if depth > _MAX_DEPTH:
         raise RecursionError
+    count = 0
     for value in values:
         kind = type(value)
         if kind is float:
             if not -_WIDE < value < _WIDE:
-                return True
-        elif (kind is list and _needs_a_look(value, depth + 1)) or (
-            kind is dict and _needs_a_look(value.values(), depth + 1)
-        ):
-            return True
-    return False
+                return _LOOK
+        elif kind is list:
+            count += _count_keys(value, depth + 1)
+        elif kind is dict:
+            count += len(value) + _count_keys(value.values(), depth + 1)
+    return count
+
+
+def _written_keys(text: bytes) -> int:
+    """Count the keys in a JSON text, those that are there twice as two."""
+    return sum(1 for found in _STRING.finditer(text) if found[1])
+
+
+def _repeated_key(text: bytes) -> tuple[str] | None:
+    """The first key that an object of a JSON text has twice."""
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found.append(key)
+            seen.add(key)
+
+    json.loads(text, object_pairs_hook=note, parse_int=str)
+    return (found[0],) if found else None
 
 
 def _wide_integer(text: bytes) -> str | None:
@@ -121,8 +152,8 @@ def _broken(line: bytes, error: orjson.JSONDecodeError, where: str) -> DatasetEr
 def plain_row(row: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """A row given as a Python mapping, in JSON's types.
 
-    Decimals become text, so that no digit is lost; dates and times ISO 8601 text, UUIDs text, enums
-    their values, tuples lists, and NumPy's and pandas' values Python's.
+    Decimals become text, so that no digit is lost; dates, times and durations ISO 8601 text, UUIDs text,
+    enums their values, tuples lists, and NumPy's and pandas' values Python's.
 
     Raises:
         DatasetError: a value has no such form; the message names its column.
@@ -163,6 +194,8 @@ def _foreign(value: Any, depth: int) -> Any:
         if value != value or (isinstance(value, Decimal) and not value.is_finite()):
             raise ValueError(f"{value} stands for no value: use None in its place.")
         return value.isoformat() if isinstance(value, date | time) else str(value)
+    if isinstance(value, timedelta):
+        return _duration(value)
     # NumPy has its times as plain integers in tolist(), whose unit would be lost.
     if hasattr(value, "tolist") and getattr(getattr(value, "dtype", None), "kind", "") not in "mM":
         return _plain(value.tolist(), depth + 1)
@@ -172,6 +205,17 @@ def _foreign(value: Any, depth: int) -> Any:
         else "use a string, a number, a bool, None, a list or a dict"
     )
     raise TypeError(f"a {type(value).__name__} has no place in JSON: {remedy}.")
+
+
+def _duration(value: timedelta) -> str:
+    """A duration as ISO 8601 text in seconds, as in `PT1.5S`."""
+    if value != value:
+        raise ValueError(f"{value} stands for no value: use None in its place.")
+    whole = (value.days * 86_400 + value.seconds) * 10**9 + value.microseconds * 1_000
+    whole += int(getattr(value, "nanoseconds", 0))  # pandas has them
+    seconds, rest = divmod(abs(whole), 10**9)
+    digits = f".{rest:09}".rstrip("0") if rest else ""
+    return f"{'-' if whole < 0 else ''}PT{seconds}{digits}S"
 
 
 def _number(value: float) -> int | float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from promptlab.assets.json_rows import clip
-from promptlab.assets.readers import Source
+from promptlab.assets.sources import Source
 from promptlab.domain.assets import Column
 from promptlab.errors import DatasetError
 
@@ -17,6 +17,8 @@ ColumnType = Literal["string", "integer", "number", "boolean", "json"]
 
 _TYPES: Mapping[type, ColumnType] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _ID_LENGTH = 1_000
+_NAMED = 200
+"""How many names a misspelt one is compared with."""
 _MOST_INTEGER = 2**63 - 1
 
 
@@ -166,10 +168,11 @@ class Ids:
         )
 
     def _no_column(self, number: int, names: Sequence[str]) -> str:
-        near = difflib.get_close_matches(self._column, names, n=1)
+        column, short = clip(self._column), [clip(name) for name in names[:_NAMED]]
+        near = difflib.get_close_matches(column, short, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        has = ", ".join(map(repr, names[:20])) or "no columns"
-        return f"{self._source.where(number)}: no column {self._column!r}, which is the id_column; this row has {has}.{hint}"
+        has = ", ".join(map(repr, short[:20])) or "no columns"
+        return f"{self._source.where(number)}: no column {column!r}, which is the id_column; this row has {has}.{hint}"
 
 
 def _called(value: Any) -> str:

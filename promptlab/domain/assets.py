@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from promptlab.errors import DatasetError
 
 AssetKind = Literal["prompt_template", "dataset"]
 KINDS: tuple[AssetKind, ...] = ("prompt_template", "dataset")
@@ -190,15 +200,43 @@ class Shard:
     """Bytes."""
 
 
+_ROWS_SCHEMA = {
+    "anyOf": [
+        {"items": {"additionalProperties": True, "type": "object"}, "type": "array"},
+        {"type": "null"},
+    ]
+}
+_TABLES = ("itertuples", "iter_rows", "to_batches")
+"""What pandas' and polars' DataFrames and PyArrow's tables can do."""
+
+
+def _is_table(value: Any) -> bool:
+    """Whether something holds rows and can be read twice."""
+    if isinstance(value, str | bytes | bytearray | Mapping | Iterator):
+        return False
+    return isinstance(value, Sequence) or any(hasattr(value, name) for name in (*_TABLES, "features"))
+
+
 class Dataset(_Asset):
     """Rows to run a prompt over, versioned.
 
-    Give a `file_path` (JSONL, CSV or Parquet) or `rows` (a list of dicts). The content is copied
-    into the store under its hash when the asset is created: changing the file later changes nothing.
+    Give a `file_path` (JSON, CSV, Excel or Parquet) or `rows` (a list of dicts, a pandas or polars DataFrame, a
+    Hugging Face dataset). The content is copied into the store under its hash when the asset is created: changing
+    the file later changes nothing.
     """
 
-    file_path: str | Path | None = Field(default=None, description="A .jsonl, .csv or .parquet file.")
-    rows: Sequence[Mapping[str, Any]] | None = Field(
+    file_path: str | Path | None = Field(
+        default=None,
+        description="A .jsonl, .json, .csv, .tsv, .parquet or .xlsx file; those of text also with .gz behind.",
+    )
+    delimiter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        pattern=r"[^\"\r\n]",
+        description="What stands between the fields of a CSV file. Default: as the file says or looks.",
+    )
+    rows: Annotated[Any, WithJsonSchema(_ROWS_SCHEMA)] = Field(
         default=None, description="The rows themselves, in place of a file."
     )
     id_column: str | None = Field(
@@ -206,6 +244,27 @@ class Dataset(_Asset):
         description="The column that names a row. Default: the column `id` if there is one, else row numbers from 0.",
     )
     _content: DatasetContent | None = PrivateAttr(default=None)
+
+    @field_validator("rows")
+    @classmethod
+    def _rows_can_be_read(cls, value: Any) -> Any:
+        if value is None or _is_table(value):
+            return value
+        remedy = ""
+        if isinstance(value, Iterator):
+            remedy = " An iterator can be read only once: give list(…) of it."
+        elif hasattr(value, "collect"):
+            remedy = " Collect it first: rows=frame.collect()."
+        elif isinstance(value, Mapping):
+            remedy = (
+                f" A mapping is not rows: give one of its parts ({', '.join(map(repr, list(value)[:5]))})."
+            )
+        raise DatasetError(
+            f"rows cannot be a {type(value).__name__}.{remedy}\n"
+            "These can be rows:\n"
+            "a list of dicts, as in [{'question': '…'}], a pandas or polars DataFrame, a PyArrow table, or a Hugging "
+            "Face dataset. A file is given as file_path=…"
+        )
 
     @property
     def content(self) -> DatasetContent | None:

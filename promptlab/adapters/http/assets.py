@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ import orjson
 
 from promptlab.adapters.http.bodies import asset_version_from, prompt_body
 from promptlab.adapters.http.client import ApiClient
+from promptlab.assets.given_rows import given_rows
 from promptlab.domain.assets import (
     KINDS,
     Asset,
@@ -46,24 +47,30 @@ class RemoteAssets:
         if isinstance(asset, PromptTemplate):
             body = prompt_body(asset.model_copy(update={"version": None}))
             return asset_from(asset_version_from(await self._api.json("POST", "/prompts", json=body)))
-        fields = {"name": asset.name, "description": asset.description, "id_column": asset.id_column}
+        fields: dict[str, Any] = {
+            "name": asset.name,
+            "description": asset.description,
+            "id_column": asset.id_column,
+        }
+        if asset.delimiter is not None:
+            fields["delimiter"] = asset.delimiter
         if (asset.file_path is None) == (asset.rows is None):
             raise DatasetError(
                 f"Dataset {asset.name!r} has {'both' if asset.rows is not None else 'neither'} file_path and rows: give one of them."
             )
         if asset.file_path is not None:
             return await self._upload(fields, _existing(asset.file_path))
-        return await self._create_from_rows(fields, asset.rows or ())
+        return await self._create_from_rows(fields, asset.rows)
 
-    async def _create_from_rows(self, fields: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Asset:
+    async def _create_from_rows(self, fields: Mapping[str, Any], rows: Any) -> Asset:
         with ScratchFolder() as folder:
             path = folder / "rows.jsonl"
             size = await asyncio.to_thread(_write_rows, path, rows)
             if size > INLINE_BYTES:
                 return await self._upload(fields, path)
-        return asset_from(
-            asset_version_from(await self._api.json("POST", "/datasets", json={**fields, "rows": list(rows)}))
-        )
+            lines = (await asyncio.to_thread(path.read_bytes)).splitlines()
+        body = {**fields, "rows": [orjson.loads(line) for line in lines]}
+        return asset_from(asset_version_from(await self._api.json("POST", "/datasets", json=body)))
 
     async def _upload(self, fields: Mapping[str, Any], path: Path) -> Asset:
         for attempt in range(1, _UPLOADS + 1):
@@ -208,13 +215,9 @@ def _existing(file: str | Path) -> Path:
     return path
 
 
-def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Bytes written, one JSON object a line."""
-    size = 0
+def _write_rows(path: Path, rows: Any) -> int:
+    """Write rows as JSON lines, and give the bytes written."""
     with path.open("wb") as file:
-        for number, row in enumerate(rows):
-            try:
-                size += file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-            except TypeError as error:
-                raise DatasetError(f"rows[{number}]: {error}") from error
-    return size
+        return sum(
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)) for _, row in given_rows(rows)
+        )

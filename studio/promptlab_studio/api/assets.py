@@ -115,7 +115,8 @@ async def create_dataset(lab: TheLab, who: Viewer, body: DatasetIn, response: Re
 
         return await _create(lab, RowsIn(**fields, rows=body.rows or []).asset(), response)
     async with uploaded(lab.blobs, body.upload) as path:
-        return await _create(lab, Dataset(**fields, file_path=path), response)
+        dataset = Dataset(**fields, delimiter=body.delimiter, file_path=path)
+        return await _create(lab, dataset, response)
 
 
 @router.get(

@@ -112,10 +112,19 @@ class DatasetIn(Body):
         description="The column that names a row. Default: `id` if there is one, else row numbers from 0.",
     )
 
+    delimiter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="What stands between the fields of an uploaded CSV file. Default: as the file says or looks.",
+    )
+
     @model_validator(mode="after")
     def _has_one_source(self) -> DatasetIn:
         if (self.rows is None) == (self.upload is None):
             raise ValueError("give either rows or upload")
+        if self.delimiter is not None and self.upload is None:
+            raise ValueError("a delimiter is for an uploaded CSV file")
         return self
 
 
@@ -124,7 +133,7 @@ class UploadIn(Body):
 
     file_name: str = Field(
         description="Its name; the suffix says what it is.",
-        pattern=r"(?i)^[^/\\]{1,200}\.(jsonl|ndjson|csv|tsv|parquet)$",
+        pattern=r"(?i)^[^/\\]{1,200}\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$",
         examples=["questions.jsonl"],
     )
 
