@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from promptlab.cli.assets import datasets, prompts
+from promptlab.cli.beginning import init
 from promptlab.cli.cloud import cloud
 from promptlab.cli.comparing import compare
 from promptlab.cli.editing import archive, delete, label, tag
@@ -68,6 +69,7 @@ def commands(ctx: click.Context) -> None:
       1    a run failed for reasons outside its cases, every case of it failed, or something unexpected happened
       2    wrong usage or configuration: nothing was run or stored
       3    with --fail-on-error: the run is completed, and some of its cases failed
+      4    with --fail-if: the run is completed, and a condition holds
       130  interrupted by Ctrl-C; 143 by SIGTERM. What was answered is kept: promptlab resume
     """
     if ctx.invoked_subcommand is None:
@@ -75,7 +77,7 @@ def commands(ctx: click.Context) -> None:
 
 
 for command in (
-    *(run, resume, cancel),
+    *(init, run, resume, cancel),
     *(runs, show, compare, export, tag, archive, delete),
     *(prompts, datasets, label),
     *(studio, cloud, schema, version),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from promptlab.lab import Lab
 
 _SHOWN = 5
+PIPE_WIDTH = 20_000
+"""Columns of what is no terminal: programs read lines."""
 
 Store = dict[str, Any]
 """A store configuration, as `promptlab.lab.open_lab` takes it."""
@@ -27,8 +32,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 run_argument = click.argument("run_id", metavar="RUN")
 
 
-def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def creating_store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as `store_options`, for a command that may begin a new store."""
+    return store_options(command, creates=True)
+
+
+def store_options(command: Callable[..., Any], *, creates: bool = False) -> Callable[..., Any]:
     """Give a command --db, --endpoint and --api-key, and call it with the `store` that they mean.
+
+    Unless it `creates` stores, a file that is named and not there is asked about.
 
     The environment is read by `wiring.store_from`, and not by click: what is given goes before what is set.
     """
@@ -50,9 +62,33 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from promptlab.wiring import store_from
 
-        return command(*args, store=store_from(db, endpoint, api_key), **options)
+        store = store_from(db, endpoint, api_key)
+        if not creates:
+            check_store(store)
+        return command(*args, store=store, **options)
 
     return with_store
+
+
+def check_store(store: Store) -> None:
+    """Ask before a file that is not there becomes an empty store; in a pipe refuse it. The default file may be made.
+
+    Raises:
+        click.UsageError: there is no such store.
+    """
+    from promptlab.wiring import DEFAULT_DB
+
+    path = Path(store.get("db_file", DEFAULT_DB)).expanduser()
+    if store["type"] != "sqlite" or path == Path(DEFAULT_DB) or path.exists():
+        return
+    there = sorted(found.name for found in path.absolute().parent.glob("*.db"))[:_SHOWN]
+    beside = f" Beside it there are: {', '.join(there)}." if there else ""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError(
+            f"There is no store {path}: check --db and PROMPTLAB_DB.{beside} "
+            f"`promptlab run EXPERIMENT.yaml --db {path}` begins one."
+        )
+    click.confirm(f"There is no store {path}.{beside} Make an empty one?", abort=True, err=True)
 
 
 @asynccontextmanager
@@ -99,10 +135,16 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for standard output or standard error. Texts of users are shown as they are: `[x]` and `:x:` mean nothing."""
+    """Make a console for standard output or standard error.
+
+    Texts of users are shown as they are: `[x]` and `:x:` mean nothing. In a pipe no line is folded.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPE_WIDTH
+    return made
 
 
 def show(*parts: RenderableType) -> None:

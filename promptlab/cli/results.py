@@ -13,7 +13,6 @@ import click
 
 from promptlab.cli.options import (
     Store,
-    console,
     find_run,
     json_option,
     opened,
@@ -76,7 +75,7 @@ def runs(name: str | None, limit: int, store: Store, as_json: bool, **asked: Any
             ]
         )
     elif found:
-        show_text(runs_table(found, console().width))
+        show_text(runs_table(found))
     else:
         asks = name or any(asked.values())
         click.echo(f"No such runs in {where}." if asks else f"No runs in {where} yet.", err=True)

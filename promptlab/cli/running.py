@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import click
 
 from promptlab.cli.options import (
     Store,
+    creating_store_options,
     find_run,
     json_option,
     opened,
@@ -22,25 +23,48 @@ from promptlab.cli.options import (
 from promptlab.cli.working import Ended, work
 
 if TYPE_CHECKING:
+    from promptlab.cli.conditions import Condition
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.experiments.file import ExperimentFile
     from promptlab.lab import Lab, OnProgress, OnStart
 
-FAILED, CASES_FAILED = 1, 3
+FAILED, CASES_FAILED, GATE_FAILED = 1, 3, 4
+MOST_ROWS = 10_000_000
 
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a case failed.")
 
 
 @click.command(
-    epilog="Exit codes: 0 completed, 1 failed, 2 wrong experiment (nothing is run or stored), 3 with --fail-on-error, 130 Ctrl-C, 143 SIGTERM."
+    epilog="Exit codes: 0 completed, 1 failed, 2 wrong experiment (nothing is run or stored), 3 with --fail-on-error, 4 with --fail-if, 130 Ctrl-C, 143 SIGTERM."
 )
 @click.argument("experiment", metavar="EXPERIMENT.yaml", type=click.Path(path_type=Path))
-@store_options
+@creating_store_options
 @json_option
 @click.option(
     "--tag", "tags", metavar="TAG", multiple=True, help="A word to find the run by; may be given again."
+)
+@click.option(
+    "--set",
+    "changes",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Change a field, as in model.temperature=0; may be given again.",
+)
+@click.option("--limit", metavar="N", type=click.IntRange(1, MOST_ROWS), help="Run the first N rows only.")
+@click.option("--sample", metavar="N", type=click.IntRange(1, MOST_ROWS), help="Run N random rows only.")
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, 2**63),
+    help="Which sample; the same one with the same N.  [default: 0]",
+)
+@click.option(
+    "--fail-if",
+    metavar="CONDITION",
+    multiple=True,
+    help="Exit with 4 if it holds, as in 'exact_match.ci_low < 0.8'; may be given again.",
 )
 @_quiet
 @_strict
@@ -51,6 +75,11 @@ def run(
     store: Store,
     as_json: bool,
     tags: tuple[str, ...],
+    changes: tuple[str, ...],
+    limit: int | None,
+    sample: int | None,
+    seed: int | None,
+    fail_if: tuple[str, ...],
     quiet: bool,
     fail_on_error: bool,
 ) -> None:
@@ -60,11 +89,26 @@ def run(
     output, progress to standard error. Ctrl-C keeps what was answered and says how to go on; a run
     of a hosted Studio goes on by itself.
     """
-    file = _loaded(experiment)
-    config = file.config.model_copy(update={"tags": tuple(dict.fromkeys((*file.config.tags, *tags)))})
+    from promptlab.cli.conditions import parse_condition
+    from promptlab.domain.choice import checked_tags
 
-    def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> Awaitable[RunRecord]:
-        return lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
+    if limit is not None and sample is not None:
+        raise click.UsageError("--limit and --sample: give the one or the other.")
+    if seed is not None and sample is None:
+        raise click.UsageError("--seed chooses a sample: give --sample N, too.")
+    file = _loaded(experiment, changes)
+    config = file.config.model_copy(update={"tags": checked_tags((*file.config.tags, *tags))})
+    names = [metric.result_name for metric in config.evaluation]
+    conditions = [parse_condition(text, names) for text in fail_if]
+
+    async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
+        from promptlab.experiments.subset import subset
+
+        if limit is None and sample is None:
+            return await lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
+        async with subset(lab.assets, config.dataset, first=limit, sample=sample, seed=seed or 0) as dataset:
+            part = config.model_copy(update={"dataset": dataset})
+            return await lab.run(part, folder=file.folder, on_start=on_start, on_progress=on_progress)
 
     ctx.exit(
         _report(
@@ -72,6 +116,7 @@ def run(
             as_json=as_json,
             quiet=quiet,
             fail_on_error=fail_on_error,
+            conditions=conditions,
         )
     )
 
@@ -171,13 +216,15 @@ async def _cancel(
         )
 
 
-def _loaded(path: Path) -> ExperimentFile:
+def _loaded(path: Path, changes: tuple[str, ...] = ()) -> ExperimentFile:
     from promptlab.experiments.file import load_experiment
 
-    return load_experiment(path)
+    return load_experiment(path, changes)
 
 
-def _report(ended: Ended, *, as_json: bool, quiet: bool, fail_on_error: bool) -> int:
+def _report(
+    ended: Ended, *, as_json: bool, quiet: bool, fail_on_error: bool, conditions: Sequence[Condition] = ()
+) -> int:
     """Print what came of a run; the exit code."""
     from promptlab.report import all_failed, brief, next_steps, table
 
@@ -198,8 +245,13 @@ def _report(ended: Ended, *, as_json: bool, quiet: bool, fail_on_error: bool) ->
     if run.status == "completed":
         if not quiet:
             click.echo("\n".join(next_steps(facts, ended.where)), err=True)
+        met = [(condition, words) for condition in conditions if (words := condition.met(facts))]
+        for condition, words in met:
+            click.echo(f"Failed: {words} (--fail-if {condition.text!r}).", err=True)
         if all_failed(facts):
             return FAILED
+        if met:
+            return GATE_FAILED
         return CASES_FAILED if fail_on_error and facts["failed"] else 0
     _say_kept(run, done)
     click.echo("\n".join(ended.hints), err=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from promptlab.cli.options import db_option, show_json
+from promptlab.cli.options import check_store, db_option, show_json
 
 
 @click.command(short_help="Serve the Studio until Ctrl-C.")
 @click.option(
     "--port",
+    "-p",
     metavar="PORT",
     type=click.IntRange(1, 65535),
     default=8000,
@@ -24,6 +25,7 @@ def studio(port: int, host: str, db: str) -> None:
     """Serve the Studio, the web pages of a store, until Ctrl-C."""
     from promptlab.sdk.client import PromptLab
 
+    check_store({"type": "sqlite", "db_file": db})
     with PromptLab({"type": "sqlite", "db_file": db}) as lab:
         click.echo(f"The Studio of {db}: http://{host}:{port} (Ctrl-C ends it)", err=True)
         lab.studio.start(port, host=host)

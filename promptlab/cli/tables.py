@@ -1,15 +1,17 @@
-"""Tables that fit 80 columns; where there is less, texts fold and nothing is cut off."""
+"""Tables that fit the terminal: lines fold between words, and where a table has no room for that, each row is a paragraph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from promptlab.report import brief, dollars, duration, number
+from promptlab.report import all_failed, brief, dollars, duration, number
 
 if TYPE_CHECKING:
     from promptlab.cloud.estimate import Estimate
@@ -18,39 +20,81 @@ if TYPE_CHECKING:
 
 _HASH = 12
 """Characters of a hash that people see."""
-_NARROW = 75
-"""Columns of the terminal under which the ids and numbers in a list of runs would be cut off."""
 _STATUS = {"completed": "green", "running": "cyan"}
 
 
-def _table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
-    """A table without lines; `right` has the columns of numbers, `whole` those that are not folded."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(
-            column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole
-        )
-    return table
+class _Fitted:
+    """A table where it fits without folding inside a word; else a paragraph a row."""
+
+    def __init__(self, columns: Sequence[str], *, right: Sequence[str], whole: Sequence[str]) -> None:
+        self._columns, self._right, self._whole = columns, right, whole
+        self._rows: list[tuple[str | Text, ...]] = []
+
+    def add_row(self, *cells: str | Text) -> None:
+        """Add a row; a cell of several lines keeps them."""
+        self._rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for column in self._columns:
+            table.add_column(
+                column,
+                justify="right" if column in self._right else "left",
+                overflow="fold",
+                no_wrap=column in self._whole,
+            )
+        for row in self._rows:
+            table.add_row(*row)
+        if Measurement.get(console, options, table).minimum <= options.max_width and self._has_room(
+            options.max_width
+        ):
+            yield table
+        else:
+            yield from map(self._paragraph, self._rows)
+
+    def _has_room(self, width: int) -> bool:
+        """Whether every column has room for its longest word, or its longest line if it is not folded."""
+        needed = 0
+        for place, column in enumerate(self._columns):
+            cells = [column, *(str(row[place]) for row in self._rows)]
+            pieces = [
+                piece
+                for cell in cells
+                for piece in (cell.splitlines() if column in self._whole else cell.split())
+            ]
+            needed += max(map(cell_len, pieces), default=0) + 2
+        return needed <= width
+
+    def _paragraph(self, row: Sequence[str | Text]) -> Text:
+        first, *others = row
+        named = [
+            Text.assemble(f"{column} " if column in self._right else "", cell)
+            for column, cell in zip(self._columns[1:], others, strict=True)
+            if str(cell)
+        ]
+        parts = [Text(", ").join(part.split()) if "\n" in part.plain else part for part in named]
+        return Text.assemble(first, "\n  ", Text(", ").join(parts))
 
 
-def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]], width: int) -> RenderableType:
-    """One line a run, with the means of its metrics; where there is less room than that, a paragraph a run."""
+def _table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> _Fitted:
+    """Begin a table without lines; `right` has the columns of numbers, `whole` those that are not folded."""
+    return _Fitted(columns, right=right, whole=whole)
+
+
+def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableType:
+    """Show one line a run, with the means of its metrics."""
     numbers = ("cases", "failed", "cost")
     table = _table(
         "run", "name", "status", *numbers, "metrics", right=numbers, whole=("run", "status", *numbers)
     )
-    paragraphs = []
     for run, progress in runs:
         facts = brief(run, progress)
         metrics = [f"{name} {number(metric['mean'])}" for name, metric in facts["metrics"].items()]
         counts = (f"{run.cases:,}", f"{facts['failed']:,}", dollars(facts["cost_usd"]))
-        status = Text(run.status, style=_STATUS.get(run.status, "yellow"))
+        none = all_failed(facts)
+        status = Text("all failed", "red") if none else Text(run.status, _STATUS.get(run.status, "yellow"))
         table.add_row(run.run_id, run.name, status, *counts, "\n".join(metrics))
-        words = ", ".join(
-            [run.name, *(f"{name} {count}" for name, count in zip(numbers, counts, strict=True)), *metrics]
-        )
-        paragraphs.append(Text.assemble(run.run_id, " ", status, "\n  ", words))
-    return table if width >= _NARROW else Group(*paragraphs)
+    return table
 
 
 def configuration(run: RunRecord) -> RenderableType:
@@ -115,7 +159,7 @@ def failures_table(failures: Sequence[Mapping[str, Any]], *, more: bool) -> Rend
     return Group(Text(f"{shown}:", style="yellow"), table)
 
 
-def assets_table(assets: Sequence[AssetVersion]) -> Table:
+def assets_table(assets: Sequence[AssetVersion]) -> _Fitted:
     """One line an asset, or one line a version."""
     table = _table("name", "version", "labels", "created", "hash", "description", right=("version",))
     for asset in assets:
@@ -166,7 +210,7 @@ def estimate_tables(found: Estimate) -> RenderableType:
     return Group(_money(found), Text(), *map(Text, _course(found)), Text(), _idle(found))
 
 
-def _money(found: Estimate) -> Table:
+def _money(found: Estimate) -> _Fitted:
     table = _table("a run", "low", "expected", "high", right=("low", "expected", "high"))
     rows = [
         (f"{found.model}, tokens", found.model_usd),
@@ -213,7 +257,7 @@ def _course(found: Estimate) -> list[str]:
     return lines
 
 
-def _idle(found: Estimate) -> Table:
+def _idle(found: Estimate) -> _Fitted:
     table = _table("a month in which nothing runs", "from", "to", "", right=("from", "to"))
     for item in found.idle:
         table.add_row(item.what, dollars(item.low_usd), dollars(item.high_usd), item.why)

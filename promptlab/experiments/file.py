@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, DatasetError, PromptLabError
 from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
+from promptlab.experiments.overrides import changed
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -73,8 +74,12 @@ class ExperimentFile:
     """Where the file is, absolute: what relative paths in it count from."""
 
 
-def load_experiment(path: Path) -> ExperimentFile:
-    """The experiment in a YAML file. Paths in it count from its folder or, where nothing is there, from the working folder.
+def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
+    """Read the experiment in a YAML file. Paths in it start at its folder or, if nothing is there, at the working folder.
+
+    Args:
+        path: the file.
+        changes: fields to change, as in `model.temperature=0`; see `experiments.overrides`.
 
     Raises:
         ConfigError: it cannot be read, is not YAML, has a key twice, or a field is unknown, missing or of the wrong kind.
@@ -91,6 +96,7 @@ def load_experiment(path: Path) -> ExperimentFile:
         _check_twice(path, root)
         _check_experiment(path, root)
         value = loader.construct_document(root)
+        value = changed(value, changes, _value) if changes else value
     except yaml.YAMLError as error:
         raise ConfigError(_syntax(path, error)) from None
     finally:
@@ -101,6 +107,11 @@ def load_experiment(path: Path) -> ExperimentFile:
         return ExperimentFile(ExperimentConfig.parse(value), folder)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _value(text: str) -> Any:
+    """Read a value as YAML does."""
+    return yaml.load(text, _Loader)
 
 
 def _loader(path: Path) -> _Loader:

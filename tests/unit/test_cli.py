@@ -148,6 +148,100 @@ def test_failed_cases_are_reported_and_fail_a_pipeline_only_on_request(invoke: I
     )
 
 
+def test_a_part_of_the_rows_is_run_and_keeps_its_ids(invoke: Invoke) -> None:
+    """The first rows, or a sample that a seed names; from a file and from a stored dataset alike."""
+    invoke("run", "sums.yaml", "-q")
+
+    def rows(*args: str) -> list[tuple[str, str]]:
+        invoke("run", "sums.yaml", "-q", *args)
+        lines = invoke("export", "latest", "--format", "jsonl", "-o", "-").stdout.splitlines()
+        return [(row["id"], row["input.answer"]) for row in map(json.loads, lines)]
+
+    whole = [(str(n), str(n + 7)) for n in range(10)]
+    assert rows("--limit", "3") == rows("--limit", "3", "--set", "dataset=sums") == whole[:3]
+    some = rows("--sample", "4", "--seed", "1")
+    assert len(some) == 4 and set(some) < set(whole) and some == sorted(some)
+    assert rows("--sample", "4", "--seed", "1", "--set", "dataset=sums@0") == some
+    assert rows("--sample", "4", "--seed", "2") != some and rows("--sample", "99") == whole
+    assert "one or the other" in invoke("run", "sums.yaml", "--limit", "1", "--sample", "1", code=2).stderr
+    assert "give --sample" in invoke("run", "sums.yaml", "--seed", "1", code=2).stderr
+
+
+def test_fields_are_changed_on_the_command_line(invoke: Invoke) -> None:
+    """By dotted paths, with values as YAML reads them; a wrong one is an error before anything is stored."""
+    sets = (
+        "model.accuracy=0",
+        "evaluation.exact_match.name=same",
+        "evaluation.0.params={strip: false}",
+        "tags=[x]",
+    )
+    invoke("run", "sums.yaml", "-q", *(part for change in sets for part in ("--set", change)))
+    spec = json.loads(invoke("show", "latest", "--json").stdout)
+    assert spec["experiment"]["model"]["accuracy"] == 0 and spec["metrics"]["same"]["mean"] == 0
+    assert spec["tags"] == ["x"] and spec["experiment"]["evaluation"][0]["params"] == {"strip": False}
+    invoke("run", "sums.yaml", "-q", "--set", "model=simulated/calculator", "--set", "model.accuracy=1")
+    for wrong, words in (
+        ("model.temperature", "PATH=VALUE"),
+        ("trials.x=1", "trials.x=1"),
+        ("evaluation.f1.name=x", "no 'f1' in this list of 1: exact_match"),
+        ("nonsense=1", "nonsense"),
+        ("trials=[", "YAML"),
+        ("name=" + "x" * 10_001, "10,000 characters"),
+    ):
+        assert words in invoke("run", "sums.yaml", "--set", wrong, code=2).stderr, wrong
+    assert len(json.loads(invoke("runs", "--json").stdout)) == 2
+
+
+def test_a_condition_fails_a_pipeline_and_says_the_number(invoke: Invoke) -> None:
+    """Exit code 4; one that holds for no run is found before anything is run."""
+    assert "Failed" not in invoke("run", "sums.yaml", "--fail-if", "exact_match < 0.5 or failed > 0").stderr
+    said = invoke("run", "sums.yaml", "--fail-if", "exact_match.ci_low < 0.8 and cases >= 10", code=4).stderr
+    assert "exact_match.ci_low is 0.722467, which is < 0.8 and cases is 10, which is >= 10" in said
+    before = len(json.loads(invoke("runs", "--json").stdout))
+    for wrong, words in (
+        ("exact_mach.ci_low < 1", "there is no 'exact_mach.ci_low'"),
+        ("exact_match.ci_low", "no comparison"),
+        ("exact_match < nan", "no comparison"),
+        ("__import__('os') < 1", "there is no"),
+        ("exact_match < 1 and", "no comparison"),
+        ("a" * 1_001, "1,000 at most"),
+    ):
+        assert words in invoke("run", "sums.yaml", "--fail-if", wrong, code=2).stderr, wrong
+    assert len(json.loads(invoke("runs", "--json").stdout)) == before
+
+
+def test_a_mistyped_store_is_not_made(invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe it is an error that names what is there; a run begins a new store."""
+    invoke("run", "sums.yaml", "-q", "--db", "lab.db")
+    for args in (("runs",), ("show", "latest"), ("studio",), ("prompts",)):
+        error = invoke(*args, "--db", "lap.db", code=2).stderr
+        assert "There is no store lap.db" in error and "lab.db" in error and "promptlab run" in error
+    monkeypatch.setenv("PROMPTLAB_DB", "lap.db")
+    assert "There is no store lap.db" in invoke("runs", code=2).stderr
+    assert not (folder / "lap.db").exists()
+
+
+def test_init_writes_an_experiment_that_runs(invoke: Invoke, folder: Path) -> None:
+    """And leaves what is there alone."""
+    assert "Next: promptlab run my.sums.yaml" in invoke("init", "my.sums.yaml").stderr
+    assert "3 of 3 cases succeeded" in invoke("run", "my.sums.yaml").stdout
+    assert "already" in invoke("init", "my.sums.yaml", code=2).stderr
+    assert "ends in .yaml" in invoke("init", "x.txt", code=2).stderr
+    assert "no folder" in invoke("init", "no/x.yaml", code=2).stderr
+
+
+def test_a_pipe_gets_whole_lines(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long names are: ids stay whole, and no line is folded."""
+    monkeypatch.delenv("COLUMNS")
+    name = "a name of many words " * 9
+    value = json.loads(invoke("run", "sums.yaml", "--json", "-q", "--set", f"name={name}").stdout)
+    lines = invoke("runs").stdout.splitlines()
+    assert len(lines) == 2 and value["run_id"] in lines[1] and name.strip() in lines[1]
+    monkeypatch.setenv("COLUMNS", "50")
+    words = invoke("runs").stdout.split()
+    assert value["run_id"] in words and set(name.split()) < set(words)
+
+
 def test_runs_are_compared(invoke: Invoke, folder: Path) -> None:
     """Means, interval, cases won and lost, and the cases that differ; as a table and as JSON, and from Python alike."""
     wrong = replaced(folder, model="{name: simulated/calculator, accuracy: 0}")
@@ -546,7 +640,7 @@ def test_the_documentation_has_every_option_and_no_other(name: str) -> None:
 def test_the_documentation_has_every_exit_code(invoke: Invoke) -> None:
     """The same as --help."""
     codes = set(re.findall(r"^\| (\d+) \|", DOCS.read_text(encoding="utf-8"), flags=re.M))
-    assert codes == {"0", "1", "2", "3", "130", "143"}
+    assert codes == {"0", "1", "2", "3", "4", "130", "143"}
     assert all(code in invoke("--help").stdout for code in codes)
 
 
