@@ -111,7 +111,10 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
 
 def _value(text: str) -> Any:
     """Read a value as YAML does."""
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set: the value {text[:80]!r} is not valid YAML: {error}.") from None
 
 
 def _loader(path: Path) -> _Loader:

@@ -182,10 +182,10 @@ def test_fields_are_changed_on_the_command_line(invoke: Invoke) -> None:
     invoke("run", "sums.yaml", "-q", "--set", "model=simulated/calculator", "--set", "model.accuracy=1")
     for wrong, words in (
         ("model.temperature", "PATH=VALUE"),
-        ("trials.x=1", "trials.x=1"),
+        ("trials.x=1", "trials: "),
         ("evaluation.f1.name=x", "no 'f1' in this list of 1: exact_match"),
         ("nonsense=1", "nonsense"),
-        ("trials=[", "YAML"),
+        ("trials=[", "value '[' is not valid YAML"),
         ("name=" + "x" * 10_001, "10,000 characters"),
     ):
         assert words in invoke("run", "sums.yaml", "--set", wrong, code=2).stderr, wrong
