@@ -19,8 +19,10 @@ from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, RunBusyError, RunError, RunNotFoundError
+from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.experiments.prepare import Live, bind, check_portable, prepare, unlock
+from promptlab.experiments.portable import check_portable
+from promptlab.experiments.prepare import prepare, unlock
 from promptlab.loops import PerLoop
 from promptlab.ports import Records
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage

@@ -22,18 +22,15 @@ from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.domain.templates import check_placeholders, compile_template_async
+from promptlab.domain.tokens import ASCII_CHARS, chat_tokens
 from promptlab.engine.plan import together
 from promptlab.errors import ConfigError
-from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.lab import Lab
 from promptlab.models.base import Model
 from promptlab.wiring import Stack
 from promptlab.worker import IN_FLIGHT, at_once
 
-ASCII_CHARS, OTHER_CHARS = 4.0, 1.5
-"""Characters of a token: in ASCII, and in all other scripts."""
-MESSAGE_TOKENS, REPLY_TOKENS = 4, 3
-"""What a message, and the beginning of the answer, add to a prompt."""
 TOKENIZERS = (0.8, 1.3)
 """How far models' tokenizers are from this rule, either way."""
 ANSWER_TOKENS = 250
@@ -139,6 +136,8 @@ async def estimate(
         raise ConfigError(
             "An agent is a Python function: it does not run in the cloud, and there is nothing to reckon with."
         )
+    if isinstance(config.model, CodeConfig):
+        raise ConfigError(f"model: {config.model.code} is code of your own, which does not run in the cloud.")
     model = config.model.config if isinstance(config.model, Model) else config.model
     found, content = await _sample(lab, config.dataset, sample)
     prompt = await _prompt(lab, config.prompt_template)
@@ -195,20 +194,9 @@ def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
     return sum(dollars(units(work, run.wall_s)).values())
 
 
-def tokens_of(text: str) -> float:
-    """Tokens of a text, by the rule of thumb: four ASCII characters a token, 1.5 of any other script.
-
-    https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them gives the first.
-    """
-    ascii_chars = sum(map(str.isascii, text))
-    return ascii_chars / ASCII_CHARS + (len(text) - ascii_chars) / OTHER_CHARS
-
-
 def prompt_tokens(prompts: Sequence[Sequence[Mapping[str, str]]]) -> Interval:
     """Tokens of one prompt: the mean of some rendered ones, between what chance in the sample and other tokenizers leave open."""
-    counts = [
-        REPLY_TOKENS + sum(MESSAGE_TOKENS + tokens_of(m["content"]) for m in messages) for messages in prompts
-    ]
+    counts = [chat_tokens(messages) for messages in prompts]
     mean = statistics.fmean(counts)
     spread = _Z * statistics.stdev(counts) / sqrt(len(counts)) if len(counts) > 1 else mean / 2
     low, high = TOKENIZERS

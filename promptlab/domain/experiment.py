@@ -38,7 +38,9 @@ class CodeRef(BaseModel):
     file: str | None = None
     """The script's path."""
     rebuildable: bool = True
-    """Whether calling the class without arguments gives the same object back."""
+    """Whether calling the class with `params` gives the same object back."""
+    params: dict[str, Any] | None = None
+    """What a model's class or an agent's function is given; a metric's are the metric's own."""
 
 
 Scalar = str | bool | int | float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
@@ -29,9 +30,15 @@ class Evaluator:
     """What `evaluate` reads from `data`: input → its default mapping ("$inference", a column, …), or None when the user must map it.
     May depend on the parameters, so read it from the object, not from its class."""
     needs_embedding: ClassVar[bool] = False
-    """Whether the engine must set `embedding_model` before the first case."""
+    """Whether it is to be given the experiment's embedding model, as `embedding_model`."""
     embedding_model: Any = None
     """The experiment's embedding model, where `needs_embedding`."""
+
+    def with_models(self, models: Mapping[str, Any]) -> Evaluator:
+        """Make a copy that has its models, by role (`embedding`); this object stays as it is."""
+        bound = copy.copy(self)
+        bound.embedding_model = models.get("embedding")
+        return bound
 
     def evaluate(self, data: dict[str, Any]) -> Verdict | Awaitable[Verdict]:
         """Score one case.

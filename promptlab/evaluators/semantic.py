@@ -32,7 +32,7 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
     return max(-1.0, min(1.0, product / norms))
 
 
-# Not frozen: the engine gives it the embedding model.
+# Not frozen: a copy of it is given the embedding model.
 @dataclass(kw_only=True, eq=False, config=STRICT)
 class SemanticSimilarity(Evaluator):
     """The cosine similarity of response and reference, by the experiment's embedding model."""

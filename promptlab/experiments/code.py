@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import runpy
 import sys
 import traceback
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ def load_code(ref: CodeRef, *, script: bool = True) -> Any:
     Raises:
         ConfigError: it is not there any more, or loading it would run a script.
     """
-    what = f"{ref.file or ref.module}:{ref.qualname}"
+    what = _named(ref)
     if not ref.rebuildable:
         raise ConfigError(
             f"{what} has state of its own or is local to a function: only the script that made it can go on (pl.experiment.resume(run_id, experiment_config))"
@@ -114,16 +116,39 @@ def load_code(ref: CodeRef, *, script: bool = True) -> Any:
         raise ConfigError(_broken(what, error)) from error
 
 
-def made_of(ref: CodeRef, thing: Any) -> Any:
-    """An object of the class that was loaded.
+def made_of(ref: CodeRef, thing: Any, params: Mapping[str, Any] | None = None) -> Any:
+    """An object of the class that was loaded, made with `params`.
 
     Raises:
-        ConfigError: it cannot be made without arguments.
+        ConfigError: it cannot be made so.
     """
     try:
-        return thing()
+        return thing(**(params or {}))
     except (Exception, SystemExit) as error:
-        raise ConfigError(_broken(f"{ref.file or ref.module}:{ref.qualname}", error)) from error
+        raise ConfigError(_broken(_named(ref), error)) from error
+
+
+def with_params(ref: CodeRef, function: Any, params: Mapping[str, Any] | None) -> Any:
+    """The function that was loaded, with `params` as further keyword arguments after its first one.
+
+    Raises:
+        ConfigError: it does not take them.
+    """
+    try:
+        inspect.signature(function).bind(None, **(params or {}))
+    except TypeError as error:
+        raise ConfigError(
+            f"{_named(ref)}: the function is called with one value and {dict(params or {})}: {error}."
+        ) from None
+    except ValueError:
+        pass  # a built-in function without a signature
+    if not params:
+        return function
+    return functools.update_wrapper(functools.partial(function, **params), function)
+
+
+def _named(ref: CodeRef) -> str:
+    return f"{ref.file or ref.module}:{ref.qualname}"
 
 
 def _broken(what: str, error: BaseException) -> str:
@@ -134,7 +159,7 @@ def _broken(what: str, error: BaseException) -> str:
         if frame.filename not in (__file__, runpy.__file__) and "<frozen" not in frame.filename
     ]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{what} cannot be loaded: {described(error)}{place}. Mend that file, or name another."
+    return f"{what} cannot be loaded: {described(error)}{place}. Fix that file, or name another."
 
 
 def _is_guarded(path: Path) -> bool:

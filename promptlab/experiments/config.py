@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -40,10 +41,13 @@ class EvaluationConfig(BaseModel):
         default_factory=dict,
         description="Evaluator input → dataset column, or $inference for the model's answer.",
     )
-    params: Mapping[str, Any] = Field(default_factory=dict, description="The built-in metric's parameters.")
+    params: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="The metric's parameters; of a class or function of your own, its arguments.",
+    )
     evaluator: Any = Field(
         default=None,
-        description='A custom Evaluator object; in YAML "module:Class" or "path/to/file.py:Class".',
+        description='A custom Evaluator or a function of the inputs; in YAML "module:Class" or "path/to/file.py:Class".',
     )
 
     when: When | None = Field(
@@ -55,6 +59,31 @@ class EvaluationConfig(BaseModel):
     def result_name(self) -> str:
         """Its name in results."""
         return self.name or self.metric
+
+
+CODE = r"^(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*$"
+"""How code is named: `path/to/file.py:name` or `module:name`."""
+
+
+class CodeConfig(BaseModel):
+    """A class or function of the user's own, by name, with the values that it is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str = Field(pattern=CODE, description='"module:name" or "path/to/file.py:name".')
+    params: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="A class's constructor arguments; a function's further keyword arguments.",
+    )
+
+
+def _as_code(value: Any) -> CodeConfig | None:
+    """The code that a text or a mapping names; None for what names a model or is an object."""
+    if isinstance(value, CodeConfig):
+        return value
+    if isinstance(value, str) and re.match(CODE, value):
+        return CodeConfig(code=value)
+    return CodeConfig.model_validate(value) if isinstance(value, Mapping) and "code" in value else None
 
 
 def _form(value: Any) -> str:
@@ -113,8 +142,9 @@ class ExperimentConfig(BaseModel):
         validation_alias=AliasChoices("embedding_model", "embedding_model_config"),
         description="The embedding model that metrics such as semantic_similarity use.",
     )
-    agent_proxy: Callable[..., Any] | None = Field(
-        default=None, description="A function of the row, in place of prompt and model."
+    agent_proxy: Any = Field(
+        default=None,
+        description="A function of the row, in place of prompt and model; in YAML its name, or its `code` and `params`.",
     )
     agent_max_concurrent_tasks: int = Field(
         default=10, ge=1, le=10_000, description="Calls of the agent in flight at most."
@@ -130,15 +160,26 @@ class ExperimentConfig(BaseModel):
 
     @field_validator("model", "embedding_model")
     @classmethod
-    def _model_is_one(cls, value: Any) -> Model | ModelConfig | None:
-        from promptlab.models.base import Model
-
+    def _model_is_one(cls, value: Any) -> Model | ModelConfig | CodeConfig | None:
+        if code := _as_code(value):
+            return code
         if value is None or isinstance(value, Model | ModelConfig):
             return value
         if isinstance(value, str | Mapping):
             return ModelConfig.model_validate(value)
         raise ValueError(
             f"expected a Model, a ModelConfig, a dict or 'provider/model', got {type(value).__name__}"
+        )
+
+    @field_validator("agent_proxy")
+    @classmethod
+    def _agent_is_one(cls, value: Any) -> Any:
+        if value is None or callable(value):
+            return value
+        if code := _as_code(value):
+            return code
+        raise ValueError(
+            'expected a function of the row; in YAML "path/to/file.py:function" or a mapping of code and params'
         )
 
     @model_validator(mode="after")

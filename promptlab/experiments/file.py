@@ -18,7 +18,8 @@ from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, DatasetError, PromptLabError
-from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
+from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, ExperimentConfig
+from promptlab.experiments.expansion import expand_environment, with_texts
 from promptlab.experiments.overrides import changed
 
 _TAG = "tag:yaml.org,2002:"
@@ -31,9 +32,6 @@ _PLAIN = {
     "float": r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.?)([eE][-+]?[0-9]+)?",
 }
 """What is no text though it has no quotes."""
-_ONLY_PYTHON = {
-    "agent_proxy": "an agent is a Python function: run it from Python, with pl.experiment.run({'agent_proxy': …})"
-}
 _REMEDIES = (
     ("\\t", "Indent with spaces, not with tabs."),
     (
@@ -94,6 +92,7 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
                 f"{path} is {found}: an experiment is a mapping, with name, dataset, prompt_template, model and evaluation (`promptlab schema`)."
             )
         _check_twice(path, root)
+        expand_environment(root, loader, path)
         _check_experiment(path, root)
         value = loader.construct_document(root)
         value = changed(value, changes, _value) if changes else value
@@ -193,8 +192,6 @@ def _fields(
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{_at(path, key)}: a field's name is a text: put it in quotes.")
         name = str(key.value)
-        if name in _ONLY_PYTHON and model is ExperimentConfig:
-            raise ConfigError(f"{_at(path, key)}: {name} cannot be written in YAML: {_ONLY_PYTHON[name]}.")
         if name not in known and key.tag != _MERGE:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = (
@@ -206,10 +203,12 @@ def _fields(
         yield name, value
 
 
-def _names(model: type[BaseModel]) -> list[str]:
-    """The names that a model's fields may be written with."""
+def _names(model: type[BaseModel], *fields: str) -> list[str]:
+    """The names that a model's fields, or those of them, may be written with."""
     names: list[str] = []
     for name, field in model.model_fields.items():
+        if fields and name not in fields:
+            continue
         alias = field.validation_alias
         names += map(str, alias.choices) if isinstance(alias, AliasChoices) else [name]
     return names
@@ -231,19 +230,32 @@ def _with_paths(value: dict[str, Any], folder: Path) -> dict[str, Any]:
             ),
         }
     if isinstance(evaluation, list):
-        value["evaluation"] = [_with_code_path(item, folder) for item in evaluation]
+        value["evaluation"] = [
+            {
+                **item,
+                "evaluator": _with_code_path(item["evaluator"], folder, f"metric {item.get('metric')!r}"),
+            }
+            if isinstance(item, dict) and "evaluator" in item
+            else item
+            for item in evaluation
+        ]
+    for field in {*_names(ExperimentConfig, "model", "embedding_model", "agent_proxy")} & value.keys():
+        value[field] = _with_code_path(value[field], folder, field)
+    if "prompt_template" in value:
+        value["prompt_template"] = with_texts(
+            value["prompt_template"], lambda file, whose: _find(file, folder, whose, ConfigError)
+        )
     return value
 
 
-def _with_code_path(item: Any, folder: Path) -> Any:
-    reference = item.get("evaluator") if isinstance(item, dict) else None
-    if not isinstance(reference, str):
-        return item
-    file, _, name = reference.rpartition(":")
+def _with_code_path(value: Any, folder: Path, whose: str) -> Any:
+    """A reference to code in a file, or a mapping with one in `code`, with the file's absolute path."""
+    if isinstance(value, dict) and "code" in value:
+        return {**value, "code": _with_code_path(value["code"], folder, whose)}
+    file, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not file.endswith(".py"):
-        return item
-    whose = f"metric {item.get('metric')!r}"
-    return {**item, "evaluator": f"{_find(file, folder, whose, ConfigError)}:{name}"}
+        return value
+    return f"{_find(file, folder, whose, ConfigError)}:{name}"
 
 
 def _find(file: str, folder: Path, whose: str, error: type[PromptLabError]) -> str:
@@ -277,6 +289,8 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
     """
     schema = ExperimentConfig.model_json_schema(schema_generator=_Generator)
     defs, fields = schema.pop("$defs"), schema.pop("properties")
+
+    defs["CodeConfig"] = CodeConfig.model_json_schema(schema_generator=_Generator)
     defs["ModelConfig"] = _plain(ModelConfig.model_json_schema(schema_generator=_Generator))
     # In a condition null is a value: rows that have none.
     defs = {name: d if name == "When" else _plain(d) for name, d in sorted(defs.items())}
@@ -290,12 +304,15 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         }
     defs["Dataset"]["properties"]["file_path"]["type"] = "string"
     for field in ("model", "embedding_model"):
-        name = {"type": "string", "pattern": "^[^/]+/.+"}
+        name = {"type": "string", "pattern": f"^[^/]+/.+|{CODE}"}
         fields[field] = {
-            "anyOf": [name, {"$ref": "#/$defs/ModelConfig"}],
+            "anyOf": [name, {"$ref": "#/$defs/ModelConfig"}, {"$ref": "#/$defs/CodeConfig"}],
             "description": fields[field]["description"],
         }
-    del fields["agent_max_concurrent_tasks"]
+    fields["agent_proxy"] = {
+        "anyOf": [{"type": "string", "pattern": CODE}, {"$ref": "#/$defs/CodeConfig"}],
+        "description": fields["agent_proxy"]["description"],
+    }
     _suggest(defs["EvaluationConfig"], metrics)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -303,7 +320,8 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         "description": "What to run: prompt template × dataset × model × evaluators × parameters.",
         "type": "object",
         "additionalProperties": False,
-        "required": ["dataset", "prompt_template", "model"],
+        "required": ["dataset"],
+        "oneOf": [{"required": ["prompt_template", "model"]}, {"required": ["agent_proxy"]}],
         "properties": fields,
         "$defs": defs,
     }

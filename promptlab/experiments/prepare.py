@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from promptlab.assets.store import AssetStore, Draft
 from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTemplate, content_hash
-from promptlab.domain.experiment import SPECIAL, AssetRef, CodeRef, Experiment, Metric
+from promptlab.domain.experiment import SPECIAL, AssetRef, Experiment, Metric
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
@@ -20,13 +19,10 @@ from promptlab.domain.templates import check_placeholders, compile_template_asyn
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.evaluators.base import Evaluator
-from promptlab.evaluators.registry import build
-from promptlab.experiments.code import code_ref, load_code, made_of, named_ref
-from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
-from promptlab.models.agent import AgentModel, agent_messages
+from promptlab.experiments.binding import Live, bind, live_metric, live_objects
+from promptlab.experiments.config import ExperimentConfig
 from promptlab.models.base import Model
 from promptlab.models.provider import ProviderModel
-from promptlab.models.registry import get_model
 from promptlab.ports import Secrets
 
 _POSSIBLE: dict[str, tuple[type, ...]] = {
@@ -36,16 +32,6 @@ _POSSIBLE: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
 }
 """Python's types of a column's values; a column of mixed values has none."""
-
-
-@dataclass(slots=True)
-class Live:
-    """Objects that a configuration brought along; what is missing is made from the recorded experiment."""
-
-    model: Model | None = None
-    embedding_model: Model | None = None
-    evaluators: dict[str, Evaluator] = field(default_factory=dict)
-    """By result name."""
 
 
 @dataclass(slots=True)
@@ -66,16 +52,15 @@ class Prepared:
         dataset = await store.commit(self.dataset)
         model, embedding = self.live.model, self.live.embedding_model
         assert model is not None and isinstance(dataset, Dataset)
-        agent = isinstance(model, AgentModel)
         experiment = Experiment(
             name=self.config.name,
             prompt_template=_ref(prompt) if prompt else None,
             dataset=_ref(dataset),
             model=model.config,
-            model_code=None if agent else _custom(model),
-            agent=code_ref(model.function) if isinstance(model, AgentModel) else None,
+            model_code=self.live.code_of("model", model),
+            agent=self.live.agent_code(model),
             embedding_model=embedding.config if embedding else None,
-            embedding_model_code=_custom(embedding) if embedding else None,
+            embedding_model_code=self.live.code_of("embedding_model", embedding),
             evaluation=self.metrics,
             trials=self.config.trials,
             prices=_prices(model.config) | (_prices(embedding.config) if embedding else {}),
@@ -92,41 +77,9 @@ def _ref(asset: Asset) -> AssetRef:
     return AssetRef(name=asset.name, version=asset.version, hash=asset.hash)
 
 
-def _custom(model: Model) -> Any:
-    """Where a user's own model class is; None for the built-in ones, which their configuration brings back."""
-    return None if type(model).__module__.startswith("promptlab.models.") else code_ref(model)
-
-
 def _prices(config: ModelConfig) -> dict[str, Any]:
     price = price_of(config)
     return {config.name: price.to_json()} if price else {}
-
-
-def check_portable(config: ExperimentConfig) -> None:
-    """Refuse what cannot be taken to another machine: code, and keys that only this one has.
-
-    Raises:
-        ConfigError: the experiment has an object, a function or a key of its own.
-    """
-    if config.agent_proxy is not None:
-        raise ConfigError(
-            "agent_proxy: a function cannot be run in the cloud. Give a prompt_template and a model, or run it with a local store."
-        )
-    for item in config.evaluation:
-        if item.evaluator is not None:
-            raise ConfigError(
-                f"metric {item.result_name!r}: code of one's own cannot be run in the cloud yet. Use a built-in metric, or run it with a local store."
-            )
-    for field_name, model in (("model", config.model), ("embedding_model", config.embedding_model)):
-        if isinstance(model, Model):
-            raise ConfigError(
-                f"{field_name}: a model object cannot be taken to the cloud: give its name or its configuration."
-            )
-        for key in ("api_key", "api_key_env"):
-            if isinstance(model, ModelConfig) and getattr(model, key) is not None:
-                raise ConfigError(
-                    f"{field_name}: {key} works on one's own machine only. Put the key into the cloud with `promptlab cloud secrets set NAME`, and name it: api_key_secret: NAME."
-                )
 
 
 @asynccontextmanager
@@ -139,8 +92,8 @@ async def prepare(
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
     """
     async with AsyncExitStack() as stack:
-        live = Live(model=_model(config), embedding_model=_as_model(config.embedding_model))
-        metrics = tuple(_metric(e, live, folder) for e in config.evaluation)
+        live = live_objects(config, folder)
+        metrics = tuple(live_metric(e, live, folder) for e in config.evaluation)
         prompt = (
             await stack.enter_async_context(store.draft(config.prompt_template, "prompt_template"))
             if config.prompt_template is not None
@@ -183,52 +136,6 @@ async def unlock(models: Iterable[Model | None], secrets: Secrets) -> None:
             if key is None:
                 raise MissingKeyError(model.name, name)
             model.use_key(key)
-
-
-def _model(config: ExperimentConfig) -> Model:
-    if config.agent_proxy is not None:
-        return AgentModel(config.agent_proxy, max_concurrent_tasks=config.agent_max_concurrent_tasks)
-    model = _as_model(config.model)
-    assert model is not None
-    return model
-
-
-def _as_model(value: Model | ModelConfig | None) -> Model | None:
-    return get_model(value) if isinstance(value, ModelConfig) else value
-
-
-def _metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
-    """Make the evaluator, and record how to make it again."""
-    thing, code = item.evaluator, None
-    if isinstance(thing, str):
-        # A class that was loaded from a file does not know its file.
-        code = named_ref(thing, folder)
-        thing = load_code(code, script=False)
-    if inspect.isclass(thing):
-        thing = made_of(code or code_ref(thing), thing)
-    if thing is None:
-        thing = build(item.metric, item.params)
-    else:
-        code = code or code_ref(thing)
-        if item.params:
-            raise ConfigError(
-                f"metric {item.result_name!r}: params are for built-in metrics; give a custom evaluator its values when you make it"
-            )
-    if not callable(getattr(thing, "evaluate", None)):
-        raise ConfigError(
-            f"metric {item.result_name!r}: a custom evaluator is an object with a method evaluate(self, data), got {type(thing).__name__}"
-        )
-    live.evaluators[item.result_name] = thing
-    return Metric(
-        name=item.result_name,
-        metric=item.metric,
-        column_mapping=dict(item.column_mapping),
-        params=dict(item.params),
-        code=code,
-        higher_is_better=getattr(thing, "higher_is_better", True),
-        needs_embedding=getattr(thing, "needs_embedding", False),
-        when=item.when,
-    )
 
 
 def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent) -> Metric:
@@ -295,59 +202,3 @@ def _check_embedding(metrics: tuple[Metric, ...], live: Live) -> None:
         raise ConfigError(
             f"metric {needing[0]!r} needs an embedding model: add embedding_model: openai/text-embedding-3-small (or another) to the experiment"
         )
-
-
-async def bind(
-    experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset, live: Live
-) -> Bindings:
-    """The live objects of a recorded experiment; `live` brings those that its configuration had as objects.
-
-    Raises:
-        ConfigError: a user's own class cannot be had again.
-        MissingKeyError: a key that the run had is not in the environment.
-    """
-    model = live.model or _remade_model(experiment)
-    embedding = live.embedding_model
-    if embedding is None and experiment.embedding_model is not None:
-        ref = experiment.embedding_model_code
-        embedding = _remade(ref, experiment.embedding_model) if ref else get_model(experiment.embedding_model)
-    evaluators = []
-    for metric in experiment.evaluation:
-        evaluator = live.evaluators.get(metric.name)
-        if evaluator is None:
-            evaluator = (
-                made_of(metric.code, load_code(metric.code))
-                if metric.code
-                else build(metric.metric, metric.params)
-            )
-        if metric.needs_embedding:
-            evaluator.embedding_model = embedding
-        evaluators.append((metric, evaluator))
-    assert dataset.content is not None
-    messages = (await compile_template_async(prompt)).render_async if prompt else agent_messages
-    return Bindings(
-        model=model,
-        messages=messages,
-        content=dataset.content,
-        evaluators=evaluators,
-        embedding_model=embedding,
-    )
-
-
-def _remade_model(experiment: Experiment) -> Model:
-    if experiment.agent is not None:
-        return AgentModel(
-            load_code(experiment.agent), max_concurrent_tasks=experiment.model.max_concurrent_tasks
-        )
-    if experiment.model_code is not None:
-        return _remade(experiment.model_code, experiment.model)
-    return get_model(experiment.model)
-
-
-def _remade(code: CodeRef, config: ModelConfig) -> Model:
-    """A user's own model, with the configuration that the run recorded."""
-    made = made_of(code, load_code(code))
-    if not isinstance(made, Model):
-        raise ConfigError(f"{code.file or code.module}:{code.qualname} is not a Model any more")
-    made.config = config
-    return made

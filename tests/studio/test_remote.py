@@ -181,7 +181,7 @@ class Mine(Evaluator):
         ),
         (
             {"model": None, "prompt_template": None, "agent_proxy": lambda row: "x"},
-            "agent_proxy.*cannot be sent",
+            "agent_proxy.*cannot be sent to a hosted Studio",
         ),
     ],
 )

@@ -183,7 +183,7 @@ def test_an_evaluators_file_counts_from_the_yamls_folder(
             "evaluation:\n- metrics: x\n",
             "line 2: an evaluation has no field 'metrics'. Did you mean 'metric'",
         ),
-        ("dataset: d\nagent_proxy: x\n", "line 2: agent_proxy cannot be written in YAML"),
+        ("dataset: d\nagent_proxy: x\n", "agent_proxy: expected a function of the row"),
         (REFERENCES + "trials: 0\n", "trials: .*greater than or equal to 1"),
         (REFERENCES.replace("simulated/", ""), "model.name: 'echo' is not provider/model"),
         ("dataset: d\n", "needs prompt_template and model"),

@@ -2,70 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from promptlab.domain.assets import AssetVersion, PromptTemplate
-from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.records import made
 from promptlab.domain.results import Progress, RunRecord
 from promptlab.domain.spending import NAMES
-from promptlab.errors import ConfigError
-from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
-from promptlab.models.base import Model
-
-
-def check_sendable(config: ExperimentConfig) -> None:
-    """Refuse what only exists in this process, and keys, before anything is sent.
-
-    Raises:
-        ConfigError: the message names the thing and what to do instead.
-    """
-    if config.agent_proxy is not None:
-        raise ConfigError(
-            "agent_proxy: a function cannot be sent to a hosted Studio. Give a prompt_template and a model, or run it here with a local store."
-        )
-    for item in config.evaluation:
-        _check_metric(item)
-    for field in ("model", "embedding_model"):
-        if getattr(config, field) is not None:
-            model_body(field, getattr(config, field))
-
-
-def _check_metric(item: EvaluationConfig) -> None:
-    if item.evaluator is None:
-        return
-    what = (
-        item.evaluator
-        if isinstance(item.evaluator, str)
-        else (item.evaluator if inspect.isclass(item.evaluator) else type(item.evaluator)).__name__
-    )
-    raise ConfigError(
-        f"metric {item.result_name!r}: the evaluator {what} is code of your own, which cannot be sent to a hosted Studio. "
-        "Use a built-in metric (docs/evaluators.md), or run it here with a local store."
-    )
-
-
-def model_body(field: str, model: Model | ModelConfig) -> dict[str, Any]:
-    """A model's configuration, without any key.
-
-    Raises:
-        ConfigError: it is a class of the user's own, or brings a key.
-    """
-    if isinstance(model, Model):
-        if not type(model).__module__.startswith("promptlab.models."):
-            raise ConfigError(
-                f"{field}: {type(model).__name__} is a model of your own, which cannot be sent to a hosted Studio. "
-                "Name a provider's model, as in 'openai/gpt-4o-mini', or run it here with a local store."
-            )
-        model = model.config
-    if model.api_key is not None:
-        raise ConfigError(
-            f"{field}: the api_key of {model.name!r} is not sent to a hosted Studio. Put the key there with `promptlab cloud secrets set NAME`, "
-            "and name it: api_key_secret=NAME in place of api_key."
-        )
-    return model.public()
+from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.portable import portable_model
 
 
 def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
@@ -75,8 +20,8 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "name": config.name,
         "prompt_template": prompt_body(prompt) if isinstance(prompt, PromptTemplate) else prompt,
         "dataset": dataset,
-        "model": model_body("model", config.model),
-        "embedding_model": model_body("embedding_model", config.embedding_model)
+        "model": portable_model("model", config.model).public(),
+        "embedding_model": portable_model("embedding_model", config.embedding_model).public()
         if config.embedding_model is not None
         else None,
         "evaluation": [

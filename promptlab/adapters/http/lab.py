@@ -11,13 +11,14 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from promptlab.adapters.http.assets import RemoteAssets
-from promptlab.adapters.http.bodies import check_sendable, experiment_body, progress_from, run_from
+from promptlab.adapters.http.bodies import experiment_body, progress_from, run_from
 from promptlab.adapters.http.client import ApiClient
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import ConfigError, RunError
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.portable import check_portable
 from promptlab.ports import Clock
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.comparison_json import comparison_from
@@ -96,7 +97,7 @@ class RemoteLab:
                 f"run_id {run_id!r}: a hosted Studio gives its runs their ids itself: leave it out"
             )
         experiment = ExperimentConfig.parse(config)
-        check_sendable(experiment)
+        check_portable(experiment, where="a hosted Studio", variables=True)
         body = experiment_body(experiment, await self.assets.reference(experiment.dataset))
         # Whatever happens to the answer, the request that is sent again starts no second run.
         return run_from(

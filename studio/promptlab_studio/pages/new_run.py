@@ -19,6 +19,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
+from promptlab.domain.tokens import chat_tokens
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.store_lab import StoreLab
@@ -39,8 +40,6 @@ from promptlab_studio.views.state import Query, whole
 PREVIEWED = 3
 ASSETS, VERSIONS = 40, 20
 """Assets with all of their versions to choose from, and versions of each."""
-CHARS_A_TOKEN = 4
-"""English text in most tokenizers; an estimate says so."""
 SUGGESTED = ("simulated/demo", "openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "ollama/llama3.2")
 
 routes = router()
@@ -177,8 +176,7 @@ async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
         sample = [await compiled.render_async(row) for row in first]
     except (PromptLabError, ValidationError):
         return None
-    characters = sum(len(m["content"]) for messages in sample for m in messages)
-    read = round(characters / CHARS_A_TOKEN / max(len(sample), 1) * calls)
+    read = round(sum(map(chat_tokens, sample)) / max(len(sample), 1) * calls)
     each, basis = await _written(lab, prompt, config)
     written = None if each is None else round(each * calls)
     price = price_of(config) if config else None

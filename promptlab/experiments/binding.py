@@ -1,0 +1,223 @@
+"""The live objects of an experiment: made from what a user wrote, or again from what a run recorded."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.experiment import CodeRef, Experiment, Metric
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.templates import compile_template_async
+from promptlab.engine.job import Bindings
+from promptlab.errors import ConfigError
+from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.registry import build
+from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
+from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
+from promptlab.models.agent import AgentModel, agent_messages
+from promptlab.models.base import Model
+from promptlab.models.registry import get_model
+
+
+@dataclass(slots=True)
+class Live:
+    """Objects that a configuration brought along; what is missing is made from the recorded experiment."""
+
+    model: Model | None = None
+    embedding_model: Model | None = None
+    evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    """By result name."""
+    codes: dict[str, CodeRef] = field(default_factory=dict)
+    """Where models and the agent come from that the configuration names as code; by field."""
+
+    def code_of(self, name: str, model: Model | None) -> CodeRef | None:
+        """Where a user's own model class is; None for the built-in ones, which their configuration brings back."""
+        if model is None or isinstance(model, AgentModel):
+            return None
+        own = not type(model).__module__.startswith("promptlab.models.")
+        return self.codes.get(name) or (code_ref(model) if own else None)
+
+    def agent_code(self, model: Model) -> CodeRef | None:
+        """Where an agent's function is; None for a model."""
+        if not isinstance(model, AgentModel):
+            return None
+        return self.codes.get("agent_proxy") or code_ref(model.function)
+
+
+class FunctionEvaluator(Evaluator):
+    """Scores with a function of the inputs: `function(data, **params)`, sync or async."""
+
+    def __init__(self, function: Any, params: Mapping[str, Any]) -> None:
+        self.evaluate = partial(function, **params)  # type: ignore[method-assign]
+
+
+def live_objects(config: ExperimentConfig, folder: Path) -> Live:
+    """Make the models, or the agent, of a configuration; relative paths to code count from `folder`.
+
+    Raises:
+        ConfigError: a class or function cannot be loaded, or is not what it is used as.
+    """
+    live = Live()
+    if config.agent_proxy is not None:
+        agent = config.agent_proxy
+        if isinstance(agent, CodeConfig):
+            agent, live.codes["agent_proxy"] = _agent(agent, folder)
+        live.model = AgentModel(agent, max_concurrent_tasks=config.agent_max_concurrent_tasks)
+    else:
+        live.model = _model("model", config.model, live, folder)
+    live.embedding_model = _model("embedding_model", config.embedding_model, live, folder)
+    return live
+
+
+def _agent(given: CodeConfig, folder: Path) -> tuple[Any, CodeRef]:
+    code = named_ref(given.code, folder).model_copy(update={"params": dict(given.params) or None})
+    return _agent_function(code, load_code(code, script=False)), code
+
+
+def _agent_function(code: CodeRef, thing: Any) -> Any:
+    """A function as it is, with its further arguments; a class as an object of it, which is called."""
+    made = made_of(code, thing, code.params) if inspect.isclass(thing) else thing
+    if not callable(made):
+        raise ConfigError(f"agent_proxy: {code.qualname} cannot be called: name a function of the row")
+    return made if inspect.isclass(thing) else with_params(code, made, code.params)
+
+
+def _model(name: str, given: Any, live: Live, folder: Path) -> Model | None:
+    if isinstance(given, ModelConfig):
+        return get_model(given)
+    if not isinstance(given, CodeConfig):
+        return cast("Model | None", given)
+    code = named_ref(given.code, folder).model_copy(update={"params": dict(given.params) or None})
+    live.codes[name] = code
+    return _model_object(code, load_code(code, script=False))
+
+
+def _model_object(code: CodeRef, thing: Any) -> Model:
+    """An object of a user's class, or what a user's function makes; an object as it is."""
+    if isinstance(thing, Model) and not code.params:
+        return thing
+    made = made_of(code, thing, code.params)
+    if not isinstance(made, Model):
+        raise ConfigError(
+            f"{code.file or code.module}:{code.qualname} gives no Model but a {type(made).__name__}: "
+            "name a subclass of promptlab.Model, or a function that returns one"
+        )
+    return made
+
+
+def live_metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
+    """Make the evaluator, and record how to make it again.
+
+    Raises:
+        ConfigError: it cannot be loaded or made, or is no evaluator.
+    """
+    thing, code = item.evaluator, None
+    if isinstance(thing, str):
+        # A class that was loaded from a file does not know its file.
+        code = named_ref(thing, folder)
+        thing = load_code(code, script=False)
+    if thing is None:
+        evaluator = build(item.metric, item.params)
+    else:
+        code = code or code_ref(thing)
+        evaluator = _evaluator(item.result_name, code, thing, item.params)
+    live.evaluators[item.result_name] = evaluator
+    return Metric(
+        name=item.result_name,
+        metric=item.metric,
+        column_mapping=dict(item.column_mapping),
+        params=dict(item.params),
+        code=code,
+        higher_is_better=getattr(evaluator, "higher_is_better", True),
+        needs_embedding=getattr(evaluator, "needs_embedding", False),
+        when=item.when,
+    )
+
+
+def _evaluator(name: str, code: CodeRef, thing: Any, params: Mapping[str, Any]) -> Evaluator:
+    """The evaluator that a class makes with its arguments, a function is, or an object is."""
+    if inspect.isclass(thing):
+        thing = made_of(code, thing, params)
+    elif inspect.isroutine(thing):
+        with_params(code, thing, params)
+        return FunctionEvaluator(thing, params)
+    elif params:
+        raise ConfigError(
+            f"metric {name!r}: params are for built-in metrics, classes and functions; "
+            "give an object its values when you make it"
+        )
+    if not callable(getattr(thing, "evaluate", None)):
+        raise ConfigError(
+            f"metric {name!r}: a custom evaluator is an object with a method evaluate(self, data), or a "
+            f"function of the inputs, got {type(thing).__name__}"
+        )
+    return cast("Evaluator", thing)
+
+
+async def bind(
+    experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset, live: Live
+) -> Bindings:
+    """The live objects of a recorded experiment; `live` brings those that its configuration had as objects.
+
+    Raises:
+        ConfigError: a user's own class cannot be made again.
+        MissingKeyError: a key that the run had is not in the environment.
+    """
+    model = live.model or _remade_model(experiment)
+    embedding = live.embedding_model
+    if embedding is None and experiment.embedding_model is not None:
+        ref = experiment.embedding_model_code
+        embedding = _remade(ref, experiment.embedding_model) if ref else get_model(experiment.embedding_model)
+    models = {"embedding": embedding}
+    evaluators = [
+        (metric, _with_models(metric, live.evaluators.get(metric.name) or _remade_evaluator(metric), models))
+        for metric in experiment.evaluation
+    ]
+    assert dataset.content is not None
+    messages = (await compile_template_async(prompt)).render_async if prompt else agent_messages
+    return Bindings(
+        model=model,
+        messages=messages,
+        content=dataset.content,
+        evaluators=evaluators,
+        embedding_model=embedding,
+    )
+
+
+def _with_models(metric: Metric, evaluator: Evaluator, models: Mapping[str, Any]) -> Evaluator:
+    """The evaluator with its models by role; a user's own object stays as it is."""
+    if not metric.needs_embedding:
+        return evaluator
+    if isinstance(evaluator, Evaluator):
+        return evaluator.with_models(models)
+    bound = copy.copy(evaluator)
+    bound.embedding_model = models["embedding"]
+    return bound
+
+
+def _remade_evaluator(metric: Metric) -> Evaluator:
+    if metric.code is None:
+        return build(metric.metric, metric.params)
+    return _evaluator(metric.name, metric.code, load_code(metric.code), metric.params)
+
+
+def _remade_model(experiment: Experiment) -> Model:
+    if experiment.agent is not None:
+        function = _agent_function(experiment.agent, load_code(experiment.agent))
+        return AgentModel(function, max_concurrent_tasks=experiment.model.max_concurrent_tasks)
+    if experiment.model_code is not None:
+        return _remade(experiment.model_code, experiment.model)
+    return get_model(experiment.model)
+
+
+def _remade(code: CodeRef, config: ModelConfig) -> Model:
+    """A user's own model, with the configuration that the run recorded."""
+    made = _model_object(code, load_code(code))
+    made.config = config
+    return made

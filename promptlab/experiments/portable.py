@@ -1,0 +1,71 @@
+"""What of an experiment can be taken to another machine: names and values, but no objects, functions or keys."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from promptlab.domain.model_config import ModelConfig
+from promptlab.errors import ConfigError
+from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
+from promptlab.models.base import Model
+
+HERE = "or run it here with a local store"
+SECRET = "Put the key there with `promptlab cloud secrets set NAME`, and name it: api_key_secret: NAME."
+
+
+def check_portable(config: ExperimentConfig, *, where: str = "the cloud", variables: bool = False) -> None:
+    """Refuse what cannot be sent to another machine.
+
+    Args:
+        config: the experiment.
+        where: where it is to run, for messages.
+        variables: whether environment variables with keys may be named: those of the other machine.
+
+    Raises:
+        ConfigError: the experiment has an object, a function or a key of its own; with what to do instead.
+    """
+    if config.agent_proxy is not None:
+        raise ConfigError(
+            f"agent_proxy: a function cannot be sent to {where}. Give a prompt_template and a model, {HERE}."
+        )
+    for item in config.evaluation:
+        _check_metric(item, where)
+    for field in ("model", "embedding_model"):
+        given = getattr(config, field)
+        if given is not None:
+            model = portable_model(field, given, where)
+            if not variables and model.api_key_env is not None:
+                raise ConfigError(f"{field}: api_key_env names a variable of this machine. {SECRET}")
+
+
+def _check_metric(item: EvaluationConfig, where: str) -> None:
+    thing = item.evaluator
+    if thing is None:
+        return
+    named = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    what = thing if isinstance(thing, str) else named.__name__
+    raise ConfigError(
+        f"metric {item.result_name!r}: the evaluator {what} is code of your own, which cannot be sent to "
+        f"{where}. Use a built-in metric (docs/evaluators.md), {HERE}."
+    )
+
+
+def portable_model(field: str, model: Any, where: str = "the cloud") -> ModelConfig:
+    """A model's configuration.
+
+    Raises:
+        ConfigError: it is a class of the user's own, or brings a key.
+    """
+    own = isinstance(model, Model) and not type(model).__module__.startswith("promptlab.models.")
+    if own or isinstance(model, CodeConfig):
+        what = model.code if isinstance(model, CodeConfig) else type(model).__name__
+        raise ConfigError(
+            f"{field}: {what} is a model of your own, which cannot be sent to {where}. "
+            f"Name a provider's model, as in 'ollama/llama3.2', {HERE}."
+        )
+    config = model.config if isinstance(model, Model) else model
+    assert isinstance(config, ModelConfig)
+    if config.api_key is not None:
+        raise ConfigError(f"{field}: the api_key of {config.name!r} is not sent to {where}. {SECRET}")
+    return config
