@@ -106,7 +106,11 @@ class Ledger(Records, Protocol):
         """
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
-        """Record completions, all or, where it fails, any part of them; one with the same case and trial is replaced."""
+        """Record completions, all or, where it fails, any part of them; one with the same case and trial is replaced.
+
+        Raises:
+            RunNotFoundError: this ledger recorded or changed the run before, and it is gone since.
+        """
 
     async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
         """A shard's completions, by case and trial."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -60,6 +60,7 @@ async def plan(
     *,
     at_once: int | None = None,
     trials: int = 1,
+    parts: Collection[str] | None = None,
 ) -> Plan:
     """Write the manifest of the shards that have work left, in memory that does not grow with them.
 
@@ -70,11 +71,16 @@ async def plan(
         content: its dataset.
         at_once: lines that will be worked on at the same time; None: each shard is a line.
         trials: how often each row is asked.
+        parts: the keys of the parts that there are; a shard without its part is planned again. None: all are there.
 
     Raises:
         BlobNotFoundError: the dataset's content is gone.
     """
-    finished = {s.number async for s in ledger.shards(run.run_id) if not _unfinished(s, run)}
+    finished = {
+        s.number
+        async for s in ledger.shards(run.run_id)
+        if not _unfinished(s, run) and (parts is None or s.part in parts)
+    }
     key, count = f"runs/{run.run_id}/manifest-{run.generation}.jsonl", 0
     size = together(content.shards - len(finished), at_once, trials) if at_once else 1
     with ScratchFolder() as folder:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from promptlab.adapters.local.reserve import Reserve
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import Completion, Progress, RunRecord, described
@@ -24,9 +25,10 @@ from promptlab.engine.job import Bindings, Job, Recorder
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan, read_manifest
 from promptlab.engine.summarize import summarize
-from promptlab.errors import RunBusyError
+from promptlab.errors import PromptLabError, RunBusyError, RunNotFoundError, StoreDamagedError
 from promptlab.models.base import THREADS
 from promptlab.ports import Blobs, Clock, Ledger
+from promptlab.results.parts import drop_broken_parts
 from promptlab.threads import Threads
 
 SHARD_TRIES = 3
@@ -113,6 +115,7 @@ class LocalRunner:
     def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, locks: Path) -> None:
         self._ledger, self._blobs, self._clock, self._locks = ledger, blobs, clock, locks
         self._working: dict[str, asyncio.Task[dict[str, object]]] = {}
+        self._reserve = Reserve(locks / "reserve")
 
     async def is_active(self, run: RunRecord) -> bool:
         """Whether a process works on the run now. The system drops the lock of a killed process."""
@@ -153,6 +156,7 @@ class LocalRunner:
                 f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, then resume."
             ) from None
         try:
+            await asyncio.to_thread(self._reserve.take)
             yield
         finally:
             lock.release()
@@ -167,10 +171,11 @@ class LocalRunner:
     async def run(
         self, run: RunRecord, work: tuple[Experiment, Bindings], on_progress: OnProgress | None = None
     ) -> RunRecord:
-        """Work on a claimed run until its end.
+        """Work on a claimed run until its end. Whatever else stops it is recorded with it, as why it failed.
 
         Raises:
             asyncio.CancelledError: it was stopped; the run is recorded as interrupted, with all that was answered.
+            PromptLabError: the store is gone, or cannot even take that record.
         """
         experiment, bindings = work
         started = time.monotonic()
@@ -180,6 +185,14 @@ class LocalRunner:
         changes: dict[str, object] = {"status": "interrupted"}
         try:
             changes = await self._until_done(task)
+        except Exception as error:
+            changes = _failed(_said(error))
+            logger.log(
+                logging.WARNING if isinstance(error, (OSError, PromptLabError)) else logging.ERROR,
+                "run %s failed",
+                run.run_id,
+                exc_info=error,
+            )
         finally:
             watch.cancel()
             del self._working[run.run_id]
@@ -190,6 +203,23 @@ class LocalRunner:
         return ended
 
     async def _end(self, run: RunRecord, changes: dict[str, object], seconds: float) -> None:
+        """Record how a pass ended, also where the disk has no room left.
+
+        Raises:
+            PromptLabError: the store is gone, or cannot be written at all.
+        """
+        try:
+            await self._record_end(run, changes, seconds)
+        except RunNotFoundError as error:
+            raise PromptLabError(
+                f"Run {run.run_id} is no longer in its store: the store was deleted or replaced while the run was "
+                "worked on. No further calls were made; what was recorded before went with the store."
+            ) from error
+        except (OSError, PromptLabError):
+            await asyncio.to_thread(self._reserve.release)
+            await self._record_end(run, changes, seconds)
+
+    async def _record_end(self, run: RunRecord, changes: dict[str, object], seconds: float) -> None:
         await self._ledger.update_run(
             run.run_id, {"finished_at": self._clock.now(), "wall_s": run.wall_s + seconds}
         )
@@ -197,11 +227,16 @@ class LocalRunner:
         await self._ledger.update_run(run.run_id, changes, if_status={"running"})
 
     async def _watch(self, run_id: str, task: asyncio.Task[dict[str, object]]) -> None:
-        """Stop the work when the run is cancelled, by whichever process."""
+        """Stop the work when the run is cancelled, by whichever process, or is no longer in the store."""
         while not task.done():
             await self._clock.sleep(CANCEL_EVERY_S)
-            run = await self._ledger.get_run(run_id)
-            if run is not None and run.status == "cancelled":
+            try:
+                run = await self._ledger.get_run(run_id)
+            except (OSError, PromptLabError) as error:
+                # Writing will fail, too, if it has to: what a look cannot tell must not end the watch.
+                logger.debug("run %s cannot be looked at: %s", run_id, error)
+                continue
+            if run is None or run.status == "cancelled":
                 task.cancel()
                 return
 
@@ -220,7 +255,6 @@ class LocalRunner:
     async def _work(
         self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None
     ) -> dict[str, object]:
-        todo = await plan(self._ledger, self._blobs, run, bindings.content)
         counter = _Counter(await self._ledger.progress(run.run_id), run, on_progress)
         concurrency = bindings.model.max_concurrent_tasks
         limiter = AdaptiveLimiter(concurrency, clock=self._clock)
@@ -245,21 +279,40 @@ class LocalRunner:
         THREADS.set(threads)  # for this task and those that it makes
         loading = asyncio.create_task(_settle())
         try:
-            await self._shards(work, todo.manifest)
-            await loading
+            await self._to_the_end(work, loading)
         finally:
             threads.close()
             loading.cancel()
             gc.unfreeze()
-        summary = await summarize(self._ledger, self._blobs, run, bindings.content, experiment.evaluation)
-        if not work.faults and summary.cases < run.cases:
-            work.faults.append(f"{run.cases - summary.cases:,} cases are in no shard's summary")
         if work.faults:
-            return {
-                "status": "failed",
-                "error": f"{len(work.faults)} shards could not be finished; the first: {work.faults[0]}. Resume the run once the cause is gone.",
-            }
+            many = f"{len(work.faults):,} shards" if len(work.faults) > 1 else "1 shard"
+            return _failed(f"{many} could not be finished; the first: {work.faults[0]}")
         return {"status": "completed", "error": None}
+
+    async def _to_the_end(self, work: _Work, loading: asyncio.Task[None]) -> None:
+        """Finish the shards, then summarize; with a shard at fault not, for no results file may stand for a part of a run."""
+        import duckdb
+
+        run, content, metrics = work.job.run, work.job.bindings.content, work.job.experiment.evaluation
+        for again in (False, True):
+            # What a pass of before left behind may have been lost since.
+            old = again or run.generation > 0
+            parts = set(await self._blobs.keys(f"runs/{run.run_id}/parts/")) if old else None
+            todo = await plan(self._ledger, self._blobs, run, content, parts=parts)
+            await self._shards(work, todo.manifest)
+            await loading
+            if work.faults:
+                return
+            try:
+                summary = await summarize(self._ledger, self._blobs, run, content, metrics)
+            except (PromptLabError, duckdb.Error):
+                if again or not await drop_broken_parts(self._ledger, self._blobs, run):
+                    raise
+                continue
+            break
+        if summary.cases < run.cases:
+            work.faults.append(f"{run.cases - summary.cases:,} cases are in no shard's summary")
+            await self._ledger.update_run(run.run_id, {"summary": None, "results": None})
 
     async def _shards(self, work: _Work, manifest: str) -> None:
         """Work through the shards. More are opened whenever calls could start, so that the stragglers of some hold up nobody."""
@@ -305,16 +358,57 @@ class LocalRunner:
                     "run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES
                 )
                 logger.debug("the cause", exc_info=error)
+                cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+                if isinstance(cause, StoreDamagedError):
+                    # What cannot be read would be asked, and paid for, again: in this shard and in all others.
+                    work.job.limiter.stop()
                 if attempt == SHARD_TRIES or work.job.limiter.stopped:
-                    cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                    work.faults.append(f"shard {shard.number}: {type(cause).__name__}: {cause}")
+                    work.faults.append(f"shard {shard.number}: {_said(cause)}")
                     return
             await self._clock.sleep(0.2 * 2**attempt)
 
     async def _shard(self, job: Job, shard: Shard, on_queued: Callable[[], None]) -> None:
-        while (left := await infer(job, shard, on_queued=on_queued)).remaining or (
-            left := await evaluate(job, shard)
-        ).remaining:
+        read = -1
+        while True:
+            left = await infer(job, shard, on_queued=on_queued)
+            if not left.remaining:
+                left = await evaluate(job, shard)
+                if not left.remaining:
+                    return
+                read = await self._read_back(job, shard, read)
             if job.limiter.stopped:
                 return
             await self._clock.sleep(left.wait_s)
+
+    async def _read_back(self, job: Job, shard: Shard, before: int) -> int:
+        """How many rows of a shard can be read, once all that were asked for are written.
+
+        Raises:
+            StoreDamagedError: answers are missing, or no row was added since there were `before`.
+        """
+        answers = len(await self._ledger.get_completions(job.run.run_id, shard.number))
+        rows = answers + len(await self._ledger.get_scores(job.run.run_id, shard.number))
+        expected = shard.count * job.experiment.trials
+        if job.limiter.stopped:
+            return rows
+        if answers < expected or rows <= before:
+            raise StoreDamagedError(
+                f"of {expected:,} answers that were written the store gives back {answers:,}: it is damaged. "
+                "Check it with: promptlab doctor"
+            )
+        return rows
+
+
+def _said(error: BaseException) -> str:
+    """An error in words; our own are sentences already."""
+    return str(error) if isinstance(error, PromptLabError) else described(error)
+
+
+def _failed(reason: str) -> dict[str, object]:
+    """The end of a run that failed."""
+    return {
+        "status": "failed",
+        "error": f"{reason.rstrip('.')}. Resume the run once the cause is gone.",
+        "summary": None,
+        "results": None,
+    }

@@ -84,10 +84,13 @@ class SqliteFile:
         )
         return result
 
-    async def write_one(self, statement: str, *values: object) -> None:
-        """Execute one statement; where nothing else waits to be written, it is a transaction of its own."""
+    async def write_one(self, statement: str, *values: object) -> int:
+        """Execute one statement and give the number of rows that it wrote.
+
+        Where nothing else waits to be written, it is a transaction of its own.
+        """
         loop = asyncio.get_running_loop()
-        await self._written(
+        rows: int = await self._written(
             _Job(
                 lambda connection: connection.execute(statement, values).rowcount,
                 loop.create_future(),
@@ -95,6 +98,7 @@ class SqliteFile:
                 alone=True,
             )
         )
+        return rows
 
     async def _written(self, job: _Job) -> Any:
         with self._lock:

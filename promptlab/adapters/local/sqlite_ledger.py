@@ -51,8 +51,11 @@ def _upsert(table: str, keys: Sequence[str], columns: Sequence[str]) -> str:
     changes = ", ".join(f"{column} = excluded.{column}" for column in (*columns, "body"))
     names = ", ".join((*keys, *columns, "body"))
     body = f"CAST(json_extract(value, '$[{len(values)}]') AS BLOB)"
-    # WHERE true keeps SQLite from taking ON CONFLICT for the ON of a join.
-    return f"INSERT INTO {table} ({names}) SELECT {', '.join(values)}, {body} FROM json_each(?) WHERE true ON CONFLICT DO UPDATE SET {changes}"
+    # WHERE keeps SQLite from taking ON CONFLICT for the ON of a join.
+    return (
+        f"INSERT INTO {table} ({names}) SELECT {', '.join(values)}, {body} FROM json_each(?1) "
+        f"WHERE NOT ?2 OR EXISTS (SELECT 1 FROM run WHERE run_id = ?3) ON CONFLICT DO UPDATE SET {changes}"
+    )
 
 
 _CASE = ("run_id", "shard", "case_number", "trial")
@@ -84,6 +87,9 @@ class SqliteLedger:
         # Absolute: the program may change its working folder before the first write.
         self.path = Path(path).absolute()
         self._file = SqliteFile(self.path)
+        # Runs that this process recorded or changed. The file may be deleted and made anew while they are
+        # worked on: what is paid for must not go where no run is.
+        self._here: set[str] = set()
         self._finalizer = weakref.finalize(self, self._file.close)
 
     async def add_asset(self, asset: AssetVersion) -> None:
@@ -119,6 +125,7 @@ class SqliteLedger:
 
     async def add_run(self, run: RunRecord) -> None:
         await self._file.write(_add_run, run)
+        self._here.add(run.run_id)
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         return await self._file.read(_get_run, run_id)
@@ -127,7 +134,9 @@ class SqliteLedger:
         self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
     ) -> bool:
         check_changes(changes)
-        return await self._file.write(_update_run, run_id, dict(changes), if_status)
+        changed = await self._file.write(_update_run, run_id, dict(changes), if_status)
+        self._here.add(run_id)
+        return changed
 
     async def list_runs(
         self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
@@ -142,24 +151,29 @@ class SqliteLedger:
         return await self._file.write(_delete_run, run_id)
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
-        await self._put(_PUT_COMPLETIONS, [_completion_row(run_id, c) for c in completions])
+        await self._put(run_id, _PUT_COMPLETIONS, [_completion_row(run_id, c) for c in completions])
 
     async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
         return await self._file.read(_shard_of, "completion", completion_from, run_id, shard)
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
         await self._put(
-            _PUT_SCORES, [(run_id, s.shard, s.case, s.trial, orjson.Fragment(to_json(s))) for s in scores]
+            run_id,
+            _PUT_SCORES,
+            [(run_id, s.shard, s.case, s.trial, orjson.Fragment(to_json(s))) for s in scores],
         )
 
-    async def _put(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        await self._file.write_one(statement, orjson.dumps(rows).decode())
+    async def _put(self, run_id: str, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        here = run_id in self._here
+        written = await self._file.write_one(statement, orjson.dumps(rows).decode(), here, run_id)
+        if here and rows and not written:
+            raise RunNotFoundError(run_id)
 
     async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
         return await self._file.read(_shard_of, "score_set", score_set_from, run_id, shard)
 
     async def put_shard(self, run_id: str, shard: ShardSummary) -> None:
-        await self._put(_PUT_SHARD, [(run_id, shard.number, orjson.Fragment(to_json(shard)))])
+        await self._put(run_id, _PUT_SHARD, [(run_id, shard.number, orjson.Fragment(to_json(shard)))])
 
     async def shards(self, run_id: str) -> AsyncIterator[ShardSummary]:
         last = -1
