@@ -170,6 +170,7 @@ class Lab(Protocol):
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
+            StoreDamagedError: the store is damaged; no call was made.
             ConfigError: one of its objects cannot be made again, or a `config` is given that cannot be used.
         """
 

@@ -134,6 +134,13 @@ class Ledger(Records, Protocol):
             RunNotFoundError: there is no such run.
         """
 
+    async def check(self) -> None:
+        """Look whether what is stored can be read, before more is paid for.
+
+        Raises:
+            StoreDamagedError: it cannot.
+        """
+
     async def close(self) -> None:
         """Release what is held. Closing twice is fine."""
 

@@ -222,7 +222,8 @@ class StoreLab:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
             run = await self._get(run_id)
-            if run.status == "completed" and not (failed and run.summary and run.summary["failed"]):
+            whole = run.status == "completed" and run.results and await self.blobs.exists(run.results)
+            if whole and not (failed and run.summary and run.summary["failed"]):
                 yield run, None
                 return
             experiment = Experiment.model_validate(run.experiment)
@@ -232,6 +233,8 @@ class StoreLab:
                     f"run {run_id} is of the model {experiment.model.name!r}, this configuration has {live.model.name!r}: start a new run for another model"
                 )
             bindings = await self.bindings(experiment, live)
+            # What cannot be read would be asked, and paid for, again.
+            await self.ledger.check()
             for model in (bindings.model, bindings.embedding_model):
                 if model is not None:
                     await model.check()

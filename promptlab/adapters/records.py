@@ -6,7 +6,7 @@ import base64
 import binascii
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
@@ -16,12 +16,13 @@ from promptlab.domain.results import (
     Completion,
     Failure,
     RunRecord,
+    RunStatus,
     Score,
     ScoreSet,
     ShardSummary,
     Usage,
 )
-from promptlab.errors import CursorError
+from promptlab.errors import CursorError, StoreDamagedError
 
 CHANGEABLE = frozenset(f.name for f in dataclasses.fields(RunRecord)) - {"run_id"}
 """The fields that `update_run` may change."""
@@ -49,7 +50,30 @@ def run_from(body: Mapping[str, Any]) -> RunRecord:
     Raises:
         StoreDamagedError: it is no run.
     """
-    return made(RunRecord, body, tags=tuple(body.get("tags") or ()))
+    run = made(RunRecord, body, tags=tuple(body.get("tags") or ()))
+    expected = {"run_id": str, "name": str, "created_at": str, "cases": int, "generation": int}
+    for name, kind in expected.items():
+        if not isinstance(getattr(run, name), kind):
+            raise StoreDamagedError(f"a run's {name} is stored as {getattr(run, name)!r:.80}")
+    if run.status not in get_args(RunStatus):
+        raise StoreDamagedError(f"a run's status is stored as {run.status!r:.80}")
+    if not isinstance(run.experiment, Mapping) or not isinstance(run.wall_s, (int, float)):
+        raise StoreDamagedError("a run's experiment or time is no object or number")
+    return run
+
+
+def unreadable(run_id: str, name: str, created_at: str, cases: int, why: str) -> RunRecord:
+    """Make the stand-in for a run whose record cannot be read: a list shows it in its place, and all others."""
+    unknown = {"name": "?", "version": 0, "hash": ""}
+    return RunRecord(
+        run_id=run_id,
+        name=name,
+        status="failed",
+        experiment={"name": name, "dataset": unknown, "model": {"name": "?"}},
+        cases=cases,
+        created_at=created_at,
+        error=why,
+    )
 
 
 def completion_from(body: Mapping[str, Any]) -> Completion:

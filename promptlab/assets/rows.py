@@ -10,8 +10,10 @@ from typing import Any
 import orjson
 
 from promptlab.domain.assets import DatasetContent, Shard
+from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
 
+_REMEDY = "create the dataset again from its file; promptlab doctor says what else is damaged"
 _PARSE_INLINE = 256 * 1024  # parses in well under a millisecond
 
 
@@ -42,7 +44,7 @@ async def read_index(blobs: Blobs, content: DatasetContent) -> AsyncGenerator[Sh
         async for piece in stream:
             *lines, rest = (rest + piece).split(b"\n")
             for number, line in enumerate(lines):
-                yield Shard(**orjson.loads(line))
+                yield _shard(line, content)
                 if number % 1_000 == 999:  # a piece has ten thousand lines: 25 ms
                     await asyncio.sleep(0)
     finally:
@@ -69,4 +71,14 @@ async def rows_page(blobs: Blobs, content: DatasetContent, offset: int, limit: i
 
 
 def _parse(data: bytes) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in data.splitlines()]
+    try:
+        return [orjson.loads(line) for line in data.splitlines()]
+    except orjson.JSONDecodeError as error:
+        raise StoreDamagedError(f"The stored rows of a dataset are damaged ({error}): {_REMEDY}") from error
+
+
+def _shard(line: bytes, content: DatasetContent) -> Shard:
+    try:
+        return Shard(**orjson.loads(line))
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise StoreDamagedError(f"The index {content.index} is damaged ({error}): {_REMEDY}") from error

@@ -18,6 +18,7 @@ from promptlab.cli.beginning import init
 from promptlab.cli.cloud import cloud
 from promptlab.cli.comparing import compare
 from promptlab.cli.editing import archive, delete, label, tag
+from promptlab.cli.doctor import doctor
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
@@ -80,7 +81,7 @@ for command in (
     *(init, run, resume, cancel),
     *(runs, show, compare, export, tag, archive, delete),
     *(prompts, datasets, label),
-    *(studio, cloud, schema, version),
+    *(studio, cloud, doctor, schema, version),
 ):
     commands.add_command(command)
 

@@ -14,7 +14,7 @@ from promptlab import PromptLab
 from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.domain.summary import Summary
-from promptlab.lab import Lab
+from promptlab.store_lab import StoreLab as Lab
 from tests import aws
 
 STORES = sorted(Path(__file__).parents[1].joinpath("data").glob("store-*.tar.xz"))

@@ -385,6 +385,9 @@ class DynamoDBLedger:
     async def delete_record(self, kind: str, key: str) -> None:
         await self._table.delete((f"{kind}#{key}", "META"))
 
+    async def check(self) -> None:
+        """Do nothing: DynamoDB looks after its own disks."""
+
     async def close(self) -> None:
         await self._table.aclose()
 

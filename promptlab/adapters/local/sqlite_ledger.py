@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import orjson
 
 from promptlab.adapters.local.sqlite_file import SqliteFile
+from promptlab.adapters.local.sqlite_open import check
 from promptlab.adapters.records import (
     after,
     asset_from,
@@ -25,11 +26,18 @@ from promptlab.adapters.records import (
     score_set_from,
     shard_from,
     to_json,
+    unreadable,
 )
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.domain.spending import Sums, summed
-from promptlab.errors import AssetNotFoundError, RunExistsError, RunNotFoundError, VersionTakenError
+from promptlab.errors import (
+    AssetNotFoundError,
+    RunExistsError,
+    RunNotFoundError,
+    StoreDamagedError,
+    VersionTakenError,
+)
 
 T = TypeVar("T")
 RECORDS_SINCE = 2
@@ -202,8 +210,26 @@ class SqliteLedger:
     async def delete_record(self, kind: str, key: str) -> None:
         await self._file.write(_delete_record, kind, key)
 
+    async def check(self) -> None:
+        await self._file.read(check, self.path)
+
     async def close(self) -> None:
         await asyncio.to_thread(self._file.close)
+
+
+def _read(record: Callable[[Any], T], body: Any) -> T:
+    """A record from the JSON of its body.
+
+    Raises:
+        StoreDamagedError: the body is no such record.
+    """
+    try:
+        return record(orjson.loads(body))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise StoreDamagedError(
+            f"A record in the ledger cannot be read ({type(error).__name__}: {error}). "
+            "See what can be saved with: promptlab doctor"
+        ) from error
 
 
 def _rows(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[Any]:
@@ -264,7 +290,7 @@ def _add_run(connection: sqlite3.Connection, run: RunRecord) -> None:
 
 def _get_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
     found = connection.execute("SELECT body FROM run WHERE run_id = ?", (run_id,)).fetchone()
-    return run_from(orjson.loads(found[0])) if found else None
+    return _read(run_from, found[0]) if found else None
 
 
 def _update_run(
@@ -273,7 +299,7 @@ def _update_run(
     found = connection.execute("SELECT body FROM run WHERE run_id = ?", (run_id,)).fetchone()
     if found is None:
         raise RunNotFoundError(run_id)
-    body = orjson.loads(found[0])
+    body = _read(dict, found[0])
     if if_status is not None and run_from(body).status not in if_status:
         return False
     # The fields that a newer version has written stay.
@@ -296,10 +322,18 @@ def _list_runs(
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     values = (*([name] if name is not None else []), *(after or ()), limit + 1)
     found = connection.execute(
-        f"SELECT body FROM run {where} ORDER BY created_at DESC, run_id DESC LIMIT ?", values
+        f"SELECT run_id, name, created_at, cases, body FROM run {where} ORDER BY created_at DESC, run_id DESC LIMIT ?",
+        values,
     )
-    runs = [run_from(orjson.loads(body)) for (body,) in found]
+    runs = [_listed(*row) for row in found]
     return runs[:limit], cursor_of(runs[limit - 1]) if len(runs) > limit else None
+
+
+def _listed(run_id: str, name: str, created_at: str, cases: int, body: bytes) -> RunRecord:
+    try:
+        return _read(run_from, body)
+    except StoreDamagedError as error:
+        return unreadable(run_id, name, created_at, cases, str(error))
 
 
 def _completion_row(run_id: str, c: Completion) -> tuple[Any, ...]:
@@ -325,14 +359,14 @@ def _shard_of(
         f"SELECT body FROM {table} WHERE run_id = ? AND shard = ? ORDER BY case_number, trial",
         (run_id, shard),
     )
-    return [record(orjson.loads(body)) for (body,) in found]
+    return [_read(record, body) for (body,) in found]
 
 
 def _shards_after(connection: sqlite3.Connection, run_id: str, last: int) -> list[ShardSummary]:
     found = connection.execute(
         "SELECT body FROM shard WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?", (run_id, last, PAGE)
     )
-    return [shard_from(orjson.loads(body)) for (body,) in found]
+    return [_read(shard_from, body) for (body,) in found]
 
 
 def _put_record(
@@ -359,7 +393,7 @@ def _get_record(connection: sqlite3.Connection, kind: str, key: str) -> dict[str
         (kind, key, time.time()),
     )
     row = found.fetchone()
-    return dict(orjson.loads(row[0])) if row else None
+    return _read(dict, row[0]) if row else None
 
 
 def _delete_record(connection: sqlite3.Connection, kind: str, key: str) -> None:

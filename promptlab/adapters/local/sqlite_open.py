@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 
-from promptlab.errors import PromptLabError
+from promptlab.errors import PromptLabError, StoreDamagedError
 
 APPLICATION_ID = 0x504C4142
 """In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
@@ -153,8 +154,36 @@ def explained(error: Exception, path: Path) -> Exception:
         text = f"The ledger {path} has been locked by another process for {BUSY_S:g} s: end that process, or give another db_file."
     elif code == sqlite3.SQLITE_FULL:
         text = f"The ledger {path} cannot grow ({error}): free some space on its disk, then resume."
+    elif code == sqlite3.SQLITE_IOERR or isinstance(error, OSError):
+        text = f"The ledger {path} cannot be read or written ({error}): check its disk, then resume."
+    elif isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.NotSupportedError)
+    ):
+        return _caused(damaged(path, str(error)), error)
     else:
         return error
-    explained = PromptLabError(text)
+    return _caused(PromptLabError(text), error)
+
+
+def damaged(path: Path, found: str) -> StoreDamagedError:
+    """The error for a file that is damaged, with what to do about it."""
+    return StoreDamagedError(
+        f"The ledger {path} is damaged ({found.strip().rstrip('.')}). No calls are made with it; see what can be saved "
+        f"with: promptlab doctor {quote(str(path))}"
+    )
+
+
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Look through all pages of the file: some 2 s a gigabyte.
+
+    Raises:
+        StoreDamagedError: SQLite finds a fault.
+    """
+    found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+    if found != ["ok"]:
+        raise damaged(path, " ".join(found) or "quick_check says nothing")
+
+
+def _caused(explained: PromptLabError, error: Exception) -> PromptLabError:
     explained.__cause__ = error
     return explained
