@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from promptlab.errors import StoreDamagedError
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,6 +42,31 @@ def given(path: Path, folder: Path) -> Path:
     link = folder / f"{_LINK}{os.getpid()}-{next(_names)}"
     link.symlink_to(path.absolute())
     return link
+
+
+@contextmanager
+def reading_results() -> Iterator[None]:
+    """In the block, what DuckDB says of a file that it cannot read is an error of ours.
+
+    Raises:
+        StoreDamagedError: a file is damaged, or the disk is full.
+    """
+    import duckdb
+
+    try:
+        yield
+    except (
+        duckdb.OutOfMemoryException,
+        duckdb.InterruptException,
+        duckdb.ParserException,
+        duckdb.BinderException,
+    ):
+        raise  # the machine's, the caller's or the query's fault
+    except duckdb.Error as error:
+        raise StoreDamagedError(
+            f"The results of the run cannot be read ({str(error).splitlines()[0]}). If the disk has room, a file is "
+            "damaged: promptlab doctor says which."
+        ) from error
 
 
 def connect(folder: Path, memory: str = MEMORY, threads: int = 1) -> duckdb.DuckDBPyConnection:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from promptlab.duck import connect
+from promptlab.duck import connect, reading_results
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,7 +59,7 @@ class DuckDBPool:
     def _fetch(
         self, sql: str, values: list[Any], running: list[Any], unwanted: threading.Event
     ) -> list[tuple[Any, ...]]:
-        with self._open().cursor() as cursor:
+        with reading_results(), self._open().cursor() as cursor:
             running.append(cursor)
             return [] if unwanted.is_set() else cursor.execute(sql, values).fetchall()
 

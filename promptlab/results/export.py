@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from promptlab.duck import given, literal, parquet, quoted, with_room
+from promptlab.duck import given, literal, parquet, quoted, reading_results, with_room
 from promptlab.errors import ConfigError
 from promptlab.results.files import FETCH, results_file
 from promptlab.results.run_table import RunTable
@@ -52,11 +52,13 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
         if format == "parquet":
             shutil.copyfile(source, draft)
         elif format == "jsonl":
-            with_room(lambda con: _write_lines(con, source, draft), source.parent)
+            with reading_results():
+                with_room(lambda con: _write_lines(con, source, draft), source.parent)
         else:
             draft.touch()
             target = given(draft, source.parent)
-            with_room(lambda con: _write_csv(con, source, target, types), source.parent)
+            with reading_results():
+                with_room(lambda con: _write_csv(con, source, target, types), source.parent)
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from promptlab.assets.rows import read_index
-from promptlab.duck import connect, given, json_lines, literal, parquet, quoted, with_room
+from promptlab.duck import connect, given, json_lines, literal, parquet, quoted, reading_results, with_room
 from promptlab.results.run_table import RunTable
 from promptlab.scratch import ScratchFolder
 
@@ -60,11 +60,12 @@ async def read_file(path: Path) -> AsyncGenerator[dict[str, Any], None]:
     """The rows of a results file in a scratch folder, streamed; what does not fit into memory goes there, too."""
     con = await asyncio.to_thread(connect, path.parent)
     try:
-        cursor = await asyncio.to_thread(con.execute, f"SELECT * FROM {parquet(path)}")
-        names = [column[0] for column in cursor.description or ()]
-        while rows := await asyncio.to_thread(cursor.fetchmany, FETCH):
-            for row in rows:
-                yield dict(zip(names, row, strict=True))
+        with reading_results():
+            cursor = await asyncio.to_thread(con.execute, f"SELECT * FROM {parquet(path)}")
+            names = [column[0] for column in cursor.description or ()]
+            while rows := await asyncio.to_thread(cursor.fetchmany, FETCH):
+                for row in rows:
+                    yield dict(zip(names, row, strict=True))
     finally:
         con.close()
 

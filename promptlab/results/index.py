@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import orjson
 
 from promptlab.domain.results import RunRecord
 from promptlab.duck import given, literal, parquet, quoted, with_room
+from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
 from promptlab.results.files import MIN_OBJECT_BYTES
 from promptlab.results.table import Columns
@@ -94,7 +96,10 @@ class Parts:
     @classmethod
     def load(cls, data: bytes) -> Parts:
         """The inverse of `dump`."""
-        keys, counts = orjson.loads(gzip.decompress(data))
+        try:
+            keys, counts = orjson.loads(gzip.decompress(data))
+        except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
+            raise _damaged("The index", error) from error
         return cls(keys, list(accumulate(counts)))
 
 
@@ -151,9 +156,22 @@ def write_index(
 
 
 def part_rows(data: bytes, lines: Sequence[int]) -> list[dict[str, Any]]:
-    """Some rows of a part, by their lines."""
-    found = gzip.decompress(data).split(b"\n")
-    return [orjson.loads(found[line]) for line in lines]
+    """Some rows of a part, by their lines.
+
+    Raises:
+        StoreDamagedError: the part cannot be read.
+    """
+    try:
+        found = gzip.decompress(data).split(b"\n")
+        return [orjson.loads(found[line]) for line in lines]
+    except (OSError, EOFError, zlib.error, orjson.JSONDecodeError, IndexError) as error:
+        raise _damaged("A part", error) from error
+
+
+def _damaged(what: str, error: Exception) -> StoreDamagedError:
+    return StoreDamagedError(
+        f"{what} of the run's results is damaged ({error}). Save the rest with: promptlab doctor --repair"
+    )
 
 
 async def put_index(

@@ -12,7 +12,7 @@ import orjson
 
 from promptlab.assets.rows import read_index
 from promptlab.domain.results import CaseKey
-from promptlab.duck import connect, parquet
+from promptlab.duck import connect, parquet, reading_results
 from promptlab.results.files import results_file
 from promptlab.results.run_table import RunTable
 
@@ -48,7 +48,7 @@ def _from_file(path: Path, after: CaseKey | None, limit: int) -> Page:
         """ORDER BY "case", trial LIMIT ?"""
     )
     page = _Page(limit)
-    with connect(path.parent) as con:
+    with reading_results(), connect(path.parent) as con:
         cursor = con.execute(sql, [case, case, trial, limit + 1])
         names = [column[0] for column in cursor.description or ()]
         while not page.full and (found := cursor.fetchmany(50)):

@@ -15,9 +15,11 @@ from typing import Any
 
 import orjson
 
-from promptlab.adapters.local.sqlite_open import APPLICATION_ID, VERSION, open_for_reading, schema
+from promptlab.adapters.local.sqlite_open import APPLICATION_ID, FAULTS, VERSION, open_for_reading, schema
 from promptlab.adapters.records import asset_from, completion_from, run_from, score_set_from, shard_from
+from promptlab.duck import connect, given, parquet
 from promptlab.errors import ConfigError, PromptLabError
+from promptlab.scratch import ScratchFolder
 
 LISTED = 20
 """Faults that a report names; the others are counted."""
@@ -74,7 +76,7 @@ def examine(path: Path) -> Report:
     report = Report(path)
     try:
         connection = open_for_reading(path)
-    except (sqlite3.Error, OSError) as error:
+    except FAULTS as error:
         report.note(f"the ledger cannot be opened: {error}")
         return report
     with closing(connection):
@@ -113,14 +115,19 @@ def repair(path: Path, to: Path) -> Report:
         try:
             damaged = sqlite3.connect(source)
             damaged.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _nothing(path, str(error)) from error
+        _copy_blobs(_blobs(path), Path(name) / "blobs")
+        _drop_damaged(Path(name) / "blobs")
         with closing(damaged), closing(sqlite3.connect(draft)) as saved:
             _save(damaged, saved, report)
+            with saved:
+                _reopen_runs(saved, Path(name) / "blobs")
+            saved.execute("VACUUM")
         if not sum(report.rows.values()):
             raise _nothing(path, report.faults[0] if report.faults else "it has no records")
-        _copy_blobs(_blobs(path), _blobs(to))
-        _drop_damaged(_blobs(to))
+        with suppress(FileNotFoundError):
+            (Path(name) / "blobs").rename(_blobs(to))
         draft.replace(to)
     report.repaired = to
     return report
@@ -149,7 +156,7 @@ def _integrity(connection: sqlite3.Connection, report: Report) -> None:
         for (found,) in connection.execute(f"PRAGMA integrity_check({10 * LISTED})"):
             if found != "ok":
                 report.note(f"the ledger: {' '.join(str(found).split())}")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         report.note(f"the ledger: {error}")
 
 
@@ -160,7 +167,7 @@ def _rows(connection: sqlite3.Connection, table: str, report: Report) -> Iterato
     found = _scan(connection, table) if table not in _WITHOUT_ROWID else _both_ways(connection, table)
     for row in found:
         try:
-            if isinstance(row, sqlite3.Error):
+            if isinstance(row, Exception):
                 raise row
             if read:
                 read(orjson.loads(row[-1]))
@@ -172,7 +179,7 @@ def _rows(connection: sqlite3.Connection, table: str, report: Report) -> Iterato
             yield row
 
 
-def _scan(connection: sqlite3.Connection, table: str) -> Iterator[Row | sqlite3.Error]:
+def _scan(connection: sqlite3.Connection, table: str) -> Iterator[Row | Exception]:
     """The rows of a table by their number, around pages that cannot be read."""
     start: int | None = 0
     while start is not None:
@@ -187,7 +194,7 @@ def _scan(connection: sqlite3.Connection, table: str) -> Iterator[Row | sqlite3.
                 following = number + 1
                 yield tuple(row)
             return
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             yield error
         start = _next_row(connection, table, following + 1)
 
@@ -213,7 +220,7 @@ def _next_row(connection: sqlite3.Connection, table: str, start: int) -> int | N
 
 def _first_from(connection: sqlite3.Connection, table: str, number: int) -> int | None:
     """The first row from a number on; None where there is none that can be read."""
-    with suppress(sqlite3.Error):
+    with suppress(sqlite3.Error, UnicodeDecodeError):
         for (found,) in connection.execute(
             f"SELECT rowid FROM {table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1", (number,)
         ):
@@ -224,7 +231,7 @@ def _first_from(connection: sqlite3.Connection, table: str, number: int) -> int 
     return None
 
 
-def _both_ways(connection: sqlite3.Connection, table: str) -> Iterator[Row | sqlite3.Error]:
+def _both_ways(connection: sqlite3.Connection, table: str) -> Iterator[Row | Exception]:
     """The rows of a table without numbers: from its beginning, and where that breaks off, from its end."""
     seen: set[Row] = set()
     keys = {"label": "kind, name, label", "record": "kind, key"}[table]
@@ -235,7 +242,7 @@ def _both_ways(connection: sqlite3.Connection, table: str) -> Iterator[Row | sql
                     seen.add(row)
                     yield row
             return
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             yield error
 
 
@@ -249,12 +256,10 @@ def _save(damaged: sqlite3.Connection, saved: sqlite3.Connection, report: Report
             for row in _rows(damaged, table, report):
                 with suppress(sqlite3.IntegrityError):  # of two rows with one key the first stays
                     saved.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * width)})", row)
-        _reopen_runs(saved)
-    saved.execute("VACUUM")
 
 
-def _reopen_runs(saved: sqlite3.Connection) -> None:
-    """Let runs that lost answers be resumed, and shards that lost some be done again."""
+def _reopen_runs(saved: sqlite3.Connection, blobs: Path) -> None:
+    """Let runs that lost answers or results be resumed, and shards that lost some be done again."""
     for run_id, number, body in saved.execute("SELECT run_id, number, body FROM shard").fetchall():
         (there,) = saved.execute(
             "SELECT count(*) FROM completion WHERE run_id = ? AND shard = ?", (run_id, number)
@@ -268,7 +273,8 @@ def _reopen_runs(saved: sqlite3.Connection) -> None:
             "SELECT total(json_extract(CAST(body AS TEXT), '$.summary.cases')) FROM shard WHERE run_id = ?",
             (run_id,),
         ).fetchone()
-        if run["status"] == "running" or (run["status"] == "completed" and min(there, summed) < run["cases"]):
+        lost = min(there, summed) < run["cases"] or not (blobs / str(run.get("results"))).is_file()
+        if run["status"] == "running" or (run["status"] == "completed" and lost):
             run |= {"status": "interrupted", "summary": None, "results": None}
             saved.execute(
                 "UPDATE run SET status = 'interrupted', body = ? WHERE run_id = ?",
@@ -300,13 +306,17 @@ def _copy_blobs(source: Path, to: Path) -> None:
 
 
 def _drop_damaged(blobs: Path) -> None:
-    """Remove what can be made again and is not what it should be."""
-    for path in blobs.glob("runs/*/parts/*"):
-        if not _is_gzip_json(path):
-            path.unlink()
-    for path in blobs.glob("runs/*/results.parquet"):
-        if not _is_parquet(path):
-            path.unlink()
+    """Remove what is not what it should be, and can be made again."""
+    for part in blobs.glob("runs/*/parts/*"):
+        if not _is_gzip_json(part):
+            part.unlink()
+    for results in blobs.glob("runs/*/results.parquet"):
+        if not all(map(_is_readable, [results, *results.parent.glob("index-*")])):
+            results.unlink()
+
+
+def _is_readable(path: Path) -> bool:
+    return _is_parquet(path) if path.suffix == ".parquet" else _is_gzip_json(path)
 
 
 def _is_gzip_json(path: Path) -> bool:
@@ -315,7 +325,7 @@ def _is_gzip_json(path: Path) -> bool:
 
     try:
         with gzip.open(path) as file:
-            return all(isinstance(orjson.loads(line), dict) for line in file)
+            return all(isinstance(orjson.loads(line), (dict, list)) for line in file)
     except (OSError, EOFError, zlib.error, ValueError):
         return False
 
@@ -323,15 +333,15 @@ def _is_gzip_json(path: Path) -> bool:
 def _is_parquet(path: Path) -> bool:
     import duckdb
 
-    from promptlab.results.duck import literal
-
-    try:
-        with closing(duckdb.connect()) as connection:
-            for row in connection.execute(f"SELECT * FROM read_parquet({literal(str(path))})").fetchmany(1):
-                del row
-            connection.execute(f"SELECT count(COLUMNS(*)) FROM read_parquet({literal(str(path))})").fetchall()
-    except duckdb.Error:
-        return False
+    with ScratchFolder("doctor") as folder:
+        source = parquet(given(path, folder))
+        try:
+            with connect(folder) as con:
+                rows = con.execute(f"SELECT * FROM {source}")
+                while rows.fetchmany(100):
+                    pass
+        except duckdb.Error:
+            return False
     return True
 
 
@@ -350,8 +360,13 @@ def _blob_faults(blobs: Path, assets: Iterable[Any], runs: Iterable[Any]) -> Ite
         results = run.get("results")
         if results and not (blobs / results).is_file():
             yield f"run {run['run_id']}: {results} is gone; promptlab resume makes it again"
-        elif results and not _is_parquet(blobs / results):
-            yield f"run {run['run_id']}: {results} cannot be read"
+            continue
+        folder = blobs / "runs" / run["run_id"]
+        for path in (
+            (*folder.glob("*.parquet"), *folder.glob("*.gz"), *folder.glob("parts/*")) if results else ()
+        ):
+            if not _is_readable(path):
+                yield f"run {run['run_id']}: {path.relative_to(blobs)} cannot be read"
 
 
 def _hash(path: Path) -> str:

@@ -21,6 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from promptlab.adapters.local.sqlite_open import (
+    FAULTS,
     Identity,
     explained,
     identity_of,
@@ -168,7 +169,7 @@ class _Writer:
                 jobs[0].result = jobs[0].run(connection)
                 return
             connection.execute("BEGIN IMMEDIATE")
-        except (sqlite3.Error, OSError, PromptLabError) as error:
+        except (*FAULTS, PromptLabError) as error:
             for job in jobs:
                 job.error = explained(error, self._path)
             return
@@ -241,7 +242,7 @@ class _Readers:
                 self._idle.append((identity, connection))
                 if self._stopped:
                     self._drain()
-        except (sqlite3.Error, OSError) as error:
+        except FAULTS as error:
             raise explained(error, self._path) from error
 
     def _take(self, identity: Identity) -> sqlite3.Connection:

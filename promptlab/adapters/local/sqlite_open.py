@@ -19,6 +19,8 @@ VERSION = 2
 BUSY_S = 10.0
 """Seconds to wait for another process's lock."""
 _CLOSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What SQLite raises. Its words may quote a damaged schema, which Python then cannot read as text."""
 Identity = tuple[int, int]
 """Device and inode."""
 
@@ -156,8 +158,11 @@ def explained(error: Exception, path: Path) -> Exception:
         text = f"The ledger {path} cannot grow ({error}): free some space on its disk, then resume."
     elif code == sqlite3.SQLITE_IOERR or isinstance(error, OSError):
         text = f"The ledger {path} cannot be read or written ({error}): check its disk, then resume."
-    elif isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.NotSupportedError)
+    elif isinstance(error, UnicodeDecodeError) or (
+        isinstance(error, sqlite3.DatabaseError)
+        and not isinstance(
+            error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.NotSupportedError)
+        )
     ):
         return _caused(damaged(path, str(error)), error)
     else:
