@@ -17,8 +17,8 @@ from promptlab.cli.assets import datasets, prompts
 from promptlab.cli.beginning import init
 from promptlab.cli.cloud import cloud
 from promptlab.cli.comparing import compare
-from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.doctor import doctor
+from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
