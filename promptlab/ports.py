@@ -199,8 +199,8 @@ class Blobs(Protocol):
 class DirectBlobs(Protocol):
     """Blobs that clients reach by themselves, where what they send or get would not fit through the Studio."""
 
-    async def presign_put(self, key: str, *, content_type: str, max_age_s: int) -> str:
-        """A URL that anybody may PUT the blob to for some seconds, with this very Content-Type."""
+    async def presign_put(self, key: str, *, content_type: str, size_bytes: int, max_age_s: int) -> str:
+        """Sign a URL that anybody may PUT the blob to for some seconds, with this very Content-Type and length."""
 
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
         """A URL that anybody may GET the blob from for some seconds; it is not checked that there is one."""

@@ -38,12 +38,12 @@ export function uploads(): void {
   });
 }
 
-const KINDS = /\.(jsonl|ndjson|csv|tsv|parquet)$/i;
+const KINDS = /\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$/i;
 
 function chosen(form: HTMLFormElement, file: File): void {
   const problems = form.querySelector<HTMLElement>("[data-problems]")!;
   problems.hidden = KINDS.test(file.name);
-  problems.textContent = problems.hidden ? "" : `${file.name} is of a kind that cannot be read: choose a .jsonl, .ndjson, .csv, .tsv or .parquet file.`;
+  problems.textContent = problems.hidden ? "" : `${file.name} is of a kind that cannot be read: choose a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file; those of text may be packed (.gz).`;
   form.querySelector<HTMLButtonElement>("button")!.disabled = !problems.hidden;
   form.querySelector("[data-file]")!.textContent = `${file.name}, ${(file.size / 1024).toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
   const name = form.querySelector<HTMLInputElement>("input[name=name]")!;
@@ -60,7 +60,7 @@ async function send(form: HTMLFormElement): Promise<void> {
   button.disabled = true;
   try {
     said.textContent = "Uploading …";
-    const place = (await asked(`${API}/uploads`, { file_name: file.name })) as { upload_url: string; method: string; headers: HeadersInit; key: string };
+    const place = (await asked(`${API}/uploads`, { file_name: file.name, size_bytes: file.size })) as { upload_url: string; method: string; headers: HeadersInit; key: string };
     const put = await fetch(place.upload_url, { method: place.method, headers: place.headers, body: file });
     if (!put.ok) throw new Error(problemIn(await put.text()) ?? `The store answered ${put.status}.`);
     said.textContent = "Reading every row …";

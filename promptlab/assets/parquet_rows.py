@@ -54,7 +54,8 @@ def parquet_rows(path: Path, name: str, scratch: Path) -> Rows:
         ) from error
     except duckdb.Error as error:
         raise DatasetError(
-            f"{name} is not a Parquet file that can be read: {str(error).splitlines()[0]}"
+            f"{name} is not a Parquet file that can be read: "
+            f"{str(error).splitlines()[0].replace(str(linked), name)}"
         ) from error
 
 

@@ -95,6 +95,13 @@ def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[str, ...]) -> C
     )
 
 
+def known_type(name: str) -> str | None:
+    """DuckDB's type of a column whose name alone tells it; None for those of a dataset."""
+    fixed: str | None = {"case": "BIGINT", "trial": "INTEGER", "id": "VARCHAR", **_COMPLETION}.get(name)
+    part, point, _ = name.partition(".")
+    return fixed or (_SCORE.get(part) if point else None)
+
+
 def input_row(
     content: DatasetContent, metrics: Sequence[Metric], source: Mapping[str, Any], key: CaseKey
 ) -> dict[str, Any]:

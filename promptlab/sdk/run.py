@@ -16,6 +16,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
 from promptlab.results.export import ExportFormat, export_format
+from promptlab.sdk.frames import to_frame
 from promptlab.sdk.rendered import rendered
 from promptlab.sync import run_sync
 
@@ -177,16 +178,12 @@ class Results(Sequence[dict[str, Any]]):
         return iter(self._rows)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a DataFrame.
+        """Make a DataFrame of the rows: whole numbers are `Int64`, pass and fail `boolean`, other numbers `float64`.
 
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("Results.to_pandas()", "pandas") from None
-        return pandas.DataFrame(list(self._rows))
+        return to_frame(self._rows)
 
     def __repr__(self) -> str:
         return f"<Results: {len(self):,} rows; columns {', '.join(self._rows[0]) if self._rows else 'none'}>"

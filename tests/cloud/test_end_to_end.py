@@ -28,11 +28,10 @@ def test_a_file_goes_straight_into_the_bucket_and_a_long_row_passes(stack: Stack
         {"question": "long " + "q" * LONG, "answer": "y"},
         {"question": "last", "answer": "z"},
     ]
-    place = (
-        stack.api.post("/datasets/uploads", json={"file_name": "long rows.jsonl"}).raise_for_status().json()
-    )
-    assert httpx.URL(place["upload_url"]).host != httpx.URL(stack.endpoint).host
     content = "\n".join(map(json.dumps, rows)).encode()
+    wanted = {"file_name": "long rows.jsonl", "size_bytes": len(content)}
+    place = stack.api.post("/datasets/uploads", json=wanted).raise_for_status().json()
+    assert httpx.URL(place["upload_url"]).host != httpx.URL(stack.endpoint).host
     assert (
         httpx.request(
             place["method"], place["upload_url"], headers=place["headers"], content=content

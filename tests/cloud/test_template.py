@@ -247,6 +247,9 @@ def test_lifecycle_never_expires_parts_or_results() -> None:
         "presigned-uploads": "uploads/",
         "exports": "exports/",
     }
+    for name in ("presigned-uploads", "exports"):
+        assert rules[name]["ExpirationInDays"] == 1
+        assert rules[name]["NoncurrentVersionExpiration"]["NoncurrentDays"] == 1
     assert rules["old-versions"]["NoncurrentVersionExpiration"]["NoncurrentDays"] >= 7
     assert rules["parts"]["Transitions"][0]["StorageClass"] == "INTELLIGENT_TIERING"
 

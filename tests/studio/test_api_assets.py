@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from promptlab.assets import sources
 from promptlab.evaluators.registry import known
 from promptlab.models.registry import PROVIDERS
 from tests.studio.live import LiveStudio
@@ -72,7 +77,11 @@ def test_a_page_of_long_rows_is_shorter(api: httpx.Client) -> None:
 
 
 def upload(api: httpx.Client, name: str, content: bytes) -> str:
-    place = api.post("/datasets/uploads", json={"file_name": name}).raise_for_status().json()
+    place = (
+        api.post("/datasets/uploads", json={"file_name": name, "size_bytes": len(content)})
+        .raise_for_status()
+        .json()
+    )
     httpx.request(
         place["method"], place["upload_url"], headers=place["headers"], content=content
     ).raise_for_status()
@@ -118,7 +127,7 @@ def test_only_uploads_can_be_taken_for_datasets(api: httpx.Client, key: str) -> 
 def test_a_dataset_has_one_source_and_an_upload_a_known_kind(api: httpx.Client) -> None:
     """Each said in the field's words."""
     assert "either rows or upload" in api.post("/datasets", json={"name": "x"}).json()["detail"]
-    assert api.post("/datasets/uploads", json={"file_name": "x.exe"}).status_code == 422
+    assert api.post("/datasets/uploads", json={"file_name": "x.exe", "size_bytes": 4}).status_code == 422
     assert (
         httpx.put(
             f"{str(api.base_url).rstrip('/')}/datasets/uploads/{'0' * 31}/x.csv", content=b""
@@ -183,9 +192,55 @@ def test_an_upload_through_the_app_leaves_no_file_behind(
     studio: LiveStudio, api: httpx.Client, tmp_path: Path
 ) -> None:
     """Neither the temporary one nor the blob."""
-    place = api.post("/datasets/uploads", json={"file_name": "x.csv"}).json()
+    place = api.post("/datasets/uploads", json={"file_name": "x.csv", "size_bytes": 4}).json()
     assert urlsplit(place["upload_url"]).netloc == f"127.0.0.1:{studio.port}"
     httpx.put(place["upload_url"], content=b"q\n1\n", headers=place["headers"]).raise_for_status()
     assert len(list(tmp_path.rglob("uploads/*/*"))) == 1
     api.post("/datasets", json={"name": "x", "upload": place["key"]}).raise_for_status()
     assert [path for path in tmp_path.rglob("uploads/**/*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("broken.jsonl", b"{"),
+        ("bomb.jsonl.gz", gzip.compress(b'{"a": "%b"}\n' % (b"x" * 1_000_000) * 3)),
+        ("cut.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000)[:-9]),
+        ("not.parquet", b"PAR1"),
+        ("not.xlsx", b"PK"),
+    ],
+)
+def test_a_refused_upload_leaves_nothing_behind(
+    api: httpx.Client, tmp_path: Path, name: str, content: bytes
+) -> None:
+    """Neither the upload, nor rows of it, nor a temporary folder; the file is named as it was given."""
+    with scratch_folders(tmp_path / "scratch") as left, small_budget():
+        answer = api.post("/datasets", json={"name": "x", "upload": upload(api, name, content)})
+    assert answer.status_code == 422, answer.text
+    assert name in answer.json()["detail"]
+    assert str(tmp_path) not in answer.text
+    assert left() == []
+    assert [p for p in tmp_path.rglob("uploads/**/*") if p.is_file()] == []
+    assert list(tmp_path.rglob("datasets/*")) == []
+
+
+@contextlib.contextmanager
+def small_budget() -> Iterator[None]:
+    """Let compressed files decode to a megabyte."""
+    before = sources.DECODED_BYTES, sources.DECODED_TIMES
+    sources.DECODED_BYTES, sources.DECODED_TIMES = 1 << 20, 1
+    try:
+        yield
+    finally:
+        sources.DECODED_BYTES, sources.DECODED_TIMES = before
+
+
+@contextlib.contextmanager
+def scratch_folders(folder: Path) -> Iterator[Callable[[], list[Path]]]:
+    """Make a folder the one for temporary files; what is left in it."""
+    folder.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield lambda: list(folder.iterdir())
+    finally:
+        tempfile.tempdir = before

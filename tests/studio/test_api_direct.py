@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -46,17 +46,14 @@ async def test_a_dataset_goes_to_the_bucket_and_results_come_from_there(
 def test_uploads_and_exports_are_urls_of_the_bucket(hosted: LiveStudio, model: ModelServer) -> None:
     """Signed for this one object, for a while; the app itself takes no file."""
     with hosted.client(headers=BEARER) as api:
-        place = api.post("/datasets/uploads", json={"file_name": "x.csv"}).json()
+        content = b"question,answer\n1,1\n"
+        place = api.post("/datasets/uploads", json={"file_name": "x.csv", "size_bytes": len(content)}).json()
         url = urlsplit(place["upload_url"])
         assert f"{url.scheme}://{url.netloc}" == aws.moto_url()
         assert url.path.endswith(place["key"])
         assert "Signature" in url.query
-        assert (
-            httpx.put(
-                place["upload_url"], content=b"question,answer\n1,1\n", headers=place["headers"]
-            ).status_code
-            == 200
-        )
+        assert parse_qs(url.query)["X-Amz-SignedHeaders"] == ["content-length;content-type;host"]
+        assert httpx.put(place["upload_url"], content=content, headers=place["headers"]).status_code == 200
         assert api.post("/datasets", json={"name": "x", "upload": place["key"]}).status_code == 201
         assert api.put(f"/datasets/{place['key']}", content=b"x").status_code == 404
         body = experiment(model, dataset="x@0")

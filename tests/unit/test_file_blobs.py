@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -110,3 +111,17 @@ async def test_a_killed_writer_leaves_whole_blobs(tmp_path: Path) -> None:
     data = await blobs.get("runs/r/part")
     assert len(data) == 2_000_000 and len(set(data)) == 1
     assert await blobs.keys("") == ["runs/r/part"]
+
+
+async def test_unfinished_work_expires(tmp_path: Path) -> None:
+    """Files that a killed process left, and uploads that nobody read, a day later; nothing else."""
+    first = FileBlobs(tmp_path)
+    for key in ("uploads/a/old.csv", "uploads/b/new.csv", "runs/r/old.gz"):
+        await first.put(key, b"x")
+    (tmp_path / "~unfinished" / "left").write_bytes(b"x")
+    for path in ("uploads/a/old.csv", "uploads/a", "runs/r/old.gz", "~unfinished/left"):
+        os.utime(tmp_path / path, (0, 0))
+    second = FileBlobs(tmp_path)
+    await second.put("runs/r/new.gz", b"x")
+    assert await second.keys("") == ["runs/r/new.gz", "runs/r/old.gz", "uploads/b/new.csv"]
+    assert list((tmp_path / "~unfinished").iterdir()) == []

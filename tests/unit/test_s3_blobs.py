@@ -134,12 +134,14 @@ async def test_keys_come_from_every_page_and_follow_the_rules(
 
 
 async def test_anybody_can_use_a_presigned_url(blobs: S3Blobs) -> None:
-    """It is signed for one key, one type and some seconds, and holds no secret."""
-    put = await blobs.presign_put("uploads/rows.jsonl", content_type="application/x-ndjson", max_age_s=600)
+    """It is signed for one key, one type, one length and some seconds, and holds no secret."""
+    put = await blobs.presign_put(
+        "uploads/rows.jsonl", content_type="application/x-ndjson", size_bytes=9, max_age_s=600
+    )
     query = parse_qs(urlsplit(put).query)
     assert (
         query["X-Amz-Expires"] == ["600"]
-        and query["X-Amz-SignedHeaders"] == ["content-type;host"]
+        and query["X-Amz-SignedHeaders"] == ["content-length;content-type;host"]
         and query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     )
     get = await blobs.presign_get("uploads/rows.jsonl", max_age_s=60)
@@ -156,6 +158,6 @@ async def test_anybody_can_use_a_presigned_url(blobs: S3Blobs) -> None:
 async def test_a_presigned_url_needs_a_key_that_follows_the_rules(blobs: S3Blobs) -> None:
     """No way around them."""
     with pytest.raises(ValueError, match="key"):
-        await blobs.presign_put("../a", content_type="text/plain", max_age_s=60)
+        await blobs.presign_put("../a", content_type="text/plain", size_bytes=1, max_age_s=60)
     with pytest.raises(ValueError, match="key"):
         await blobs.presign_get("a b", max_age_s=60)

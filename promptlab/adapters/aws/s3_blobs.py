@@ -131,13 +131,13 @@ class S3Blobs:
         """Close the running loop's connections."""
         await self._clients.aclose()
 
-    async def presign_put(self, key: str, *, content_type: str, max_age_s: int) -> str:
-        """A URL that anybody may PUT the blob to for `max_age_s` seconds, with this very Content-Type.
+    async def presign_put(self, key: str, *, content_type: str, size_bytes: int, max_age_s: int) -> str:
+        """Sign a URL that anybody may PUT the blob to for `max_age_s` seconds, with this very type and length.
 
         It ends earlier with the credentials that sign it: those of a Lambda role last some hours.
         """
         parts_of(key)
-        wanted = {"Bucket": self.bucket, "Key": key, "ContentType": content_type}
+        wanted = {"Bucket": self.bucket, "Key": key, "ContentType": content_type, "ContentLength": size_bytes}
         url: str = await (await self._clients.get()).generate_presigned_url(
             "put_object", Params=wanted, ExpiresIn=max_age_s
         )

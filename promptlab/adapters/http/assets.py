@@ -75,7 +75,10 @@ class RemoteAssets:
     async def _upload(self, fields: Mapping[str, Any], path: Path) -> Asset:
         for attempt in range(1, _UPLOADS + 1):
             # Each upload is used up by one attempt; creating the same content again changes nothing.
-            place = await self._api.json("POST", "/datasets/uploads", json={"file_name": path.name})
+            size = (await asyncio.to_thread(path.stat)).st_size
+            place = await self._api.json(
+                "POST", "/datasets/uploads", json={"file_name": path.name, "size_bytes": size}
+            )
             await self._api.upload(place["method"], place["upload_url"], place["headers"], path)
             try:
                 answer = await self._api.json(

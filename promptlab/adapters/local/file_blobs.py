@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ from promptlab.errors import BlobNotFoundError
 
 PIECE = 1 << 20
 """Bytes of one piece of a stream."""
+EXPIRES_S = 24 * 3600.0
+"""Seconds after which unfinished work is removed."""
 # No part of a key can be called this, so that no half-written file is ever taken for a blob.
 _UNFINISHED = "~unfinished"
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -23,8 +27,8 @@ _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 class FileBlobs:
     """The Blobs under a folder, which the first write creates.
 
-    A blob appears by renaming a finished file, and its bytes are on the disk before that. What a
-    killed process leaves behind lies in `~unfinished` and may be deleted.
+    A blob appears by renaming a finished file, and its bytes are on the disk before that. What killed
+    processes left in `~unfinished`, and uploads that nobody read, are removed after a day, on the first write.
 
     Every method raises ValueError, naming the key and the rule, for a key that breaks the rules.
     """
@@ -32,6 +36,7 @@ class FileBlobs:
     def __init__(self, folder: Path | str) -> None:
         self.folder: Path | None = Path(folder).absolute()
         self._root = self.folder
+        self._tidy = False
 
     async def put(self, key: str, data: bytes) -> None:
         await asyncio.to_thread(self._write, self._path(key), lambda file: file.write(data))
@@ -82,6 +87,9 @@ class FileBlobs:
         return self._root.joinpath(*parts_of(key))
 
     def _write(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
+        if not self._tidy:
+            self._tidy = True
+            self._expire()
         unfinished = self._root / _UNFINISHED / uuid.uuid4().hex
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -94,6 +102,18 @@ class FileBlobs:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def _expire(self) -> None:
+        """Remove old files under the prefixes of unfinished work, as the bucket's lifecycle rules do."""
+        before = time.time() - EXPIRES_S
+        for prefix in (_UNFINISHED, "uploads", "exports"):
+            for folder, _, names in os.walk(self._root / prefix, topdown=False):
+                with contextlib.suppress(OSError):  # another process may be doing the same
+                    for path in (Path(folder, name) for name in names):
+                        if path.stat().st_mtime < before:
+                            path.unlink()
+                    if Path(folder) != self._root / prefix and Path(folder).stat().st_mtime < before:
+                        Path(folder).rmdir()
 
     def _copy(self, path: Path, source: Path) -> None:
         with source.open("rb") as content:

@@ -22,6 +22,7 @@ from promptlab.domain.experiment import When
 from promptlab.domain.model_config import ModelConfig
 from promptlab.experiments.config import ExperimentConfig
 from promptlab_studio.problems import AS_FIELDS, BY_REFERENCE
+from promptlab_studio.security import MAX_UPLOAD_BYTES
 
 UPLOAD_KEY = r"^uploads/[0-9a-f]{32}/[A-Za-z0-9._-]{1,120}$"
 
@@ -135,6 +136,12 @@ class UploadIn(Body):
         description="Its name; the suffix says what it is.",
         pattern=r"(?i)^[^/\\]{1,200}\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$",
         examples=["questions.jsonl"],
+    )
+    size_bytes: int = Field(
+        ge=0,
+        le=MAX_UPLOAD_BYTES,
+        description="Its length; in the cloud upload_url takes a body of this length only.",
+        examples=[52_480],
     )
 
 

@@ -34,7 +34,9 @@ async def prepare_upload(lab: TheLab, who: Viewer, request: Request, body: Uploa
     token, name = secrets.token_hex(16), _usable(body.file_name)
     key = f"uploads/{token}/{name}"
     if isinstance(lab.blobs, DirectBlobs):
-        url = await lab.blobs.presign_put(key, content_type=CONTENT_TYPE, max_age_s=UPLOAD_S)
+        url = await lab.blobs.presign_put(
+            key, content_type=CONTENT_TYPE, size_bytes=body.size_bytes, max_age_s=UPLOAD_S
+        )
     else:
         url = str(request.url_for("receive_upload", token=token, file_name=name))
     return {"upload_url": url, "method": "PUT", "headers": {"Content-Type": CONTENT_TYPE}, "key": key}
@@ -69,7 +71,7 @@ async def receive_upload(
 
 @asynccontextmanager
 async def uploaded(blobs: Blobs, key: str) -> AsyncIterator[Path]:
-    """An uploaded file, under the name that it was given; it is gone afterwards.
+    """An uploaded file, under the name that it was given; whatever comes of it, it is gone afterwards.
 
     Raises:
         DatasetError: it is not there, or the block could not read it.
@@ -89,6 +91,6 @@ async def uploaded(blobs: Blobs, key: str) -> AsyncIterator[Path]:
         try:
             yield named
         except DatasetError as error:
-            await blobs.delete(key)
             raise DatasetError(str(error).replace(str(named), name)) from error
-        await blobs.delete(key)
+        finally:
+            await blobs.delete(key)
