@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from promptlab.domain.messages import SHOWN, most_frequent
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.spending import NAMES, Spending, Sums
-from promptlab.domain.summary import Summary
+from promptlab.domain.summary import SCORE_ERRORS, Summary
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -73,7 +73,22 @@ def status_words(facts: Mapping[str, Any]) -> str:
 
 
 def failure_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Say what went wrong: the failed cases by type, and the most frequent messages of each type."""
+    """Say what went wrong: the failed cases by type, the failed scores by metric, and the most frequent messages of each."""
+    failed = [(name, metric["failed"]) for name, metric in facts["metrics"].items() if metric.get("failed")]
+    scores = [f"{count:,} {'score' if count == 1 else 'scores'} of {name} failed" for name, count in failed]
+    for kind in SCORE_ERRORS if failed else ():
+        scores += _said(facts, kind)
+    return [*_failed_cases(facts), *scores]
+
+
+def _said(facts: Mapping[str, Any], kind: str) -> list[str]:
+    return [
+        f"  {kind}, {item['cases']:,} ×: {' '.join(item['message'].split())}"
+        for item in facts["messages"].get(kind, ())
+    ]
+
+
+def _failed_cases(facts: Mapping[str, Any]) -> list[str]:
     if not facts["errors"]:
         return []
     kinds = sorted(facts["errors"].items(), key=lambda item: -item[1])
@@ -82,10 +97,7 @@ def failure_lines(facts: Mapping[str, Any]) -> list[str]:
     if len(kinds) > MOST_TYPES:
         lines[0] += f" and {len(kinds) - MOST_TYPES} more types"
     for kind, _ in shown:
-        lines += [
-            f"  {kind}, {item['cases']:,} ×: {' '.join(item['message'].split())}"
-            for item in facts["messages"].get(kind, ())
-        ]
+        lines += _said(facts, kind)
     return lines
 
 

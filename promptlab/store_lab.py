@@ -223,7 +223,8 @@ class StoreLab:
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
             run = await self._get(run_id)
             whole = run.status == "completed" and run.results and await self.blobs.exists(run.results)
-            if whole and not (failed and run.summary and run.summary["failed"]):
+            open_failures = run.summary and Summary.from_json(run.summary).has_failures
+            if whole and not (failed and open_failures):
                 yield run, None
                 return
             experiment = Experiment.model_validate(run.experiment)

@@ -22,7 +22,7 @@ from promptlab.domain.results import Completion, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.infer import infer
-from promptlab.engine.job import Bindings, Job, Outcome, Recorder
+from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan
 from promptlab.engine.summarize import summarize
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 50
 """Calls in flight in one worker at most: a shard has about as many cases."""
+GATHER_S = 0.5
+"""How long scores gather for one write: it rewrites all that its shard has, and is paid for by its size."""
 KEPT = 8
 """Runs whose models and evaluators a worker keeps."""
 LOOK_S = 5.0
@@ -145,7 +147,12 @@ class Worker:
         if _is_over(job.run, generation):
             return Outcome()
         async with self._held(job, shard) as mine:
-            return await evaluate(job, shard) if mine else Outcome(remaining=shard.count, wait_s=LEASE_S)
+            if not mine:
+                return Outcome(remaining=shard.count, wait_s=LEASE_S)
+            try:
+                return await evaluate(job, shard)
+            finally:
+                await job.scoring.close()
 
     async def summarize(self, run_id: str, generation: int) -> tuple[RunRecord, Summary]:
         """Sum the run up and give it its final status: failed when shards are missing.
@@ -271,18 +278,17 @@ class Worker:
         clock = self._lab.clock
         in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
         limiter = _CountingLimiter(in_flight, clock=clock)
-        job = Job(
-            ledger=self._lab.ledger,
-            blobs=self._lab.blobs,
-            clock=clock,
+        job = Job.begin(
+            self._lab.ledger,
+            self._lab.blobs,
+            clock,
             run=run,
-            experiment=experiment,
-            bindings=bindings,
+            work=(experiment, bindings),
             limiter=limiter,
-            recorder=Recorder(
-                lambda batch: self._lab.ledger.put_completions(run_id, batch), limiter, clock, tally.count
-            ),
             deadline=Deadline(clock, clock.monotonic() + left_s),
+            on_record=tally.count,
+            gather_s=GATHER_S,
+            workers=at_once(experiment.model.max_concurrent_tasks, self._max_concurrency),
         )
         return job, tally
 

@@ -75,6 +75,8 @@ class Pace:
         """`312 of 1,319 done, 2 failed, 148/s, $0.0123, 2.1 s, 7 s left`."""
         rate = self.rate
         parts = [f"{now.done:,} of {now.total:,} done", f"{now.failed:,} failed"]
+        if now.scored is not None:
+            parts.append(f"{now.scored:,} scored")
         if rate is not None:
             parts.append(
                 f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"

@@ -16,6 +16,10 @@ SPECIAL = ("$inference", "$completion", "$latency_ms", "$cost_usd", "$prompt_tok
 """Everything that a column_mapping may name besides the dataset's columns."""
 
 
+EVALUATION_TIMEOUT_S = 60.0
+"""How long one evaluation may take, in seconds, unless its metric says otherwise."""
+
+
 class AssetRef(BaseModel):
     """A pinned version of an asset."""
 
@@ -122,6 +126,8 @@ class Metric(BaseModel):
     needs_embedding: bool = False
     when: When | None = None
     """The rows that it applies to; None for all."""
+    timeout_s: float | None = None
+    """How long one evaluation may take; None for EVALUATION_TIMEOUT_S."""
 
     def applies_to(self, row: Mapping[str, Any]) -> bool:
         """Whether a dataset row is to be scored by this metric."""

@@ -202,6 +202,8 @@ class Progress:
     """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid for."""
     unpriced: int = 0
     """How many of `unknown_cost` were answered."""
+    scored: int | None = None
+    """Answered cases that are scored; None where nobody counts, or there are no metrics. Told of a run in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ from promptlab.errors import StoreDamagedError
 T = TypeVar("T")
 
 MAX_LABELS = 50
+SCORE_ERRORS = ("evaluator_error", "evaluator_timeout")
+"""The types of failed scores' errors."""
 _COUNTS = ("cases", "succeeded", "failed", "attempts", "cut")
 
 
@@ -109,7 +111,7 @@ class MetricSummary:
         return mean_interval(self.values.mean, self.values.stderr, self.values.n)
 
     def brief(self) -> dict[str, Any]:
-        """Return `{n, mean, stderr, ci_low, ci_high}`, and `not_applicable` where the metric has a `when`."""
+        """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, `not_applicable` if the metric has a `when`."""
         low, high = self.interval
         return {
             "n": self.n,
@@ -117,6 +119,7 @@ class MetricSummary:
             "stderr": self.stderr,
             "ci_low": low,
             "ci_high": high,
+            **({"failed": self.failed} if self.failed else {}),
             **({"not_applicable": self.not_applicable} if self.not_applicable else {}),
         }
 
@@ -184,8 +187,9 @@ class Summary:
 
     cases: int = 0
     succeeded: int = 0
-    """Cases with an answer and without a failed score."""
+    """Cases with an answer, however it was scored."""
     failed: int = 0
+    """Cases whose model call failed. Failed scores are counted with their metric, and are no failed cases."""
     prompt_tokens: int | None = 0
     """Tokens read, of the cases whose tokens are known; None when nothing is known."""
     completion_tokens: int | None = 0
@@ -201,13 +205,18 @@ class Summary:
     attempts: int = 0
     """Calls made, retries included."""
     errors: dict[str, int] = field(default_factory=dict)
-    """Failed cases by the type of their first error."""
+    """Failed cases by the type of their error."""
     messages: Messages = field(default_factory=dict)
     """The most frequent messages of each type of error: type → message → cases. Empty in summaries of older versions."""
     cut: int = 0
     """Answers that the model stopped at its limit of tokens."""
     latency_ms: Distribution = field(default_factory=Distribution)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a pass over the failures has anything to do: failed cases, or failed scores."""
+        return self.failed > 0 or any(metric.failed for metric in self.metrics.values())
 
     @property
     def metrics_usage(self) -> Usage:

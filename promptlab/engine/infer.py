@@ -86,7 +86,7 @@ async def _complete(
                 job.bindings.model.retry_policy,
                 slot=slot,
                 clock=job.clock,
-                may_start=lambda: _may_start(job),
+                may_start=lambda: may_start(job),
                 max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
             )
     except ModelError as error:
@@ -167,6 +167,7 @@ def _lost_usd(error: ModelError, price: Price | None) -> float | None:
     return 0.0 if error.refused else cost_usd(price, None, None)
 
 
-def _may_start(job: Job) -> bool:
+def may_start(job: Job) -> bool:
+    """Whether a further call may be paid for: the run is not stopped, and there is time to record the answer."""
     left = job.deadline.left_s()
     return not job.limiter.stopped and (left is None or left > RESERVE_S)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
-from promptlab.domain.results import Completion, Failure, RunRecord
-from promptlab.engine.limits import AdaptiveLimiter, Deadline
+from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet
+from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits
 from promptlab.evaluators.base import Evaluator
 from promptlab.models.base import Model
 from promptlab.ports import Blobs, Clock, Ledger
+from promptlab.threads import Threads
 
 Row = dict[str, Any]
+R = TypeVar("R", Completion, ScoreSet)
 
 WRITE_PAUSES_S = (0.5, 2.0)
 """Before each further try to write what could not be written."""
 MAX_BATCH = 25
-"""Completions in one write: what DynamoDB takes, and so few that those who waited for it do not all want the event loop at once."""
+"""Completions, or score sets, in one write: what DynamoDB takes, and so few that those who waited for it do not all want the event loop at once."""
 
 
 @dataclass(slots=True)
@@ -53,8 +55,78 @@ class Job:
     experiment: Experiment
     bindings: Bindings
     limiter: AdaptiveLimiter
-    recorder: Recorder
+    recorder: Recorder[Completion]
     deadline: Deadline
+    scoring: Scoring
+
+    @classmethod
+    def begin(
+        cls,
+        ledger: Ledger,
+        blobs: Blobs,
+        clock: Clock,
+        *,
+        run: RunRecord,
+        work: tuple[Experiment, Bindings],
+        limiter: AdaptiveLimiter,
+        deadline: Deadline,
+        on_record: Callable[[Completion], None],
+        on_scored: Callable[[int, int], None] = lambda shard, cases: None,
+        gather_s: float = 0.0,
+        workers: int = 1,
+    ) -> Job:
+        """Begin to work on a run in this process.
+
+        Args:
+            on_record: told of each completion once it is durable.
+            on_scored: told a shard's number and how many of its cases are scored, whenever that grows.
+            gather_s: how long scores gather for one write, where a write costs money.
+            workers: how many processes work on the run at the same time.
+        """
+        experiment, bindings = work
+        limits = ScoringLimits(bindings.model, limiter, clock=clock, workers=workers)
+        return cls(
+            ledger=ledger,
+            blobs=blobs,
+            clock=clock,
+            run=run,
+            experiment=experiment,
+            bindings=bindings,
+            limiter=limiter,
+            recorder=Recorder(
+                lambda batch: ledger.put_completions(run.run_id, batch), limiter, clock, on_record
+            ),
+            deadline=deadline,
+            scoring=Scoring(
+                limits=limits,
+                recorder=Recorder(
+                    lambda batch: ledger.put_scores(run.run_id, batch), limiter, clock, gather_s=gather_s
+                ),
+                tell=on_scored,
+            ),
+        )
+
+
+@dataclass(slots=True)
+class Scoring:
+    """How the evaluations of one run are bounded and recorded: for all of its shards together."""
+
+    limits: ScoringLimits
+    recorder: Recorder[ScoreSet]
+    tell: Callable[[int, int], None]
+    threads: Threads = field(default_factory=lambda: Threads("promptlab-evaluate"))
+    one_batch: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held for a batch of built-in metrics: more threads would only take the interpreter from each other and the calls."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Let no further evaluation start, and wait for those in flight: their judges' answers are paid for."""
+        self.limits.stop()
+        await self.limits.idle(grace_s)
+
+    async def close(self) -> None:
+        """Wait for what is to be written, and end the threads."""
+        await self.recorder.drain()
+        self.threads.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +140,40 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Recorder:
+class Recorder(Generic[R]):
     """Group commit: one write at a time, and all that arrives meanwhile goes into the next.
 
     A batch is as large as the store is slow, so nothing waits for a timer. What cannot be written is
     tried again, for it was paid for; when that does not help, `limiter` lets no further call start.
     """
 
-    write: Callable[[Sequence[Completion]], Awaitable[None]]
+    write: Callable[[Sequence[R]], Awaitable[None]]
     limiter: AdaptiveLimiter
     clock: Clock
-    on_record: Callable[[Completion], None] | None = None
-    _pending: list[tuple[Completion, asyncio.Future[None]]] = field(default_factory=list)
+    on_record: Callable[[R], None] | None = None
+    gather_s: float = 0.0
+    """How long a batch gathers, in seconds: on AWS each write costs as much as all of the shard's scores."""
+    _pending: list[tuple[R, asyncio.Future[None]]] = field(default_factory=list)
     _flusher: asyncio.Task[None] | None = None
 
-    async def record(self, completion: Completion) -> None:
-        """Return when the completion is durable. A cancelled caller does not take its completion back."""
+    async def record(self, result: R) -> None:
+        """Return when the result is durable. A cancelled caller does not take its result back."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((completion, future))
+        self._pending.append((result, future))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
         await future
 
     async def _flush(self) -> None:
         while self._pending:
+            if self.gather_s and not self.limiter.stopped:
+                await self.clock.sleep(self.gather_s)
             batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
-            error = await self._written([completion for completion, _ in batch])
-            for completion, future in batch:
+            # A case whose judges answer together is there more than once: the last has all of its scores.
+            error = await self._written(list({result.key: result for result, _ in batch}.values()))
+            for result, future in batch:
                 if error is None and self.on_record:
-                    self.on_record(completion)
+                    self.on_record(result)
                 if future.done():
                     continue  # its caller was cancelled
                 if error is None:
@@ -105,7 +182,7 @@ class Recorder:
                     future.set_exception(error)
         self._flusher = None
 
-    async def _written(self, batch: Sequence[Completion]) -> BaseException | None:
+    async def _written(self, batch: Sequence[R]) -> BaseException | None:
         """Write a batch, or say why that is not possible."""
         for pause_s in WRITE_PAUSES_S:
             (error,) = await asyncio.gather(self.write(batch), return_exceptions=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
-from promptlab.models.retry import Postponed
+from promptlab.models.base import Model
+from promptlab.models.retry import Postponed, Slot
 from promptlab.ports import Clock
 
 GROWTH = 0.1
@@ -20,6 +24,14 @@ BACKLOG = 50
 """Calls that wait for a slot so that none is ever free for want of work: one shard's."""
 PAUSE = 5
 """Successes that do not grow the limit after a server error."""
+EVALUATIONS = 50
+"""Async evaluations in flight at most whose model, if they have one, is not known."""
+MOST_MODELS = 100
+"""Models in one list of an evaluator that are looked at."""
+THREADS = 8
+"""Sync evaluations at once at most whose model, if they have one, is not known."""
+THREADS_GRACE_S = 5.0
+"""After Ctrl-C: how long sync evaluations are waited for that have no model: nothing of theirs is known to be paid for."""
 
 
 class AdaptiveLimiter:
@@ -121,6 +133,80 @@ class AdaptiveLimiter:
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
         await self._idle.wait()
+
+
+class ScoringLimits:
+    """Bounds the evaluations in flight of one process: those of one judge together, whichever metrics and shards they are for.
+
+    An evaluator's models are its attributes (`self.judge = get_model(…)`), also in a list or dict. A judge that is
+    the model under test shares its slots: `max_concurrent_tasks` is what its provider bears.
+    """
+
+    def __init__(self, model: Model, calls: AdaptiveLimiter, *, clock: Clock, workers: int = 1) -> None:
+        """Bound the evaluations of a run; each of several workers has its share."""
+        self._clock, self._workers = clock, workers
+        self._models = {_provider_key(model): calls}
+        self._unknown = AdaptiveLimiter(max(1, EVALUATIONS // workers), clock=clock)
+        self._threads = AdaptiveLimiter(THREADS, clock=clock)
+
+    @asynccontextmanager
+    async def slots(self, evaluator: object, *, sync: bool) -> AsyncIterator[None]:
+        """Hold a slot of each of the evaluator's models; without any, one of those for evaluations.
+
+        Raises:
+            Postponed: no further evaluation may start.
+        """
+        models = sorted((_provider_key(model), model) for model in models_of(evaluator))
+        wanted = [self._of(key, model) for key, model in models] or [self._threads if sync else self._unknown]
+        async with AsyncExitStack() as held:
+            for limiter in wanted:  # all in the same order: two evaluations never wait for each other
+                await (await held.enter_async_context(Slot(limiter))).acquire()
+            yield
+
+    def _of(self, key: tuple[str, ...], model: Model) -> AdaptiveLimiter:
+        if key not in self._models:
+            share = max(1, model.max_concurrent_tasks // self._workers)
+            self._models[key] = AdaptiveLimiter(share, clock=self._clock)
+        return self._models[key]
+
+    def stop(self) -> None:
+        """Let no further evaluation start; those in flight go on."""
+        for limiter in (*self._models.values(), self._unknown, self._threads):
+            limiter.stop()
+
+    async def idle(self, grace_s: float) -> None:
+        """Wait until nothing is in flight, but no longer than `grace_s` seconds, and THREADS_GRACE_S for what has no model."""
+
+        async def each(limiters: Iterable[AdaptiveLimiter], seconds: float) -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    for limiter in limiters:
+                        await limiter.idle()
+
+        await asyncio.gather(
+            each((*self._models.values(), self._unknown), grace_s),
+            each((self._threads,), min(grace_s, THREADS_GRACE_S)),
+        )
+
+
+def models_of(evaluator: object) -> Iterable[Model]:
+    """Yield the models that an evaluator holds, each once."""
+    found: dict[tuple[str, ...], Model] = {}
+    for value in getattr(evaluator, "__dict__", {}).values():
+        values: Iterable[Any] = (value,)
+        if type(value) in (list, tuple):
+            values = value[:MOST_MODELS]
+        elif type(value) is dict:
+            values = list(value.values())[:MOST_MODELS]
+        found |= {_provider_key(model): model for model in values if isinstance(model, Model)}
+    return found.values()
+
+
+def _provider_key(model: Model) -> tuple[str, ...]:
+    """What a provider counts by: the model's name at its endpoint; a user's own object is one of its own."""
+    if model.runs_user_code:
+        return (model.name, str(id(model)))
+    return (model.name, str(model.config.endpoint or ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Plan:
     """Key of the manifest: one JSON line a shard, or a line for several."""
     shards: int
     """Shards in it."""
+    answered: int = 0
+    """Answered cases of the shards that are not in it, which are finished."""
 
 
 def together(shards: int, at_once: int, trials: int = 1) -> int:
@@ -76,11 +78,11 @@ async def plan(
     Raises:
         BlobNotFoundError: the dataset's content is gone.
     """
-    finished = {
-        s.number
-        async for s in ledger.shards(run.run_id)
-        if not _unfinished(s, run) and (parts is None or s.part in parts)
-    }
+    finished, answered = set[int](), 0
+    async for summary in ledger.shards(run.run_id):
+        if not _unfinished(summary, run) and (parts is None or summary.part in parts):
+            finished.add(summary.number)
+            answered += int(summary.summary.get("succeeded", 0))
     key, count = f"runs/{run.run_id}/manifest-{run.generation}.jsonl", 0
     size = together(content.shards - len(finished), at_once, trials) if at_once else 1
     with ScratchFolder() as folder:
@@ -98,7 +100,7 @@ async def plan(
         await asyncio.to_thread(_append, path, [*lines, *([_line(content, group)] if group else [])])
         await blobs.put_file(key, path)
     await ledger.update_run(run.run_id, {"manifest": key})
-    return Plan(key, count)
+    return Plan(key, count, answered)
 
 
 def _line(content: DatasetContent, shards: Sequence[Shard]) -> bytes:
@@ -111,7 +113,7 @@ def _line(content: DatasetContent, shards: Sequence[Shard]) -> bytes:
 
 def _unfinished(shard: ShardSummary, run: RunRecord) -> bool:
     """Whether a shard that was finished once has failures that this pass does again."""
-    return shard.generation < run.redo_before and Summary.from_json(shard.summary).failed > 0
+    return shard.generation < run.redo_before and Summary.from_json(shard.summary).has_failures
 
 
 def _append(path: Path, lines: list[bytes]) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Awaitable, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 import orjson
 
-from promptlab.domain.results import Score, storable
+from promptlab.domain.results import Failure, Score, Usage, cut
 
 MAX_VALUE = 1e150
 """Squares of larger numbers overflow, and with them every variance."""
+
+MAX_LABEL = 500
+MAX_REASON = 20_000
+"""Characters of a label and of a reason that are kept; a note says how long a longer one was."""
+MAX_METADATA = 100_000
+"""Bytes of a score's metadata, as JSON."""
 
 Verdict = float | int | bool | str | Score
 
@@ -85,14 +92,42 @@ def _checked(score: Score) -> Score:
     return Score(
         value=value,
         passed=None if score.passed is None else bool(score.passed),
-        label=None if score.label is None else storable(str(score.label)),
-        reason=None if score.reason is None else storable(str(score.reason)),
-        metadata=score.metadata
-        and orjson.loads(
-            orjson.dumps(score.metadata, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-        ),
-        error=score.error,
-        usage=score.usage,
+        label=None if score.label is None else cut(str(score.label), MAX_LABEL),
+        reason=None if score.reason is None else cut(str(score.reason), MAX_REASON),
+        metadata=_metadata(score.metadata),
+        error=_error(score.error),
+        usage=score.usage if isinstance(score.usage, Usage) else None,
+    )
+
+
+def _metadata(given: Any) -> Mapping[str, Any]:
+    if not given:
+        return {}
+    kept = dict(islice(given.items(), MAX_METADATA)) if isinstance(given, Mapping) else {"metadata": given}
+    data = orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    if len(data) > MAX_METADATA:
+        return {"left_out": f"metadata of {len(data):,} bytes; at most {MAX_METADATA:,} are kept"}
+    found: dict[str, Any] = orjson.loads(data)
+    return found
+
+
+def _error(given: Any) -> Failure | None:
+    if given is None or isinstance(given, Failure):
+        return given and Failure(cut(str(given.type), MAX_LABEL), cut(str(given.message), MAX_REASON))
+    return Failure("evaluator_error", cut(str(given), MAX_REASON))
+
+
+def plain_verdict(verdict: Any) -> bool:
+    """Whether a verdict can be read without running code of a user's own classes."""
+    if type(verdict) is not Score:
+        return type(verdict) in (bool, int, float, str)
+    return (
+        all(
+            type(value) in (bool, int, float, str, type(None))
+            for value in (verdict.value, verdict.passed, verdict.label, verdict.reason, verdict.error)
+        )
+        and type(verdict.metadata) is dict
+        and type(verdict.usage) in (Usage, type(None))
     )
 
 

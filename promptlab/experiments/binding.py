@@ -137,6 +137,7 @@ def live_metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
         higher_is_better=getattr(evaluator, "higher_is_better", True),
         needs_embedding=getattr(evaluator, "needs_embedding", False),
         when=item.when,
+        timeout_s=item.timeout_s,
     )
 
 

@@ -50,6 +50,12 @@ class EvaluationConfig(BaseModel):
         description='A custom Evaluator or a function of the inputs; in YAML "module:Class" or "path/to/file.py:Class".',
     )
 
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description="How long one evaluation may take, in seconds; by default 60. Longer is a failed score.",
+    )
     when: When | None = Field(
         default=None,
         description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",

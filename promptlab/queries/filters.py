@@ -42,9 +42,9 @@ class Filter:
     text: str = ""
     """A part of the id, an input, the answer, an error message, a label or a reason, whatever its case."""
     status: Status | None = None
-    """`failed`: the call or a score failed; `ok`: neither."""
+    """`failed`: the call failed; `ok`: there is an answer. Failed scores are found by `unscored`."""
     error_type: str | None = None
-    """The call's error, or `evaluator_error` for an answered case with a failed score: as in `Summary.errors`."""
+    """The type of the call's error: as in `Summary.errors`."""
     ranges: tuple[Range, ...] = ()
     passed: tuple[tuple[str, bool], ...] = ()
     """(metric, whether it passed)."""

@@ -36,8 +36,6 @@ PREFIX_CHARS = 48
 """What texts are sorted by: their beginning, lower-cased."""
 SEARCH_CHARS = 20_000
 """How much of each text a search looks into: rows of 10 MB would otherwise be searched, and held, whole."""
-EVALUATOR_ERROR = "evaluator_error"
-"""The error of an answered case with a failed score, as `evaluate` records it."""
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
 # A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and 16 MB of file. With
 # 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a search was a third slower.
@@ -105,10 +103,6 @@ class Parts:
 
 def index_types(shape: Columns) -> dict[str, str]:
     """The index's columns for one table: name → SQL expression over the table."""
-    failed = (
-        " OR ".join([f"{quoted(f'score_error.{metric}')} IS NOT NULL" for _, metric in shape.scores])
-        or "false"
-    )
     selected = {name: quoted(name) for name in _PLAIN}
     # Ids such as 2 and 10, or q-2 and q-10, are in the order of their numbers.
     selected |= {
@@ -116,9 +110,7 @@ def index_types(shape: Columns) -> dict[str, str]:
         "id_text": r"regexp_replace(id, '[0-9]{1,15}$', '')",
         "id_number": r"TRY_CAST(regexp_extract(id, '[0-9]{1,15}$') AS BIGINT)",
     }
-    selected["error"] = (
-        f"CASE WHEN error_type IS NOT NULL THEN error_type WHEN {failed} THEN {literal(EVALUATOR_ERROR)} END"
-    )
+    selected["error"] = "error_type"
     for name in ("response", "error_message", *(name for _, name, _ in shape.inputs)):
         selected[name] = (
             f"lower(left({quoted(name)}, {PREFIX_CHARS}))" if shape.types[name] == "VARCHAR" else quoted(name)

@@ -131,8 +131,7 @@ def _lower(text: str) -> str:
 
 def expected(row: Mapping[str, Any], filter: Filter) -> bool:
     """Whether a row of the results table matches, without SQL."""
-    errors = [row[name] for name in row if name.startswith("score_error.") and row[name] is not None]
-    error = row["error_type"] or ("evaluator_error" if errors else None)
+    error = row["error_type"]
     texts = [
         row[name]
         for name in row

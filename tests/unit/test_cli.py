@@ -350,12 +350,8 @@ def test_resume_takes_the_experiment_where_the_evaluator_has_moved(invoke: Invok
     (folder / "moved.py").write_text("broken = False\n" + code)
     moved = folder / "moved.yaml"
     moved.write_text((folder / file).read_text().replace("mine.py", "moved.py"))
-    assert (
-        json.loads(invoke("resume", "latest", "--failed", "--experiment", "moved.yaml", "--json").stdout)[
-            "succeeded"
-        ]
-        == 10
-    )
+    again = json.loads(invoke("resume", "latest", "--failed", "--experiment", "moved.yaml", "--json").stdout)
+    assert (again["metrics"]["Mine"]["n"], "failed" in again["metrics"]["Mine"]) == (10, False)
 
 
 def test_runs_lists_the_newest_first(invoke: Invoke, folder: Path) -> None:

@@ -131,9 +131,7 @@ async def test_filters_together_select_what_each_selects(
     page = await results.page(filter, limit=200)
     assert keys(page.rows) == keys(wanted)
     facets = await results.facets(filter)
-    errors = [
-        row["error_type"] or "evaluator_error" for row in wanted if expected(row, Filter(status="failed"))
-    ]
+    errors = [row["error_type"] for row in wanted if expected(row, Filter(status="failed"))]
     assert (facets.matching, facets.failed, facets.ok) == (
         len(wanted),
         len(errors),
@@ -172,8 +170,6 @@ async def test_every_sort_puts_values_in_order_and_the_missing_last(
     """Sorted by any column: in order, without a value last, equal ones in case order."""
     for column in sort_columns(results.columns):
         values = {row["case"]: row[column] for row in rows}
-        if column == "error_type":  # that of a failed score, too
-            values |= {row["case"]: "evaluator_error" for row in rows if row[f"score_error.{QUOTED}"]}
         there = [row for row in rows if values[row["case"]] is not None]
         missing = [row for row in rows if values[row["case"]] is None]
         by = {row["case"]: _key(column, values[row["case"]]) for row in there}

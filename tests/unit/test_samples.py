@@ -144,8 +144,8 @@ def test_asset_versioning_runs_two_versions_of_one_prompt(sample: Ran) -> None:
 def test_custom_metric_shows_a_label_a_reason_and_a_failed_score(sample: Ran) -> None:
     """One case has nothing to compare with: it is counted, named and in no mean."""
     text = sample("custom_metric").first
-    assert "7 of 8 cases succeeded" in text
-    assert "1 failed: 1 × evaluator_error" in text
+    assert "8 of 8 cases succeeded" in text
+    assert "1 score of length_ratio failed\n  evaluator_error, 1 ×: length_ratio: ValueError" in text
     assert "C-4: length_ratio: ValueError: there is no best reply to compare with" in text
     assert re.search(r"C-\d: does not say '\w+'", text)
     assert re.search(r"plain: \d, wordy: \d|wordy: \d, plain: \d", text)

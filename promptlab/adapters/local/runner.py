@@ -21,9 +21,10 @@ from promptlab.domain.results import Completion, Progress, RunRecord, described
 from promptlab.domain.spending import summed
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.infer import infer
-from promptlab.engine.job import Bindings, Job, Recorder
+from promptlab.engine.job import Bindings, Job
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan, read_manifest
+from promptlab.engine.scoring import is_pure
 from promptlab.engine.summarize import summarize
 from promptlab.errors import PromptLabError, RunBusyError, RunNotFoundError, StoreDamagedError
 from promptlab.models.base import THREADS
@@ -50,12 +51,16 @@ OnProgress = Callable[[Progress], None]
 class _Counter:
     """Counts completions as they become durable, and tells whoever wants to know."""
 
-    def __init__(self, before: Progress, run: RunRecord, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, before: Progress, run: RunRecord, on_progress: OnProgress | None, *, slow_metrics: bool
+    ) -> None:
         self._failed = False
         # Failures that this pass does again are open again.
         again = before.failed if run.redo_before == run.generation > 0 else 0
         self.now = replace(before, done=before.done - again, failed=before.failed - again)
         self._on_progress = on_progress
+        self._scored: dict[int, int] = {}
+        self._slow_metrics = slow_metrics
         self._tell()
 
     def count(self, completion: Completion) -> None:
@@ -68,6 +73,20 @@ class _Counter:
             **summed(now, completion.spent),
         )
         self._tell()
+
+    def begin_scoring(self, cases: int) -> None:
+        """Set how many cases are scored in shards that are not worked on."""
+        if self.now.scored is not None:
+            self.now, self._scored = replace(self.now, scored=cases), {}
+
+    def count_scored(self, shard: int, cases: int) -> None:
+        """Count the scored cases of a shard, which may be begun again."""
+        more = cases - self._scored.get(shard, 0)
+        if more and self.now.scored is not None:
+            self._scored[shard] = cases
+            self.now = replace(self.now, scored=self.now.scored + more)
+            if self._slow_metrics:  # others are done with the next case
+                self._tell()
 
     def _tell(self) -> None:
         """Call on_progress; an error of it is logged, once, and costs the run nothing."""
@@ -86,6 +105,7 @@ class _Work:
     """One pass over a run: its open shards, and what went wrong."""
 
     job: Job
+    counter: _Counter
     open: dict[asyncio.Task[None], Shard] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -255,26 +275,25 @@ class LocalRunner:
     async def _work(
         self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None
     ) -> dict[str, object]:
-        counter = _Counter(await self._ledger.progress(run.run_id), run, on_progress)
+        before = await self._ledger.progress(run.run_id)
+        slow = not all(is_pure(evaluator) for _, evaluator in bindings.evaluators)
+        counter = _Counter(
+            replace(before, scored=0 if experiment.evaluation else None), run, on_progress, slow_metrics=slow
+        )
         concurrency = bindings.model.max_concurrent_tasks
         limiter = AdaptiveLimiter(concurrency, clock=self._clock)
-        job = Job(
-            ledger=self._ledger,
-            blobs=self._blobs,
-            clock=self._clock,
+        job = Job.begin(
+            self._ledger,
+            self._blobs,
+            self._clock,
             run=run,
-            experiment=experiment,
-            bindings=bindings,
+            work=(experiment, bindings),
             limiter=limiter,
-            recorder=Recorder(
-                lambda batch: self._ledger.put_completions(run.run_id, batch),
-                limiter,
-                self._clock,
-                counter.count,
-            ),
             deadline=Deadline(self._clock),
+            on_record=counter.count,
+            on_scored=counter.count_scored,
         )
-        work = _Work(job)
+        work = _Work(job, counter)
         threads = Threads("promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
         loading = asyncio.create_task(_settle())
@@ -282,6 +301,7 @@ class LocalRunner:
             await self._to_the_end(work, loading)
         finally:
             threads.close()
+            job.scoring.threads.close()
             loading.cancel()
             gc.unfreeze()
         if work.faults:
@@ -299,6 +319,7 @@ class LocalRunner:
             old = again or run.generation > 0
             parts = set(await self._blobs.keys(f"runs/{run.run_id}/parts/")) if old else None
             todo = await plan(self._ledger, self._blobs, run, content, parts=parts)
+            work.counter.begin_scoring(todo.answered)
             await self._shards(work, todo.manifest)
             await loading
             if work.faults:
@@ -328,8 +349,7 @@ class LocalRunner:
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
             job.limiter.stop()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(job.limiter.idle(), GRACE_S)
+            await job.scoring.stop(GRACE_S)
             raise
         finally:
             tasks = list(work.open)
@@ -337,6 +357,7 @@ class LocalRunner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await job.recorder.drain()
+            await job.scoring.recorder.drain()
 
     async def _open(self, work: _Work, shard: Shard) -> None:
         """Begin a shard; return once its calls wait for their turn, or it is done."""
