@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
-from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet
-from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits
+from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
+from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.evaluators.base import Evaluator
 from promptlab.models.base import Model
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.threads import Threads
 
 Row = dict[str, Any]
+logger = logging.getLogger(__name__)
+
 R = TypeVar("R", Completion, ScoreSet)
 
+CLOSE_S = 5.0
+"""How long a model may take to close its connections."""
 WRITE_PAUSES_S = (0.5, 2.0)
 """Before each further try to write what could not be written."""
 MAX_BATCH = 25
@@ -38,10 +43,14 @@ class Bindings:
     embedding_model: Model | None = None
 
     async def aclose(self) -> None:
-        """Release the models' connections."""
-        for model in (self.model, self.embedding_model):
-            if model is not None:
-                await model.aclose()
+        """Release the connections of the models, also of those that evaluators hold; what goes wrong with that is logged."""
+        held = (model for _, evaluator in self.evaluators for model in models_of(evaluator))
+        for model in {id(m): m for m in (self.model, self.embedding_model, *held) if m is not None}.values():
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await model.aclose()
+            except Exception as error:  # noqa: BLE001 - it may be a user's code, and the run has ended well without it
+                logger.warning("the connections of %s could not be closed: %s", model.name, described(error))
 
 
 @dataclass(slots=True)
