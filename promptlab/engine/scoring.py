@@ -154,7 +154,7 @@ async def _verdict(job: Job, case: Case, metric: Metric, evaluator: Evaluator, l
     data = inputs(case, metric.column_mapping)
     threads = job.scoring.threads
     if _is_async(evaluator):
-        ours = type(evaluator).__module__.startswith("promptlab.")
+        ours = type(evaluator).__module__.startswith("promptlab.evaluators.")
         call = cast("Callable[[], Awaitable[Any]]", lambda: evaluator.evaluate(data))
         verdict = await (in_time if ours else apart)(call, limit_s)
     else:

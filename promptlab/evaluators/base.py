@@ -27,8 +27,8 @@ Verdict = float | int | bool | str | Score
 class Evaluator:
     """Scores one case. Subclass it and write `evaluate`, sync or async.
 
-    Sync evaluators run in a worker thread, one case after another; async ones run concurrently on
-    the event loop. One object serves all cases of a run.
+    Sync evaluators run in threads, several cases at once; async ones run concurrently on the event loop.
+    Each evaluation has a time limit (`timeout_s` of its metric). One object serves all cases of a run.
     """
 
     higher_is_better: bool = True
