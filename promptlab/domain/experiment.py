@@ -112,6 +112,10 @@ def _equal(a: Any, b: Any) -> bool:
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
+FACTS = {"length": ("min", "max"), "latency": ("max_ms",), "cost": ("max_usd",)}
+"""Built-in metrics that measure, and the parameters that bound them."""
+
+
 class Metric(BaseModel):
     """One metric of a resolved experiment."""
 
@@ -128,6 +132,20 @@ class Metric(BaseModel):
     """The rows that it applies to; None for all."""
     timeout_s: float | None = None
     """How long one evaluation may take; None for EVALUATION_TIMEOUT_S."""
+
+    headline: bool | None = None
+    """Whether this is the metric that a run is judged by first."""
+
+    @property
+    def is_fact(self) -> bool:
+        """Whether it only measures: length, latency and cost are neither better nor worse without a bound."""
+        return self.code is None and self.metric in FACTS and not self.is_bounded
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it is a measure with a bound, so that keeping the bound is what counts."""
+        bounds = FACTS.get(self.metric, ()) if self.code is None else ()
+        return any(self.params.get(name) is not None for name in bounds)
 
     def applies_to(self, row: Mapping[str, Any]) -> bool:
         """Whether a dataset row is to be scored by this metric."""
@@ -157,6 +175,13 @@ class Experiment(BaseModel):
     """SHA-256 of all of the above: equal for runs of the same experiment."""
     warnings: tuple[str, ...] = ()
     """What was probably not meant, as said before the first call. Not part of the hash."""
+
+    @property
+    def headline(self) -> Metric | None:
+        """The metric that a run is judged by first: the one that says so, else the first that is not a mere fact."""
+        chosen = [m for m in self.evaluation if m.headline]
+        verdicts = [m for m in self.evaluation if not m.is_fact]
+        return next(iter([*chosen, *verdicts, *self.evaluation]), None)
 
     def to_json(self) -> dict[str, Any]:
         found = self.model_dump(mode="json", exclude_none=True)

@@ -138,6 +138,7 @@ def live_metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
         needs_embedding=getattr(evaluator, "needs_embedding", False),
         when=item.when,
         timeout_s=item.timeout_s,
+        headline=item.headline or None,
     )
 
 

@@ -61,6 +61,11 @@ class EvaluationConfig(BaseModel):
         description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",
     )
 
+    headline: bool = Field(
+        default=False,
+        description="The metric that runs are judged by first, in comparisons too; the first metric by default.",
+    )
+
     @property
     def result_name(self) -> str:
         """Its name in results."""
@@ -210,6 +215,9 @@ class ExperimentConfig(BaseModel):
             raise ValueError(
                 f"metric {twice[0]!r} is there {names.count(twice[0])} times: give each its own `name`"
             )
+        heads = [m.result_name for m in self.evaluation if m.headline]
+        if len(heads) > 1:
+            raise ValueError(f"{' and '.join(heads)} are all `headline: true`: leave it to one of them")
         return self
 
     @classmethod

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from promptlab.domain.statistics import mean_interval
 from promptlab.errors import RunError, UnknownNameError
-from promptlab.queries.compare_sql import CHANGES, Change, Pairing, Selected
+from promptlab.queries.compare_sql import ANSWER, CHANGES, Change, Pairing, Selected
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 
 MAX_COMPARED = 4
 """Runs of one comparison at most, the base included."""
 Verdict = Literal["improved", "regressed", "same", "different", "missing"]
-"""`different`: another label, which is neither better nor worse; `missing`: only one of the two has a score."""
+"""`different`: another label, another measure or another answer, which is neither better nor worse; `missing`: only one of the two has a score."""
 _VERDICTS: tuple[Verdict, ...] = ("same", "improved", "regressed", "different", "missing")
 
 
@@ -27,7 +27,7 @@ class Compared:
 
     change: Change = "all"
     metric: str | None = None
-    """The metric that `change` is about; None: any."""
+    """The metric that `change` is about; None: any that is not a mere fact."""
     other: int | None = None
     """The run, by its place in `others`, that `change` is about; None: any."""
     text: str = ""
@@ -66,6 +66,8 @@ class MetricComparison:
     same: int
     different: int
     """Every case that is not the same: improved, regressed, another label, scored by only one."""
+    fact: bool = False
+    """It only measures: no case is better or worse by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,9 @@ async def compare(
         offset=offset,
         limit=limit,
         counts={"all": total, **{change: page[change] for change in CHANGES}},
-        metrics=tuple(_metric(pairing, page, n) for n in range(len(pairing.pairs))),
+        metrics=tuple(
+            _metric(pairing, page, n) for n, (name, _) in enumerate(pairing.pairs) if name != ANSWER
+        ),
         joined_on=pairing.joined_on,
         unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
     )
@@ -198,6 +202,9 @@ async def _pairing(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
     pairs = [
         (m.name, other) for m in base.metrics for other in range(len(runs) - 1) if m.name in names[other + 1]
     ]
+    # Runs without a common metric can still be compared by what they answered.
+    alone = set(range(len(runs) - 1)) - {other for _, other in pairs}
+    pairs += [(ANSWER, other) for other in sorted(alone)]
     same = len({run.run.experiment["dataset"]["hash"] for run in runs}) == 1
     pairing = Pairing(
         sources=[run.index for run in runs],
@@ -205,6 +212,8 @@ async def _pairing(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
         names=names,
         pairs=pairs,
         higher={m.name: m.higher_is_better for m in base.metrics},
+        facts={m.name for m in base.metrics if m.is_fact},
+        bounded={m.name for m in base.metrics if m.is_bounded},
         joined_on="case" if same else "id",
         trials=max(run.run.experiment.get("trials", 1) for run in runs),
     )
@@ -240,8 +249,12 @@ def _selected(
     ]
     if compared.metric is not None and not chosen:
         raise UnknownNameError(
-            "metric that these runs share", compared.metric, {metric for metric, _ in pairing.pairs}
+            "metric that these runs share",
+            compared.metric,
+            {metric for metric, _ in pairing.pairs if metric != ANSWER},
         )
+    if compared.metric is None:  # a fact is no reason to call a case better, worse or changed
+        chosen = [n for n in chosen if pairing.pairs[n][0] not in pairing.facts] or chosen
     return Selected(compared.change, chosen, found, sort == "difference" and bool(chosen), descending)
 
 
@@ -276,6 +289,7 @@ def _metric(pairing: Pairing, found: Mapping[str, Any], pair: int) -> MetricComp
         regressed,
         same,
         different,
+        metric in pairing.facts,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from promptlab.duck import quoted
+from promptlab.results.index import ANSWER_HASH
 
 Change = Literal["all", "different", "regressed", "improved", "same"]
 """`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`: by the metric's direction."""
@@ -16,6 +17,8 @@ CHANGES: tuple[Literal["different", "regressed", "improved", "same"], ...] = (
     "improved",
     "same",
 )
+ANSWER = ""
+"""In place of a metric: the answer itself, of runs that share none."""
 TOLERANCE = 1e-9
 """Scores nearer than this are the same: the last digits of a sum depend on its order."""
 
@@ -49,6 +52,10 @@ class Pairing:
     pairs: Sequence[tuple[str, int]]
     """(metric, other run)."""
     higher: Mapping[str, bool]
+    facts: Collection[str]
+    """Metrics that only measure: they differ, and are neither better nor worse."""
+    bounded: Collection[str]
+    """Measures with a bound: what counts is whether it is kept."""
     joined_on: Literal["case", "id"]
     trials: int
     aligned: bool = False
@@ -106,16 +113,26 @@ class Pairing:
         return f"SELECT {', '.join([*rows, *fixed, *scores])} FROM {self._source()}"
 
     def _pair(self, n: int, metric: str, other: int) -> list[str]:
-        (one, label), (two, label2) = (
-            (
-                f"a{run}.{quoted(f'score.{self.names[run][metric]}')}",
-                f"a{run}.{quoted(f'label.{self.names[run][metric]}')}",
-            )
+        if metric == ANSWER:
+            changed = f"a0.{ANSWER_HASH} IS DISTINCT FROM a{other + 1}.{ANSWER_HASH}"
+            return [
+                f"NULL::DOUBLE AS s{n}",
+                f"NULL::DOUBLE AS d{n}",
+                f"CASE WHEN {changed} THEN 3 ELSE 0 END AS v{n}",
+            ]
+        (one, label, kept), (two, label2, kept2) = (
+            [f"a{run}.{quoted(f'{part}.{self.names[run][metric]}')}" for part in ("score", "label", "passed")]
             for run in (0, other + 1)
         )
-        gain = f"({two} - {one})" if self.higher[metric] else f"({one} - {two})"
         missing = f"({one} IS NULL) <> ({two} IS NULL) OR ({label} IS NULL) <> ({label2} IS NULL)"
-        verdict = f"CASE WHEN {gain} > {TOLERANCE} THEN 1 WHEN {gain} < -{TOLERANCE} THEN 2 WHEN {missing} THEN 4 WHEN {label} <> {label2} THEN 3 ELSE 0 END"
+        verdict = f"WHEN {missing} THEN 4 WHEN {label} <> {label2} THEN 3 ELSE 0 END"
+        if metric in self.facts:
+            verdict = f"CASE WHEN abs({two} - {one}) > {TOLERANCE} THEN 3 {verdict}"
+        elif metric in self.bounded:
+            verdict = f"CASE WHEN {kept2} > {kept} THEN 1 WHEN {kept2} < {kept} THEN 2 {verdict}"
+        else:
+            gain = f"({two} - {one})" if self.higher[metric] else f"({one} - {two})"
+            verdict = f"CASE WHEN {gain} > {TOLERANCE} THEN 1 WHEN {gain} < -{TOLERANCE} THEN 2 {verdict}"
         both = f"CASE WHEN {two} IS NOT NULL THEN {one} END"
         return [f"{both} AS s{n}", f"{two} - {one} AS d{n}", f"({verdict})::UTINYINT AS v{n}"]
 
@@ -137,7 +154,7 @@ class Pairing:
         if not which.by_difference:
             return f"r0 {'DESC' if which.descending else 'ASC'}"
         n = which.chosen[0]
-        worst_first = self.higher[self.pairs[n][0]] != which.descending
+        worst_first = self.higher.get(self.pairs[n][0], True) != which.descending
         return f"d{n} {'ASC' if worst_first else 'DESC'} NULLS LAST, r0"
 
     def _only(self, one: int, other: int) -> str:

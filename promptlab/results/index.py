@@ -32,10 +32,14 @@ from promptlab.scratch import ScratchFolder
 if TYPE_CHECKING:
     import duckdb
 
+FORM = 2
+"""The form of an index; 2 has the answers' hashes, and errors are those of calls."""
 PREFIX_CHARS = 48
 """What texts are sorted by: their beginning, lower-cased."""
 SEARCH_CHARS = 20_000
 """How much of each text a search looks into: rows of 10 MB would otherwise be searched, and held, whole."""
+ANSWER_HASH = "answer_hash"
+"""A number that is the same for equal answers; none of a case without an answer."""
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
 # A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and 16 MB of file. With
 # 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a search was a third slower.
@@ -63,7 +67,8 @@ class IndexKeys(NamedTuple):
 
 def index_keys(run: RunRecord) -> IndexKeys:
     """The keys of a run's index. Each pass over the run writes new ones, so that a file never changes under a reader."""
-    stem = f"runs/{run.run_id}/index-{run.generation}"
+    # The form of the files is in their names: a run whose index is of an older form gets a new one when it is opened.
+    stem = f"runs/{run.run_id}/index-{run.generation}-v{FORM}"
     return IndexKeys(f"{stem}.parquet", f"{stem}.search.parquet", f"{stem}.parts.json.gz")
 
 
@@ -110,6 +115,7 @@ def index_types(shape: Columns) -> dict[str, str]:
         "id_text": r"regexp_replace(id, '[0-9]{1,15}$', '')",
         "id_number": r"TRY_CAST(regexp_extract(id, '[0-9]{1,15}$') AS BIGINT)",
     }
+    selected[ANSWER_HASH] = "CASE WHEN response IS NOT NULL THEN hash(response) END"
     selected["error"] = "error_type"
     for name in ("response", "error_message", *(name for _, name, _ in shape.inputs)):
         selected[name] = (

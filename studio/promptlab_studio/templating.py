@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -22,6 +23,9 @@ MACROS = {
 STATIC = FOLDER / "static"
 
 
+_INDENT = re.compile(r"\n +(?=[<{])")
+
+
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """The templates; every value in them is escaped."""
@@ -33,8 +37,15 @@ def environment() -> Environment:
 
     from promptlab_studio.views.format import FILTERS
 
+    class Unindented(FileSystemLoader):
+        """Templates without their indentation: it is for people who read them, and a third of what is sent."""
+
+        def get_source(self, environment: Environment, template: str) -> Any:
+            source, *rest = super().get_source(environment, template)
+            return _INDENT.sub("\n", source), *rest
+
     env = Environment(
-        loader=FileSystemLoader(FOLDER / "templates"),
+        loader=Unindented(FOLDER / "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

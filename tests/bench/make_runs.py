@@ -15,7 +15,7 @@ import gzip
 import random
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,10 @@ class Made:
     trials: int = 1
     created_at: str = "2026-11-23T09:00:00.000000Z"
     tags: tuple[str, ...] = field(default=("made",))
+    metrics: tuple[Metric, ...] = METRICS
+    case: Callable[[random.Random, int, int, int, dict[str, Any], bool], Case] | None = None
+    """What makes a case of a shard, case, trial, row and whether it is right; `_case` by default."""
+    prompt: str = "Answer: <question>"
 
 
 def question(number: int) -> dict[str, str]:
@@ -191,7 +195,7 @@ async def make_run(lab: StoreLab, dataset: Dataset, made: Made = Made()) -> RunR
     content = dataset.content
     assert content is not None
     prompt = await lab.assets.create(
-        PromptTemplate(name="made-qa", description="Made.", user_prompt="Answer: <question>")
+        PromptTemplate(name="made-qa", description="Made.", user_prompt=made.prompt)
     )
     experiment = _experiment(prompt, dataset, made)
     run = RunRecord(
@@ -216,7 +220,7 @@ async def make_run(lab: StoreLab, dataset: Dataset, made: Made = Made()) -> RunR
                 task.result()
     await asyncio.gather(*pending)
     if made.results:
-        await summarize(lab.ledger, lab.blobs, run, content, METRICS)
+        await summarize(lab.ledger, lab.blobs, run, content, made.metrics)
         await lab.ledger.update_run(
             run.run_id,
             {"status": "completed", "finished_at": made.created_at, "wall_s": content.rows * 0.004},
@@ -234,7 +238,7 @@ def _experiment(prompt: Any, dataset: Dataset, made: Made) -> Experiment:
     experiment = Experiment(
         name=made.name,
         model=ModelConfig(name=made.model, temperature=0),
-        evaluation=METRICS,
+        evaluation=made.metrics,
         trials=made.trials,
         **refs,
     )
@@ -259,10 +263,10 @@ def _made_shard(
     content: DatasetContent, shard: Shard, rows: list[dict[str, Any]], made: Made
 ) -> tuple[list[Case], dict[str, Any], bytes, int]:
     cases = list(_cases(shard, rows, made))
-    lines = [orjson.dumps(table_row(content, METRICS, case)) for case in cases]
+    lines = [orjson.dumps(table_row(content, made.metrics, case)) for case in cases]
     return (
         cases,
-        summarize_cases(METRICS, cases).to_json(),
+        summarize_cases(made.metrics, cases).to_json(),
         gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1, mtime=0),
         max(map(len, lines)),
     )
@@ -270,11 +274,12 @@ def _made_shard(
 
 def _cases(shard: Shard, rows: list[dict[str, Any]], made: Made) -> Iterator[Case]:
     chance = random.Random(made.seed * 1_000_003 + shard.number)
+    make = made.case or _case
     for case, row in enumerate(rows, shard.first):
         # Half of the difficulty is the row's own: runs of the same rows are then as alike as real ones.
         hard = random.Random(case ^ 0x5EED).random()
         for trial in range(made.trials):
-            yield _case(chance, shard.number, case, trial, row, (hard + chance.random()) / 2 < made.skill)
+            yield make(chance, shard.number, case, trial, row, (hard + chance.random()) / 2 < made.skill)
 
 
 def _case(chance: random.Random, shard: int, case: int, trial: int, row: dict[str, Any], right: bool) -> Case:

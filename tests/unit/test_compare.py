@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptTemplate
 from promptlab.domain.results import RunRecord
 from promptlab.domain.statistics import mean_interval
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare import Compared, MetricComparison
+from promptlab.queries.compare_sql import ANSWER
 from promptlab.queries.query_engine import QueryEngine
 from promptlab.store_lab import StoreLab
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, run
@@ -274,3 +276,87 @@ async def test_runs_without_a_common_case_are_compared_to_nothing(lab: StoreLab,
         length.different,
         length.difference,
     ) == (0, 0, 0, 0, 0, None)
+
+
+class Suffix(Model):
+    """Answers right to every third row, and otherwise with words of its own."""
+
+    def __init__(self, suffix: str, right: int) -> None:
+        super().__init__(f"own/{suffix.replace(' ', '-')}")
+        self.suffix, self.right = suffix, right
+
+    async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+        number = int(user_prompt.rsplit(" ", 1)[1])
+        text = f"yes {number}" if number % self.right == 0 else f"{self.suffix} {number}"
+        return ModelResponse(response=text, prompt_tokens=1, completion_tokens=1)
+
+
+async def _asked(lab: StoreLab, model: Model, evaluation: list[dict[str, Any]]) -> RunRecord:
+    rows = [{"id": f"q{n}", "text": f"case {n}", "answer": f"yes {n}"} for n in range(30)]
+    return await lab.run(
+        {
+            "name": "facts",
+            "prompt_template": PromptTemplate(name="say", user_prompt="<text>"),
+            "dataset": Dataset(name="thirty", rows=rows),
+            "inference_model": model,
+            "evaluation": evaluation,
+        }
+    )
+
+
+EXACT = {"metric": "exact_match", "column_mapping": {"reference": "answer"}}
+
+
+async def test_a_mere_fact_is_no_verdict(lab: StoreLab, engine: QueryEngine) -> None:
+    """Longer answers are neither better nor worse, and change no case."""
+    evaluation = [{"metric": "length"}, EXACT]
+    base = await _asked(lab, Suffix("no", 3), evaluation)
+    other = await _asked(lab, Suffix("certainly not", 3), evaluation)
+    page = await engine.compare(base, [other])
+    length = metric(page.metrics, "length")
+    assert (length.fact, length.improved, length.regressed, length.different) == (True, 0, 0, 20)
+    assert dict(page.counts) == {"all": 30, "different": 0, "regressed": 0, "improved": 0, "same": 30}
+    chosen = await engine.compare(base, [other], Compared(metric="length"))
+    assert (chosen.counts["different"], chosen.counts["regressed"]) == (20, 0)
+
+
+async def test_a_bound_makes_a_verdict_of_a_fact(lab: StoreLab, engine: QueryEngine) -> None:
+    """What counts is whether the bound is kept, and not by how much."""
+    evaluation = [{"metric": "length", "params": {"unit": "words", "max": 2}}]
+    base = await _asked(lab, Suffix("no", 3), evaluation)
+    other = await _asked(lab, Suffix("certainly not", 3), evaluation)
+    page = await engine.compare(base, [other])
+    assert (page.counts["regressed"], page.counts["improved"]) == (20, 0)
+    assert not metric(page.metrics, "length").fact
+
+
+async def test_runs_without_a_shared_metric_differ_by_their_answers(
+    lab: StoreLab, engine: QueryEngine
+) -> None:
+    """Every answer that changed is a difference."""
+    base = await _asked(lab, Suffix("no", 3), [])
+    other = await _asked(lab, Suffix("never", 2), [EXACT])
+    page = await engine.compare(base, [other], Compared(change="different"))
+    assert page.metrics == ()
+    assert (page.total_matching, page.counts["same"]) == (25, 5)
+    assert page.rows[0].deltas[0][ANSWER].verdict == "different"
+
+
+async def test_differences_within_rounding_are_none(lab: StoreLab, engine: QueryEngine) -> None:
+    """The last digit of a sum depends on its order."""
+
+    class Nearly(Evaluator):
+        inputs = {"response": "$inference"}
+
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        def evaluate(self, data: dict[str, Any]) -> float:
+            return 0.5 + self.by
+
+    async def scored(by: float) -> RunRecord:
+        return await _asked(lab, Suffix("no", 3), [{"metric": "nearly", "evaluator": Nearly(by)}])
+
+    base = await scored(0.0)
+    assert (await engine.compare(base, [await scored(5e-10)])).counts["same"] == 30
+    assert (await engine.compare(base, [await scored(5e-9)])).counts["improved"] == 30

@@ -309,4 +309,4 @@ async def test_a_run_that_is_summed_up_again_is_read_again(lab: StoreLab, engine
     assert "timeout" not in (await (await engine.results(after)).facets()).errors
     assert {
         key.split("/")[-1].split(".")[0] for key in await lab.blobs.keys(f"runs/{after.run_id}/index")
-    } == {"index-1"}
+    } == {"index-1-v2"}

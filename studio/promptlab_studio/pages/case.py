@@ -21,7 +21,7 @@ from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
-from promptlab_studio.views.case import score_view, way_up
+from promptlab_studio.views.case import case_state, score_view, way_up
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
 from promptlab_studio.views.state import VIEW_PARAMS, Query, filter_of
 from promptlab_studio.views.text import FORMS, form_of, shown
@@ -68,6 +68,9 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         (source, asked.get(source) if isinstance(asked, dict) else row.get(name))
         for source, name, _ in results.columns.inputs
     ]
+    scores = [
+        score_view(metric, name, row, name in measured, experiment) for metric, name in results.columns.scores
+    ]
     context: dict[str, Any] = {
         "run": run,
         "row": row,
@@ -78,10 +81,8 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
             for source, value in inputs
             if source in expected_columns(experiment) and value is not None
         ],
-        "scores": [
-            score_view(metric, name, row, name in measured, experiment)
-            for metric, name in results.columns.scores
-        ],
+        "scores": scores,
+        "state": case_state(row, scores, experiment.headline.name if experiment.headline else None),
         "messages": await _messages(lab, experiment, asked),
         "answer": shown(answer, form) if answer else Markup(),
         "form": form,

@@ -14,7 +14,18 @@ from promptlab.queries.query_engine import Compared
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import prompt_of
 from promptlab_studio.pages.rendering import render, router
-from promptlab_studio.views.compare import CHANGES, LETTERS, TEXT_CHARS, configuration, differences, pair_of
+from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
+from promptlab_studio.views.compare import (
+    ANSWER_CHANGES,
+    ANY,
+    CHANGES,
+    LETTERS,
+    TEXT_CHARS,
+    chosen_metric,
+    configuration,
+    metric_rows,
+    pair_of,
+)
 from promptlab_studio.views.prompts import as_text
 from promptlab_studio.views.state import Query, whole
 from promptlab_studio.views.text import DiffLine, text_diff
@@ -32,7 +43,9 @@ async def compare_page(request: Request) -> HTMLResponse:
     if not 2 <= len(ids) <= len(LETTERS):
         return render(request, "compare_none.html", {"count": len(ids)}, status=200 if not ids else 400)
     runs = [await lab.get_run(run_id) for run_id in ids]
-    chosen = _chosen(query)
+    experiments = [Experiment.model_validate(r.experiment) for r in runs]
+    metric = chosen_metric(query, experiments)
+    chosen = _chosen(query, metric)
     page = await lab.compare(
         ids,
         chosen,
@@ -42,7 +55,7 @@ async def compare_page(request: Request) -> HTMLResponse:
         limit=SIZE,
         text_chars=TEXT_CHARS,
     )
-    experiments = [Experiment.model_validate(r.experiment) for r in runs]
+    facts = {m.metric for m in page.metrics if m.fact}
     context: dict[str, Any] = {
         "query": query,
         "runs": [
@@ -51,24 +64,29 @@ async def compare_page(request: Request) -> HTMLResponse:
         ],
         "configuration": configuration(experiments),
         "prompts": [] if request.headers.get("HX-Request") else await _prompts(request, experiments),
-        "differences": differences(query, page),
-        "changes": [(key, text, page.counts[key]) for key, text in CHANGES],
+        "metric_rows": metric_rows(query, page, len(runs) - 1, metric or ""),
+        "metric": metric,
+        "any": ANY,
+        "changes": [
+            (key, text, page.counts[key]) for key, text in (CHANGES if page.metrics else ANSWER_CHANGES)
+        ],
         "metrics": list(dict.fromkeys(m.metric for m in page.metrics)),
         "page": page,
-        "pairs": [pair_of(runs, row) for row in page.rows],
+        "pairs": [pair_of(runs, row, facts, metric) for row in page.rows],
+        "least": least_width(WIDTHS["c-id"] + (1 + len(runs)) * WIDTHS[TEXT]),
         "size": SIZE,
         "letters": LETTERS,
     }
     return render(request, "compare.html", context)
 
 
-def _chosen(query: Query) -> Compared:
+def _chosen(query: Query, metric: str | None) -> Compared:
     change, other = query.get("change", "all"), query.get("other")
     if change not in dict(CHANGES):
         raise ConfigError(f"change={change!r} is not known: {', '.join(key for key, _ in CHANGES)}.")
     if other and whole(other) is None:
         raise ConfigError(f"other={other!r} is not the place of a run: 0 is the second run.")
-    return Compared(change, query.get("metric") or None, whole(other), query.get("q").strip())
+    return Compared(change, metric, whole(other), query.get("q").strip())
 
 
 async def _prompts(request: Request, experiments: Sequence[Experiment]) -> list[tuple[str, list[DiffLine]]]:

@@ -14,7 +14,7 @@ from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import runs_using
 from promptlab_studio.pages.rendering import render, router
-from promptlab_studio.views.datasets import MOST_COLUMNS, cells_of, column_views
+from promptlab_studio.views.datasets import MOST_COLUMNS, cells_of, column_css, column_views, rows_width
 from promptlab_studio.views.state import Query
 
 SIZE = 50
@@ -43,6 +43,7 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
     dataset, content = await _version(lab, name, query.get("version"))
     versions = await lab.assets.versions(name, kind="dataset")
     offset = min((query.page() - 1) * SIZE, max(0, (content.rows - 1) // SIZE * SIZE))
+    css = column_css(content.columns[:MOST_COLUMNS])
     columns = [c.name for c in content.columns[:MOST_COLUMNS]]
     read = await lab.assets.statistics(content) if is_quick(content) else None
     context: dict[str, Any] = {
@@ -52,6 +53,8 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
         "versions": versions[::-1],
         "this": next(v for v in versions if v.version == dataset.version),
         "columns": columns,
+        "column_css": css,
+        "least": rows_width(css),
         "left_out": max(0, len(content.columns) - MOST_COLUMNS),
         "listed": content.columns[:MOST_STATISTICS],
         "statistics": column_views(read),

@@ -12,7 +12,8 @@ from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import PromptLabError
-from promptlab.queries.query_engine import CasePage, Facets, ResultsQuery
+from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuery
+from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import prompt_of
@@ -31,8 +32,10 @@ from promptlab_studio.views.metric_cards import (
 from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.run import Head, Spent, head_of, spent_on
 from promptlab_studio.views.state import Query, filter_of
+from promptlab_studio.views.status import all_failed
 
 TABS = (("", "Cases"), ("summary", "Summary"), ("configuration", "Configuration"))
+ERROR_CHARS = 2_000
 IN_STRIP = 6
 """Metrics above the cases; all are on the summary."""
 
@@ -56,12 +59,12 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     tab = query.get("tab")
     # Who filters or turns the page sees the head and its histograms already.
     framed = target_of(request) != "cases"
-    context = (
+    context: dict[str, Any] = (
         await _frame(lab, run, query, results) if framed else {"run": run, "head": await _head(lab, run)}
     )
-    context |= {"query": query, "tab": tab, "tabs": TABS, "size": SIZE}
+    context |= {"query": query, "tab": tab, "tabs": TABS, "size": SIZE, "searched": SEARCH_CHARS}
     if tab == "summary":
-        context |= await _summary(lab, run, query, results)
+        context |= await _summary(lab, run, query, results, context["head"])
     elif tab == "configuration":
         context |= {"experiment": experiment, "prompt": await prompt_of(lab, experiment)}
     else:
@@ -93,7 +96,8 @@ async def _cards(query: Query, summary: Summary, results: ResultsQuery, most: in
     wanted = [] if results.live else with_histogram(summary, most)
     found = await asyncio.gather(*(histogram_of(results, f"score.{names[m]}", BINS) for m in wanted))
     shown = dict(zip(wanted, found, strict=True))
-    return metric_cards(query, summary, names, shown, most, live=results.live)
+    facts = {m.name for m in Experiment.model_validate(results.run.experiment).evaluation if m.is_fact}
+    return metric_cards(query, summary, names, shown, most, facts=facts, live=results.live)
 
 
 async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
@@ -104,6 +108,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
     return {
         "run": run,
         "spec": spec,
+        "said": await _first_error(results) if all_failed(run) else "",
         "head": await _head(lab, run),
         "summary": summary,
         "cards": cards,
@@ -111,7 +116,15 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
     }
 
 
-async def _summary(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
+async def _first_error(results: ResultsQuery) -> str:
+    """What the first failed case says: of a run in which all failed, it is what to mend."""
+    page = await results.page(Filter(status="failed"), limit=1, text_chars=ERROR_CHARS)
+    return next((str(row["error_message"]) for row in page.rows if row.get("error_message")), "")
+
+
+async def _summary(
+    lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery, head: Head
+) -> dict[str, Any]:
     summary = await lab.summary(run.run_id)
     latency = (
         None if results.live or not summary.latency_ms.n else await histogram_of(results, "latency_ms", 40)
@@ -121,10 +134,12 @@ async def _summary(lab: StoreLab, run: RunRecord, query: Query, results: Results
         for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
     ]
     return {
-        "spent": spent_on(summary, _infrastructure(lab, run, summary)),
+        "spent": spent_on(head.progress, summary, _infrastructure(lab, run, summary)),
         "all_cards": await _cards(query, summary, results, len(summary.metrics)),
         "latency": histogram_links(query, latency) if latency else [],
         "latency_ends": ends(latency) if latency else ("", ""),
+        "uncounted": max(0, head.progress.done - summary.cases),
+        "untyped": max(0, head.progress.failed - sum(summary.errors.values())),
         "quantiles": [*quantiles, ("slowest", summary.latency_ms.max)],
         "errors": [
             (kind, n, query.url(tab=None, error=kind))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -40,6 +40,32 @@ def score_view(
     return ScoreView(
         metric, value, passed, label, reason, error, shown=beside_verdict(value, passed, measured=measured)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class CaseState:
+    """What a case's page opens with."""
+
+    css: str
+    text: str
+
+
+def case_state(row: Mapping[str, Any], scores: Sequence[ScoreView], headline: str | None) -> CaseState:
+    """Whether the case is right, by the metric that the run is judged by; an answer alone is no success."""
+    if row["pending"]:
+        return CaseState("pending", "○ waiting")
+    if row["error_type"]:
+        return CaseState("failed", f"✕ failed: {row['error_type']}")
+    score = next((s for s in scores if s.name == headline), None)
+    if score is None:
+        return CaseState("plain", "answered")
+    if score.error is not None:
+        return CaseState("interrupted", f"! {score.name}: not scored")
+    if score.passed is not None:
+        css, word = ("completed", "✓ pass") if score.passed else ("failed", "✕ fail")
+        return CaseState(css, f"{word}: {score.name}")
+    said = score.label if score.label is not None else score.shown
+    return CaseState("plain", f"{score.name}: {said}" if said else "answered")
 
 
 def way_up(run: RunRecord, query: Query, position: int | None, here: CaseKey) -> str:

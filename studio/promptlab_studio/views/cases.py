@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.queries.query_engine import CasePage, Facets
-from promptlab.report import number
 from promptlab.results.table import Columns
-from promptlab_studio.views.format import milliseconds, money, one_line, run_url
+from promptlab_studio.views.digits import figure, money
+from promptlab_studio.views.format import milliseconds, one_line, run_url
 from promptlab_studio.views.state import VIEW_PARAMS, Query, conditions
 
 SIZE = 50
@@ -30,6 +30,9 @@ _NAMES = {
     "finish_reason": "Finish",
     **_NUMBERS,
 }
+TEXT = "c-text"
+WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-s": 84}
+"""Pixels of the columns, as the style sheet has them; of texts the least."""
 _HIDDEN = ("case", "trial", "error_message")
 _IN_SCORE = ("passed.", "label.", "score_error.")
 """What the cell of a metric's score says, too."""
@@ -76,6 +79,8 @@ class CasesView:
     page: CasePage
     facets: Facets | None
     conditions: Sequence[Any]
+    least: int
+    """The width at which every column can be read, in pixels."""
 
 
 def shown_columns(
@@ -127,7 +132,9 @@ def _column(key: str, table: Columns, expected: Sequence[str] = ()) -> Column:
         return Column(key, _NAMES.get(key, key), "c-s num", True)
     name = _NAMES.get(key, key.removeprefix("input."))
     return Column(
-        key, "Expected" if key in expected else name, "" if key == "response" or kind == "VARCHAR" else "c-m"
+        key,
+        "Expected" if key in expected else name,
+        TEXT if key == "response" or kind == "VARCHAR" else "c-m",
     )
 
 
@@ -165,7 +172,14 @@ def cases_view(
         page=page,
         facets=facets,
         conditions=conditions(query),
+        least=least_width(sum(WIDTHS[c.css.split(" ")[0]] for c in columns)),
     )
+
+
+def least_width(pixels: int) -> int:
+    """The width of a table as the style sheet knows it: in steps of 20 px where it may fit a window, of 100 beyond."""
+    step = 20 if pixels <= 1480 else 100
+    return min(6000, -(-pixels // step) * step)
 
 
 def _column_name(key: str) -> str:
@@ -178,7 +192,7 @@ def _column_name(key: str) -> str:
 def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:
     """Short values need no wide column."""
     if (
-        column.css
+        column.css != TEXT
         or column.key == "response"
         or any(len(one_line(row.get(column.key))) > _SHORT for row in rows)
     ):
@@ -237,7 +251,7 @@ def _answer(row: Mapping[str, Any]) -> Cell:
 
 def beside_verdict(value: float | None, passed: bool | None, *, measured: bool) -> str:
     """A score's value, where it says more than pass or fail."""
-    return "" if value is None or (passed is not None and value in (0, 1) and not measured) else number(value)
+    return "" if value is None or (passed is not None and value in (0, 1) and not measured) else figure(value)
 
 
 def _score(name: str, row: Mapping[str, Any], *, measured: bool) -> Cell:
@@ -252,5 +266,5 @@ def _score(name: str, row: Mapping[str, Any], *, measured: bool) -> Cell:
     return (
         Cell("" if row.get("pending") or row.get("error_type") else "–", "muted")
         if value is None
-        else Cell(number(value))
+        else Cell(figure(value))
     )

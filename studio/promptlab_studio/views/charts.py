@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import MetricSummary
-from promptlab.report import dollars, number
+from promptlab_studio.views.digits import Digits, money
 from promptlab_studio.views.figures import Plot, Tick, padded, pareto, ticks
 from promptlab_studio.views.format import run_url, when
 
@@ -86,7 +86,7 @@ def _dollars(values: Sequence[float]) -> list[str]:
 
 
 def _moment(at: float, span_s: float) -> str:
-    moment = datetime.fromtimestamp(at, UTC)
+    moment = datetime.fromtimestamp(at, UTC).astimezone()
     return f"{moment:%H:%M:%S}" if span_s < 3600 else when(moment.isoformat())
 
 
@@ -125,12 +125,13 @@ def _chart(
     front: set[int],
 ) -> Chart:
     dots = []
+    digits = Digits.of([value for p in points for value in (p.mean, *p.metric.interval)])
     for i, point in enumerate(points):
         low, high = point.metric.interval
-        said = f"{point.run.name}, {point.run.run_id}: {number(point.mean)}"
-        said += f" (95% interval {number(low)} to {number(high)})" if low is not None else ""
+        said = f"{point.run.name}, {point.run.run_id}: {digits.show(point.mean)}"
+        said += f" (95% interval {digits.between(low, high)})" if low is not None else ""
         cost = point.run.summary["cost_usd"] if point.run.summary else None
-        said += f", {dollars(cost)}, {when(point.run.created_at)}" + (
+        said += f", {money(cost)}, {when(point.run.created_at)}" + (
             ", on the Pareto front" if i in front else ""
         )
         top, bottom = (None, None) if low is None or high is None else (plot.py(low), plot.py(high))
@@ -147,5 +148,5 @@ def _chart(
         )
     path = " ".join(f"{'M' if n == 0 else 'L'}{dots[i].x} {dots[i].y}" for n, i in enumerate(line))
     return Chart(
-        title, plot, dots, path, marks, [Tick(plot.py(v), number(v)) for v in ticks(*plot.y)], x_label
+        title, plot, dots, path, marks, [Tick(plot.py(v), digits.show(v)) for v in ticks(*plot.y)], x_label
     )

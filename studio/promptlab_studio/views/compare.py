@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ from markupsafe import Markup, escape
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.queries.compare import MetricComparison, PairRow, Side
-from promptlab.queries.compare_sql import Change
+from promptlab.queries.compare_sql import ANSWER, Change
 from promptlab.queries.query_engine import ComparePage
-from promptlab.report import dollars, number
 from promptlab_studio.views.cases import case_path
+from promptlab_studio.views.digits import Digits, figure, money
 from promptlab_studio.views.format import milliseconds, one_line
 from promptlab_studio.views.state import Query
 from promptlab_studio.views.text import word_diff
@@ -27,8 +27,17 @@ CHANGES: tuple[tuple[Change, str], ...] = (
     ("improved", "Improved"),
     ("same", "Same"),
 )
+ANSWER_CHANGES: tuple[tuple[Change, str], ...] = (
+    ("all", "All"),
+    ("different", "Answer changed"),
+    ("same", "Same answer"),
+)
+"""Of runs that share no metric."""
 TEXT_CHARS = 300
 _MOST_INPUTS = 2
+ANY = "*"
+"""As the chosen metric: any that is not a mere fact."""
+_CHANGED = {"improved": "improved", "regressed": "regressed", "same": "the same", "different": "different"}
 _WORDS = {
     "regressed": "regressed",
     "improved": "improved",
@@ -40,18 +49,37 @@ _SIGNS = {"improved": "▲", "regressed": "▼", "different": "≠", "missing": 
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One metric of the base and one other run."""
+class MetricDelta:
+    """One metric of one other run, against the base."""
 
-    of: MetricComparison
-    text: str
+    mean: str
+    difference: str
     between: str
+    word: str
+    """Better, worse, no clear difference; nothing for a fact."""
+    css: str
     low: float
     high: float
     at: float
     """The interval and the difference on a rail of 100, whose middle is no difference."""
     counts: Sequence[tuple[str, str, int, str, bool]]
     """Change, in words, cases, address, whether it is chosen."""
+    n: int
+    """Dataset rows that both scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric of all runs."""
+
+    metric: str
+    better: str
+    chosen: bool
+    """Whether the changes of the page are of this metric."""
+    base: str
+    """The base's mean over the rows that it shares with each other run: from the least to the greatest."""
+    cells: Sequence[MetricDelta | None]
+    """Per other run; None where it does not have the metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,68 +127,125 @@ def _settings(experiment: Experiment) -> dict[str, str]:
     return found
 
 
-def differences(query: Query, page: ComparePage) -> list[Difference]:
-    found, tops = [], dict[str, float]()
-    for m in page.metrics:
-        tops[m.metric] = max(
-            [tops.get(m.metric, 0.0), *(abs(v) for v in (m.low, m.high, m.difference) if v is not None)]
+def metric_rows(query: Query, page: ComparePage, others: int, chosen: str) -> list[MetricRow]:
+    """The metrics as rows and the runs as columns; what the page's changes are of stands first."""
+    names = sorted(dict.fromkeys(m.metric for m in page.metrics), key=lambda name: name != chosen)
+    return [
+        _metric_row(query, [m for m in page.metrics if m.metric == name], others, name == chosen)
+        for name in names
+    ]
+
+
+def _metric_row(query: Query, found: Sequence[MetricComparison], others: int, chosen: bool) -> MetricRow:
+    ends = [v for m in found for v in (m.low, m.high, m.difference) if v is not None]
+    span = (max(map(abs, ends), default=0.0) or 1.0) * 1.25  # one scale for a metric, with room on both sides
+    digits = Digits.of([*(v for m in found for v in (m.base_mean, m.other_mean)), *ends])
+    first, by_run = found[0], {m.other: m for m in found}
+    better = "higher is better" if first.higher_is_better else "lower is better"
+    return MetricRow(
+        first.metric,
+        "a fact, no verdict" if first.fact else better,
+        chosen,
+        _base(found, digits),
+        [_delta(query, by_run[n], digits, span) if n in by_run else None for n in range(others)],
+    )
+
+
+def _base(found: Sequence[MetricComparison], digits: Digits) -> str:
+    means = sorted(m.base_mean for m in found if m.base_mean is not None)
+    ends = dict.fromkeys(digits.show(mean) for mean in (means[:1] + means[-1:]))
+    return "–".join(ends) or "–"
+
+
+def _delta(query: Query, m: MetricComparison, digits: Digits, span: float) -> MetricDelta:
+    def at(value: float | None) -> float:
+        return round(50 + 50 * (value or 0.0) / span, 1)
+
+    low, high = (m.difference, m.difference) if m.low is None else (m.low, m.high)
+    word, css = _verdict(m)
+    return MetricDelta(
+        digits.show(m.other_mean),
+        digits.signed(m.difference),
+        digits.between(m.low, m.high),
+        word,
+        css,
+        at(low),
+        at(high),
+        at(m.difference),
+        _counts(query, m),
+        m.n,
+    )
+
+
+def _verdict(m: MetricComparison) -> tuple[str, str]:
+    """What a difference means: nothing, while its interval includes 0."""
+    if m.fact or m.difference is None:
+        return "", "muted"
+    if m.low is None or m.high is None or m.low <= 0 <= m.high:
+        return "no clear difference", "muted"
+    return ("better", "good") if (m.difference > 0) == m.higher_is_better else ("worse", "bad")
+
+
+def _counts(query: Query, m: MetricComparison) -> list[tuple[str, str, int, str, bool]]:
+    counted = [("improved", "▲", m.improved), ("regressed", "▼", m.regressed), ("same", "=", m.same)]
+    if m.fact:
+        counted = [("different", "≠", m.different), ("same", "=", m.same)]
+    elif m.different and not m.improved + m.regressed:
+        counted.append(("different", "≠", m.different))
+    here = (query.get("change"), query.get("metric"), query.get("other"))
+    return [
+        (
+            _CHANGED[change],
+            sign,
+            n,
+            query.url(change=change, metric=m.metric, other=m.other),
+            here == (change, m.metric, str(m.other)),
         )
-    for m in page.metrics:
-        span = (tops[m.metric] or 1.0) * 1.25  # one scale for a metric, with room on both sides
-
-        def at(value: float | None, span: float = span) -> float:
-            return round(50 + 50 * (value or 0.0) / span, 1)
-
-        counts = [
-            (
-                change,
-                word,
-                n,
-                query.url(change=change, metric=m.metric, other=m.other),
-                (query.get("change"), query.get("metric"), query.get("other"))
-                == (change, m.metric, str(m.other)),
-            )
-            for change, word, n in (
-                ("improved", "▲ won", m.improved),
-                ("regressed", "▼ lost", m.regressed),
-                ("same", "= tied", m.same),
-                *(
-                    [("different", "≠ differ, in all", m.different)]
-                    if m.different > m.improved + m.regressed
-                    else []
-                ),
-            )
-        ]
-        low, high = (m.difference, m.difference) if m.low is None else (m.low, m.high)
-        text = "–" if m.difference is None else f"{m.difference:+.4g}"
-        between = f"{number(m.low)} to {number(m.high)}" if m.low is not None else ""
-        found.append(Difference(m, text, between, at(low), at(high), at(m.difference), counts))
-    return found
+        for change, sign, n in counted
+    ]
 
 
-def pair_of(runs: Sequence[RunRecord], row: PairRow) -> Pair:
+def chosen_metric(query: Query, experiments: Sequence[Experiment]) -> str | None:
+    """The metric that changes are of: as the address says, else the headline of the base; None for any."""
+    asked = query.get("metric")
+    if asked:
+        return None if asked == ANY else asked
+    shared = {m.name for e in experiments[1:] for m in e.evaluation}
+    base = experiments[0]
+    of_base = base.model_copy(update={"evaluation": tuple(m for m in base.evaluation if m.name in shared)})
+    return of_base.headline.name if of_base.headline else None
+
+
+def pair_of(runs: Sequence[RunRecord], row: PairRow, facts: Collection[str], chosen: str | None) -> Pair:
     inputs = " · ".join(
         f"{one_line(value)}"
         for value in list(row.inputs.values())[:_MOST_INPUTS]
         if value is not None and one_line(value) != row.id
     )
-    halves = [_half(runs[0], row.base, None, {})]
+    halves = [_half(runs[0], row.base, None, {}, facts, chosen)]
     halves += [
-        _half(run, side, row.base, deltas)
+        _half(run, side, row.base, deltas, facts, chosen)
         for run, side, deltas in zip(runs[1:], row.others, row.deltas, strict=True)
     ]
     return Pair(row.id + (f" · {row.trial + 1}" if row.trial else ""), inputs, halves)
 
 
-def _half(run: RunRecord, side: Side, base: Side | None, deltas: Mapping[str, Any]) -> Half:
+def _half(
+    run: RunRecord,
+    side: Side,
+    base: Side | None,
+    deltas: Mapping[str, Any],
+    facts: Collection[str],
+    chosen: str | None,
+) -> Half:
     if side.error_type:
         text = escape(f"✕ {side.error_type}: {side.error_message or ''}")
     elif base is None or base.error_type:
         text = escape(side.response or "")
     else:
         text = word_diff(base.response or "", side.response or "")[1]
-    scores = _scores(side, deltas)
-    facts = [milliseconds(side.latency_ms)] * (side.latency_ms is not None) + [dollars(side.cost_usd)] * bool(
+    scores = _scores(side, deltas, facts, chosen)
+    facts = [milliseconds(side.latency_ms)] * (side.latency_ms is not None) + [money(side.cost_usd)] * bool(
         side.cost_usd
     )
     said = " · ".join([*(text for text, _ in scores), *facts])
@@ -173,21 +258,26 @@ def _half(run: RunRecord, side: Side, base: Side | None, deltas: Mapping[str, An
     )
 
 
-def _scores(side: Side, deltas: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found: dict[str, list[str]] = {verdict: [] for verdict in _WORDS}
-    for name, score in side.scores.items():
+def _scores(
+    side: Side, deltas: Mapping[str, Any], facts: Collection[str], chosen: str | None
+) -> list[tuple[str, str]]:
+    """The scores in words; only the metric that the page is about has a colour, where it is about one."""
+    answer = deltas.get(ANSWER)
+    found = [("≠ answer changed", "warn")] if answer and answer.verdict == "different" else []
+    css = {"regressed": "bad", "improved": "good", "different": "warn", "missing": "warn"}
+    for name in sorted(side.scores, key=lambda one: one != chosen):
         delta = deltas.get(name)
-        found[delta.verdict if delta else "same"].append(_score(name, score, delta))
-    css = {"regressed": "bad", "improved": "good", "same": "muted"}
-    named = {
-        verdict: f"{_SIGNS[verdict]} {word}: " if verdict != "same" else ""
-        for verdict, word in _WORDS.items()
-    }
-    return [
-        (named[verdict] + ", ".join(scores), css.get(verdict, "warn"))
-        for verdict, scores in found.items()
-        if scores
-    ]
+        verdict = delta.verdict if delta and name not in facts else "same"
+        coloured = name == chosen or (chosen is None and verdict != "same")
+        word = f"{_SIGNS[verdict]} {_WORDS[verdict]}: " if verdict != "same" else ""
+        said = word if coloured else word[:2]
+        found.append(
+            (
+                said + _score(name, side.scores[name], delta),
+                css.get(verdict, "muted") if coloured else "muted",
+            )
+        )
+    return found
 
 
 def _score(name: str, score: Mapping[str, Any], delta: Any) -> str:
@@ -199,7 +289,11 @@ def _score(name: str, score: Mapping[str, Any], delta: Any) -> str:
         if passed is not None
         else one_line(label)
         if label is not None
-        else number(value)
+        else figure(value)
     )
-    by = f" ({delta.difference:+.3g})" if delta and delta.difference and passed is None else ""
+    by = (
+        f" ({Digits.of([value, delta.difference]).signed(delta.difference)})"
+        if delta and delta.difference and passed is None
+        else ""
+    )
     return f"{name} {shown}{by}"

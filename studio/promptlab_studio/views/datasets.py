@@ -8,6 +8,7 @@ from typing import Any
 
 from promptlab.assets.column_statistics import ColumnFigures, Statistics
 from promptlab.domain.assets import Column
+from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
 from promptlab_studio.views.format import count, one_line
 
 MOST_COLUMNS = 12
@@ -52,3 +53,13 @@ def _spread(found: ColumnFigures) -> str:
 def cells_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[list[str]]:
     """A page of rows as the table's cells; a value that a row has not is empty."""
     return [[one_line(row[name])[:CELL] if name in row else "" for name in columns] for row in rows]
+
+
+def column_css(columns: Sequence[Column]) -> list[str]:
+    """How wide the columns of the rows' table are: texts are read, the rest is glanced at."""
+    return [TEXT if column.type in ("string", "json") else "c-m" for column in columns]
+
+
+def rows_width(css: Sequence[str]) -> int:
+    """The width at which every column of the rows' table can be read, in pixels."""
+    return least_width(WIDTHS["c-s"] + sum(WIDTHS[one] for one in css))

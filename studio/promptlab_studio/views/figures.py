@@ -24,11 +24,11 @@ class Interval:
 
 
 def scale_of(metrics: Sequence[MetricSummary]) -> tuple[float, float]:
-    """The range that one metric's bars share: 0 to 1 where all values are in it."""
+    """The range that one metric's bars share: 0 to 1 where the values are all over it."""
     values = [m.values for m in metrics if m.values.n]
     low = min((v.min for v in values if v.min is not None), default=0.0)
     high = max((v.max for v in values if v.max is not None), default=1.0)
-    if low >= 0 and high <= 1:
+    if low >= 0 and 0.2 <= high <= 1:
         return 0.0, 1.0
     low = min(low, 0.0) if low > 0 and low < high / 2 else low
     return (low, high) if high > low else (low - 0.5, low + 0.5)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -13,7 +13,11 @@ from markupsafe import Markup, escape
 
 from promptlab.domain.results import Progress
 from promptlab.domain.spending import total_tokens
-from promptlab.report import dollars, duration, number
+from promptlab.report import duration
+from promptlab_studio.views.digits import figure, money
+from promptlab_studio.views.status import state_of
+
+_NONE = "–"
 
 
 def count(value: float | None) -> str:
@@ -32,11 +36,6 @@ def tokens(sums: Progress) -> str:
         return "tokens unknown"
     known = f" of {sums.done - sums.unknown_tokens:,} of {sums.done:,} cases" if sums.unknown_tokens else ""
     return f"{count(total)} tokens{known}"
-
-
-def money(value: float | None) -> str:
-    """A sum in a narrow column."""
-    return dollars(value, 3)
 
 
 def size(value: float) -> str:
@@ -76,12 +75,26 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f}%" if share in (0, 100) else f"{share:.1f}%"
 
 
+def local(value: str) -> datetime:
+    """An ISO time as a time of this machine's zone: on a laptop the reader's own, on AWS UTC unless `TZ` is set."""
+    return datetime.fromisoformat(value).astimezone()
+
+
 def when(value: str | None) -> str:
-    """`23 Nov 09:15`: an ISO time of day, UTC."""
+    """`23 Nov 09:15`, of another year `23 Nov 2025 09:15`: an ISO time in the local zone."""
     if not value:
-        return "–"
-    moment = datetime.fromisoformat(value)
-    return f"{moment.day} {moment:%b %H:%M}"
+        return _NONE
+    moment = local(value)
+    year = "" if moment.year == datetime.now(UTC).year else f" {moment.year}"
+    return f"{moment.day} {moment:%b}{year} {moment:%H:%M}"
+
+
+def when_exactly(value: str | None) -> str:
+    """`2026-11-23 09:15:04 CET (UTC+01:00)`: the same with its zone, for titles."""
+    if not value:
+        return _NONE
+    moment = local(value)
+    return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname()} (UTC{moment:%z})"
 
 
 def pretty(value: Any) -> str:
@@ -127,9 +140,14 @@ def run_url(run_id: str, rest: str = "") -> str:
     return f"/runs/{quote(run_id, safe='')}{rest}"
 
 
+def addresses(values: Sequence[str], name: str) -> str:
+    """Values as one parameter of an address, given as often as there are values."""
+    return urlencode([(name, value) for value in values])
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "number": number,
-    "dollars": dollars,
+    "number": figure,
+    "dollars": money,
     "duration": duration,
     "count": count,
     "money": money,
@@ -138,9 +156,12 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "ms": milliseconds,
     "ms_pair": milliseconds_pair,
     "when": when,
+    "when_exactly": when_exactly,
     "pretty": pretty,
     "one_line": one_line,
     "exact": exact,
+    "addresses": addresses,
+    "state": state_of,
     "prompt_url": prompt_url,
     "dataset_url": dataset_url,
     "run_url": run_url,

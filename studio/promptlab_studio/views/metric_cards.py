@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.queries.query_engine import Histogram
-from promptlab.report import number
+from promptlab_studio.views.digits import Digits, figure
 from promptlab_studio.views.figures import Interval, bars, interval, scale_of
 from promptlab_studio.views.format import count, percent
-from promptlab_studio.views.runs_table import short
 from promptlab_studio.views.state import Query, range_value
 
 BINS = 20
@@ -54,6 +53,7 @@ def metric_cards(
     histograms: Mapping[str, Histogram],
     most: int,
     *,
+    facts: Collection[str] = (),
     live: bool,
 ) -> list[MetricCard]:
     """The first `most` metrics.
@@ -64,11 +64,12 @@ def metric_cards(
         names: metric → its name in the results table.
         histograms: by the metric's name; those that are not there have none.
         most: how many.
+        facts: metrics that only measure.
         live: the run has no results yet, so that nothing can be filtered.
     """
     shown = list(summary.metrics.items())[:most]
     return [
-        _card(query, name, metric, names.get(name, name), histograms.get(name), live=live)
+        _card(query, name, metric, names.get(name, name), histograms.get(name), fact=name in facts, live=live)
         for name, metric in shown
     ]
 
@@ -79,7 +80,14 @@ def with_histogram(summary: Summary, most: int) -> list[str]:
 
 
 def _card(
-    query: Query, name: str, metric: MetricSummary, column: str, histogram: Histogram | None, *, live: bool
+    query: Query,
+    name: str,
+    metric: MetricSummary,
+    column: str,
+    histogram: Histogram | None,
+    *,
+    fact: bool,
+    live: bool,
 ) -> MetricCard:
     low, high = metric.interval
     filled: dict[str, Any] = {}
@@ -99,12 +107,19 @@ def _card(
         if metric.failed:
             filled["unscored"] = _choice(query, "unscored", column, f"{count(metric.failed)} not scored")
     sorts = metric.mean is None and bool(metric.labels)
+    digits = Digits.of([metric.mean, low, high])
     return MetricCard(
         name=name,
-        mean=short(metric.mean) if metric.mean is not None else _most_frequent(metric) if sorts else "–",
-        between=f"{number(low)} to {number(high)}" if low is not None else "",
+        mean=digits.show(metric.mean)
+        if metric.mean is not None
+        else _most_frequent(metric)
+        if sorts
+        else "–",
+        between=digits.between(low, high),
         better="sorts into labels"
         if sorts
+        else "a fact, no verdict"
+        if fact
         else "higher is better"
         if metric.higher_is_better
         else "lower is better",
@@ -142,6 +157,7 @@ def histogram_links(query: Query, histogram: Histogram) -> list[dict[str, Any]]:
     """Bars that filter by their range; empty ones are left out, as nothing would be there."""
     found = []
     here = _cases(query)
+    digits = Digits.of([end for bin_ in histogram.bins for end in (bin_.low, bin_.high)])
     for bin_, bar in zip(histogram.bins, bars([b.count for b in histogram.bins]), strict=True):
         if not bin_.count:
             continue
@@ -149,7 +165,7 @@ def histogram_links(query: Query, histogram: Histogram) -> list[dict[str, Any]]:
         chosen = value in query.all("range")
         others = [r for r in query.all("range") if not r.startswith(f"{histogram.column}~")]
         name = histogram.column.removeprefix("score.")
-        title = f"{name} {number(bin_.low)} to {number(bin_.high)}: {bin_.count:,} cases" + (
+        title = f"{name} {digits.between(bin_.low, bin_.high)}: {bin_.count:,} cases" + (
             ", chosen" if chosen else ""
         )
         found.append(
@@ -165,4 +181,7 @@ def histogram_links(query: Query, histogram: Histogram) -> list[dict[str, Any]]:
 
 def ends(histogram: Histogram) -> tuple[str, str]:
     """The lowest and the highest value, as text."""
-    return (number(histogram.bins[0].low), number(histogram.bins[-1].high)) if histogram.bins else ("", "")
+    if not histogram.bins:
+        return "", ""
+    low, high = histogram.bins[0].low, histogram.bins[-1].high
+    return figure(low), figure(high)

@@ -61,11 +61,11 @@ def _part(what: str, sums: Spending, of: int, named: str) -> Spent:
     return Spent(what, sums.prompt_tokens, sums.completion_tokens, sums.cost_usd, left)
 
 
-def spent_on(summary: Summary, infrastructure: Spent) -> Sequence[Spent]:
-    """What a run used: the model, its metrics' own models, the machines."""
+def spent_on(progress: Progress, summary: Summary, infrastructure: Spent) -> Sequence[Spent]:
+    """What a run used: the model, as the head says it, its metrics' own models, the machines."""
     metrics = summary.metrics_usage
     return [
-        _part("model", summary, summary.cases, "cases"),
+        _part("model", progress, progress.done, "cases"),
         _part("metrics' models", metrics, metrics.calls, "calls"),
         infrastructure,
     ]

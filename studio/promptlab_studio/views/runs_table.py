@@ -11,7 +11,7 @@ from typing import Any
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.spending import total_tokens
 from promptlab.domain.summary import MetricSummary, Summary
-from promptlab.report import number
+from promptlab_studio.views.digits import Digits, money, money_decimals
 from promptlab_studio.views.figures import Interval, interval, scale_of
 from promptlab_studio.views.state import Query
 
@@ -39,7 +39,8 @@ class RunRow:
     progress: Progress | None
     """Of a run without a summary."""
     failed: int
-    cost_usd: float | None
+    cost: str
+    """In dollars, with as many decimals as the others of the page."""
     tokens: int | None
     p50_ms: float | None
     p95_ms: float | None
@@ -129,16 +130,31 @@ def rows_of(
     """
     summaries = {r.run_id: Summary.from_json(r.summary) for r in runs if r.summary}
     scales = {m: scale_of([s.metrics[m] for s in summaries.values() if m in s.metrics]) for m in metrics}
-    return [_row(run, summaries.get(run.run_id), progress.get(run.run_id), scales) for run in runs]
+    digits = {m: _digits([s.metrics[m] for s in summaries.values() if m in s.metrics]) for m in metrics}
+    seen = [
+        summaries.get(r.run_id) or progress.get(r.run_id) or Progress(total=r.cases, cost_usd=None)
+        for r in runs
+    ]
+    decimals = money_decimals(one.cost_usd for one in seen)
+    return [
+        _row(run, found, summaries.get(run.run_id), progress.get(run.run_id), scales, digits, decimals)
+        for run, found in zip(runs, seen, strict=True)
+    ]
+
+
+def _digits(metrics: Sequence[MetricSummary]) -> Digits:
+    return Digits.of([value for m in metrics for value in (m.mean, *m.interval)])
 
 
 def _row(
     run: RunRecord,
+    seen: Summary | Progress,
     summary: Summary | None,
     progress: Progress | None,
     scales: Mapping[str, tuple[float, float]],
+    digits: Mapping[str, Digits],
+    decimals: int,
 ) -> RunRow:
-    seen: Any = summary or progress or Progress(total=run.cases)
     spec = run.experiment
     return RunRow(
         run=run,
@@ -147,40 +163,36 @@ def _row(
         model=spec["model"]["name"],
         progress=progress,
         failed=seen.failed,
-        cost_usd=seen.cost_usd,
+        cost=money(seen.cost_usd, decimals),
         tokens=total_tokens(seen.prompt_tokens, seen.completion_tokens),
         p50_ms=summary.latency_ms.quantile(0.5) if summary else None,
         p95_ms=summary.latency_ms.quantile(0.95) if summary else None,
         duration_s=run.wall_s if run.status in FINAL else None,
-        metrics=_cells(summary, scales) if summary else {},
+        metrics=_cells(summary, scales, digits) if summary else {},
         more=len(summary.metrics.keys() - scales.keys()) if summary else 0,
     )
 
 
-def _cells(summary: Summary, scales: Mapping[str, tuple[float, float]]) -> dict[str, MetricCell]:
+def _cells(
+    summary: Summary, scales: Mapping[str, tuple[float, float]], digits: Mapping[str, Digits]
+) -> dict[str, MetricCell]:
     cells = {}
     for name, scale in scales.items():
         metric = summary.metrics.get(name)
         if metric is None:
             continue
         low, high = metric.interval
-        between = f", 95% interval {number(low)} to {number(high)}" if low is not None else ""
+        show = digits[name].show
+        between = f", 95% interval {digits[name].between(low, high)}" if low is not None else ""
         text = (
-            short(metric.mean)
+            show(metric.mean)
             if metric.mean is not None
             else (f"{len(metric.labels)} labels" if metric.labels else "–")
         )
         cells[name] = MetricCell(
-            text, f"{name}: {number(metric.mean)}{between}, {metric.n:,} rows", interval(metric, scale)
+            text, f"{name}: {show(metric.mean)}{between}, {metric.n:,} rows", interval(metric, scale)
         )
     return cells
-
-
-def short(value: float) -> str:
-    """Three significant digits or so, for narrow columns."""
-    if value != 0 and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.1e}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def seconds_between(start: str, end: str) -> float:

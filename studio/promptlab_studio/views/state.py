@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from promptlab.errors import ConfigError
 from promptlab.queries.query_engine import Filter, Range
-from promptlab.report import number
+from promptlab_studio.views.format import exact
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -172,7 +172,7 @@ def conditions(query: Query) -> list[Condition]:
 def _in_words(range_: Range) -> str:
     name = range_.column.removeprefix("score.")
     if range_.low is not None and range_.high is not None:
-        return f"{name}: {number(range_.low)} {'to' if range_.closed else 'to below'} {number(range_.high)}"
+        return f"{name}: {exact(range_.low)} {'to' if range_.closed else 'to below'} {exact(range_.high)}"
     if range_.low is not None:
-        return f"{name} ≥ {number(range_.low)}"
-    return f"{name} {'≤' if range_.closed else '<'} {number(range_.high)}"
+        return f"{name} ≥ {exact(range_.low)}"
+    return f"{name} {'≤' if range_.closed else '<'} {exact(range_.high)}"

@@ -49,12 +49,12 @@ def form_of(text: str, asked: str = "") -> Form:
 def shown(text: str, form: Form) -> Markup:
     """The text as HTML; what is not JSON, or too long for markdown, as it is."""
     if form == "json" and (pretty := indented(text)) is not None:
-        return Markup("<pre tabindex=0>{}</pre>").format(pretty)
+        return Markup("<pre tabindex=0 dir=auto>{}</pre>").format(pretty)
     if form == "markdown" and len(text) <= _MOST_MARKDOWN:
         tokens = _markdown().parse(text)
         if sum(1 + len(t.children or ()) for t in tokens) <= _MOST_TOKENS:
             return _prose(tokens)
-    return Markup("<pre tabindex=0>{}</pre>").format(text)
+    return Markup("<pre tabindex=0 dir=auto>{}</pre>").format(text)
 
 
 def _prose(tokens: Sequence[Token]) -> Markup:
@@ -65,7 +65,7 @@ def _prose(tokens: Sequence[Token]) -> Markup:
                 child.attrs |= {"rel": "noopener noreferrer nofollow", "target": "_blank"}
     md = _markdown()
     rendered = md.renderer.render(tokens, md.options, {})
-    return Markup('<div class="prose" tabindex="0">') + Markup(rendered) + Markup("</div>")
+    return Markup('<div class="prose" tabindex="0" dir="auto">') + Markup(rendered) + Markup("</div>")
 
 
 def _without_style(attrs: MutableMapping[str, Any]) -> None:

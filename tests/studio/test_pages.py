@@ -1,0 +1,253 @@
+"""Every page of the Studio without a browser: what its HTML says, over a small real lab."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from promptlab_studio.app import create_app
+
+from promptlab.domain.assets import PromptTemplate
+from promptlab.domain.results import RunRecord
+from promptlab.store_lab import StoreLab
+from tests.bench.make_runs import Made, make_dataset, make_run
+from tests.bench.real_runs import FAILURES, ODD, WIDE, add_wide
+from tests.browser import labs
+
+VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
+
+
+class Page(HTMLParser):
+    """A page's text and links; what is not closed, or closed twice, is a mistake."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.mistakes: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.said: list[str] = []
+        self.feed(text)
+        self.mistakes += [f"<{tag}> is not closed" for tag in self.open]
+
+    @property
+    def text(self) -> str:
+        """All that can be read, on one line."""
+        return " ".join(" ".join(self.said).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.links += [named["href"] or ""] if tag == "a" and "href" in named else []
+        self.ids += [named["id"] or ""] if "id" in named else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Elements of SVG close themselves."""
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+        elif tag not in VOID:
+            self.mistakes.append(f"</{tag}> in {self.open[-3:]}")
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.said.append(data)
+
+
+@dataclass
+class Studio:
+    """A lab and its pages."""
+
+    lab: StoreLab
+    client: httpx.AsyncClient
+
+    async def page(self, path: str, status: int = 200) -> Page:
+        """A page as people get it."""
+        answer = await self.client.get(path, follow_redirects=True)
+        assert answer.status_code == status, answer.text[-500:]
+        found = Page(answer.text)
+        assert found.mistakes == [], (path, found.mistakes)
+        assert len(found.ids) == len(set(found.ids)), path
+        return found
+
+
+@pytest.fixture
+async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
+    """The pages of an empty lab."""
+    lab = labs.open_lab(tmp_path)
+    app = create_app(lab)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        yield Studio(lab, client)
+    await lab.close()
+
+
+def every_page(run: RunRecord, other: RunRecord) -> dict[str, str]:
+    """The pages of a lab with the wide set, by name."""
+    name = run.run_id
+    return {
+        "runs": "/",
+        "charts": "/?charts=1",
+        "run": f"/runs/{name}",
+        "failed": f"/runs/{name}?status=failed",
+        "summary": f"/runs/{name}?tab=summary",
+        "configuration": f"/runs/{name}?tab=configuration",
+        "case": f"/runs/{name}/cases/1",
+        "trial": f"/runs/{name}/cases/1.2",
+        "compare": f"/compare?run={name}&run={other.run_id}",
+        "prompts": "/prompts",
+        "prompt": "/prompt?name=made-qa",
+        "edit": "/prompt/edit?name=made-qa",
+        "datasets": "/datasets",
+        "dataset": "/dataset?name=wide",
+        "new": f"/new?from={name}",
+    }
+
+
+async def test_every_page_is_whole(studio: Studio) -> None:
+    """Each is well-formed, names every element once, and its links lead to pages that are there."""
+    runs = await add_wide(studio.lab, rows=12, runs=2)
+    links: dict[str, str] = {}
+    for path in every_page(*runs).values():
+        page = await studio.page(path)
+        links |= {re.sub(r"[?#].*", "", link): link for link in page.links if link.startswith("/")}
+    for link in links.values():
+        answer = await studio.client.get(link, follow_redirects=True)
+        assert answer.status_code == 200, link
+
+
+async def test_an_empty_lab_says_how_to_begin(studio: Studio) -> None:
+    """No page of an empty lab is blank or an error."""
+    for path in ("/", "/prompts", "/datasets", "/new", "/compare"):
+        assert (await studio.page(path)).links
+
+
+async def test_data_is_shown_exactly_on_every_page(studio: Studio) -> None:
+    """Odd numbers, whole numbers of 19 digits, the smallest and minus zero are as they were given."""
+    run, *_ = await add_wide(studio.lab, rows=len(ODD) * 4, runs=1, trials=1)
+    shown = {"dataset": (await studio.page("/dataset?name=wide")).text}
+    shown["cases"] = (await studio.page(f"/runs/{run.run_id}?col=input.answer")).text
+    for place, text in shown.items():
+        assert [number for number in ODD if str(number) not in text.split()] == [], place
+    for case, number in enumerate(ODD):
+        text = (await studio.page(f"/runs/{run.run_id}/cases/{case}")).text
+        assert f"Expected (answer) {number}" in text
+
+
+async def test_a_summary_says_what_its_head_says(studio: Studio) -> None:
+    """While a run goes on, failures and tokens of head and summary are the same, and what is not counted is named."""
+    dataset = await make_dataset(studio.lab, 150)
+    run = await make_run(studio.lab, dataset, Made(ledger=True, results=False, shards=1))
+    progress = await studio.lab.progress(run.run_id)
+    await studio.lab.ledger.update_run(run.run_id, {"status": "interrupted"})
+    text = (await studio.page(f"/runs/{run.run_id}?tab=summary")).text
+    assert f"{progress.failed} failed" in text
+    assert text.count(f"{progress.prompt_tokens:,}") >= 1
+    assert "No case failed" not in text or progress.failed == 0
+
+
+async def test_a_run_in_which_every_case_failed_is_not_green(studio: Studio) -> None:
+    """Its status names the error, in the list and on its page, and the message is there once."""
+    dataset = await make_dataset(studio.lab, 20)
+
+    def failing(chance: Any, shard: int, case: int, trial: int, row: dict[str, Any], right: bool) -> Any:
+        from promptlab.domain.results import Completion
+        from promptlab.results.table import Case
+
+        return Case(row, Completion(shard=shard, case=case, trial=trial, attempts=1, error=FAILURES[2]), None)
+
+    run = await make_run(studio.lab, dataset, Made(case=failing))
+    listed, page = await studio.page("/"), await studio.page(f"/runs/{run.run_id}?tab=summary")
+    assert "all failed: not_found" in listed.text
+    assert "all failed: not_found" in page.text and "✓ completed" not in page.text
+    assert page.text.count(str(FAILURES[2].message)) == 1
+
+
+async def test_a_wrong_answers_page_does_not_open_green(studio: Studio) -> None:
+    """It opens with the verdict of the metric that the run is judged by."""
+    (run,) = await add_wide(studio.lab, rows=40, runs=1, trials=1)
+    results = studio.lab.results(run.run_id)
+    wrong, *_ = [row["case"] async for row in results if row["passed.exact_match"] is False]
+    text = (await studio.page(f"/runs/{run.run_id}/cases/{wrong}")).text
+    assert "✕ fail: exact_match" in text and "answered" not in text
+
+
+async def test_the_next_case_of_a_running_run_is_its_next_trial(studio: Studio) -> None:
+    """Trials are walked one by one, and the last case has no next one."""
+    dataset = await make_dataset(studio.lab, 3)
+    made = Made(ledger=True, results=False, trials=2, metrics=WIDE)
+    run = await make_run(studio.lab, dataset, made)
+    walked, path = [], f"/runs/{run.run_id}/cases/0"
+    while path:
+        walked.append(path.rpartition("/")[2])
+        page = await studio.page(path)
+        following = [link for link in page.links if re.search(r"/cases/[\d.]+$", link)]
+        later = [link for link in following if _place(link) > _place(path)]
+        path = min(later, key=_place, default="")
+    assert walked == ["0", "0.1", "1", "1.1", "2", "2.1"]
+
+
+def _place(link: str) -> tuple[int, int]:
+    case, _, trial = link.rpartition("/")[2].partition(".")
+    return int(case), int(trial or 0)
+
+
+async def test_a_stored_prompt_that_cannot_be_compiled_says_so_on_its_page(studio: Studio) -> None:
+    """The page of the prompt, and those of its runs, are still there."""
+    (run,) = await add_wide(studio.lab, rows=4, runs=1, trials=1)
+    broken = PromptTemplate.model_construct(
+        name="broken",
+        description="",
+        template_format="jinja2",
+        user_prompt="{% if %}",
+        system_prompt="",
+        messages=(),
+    )
+    ref = await _stored(studio.lab, broken)
+    experiment = {**run.experiment, "prompt_template": ref}
+    await studio.lab.ledger.update_run(run.run_id, {"experiment": experiment})
+    page = await studio.page("/prompt?name=broken")
+    assert "{% if %}" in page.text
+    assert "Placeholders:" not in page.text
+    for rest in ("", "/cases/0", "?tab=configuration"):
+        await studio.page(f"/runs/{run.run_id}{rest}")
+
+
+async def _stored(lab: StoreLab, prompt: PromptTemplate) -> dict[str, Any]:
+    from promptlab.domain.assets import AssetVersion, content_hash
+
+    content = {
+        "template_format": prompt.template_format,
+        "user_prompt": prompt.user_prompt,
+        "system_prompt": "",
+    }
+    version = AssetVersion(
+        kind="prompt_template",
+        name=prompt.name,
+        version=0,
+        description="",
+        content=content,
+        hash=content_hash(content),
+        created_at="2026-11-23T09:00:00.000000Z",
+    )
+    await lab.ledger.add_asset(version)
+    return {"name": prompt.name, "version": 0, "hash": version.hash}
+
+
+async def test_compare_is_of_the_headline_metric(studio: Studio) -> None:
+    """Counts are of it unless the address names another, and a longer answer is no loss."""
+    runs = await add_wide(studio.lab, rows=20, runs=2, trials=1)
+    path = f"/compare?run={runs[0].run_id}&run={runs[1].run_id}"
+    plain, same = await studio.page(path), await studio.page(f"{path}&metric=exact_match")
+    counts = re.compile(r"All \d+ Different \d+ Regressed \d+ Improved \d+ Same \d+")
+    found, named = counts.search(plain.text), counts.search(same.text)
+    assert found and named and found[0] == named[0]
+    fact = counts.search((await studio.page(f"{path}&metric=length")).text)
+    assert fact and "Regressed 0 Improved 0" in fact[0]
