@@ -203,13 +203,20 @@ class StoreLab:
                 on_start(run)
             return await self._parts.runner.run(run, work, on_progress)
 
-    async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
-        """As `resume`, but returns once the run is begun.
+    async def start_resume(
+        self, run_id: str, *, failed: bool = False, errors: Sequence[str] = ()
+    ) -> RunRecord:
+        """Do as `resume`, but return once the run is begun.
+
+        Args:
+            run_id: the run.
+            failed: do failed cases again, too.
+            errors: of the failed cases only those with one of these types of error; all by default.
 
         Raises:
             PromptLabError: as in `resume`.
         """
-        return await self._begin(self._continued(run_id, failed))
+        return await self._begin(self._continued(run_id, failed, errors=errors))
 
     @asynccontextmanager
     async def _continued(
@@ -218,6 +225,7 @@ class StoreLab:
         failed: bool,
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
+        errors: Sequence[str] = (),
     ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
@@ -245,7 +253,7 @@ class StoreLab:
                 "started_at": self.clock.now(),
             }
             changes |= {"finished_at": None, "error": None, "summary": None, "results": None}
-            changes |= {"redo_before": run.generation + 1} if failed else {}
+            changes |= {"redo_before": run.generation + 1, "redo_errors": tuple(errors)} if failed else {}
             await self.ledger.update_run(run_id, changes)
             yield await self._get(run_id), (experiment, bindings)
 

@@ -50,7 +50,12 @@ def run_from(body: Mapping[str, Any]) -> RunRecord:
     Raises:
         StoreDamagedError: it is no run.
     """
-    run = made(RunRecord, body, tags=tuple(body.get("tags") or ()))
+    run = made(
+        RunRecord,
+        body,
+        tags=tuple(body.get("tags") or ()),
+        redo_errors=tuple(body.get("redo_errors") or ()),
+    )
     expected = {"run_id": str, "name": str, "created_at": str, "cases": int, "generation": int}
     for name, kind in expected.items():
         if not isinstance(getattr(run, name), kind):

@@ -242,6 +242,8 @@ class RunRecord:
     """How often it was resumed."""
     redo_before: int = 0
     """Failures recorded in a generation lower than this are done again."""
+    redo_errors: tuple[str, ...] = ()
+    """The types of the failures that are done again; all where none is named."""
     wall_s: float = 0.0
     """Seconds of work over all passes."""
     summary: Mapping[str, Any] | None = None

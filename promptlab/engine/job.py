@@ -211,7 +211,9 @@ class Recorder(Generic[R]):
 
 def redo(error: Failure | None, generation: int, run: RunRecord) -> bool:
     """Whether a recorded result is to be made again: it failed, in a pass before the one that asks for that."""
-    return error is not None and generation < run.redo_before
+    if error is None or generation >= run.redo_before:
+        return False
+    return not run.redo_errors or error.type in run.redo_errors
 
 
 def cancelled_from_outside() -> bool:

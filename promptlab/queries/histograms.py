@@ -67,13 +67,13 @@ def nice_edges(
 ) -> list[float]:
     """Edges for values between `low` and `high`.
 
-    Two bins for pass/fail; `bins` of [0, 1] for values all over it; else about `bins` steps of 1, 2 or 5 times
+    Two bins for pass/fail; `bins` of [0, 1] for values in it, unless all are below 0.2; else about `bins` steps of 1, 2 or 5 times
     a power of ten (at least 1 for whole numbers), where `tail`, a high quantile, keeps outliers from taking the axis.
     """
     if binary:
         return [0.0, 0.5, 1.0]
     # Values in a corner of [0, 1], such as costs, would all be one bar there.
-    if low >= 0 and 0.2 <= high <= 1 and high - low > 0.2 and not whole:
+    if low >= 0 and 0.2 <= high <= 1 and not whole:
         return [n / bins for n in range(bins + 1)]
     cap = tail if tail is not None and low < tail and high - tail > (high - low) / 3 else high
     if high - low > 1e300:  # its width would overflow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -79,6 +80,17 @@ def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path) -> No
     with path.open("w", encoding="utf-8") as file:
         while lines := rows.fetchmany(FETCH):
             file.writelines(f"{line}\n" for (line,) in lines)
+
+
+def safe_csv_text(text: str) -> str:
+    """Put a `'` before a text that a spreadsheet would run as a formula, as `safe_csv_columns` does in SQL."""
+    if not re.match(_FORMULA, text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def safe_csv_columns(types: dict[str, str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import httpx
 import pytest
 from promptlab_studio.app import create_app
 
-from promptlab.domain.assets import PromptTemplate
+from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
 from tests.bench.make_runs import Made, make_dataset, make_run
@@ -251,3 +253,37 @@ async def test_compare_is_of_the_headline_metric(studio: Studio) -> None:
     assert found and named and found[0] == named[0]
     fact = counts.search((await studio.page(f"{path}&metric=length")).text)
     assert fact and "Regressed 0 Improved 0" in fact[0]
+
+
+async def test_actions_are_of_what_the_page_shows(studio: Studio) -> None:
+    """Retry and export name the cases of the filter, and the file has these."""
+    (run,) = await add_wide(studio.lab, rows=60, runs=1, trials=1)
+    summary = await studio.lab.summary(run.run_id)
+    errors = {kind: n for kind, n in summary.errors.items() if kind != "evaluator_error"}
+    kind = max(errors, key=lambda one: errors[one])
+    page = await studio.page(f"/runs/{run.run_id}?error={kind}")
+    assert f"Retry {errors[kind]} {kind}" in page.text
+    assert f"Export {errors[kind]}" in page.text
+    link = next(link for link in page.links if "cases.csv" in link)
+    answer = await studio.client.get(link)
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["error_type"] for row in rows] == [kind] * errors[kind]
+    whole = await studio.page(f"/runs/{run.run_id}")
+    assert f"Retry all {summary.failed} failed" in whole.text
+
+
+async def test_a_filtered_file_runs_no_formula(studio: Studio) -> None:
+    """A text that a spreadsheet would run has a sign before it; a number, negative or not, has none."""
+    rows = [{"id": "=cmd()", "question": "@x", "answer": "-3"}]
+    await studio.lab.assets.create(Dataset(name="cells", rows=rows))
+    run = await studio.lab.run(
+        {
+            "name": "cells",
+            "prompt_template": {"name": "ask", "user_prompt": "<question>"},
+            "dataset": "cells",
+            "model": "simulated/echo",
+        }
+    )
+    answer = await studio.client.get(f"/runs/{run.run_id}/cases.csv")
+    (row,) = csv.DictReader(io.StringIO(answer.text))
+    assert (row["id"], row["input.question"], row["input.answer"]) == ("'=cmd()", "'@x", "-3")

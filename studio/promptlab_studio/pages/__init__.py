@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from promptlab_studio.pages import case, compare, datasets, new_run, prompts, run, runs
+from promptlab_studio.pages import case, compare, datasets, export, new_run, prompts, run, runs
 
 router = APIRouter()
 for _routes in (
     runs.routes,
     run.routes,
+    export.routes,
     case.routes,
     prompts.routes,
     datasets.routes,

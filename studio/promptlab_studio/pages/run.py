@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
+from fastapi import Query as QueryParam
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
@@ -12,6 +14,7 @@ from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import PromptLabError
+from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuery
 from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
@@ -19,6 +22,7 @@ from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import prompt_of
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
+from promptlab_studio.views.actions import export_links, retry_of
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.metric_cards import (
@@ -71,8 +75,18 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
         prompt = await prompt_of(lab, experiment)
         page, facets = await _cases(results, query)
         names, _ = await names_in(prompt) if prompt else ((), "")
+        errors = await _errors(results)
+        context |= {
+            "retry": retry_of(run_id, query, errors) if run.status == "completed" else None,
+            "exports": export_links(run_id, query),
+        }
         context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
+
+
+async def _errors(results: ResultsQuery) -> Mapping[str, int]:
+    """The run's failed cases by type, whatever the filter; none while it has no results."""
+    return {} if results.live else (await facets_of(results, NO_FILTER)).errors
 
 
 async def _cases(results: ResultsQuery, query: Query) -> tuple[CasePage, Facets | None]:
@@ -190,10 +204,12 @@ async def cancel(request: Request, run_id: str) -> Response:
 
 
 @routes.post("/runs/{run_id}/resume")
-async def resume(request: Request, run_id: str, failed: bool = False) -> Response:
-    """Do what a run is missing and, with `failed`, its failed cases again."""
+async def resume(
+    request: Request, run_id: str, failed: bool = False, error: Annotated[Sequence[str], QueryParam()] = ()
+) -> Response:
+    """Do what a run is missing and, with `failed`, its failed cases again: all, or those of some types of error."""
     try:
-        await lab_of(request).start_resume(run_id, failed=failed)
+        await lab_of(request).start_resume(run_id, failed=failed, errors=error)
     except PromptLabError as error:
         return go_to(run_url(run_id), str(error), "problem")
     return go_to(run_url(run_id), "The run goes on.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from promptlab.domain.results import Progress, RunRecord
@@ -22,6 +22,8 @@ class Head:
     rate: float | None
     """Cases a second, over the time that the run was worked on."""
     left_s: float | None
+    again: int = 0
+    """Failed cases of an earlier pass that this one does again, or that failed again in it."""
 
 
 def head_of(run: RunRecord, progress: Progress | None, *, active: bool, now: str) -> Head:
@@ -38,6 +40,12 @@ def head_of(run: RunRecord, progress: Progress | None, *, active: bool, now: str
         names = ("failed", *NAMES)
         counts = {name: s[name] for name in names if name in s}
         return Head(Progress(total=run.cases, done=s["cases"], **counts), False, None, None)
+    again = active and run.redo_before == run.generation > 0
+    if again:
+        # What is asked again is open until it is answered; how much was so at the pass's beginning is not recorded,
+        # and the time that earlier passes took says nothing about this one.
+        open_ = progress.failed
+        return Head(replace(progress, done=progress.done - open_, failed=0), active, None, None, open_)
     worked = run.wall_s + (seconds_between(run.started_at, now) if active and run.started_at else 0.0)
     rate = progress.done / worked if worked > 0 and progress.done else None
     return Head(progress, active, rate, (progress.total - progress.done) / rate if active and rate else None)

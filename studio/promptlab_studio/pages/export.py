@@ -1,0 +1,80 @@
+"""The cases that match a filter, as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal
+
+import orjson
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+
+from promptlab.queries.filters import NO_FILTER
+from promptlab.queries.query_engine import CasePage, ResultsQuery
+from promptlab.results.export import safe_csv_text
+from promptlab_studio.auth import lab_of
+from promptlab_studio.pages.rendering import router
+from promptlab_studio.views.format import run_url
+from promptlab_studio.views.state import Query, filter_of
+
+AT_ONCE = 500
+"""Rows that are held at a time."""
+WHOLE = 1 << 40
+"""Characters of a text: all of them."""
+MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
+
+routes = router()
+
+
+@routes.get("/runs/{run_id}/cases.{form}")
+async def export_cases(request: Request, run_id: str, form: Literal["csv", "jsonl"]) -> StreamingResponse:
+    """The cases that the address's filter means, in its order."""
+    query = Query.of(run_url(run_id), request.query_params)
+    lab = lab_of(request)
+    results = await lab.results_of(await lab.get_run(run_id))
+    first = await _page(
+        results, query, 0
+    )  # what is wrong with the address is an answer, and no half of a file
+    name = f"{run_id}-{first.total_matching}-cases.{form}"
+    head = {"Content-Disposition": f'attachment; filename="{name}"'}
+    lines = _lines(results, query, first, form)
+    return StreamingResponse(lines, media_type=MEDIA[form], headers=head)
+
+
+async def _page(results: ResultsQuery, query: Query, offset: int) -> CasePage:
+    return await results.page(
+        NO_FILTER if results.live else filter_of(query),
+        sort=query.get("sort", "case"),
+        descending=query.get("desc") == "1",
+        offset=offset,
+        limit=AT_ONCE,
+        text_chars=WHOLE,
+    )
+
+
+async def _lines(results: ResultsQuery, query: Query, page: CasePage, form: str) -> AsyncIterator[bytes]:
+    names = list(results.columns.types)
+    if form == "csv":
+        yield _csv([names])
+    done = 0
+    while page.rows:
+        rows = [{name: row.get(name) for name in names} for row in page.rows]
+        yield (
+            _csv(map(_cells, rows)) if form == "csv" else b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        )
+        done += len(page.rows)
+        if done >= page.total_matching:
+            return
+        page = await _page(results, query, done)
+
+
+def _cells(row: Mapping[str, Any]) -> Sequence[Any]:
+    return [safe_csv_text(value) if isinstance(value, str) else value for value in row.values()]
+
+
+def _csv(rows: Any) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
