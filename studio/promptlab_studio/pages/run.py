@@ -77,11 +77,17 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
         names, _ = await names_in(prompt) if prompt else ((), "")
         errors = await _errors(results)
         context |= {
-            "retry": retry_of(run_id, query, errors) if run.status == "completed" else None,
+            "retry": retry_of(run_id, query, errors, _unscored(run)) if run.status == "completed" else None,
             "exports": export_links(run_id, query),
         }
         context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
+
+
+def _unscored(run: RunRecord) -> int:
+    """Failed scores of a run that has ended."""
+    metrics = Summary.from_json(run.summary).metrics.values() if run.summary else ()
+    return sum(metric.failed for metric in metrics)
 
 
 async def _errors(results: ResultsQuery) -> Mapping[str, int]:
