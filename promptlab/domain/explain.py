@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ValidationError
 
+_SHOWN = 20
+"""How many problems one message lists."""
 _PLAIN = {
     "missing": "is required",
     "tuple_type": "must be a list",
@@ -34,7 +36,8 @@ def explain(
         nested: the models of its fields that hold fields of their own.
     """
     lines = []
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for item in found[:_SHOWN]:
         # Pydantic adds the tags of our unions to the path: forms, not fields.
         place = [p for p in item["loc"] if p not in ("fields", "reference")]
         text = _PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
@@ -43,15 +46,21 @@ def explain(
             fields = (
                 nested.get(str(place[0]), model).model_fields if inner else (*model.model_fields, *aliases)
             )
-            near = difflib.get_close_matches(str(place[-1]), fields, n=1)
+            near = difflib.get_close_matches(str(place[-1])[:100], fields, n=1)
             text = f"unknown field{f', did you mean {near[0]!r}?' if near else ''}"
         elif item["type"] not in ("value_error", "missing") and not isinstance(item["input"], dict | list):
-            text += f" (got {item['input']!r})"
-        path = ".".join(map(str, place))
+            text += f" (got {_cut(repr(item['input']))})"
+        path = ".".join(_cut(str(part)) for part in place)
         lines.append(f"{path}: {text}" if path else text)
     lines = list(dict.fromkeys(lines))
+    if len(found) > _SHOWN:
+        lines.append(f"and {len(found) - _SHOWN:,} more")
     return (
         f"This {what} is not valid: {lines[0]}"
         if len(lines) == 1
         else f"This {what} is not valid:\n" + "\n".join(f"  - {line}" for line in lines)
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -8,6 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+MOST_PARAMETERS = 100
+"""Further fields of a model, which are sent to its provider as they are."""
+
 
 class ModelConfig(BaseModel):
     """Which model to call, and how. Any further field is sent to the provider as it is."""
@@ -57,8 +60,13 @@ class ModelConfig(BaseModel):
             value = {
                 k: v for k, v in value.items() if k != "type"
             }  # the predecessor's "completion" or "embedding"
-            for key in value.keys() - cls.model_fields.keys():
-                near = difflib.get_close_matches(key, cls.model_fields, n=1, cutoff=0.85)
+            further = value.keys() - cls.model_fields.keys()
+            if len(further) > MOST_PARAMETERS:
+                raise ValueError(
+                    f"{len(further):,} parameters beyond those that PromptLab knows: at most {MOST_PARAMETERS}"
+                )
+            for key in further:
+                near = difflib.get_close_matches(str(key)[:100], cls.model_fields, n=1, cutoff=0.85)
                 if near:
                     raise ValueError(f"unknown model parameter {key!r}: did you mean {near[0]!r}?")
         return value

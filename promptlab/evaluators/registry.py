@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from promptlab import plugins
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.evaluators.base import Evaluator
 
@@ -79,9 +80,13 @@ def canonical(metric: str) -> str:
     Raises:
         UnknownNameError: there is no such built-in metric.
     """
-    name = _NAMES.get(_normal(metric))
+    normal = _normal(metric)
+    name = _NAMES.get(normal)
     if name is None:
-        raise UnknownNameError("metric", metric, known(), _CUSTOM)
+        plugged = plugins.names(plugins.EVALUATORS)
+        name = next((plugin for plugin in plugged if _normal(plugin) == normal), None)
+        if name is None:
+            raise UnknownNameError("metric", metric, [*known(), *plugged], _CUSTOM)
     return name
 
 
@@ -94,6 +99,8 @@ def build(metric: str, params: Mapping[str, Any] | None = None) -> Evaluator:
         MissingExtraError: its optional package is not installed.
     """
     name, given = canonical(metric), dict(params or {})
+    if name not in _METRICS:
+        return _plugged(name, given)
     cls = _load(name)
     valid = list(_parameters(cls)["properties"])
     unknown = [key for key in given if key not in valid]
@@ -115,10 +122,10 @@ def describe(metric: str) -> MetricInfo:
     """
     name = canonical(metric)
     cls = _load(name)
-    schema = _parameters(cls)
+    schema = _parameters(cls) if name in _METRICS else {"properties": {}}
     return MetricInfo(
         name=name,
-        aliases=_METRICS[name][1],
+        aliases=_METRICS[name][1] if name in _METRICS else (),
         description=(cls.__doc__ or "").partition("\n")[0],
         inputs=dict(cls.inputs),
         params={
@@ -126,14 +133,27 @@ def describe(metric: str) -> MetricInfo:
             for key, value in schema["properties"].items()
         },
         required=tuple(schema.get("required", ())),
-        value_range=cls.value_range,  # type: ignore[attr-defined]
+        value_range=getattr(cls, "value_range", (None, None)),
         higher_is_better=cls.higher_is_better,
         needs_embedding=cls.needs_embedding,
         extra=_EXTRAS.get(name),
     )
 
 
+def _plugged(name: str, params: Mapping[str, Any]) -> Evaluator:
+    """The evaluator that an installed package registers."""
+    made = plugins.make(plugins.EVALUATORS, name, **params)
+    if not callable(getattr(made, "evaluate", None)):
+        raise ConfigError(
+            f"The metric {name!r} of an installed package is no evaluator but a {type(made).__name__}: "
+            "update that package, or uninstall it."
+        )
+    return cast("Evaluator", made)
+
+
 def _load(name: str) -> type[Evaluator]:
+    if name not in _METRICS:
+        return cast("type[Evaluator]", plugins.load(plugins.EVALUATORS, name))
     module, _, cls = _METRICS[name][0].partition(":")
     return cast("type[Evaluator]", getattr(importlib.import_module(f"promptlab.evaluators.{module}"), cls))
 

@@ -22,7 +22,7 @@ from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, 
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.models.agent import AgentModel, agent_messages
 from promptlab.models.base import Model
-from promptlab.models.registry import get_model
+from promptlab.models.registry import get_model, is_registered
 
 
 @dataclass(slots=True)
@@ -40,8 +40,7 @@ class Live:
         """Where a user's own model class is; None for the built-in ones, which their configuration brings back."""
         if model is None or isinstance(model, AgentModel):
             return None
-        own = not type(model).__module__.startswith("promptlab.models.")
-        return self.codes.get(name) or (code_ref(model) if own else None)
+        return self.codes.get(name) or (None if is_registered(model) else code_ref(model))
 
     def agent_code(self, model: Model) -> CodeRef | None:
         """Where an agent's function is; None for a model."""

@@ -9,6 +9,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.models.base import Model
+from promptlab.models.registry import is_registered
 
 HERE = "or run it here with a local store"
 SECRET = "Put the key there with `promptlab cloud secrets set NAME`, and name it: api_key_secret: NAME."
@@ -57,8 +58,7 @@ def portable_model(field: str, model: Any, where: str = "the cloud") -> ModelCon
     Raises:
         ConfigError: it is a class of the user's own, or brings a key.
     """
-    own = isinstance(model, Model) and not type(model).__module__.startswith("promptlab.models.")
-    if own or isinstance(model, CodeConfig):
+    if (isinstance(model, Model) and not is_registered(model)) or isinstance(model, CodeConfig):
         what = model.code if isinstance(model, CodeConfig) else type(model).__name__
         raise ConfigError(
             f"{field}: {what} is a model of your own, which cannot be sent to {where}. "

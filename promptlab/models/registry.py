@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
+from promptlab import plugins
 from promptlab.domain.explain import explain
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, UnknownNameError
@@ -42,12 +43,35 @@ def get_model(name_or_config: str | ModelConfig | dict[str, Any], /, **params: A
     """
     config = _config(name_or_config, params)
     if config.provider not in PROVIDERS:
+        if plugins.load(plugins.PROVIDERS, config.provider) is not None:
+            return _plugged(config)
         remedy = "A server that speaks OpenAI's protocol is openai/<model> with endpoint=…; your own class is a subclass of Model."
-        raise UnknownNameError("model provider", config.provider, PROVIDERS, remedy)
+        raise UnknownNameError(
+            "model provider", config.provider, [*PROVIDERS, *plugins.names(plugins.PROVIDERS)], remedy
+        )
     module, _, name = PROVIDERS[config.provider].partition(":")
     made = getattr(importlib.import_module(module), name)(config)
     assert isinstance(made, Model)
     return made
+
+
+def _plugged(config: ModelConfig) -> Model:
+    """The model of a provider that an installed package registers."""
+    made = plugins.make(plugins.PROVIDERS, config.provider, config)
+    if not isinstance(made, Model):
+        raise ConfigError(
+            f"The model provider {config.provider!r} of an installed package gives no promptlab.Model but a "
+            f"{type(made).__name__}: update that package, or uninstall it."
+        )
+    return made
+
+
+def is_registered(model: Model) -> bool:
+    """Whether a model's configuration alone brings it back: it is built in, or of a registered provider."""
+    if type(model).__module__.startswith("promptlab.models."):
+        return True
+    provider = model.config.provider
+    return provider not in PROVIDERS and plugins.load(plugins.PROVIDERS, provider) is type(model)
 
 
 def _config(given: str | ModelConfig | dict[str, Any], params: dict[str, Any]) -> ModelConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen
@@ -100,6 +100,31 @@ class Assets:
         """As `update`."""
         return await self._store.update(asset)  # type: ignore[return-value]
 
+    @overload
+    def get(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        label: str | None = None,
+        kind: Literal["prompt_template"],
+    ) -> PromptTemplate: ...
+
+    @overload
+    def get(
+        self, name: str, version: int | None = None, *, label: str | None = None, kind: Literal["dataset"]
+    ) -> Dataset: ...
+
+    @overload
+    def get(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        label: str | None = None,
+        kind: AssetKind | None = None,
+    ) -> Any: ...
+
     def get(
         self,
         name: str,
@@ -116,6 +141,31 @@ class Assets:
             AssetNotFoundError: no such asset, version or label.
         """
         return run_sync(self.get_async(name, version, label=label, kind=kind))
+
+    @overload
+    async def get_async(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        label: str | None = None,
+        kind: Literal["prompt_template"],
+    ) -> PromptTemplate: ...
+
+    @overload
+    async def get_async(
+        self, name: str, version: int | None = None, *, label: str | None = None, kind: Literal["dataset"]
+    ) -> Dataset: ...
+
+    @overload
+    async def get_async(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        label: str | None = None,
+        kind: AssetKind | None = None,
+    ) -> Any: ...
 
     async def get_async(
         self,
