@@ -57,9 +57,7 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
         sys.executable,
         "-m",
         "promptlab",
-        "studio",
-        "--db",
-        str(folder / "lab.db"),
+        "studio",  # over the store of its working folder, which it may make
         "--port",
         str(port),
     ]
