@@ -27,7 +27,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     cost_usd (each None where unknown), metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count},
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
-    unknown_cost, unpriced.
+    unknown_cost, unpriced; and unreadable, in words, if the record cannot be read in full.
     """
     summary = Summary.from_json(run.summary) if run.summary else None
     seen_metrics = summary or partial or Summary()
@@ -55,6 +55,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         "cut": seen_metrics.cut,
         **{name: counts[name] for name in NAMES[3:] if counts[name]},
         **({"warnings": list(run.warnings)} if run.warnings else {}),
+        **({"unreadable": run.unreadable} if run.unreadable else {}),
     }
 
 
@@ -254,8 +255,7 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         lines += [Text(), *(Text(line, style="yellow") for line in said)]
     notes = [said for said in (score_words(run, facts), cut_words(facts)) if said]
     lines += [Text(), *(Text(said, style="yellow") for said in notes)] if notes else []
-    if run.error:
-        lines.append(Text(run.error, style="red"))
+    lines += [Text(said, style="red") for said in dict.fromkeys((run.error, run.unreadable)) if said]
     return Group(*lines)
 
 

@@ -16,9 +16,10 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
+from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError, RunBusyError, RunError, RunNotFoundError
+from promptlab.errors import ConfigError, RunBusyError, RunError, RunNotFoundError, StoreDamagedError
 from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.portable import check_portable
@@ -230,6 +231,8 @@ class StoreLab:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
             run = await self._get(run_id)
+            if run.unreadable:
+                raise StoreDamagedError(f"Run {run_id} cannot go on. {run.unreadable}")
             whole = run.status == "completed" and run.results and await self.blobs.exists(run.results)
             open_failures = run.summary and Summary.from_json(run.summary).has_failures
             if whole and not (failed and open_failures):
@@ -335,7 +338,7 @@ class StoreLab:
         run = await self.ledger.get_run(run_id)
         if run is None:
             raise RunNotFoundError(run_id)
-        return run
+        return checked(run)
 
     async def get_run(self, run_id: str) -> RunRecord:
         """One run, as it is now.
@@ -376,7 +379,7 @@ class StoreLab:
         while True:
             # Never more than fit: the ledger's cursor is at the end of what it gave.
             page, cursor = await self.ledger.list_runs(name=name, limit=limit - len(found), cursor=cursor)
-            seen = [await self._seen(run) for run in page if chosen.may_match(run)]
+            seen = [await self._seen(run) for run in map(checked, page) if chosen.may_match(run)]
             found += [run for run in seen if chosen.matches(run)]
             looked_at += max(len(page), 20)
             if cursor is None or len(found) >= limit or looked_at >= MAX_LOOKED_AT:
@@ -436,9 +439,14 @@ class StoreLab:
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
         """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its finished shards."""
-        return (
-            (None, None) if run.summary else (await self.progress(run.run_id), await self.summary(run.run_id))
-        )
+        if run.summary:
+            return None, None
+        progress = await self.progress(run.run_id)
+        try:
+            return progress, await self.summary(run.run_id)
+        except StoreDamagedError as error:
+            logger.warning("The shards of run %s cannot be summed: %s", run.run_id, error)
+            return progress, None
 
     async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
         """A run's results, one row a case (see docs/concepts.md), in order; of an unfinished run what there is.

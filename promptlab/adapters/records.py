@@ -78,6 +78,7 @@ def unreadable(run_id: str, name: str, created_at: str, cases: int, why: str) ->
         cases=cases,
         created_at=created_at,
         error=why,
+        unreadable=why,
     )
 
 

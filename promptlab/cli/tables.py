@@ -92,7 +92,13 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableT
         metrics = [f"{name} {number(metric['mean'])}" for name, metric in facts["metrics"].items()]
         counts = (f"{run.cases:,}", f"{facts['failed']:,}", dollars(facts["cost_usd"]))
         none = all_failed(facts)
-        status = Text("all failed", "red") if none else Text(run.status, _STATUS.get(run.status, "yellow"))
+        status = (
+            Text("unreadable", "red")
+            if run.unreadable
+            else Text("all failed", "red")
+            if none
+            else Text(run.status, _STATUS.get(run.status, "yellow"))
+        )
         table.add_row(run.run_id, run.name, status, *counts, "\n".join(metrics))
     return table
 
@@ -121,7 +127,8 @@ def configuration(run: RunRecord) -> RenderableType:
         table.add_row("price", f"{model}: {_pairs(price)}")
     if run.tags:
         table.add_row("tags", ", ".join(run.tags))
-    table.add_row("experiment", f"sha256 {spec['hash']}")
+    if spec.get("hash"):
+        table.add_row("experiment", f"sha256 {spec['hash']}")
     times = [
         f"created {run.created_at}",
         *([f"ended {run.finished_at}"] if run.finished_at else []),

@@ -258,7 +258,7 @@ class RunRecord:
     archived: bool = False
     """Left out of lists, unless they ask for it."""
     unreadable: str | None = None
-    """Why the record cannot be read in full; found while reading, never stored. What could not be read has its default."""
+    """Why the record cannot be read in full; found while reading, null in every store. What could not be read has its default."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from promptlab.assets.rows import read_index
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.results import RunRecord, ShardSummary
 from promptlab.domain.summary import Summary
+from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Ledger
 from promptlab.scratch import ScratchFolder
 
@@ -113,7 +114,10 @@ def _line(content: DatasetContent, shards: Sequence[Shard]) -> bytes:
 
 def _unfinished(shard: ShardSummary, run: RunRecord) -> bool:
     """Whether a shard that was finished once has failures that this pass does again."""
-    return shard.generation < run.redo_before and Summary.from_json(shard.summary).has_failures
+    try:
+        return shard.generation < run.redo_before and Summary.from_json(shard.summary).has_failures
+    except StoreDamagedError:
+        return True  # It is scored and summed again, from the recorded answers.
 
 
 def _append(path: Path, lines: list[bytes]) -> None:

@@ -55,6 +55,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         "generation",
         "wall_s",
         "error",
+        "unreadable",
     )
     return made(
         RunRecord,

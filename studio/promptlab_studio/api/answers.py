@@ -124,6 +124,10 @@ class RunBrief(BaseModel):
     finished_at: str | None
     generation: int = Field(description="How often it was resumed.")
     error: str | None = Field(description="Why the run itself failed (not its cases).")
+    unreadable: str | None = Field(
+        default=None,
+        description="Why the run's record cannot be read in full; then what is missing has its default.",
+    )
     warnings: list[str] = Field(
         default=[],
         description="What was probably not meant in the experiment, as said before the first call.",

@@ -58,6 +58,8 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     """A run: its cases, or the tab that the address names."""
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
     run = await lab.get_run(run_id)
+    if run.unreadable:
+        return render(request, "run_unreadable.html", {"run": run})
     experiment = Experiment.model_validate(run.experiment)
     results = await lab_of(request).results_of(run)
     tab = query.get("tab")

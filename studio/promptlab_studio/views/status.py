@@ -27,6 +27,8 @@ class RunState:
 
 def state_of(run: RunRecord) -> RunState:
     """The status of a run; one in which every case failed says so, and why."""
+    if run.unreadable:
+        return RunState("failed", "✕", "unreadable")
     if not all_failed(run):
         return RunState(run.status, _SYMBOLS.get(run.status, "·"), run.status)
     assert run.summary is not None
