@@ -11,12 +11,15 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -86,7 +89,8 @@ if hasattr(os, "register_at_fork"):
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run the coroutine to its end, and give its result.
 
-    On Ctrl-C the coroutine is cancelled, given the time to clean up, and KeyboardInterrupt goes on.
+    On Ctrl-C the coroutine is cancelled, given the time to clean up, and KeyboardInterrupt goes on. So it is on
+    SIGTERM and SIGHUP, which then end the process as usual, unless the program handles them itself.
 
     Raises:
         RuntimeError: called from inside our own loop, which would wait for itself.
@@ -103,14 +107,72 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         )
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
-        return future.result()
-    except KeyboardInterrupt:
+        with _ending_as_interruption():
+            return future.result()
+    except (KeyboardInterrupt, _SignalledError) as stop:
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
         future.cancel()
         # concurrent futures turn "cancelled" before the task has cleaned up: wait for the task itself.
         asyncio.run_coroutine_threadsafe(_settle(loop), loop).result()
+        if isinstance(stop, _SignalledError):
+            # As whoever sent it expects: the process ends by this very signal.
+            os.kill(os.getpid(), stop.number)
         raise
+
+
+class _SignalledError(BaseException):
+    """A signal that would have ended the process at once."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
+
+
+@contextmanager
+def _ending_as_interruption() -> Iterator[None]:
+    """In the block, SIGTERM and SIGHUP are raised, as Ctrl-C is, if nobody else handles them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        raise _SignalledError(number)
+
+    ending = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ending:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def ending_as_cancellation() -> Iterator[None]:
+    """In the block, SIGTERM and SIGHUP cancel the running task, if it runs in the main thread and nobody else
+    handles them; once it has cleaned up, the process ends by the signal, as whoever sent it expects."""
+    ending = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread() or not ending:
+        yield
+        return
+    loop, task, came = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
+
+    def stop(number: int) -> None:
+        came.append(number)
+        if task is not None:
+            task.cancel()
+
+    for number in ending:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in ending:
+            loop.remove_signal_handler(number)
+        if came:
+            os.kill(os.getpid(), came[0])
 
 
 async def _settle(loop: asyncio.AbstractEventLoop) -> None:

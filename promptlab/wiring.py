@@ -96,19 +96,43 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
             ["sqlite", "local", "remote"],
             "As in PromptLab({'type': 'sqlite', 'db_file': './promptlab.db'}).",
         )
-    path = Path(config.pop("db_file", None) or DEFAULT_DB).expanduser().absolute()
+    path = _store_path(config.pop("db_file", None) or DEFAULT_DB)
     if config:
         raise ConfigError(f"Unknown key {next(iter(config))!r} for a {kind} store: it takes 'db_file'.")
-    if path.is_dir():
-        raise ConfigError(
-            f"db_file {str(path)!r} is a folder: name a file in it, as in {str(path / DEFAULT_DB)!r}."
-        )
     ledger, clock = SqliteLedger(path), SystemClock()
     folder = path.with_name(path.name + ".blobs")
     blobs = FileBlobs(folder)
     return Parts(
         ledger, blobs, EnvSecrets(), clock, LocalRunner(ledger, blobs, clock, folder / ".locks"), str(path)
     )
+
+
+def _store_path(given: str | Path) -> Path:
+    """The file of a store, by its one name: links are followed, for a lock of a run lies beside the file.
+
+    Raises:
+        ConfigError: the path cannot be a store's.
+    """
+    try:
+        str(given).encode()
+        path = Path(given).expanduser().resolve()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"db_file {os.fsencode(given)!r} is not UTF-8: rename the file or its folder."
+        ) from None
+    except FileNotFoundError:
+        raise ConfigError(
+            f"db_file {str(given)!r} counts from the working folder, and that was deleted: go to another, or give an absolute path."
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"db_file {str(given)!r} cannot be used: {error}") from error
+    if path.is_dir():
+        raise ConfigError(
+            f"db_file {str(path)!r} is a folder: name a file in it, as in {str(path / DEFAULT_DB)!r}."
+        )
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"db_file {str(path)!r} is a pipe or a device: name a file.")
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,17 @@
-"""Ctrl-C and SIGTERM, as the cancellation of a task."""
+"""Ctrl-C, SIGTERM and a closed terminal, as the cancellation of a task."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interruption:
@@ -41,5 +45,16 @@ class Interruption:
         first = self.signal is None
         self.signal = self.signal or number
         task.cancel()
+        if number == getattr(signal, "SIGHUP", None):
+            _leave_terminal()
         if first:
             self._on_first()
+
+
+def _leave_terminal() -> None:
+    """Let what is printed go nowhere, where it would go to a terminal that was closed: writing there is an error."""
+    with suppress(OSError), Path(os.devnull).open("r+b") as nowhere:
+        for descriptor in (0, 1, 2):
+            with suppress(OSError):
+                if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                    os.dup2(nowhere.fileno(), descriptor)

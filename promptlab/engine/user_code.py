@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from promptlab import awake
 from promptlab.domain.results import described
 from promptlab.engine.job import cancelled_from_outside
 from promptlab.threads import Threads, end_if_forked
@@ -38,7 +39,7 @@ async def in_time(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
         Exception: whatever it raised.
     """
     try:
-        async with asyncio.timeout(timeout_s) as limit:
+        async with awake.timeout(timeout_s) as limit:
             return await call()
     except TimeoutError as error:
         if limit.expired():

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import orjson
 
+from promptlab import awake
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import ModelResponse
@@ -213,7 +214,7 @@ class BedrockModel(ProviderModel):
     async def _call(self, call: Awaitable[Any]) -> Any:
         errors = importlib.import_module("botocore.exceptions")
         try:
-            async with asyncio.timeout(self.config.timeout_s):
+            async with awake.timeout(self.config.timeout_s):
                 return await call
         except (TimeoutError, errors.ReadTimeoutError, errors.ConnectTimeoutError):
             raise ModelError(

@@ -23,6 +23,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from promptlab import awake
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
 from promptlab.loops import PerLoop
@@ -136,7 +137,7 @@ class HttpModel(ProviderModel):
         )
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self.config.timeout_s):
+            async with awake.timeout(self.config.timeout_s):
                 status, headers, body = await self._exchange(request)
         except TimeoutError:
             message = f"{self.name}: no whole answer within {self.config.timeout_s:g} s (timeout_s)"

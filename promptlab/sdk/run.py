@@ -18,7 +18,7 @@ from promptlab.report import number, resume_command, show_command, table
 from promptlab.results.export import ExportFormat, export_format
 from promptlab.sdk.frames import to_frame
 from promptlab.sdk.rendered import rendered
-from promptlab.sync import run_sync
+from promptlab.sync import ending_as_cancellation, run_sync
 
 if TYPE_CHECKING:
     import pandas
@@ -34,7 +34,8 @@ async def telling_how_to_resume(lab: Lab) -> AsyncIterator[list[RunRecord]]:
     """Adds to an interruption how to go on with the run that was put into the list."""
     started: list[RunRecord] = []
     try:
-        yield started
+        with ending_as_cancellation():
+            yield started
     except asyncio.CancelledError as stop:
         for run in started:
             if lab.goes_on:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from promptlab.adapters.local.descriptors import calls_that_fit
 from promptlab.adapters.local.reserve import Reserve
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
@@ -164,8 +165,12 @@ class LocalRunner:
 
         Raises:
             RunBusyError: another process holds it.
+            PromptLabError: the store's disk has no locks, or may not be written.
         """
-        self._locks.mkdir(parents=True, exist_ok=True)
+        try:
+            self._locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_lock(self._locks, error) from error
         path = self._locks / f"{run_id}.lock"
         # A second to get it: somebody may be looking whether the run is active.
         lock = FileLock(path, timeout=1, thread_local=False)
@@ -175,6 +180,8 @@ class LocalRunner:
             raise RunBusyError(
                 f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, then resume."
             ) from None
+        except (OSError, NotImplementedError) as error:
+            raise _no_lock(path, error) from error
         try:
             await asyncio.to_thread(self._reserve.take)
             yield
@@ -200,7 +207,7 @@ class LocalRunner:
         experiment, bindings = work
         started = time.monotonic()
         task = asyncio.create_task(self._work(run, experiment, bindings, on_progress))
-        watch = asyncio.create_task(self._watch(run.run_id, task))
+        watch = asyncio.create_task(self._watch(run, task))
         self._working[run.run_id] = task
         changes: dict[str, object] = {"status": "interrupted"}
         try:
@@ -246,17 +253,24 @@ class LocalRunner:
         # Whoever cancelled the run meanwhile has the last word on its status.
         await self._ledger.update_run(run.run_id, changes, if_status={"running"})
 
-    async def _watch(self, run_id: str, task: asyncio.Task[dict[str, object]]) -> None:
-        """Stop the work when the run is cancelled, by whichever process, or is no longer in the store."""
+    async def _watch(self, run: RunRecord, task: asyncio.Task[dict[str, object]]) -> None:
+        """Stop the work when the run is cancelled, by whichever process, or is no longer in the store.
+
+        Each look records how long the run has been worked on: a pass that is killed counts, too.
+        """
+        started = time.monotonic()
         while not task.done():
             await self._clock.sleep(CANCEL_EVERY_S)
+            spent = {"wall_s": run.wall_s + time.monotonic() - started}
             try:
-                run = await self._ledger.get_run(run_id)
+                goes_on = await self._ledger.update_run(run.run_id, spent, if_status={"running"})
+            except RunNotFoundError:
+                goes_on = False
             except (OSError, PromptLabError) as error:
-                # Writing will fail, too, if it has to: what a look cannot tell must not end the watch.
-                logger.debug("run %s cannot be looked at: %s", run_id, error)
+                # Writing answers will fail, too, if it has to: what a look cannot tell must not end the watch.
+                logger.debug("run %s cannot be looked at: %s", run.run_id, error)
                 continue
-            if run is None or run.status == "cancelled":
+            if not goes_on:
                 task.cancel()
                 return
 
@@ -280,7 +294,7 @@ class LocalRunner:
         counter = _Counter(
             replace(before, scored=0 if experiment.evaluation else None), run, on_progress, slow_metrics=slow
         )
-        concurrency = bindings.model.max_concurrent_tasks
+        concurrency = calls_that_fit(bindings.model.max_concurrent_tasks)
         limiter = AdaptiveLimiter(concurrency, clock=self._clock)
         job = Job.begin(
             self._ledger,
@@ -418,6 +432,14 @@ class LocalRunner:
                 "Check it with: promptlab doctor"
             )
         return rows
+
+
+def _no_lock(path: Path, error: Exception) -> PromptLabError:
+    """The error for a store in which no run can be held: without a lock two processes would pay for the same calls."""
+    return PromptLabError(
+        f"The lock {path} cannot be taken ({error}): no call was made. Where its disk has no locks (some network "
+        "drives) or may not be written, give another db_file."
+    )
 
 
 def _said(error: BaseException) -> str:
