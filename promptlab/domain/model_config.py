@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,42 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 MOST_PARAMETERS = 100
 """Further fields of a model, which are sent to its provider as they are."""
+_OURS = (
+    (
+        "max_concurrent_tasks",
+        r"(max_?)?(concurrency|concurrent(_?(calls|requests|tasks))?|in_?flight|workers|connections)"
+        r"|(max|n)_?parallel(ism|_?(calls|requests|tasks))?|parallel(ism|_?(calls|requests|tasks))?"
+        r"|(concurrency|parallelism)_?limit|(num|n)_?(workers|threads)|threads|semaphore|pool_?size",
+    ),
+    ("timeout_s", r"(request_?)?time_?out(_?(ms|sec|secs|seconds|in_?seconds))?|deadline(_?s)?"),
+    ("max_retries", r"((num|n|max)_?)?(retry|retries|attempts)|retry_?(count|limit)"),
+    ("endpoint", r"(api_?)?base(_?ur[il])?|api_?(url|endpoint|host)|ur[il]"),
+)
+"""Our parameters, and the names that other libraries have for them: no provider takes one of those."""
+_LIMITS = re.compile(
+    r"(max_?)?(requests|req|tokens|tok|calls|queries|prompts)_?(per|an?)_?(s|sec|second|m|min|minute|h|hour|d|day)"
+    r"|(max_?)?[rtq]p[smhd](_?limit)?|rate_?limits?(_?\w+)?|throttle(_?\w+)?|quota|burst"
+    r"|(max_?)?(cost|budget|spend|dollars)(_?usd)?"
+)
+"""Names of limits that no provider takes and that we do not have: sent on, they would seem to work."""
+
+
+def misplaced(parameter: str) -> str | None:
+    """Say what is wrong with a parameter that would be sent to a provider although it is meant for the caller.
+
+    Returns:
+        What to do instead; None for a name that may be a provider's own.
+    """
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parameter).lower().replace("-", "_").replace(" ", "_")
+    for ours, names in _OURS:
+        if re.fullmatch(names, name):
+            return f"did you mean {ours!r}?"
+    if _LIMITS.fullmatch(name):
+        return (
+            "PromptLab has no such limit; max_concurrent_tasks bounds the calls in flight, "
+            "and answers 429 slow a run down by themselves. Leave it out."
+        )
+    return None
 
 
 class ModelConfig(BaseModel):
@@ -31,7 +68,9 @@ class ModelConfig(BaseModel):
     )
     api_version: str | None = Field(default=None, description="Azure's API version.")
     max_concurrent_tasks: int = Field(default=10, ge=1, le=10_000, description="Calls in flight at most.")
-    timeout_s: float = Field(default=120, gt=0, description="Seconds to wait for one answer.")
+    timeout_s: float = Field(
+        default=120, gt=0, allow_inf_nan=False, description="Seconds to wait for one answer."
+    )
     max_retries: int = Field(
         default=5,
         ge=0,

@@ -75,7 +75,7 @@ def status_error(
 
 _MEANING = {
     "authentication": "the key was refused",
-    "quota": "the account has no credit left",
+    "quota": "the credit or quota of the account is used up",
     "not_found": "not found",
     "bad_request": "the request was refused",
     "content_filter": "a content filter refused the request",

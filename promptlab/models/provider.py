@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import orjson
 
 from promptlab.clock import SystemClock
-from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.model_config import ModelConfig, misplaced
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, described
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
@@ -77,6 +77,11 @@ class ProviderModel(Model):
             if name in extras:
                 raise ConfigError(
                     f"Model {self.name!r}: {name!r} is not supported, for answers are read whole: leave it out"
+                )
+        for name in extras:
+            if remedy := misplaced(name):
+                raise ConfigError(
+                    f"Model {self.name!r}: {name!r} is no parameter of a provider and is not sent to one: {remedy}"
                 )
         try:
             orjson.dumps(extras, option=orjson.OPT_NON_STR_KEYS)

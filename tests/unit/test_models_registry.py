@@ -88,3 +88,52 @@ def test_key_of_a_wrong_type_is_not_shown():
 def test_model_has_a_readable_repr():
     """Its class and name."""
     assert repr(get_model("openai/gpt-4o-mini", api_key="sk-5ecret")) == "<OpenAIModel openai/gpt-4o-mini>"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("concurrency", "max_concurrent_tasks"),
+        ("maxConcurrency", "max_concurrent_tasks"),
+        ("max_parallel", "max_concurrent_tasks"),
+        ("max-workers", "max_concurrent_tasks"),
+        ("max_concurrent_requests", "max_concurrent_tasks"),
+        ("timeout", "timeout_s"),
+        ("request_timeout", "timeout_s"),
+        ("num_retries", "max_retries"),
+        ("base_url", "endpoint"),
+        ("api_base", "endpoint"),
+        ("rpm", "no such limit"),
+        ("tpm", "no such limit"),
+        ("max_rpm", "no such limit"),
+        ("qps", "no such limit"),
+        ("requests_per_minute", "no such limit"),
+        ("requestsPerMinute", "no such limit"),
+        ("tokens_per_minute", "no such limit"),
+        ("max_tokens_per_minute", "no such limit"),
+        ("rate_limit", "no such limit"),
+        ("max_cost_usd", "no such limit"),
+    ],
+)
+@pytest.mark.parametrize("model", ["openai/x", "anthropic/x", "ollama/x", "simulated/x"])
+def test_limit_is_never_sent_as_a_parameter(name: str, remedy: str, model: str) -> None:
+    """A provider that ignores it would let it seem to work; the error has our name for it, if there is one."""
+    with pytest.raises(ConfigError, match=f"{name}.*{remedy}"):
+        get_model(model, **{name: 60})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("parallel_tool_calls", "max_completion_tokens", "num_thread", "top_p", "best_of", "n", "logprobs"),
+        *("rope_frequency_base", "max_thinking_tokens", "service_tier", "keep_alive", "min_tokens"),
+    ],
+)
+def test_parameters_that_providers_have_are_sent(name: str) -> None:
+    """They only look a little like limits."""
+    assert get_model("openai/x", **{name: 1}).config.extra_params == {name: 1}
+
+
+def test_stored_configuration_with_a_limit_can_still_be_read() -> None:
+    """Runs of older versions have some."""
+    assert ModelConfig(name="openai/x", rpm=60).extra_params == {"rpm": 60}  # type: ignore[call-arg]
