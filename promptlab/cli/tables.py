@@ -31,8 +31,8 @@ class _Fitted:
         self._rows: list[tuple[str | Text, ...]] = []
 
     def add_row(self, *cells: str | Text) -> None:
-        """Add a row; a cell of several lines keeps them."""
-        self._rows.append(cells)
+        """Add a row, whose last cells may be missing; a cell of several lines keeps them."""
+        self._rows.append((*cells, *[""] * (len(self._columns) - len(cells))))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

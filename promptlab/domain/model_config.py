@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+EXAMPLE_MODEL = "openai/gpt-6-luna"
+"""Today's cheap model, as examples everywhere name it; a test keeps them from naming one that is about to end."""
 MOST_PARAMETERS = 100
 """Further fields of a model, which are sent to its provider as they are."""
 _OURS = (
@@ -54,7 +56,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
-    name: str = Field(description="provider/model, as in openai/gpt-4o-mini.")
+    name: str = Field(description=f"provider/model, as in {EXAMPLE_MODEL}.")
     endpoint: str | None = Field(default=None, description="Base URL, in place of the provider's own.")
     api_key: SecretStr | None = Field(
         default=None,
@@ -115,9 +117,7 @@ class ModelConfig(BaseModel):
     def _name_has_provider(cls, value: str) -> str:
         provider, slash, model = value.partition("/")
         if not (provider and slash and model):
-            raise ValueError(
-                f"{value!r} is not provider/model, as in 'openai/gpt-4o-mini' or 'ollama/llama3.2'"
-            )
+            raise ValueError(f"{value!r} is not provider/model, as in {EXAMPLE_MODEL!r} or 'ollama/llama3.2'")
         return value
 
     @property

@@ -26,7 +26,9 @@ CACHE_WRITE, CACHE_WRITE_HOUR = 1.25, 2.0
 _STANDARD_TIERS = (None, "default", "standard", "standard_only")
 # A version that costs what its model costs: gpt-4o-2024-08-06, claude-sonnet-4-20250514, …-v2:0.
 # Four digits are not one of these: mistral-large-2407 and -2512 have different prices.
-_DATE = re.compile(r"-(\d{4}-\d\d-\d\d|\d{8})$")
+_DATE = re.compile(
+    r"-(20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])|20\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))$"
+)
 _BEDROCK_VERSION = re.compile(r"-v\d+(:\d+)?(:\d+k)?$")
 _BEDROCK_REGION = re.compile(r"^(us|us-gov|eu|apac|jp|au|ca|global)\.")
 
@@ -108,24 +110,45 @@ def cost_with_cache_usd(
 
 
 def _listed(config: ModelConfig) -> Price | None:
-    provider, model = config.provider, config.model_id
-    if provider == "simulated":
+    if config.provider == "simulated":
         return Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
-    if config.endpoint is not None and not _is_own(provider, config.endpoint):
+    if not is_own_endpoint(config) or config.extra_params.get("service_tier") not in _STANDARD_TIERS:
         return None
-    if config.extra_params.get("service_tier") not in _STANDARD_TIERS:
+    if config.provider == "openrouter" and config.model_id.endswith(":free"):
+        return Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
+    row = listed_row(config)
+    if row is None:
         return None
+    return Price(
+        input_usd_per_mtok=float(row["input"]),
+        output_usd_per_mtok=float(row["output"]),
+        as_of=row["as_of"],
+        note=row.get("note"),
+    )
+
+
+def is_own_endpoint(config: ModelConfig) -> bool:
+    """Whether calls go to the provider itself: others behind an endpoint have prices and models of their own."""
+    if config.endpoint is None:
+        return True
+    host = urlsplit(config.endpoint).hostname or ""
+    own = OWN_HOSTS.get(config.provider)
+    return host.endswith(".amazonaws.com") if config.provider == "bedrock" else host == own
+
+
+def listed_row(config: ModelConfig) -> dict[str, Any] | None:
+    """The row of the table that is a model's, by its exact name first, then by that of which it is a version."""
+    provider, model = config.provider, config.model_id
     if provider == "openrouter":
-        return _openrouter(model)
+        # OpenRouter passes on what these two charge; with other models the price depends on who serves them.
+        provider, _, model = model.partition("/")
+        if provider not in ("openai", "anthropic") or ":" in model:
+            return None
+        model = model.replace(".", "-") if provider == "anthropic" else model
     table = _table()
     return next(
         (table[provider, name] for name in _names(provider, model) if (provider, name) in table), None
     )
-
-
-def _is_own(provider: str, endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
-    return host.endswith(".amazonaws.com") if provider == "bedrock" else host == OWN_HOSTS.get(provider)
 
 
 def _names(provider: str, model: str) -> list[str]:
@@ -137,26 +160,7 @@ def _names(provider: str, model: str) -> list[str]:
     return [*names, *(_DATE.sub("", name) for name in names)]
 
 
-def _openrouter(model: str) -> Price | None:
-    # OpenRouter passes on what these two charge; with other models the price depends on who serves them.
-    if model.endswith(":free"):
-        return Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
-    maker, _, name = model.partition("/")
-    if maker not in ("openai", "anthropic") or ":" in name:
-        return None
-    name = name.replace(".", "-") if maker == "anthropic" else name
-    return next((_table()[maker, n] for n in _names(maker, name) if (maker, n) in _table()), None)
-
-
 @functools.cache
-def _table() -> dict[tuple[str, str], Price]:
+def _table() -> dict[tuple[str, str], dict[str, Any]]:
     rows = orjson.loads(resources.files("promptlab.domain").joinpath("prices.json").read_bytes())["prices"]
-    return {
-        (row["provider"], row["model"]): Price(
-            input_usd_per_mtok=float(row["input"]),
-            output_usd_per_mtok=float(row["output"]),
-            as_of=row["as_of"],
-            note=row.get("note"),
-        )
-        for row in rows
-    }
+    return {(row["provider"], row["model"]): row for row in rows}

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from promptlab.domain.experiment import SPECIAL, AssetRef, Experiment, Metric
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
+from promptlab.domain.shutdowns import shutdown_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError
@@ -116,6 +118,8 @@ async def prepare(
         if warnings and config.strict:
             raise ConfigError("\n".join(("The experiment is strict, and would be warned of:", *warnings)))
         _check_embedding(metrics, live)
+        configs = [model.config for model in (live.model, live.embedding_model) if model is not None]
+        warnings += shutdown_warnings(configs, datetime.now(UTC).date())
         await unlock((live.model, live.embedding_model), secrets)
         for model in (live.model, live.embedding_model):
             if model is not None:

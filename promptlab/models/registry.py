@@ -32,7 +32,7 @@ def get_model(name_or_config: str | ModelConfig | dict[str, Any], /, **params: A
     """The model that a name or a configuration describes.
 
     Args:
-        name_or_config: `provider/model` as in `openai/gpt-4o-mini`, or a configuration.
+        name_or_config: `provider/model` as in `openai/gpt-6-luna`, or a configuration.
         params: fields of `ModelConfig` (endpoint, api_key, temperature, …) that are added to it or
             override it; any other is sent to the provider as it is.
 

@@ -5,7 +5,7 @@
 By default the model is llama3.2 in a local Ollama (`ollama pull llama3.2`). Any other one is a
 variable away, and `simulated/demo` needs nothing at all:
 
-    PROMPTLAB_SAMPLE_MODEL=openai/gpt-4o-mini python async_example.py
+    PROMPTLAB_SAMPLE_MODEL=openai/gpt-6-luna python async_example.py
     PROMPTLAB_SAMPLE_MODEL=simulated/demo python async_example.py
 """
 

@@ -131,7 +131,7 @@ def test_the_calls_of_the_design_are_there() -> None:
         binds(call, "self", 8000) for call in (Studio.start, Studio.start_async, PromptLab.start_studio_async)
     )
     assert binds(get_model, "ollama/llama3.2") and binds(
-        get_model, "openai/gpt-4o-mini", endpoint="e", api_key="k", temperature=0
+        get_model, "openai/gpt-6-luna", endpoint="e", api_key="k", temperature=0
     )
     assert all(binds(call, "self", "system_prompt", "user_prompt") for call in (Model.invoke, Model.ainvoke))
     assert binds(Evaluator.evaluate, "self", {"response": "x"})

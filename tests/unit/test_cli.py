@@ -534,8 +534,8 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
         "Did you mean 'answer'",
     ),
     "an unknown metric": ({"evaluation": "[{metric: exact_mach}]"}, "'exact_match'"),
-    "an unknown provider": ({"model": "opnai/gpt-4o-mini"}, "'openai'"),
-    "a missing key": ({"model": "{name: openai/gpt-4o-mini, api_key_env: NO_SUCH_KEY}"}, "NO_SUCH_KEY"),
+    "an unknown provider": ({"model": "opnai/gpt-6-luna"}, "'openai'"),
+    "a missing key": ({"model": "{name: openai/gpt-6-luna, api_key_env: NO_SUCH_KEY}"}, "NO_SUCH_KEY"),
     "an unreachable endpoint": (
         {"model": "{name: openai/m, endpoint: 'http://127.0.0.1:CLOSED/v1', api_key: k}"},
         "127.0.0.1",

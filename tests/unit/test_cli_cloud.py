@@ -164,7 +164,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_is(
     )
     assert (
         "promptlab cloud secrets set NAME"
-        in invoke("run", experiment(folder, "{name: openai/gpt-4o-mini, api_key: sk-1}"), code=2).stderr
+        in invoke("run", experiment(folder, "{name: openai/gpt-6-luna, api_key: sk-1}"), code=2).stderr
     )
     assert (
         json.loads(invoke("runs", "--json").stdout) == json.loads(invoke("datasets", "--json").stdout) == []
@@ -389,7 +389,7 @@ def test_what_is_missing_is_said_with_what_to_do(
 
 def test_an_estimate_has_every_service_and_grows_with_the_rows(invoke: Invoke, folder: Path) -> None:
     """Nothing is stored, and no endpoint is asked."""
-    file = experiment(folder, "{name: openai/gpt-4o-mini, max_concurrent_tasks: 5000}")
+    file = experiment(folder, "{name: openai/gpt-6-luna, max_concurrent_tasks: 5000}")
     before = sorted(folder.iterdir())
     few, many = (
         json.loads(invoke("cloud", "estimate", file, "--rows", rows, "--json").stdout)

@@ -387,8 +387,8 @@ async def test_no_key_is_sent_to_an_endpoint_that_needs_none(server: ModelServer
 @pytest.mark.parametrize(
     ("name", "params", "variable"),
     [
-        ("openai/gpt-4o-mini", {}, "OPENAI_API_KEY"),
-        ("openai/gpt-4o-mini", {"api_key": ""}, "OPENAI_API_KEY"),
+        ("openai/gpt-6-luna", {}, "OPENAI_API_KEY"),
+        ("openai/gpt-6-luna", {"api_key": ""}, "OPENAI_API_KEY"),
         ("anthropic/claude", {}, "ANTHROPIC_API_KEY"),
         ("openrouter/openai/gpt-4o", {}, "OPENROUTER_API_KEY"),
         ("deepseek/deepseek-chat", {}, "DEEPSEEK_API_KEY"),

@@ -60,7 +60,7 @@ def test_unknown_provider_names_the_nearest():
 @pytest.mark.parametrize(
     ("given", "params", "words"),
     [
-        ("gpt-4o-mini", {}, "provider/model"),
+        ("gpt-6-luna", {}, "provider/model"),
         ("", {}, "provider/model"),
         ({}, {}, "name: is required"),
         ("openai/x", {"temperature": -1}, "temperature"),
@@ -87,7 +87,7 @@ def test_key_of_a_wrong_type_is_not_shown():
 
 def test_model_has_a_readable_repr():
     """Its class and name."""
-    assert repr(get_model("openai/gpt-4o-mini", api_key="sk-5ecret")) == "<OpenAIModel openai/gpt-4o-mini>"
+    assert repr(get_model("openai/gpt-6-luna", api_key="sk-5ecret")) == "<OpenAIModel openai/gpt-6-luna>"
 
 
 @pytest.mark.parametrize(

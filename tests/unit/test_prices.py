@@ -21,6 +21,10 @@ def listed(name: str, **params: object) -> tuple[float | None, float | None] | N
         ("openai/gpt-4o-mini", (0.15, 0.60)),
         ("openai/gpt-4o-mini-2024-07-18", (0.15, 0.60)),
         ("openai/gpt-4o-2024-08-06", (2.50, 10.0)),
+        ("openai/gpt-4o-mini-20240718", (0.15, 0.60)),
+        ("openai/gpt-6-luna", (0.10, 0.50)),
+        ("openrouter/openai/gpt-4o-mini-2024-07-18", (0.15, 0.60)),
+        ("bedrock/eu.anthropic.claude-3-5-sonnet-20240620-v1:0:18k", (3.0, 15.0)),
         ("openai/gpt-4o-2024-05-13", (5.0, 15.0)),
         ("openai/text-embedding-3-small", (0.02, 0.0)),
         ("anthropic/claude-sonnet-4-5-20250929", (3.0, 15.0)),
@@ -44,6 +48,14 @@ def test_known_model_has_its_price(name: str, expected: tuple[float, float]):
     "name",
     [
         "openai/gpt-4o-mini-audio-preview",
+        "openai/gpt-4o-mini-2024-07-18-preview",
+        "openai/gpt-4o-mini-2024-07",
+        "openai/gpt-4o-mini-2024-13-18",
+        "openai/gpt-4o-mini-20240732",
+        "openai/gpt-4o-mini-0718",
+        "openai/gpt-4o-mini2024-07-18",
+        "openai/2024-07-18",
+        "mistral/mistral-large-2407-2024-07-181",
         "openai/gpt-4o-realtime",
         "openai/gpt-5.99",
         "anthropic/claude-sonnet-4-9",
@@ -104,10 +116,10 @@ def test_cost_is_unknown_unless_all_of_it_is_known(
 def test_every_row_is_dated_and_positive():
     """A row says from when it is."""
     assert len(_table()) > 80
-    for (provider, model), price in _table().items():
-        assert price.as_of is not None and date(2024, 1, 1) < date.fromisoformat(price.as_of), model
-        assert price.input_usd_per_mtok is not None and price.input_usd_per_mtok > 0, (provider, model)
-        assert price.output_usd_per_mtok == 0 or (price.output_usd_per_mtok or 0) >= price.input_usd_per_mtok
+    for (provider, model), row in _table().items():
+        assert date(2024, 1, 1) < date.fromisoformat(row["as_of"]), model
+        assert row["input"] > 0, (provider, model)
+        assert row["output"] == 0 or row["output"] >= row["input"], (provider, model)
 
 
 def test_price_as_json_says_where_it_is_from():

@@ -19,7 +19,7 @@ from pydantic import (
 
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.experiment import When
-from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
 from promptlab.experiments.config import ExperimentConfig
 from promptlab_studio.problems import AS_FIELDS, BY_REFERENCE
 from promptlab_studio.security import MAX_UPLOAD_BYTES
@@ -211,7 +211,7 @@ class RunIn(Body):
                     "name": "capitals",
                     "prompt_template": {"name": "ask", "user_prompt": "<question>"},
                     "dataset": "questions@0",
-                    "model": {"name": "openai/gpt-4o-mini", "api_key_secret": "openai", "temperature": 0},
+                    "model": {"name": EXAMPLE_MODEL, "api_key_secret": "openai", "temperature": 0},
                     "evaluation": [
                         {
                             "metric": "exact_match",

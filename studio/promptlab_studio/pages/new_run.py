@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL, Experiment
-from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
@@ -40,7 +40,7 @@ from promptlab_studio.views.state import Query, whole
 PREVIEWED = 3
 ASSETS, VERSIONS = 40, 20
 """Assets with all of their versions to choose from, and versions of each."""
-SUGGESTED = ("simulated/demo", "openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "ollama/llama3.2")
+SUGGESTED = ("simulated/demo", EXAMPLE_MODEL, "anthropic/claude-sonnet-5-5", "ollama/llama3.2")
 
 routes = router()
 
