@@ -46,11 +46,8 @@ class Majority(Model):
     async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         answers = await asyncio.gather(*(voter.ainvoke(system_prompt, user_prompt) for voter in self.voters))
         votes = Counter(a.response.strip(" .\n").lower() for a in answers)
-        return ModelResponse(
-            votes.most_common(1)[0][0],
-            prompt_tokens=sum(a.prompt_tokens or 0 for a in answers),
-            completion_tokens=sum(a.completion_tokens or 0 for a in answers),
-        )
+        # Tokens and cost are those of the three calls: PromptLab counts what its own models are asked.
+        return ModelResponse(votes.most_common(1)[0][0])
 
     async def aclose(self) -> None:
         for voter in self.voters:

@@ -164,6 +164,11 @@ class EvaluationIn(Body):
         description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",
     )
 
+    headline: bool = Field(
+        default=False,
+        description="The metric that runs are judged by first; the first metric by default.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _brings_no_code(cls, value: Any) -> Any:
