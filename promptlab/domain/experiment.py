@@ -12,8 +12,27 @@ from promptlab.domain.model_config import ModelConfig
 
 RESPONSE = "$inference"
 """In a column_mapping: the model's answer. `$completion` means the same."""
-SPECIAL = ("$inference", "$completion", "$latency_ms", "$cost_usd", "$prompt_tokens", "$completion_tokens")
-"""Everything that a column_mapping may name besides the dataset's columns."""
+PROMPT = "$prompt"
+"""In a column_mapping: the text that was sent to the model, its messages one after the other."""
+METADATA = "$metadata"
+"""In a column_mapping: the answer's metadata; `$metadata.x` is the value of its key `x`."""
+SPECIAL = (
+    "$inference",
+    "$completion",
+    "$prompt",
+    "$finish_reason",
+    "$latency_ms",
+    "$cost_usd",
+    "$prompt_tokens",
+    "$completion_tokens",
+    "$metadata",
+)
+"""Everything that a column_mapping may name besides the dataset's columns and the keys of `$metadata`."""
+
+
+def is_special(source: str) -> bool:
+    """Whether a column_mapping's source is a value of the answer."""
+    return source in SPECIAL or (source.startswith(f"{METADATA}.") and len(source) > len(METADATA) + 1)
 
 
 EVALUATION_TIMEOUT_S = 60.0

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, cast
 
-from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, Metric
+from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, METADATA, PROMPT, RESPONSE, Metric
 from promptlab.domain.results import Failure, Score, ScoreSet, Usage, described
 from promptlab.engine.infer import may_start
 from promptlab.engine.job import Job, cancelled_from_outside
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
+from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator, plain_verdict, to_score
 from promptlab.models.retry import Postponed
 from promptlab.models.usage import counted
@@ -37,6 +38,8 @@ class Scored:
     """How many of the scores are durable."""
     left: int = 0
     """How many are to be made one by one."""
+    prompt: str | TemplateError | None = None
+    """The text that was sent to the model, where a metric is given it; or why it cannot be made again."""
 
     def to_set(self, job: Job) -> ScoreSet:
         """The scores so far, in the order of the metrics."""
@@ -73,6 +76,9 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
     Raises:
         Exception: whatever the ledger raises. An evaluator's error is a failed score.
     """
+    for scored in cases:
+        if any(PROMPT in m.column_mapping.values() for m, _ in scored.open(job.bindings.evaluators)):
+            scored.prompt = await _prompt(job, scored.case)
     pure = [(m, e) for m, e in job.bindings.evaluators if is_pure(e)]
     others = [(m, e) for m, e in job.bindings.evaluators if not is_pure(e)]
     await _batch(job, [(scored, m, e) for scored in cases for m, e in scored.open(pure)])
@@ -87,6 +93,14 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
     if unwritten := [scored for scored in cases if len(scored.scores) > scored.recorded]:
         await job.ledger.put_scores(job.run.run_id, [scored.to_set(job) for scored in unwritten])
     return len(left)
+
+
+async def _prompt(job: Job, case: Case) -> str | TemplateError:
+    """Fill the prompt once more: an answer is recorded without the text that it is the answer to."""
+    try:
+        return "\n\n".join(message["content"] for message in await job.bindings.messages(case.row))
+    except TemplateError as error:
+        return error
 
 
 class _Told:
@@ -113,7 +127,7 @@ async def _one(
         async with job.scoring.limits.slots(evaluator, sync=not _is_async(evaluator)):
             if not may_start(job):
                 raise Postponed(0.0)
-            scored.scores[metric.name] = await _evaluated(job, scored.case, metric, evaluator)
+            scored.scores[metric.name] = await _evaluated(job, scored, metric, evaluator)
             # As with calls, the slot is held until the score is durable: no more judges' answers
             # than there are slots are ever paid for and not recorded.
             done = scored.to_set(job)
@@ -124,7 +138,7 @@ async def _one(
         left.append(later)
 
 
-async def _evaluated(job: Job, case: Case, metric: Metric, evaluator: Evaluator) -> Score:
+async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator) -> Score:
     """Evaluate a case within the metric's time.
 
     Raises:
@@ -135,7 +149,7 @@ async def _evaluated(job: Job, case: Case, metric: Metric, evaluator: Evaluator)
     with counted() as usage:
         try:
             async with asyncio.timeout(limit_s) as limit:
-                score = await _verdict(job, case, metric, evaluator, limit_s)
+                score = await _verdict(job, scored, metric, evaluator, limit_s)
         except (OverdueError, TimeoutError) as error:
             if isinstance(error, TimeoutError) and not limit.expired():
                 score = _failed(metric, await said(error))
@@ -150,8 +164,8 @@ async def _evaluated(job: Job, case: Case, metric: Metric, evaluator: Evaluator)
     return _with_usage(score, usage)
 
 
-async def _verdict(job: Job, case: Case, metric: Metric, evaluator: Evaluator, limit_s: float) -> Score:
-    data = inputs(case, metric.column_mapping)
+async def _verdict(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, limit_s: float) -> Score:
+    data = inputs(scored, metric.column_mapping)
     threads = job.scoring.threads
     if _is_async(evaluator):
         ours = type(evaluator).__module__.startswith("promptlab.evaluators.")
@@ -191,7 +205,7 @@ class _Batch:
             scored, metric, evaluator = self.todo[number]
             self.at = number, monotonic()
             try:
-                self.found[number] = to_score(evaluator.evaluate(inputs(scored.case, metric.column_mapping)))
+                self.found[number] = to_score(evaluator.evaluate(inputs(scored, metric.column_mapping)))
             except BaseException as error:  # noqa: BLE001 - it costs its own score only
                 self.found[number] = _failed(metric, described(error))
 
@@ -248,14 +262,43 @@ def _overdue(metric: Metric) -> Score:
     )
 
 
-def inputs(case: Case, mapping: Mapping[str, str]) -> dict[str, Any]:
-    """What an evaluator is given for a case: its inputs, as the column_mapping says."""
-    return {name: _value(case, source) for name, source in mapping.items()}
+def inputs(scored: Scored, mapping: Mapping[str, str]) -> dict[str, Any]:
+    """Take an evaluator's inputs for a case from where the column_mapping says.
+
+    Raises:
+        TemplateError: the prompt is asked for and cannot be made again.
+    """
+    return {name: _value(scored, source) for name, source in mapping.items()}
 
 
-def _value(case: Case, source: str) -> Any:
-    if source in ("$inference", "$completion"):
-        return case.completion.response
+def _value(scored: Scored, source: str) -> Any:
+    completion = scored.case.completion
+    if source in (RESPONSE, "$completion"):
+        return completion.response
+    if source == PROMPT:
+        if isinstance(scored.prompt, TemplateError):
+            raise scored.prompt
+        return scored.prompt
+    if source.startswith(f"{METADATA}."):
+        return _at(completion.metadata, source.removeprefix(f"{METADATA}."))
     if source.startswith("$"):
-        return getattr(case.completion, source[1:])
-    return case.row.get(source)
+        return getattr(completion, source[1:])
+    return scored.case.row.get(source)
+
+
+def _at(value: Any, path: str) -> Any:
+    """Find a value in metadata by its key, which may have dots, or by keys and list positions with dots between."""
+    while True:
+        if isinstance(value, Mapping) and path in value:
+            return value[path]
+        head, _, path = path.partition(".")
+        if isinstance(value, Mapping):
+            value = value.get(head)
+        elif (
+            isinstance(value, list | tuple) and head.isdecimal() and len(head) < 10 and int(head) < len(value)
+        ):
+            value = value[int(head)]
+        else:
+            return None
+        if not path:
+            return value

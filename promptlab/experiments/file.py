@@ -348,7 +348,11 @@ def _suggest(evaluation: dict[str, Any], metrics: Mapping[str, Mapping[str, Any]
         "description": fields["metric"]["description"],
     }
     fields["column_mapping"]["additionalProperties"] = {
-        "anyOf": [{"enum": list(SPECIAL)}, {"type": "string"}]
+        "anyOf": [
+            {"enum": list(SPECIAL)},
+            {"pattern": r"^\$metadata\..+$", "description": "A key of the answer's metadata."},
+            {"type": "string"},
+        ]
     }
     fields["evaluator"] = {
         "type": "string",

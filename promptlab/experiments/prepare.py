@@ -12,7 +12,7 @@ from typing import Any
 
 from promptlab.assets.store import AssetStore, Draft
 from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTemplate, content_hash
-from promptlab.domain.experiment import SPECIAL, AssetRef, Experiment, Metric
+from promptlab.domain.experiment import PROMPT, SPECIAL, AssetRef, Experiment, Metric, is_special
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
@@ -109,7 +109,7 @@ async def prepare(
             assert isinstance(prompt.asset, PromptTemplate)
             compiled = await compile_template_async(prompt.asset)
             check_placeholders(prompt.asset, content, compiled)
-        metrics = tuple(_mapped(m, live.evaluators[m.name], content) for m in metrics)
+        metrics = tuple(_mapped(m, live.evaluators[m.name], content, prompt is not None) for m in metrics)
         warnings: tuple[str, ...] = ()
         if prompt is not None and compiled is not None:
             assert isinstance(prompt.asset, PromptTemplate)
@@ -142,8 +142,8 @@ async def unlock(models: Iterable[Model | None], secrets: Secrets) -> None:
             model.use_key(key)
 
 
-def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent) -> Metric:
-    """The metric with its whole column_mapping, checked against the dataset."""
+def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_prompt: bool) -> Metric:
+    """Complete the metric's column_mapping, and check it against the dataset."""
     names = [c.name for c in content.columns]
     _check_when(metric, content)
     mapping = dict(metric.column_mapping)
@@ -159,9 +159,15 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent) -> Me
             raise ConfigError(
                 f"metric {metric.name!r} has no input {name!r}; its inputs are {_list(list(inputs))}."
             )
-        if source.startswith("$") and source not in SPECIAL:
+        if source.startswith("$") and not is_special(source):
             raise ConfigError(
-                f"metric {metric.name!r}: {source!r} is not a value of the answer; these are {_list(list(SPECIAL))}."
+                f"metric {metric.name!r}: {source!r} is not a value of the answer; "
+                f"these are {_list([*SPECIAL, '$metadata.<key>'])}."
+            )
+        if source == PROMPT and not has_prompt:
+            raise ConfigError(
+                f"metric {metric.name!r}: {name!r} is to be {PROMPT}, but an agent has no prompt: "
+                "map it to a column of the dataset."
             )
         if not source.startswith("$") and source not in names:
             near = difflib.get_close_matches(source, names, n=1)

@@ -63,8 +63,9 @@ def number_columns(shape: Columns) -> list[str]:
 
 
 def sort_columns(shape: Columns) -> list[str]:
-    """The columns that cases can be sorted by: all but the reasons and messages of scores."""
-    return [name for name in shape.types if not name.startswith(("reason.", "score_error."))]
+    """List the columns that cases can be sorted by: all but metadata, and the reasons and messages of scores."""
+    unsorted = ("reason.", "score_error.")
+    return [name for name in shape.types if name != "metadata" and not name.startswith(unsorted)]
 
 
 def number_column(name: str, shape: Columns) -> str:

@@ -6,19 +6,56 @@ import asyncio
 import os
 import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from promptlab.duck import given, literal, parquet, quoted, reading_results, with_room
 from promptlab.errors import ConfigError
-from promptlab.results.files import FETCH, results_file
+from promptlab.results.files import FETCH, results_file, selected
 from promptlab.results.run_table import RunTable
 
 if TYPE_CHECKING:
     import duckdb
 
 ExportFormat = Literal["csv", "jsonl", "parquet"]
+BOM = "\ufeff"
 _FORMULA = r"^[=+\-@\t\r]"
+
+
+@dataclass(frozen=True, slots=True)
+class CsvStyle:
+    """How a CSV file is written."""
+
+    delimiter: str = ","
+    """What stands between two values: one character."""
+    bom: bool = False
+    """Whether the file begins with a byte order mark, by which Excel knows UTF-8."""
+
+    def __post_init__(self) -> None:
+        delimiter = self.delimiter
+        if len(delimiter) != 1 or not (delimiter == "\t" or "!" <= delimiter <= "~") or delimiter.isalnum():
+            raise ConfigError(
+                f"The delimiter {delimiter[:20]!r} cannot stand between the values of a CSV file: give one of "
+                "the characters , ; | and tab, or another sign of ASCII."
+            )
+        if delimiter in "\"'+-.":
+            raise ConfigError(
+                f"The delimiter {delimiter!r} stands in values, too: give one of , ; | and tab."
+            )
+
+    def check(self, format: ExportFormat) -> None:
+        """Refuse a style for a file that is no CSV.
+
+        Raises:
+            ConfigError: it is not the default one, and the format is not csv.
+        """
+        if format != "csv" and self != CsvStyle():
+            raise ConfigError(f"A delimiter and a byte order mark are for CSV, and the format is {format}.")
+
+
+PLAIN_CSV = CsvStyle()
 
 
 def export_format(path: Path) -> ExportFormat:
@@ -35,17 +72,20 @@ def export_format(path: Path) -> ExportFormat:
     return suffix[1:]  # type: ignore[return-value]
 
 
-async def export_results(table: RunTable, path: Path, format: ExportFormat) -> None:
+async def export_results(
+    table: RunTable, path: Path, format: ExportFormat, style: CsvStyle = PLAIN_CSV
+) -> None:
     """Write the results table to `path`, whole or not at all.
 
     Raises:
-        ConfigError: there is no such folder, or the file cannot be written.
+        ConfigError: there is no such folder, the file cannot be written, or a style is given for another format.
     """
+    style.check(format)
     async with results_file(table) as source:
-        await asyncio.to_thread(_export, source, path, format, table.columns.types)
+        await asyncio.to_thread(_export, source, path, format, table.columns.types, style)
 
 
-def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str]) -> None:
+def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str], style: CsvStyle) -> None:
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"Cannot write {path}: there is no folder {path.absolute().parent}.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -54,12 +94,12 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
             shutil.copyfile(source, draft)
         elif format == "jsonl":
             with reading_results():
-                with_room(lambda con: _write_lines(con, source, draft), source.parent)
+                with_room(lambda con: _write_lines(con, source, draft, types), source.parent)
         else:
             draft.touch()
             target = given(draft, source.parent)
             with reading_results():
-                with_room(lambda con: _write_csv(con, source, target, types), source.parent)
+                with_room(lambda con: _write_csv(con, source, target, types, style), source.parent)
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
@@ -67,16 +107,22 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
         draft.unlink(missing_ok=True)
 
 
-def _write_csv(con: duckdb.DuckDBPyConnection, source: Path, target: Path, types: dict[str, str]) -> None:
+def _write_csv(
+    con: duckdb.DuckDBPyConnection, source: Path, target: Path, types: dict[str, str], style: CsvStyle
+) -> None:
+    columns = safe_csv_columns(types, selected(con, source, types))
+    if style.bom:  # DuckDB writes no mark of its own; the first name in the header may begin with it
+        columns = columns.replace('AS "case"', f'AS "{BOM}case"', 1)
     con.execute(
-        f"COPY (SELECT {safe_csv_columns(types)} FROM {parquet(source)}) TO {literal(str(target))} "
-        "(FORMAT csv, HEADER true, USE_TMP_FILE false)"
+        f"COPY (SELECT {columns} FROM {parquet(source)}) TO {literal(str(target))} "
+        f"(FORMAT csv, HEADER true, DELIMITER {literal(style.delimiter)}, USE_TMP_FILE false)"
     )
 
 
-def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path) -> None:
+def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path, types: dict[str, str]) -> None:
+    columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in selected(con, source, types).items())
     # DuckDB's own JSON writer buffers more than the memory we give it.
-    rows = con.execute(f"SELECT to_json(t) FROM {parquet(source)} t")
+    rows = con.execute(f"SELECT to_json(t) FROM (SELECT {columns} FROM {parquet(source)}) t")
     with path.open("w", encoding="utf-8") as file:
         while lines := rows.fetchmany(FETCH):
             file.writelines(f"{line}\n" for (line,) in lines)
@@ -93,17 +139,22 @@ def safe_csv_text(text: str) -> str:
     return text
 
 
-def safe_csv_columns(types: dict[str, str]) -> str:
+def safe_csv_columns(types: dict[str, str], values: Mapping[str, str]) -> str:
     """Make a select list for CSV files: a text that a spreadsheet would run as a formula gets a `'` before it; a
-    number does not."""
+    number does not.
+
+    Args:
+        types: DuckDB's type of each column.
+        values: SQL of each column's value.
+    """
     parts = []
     for name, kind in types.items():
-        column = quoted(name)
+        value, column = values[name], quoted(name)
         if kind == "VARCHAR":
             parts.append(
-                f"CASE WHEN regexp_matches({column}, {literal(_FORMULA)}) AND TRY_CAST({column} AS DOUBLE) IS NULL "
-                f"THEN '''' || {column} ELSE {column} END AS {column}"
+                f"CASE WHEN regexp_matches({value}, {literal(_FORMULA)}) AND TRY_CAST({value} AS DOUBLE) IS NULL "
+                f"THEN '''' || {value} ELSE {value} END AS {column}"
             )
         else:
-            parts.append(column)
+            parts.append(f"{value} AS {column}")
     return ", ".join(parts)

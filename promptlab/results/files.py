@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,6 +15,9 @@ from promptlab.assets.rows import read_index
 from promptlab.duck import connect, given, json_lines, literal, parquet, quoted, reading_results, with_room
 from promptlab.results.run_table import RunTable
 from promptlab.scratch import ScratchFolder
+
+if TYPE_CHECKING:
+    import duckdb
 
 FETCH = 100
 """Rows in memory at once."""
@@ -51,9 +54,16 @@ async def _parts(table: RunTable, folder: Path) -> tuple[list[Path], int]:
 
 async def read_results(table: RunTable) -> AsyncIterator[dict[str, Any]]:
     """The rows of the results table, by case and trial, streamed."""
+    empty = dict.fromkeys(table.columns.types)
     async with results_file(table) as path, aclosing(read_file(path)) as rows:
         async for row in rows:
-            yield row
+            yield empty | row
+
+
+def selected(con: duckdb.DuckDBPyConnection, source: Path, types: Mapping[str, str]) -> dict[str, str]:
+    """Say what each of the table's columns is in a results file, as SQL; NULL where an older version left it out."""
+    there = {name for name, *_ in con.execute(f"DESCRIBE SELECT * FROM {parquet(source)}").fetchall()}
+    return {name: quoted(name) if name in there else f"NULL::{kind}" for name, kind in types.items()}
 
 
 async def read_file(path: Path) -> AsyncGenerator[dict[str, Any], None]:

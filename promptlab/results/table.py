@@ -31,6 +31,7 @@ _COMPLETION = {
     "latency_ms": "DOUBLE",
     "cost_usd": "DOUBLE",
     "attempts": "INTEGER",
+    "metadata": "VARCHAR",
 }
 _SCORE = {
     "score": "DOUBLE",
@@ -119,8 +120,10 @@ def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) ->
     shape, done = columns(content, metrics), case.completion
     row = input_row(content, metrics, case.row, done.key)
     for name in _COMPLETION:
-        if not name.startswith("error_"):
+        if name not in ("error_type", "error_message", "metadata"):
             row[name] = getattr(done, name)
+    if done.metadata:
+        row["metadata"] = orjson.dumps(done.metadata, default=dict).decode()
     if done.error:
         row["error_type"], row["error_message"] = done.error.type, done.error.message
     for metric, name in shape.scores if case.scores else ():

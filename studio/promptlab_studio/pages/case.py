@@ -37,6 +37,7 @@ _SHOWN = (
     "latency_ms",
     "cost_usd",
     "attempts",
+    "metadata",
 )
 _KEY = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))?")
 

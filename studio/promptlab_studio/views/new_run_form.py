@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from promptlab.domain.experiment import RESPONSE, SPECIAL, Experiment
+from promptlab.domain.experiment import RESPONSE, Experiment, is_special
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe, known
@@ -81,7 +81,7 @@ def _metric_form(query: Query, info: MetricInfo, columns: Sequence[str]) -> Metr
     for name, default in info.inputs.items():
         field = f"m.{info.name}.{name}"
         given = query.get(field)
-        value = given if given in columns or given in SPECIAL else default or suggested(name, columns)
+        value = given if given in columns or is_special(given) else default or suggested(name, columns)
         inputs.append(InputField(name, field, value, not given and not default and bool(value)))
     for name, schema in info.params.items():
         field = f"p.{info.name}.{name}"
