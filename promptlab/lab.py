@@ -16,7 +16,7 @@ from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.queries.compare import Compared, ComparePage
-from promptlab.results.export import ExportFormat
+from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_remote
 
@@ -268,12 +268,15 @@ class Lab(Protocol):
             RunNotFoundError: there is no such run.
         """
 
-    async def export(self, run_id: str, path: Path, format: ExportFormat) -> None:
+    async def export(
+        self, run_id: str, path: Path, format: ExportFormat, style: CsvStyle = PLAIN_CSV
+    ) -> None:
         """Write a run's results to a file, whole or not at all.
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: there is no such folder, or the file cannot be written.
+            ConfigError: there is no such folder, the file cannot be written, or a style is given and the format is
+                not csv.
         """
 
     async def compare(

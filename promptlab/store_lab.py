@@ -28,7 +28,7 @@ from promptlab.loops import PerLoop
 from promptlab.ports import Records
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.query_engine import QueryEngine, ResultsQuery
-from promptlab.results.export import ExportFormat, export_results
+from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_results
 from promptlab.results.files import read_results
 from promptlab.results.pages import MAX_ROWS, cases_page
 from promptlab.results.run_table import RunTable
@@ -470,14 +470,16 @@ class StoreLab:
         table = await RunTable.open(self.ledger, self.blobs, run)
         return await cases_page(table, after=after, limit=limit)
 
-    async def export(self, run_id: str, path: Path, format: ExportFormat) -> None:
+    async def export(
+        self, run_id: str, path: Path, format: ExportFormat, style: CsvStyle = PLAIN_CSV
+    ) -> None:
         """Write a run's results to a file, whole or not at all.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
         run = await self._get(run_id)
-        await export_results(await RunTable.open(self.ledger, self.blobs, run), path, format)
+        await export_results(await RunTable.open(self.ledger, self.blobs, run), path, format, style)
 
     async def results_of(self, run: RunRecord) -> ResultsQuery:
         """Open the results of a run, as it is now, for pages, searches, histograms and counts.

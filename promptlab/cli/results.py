@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.lab import Lab
-    from promptlab.results.export import ExportFormat
+    from promptlab.results.export import CsvStyle, ExportFormat
 
 MOST_RUNS = 100_000
 STATUSES = ("pending", "running", "completed", "failed", "interrupted", "cancelled")
@@ -200,15 +200,28 @@ def _case(row: dict[str, Any]) -> dict[str, Any]:
     metavar="FILE",
     help="Where to write; - is standard output (csv, jsonl).  [default: RUN.FORMAT in the working folder]",
 )
+@click.option(
+    "--delimiter",
+    metavar="SIGN",
+    default=",",
+    help=r"What stands between the values of a CSV file: ; or tab, say.  [default: ,]",
+)
+@click.option("--bom", is_flag=True, help="Begin a CSV file so that Excel knows its text for UTF-8.")
 @store_options
-def export(run_id: str, format_: ExportFormat | None, output: str | None, store: Store) -> None:
+def export(
+    run_id: str, format_: ExportFormat | None, output: str | None, delimiter: str, bom: bool, store: Store
+) -> None:
     """Write a run's results to a file, one row a case; of a run that is not complete, what there is."""
     chosen = format_ or _format_of(output)
     if output == "-" and chosen == "parquet":
         raise click.UsageError(
             "Parquet is not text: give --output a file, or take csv or jsonl for standard output."
         )
-    asyncio.run(_export(store, run_id, chosen, output))
+    from promptlab.results.export import CsvStyle
+
+    style = CsvStyle("\t" if delimiter in ("tab", r"\t") else delimiter, bom)
+    style.check(chosen)
+    asyncio.run(_export(store, run_id, chosen, output, style))
 
 
 def _format_of(output: str | None) -> ExportFormat:
@@ -217,17 +230,19 @@ def _format_of(output: str | None) -> ExportFormat:
     return export_format(Path(output)) if output and output != "-" else "csv"
 
 
-async def _export(store: Store, run_id: str, format_: ExportFormat, output: str | None) -> None:
+async def _export(
+    store: Store, run_id: str, format_: ExportFormat, output: str | None, style: CsvStyle
+) -> None:
     async with opened(store) as lab:
         run = await find_run(lab, run_id)
         if output == "-":
             with ScratchFolder() as folder:
                 path = folder / f"results.{format_}"
-                await lab.export(run.run_id, path, format_)
+                await lab.export(run.run_id, path, format_, style)
                 _copy(path)
             return
         path = Path(output) if output else Path(f"{run.run_id}.{format_}")
-        await lab.export(run.run_id, path, format_)
+        await lab.export(run.run_id, path, format_, style)
         so_far = "" if run.status == "completed" else f" (the run is {run.status}: what there is so far)"
         click.echo(f"Wrote {path}{so_far}.", err=True)
 

@@ -15,7 +15,7 @@ from promptlab.errors import MissingExtraError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
-from promptlab.results.export import ExportFormat, export_format
+from promptlab.results.export import CsvStyle, ExportFormat, export_format
 from promptlab.sdk.frames import to_frame
 from promptlab.sdk.rendered import rendered
 from promptlab.sync import ending_as_cancellation, run_sync
@@ -126,18 +126,39 @@ class Run:
         """As `resume`."""
         return await resume(self._lab, self.run_id, config or self._config, failed=failed)
 
-    def export(self, path: str | Path, format: ExportFormat | None = None) -> Path:
-        """Write the rows to a file; the format is that of the path's suffix by default.
+    def export(
+        self,
+        path: str | Path,
+        format: ExportFormat | None = None,
+        *,
+        delimiter: str = ",",
+        bom: bool = False,
+    ) -> Path:
+        """Write the rows to a file.
+
+        Args:
+            path: the file.
+            format: its format; that of the path's suffix by default.
+            delimiter: what stands between the values of a CSV file.
+            bom: whether a CSV file begins with a byte order mark, by which Excel knows UTF-8.
 
         Raises:
-            ConfigError: the format or the folder is not there.
+            ConfigError: the format or the folder is not there, or the delimiter cannot be one.
         """
-        return run_sync(self.export_async(path, format))
+        return run_sync(self.export_async(path, format, delimiter=delimiter, bom=bom))
 
-    async def export_async(self, path: str | Path, format: ExportFormat | None = None) -> Path:
+    async def export_async(
+        self,
+        path: str | Path,
+        format: ExportFormat | None = None,
+        *,
+        delimiter: str = ",",
+        bom: bool = False,
+    ) -> Path:
         """As `export`."""
         target = Path(path)
-        await self._lab.export(self.run_id, target, format or export_format(target))
+        style = CsvStyle(delimiter, bom)
+        await self._lab.export(self.run_id, target, format or export_format(target), style)
         return target
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from promptlab.errors import AssetNotFoundError, ConfigError, RunBusyError, RunE
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compare import Compared
 from promptlab.report import brief
+from promptlab.results.export import CsvStyle
 from tests.servers import ModelServer, Reply, Request
 from tests.studio.builders import ROWS, experiment, right
 from tests.studio.live import TOKEN, LiveStudio
@@ -63,7 +65,7 @@ async def test_a_run_is_run_watched_read_and_exported(lab: Lab, model: ModelServ
     run = await lab.run({**experiment(model), **TEN}, on_start=started.append, on_progress=told.append)
     assert (run.status, run.cases, [r.run_id for r in started]) == ("completed", 10, [run.run_id])
     assert (told[-1].done, told[-1].total, told[-1].failed) == (10, 10, 0)
-    assert await lab.progress(run.run_id) == told[-1]
+    assert await lab.progress(run.run_id) == replace(told[-1], scored=None)
     summary = await lab.summary(run.run_id)
     assert (summary.succeeded, summary.metrics["exact_match"].mean) == (10, 1.0)
     assert await lab.so_far(run) == (None, None)
@@ -72,6 +74,11 @@ async def test_a_run_is_run_watched_read_and_exported(lab: Lab, model: ModelServ
     assert [row["case"] for row in rows] == list(range(10))
     page, following = await lab.cases(run.run_id, after=CaseKey(3, 0), limit=4)
     assert ([row["case"] for row in page], following) == ([4, 5, 6, 7], CaseKey(7, 0))
+    await lab.export(run.run_id, tmp_path / "excel.csv", "csv", CsvStyle(";", bom=True))
+    excel = (tmp_path / "excel.csv").read_text("utf-8")
+    assert excel.startswith("\ufeffcase;trial;id;")
+    with pytest.raises(ConfigError, match="the format is jsonl"):
+        await lab.export(run.run_id, tmp_path / "out.jsonl", "jsonl", CsvStyle(bom=True))
     await lab.export(run.run_id, tmp_path / "out.csv", "csv")
     assert (tmp_path / "out.csv").read_text().count("\n") == 11
     with pytest.raises(ConfigError, match="no folder"):

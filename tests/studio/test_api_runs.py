@@ -235,3 +235,13 @@ def test_results_are_downloaded_whole(
         ).fetchall()
     assert found == (120, "it is 0", 120.0)
     assert api.get(f"/runs/{run['run_id']}/export", params={"format": "xml"}).status_code == 422
+
+
+def test_csv_is_downloaded_as_excel_likes_it(api: httpx.Client, model: ModelServer) -> None:
+    """With a delimiter and a byte order mark; neither is for other formats, and what cannot delimit is refused."""
+    run = finished(api, started(api, experiment(model))["run_id"])
+    path, excel = f"/runs/{run['run_id']}/export", {"delimiter": ";", "bom": "true"}
+    assert api.get(path, params=excel).content.startswith(b"\xef\xbb\xbfcase;trial;id;")
+    assert api.get(path).content.startswith(b"case,trial,id,")
+    for refused in ({**excel, "format": "parquet"}, {"delimiter": "a"}, {"delimiter": ";;"}):
+        assert 400 <= api.get(path, params=refused).status_code <= 422

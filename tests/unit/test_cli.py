@@ -459,6 +459,22 @@ def test_export_writes_each_format_and_names_the_file_after_the_run(invoke: Invo
     assert (folder / "out.jsonl").read_text() == (folder / f"{run_id}.jsonl").read_text()
 
 
+def test_export_writes_csv_for_excel(invoke: Invoke, folder: Path) -> None:
+    """With the delimiter and the mark that were asked for, and only for CSV."""
+    run_id = json.loads(invoke("run", "sums.yaml", "--json").stdout)["run_id"]
+    plain = invoke("export", run_id, "-o", "-").stdout
+    for given, delimiter in ((";", ";"), ("tab", "\t"), ("|", "|")):
+        invoke("export", run_id, "-o", "out.csv", "--bom", "--delimiter", given)
+        data = (folder / "out.csv").read_bytes()
+        assert data.startswith(b"\xef\xbb\xbfcase" + delimiter.encode() + b"trial")
+        rows = list(csv.DictReader(StringIO(data.decode("utf-8-sig"), newline=""), delimiter=delimiter))
+        assert rows == list(csv.DictReader(StringIO(plain, newline="")))
+    refused = invoke("export", run_id, "--format", "jsonl", "--bom", code=2).stderr
+    assert "are for CSV, and the format is jsonl" in refused
+    for sign in ("", ";;", "é", "x", '"', "\n", "."):
+        assert "he delimiter" in invoke("export", run_id, "--delimiter", sign, code=2).stderr
+
+
 def test_export_to_standard_output_is_the_file_itself(invoke: Invoke, folder: Path) -> None:
     """For csv and jsonl; Parquet is refused, and so is a folder that is not there."""
     invoke("run", "sums.yaml")

@@ -22,7 +22,7 @@ from promptlab.experiments.portable import check_portable
 from promptlab.ports import Clock
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.comparison_json import comparison_from
-from promptlab.results.export import ExportFormat
+from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.files import read_file
 from promptlab.scratch import ScratchFolder
 
@@ -283,16 +283,22 @@ class RemoteLab:
         following = page["next_cursor"]
         return page["items"], CaseKey(*map(int, following.split("."))) if following else None
 
-    async def export(self, run_id: str, path: Path, format: ExportFormat) -> None:
+    async def export(
+        self, run_id: str, path: Path, format: ExportFormat, style: CsvStyle = PLAIN_CSV
+    ) -> None:
         """Write a run's results to a file, whole or not at all.
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: there is no such folder, or the file cannot be written.
+            ConfigError: there is no such folder, the file cannot be written, or a style is given and the format is
+                not csv.
         """
+        style.check(format)
+        # A Studio of an older version knows neither, and need not for a plain file.
+        wished = {} if style == PLAIN_CSV else {"delimiter": style.delimiter, "bom": style.bom}
         draft = _draft_of(path)
         try:
-            await self._api.download(f"{_run(run_id)}/export", draft, format=format)
+            await self._api.download(f"{_run(run_id)}/export", draft, format=format, **wished)
             await asyncio.to_thread(draft.replace, path)
         except OSError as error:
             raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error

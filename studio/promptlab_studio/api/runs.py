@@ -15,7 +15,7 @@ from promptlab.domain.choice import TAG_CHARS, Chosen
 from promptlab.domain.results import CaseKey, RunStatus
 from promptlab.domain.spending import NAMES
 from promptlab.ports import DirectBlobs
-from promptlab.results.export import ExportFormat
+from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
 from promptlab_studio.api.idempotency import start_once
@@ -178,8 +178,17 @@ async def export_run(
     who: Viewer,
     run_id: RunId,
     format: Annotated[ExportFormat, Query(description="The file's format.")] = "csv",
+    delimiter: Annotated[
+        str,
+        Query(min_length=1, max_length=1, description="What stands between the values of a CSV file."),
+    ] = ",",
+    bom: Annotated[
+        bool, Query(description="Whether a CSV file begins with a byte order mark, as Excel likes it.")
+    ] = False,
 ) -> Response:
     """One row a case; of a run that is not complete, what there is."""
+    style = CsvStyle(delimiter, bom)
+    style.check(format)
     run, file_name = await lab.get_run(run_id), f"{run_id}.{format}"
     blobs = lab.blobs
     if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results:
@@ -187,7 +196,7 @@ async def export_run(
     folder = ScratchFolder("export")
     path = folder.path / f"results.{format}"
     try:
-        await lab.export(run_id, path, format)
+        await lab.export(run_id, path, format, style)
         if isinstance(blobs, DirectBlobs):
             key = f"exports/{secrets.token_hex(16)}/{file_name}"
             await blobs.put_file(key, path)
