@@ -26,8 +26,7 @@ def studio(port: int, host: str, db: str) -> None:
     from promptlab.sdk.client import PromptLab
 
     check_store({"type": "sqlite", "db_file": db})
-    with PromptLab({"type": "sqlite", "db_file": db}) as lab:
-        click.echo(f"The Studio of {db}: http://{host}:{port} (Ctrl-C ends it)", err=True)
+    with PromptLab({"type": "sqlite", "db_file": db}, quiet=False) as lab:
         lab.studio.start(port, host=host)
 
 

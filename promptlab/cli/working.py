@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from promptlab.cli.interruption import Interruption
-    from promptlab.cli.progress import ProgressView
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.lab import Lab, OnProgress, OnStart
+    from promptlab.sdk.progress import ProgressView
 
     Begin = Callable[[Lab, OnStart, OnProgress], Awaitable[RunRecord]]
 
@@ -89,7 +89,7 @@ class _Seen:
 async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> Ended:
     """Begin a run and stay with it until it ends or a signal comes; `more` is what `resume` has to be given, too."""
     from promptlab.cli.interruption import Interruption
-    from promptlab.cli.progress import progress_view
+    from promptlab.sdk.progress import progress_view
 
     err = console(stderr=True)
     view = progress_view(err, quiet=quiet)

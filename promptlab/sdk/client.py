@@ -14,7 +14,8 @@ from promptlab.lab import Lab, open_lab
 from promptlab.queries.compare import Compared
 from promptlab.queries.compare_sql import Change
 from promptlab.sdk.compare import Comparison
-from promptlab.sdk.run import Config, OnProgress, Run, resume, said, telling_how_to_resume
+from promptlab.sdk.run import Config, OnProgress, Run, resume, run
+from promptlab.sdk.speaking import is_quiet, say
 from promptlab.sync import run_here, run_sync
 
 AnyAsset = TypeVar("AnyAsset", PromptTemplate, Dataset)
@@ -27,20 +28,26 @@ class PromptLab:
         store: `{"type": "sqlite", "db_file": "./promptlab.db"}` ("local" means the same); without it, ./promptlab.db. A path means a file of SQLite.
             For a hosted Studio `{"type": "remote", "endpoint": "https://…", "api_key": …}`; PROMPTLAB_ENDPOINT and
             PROMPTLAB_API_KEY stand in for what is left out.
+        quiet: say nothing on standard error: no progress, no hints. By default as the variable PROMPTLAB_QUIET says.
 
     Raises:
         ConfigError: the store is described wrongly.
     """
 
-    def __init__(self, store: Mapping[str, Any] | str | Path | None = None) -> None:
+    def __init__(
+        self, store: Mapping[str, Any] | str | Path | None = None, *, quiet: bool | None = None
+    ) -> None:
+        quiet = is_quiet(quiet)
         self._lab = open_lab({"type": "sqlite", "db_file": store} if isinstance(store, str | Path) else store)
         self.asset = Assets(self._lab)
-        self.experiment = Experiments(self._lab)
-        self.studio = Studio(self._lab)
+        self.experiment = Experiments(self._lab, quiet)
+        self.studio = Studio(self._lab, quiet)
 
-    async def run_experiment_async(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
-        """As `experiment.run_async`."""
-        return await self.experiment.run_async(config, on_progress=on_progress)
+    async def run_experiment_async(
+        self, config: Config, *, on_progress: OnProgress | None = None, quiet: bool | None = None
+    ) -> Run:
+        """Do as `experiment.run_async`."""
+        return await self.experiment.run_async(config, on_progress=on_progress, quiet=quiet)
 
     async def start_studio_async(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
         """As `studio.start_async`."""
@@ -230,30 +237,31 @@ class Assets:
 class Experiments:
     """Runs."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+    def __init__(self, lab: Lab, quiet: bool) -> None:
+        self._lab, self._quiet = lab, quiet
 
-    def run(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
+    def run(self, config: Config, *, on_progress: OnProgress | None = None, quiet: bool | None = None) -> Run:
         """Run an experiment to its end. Cases that fail are recorded; the run goes on.
 
         Args:
             config: an `ExperimentConfig`, or a dict of its fields.
-            on_progress: called with a `Progress` whenever cases are done.
+            on_progress: called with a `Progress` whenever cases are done, in place of showing it.
+            quiet: say nothing; by default as the lab was opened.
 
         Raises:
             PromptLabError: the experiment is wrong; nothing was stored or called.
             KeyboardInterrupt: Ctrl-C; a note says how to go on. All that was answered is kept.
         """
-        return run_sync(self.run_async(config, on_progress=on_progress))
+        return run_sync(self.run_async(config, on_progress=on_progress, quiet=quiet))
 
-    async def run_async(self, config: Config, *, on_progress: OnProgress | None = None) -> Run:
-        """As `run`."""
-        async with telling_how_to_resume(self._lab) as started:
-            return Run(
-                self._lab,
-                await self._lab.run(config, on_start=said(started), on_progress=on_progress),
-                config,
-            )
+    async def run_async(
+        self, config: Config, *, on_progress: OnProgress | None = None, quiet: bool | None = None
+    ) -> Run:
+        """Do as `run`."""
+        return await run(self._lab, config, on_progress=on_progress, quiet=self._is_quiet(quiet))
+
+    def _is_quiet(self, quiet: bool | None) -> bool:
+        return self._quiet if quiet is None else quiet
 
     def resume(
         self,
@@ -262,6 +270,7 @@ class Experiments:
         *,
         failed: bool = False,
         on_progress: OnProgress | None = None,
+        quiet: bool | None = None,
     ) -> Run:
         """Do only what a run is missing; with `failed`, its failed cases again, too.
 
@@ -270,12 +279,15 @@ class Experiments:
             config: its configuration, where it has objects that cannot be made again from their names.
             failed: do failed cases again, too.
             on_progress: as in `run`.
+            quiet: as in `run`.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
         """
-        return run_sync(self.resume_async(run_id, config, failed=failed, on_progress=on_progress))
+        return run_sync(
+            self.resume_async(run_id, config, failed=failed, on_progress=on_progress, quiet=quiet)
+        )
 
     async def resume_async(
         self,
@@ -284,9 +296,17 @@ class Experiments:
         *,
         failed: bool = False,
         on_progress: OnProgress | None = None,
+        quiet: bool | None = None,
     ) -> Run:
         """As `resume`."""
-        return await resume(self._lab, run_id, config, failed=failed, on_progress=on_progress)
+        return await resume(
+            self._lab,
+            run_id,
+            config,
+            failed=failed,
+            on_progress=on_progress,
+            quiet=self._is_quiet(quiet),
+        )
 
     def cancel(self, run_id: str) -> Run:
         """Stop a run, whichever process works on it; what was answered is kept, and `resume` goes on with it.
@@ -465,8 +485,8 @@ class Experiments:
 class Studio:
     """The web Studio."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+    def __init__(self, lab: Lab, quiet: bool) -> None:
+        self._lab, self._quiet = lab, quiet
 
     def start(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
         """Serve the Studio until Ctrl-C.
@@ -483,4 +503,8 @@ class Studio:
         """As `start`; ends cleanly when cancelled."""
         from promptlab_studio.server import serve
 
-        await serve(self._lab.to_serve(), port=port, host=host)
+        def listening(address: str) -> None:
+            if not self._quiet:
+                say(f"The Studio of {self._lab.where}: {address} (Ctrl-C ends it)")
+
+        await serve(self._lab.to_serve(), port=port, host=host, on_listening=listening)

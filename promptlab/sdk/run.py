@@ -17,7 +17,9 @@ from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
 from promptlab.results.export import CsvStyle, ExportFormat, export_format
 from promptlab.sdk.frames import to_frame
+from promptlab.sdk.progress import ProgressView
 from promptlab.sdk.rendered import rendered
+from promptlab.sdk.speaking import is_quiet, say_next, shown
 from promptlab.sync import ending_as_cancellation, run_sync
 
 if TYPE_CHECKING:
@@ -48,29 +50,50 @@ async def telling_how_to_resume(lab: Lab) -> AsyncIterator[list[RunRecord]]:
         raise
 
 
-def said(started: list[RunRecord]) -> Callable[[RunRecord], None]:
-    """What is called when a run begins: it is put into the list, and what is odd about it is logged."""
+def said(started: list[RunRecord], view: ProgressView) -> Callable[[RunRecord], None]:
+    """Make what is called when a run begins: the run is put into the list and shown, and what is odd about it is logged."""
 
     def begun(run: RunRecord) -> None:
         started.append(run)
+        view.started(run)
         for warning in run.warnings:
             logger.warning("%s", warning)
 
     return begun
 
 
-async def resume(
-    lab: Lab, run_id: str, config: Config | None, *, failed: bool, on_progress: OnProgress | None = None
-) -> Run:
-    """As `Experiments.resume`."""
+async def run(lab: Lab, config: Config, *, on_progress: OnProgress | None, quiet: bool) -> Run:
+    """Do as `Experiments.run`."""
     async with telling_how_to_resume(lab) as started:
-        return Run(
-            lab,
-            await lab.resume(
-                run_id, failed=failed, config=config, on_start=started.append, on_progress=on_progress
-            ),
-            config,
-        )
+        with shown(quiet=quiet or on_progress is not None) as view:
+            record = await lab.run(config, on_start=said(started, view), on_progress=on_progress or view)
+    if not quiet:
+        say_next(record, lab.where)
+    return Run(lab, record, config)
+
+
+async def resume(
+    lab: Lab,
+    run_id: str,
+    config: Config | None,
+    *,
+    failed: bool,
+    on_progress: OnProgress | None = None,
+    quiet: bool = True,
+) -> Run:
+    """Do as `Experiments.resume`."""
+    async with telling_how_to_resume(lab) as started:
+        with shown(quiet=quiet or on_progress is not None) as view:
+            record = await lab.resume(
+                run_id,
+                failed=failed,
+                config=config,
+                on_start=said(started, view),
+                on_progress=on_progress or view,
+            )
+    if not quiet:
+        say_next(record, lab.where)
+    return Run(lab, record, config)
 
 
 class Run:
@@ -118,13 +141,17 @@ class Run:
         """As `refresh`."""
         return Run(self._lab, await self._lab.get_run(self.run_id), self._config)
 
-    def resume(self, config: Config | None = None, *, failed: bool = False) -> Run:
-        """As `pl.experiment.resume(run.run_id, …)`."""
-        return run_sync(self.resume_async(config, failed=failed))
+    def resume(self, config: Config | None = None, *, failed: bool = False, quiet: bool | None = None) -> Run:
+        """Do as `pl.experiment.resume(run.run_id, …)`."""
+        return run_sync(self.resume_async(config, failed=failed, quiet=quiet))
 
-    async def resume_async(self, config: Config | None = None, *, failed: bool = False) -> Run:
-        """As `resume`."""
-        return await resume(self._lab, self.run_id, config or self._config, failed=failed)
+    async def resume_async(
+        self, config: Config | None = None, *, failed: bool = False, quiet: bool | None = None
+    ) -> Run:
+        """Do as `resume`."""
+        return await resume(
+            self._lab, self.run_id, config or self._config, failed=failed, quiet=is_quiet(quiet)
+        )
 
     def export(
         self,

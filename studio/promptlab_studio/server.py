@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -18,8 +18,20 @@ _NEXT_PORTS = 100
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-async def serve(lab: StoreLab, *, port: int = 8000, host: str = "127.0.0.1") -> None:
+async def serve(
+    lab: StoreLab,
+    *,
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    on_listening: Callable[[str], None] = lambda address: None,
+) -> None:
     """Serve the Studio until Ctrl-C, SIGTERM or cancellation; requests under way are answered first.
+
+    Args:
+        lab: what to serve.
+        port: where to listen.
+        host: the address to listen on, one of this machine.
+        on_listening: called with the Studio's address once it answers there.
 
     Raises:
         PortInUseError: something else listens on the port; the message names the next free one.
@@ -36,7 +48,7 @@ async def serve(lab: StoreLab, *, port: int = 8000, host: str = "127.0.0.1") -> 
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
-    server = _Server(config)
+    server = _Server(config, lambda: on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
     warming = asyncio.create_task(warm(app))
     try:
         await server.serve(sockets=[listener])
@@ -53,6 +65,15 @@ async def serve(lab: StoreLab, *, port: int = 8000, host: str = "127.0.0.1") -> 
 
 class _Server(uvicorn.Server):
     """Ends on Ctrl-C and SIGTERM like a function that returns: uvicorn would raise the signal once more."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_listening()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

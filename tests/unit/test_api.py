@@ -165,6 +165,7 @@ def in_a_new_process(code: str, folder: Path) -> Any:
     environment = {
         "HOME": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PROMPTLAB_QUIET": "1",
         "PYTHONPATH": str(Path(promptlab.__file__).parents[1]),
     }
     done = subprocess.run(

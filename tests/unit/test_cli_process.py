@@ -246,7 +246,7 @@ def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
         taken.listen()
         out, err, code = finish(start("studio", "--port", str(port)))
         assert (out, code) == ("", 2) and f"Error: Cannot serve on 127.0.0.1:{port}" in err
-    process = start("studio", "--port", str(port), "--db", "lab.db")
+    process = start("studio", "-p", str(port))
     page = None
     for _ in range(600):  # until it listens
         with suppress(OSError):
@@ -262,7 +262,7 @@ def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
     assert (out, code) == (
         "",
         0,
-    ) and err == f"The Studio of lab.db: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+    ) and err == f"The Studio of {folder / 'promptlab.db'}: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
 
 
 def test_help_loads_nothing_heavy(folder: Path) -> None:

@@ -7,8 +7,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from promptlab.cli.progress import Lines, LiveBar, Pace, Silence, progress_view
 from promptlab.domain.results import Progress, RunRecord
+from promptlab.sdk.progress import Lines, LiveBar, Pace, Silence, progress_view
 
 RUN = RunRecord(
     run_id="20261123-091500-3f9a2c",

@@ -1,0 +1,72 @@
+"""What a script or a notebook sees of a run while it works: progress, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from promptlab.domain.results import RunRecord
+from promptlab.report import brief, next_steps
+from promptlab.sdk.progress import Lines, ProgressView, Silence, progress_view
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+VARIABLE = "PROMPTLAB_QUIET"
+"""The environment variable that keeps the SDK silent."""
+_bar = threading.Lock()
+"""Held by the one bar that is on the terminal: of runs at the same time the others write lines."""
+
+
+def is_quiet(quiet: bool | None) -> bool:
+    """Decide whether to say nothing: as is given, else as PROMPTLAB_QUIET says (1, true, yes or on)."""
+    if quiet is not None:
+        return quiet
+    return os.environ.get(VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def say(text: str) -> None:
+    """Write a line for people."""
+    stream = _stream()
+    if stream is not None:
+        print(text, file=stream, flush=True)
+
+
+def say_next(run: RunRecord, where: str) -> None:
+    """Say what to do with a run that is complete."""
+    if run.status == "completed":
+        say("\n".join(next_steps(brief(run), where)))
+
+
+@contextmanager
+def shown(*, quiet: bool) -> Iterator[ProgressView]:
+    """Show a run's progress in the block: a bar on a terminal, lines elsewhere."""
+    stream = _stream()
+    if quiet or stream is None:
+        yield Silence()
+        return
+    console = _console(stream)
+    mine = console.is_terminal and _bar.acquire(blocking=False)
+    try:
+        view = progress_view(console, quiet=False) if mine else Lines(console)
+        with view:
+            yield view
+    finally:
+        if mine:
+            _bar.release()
+
+
+def _stream() -> TextIO | None:
+    """Standard error; in a notebook standard output, for there the other is red. None where there is neither."""
+    in_notebook = type(sys.stderr).__module__.startswith("ipykernel")
+    return sys.stdout if in_notebook else sys.stderr
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, markup=False, emoji=False, highlight=False, force_jupyter=False)
