@@ -67,7 +67,7 @@ async def run(lab: Lab, config: Config, *, on_progress: OnProgress | None, quiet
     async with telling_how_to_resume(lab) as started:
         with shown(quiet=quiet or on_progress is not None) as view:
             record = await lab.run(config, on_start=said(started, view), on_progress=on_progress or view)
-    if not quiet:
+    if not quiet and on_progress is None:
         say_next(record, lab.where)
     return Run(lab, record, config)
 
@@ -91,7 +91,7 @@ async def resume(
                 on_start=said(started, view),
                 on_progress=on_progress or view,
             )
-    if not quiet:
+    if not quiet and on_progress is None:
         say_next(record, lab.where)
     return Run(lab, record, config)
 

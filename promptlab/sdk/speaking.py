@@ -62,11 +62,24 @@ def shown(*, quiet: bool) -> Iterator[ProgressView]:
 
 def _stream() -> TextIO | None:
     """Standard error; in a notebook standard output, for there the other is red. None where there is neither."""
-    in_notebook = type(sys.stderr).__module__.startswith("ipykernel")
-    return sys.stdout if in_notebook else sys.stderr
+    return sys.stdout if _in_notebook() else sys.stderr
+
+
+def _in_notebook() -> bool:
+    return type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(file=stream, markup=False, emoji=False, highlight=False, force_jupyter=False)
+    # A notebook's stream says that it is a terminal, and cannot move its cursor.
+    terminal = False if _in_notebook() else None
+    return Console(
+        file=stream,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        force_jupyter=False,
+        force_terminal=terminal,
+        no_color=terminal is False or None,
+    )

@@ -81,7 +81,9 @@ def test_a_run_in_a_cell_shows_its_summary(outputs: dict[str, dict[str, str]]) -
 
 def test_a_run_can_be_awaited_in_a_cell(outputs: dict[str, dict[str, str]]) -> None:
     """`await` and sync calls take turns on one lab and one model."""
-    assert outputs["async run"] == {"text/plain": "'completed'"}
+    assert outputs["async run"]["text/plain"] == "'completed'"
+    said = outputs["async run"]["stdout"]
+    assert "2 of 2 done, 0 failed" in said and "promptlab studio" in said and "\x1b" not in said
     assert outputs["sync after async"] == {"text/plain": "['a', 'b']"}
     assert outputs["resume"] == {"text/plain": "0.5"}
 
