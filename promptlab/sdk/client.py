@@ -354,14 +354,25 @@ class Experiments:
             archived: archived runs only, or the others; None: both.
             limit: runs at most.
         """
-        chosen = Chosen(status, tag, model, prompt, archived)
-        return run_sync(self._list(name, chosen, limit))
+        return run_sync(
+            self.list_async(
+                name, tag=tag, model=model, prompt=prompt, status=status, archived=archived, limit=limit
+            )
+        )
 
-    async def list_async(self, name: str | None = None, *, limit: int = 100, **chosen: Any) -> Sequence[Run]:
+    async def list_async(
+        self,
+        name: str | None = None,
+        *,
+        tag: str | None = None,
+        model: str | None = None,
+        prompt: str | None = None,
+        status: RunStatus | None = None,
+        archived: bool | None = False,
+        limit: int = 100,
+    ) -> Sequence[Run]:
         """Do as `list`."""
-        return await self._list(name, Chosen(**chosen), limit)
-
-    async def _list(self, name: str | None, chosen: Chosen, limit: int) -> Sequence[Run]:
+        chosen = Chosen(status, tag, model, prompt, archived)
         found: list[RunRecord] = []
         cursor: str | None = None
         while len(found) < limit:

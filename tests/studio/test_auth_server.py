@@ -53,14 +53,14 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
-    """Exit code 0 and not a word, though a browser keeps a connection open."""
+    """Exit code 0 and no word but its address, though a browser keeps a connection open."""
     with serving(tmp_path) as (process, url), httpx.Client() as browser:
         assert browser.get(f"{url}/api/v1/runs").json()["items"] == []
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert "Traceback" not in err + out
-    assert err == ""
+    assert err == f"The Studio of {tmp_path / 'lab.db'}: {url} (Ctrl-C ends it)\n"
 
 
 def test_a_port_that_is_taken_names_the_next_free_one(tmp_path: Path) -> None:

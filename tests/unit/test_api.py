@@ -54,6 +54,11 @@ EXPORTED = [
     "get_model",
 ]
 PAIRS = [
+    (Assets, "unlabel", "unlabel_async"),
+    (Experiments, "compare", "compare_async"),
+    (Experiments, "tag", "tag_async"),
+    (Experiments, "archive", "archive_async"),
+    (Experiments, "delete", "delete_async"),
     *((Assets, name, f"{name}_async") for name in ("create", "update", "get", "list", "versions", "label")),
     *((Experiments, name, f"{name}_async") for name in ("run", "resume", "cancel", "get", "list")),
     *((Run, name, f"{name}_async") for name in ("results", "refresh", "resume", "export")),

@@ -205,7 +205,8 @@ def test_pipes_get_plain_lines_and_one_json_object(folder: Path, start: Start) -
         out, err, code = finish(start("run", "e.yaml", "--json"))
         assert code == 0 and json.loads(out)["succeeded"] == CASES
         lines = [line for line in err.splitlines() if line != "noise"]
-        assert lines[0].startswith("e: run ") and lines[-1].startswith(f"{CASES} of {CASES} done, 0 failed")
+        assert lines[0].startswith("e: run ") and f"{CASES} of {CASES} done, 0 failed" in lines[-2]
+        assert lines[-1] == "Look at it: promptlab studio"
         table, _, _ = finish(start("show", "latest"))
     assert "\x1b" not in out + err + table
 

@@ -85,7 +85,7 @@ def test_a_run_can_be_awaited_in_a_cell(outputs: dict[str, dict[str, str]]) -> N
     said = outputs["async run"]["stdout"]
     assert "2 of 2 done, 0 failed" in said and "promptlab studio" in said and "\x1b" not in said
     assert outputs["sync after async"] == {"text/plain": "['a', 'b']"}
-    assert outputs["resume"] == {"text/plain": "0.5"}
+    assert outputs["resume"]["text/plain"] == "0.5"
 
 
 def test_results_show_as_a_table(outputs: dict[str, dict[str, str]]) -> None:
@@ -108,8 +108,8 @@ def test_results_show_as_a_table(outputs: dict[str, dict[str, str]]) -> None:
 
 
 def test_progress_is_told_in_a_cell(outputs: dict[str, dict[str, str]]) -> None:
-    """The callback sees each case."""
-    assert outputs["progress"] == {"text/plain": "[0, 1, 2]"}
+    """The callback sees each case, and then its score."""
+    assert outputs["progress"] == {"text/plain": "[0, 1, 2, 2, 2]"}
 
 
 def test_an_error_in_a_cell_is_one_message(outputs: dict[str, dict[str, str]]) -> None:
