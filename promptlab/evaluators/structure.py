@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from functools import cached_property
+from itertools import islice
+from typing import Any, ClassVar, Literal
 
 import orjson
 from pydantic import Field
@@ -13,26 +14,70 @@ from pydantic.dataclasses import dataclass
 
 from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator
-from promptlab.evaluators.patterns import SafePattern
+from promptlab.evaluators.schemas import Schema
 from promptlab.evaluators.text import STRICT, quote, response_of, short
 
-if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
-
-_FENCE = re.compile(
-    r"^[ \t]*+```[ \t]*+(?P<language>[^\n`]*+)\n(?P<body>.*?)^[ \t]*+```", re.MULTILINE | re.DOTALL
-)
+_OPENING = re.compile(r"(?P<fence>`{3,}|~{3,})")
+_LANGUAGE = re.compile(r"[A-Za-z0-9+.#_/-]{0,20}+")
+_JSON_NAMES = frozenset({"json", "jsonc", "json5", "application/json"})
+MAX_BLOCKS = 100
+"""Blocks of one answer that are looked at."""
+MAX_CHARS = 4_000_000
+"""Characters of an answer that are read as JSON; longer ones hold up everything else."""
 _PASSED = Score(passed=True)
 
 
 def unfenced(text: str) -> str:
-    """The content of the first ```json block, else of the first block without a language, else the text itself."""
-    blocks = [(match["language"].strip().lower(), match["body"]) for match in _FENCE.finditer(text)]
-    for language in ("json", ""):
-        for label, body in blocks:
-            if label == language:
+    """The content of the first block for JSON, else of the first block without a language, else the text itself.
+
+    A block is fenced by three or more backticks or tildes, as models write it: indented, behind words, on one
+    line, closed at the end of its last line, or not closed at all.
+    """
+    found = list(islice(_blocks(text), MAX_BLOCKS))
+    for wanted in (_JSON_NAMES, frozenset({""})):
+        for language, body in found:
+            if language in wanted:
                 return body
     return text
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Every fenced block: its language, in lower case, and its content."""
+    lines = iter(text.splitlines(keepends=True))
+    for line in lines:
+        opened = _OPENING.search(line)
+        if opened is None:
+            continue
+        fence, rest = opened["fence"], line[opened.end() :]
+        if inline := _on_one_line(rest.strip(), fence):
+            yield inline
+            continue
+        language = (rest.split() or [""])[0].strip("{}.").lower()
+        if rest.strip() and not _LANGUAGE.fullmatch(language):
+            continue
+        yield language, "".join(_until(lines, fence))
+
+
+def _on_one_line(text: str, fence: str) -> tuple[str, str] | None:
+    """The language and content of a block that ends on the line that opens it; None if it does not."""
+    body = text.rstrip(fence[0])
+    if len(text) - len(body) < len(fence):
+        return None
+    language = _LANGUAGE.match(body)
+    name = language[0] if language else ""
+    content = body[len(name) :].strip()
+    return (name.lower(), content) if content[:1] in ("{", "[", '"') else None
+
+
+def _until(lines: Iterator[str], fence: str) -> Iterator[str]:
+    """The lines before the one that closes a fence, with what that one has before it."""
+    for line in lines:
+        text = line.rstrip()
+        body = text.rstrip(fence[0])
+        if len(text) - len(body) >= len(fence):
+            yield body
+            return
+        yield line
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -43,14 +88,14 @@ class IsJson(Evaluator):
     value_range: ClassVar = (0.0, 1.0)
 
     fenced: bool = Field(
-        False, description="Whether JSON inside a ```json block, with text around it, is accepted."
+        False, description="Whether JSON inside a fenced block, with text around it, is accepted."
     )
     expect: Literal["any", "object", "array"] = Field("any", description="What the JSON must be.")
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         text = response_of(data)
         try:
-            value = orjson.loads(unfenced(text) if self.fenced else text)
+            value = _parsed(text, self.fenced)
         except orjson.JSONDecodeError as error:
             return Score(passed=False, reason=short(f"not JSON: {error}: {quote(text)}"))
         wanted = {"object": dict, "array": list, "any": object}[self.expect]
@@ -72,87 +117,42 @@ class JsonSchema(Evaluator):
         description="The JSON Schema: Draft 2020-12, unless its $schema names another. Nothing is ever fetched for a $ref."
     )
     fenced: bool = Field(
-        False, description="Whether JSON inside a ```json block, with text around it, is accepted."
+        False, description="Whether JSON inside a fenced block, with text around it, is accepted."
+    )
+    check_format: bool = Field(
+        True, description="Whether a `format` of the schema must hold: date, email, uri and more."
     )
     timeout_s: float = Field(
         1.0,
         gt=0,
         le=60,
-        description="Seconds that one pattern of the schema may take; beyond, the score is a failed one.",
+        description="Seconds that one answer may take; beyond, the score is a failed one.",
     )
 
     def __post_init__(self) -> None:
-        _ = self._validator  # an invalid schema is an error now, not at the first case
+        _ = self._checked  # an invalid schema is an error now, not at the first case
 
     @cached_property
-    def _validator(self) -> Validator:
-        return _validator(self.schema, self.timeout_s)
+    def _checked(self) -> Schema:
+        return Schema(self.schema, timeout_s=self.timeout_s, check_format=self.check_format)
 
     def evaluate(self, data: dict[str, Any]) -> Score:
-        from jsonschema.exceptions import best_match
-
         text = response_of(data)
         try:
-            value = orjson.loads(unfenced(text) if self.fenced else text)
+            value = _parsed(text, self.fenced)
         except orjson.JSONDecodeError as error:
             return Score(passed=False, reason=short(f"not JSON: {error}: {quote(text)}"))
-        worst = best_match(self._validator.iter_errors(value))
-        return (
-            _PASSED
-            if worst is None
-            else Score(passed=False, reason=short(f"{worst.json_path}: {worst.message}"))
-        )
+        fault = self._checked.fault(value)
+        return _PASSED if fault is None else Score(passed=False, reason=short(fault))
 
 
-def _validator(schema: dict[str, Any], timeout_s: float) -> Validator:
-    """A validator that fetches nothing and whose patterns cannot hang.
+def _parsed(text: str, fenced: bool) -> Any:
+    """The JSON value of an answer.
 
     Raises:
-        ValueError: the schema is invalid, or a $ref in it leads nowhere.
+        JSONDecodeError: it is none.
+        ValueError: it is too long.
     """
-    from jsonschema import Draft202012Validator, SchemaError
-    from jsonschema.validators import extend, validator_for
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
-    from referencing import Resource
-    from referencing.jsonschema import DRAFT202012
-
-    known = validator_for(schema, default=Draft202012Validator)
-    try:
-        known.check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(f"schema is not a valid JSON Schema: {error.json_path}: {error.message}") from error
-    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
-    _resolve(resource, REGISTRY.resolver_with_root(resource))
-    # A registry of our own has no way to fetch; jsonschema's default would go to the network.
-    return extend(known, {"pattern": partial(_pattern, timeout_s)})(schema, registry=REGISTRY)
-
-
-def _resolve(resource: Any, resolver: Any) -> None:
-    """Follow every $ref of a schema once.
-
-    Raises:
-        ValueError: one leads nowhere.
-    """
-    from referencing.exceptions import Unresolvable
-
-    reference = resource.contents.get("$ref") if isinstance(resource.contents, dict) else None
-    if isinstance(reference, str):
-        try:
-            resolver.lookup(reference)
-        except Unresolvable as error:
-            raise ValueError(
-                f"schema has a $ref to {reference!r}, which is not in it: nothing is fetched, so put the definition under $defs"
-            ) from error
-    for sub in resource.subresources():
-        _resolve(sub, resolver.in_subresource(sub))
-
-
-def _pattern(
-    timeout_s: float, validator: Any, pattern: str, instance: Any, schema: Any
-) -> Iterator[Exception]:
-    from jsonschema import ValidationError
-
-    if isinstance(instance, str) and not SafePattern(pattern, name="pattern", timeout_s=timeout_s).matches(
-        instance, "search"
-    ):
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"the response has {len(text):,} characters; at most {MAX_CHARS:,} are read as JSON")
+    return orjson.loads(unfenced(text) if fenced else text)
