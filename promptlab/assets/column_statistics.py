@@ -57,6 +57,8 @@ class ColumnFigures:
     high: Any
     example: Any
     """The first value."""
+    missing: int
+    """In how many of the rows there is none: null, or not the column at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +99,18 @@ async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
         (path,) = await blobs.files([content.blob], folder)
         found = await asyncio.to_thread(_read, path, columns, content.largest_row_bytes, folder)
     return Statistics(
-        [_figures_of(c, first, *figures) for c, figures in zip(columns, found, strict=True)], content.rows
+        [
+            _figures_of(c, first, *figures, content.rows - there)
+            for c, (*figures, there) in zip(columns, found, strict=True)
+        ],
+        content.rows,
     )
 
 
 def _read(
     path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: Path
-) -> list[tuple[int, bool, Any, Any]]:
-    """Different values, lowest and highest of each column. DuckDB reads in its own threads, so that pages go on being served."""
+) -> list[tuple[int, bool, Any, Any, int]]:
+    """Read different values, lowest, highest, and how many rows have a value, of each column. DuckDB reads in its own threads, so that pages go on being served."""
     types = {column.name: _TYPES[column.type] for column in columns}
     rows = json_lines([given(path, folder)], types, max(16 << 20, 2 * largest_row_bytes))
     with connect(folder, MEMORY) as connection:
@@ -113,12 +119,12 @@ def _read(
 
 def _figures(
     connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[Column]
-) -> list[tuple[int, bool, Any, Any]]:
+) -> list[tuple[int, bool, Any, Any, int]]:
     asked = []
     for column in columns:
         asked += _asked(column)
     (found,) = connection.execute(f"SELECT {', '.join(asked)} FROM {rows}").fetchall()
-    groups = [found[at : at + 3] for at in range(0, len(found), 3)]
+    groups = [found[at : at + 4] for at in range(0, len(found), 4)]
     order = sorted(range(len(columns)), key=lambda n: groups[n][0])
     few = [
         n
@@ -134,8 +140,8 @@ def _figures(
         (counted,) = connection.execute(f"SELECT {counts} FROM {rows}").fetchall()
         exact = dict(zip(few, counted, strict=True))
     return [
-        (exact.get(n, different), n not in exact, low, high)
-        for n, (different, low, high) in enumerate(groups)
+        (exact.get(n, different), n not in exact, low, high, there)
+        for n, (different, low, high, there) in enumerate(groups)
     ]
 
 
@@ -146,14 +152,14 @@ def _value(column: Column) -> str:
 
 
 def _asked(column: Column) -> list[str]:
-    """SQL of the number of different values, the lowest and the highest."""
+    """Give the SQL of the number of different values, the lowest, the highest and the number of all values."""
     name, value = quoted(column.name), _value(column)
     if column.type == "number":
         low, high = f"arg_min({name}, {value})", f"arg_max({name}, {value})"
     else:
         measure = name if column.type == "integer" else f"length(CAST({name} AS VARCHAR))"
         low, high = f"min({measure})", f"max({measure})"
-    return [f"approx_count_distinct({value})", low, high]
+    return [f"approx_count_distinct({value})", low, high, f"count({name})"]
 
 
 def _figures_of(
@@ -163,9 +169,10 @@ def _figures_of(
     estimated: bool,
     low: Any,
     high: Any,
+    missing: int,
 ) -> ColumnFigures:
     example = next((row[column.name] for row in first if row.get(column.name) is not None), None)
-    return ColumnFigures(column, different, estimated, low, high, example)
+    return ColumnFigures(column, different, estimated, low, high, example, missing)
 
 
 def _looked_at(column: Column, rows: Sequence[Mapping[str, Any]]) -> ColumnFigures:
@@ -174,4 +181,4 @@ def _looked_at(column: Column, rows: Sequence[Mapping[str, Any]]) -> ColumnFigur
     texts = [v if isinstance(v, str) else orjson.dumps(v, default=str).decode() for v in values]
     measured = values if column.type in _NUMBERS else [len(text) for text in texts]
     low, high = min(measured, default=None), max(measured, default=None)
-    return _figures_of(column, rows, len(set(texts)), False, low, high)
+    return _figures_of(column, rows, len(set(texts)), False, low, high, len(rows) - len(values))

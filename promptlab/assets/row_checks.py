@@ -31,6 +31,7 @@ class Columns:
         self._seen: dict[str, int] = {}
         """Rows that have the column."""
         self._missing: dict[str, int] = {}
+        self._nulls: dict[str, int] = {}
         self._kinds: dict[str, set[type]] = {}
 
     @property
@@ -62,6 +63,8 @@ class Columns:
                     seen  # every row up to here had it, so the next one is the first without
                 )
             self._seen[name] = seen + end - self._start
+            if kind is type(None):
+                self._nulls[name] = self._nulls.get(name, 0) + end - self._start
             self._kinds.setdefault(name, set()).add(kind)
 
     def result(self, rows: int) -> tuple[Column, ...]:
@@ -73,6 +76,7 @@ class Columns:
                 type=_type_of(self._kinds[name]),
                 rows=seen,
                 first_missing=self._missing.get(name, seen) if seen < rows else None,
+                nulls=self._nulls.get(name, 0),
             )
             for name, seen in self._seen.items()
         )

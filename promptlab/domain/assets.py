@@ -159,6 +159,12 @@ class Column:
     """How many rows have the column."""
     first_missing: int | None = None
     """The first row (0-based) that lacks it, or None."""
+    nulls: int | None = None
+    """How many rows have it with null for a value; None in records of versions that did not count them."""
+
+    def missing(self, rows: int) -> int | None:
+        """How many of a dataset's `rows` rows have no value here: null, or not the column at all; None: unknown."""
+        return None if self.nulls is None else rows - self.rows + self.nulls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from promptlab_studio.views.datasets import ColumnView, column_views
 
 from promptlab.assets import column_statistics
 from promptlab.assets.column_statistics import SAMPLE, Statistics, statistics
-from promptlab.domain.assets import Dataset
+from promptlab.domain.assets import Column, Dataset
 from tests.browser import labs
 
 
@@ -93,3 +93,19 @@ async def test_the_lowest_and_the_highest_number_are_shown_exactly(tmp_path: Pat
     whole, number = in_words(await looked_at(tmp_path, rows))
     assert whole.spread == "9007199254740993 to 9223372036854775807"
     assert number.spread == "1e-12 to 12345678.9"
+
+
+@pytest.mark.parametrize("count", [300, SAMPLE * 3])
+async def test_nulls_and_rows_without_the_column_are_missing(tmp_path: Path, count: int) -> None:
+    """Counted as the rows come in, and again where they are read, as of datasets that an older version took in."""
+    rows: list[dict[str, Any]] = [
+        {"id": n, "note": None if n % 3 else "x", "n": None if n % 2 else 1, "j": [n], "void": None}
+        for n in range(count)
+    ]
+    for row in rows[:30]:
+        del row["note"]
+    missing = {"id": 0, "note": count * 2 // 3 + 10, "n": count // 2, "j": 0, "void": count}
+    found = await looked_at(tmp_path, rows)
+    assert {c.column.name: c.missing for c in found.columns} == missing
+    assert {c.column.name: c.column.missing(count) for c in found.columns} == missing
+    assert Column(name="old", type="string", rows=3).missing(3) is None

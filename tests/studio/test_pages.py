@@ -34,6 +34,7 @@ class Page(HTMLParser):
         self.mistakes: list[str] = []
         self.links: list[str] = []
         self.ids: list[str] = []
+        self.source = text
         self.said: list[str] = []
         self.feed(text)
         self.mistakes += [f"<{tag}> is not closed" for tag in self.open]
@@ -287,3 +288,17 @@ async def test_a_filtered_file_runs_no_formula(studio: Studio) -> None:
     answer = await studio.client.get(f"/runs/{run.run_id}/cases.csv")
     (row,) = csv.DictReader(io.StringIO(answer.text))
     assert (row["id"], row["input.question"], row["input.answer"]) == ("'=cmd()", "'@x", "-3")
+
+
+async def test_a_dataset_page_counts_nulls_as_missing(studio: Studio) -> None:
+    """200 nulls of 300 rows are 200, beside a column that 10 rows do not have."""
+    rows: list[dict[str, Any]] = [{"id": n, "note": None if n < 200 else "x", "more": n} for n in range(300)]
+    for row in rows[40:50]:
+        del row["more"]
+    await studio.lab.assets.create(Dataset(name="gaps", rows=rows))
+    page = await studio.page("/dataset?name=gaps")
+    cells = re.findall(r'<th scope="row" title="(\w+)">.*?<td class="num">(.*?)</td>', page.source, re.DOTALL)
+    counted = {name: re.sub(r"<[^>]*>|\s", "", cell) for name, cell in cells}
+    assert counted == {"id": "0", "note": "200", "more": "10"}
+    assert "200 null, 0 without the column" in page.source
+    assert "0 null, 10 without the column, first row 40" in page.source

@@ -27,6 +27,8 @@ class ColumnView:
     spread: str
     """From the lowest number to the highest, or the lengths of texts."""
     example: str
+    missing: int
+    """In how many of the rows that were read there is no value."""
 
 
 def column_views(statistics: Statistics | None) -> list[ColumnView] | None:
@@ -38,7 +40,9 @@ def _column(found: ColumnFigures) -> ColumnView:
     different = f"{found.different:,}"
     if found.estimated:
         different = f"≈ {count(float(f'{found.different:.2g}'))}"
-    return ColumnView(found.column, different, _spread(found), one_line(found.example)[:_EXAMPLE])
+    return ColumnView(
+        found.column, different, _spread(found), one_line(found.example)[:_EXAMPLE], found.missing
+    )
 
 
 def _spread(found: ColumnFigures) -> str:
