@@ -100,8 +100,8 @@ async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
         found = await asyncio.to_thread(_read, path, columns, content.largest_row_bytes, folder)
     return Statistics(
         [
-            _figures_of(c, first, *figures, content.rows - there)
-            for c, (*figures, there) in zip(columns, found, strict=True)
+            _figures_of(c, first, different, estimated, low, high, content.rows - there)
+            for c, (different, estimated, low, high, there) in zip(columns, found, strict=True)
         ],
         content.rows,
     )
