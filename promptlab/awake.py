@@ -11,9 +11,9 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-TICK_S = 1.0
-ASLEEP_S = 2.0
-"""An event loop that looks at its clock this much too late did not run in between."""
+TICK_S = 0.1
+ASLEEP_S = 0.2
+"""An event loop that looks at its clock this much too late did not run in between: it slept, or code of a user held it."""
 
 
 class _Watch:

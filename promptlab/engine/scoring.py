@@ -148,15 +148,11 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
     limit_s = timeout_s if left_s is None else min(timeout_s, max(0.0, left_s - MARGIN_S))
     with counted() as usage:
         try:
-            async with asyncio.timeout(limit_s) as limit:
-                score = await _verdict(job, scored, metric, evaluator, limit_s)
-        except (OverdueError, TimeoutError) as error:
-            if isinstance(error, TimeoutError) and not limit.expired():
-                score = _failed(metric, await said(error))
-            elif limit_s < timeout_s:
+            score = await in_time(lambda: _verdict(job, scored, metric, evaluator, limit_s), limit_s)
+        except OverdueError as error:
+            if limit_s < timeout_s:
                 raise Postponed(0.0) from error
-            else:
-                score = _overdue(metric)
+            score = _overdue(metric)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
                 raise

@@ -27,10 +27,6 @@ _left: set[asyncio.Task[Any]] = set()
 _SAYING = Threads("promptlab-error")
 
 
-class OverdueError(Exception):
-    """A call took longer than its time limit, which was ours and not one of the user's own code."""
-
-
 async def in_time(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
     """Await a call of our own code for `timeout_s` seconds at most.
 
@@ -59,11 +55,8 @@ async def apart(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
     """
     task = asyncio.ensure_future(_outcome(call))
     try:
-        await asyncio.wait((task,), timeout=timeout_s)
-        if not task.done():
-            await _stop(task)
-            raise OverdueError
-    except asyncio.CancelledError:
+        await in_time(lambda: asyncio.wait((task,)), timeout_s)
+    except (OverdueError, asyncio.CancelledError):
         await _stop(task)
         raise
     answer, error = task.result()

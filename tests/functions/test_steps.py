@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from functions import infer, plan, runtime
+from functions import evaluate, infer, plan, runtime
 from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.clock import SystemClock
 from promptlab.engine.job import Outcome
@@ -286,3 +286,50 @@ def test_an_execution_that_comes_late_leaves_the_resumed_run_alone(machine: Mach
         assert server.requests == []
         assert runtime.run(machine.lab.get_run(run.run_id)).status == "running"
         assert machine.execute(run.run_id, 1) == {"status": "completed"}
+
+
+async def test_a_worker_whose_lease_was_taken_over_starts_no_further_call(machine: Machine) -> None:
+    """It was slow to renew it, and the shard is another's: two would pay for the same answers."""
+    lab = StoreLab(replace(open_cloud(runtime.config()), runner=Elsewhere(), clock=Impatient()))
+    with ModelServer(lambda request: Reply(hang=True)) as server:
+        run = await lab.start(
+            experiment(
+                server,
+                model={"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 4},
+            )
+        )
+        worker, name = Worker(lab), f"{run.run_id}#0"
+        await worker.plan(run.run_id, 0)
+        shard = await anext(read_manifest(lab.blobs, f"runs/{run.run_id}/manifest-0.jsonl"))
+        step = asyncio.create_task(worker.infer(run.run_id, 0, shard, 900))
+        await asyncio.to_thread(server.wait_for_requests, 4)
+        while any(task.get_name() == f"watch {name}" for task in asyncio.all_tasks()):
+            # It may renew its own in the same moment.
+            await lab.ledger.put_record(LEASE, name, {"owner": "another"}, expires_at=time.time() + 3600)
+            await asyncio.sleep(0.01)
+        server.release()
+        outcome, tally = await step
+        assert (outcome.remaining, tally.cases, len(server.requests)) == (46, 4, 4)
+        lease = await lab.ledger.get_record(LEASE, name)
+        assert lease == {"owner": "another"}, "it is not ours to give back"
+        await worker.close()
+
+
+def test_a_worker_whose_time_is_over_scores_no_further_and_another_goes_on(machine: Machine) -> None:
+    """The embeddings that were paid for are kept; a shard is summed up once all of it is scored."""
+    with ModelServer(right) as server:
+        url = server.openai_url
+        metric = {"metric": "semantic_similarity", "column_mapping": {"reference": "answer"}}
+        run = machine.start(
+            experiment(server, evaluation=[metric], embedding_model={"name": "openai/embed", "endpoint": url})
+        )
+        planned = plan.handler({"run_id": run.run_id, "generation": 0}, Context())
+        event = {"run_id": run.run_id, "generation": 0, "shard": machine.manifest(planned["manifest"])[0]}
+        infer.handler(event, Context())
+        calls = len(server.requests)
+        assert evaluate.handler(event, Context(remaining_s=5)) == {"remaining": 50, "wait_s": 0}
+        assert len(server.requests) == calls
+        assert evaluate.handler(event, Context()) == {"remaining": 0, "wait_s": 0}
+        assert len(server.requests) == calls + 50
+        assert evaluate.handler(event, Context()) == {"remaining": 0, "wait_s": 0}
+        assert len(server.requests) == calls + 50

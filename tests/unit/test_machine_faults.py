@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +155,12 @@ async def test_a_timeout_still_ends_what_takes_too_long() -> None:
     with pytest.raises(TimeoutError):
         async with awake.timeout(0.05):
             await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("timeout_s", [0.6, 0.2])
+async def test_a_timeout_does_not_count_the_time_in_which_the_loop_was_held(timeout_s: float) -> None:
+    """By a coroutine that computes, say: in the middle of the wait, and where it would have ended."""
+    async with awake.timeout(timeout_s):
+        await asyncio.sleep(0.01)
+        time.sleep(1.5)
+        await asyncio.sleep(0.1)
