@@ -27,6 +27,10 @@ _left: set[asyncio.Task[Any]] = set()
 _SAYING = Threads("promptlab-error")
 
 
+class OverdueError(Exception):
+    """A call took longer than its time limit, which was ours and not one of the user's own code."""
+
+
 async def in_time(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
     """Await a call of our own code for `timeout_s` seconds at most.
 
