@@ -52,6 +52,7 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, what: str, name: str, known: Iterable[str], remedy: str = "") -> None:
         self.what, self.name, self.known = what, name, sorted(known)
+        name = name if len(name) <= 200 else f"{name[:200]}…"  # comparing takes the square of the length
         near = difflib.get_close_matches(name.lower(), self.known, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(self.known)}."
         super().__init__(f"Unknown {what} {name!r}. {hint}{' ' + remedy if remedy else ''}")

@@ -70,6 +70,23 @@ def parse_row(text: bytes, name: str, pattern: str, number: int) -> dict[str, An
     return row
 
 
+def repeated_key(text: bytes) -> str | None:
+    """Find the first key that an object in a JSON text has twice; None also where the text is no valid JSON."""
+    try:
+        keys = _count_keys([orjson.loads(text)])
+    except orjson.JSONDecodeError:
+        keys = _LOOK  # Python's reader takes more than JSON: NaN, 1e400
+    except RecursionError:
+        return None
+    try:
+        if keys >= 0 and _written_keys(text) == keys:
+            return None
+        found = _repeated_key(text)
+    except (ValueError, RecursionError):
+        return None
+    return found[0] if found else None
+
+
 def _count_keys(values: Iterable[Any], depth: int = 1) -> int:
     """Count the keys of all objects in here; below zero: a number may have been an integer of more than 64 bits.
 

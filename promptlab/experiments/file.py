@@ -193,6 +193,7 @@ def _fields(
             raise ConfigError(f"{_at(path, key)}: a field's name is a text: put it in quotes.")
         name = str(key.value)
         if name not in known and key.tag != _MERGE:
+            name = name if len(name) <= 200 else f"{name[:200]}…"
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = (
                 f"Did you mean {near[0]!r}?"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from promptlab.assets.json_rows import clip
 from promptlab.assets.store import AssetStore, Draft
 from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTemplate, content_hash
 from promptlab.domain.experiment import PROMPT, SPECIAL, AssetRef, Experiment, Metric, is_special
@@ -170,10 +171,9 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
                 "map it to a column of the dataset."
             )
         if not source.startswith("$") and source not in names:
-            near = difflib.get_close_matches(source, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = _nearest(source, names)
             raise ConfigError(
-                f"metric {metric.name!r}: column_mapping {name!r} names the column {source!r}, which the dataset does not have.{hint} Columns: {_list(names)}."
+                f"metric {metric.name!r}: column_mapping {name!r} names the column {clip(source)!r}, which the dataset does not have.{hint} Columns: {_list(names)}."
             )
     return metric.model_copy(update={"column_mapping": mapping})
 
@@ -185,10 +185,9 @@ def _check_when(metric: Metric, content: DatasetContent) -> None:
     types = {c.name: c.type for c in content.columns}
     name = metric.when.column
     if name not in types:
-        near = difflib.get_close_matches(name, types, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = _nearest(name, list(types))
         raise ConfigError(
-            f"metric {metric.name!r}: when names the column {name!r}, which the dataset does not have.{hint} "
+            f"metric {metric.name!r}: when names the column {clip(name)!r}, which the dataset does not have.{hint} "
             f"Columns: {_list(list(types))}."
         )
     possible = _POSSIBLE.get(types[name])
@@ -201,8 +200,14 @@ def _check_when(metric: Metric, content: DatasetContent) -> None:
             )
 
 
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """Suggest the nearest of the columns; of the first ones, by their beginnings: each comparison is quadratic."""
+    near = difflib.get_close_matches(name[:100], [other[:100] for other in names[:1000]], n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 def _list(names: list[str]) -> str:
-    shown = ", ".join(names[:20])
+    shown = ", ".join(map(clip, names[:20]))
     return shown if len(names) <= 20 else f"{shown}, … ({len(names)} in all)"
 
 

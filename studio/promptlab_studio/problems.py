@@ -15,11 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
+from promptlab.assets.json_rows import clip
 from promptlab.errors import AuthenticationError, DatasetError, PromptLabError
 
 API = "/api/"
 BY_REFERENCE, AS_FIELDS = "by reference", "as fields"
 """Tags of unions: pydantic puts them into the paths of errors, where they are no fields."""
+MOST_LISTED = 50
+"""How many problems one answer lists."""
 _LINE = re.compile(r", (?:line|row) ([\d,]+)")
 
 
@@ -130,10 +133,15 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 def field_errors(found: Sequence[Any]) -> list[dict[str, str]]:
-    """Validation errors by field, without the values that were sent: one may be a key."""
-    listed = []
-    for item in found:
-        path = [str(part) for part in item["loc"] if part not in (BY_REFERENCE, AS_FIELDS)]
+    """List validation errors by field, without the values that were sent: one may be a key.
+
+    A body can have a hundred thousand unknown fields, with names of megabytes: the first MOST_LISTED errors are listed.
+    """
+    listed: list[dict[str, str]] = []
+    for number, item in enumerate(found):
+        if len(listed) == MOST_LISTED:
+            return [*listed, {"field": "", "message": f"and {len(found) - number:,} more"}]
+        path = [clip(str(part), 200) for part in item["loc"] if part not in (BY_REFERENCE, AS_FIELDS)]
         if item["type"] == "json_invalid":
             message = f"not valid JSON at character {path[-1]}: {item['ctx']['error']}"
             path = []

@@ -44,7 +44,7 @@ def test_what_is_not_there_is_404(api: httpx.Client) -> None:
 
 def test_a_wrong_method_is_405(api: httpx.Client) -> None:
     """With the ones that are allowed."""
-    answer = api.delete("/runs/none")
+    answer = api.delete("/runs/none/progress")
     problem(answer, 405)
     assert "GET" in answer.headers["allow"]
 

@@ -15,10 +15,11 @@ from promptlab.domain.templates import CompiledTemplate, check_placeholders, com
 from promptlab.errors import TemplateError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import PreviewOut
+from promptlab_studio.api.bodies import EachKeyOnce
 from promptlab_studio.api.shapes import PreviewIn
 from promptlab_studio.auth import TheLab, Viewer
 
-router = APIRouter(tags=["prompts"])
+router = APIRouter(tags=["prompts"], route_class=EachKeyOnce)
 
 
 @router.post(

@@ -18,6 +18,7 @@ from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
+from promptlab_studio.api.bodies import EachKeyOnce
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
 from promptlab_studio.auth import TheLab, Viewer
@@ -31,7 +32,7 @@ _TYPES = {
     "parquet": "application/vnd.apache.parquet",
 }
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=EachKeyOnce)
 RunId = Annotated[str, Path(max_length=200, description="The run's id.")]
 Cursor = Annotated[
     str | None, Query(max_length=500, description="Where the page before ended: its next_cursor.")
