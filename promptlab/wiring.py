@@ -64,6 +64,11 @@ def open_remote(config: Mapping[str, Any]) -> RemoteLab:
     Raises:
         ConfigError: a key is unknown, or there is no endpoint.
     """
+    if "jwt_token" in config:
+        raise ConfigError(
+            "'jwt_token' is of promptlab 0.1: a hosted Studio is deployed with a token of its own (docs/deploy.md). "
+            "Write PromptLab({'type': 'remote', 'endpoint': 'https://…', 'api_key': '…'}), or set PROMPTLAB_API_KEY."
+        )
     if unknown := sorted(config.keys() - {"type", "endpoint", "api_key"}):
         raise ConfigError(
             f"Unknown key {unknown[0]!r} for a remote store: it takes 'endpoint' and 'api_key'."

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from promptlab.deprecated import warn_old
 from promptlab.errors import DatasetError
 
 AssetKind = Literal["prompt_template", "dataset"]
@@ -75,6 +76,12 @@ class _Asset(BaseModel):
     version: int | None = Field(default=None, ge=0, description="0, 1, 2, …; set when the asset is created.")
     _hash: str | None = PrivateAttr(default=None)
     _labels: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def id(self) -> str:
+        """The name, which promptlab 0.1 called id."""
+        warn_old("asset.id", "asset.name")
+        return self.name
 
     @property
     def hash(self) -> str | None:

@@ -51,6 +51,11 @@ def misplaced(parameter: str) -> str | None:
     return None
 
 
+def _is_object(value: Any) -> bool:
+    """Whether a value can be called, or asked as a model is."""
+    return callable(value) or hasattr(value, "invoke") or hasattr(value, "ainvoke")
+
+
 class ModelConfig(BaseModel):
     """Which model to call, and how. Any further field is sent to the provider as it is."""
 
@@ -105,6 +110,12 @@ class ModelConfig(BaseModel):
             if len(further) > MOST_PARAMETERS:
                 raise ValueError(
                     f"{len(further):,} parameters beyond those that PromptLab knows: at most {MOST_PARAMETERS}"
+                )
+            if _is_object(value.get("model")):
+                name = type(value["model"]).__name__
+                raise ValueError(
+                    "a configuration holds no model itself: give the experiment the object alone, as in "
+                    f'"model": {name}(…) or "embedding_model": {name}(…), of a subclass of promptlab.Model'
                 )
             for key in further:
                 near = difflib.get_close_matches(str(key)[:100], cls.model_fields, n=1, cutoff=0.85)

@@ -6,10 +6,11 @@ import copy
 import math
 from collections.abc import Awaitable, Mapping
 from itertools import islice
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
+from promptlab.deprecated import PAGE
 from promptlab.domain.results import Failure, Score, Usage, cut
 
 MAX_VALUE = 1e150
@@ -20,6 +21,14 @@ MAX_REASON = 20_000
 """Characters of a label and of a reason that are kept; a note says how long a longer one was."""
 MAX_METADATA = 100_000
 """Bytes of a score's metadata, as JSON."""
+
+_GONE = {
+    "completion": "give the evaluator a model of its own, self.model = get_model('provider/model') in __init__, "
+    "and await self.model.ainvoke(system_prompt, user_prompt) in an async evaluate",
+    "embedding": "set needs_embedding = True in the class, and await self.embedding_model.aembed([text]) in an "
+    "async evaluate",
+}
+"""What promptlab 0.1 gave every evaluator, and what to write instead."""
 
 Verdict = float | int | bool | str | Score
 
@@ -40,6 +49,13 @@ class Evaluator:
     """Whether it is to be given the experiment's embedding model, as `embedding_model`."""
     embedding_model: Any = None
     """The experiment's embedding model, where `needs_embedding`."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _GONE:
+                raise AttributeError(f"self.{name} is of promptlab 0.1: {_GONE[name]} ({PAGE})")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def with_models(self, models: Mapping[str, Any]) -> Evaluator:
         """Make a copy that has its models, by role (`embedding`); this object stays as it is."""

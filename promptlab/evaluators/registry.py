@@ -12,6 +12,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from promptlab import plugins
+from promptlab.deprecated import PAGE
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.evaluators.base import Evaluator
 
@@ -36,6 +37,10 @@ _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 _EXTRAS = {"bleu": "metrics", "rouge": "metrics"}
 _CUSTOM = 'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
+
+
+_JUDGES = ("relevance", "coherence", "fluency", "groundedness", "faithfulness", "harmful_content")
+"""Metrics of promptlab 0.1 that asked a model for a mark."""
 
 
 def _normal(name: str) -> str:
@@ -86,8 +91,20 @@ def canonical(metric: str) -> str:
         plugged = plugins.names(plugins.EVALUATORS)
         name = next((plugin for plugin in plugged if _normal(plugin) == normal), None)
         if name is None:
-            raise UnknownNameError("metric", metric, [*known(), *plugged], _CUSTOM)
+            raise UnknownNameError("metric", metric, [*known(), *plugged], _judged(normal) or _CUSTOM)
     return name
+
+
+def _judged(normal: str) -> str:
+    """Say how a metric that asked a model for a mark is written now; nothing for any other."""
+    for name in _JUDGES:
+        if _normal(name) == normal:
+            made = name.title().replace("_", "")
+            return (
+                "promptlab 0.1 asked the completion model for a mark; an evaluator of your own with a model does so "
+                f'now: {{"metric": "{name}", "evaluator": {made}(), …}} ({PAGE} has one whole).'
+            )
+    return ""
 
 
 def build(metric: str, params: Mapping[str, Any] | None = None) -> Evaluator:

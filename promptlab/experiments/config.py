@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -14,10 +15,12 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from promptlab.deprecated import PAGE, warn_old
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import When
 from promptlab.domain.explain import explain
@@ -97,6 +100,45 @@ def _as_code(value: Any) -> CodeConfig | None:
     return CodeConfig.model_validate(value) if isinstance(value, Mapping) and "code" in value else None
 
 
+def _model_within(value: Any, field: str) -> Any:
+    """Take the object out of promptlab 0.1's `{"name": …, "type": …, "model": object}`; the rest as it is."""
+    if not isinstance(value, Mapping) or "model" not in value:
+        return value
+    further = sorted(map(str, value.keys() - {"name", "type", "model"}))
+    if value["model"] is None:
+        return {key: item for key, item in value.items() if key != "model"}
+    if not isinstance(value["model"], Model):
+        return value
+    name = type(value["model"]).__name__
+    if further:
+        raise ValueError(
+            f"{', '.join(further)} beside an object would change nothing: give the object these when it is made, as in "
+            f'super().__init__({{"name": "custom/mine", "{further[0]}": …}}), and write "{field}": {name}(…)'
+        )
+    warn_old(f'"{field}_config": {{"name": …, "model": {name}(…)}}', f'"{field}": {name}(…)')
+    return value["model"]
+
+
+def _reference_within(value: Any, field: str) -> Any:
+    """Read `{"id": …, "version": …}` as the reference `id@version`; the rest as it is."""
+    if not isinstance(value, Mapping) or value.keys() not in ({"id", "version"}, {"name", "version"}, {"id"}):
+        return value
+    name, version = value.get("id", value.get("name")), value.get("version")
+    if not isinstance(name, str) or not isinstance(version, int | None):
+        return value
+    at = "" if version is None else f"@{version}"
+    written = "{" + ", ".join(f'"{key}": …' for key in value) + "}"
+    try:
+        uuid.UUID(name)
+    except ValueError:
+        warn_old(f'"{field}": {written}', f'"{field}": "{name}{at}"')
+        return f"{name}{at}"
+    raise ValueError(
+        f'assets have names and no ids: write "{field}": "NAME{at}", or the asset itself, as in '
+        f'"{field}": pl.asset.get("NAME"{f", {version}" if version is not None else ""}) ({PAGE})'
+    )
+
+
 def _form(value: Any) -> str:
     """Which form of an asset was written: messages then speak of that form only."""
     return "reference" if isinstance(value, str) else "fields"
@@ -169,9 +211,15 @@ class ExperimentConfig(BaseModel):
         "a placeholder in another syntax, a prompt without any.",
     )
 
+    @field_validator("prompt_template", "dataset", mode="before")
+    @classmethod
+    def _asset_is_one(cls, value: Any, info: ValidationInfo) -> Any:
+        return _reference_within(value, str(info.field_name))
+
     @field_validator("model", "embedding_model")
     @classmethod
-    def _model_is_one(cls, value: Any) -> Model | ModelConfig | CodeConfig | None:
+    def _model_is_one(cls, value: Any, info: ValidationInfo) -> Model | ModelConfig | CodeConfig | None:
+        value = _model_within(value, str(info.field_name))
         if code := _as_code(value):
             return code
         if value is None or isinstance(value, Model | ModelConfig):

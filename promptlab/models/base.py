@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from promptlab.deprecated import warn_old
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse, described
 from promptlab.errors import ModelError
@@ -65,6 +66,9 @@ class Model:
         # A subclass may write an __init__ of its own and never call ours.
         if name == "config":
             self.config = self._default_config()
+            return self.config
+        if name == "model_config":
+            warn_old("self.model_config", "self.config")
             return self.config
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

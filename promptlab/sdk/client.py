@@ -7,9 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
+from promptlab.deprecated import warn_old
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import RunRecord, RunStatus
+from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compare import Compared
 from promptlab.queries.compare_sql import Change
@@ -35,8 +37,15 @@ class PromptLab:
     """
 
     def __init__(
-        self, store: Mapping[str, Any] | str | Path | None = None, *, quiet: bool | None = None
+        self,
+        store: Mapping[str, Any] | str | Path | None = None,
+        *,
+        quiet: bool | None = None,
+        tracer_config: Mapping[str, Any] | None = None,
     ) -> None:
+        if tracer_config is not None:
+            warn_old("PromptLab(tracer_config=…)", "PromptLab(…)")
+            store = tracer_config
         quiet = is_quiet(quiet)
         self._lab = open_lab({"type": "sqlite", "db_file": store} if isinstance(store, str | Path) else store)
         self.asset = Assets(self._lab)
@@ -75,6 +84,18 @@ class PromptLab:
 
     def __repr__(self) -> str:
         return f"<PromptLab {self._lab.where}>"
+
+
+def _asked_name(name: str, asset_name: str | None) -> str:
+    """Give the name, which promptlab 0.1 called asset_name."""
+    if asset_name is not None:
+        if name:
+            raise TypeError("get() takes the name of the asset once: leave asset_name=… out")
+        warn_old(f"asset_name={asset_name!r}", f"name={asset_name!r}")
+        return asset_name
+    if not name:
+        raise TypeError("get() needs the name of the asset")
+    return name
 
 
 class Assets:
@@ -134,11 +155,12 @@ class Assets:
 
     def get(
         self,
-        name: str,
+        name: str = "",
         version: int | None = None,
         *,
         label: str | None = None,
         kind: AssetKind | None = None,
+        asset_name: str | None = None,
     ) -> Any:
         """A `PromptTemplate` or `Dataset`: one version by number or label, or the latest.
 
@@ -147,6 +169,7 @@ class Assets:
         Raises:
             AssetNotFoundError: no such asset, version or label.
         """
+        name = _asked_name(name, asset_name)
         return run_sync(self.get_async(name, version, label=label, kind=kind))
 
     @overload
@@ -176,13 +199,15 @@ class Assets:
 
     async def get_async(
         self,
-        name: str,
+        name: str = "",
         version: int | None = None,
         *,
         label: str | None = None,
         kind: AssetKind | None = None,
+        asset_name: str | None = None,
     ) -> Any:
         """As `get`."""
+        name = _asked_name(name, asset_name)
         return await self._store.get(name, version=version, label=label, kind=kind)
 
     def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
@@ -252,6 +277,8 @@ class Experiments:
             PromptLabError: the experiment is wrong; nothing was stored or called.
             KeyboardInterrupt: Ctrl-C; a note says how to go on. All that was answered is kept.
         """
+        # Here and not on the loop's thread, where a warning could not say which line it is about.
+        config = ExperimentConfig.parse(config)
         return run_sync(self.run_async(config, on_progress=on_progress, quiet=quiet))
 
     async def run_async(

@@ -99,9 +99,15 @@ def _check_ours(path: Path) -> None:
         return
     with path.open("rb") as file:
         header = file.read(100)
+        schema = file.read(65_536)
     if header[:16] != b"SQLite format 3\0":
         raise PromptLabError(
             f"{path} is not a ledger: it is no SQLite database. It was left as it is; give another db_file."
+        )
+    if b"experiment_result" in schema and b"asset_binary" in schema:
+        raise PromptLabError(
+            f"{path} is a store of promptlab 0.1, which cannot be read. It was left as it is; give another db_file, "
+            f'as in PromptLab("{path.stem}-2.db"), and create its assets there.'
         )
     if (application := int.from_bytes(header[68:72], "big")) != APPLICATION_ID:
         raise PromptLabError(
