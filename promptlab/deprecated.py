@@ -8,7 +8,7 @@ from types import FrameType
 
 PAGE = "docs/from-promptlab-0.1.md"
 """The page that shows the new line for each old one."""
-_NOT_THE_USERS = (
+_PASSED_OVER = (
     "promptlab",
     "promptlab_studio",
     "pydantic",
@@ -42,7 +42,7 @@ def _users_frame() -> FrameType | None:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in _NOT_THE_USERS and not frame.f_code.co_filename.startswith("<frozen"):
+        if package not in _PASSED_OVER and not frame.f_code.co_filename.startswith("<frozen"):
             return frame
         frame = frame.f_back
     return None

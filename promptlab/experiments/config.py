@@ -115,7 +115,8 @@ def _model_within(value: Any, field: str) -> Any:
             f"{', '.join(further)} beside an object would change nothing: give the object these when it is made, as in "
             f'super().__init__({{"name": "custom/mine", "{further[0]}": …}}), and write "{field}": {name}(…)'
         )
-    warn_old(f'"{field}_config": {{"name": …, "model": {name}(…)}}', f'"{field}": {name}(…)')
+    old = "completion_model_config" if field == "model" else "embedding_model_config"
+    warn_old(f'"{old}": {{"name": …, "model": {name}(…)}}', f'"{field}": {name}(…)')
     return value["model"]
 
 

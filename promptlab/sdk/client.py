@@ -285,6 +285,8 @@ class Experiments:
         self, config: Config, *, on_progress: OnProgress | None = None, quiet: bool | None = None
     ) -> Run:
         """Do as `run`."""
+        # Here and not in a task of the run's own, for the same reason as in `run`.
+        config = ExperimentConfig.parse(config)
         return await run(self._lab, config, on_progress=on_progress, quiet=self._is_quiet(quiet))
 
     def _is_quiet(self, quiet: bool | None) -> bool:
