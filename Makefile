@@ -3,10 +3,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
+WHERE_COMMANDS := promptlab is $(BIN)/promptlab here; make shell opens a shell that finds it.
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo test lint layers mutants bench format clean
+.PHONY: help demo shell test lint layers mutants bench format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,8 +24,19 @@ help:  ## list the verbs
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-translator==1.115.0
 	@touch $@
 
-demo: .venv/demo frontend  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
+demo: .venv/demo frontend port  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
 	@cd samples/async_example && PROMPTLAB_SAMPLE_MODEL=simulated/demo PROMPTLAB_SAMPLE_SERVE=$(or $(SERVE),1) PORT=$(PORT) ../../$(BIN)/python async_example.py
+	@test "$(SERVE)" != 0 || echo "$(WHERE_COMMANDS)"
+
+# Before the run: who cannot be served should not wait for it.
+.PHONY: port
+port: .venv/demo
+	@test "$(SERVE)" = 0 || $(BIN)/python infra/free_port.py $(PORT)
+	@test "$(SERVE)" = 0 || echo "$(WHERE_COMMANDS)"
+
+shell: .venv/demo  ## open a shell that finds this project's promptlab and python
+	@echo "promptlab and python are those of $(CURDIR)/.venv; exit leaves this shell."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" bash
 
 test: .venv/dev frontend chromium  ## install what the tests need and run them all
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not cloud'

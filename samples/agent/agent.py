@@ -1,7 +1,7 @@
 """An agent in place of prompt and model: a function of the row that calls a model and a tool.
 
-cd samples/agent && python agent.py
-PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 python agent.py
+cd samples/agent && ../../.venv/bin/python agent.py
+PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 ../../.venv/bin/python agent.py
 """
 
 import os

@@ -1,7 +1,7 @@
 """Versions and labels of a prompt: two wordings side by side, each pinned by its number or its label.
 
-cd samples/asset_versioning && python asset_versioning.py
-PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 python asset_versioning.py
+cd samples/asset_versioning && ../../.venv/bin/python asset_versioning.py
+PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 ../../.venv/bin/python asset_versioning.py
 """
 
 import os

@@ -1,12 +1,12 @@
 """Run an experiment asynchronously, with a custom evaluator, and look at it in the Studio.
 
-    cd samples/async_example && python async_example.py
+    cd samples/async_example && ../../.venv/bin/python async_example.py
 
 By default the model is llama3.2 in a local Ollama (`ollama pull llama3.2`). Any other one is a
 variable away, and `simulated/demo` needs nothing at all:
 
-    PROMPTLAB_SAMPLE_MODEL=openai/gpt-6-luna python async_example.py
-    PROMPTLAB_SAMPLE_MODEL=simulated/demo python async_example.py
+    PROMPTLAB_SAMPLE_MODEL=openai/gpt-6-luna ../../.venv/bin/python async_example.py
+    PROMPTLAB_SAMPLE_MODEL=simulated/demo ../../.venv/bin/python async_example.py
 """
 
 import asyncio

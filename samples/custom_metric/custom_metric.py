@@ -1,7 +1,7 @@
 """Metrics of one's own: pass/fail with a reason, a category, and a number from async code.
 
-cd samples/custom_metric && python custom_metric.py
-PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 python custom_metric.py
+cd samples/custom_metric && ../../.venv/bin/python custom_metric.py
+PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 ../../.venv/bin/python custom_metric.py
 """
 
 import asyncio

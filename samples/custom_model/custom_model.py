@@ -1,7 +1,7 @@
 """Models of one's own: rules (only `invoke`), and a majority of three answers (only `ainvoke`).
 
-cd samples/custom_model && python custom_model.py
-PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 python custom_model.py
+cd samples/custom_model && ../../.venv/bin/python custom_model.py
+PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 ../../.venv/bin/python custom_model.py
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The smallest whole experiment: a dataset, a prompt, a model, a metric.
 
-cd samples/quickstart && python quickstart.py
-PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 python quickstart.py
+cd samples/quickstart && ../../.venv/bin/python quickstart.py
+PROMPTLAB_SAMPLE_MODEL=ollama/llama3.2 ../../.venv/bin/python quickstart.py
 """
 
 import os

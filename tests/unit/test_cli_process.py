@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ModelServer, Reply, Request
+from tests.servers import ModelServer, Reply
 
 CASES = 60
 IN_FLIGHT = 5
@@ -175,26 +175,27 @@ def test_kill_9_loses_nothing_that_was_recorded(folder: Path, start: Start) -> N
 
 
 def test_a_signal_before_the_run_begins_stores_nothing(folder: Path, start: Start) -> None:
-    """Ctrl-C while the endpoint is being looked at."""
-    seen: list[Request] = []
-
-    def answer(request: Request) -> Reply:
-        seen.append(request)
-        return Reply(hang=True)
-
-    with ModelServer(answer) as server:
-        experiment(folder, server)
-        (folder / "e.yaml").write_text(
-            (folder / "e.yaml").read_text().replace("file_path: rows.jsonl", "file_path: pipe.jsonl")
+    """Ctrl-C while the experiment is still being checked: here the evaluator's module takes its time to load."""
+    with (folder / "mine.py").open("a") as module:
+        module.write(
+            "import pathlib, time\n"
+            "pathlib.Path('loading').touch()\n"
+            "for _ in range(1200):\n"
+            "    if pathlib.Path('go').exists():\n"
+            "        break\n"
+            "    time.sleep(0.05)\n"
         )
-        os.mkfifo(folder / "pipe.jsonl")  # reading the dataset waits for a writer
+    with ModelServer() as server:
+        experiment(folder, server)
         process = start("run", "e.yaml", "--json")
-        with (folder / "pipe.jsonl").open("w") as pipe:
-            pipe.write('{"q": "q0"}\n')
-            pipe.flush()
-            process.send_signal(signal.SIGINT)
+        while not (folder / "loading").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        (folder / "go").touch()
         out, err, code = finish(process)
-    assert (out, code) == ("", 130) and "nothing was stored" in err and seen == []
+        assert (out, code) == ("", 130) and "nothing was stored" in err, err
+        assert server.requests == []
     assert not (folder / "promptlab.db").exists()
 
 

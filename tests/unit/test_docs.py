@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import os
 import re
+import shutil
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -167,6 +171,50 @@ def test_make_verbs_exist(block: Block) -> None:
         for target in re.findall(r"^([a-z-]+):", file.read_text("utf-8"), re.MULTILINE)
     }
     assert set(re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.MULTILINE)) <= targets
+
+
+def readme_commands() -> list[str]:
+    """The README's console lines, but for the one that serves until Ctrl-C."""
+    lines = [
+        line.removeprefix("$ ")
+        for block in blocks("console")
+        if block.page == ROOT / "README.md"
+        for line in block.text.splitlines()
+    ]
+    return [line for line in lines if line != "promptlab studio"]
+
+
+def test_commands_of_the_readme_work_as_printed(tmp_path: Path) -> None:
+    """One after another, in a folder with nothing but the samples, offline and without keys: each exits with 0."""
+    ignored = shutil.ignore_patterns("promptlab.db*", "__pycache__")
+    shutil.copytree(ROOT / "samples", tmp_path / "samples", ignore=ignored)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PROMPTLAB_") and not k.endswith("_KEY")}
+    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    commands = readme_commands()
+    assert any("--fail-if" in command for command in commands) and len(commands) >= 5
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=kept, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_the_experiment_of_the_readme_is_that_of_the_samples() -> None:
+    """Whoever reads it there can run it."""
+    (shown,) = [block.text for block in blocks("yaml") if block.page == ROOT / "README.md"]
+    assert shown == (ROOT / "samples" / "quickstart" / "gate.yaml").read_text("utf-8")
+
+
+def test_the_demo_names_a_port_that_is_taken() -> None:
+    """Before anything is run, with the variable that chooses another one."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, str(ROOT / "infra" / "free_port.py"), str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"Port {port} " in done.stderr and "make demo PORT=" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_checks_find_what_they_look_for() -> None:
