@@ -209,6 +209,7 @@ def test_an_upload_through_the_app_leaves_no_file_behind(
         ("not.parquet", b"PAR1"),
         ("not.xlsx", b"PK"),
     ],
+    ids=["broken.jsonl", "bomb.jsonl.gz", "cut.csv.gz", "not.parquet", "not.xlsx"],
 )
 def test_a_refused_upload_leaves_nothing_behind(
     api: httpx.Client, tmp_path: Path, name: str, content: bytes
