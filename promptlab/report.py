@@ -239,6 +239,8 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             )
             if metric.not_applicable:
                 shown.add_row(Text(f"  not applicable to {metric.not_applicable:,} cases", style="dim"))
+            if metric.unlabelled:
+                shown.add_row(Text(f"  not labelled: {metric.unlabelled:,} cases", style="dim"))
             if metric.labels:
                 shown.add_row(
                     Text(

@@ -166,9 +166,27 @@ class Metric(BaseModel):
         bounds = FACTS.get(self.metric, ()) if self.code is None else ()
         return any(self.params.get(name) is not None for name in bounds)
 
+    @property
+    def may_be_a_share(self) -> bool:
+        """Whether a mean of zeros and ones is the share of cases that pass, and not one of lengths or distances."""
+        return self.code is not None or self.metric not in (*FACTS, "edit_distance")
+
+    @property
+    def reference_column(self) -> str | None:
+        """The dataset column that holds the reference; None for a metric that reads none."""
+        column = self.column_mapping.get("reference", "$")
+        return None if column.startswith("$") else column
+
     def applies_to(self, row: Mapping[str, Any]) -> bool:
-        """Whether a dataset row is to be scored by this metric."""
+        """Whether a dataset row is to be scored by this metric, if it is labelled."""
         return self.when is None or self.when.holds(row)
+
+    def is_labelled(self, row: Mapping[str, Any]) -> bool:
+        """Whether a dataset row has the reference that this metric reads; yes for a metric that reads none."""
+        if self.reference_column is None:
+            return True
+        value = row.get(self.reference_column)
+        return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
 
 
 class Experiment(BaseModel):

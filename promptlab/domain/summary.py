@@ -42,8 +42,12 @@ class MetricSummary:
     """Cases whose evaluator failed."""
     not_applicable: int = 0
     """Cases of rows that the metric's `when` leaves out: neither scored nor failed."""
+    unlabelled: int = 0
+    """Cases of rows whose reference is empty: neither scored nor failed."""
     binary: bool = True
     """Whether every value so far was pass/fail."""
+    zero_one: bool = False
+    """Whether every value so far was 0 or 1, of a metric whose mean is then a share: also if evaluators return numbers."""
     values: Distribution = field(default_factory=Distribution)
     """Over dataset rows (mean of their trials)."""
     labels: dict[str, int] = field(default_factory=dict)
@@ -63,6 +67,7 @@ class MetricSummary:
             self.scored += score.value is not None or score.label is not None
             if score.value is not None:
                 values.append(score.value)
+                self.zero_one = self.zero_one and score.value in (0.0, 1.0)
                 self.binary = self.binary and score.passed is not None and score.value in (0.0, 1.0)
             if score.label is not None:
                 self._count_label(score.label, 1)
@@ -80,7 +85,9 @@ class MetricSummary:
         self.scored += other.scored
         self.failed += other.failed
         self.not_applicable += other.not_applicable
+        self.unlabelled += other.unlabelled
         self.binary = self.binary and other.binary
+        self.zero_one = self.zero_one and other.zero_one
         self.values.merge(other.values)
         self.usage.add(other.usage)
         for label, count in other.labels.items():
@@ -102,8 +109,8 @@ class MetricSummary:
 
     @property
     def interval(self) -> tuple[float, float] | tuple[None, None]:
-        """The 95% interval of the mean: Wilson's for pass/fail, Student's otherwise."""
-        if self.binary and self.values.n and 0 <= self.values.mean <= 1:
+        """The 95% interval of the mean: Wilson's for pass/fail and zeros and ones, Student's otherwise."""
+        if (self.binary or self.zero_one) and self.values.n and 0 <= self.values.mean <= 1:
             # With trials a row's value is between 0 and 1; Wilson's formula still holds, conservatively.
             return wilson_interval(self.values.mean * self.values.n, self.values.n)
         if self.values.stderr is None:
@@ -111,7 +118,8 @@ class MetricSummary:
         return mean_interval(self.values.mean, self.values.stderr, self.values.n)
 
     def brief(self) -> dict[str, Any]:
-        """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, `not_applicable` if the metric has a `when`."""
+        """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, and the
+        cases that were not to be scored: `not_applicable` by the metric's `when`, `unlabelled` by an empty reference."""
         low, high = self.interval
         return {
             "n": self.n,
@@ -121,6 +129,7 @@ class MetricSummary:
             "ci_high": high,
             **({"failed": self.failed} if self.failed else {}),
             **({"not_applicable": self.not_applicable} if self.not_applicable else {}),
+            **({"unlabelled": self.unlabelled} if self.unlabelled else {}),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -129,7 +138,9 @@ class MetricSummary:
             "scored": self.scored,
             "failed": self.failed,
             **({"not_applicable": self.not_applicable} if self.not_applicable else {}),
+            **({"unlabelled": self.unlabelled} if self.unlabelled else {}),
             "binary": self.binary,
+            "zero_one": self.zero_one,
             "values": self.values.to_json(),
             "labels": dict(self.labels),
             **({"usage": self.usage.to_json()} if self.usage.calls else {}),
@@ -148,7 +159,9 @@ class MetricSummary:
             scored=as_count(value.get("scored", 0), "scored"),
             failed=as_count(value.get("failed", 0), "failed"),
             not_applicable=as_count(value.get("not_applicable", 0), "not_applicable"),
+            unlabelled=as_count(value.get("unlabelled", 0), "unlabelled"),
             binary=bool(value.get("binary", False)),
+            zero_one=bool(value.get("zero_one", False)),
             values=Distribution.from_json(value.get("values", {})),
             labels=_counts(value.get("labels", {}), "labels"),
             usage=_usage(value["usage"]) if value.get("usage") else Usage(),

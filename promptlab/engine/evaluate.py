@@ -71,7 +71,12 @@ def _scored(job: Job, case: Case) -> Scored:
 
 def summarize_cases(metrics: Sequence[Metric], cases: Sequence[Case]) -> Summary:
     """The aggregate of cases."""
-    total = Summary(metrics={m.name: MetricSummary(higher_is_better=m.higher_is_better) for m in metrics})
+    total = Summary(
+        metrics={
+            m.name: MetricSummary(higher_is_better=m.higher_is_better, zero_one=m.may_be_a_share)
+            for m in metrics
+        }
+    )
     by_row: dict[int, list[Case]] = {}
     for case in cases:
         _count(total, case)
@@ -81,6 +86,9 @@ def summarize_cases(metrics: Sequence[Metric], cases: Sequence[Case]) -> Summary
         for trials in by_row.values():
             if not spec.applies_to(trials[0].row):
                 metric.not_applicable += len(trials)
+                continue
+            if not spec.is_labelled(trials[0].row):
+                metric.unlabelled += len(trials)
                 continue
             metric.add_row(
                 [c.scores.scores[spec.name] for c in trials if c.scores and spec.name in c.scores.scores]

@@ -55,7 +55,12 @@ class Scored:
 
     def open(self, evaluators: Sequence[Bound]) -> list[Bound]:
         """The metrics that apply to the case and have no score yet."""
-        return [(m, e) for m, e in evaluators if m.name not in self.scores and m.applies_to(self.case.row)]
+        row = self.case.row
+        return [
+            (m, e)
+            for m, e in evaluators
+            if m.name not in self.scores and m.applies_to(row) and m.is_labelled(row)
+        ]
 
 
 def is_pure(evaluator: Evaluator) -> bool:
@@ -156,7 +161,7 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
                 raise
-            score = _failed(metric, await said(error))
+            score = _broken(metric, error, await said(error))
     return _with_usage(score, usage)
 
 
@@ -181,7 +186,7 @@ def _in_thread(metric: Metric, evaluator: Evaluator, data: dict[str, Any]) -> An
         verdict = evaluator.evaluate(data)
         return verdict if inspect.isawaitable(verdict) else to_score(verdict)
     except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own score only
-        return _failed(metric, described(error))
+        return _broken(metric, error, described(error))
 
 
 @dataclass(slots=True)
@@ -244,6 +249,13 @@ def _timeout_s(metric: Metric) -> float:
 def _with_usage(score: Score, usage: Usage) -> Score:
     """The score with what its calls to models used: also of one that failed, for they were paid."""
     return replace(score, usage=usage) if usage.calls else score
+
+
+def _broken(metric: Metric, error: BaseException, words: str) -> Score:
+    """The score for what an evaluator of a user raised: an assertion is a verdict, everything else a failure."""
+    if isinstance(error, AssertionError):
+        return Score(passed=False, reason=words.partition(": ")[2] or "an assertion does not hold")
+    return _failed(metric, words)
 
 
 def _failed(metric: Metric, why: str) -> Score:

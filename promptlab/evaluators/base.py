@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,7 +30,7 @@ _GONE = {
 }
 """What promptlab 0.1 gave every evaluator, and what to write instead."""
 
-Verdict = float | int | bool | str | Score
+Verdict = float | int | bool | str | Score | Mapping[str, Any] | Sequence[Any]
 
 
 class Evaluator:
@@ -70,10 +70,12 @@ class Evaluator:
             data: input → value, as the column_mapping says.
 
         Returns:
-            A number, a bool (passed or not), a string (a label, or a number written out), or a `Score`.
+            A number, a bool (passed or not), a string (a label, or a number written out), or a `Score`; also another
+            library's score, a dict such as {"score": 0.5, "comment": "…"}, or several of them, of which the first counts.
 
         Raises:
-            Exception: anything: it becomes a failed score of this case, and the run goes on.
+            AssertionError: the case does not pass; the message is the reason.
+            Exception: anything else: it becomes a failed score of this case, and the run goes on.
         """
         raise TypeError(f"{type(self).__name__} has no evaluate(self, data)")
 
@@ -82,8 +84,8 @@ def to_score(verdict: Any) -> Score:
     """What an evaluator returned, as a `Score` that every store can hold.
 
     Raises:
-        TypeError: it is none of a number, a bool, a string or a Score.
-        ValueError: it is a number that is not finite, or larger than MAX_VALUE.
+        TypeError: it is none of a number, a bool, a string or a score.
+        ValueError: it is a number that is not finite, or larger than MAX_VALUE; or a score without any value.
     """
     if hasattr(verdict, "item") and getattr(verdict, "shape", None) == ():
         verdict = verdict.item()  # a NumPy scalar
@@ -96,9 +98,9 @@ def to_score(verdict: Any) -> Score:
     if isinstance(verdict, str):
         number = _number(verdict)
         return _checked(Score(value=number) if number is not None else Score(label=verdict))
-    raise TypeError(
-        f"an evaluator returns a number, a bool, a string or a Score, not {type(verdict).__name__}"
-    )
+    from promptlab.evaluators.foreign import score_of
+
+    return _checked(score_of(verdict))
 
 
 def _checked(score: Score) -> Score:

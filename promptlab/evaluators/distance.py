@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from promptlab.domain.results import Score
-from promptlab.evaluators.sizes import check_product
+from promptlab.evaluators.sizes import check_lengths, check_product
 from promptlab.evaluators.text import STRICT, TextMetric, references_of, response_of
 
 
@@ -35,6 +35,7 @@ class EditDistance(TextMetric):
         """Score one case: the closest reference (Levenshtein 1966)."""
         from rapidfuzz.distance import Levenshtein
 
+        check_lengths(response_of(data), *references_of(data))
         response = self._sequence(response_of(data))
         measure = Levenshtein.normalized_similarity if self.normalized else Levenshtein.distance
         values = []

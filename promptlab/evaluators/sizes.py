@@ -16,3 +16,18 @@ def check_product(response: int, reference: int, *, unit: str, remedy: str, limi
         raise ValueError(
             f"too long to compare: {response:,} × {reference:,} {unit} (response × reference) is more than {limit:,}; {remedy}"
         )
+
+
+MAX_CHARS = 1_000_000
+"""A tokenizer holds the interpreter while it works, 0.1 s for a text of this length; answers may have 16 times that."""
+
+
+def check_lengths(*texts: str) -> None:
+    """Refuse texts that take seconds to cut into words.
+
+    Raises:
+        ValueError: one is longer than MAX_CHARS.
+    """
+    for text in texts:
+        if len(text) > MAX_CHARS:
+            raise ValueError(f"too long to compare: {len(text):,} characters; at most {MAX_CHARS:,}")

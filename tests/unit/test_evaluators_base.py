@@ -45,7 +45,7 @@ def test_a_score_is_finite(verdict: Any) -> None:
         to_score(verdict)
 
 
-@pytest.mark.parametrize("verdict", [None, [1.0], {"value": 1}, (1,), b"1", np.array([1.0]), Fraction(1, 2)])
+@pytest.mark.parametrize("verdict", [None, [1.0], {}, (1,), b"1", np.array([1.0]), Fraction(1, 2)])
 def test_anything_else_is_an_error_that_names_its_type(verdict: Any) -> None:
     """A forgotten return is None."""
     with pytest.raises(TypeError, match=f"not {type(verdict).__name__}"):

@@ -131,7 +131,12 @@ def test_bleu_keeps_no_texts() -> None:
         ("running cats", "run cat", {"variant": "rouge1"}, 0.0),
         ("running cats", "run cat", {"variant": "rouge1", "stemmer": True}, 1.0),
         ("running cats", "run cat", {"variant": "rouge1", "stemmer": True, "tokenizer": "unicode"}, 1.0),
-        ("Москва", "москва", {}, 0.0),
+        ("Москва", "москва", {}, 1.0),
+        ("Москва", "москва", {"tokenizer": "ascii"}, 0.0),
+        ("これはテスト候補の正解です", "これはテスト候補の応答です", {"variant": "rouge1"}, 11 / 13),
+        ("AI は正解", "AI は応答", {"variant": "rouge1"}, 2 / 4),
+        ("पूर्व प्रधानमन्त्री", "पूर्व प्रधानमन्त्री", {}, 1.0),
+        ("สวัสดีครับ", "สวัสดีค่ะ", {"variant": "rouge1", "measure": "recall"}, 4 / 6),
         ("Москва", "москва", {"tokenizer": "unicode"}, 1.0),
         ("", "", {}, 0.0),
         ("", "a", {"variant": "rouge1"}, 0.0),
@@ -154,7 +159,9 @@ def test_rouge_is_what_rouge_score_gives(variant: str, stemmer: bool) -> None:
     """On random texts, rougeL too, which is computed in another way."""
     scorer = RougeScorer([variant], use_stemmer=stemmer)
     ours = {
-        measure: build("rouge", {"variant": variant, "measure": measure, "stemmer": stemmer})
+        measure: build(
+            "rouge", {"variant": variant, "measure": measure, "stemmer": stemmer, "tokenizer": "ascii"}
+        )
         for measure in ("precision", "recall", "fmeasure")
     }
     for response, reference in zip(texts(3, 60), texts(4, 60), strict=True):
@@ -179,3 +186,44 @@ def test_rouge_refuses_texts_that_would_stop_everything(variant: str, words: int
 def test_rouge_takes_huge_texts_where_it_can() -> None:
     """n-grams cost linear time."""
     assert value("rouge", "a " * 200_000, "a " * 200_000, variant="rouge1") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "params", "said"),
+    [
+        ("rouge", "naïve café", {}, "tokenizer 'ascii' sees a-z and 0-9 only: use tokenizer: unicode"),
+        (
+            "rouge",
+            "Привет",
+            {"tokenizer": "ascii"},
+            "tokenizer 'ascii' sees a-z and 0-9 only: use tokenizer: unicode",
+        ),
+        ("rouge", "Привет", {}, None),
+        ("rouge", "hello 12", {}, None),
+        (
+            "bleu",
+            "これはテストです",
+            {},
+            "tokenizer '13a' parts words by spaces, which the text lacks: use tokenizer: char",
+        ),
+        ("bleu", "สวัสดี", {"tokenizer": "intl"}, "use tokenizer: char"),
+        ("bleu", "これは", {"tokenizer": "zh"}, "use tokenizer: char"),
+        ("bleu", "你好", {"tokenizer": "zh"}, None),
+        ("bleu", "สวัสดี", {"tokenizer": "char"}, None),
+        ("bleu", "Привет, мир", {}, None),
+    ],
+)
+def test_a_text_that_the_tokenizer_cannot_read_has_a_warning(
+    metric: str, text: str, params: dict[str, Any], said: str | None
+) -> None:
+    """The score's reason names the tokenizer that can."""
+    for data in ({"response": text, "reference": "x"}, {"response": "x", "reference": ["y", text]}):
+        reason = build(metric, params).evaluate(data).reason
+        assert (reason is None) if said is None else said in reason
+
+
+@pytest.mark.parametrize("metric", ["rouge", "bleu", "token_f1", "edit_distance"])
+def test_texts_that_would_hold_up_everything_are_refused(metric: str) -> None:
+    """A tokenizer holds the interpreter for as long as it works."""
+    with pytest.raises(ValueError, match=r"too long to compare: 1,000,001 characters; at most 1,000,000"):
+        build(metric).evaluate({"response": "x" * 1_000_001, "reference": "x"})

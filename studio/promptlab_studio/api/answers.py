@@ -85,6 +85,7 @@ class MetricBrief(BaseModel):
     ci_low: float | None
     ci_high: float | None
     not_applicable: int = Field(default=0, description="Cases of rows that the metric's `when` leaves out.")
+    unlabelled: int = Field(default=0, description="Cases of rows whose reference is empty: not scored.")
 
 
 class MessageCount(BaseModel):

@@ -34,9 +34,16 @@ def score_view(
     value, passed, label, reason, error = (
         row.get(f"{part}.{name}") for part in ("score", "passed", "label", "reason", "score_error")
     )
-    when = next((m.when for m in experiment.evaluation if m.name == metric), None)
-    if when and row["error_type"] is None and all(v is None for v in (value, passed, label, reason, error)):
-        reason = f"not applicable to this row: scored are rows where {when.described()}"
+    spec = next((m for m in experiment.evaluation if m.name == metric), None)
+    if spec and row["error_type"] is None and all(v is None for v in (value, passed, label, reason, error)):
+        if spec.when:
+            reason = f"not applicable to this row: scored are rows where {spec.when.described()}"
+        elif column := spec.reference_column:
+            reason = (
+                f"not labelled: {column} is empty in this row"
+                if row.get(f"input.{column}") in (None, "")
+                else None
+            )
     return ScoreView(
         metric, value, passed, label, reason, error, shown=beside_verdict(value, passed, measured=measured)
     )

@@ -44,6 +44,8 @@ class MetricCard:
     choices: Sequence[Choice] = ()
     """Pass and fail, or labels."""
     unscored: Choice | None = None
+    unlabelled: int = 0
+    """Cases whose reference is empty."""
 
 
 def metric_cards(
@@ -125,6 +127,7 @@ def _card(
         else "lower is better",
         n=metric.scored if sorts else metric.n,
         failed=metric.failed,
+        unlabelled=metric.unlabelled,
         bar=interval(metric, scale_of([metric])),
         **filled,
     )
