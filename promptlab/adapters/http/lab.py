@@ -16,7 +16,7 @@ from promptlab.adapters.http.client import ApiClient
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.errors import ConfigError, RunError
+from promptlab.errors import ConfigError, RunError, StoreDamagedError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.portable import check_portable
 from promptlab.ports import Clock
@@ -237,15 +237,20 @@ class RemoteLab:
 
         Raises:
             RunNotFoundError: there is no such run.
+            StoreDamagedError: the Studio cannot read the run's shards.
         """
-        return Summary.from_json((await self._api.get(_run(run_id)))["summary"])
+        found = (await self._api.get(_run(run_id)))["summary"]
+        if found is None:
+            raise StoreDamagedError(f"The store of {self.where} is damaged: run {run_id} cannot be summed.")
+        return Summary.from_json(found)
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
         """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its finished shards."""
         if run.summary:
             return None, None
         answer = await self._api.get(_run(run.run_id))
-        return progress_from(answer, total="cases"), Summary.from_json(answer["summary"])
+        summary = answer["summary"]
+        return progress_from(answer, total="cases"), None if summary is None else Summary.from_json(summary)
 
     async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
         """A run's results, one row a case, in order; of an unfinished run what there is.

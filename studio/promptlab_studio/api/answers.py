@@ -143,8 +143,11 @@ class RunOut(RunBrief):
     configuration: dict[str, Any] = Field(
         description="The exact experiment: versions, hashes, parameters, prices. No keys."
     )
-    summary: dict[str, Any] = Field(
-        description="The whole aggregate with distributions; of a run that is not summarized, that of its finished shards."
+    summary: dict[str, Any] | None = Field(
+        description=(
+            "The whole aggregate with distributions; of a run that is not summarized, that of its finished shards. "
+            "Null if the store is damaged, so that they cannot be summed."
+        )
     )
     summarized: bool = Field(description="Whether that is the end of it, with a results file.")
 
