@@ -140,7 +140,7 @@ def _value(name: str) -> str:
     "--rows",
     metavar="N",
     type=click.IntRange(1, 1_000_000_000),
-    help="How many rows to reckon with.  [default: those of the dataset]",
+    help="How many rows to estimate for.  [default: those of the dataset]",
 )
 @click.option(
     "--sample",
@@ -180,11 +180,11 @@ def _value(name: str) -> str:
     show_default=True,
     help="The stack's WorkerMemory.",
 )
-@click.option("--new-account", is_flag=True, help="Reckon with the quotas of a new AWS account.")
+@click.option("--new-account", is_flag=True, help="Use the quotas of a new AWS account.")
 @store_options
 @json_option
 def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> None:
-    """Reckon what a run in the cloud would cost and how long it would take. Nothing is called and nothing is stored.
+    """Estimate what a run in the cloud would cost and how long it would take. Nothing is called and nothing is stored.
 
     A dataset or a prompt that the experiment names by reference is looked up in the store.
     """

@@ -116,25 +116,25 @@ async def estimate(
     worker_memory: int = 512,
     new_account: bool = False,
 ) -> Estimate:
-    """Reckon with an experiment. Nothing is stored, and no model is called.
+    """Estimate an experiment. Nothing is stored, and no model is called.
 
     Args:
         lab: where assets are that the experiment names by reference.
         config: the experiment.
-        rows: how many rows to reckon with; default: those of the dataset.
+        rows: how many rows to estimate for; default: those of the dataset.
         sample: rows whose prompts are measured.
         latency_s: seconds that a call takes on average.
         answer_tokens: tokens of an answer; default: half of the model's max_tokens, or 250.
         max_concurrency: the stack's MaxConcurrency.
         worker_memory: the stack's WorkerMemory, in MB.
-        new_account: reckon with the quotas of a new AWS account.
+        new_account: use the quotas of a new AWS account.
 
     Raises:
         PromptLabError: the experiment is wrong.
     """
     if config.prompt_template is None:
         raise ConfigError(
-            "An agent is a Python function: it does not run in the cloud, and there is nothing to reckon with."
+            "An agent is a Python function: it does not run in the cloud, and there is nothing to estimate."
         )
     if isinstance(config.model, CodeConfig):
         raise ConfigError(f"model: {config.model.code} is code of your own, which does not run in the cloud.")
