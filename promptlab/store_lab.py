@@ -19,9 +19,10 @@ from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError, RunBusyError, RunError, RunNotFoundError, StoreDamagedError
+from promptlab.errors import RunBusyError, RunError, RunNotFoundError, StoreDamagedError
 from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.portable import check_portable
 from promptlab.experiments.prepare import prepare, unlock
 from promptlab.loops import PerLoop
@@ -195,7 +196,7 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
-            ConfigError: one of its objects cannot be had again.
+            ConfigError: one of its objects cannot be had again, or `config` differs in more than keys and code.
         """
         async with self._continued(run_id, failed, config, folder) as (run, work):
             if work is None:
@@ -239,11 +240,7 @@ class StoreLab:
                 yield run, None
                 return
             experiment = Experiment.model_validate(run.experiment)
-            live = await self._live(config, folder)
-            if live.model is not None and live.model.name != experiment.model.name:
-                raise ConfigError(
-                    f"run {run_id} is of the model {experiment.model.name!r}, this configuration has {live.model.name!r}: start a new run for another model"
-                )
+            live = Live() if config is None else await self._live(run_id, experiment, config, folder)
             bindings = await self.bindings(experiment, live)
             # What cannot be read would be asked, and paid for, again.
             await self.ledger.check()
@@ -304,12 +301,18 @@ class StoreLab:
             total.merge(Summary.from_json(shard.summary))
         return total
 
-    async def _live(self, config: ExperimentConfig | Mapping[str, Any] | None, folder: Path | None) -> Live:
-        if config is None:
-            return Live()
+    async def _live(
+        self,
+        run_id: str,
+        experiment: Experiment,
+        config: ExperimentConfig | Mapping[str, Any],
+        folder: Path | None,
+    ) -> Live:
+        """Make the objects of a configuration that is a recorded experiment's."""
         async with prepare(
             ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()
         ) as prepared:
+            check_unchanged(run_id, experiment, prepared)
             return prepared.live
 
     async def bindings(self, experiment: Experiment, live: Live | None = None) -> Bindings:

@@ -313,6 +313,7 @@ class Experiments:
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
+            ConfigError: `config` differs from the run's in more than keys and code; each difference is named.
         """
         return run_sync(
             self.resume_async(run_id, config, failed=failed, on_progress=on_progress, quiet=quiet)

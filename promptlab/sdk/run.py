@@ -149,9 +149,16 @@ class Run:
         self, config: Config | None = None, *, failed: bool = False, quiet: bool | None = None
     ) -> Run:
         """Do as `resume`."""
-        return await resume(
-            self._lab, self.run_id, config or self._config, failed=failed, quiet=is_quiet(quiet)
-        )
+        config = config or self._remembered()
+        return await resume(self._lab, self.run_id, config, failed=failed, quiet=is_quiet(quiet))
+
+    def _remembered(self) -> Config | None:
+        """The configuration with the assets that the run used: its own may name the latest ones, or rows read once."""
+        if self._config is None:
+            return None
+        refs = {name: self.record.experiment.get(name) for name in ("prompt_template", "dataset")}
+        pinned = {name: f"{ref['name']}@{ref['version']}" for name, ref in refs.items() if ref}
+        return ExperimentConfig.parse(self._config).model_copy(update=pinned)
 
     def export(
         self,
