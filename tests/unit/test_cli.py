@@ -336,7 +336,7 @@ def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) 
 
 
 def test_resume_takes_the_experiment_where_the_evaluator_has_moved(invoke: Invoke, folder: Path) -> None:
-    """Without it the error names the file."""
+    """Without it the error names the file; one that changes more than code is refused."""
     code = "from promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        return {} if broken and data['response'] != '7' else 1\n"
     (folder / "mine.py").write_text("broken = True\n" + code)
     file = replaced(
@@ -350,6 +350,9 @@ def test_resume_takes_the_experiment_where_the_evaluator_has_moved(invoke: Invok
     (folder / "moved.py").write_text("broken = False\n" + code)
     moved = folder / "moved.yaml"
     moved.write_text((folder / file).read_text().replace("mine.py", "moved.py"))
+    (folder / "other.yaml").write_text(moved.read_text() + "trials: 2\n")
+    refused = invoke("resume", "latest", "--failed", "--experiment", "other.yaml", code=2).stderr
+    assert "trials: 1 in the run, 2 here" in refused
     again = json.loads(invoke("resume", "latest", "--failed", "--experiment", "moved.yaml", "--json").stdout)
     assert (again["metrics"]["Mine"]["n"], "failed" in again["metrics"]["Mine"]) == (10, False)
 
