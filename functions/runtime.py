@@ -70,7 +70,8 @@ class RunEvent(BaseModel):
 
 
 class ManifestLine(BaseModel):
-    """One line of the manifest: where the rows of a shard are, and of those that its worker is given besides."""
+    """One line of the manifest: where the rows of a shard are, and of those that its worker is given
+    besides."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -100,7 +101,8 @@ class ShardEvent(RunEvent):
 def each_shard(
     line: ManifestLine, context: LambdaContext, step: Callable[[Shard, float], Outcome]
 ) -> Outcome:
-    """What is left when a step was done for the shards of a line; `step` is given a shard and the seconds that are left.
+    """What is left when a step was done for the shards of a line; `step` is given a shard and the seconds
+    that are left.
 
     A fault of one shard takes nothing from the others: it is raised once they are done. Where the step
     has to wait, or time is short, the rest counts as remaining and is done in another invocation.

@@ -29,7 +29,8 @@ def app() -> Mangum:
     token = run(SecretsManagerSecrets("").get(name)) if name else None
     if not token:
         raise ConfigError(
-            "The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds it (template.yaml does)."
+            "The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds "
+            "it (template.yaml does)."
         )
     local = is_local()
     origin = (

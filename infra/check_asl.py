@@ -1,4 +1,5 @@
-"""What neither cfn-lint nor asl-validator looks at in infra/experiment.asl.json: the map's reader, writer and limits, and that nothing waits or fails unseen.
+"""What neither cfn-lint nor asl-validator looks at in infra/experiment.asl.json: the map's reader, writer and
+limits, and that nothing waits or fails unseen.
 
 python infra/check_asl.py infra/experiment.asl.json
 """
@@ -58,7 +59,10 @@ def states(machine: dict[str, Any]) -> Iterator[tuple[str, State]]:
 def _map(state: State) -> Iterator[str]:
     processor = state.get("ItemProcessor", {}).get("ProcessorConfig", {})
     if processor != {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}:
-        yield f"its children must be DISTRIBUTED and STANDARD (five minutes are not enough for a shard), not {processor}"
+        yield (
+            "its children must be DISTRIBUTED and STANDARD (five minutes are not enough for a shard), "
+            f"not {processor}"
+        )
     reader, writer = state.get("ItemReader", {}), state.get("ResultWriter", {})
     if not reader.get("Resource", "").endswith(":states:::s3:getObject"):
         yield "the ItemReader must get one object: the manifest"
@@ -69,7 +73,10 @@ def _map(state: State) -> Iterator[str]:
     if "MaxConcurrency" in state or not str(state.get("MaxConcurrencyPath", "")).startswith("$."):
         yield "MaxConcurrencyPath must take Plan's max_concurrency, and MaxConcurrency must not be there"
     if state.get("ToleratedFailurePercentage") != 100:
-        yield "ToleratedFailurePercentage must be 100: a failed shard is recorded and never takes the run with it"
+        yield (
+            "ToleratedFailurePercentage must be 100: a failed shard is recorded and never takes the run "
+            "with it"
+        )
     if not writer.get("Resource", "").endswith(":states:::s3:putObject"):
         yield "without a ResultWriter, results above 256 KiB fail the run"
     if not {"Bucket.$", "Prefix.$"} <= writer.get("Parameters", {}).keys():
@@ -86,14 +93,20 @@ def _task(state: State) -> Iterator[str]:
     if not state.get("TimeoutSeconds", 0) > 0:
         yield "has no TimeoutSeconds"
     elif LAMBDA_MAX_S >= state["TimeoutSeconds"] > 120:
-        yield f"TimeoutSeconds must be above {LAMBDA_MAX_S}, or Step Functions gives up on a function that still works"
+        yield (
+            f"TimeoutSeconds must be above {LAMBDA_MAX_S}, or Step Functions gives up on a function that "
+            "still works"
+        )
     retried: set[str] = set()
     for retry in state.get("Retry", []):
         if retry.get("MaxAttempts") == 0:
             continue
         retried |= set(retry["ErrorEquals"])
         if "Lambda.TooManyRequestsException" in retry["ErrorEquals"] and retry["MaxAttempts"] < PATIENT:
-            yield f"tries {retry['MaxAttempts']} times where Lambda has no place; a new account has ten, and others wait for hours: at least {PATIENT}"
+            yield (
+                f"tries {retry['MaxAttempts']} times where Lambda has no place; a new account has ten, "
+                f"and others wait for hours: at least {PATIENT}"
+            )
         if retry.get("JitterStrategy") != "FULL" or "MaxDelaySeconds" not in retry:
             yield f"Retry of {retry['ErrorEquals'][0]} needs JitterStrategy FULL and MaxDelaySeconds"
     if missing := sorted((TRANSIENT | CRASHED) - retried):

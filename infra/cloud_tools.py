@@ -1,4 +1,5 @@
-"""The tools of the local AWS: MiniStack and the SAM CLI, each in an environment of its own under .cloud/, as pinned."""
+"""The tools of the local AWS: MiniStack and the SAM CLI, each in an environment of its own under .cloud/, as
+pinned."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def find_python() -> tuple[str, str]:
         if found in RUNTIMES:
             return candidate, found
     raise CloudError(
-        f"The local AWS needs Python {' or '.join(RUNTIMES)}, as the functions do; tried: {', '.join(candidates)}. Name one: CLOUD_PYTHON=/path/to/python3.13"
+        f"The local AWS needs Python {' or '.join(RUNTIMES)}, as the functions do; tried: "
+        f"{', '.join(candidates)}. Name one: CLOUD_PYTHON=/path/to/python3.13"
     )
 
 
@@ -61,7 +63,8 @@ def _version(python: str) -> str | None:
 
 
 def make_venv(name: str, requirements: str, python: str) -> Path:
-    """The folder of an environment that holds exactly what a requirements file pins, made anew when that file changes."""
+    """The folder of an environment that holds exactly what a requirements file pins, made anew when that file
+    changes."""
     folder, pins = HOME / name, (ROOT / requirements).read_bytes()
     stamp, want = folder / "stamp", hashlib.sha256(pins + (_version(python) or "").encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == want:

@@ -30,7 +30,8 @@ def trim(bundle: Path) -> None:
 
 
 def compile_all(bundle: Path) -> None:
-    """Write bytecode that is valid whatever the times of files in an archive are, and names them as on Lambda.
+    """Write bytecode that is valid whatever the times of files in an archive are, and names them as on
+    Lambda.
 
     Raises:
         SystemExit: a file does not compile.

@@ -1,8 +1,10 @@
 """The local AWS: MiniStack on loopback, with the real template on it, built and deployed by the real SAM CLI.
 
-    python infra/local_cloud.py up       start it, or what is there already again; deploy; print how to reach it
+    python infra/local_cloud.py up       start it, or what is there already again; deploy; print how to reach
+    it
     python infra/local_cloud.py down     stop it; its state stays in .cloud/state
-    python infra/local_cloud.py test …   a fresh one in a temporary folder, `pytest … -m cloud` against it, and stop
+    python infra/local_cloud.py test …   a fresh one in a temporary folder, `pytest … -m cloud` against it,
+    and stop
     python infra/local_cloud.py tools    only make the environments of the tools
 
 Only the standard library here: MiniStack and SAM have environments of their own under .cloud/.
@@ -103,7 +105,8 @@ def start(cloud: Cloud, venv: Path) -> None:
 
 
 def _server_env(cloud: Cloud) -> dict[str, str]:
-    """Its settings. Nothing of the caller's AWS settings goes in: a function must never reach a real account."""
+    """Its settings. Nothing of the caller's AWS settings goes in: a function must never reach a real
+    account."""
     kept = {
         k: v
         for k, v in os.environ.items()
@@ -145,7 +148,8 @@ def running(cloud: Cloud) -> int | None:
         pid = int(cloud.pid_file.read_text().split()[0])
         os.kill(pid, 0)
         command = Path(f"/proc/{pid}/cmdline")
-        # After a restart of the machine the number may be somebody else's (where there is no /proc, trust it).
+        # After a restart of the machine the number may be somebody else's (where there is no /proc, trust
+        # it).
         return pid if not command.exists() or b"ministack" in command.read_bytes() else None
     except (OSError, ValueError, IndexError):
         return None
@@ -191,7 +195,8 @@ def _alive(pid: int) -> bool:
 
 
 def sam_env(cloud: Cloud, ministack: Path, sam: Path) -> dict[str, str]:
-    """SAM's settings: the local endpoint and no real credentials; MiniStack's Python first, whose pip builds the bundle."""
+    """SAM's settings: the local endpoint and no real credentials; MiniStack's Python first, whose pip builds
+    the bundle."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     return kept | {
         "PATH": os.pathsep.join([str(ministack / "bin"), str(sam / "bin"), os.environ.get("PATH", "")]),
@@ -257,7 +262,8 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
 
 
 def studio_url(endpoint: str, cloud: Cloud) -> str:
-    """The HTTP API's address on the local AWS, from the one that it would have on AWS. Names under localhost resolve to loopback by themselves."""
+    """The HTTP API's address on the local AWS, from the one that it would have on AWS. Names under localhost
+    resolve to loopback by themselves."""
     found = re.search(r"//([a-z0-9]+)\.execute-api\.", endpoint)
     if not found:
         raise CloudError(f"The stack's StudioUrl {endpoint!r} is not an HTTP API's address.")
@@ -318,7 +324,8 @@ def up(parameters: dict[str, str]) -> int:
     facts = deploy(cloud, parameters)
     write_env(HOME / "env", cloud, facts)
     say(
-        f"\nStudio  {facts['StudioUrl']}\nToken   {facts['AdminToken']}\n\nSDK and CLI:  source .cloud/env\nStop it:      make cloud-down   (its runs stay in .cloud/)"
+        f"\nStudio  {facts['StudioUrl']}\nToken   {facts['AdminToken']}\n\nSDK and CLI:  source "
+        ".cloud/env\nStop it:      make cloud-down   (its runs stay in .cloud/)"
     )
     return 0
 

@@ -2,9 +2,12 @@
 
     .venv/bin/python infra/mutants.py --number 300 --seed 1
 
-Cosmic Ray's operators make the changes: a comparison, a number, a condition turned round. Each is made in a copy of the
-project, and the tests that reach the changed line run against it, the quickest first. What no test notices is listed,
-but for what tests/mutants.md gives a reason for. Which tests reach which line is measured once and kept in build/mutants.
+Cosmic Ray's operators make the changes: a comparison, a number, a condition turned round. Each is made in a
+copy of the
+project, and the tests that reach the changed line run against it, the quickest first. What no test notices is
+listed,
+but for what tests/mutants.md gives a reason for. Which tests reach which line is measured once and kept in
+build/mutants.
 """
 
 from __future__ import annotations
@@ -116,7 +119,8 @@ class Reach:
     seconds: dict[str, float]
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Choose the tests for a change, the quickest first; those of its module if no test alone reaches the line."""
+        """Choose the tests for a change, the quickest first; those of its module if no test alone reaches the
+        line."""
         module = self.lines.get(mutant.module, {})
         names = set(module.get(str(mutant.line), ())) or {name for found in module.values() for name in found}
         chosen, left = [], TEST_S
@@ -244,7 +248,8 @@ def main() -> int:
     (BUILD / "survivors.md").write_text(report)
     share = 1 - len(alive) / len(mutants)
     sys.stdout.write(
-        f"\n{len(mutants)} changes, {len(alive)} unnoticed, {share:.1%} noticed, {time.monotonic() - started:.0f} s\n{report}"
+        f"\n{len(mutants)} changes, {len(alive)} unnoticed, {share:.1%} noticed, "
+        f"{time.monotonic() - started:.0f} s\n{report}"
     )
     return 0 if share >= WANTED else 1
 

@@ -1,4 +1,5 @@
-"""The template as CloudFormation sees it: SAM's resources spelled out, the state machine's definition inside. No network.
+"""The template as CloudFormation sees it: SAM's resources spelled out, the state machine's definition inside.
+No network.
 
     python infra/transform.py FOLDER     writes template.json and experiment.asl.json into it
 

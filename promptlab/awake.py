@@ -1,6 +1,7 @@
 """Timeouts that count only the time in which the process runs.
 
-A laptop that sleeps, and a process that is stopped (Ctrl-Z, SIGSTOP, a debugger), miss every deadline at once;
+A laptop that sleeps, and a process that is stopped (Ctrl-Z, SIGSTOP, a debugger), miss every deadline at
+once;
 the answers that came meanwhile wait in the system's buffers, and are paid for.
 """
 
@@ -13,7 +14,8 @@ from typing import Self
 
 TICK_S = 0.1
 ASLEEP_S = 0.2
-"""An event loop that looks at its clock this much too late did not run in between: it slept, or code of a user held it."""
+"""An event loop that looks at its clock this much too late did not run in between: it slept, or code of a
+user held it."""
 
 
 class _Watch:
@@ -65,7 +67,8 @@ _watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = weakref
 class timeout:
     """Do as `asyncio.timeout`, without counting the time in which the process stood still.
 
-    Each call of a model enters two of these: a class costs half of what a generator around `asyncio.timeout` does.
+    Each call of a model enters two of these: a class costs half of what a generator around `asyncio.timeout`
+    does.
 
     Raises:
         TimeoutError: the block took longer.

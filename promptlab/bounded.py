@@ -1,4 +1,5 @@
-"""Runs code that data brings (templates, schemas) where it can be stopped: in warm child processes with limits.
+"""Runs code that data brings (templates, schemas) where it can be stopped: in warm child processes with
+limits.
 
 A thread cannot be stopped, and C code such as `'a' * 10**9` holds the interpreter lock while it works.
 A child process is held to its processor time and memory by the kernel and can be killed. It starts

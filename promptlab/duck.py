@@ -34,7 +34,8 @@ _names = itertools.count()
 
 
 def given(path: Path, folder: Path) -> Path:
-    """Link a file, or a folder of files with plain names, into `folder`, so that connections opened on `folder`
+    """Link a file, or a folder of files with plain names, into `folder`, so that connections opened on
+    `folder`
     from then on can reach it.
 
     A file to write to must exist, and is written in place (`USE_TMP_FILE false`).
@@ -64,7 +65,8 @@ def reading_results() -> Iterator[None]:
         raise  # the machine's, the caller's or the query's fault
     except duckdb.Error as error:
         raise StoreDamagedError(
-            f"The results of the run cannot be read ({str(error).splitlines()[0]}). If the disk has room, a file is "
+            f"The results of the run cannot be read ({str(error).splitlines()[0]}). If the disk has room, "
+            "a file is "
             "damaged: promptlab doctor says which."
         ) from error
 
@@ -97,7 +99,8 @@ def connect(folder: Path, memory: str = MEMORY, threads: int = 1) -> duckdb.Duck
 
 
 def _both(paths: Sequence[Path]) -> str:
-    """A list of paths in SQL, each as it is and as the pattern for it: DuckDB checks the pattern before it looks
+    """A list of paths in SQL, each as it is and as the pattern for it: DuckDB checks the pattern before it
+    looks
     for files, and the files after."""
     names = dict.fromkeys(name for path in paths for name in (str(path), pattern(path)))
     return f"[{', '.join(map(literal, names))}]"
@@ -106,7 +109,8 @@ def _both(paths: Sequence[Path]) -> str:
 def with_room(
     work: Callable[[duckdb.DuckDBPyConnection], object], folder: Path, *, large: bool = False
 ) -> None:
-    """Do something with a DuckDB on `folder`, in as little memory as it takes: long rows and a thousand columns
+    """Do something with a DuckDB on `folder`, in as little memory as it takes: long rows and a thousand
+    columns
     take more."""
     import duckdb
 
@@ -148,7 +152,8 @@ def json_lines(
     files = ", ".join(literal(pattern(path)) for path in paths)
     shape = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
     return (
-        f"read_json([{files}], format = 'newline_delimited', columns = {{{shape}}}, hive_partitioning = false, "
+        f"read_json([{files}], format = 'newline_delimited', columns = {{{shape}}}, hive_partitioning "
+        "= false, "
         f"compression = '{'gzip' if compressed else 'none'}', maximum_object_size = {largest_row_bytes})"
     )
 
@@ -156,6 +161,7 @@ def json_lines(
 def pattern(path: Path) -> str:
     """The pattern that matches this path only: that of a scratch folder, and of plain names in it.
 
-    A temporary folder with a backslash beside one of `*?[` has none: DuckDB takes the backslash for a separator.
+    A temporary folder with a backslash beside one of `*?[` has none: DuckDB takes the backslash for a
+    separator.
     """
     return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))

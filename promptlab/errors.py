@@ -68,7 +68,8 @@ class MissingKeyError(ConfigError):
     def __init__(self, model: str, variable: str) -> None:
         self.model, self.variable = model, variable
         super().__init__(
-            f"Model {model!r} needs an API key: set the environment variable {variable}, or pass api_key=… (or api_key_env=…) to the model."
+            f"Model {model!r} needs an API key: set the environment variable {variable}, or pass "
+            "api_key=… (or api_key_env=…) to the model."
         )
 
 
@@ -141,7 +142,8 @@ class BlobNotFoundError(PromptLabError):
 
 
 class StoreDamagedError(PromptLabError):
-    """A record or the file of a store cannot be read. `promptlab doctor` checks a local store and saves what is left."""
+    """A record or the file of a store cannot be read. `promptlab doctor` checks a local store and saves what
+    is left."""
 
 
 class CursorError(PromptLabError):
@@ -224,7 +226,8 @@ class HangingCodeError(ModelError):
     def __init__(self, calls: int) -> None:
         self.calls = calls
         super().__init__(
-            f"not called: {calls:,} earlier calls of your own code were given up at their time limit and still hang. "
+            f"not called: {calls:,} earlier calls of your own code were given up at their time limit and "
+            "still hang. "
             "Give the code a time limit of its own, start the program anew, and do the failed cases again.",
             type="hanging",
             sent=False,

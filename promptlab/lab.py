@@ -131,7 +131,8 @@ class Lab(Protocol):
 
         Raises:
             PromptLabError: the experiment is wrong (nothing is stored then).
-            asyncio.CancelledError: the caller stopped waiting; the run goes on if `goes_on`, else see `resume`.
+            asyncio.CancelledError: the caller stopped waiting; the run goes on if `goes_on`, else see
+            `resume`.
         """
 
     async def start(
@@ -148,7 +149,8 @@ class Lab(Protocol):
         """
 
     async def watch(self, run: RunRecord, on_progress: OnProgress | None = None) -> RunRecord:
-        """Wait for the end of a run, whichever process works on it; `on_progress` is called with each look at it.
+        """Wait for the end of a run, whichever process works on it; `on_progress` is called with each look at
+        it.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -253,7 +255,8 @@ class Lab(Protocol):
         """
 
     def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
-        """Give a run's results, one row a case (docs/concepts.md), in order; of an unfinished run what there is.
+        """Give a run's results, one row a case (docs/concepts.md), in order; of an unfinished run what there
+        is.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -275,7 +278,8 @@ class Lab(Protocol):
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: there is no such folder, the file cannot be written, or a style is given and the format is
+            ConfigError: there is no such folder, the file cannot be written, or a style is given and the
+                format is
                 not csv.
         """
 

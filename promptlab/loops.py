@@ -20,7 +20,8 @@ _dropped_in: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 class PerLoop(Generic[T]):
-    """Opens a resource on first use in a loop, and closes it with `aclose`, with the loop, when nobody holds this any more, or when Python ends.
+    """Opens a resource on first use in a loop, and closes it with `aclose`, with the loop, when nobody holds
+    this any more, or when Python ends.
 
     An async generator holds the resource open: whoever ends a loop properly (`asyncio.run`,
     `asyncio.Runner`) closes its generators. A finalizer holds the generators, so that the garbage
@@ -119,7 +120,8 @@ async def _aclose(keeper: AsyncGenerator[object, None]) -> None:
 
 
 def _close_at_exit(pool: PerLoop[T]) -> None:
-    """Sync calls run on a loop in a daemon thread, which nobody ends: close what it has open before Python is gone."""
+    """Sync calls run on a loop in a daemon thread, which nobody ends: close what it has open before Python is
+    gone."""
     global _all
     if _all is None:
         _all = weakref.WeakSet()

@@ -42,7 +42,8 @@ def load(group: Group, name: str) -> Any:
             return None
         if len({point.value for point in found}) > 1:
             raise ConfigError(
-                f"{name!r} is registered by {' and by '.join(map(origin, found))} ({group}): remove one of them."
+                f"{name!r} is registered by {' and by '.join(map(origin, found))} ({group}): remove one of "
+                "them."
             )
         _loaded[group, name] = guarded(found[0], found[0].load)
     return _loaded[group, name]

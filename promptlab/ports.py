@@ -1,4 +1,5 @@
-"""What the engine needs from the outside. The docstrings are the contract; tests/contract holds every adapter to it.
+"""What the engine needs from the outside. The docstrings are the contract; tests/contract holds every adapter
+to it.
 
 Adapters translate "there is none" into the errors and Nones named here, and let everything else
 that goes wrong pass through unchanged.
@@ -27,7 +28,8 @@ class Records(Protocol):
         expires_at: float | None = None,
         only_if_absent: bool = False,
     ) -> bool:
-        """Keep a small JSON object (a session, a token, …); with `only_if_absent` False (and no change) when there is one already.
+        """Keep a small JSON object (a session, a token, …); with `only_if_absent` False (and no change) when
+        there is one already.
 
         At `expires_at` (seconds since 1970, UTC) it is gone.
         """
@@ -97,16 +99,19 @@ class Ledger(Records, Protocol):
     async def list_runs(
         self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> tuple[list[RunRecord], str | None]:
-        """A page of runs, newest first (by `created_at`, then id), of one experiment if `name` is given, and the cursor of the next page or None."""
+        """A page of runs, newest first (by `created_at`, then id), of one experiment if `name` is given, and
+        the cursor of the next page or None."""
 
     async def delete_run(self, run_id: str) -> bool:
-        """Remove a run with its completions, scores and shards, the run itself last; False when there was none.
+        """Remove a run with its completions, scores and shards, the run itself last; False when there was
+        none.
 
         After a failure in the middle calling it again removes the rest.
         """
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
-        """Record completions, all or, where it fails, any part of them; one with the same case and trial is replaced.
+        """Record completions, all or, where it fails, any part of them; one with the same case and trial is
+        replaced.
 
         Raises:
             RunNotFoundError: this ledger recorded or changed the run before, and it is gone since.
@@ -116,7 +121,8 @@ class Ledger(Records, Protocol):
         """A shard's completions, by case and trial."""
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
-        """Record score sets, all or, where it fails, any part of them; one with the same case and trial is replaced."""
+        """Record score sets, all or, where it fails, any part of them; one with the same case and trial is
+        replaced."""
 
     async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
         """A shard's score sets, by case and trial."""
@@ -153,7 +159,8 @@ class Blobs(Protocol):
     """
 
     folder: Path | None
-    """The folder whose files the blobs are, each under its key; None where blobs are no files of this machine."""
+    """The folder whose files the blobs are, each under its key; None where blobs are no files of this
+    machine."""
 
     async def put(self, key: str, data: bytes) -> None:
         """Store bytes."""
@@ -182,7 +189,8 @@ class Blobs(Protocol):
         """The keys that begin with `prefix`, sorted."""
 
     async def files(self, keys: Sequence[str], folder: Path) -> list[Path]:
-        """A file for each key, in the same order: the blob's own where it is one, else a copy in `folder`. Read only.
+        """A file for each key, in the same order: the blob's own where it is one, else a copy in `folder`.
+        Read only.
 
         Raises:
             BlobNotFoundError: a key has no blob.
@@ -197,10 +205,12 @@ class Blobs(Protocol):
 
 @runtime_checkable
 class DirectBlobs(Protocol):
-    """Blobs that clients reach by themselves, where what they send or get would not fit through the Studio."""
+    """Blobs that clients reach by themselves, where what they send or get would not fit through the
+    Studio."""
 
     async def presign_put(self, key: str, *, content_type: str, size_bytes: int, max_age_s: int) -> str:
-        """Sign a URL that anybody may PUT the blob to for some seconds, with this very Content-Type and length."""
+        """Sign a URL that anybody may PUT the blob to for some seconds, with this very Content-Type and
+        length."""
 
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
         """A URL that anybody may GET the blob from for some seconds; it is not checked that there is one."""
@@ -217,7 +227,8 @@ class Runner(Protocol):
         """
 
     async def hand_over(self, run: RunRecord) -> bool:
-        """Give a recorded run to whoever works elsewhere, and return at once; False where `run` does the work, in this process.
+        """Give a recorded run to whoever works elsewhere, and return at once; False where `run` does the
+        work, in this process.
 
         Handing the same pass over twice starts it once.
         """

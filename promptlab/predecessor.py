@@ -1,4 +1,5 @@
-"""Names of promptlab 0.1 that are elsewhere now: each is found at its old place, with a DeprecationWarning."""
+"""Names of promptlab 0.1 that are elsewhere now: each is found at its old place, with a
+DeprecationWarning."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def _one_vector(given: Any) -> list[float]:
 _OWN: Mapping[str, tuple[type, str]] = {
     "EmbeddingModel": (
         EmbeddingModel,
-        "a subclass of promptlab.Model with `async def aembed(self, texts)`, which gives a vector for each text",
+        "a subclass of promptlab.Model with `async def aembed(self, texts)`, which gives a vector "
+        "for each text",
     )
 }
 

@@ -21,10 +21,12 @@ MOST_TYPES = 10
 
 
 def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | None = None) -> dict[str, Any]:
-    """The run as one JSON object; for a run without a summary the counts are those of `progress` and the metrics those of `partial`.
+    """The run as one JSON object; for a run without a summary the counts are those of `progress` and the
+    metrics those of `partial`.
 
     Keys: run_id, status, cases, succeeded, failed, wall_s, prompt_tokens, completion_tokens,
-    cost_usd (each None where unknown), metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type: count},
+    cost_usd (each None where unknown), metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type:
+    count},
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
     unknown_cost, unpriced; and unreadable, in words, if the record cannot be read in full.
@@ -74,7 +76,8 @@ def status_words(facts: Mapping[str, Any]) -> str:
 
 
 def failure_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Say what went wrong: the failed cases by type, the failed scores by metric, and the most frequent messages of each."""
+    """Say what went wrong: the failed cases by type, the failed scores by metric, and the most frequent
+    messages of each."""
     failed = [(name, metric["failed"]) for name, metric in facts["metrics"].items() if metric.get("failed")]
     scores = [f"{count:,} {'score' if count == 1 else 'scores'} of {name} failed" for name, count in failed]
     for kind in SCORE_ERRORS if failed else ():
@@ -280,7 +283,10 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
     spent = spending(Sums(**{name: facts[name] for name in NAMES if name in facts}), done, "cases")
     latency = ""
     if summary and summary.latency_ms.n:
-        latency = f"\nlatency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 {summary.latency_ms.quantile(0.95):,.0f} ms"
+        latency = (
+            f"\nlatency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 "
+            f"{summary.latency_ms.quantile(0.95):,.0f} ms"
+        )
     used = summary.metrics_usage if summary else None
     judged = (
         f"\nmetrics' own models: {used.calls:,} calls, {spending(used, used.calls, 'calls')}"

@@ -1,4 +1,5 @@
-"""Threads for code of users: none keeps the process alive, and one that hangs takes nothing from the others."""
+"""Threads for code of users: none keeps the process alive, and one that hangs takes nothing from the
+others."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from typing import Any
 from promptlab.errors import HangingCodeError
 
 MOST_HANGING = 500
-"""Calls that were given up and still hang: each keeps a thread (about 100 KB) for as long as the process lives."""
+"""Calls that were given up and still hang: each keeps a thread (about 100 KB) for as long as the process
+lives."""
 
 _pools: weakref.WeakSet[Threads] = weakref.WeakSet()
 
@@ -133,7 +135,8 @@ def _raisable(error: BaseException) -> BaseException:
 
 
 def end_if_forked(pid: int, *, failed: bool = False) -> None:
-    """End the process, if it is not `pid`: a forked child whose code came back must not go on with its parent's work."""
+    """End the process, if it is not `pid`: a forked child whose code came back must not go on with its
+    parent's work."""
     if os.getpid() != pid:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):

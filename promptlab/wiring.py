@@ -38,7 +38,8 @@ class Parts:
     where: str
     """Where things are kept, for people."""
     stack: Stack | None = None
-    """The stack that works on runs, whose processes have neither this one's objects nor its environment; None: this process does."""
+    """The stack that works on runs, whose processes have neither this one's objects nor its environment;
+    None: this process does."""
 
 
 def store_from(
@@ -46,7 +47,8 @@ def store_from(
 ) -> dict[str, Any]:
     """The store configuration for what a command line says: a file, or a hosted Studio.
 
-    What is not given comes from PROMPTLAB_ENDPOINT and PROMPTLAB_DB, in this order; without any, it is ./promptlab.db.
+    What is not given comes from PROMPTLAB_ENDPOINT and PROMPTLAB_DB, in this order; without any, it is
+    ./promptlab.db.
 
     Raises:
         ConfigError: a file and a Studio are given.
@@ -59,15 +61,18 @@ def store_from(
 
 
 def open_remote(config: Mapping[str, Any]) -> RemoteLab:
-    """The client for a store configuration `{"type": "remote", "endpoint": …, "api_key": …}`; PROMPTLAB_ENDPOINT and PROMPTLAB_API_KEY stand in for what is left out.
+    """The client for a store configuration `{"type": "remote", "endpoint": …, "api_key": …}`;
+    PROMPTLAB_ENDPOINT and PROMPTLAB_API_KEY stand in for what is left out.
 
     Raises:
         ConfigError: a key is unknown, or there is no endpoint.
     """
     if "jwt_token" in config:
         raise ConfigError(
-            "'jwt_token' is of promptlab 0.1: a hosted Studio is deployed with a token of its own (docs/deploy.md). "
-            "Write PromptLab({'type': 'remote', 'endpoint': 'https://…', 'api_key': '…'}), or set PROMPTLAB_API_KEY."
+            "'jwt_token' is of promptlab 0.1: a hosted Studio is deployed with a token of its own "
+            "(docs/deploy.md). "
+            "Write PromptLab({'type': 'remote', 'endpoint': 'https://…', 'api_key': '…'}), or set "
+            "PROMPTLAB_API_KEY."
         )
     if unknown := sorted(config.keys() - {"type", "endpoint", "api_key"}):
         raise ConfigError(
@@ -76,7 +81,8 @@ def open_remote(config: Mapping[str, Any]) -> RemoteLab:
     endpoint = config.get("endpoint") or os.environ.get("PROMPTLAB_ENDPOINT")
     if not endpoint:
         raise ConfigError(
-            "A remote store needs the Studio's address: {'type': 'remote', 'endpoint': 'https://…'}, or PROMPTLAB_ENDPOINT."
+            "A remote store needs the Studio's address: {'type': 'remote', 'endpoint': 'https://…'}, or "
+            "PROMPTLAB_ENDPOINT."
         )
     return RemoteLab(endpoint, config.get("api_key") or os.environ.get("PROMPTLAB_API_KEY"))
 
@@ -127,7 +133,8 @@ def _store_path(given: str | Path) -> Path:
         ) from None
     except FileNotFoundError:
         raise ConfigError(
-            f"db_file {str(given)!r} counts from the working folder, and that was deleted: go to another, or give an absolute path."
+            f"db_file {str(given)!r} counts from the working folder, and that was deleted: go to another, "
+            "or give an absolute path."
         ) from None
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"db_file {str(given)!r} cannot be used: {error}") from error
@@ -167,7 +174,8 @@ class CloudConfig:
         ]
         if missing:
             raise ConfigError(
-                f"The environment variable {missing[0]} is not set: this function runs in a stack made by template.yaml, which sets it."
+                f"The environment variable {missing[0]} is not set: this function runs in a stack made by "
+                "template.yaml, which sets it."
             )
         return cls(
             table=environment["PROMPTLAB_TABLE"],

@@ -39,11 +39,13 @@ GATHER_S = 0.5
 KEPT = 8
 """Runs whose models and evaluators a worker keeps."""
 LOOK_S = 5.0
-"""How often a worker looks whether its run was cancelled (stopping the state machine does not reach a function that is under way), and renews its lease."""
+"""How often a worker looks whether its run was cancelled (stopping the state machine does not reach a
+function that is under way), and renews its lease."""
 LEASE = "LEASE"
 """The kind of record that a shard under way has."""
 LEASE_S = 15.0
-"""For how long a shard belongs to a worker that does not renew it: one that was killed keeps others waiting no longer than this."""
+"""For how long a shard belongs to a worker that does not renew it: one that was killed keeps others waiting
+no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class Planned:
     manifest: str
     shards: int
     max_concurrency: int
-    """Shards to work on at once, so that all their calls in flight keep to the model's max_concurrent_tasks."""
+    """Shards to work on at once, so that all their calls in flight keep to the model's
+    max_concurrent_tasks."""
 
 
 @dataclass(slots=True)
@@ -172,7 +175,8 @@ class Worker:
             why = f" The last fault: {run.error}" if run.error else ""
             changes = {
                 "status": "failed",
-                "error": f"{missing:,} of {run.cases:,} cases are in shards that could not be finished; resume the run once the cause is gone.{why}",
+                "error": f"{missing:,} of {run.cases:,} cases are in shards that could not be finished; "
+                f"resume the run once the cause is gone.{why}",
             }
         await self._end(run, changes)
         return await self._run(run_id, generation), summary
@@ -194,7 +198,8 @@ class Worker:
             await self._end(run, {"status": "failed", "error": reason})
 
     async def ended(self, run_id: str, generation: int, status: str) -> None:
-        """Record that the execution of a pass ended without a step of it saying so: it was stopped, timed out or broke."""
+        """Record that the execution of a pass ended without a step of it saying so: it was stopped, timed out
+        or broke."""
         run = await self._lab.ledger.get_run(run_id)
         if run is None:
             logger.warning("an execution of the unknown run %s ended with %s", run_id, status)
@@ -210,7 +215,8 @@ class Worker:
 
     @asynccontextmanager
     async def _held(self, job: Job, shard: Shard) -> AsyncIterator[bool]:
-        """Whether the shard is this worker's alone for as long as it works: an invocation that comes twice must not pay twice."""
+        """Whether the shard is this worker's alone for as long as it works: an invocation that comes twice
+        must not pay twice."""
         name, owner = f"{job.run.run_id}#{shard.number}", uuid.uuid4().hex
         if not await self._lease(name, owner, only_if_absent=True):
             yield False
@@ -262,7 +268,8 @@ class Worker:
         return dataset.content
 
     async def _bindings(self, run: RunRecord) -> tuple[Experiment, Bindings]:
-        # The hash is that of everything the run depends on; only keys come from elsewhere, and they may change.
+        # The hash is that of everything the run depends on; only keys come from elsewhere, and they may
+        # change.
         key = f"{run.run_id}#{run.generation}"
         if key not in self._bound:
             experiment = Experiment.model_validate(run.experiment)
@@ -299,7 +306,8 @@ def _is_over(run: RunRecord, generation: int) -> bool:
 
 
 def at_once(max_concurrent_tasks: int, max_concurrency: int) -> int:
-    """Workers at once, so that all their calls in flight keep to the model's max_concurrent_tasks and to the stack's bound."""
+    """Workers at once, so that all their calls in flight keep to the model's max_concurrent_tasks and to the
+    stack's bound."""
     return min(max(1, max_concurrent_tasks // min(max_concurrent_tasks, IN_FLIGHT)), max_concurrency)
 
 

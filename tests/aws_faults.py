@@ -43,7 +43,8 @@ class Asked:
 
 @dataclass(slots=True)
 class FaultyAws:
-    """`async with FaultyAws(lambda asked: "throttled" if asked.number < 3 else None) as faulty:`; its `url` is the endpoint."""
+    """`async with FaultyAws(lambda asked: "throttled" if asked.number < 3 else None) as faulty:`; its `url`
+    is the endpoint."""
 
     fault: Callable[[Asked], Fault | None] = lambda asked: None
     asked: list[Asked] = field(default_factory=list)
@@ -174,7 +175,8 @@ def _as_response(status: int, headers: dict[str, str], body: bytes) -> dict[str,
 
 @dataclass(slots=True)
 class QuickClock:
-    """A clock on which waiting takes no time; those who wait at once wait side by side, not one after another."""
+    """A clock on which waiting takes no time; those who wait at once wait side by side, not one after
+    another."""
 
     seconds: float = 0.0
 

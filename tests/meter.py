@@ -41,7 +41,8 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
 
 
 class Meter:
-    """`with meter(moto_url()) as m:` and let clients use `m.url`; `m.counts` has write_units, read_units, s3_put, s3_get and DynamoDB's requests."""
+    """`with meter(moto_url()) as m:` and let clients use `m.url`; `m.counts` has write_units, read_units,
+    s3_put, s3_get and DynamoDB's requests."""
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target)

@@ -48,7 +48,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the server does with a request. Without `body` it is the provider's own shape around `text`, or its error shape."""
+    """What the server does with a request. Without `body` it is the provider's own shape around `text`, or
+    its error shape."""
 
     text: str = "ok"
     status: int = 200
@@ -74,10 +75,12 @@ def vector(text: str) -> list[float]:
 
 
 class ModelServer:
-    """Speaks OpenAI, Azure, Anthropic, Ollama and Bedrock on 127.0.0.1, in a thread: `with ModelServer(answer) as server:`.
+    """Speaks OpenAI, Azure, Anthropic, Ollama and Bedrock on 127.0.0.1, in a thread: `with
+    ModelServer(answer) as server:`.
 
     `answer(request)` gives the text of the answer, or a `Reply`; it runs in the server's thread.
-    `script(reply, …, prompt=…)` sets what the next attempts at a prompt (default: at every prompt) get instead.
+    `script(reply, …, prompt=…)` sets what the next attempts at a prompt (default: at every prompt) get
+    instead.
 
     Attributes:
         requests: every request so far.
@@ -107,7 +110,8 @@ class ModelServer:
         return f"{self.url}/v1"
 
     def script(self, *replies: Reply, prompt: str | None = None) -> None:
-        """The next attempts at a prompt (None: at every prompt without a script of its own) get these replies, one after another."""
+        """The next attempts at a prompt (None: at every prompt without a script of its own) get these
+        replies, one after another."""
         self._scripts[prompt] = replies
         for key in [key for key in self._seen if prompt in (None, key[1])]:
             del self._seen[key]
@@ -117,7 +121,8 @@ class ModelServer:
         self._loop.call_soon_threadsafe(self._released.set)
 
     def wait_for_requests(self, count: int, timeout_s: float = 10) -> None:
-        """Block until `count` requests have arrived. In async code: `await asyncio.to_thread(server.wait_for_requests, n)`."""
+        """Block until `count` requests have arrived. In async code: `await
+        asyncio.to_thread(server.wait_for_requests, n)`."""
         with self._arrived:
             assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout_s), (
                 f"{len(self.requests)} of {count} requests after {timeout_s} s"

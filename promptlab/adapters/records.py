@@ -68,7 +68,8 @@ def run_from(body: Mapping[str, Any]) -> RunRecord:
 
 
 def unreadable(run_id: str, name: str, created_at: str, cases: int, why: str) -> RunRecord:
-    """Make the stand-in for a run whose record cannot be read: a list shows it in its place, and all others."""
+    """Make the stand-in for a run whose record cannot be read: a list shows it in its place, and all
+    others."""
     unknown = {"name": "?", "version": 0, "hash": ""}
     return RunRecord(
         run_id=run_id,
@@ -122,7 +123,8 @@ def check_changes(changes: Mapping[str, Any]) -> None:
     """
     if unknown := changes.keys() - CHANGEABLE:
         raise TypeError(
-            f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are {', '.join(sorted(CHANGEABLE))}"
+            f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are "
+            f"{', '.join(sorted(CHANGEABLE))}"
         )
 
 

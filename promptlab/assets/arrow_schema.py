@@ -1,7 +1,9 @@
 """Reads the Arrow schema that pandas, polars and PyArrow write beside a Parquet file's own.
 
-Only it knows a duration's unit, and the names of fields as they were. The form: a flatbuffer in an IPC message, see
-https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc and Schema.fbs.
+Only it knows a duration's unit, and the names of fields as they were. The form: a flatbuffer in an IPC
+message, see
+https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc and
+Schema.fbs.
 """
 
 from __future__ import annotations

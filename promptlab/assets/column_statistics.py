@@ -1,4 +1,5 @@
-"""Reads what the columns of a dataset hold: over all of its rows, with memory that does not grow with them."""
+"""Reads what the columns of a dataset hold: over all of its rows, with memory that does not grow with
+them."""
 
 from __future__ import annotations
 
@@ -25,10 +26,12 @@ MOST_COLUMNS = 60
 QUICK_BYTES = 1 << 20
 """A dataset of this size is read in some 20 ms: a page may wait for it."""
 MOST_BYTES = 400 << 20
-"""Where blobs are not files a copy is read, and a Lambda function has 512 MB for it; of a larger dataset the first rows are."""
+"""Where blobs are not files a copy is read, and a Lambda function has 512 MB for it; of a larger dataset the
+first rows are."""
 SAMPLE = 500
 MOST_COUNTED = 500_000
-"""Different values of all columns together that are counted one by one, the columns with the fewest first; beyond, they are estimated (to some 5%)."""
+"""Different values of all columns together that are counted one by one, the columns with the fewest first;
+beyond, they are estimated (to some 5%)."""
 MEMORY = "96MB"
 _TYPES = {
     "string": "VARCHAR",
@@ -53,7 +56,8 @@ class ColumnFigures:
     estimated: bool
     """Whether `different` is an estimate, within some 5%."""
     low: Any
-    """The lowest number, exactly as the data has it, or the length of the shortest text; None without a value."""
+    """The lowest number, exactly as the data has it, or the length of the shortest text; None without a
+    value."""
     high: Any
     example: Any
     """The first value."""
@@ -110,7 +114,8 @@ async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
 def _read(
     path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: Path
 ) -> list[tuple[int, bool, Any, Any, int]]:
-    """Read different values, lowest, highest, and how many rows have a value, of each column. DuckDB reads in its own threads, so that pages go on being served."""
+    """Read different values, lowest, highest, and how many rows have a value, of each column. DuckDB reads in
+    its own threads, so that pages go on being served."""
     types = {column.name: _TYPES[column.type] for column in columns}
     rows = json_lines([given(path, folder)], types, max(16 << 20, 2 * largest_row_bytes))
     with connect(folder, MEMORY) as connection:
@@ -152,7 +157,8 @@ def _value(column: Column) -> str:
 
 
 def _asked(column: Column) -> list[str]:
-    """Give the SQL of the number of different values, the lowest, the highest and the number of all values."""
+    """Give the SQL of the number of different values, the lowest, the highest and the number of all
+    values."""
     name, value = quoted(column.name), _value(column)
     if column.type == "number":
         low, high = f"arg_min({name}, {value})", f"arg_max({name}, {value})"

@@ -89,7 +89,8 @@ def csv_rows(path: Path, name: str, delimiter: str | None) -> Rows:
         except csv.Error as error:
             broken.add(
                 DatasetError(
-                    f"{name}, line {lines.first}: not valid CSV ({error}). A quote inside quotes is doubled, and "
+                    f"{name}, line {lines.first}: not valid CSV ({error}). A quote inside quotes is "
+                    "doubled, and "
                     "lines end with LF or CRLF."
                 )
             )
@@ -145,7 +146,8 @@ def _header(fields: list[str], where: str) -> Sequence[str]:
     name, times = Counter(fields).most_common(1)[0]
     if times > 1:
         raise DatasetError(
-            f"{where}: the header has the column {clip(repr(name))} {times} times. Give each column its own name."
+            f"{where}: the header has the column {clip(repr(name))} {times} times. Give each column its "
+            "own name."
         )
     return fields
 

@@ -92,7 +92,8 @@ def _stage(dataset: Dataset, folder: Path, stop: threading.Event) -> StagedDatas
             columns.add(count, row)
             if columns.count > MAX_COLUMNS:
                 raise DatasetError(
-                    f"{source.where(number)}: with this row the dataset has more than {MAX_COLUMNS:,} columns. Nest what varies in one column."
+                    f"{source.where(number)}: with this row the dataset has more than {MAX_COLUMNS:,} "
+                    "columns. Nest what varies in one column."
                 )
             ids.add(number, row)
             shards.add(line)

@@ -57,21 +57,25 @@ def parse_row(text: bytes, name: str, pattern: str, number: int) -> dict[str, An
             type(row), "a number"
         )
         raise DatasetError(
-            f'{where}: this is {kind}, not an object. Each line must be one whole JSON object, as in {{"question": "…"}}.'
+            f"{where}: this is {kind}, not an object. Each line must be one whole JSON object, as in "
+            f'{{"question": "…"}}.'
         )
     if twice := _repeated_key(text):
         raise DatasetError(
-            f"{where}: the key {clip(repr(twice[0]))} is there twice. One of its values would be lost: rename it."
+            f"{where}: the key {clip(repr(twice[0]))} is there twice. One of its values would be lost: "
+            "rename it."
         )
     if wide := _wide_integer(text):
         raise DatasetError(
-            f"{where}: the integer {clip(wide)} does not fit into 64 bits, and its last digits would be lost. Write it as a string."
+            f"{where}: the integer {clip(wide)} does not fit into 64 bits, and its last digits would be "
+            "lost. Write it as a string."
         )
     return row
 
 
 def repeated_key(text: bytes) -> str | None:
-    """Find the first key that an object in a JSON text has twice; None also where the text is no valid JSON."""
+    """Find the first key that an object in a JSON text has twice; None also where the text is no valid
+    JSON."""
     try:
         keys = _count_keys([orjson.loads(text)])
     except orjson.JSONDecodeError:
@@ -88,7 +92,8 @@ def repeated_key(text: bytes) -> str | None:
 
 
 def _count_keys(values: Iterable[Any], depth: int = 1) -> int:
-    """Count the keys of all objects in here; below zero: a number may have been an integer of more than 64 bits.
+    """Count the keys of all objects in here; below zero: a number may have been an integer of more than 64
+    bits.
 
     Raises:
         RecursionError: the values nest too deeply.
@@ -162,7 +167,8 @@ def _broken(line: bytes, error: orjson.JSONDecodeError, where: str) -> DatasetEr
     snippet = ("…" if start else "") + text[start : error.pos + 30].rstrip("\r\n")
     reason = error.msg.partition(": line ")[0]
     return DatasetError(
-        f"{where}, column {error.pos + 1}: not valid JSON ({reason}) near {snippet!r}. Each line must be one whole JSON object."
+        f"{where}, column {error.pos + 1}: not valid JSON ({reason}) near {snippet!r}. Each line must "
+        "be one whole JSON object."
     )
 
 
@@ -252,7 +258,8 @@ def _text(value: Any, what: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{what} has half of a surrogate pair ({value[error.start]!a} at {error.start}), which UTF-8 cannot write: remove it."
+            f"{what} has half of a surrogate pair ({value[error.start]!a} at {error.start}), which UTF-8 "
+            "cannot write: remove it."
         ) from error
     return str(value)
 
@@ -260,7 +267,8 @@ def _text(value: Any, what: str) -> str:
 def not_utf8(line: bytes, error: UnicodeDecodeError, where: str) -> DatasetError:
     """A line that is in another encoding."""
     return DatasetError(
-        f"{where}: byte 0x{line[error.start]:02x} at position {error.start + 1} is not UTF-8. Save the file as UTF-8."
+        f"{where}: byte 0x{line[error.start]:02x} at position {error.start + 1} is not UTF-8. Save "
+        "the file as UTF-8."
     )
 
 
@@ -268,13 +276,15 @@ def too_big(where: str, size: int, *, at_least: bool = False) -> DatasetError:
     """A row over the limit."""
     count = f"{'at least ' if at_least else ''}{size:,}"
     return DatasetError(
-        f"{where}: this row has {count} bytes; a row may have {MAX_ROW_BYTES:,}. Split it, or keep its large text elsewhere."
+        f"{where}: this row has {count} bytes; a row may have {MAX_ROW_BYTES:,}. Split it, or keep "
+        "its large text elsewhere."
     )
 
 
 def _too_deep(where: str) -> DatasetError:
     return DatasetError(
-        f"{where}: lists and objects are nested more than {_MAX_DEPTH} levels deep. Store the inner part as a string."
+        f"{where}: lists and objects are nested more than {_MAX_DEPTH} levels deep. Store the inner "
+        "part as a string."
     )
 
 

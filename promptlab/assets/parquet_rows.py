@@ -19,7 +19,8 @@ from promptlab.errors import DatasetError
 if TYPE_CHECKING:
     import duckdb
 
-# DuckDB holds a column chunk's page and 2,048 rows as JSON: 300 rows of 1 MB took 0.9 GB, rows of 3 KB 0.3 GB.
+# DuckDB holds a column chunk's page and 2,048 rows as JSON: 300 rows of 1 MB took 0.9 GB, rows of 3 KB 0.3
+# GB.
 _MEMORY = "1GB"
 _WITH_FORM = frozenset({"list", "struct", "map", "array", "decimal", "blob", "float", "interval"})
 
@@ -136,7 +137,8 @@ def _json(value: str, kind: Any, field: ArrowField | None) -> str:
 
 
 def _is_plain(kind: Any, field: ArrowField | None) -> bool:
-    """Whether DuckDB's own JSON of a value is right: its names are as they were, and nothing in it needs a form."""
+    """Whether DuckDB's own JSON of a value is right: its names are as they were, and nothing in it needs a
+    form."""
     if field is not None and field.digits is not None:
         return False
     if kind.id not in _WITH_FORM:

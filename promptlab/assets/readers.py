@@ -41,7 +41,8 @@ def open_source(dataset: Dataset, scratch: Path) -> Source:
         scratch: a scratch folder.
 
     Raises:
-        DatasetError: there is no such file, or it is of a kind that cannot be read; while reading: a row is broken.
+        DatasetError: there is no such file, or it is of a kind that cannot be read; while reading: a row is
+            broken.
         MissingExtraError: an Excel file, and openpyxl is not installed.
     """
     if (dataset.file_path is None) == (dataset.rows is None):
@@ -80,7 +81,8 @@ def _regular_file(name: str) -> Path:
             )
         what = f"{kind} files" if kind else "files without a suffix"
         raise DatasetError(
-            f"{name}: {what} cannot be read; these can: {', '.join(SUFFIXES)}, and those of text with .gz behind."
+            f"{name}: {what} cannot be read; these can: {', '.join(SUFFIXES)}, and those of text with .gz "
+            "behind."
         )
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"

@@ -90,7 +90,8 @@ def _type_of(kinds: set[type]) -> ColumnType:
 
 
 class Ids:
-    """Holds the ids against each other in SQLite's sorter, on disk: a set of them would grow with the rows."""
+    """Holds the ids against each other in SQLite's sorter, on disk: a set of them would grow with the
+    rows."""
 
     def __init__(self, folder: Path, column: str | None, source: Source) -> None:
         self._column, self._given, self._source = column or "id", column is not None, source
@@ -99,7 +100,8 @@ class Ids:
         self._alive = True
         self._table = sqlite3.connect(folder / "ids.sqlite", isolation_level=None, check_same_thread=False)
         self._table.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE ids (id TEXT, number INTEGER); BEGIN"
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE ids (id TEXT, number "
+            "INTEGER); BEGIN"
         )
 
     def close(self) -> None:
@@ -125,7 +127,10 @@ class Ids:
             if len(self._batch) == 1_000:
                 self._write()
         elif self._wrong is None:
-            self._wrong = f"{self._source.where(number)}: the id in column {self._column!r} is {_called(value)}. {self._remedy()}"
+            self._wrong = (
+                f"{self._source.where(number)}: the id in column {self._column!r} is "
+                f"{_called(value)}. {self._remedy()}"
+            )
 
     def checked(self) -> str | None:
         """The column that names a row, or None: by their numbers.
@@ -159,13 +164,17 @@ class Ids:
             listed = ", ".join(self._source.pattern.format(n).removeprefix(", ") for (n,) in places)
             named.append(f"{clip(text)!r} ({listed}{f' and {times - 4:,} more' if times > 4 else ''})")
         more = f" and {twice - 3:,} more ids" if twice > 3 else ""
-        return f"{self._source.name}: duplicate ids in column {self._column!r}: {', '.join(named)}{more}. {self._remedy()}"
+        return (
+            f"{self._source.name}: duplicate ids in column {self._column!r}: {', '.join(named)}{more}. "
+            f"{self._remedy()}"
+        )
 
     def _remedy(self) -> str:
         other = (
             ""
             if self._given
-            else " Name another column with id_column=…, or call this one something else to have rows named by their numbers."
+            else " Name another column with id_column=…, or call this one something else to have rows "
+            "named by their numbers."
         )
         return (
             f"Ids are strings or integers, each there once and at most {_ID_LENGTH:,} characters long.{other}"
@@ -176,7 +185,10 @@ class Ids:
         near = difflib.get_close_matches(column, short, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         has = ", ".join(map(repr, short[:20])) or "no columns"
-        return f"{self._source.where(number)}: no column {column!r}, which is the id_column; this row has {has}.{hint}"
+        return (
+            f"{self._source.where(number)}: no column {column!r}, which is the id_column; this row has "
+            f"{has}.{hint}"
+        )
 
 
 def _called(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""What all readers of dataset rows share: the place of a row, its errors, and bytes that are counted as they are
+"""What all readers of dataset rows share: the place of a row, its errors, and bytes that are counted as they
+are
 decoded."""
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ class Budget:
         """
         if decoded > self.limit:
             raise DatasetError(
-                f"{self._name}: its {self._file:,} bytes decode to more than {self.limit:,}. A compressed file may "
+                f"{self._name}: its {self._file:,} bytes decode to more than {self.limit:,}. A compressed "
+                "file may "
                 f"decode to {DECODED_TIMES} times its size, and always to {DECODED_BYTES:,} bytes. "
                 "Give the rows as a plain .jsonl file."
             )
@@ -111,11 +113,13 @@ def read_errors(name: str, path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DatasetError(
-            f"There is no file {name!r}: looked for {path}. A relative file_path starts at the working folder."
+            f"There is no file {name!r}: looked for {path}. A relative file_path starts at the working "
+            "folder."
         ) from error
     except PermissionError as error:
         raise DatasetError(
-            f"{name} cannot be read: permission denied for {path}. Make it readable for the user who runs this."
+            f"{name} cannot be read: permission denied for {path}. Make it readable for the user who runs "
+            "this."
         ) from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{name} cannot be read: {error} ({path}).") from error
@@ -208,7 +212,8 @@ def open_text(path: Path, name: str) -> Iterator[io.BufferedReader]:
 
 
 def _encoding(head: bytes) -> str | None:
-    """The encoding of a text, unless UTF-8: by its byte order mark, or by the zeros beside its first character."""
+    """The encoding of a text, unless UTF-8: by its byte order mark, or by the zeros beside its first
+    character."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding

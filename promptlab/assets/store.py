@@ -92,7 +92,8 @@ class AssetStore:
         label: str | None = None,
         kind: AssetKind | None = None,
     ) -> Asset:
-        """One version: by number, by label, or the latest. `kind` is needed only where a prompt and a dataset share the name.
+        """One version: by number, by label, or the latest. `kind` is needed only where a prompt and a dataset
+        share the name.
 
         Raises:
             AssetNotFoundError: no such asset, version or label.
@@ -105,7 +106,8 @@ class AssetStore:
             raise AssetNotFoundError(await self._missing(name, kind))
         if len(found) > 1:
             raise AssetError(
-                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or kind='dataset'"
+                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or "
+                "kind='dataset'"
             )
         if label is not None:
             version = await self._ledger.get_label(found[0], name, label)
@@ -120,7 +122,8 @@ class AssetStore:
         if record is None:
             latest = await self._ledger.get_asset(found[0], name)
             raise AssetNotFoundError(
-                f"The {WORDS[found[0]]} {name!r} has no version {version}; its versions are 0 to {latest.version if latest else 0}."
+                f"The {WORDS[found[0]]} {name!r} has no version {version}; its versions are 0 to "
+                f"{latest.version if latest else 0}."
             )
         return asset_from(record)
 
@@ -201,7 +204,8 @@ class AssetStore:
 
     @asynccontextmanager
     async def draft(self, value: Asset | str, kind: AssetKind) -> AsyncIterator[Draft]:
-        """What an experiment names: an asset object or a reference (`qa`, `qa@3`, `qa@production`). Nothing is stored.
+        """What an experiment names: an asset object or a reference (`qa`, `qa@3`, `qa@production`). Nothing
+        is stored.
 
         Raises:
             AssetNotFoundError: a reference to nothing, or an object of another store.
@@ -214,7 +218,8 @@ class AssetStore:
             stored = await self.get(value.name, version=value.version, kind=kind)
             if isinstance(value, PromptTemplate) and content_hash(value.content()) != stored.hash:
                 raise ConfigError(
-                    f"{WORDS[kind]} {value.name!r} differs from version {value.version} in the store: make it a new version with pl.asset.update(…) first"
+                    f"{WORDS[kind]} {value.name!r} differs from version {value.version} in the store: make "
+                    "it a new version with pl.asset.update(…) first"
                 )
             yield Draft(stored, stored=True)
         else:
@@ -271,5 +276,6 @@ class AssetStore:
                 continue
             return asset_from(record)
         raise VersionTakenError(
-            f"{WORDS[kind]} {name!r}: others created versions at the same time, {_TRIES} times over. Try again."
+            f"{WORDS[kind]} {name!r}: others created versions at the same time, {_TRIES} times over. Try "
+            "again."
         )

@@ -1,4 +1,5 @@
-"""Reads rows from the first sheet of an Excel workbook, with openpyxl (`pip install 'promptlab-serverless[xlsx]'`)."""
+"""Reads rows from the first sheet of an Excel workbook, with openpyxl (`pip install
+'promptlab-serverless[xlsx]'`)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _MOST_SHARED = 256 << 20
 
 
 def xlsx_rows(path: Path, name: str) -> Rows:
-    """Read the rows of a workbook: the first row names the columns; an empty cell is null, dates are ISO 8601 text."""
+    """Read the rows of a workbook: the first row names the columns; an empty cell is null, dates are ISO 8601
+    text."""
     workbook = _opened(path, name)
     broken = Broken()
     try:
@@ -77,7 +79,8 @@ def _opened(path: Path, name: str) -> Any:
         return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
     except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError, EOFError, OSError) as error:
         raise DatasetError(
-            f"{name} is not an Excel workbook that can be read ({clip(str(error), 200)}). Save it as .xlsx or .csv; "
+            f"{name} is not an Excel workbook that can be read ({clip(str(error), 200)}). Save it as "
+            ".xlsx or .csv; "
             "the older .xls and protected files cannot be read."
         ) from error
 

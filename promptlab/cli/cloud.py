@@ -1,4 +1,5 @@
-"""`promptlab cloud`: what one does with a deployed stack and AWS credentials, and what a run there would cost."""
+"""`promptlab cloud`: what one does with a deployed stack and AWS credentials, and what a run there would
+cost."""
 
 from __future__ import annotations
 
@@ -129,7 +130,8 @@ def _value(name: str) -> str:
     value = value.strip()
     if not value or any(c.isspace() for c in value):
         raise click.UsageError(
-            f"The key {name} {'is empty' if not value else 'has spaces or line breaks in it'}: give one key, and nothing else."
+            f"The key {name} {'is empty' if not value else 'has spaces or line breaks in it'}: give one "
+            "key, and nothing else."
         )
     return value
 
@@ -184,7 +186,8 @@ def _value(name: str) -> str:
 @store_options
 @json_option
 def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> None:
-    """Estimate what a run in the cloud would cost and how long it would take. Nothing is called and nothing is stored.
+    """Estimate what a run in the cloud would cost and how long it would take. Nothing is called and nothing
+    is stored.
 
     A dataset or a prompt that the experiment names by reference is looked up in the store.
     """

@@ -15,7 +15,8 @@ DAMAGED = 1
 
 @click.command(
     short_help="Check a store, or save what is left of a damaged one.",
-    epilog="Exit codes: 0 the store is sound, or what could be read is saved; 1 it is damaged; 2 there is no such store.",
+    epilog="Exit codes: 0 the store is sound, or what could be read is saved; 1 it is damaged; 2 there "
+    "is no such store.",
 )
 @click.argument(
     "store",
@@ -65,6 +66,7 @@ def _tell(report: Report) -> None:
         click.echo(f"{report.path} is sound: {kept or 'it is empty'}.")
     else:
         click.echo(
-            f"{report.path} is damaged. Readable: {kept or 'nothing'}.{f' Not readable: {lost}.' if lost else ''}"
+            f"{report.path} is damaged. Readable: "
+            f"{kept or 'nothing'}.{f' Not readable: {lost}.' if lost else ''}"
         )
         click.echo(f"Save what can be read with: promptlab doctor --repair {report.path}")

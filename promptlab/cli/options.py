@@ -1,4 +1,5 @@
-"""What several commands share: their options, the store, how a run is named, and where words and tables go."""
+"""What several commands share: their options, the store, how a run is named, and where words and tables
+go."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def store_options(command: Callable[..., Any], *, creates: bool = False) -> Call
     @click.option(
         "--api-key",
         metavar="TOKEN",
-        help="The hosted Studio's token; others on this machine may see options.  [env var: PROMPTLAB_API_KEY]",
+        help="The hosted Studio's token; others on this machine may see options.  [env var: "
+        "PROMPTLAB_API_KEY]",
     )
     @functools.wraps(command)
     def with_store(
@@ -71,7 +73,8 @@ def store_options(command: Callable[..., Any], *, creates: bool = False) -> Call
 
 
 def check_store(store: Store) -> None:
-    """Ask before a file that is not there becomes an empty store; in a pipe refuse it. The default file may be made.
+    """Ask before a file that is not there becomes an empty store; in a pipe refuse it. The default file may
+    be made.
 
     Raises:
         click.UsageError: there is no such store.
@@ -129,7 +132,8 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
     if len(found) > 1:
         more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
         raise RunError(
-            f"{text!r} begins the ids of {len(found):,} runs: {', '.join(found[:_SHOWN])}{more}. Give more of the id."
+            f"{text!r} begins the ids of {len(found):,} runs: {', '.join(found[:_SHOWN])}{more}. Give "
+            "more of the id."
         )
     return await lab.get_run(found[0])
 

@@ -37,7 +37,8 @@ _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a
 
 
 @click.command(
-    epilog="Exit codes: 0 completed, 1 failed, 2 wrong experiment (nothing is run or stored), 3 with --fail-on-error, 4 with --fail-if, 130 Ctrl-C, 143 SIGTERM."
+    epilog="Exit codes: 0 completed, 1 failed, 2 wrong experiment (nothing is run or stored), 3 with "
+    "--fail-on-error, 4 with --fail-if, 130 Ctrl-C, 143 SIGTERM."
 )
 @click.argument("experiment", metavar="EXPERIMENT.yaml", type=click.Path(path_type=Path))
 @creating_store_options

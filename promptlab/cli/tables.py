@@ -1,4 +1,5 @@
-"""Tables that fit the terminal: lines fold between words, and where a table has no room for that, each row is a paragraph."""
+"""Tables that fit the terminal: lines fold between words, and where a table has no room for that, each row is
+a paragraph."""
 
 from __future__ import annotations
 
@@ -242,22 +243,27 @@ def _course(found: Estimate) -> list[str]:
     work, run, wall = found.work, found.simulated, found.wall_s
     read, written = found.prompt_tokens, found.answer_tokens
     lines = [
-        f"{work.cases:,} cases in {work.shards:,} shards, {work.together} to a worker, {run.workers:,} workers at once: "
+        f"{work.cases:,} cases in {work.shards:,} shards, {work.together} to a worker, "
+        f"{run.workers:,} workers at once: "
         f"{duration(wall.low)} … {duration(wall.expected)} … {duration(wall.high)}",
-        f"A call reads {read.low:,.0f} … {read.expected:,.0f} … {read.high:,.0f} tokens (from {found.sampled:,} rows) and is taken to write "
+        f"A call reads {read.low:,.0f} … {read.expected:,.0f} … {read.high:,.0f} tokens (from "
+        f"{found.sampled:,} rows) and is taken to write "
         f"{written.low:,.0f} … {written.expected:,.0f} … {written.high:,.0f}, in {work.latency_s:g} s.",
     ]
     if not run.throttles:
         lines.append(
-            f"No quota of the account is hit; MaxConcurrency may be up to {found.widest:,} for runs of this kind."
+            f"No quota of the account is hit; MaxConcurrency may be up to {found.widest:,} for runs of "
+            "this kind."
         )
     for throttle in run.throttles:
         lines.append(
-            f"Throttled: {throttle.limit}, {throttle.waits:,} times, {duration(throttle.longest_s)} at most. No answer is lost."
+            f"Throttled: {throttle.limit}, {throttle.waits:,} times, {duration(throttle.longest_s)} at "
+            "most. No answer is lost."
         )
     if run.gives_up:
         lines.append(
-            "That is longer than retries go on: some shards would be given up, and the run would have to be resumed."
+            "That is longer than retries go on: some shards would be given up, and the run would have to "
+            "be resumed."
         )
     if run.throttles:
         lines.append(f"MaxConcurrency {found.widest:,} stays inside the quotas.")

@@ -50,7 +50,8 @@ class Ended:
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """In the block, whatever prints goes to standard error: Python's own, and what libraries write to the descriptor itself."""
+    """In the block, whatever prints goes to standard error: Python's own, and what libraries write to the
+    descriptor itself."""
     if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
         yield
         return
@@ -87,7 +88,8 @@ class _Seen:
 
 
 async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> Ended:
-    """Begin a run and stay with it until it ends or a signal comes; `more` is what `resume` has to be given, too."""
+    """Begin a run and stay with it until it ends or a signal comes; `more` is what `resume` has to be given,
+    too."""
     from promptlab.cli.interruption import Interruption
     from promptlab.sdk.progress import progress_view
 

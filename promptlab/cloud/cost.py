@@ -18,7 +18,8 @@ import orjson
 SHARD_ROWS = 50
 """As `engine.ingest.SHARD_ROWS`."""
 PARENT_TRANSITIONS, CHILD_TRANSITIONS = 6, 6
-"""States that a run without faults enters: Plan, AnyShards, Shards, Summarize, Outcome, Done; the start of the child,
+"""States that a run without faults enters: Plan, AnyShards, Shards, Summarize, Outcome, Done; the start of
+the child,
 Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
 TURN_TRANSITIONS = 3
 """More of them for each further invocation of Infer: InferredAll, Wait, Infer."""
@@ -36,11 +37,13 @@ SCORES_CASE_BYTES, SCORE_BYTES = 40, 14
 SUMMARY_BYTES = 700
 """Of a shard's summary, as it is read back."""
 RUN_WRITES, RUN_READS = 24, 20
-"""Units of a run whatever its length: its assets, its record (in transactions, which count twice), the lists."""
+"""Units of a run whatever its length: its assets, its record (in transactions, which count twice), the
+lists."""
 SHARD_MARKS = 3
 """Write units of a shard in the run's own partition: begun, finished, its summary."""
 LEASE_WRITES = 6
-"""Of a shard's lease, in Infer and in Evaluate: taken in a transaction, which counts twice, and given back."""
+"""Of a shard's lease, in Infer and in Evaluate: taken in a transaction, which counts twice, and given
+back."""
 
 VCPU_MB = 1769
 """Memory that comes with one processor."""

@@ -171,7 +171,8 @@ async def estimate(
 
 
 def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
-    """What AWS charged for a run that has ended, by the same formulas, with what the run was: its latency, answers and length.
+    """What AWS charged for a run that has ended, by the same formulas, with what the run was: its latency,
+    answers and length.
 
     Faults, retries and pauses are not counted.
     """
@@ -195,7 +196,8 @@ def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
 
 
 def prompt_tokens(prompts: Sequence[Sequence[Mapping[str, str]]]) -> Interval:
-    """Tokens of one prompt: the mean of some rendered ones, between what chance in the sample and other tokenizers leave open."""
+    """Tokens of one prompt: the mean of some rendered ones, between what chance in the sample and other
+    tokenizers leave open."""
     counts = [chat_tokens(messages) for messages in prompts]
     mean = statistics.fmean(counts)
     spread = _Z * statistics.stdev(counts) / sqrt(len(counts)) if len(counts) > 1 else mean / 2

@@ -1,4 +1,5 @@
-"""A run in the cloud over time, against the quotas of an account: where it would be throttled, and for how long.
+"""A run in the cloud over time, against the quotas of an account: where it would be throttled, and for how
+long.
 
 Discrete events, shard by shard: 1,000,000 rows take well under a second. Services with a rate are
 token buckets; whoever finds one empty waits for its turn, as the retries of the state machine and
@@ -35,10 +36,12 @@ class Quotas:
 
 
 BURST_S = 5.0
-"""Seconds of unused write capacity that are counted on. DynamoDB keeps up to 300 of them, without a promise."""
+"""Seconds of unused write capacity that are counted on. DynamoDB keeps up to 300 of them, without a
+promise."""
 
 RETRIES_S = 4 * 3600.0
-"""How long, on average, the 500 retries of the state machine outlast a Lambda without a free place: each waits up to a minute."""
+"""How long, on average, the 500 retries of the state machine outlast a Lambda without a free place: each
+waits up to a minute."""
 LEDGER_S = 30.0
 """How long the ledger outlasts throttling without any progress (`dynamodb_table.PATIENCE_S`)."""
 FUNCTIONS = "Lambda: functions at once"
@@ -102,7 +105,8 @@ class Simulated:
 
     @property
     def gives_up(self) -> bool:
-        """Whether somebody waits longer than retries go on: then shards are left, and the run has to be resumed."""
+        """Whether somebody waits longer than retries go on: then shards are left, and the run has to be
+        resumed."""
         return any(
             throttle.longest_s > (RETRIES_S if throttle.limit == FUNCTIONS else LEDGER_S)
             for throttle in self.throttles
@@ -132,7 +136,8 @@ def simulate(work: Work, quotas: Quotas = DEFAULT) -> Simulated:
         if infer:
             began = transitions.take(now, 2) if not evaluate else now
             answered = began + work.infer_s
-            # A worker's slot is held until its answer is written: throttling slows the calls down, and loses none.
+            # A worker's slot is held until its answer is written: throttling slows the calls down, and loses
+            # none.
             done = max(answered, table.take(now, work.shard_writes) + work.infer_s)
             heapq.heappush(events, (done, serial, infer - 1, evaluate + 1))
         elif evaluate:

@@ -1,4 +1,5 @@
-"""A deployed stack, as whoever has AWS credentials sees it: its outputs, its admin token, its provider keys."""
+"""A deployed stack, as whoever has AWS credentials sees it: its outputs, its admin token, its provider
+keys."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ class Stack:
         found = await self.outputs()
         if name not in found:
             raise ConfigError(
-                f"{self} has no output {name}: it is not of PromptLab's template.yaml, or its deployment has not ended. Name it with --stack-name."
+                f"{self} has no output {name}: it is not of PromptLab's template.yaml, or its deployment "
+                "has not ended. Name it with --stack-name."
             )
         return found[name]
 

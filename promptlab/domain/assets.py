@@ -170,7 +170,8 @@ class Column:
     """How many rows have it with null for a value; None in records of versions that did not count them."""
 
     def missing(self, rows: int) -> int | None:
-        """How many of a dataset's `rows` rows have no value here: null, or not the column at all; None: unknown."""
+        """How many of a dataset's `rows` rows have no value here: null, or not the column at all; None:
+        unknown."""
         return None if self.nulls is None else rows - self.rows + self.nulls
 
 
@@ -233,14 +234,17 @@ def _is_table(value: Any) -> bool:
 class Dataset(_Asset):
     """Rows to run a prompt over, versioned.
 
-    Give a `file_path` (JSON, CSV, Excel or Parquet) or `rows` (a list of dicts, a pandas or polars DataFrame, a
-    Hugging Face dataset). The content is copied into the store under its hash when the asset is created: changing
+    Give a `file_path` (JSON, CSV, Excel or Parquet) or `rows` (a list of dicts, a pandas or polars DataFrame,
+    a
+    Hugging Face dataset). The content is copied into the store under its hash when the asset is created:
+    changing
     the file later changes nothing.
     """
 
     file_path: str | Path | None = Field(
         default=None,
-        description="A .jsonl, .json, .csv, .tsv, .parquet or .xlsx file; those of text also with .gz behind.",
+        description="A .jsonl, .json, .csv, .tsv, .parquet or .xlsx file; those of text also with .gz "
+        "behind.",
     )
     delimiter: str | None = Field(
         default=None,
@@ -254,7 +258,8 @@ class Dataset(_Asset):
     )
     id_column: str | None = Field(
         default=None,
-        description="The column that names a row. Default: the column `id` if there is one, else row numbers from 0.",
+        description="The column that names a row. Default: the column `id` if there is one, else row "
+        "numbers from 0.",
     )
     _content: DatasetContent | None = PrivateAttr(default=None)
 
@@ -275,7 +280,8 @@ class Dataset(_Asset):
         raise DatasetError(
             f"rows cannot be a {type(value).__name__}.{remedy}\n"
             "These can be rows:\n"
-            "a list of dicts, as in [{'question': '…'}], a pandas or polars DataFrame, a PyArrow table, or a Hugging "
+            "a list of dicts, as in [{'question': '…'}], a pandas or polars DataFrame, a PyArrow table, "
+            "or a Hugging "
             "Face dataset. A file is given as file_path=…"
         )
 

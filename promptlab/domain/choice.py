@@ -26,7 +26,8 @@ class Chosen:
     """Archived runs only, or all the others."""
 
     def may_match(self, run: RunRecord) -> bool:
-        """Check whether the run is one of them, whatever its status: a run that says it is running may be interrupted."""
+        """Check whether the run is one of them, whatever its status: a run that says it is running may be
+        interrupted."""
         return replace(self, status=None).matches(run)
 
     def matches(self, run: RunRecord) -> bool:

@@ -168,7 +168,8 @@ class Metric(BaseModel):
 
     @property
     def may_be_a_share(self) -> bool:
-        """Whether a mean of zeros and ones is the share of cases that pass, and not one of lengths or distances."""
+        """Whether a mean of zeros and ones is the share of cases that pass, and not one of lengths or
+        distances."""
         return self.code is not None or self.metric not in (*FACTS, "edit_distance")
 
     @property
@@ -182,7 +183,8 @@ class Metric(BaseModel):
         return self.when is None or self.when.holds(row)
 
     def is_labelled(self, row: Mapping[str, Any]) -> bool:
-        """Whether a dataset row has the reference that this metric reads; yes for a metric that reads none."""
+        """Whether a dataset row has the reference that this metric reads; yes for a metric that reads
+        none."""
         if self.reference_column is None:
             return True
         value = row.get(self.reference_column)
@@ -215,7 +217,8 @@ class Experiment(BaseModel):
 
     @property
     def headline(self) -> Metric | None:
-        """The metric that a run is judged by first: the one that says so, else the first that is not a mere fact."""
+        """The metric that a run is judged by first: the one that says so, else the first that is not a mere
+        fact."""
         chosen = [m for m in self.evaluation if m.headline]
         verdicts = [m for m in self.evaluation if not m.is_fact]
         return next(iter([*chosen, *verdicts, *self.evaluation]), None)

@@ -19,7 +19,8 @@ MOST_CHARS = 16_000_000
 
 
 class PromptEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, for text that a model reads: nothing is escaped for HTML, keys of data come before methods."""
+    """Jinja's sandbox, for text that a model reads: nothing is escaped for HTML, keys of data come before
+    methods."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -61,7 +62,8 @@ def printed(value: Any) -> Any:
         value = list(value)
     if callable(value):
         raise TypeError(
-            f"{_named(value)} is a function, not a value: call it with (), or name a column that the rows have"
+            f"{_named(value)} is a function, not a value: call it with (), or name a column that the rows "
+            "have"
         )
     if isinstance(value, Iterator):
         raise TypeError("a filter such as map or select gives no text by itself: add | list or | join(', ')")
@@ -137,7 +139,8 @@ def _read(text: str) -> dict[str, Any]:
         raise Refused(f"not a valid Jinja template: {error.message}", error.lineno) from error
     if others := list(meta.find_referenced_templates(tree)):
         raise Refused(
-            f"a prompt cannot include, import or extend another template ({others[0]!r}): write its text here."
+            f"a prompt cannot include, import or extend another template ({others[0]!r}): write its text "
+            "here."
         )
     guards = [*tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)]
     # Inside a condition Jinja itself puts this off until a row gets there.

@@ -27,6 +27,7 @@ def parts_of(key: str) -> list[str]:
     for part in parts:
         if not is_part(part):
             raise ValueError(
-                f"blob key {key!r}: each part between slashes must be of A-Z a-z 0-9 . _ = - and not . or .., got {part!r}"
+                f"blob key {key!r}: each part between slashes must be of A-Z a-z 0-9 . _ = - and not . or "
+                f".., got {part!r}"
             )
     return parts

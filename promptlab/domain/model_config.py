@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 EXAMPLE_MODEL = "openai/gpt-6-luna"
-"""Today's cheap model, as examples everywhere name it; a test keeps them from naming one that is about to end."""
+"""Today's cheap model, as examples everywhere name it; a test keeps them from naming one that is about to
+end."""
 MOST_PARAMETERS = 100
 """Further fields of a model, which are sent to its provider as they are."""
 _OURS = (
@@ -34,7 +35,8 @@ _LIMITS = re.compile(
 
 
 def misplaced(parameter: str) -> str | None:
-    """Say what is wrong with a parameter that would be sent to a provider although it is meant for the caller.
+    """Say what is wrong with a parameter that would be sent to a provider although it is meant for the
+    caller.
 
     Returns:
         What to do instead; None for a name that may be a provider's own.
@@ -109,7 +111,8 @@ class ModelConfig(BaseModel):
             further = value.keys() - cls.model_fields.keys()
             if len(further) > MOST_PARAMETERS:
                 raise ValueError(
-                    f"{len(further):,} parameters beyond those that PromptLab knows: at most {MOST_PARAMETERS}"
+                    f"{len(further):,} parameters beyond those that PromptLab knows: at most "
+                    f"{MOST_PARAMETERS}"
                 )
             if _is_object(value.get("model")):
                 name = type(value["model"]).__name__

@@ -128,7 +128,8 @@ def _listed(config: ModelConfig) -> Price | None:
 
 
 def is_own_endpoint(config: ModelConfig) -> bool:
-    """Whether calls go to the provider itself: others behind an endpoint have prices and models of their own."""
+    """Whether calls go to the provider itself: others behind an endpoint have prices and models of their
+    own."""
     if config.endpoint is None:
         return True
     host = urlsplit(config.endpoint).hostname or ""
@@ -137,7 +138,8 @@ def is_own_endpoint(config: ModelConfig) -> bool:
 
 
 def listed_row(config: ModelConfig) -> dict[str, Any] | None:
-    """The row of the table that is a model's, by its exact name first, then by that of which it is a version."""
+    """The row of the table that is a model's, by its exact name first, then by that of which it is a
+    version."""
     provider, model = config.provider, config.model_id
     if provider == "openrouter":
         # OpenRouter passes on what these two charge; with other models the price depends on who serves them.

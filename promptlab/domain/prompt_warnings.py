@@ -1,4 +1,5 @@
-"""Finds what in a prompt is probably not meant: the expected answer in it, placeholders of another syntax, none at all."""
+"""Finds what in a prompt is probably not meant: the expected answer in it, placeholders of another syntax,
+none at all."""
 
 from __future__ import annotations
 
@@ -64,8 +65,10 @@ def _gold(
             if _REFERENCE.fullmatch(name) and metric not in compared.setdefault(source, []):
                 compared[source].append(metric)
     return [
-        f"Prompt template {template.name!r} shows the expected answer: {_written(template, column)} is filled by "
-        f"the column {column!r}, which {_listed(map(repr, compared[column]))} compares answers with. The model "
+        f"Prompt template {template.name!r} shows the expected answer: {_written(template, column)} "
+        "is filled by "
+        f"the column {column!r}, which {_listed(map(repr, compared[column]))} compares answers with. "
+        "The model "
         f"can repeat it. {_way_out(template, column)}"
         for column in compiled.placeholders
         if column in compared
@@ -80,8 +83,10 @@ def _way_out(template: PromptTemplate, column: str) -> str:
 
 def _files(template: PromptTemplate, texts: Sequence[str]) -> list[str]:
     return [
-        f"Prompt template {template.name!r}: the text {text.strip()[:200]!r} is the name of a file, and the model "
-        "gets the name. In an experiment's YAML write file:prompts/solve.md (without //); from Python read the "
+        f"Prompt template {template.name!r}: the text {text.strip()[:200]!r} is the name of a file, "
+        "and the model "
+        "gets the name. In an experiment's YAML write file:prompts/solve.md (without //); from "
+        "Python read the "
         "file: Path(…).read_text()."
         for text in texts
         if len(text) < 1000 and _FILE.fullmatch(text)
@@ -113,8 +118,10 @@ def _foreign(
     column = next(iter(seen.values()))
     other = f", or set template_format: {'jinja2' if simple else 'simple'}"
     return [
-        f"Prompt template {template.name!r}: {_listed(seen)} {'are' if len(seen) > 1 else 'is'} not filled, and "
-        f"the model gets the text as it is: placeholders are written {_written(template, column)} in the format "
+        f"Prompt template {template.name!r}: {_listed(seen)} {'are' if len(seen) > 1 else 'is'} not "
+        "filled, and "
+        f"the model gets the text as it is: placeholders are written {_written(template, column)} in "
+        "the format "
         f"{template.template_format}. Write them so{other}."
     ]
 

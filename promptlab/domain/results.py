@@ -18,7 +18,8 @@ CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_win
 
 
 def storable(text: str) -> str:
-    """The text as UTF-8 can hold it: a lone half of a surrogate pair, which JSON allows and UTF-8 does not, becomes �."""
+    """The text as UTF-8 can hold it: a lone half of a surrogate pair, which JSON allows and UTF-8 does not,
+    becomes �."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -199,11 +200,13 @@ class Progress:
     unknown_tokens: int = 0
     """Cases whose tokens are unknown: nobody told them."""
     unknown_cost: int = 0
-    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid for."""
+    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid
+    for."""
     unpriced: int = 0
     """How many of `unknown_cost` were answered."""
     scored: int | None = None
-    """Answered cases that are scored; None where nobody counts, or there are no metrics. Told of a run in this process."""
+    """Answered cases that are scored; None where nobody counts, or there are no metrics. Told of a run in
+    this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +261,8 @@ class RunRecord:
     archived: bool = False
     """Left out of lists, unless they ask for it."""
     unreadable: str | None = None
-    """Why the record cannot be read in full; found while reading, null in every store. What could not be read has its default."""
+    """Why the record cannot be read in full; found while reading, null in every store. What could not be read
+    has its default."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

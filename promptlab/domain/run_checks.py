@@ -32,7 +32,8 @@ _sound: set[int] = set()
 
 
 def checked(run: RunRecord) -> RunRecord:
-    """The run itself if all that pages read of it can be read; else one that can be shown and says what is wrong."""
+    """The run itself if all that pages read of it can be read; else one that can be shown and says what is
+    wrong."""
     key = hash(
         orjson.dumps([getattr(run, name) for name in (*_CHECKS, "experiment", "summary")], default=dict)
     )

@@ -32,7 +32,8 @@ class Spending(Protocol):
 
     @property
     def unpriced(self) -> int:
-        """How many of `unknown_cost` were answered: they make the dollars unknown, and not only incomplete."""
+        """How many of `unknown_cost` were answered: they make the dollars unknown, and not only
+        incomplete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,13 +47,15 @@ class MetricSummary:
     binary: bool = True
     """Whether every value so far was pass/fail."""
     zero_one: bool = False
-    """Whether every value so far was 0 or 1, of a metric whose mean is then a share: also if evaluators return numbers."""
+    """Whether every value so far was 0 or 1, of a metric whose mean is then a share: also if evaluators
+    return numbers."""
     values: Distribution = field(default_factory=Distribution)
     """Over dataset rows (mean of their trials)."""
     labels: dict[str, int] = field(default_factory=dict)
     """Cases per label; beyond 50 different ones, counted under `…`."""
     usage: Usage = field(default_factory=Usage)
-    """What the metric's own calls to models used: judges, embeddings. Not part of the run's cost of the model."""
+    """What the metric's own calls to models used: judges, embeddings. Not part of the run's cost of the
+    model."""
 
     def add_row(self, scores: Iterable[Score]) -> None:
         """Count one dataset row: the scores of its trials."""
@@ -119,7 +121,8 @@ class MetricSummary:
 
     def brief(self) -> dict[str, Any]:
         """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, and the
-        cases that were not to be scored: `not_applicable` by the metric's `when`, `unlabelled` by an empty reference."""
+        cases that were not to be scored: `not_applicable` by the metric's `when`, `unlabelled` by an empty
+        reference."""
         low, high = self.interval
         return {
             "n": self.n,
@@ -212,7 +215,8 @@ class Summary:
     unknown_tokens: int = 0
     """Cases whose tokens are unknown, and not in the sums."""
     unknown_cost: int = 0
-    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid for."""
+    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid
+    for."""
     unpriced: int = 0
     """How many of `unknown_cost` were answered."""
     attempts: int = 0
@@ -220,7 +224,8 @@ class Summary:
     errors: dict[str, int] = field(default_factory=dict)
     """Failed cases by the type of their error."""
     messages: Messages = field(default_factory=dict)
-    """The most frequent messages of each type of error: type → message → cases. Empty in summaries of older versions."""
+    """The most frequent messages of each type of error: type → message → cases. Empty in summaries of older
+    versions."""
     cut: int = 0
     """Answers that the model stopped at its limit of tokens."""
     latency_ms: Distribution = field(default_factory=Distribution)
@@ -281,7 +286,8 @@ class Summary:
         """The aggregate of a JSON object; what it lacks is empty, what is unknown is left out.
 
         Raises:
-            StoreDamagedError: a number in it is none, or counts what cannot be counted; the message names its place.
+            StoreDamagedError: a number in it is none, or counts what cannot be counted; the message names its
+                place.
         """
         value = as_object(value, "summary")
         metrics = as_object(value.get("metrics", {}), "metrics")

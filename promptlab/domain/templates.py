@@ -43,7 +43,8 @@ class CompiledTemplate:
     placeholders: tuple[str, ...]
     """The columns it needs, in order of first use."""
     optional: frozenset[str]
-    """Placeholders that a row may lack: a Jinja template tests them with `is defined` or gives a `default`."""
+    """Placeholders that a row may lack: a Jinja template tests them with `is defined` or gives a
+    `default`."""
     roles: tuple[str, ...]
     """Who says each message."""
     _fills: tuple[Fill, ...]
@@ -241,7 +242,8 @@ def _simple(text: str, where: str) -> tuple[Fill, list[str]]:
                 parts.append(literal)
         except KeyError:
             raise TemplateError(
-                f"{where}: this row has no column {name!r}, which fills <{name}>; it has {_listed(list(row))}."
+                f"{where}: this row has no column {name!r}, which fills <{name}>; it has "
+                f"{_listed(list(row))}."
             ) from None
         except TypeError as error:
             raise TemplateError(f"{where}: column {name!r} cannot fill <{name}>: {error}.") from error
@@ -297,7 +299,8 @@ def _no_column(template: PromptTemplate, unknown: list[str], columns: list[str])
     literal = r", or write \< for a literal <" if simple else ""
     return " ".join(
         [
-            f"Prompt template {template.name!r}: no column fills {shown}{more}. The dataset has {_listed(columns)}.",
+            f"Prompt template {template.name!r}: no column fills {shown}{more}. The dataset has "
+            f"{_listed(columns)}.",
             *hints,
             f"Rename the placeholder or the column{literal}.",
         ]
@@ -312,7 +315,10 @@ def _listed(columns: list[str]) -> str:
     if not columns:
         return "no columns"
     more = f" and {len(columns) - _SHOWN:,} more" if len(columns) > _SHOWN else ""
-    return f"the column{'s' if len(columns) > 1 else ''} {', '.join(repr(_cut(c)) for c in columns[:_SHOWN])}{more}"
+    return (
+        f"the column{'s' if len(columns) > 1 else ''} "
+        f"{', '.join(repr(_cut(c)) for c in columns[:_SHOWN])}{more}"
+    )
 
 
 def _ordinal(number: int) -> str:

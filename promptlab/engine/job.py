@@ -27,7 +27,8 @@ CLOSE_S = 5.0
 WRITE_PAUSES_S = (0.5, 2.0)
 """Before each further try to write what could not be written."""
 MAX_BATCH = 25
-"""Completions, or score sets, in one write: what DynamoDB takes, and so few that those who waited for it do not all want the event loop at once."""
+"""Completions, or score sets, in one write: what DynamoDB takes, and so few that those who waited for it do
+not all want the event loop at once."""
 
 
 @dataclass(slots=True)
@@ -43,7 +44,8 @@ class Bindings:
     embedding_model: Model | None = None
 
     async def aclose(self) -> None:
-        """Release the connections of the models, also of those that evaluators hold; what goes wrong with that is logged."""
+        """Release the connections of the models, also of those that evaluators hold; what goes wrong with
+        that is logged."""
         held = (model for _, evaluator in self.evaluators for model in models_of(evaluator))
         for model in {id(m): m for m in (self.model, self.embedding_model, *held) if m is not None}.values():
             try:
@@ -125,10 +127,12 @@ class Scoring:
     tell: Callable[[int, int], None]
     threads: Threads = field(default_factory=lambda: Threads("promptlab-evaluate"))
     one_batch: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held for a batch of built-in metrics: more threads would only take the interpreter from each other and the calls."""
+    """Held for a batch of built-in metrics: more threads would only take the interpreter from each other and
+    the calls."""
 
     async def stop(self, grace_s: float) -> None:
-        """Let no further evaluation start, and wait for those in flight: their judges' answers are paid for."""
+        """Let no further evaluation start, and wait for those in flight: their judges' answers are paid
+        for."""
         self.limits.stop()
         await self.limits.idle(grace_s)
 
@@ -210,13 +214,15 @@ class Recorder(Generic[R]):
 
 
 def redo(error: Failure | None, generation: int, run: RunRecord) -> bool:
-    """Whether a recorded result is to be made again: it failed, in a pass before the one that asks for that."""
+    """Whether a recorded result is to be made again: it failed, in a pass before the one that asks for
+    that."""
     if error is None or generation >= run.redo_before:
         return False
     return not run.redo_errors or error.type in run.redo_errors
 
 
 def cancelled_from_outside() -> bool:
-    """Whether the running task itself was asked to stop; else a CancelledError is one that a user's code let out."""
+    """Whether the running task itself was asked to stop; else a CancelledError is one that a user's code let
+    out."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

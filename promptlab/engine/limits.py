@@ -31,7 +31,8 @@ MOST_MODELS = 100
 THREADS = 8
 """Sync evaluations at once at most whose model, if they have one, is not known."""
 THREADS_GRACE_S = 5.0
-"""After Ctrl-C: how long sync evaluations are waited for that have no model: nothing of theirs is known to be paid for."""
+"""After Ctrl-C: how long sync evaluations are waited for that have no model: nothing of theirs is known to be
+paid for."""
 
 
 class AdaptiveLimiter:
@@ -136,9 +137,11 @@ class AdaptiveLimiter:
 
 
 class ScoringLimits:
-    """Bounds the evaluations in flight of one process: those of one judge together, whichever metrics and shards they are for.
+    """Bounds the evaluations in flight of one process: those of one judge together, whichever metrics and
+    shards they are for.
 
-    An evaluator's models are its attributes (`self.judge = get_model(…)`), also in a list or dict. A judge that is
+    An evaluator's models are its attributes (`self.judge = get_model(…)`), also in a list or dict. A judge
+    that is
     the model under test shares its slots: `max_concurrent_tasks` is what its provider bears.
     """
 
@@ -175,7 +178,8 @@ class ScoringLimits:
             limiter.stop()
 
     async def idle(self, grace_s: float) -> None:
-        """Wait until nothing is in flight, but no longer than `grace_s` seconds, and THREADS_GRACE_S for what has no model."""
+        """Wait until nothing is in flight, but no longer than `grace_s` seconds, and THREADS_GRACE_S for what
+        has no model."""
 
         async def each(limiters: Iterable[AdaptiveLimiter], seconds: float) -> None:
             with suppress(TimeoutError):

@@ -1,4 +1,5 @@
-"""Scores cases by their evaluators: built-in metrics in batches, the others one by one, each with a slot and a time limit."""
+"""Scores cases by their evaluators: built-in metrics in batches, the others one by one, each with a slot and
+a time limit."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class Scored:
 
 
 def is_pure(evaluator: Evaluator) -> bool:
-    """Whether an evaluator is a built-in metric that only computes: fast, safe in one thread, and cheap to do again."""
+    """Whether an evaluator is a built-in metric that only computes: fast, safe in one thread, and cheap to do
+    again."""
     return type(evaluator).__module__.startswith("promptlab.evaluators.") and not _is_async(evaluator)
 
 
@@ -73,7 +75,8 @@ def _is_async(evaluator: Evaluator) -> bool:
 
 
 async def score(job: Job, cases: Sequence[Scored]) -> int:
-    """Score what is open of cases. Scores of metrics that may call models are recorded as they come, the others at the end.
+    """Score what is open of cases. Scores of metrics that may call models are recorded as they come, the
+    others at the end.
 
     Returns:
         How many evaluations are left, because the run is stopped or its time is over.
@@ -212,7 +215,8 @@ class _Batch:
 
 
 async def _batch(job: Job, todo: Sequence[tuple[Scored, Metric, Evaluator]]) -> None:
-    """Score by built-in metrics; one that takes longer than its time is left behind, and the rest goes on without it."""
+    """Score by built-in metrics; one that takes longer than its time is left behind, and the rest goes on
+    without it."""
     first = 0
     while first < len(todo):
         batch = _Batch(todo)
@@ -252,7 +256,8 @@ def _with_usage(score: Score, usage: Usage) -> Score:
 
 
 def _broken(metric: Metric, error: BaseException, words: str) -> Score:
-    """The score for what an evaluator of a user raised: an assertion is a verdict, everything else a failure."""
+    """The score for what an evaluator of a user raised: an assertion is a verdict, everything else a
+    failure."""
     if isinstance(error, AssertionError):
         return Score(passed=False, reason=words.partition(": ")[2] or "an assertion does not hold")
     return _failed(metric, words)
@@ -295,7 +300,8 @@ def _value(scored: Scored, source: str) -> Any:
 
 
 def _at(value: Any, path: str) -> Any:
-    """Find a value in metadata by its key, which may have dots, or by keys and list positions with dots between."""
+    """Find a value in metadata by its key, which may have dots, or by keys and list positions with dots
+    between."""
     while True:
         if isinstance(value, Mapping) and path in value:
             return value[path]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 async def summarize(
     ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, metrics: Sequence[Metric]
 ) -> Summary:
-    """The run's summary, from its shards' (in order, so that it is the same however the run went), results.parquet and its index.
+    """The run's summary, from its shards' (in order, so that it is the same however the run went),
+    results.parquet and its index.
 
     Raises:
         BlobNotFoundError: a part is gone.

@@ -23,9 +23,11 @@ MAX_METADATA = 100_000
 """Bytes of a score's metadata, as JSON."""
 
 _GONE = {
-    "completion": "give the evaluator a model of its own, self.model = get_model('provider/model') in __init__, "
+    "completion": "give the evaluator a model of its own, self.model = get_model('provider/model') in "
+    "__init__, "
     "and await self.model.ainvoke(system_prompt, user_prompt) in an async evaluate",
-    "embedding": "set needs_embedding = True in the class, and await self.embedding_model.aembed([text]) in an "
+    "embedding": "set needs_embedding = True in the class, and await self.embedding_model.aembed([text]) "
+    "in an "
     "async evaluate",
 }
 """What promptlab 0.1 gave every evaluator, and what to write instead."""
@@ -43,7 +45,8 @@ class Evaluator:
     higher_is_better: bool = True
     """Whether a higher value is a better one."""
     inputs: Mapping[str, str | None] = {}
-    """What `evaluate` reads from `data`: input → its default mapping ("$inference", a column, …), or None when the user must map it.
+    """What `evaluate` reads from `data`: input → its default mapping ("$inference", a column, …), or None
+    when the user must map it.
     May depend on the parameters, so read it from the object, not from its class."""
     needs_embedding: ClassVar[bool] = False
     """Whether it is to be given the experiment's embedding model, as `embedding_model`."""
@@ -70,8 +73,10 @@ class Evaluator:
             data: input → value, as the column_mapping says.
 
         Returns:
-            A number, a bool (passed or not), a string (a label, or a number written out), or a `Score`; also another
-            library's score, a dict such as {"score": 0.5, "comment": "…"}, or several of them, of which the first counts.
+            A number, a bool (passed or not), a string (a label, or a number written out), or a `Score`; also
+            another
+            library's score, a dict such as {"score": 0.5, "comment": "…"}, or several of them, of which the
+            first counts.
 
         Raises:
             AssertionError: the case does not pass; the message is the reason.

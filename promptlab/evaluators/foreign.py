@@ -23,8 +23,10 @@ _MISSING = object()
 def score_of(verdict: Any) -> Score:
     """The score of an object with the attributes, or of a dict with the keys, that scores have elsewhere.
 
-    Read are `score` or `value`, `passed` or `success`, `label`, `reason`, `comment`, `explanation` or `rationale`,
-    `metadata` and `error`: the scores of autoevals, deepeval, Inspect, openevals, pydantic-evals and ragas. A list of
+    Read are `score` or `value`, `passed` or `success`, `label`, `reason`, `comment`, `explanation` or
+    `rationale`,
+    `metadata` and `error`: the scores of autoevals, deepeval, Inspect, openevals, pydantic-evals and ragas. A
+    list of
     named scores, and a dict of them by name, give the first one, with all of them in its reason.
 
     Raises:
@@ -97,7 +99,8 @@ def _name(item: Any, verdict: Any) -> str:
     found = _first(item, _NAMES)
     if found in (_MISSING, None):
         raise TypeError(
-            f'several scores have names, as in {{"precision": 0.5, "recall": 0.7}}: not {type(verdict).__name__} of '
+            f'several scores have names, as in {{"precision": 0.5, "recall": 0.7}}: not '
+            f"{type(verdict).__name__} of "
             f"{type(item).__name__}"
         )
     return str(found)

@@ -75,7 +75,8 @@ class _Needles(TextMetric):
         prepared = [self.prepare(text) for text in texts]
         if "" in prepared:
             raise ValueError(
-                f"{name} must not be empty: every text has the empty text in it (got {quote(texts[prepared.index('')])})"
+                f"{name} must not be empty: every text has the empty text in it (got "
+                f"{quote(texts[prepared.index('')])})"
             )
         return prepared
 

@@ -30,7 +30,8 @@ class NumericMatch(Evaluator):
 
     response_pattern: str | None = Field(
         None,
-        description="Regular expression whose group captures the number in the response; else any number counts.",
+        description="Regular expression whose group captures the number in the response; else any number "
+        "counts.",
     )
     reference_pattern: str | None = Field(None, description="The same for the reference.")
     take: Which = Field("last", description="Which match (and which number) counts where there are several.")

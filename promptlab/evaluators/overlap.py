@@ -99,7 +99,8 @@ class Bleu(Evaluator):
 
     @cached_property
     def _clear_caches(self) -> list[Callable[[], None]]:
-        """sacreBLEU keeps 65,536 texts a tokenizer: 11 KB a case of 300 words, measured, for texts that never come again."""
+        """sacreBLEU keeps 65,536 texts a tokenizer: 11 KB a case of 300 words, measured, for texts that never
+        come again."""
         tokenizer = self._metric.tokenizer
         cached = [
             type(t).__call__
@@ -109,7 +110,8 @@ class Bleu(Evaluator):
         return [call.cache_clear for call in cached if hasattr(call, "cache_clear")]
 
     def evaluate(self, data: dict[str, Any]) -> Score:
-        """Score one case: Papineni et al. 2002, with effective order, as sacreBLEU's `sentence_bleu`, divided by 100."""
+        """Score one case: Papineni et al. 2002, with effective order, as sacreBLEU's `sentence_bleu`, divided
+        by 100."""
         response, references = nfc(response_of(data)), [nfc(reference) for reference in references_of(data)]
         check_lengths(response, *references)
         try:
@@ -159,7 +161,8 @@ class Rouge(Evaluator):
     stemmer: bool = Field(False, description="Whether English words are cut to their stem (Porter) first.")
     tokenizer: Literal["auto", "ascii", "unicode"] = Field(
         "auto",
-        description="ascii is the package's own and sees a-z and 0-9 only; unicode sees every script; auto takes unicode where most letters of a text are others.",
+        description="ascii is the package's own and sees a-z and 0-9 only; unicode sees every script; auto "
+        "takes unicode where most letters of a text are others.",
     )
 
     def __post_init__(self) -> None:
@@ -212,7 +215,8 @@ class Rouge(Evaluator):
         return float(getattr(result, self.measure))
 
     def _common_subsequence(self, tokenizer: Any, reference: str, response: str) -> tuple[float, float]:
-        """rougeL's precision and recall. The same numbers as rouge_score's, whose table takes 0.25 s for 1,000 words; this takes 0.1 ms."""
+        """rougeL's precision and recall. The same numbers as rouge_score's, whose table takes 0.25 s for
+        1,000 words; this takes 0.1 ms."""
         from rapidfuzz.distance import LCSseq
 
         wanted, got = tokenizer.tokenize(reference), tokenizer.tokenize(response)

@@ -11,7 +11,8 @@ from promptlab.evaluators.text import quote
 T = TypeVar("T")
 
 MAX_PATTERN = 10_000
-"""Characters. To compile 10,000 takes 0.1 s, to compile 300,000 alternatives 20 s and more, with the interpreter held."""
+"""Characters. To compile 10,000 takes 0.1 s, to compile 300,000 alternatives 20 s and more, with the
+interpreter held."""
 
 
 class SafePattern:
@@ -57,7 +58,8 @@ class SafePattern:
         return self._timed(text, lambda: method(text, timeout=self.timeout_s, concurrent=True)) is not None
 
     def extract(self, text: str, which: Literal["first", "last"]) -> str | None:
-        """What the first or last match captured: its first group that took part, or all of it if it has no groups; None without a match.
+        """What the first or last match captured: its first group that took part, or all of it if it has no
+        groups; None without a match.
 
         Raises:
             TimeoutError: it took too long.
@@ -82,6 +84,7 @@ class SafePattern:
             return match()
         except TimeoutError as error:
             raise TimeoutError(
-                f"{self.name} {quote(self.pattern)} took more than timeout_s {self.timeout_s:g} on a text of {len(text):,} characters: "
+                f"{self.name} {quote(self.pattern)} took more than timeout_s {self.timeout_s:g} on a text "
+                f"of {len(text):,} characters: "
                 "it backtracks; repeat nothing that itself repeats, as in (a+)+"
             ) from error

@@ -36,7 +36,10 @@ _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Name → "module:Class" and further names."""
 
 _EXTRAS = {"bleu": "metrics", "rouge": "metrics"}
-_CUSTOM = 'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
+_CUSTOM = (
+    'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": '
+    'MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
+)
 
 
 _JUDGES = ("relevance", "coherence", "fluency", "groundedness", "faithfulness", "harmful_content")
@@ -62,7 +65,8 @@ class MetricInfo:
     inputs: Mapping[str, str | None]
     """Input → its default mapping, or None when the user must map it."""
     params: Mapping[str, Mapping[str, Any]]
-    """Parameter → JSON Schema of its value: type, bounds, choices, `default` (absent when required), `description`."""
+    """Parameter → JSON Schema of its value: type, bounds, choices, `default` (absent when required),
+    `description`."""
     required: tuple[str, ...]
     """Parameters without a default."""
     value_range: tuple[float | None, float | None]
@@ -101,7 +105,8 @@ def _judged(normal: str) -> str:
         if _normal(name) == normal:
             made = name.title().replace("_", "")
             return (
-                "promptlab 0.1 asked the completion model for a mark; an evaluator of your own with a model does so "
+                "promptlab 0.1 asked the completion model for a mark; an evaluator of your own with a "
+                "model does so "
                 f'now: {{"metric": "{name}", "evaluator": {made}(), …}} ({PAGE} has one whole).'
             )
     return ""
@@ -111,7 +116,8 @@ def build(metric: str, params: Mapping[str, Any] | None = None) -> Evaluator:
     """A built-in evaluator, ready for any number of cases and threads.
 
     Raises:
-        UnknownNameError: there is no such metric; the message has the nearest names and how a custom evaluator is given.
+        UnknownNameError: there is no such metric; the message has the nearest names and how a custom
+            evaluator is given.
         ConfigError: a parameter is unknown, missing or out of its bounds; a pattern or schema is invalid.
         MissingExtraError: its optional package is not installed.
     """

@@ -1,4 +1,5 @@
-"""A JSON Schema validator that fetches nothing, is exact, checks formats and ends in time whatever the schema and the answer are."""
+"""A JSON Schema validator that fetches nothing, is exact, checks formats and ends in time whatever the schema
+and the answer are."""
 
 from __future__ import annotations
 
@@ -137,7 +138,8 @@ def _check_size(schema: Any) -> None:
         for pattern in patterns:
             if len(pattern) > MAX_PATTERN:
                 raise ValueError(
-                    f"a pattern of schema has {len(pattern):,} characters; at most {MAX_PATTERN:,} are allowed"
+                    f"a pattern of schema has {len(pattern):,} characters; at most {MAX_PATTERN:,} are "
+                    "allowed"
                 )
 
 
@@ -155,7 +157,8 @@ def _resolve(resource: Any, resolver: Any) -> None:
             resolver.lookup(reference)
         except Unresolvable as error:
             raise ValueError(
-                f"schema has a $ref to {reference!r}, which is not in it: nothing is fetched, so put the definition under $defs"
+                f"schema has a $ref to {reference!r}, which is not in it: nothing is fetched, so put the "
+                "definition under $defs"
             ) from error
     for sub in resource.subresources():
         _resolve(sub, resolver.in_subresource(sub))
@@ -220,7 +223,8 @@ def _unevaluated_properties(validator: Any, sub: Any, instance: Any, schema: Any
 
 
 def _evaluated(validator: Any, instance: Mapping[str, Any], schema: Any) -> set[str]:
-    """The properties that a schema looks at: as jsonschema finds them, whose patterns could hold the interpreter."""
+    """The properties that a schema looks at: as jsonschema finds them, whose patterns could hold the
+    interpreter."""
     if not isinstance(schema, dict):
         return set()
     _left_s()

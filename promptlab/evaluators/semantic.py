@@ -26,7 +26,8 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
     norms = math.hypot(*a) * math.hypot(*b)
     if not (norms > 0 and math.isfinite(norms)):
         raise ValueError(
-            "an embedding of zeros, or with numbers that are not finite, has no direction: the embedding model gave no usable vector"
+            "an embedding of zeros, or with numbers that are not finite, has no direction: the embedding "
+            "model gave no usable vector"
         )
     product: float = sum(map(mul, a, b))
     return max(-1.0, min(1.0, product / norms))

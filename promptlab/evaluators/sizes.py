@@ -14,12 +14,14 @@ def check_product(response: int, reference: int, *, unit: str, remedy: str, limi
     """
     if response * reference > limit:
         raise ValueError(
-            f"too long to compare: {response:,} × {reference:,} {unit} (response × reference) is more than {limit:,}; {remedy}"
+            f"too long to compare: {response:,} × {reference:,} {unit} (response × reference) is more "
+            f"than {limit:,}; {remedy}"
         )
 
 
 MAX_CHARS = 1_000_000
-"""A tokenizer holds the interpreter while it works, 0.1 s for a text of this length; answers may have 16 times that."""
+"""A tokenizer holds the interpreter while it works, 0.1 s for a text of this length; answers may have 16
+times that."""
 
 
 def check_lengths(*texts: str) -> None:

@@ -28,7 +28,8 @@ _PASSED = Score(passed=True)
 
 
 def unfenced(text: str) -> str:
-    """The content of the first block for JSON, else of the first block without a language, else the text itself.
+    """The content of the first block for JSON, else of the first block without a language, else the text
+    itself.
 
     A block is fenced by three or more backticks or tildes, as models write it: indented, behind words, on one
     line, closed at the end of its last line, or not closed at all.
@@ -114,7 +115,8 @@ class JsonSchema(Evaluator):
     value_range: ClassVar = (0.0, 1.0)
 
     schema: dict[str, Any] = Field(
-        description="The JSON Schema: Draft 2020-12, unless its $schema names another. Nothing is ever fetched for a $ref."
+        description="The JSON Schema: Draft 2020-12, unless its $schema names another. Nothing is ever "
+        "fetched for a $ref."
     )
     fenced: bool = Field(
         False, description="Whether JSON inside a fenced block, with text around it, is accepted."

@@ -37,7 +37,8 @@ class Live:
     """Where models and the agent come from that the configuration names as code; by field."""
 
     def code_of(self, name: str, model: Model | None) -> CodeRef | None:
-        """Where a user's own model class is; None for the built-in ones, which their configuration brings back."""
+        """Where a user's own model class is; None for the built-in ones, which their configuration brings
+        back."""
         if model is None or isinstance(model, AgentModel):
             return None
         return self.codes.get(name) or (None if is_registered(model) else code_ref(model))

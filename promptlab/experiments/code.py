@@ -64,7 +64,8 @@ def code_ref(thing: Any) -> CodeRef:
 
 
 def named_ref(reference: str, folder: Path) -> CodeRef:
-    """Where the code is that `module:name` or `path/to/file.py:name` names; relative paths count from `folder`.
+    """Where the code is that `module:name` or `path/to/file.py:name` names; relative paths count from
+    `folder`.
 
     Raises:
         ConfigError: it has neither form.
@@ -88,15 +89,18 @@ def load_code(ref: CodeRef, *, script: bool = True) -> Any:
     what = _named(ref)
     if not ref.rebuildable:
         raise ConfigError(
-            f"{what} has state of its own or is local to a function: only the script that made it can go on (pl.experiment.resume(run_id, experiment_config))"
+            f"{what} has state of its own or is local to a function: only the script that made it can go "
+            "on (pl.experiment.resume(run_id, experiment_config))"
         )
     if ref.file and not Path(ref.file).is_file():
         raise ConfigError(
-            f"{what}: there is no file {ref.file}. Put it back, or go on from Python: pl.experiment.resume(run_id, experiment_config)"
+            f"{what}: there is no file {ref.file}. Put it back, or go on from Python: "
+            "pl.experiment.resume(run_id, experiment_config)"
         )
     if ref.file and script and not _is_guarded(Path(ref.file)):
         raise ConfigError(
-            f'{what}: loading the script would run it. Put its work under `if __name__ == "__main__":`, or go on from Python: pl.experiment.resume(run_id, experiment_config)'
+            f'{what}: loading the script would run it. Put its work under `if __name__ == "__main__":`, '
+            "or go on from Python: pl.experiment.resume(run_id, experiment_config)"
         )
     try:
         names: Any = (
@@ -110,7 +114,8 @@ def load_code(ref: CodeRef, *, script: bool = True) -> Any:
         if traceback.extract_tb(error.__traceback__)[-1].filename != __file__:
             raise ConfigError(_broken(what, error)) from error
         raise ConfigError(
-            f"{what}: there is no {ref.qualname!r} in it. Write the name of a class or function that it defines."
+            f"{what}: there is no {ref.qualname!r} in it. Write the name of a class or function that it "
+            "defines."
         ) from error
     except (Exception, SystemExit) as error:
         raise ConfigError(_broken(what, error)) from error

@@ -50,7 +50,8 @@ class EvaluationConfig(BaseModel):
     )
     evaluator: Any = Field(
         default=None,
-        description='A custom Evaluator or a function of the inputs; in YAML "module:Class" or "path/to/file.py:Class".',
+        description='A custom Evaluator or a function of the inputs; in YAML "module:Class" or '
+        '"path/to/file.py:Class".',
     )
 
     timeout_s: float | None = Field(
@@ -66,7 +67,8 @@ class EvaluationConfig(BaseModel):
 
     headline: bool = Field(
         default=False,
-        description="The metric that runs are judged by first, in comparisons too; the first metric by default.",
+        description="The metric that runs are judged by first, in comparisons too; the first metric by "
+        "default.",
     )
 
     @property
@@ -112,7 +114,8 @@ def _model_within(value: Any, field: str) -> Any:
     name = type(value["model"]).__name__
     if further:
         raise ValueError(
-            f"{', '.join(further)} beside an object would change nothing: give the object these when it is made, as in "
+            f"{', '.join(further)} beside an object would change nothing: give the object these when it "
+            "is made, as in "
             f'super().__init__({{"name": "custom/mine", "{further[0]}": …}}), and write "{field}": {name}(…)'
         )
     old = "completion_model_config" if field == "model" else "embedding_model_config"
@@ -198,7 +201,8 @@ class ExperimentConfig(BaseModel):
     )
     agent_proxy: Any = Field(
         default=None,
-        description="A function of the row, in place of prompt and model; in YAML its name, or its `code` and `params`.",
+        description="A function of the row, in place of prompt and model; in YAML its name, or its `code` "
+        "and `params`.",
     )
     agent_max_concurrent_tasks: int = Field(
         default=10, ge=1, le=10_000, description="Calls of the agent in flight at most."
@@ -208,7 +212,8 @@ class ExperimentConfig(BaseModel):
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
     strict: bool = Field(
         default=False,
-        description="Refuse the experiment where it would only be warned of: the expected answer in the prompt, "
+        description="Refuse the experiment where it would only be warned of: the expected answer in the "
+        "prompt, "
         "a placeholder in another syntax, a prompt without any.",
     )
 
@@ -239,7 +244,8 @@ class ExperimentConfig(BaseModel):
         if code := _as_code(value):
             return code
         raise ValueError(
-            'expected a function of the row; in YAML "path/to/file.py:function" or a mapping of code and params'
+            'expected a function of the row; in YAML "path/to/file.py:function" or a mapping of code and '
+            "params"
         )
 
     @model_validator(mode="after")
@@ -280,7 +286,8 @@ class ExperimentConfig(BaseModel):
             return value
         if not isinstance(value, Mapping):
             raise ConfigError(
-                f"An experiment is a dict or an ExperimentConfig, not a {type(value).__name__}. A YAML file is run with `promptlab run FILE`."
+                f"An experiment is a dict or an ExperimentConfig, not a {type(value).__name__}. A YAML "
+                "file is run with `promptlab run FILE`."
             )
         try:
             return cls.model_validate(dict(value))

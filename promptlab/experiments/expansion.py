@@ -1,4 +1,5 @@
-"""What an experiment's YAML takes from elsewhere: values of the environment (`${NAME}`) and prompts from files."""
+"""What an experiment's YAML takes from elsewhere: values of the environment (`${NAME}`) and prompts from
+files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The experiment that a user writes in YAML: reading it, and the JSON Schema that editors complete it with."""
+"""The experiment that a user writes in YAML: reading it, and the JSON Schema that editors complete it
+with."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ _REMEDIES = (
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema: `no`, `on`, `1:30` and `2026-11-25` are texts, as they were in the row that somebody wrote; and so is `012`."""
+    """YAML 1.2's core schema: `no`, `on`, `1:30` and `2026-11-25` are texts, as they were in the row that
+    somebody wrote; and so is `012`."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
@@ -73,14 +75,16 @@ class ExperimentFile:
 
 
 def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
-    """Read the experiment in a YAML file. Paths in it start at its folder or, if nothing is there, at the working folder.
+    """Read the experiment in a YAML file. Paths in it start at its folder or, if nothing is there, at the
+    working folder.
 
     Args:
         path: the file.
         changes: fields to change, as in `model.temperature=0`; see `experiments.overrides`.
 
     Raises:
-        ConfigError: it cannot be read, is not YAML, has a key twice, or a field is unknown, missing or of the wrong kind.
+        ConfigError: it cannot be read, is not YAML, has a key twice, or a field is unknown, missing or of the
+            wrong kind.
         DatasetError: the dataset's file is in neither folder.
     """
     loader = _loader(path)
@@ -89,7 +93,8 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
         if not isinstance(root, yaml.MappingNode):
             found = "empty" if root is None else "no mapping"
             raise ConfigError(
-                f"{path} is {found}: an experiment is a mapping, with name, dataset, prompt_template, model and evaluation (`promptlab schema`)."
+                f"{path} is {found}: an experiment is a mapping, with name, dataset, prompt_template, "
+                "model and evaluation (`promptlab schema`)."
             )
         _check_twice(path, root)
         expand_environment(root, loader, path)
@@ -157,7 +162,8 @@ def _check_twice(path: Path, root: yaml.Node) -> None:
                 name = (key.tag, str(key.value))
                 if name in lines:
                     raise ConfigError(
-                        f"{_at(path, key)}: the key {key.value!r} is there twice, first in line {lines[name]}: remove one."
+                        f"{_at(path, key)}: the key {key.value!r} is there twice, first in line "
+                        f"{lines[name]}: remove one."
                     )
                 lines[name] = key.start_mark.line + 1
                 todo += [key, value]
@@ -286,7 +292,8 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
     """The JSON Schema (draft 2020-12) of an experiment's YAML, with descriptions.
 
     Args:
-        metrics: the built-in metrics to suggest: name → `{"description": …, "params": {parameter: its schema}, "required": […]}`.
+        metrics: the built-in metrics to suggest: name → `{"description": …, "params": {parameter: its
+            schema}, "required": […]}`.
     """
     schema = ExperimentConfig.model_json_schema(schema_generator=_Generator)
     defs, fields = schema.pop("$defs"), schema.pop("properties")

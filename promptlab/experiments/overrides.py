@@ -35,7 +35,8 @@ def changed(value: Mapping[str, Any], changes: Sequence[str], parse: Callable[[s
         shown = change if len(change) <= 80 else change[:79] + "…"
         if not equals or not path.strip() or len(change) > CHARS:
             raise ConfigError(
-                f"--set {shown!r}: give PATH=VALUE with at most {CHARS:,} characters, as in model.temperature=0"
+                f"--set {shown!r}: give PATH=VALUE with at most {CHARS:,} characters, as in "
+                "model.temperature=0"
             )
         names = path.strip().split(".")
         if names[0] == "model" and "model" not in made:

@@ -1,4 +1,5 @@
-"""What of an experiment can be taken to another machine: names and values, but no objects, functions or keys."""
+"""What of an experiment can be taken to another machine: names and values, but no objects, functions or
+keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""From a configuration to an experiment that can run: everything that can be wrong is found here, before a call is paid for."""
+"""From a configuration to an experiment that can run: everything that can be wrong is found here, before a
+call is paid for."""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def _prices(config: ModelConfig) -> dict[str, Any]:
 async def prepare(
     config: ExperimentConfig, store: AssetStore, secrets: Secrets, folder: Path
 ) -> AsyncIterator[Prepared]:
-    """Check an experiment; relative paths to code count from `folder`. What it staged is gone when the context ends.
+    """Check an experiment; relative paths to code count from `folder`. What it staged is gone when the
+    context ends.
 
     Raises:
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
@@ -153,7 +155,8 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
         source = mapping.setdefault(name, default or (name if name in names else ""))
         if not source:
             raise ConfigError(
-                f"metric {metric.name!r} needs {name!r}: map it to a column, as in column_mapping: {{{name}: {names[0]}}}. Columns: {_list(names)}."
+                f"metric {metric.name!r} needs {name!r}: map it to a column, as in column_mapping: "
+                f"{{{name}: {names[0]}}}. Columns: {_list(names)}."
             )
     for name, source in mapping.items():
         if inputs and name not in inputs and metric.code is None:
@@ -173,7 +176,8 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
         if not source.startswith("$") and source not in names:
             hint = _nearest(source, names)
             raise ConfigError(
-                f"metric {metric.name!r}: column_mapping {name!r} names the column {clip(source)!r}, which the dataset does not have.{hint} Columns: {_list(names)}."
+                f"metric {metric.name!r}: column_mapping {name!r} names the column {clip(source)!r}, which "
+                f"the dataset does not have.{hint} Columns: {_list(names)}."
             )
     return metric.model_copy(update={"column_mapping": mapping})
 
@@ -187,7 +191,8 @@ def _check_when(metric: Metric, content: DatasetContent) -> None:
     if name not in types:
         hint = _nearest(name, list(types))
         raise ConfigError(
-            f"metric {metric.name!r}: when names the column {clip(name)!r}, which the dataset does not have.{hint} "
+            f"metric {metric.name!r}: when names the column {clip(name)!r}, which the dataset does not "
+            f"have.{hint} "
             f"Columns: {_list(list(types))}."
         )
     possible = _POSSIBLE.get(types[name])
@@ -201,7 +206,8 @@ def _check_when(metric: Metric, content: DatasetContent) -> None:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
-    """Suggest the nearest of the columns; of the first ones, by their beginnings: each comparison is quadratic."""
+    """Suggest the nearest of the columns; of the first ones, by their beginnings: each comparison is
+    quadratic."""
     near = difflib.get_close_matches(name[:100], [other[:100] for other in names[:1000]], n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -215,5 +221,6 @@ def _check_embedding(metrics: tuple[Metric, ...], live: Live) -> None:
     needing = [m.name for m in metrics if m.needs_embedding]
     if needing and live.embedding_model is None:
         raise ConfigError(
-            f"metric {needing[0]!r} needs an embedding model: add embedding_model: openai/text-embedding-3-small (or another) to the experiment"
+            f"metric {needing[0]!r} needs an embedding model: add embedding_model: "
+            "openai/text-embedding-3-small (or another) to the experiment"
         )

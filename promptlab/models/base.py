@@ -45,7 +45,8 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class Model:
-    """Answers prompts. Subclass it and write `invoke` or `ainvoke` (or both, or `achat`) to bring your own."""
+    """Answers prompts. Subclass it and write `invoke` or `ainvoke` (or both, or `achat`) to bring your
+    own."""
 
     config: ModelConfig
     """How it is configured; for your own class by default only a name."""
@@ -59,7 +60,8 @@ class Model:
             getattr(cls, name) is getattr(Model, name) for name in ("invoke", "ainvoke", "achat", "aembed")
         ):
             raise TypeError(
-                f"{cls.__name__} needs one of invoke(self, system_prompt, user_prompt) and ainvoke(self, system_prompt, user_prompt)"
+                f"{cls.__name__} needs one of invoke(self, system_prompt, user_prompt) and ainvoke(self, "
+                "system_prompt, user_prompt)"
             )
 
     def __getattr__(self, name: str) -> Any:
@@ -96,7 +98,8 @@ class Model:
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether a call runs code that is not PromptLab's: such a call may do anything, and is kept apart."""
+        """Whether a call runs code that is not PromptLab's: such a call may do anything, and is kept
+        apart."""
         return not type(self).__module__.startswith("promptlab.")
 
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
@@ -129,7 +132,8 @@ class Model:
         roles = [m["role"] for m in messages]
         if roles not in (["system", "user"], ["developer", "user"], ["user"], ["system"], ["developer"]):
             raise ValueError(
-                f"{type(self).__name__} answers one system and one user message, not {roles}: write achat(self, messages) to take a list"
+                f"{type(self).__name__} answers one system and one user message, not {roles}: write "
+                "achat(self, messages) to take a list"
             )
         text = {m["role"]: m["content"] for m in messages}
         return await self.ainvoke(text.get("system", text.get("developer", "")), text.get("user", ""))
@@ -145,7 +149,8 @@ class Model:
             ModelError: the call failed, or the model has no embeddings.
         """
         raise ModelError(
-            f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small or ollama/nomic-embed-text",
+            f"{self.name} has no embeddings; use an embedding model, as in openai/text-embedding-3-small "
+            "or ollama/nomic-embed-text",
             type="bad_request",
         )
 

@@ -72,11 +72,13 @@ class BedrockModel(ProviderModel):
         super().__init__(config, clock=clock)
         if self.config.api_key or self.config.api_key_env or self.config.api_key_secret:
             raise ConfigError(
-                f"Model {self.name!r} takes AWS credentials, not api_key: set AWS_PROFILE, AWS_ACCESS_KEY_ID and …, or AWS_BEARER_TOKEN_BEDROCK"
+                f"Model {self.name!r} takes AWS credentials, not api_key: set AWS_PROFILE, "
+                "AWS_ACCESS_KEY_ID and …, or AWS_BEARER_TOKEN_BEDROCK"
             )
         if self.config.response_format is not None:
             raise ConfigError(
-                f"Model {self.name!r}: Converse has no response_format; ask for JSON in the prompt, or pass toolConfig=…"
+                f"Model {self.name!r}: Converse has no response_format; ask for JSON in the prompt, or "
+                "pass toolConfig=…"
             )
         if importlib.util.find_spec("aioboto3") is None:
             raise MissingExtraError("Amazon Bedrock", "aws")
@@ -188,7 +190,8 @@ class BedrockModel(ProviderModel):
                 vectors: list[list[float]] = found["float"] if isinstance(found, dict) else found
                 return vectors
         raise ModelError(
-            f"{self.name} has no embeddings that we know: use bedrock/amazon.titan-embed-text-v2:0 or bedrock/cohere.embed-…",
+            f"{self.name} has no embeddings that we know: use bedrock/amazon.titan-embed-text-v2:0 or "
+            "bedrock/cohere.embed-…",
             type="bad_request",
         )
 
@@ -283,7 +286,8 @@ class BedrockModel(ProviderModel):
         except errors.BotoCoreError as error:
             raise ConfigError(f"Model {self.name!r}: the AWS configuration does not work: {error}") from error
         raise ConfigError(
-            f"Model {self.name!r} needs AWS credentials and found none: run `aws configure` or `aws sso login`, "
+            f"Model {self.name!r} needs AWS credentials and found none: run `aws configure` or `aws sso "
+            "login`, "
             "or set AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK"
         )
 

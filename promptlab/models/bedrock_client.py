@@ -51,7 +51,8 @@ def session_of(config: ModelConfig) -> Any:
     )
     if not made.region_name:
         raise ConfigError(
-            f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass region='us-east-1' to the model"
+            f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass "
+            "region='us-east-1' to the model"
         )
     loader = core.get_component("data_loader")
     for name in ("endpoints", "partitions", "sdk-default-configuration"):

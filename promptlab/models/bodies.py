@@ -1,4 +1,5 @@
-"""Reads an answer's body with a bound: whatever a server sends, or says that it sends, takes only so much memory."""
+"""Reads an answer's body with a bound: whatever a server sends, or says that it sends, takes only so much
+memory."""
 
 from __future__ import annotations
 

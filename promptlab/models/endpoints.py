@@ -14,7 +14,8 @@ _SECRET = re.compile(r"key|token|secret|password|signature|^sig$|^code$", re.IGN
 
 
 def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tuple[str, ...] = ()) -> str:
-    """Check an endpoint and bring it into one form: a base URL without spaces, a fragment or a slash at its end.
+    """Check an endpoint and bring it into one form: a base URL without spaces, a fragment or a slash at its
+    end.
 
     Args:
         url: what the user gave.
@@ -35,17 +36,20 @@ def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tup
         usable = False
     if not usable:
         raise ConfigError(
-            f"Model {model!r}: {source} {url!r} is not a URL such as https://host/v1 or http://localhost:8000/v1"
+            f"Model {model!r}: {source} {url!r} is not a URL such as https://host/v1 or "
+            "http://localhost:8000/v1"
         )
     if parts.username is not None or parts.password is not None:
         raise ConfigError(
-            f"Model {model!r}: the {source} holds a user name or password, and endpoints are stored: pass api_key_env=… instead"
+            f"Model {model!r}: the {source} holds a user name or password, and endpoints are stored: pass "
+            "api_key_env=… instead"
         )
     if secret := next(
         (name for name, _ in urllib.parse.parse_qsl(parts.query) if _SECRET.search(name)), None
     ):
         raise ConfigError(
-            f"Model {model!r}: the {source}'s query holds {secret!r}, and endpoints are stored: pass api_key_env=… instead"
+            f"Model {model!r}: the {source}'s query holds {secret!r}, and endpoints are stored: pass "
+            "api_key_env=… instead"
         )
     path = parts.path.rstrip("/")
     for end in paths:

@@ -81,7 +81,8 @@ class HttpModel(ProviderModel):
         self._transports: PerLoop[AiohttpTransport] = PerLoop(open_transport, AiohttpTransport.aclose)
 
     def _endpoint(self) -> str:
-        """The base URL, without a slash at its end: the configuration's, else the environment's, else the provider's."""
+        """The base URL, without a slash at its end: the configuration's, else the environment's, else the
+        provider's."""
         url, source = self.config.endpoint, "endpoint"
         if url is None:
             source = next((name for name in self.endpoint_variables if os.environ.get(name, "").strip()), "")
@@ -202,7 +203,8 @@ class HttpModel(ProviderModel):
         return value
 
     def _decode_loosely(self, body: bytes) -> Any:
-        """Read what is not quite JSON and was paid for all the same: with a byte order mark, NaN, or half of a surrogate pair."""
+        """Read what is not quite JSON and was paid for all the same: with a byte order mark, NaN, or half of
+        a surrogate pair."""
         if body.startswith((b"data:", b"event:")):
             raise self.invalid("a stream of events, which was not asked for", _beginning(body))
         try:
@@ -211,7 +213,8 @@ class HttpModel(ProviderModel):
             raise self.invalid("not JSON", _beginning(body)) from None
 
     def refusal(self, answer: Answer, why: str, about: Any = None) -> ModelError:
-        """Tell an answer 200 that holds an error, in any form that providers send, from one that holds nothing."""
+        """Tell an answer 200 that holds an error, in any form that providers send, from one that holds
+        nothing."""
         body = answer.body if about is None else about
         status = status_in(body)
         if status is not None:
@@ -248,11 +251,13 @@ class HttpModel(ProviderModel):
         )
 
     async def check(self) -> None:
-        """Find out, without a paid call, whether calls can succeed: the key is there, and a TCP connection can be made.
+        """Find out, without a paid call, whether calls can succeed: the key is there, and a TCP connection
+        can be made.
 
         Raises:
             MissingKeyError: a key is needed and there is none.
-            EndpointUnreachableError: nothing answers at the endpoint (not looked at where a proxy stands before it).
+            EndpointUnreachableError: nothing answers at the endpoint (not looked at where a proxy stands
+                before it).
         """
         self._find_key()
         if self._proxy is not None:

@@ -115,7 +115,8 @@ class OllamaModel(HttpModel):
 
 
 def _from_host(host: str) -> str:
-    """Turn OLLAMA_HOST into a URL by Ollama's rules: quotes go, a scheme brings its own port, and the address to listen at is not one to call.
+    """Turn OLLAMA_HOST into a URL by Ollama's rules: quotes go, a scheme brings its own port, and the address
+    to listen at is not one to call.
 
     Raises:
         ConfigError: its port is no number.

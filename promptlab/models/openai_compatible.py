@@ -129,7 +129,8 @@ class OpenAICompatibleModel(HttpModel):
 
 
 def _content(content: Any) -> str | None:
-    """The text of a message: a string, the texts among its parts, or an object as JSON; None where there is none."""
+    """The text of a message: a string, the texts among its parts, or an object as JSON; None where there is
+    none."""
     if isinstance(content, list):
         parts = (part if isinstance(part, str) else _part_text(part) for part in content)
         return "".join(parts)
@@ -146,7 +147,8 @@ def _part_text(part: Any) -> str:
 
 
 def _written(usage: dict[str, Any]) -> int | None:
-    """Tokens written. Reasoning is a part of `completion_tokens` at OpenAI and stands beside them at xAI: the total tells."""
+    """Tokens written. Reasoning is a part of `completion_tokens` at OpenAI and stands beside them at xAI: the
+    total tells."""
     written = count_of(usage.get("completion_tokens"))
     reasoned = count_of(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
     read, total = count_of(usage.get("prompt_tokens")), count_of(usage.get("total_tokens"))
@@ -176,7 +178,8 @@ class AzureModel(OpenAICompatibleModel):
     def _endpoint(self) -> str:
         if self.config.endpoint is None and not any(map(os.environ.get, self.endpoint_variables)):
             raise ConfigError(
-                f"Model {self.name!r} needs its resource's endpoint, as in endpoint='https://<resource>.openai.azure.com'"
+                f"Model {self.name!r} needs its resource's endpoint, as in "
+                "endpoint='https://<resource>.openai.azure.com'"
             )
         return super()._endpoint()
 

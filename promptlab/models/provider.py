@@ -76,12 +76,14 @@ class ProviderModel(Model):
         for name in self.refused_extras:
             if name in extras:
                 raise ConfigError(
-                    f"Model {self.name!r}: {name!r} is not supported, for answers are read whole: leave it out"
+                    f"Model {self.name!r}: {name!r} is not supported, for answers are read whole: leave it "
+                    "out"
                 )
         for name in extras:
             if remedy := misplaced(name):
                 raise ConfigError(
-                    f"Model {self.name!r}: {name!r} is no parameter of a provider and is not sent to one: {remedy}"
+                    f"Model {self.name!r}: {name!r} is no parameter of a provider and is not sent to one: "
+                    f"{remedy}"
                 )
         try:
             orjson.dumps(extras, option=orjson.OPT_NON_STR_KEYS)
@@ -122,7 +124,8 @@ class ProviderModel(Model):
         if bad is not None or not key:
             problem = f"character {bad} of it is a space or not ASCII" if bad else "it is empty"
             raise ConfigError(
-                f"Model {self.name!r}: the API key in {source} cannot be sent: {problem}. Copy it again from the provider."
+                f"Model {self.name!r}: the API key in {source} cannot be sent: {problem}. Copy it again "
+                "from the provider."
             )
         return key
 
@@ -139,7 +142,8 @@ class ProviderModel(Model):
         return answer
 
     async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Embed texts, with retries: one vector a text, in order. An empty text counts as one space: providers refuse it.
+        """Embed texts, with retries: one vector a text, in order. An empty text counts as one space:
+        providers refuse it.
 
         Raises:
             ModelError: every attempt failed, or the provider has no embeddings.
@@ -167,7 +171,8 @@ class ProviderModel(Model):
 
     @contextmanager
     def reading(self, body: Any) -> Iterator[None]:
-        """In the block a whole answer is read; it may be of any form, with null or a text where the provider has an object.
+        """In the block a whole answer is read; it may be of any form, with null or a text where the provider
+        has an object.
 
         Raises:
             ModelError: it is not of the provider's form.

@@ -45,7 +45,10 @@ def get_model(name_or_config: str | ModelConfig | dict[str, Any], /, **params: A
     if config.provider not in PROVIDERS:
         if plugins.load(plugins.PROVIDERS, config.provider) is not None:
             return _plugged(config)
-        remedy = "A server that speaks OpenAI's protocol is openai/<model> with endpoint=…; your own class is a subclass of Model."
+        remedy = (
+            "A server that speaks OpenAI's protocol is openai/<model> with endpoint=…; your own class "
+            "is a subclass of Model."
+        )
         raise UnknownNameError(
             "model provider", config.provider, [*PROVIDERS, *plugins.names(plugins.PROVIDERS)], remedy
         )

@@ -21,7 +21,8 @@ class CasePage:
     """One page of cases."""
 
     rows: list[dict[str, Any]]
-    """By column of the results table, and `cut`: the names of the columns whose text is longer than what is here."""
+    """By column of the results table, and `cut`: the names of the columns whose text is longer than what is
+    here."""
     total_matching: int
     """Cases that match the filter."""
     total: int
@@ -30,7 +31,8 @@ class CasePage:
     """What was skipped: as asked, or that of the last page where it was beyond."""
     limit: int
     live: bool = False
-    """The run has no results file: rows come from the ledger, in case order and unfiltered, and a case without an
+    """The run has no results file: rows come from the ledger, in case order and unfiltered, and a case
+    without an
     answer yet has `pending: True` and only case, trial, id and inputs."""
 
 
@@ -76,7 +78,8 @@ class ResultsQuery(Protocol):
     run: RunRecord
     columns: Columns
     live: bool
-    """Whether rows come from the ledger: in case order, unfiltered, without histograms and facets (these raise RunError)."""
+    """Whether rows come from the ledger: in case order, unfiltered, without histograms and facets (these
+    raise RunError)."""
 
     async def page(
         self,
@@ -88,7 +91,8 @@ class ResultsQuery(Protocol):
         limit: int = PAGE,
         text_chars: int = TEXT_CHARS,
     ) -> CasePage:
-        """Some of the cases that match. Cases without a value come last either way; equal ones are in case order.
+        """Some of the cases that match. Cases without a value come last either way; equal ones are in case
+        order.
 
         Texts sort by their first 48 characters, whatever their case; ids by the number at their end.
         """
@@ -108,7 +112,8 @@ class ResultsQuery(Protocol):
         """The cases before and after one, in the order of `page`."""
 
     async def histogram(self, column: str, filter: Filter = NO_FILTER, *, bins: int = 20) -> Histogram:
-        """How a number column is distributed over the cases that match; the bins are those of the whole run."""
+        """How a number column is distributed over the cases that match; the bins are those of the whole
+        run."""
 
     async def facets(self, filter: Filter = NO_FILTER) -> Facets:
         """What the cases that match are."""

@@ -17,7 +17,8 @@ from promptlab.queries.pool import DuckDBPool
 MAX_COMPARED = 4
 """Runs of one comparison at most, the base included."""
 Verdict = Literal["improved", "regressed", "same", "different", "missing"]
-"""`different`: another label, another measure or another answer, which is neither better nor worse; `missing`: only one of the two has a score."""
+"""`different`: another label, another measure or another answer, which is neither better nor worse;
+`missing`: only one of the two has a score."""
 _VERDICTS: tuple[Verdict, ...] = ("same", "improved", "regressed", "different", "missing")
 
 
@@ -61,7 +62,8 @@ class MetricComparison:
     """The 95% interval of the difference."""
     high: float | None
     improved: int
-    """Cases that the other run won: what `Compared("improved", metric, other)` selects. So with the next ones."""
+    """Cases that the other run won: what `Compared("improved", metric, other)` selects. So with the next
+    ones."""
     regressed: int
     same: int
     different: int
@@ -123,7 +125,8 @@ class ComparePage:
     offset: int
     limit: int
     counts: Mapping[Change, int]
-    """Cases per change for the metric and the run that were chosen, whatever the text. `improved` and `regressed` may overlap where these are any."""
+    """Cases per change for the metric and the run that were chosen, whatever the text. `improved` and
+    `regressed` may overlap where these are any."""
     metrics: tuple[MetricComparison, ...]
     """Every metric that the base shares with each other run."""
     joined_on: Literal["case", "id"]
@@ -158,7 +161,8 @@ async def compare(
 
     Raises:
         RunError: there are not one to three others.
-        UnknownNameError: no such metric that the base shares with the (chosen) other run, no such other run, or no such sort.
+        UnknownNameError: no such metric that the base shares with the (chosen) other run, no such other run,
+            or no such sort.
     """
     if not 2 <= len(runs) <= MAX_COMPARED:
         raise RunError(f"A comparison is of a run with one to three others, not with {len(runs) - 1}.")

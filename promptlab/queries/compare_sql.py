@@ -10,7 +10,8 @@ from promptlab.duck import quoted
 from promptlab.results.index import ANSWER_HASH
 
 Change = Literal["all", "different", "regressed", "improved", "same"]
-"""`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`: by the metric's direction."""
+"""`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`:
+by the metric's direction."""
 CHANGES: tuple[Literal["different", "regressed", "improved", "same"], ...] = (
     "different",
     "regressed",
@@ -59,7 +60,8 @@ class Pairing:
     joined_on: Literal["case", "id"]
     trials: int
     aligned: bool = False
-    """Row n of one is row n of all: they are then read side by side, in a third of a join's time and half of its memory."""
+    """Row n of one is row n of all: they are then read side by side, in a third of a join's time and half of
+    its memory."""
 
     def alignment(self) -> str:
         """A query of whether row n of each is the same case."""
@@ -70,7 +72,8 @@ class Pairing:
         return f"SELECT bool_and({keys}) FROM {self._side_by_side()}"
 
     def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
-        """SQL of one row, and the names of what it gives: counts, statistics of each pair, and `page`, the rows."""
+        """SQL of one row, and the names of what it gives: counts, statistics of each pair, and `page`, the
+        rows."""
         where = f"hit AND {_changed(which.change, which.chosen)}"
         counted = {"total": "count(*)", "matching": f"count(*) FILTER ({where})"}
         counted |= {change: f"count(*) FILTER ({_changed(change, which.chosen)})" for change in CHANGES}
@@ -84,7 +87,10 @@ class Pairing:
             *(f"r{n}" for n in range(len(self.sources))),
             *(f"{name}{n}" for n in range(len(self.pairs)) for name in "dv"),
         ]
-        page = f"SELECT {', '.join(rows)} FROM j WHERE {where} ORDER BY {self._order(which)} LIMIT {int(limit)} OFFSET {int(offset)}"
+        page = (
+            f"SELECT {', '.join(rows)} FROM j WHERE {where} ORDER BY {self._order(which)} LIMIT "
+            f"{int(limit)} OFFSET {int(offset)}"
+        )
         other = {"page": f"(SELECT list({{{', '.join(f'{name}: {name}' for name in rows)}}}) FROM ({page}))"}
         for n in range(1, len(self.sources)):
             other |= {f"base_only{n - 1}": self._only(0, n), f"other_only{n - 1}": self._only(n, 0)}
@@ -97,12 +103,16 @@ class Pairing:
             ]
         # A row's trials are not independent: they are one observation, their mean.
         means = ", ".join(f"avg(s{n}) AS s{n}, avg(d{n}) AS d{n}" for n in range(len(self.pairs)))
-        rows_of = f"SELECT {', '.join(measured.values()) or 'count(*)'} FROM (SELECT {means or '1 AS one'} FROM j GROUP BY c)"
+        rows_of = (
+            f"SELECT {', '.join(measured.values()) or 'count(*)'} FROM (SELECT {means or '1 AS one'} "
+            "FROM j GROUP BY c)"
+        )
         both = f"(SELECT {', '.join((counted | other).values())} FROM j) CROSS JOIN ({rows_of})"
         return f"{with_j} SELECT * FROM {both}", [*counted, *other, *(measured or ["none"])]
 
     def _joined(self, found: Sequence[str]) -> str:
-        """A row a pair: the row numbers r0 …, the base's case, whether a search found it in any run, and per pair
+        """A row a pair: the row numbers r0 …, the base's case, whether a search found it in any run, and per
+        pair
         of a metric and a run the base's score, the difference and the verdict."""
         rows = [f"a{n}.file_row_number::INTEGER AS r{n}" for n in range(len(self.sources))]
         scores = [part for n, pair in enumerate(self.pairs) for part in self._pair(n, *pair)]
@@ -163,11 +173,15 @@ class Pairing:
             return f"{self.totals[one]} - count(*)"
         key = '("case", trial)' if self.joined_on == "case" else "(id, trial)"
         names = key.strip("()")
-        return f"(SELECT count(*) FROM (SELECT {names} FROM {self.sources[one]}) x ANTI JOIN (SELECT {names} FROM {self.sources[other]}) y USING ({names}))"
+        return (
+            f"(SELECT count(*) FROM (SELECT {names} FROM {self.sources[one]}) x ANTI JOIN (SELECT "
+            f"{names} FROM {self.sources[other]}) y USING ({names}))"
+        )
 
 
 def _statistics(n: int) -> dict[str, str]:
-    """How many have both scores, both means, and mean and standard deviation of the differences of one pair."""
+    """How many have both scores, both means, and mean and standard deviation of the differences of one
+    pair."""
     return {
         f"n{n}": f"count(d{n})",
         f"base{n}": f"avg(s{n})",

@@ -42,7 +42,10 @@ class StoredResults:
         )
         async with self._stored.matching(filter) as (where, values):
             matching = self._matching(where, sort)
-            sql = f"WITH m AS MATERIALIZED ({matching}) SELECT (SELECT count(*) FROM m), (SELECT list(r) FROM (SELECT r FROM m ORDER BY {by} LIMIT ? OFFSET ?))"
+            sql = (
+                f"WITH m AS MATERIALIZED ({matching}) SELECT (SELECT count(*) FROM m), (SELECT list(r) "
+                f"FROM (SELECT r FROM m ORDER BY {by} LIMIT ? OFFSET ?))"
+            )
             ((total, found),) = await self._pool.fetch(sql, [*values, limit, offset])
             if not found and total and offset:
                 offset = (total - 1) // limit * limit
@@ -118,7 +121,10 @@ class StoredResults:
             *(quoted(f"{part}.{metric}") for metric in metrics for part in ("passed", "unscored", "label")),
         ]
         async with self._stored.matching(filter) as (where, values):
-            sql = f"WITH m AS MATERIALIZED (SELECT {', '.join(columns)} FROM {self._stored.index} WHERE {where}) SELECT {', '.join(counts)} FROM m"
+            sql = (
+                f"WITH m AS MATERIALIZED (SELECT {', '.join(columns)} FROM {self._stored.index} WHERE "
+                f"{where}) SELECT {', '.join(counts)} FROM m"
+            )
             ((total, failed, errors, *rest),) = await self._pool.fetch(sql, values)
         groups = [rest[at : at + 4] for at in range(0, len(rest), 4)]
         found = {
@@ -133,7 +139,10 @@ class StoredResults:
     def _matching(self, where: str, sort: str) -> str:
         """A select of the matching cases: row `r`, case `c`, trial `i` and what they are sorted by, `k0` …"""
         keys = "".join(f", {column} AS k{n}" for n, column in enumerate(order(sort, self.columns)))
-        return f'SELECT file_row_number AS r, "case" AS c, trial AS i{keys} FROM {self._stored.index} WHERE {where}'
+        return (
+            f'SELECT file_row_number AS r, "case" AS c, trial AS i{keys} FROM {self._stored.index} '
+            f"WHERE {where}"
+        )
 
 
 def _way(sort: str, descending: bool) -> str:
@@ -142,7 +151,8 @@ def _way(sort: str, descending: bool) -> str:
 
 
 def _beyond(keys: list[tuple[str, bool, bool]], later: bool) -> str:
-    """Whether a row of `m` is later (or earlier) than that of `t` by (key, descending, may be NULL) …, NULLs last."""
+    """Whether a row of `m` is later (or earlier) than that of `t` by (key, descending, may be NULL) …, NULLs
+    last."""
     (key, descending, nullable), *rest = keys
     sign = ">" if later != descending else "<"
     parts = [f"m.{key} {sign} t.{key}"]
@@ -155,7 +165,10 @@ def _beyond(keys: list[tuple[str, bool, bool]], later: bool) -> str:
 
 
 def _top(column: str) -> str:
-    return f"(SELECT list({{v: v, n: n}}) FROM (SELECT {column} AS v, count(*) AS n FROM m WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY n DESC, v LIMIT {MAX_LABELS}))"
+    return (
+        f"(SELECT list({{v: v, n: n}}) FROM (SELECT {column} AS v, count(*) AS n FROM m WHERE "
+        f"{column} IS NOT NULL GROUP BY 1 ORDER BY n DESC, v LIMIT {MAX_LABELS}))"
+    )
 
 
 def _counts(found: list[dict[str, Any]] | None) -> dict[str, int]:

@@ -17,7 +17,8 @@ TAIL = 0.995
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Values from `low` up to `high`, which only the last bin includes. `Range(column, low, high, closed)` selects just these."""
+    """Values from `low` up to `high`, which only the last bin includes. `Range(column, low, high, closed)`
+    selects just these."""
 
     low: float
     high: float
@@ -47,7 +48,10 @@ async def edges(pool: DuckDBPool, source: str, column: str, bins: int) -> list[f
         column: quoted name of the column.
         bins: how many there should be, about.
     """
-    values = f"min({column}), max({column}), bool_and({column} IN (0, 1)), bool_and({column} = floor({column})), approx_quantile({column}, {TAIL})"
+    values = (
+        f"min({column}), max({column}), bool_and({column} IN (0, 1)), bool_and({column} = "
+        f"floor({column})), approx_quantile({column}, {TAIL})"
+    )
     ((low, high, binary, whole, tail),) = await pool.fetch(
         f"SELECT {values} FROM {source} WHERE isfinite({column}::DOUBLE)"
     )
@@ -67,8 +71,10 @@ def nice_edges(
 ) -> list[float]:
     """Edges for values between `low` and `high`.
 
-    Two bins for pass/fail; `bins` of [0, 1] for values in it, unless all are below 0.2; else about `bins` steps of 1, 2 or 5 times
-    a power of ten (at least 1 for whole numbers), where `tail`, a high quantile, keeps outliers from taking the axis.
+    Two bins for pass/fail; `bins` of [0, 1] for values in it, unless all are below 0.2; else about `bins`
+    steps of 1, 2 or 5 times
+    a power of ten (at least 1 for whole numbers), where `tail`, a high quantile, keeps outliers from taking
+    the axis.
     """
     if binary:
         return [0.0, 0.5, 1.0]
@@ -110,7 +116,10 @@ async def histogram(
         f"count(*) FILTER (v >= ?::DOUBLE AND v {'<=' if n == last else '<'} ?::DOUBLE)"
         for n in range(len(bounds) - 1)
     ]
-    sql = f"WITH m AS MATERIALIZED (SELECT {name} AS v FROM {source} WHERE {where}) SELECT {', '.join(['count(*)', *counts])} FROM m"
+    sql = (
+        f"WITH m AS MATERIALIZED (SELECT {name} AS v FROM {source} WHERE {where}) SELECT "
+        f"{', '.join(['count(*)', *counts])} FROM m"
+    )
     pairs = [bound for pair in pairwise(bounds) for bound in pair]
     ((total, *found),) = await pool.fetch(sql, [*values, *pairs])
     bins = tuple(

@@ -1,4 +1,5 @@
-"""What searches found, kept for a while: the next page, its histograms and the neighbours of a case need not search again."""
+"""What searches found, kept for a while: the next page, its histograms and the neighbours of a case need not
+search again."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Matches:
 
     @asynccontextmanager
     async def found(self, source: str, text: str) -> AsyncIterator[str]:
-        """A table with the numbers `r` of the rows of `source` whose `search` has the text, there until the context ends.
+        """A table with the numbers `r` of the rows of `source` whose `search` has the text, there until the
+        context ends.
 
         However many ask, the search is made once.
 

@@ -25,7 +25,8 @@ class DuckDBPool:
     """Runs SQL in threads of its own."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: where queries spill to; they reach what is in it, or was linked into it by `duck.given` before
+        """`folder`: where queries spill to; they reach what is in it, or was linked into it by `duck.given`
+        before
         the first query."""
         self._folder = folder
         self._threads = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="promptlab-query")

@@ -2,11 +2,13 @@
 
     queries = QueryEngine(ledger, blobs)                 # one for a process
     results = await queries.results(run)                 # a RunRecord
-    page = await results.page(Filter(text="amber", status="ok"), sort="score.f1", descending=True, offset=50, limit=50)
+    page = await results.page(Filter(text="amber", status="ok"), sort="score.f1", descending=True, offset=50,
+    limit=50)
     there = await results.neighbours(case=17, filter=Filter(text="amber"), sort="score.f1")
 
 A finished run is SQL over its index (`results/index.py`), and the rows of a page come from the run's
-parts (`queries/finished.py`); one that goes on is read from the ledger (`queries/unfinished.py`). Column names are
+parts (`queries/finished.py`); one that goes on is read from the ledger (`queries/unfinished.py`). Column
+names are
 those of the results table (`results.columns.types`); an unknown one raises UnknownNameError.
 """
 
@@ -51,11 +53,13 @@ __all__ = [
 ]
 
 MAX_OPEN = 8
-"""Runs that are remembered: of each the list of its parts, and a copy of its index where blobs are not files."""
+"""Runs that are remembered: of each the list of its parts, and a copy of its index where blobs are not
+files."""
 
 
 class QueryEngine:
-    """Answers questions about runs. One for a process, used on one event loop; it makes its threads and its DuckDB on use."""
+    """Answers questions about runs. One for a process, used on one event loop; it makes its threads and its
+    DuckDB on use."""
 
     def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
         self._ledger, self._blobs = ledger, blobs
@@ -103,7 +107,8 @@ class QueryEngine:
         for run in (base, *others):
             if run.results is None:
                 raise RunError(
-                    f"Run {run.run_id} is {run.status} and has no results yet: it can be compared once it has ended."
+                    f"Run {run.run_id} is {run.status} and has no results yet: it can be compared once it "
+                    "has ended."
                 )
         runs = [await self._stored(run) for run in (base, *others)]
         return await compare(

@@ -1,4 +1,5 @@
-"""The cases of a run that has no results file yet, from the ledger: only the shards that a page shows are read."""
+"""The cases of a run that has no results file yet, from the ledger: only the shards that a page shows are
+read."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class LiveResults:
 
     def _not_yet(self, what: str) -> NoReturn:
         raise RunError(
-            f"Run {self.run.run_id} is {self.run.status} and has no {what} of its cases yet: they come with its results, once it has ended."
+            f"Run {self.run.run_id} is {self.run.status} and has no {what} of its cases yet: they come "
+            "with its results, once it has ended."
         )
 
     async def _shards(self, first: int, last: int) -> AsyncIterator[Shard]:

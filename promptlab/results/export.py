@@ -37,7 +37,8 @@ class CsvStyle:
         delimiter = self.delimiter
         if len(delimiter) != 1 or not (delimiter == "\t" or "!" <= delimiter <= "~") or delimiter.isalnum():
             raise ConfigError(
-                f"The delimiter {delimiter[:20]!r} cannot stand between the values of a CSV file: give one of "
+                f"The delimiter {delimiter[:20]!r} cannot stand between the values of a CSV file: give one "
+                "of "
                 "the characters , ; | and tab, or another sign of ASCII."
             )
         if delimiter in "\"'+-.":
@@ -67,7 +68,8 @@ def export_format(path: Path) -> ExportFormat:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".jsonl", ".parquet"):
         raise ConfigError(
-            f"Cannot tell the format from {path.name!r}: name it .csv, .jsonl or .parquet, or give the format."
+            f"Cannot tell the format from {path.name!r}: name it .csv, .jsonl or .parquet, or give the "
+            "format."
         )
     return suffix[1:]  # type: ignore[return-value]
 
@@ -78,7 +80,8 @@ async def export_results(
     """Write the results table to `path`, whole or not at all.
 
     Raises:
-        ConfigError: there is no such folder, the file cannot be written, or a style is given for another format.
+        ConfigError: there is no such folder, the file cannot be written, or a style is given for another
+            format.
     """
     style.check(format)
     async with results_file(table) as source:
@@ -129,7 +132,8 @@ def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path, types
 
 
 def safe_csv_text(text: str) -> str:
-    """Put a `'` before a text that a spreadsheet would run as a formula, as `safe_csv_columns` does in SQL."""
+    """Put a `'` before a text that a spreadsheet would run as a formula, as `safe_csv_columns` does in
+    SQL."""
     if not re.match(_FORMULA, text):
         return text
     try:
@@ -140,7 +144,8 @@ def safe_csv_text(text: str) -> str:
 
 
 def safe_csv_columns(types: dict[str, str], values: Mapping[str, str]) -> str:
-    """Make a select list for CSV files: a text that a spreadsheet would run as a formula gets a `'` before it; a
+    """Make a select list for CSV files: a text that a spreadsheet would run as a formula gets a `'` before
+    it; a
     number does not.
 
     Args:
@@ -152,7 +157,8 @@ def safe_csv_columns(types: dict[str, str], values: Mapping[str, str]) -> str:
         value, column = values[name], quoted(name)
         if kind == "VARCHAR":
             parts.append(
-                f"CASE WHEN regexp_matches({value}, {literal(_FORMULA)}) AND TRY_CAST({value} AS DOUBLE) IS NULL "
+                f"CASE WHEN regexp_matches({value}, {literal(_FORMULA)}) AND TRY_CAST({value} AS DOUBLE) "
+                "IS NULL "
                 f"THEN '''' || {value} ELSE {value} END AS {column}"
             )
         else:

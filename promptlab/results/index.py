@@ -41,9 +41,13 @@ SEARCH_CHARS = 20_000
 ANSWER_HASH = "answer_hash"
 """A number that is the same for equal answers; none of a case without an answer."""
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
-# A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and 16 MB of file. With
+# A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and 16 MB
+# of file. With
 # 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a search was a third slower.
-_SEARCH = "FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, ROW_GROUP_SIZE 10240, ROW_GROUP_SIZE_BYTES '8MB'"
+_SEARCH = (
+    "FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, ROW_GROUP_SIZE 10240, "
+    "ROW_GROUP_SIZE_BYTES '8MB'"
+)
 _PLAIN = (
     "case",
     "trial",
@@ -66,8 +70,10 @@ class IndexKeys(NamedTuple):
 
 
 def index_keys(run: RunRecord) -> IndexKeys:
-    """The keys of a run's index. Each pass over the run writes new ones, so that a file never changes under a reader."""
-    # The form of the files is in their names: a run whose index is of an older form gets a new one when it is opened.
+    """The keys of a run's index. Each pass over the run writes new ones, so that a file never changes under a
+    reader."""
+    # The form of the files is in their names: a run whose index is of an older form gets a new one when it is
+    # opened.
     stem = f"runs/{run.run_id}/index-{run.generation}-v{FORM}"
     return IndexKeys(f"{stem}.parquet", f"{stem}.search.parquet", f"{stem}.parts.json.gz")
 

@@ -64,7 +64,8 @@ class Columns:
 
 
 def columns(content: DatasetContent, metrics: Sequence[Metric]) -> Columns:
-    """The columns: `case`, `trial`, `id`, `input.<column>` …, the completion's, and per metric `score.<metric>` …"""
+    """The columns: `case`, `trial`, `id`, `input.<column>` …, the completion's, and per metric
+    `score.<metric>` …"""
     return _columns(tuple((c.name, c.type) for c in content.columns), tuple(m.name for m in metrics))
 
 

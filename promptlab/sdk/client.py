@@ -1,4 +1,5 @@
-"""The SDK: a lab for scripts and notebooks. Each sync call runs its async twin, in scripts and in running loops alike."""
+"""The SDK: a lab for scripts and notebooks. Each sync call runs its async twin, in scripts and in running
+loops alike."""
 
 from __future__ import annotations
 
@@ -27,10 +28,13 @@ class PromptLab:
     """A lab: assets, experiments and the Studio over one store.
 
     Args:
-        store: `{"type": "sqlite", "db_file": "./promptlab.db"}` ("local" means the same); without it, ./promptlab.db. A path means a file of SQLite.
-            For a hosted Studio `{"type": "remote", "endpoint": "https://…", "api_key": …}`; PROMPTLAB_ENDPOINT and
+        store: `{"type": "sqlite", "db_file": "./promptlab.db"}` ("local" means the same); without it,
+            ./promptlab.db. A path means a file of SQLite.
+            For a hosted Studio `{"type": "remote", "endpoint": "https://…", "api_key": …}`;
+            PROMPTLAB_ENDPOINT and
             PROMPTLAB_API_KEY stand in for what is left out.
-        quiet: say nothing on standard error: no progress, no hints. By default as the variable PROMPTLAB_QUIET says.
+        quiet: say nothing on standard error: no progress, no hints. By default as the variable
+            PROMPTLAB_QUIET says.
 
     Raises:
         ConfigError: the store is described wrongly.

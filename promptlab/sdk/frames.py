@@ -19,7 +19,8 @@ _VALUES = {int: "BIGINT", bool: "BOOLEAN", float: "DOUBLE", str: "VARCHAR"}
 def to_frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
     """Make a DataFrame, a column for each of the table.
 
-    Whole numbers are `Int64` and keep all 19 digits, pass and fail are `boolean`, both with `NA` where there is
+    Whole numbers are `Int64` and keep all 19 digits, pass and fail are `boolean`, both with `NA` where there
+    is
     nothing; other numbers are `float64`, with NaN.
 
     Raises:

@@ -62,7 +62,8 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Cases a second; since the beginning, where the last seconds brought none; None before there are any."""
+        """Cases a second; since the beginning, where the last seconds brought none; None before there are
+        any."""
         if not self._begin:
             return None
         at, done = self._seen[-1]
@@ -147,7 +148,8 @@ class Lines:
 
 
 class LiveBar:
-    """A bar and a line of facts that stay in place on a terminal. Rich draws them from a thread of its own."""
+    """A bar and a line of facts that stay in place on a terminal. Rich draws them from a thread of its
+    own."""
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live

@@ -41,17 +41,24 @@ async def telling_how_to_resume(lab: Lab) -> AsyncIterator[list[RunRecord]]:
     except asyncio.CancelledError as stop:
         for run in started:
             if lab.goes_on:
-                note = f"Run {run.run_id} goes on at {lab.where}.\nCome back to it with: {show_command(run.run_id, lab.where)}"
+                note = (
+                    f"Run {run.run_id} goes on at {lab.where}.\nCome back to it with: "
+                    f"{show_command(run.run_id, lab.where)}"
+                )
             else:
                 progress = await lab.progress(run.run_id)
-                note = f"Run {run.run_id} was interrupted: {progress.done:,} of {progress.total:,} cases are done and kept.\nGo on with: {resume_command(run.run_id, lab.where)}"
+                note = (
+                    f"Run {run.run_id} was interrupted: {progress.done:,} of {progress.total:,} cases "
+                    f"are done and kept.\nGo on with: {resume_command(run.run_id, lab.where)}"
+                )
             stop.add_note(note)
             logger.warning(note)
         raise
 
 
 def said(started: list[RunRecord], view: ProgressView) -> Callable[[RunRecord], None]:
-    """Make what is called when a run begins: the run is put into the list and shown, and what is odd about it is logged."""
+    """Make what is called when a run begins: the run is put into the list and shown, and what is odd about it
+    is logged."""
 
     def begun(run: RunRecord) -> None:
         started.append(run)
@@ -112,7 +119,8 @@ class Run:
 
     @property
     def status(self) -> RunStatus:
-        """completed, failed, interrupted, cancelled, running or pending. Failed cases do not make a run failed."""
+        """completed, failed, interrupted, cancelled, running or pending. Failed cases do not make a run
+        failed."""
         return self.record.status
 
     @property
@@ -153,7 +161,8 @@ class Run:
         return await resume(self._lab, self.run_id, config, failed=failed, quiet=is_quiet(quiet))
 
     def _remembered(self) -> Config | None:
-        """The configuration with the assets that the run used: its own may name the latest ones, or rows read once."""
+        """The configuration with the assets that the run used: its own may name the latest ones, or rows read
+        once."""
         if self._config is None:
             return None
         refs = {name: self.record.experiment.get(name) for name in ("prompt_template", "dataset")}
@@ -200,7 +209,10 @@ class Run:
         if summary is None:
             return f"<Run {self.run_id} {self.record.name}: {self.status}>"
         metrics = "".join(f", {name} {number(metric.mean)}" for name, metric in summary.metrics.items())
-        return f"<Run {self.run_id} {self.record.name}: {self.status}, {summary.succeeded:,} of {self.record.cases:,} cases succeeded{metrics}>"
+        return (
+            f"<Run {self.run_id} {self.record.name}: {self.status}, {summary.succeeded:,} of "
+            f"{self.record.cases:,} cases succeeded{metrics}>"
+        )
 
     def __str__(self) -> str:
         return rendered(table(self.record))
@@ -234,7 +246,8 @@ class Results(Sequence[dict[str, Any]]):
         return iter(self._rows)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Make a DataFrame of the rows: whole numbers are `Int64`, pass and fail `boolean`, other numbers `float64`.
+        """Make a DataFrame of the rows: whole numbers are `Int64`, pass and fail `boolean`, other numbers
+        `float64`.
 
         Raises:
             MissingExtraError: pandas is not installed.

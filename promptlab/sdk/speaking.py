@@ -61,7 +61,8 @@ def shown(*, quiet: bool) -> Iterator[ProgressView]:
 
 
 def _stream() -> TextIO | None:
-    """Standard error; in a notebook standard output, for there the other is red. None where there is neither."""
+    """Standard error; in a notebook standard output, for there the other is red. None where there is
+    neither."""
     return sys.stdout if _in_notebook() else sys.stderr
 
 

@@ -22,7 +22,8 @@ WORDINGS = [
     PromptTemplate(
         name="route",
         description="Says what each team does",
-        system_prompt="Billing has payments and invoices, technical has faults, account has logins, users and profiles.",
+        system_prompt="Billing has payments and invoices, technical has faults, account has logins, users "
+        "and profiles.",
         user_prompt="Ticket: <ticket>\n\nAnswer with billing, technical or account, and nothing else.",
     ),
 ]
@@ -46,7 +47,8 @@ def main() -> None:
 
     for version in pl.asset.versions("route"):
         print(
-            f"route@{version.version}  {', '.join(version.labels) or '-':<12}{version.hash[:12]}  {version.description}"
+            f"route@{version.version}  {', '.join(version.labels) or '-':<12}{version.hash[:12]}  "
+            f"{version.description}"
         )
 
     for prompt in ("route@production", "route@1"):

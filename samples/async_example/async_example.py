@@ -36,7 +36,8 @@ async def main() -> None:
             name="essay_feedback",
             description="Feedback on a short essay",
             system_prompt="You are a helpful teacher. You give feedback on essays.",
-            user_prompt="The essay topic is: <essay_topic>\n\nThe submitted essay is: <essay>\n\nGive feedback in two sentences.",
+            user_prompt="The essay topic is: <essay_topic>\n\nThe submitted essay is: <essay>\n\nGive "
+            "feedback in two sentences.",
         )
     )
     dataset = await pl.asset.create_async(

@@ -1,6 +1,7 @@
 """Who asks. Every route declares `Viewer`; accounts and roles will be known here and nowhere else.
 
-On a laptop there is no login: only this machine can ask. In the cloud there is one admin token, given as a bearer
+On a laptop there is no login: only this machine can ask. In the cloud there is one admin token, given as a
+bearer
 header or typed into the login form, which opens a session: a record in the store, named by a cookie.
 """
 
@@ -50,7 +51,8 @@ class Auth:
 
     Args:
         token: the token itself; only its hash is kept.
-        secure: the Studio is served over https only. False for plain http on a local AWS: then the cookie is `Secure` where the request came by https.
+        secure: the Studio is served over https only. False for plain http on a local AWS: then the cookie is
+            `Secure` where the request came by https.
         session_s: seconds after which a session ends.
 
     Raises:
@@ -60,7 +62,8 @@ class Auth:
     def __init__(self, token: str, *, secure: bool = True, session_s: float = SESSION_S) -> None:
         if len(token) < _MIN_TOKEN:
             raise ConfigError(
-                f"The Studio's token has {len(token)} characters: at least {_MIN_TOKEN} are needed, as secrets.token_urlsafe() makes them."
+                f"The Studio's token has {len(token)} characters: at least {_MIN_TOKEN} are needed, as "
+                "secrets.token_urlsafe() makes them."
             )
         self._digest = hashlib.sha256(token.encode()).hexdigest()
         self.secure, self.session_s = secure, session_s
@@ -85,7 +88,8 @@ class Auth:
         session = await self._session(request, records)
         if session is None:
             raise AuthenticationError(
-                "This needs a token: send it as the header `Authorization: Bearer …`. `promptlab cloud token` prints it."
+                "This needs a token: send it as the header `Authorization: Bearer …`. `promptlab cloud "
+                "token` prints it."
             )
         return session
 

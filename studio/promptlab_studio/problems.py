@@ -1,4 +1,5 @@
-"""Every error of the Studio in one shape: problem details (RFC 9457), or a page for a browser that asked for one."""
+"""Every error of the Studio in one shape: problem details (RFC 9457), or a page for a browser that asked for
+one."""
 
 from __future__ import annotations
 
@@ -135,7 +136,8 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 def field_errors(found: Sequence[Any]) -> list[dict[str, str]]:
     """List validation errors by field, without the values that were sent: one may be a key.
 
-    A body can have a hundred thousand unknown fields, with names of megabytes: the first MOST_LISTED errors are listed.
+    A body can have a hundred thousand unknown fields, with names of megabytes: the first MOST_LISTED errors
+    are listed.
     """
     listed: list[dict[str, str]] = []
     for number, item in enumerate(found):

@@ -31,7 +31,10 @@ logger = logging.getLogger(__name__)
 def content_security_policy(upload_origin: str | None = None) -> str:
     """What a page may load: this origin's files, and uploads to the bucket's origin."""
     connect = f"'self' {upload_origin}" if upload_origin else "'self'"
-    return f"default-src 'self'; img-src 'self' data:; connect-src {connect}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    return (
+        f"default-src 'self'; img-src 'self' data:; connect-src {connect}; object-src 'none'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
 
 
 class SecurityHeaders:
@@ -183,4 +186,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 
 def _too_long(limit: int) -> str:
-    return f"The body is longer than {limit:,} bytes. Upload a large dataset: POST /api/v1/datasets/uploads says where to."
+    return (
+        f"The body is longer than {limit:,} bytes. Upload a large dataset: POST "
+        "/api/v1/datasets/uploads says where to."
+    )

@@ -39,7 +39,8 @@ async def serve(
     """
     if host not in LOOPBACK:
         raise ConfigError(
-            f"Cannot serve on {host}: nobody logs in to this Studio, so it serves this machine only (--host 127.0.0.1). "
+            f"Cannot serve on {host}: nobody logs in to this Studio, so it serves this machine only "
+            "(--host 127.0.0.1). "
             f"From another machine: ssh -L {port}:127.0.0.1:{port} here."
         )
     listener = bind(host, port)

@@ -1,4 +1,5 @@
-"""The tests' own server as a mock endpoint, where the C one is not there: `python -m tests.bench.endpoint PORT LATENCY_S`."""
+"""The tests' own server as a mock endpoint, where the C one is not there: `python -m tests.bench.endpoint
+PORT LATENCY_S`."""
 
 from __future__ import annotations
 

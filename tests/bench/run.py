@@ -38,7 +38,10 @@ class Target:
 
     def __str__(self) -> str:
         good = self.value >= self.limit if self.at_least else self.value <= self.limit
-        return f"  {'ok  ' if good else 'MISS'} {self.name:<42} {self.value:>9.3f} {self.unit:<9} ({'at least' if self.at_least else 'at most'} {self.limit:g})"
+        return (
+            f"  {'ok  ' if good else 'MISS'} {self.name:<42} {self.value:>9.3f} {self.unit:<9} "
+            f"({'at least' if self.at_least else 'at most'} {self.limit:g})"
+        )
 
 
 @contextlib.contextmanager

@@ -211,7 +211,8 @@ def over_http(site: Site, repeat: int) -> list[Target]:
             took, sizes = zip(*(client.get(path, part=part) for path in question.paths), strict=True)
             p50, p95 = statistics.median(took), statistics.quantiles(took, n=20, method="inclusive")[-1]
             print(
-                f"  {question.name + ', ' + what:<38} p50 {p50:6.0f} ms   p95 {p95:6.0f} ms   {max(sizes) / 1024:5.1f} KB",
+                f"  {question.name + ', ' + what:<38} p50 {p50:6.0f} ms   p95 {p95:6.0f} ms   "
+                f"{max(sizes) / 1024:5.1f} KB",
                 flush=True,
             )
             found.append(Target(f"{question.name}, {what}: p95", p95, question.limit_ms, "ms"))

@@ -1,4 +1,5 @@
-"""Pictures of every page, in light and dark, wide and narrow: `python -m tests.browser.screenshots FOLDER [NAME …]`."""
+"""Pictures of every page, in light and dark, wide and narrow: `python -m tests.browser.screenshots FOLDER
+[NAME …]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What holds for every page: accessible in light and dark, small, inside a narrow screen, and deaf to what data says."""
+"""What holds for every page: accessible in light and dark, small, inside a narrow screen, and deaf to what
+data says."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def test_pages_are_small_and_quiet(site: Site, page: Page) -> None:
         page.goto(site.url + path)
         nodes = page.evaluate("document.querySelectorAll('*').length")
         sent = page.evaluate(
-            "performance.getEntries().filter(e => e.transferSize).reduce((s, e) => s + e.transferSize, 0) / 1024"
+            "performance.getEntries().filter(e => e.transferSize).reduce((s, e) => s + e.transferSize, "
+            "0) / 1024"
         )
         requests = page.evaluate("performance.getEntriesByType('resource').length + 1")
         assert nodes <= MOST_NODES and sent <= MOST_KB and requests <= MOST_REQUESTS, (
@@ -76,13 +78,15 @@ def test_pages_are_small_and_quiet(site: Site, page: Page) -> None:
 
 
 UNSEEN = 0.001
-"""A hundredth of the layout shift that is called good: on a busy machine a scroll bar that comes late moves 0.0002."""
+"""A hundredth of the layout shift that is called good: on a busy machine a scroll bar that comes late moves
+0.0002."""
 
 
 def test_nothing_moves_after_the_first_paint(site: Site, page: Page) -> None:
     """A cold load shifts nothing that anybody could see."""
     page.add_init_script(
-        "window.shift = 0; new PerformanceObserver(l => l.getEntries().forEach(e => window.shift += e.value)).observe({type: 'layout-shift', buffered: true})"
+        "window.shift = 0; new PerformanceObserver(l => l.getEntries().forEach(e => window.shift += "
+        "e.value)).observe({type: 'layout-shift', buffered: true})"
     )
     for name, path in paths(site.runs).items():
         page.goto(site.url + path, wait_until="networkidle")
@@ -155,7 +159,8 @@ def _evil_answer(request: Request) -> Reply:
             status=400, body={"error": {"message": f"{SCRIPT} {EVIL}", "type": SCRIPT, "code": EVIL}}
         )
     return Reply(
-        text=f"# {EVIL}\n[a](javascript:window.harmed=1) <a href='javascript:window.harmed=1'>b</a>\n\n{SCRIPT}"
+        text=f"# {EVIL}\n[a](javascript:window.harmed=1) <a "
+        f"href='javascript:window.harmed=1'>b</a>\n\n{SCRIPT}"
     )
 
 

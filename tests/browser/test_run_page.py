@@ -23,7 +23,8 @@ def test_twenty_rows_with_score_expected_and_answer_are_on_the_first_screen(site
     """At 1400 × 900, without scrolling in either direction."""
     page.goto(run_url(site))
     inside = page.evaluate(
-        "[...document.querySelectorAll('table.cases tbody tr')].filter(r => r.getBoundingClientRect().bottom <= innerHeight).length"
+        "[...document.querySelectorAll('table.cases tbody tr')].filter(r => "
+        "r.getBoundingClientRect().bottom <= innerHeight).length"
     )
     assert inside >= 20
     for name in ("Expected", "Answer", "numeric_match"):
@@ -193,7 +194,8 @@ def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> Non
 
 
 def test_a_running_run_waits_for_who_decides(site: Site, page: Page) -> None:
-    """While one asks oneself whether to cancel, nothing is replaced; the focus and an open menu stay where they are, too."""
+    """While one asks oneself whether to cancel, nothing is replaced; the focus and an open menu stay where
+    they are, too."""
 
     async def start(lab: StoreLab) -> str:
         model = {"name": "simulated/slow", "latency_ms": 300, "max_concurrent_tasks": 2}

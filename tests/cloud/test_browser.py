@@ -61,7 +61,8 @@ def test_somebody_logs_in_looks_at_a_run_and_logs_out(stack: Stack, page: Page) 
 
 
 def test_the_whole_path_from_a_file_to_a_comparison(stack: Stack, page: Page, tmp_path: Path) -> None:
-    """The very path of the laptop, through the deployed URL: the file goes into the bucket, the runs through the state machine."""
+    """The very path of the laptop, through the deployed URL: the file goes into the bucket, the runs through
+    the state machine."""
     page.goto(stack.endpoint)
     log_in(page, stack.token)
     walk(page, stack.endpoint, tmp_path, f"capitals-{uuid.uuid4().hex[:8]}")

@@ -22,7 +22,8 @@ LONG = 300_000
 
 
 def test_a_file_goes_straight_into_the_bucket_and_a_long_row_passes(stack: Stack) -> None:
-    """Through the URL that the API gives out; a prompt and an answer that fit neither a state nor an item arrive whole."""
+    """Through the URL that the API gives out; a prompt and an answer that fit neither a state nor an item
+    arrive whole."""
     rows = [
         {"question": "short", "answer": "x"},
         {"question": "long " + "q" * LONG, "answer": "y"},
@@ -77,7 +78,8 @@ def test_the_sdk_uploads_a_file_and_gets_an_export(stack: Stack, pl: PromptLab, 
 
 
 def test_a_provider_key_comes_from_its_secret_and_shows_nowhere(stack: Stack) -> None:
-    """The workers send it; the table, the bucket and the API have its name only. Without the secret the run is refused at once."""
+    """The workers send it; the table, the bucket and the API have its name only. Without the secret the run
+    is refused at once."""
     key, name = f"sk-{uuid.uuid4().hex}", f"KEY_{uuid.uuid4().hex}"
     with ModelServer(right) as server:
         body = experiment(server, model={"api_key_secret": name})
@@ -150,7 +152,8 @@ def test_a_cancelled_run_says_so_and_resume_does_what_is_missing(stack: Stack) -
 
 
 def _is_renewed(stack: Stack, run_id: str) -> bool:
-    """Whether the first shard's worker goes on: with each look at its run it renews its lease, and after the cancellation no more."""
+    """Whether the first shard's worker goes on: with each look at its run it renews its lease, and after the
+    cancellation no more."""
     leases = stack.items(f"LEASE#{run_id}#0")
     return bool(leases) and float(leases[0]["ends_at"]["N"]) > time.time() + LEASE_S - 1.5 * LOOK_S
 

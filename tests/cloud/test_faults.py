@@ -1,6 +1,7 @@
 """What goes wrong underneath costs no case and pays for none twice.
 
-DynamoDB that throttles and leaves items unprocessed: tests/unit/test_dynamodb_ledger.py, behind a proxy that does it.
+DynamoDB that throttles and leaves items unprocessed: tests/unit/test_dynamodb_ledger.py, behind a proxy that
+does it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def slow(request: Request) -> Reply:
 
 
 def test_a_worker_that_is_killed_loses_nothing(stack: Stack) -> None:
-    """Its process gets SIGKILL with calls in flight: the shard is taken up again, and only those calls are made again."""
+    """Its process gets SIGKILL with calls in flight: the shard is taken up again, and only those calls are
+    made again."""
     function = stack.function("Infer")
     with ModelServer(slow) as server:
         run_id = started(stack, experiment(server))
@@ -50,7 +52,8 @@ def test_a_worker_that_is_killed_loses_nothing(stack: Stack) -> None:
 
 
 def test_a_worker_that_runs_into_its_deadline_comes_back(stack: Stack) -> None:
-    """15 seconds for a shard of 12: it stops in time and goes on in further invocations. One that is cut off in a call is tried again."""
+    """15 seconds for a shard of 12: it stops in time and goes on in further invocations. One that is cut off
+    in a call is tried again."""
     stuck = Reply(text="it is 30", delay_s=25)
     with ModelServer(
         lambda request: stuck if request.prompt == "What is 30?" and request.attempt == 1 else slow(request)
@@ -76,7 +79,8 @@ def timeout(stack: Stack, function: str, seconds: int) -> Iterator[None]:
 
 
 def test_a_start_that_is_sent_twice_starts_one_run(stack: Stack) -> None:
-    """The same request with its Idempotency-Key, and the same execution by its name, while it goes on and after."""
+    """The same request with its Idempotency-Key, and the same execution by its name, while it goes on and
+    after."""
     with ModelServer(slow) as server:
         body, key = experiment(server, 12), uuid.uuid4().hex
         run_id = started(stack, body, **{"Idempotency-Key": key})

@@ -93,7 +93,8 @@ def test_no_role_has_an_action_with_a_wildcard() -> None:
 
 
 def test_every_statement_about_everything_is_on_the_list_with_its_reason() -> None:
-    """A resource of * is there only for the statements of infra/wildcards.json, with those actions, and the list has no more."""
+    """A resource of * is there only for the statements of infra/wildcards.json, with those actions, and the
+    list has no more."""
     listed = json.loads((ROOT / "infra" / "wildcards.json").read_text())["statements"]
     used = set()
     for role, s in documents():
@@ -148,7 +149,8 @@ def test_only_workers_read_provider_keys_and_only_the_studio_the_admin_token() -
 
 
 def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
-    """Outside the Studio, every statement on the table is bound to keys of runs, assets, leases, budgets and rates."""
+    """Outside the Studio, every statement on the table is bound to keys of runs, assets, leases, budgets and
+    rates."""
     for role, s in documents():
         if role != "StudioRole" and any(a.startswith("dynamodb:") for a in as_list(s["Action"])):
             keys = s["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
@@ -212,7 +214,8 @@ def test_everything_is_traced() -> None:
 
 
 def test_the_ledger_is_on_demand_recoverable_and_kept() -> None:
-    """The table costs nothing idle, can be restored to any second, expires what asks for it, and outlives the stack."""
+    """The table costs nothing idle, can be restored to any second, expires what asks for it, and outlives the
+    stack."""
     table = template()["Resources"]["Table"]
     properties = table["Properties"]
     assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
@@ -239,7 +242,8 @@ def test_the_bucket_is_encrypted_versioned_private_and_kept() -> None:
 
 
 def test_lifecycle_never_expires_parts_or_results() -> None:
-    """What a later `resume` merges again only moves to a cheaper class; what expires is uploads, exports and old versions."""
+    """What a later `resume` merges again only moves to a cheaper class; what expires is uploads, exports and
+    old versions."""
     rules = {
         r["Id"]: r for r in template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     }

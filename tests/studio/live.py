@@ -26,7 +26,8 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class LiveStudio:
-    """`with LiveStudio(tmp_path) as studio:`; `studio.call(lambda lab: lab.…)` runs a coroutine of its lab on its event loop."""
+    """`with LiveStudio(tmp_path) as studio:`; `studio.call(lambda lab: lab.…)` runs a coroutine of its lab on
+    its event loop."""
 
     def __init__(
         self,

@@ -238,7 +238,8 @@ def test_results_are_downloaded_whole(
 
 
 def test_csv_is_downloaded_as_excel_likes_it(api: httpx.Client, model: ModelServer) -> None:
-    """With a delimiter and a byte order mark; neither is for other formats, and what cannot delimit is refused."""
+    """With a delimiter and a byte order mark; neither is for other formats, and what cannot delimit is
+    refused."""
     run = finished(api, started(api, experiment(model))["run_id"])
     path, excel = f"/runs/{run['run_id']}/export", {"delimiter": ";", "bom": "true"}
     assert api.get(path, params=excel).content.startswith(b"\xef\xbb\xbfcase;trial;id;")

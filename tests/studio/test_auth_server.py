@@ -19,7 +19,10 @@ from promptlab_studio.server import bind
 from promptlab import PromptLab
 from promptlab.errors import ConfigError, PortInUseError
 
-SERVE = "from promptlab import PromptLab; import sys; PromptLab({'type': 'sqlite', 'db_file': 'lab.db'}).studio.start(int(sys.argv[1]))"
+SERVE = (
+    "from promptlab import PromptLab; import sys; PromptLab({'type': 'sqlite', 'db_file': "
+    "'lab.db'}).studio.start(int(sys.argv[1]))"
+)
 
 
 @contextmanager

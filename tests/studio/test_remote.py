@@ -57,7 +57,8 @@ def lab_of(studio: LiveStudio) -> RemoteLab:
 
 
 async def test_a_name_under_localhost_is_this_machine(guarded: LiveStudio) -> None:
-    """Where nothing resolves it: the local AWS has such an address. The Studio sees the name that was meant."""
+    """Where nothing resolves it: the local AWS has such an address. The Studio sees the name that was
+    meant."""
     lab = RemoteLab(f"http://lab.somewhere.localhost:{guarded.port}", TOKEN, clock=QuickClock())
     assert await lab.list_runs() == ([], None)
     await lab.close()
@@ -314,8 +315,8 @@ async def test_leaving_a_run_lets_it_go_on_and_says_how_to_come_back(
     model.release()
     (note,) = stop.value.__notes__
     assert (
-        note
-        == f"Run {run_id} goes on at {guarded.url}.\nCome back to it with: promptlab show {run_id} --endpoint {guarded.url}"
+        note == f"Run {run_id} goes on at {guarded.url}.\nCome back to it with: promptlab show {run_id} "
+        f"--endpoint {guarded.url}"
     )
     while (run := await lab.get_run(run_id)).status == "running":
         pass
@@ -325,7 +326,8 @@ async def test_leaving_a_run_lets_it_go_on_and_says_how_to_come_back(
 
 
 async def test_a_run_is_watched_while_it_goes_on(guarded: LiveStudio, model: ModelServer) -> None:
-    """Polls begin at once and grow rarer, from one second to five; rows so far can be read; the numbers are those of the ledger."""
+    """Polls begin at once and grow rarer, from one second to five; rows so far can be read; the numbers are
+    those of the ledger."""
     model.answer = lambda r: Reply(text=right(r), hang=len(model.requests) > 60)
     clock = QuickClock()
     lab = RemoteLab(guarded.url, TOKEN, clock=clock)

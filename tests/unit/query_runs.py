@@ -1,4 +1,5 @@
-"""A small run with everything that queries meet: odd names, odd texts, failures, labels, trials; and what Python finds in its rows."""
+"""A small run with everything that queries meet: odd names, odd texts, failures, labels, trials; and what
+Python finds in its rows."""
 
 from __future__ import annotations
 

@@ -243,7 +243,8 @@ def test_a_pipe_gets_whole_lines(invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 
 
 def test_runs_are_compared(invoke: Invoke, folder: Path) -> None:
-    """Means, interval, cases won and lost, and the cases that differ; as a table and as JSON, and from Python alike."""
+    """Means, interval, cases won and lost, and the cases that differ; as a table and as JSON, and from Python
+    alike."""
     wrong = replaced(folder, model="{name: simulated/calculator, accuracy: 0}")
     base, other = (
         json.loads(invoke("run", f, "--json", "-q").stdout)["run_id"] for f in (wrong, "sums.yaml")
@@ -272,7 +273,8 @@ def test_runs_are_compared(invoke: Invoke, folder: Path) -> None:
 
 
 def test_the_end_of_a_run_says_what_went_wrong_and_what_to_do(invoke: Invoke, folder: Path) -> None:
-    """The most frequent message of each type, cut answers, the next commands; failed cases are listed on request."""
+    """The most frequent message of each type, cut answers, the next commands; failed cases are listed on
+    request."""
 
     def answer(request: Request) -> Reply | str:
         number = int(request.prompt.split()[2])
@@ -337,7 +339,10 @@ def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) 
 
 def test_resume_takes_the_experiment_where_the_evaluator_has_moved(invoke: Invoke, folder: Path) -> None:
     """Without it the error names the file; one that changes more than code is refused."""
-    code = "from promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        return {} if broken and data['response'] != '7' else 1\n"
+    code = (
+        "from promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n    "
+        "    return {} if broken and data['response'] != '7' else 1\n"
+    )
     (folder / "mine.py").write_text("broken = True\n" + code)
     file = replaced(
         folder,
@@ -372,7 +377,8 @@ def test_runs_lists_the_newest_first(invoke: Invoke, folder: Path) -> None:
 
 
 def test_tags_archive_and_labels_are_changed_afterwards_and_runs_deleted(invoke: Invoke) -> None:
-    """Lists are filtered by tag, model, prompt and status; a removal is asked for, and refused without --yes in a pipe."""
+    """Lists are filtered by tag, model, prompt and status; a removal is asked for, and refused without --yes
+    in a pipe."""
     one, two = (json.loads(invoke("run", "sums.yaml", "--json", "-q").stdout)["run_id"] for _ in "ab")
     assert invoke("tag", "latest", "day", "main").stdout == "day\nmain\n"
     assert invoke("tag", two, "--remove", "main").stdout == "day\n"

@@ -268,7 +268,10 @@ class _CloudFormation(BaseHTTPRequestHandler):
         )
         stack = f"<StackName>{STACK}</StackName><CreationTime>2026-11-23T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>"
         found = f"<DescribeStacksResponse><DescribeStacksResult><Stacks><member>{stack}<Outputs>{members}</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
-        missing = f"<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack with id {asked['StackName'][0]} does not exist</Message></Error></ErrorResponse>"
+        missing = (
+            "<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack "
+            f"with id {asked['StackName'][0]} does not exist</Message></Error></ErrorResponse>"
+        )
         body = (found if known else missing).encode()
         self.send_response_only(200 if known else 400)
         self.send_header("Content-Type", "text/xml")
@@ -288,7 +291,8 @@ def stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     client = boto3.client("secretsmanager", region_name=aws.REGION, endpoint_url=aws.moto_url())
     client.create_secret(Name=f"{STACK}/admin-token", SecretString="the-admin-token-of-the-stack")
     (folder / "samconfig.toml").write_text(
-        f'version = 0.1\n[default.global.parameters]\nstack_name = "other"\n[default.deploy.parameters]\nstack_name = "{STACK}"\nregion = "{aws.REGION}"\n'
+        "version = 0.1\n[default.global.parameters]\nstack_name = "
+        f'"other"\n[default.deploy.parameters]\nstack_name = "{STACK}"\nregion = "{aws.REGION}"\n'
     )
     server = ThreadingHTTPServer(("127.0.0.1", 0), _CloudFormation)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

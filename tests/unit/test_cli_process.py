@@ -28,7 +28,9 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a dataset of sixty rows and an evaluator."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"q": f"q{i}"}) + "\n" for i in range(CASES)))
     (tmp_path / "mine.py").write_text(
-        "import os\nfrom promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, data):\n        print('noise')\n        os.write(1, b'noise\\n')\n        return len(data['response'])\n"
+        "import os\nfrom promptlab import Evaluator\nclass Mine(Evaluator):\n    def evaluate(self, "
+        "data):\n        print('noise')\n        os.write(1, b'noise\\n')\n        return "
+        "len(data['response'])\n"
     )
     return tmp_path
 
@@ -38,7 +40,8 @@ def experiment(folder: Path, server: ModelServer) -> None:
         "name: e\n"
         "dataset: {name: d, file_path: rows.jsonl}\n"
         "prompt_template: {name: p, user_prompt: <q>}\n"
-        f"model: {{name: openai/m, endpoint: '{server.openai_url}', api_key_env: CLI_TEST_KEY, max_concurrent_tasks: {IN_FLIGHT}}}\n"
+        f"model: {{name: openai/m, endpoint: '{server.openai_url}', api_key_env: CLI_TEST_KEY, "
+        f"max_concurrent_tasks: {IN_FLIGHT}}}\n"
         "evaluation: [{metric: Mine, evaluator: 'mine.py:Mine', column_mapping: {response: $inference}}]\n"
     )
 
@@ -175,7 +178,8 @@ def test_kill_9_loses_nothing_that_was_recorded(folder: Path, start: Start) -> N
 
 
 def test_a_signal_before_the_run_begins_stores_nothing(folder: Path, start: Start) -> None:
-    """Ctrl-C while the experiment is still being checked: here the evaluator's module takes its time to load."""
+    """Ctrl-C while the experiment is still being checked: here the evaluator's module takes its time to
+    load."""
     with (folder / "mine.py").open("a") as module:
         module.write(
             "import pathlib, time\n"
@@ -216,7 +220,8 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path, start: Start) -> 
     """As in `promptlab export … -o - | head -1`."""
     (folder / "rows.jsonl").write_text("".join(json.dumps({"q": "x" * 1000}) + "\n" for _ in range(500)))
     (folder / "e.yaml").write_text(
-        "dataset: {name: d, file_path: rows.jsonl}\nprompt_template: {name: p, user_prompt: <q>}\nmodel: {name: simulated/echo, max_concurrent_tasks: 100}\n"
+        "dataset: {name: d, file_path: rows.jsonl}\nprompt_template: {name: p, user_prompt: "
+        "<q>}\nmodel: {name: simulated/echo, max_concurrent_tasks: 100}\n"
     )
     assert finish(start("run", "e.yaml", "-q"))[2] == 0
     process = start("export", "latest", "--format", "jsonl", "-o", "-")
@@ -269,8 +274,14 @@ def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
 
 def test_help_loads_nothing_heavy(folder: Path) -> None:
     """`promptlab --help` is there at once."""
-    heavy = "{'httpx', 'aiohttp', 'duckdb', 'fastapi', 'pydantic', 'rich', 'yaml', 'orjson', 'jinja2', 'pandas', 'numpy'}"
-    code = f"import sys\nfrom promptlab.cli import commands\ncommands(['--help'], standalone_mode=False)\nprint(sorted({heavy} & set(sys.modules)))"
+    heavy = (
+        "{'httpx', 'aiohttp', 'duckdb', 'fastapi', 'pydantic', 'rich', 'yaml', 'orjson', 'jinja2', "
+        "'pandas', 'numpy'}"
+    )
+    code = (
+        "import sys\nfrom promptlab.cli import commands\ncommands(['--help'], "
+        f"standalone_mode=False)\nprint(sorted({heavy} & set(sys.modules)))"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,5 @@
-"""What a run in the cloud costs: the formulas, against units that were counted and against the page that shows them."""
+"""What a run in the cloud costs: the formulas, against units that were counted and against the page that
+shows them."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ UNBOUNDED = Quotas(table_writes=1e9, partition_writes=1e9, scaling=10_000)
 
 
 def planned(rows: int, **changes: Any) -> Work:
-    """A run as the planner would do it on a stack with default parameters, of a model that allows many calls at once."""
+    """A run as the planner would do it on a stack with default parameters, of a model that allows many calls
+    at once."""
     workers = changes.pop("workers", at_once(5_000, 100))
     work = Work(rows=rows, metrics=2, workers=workers, **changes)
     return replace(work, together=together(work.shards, workers, work.trials))
@@ -123,7 +125,8 @@ def record(machine: Machine, rows: int, chars: int) -> None:
 
 @pytest.mark.parametrize("chars", [400, 2000])
 def test_the_formulas_are_what_a_run_really_uses_up(metered: tuple[Machine, Meter], chars: int) -> None:
-    """Write units, read units, S3 requests and invocations of 400 rows, within a tenth and a few; and what that makes of 100,000."""
+    """Write units, read units, S3 requests and invocations of 400 rows, within a tenth and a few; and what
+    that makes of 100,000."""
     machine, counted = metered
     record(machine, 400, chars)
     work = Work(
@@ -160,14 +163,16 @@ def test_the_formulas_are_what_a_run_really_uses_up(metered: tuple[Machine, Mete
     }
     long = planned(100_000)
     counted_usd = sum(dollars(replace(units(long, simulate(long).wall_s), **scaled)).values())
-    # The budget is for items of one write unit; longer answers cost one more for each KB that they deflate to.
+    # The budget is for items of one write unit; longer answers cost one more for each KB that they deflate
+    # to.
     assert (
         counted_usd <= BUDGET_USD + (write_units(work.case_bytes) - 1) * 100_000 * prices()["write_unit"]
     ), counted_usd
 
 
 def test_100_000_rows_cost_at_most_a_quarter_of_a_dollar() -> None:
-    """As expected, and where the slowest call of each shard takes two and a half times as long as the others."""
+    """As expected, and where the slowest call of each shard takes two and a half times as long as the
+    others."""
     work = planned(100_000)
     assert work.together == 7 <= MOST_TOGETHER
     assert {name: run_usd(run) <= BUDGET_USD for name, run in scenarios(work).items()} == dict.fromkeys(
@@ -277,7 +282,8 @@ def shard(number: int) -> dict[str, int]:
 
 
 def test_a_million_rows_stay_inside_the_quotas_of_an_account() -> None:
-    """With the template's MaxConcurrency no limit is hit; with ten times as much the table's writes are, and nothing is given up."""
+    """With the template's MaxConcurrency no limit is hit; with ten times as much the table's writes are, and
+    nothing is given up."""
     usual = simulate(planned(1_000_000))
     assert usual.throttles == () and usual.workers == 100 and not usual.gives_up
     wide = simulate(planned(1_000_000, workers=1000))
@@ -296,7 +302,8 @@ def test_what_is_called_widest_is_not_throttled_and_twice_as_much_is() -> None:
 
 
 def test_a_new_account_is_too_small_for_the_default_and_the_estimate_says_so() -> None:
-    """Ten functions at once: ninety children wait, and give up only after hours. With nine workers all is well."""
+    """Ten functions at once: ninety children wait, and give up only after hours. With nine workers all is
+    well."""
     found = simulate(planned(100_000), NEW_ACCOUNT)
     assert (
         found.throttles[0].limit == "Lambda: functions at once"

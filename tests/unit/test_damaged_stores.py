@@ -1,4 +1,5 @@
-"""A store with bytes changed: a run finishes or ends with a clear error, pays for nothing twice, and no command breaks."""
+"""A store with bytes changed: a run finishes or ends with a clear error, pays for nothing twice, and no
+command breaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The documentation holds: its examples run, its YAML is valid, its links lead somewhere, its commands exist."""
+"""The documentation holds: its examples run, its YAML is valid, its links lead somewhere, its commands
+exist."""
 
 from __future__ import annotations
 
@@ -185,7 +186,8 @@ def readme_commands() -> list[str]:
 
 
 def test_commands_of_the_readme_work_as_printed(tmp_path: Path) -> None:
-    """One after another, in a folder with nothing but the samples, offline and without keys: each exits with 0."""
+    """One after another, in a folder with nothing but the samples, offline and without keys: each exits with
+    0."""
     ignored = shutil.ignore_patterns("promptlab.db*", "__pycache__")
     shutil.copytree(ROOT / "samples", tmp_path / "samples", ignore=ignored)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PROMPTLAB_") and not k.endswith("_KEY")}

@@ -26,8 +26,8 @@ from tests.aws_faults import Asked, Fault, FaultyAws, QuickClock
 from tests.contract.builders import RUN, asset, completion, failed_completion, run, score_set, shard_summary
 
 ANSWER = (
-    "The total is found by adding the two numbers, which gives 18 eggs a day, of which 16 are sold for two dollars each. The answer is therefore 18."
-    + " " * 8
+    "The total is found by adding the two numbers, which gives 18 eggs a day, of which 16 are "
+    "sold for two dollars each. The answer is therefore 18." + " " * 8
 )
 
 
@@ -127,7 +127,8 @@ async def test_endless_throttling_is_an_error_that_says_how_much_is_left(
     faulty.fault = lambda asked: "halved" if asked.number == 0 else "throttled"
     with pytest.raises(
         PromptLabError,
-        match=rf"left 49 of 62 items of table '{ledger._table.name}' unwritten for {PATIENCE_S:g} s.*again is safe",
+        match=rf"left 49 of 62 items of table '{ledger._table.name}' unwritten for {PATIENCE_S:g} s.*again "
+        r"is safe",
     ):
         await ledger.put_completions(RUN, put)
     assert len(stored(ledger)) == 13
@@ -190,7 +191,8 @@ async def test_concurrent_scores_of_one_shard_all_stay(open_ledger: Callable[[],
 
 
 async def test_a_case_takes_one_write_unit_and_a_shards_scores_two(ledger: DynamoDBLedger) -> None:
-    """With an answer of 150 letters, and two metrics: 53 units for 50 cases, with the mark that the shard was begun."""
+    """With an answer of 150 letters, and two metrics: 53 units for 50 cases, with the mark that the shard was
+    begun."""
     cases = [
         completion(
             i,
@@ -306,5 +308,8 @@ def test_importing_the_adapters_loads_nothing_of_aws() -> None:
     """Half a second that only the first call pays."""
     modules = ["dynamodb_ledger", "s3_blobs", "secrets_manager", "session"]
     code = ";".join(f"import promptlab.adapters.aws.{module}" for module in modules)
-    check = "import sys; assert not {'aiobotocore', 'aioboto3', 'botocore', 'boto3', 'aiohttp'} & set(sys.modules), sorted(sys.modules)"
+    check = (
+        "import sys; assert not {'aiobotocore', 'aioboto3', 'botocore', 'boto3', 'aiohttp'} & "
+        "set(sys.modules), sorted(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", f"{code};{check}"], check=True)

@@ -33,7 +33,8 @@ def section(heading: str) -> str:
 
 @pytest.mark.parametrize("metric", known())
 def test_docs_tell_what_a_metric_reads_takes_and_gives(metric: str) -> None:
-    """Every input, alias and parameter with its default and meaning is in the metric's section; the metric is in the table."""
+    """Every input, alias and parameter with its default and meaning is in the metric's section; the metric is
+    in the table."""
     info, text = describe(metric), section(f"`{metric}`")
     assert f"| [`{metric}`](#{metric}) | {info.description} |" in TEXT
     assert info.description in text

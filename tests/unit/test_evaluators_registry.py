@@ -96,7 +96,8 @@ def test_unknown_metric_names_the_nearest_and_how_to_give_a_custom_one() -> None
         (
             "exact_match",
             {"case_sensitiv": True},
-            r"'exact_match' has no parameter 'case_sensitiv'\. Did you mean 'case_sensitive'\? Its parameters: case_sensitive, ",
+            r"'exact_match' has no parameter 'case_sensitiv'\. Did you mean 'case_sensitive'\? Its "
+            r"parameters: case_sensitive, ",
         ),
         ("exact_match", {"self": 1}, "has no parameter 'self'"),
         ("exact_match", {1: 1}, "has no parameter '1'"),

@@ -1,4 +1,5 @@
-"""json_schema: exact numbers, formats, and an end in time whatever schema and answer are; fences as models write them."""
+"""json_schema: exact numbers, formats, and an end in time whatever schema and answer are; fences as models
+write them."""
 
 from __future__ import annotations
 

@@ -53,12 +53,14 @@ def test_a_whole_experiment_is_read_with_its_patterns_as_written(tmp_path: Path)
 
 
 def test_words_and_codes_of_rows_stay_texts(tmp_path: Path) -> None:
-    """As YAML 1.2 has it: what YAML 1.1 would silently make a truth value, an octal number or minutes of is what was written."""
+    """As YAML 1.2 has it: what YAML 1.1 would silently make a truth value, an octal number or minutes of is
+    what was written."""
     rows = "[{a: yes, b: no, c: 012, d: 1:30, e: 2026-11-25, f: 12, g: 1.5, h: true, i: null, j: -3, k: 1e3}]"
     config = load_experiment(
         written(
             tmp_path,
-            f"dataset: {{name: d, rows: {rows}}}\nprompt_template: {{name: p, user_prompt: <a>}}\nmodel: simulated/echo\n",
+            f"dataset: {{name: d, rows: {rows}}}\nprompt_template: {{name: p, user_prompt: <a>}}\nmodel: "
+            "simulated/echo\n",
         )
     ).config
     assert isinstance(config.dataset, Dataset) and config.dataset.rows is not None
@@ -128,8 +130,8 @@ def test_an_evaluators_file_counts_from_the_yamls_folder(
     written(tmp_path / "exp", "", "metrics.py")
     monkeypatch.chdir(tmp_path)
     text = (
-        REFERENCES
-        + "evaluation: [{metric: a, evaluator: 'metrics.py:Mine'}, {metric: b, evaluator: 'package.module:Theirs'}]\n"
+        REFERENCES + "evaluation: [{metric: a, evaluator: 'metrics.py:Mine'}, {metric: b, evaluator: "
+        "'package.module:Theirs'}]\n"
     )
     config = load_experiment(written(tmp_path / "exp", text)).config
     assert [e.evaluator for e in config.evaluation] == [
@@ -213,7 +215,8 @@ def test_a_file_that_cannot_be_read_is_named_whole(tmp_path: Path, monkeypatch: 
 
 
 def test_anchors_and_merges_work(tmp_path: Path) -> None:
-    """An alias repeats a value, and << takes over the keys of another mapping, which are not keys that are there twice."""
+    """An alias repeats a value, and << takes over the keys of another mapping, which are not keys that are
+    there twice."""
     text = REFERENCES + (
         "evaluation:\n"
         "- &first {metric: exact_match, column_mapping: &both {response: $inference, reference: answer}}\n"

@@ -38,7 +38,10 @@ def test_an_import_against_the_arrows_is_found(tmp_path: Path) -> None:
     (package / "__init__.py").touch()
     (package / "engine.py").touch()
     (package / "domain.py").write_text("from arrows import engine\n")
-    contract = '[tool.importlinter]\nroot_packages = ["arrows"]\n[[tool.importlinter.contracts]]\nname = "layers"\ntype = "layers"\n'
+    contract = (
+        '[tool.importlinter]\nroot_packages = ["arrows"]\n[[tool.importlinter.contracts]]\nname = '
+        '"layers"\ntype = "layers"\n'
+    )
     (tmp_path / "pyproject.toml").write_text(f'{contract}layers = ["arrows.engine", "arrows.domain"]\n')
     done = lint(tmp_path)
     assert done.returncode == 1

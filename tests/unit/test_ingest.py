@@ -91,7 +91,8 @@ async def test_the_same_rows_in_every_format_are_the_same_rows(tmp_path: Path) -
     source = str(tmp_path / "a.jsonl")
     with duckdb.connect() as connection:
         connection.execute(
-            f"COPY (SELECT CAST(id AS VARCHAR) AS id, q, empty FROM read_json('{source}')) TO '{tmp_path / 'a.parquet'}'"
+            f"COPY (SELECT CAST(id AS VARCHAR) AS id, q, empty FROM read_json('{source}')) TO "
+            f"'{tmp_path / 'a.parquet'}'"
         )
     contents = [
         await staged(Dataset(name="d", file_path=tmp_path / f"a.{s}"))

@@ -73,8 +73,8 @@ async def test_duplicate_ids_are_named_with_their_lines(tmp_path: Path) -> None:
     ]
     message = await refused(tmp_path / "d.jsonl", "\n".join(lines))
     assert (
-        "d.jsonl: duplicate ids in column 'id': 'a' (line 2, line 5), '1' (line 3, line 4), '5' (line 6, line 7, line 8, line 9 and 2 more)"
-        in message
+        "d.jsonl: duplicate ids in column 'id': 'a' (line 2, line 5), '1' (line 3, line 4), '5' "
+        "(line 6, line 7, line 8, line 9 and 2 more)" in message
     )
     assert (
         "and 2 more ids. Ids are strings or integers" in message
@@ -126,8 +126,8 @@ async def test_a_row_of_10_mb_passes_and_one_byte_more_does_not(tmp_path: Path) 
         assert content.largest_row_bytes == 10_000_000
         message = await refused(tmp_path / name, start + over + end)
         assert (
-            f"{name}, line {1 if name == 'd.jsonl' else 2}: this row has 10,000,001 bytes; a row may have 10,000,000"
-            in message
+            f"{name}, line {1 if name == 'd.jsonl' else 2}: this row has 10,000,001 bytes; a row may have "
+            "10,000,000" in message
         )
     with pytest.raises(DatasetError, match=r"rows\[1\]: this row has 10,000,001 bytes"):
         await from_rows([{"q": "a"}, {"q": over}])

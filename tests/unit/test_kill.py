@@ -48,7 +48,8 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(
     seed: int, tmp_path: Path, numbers: Path
 ) -> None:
-    """Each case has one completion and one score set, few calls are made twice, and the summary is that of an unbroken run."""
+    """Each case has one completion and one score set, few calls are made twice, and the summary is that of an
+    unbroken run."""
     db = tmp_path / "lab.db"
     when = random.Random(seed).randrange(1, ROWS)
     with ModelServer(answer) as server:

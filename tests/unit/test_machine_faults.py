@@ -38,7 +38,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_on_a_full_disk_the_run_is_recorded_as_failed(disk: Path) -> None:
-    """With its reason; every answer that was recorded is in its results, and it goes on once there is room."""
+    """With its reason; every answer that was recorded is in its results, and it goes on once there is
+    room."""
     lab = StoreLab.open({"db_file": str(disk / "lab.db")})
     ballast = disk / "ballast"
 

@@ -81,7 +81,8 @@ def test_a_call_that_misbehaves_costs_its_own_case(tmp_path: Path, kind: str, wa
 
 
 def test_calls_behind_those_that_hang_are_made(tmp_path: Path) -> None:
-    """Waiting for a thread does not count against a call's time: no case is failed without having been called."""
+    """Waiting for a thread does not count against a call's time: no case is failed without having been
+    called."""
     called: list[str] = []
 
     class Hanging(Model):
@@ -142,7 +143,8 @@ def test_the_command_line_ends_and_resumes_whatever_an_evaluator_does(tmp_path: 
     """With a summary on standard output, in a process that ends."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"n": str(n)}) + "\n" for n in range(ROWS)))
     (tmp_path / "mine.py").write_text(
-        f"from tests.unit.misbehaving import Sync\nclass Mine(Sync):\n    def __init__(self):\n        self.way = {way!r}\n"
+        "from tests.unit.misbehaving import Sync\nclass Mine(Sync):\n    def __init__(self):\n       "
+        f" self.way = {way!r}\n"
     )
     (tmp_path / "odd.yaml").write_text(
         "name: odd\nmodel: simulated/echo\nprompt_template: {name: p, user_prompt: <n>}\n"

@@ -564,7 +564,10 @@ async def test_model_can_be_used_after_aclose(server: ModelServer):
 
 def test_script_ends_without_a_word(server: ModelServer):
     """A plain script that calls `invoke` and ends prints nothing to standard error."""
-    code = f"from promptlab.models.registry import get_model\nm = get_model('openai/x', endpoint={server.openai_url!r})\nprint(m.invoke('', 'hi').response)"
+    code = (
+        "from promptlab.models.registry import get_model\nm = get_model('openai/x', "
+        f"endpoint={server.openai_url!r})\nprint(m.invoke('', 'hi').response)"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
@@ -643,7 +646,10 @@ async def test_proxy_that_is_no_address_leaves_no_session_behind(
 
 def test_importing_models_loads_no_http_client():
     """`import promptlab` stays fast."""
-    code = "import sys, promptlab.models, promptlab.models.registry, promptlab.domain.prices\nprint([m for m in ('httpx', 'aiohttp', 'boto3') if m in sys.modules])"
+    code = (
+        "import sys, promptlab.models, promptlab.models.registry, promptlab.domain.prices\nprint([m "
+        "for m in ('httpx', 'aiohttp', 'boto3') if m in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -260,7 +260,8 @@ NOTHING = {"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}
 async def test_error_inside_an_answer_200_is_what_its_code_says(
     server: ModelServer, body: dict[str, Any], kind: str
 ):
-    """In each form that providers send: a number, a text or a name, in `error`, beside it, or beside a choice."""
+    """In each form that providers send: a number, a text or a name, in `error`, beside it, or beside a
+    choice."""
     with pytest.raises(ModelError) as caught:
         await ask(server, Reply(body=body), "openrouter/a/b")
     assert caught.value.type == kind

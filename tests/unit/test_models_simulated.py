@@ -89,7 +89,10 @@ def test_answers_depend_on_prompt_seed_and_name_only():
     """Another process gives the same ones; another seed does not."""
     prompts = [f"Essay {i}: mountains, rivers, valleys and forests. Say good or bad" for i in range(40)]
     here = [say(prompt) for prompt in prompts]
-    code = f"import json\nfrom promptlab.models.registry import get_model\nm = get_model('simulated/demo')\nprint(json.dumps([m.invoke('', p).response for p in {prompts!r}]))"
+    code = (
+        "import json\nfrom promptlab.models.registry import get_model\nm = "
+        f"get_model('simulated/demo')\nprint(json.dumps([m.invoke('', p).response for p in {prompts!r}]))"
+    )
     there = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

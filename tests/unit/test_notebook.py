@@ -35,12 +35,14 @@ CELLS = {
     "setup": SETUP,
     "sync run": "run = pl.experiment.run(config)\nrun",
     "async run": "again = await pl.run_experiment_async(config)\nagain.status",
-    "sync after async": "[model_answer.response for model_answer in (config['model'].invoke('', 'a'), await config['model'].ainvoke('', 'b'))]",
+    "sync after async": "[model_answer.response for model_answer in (config['model'].invoke('', 'a'), "
+    "await config['model'].ainvoke('', 'b'))]",
     "results": "run.results()",
     "frame": "run.results().to_pandas()[['input.word', 'passed.shout']]",
     "resume": "again.resume().summary.metrics['shout'].mean",
     "progress": "seen = []\nrun = pl.experiment.run(config, on_progress=lambda p: seen.append(p.done))\nseen",
-    "error": "try:\n    pl.experiment.run({**config, 'dataset': 'nothing'})\nexcept Exception as error:\n    print(type(error).__name__, error)",
+    "error": "try:\n    pl.experiment.run({**config, 'dataset': 'nothing'})\nexcept Exception as error:\n "
+    "   print(type(error).__name__, error)",
     "close": "pl.close()",
 }
 
@@ -73,7 +75,8 @@ def shown(cell: Any) -> dict[str, str]:
 
 
 def test_a_run_in_a_cell_shows_its_summary(outputs: dict[str, dict[str, str]]) -> None:
-    """The sync call works inside the kernel's running loop; the value of the cell is the table, as text and as HTML."""
+    """The sync call works inside the kernel's running loop; the value of the cell is the table, as text and
+    as HTML."""
     for form in ("text/plain", "text/html"):
         assert "2 of 2 cases succeeded" in outputs["sync run"][form]
         assert "shout" in outputs["sync run"][form]

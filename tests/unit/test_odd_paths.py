@@ -235,7 +235,10 @@ def test_a_connection_reaches_only_what_it_is_given(tmp_path: Path) -> None:
 
 def test_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
     """And those of living ones are not."""
-    code = "import sys,tempfile,time; tempfile.tempdir=sys.argv[1]\nfrom promptlab.scratch import ScratchFolder\n"
+    code = (
+        "import sys,tempfile,time; tempfile.tempdir=sys.argv[1]\nfrom promptlab.scratch import "
+        "ScratchFolder\n"
+    )
     code += (
         "f=ScratchFolder('dead'); (f.path/'big').write_bytes(b'x'); print(f.path, flush=True); time.sleep(60)"
     )

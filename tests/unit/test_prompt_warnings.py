@@ -37,10 +37,13 @@ def warned(text: str, *, rows: int = 3, form: str = "simple", **mapping: str) ->
 @pytest.mark.parametrize(
     ("text", "form", "mapping", "said"),
     [
-        (LEAK, "simple", {"reference": "answer"}, r"<answer> is filled by the column 'answer', which 'm' compares"),
+        (LEAK, "simple", {"reference": "answer"}, r"<answer> is filled by the column 'answer', which 'm' "
+            r"compares"),
         (LEAK, "simple", {"expected_output": "answer"}, r"Write \\<answer> if a literal tag is meant"),
-        ("{{ question }} {{ answer }}", "jinja2", {"reference": "answer"}, r"{{ answer }} is filled by the column"),
-        ("{{question}} Only the number.", "simple", {}, r"{{question}} is not filled.*are written <question>"),
+        ("{{ question }} {{ answer }}", "jinja2", {"reference": "answer"}, r"{{ answer }} is filled by the "
+            r"column"),
+        ("{{question}} Only the number.", "simple", {}, r"{{question}} is not filled.*are written "
+            r"<question>"),
         ("{{ question | upper }}", "simple", {}, r"{{ question \| upper }} is not filled"),
         ("{{ Question }} <order>", "simple", {}, r"{{ Question }} is not filled"),
         ("{{ order.id }} <question>", "simple", {}, r"{{ order.id }} is not filled"),
@@ -62,7 +65,8 @@ def warned(text: str, *, rows: int = 3, form: str = "simple", **mapping: str) ->
 def test_what_is_probably_not_meant_is_said_with_the_way_out(
     text: str, form: str, mapping: dict[str, str], said: str
 ) -> None:
-    """The expected answer in the prompt, a placeholder of another syntax, the name of a file, no placeholder."""
+    """The expected answer in the prompt, a placeholder of another syntax, the name of a file, no
+    placeholder."""
     import re
 
     assert re.search(said, warned(text, form=form, **mapping)), warned(text, form=form, **mapping)

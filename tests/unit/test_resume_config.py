@@ -98,7 +98,8 @@ def test_keys_may_be_others(failed: tuple[PromptLab, Run]) -> None:
 
 
 def test_a_run_goes_on_with_its_own_versions(failed: tuple[PromptLab, Run]) -> None:
-    """A newer version of the prompt, made since, does not stand in the way of the remembered configuration."""
+    """A newer version of the prompt, made since, does not stand in the way of the remembered
+    configuration."""
     pl, _ = failed
     with pl:
         model = {"name": "simulated/calculator", "failure_rate": 1, "max_retries": 0}

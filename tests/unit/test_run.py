@@ -180,7 +180,8 @@ class Fragile(Evaluator):
 
 
 def test_custom_evaluators_sync_and_async_score_beside_built_in_ones(pl: PromptLab) -> None:
-    """A string that reads as a number is a value; a raised exception is a failed score; both ways of writing `$inference` work."""
+    """A string that reads as a number is a value; a raised exception is a failed score; both ways of writing
+    `$inference` work."""
     Fragile.mended = False
     with ModelServer(right) as server:
         run = pl.experiment.run(
@@ -228,7 +229,8 @@ def test_resume_with_failed_asks_only_for_the_failed_cases(pl: PromptLab) -> Non
 
 
 async def test_a_cancelled_run_keeps_its_answers_and_resumes(pl: PromptLab) -> None:
-    """Cancelling waits for the calls in flight, records them, says how to go on, and nothing is asked twice."""
+    """Cancelling waits for the calls in flight, records them, says how to go on, and nothing is asked
+    twice."""
     with ModelServer(lambda r: Reply(text=right(r), delay_s=0.02)) as server:
         config = experiment(server)
         task = asyncio.create_task(pl.run_experiment_async(config))
@@ -328,7 +330,8 @@ async def test_sync_calls_work_inside_a_running_loop(pl: PromptLab) -> None:
 
 
 def test_dict_and_typed_configurations_are_the_same_experiment(pl: PromptLab) -> None:
-    """Both forms resolve to one experiment, with equal hashes; `completion_model_config` is another name for the model."""
+    """Both forms resolve to one experiment, with equal hashes; `completion_model_config` is another name for
+    the model."""
     written = experiment(model={"name": "simulated/echo"})
     typed = ExperimentConfig(**written)
     old = {

@@ -116,7 +116,8 @@ def mean(text: str, metric: str) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sample_can_be_run_again(name: str, sample: Ran) -> None:
-    """The second run prints the same and makes no further versions; the sample's folder in the project is left alone."""
+    """The second run prints the same and makes no further versions; the sample's folder in the project is
+    left alone."""
     before = sorted(SAMPLES.rglob("*"))
     ran = sample(name)
     assert without_what_differs(ran.second) == without_what_differs(ran.first)

@@ -1,4 +1,5 @@
-"""Scores of judges: recorded as they come, within one bound for the run, and never paid for twice where that can be had."""
+"""Scores of judges: recorded as they come, within one bound for the run, and never paid for twice where that
+can be had."""
 
 from __future__ import annotations
 

@@ -75,7 +75,8 @@ def experiment(server: ModelServer) -> dict[str, Any]:
 
 
 async def test_a_full_store_ends_the_run_before_further_calls_are_paid_for(tmp_path: Path) -> None:
-    """No more calls are lost than were in flight, however many rows are left; resuming does what is missing."""
+    """No more calls are lost than were in flight, however many rows are left; resuming does what is
+    missing."""
     lab = lab_with(tmp_path, takes=100, refuses=10**6)
     with ModelServer() as server:
         run = await lab.run(experiment(server))

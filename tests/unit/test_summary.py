@@ -32,7 +32,8 @@ def values(*numbers: float) -> MetricSummary:
 
 
 def part(seed: int) -> Summary:
-    """A shard of 50 cases with two metrics, as evaluating one gives it. Its numbers are sums of powers of two, so that adding them is exact."""
+    """A shard of 50 cases with two metrics, as evaluating one gives it. Its numbers are sums of powers of
+    two, so that adding them is exact."""
     choose = random.Random(seed)
     shard = Summary(
         cases=50,

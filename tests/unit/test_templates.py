@@ -257,7 +257,8 @@ BOMBS = [
     "{{ q | center(10**9) }}",
     "{{ q | indent(10**9) }}",
     "{{ lipsum(n=99999, html=False) }}",
-    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% "
+    "endfor %}{{ ns.x }}",
     "{{ [1] | tojson(indent=10**9) }}",
     "{{ range(99999) | batch(1) | map('list') | map('string') | join('x' * 9999) }}",
     "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",

@@ -17,7 +17,8 @@ from tests.unit.test_kill import IN_FLIGHT, ROWS, SCRIPT, answer
 
 
 def test_looking_at_a_running_run_takes_nothing_from_it(tmp_path: Path) -> None:
-    """However often another process opens and closes the store, the run's log stays, and after SIGKILL so does every answer."""
+    """However often another process opens and closes the store, the run's log stays, and after SIGKILL so
+    does every answer."""
     db, numbers = tmp_path / "lab.db", tmp_path / "numbers.jsonl"
     numbers.write_bytes(b"".join(orjson.dumps({"n": n, "answer": str(n)}) + b"\n" for n in range(ROWS)))
     with ModelServer(lambda request: replace(answer(request), delay_s=0.2)) as server:

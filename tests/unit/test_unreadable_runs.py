@@ -1,4 +1,5 @@
-"""A run whose record is broken, odd or of another version stands in its place and breaks no list, page or command."""
+"""A run whose record is broken, odd or of another version stands in its place and breaks no list, page or
+command."""
 
 from __future__ import annotations
 

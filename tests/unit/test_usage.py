@@ -196,7 +196,8 @@ def test_tokens_that_an_agent_does_not_tell_are_unknown(pl: PromptLab) -> None:
 def test_cost_of_a_run_in_which_all_failed(
     pl: PromptLab, server: ModelServer, reply: Reply, cost: float | None
 ) -> None:
-    """Nothing where every call was refused; unknown where answers were lost, for they may have been charged."""
+    """Nothing where every call was refused; unknown where answers were lost, for they may have been
+    charged."""
     server.answer = lambda request: reply
     model = {"name": "openai/mini", "endpoint": server.openai_url, "max_retries": 0, "input_usd_per_mtok": 1}
     done = run(pl, server, [], model=model)

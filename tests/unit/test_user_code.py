@@ -40,7 +40,10 @@ def test_a_script_that_works_when_it_is_loaded_is_not_loaded(tmp_path: Path, wor
 
 def test_a_script_that_only_defines_things_is_loaded(tmp_path: Path) -> None:
     """Settings, paths and objects at its top are no work; what is guarded is left out."""
-    top = 'MODEL = os.environ.get("X", "simulated/demo")\nHERE = Path(__file__).parent / "x"\nif MODEL:\n    N = int("3")\nmine = Mine()\n'
+    top = (
+        'MODEL = os.environ.get("X", "simulated/demo")\nHERE = Path(__file__).parent / "x"\nif '
+        'MODEL:\n    N = int("3")\nmine = Mine()\n'
+    )
     script = tmp_path / "script.py"
     script.write_text(
         f'"""A script."""\n{DEFINES}{top}if __name__ == "__main__":\n    raise SystemExit("it was run")\n'
@@ -157,8 +160,10 @@ def test_an_experiment_that_is_no_dict_is_named(tmp_path: Path) -> None:
 def test_a_forked_child_can_call_though_its_parent_has(tmp_path: Path) -> None:
     """As multiprocessing does it on Linux: the parent's loop has no thread in the child."""
     code = (
-        "import os, sys\nfrom promptlab import get_model\nm = get_model('simulated/echo')\nm.invoke('', 'parent')\n"
-        "child = os.fork()\nif not child:\n    print(m.invoke('', 'child').response, flush=True)\n    os._exit(0)\nos.waitpid(child, 0)\n"
+        "import os, sys\nfrom promptlab import get_model\nm = "
+        "get_model('simulated/echo')\nm.invoke('', 'parent')\n"
+        "child = os.fork()\nif not child:\n    print(m.invoke('', 'child').response, flush=True)\n   "
+        " os._exit(0)\nos.waitpid(child, 0)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=True

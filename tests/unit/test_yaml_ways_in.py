@@ -1,4 +1,5 @@
-"""What an experiment's YAML takes from elsewhere: the environment, prompts from files, code with arguments."""
+"""What an experiment's YAML takes from elsewhere: the environment, prompts from files, code with
+arguments."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def written(folder: Path, text: str, name: str = "e.yaml") -> Path:
 def test_values_of_the_environment_stand_in_for_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Plain ones are read as YAML afterwards, quoted ones stay texts; defaults are for unset and empty ones."""
+    """Plain ones are read as YAML afterwards, quoted ones stay texts; defaults are for unset and empty
+    ones."""
     for name, value in {
         "MODEL": "simulated/echo",
         "T": "0.5",
@@ -67,12 +69,14 @@ def test_values_of_the_environment_stand_in_for_their_names(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("name: ${UNSET_NAME}", r"line 1: name: there is no environment variable UNSET_NAME.*\$\$\{UNSET_NAME\}"),
+        ("name: ${UNSET_NAME}", r"line 1: name: there is no environment variable "
+            r"UNSET_NAME.*\$\$\{UNSET_NAME\}"),
         ("name: ${EMPTY_NAME}x${UNSET_NAME}", "line 1: name: there is no environment variable UNSET_NAME"),
         ("name: ${a b}", r"line 1: name: \$\{a b\} is not"),
         ("name: '${open'", r"line 1: name: \$\{open is not"),
         ("model: {name: openai/x, api_key: '${KEY}'}", "line 1: model.api_key.*api_key_env: KEY"),
-        ("model: {name: openai/x, api_key_env: '${KEY}'}", "line 1: model.api_key_env.*recorded with every run"),
+        ("model: {name: openai/x, api_key_env: '${KEY}'}", "line 1: model.api_key_env.*recorded with every "
+            "run"),
         ("model: {name: openai/x, api_key_secret: '${KEY}'}", "line 1: model.api_key_secret"),
         ("model: {name: openai/x, headers: {authorization: 'Bearer ${KEY}'}}", "model.headers.authorization"),
     ],

@@ -29,7 +29,8 @@ CASE_BYTES = 4096
 SCORES_BYTES = 8192
 """A shard's scores above this, deflated, go to the blobs: an S3 PUT costs as much as 8 write units."""
 RECORD_BYTES = 65536
-"""The same for what there are few of: runs' fields, assets, shard summaries. Six of them fit an item (400 KB)."""
+"""The same for what there are few of: runs' fields, assets, shard summaries. Six of them fit an item (400
+KB)."""
 
 _CASE_FIELDS = {f.name: f for f in dataclasses.fields(Completion)}
 _ELSEWHERE = {"shard", "case", "trial", "prompt_tokens", "completion_tokens", "cost_usd"}
@@ -43,7 +44,8 @@ class Bodies:
         self._blobs = blobs
 
     async def pack(self, data: bytes, stem: str, limit: int = RECORD_BYTES) -> dict[str, Any]:
-        """The attribute for JSON text: itself, deflated, or (above `limit` bytes) the name of a blob that is written now.
+        """The attribute for JSON text: itself, deflated, or (above `limit` bytes) the name of a blob that is
+        written now.
 
         The blob's key is `stem`, a hash of the content and `.json.gz`: what an item points at never changes.
         """
@@ -172,7 +174,8 @@ def progress_of(item: Item) -> Progress | None:
 
 
 def scores_body(sets: Mapping[CaseKey, ScoreSet]) -> bytes:
-    """The score sets of one shard: `[[case, trial, generation, {metric: {field: value, …}, …}], …]`, without fields that are None or empty."""
+    """The score sets of one shard: `[[case, trial, generation, {metric: {field: value, …}, …}], …]`, without
+    fields that are None or empty."""
     return to_json(
         [
             [s.case, s.trial, s.generation, {name: _score(score) for name, score in s.scores.items()}]

@@ -7,7 +7,8 @@
     RUNS, RUNS#<experiment>   <created_at>#<run id>   a run, in the lists by time
     RUN#<run id>              META                    the run, an attribute a field
     RUN#<run id>              SHARD#<6 digits>        the summary of a finished shard
-    RUN#<run id>              P#<6 digits>            a shard that was begun; with its counts once it is finished
+    RUN#<run id>              P#<6 digits>            a shard that was begun; with its counts once it is
+    finished
     RUN#<run id>#<shard>      C#<9 digits>#<trial>    a completion
     RUN#<run id>#<shard>      S                       all score sets of the shard
     <kind>#<key>              META                    a record (session, token, …)
@@ -92,7 +93,8 @@ class DynamoDBLedger:
             self._version = int(found["v"]["N"]) if found else 0
         if self._version > VERSION:
             raise PromptLabError(
-                f"The table {self._table.name} has schema version {self._version}, this PromptLab knows {VERSION}: "
+                f"The table {self._table.name} has schema version {self._version}, this PromptLab knows "
+                f"{VERSION}: "
                 "deploy the newer version of PromptLab, or use another stack."
             )
         if write and self._version < VERSION:
@@ -110,7 +112,8 @@ class DynamoDBLedger:
         }
         if not await self._table.transact(_put_new(version), _put(_keys(f"ASSETS#{asset.kind}", asset.name))):
             raise VersionTakenError(
-                f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry."
+                f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the "
+                "latest version again and retry."
             )
 
     async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
@@ -224,7 +227,8 @@ class DynamoDBLedger:
     async def _update(
         self, was: Item, changes: Mapping[str, Any], values: Item, same_status: bool
     ) -> list[dict[str, dict[str, Any]]]:
-        """The actions that change a run if it is still as it was read: its status where that counts, its places in the lists where they change."""
+        """The actions that change a run if it is still as it was read: its status where that counts, its
+        places in the lists where they change."""
         place = {name: await self._bodies.unpack(was[name]) for name in ("name", "created_at")}
         run_id = was["pk"]["S"].removeprefix("RUN#")
         before, now = (
@@ -331,9 +335,11 @@ class DynamoDBLedger:
             yield shard_from(await self._bodies.unpack(item["b"]))
 
     async def progress(self, run_id: str) -> Progress:
-        """As the port says. A finished shard is as it was counted when its summary was written; an open one is counted now.
+        """As the port says. A finished shard is as it was counted when its summary was written; an open one
+        is counted now.
 
-        That costs a read unit for each 51 finished shards (20,000 of them: 390), and 5 for each open shard of 50 answers of 150 letters.
+        That costs a read unit for each 51 finished shards (20,000 of them: 390), and 5 for each open shard of
+        50 answers of 150 letters.
         """
         meta = await self._table.get((f"RUN#{run_id}", "META"))
         if meta is None:
@@ -422,7 +428,8 @@ async def _listed(found: AsyncIterator[T]) -> list[T]:
 
 
 async def _together(jobs: Iterable[Awaitable[T]]) -> list[T]:
-    """The results of all, in order, AT_ONCE at a time; where some fail, the first error, once all have ended."""
+    """The results of all, in order, AT_ONCE at a time; where some fail, the first error, once all have
+    ended."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(job: Awaitable[T]) -> T:

@@ -97,7 +97,8 @@ class DynamoDBTable:
                 wanted = left
                 if wanted and not await patience.pause():
                     raise PromptLabError(
-                        f"DynamoDB left {len(wanted)} items of table {self.name!r} unread for {PATIENCE_S:g} s: it is throttling. Try again later."
+                        f"DynamoDB left {len(wanted)} items of table {self.name!r} unread for "
+                        f"{PATIENCE_S:g} s: it is throttling. Try again later."
                     )
         return found
 
@@ -110,7 +111,8 @@ class DynamoDBTable:
         after: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Item]:
-        """A partition's items whose sort keys begin with `prefix`, in order; at most `limit` of them, those beyond the sort key `after`."""
+        """A partition's items whose sort keys begin with `prefix`, in order; at most `limit` of them, those
+        beyond the sort key `after`."""
         request: dict[str, Any] = {
             "TableName": self.name,
             "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)" if prefix else "pk = :pk",
@@ -153,7 +155,8 @@ class DynamoDBTable:
                 raise end
         if left := sum(end for end in ends if isinstance(end, int)):
             raise PromptLabError(
-                f"DynamoDB left {left} of {len(unique)} items of table {self.name!r} unwritten for {PATIENCE_S:g} s: it is throttling. "
+                f"DynamoDB left {left} of {len(unique)} items of table {self.name!r} unwritten for "
+                f"{PATIENCE_S:g} s: it is throttling. "
                 "Writing them again is safe: resume the run later, or with fewer workers."
             )
 
@@ -202,7 +205,8 @@ class DynamoDBTable:
         await self._call("delete_item", TableName=self.name, Key=_key(key))
 
     async def transact(self, *actions: dict[str, dict[str, Any]]) -> bool:
-        """Put, Update, Delete and ConditionCheck items all at once; False (and no change) when a condition does not hold.
+        """Put, Update, Delete and ConditionCheck items all at once; False (and no change) when a condition
+        does not hold.
 
         A token makes it happen once, though an answer that is lost has it sent again.
         """

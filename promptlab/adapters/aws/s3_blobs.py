@@ -16,7 +16,8 @@ T = TypeVar("T")
 PIECE = 1 << 20
 """Bytes of one piece of a stream at most."""
 PART = 8 << 20
-"""Bytes of one part of an upload, and the size from which a file is uploaded in parts. S3 takes at least 5 MiB and at most 10,000 parts."""
+"""Bytes of one part of an upload, and the size from which a file is uploaded in parts. S3 takes at least 5
+MiB and at most 10,000 parts."""
 MAX_PARTS = 10_000
 PARTS_AT_ONCE = 4
 FILES_AT_ONCE = 32
@@ -132,7 +133,8 @@ class S3Blobs:
         await self._clients.aclose()
 
     async def presign_put(self, key: str, *, content_type: str, size_bytes: int, max_age_s: int) -> str:
-        """Sign a URL that anybody may PUT the blob to for `max_age_s` seconds, with this very type and length.
+        """Sign a URL that anybody may PUT the blob to for `max_age_s` seconds, with this very type and
+        length.
 
         It ends earlier with the credentials that sign it: those of a Lambda role last some hours.
         """
@@ -144,7 +146,8 @@ class S3Blobs:
         return url
 
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
-        """A URL that anybody may GET the blob from for `max_age_s` seconds; it is not checked that there is one."""
+        """A URL that anybody may GET the blob from for `max_age_s` seconds; it is not checked that there is
+        one."""
         parts_of(key)
         url: str = await (await self._clients.get()).generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=max_age_s
@@ -154,7 +157,8 @@ class S3Blobs:
     async def _open(
         self, key: str, offset: int, length: int | None, version: str | None = None
     ) -> dict[str, Any] | None:
-        """S3's answer, whose Body is to be read; None when the range begins at the end of the blob or beyond."""
+        """S3's answer, whose Body is to be read; None when the range begins at the end of the blob or
+        beyond."""
         from botocore.exceptions import ClientError
 
         parts_of(key)

@@ -11,7 +11,8 @@ CACHE_S = 300.0
 
 
 class SecretsManagerSecrets:
-    """The Secrets whose names begin with a prefix, which callers never see: `openai` is `promptlab/keys/openai`.
+    """The Secrets whose names begin with a prefix, which callers never see: `openai` is
+    `promptlab/keys/openai`.
 
     Reading costs money and 10 ms a call, so values are kept for CACHE_S. Powertools' parameters would
     do the same, blocking the event loop. That there is no secret is not kept: somebody is about to add it.
@@ -73,7 +74,8 @@ class SecretsManagerSecrets:
 class SecretNames(SecretsManagerSecrets):
     """For who may know which secrets there are and not what they hold: the Studio, which faces the internet.
 
-    `get` of a secret gives a stand-in that no provider accepts, so that a run can be checked before it is handed over.
+    `get` of a secret gives a stand-in that no provider accepts, so that a run can be checked before it is
+    handed over.
     """
 
     async def get(self, name: str) -> str | None:

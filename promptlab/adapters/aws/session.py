@@ -23,7 +23,8 @@ CONNECTIONS = 64
 
 
 class AwsSession:
-    """Where the account is; credentials come the usual AWS ways. Shared by adapters, it loads what is slow once.
+    """Where the account is; credentials come the usual AWS ways. Shared by adapters, it loads what is slow
+    once.
 
     Args:
         region: the region; default: AWS_REGION, AWS_DEFAULT_REGION or that of the profile.
@@ -72,7 +73,8 @@ class AwsSession:
         )
 
     def _load(self, loop: asyncio.AbstractEventLoop, service: str) -> Any:
-        """The loop's session, with all that is slow to load for a service: that is why this runs in a thread."""
+        """The loop's session, with all that is slow to load for a service: that is why this runs in a
+        thread."""
         if importlib.util.find_spec("aiobotocore") is None:
             raise MissingExtraError("A store on AWS", "aws")
         with self._lock:
@@ -89,7 +91,8 @@ class AwsSession:
         region = self.region or os.environ.get("AWS_REGION") or core.get_config_variable("region")
         if not region:
             raise ConfigError(
-                "There is no AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or give the profile one (aws configure)."
+                "There is no AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or give the profile one "
+                "(aws configure)."
             )
         core.set_config_variable("region", region)
         # What the services look like is the same for every loop, and slow to read.

@@ -56,7 +56,8 @@ class RemoteAssets:
             fields["delimiter"] = asset.delimiter
         if (asset.file_path is None) == (asset.rows is None):
             raise DatasetError(
-                f"Dataset {asset.name!r} has {'both' if asset.rows is not None else 'neither'} file_path and rows: give one of them."
+                f"Dataset {asset.name!r} has {'both' if asset.rows is not None else 'neither'} file_path "
+                "and rows: give one of them."
             )
         if asset.file_path is not None:
             return await self._upload(fields, _existing(asset.file_path))
@@ -133,7 +134,8 @@ class RemoteAssets:
                 missing = missing or error
         if len(found) > 1:
             raise AssetError(
-                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or kind='dataset'"
+                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or "
+                "kind='dataset'"
             )
         if not found:
             raise AssetNotFoundError(f"There is no asset {name!r} at {self._api.endpoint}.") from missing
@@ -188,7 +190,8 @@ class RemoteAssets:
         await self._api.delete(f"{_path(kind, name)}/labels/{quote(label, safe='')}")
 
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
-        """At most `limit` rows (500 are the most) of a dataset's version, from row `offset` (0-based) on; long rows make it fewer.
+        """At most `limit` rows (500 are the most) of a dataset's version, from row `offset` (0-based) on;
+        long rows make it fewer.
 
         Raises:
             AssetNotFoundError: there is no such dataset or version.
@@ -213,7 +216,8 @@ def _existing(file: str | Path) -> Path:
     path = Path(file).expanduser()
     if not path.is_file():
         raise DatasetError(
-            f"There is no file {str(file)!r}: looked for {path.absolute()}. A relative file_path starts at the working folder."
+            f"There is no file {str(file)!r}: looked for {path.absolute()}. A relative file_path starts "
+            "at the working folder."
         )
     return path
 

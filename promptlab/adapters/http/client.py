@@ -52,7 +52,8 @@ def checked_endpoint(url: str) -> str:
         usable = False
     if not usable:
         raise ConfigError(
-            f"endpoint {url!r} is not a Studio's address, such as https://abc123.execute-api.eu-west-1.amazonaws.com or http://127.0.0.1:8000"
+            f"endpoint {url!r} is not a Studio's address, such as "
+            "https://abc123.execute-api.eu-west-1.amazonaws.com or http://127.0.0.1:8000"
         )
     return url.partition("?")[0].rstrip("/").removesuffix(API)
 
@@ -190,7 +191,8 @@ class ApiClient:
         if response.status_code == 401:
             said = "did not accept the token" if self._headers else "wants a token"
             return AuthenticationError(
-                f"The Studio at {self.endpoint} {said}. `promptlab cloud token` prints it: pass it as api_key, or set PROMPTLAB_API_KEY."
+                f"The Studio at {self.endpoint} {said}. `promptlab cloud token` prints it: pass it as "
+                "api_key, or set PROMPTLAB_API_KEY."
             )
         try:
             problem = response.json()
@@ -199,7 +201,8 @@ class ApiClient:
         if isinstance(problem, dict) and "title" in problem:
             return error_from(response.status_code, problem)
         return RemoteError(
-            f"{_origin(str(response.url))} answered with status {response.status_code}: {response.text[:200]}",
+            f"{_origin(str(response.url))} answered with status {response.status_code}: "
+            f"{response.text[:200]}",
             status=response.status_code,
         )
 
@@ -219,7 +222,8 @@ async def _open() -> httpx.AsyncClient:
     import httpx
 
     class Loopback(httpx.AsyncHTTPTransport):
-        """Names under localhost are this machine (RFC 6761, 6.3). Browsers know; the C library mostly does not, and resolves only `localhost`."""
+        """Names under localhost are this machine (RFC 6761, 6.3). Browsers know; the C library mostly does
+        not, and resolves only `localhost`."""
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             # The Host header stands already, and says which name was meant.

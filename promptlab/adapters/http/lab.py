@@ -140,7 +140,8 @@ class RemoteLab:
         """
         if config is not None:
             raise ConfigError(
-                f"run {run_id}: a hosted Studio goes on with the run's own configuration: leave the configuration out"
+                f"run {run_id}: a hosted Studio goes on with the run's own configuration: leave the "
+                "configuration out"
             )
         run = await self.start_resume(run_id, failed=failed)
         if run.status in FINAL:
@@ -245,7 +246,8 @@ class RemoteLab:
         return Summary.from_json(found)
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
-        """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its finished shards."""
+        """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its
+        finished shards."""
         if run.summary:
             return None, None
         answer = await self._api.get(_run(run.run_id))
@@ -295,7 +297,8 @@ class RemoteLab:
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: there is no such folder, the file cannot be written, or a style is given and the format is
+            ConfigError: there is no such folder, the file cannot be written, or a style is given and the
+                format is
                 not csv.
         """
         style.check(format)

@@ -1,4 +1,5 @@
-"""How errors travel over HTTP: the one table, for the Studio that sends them and the client that raises them again.
+"""How errors travel over HTTP: the one table, for the Studio that sends them and the client that raises them
+again.
 
 An error goes as RFC 9457 problem details. Its `type` is `urn:promptlab:<code>`, by which the client
 knows the class; an error whose class is not here goes as the nearest class above it.

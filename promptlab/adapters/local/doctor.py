@@ -142,7 +142,8 @@ def _check_there(path: Path) -> None:
 
 def _nothing(path: Path, why: str) -> PromptLabError:
     return PromptLabError(
-        f"Nothing can be read from {path} ({why}). The rows of its datasets and the results of its runs are files "
+        f"Nothing can be read from {path} ({why}). The rows of its datasets and the results of its "
+        "runs are files "
         f"in {_blobs(path)}, which can be read without the ledger."
     )
 

@@ -17,7 +17,8 @@ class Reserve:
         self._path = path
 
     def take(self) -> None:
-        """Write the file, unless it is there. A disk that is full already gives none: the first write will say so."""
+        """Write the file, unless it is there. A disk that is full already gives none: the first write will
+        say so."""
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size >= RESERVE_BYTES:
                 return

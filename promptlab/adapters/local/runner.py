@@ -121,7 +121,8 @@ class _Work:
 
 
 async def _settle() -> None:
-    """Load what the end of the run needs, while nobody waits for it, and set all that is loaded aside from the garbage collector.
+    """Load what the end of the run needs, while nobody waits for it, and set all that is loaded aside from
+    the garbage collector.
 
     Each full collection walked through every class and function of every library: 50 ms in which the
     event loop stood still, ten times in 100,000 cases. What is frozen is looked at again after the run.
@@ -155,7 +156,8 @@ class LocalRunner:
             return True  # the store is another's, or read only: who may not look believes what is recorded
 
     async def cancel(self, run: RunRecord) -> None:
-        """Stop the run if this process works on it. Any other looks every CANCEL_EVERY_S whether it was cancelled."""
+        """Stop the run if this process works on it. Any other looks every CANCEL_EVERY_S whether it was
+        cancelled."""
         if task := self._working.get(run.run_id):
             task.get_loop().call_soon_threadsafe(task.cancel)
 
@@ -178,7 +180,8 @@ class LocalRunner:
             lock.acquire()
         except Timeout:
             raise RunBusyError(
-                f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, then resume."
+                f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, "
+                "then resume."
             ) from None
         except (OSError, NotImplementedError) as error:
             raise _no_lock(path, error) from error
@@ -201,7 +204,8 @@ class LocalRunner:
         """Work on a claimed run until its end. Whatever else stops it is recorded with it, as why it failed.
 
         Raises:
-            asyncio.CancelledError: it was stopped; the run is recorded as interrupted, with all that was answered.
+            asyncio.CancelledError: it was stopped; the run is recorded as interrupted, with all that was
+            answered.
             PromptLabError: the store is gone, or cannot even take that record.
         """
         experiment, bindings = work
@@ -239,7 +243,8 @@ class LocalRunner:
             await self._record_end(run, changes, seconds)
         except RunNotFoundError as error:
             raise PromptLabError(
-                f"Run {run.run_id} is no longer in its store: the store was deleted or replaced while the run was "
+                f"Run {run.run_id} is no longer in its store: the store was deleted or replaced while the "
+                "run was "
                 "worked on. No further calls were made; what was recorded before went with the store."
             ) from error
         except (OSError, PromptLabError):
@@ -267,7 +272,8 @@ class LocalRunner:
             except RunNotFoundError:
                 goes_on = False
             except (OSError, PromptLabError) as error:
-                # Writing answers will fail, too, if it has to: what a look cannot tell must not end the watch.
+                # Writing answers will fail, too, if it has to: what a look cannot tell must not end the
+                # watch.
                 logger.debug("run %s cannot be looked at: %s", run.run_id, error)
                 continue
             if not goes_on:
@@ -275,7 +281,8 @@ class LocalRunner:
                 return
 
     async def _until_done(self, task: asyncio.Task[dict[str, object]]) -> dict[str, object]:
-        """The result of the work; none when it was cancelled through the ledger. It gets to tidy up when we are cancelled."""
+        """The result of the work; none when it was cancelled through the ledger. It gets to tidy up when we
+        are cancelled."""
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -324,7 +331,8 @@ class LocalRunner:
         return {"status": "completed", "error": None}
 
     async def _to_the_end(self, work: _Work, loading: asyncio.Task[None]) -> None:
-        """Finish the shards, then summarize; with a shard at fault not, for no results file may stand for a part of a run."""
+        """Finish the shards, then summarize; with a shard at fault not, for no results file may stand for a
+        part of a run."""
         import duckdb
 
         run, content, metrics = work.job.run, work.job.bindings.content, work.job.experiment.evaluation
@@ -350,7 +358,8 @@ class LocalRunner:
             await self._ledger.update_run(run.run_id, {"summary": None, "results": None})
 
     async def _shards(self, work: _Work, manifest: str) -> None:
-        """Work through the shards. More are opened whenever calls could start, so that the stragglers of some hold up nobody."""
+        """Work through the shards. More are opened whenever calls could start, so that the stragglers of some
+        hold up nobody."""
         job = work.job
         try:
             async for shard in read_manifest(self._blobs, manifest):
@@ -395,7 +404,8 @@ class LocalRunner:
                 logger.debug("the cause", exc_info=error)
                 cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                 if isinstance(cause, StoreDamagedError):
-                    # What cannot be read would be asked, and paid for, again: in this shard and in all others.
+                    # What cannot be read would be asked, and paid for, again: in this shard and in all
+                    # others.
                     work.job.limiter.stop()
                 if attempt == SHARD_TRIES or work.job.limiter.stopped:
                     work.faults.append(f"shard {shard.number}: {_said(cause)}")
@@ -435,9 +445,11 @@ class LocalRunner:
 
 
 def _no_lock(path: Path, error: Exception) -> PromptLabError:
-    """The error for a store in which no run can be held: without a lock two processes would pay for the same calls."""
+    """The error for a store in which no run can be held: without a lock two processes would pay for the same
+    calls."""
     return PromptLabError(
-        f"The lock {path} cannot be taken ({error}): no call was made. Where its disk has no locks (some network "
+        f"The lock {path} cannot be taken ({error}): no call was made. Where its disk has no locks "
+        "(some network "
         "drives) or may not be written, give another db_file."
     )
 

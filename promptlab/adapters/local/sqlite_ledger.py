@@ -113,7 +113,10 @@ class SqliteLedger:
         return found[0] if found else None
 
     async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
-        latest = "AND version = (SELECT max(version) FROM asset b WHERE b.kind = a.kind AND b.name = a.name) ORDER BY name"
+        latest = (
+            "AND version = (SELECT max(version) FROM asset b WHERE b.kind = a.kind AND b.name = "
+            "a.name) ORDER BY name"
+        )
         return await self._file.read(_versions, latest, (kind,))
 
     async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
@@ -240,7 +243,8 @@ def _add_asset(connection: sqlite3.Connection, asset: AssetVersion) -> None:
     row = (asset.kind, asset.name, asset.version, to_json(dataclasses.replace(asset, labels=())))
     if not connection.execute("INSERT INTO asset VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount:
         raise VersionTakenError(
-            f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest version again and retry."
+            f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the latest "
+            "version again and retry."
         )
 
 
@@ -322,7 +326,8 @@ def _list_runs(
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     values = (*([name] if name is not None else []), *(after or ()), limit + 1)
     found = connection.execute(
-        f"SELECT run_id, name, created_at, cases, body FROM run {where} ORDER BY created_at DESC, run_id DESC LIMIT ?",
+        f"SELECT run_id, name, created_at, cases, body FROM run {where} ORDER BY created_at DESC, "
+        "run_id DESC LIMIT ?",
         values,
     )
     runs = [_listed(*row) for row in found]

@@ -33,7 +33,8 @@ _opening = threading.Lock()
 
 
 def identity_of(path: Path) -> Identity | None:
-    """Which file is there; None for none or an empty one, which is what SQLite leaves of a broken-off creation."""
+    """Which file is there; None for none or an empty one, which is what SQLite leaves of a broken-off
+    creation."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -59,7 +60,8 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     try:
         return _connect(path, "rw", _check_version)
     except sqlite3.OperationalError as error:
-        # On a disk or in a folder that is read only: SQLite wants to put the index of its log beside the file, also to read it.
+        # On a disk or in a folder that is read only: SQLite wants to put the index of its log beside the
+        # file, also to read it.
         log = path.with_name(path.name + "-wal")
         if _code(error) not in _CLOSED or (log.exists() and log.stat().st_size):
             raise
@@ -91,7 +93,8 @@ def _check_ours(path: Path) -> None:
     """Look at the header without SQLite, which might alter another program's file."""
     if not path.parent.is_dir():
         raise PromptLabError(
-            f"The ledger {path} cannot be created: there is no folder {path.parent}. Create it, or give another db_file."
+            f"The ledger {path} cannot be created: there is no folder {path.parent}. Create it, or give "
+            "another db_file."
         )
     if path.is_dir():
         raise PromptLabError(f"The ledger {path} is a folder. Give the name of a file in it as db_file.")
@@ -106,12 +109,14 @@ def _check_ours(path: Path) -> None:
         )
     if b"experiment_result" in schema and b"asset_binary" in schema:
         raise PromptLabError(
-            f"{path} is a store of promptlab 0.1, which cannot be read. It was left as it is; give another db_file, "
+            f"{path} is a store of promptlab 0.1, which cannot be read. It was left as it is; give "
+            "another db_file, "
             f'as in PromptLab("{path.stem}-2.db"), and create its assets there.'
         )
     if (application := int.from_bytes(header[68:72], "big")) != APPLICATION_ID:
         raise PromptLabError(
-            f"{path} is not a ledger but a database of another program (application id {application}, not {APPLICATION_ID}). "
+            f"{path} is not a ledger but a database of another program (application id {application}, not "
+            f"{APPLICATION_ID}). "
             "It was left as it is; give another db_file."
         )
 
@@ -120,7 +125,8 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise PromptLabError(
-            f"The ledger {path} has schema version {version}, this PromptLab knows {VERSION}: upgrade promptlab-serverless, or give another db_file."
+            f"The ledger {path} has schema version {version}, this PromptLab knows {VERSION}: upgrade "
+            "promptlab-serverless, or give another db_file."
         )
 
 
@@ -130,7 +136,8 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
         # Before WAL, so that the application id is in the file itself and not in the log beside it.
         connection.executescript(
-            f"BEGIN IMMEDIATE; {schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = "
+            f"{VERSION}; COMMIT;"
         )
     deadline = time.monotonic() + BUSY_S
     while True:
@@ -157,9 +164,15 @@ def explained(error: Exception, path: Path) -> Exception:
     """The error in our words where there is a remedy, else as it is."""
     code = _code(error)
     if isinstance(error, PermissionError) or code in _CLOSED:
-        text = f"The ledger {path} cannot be written or opened ({error}): check the permissions of the file and of the folder {path.parent}, or give another db_file."
+        text = (
+            f"The ledger {path} cannot be written or opened ({error}): check the permissions of the "
+            f"file and of the folder {path.parent}, or give another db_file."
+        )
     elif code == sqlite3.SQLITE_BUSY:
-        text = f"The ledger {path} has been locked by another process for {BUSY_S:g} s: end that process, or give another db_file."
+        text = (
+            f"The ledger {path} has been locked by another process for {BUSY_S:g} s: end that process, "
+            "or give another db_file."
+        )
     elif code == sqlite3.SQLITE_FULL:
         text = f"The ledger {path} cannot grow ({error}): free some space on its disk, then resume."
     elif code == sqlite3.SQLITE_IOERR or isinstance(error, OSError):
@@ -179,7 +192,8 @@ def explained(error: Exception, path: Path) -> Exception:
 def damaged(path: Path, found: str) -> StoreDamagedError:
     """The error for a file that is damaged, with what to do about it."""
     return StoreDamagedError(
-        f"The ledger {path} is damaged ({found.strip().rstrip('.')}). No calls are made with it; see what can be saved "
+        f"The ledger {path} is damaged ({found.strip().rstrip('.')}). No calls are made with it; see "
+        "what can be saved "
         f"with: promptlab doctor {quote(str(path))}"
     )
 

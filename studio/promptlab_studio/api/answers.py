@@ -45,7 +45,8 @@ class Problem(BaseModel):
     )
 
     type: str = Field(
-        description="What went wrong, for programs: `urn:promptlab:…`, or about:blank where the status says it all."
+        description="What went wrong, for programs: `urn:promptlab:…`, or about:blank where the status "
+        "says it all."
     )
     title: str
     status: int
@@ -145,7 +146,8 @@ class RunOut(RunBrief):
     )
     summary: dict[str, Any] | None = Field(
         description=(
-            "The whole aggregate with distributions; of a run that is not summarized, that of its finished shards. "
+            "The whole aggregate with distributions; of a run that is not summarized, that of its "
+            "finished shards. "
             "Null if the store is damaged, so that they cannot be summed."
         )
     )
@@ -157,7 +159,8 @@ class RunPage(BaseModel):
 
     items: list[RunOut | RunBrief]
     next_cursor: str | None = Field(
-        description="Go on with ?cursor=…; null at the end. With a filter a page may hold fewer runs than asked for, or none."
+        description="Go on with ?cursor=…; null at the end. With a filter a page may hold fewer runs than "
+        "asked for, or none."
     )
 
 
@@ -165,7 +168,8 @@ class CasePage(BaseModel):
     """Rows of the results table, by case and trial."""
 
     items: list[dict[str, Any]] = Field(
-        description="case, trial, id, input.<column>, response, error_type, error_message, tokens, latency_ms, cost_usd, score.<metric>, …"
+        description="case, trial, id, input.<column>, response, error_type, error_message, tokens, "
+        "latency_ms, cost_usd, score.<metric>, …"
     )
     next_cursor: str | None = Field(description="Go on with ?cursor=…; null at the end.")
 
@@ -256,7 +260,8 @@ class RowPage(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """Where a file goes: send its bytes with this method and these headers, then POST /datasets with the key."""
+    """Where a file goes: send its bytes with this method and these headers, then POST /datasets with the
+    key."""
 
     upload_url: str
     method: str = Field(examples=["PUT"])

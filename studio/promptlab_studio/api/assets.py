@@ -109,7 +109,8 @@ async def list_datasets(lab: TheLab, who: Viewer, limit: Limit = 100, cursor: Af
     response_model=AssetOut,
 )
 async def create_dataset(lab: TheLab, who: Viewer, body: DatasetIn, response: Response) -> Any:
-    """From rows, or from an uploaded file. 201 with the new version; 200 with the latest one, if it has these rows already."""
+    """From rows, or from an uploaded file. 201 with the new version; 200 with the latest one, if it has these
+    rows already."""
     fields = {"name": body.name, "description": body.description, "id_column": body.id_column}
     if body.upload is None:
         from promptlab_studio.api.shapes import RowsIn

@@ -28,7 +28,8 @@ async def start_once(
     if key is None:
         return await lab.start(experiment)
     name, seen = hashlib.sha256(key.encode()).hexdigest(), content_hash(body)
-    # The id is settled before the run is recorded: whoever comes second, or again after a crash, uses the same one.
+    # The id is settled before the run is recorded: whoever comes second, or again after a crash, uses the
+    # same one.
     mine = {"body": seen, "run_id": new_run_id(lab.clock.now())}
     if not await lab.records.put_record(
         KIND, name, mine, expires_at=time.time() + KEPT_S, only_if_absent=True
@@ -36,7 +37,8 @@ async def start_once(
         mine = await lab.records.get_record(KIND, name) or mine
     if mine["body"] != seen:
         raise ConfigError(
-            f"The Idempotency-Key {key!r} was used for another experiment in the last 24 hours: take a new key for this one."
+            f"The Idempotency-Key {key!r} was used for another experiment in the last 24 hours: take a "
+            "new key for this one."
         )
     if await lab.ledger.get_run(mine["run_id"]):
         return await lab.get_run(mine["run_id"])

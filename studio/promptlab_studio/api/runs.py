@@ -54,7 +54,8 @@ async def start_run(
         ),
     ] = None,
 ) -> Any:
-    """Check the experiment, record the run and begin it. The same checks as everywhere: nothing is stored when one fails."""
+    """Check the experiment, record the run and begin it. The same checks as everywhere: nothing is stored
+    when one fails."""
     run = await start_once(lab, body.experiment(), body.model_dump(mode="json"), idempotency_key)
     response.headers["Location"] = f"/api/v1/runs/{run.run_id}"
     return await run_object(lab, run)
@@ -106,14 +107,16 @@ async def edit_run(lab: TheLab, who: Viewer, run_id: RunId, body: RunEditIn) -> 
 
 @router.delete("/{run_id}", status_code=204, summary="Delete a run", response_class=Response)
 async def delete_run(lab: TheLab, who: Viewer, run_id: RunId) -> Response:
-    """For good, with its answers, scores and results. Assets stay. One that goes on is refused: cancel it first."""
+    """For good, with its answers, scores and results. Assets stay. One that goes on is refused: cancel it
+    first."""
     await lab.delete_run(run_id)
     return Response(status_code=204)
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)
 async def get_run(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
-    """Its status, counts from the ledger, cost so far, metrics of its finished shards, and exact configuration."""
+    """Its status, counts from the ledger, cost so far, metrics of its finished shards, and exact
+    configuration."""
     return await run_object(lab, await lab.get_run(run_id))
 
 

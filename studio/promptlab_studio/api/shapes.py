@@ -1,4 +1,5 @@
-"""What the API takes. Unknown fields are refused, and so is whatever a request must not bring: code, files of the server, keys."""
+"""What the API takes. Unknown fields are refused, and so is whatever a request must not bring: code, files of
+the server, keys."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ class DatasetIn(Body):
         default=None,
         min_length=1,
         max_length=1,
-        description="What stands between the fields of an uploaded CSV file. Default: as the file says or looks.",
+        description="What stands between the fields of an uploaded CSV file. Default: as the file says or "
+        "looks.",
     )
 
     @model_validator(mode="after")
@@ -174,7 +176,8 @@ class EvaluationIn(Body):
     def _brings_no_code(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("evaluator") is not None:
             raise ValueError(
-                "an evaluator of one's own cannot be sent: use a built-in metric (GET /api/v1/metrics), or run the experiment locally"
+                "an evaluator of one's own cannot be sent: use a built-in metric (GET /api/v1/metrics), or "
+                "run the experiment locally"
             )
         return {k: v for k, v in value.items() if k != "evaluator"} if isinstance(value, dict) else value
 
@@ -182,7 +185,8 @@ class EvaluationIn(Body):
 def _without_key(model: ModelConfig) -> ModelConfig:
     if model.api_key is not None:
         raise ValueError(
-            "a key must not be sent: name it with api_key_secret (`promptlab cloud secrets set NAME`), or with api_key_env on one's own machine"
+            "a key must not be sent: name it with api_key_secret (`promptlab cloud secrets set NAME`), "
+            "or with api_key_env on one's own machine"
         )
     return model
 

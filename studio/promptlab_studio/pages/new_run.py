@@ -53,7 +53,8 @@ class Estimate:
     read: int
     """Tokens, from the text of the first rows."""
     written: int | None
-    """Tokens, as earlier runs of the prompt wrote, or as many as the model may; None when neither is known."""
+    """Tokens, as earlier runs of the prompt wrote, or as many as the model may; None when neither is
+    known."""
     basis: str
     usd: float | None
     known_price: bool
@@ -108,7 +109,8 @@ async def _form(
 
 
 async def _references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, str]]:
-    """What can be chosen, and how it is called: `name@version` of every version, newest first, with its labels; of more than ASSETS, the latest."""
+    """What can be chosen, and how it is called: `name@version` of every version, newest first, with its
+    labels; of more than ASSETS, the latest."""
     latest = await lab.assets.latest(kind)
     others = await asyncio.gather(*(lab.assets.versions(asset.name, kind=kind) for asset in latest[:ASSETS]))
     versions = [version for listed in others for version in listed[::-1][:VERSIONS]] + list(latest[ASSETS:])

@@ -1,4 +1,5 @@
-"""Prompts: the list, versions and what differs between them, labels, where used, and editing as a new version."""
+"""Prompts: the list, versions and what differs between them, labels, where used, and editing as a new
+version."""
 
 from __future__ import annotations
 
@@ -123,7 +124,8 @@ async def save(request: Request) -> Response:
                 request,
                 draft,
                 None,
-                f"There is a prompt {draft.name!r} already: open it and edit it there, or choose another name.",
+                f"There is a prompt {draft.name!r} already: open it and edit it there, or choose another "
+                "name.",
                 409,
             )
         made = await lab.assets.create(wanted)

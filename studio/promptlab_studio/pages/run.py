@@ -215,7 +215,8 @@ async def cancel(request: Request, run_id: str) -> Response:
 async def resume(
     request: Request, run_id: str, failed: bool = False, error: Annotated[Sequence[str], QueryParam()] = ()
 ) -> Response:
-    """Do what a run is missing and, with `failed`, its failed cases again: all, or those of some types of error."""
+    """Do what a run is missing and, with `failed`, its failed cases again: all, or those of some types of
+    error."""
     try:
         await lab_of(request).start_resume(run_id, failed=failed, errors=error)
     except PromptLabError as error:

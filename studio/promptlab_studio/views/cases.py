@@ -74,7 +74,8 @@ class CasesView:
 
     columns: Sequence[Column]
     choices: Sequence[tuple[str, str, bool, bool]]
-    """Every column that could be shown: key, name, whether it is, and whether it is unless another choice was made."""
+    """Every column that could be shown: key, name, whether it is, and whether it is unless another choice was
+    made."""
     rows: Sequence[CaseRow]
     page: CasePage
     facets: Facets | None
@@ -177,7 +178,8 @@ def cases_view(
 
 
 def least_width(pixels: int) -> int:
-    """The width of a table as the style sheet knows it: in steps of 20 px where it may fit a window, of 100 beyond."""
+    """The width of a table as the style sheet knows it: in steps of 20 px where it may fit a window, of 100
+    beyond."""
     step = 20 if pixels <= 1480 else 100
     return min(6000, -(-pixels // step) * step)
 
@@ -206,7 +208,8 @@ def case_path(run_id: str, case: int, trial: int) -> str:
 
 
 def measured_metrics(run: RunRecord, table: Columns) -> set[str]:
-    """Metrics of a run, as columns name them, whose values say more than pass or fail. Before the run's end none is known."""
+    """Metrics of a run, as columns name them, whose values say more than pass or fail. Before the run's end
+    none is known."""
     metrics = run.summary["metrics"] if run.summary else {}
     return {name for metric, name in table.scores if metric in metrics and not metrics[metric]["binary"]}
 

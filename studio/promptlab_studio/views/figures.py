@@ -1,4 +1,5 @@
-"""The geometry of figures, for inline SVG: attributes only, so that the policy against inline styles holds."""
+"""The geometry of figures, for inline SVG: attributes only, so that the policy against inline styles
+holds."""
 
 from __future__ import annotations
 

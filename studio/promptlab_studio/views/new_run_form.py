@@ -108,7 +108,8 @@ def _as_text(value: Any) -> str:
 
 
 def suggested(name: str, columns: Sequence[str]) -> str:
-    """The column that an input most likely means: its own name, else one that sounds like what is expected."""
+    """The column that an input most likely means: its own name, else one that sounds like what is
+    expected."""
     exact = {c.casefold(): c for c in columns}
     if name.casefold() in exact:
         return exact[name.casefold()]
@@ -167,7 +168,8 @@ def model_of(query: Query) -> dict[str, Any]:
             raise ConfigError(f"Other parameters are not valid JSON: {error}.") from None
         if not isinstance(more, dict) or "api_key" in more:
             raise ConfigError(
-                'Other parameters are a JSON object such as {"top_p": 0.9}, without a key: name the key\'s variable or secret.'
+                'Other parameters are a JSON object such as {"top_p": 0.9}, without a key: name the key\'s '
+                "variable or secret."
             )
         model |= more
     return model

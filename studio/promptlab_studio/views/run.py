@@ -42,7 +42,8 @@ def head_of(run: RunRecord, progress: Progress | None, *, active: bool, now: str
         return Head(Progress(total=run.cases, done=s["cases"], **counts), False, None, None)
     again = active and run.redo_before == run.generation > 0
     if again:
-        # What is asked again is open until it is answered; how much was so at the pass's beginning is not recorded,
+        # What is asked again is open until it is answered; how much was so at the pass's beginning is not
+        # recorded,
         # and the time that earlier passes took says nothing about this one.
         open_ = progress.failed
         return Head(replace(progress, done=progress.done - open_, failed=0), active, None, None, open_)

@@ -47,7 +47,8 @@ class Query:
         return whole(self.get("page")) or 1
 
     def url(self, **changes: Any) -> str:
-        """The address with some parameters set (None removes one) and, unless it is given, back on the first page."""
+        """The address with some parameters set (None removes one) and, unless it is given, back on the first
+        page."""
         changes = {"page": None, **changes}
         kept = [(k, v) for k, v in self.pairs if k not in changes]
         for name, value in changes.items():
@@ -157,7 +158,8 @@ def filter_of(query: Query) -> Filter:
 
 
 def conditions(query: Query) -> list[Condition]:
-    """The filter of an address in words, but for the search text and the status, which have fields of their own."""
+    """The filter of an address in words, but for the search text and the status, which have fields of their
+    own."""
     found = [Condition(f"error: {query.get('error')}", query.url(error=None))] if query.get("error") else []
     for text in query.all("range"):
         found.append(Condition(_in_words(parse_range(text)), query.minus("range", text)))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Form = Literal["markdown", "json", "plain"]
 FORMS: tuple[Form, ...] = ("markdown", "json", "plain")
 _MOST_MARKDOWN = 20_000
-"""Characters; a longer answer is shown as it is, so that a page never has more elements than a browser likes."""
+"""Characters; a longer answer is shown as it is, so that a page never has more elements than a browser
+likes."""
 _MOST_TOKENS = 800
 _MARKS = re.compile(
     r"^#{1,6} |\*\*\S|^```|^\s{0,3}([-*+]|\d+\.) |^\|.*\|\s*$|\[[^\]\n]+\]\(|`[^`\n]+`|^> ", re.MULTILINE
