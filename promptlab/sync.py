@@ -50,15 +50,16 @@ def _run_on(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _taken() -> set[int]:
-    """The signals that an event loop takes.
+    """Find the signals that an event loop takes, or a sync call of ours.
 
     asyncio writes each of them into a pipe that a forked child shares with its parent: a child that is
     terminated (each worker of a `multiprocessing.Pool` is) would stop the parent's run, and not end itself.
+    An exception that a handler raises may be lost in the child, and its parent would wait for it for ever.
     """
     return {
         number
         for number in signal.valid_signals()
-        if getattr(signal.getsignal(number), "__module__", "") == "asyncio.unix_events"
+        if getattr(signal.getsignal(number), "__module__", "") in ("asyncio.unix_events", __name__)
     }
 
 

@@ -148,6 +148,27 @@ asyncio.run(main())
     assert ran(tmp_path, code) == f"{signal.SIGTERM.value} None\n"
 
 
+def test_a_child_that_a_model_forks_ends_by_sigterm(tmp_path: Path) -> None:
+    """In a script, where the run takes SIGTERM as an interruption: also a child that lets nothing out of itself."""
+    code = """
+import signal
+class Forks(Model):
+    def invoke(self, system_prompt, user_prompt):
+        child = os.fork()
+        while not child:
+            try:
+                time.sleep(60)
+            except BaseException:
+                pass
+        os.kill(child, signal.SIGTERM)
+        return ModelResponse(response=str(os.WTERMSIG(os.waitpid(child, 0)[1])))
+if __name__ == "__main__":
+    run = PromptLab({"db_file": "lab.db"}).experiment.run(experiment(Forks(), rows=5))
+    print(run.status, {row["response"] for row in run.results()})
+"""
+    assert ran(tmp_path, code) == f"completed {{'{signal.SIGTERM.value}'}}\n"
+
+
 @pytest.mark.parametrize("raised", ["SystemExit", "KeyboardInterrupt"])
 def test_a_task_of_a_users_own_that_ends_the_program_does_not_stop_the_loop(
     tmp_path: Path, raised: str
