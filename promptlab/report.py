@@ -243,7 +243,12 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             if metric.not_applicable:
                 shown.add_row(Text(f"  not applicable to {metric.not_applicable:,} cases", style="dim"))
             if metric.unlabelled:
-                shown.add_row(Text(f"  not labelled: {metric.unlabelled:,} cases", style="dim"))
+                shown.add_row(
+                    Text(
+                        f"  not labelled: {metric.unlabelled:,} case{'' if metric.unlabelled == 1 else 's'}",
+                        style="dim",
+                    )
+                )
             if metric.labels:
                 shown.add_row(
                     Text(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -60,6 +60,8 @@ class ProviderModel(Model):
     batch_chars: ClassVar[int] = 300_000
     """Characters in one embedding request at most (one text may be longer)."""
     refused_extras: ClassVar[tuple[str, ...]] = ("stream", "stream_options")
+    known_extras: ClassVar[Collection[str]] = ()
+    """Parameters of the provider's own that have names like ours."""
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config)
@@ -80,7 +82,7 @@ class ProviderModel(Model):
                     "out"
                 )
         for name in extras:
-            if remedy := misplaced(name):
+            if name not in self.known_extras and (remedy := misplaced(name)):
                 raise ConfigError(
                     f"Model {self.name!r}: {name!r} is no parameter of a provider and is not sent to one: "
                     f"{remedy}"

@@ -71,6 +71,8 @@ class SimulatedModel(ProviderModel):
     else says a sentence about the prompt's longest words.
     """
 
+    known_extras = frozenset(Behaviour.model_fields)
+
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
         try:

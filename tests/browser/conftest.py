@@ -135,8 +135,10 @@ class Complaints:
         page.on("pageerror", lambda error: self.lines.append(f"exception: {error}"))
 
     def _hear(self, message: ConsoleMessage) -> None:
-        # Going to another page cuts off what the last one was asking: no fault of either.
-        if message.type in ("error", "warning") and message.text != "htmx:sendAbort":
+        # Going to another page cuts off what the last one was asking, and htmx says so: no fault of either.
+        # Where a request fails for another reason, Chromium itself says "Failed to load resource".
+        cut_off = message.text.startswith(("htmx:afterRequest", "htmx:sendAbort", "htmx:sendError"))
+        if message.type in ("error", "warning") and not cut_off:
             self.lines.append(f"{message.type}: {message.text}")
 
 
