@@ -162,12 +162,22 @@ class Lab(Protocol):
         run_id: str,
         *,
         failed: bool = False,
+        errors: Sequence[str] = (),
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
     ) -> RunRecord:
         """Do what a run is missing; with `failed`, its failed cases again too. A whole run is left as it is.
+
+        Args:
+            run_id: the run.
+            failed: do failed cases again, too.
+            errors: do those again that failed with one of these types of error, and no others.
+            config: the run's configuration, where it has objects that cannot be made from their names.
+            folder: as in `run`.
+            on_start: called once the pass is begun; never where there is nothing to do.
+            on_progress: as in `run`.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -176,7 +186,9 @@ class Lab(Protocol):
             ConfigError: one of its objects cannot be made again, or a `config` is given that cannot be used.
         """
 
-    async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
+    async def start_resume(
+        self, run_id: str, *, failed: bool = False, errors: Sequence[str] = ()
+    ) -> RunRecord:
         """Do as `resume`, but return once the run is begun.
 
         Raises:

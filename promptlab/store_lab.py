@@ -178,6 +178,7 @@ class StoreLab:
         run_id: str,
         *,
         failed: bool = False,
+        errors: Sequence[str] = (),
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
         on_start: OnStart | None = None,
@@ -188,6 +189,7 @@ class StoreLab:
         Args:
             run_id: the run.
             failed: do failed cases again, too.
+            errors: do those again that failed with one of these types of error, and no others.
             config: the run's configuration, where it has objects that cannot be made from their names.
             folder: as in `run`.
             on_start: as in `run`.
@@ -199,7 +201,7 @@ class StoreLab:
             ConfigError: one of its objects cannot be had again, or `config` differs in more than keys and
                 code.
         """
-        async with self._continued(run_id, failed, config, folder) as (run, work):
+        async with self._continued(run_id, failed, errors, config, folder) as (run, work):
             if work is None:
                 return run
             if on_start:
@@ -214,21 +216,21 @@ class StoreLab:
         Args:
             run_id: the run.
             failed: do failed cases again, too.
-            errors: of the failed cases only those with one of these types of error; all by default.
+            errors: as in `resume`.
 
         Raises:
             PromptLabError: as in `resume`.
         """
-        return await self._begin(self._continued(run_id, failed, errors=errors))
+        return await self._begin(self._continued(run_id, failed, errors))
 
     @asynccontextmanager
     async def _continued(
         self,
         run_id: str,
         failed: bool,
+        errors: Sequence[str],
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
-        errors: Sequence[str] = (),
     ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
@@ -236,8 +238,9 @@ class StoreLab:
             if run.unreadable:
                 raise StoreDamagedError(f"Run {run_id} cannot go on. {run.unreadable}")
             whole = run.status == "completed" and run.results and await self.blobs.exists(run.results)
-            open_failures = run.summary and Summary.from_json(run.summary).has_failures
-            if whole and not (failed and open_failures):
+            again = failed or bool(errors)
+            open_failures = run.summary and Summary.from_json(run.summary).has_failures_of(errors)
+            if whole and not (again and open_failures):
                 yield run, None
                 return
             experiment = Experiment.model_validate(run.experiment)
@@ -254,7 +257,7 @@ class StoreLab:
                 "started_at": self.clock.now(),
             }
             changes |= {"finished_at": None, "error": None, "summary": None, "results": None}
-            changes |= {"redo_before": run.generation + 1, "redo_errors": tuple(errors)} if failed else {}
+            changes |= {"redo_before": run.generation + 1, "redo_errors": tuple(errors)} if again else {}
             await self.ledger.update_run(run_id, changes)
             yield await self._get(run_id), (experiment, bindings)
 

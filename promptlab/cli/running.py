@@ -126,6 +126,12 @@ def run(
 @run_argument
 @click.option("--failed", is_flag=True, help="Do the failed cases again, too.")
 @click.option(
+    "--errors",
+    metavar="TYPE",
+    multiple=True,
+    help="Do only those again that failed with this type of error, as in timeout; may be given again.",
+)
+@click.option(
     "--experiment",
     metavar="EXPERIMENT.yaml",
     type=click.Path(path_type=Path),
@@ -140,6 +146,7 @@ def resume(
     ctx: click.Context,
     run_id: str,
     failed: bool,
+    errors: tuple[str, ...],
     experiment: Path | None,
     store: Store,
     as_json: bool,
@@ -164,6 +171,7 @@ def resume(
         return await lab.resume(
             found.run_id,
             failed=failed,
+            errors=errors,
             config=config,
             folder=folder,
             on_start=on_start,
@@ -174,8 +182,19 @@ def resume(
         work(store, begin, quiet=quiet, more=f" --experiment {experiment}" if experiment else "")
     )
     if not ended.started and ended.run and not quiet:
-        click.echo(f"Run {ended.run.run_id} is complete: there is nothing to do.", err=True)
+        click.echo(_nothing_to_do(ended.run, errors), err=True)
     ctx.exit(_report(ended, as_json=as_json, quiet=quiet, fail_on_error=fail_on_error))
+
+
+def _nothing_to_do(run: RunRecord, errors: Sequence[str]) -> str:
+    """Say why a whole run was left as it is; a mistyped type of error must not look like success."""
+    counts = (run.summary or {}).get("errors") or {}
+    if not errors or not counts:
+        return f"Run {run.run_id} is complete: there is nothing to do."
+    there = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(counts.items(), key=lambda item: -item[1]))
+    return (
+        f"Run {run.run_id} is complete and no case failed with {' or '.join(errors)}: its errors are {there}."
+    )
 
 
 @click.command(epilog="RUN is an id, the beginning of one, or latest.")

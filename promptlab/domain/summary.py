@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -234,7 +234,13 @@ class Summary:
     @property
     def has_failures(self) -> bool:
         """Whether a pass over the failures has anything to do: failed cases, or failed scores."""
-        return self.failed > 0 or any(metric.failed for metric in self.metrics.values())
+        return self.has_failures_of(())
+
+    def has_failures_of(self, errors: Collection[str]) -> bool:
+        """Check whether a pass over the failures with one of these types of error, or over all where none is
+        named, may have anything to do. Types of failed scores are not counted: any may be one of these."""
+        cases = any(map(self.errors.get, errors)) if errors else self.failed > 0
+        return cases or any(metric.failed for metric in self.metrics.values())
 
     @property
     def metrics_usage(self) -> Usage:

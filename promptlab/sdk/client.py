@@ -302,6 +302,7 @@ class Experiments:
         config: Config | None = None,
         *,
         failed: bool = False,
+        errors: Sequence[str] = (),
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
     ) -> Run:
@@ -311,6 +312,7 @@ class Experiments:
             run_id: the run.
             config: its configuration, where it has objects that cannot be made again from their names.
             failed: do failed cases again, too.
+            errors: do those again that failed with one of these types of error, and no others.
             on_progress: as in `run`.
             quiet: as in `run`.
 
@@ -320,7 +322,9 @@ class Experiments:
             ConfigError: `config` differs from the run's in more than keys and code; each difference is named.
         """
         return run_sync(
-            self.resume_async(run_id, config, failed=failed, on_progress=on_progress, quiet=quiet)
+            self.resume_async(
+                run_id, config, failed=failed, errors=errors, on_progress=on_progress, quiet=quiet
+            )
         )
 
     async def resume_async(
@@ -329,6 +333,7 @@ class Experiments:
         config: Config | None = None,
         *,
         failed: bool = False,
+        errors: Sequence[str] = (),
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
     ) -> Run:
@@ -338,6 +343,7 @@ class Experiments:
             run_id,
             config,
             failed=failed,
+            errors=errors,
             on_progress=on_progress,
             quiet=self._is_quiet(quiet),
         )

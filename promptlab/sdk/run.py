@@ -85,6 +85,7 @@ async def resume(
     config: Config | None,
     *,
     failed: bool,
+    errors: Sequence[str] = (),
     on_progress: OnProgress | None = None,
     quiet: bool = True,
 ) -> Run:
@@ -94,6 +95,7 @@ async def resume(
             record = await lab.resume(
                 run_id,
                 failed=failed,
+                errors=errors,
                 config=config,
                 on_start=said(started, view),
                 on_progress=on_progress or view,
@@ -149,16 +151,30 @@ class Run:
         """As `refresh`."""
         return Run(self._lab, await self._lab.get_run(self.run_id), self._config)
 
-    def resume(self, config: Config | None = None, *, failed: bool = False, quiet: bool | None = None) -> Run:
+    def resume(
+        self,
+        config: Config | None = None,
+        *,
+        failed: bool = False,
+        errors: Sequence[str] = (),
+        quiet: bool | None = None,
+    ) -> Run:
         """Do as `pl.experiment.resume(run.run_id, …)`."""
-        return run_sync(self.resume_async(config, failed=failed, quiet=quiet))
+        return run_sync(self.resume_async(config, failed=failed, errors=errors, quiet=quiet))
 
     async def resume_async(
-        self, config: Config | None = None, *, failed: bool = False, quiet: bool | None = None
+        self,
+        config: Config | None = None,
+        *,
+        failed: bool = False,
+        errors: Sequence[str] = (),
+        quiet: bool | None = None,
     ) -> Run:
         """Do as `resume`."""
         config = config or self._remembered()
-        return await resume(self._lab, self.run_id, config, failed=failed, quiet=is_quiet(quiet))
+        return await resume(
+            self._lab, self.run_id, config, failed=failed, errors=errors, quiet=is_quiet(quiet)
+        )
 
     def _remembered(self) -> Config | None:
         """The configuration with the assets that the run used: its own may name the latest ones, or rows read

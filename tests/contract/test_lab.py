@@ -118,6 +118,27 @@ async def test_what_is_not_there_is_the_same_error_everywhere(lab: Lab, model: M
     assert await lab.list_runs() == ([], None)
 
 
+async def test_only_failures_of_the_named_types_are_asked_again(lab: Lab) -> None:
+    """The others stay; with a type that no case has, nothing is done."""
+    healthy = False
+
+    def answer(request: Request) -> Reply | str:
+        number = int(right(request).split()[-1])
+        if healthy or number not in (2, 3, 5):
+            return right(request)
+        return Reply(status=404 if number == 5 else 400, body={"error": {"message": "no", "type": "x"}})
+
+    with ModelServer(answer) as server:
+        run = await lab.run({**experiment(server), **TEN})
+        assert (await lab.summary(run.run_id)).errors == {"bad_request": 2, "not_found": 1}
+        healthy = True
+        before = len(server.requests)
+        assert (await lab.resume(run.run_id, errors=["timeout"])).generation == 0
+        run = await lab.resume(run.run_id, errors=["not_found"])
+        assert len(server.requests) == before + 1
+    assert (await lab.summary(run.run_id)).errors == {"bad_request": 2}
+
+
 async def test_a_run_is_cancelled_and_resumed(lab: Lab, model: ModelServer) -> None:
     """What was answered is kept; the rest is done, and failed cases on request; a whole run is left as it
     is."""

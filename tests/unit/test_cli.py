@@ -331,6 +331,9 @@ def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) 
             "is complete: there is nothing to do.\n" in runner.invoke(commands, ["resume", "latest"]).stderr
         )
         calls, broken = len(server.requests), False
+        mistyped = runner.invoke(commands, ["resume", "latest", "--errors", "bad_requst"])
+        assert "no case failed with bad_requst: its errors are bad_request (1).\n" in mistyped.stderr
+        assert len(server.requests) == calls
         result = runner.invoke(commands, ["resume", "latest", "--failed", "--json", "--fail-on-error"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["succeeded"] == 10 and len(server.requests) == calls + 1

@@ -126,6 +126,7 @@ class RemoteLab:
         run_id: str,
         *,
         failed: bool = False,
+        errors: Sequence[str] = (),
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
         on_start: OnStart | None = None,
@@ -143,18 +144,20 @@ class RemoteLab:
                 f"run {run_id}: a hosted Studio goes on with the run's own configuration: leave the "
                 "configuration out"
             )
-        run = await self.start_resume(run_id, failed=failed)
+        run = await self.start_resume(run_id, failed=failed, errors=errors)
         if run.status in FINAL:
             return run
         if on_start:
             on_start(run)
         return await self.watch(run, on_progress)
 
-    async def start_resume(self, run_id: str, *, failed: bool = False) -> RunRecord:
+    async def start_resume(
+        self, run_id: str, *, failed: bool = False, errors: Sequence[str] = ()
+    ) -> RunRecord:
         """As `resume`, but returns once the run is begun."""
-        return run_from(
-            await self._api.json("POST", f"{_run(run_id)}/resume", json={"failed": failed}, repeatable=False)
-        )
+        # A Studio of an older version does not know `errors`, and must not take it for all of them.
+        body = {"failed": failed, **({"errors": list(errors)} if errors else {})}
+        return run_from(await self._api.json("POST", f"{_run(run_id)}/resume", json=body, repeatable=False))
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Stop a run; what was answered is kept. One that has ended stays as it is.

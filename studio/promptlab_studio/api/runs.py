@@ -163,7 +163,8 @@ async def resume_run(
     lab: TheLab, who: Viewer, run_id: RunId, response: Response, body: ResumeIn | None = None
 ) -> Any:
     """Do what is missing, and nothing twice. A run that is complete is left as it is."""
-    run = await lab.start_resume(run_id, failed=bool(body and body.failed))
+    asked = body or ResumeIn()
+    run = await lab.start_resume(run_id, failed=asked.failed, errors=asked.errors)
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
     return await run_object(lab, run)
 

@@ -297,6 +297,11 @@ class ResumeIn(Body):
     """What to do again."""
 
     failed: bool = Field(default=False, description="Do the failed cases again, too.")
+    errors: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Do those again that failed with one of these types of error, and no others.",
+    )
 
 
 class LabelIn(Body):
