@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -64,6 +66,24 @@ class _Watch:
 _watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = weakref.WeakKeyDictionary()
 
 
+def _watch_of(loop: asyncio.AbstractEventLoop) -> _Watch:
+    watch = _watches.get(loop)
+    if watch is None:
+        watch = _watches[loop] = _Watch(loop)
+    return watch
+
+
+@contextmanager
+def asleep_s() -> Iterator[Callable[[], float]]:
+    """In the block, a function that says how many seconds the loop has stood still so far."""
+    watch = _watch_of(asyncio.get_running_loop())
+    watch.enter()
+    try:
+        yield watch.look
+    finally:
+        watch.leave()
+
+
 class timeout:
     """Do as `asyncio.timeout`, without counting the time in which the process stood still.
 
@@ -85,9 +105,7 @@ class timeout:
         if task is None:
             raise RuntimeError("a timeout is of a task")
         self._loop = loop = asyncio.get_running_loop()
-        watch = _watches.get(loop)
-        if watch is None:
-            watch = _watches[loop] = _Watch(loop)
+        watch = _watch_of(loop)
         self._task, self._cancelling, self._watch = task, task.cancelling(), watch
         watch.enter()
         self._before = watch.look()

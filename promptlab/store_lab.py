@@ -24,7 +24,7 @@ from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.portable import check_portable
-from promptlab.experiments.prepare import prepare, unlock
+from promptlab.experiments.prepare import check_models, prepare, unlock
 from promptlab.loops import PerLoop
 from promptlab.ports import Records
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
@@ -150,7 +150,10 @@ class StoreLab:
         parsed = ExperimentConfig.parse(config)
         if self.stack is not None:
             check_portable(parsed)
-        async with prepare(parsed, self.assets, self._parts.secrets, folder or Path.cwd()) as prepared:
+        async with prepare(parsed, self.assets, folder or Path.cwd()) as prepared:
+            models = prepared.live.model, prepared.live.embedding_model
+            await unlock(models, self._parts.secrets)
+            await check_models(models)
             experiment, bindings = await prepared.commit(self.assets)
         now = self.clock.now()
         run = RunRecord(
@@ -237,20 +240,19 @@ class StoreLab:
             run = await self._get(run_id)
             if run.unreadable:
                 raise StoreDamagedError(f"Run {run_id} cannot go on. {run.unreadable}")
+            experiment = Experiment.model_validate(run.experiment)
+            # Of a whole run, too: who gives another experiment would take these results for its own.
+            live = Live() if config is None else await self._live(run_id, experiment, config, folder)
             whole = run.status == "completed" and run.results and await self.blobs.exists(run.results)
             again = failed or bool(errors)
             open_failures = run.summary and Summary.from_json(run.summary).has_failures_of(errors)
             if whole and not (again and open_failures):
                 yield run, None
                 return
-            experiment = Experiment.model_validate(run.experiment)
-            live = Live() if config is None else await self._live(run_id, experiment, config, folder)
             bindings = await self.bindings(experiment, live)
             # What cannot be read would be asked, and paid for, again.
             await self.ledger.check()
-            for model in (bindings.model, bindings.embedding_model):
-                if model is not None:
-                    await model.check()
+            await check_models((bindings.model, bindings.embedding_model))
             changes: dict[str, Any] = {
                 "status": "running",
                 "generation": run.generation + 1,
@@ -315,9 +317,8 @@ class StoreLab:
         folder: Path | None,
     ) -> Live:
         """Make the objects of a configuration that is a recorded experiment's."""
-        async with prepare(
-            ExperimentConfig.parse(config), self.assets, self._parts.secrets, folder or Path.cwd()
-        ) as prepared:
+        parsed = ExperimentConfig.parse(config)
+        async with prepare(parsed, self.assets, folder or Path.cwd()) as prepared:
             check_unchanged(run_id, experiment, prepared)
             return prepared.live
 

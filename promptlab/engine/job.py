@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from promptlab import awake
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
@@ -49,7 +50,7 @@ class Bindings:
         held = (model for _, evaluator in self.evaluators for model in models_of(evaluator))
         for model in {id(m): m for m in (self.model, self.embedding_model, *held) if m is not None}.values():
             try:
-                async with asyncio.timeout(CLOSE_S):
+                async with awake.timeout(CLOSE_S):
                     await model.aclose()
             except Exception as error:  # noqa: BLE001 - it may be a user's code, and the run has ended well without it
                 logger.warning("the connections of %s could not be closed: %s", model.name, described(error))

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from promptlab import awake
 from promptlab.models.base import Model
 from promptlab.models.retry import Postponed, Slot
 from promptlab.ports import Clock
@@ -183,7 +184,7 @@ class ScoringLimits:
 
         async def each(limiters: Iterable[AdaptiveLimiter], seconds: float) -> None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with awake.timeout(seconds):
                     for limiter in limiters:
                         await limiter.idle()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, cast
 
+from promptlab.awake import asleep_s
 from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, METADATA, PROMPT, RESPONSE, Metric
 from promptlab.domain.results import Failure, Score, ScoreSet, Usage, described
 from promptlab.engine.infer import may_start
@@ -234,14 +235,21 @@ async def _batch(job: Job, todo: Sequence[tuple[Scored, Metric, Evaluator]]) -> 
 
 async def _watched(batch: _Batch, task: asyncio.Future[Any]) -> int:
     """Wait for a batch; give the number of the evaluation that is to be the next."""
-    while not task.done():
-        await asyncio.wait((task,), timeout=LOOK_S)
-        number, since = batch.at
-        metric = batch.todo[number][1]
-        if not task.done() and monotonic() - since > _timeout_s(metric):
-            batch.given_up = True
-            batch.found[number] = _overdue(metric)
-            return number + 1
+    with asleep_s() as asleep:
+        seen, spent_s, looked, before_s = -1, 0.0, monotonic(), asleep()
+        while not task.done():
+            await asyncio.wait((task,), timeout=LOOK_S)
+            number, since = batch.at
+            now, now_s = monotonic(), asleep()
+            # What the process slept between two looks is no evaluation's time.
+            more_s = max(0.0, now - max(since, looked) - (now_s - before_s))
+            spent_s = more_s if number != seen else spent_s + more_s
+            seen, looked, before_s = number, now, now_s
+            metric = batch.todo[number][1]
+            if not task.done() and spent_s > _timeout_s(metric):
+                batch.given_up = True
+                batch.found[number] = _overdue(metric)
+                return number + 1
     task.result()
     return len(batch.todo)
 

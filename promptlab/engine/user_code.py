@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -86,7 +87,8 @@ async def _outcome(call: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseExce
 async def _stop(task: asyncio.Task[Any]) -> None:
     """Cancel a task, and leave it where it is if that does not end it."""
     task.cancel()
-    await asyncio.wait((task,), timeout=STOP_S)
+    with contextlib.suppress(OverdueError):
+        await in_time(lambda: asyncio.wait((task,)), STOP_S)
     if not task.done():
         logger.warning("code of yours ignores that it was cancelled: it is left behind")
         _left.add(task)

@@ -87,11 +87,9 @@ def _prices(config: ModelConfig) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def prepare(
-    config: ExperimentConfig, store: AssetStore, secrets: Secrets, folder: Path
-) -> AsyncIterator[Prepared]:
-    """Check an experiment; relative paths to code count from `folder`. What it staged is gone when the
-    context ends.
+async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> AsyncIterator[Prepared]:
+    """Check an experiment, but for whether its models can be called; relative paths to code count from
+    `folder`. What it staged is gone when the context ends.
 
     Raises:
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
@@ -123,11 +121,19 @@ async def prepare(
         _check_embedding(metrics, live)
         configs = [model.config for model in (live.model, live.embedding_model) if model is not None]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
-        await unlock((live.model, live.embedding_model), secrets)
-        for model in (live.model, live.embedding_model):
-            if model is not None:
-                await model.check()
         yield Prepared(config, prompt, dataset, metrics, live, warnings)
+
+
+async def check_models(models: Iterable[Model | None]) -> None:
+    """Find out, without a paid call, whether the models can be called.
+
+    Raises:
+        MissingKeyError: a key is needed and there is none.
+        EndpointUnreachableError: nothing answers at an endpoint.
+    """
+    for model in models:
+        if model is not None:
+            await model.check()
 
 
 async def unlock(models: Iterable[Model | None], secrets: Secrets) -> None:

@@ -265,7 +265,7 @@ class HttpModel(ProviderModel):
         parts = urllib.parse.urlsplit(self.endpoint)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
-            async with asyncio.timeout(min(CONNECT_S, self.config.timeout_s)):
+            async with awake.timeout(min(CONNECT_S, self.config.timeout_s)):
                 _, writer = await asyncio.open_connection(parts.hostname, port)
         except (OSError, TimeoutError) as error:
             # asyncio's own words for a refused connection are "Connect call failed".

@@ -10,6 +10,9 @@ import pytest
 from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.errors import ConfigError
 from promptlab.sdk.run import Run
+from tests.servers import ModelServer
+
+KEY = "k" * 30
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -76,6 +79,30 @@ def test_a_change_is_named_and_nothing_is_done(
         assert named in text and "start a new run" in text
         assert len([line for line in text.splitlines() if line.startswith("  ")]) == 1
         assert run.refresh().record == run.record
+
+
+@pytest.mark.parametrize("failed_too", [False, True])
+@pytest.mark.parametrize(("change", "named"), CHANGES, ids=[named for _, named in CHANGES])
+def test_a_whole_run_is_held_against_the_configuration_as_well(
+    tmp_path: Path, change: dict[str, Any], named: str, failed_too: bool
+) -> None:
+    """There is nothing left to do, and all the same its results are not those of the other experiment."""
+    with PromptLab({"db_file": str(tmp_path / "lab.db")}, quiet=True) as pl:
+        run = pl.experiment.run(config())
+        assert run.status == "completed" and run.summary is not None and not run.summary.failed
+        with pytest.raises(ConfigError) as raised:
+            pl.experiment.resume(run.run_id, same(run, **change), failed=failed_too)
+        assert named in str(raised.value) and "start a new run" in str(raised.value)
+        assert pl.experiment.resume(run.run_id, same(run), failed=failed_too).record == run.record
+
+
+def test_a_whole_run_needs_no_server(tmp_path: Path) -> None:
+    """Nobody is called, so nobody has to answer."""
+    with PromptLab({"db_file": str(tmp_path / "lab.db")}, quiet=True) as pl:
+        with ModelServer() as server:
+            url = server.openai_url
+            run = pl.experiment.run(config(model={"name": "openai/mini", "endpoint": url, "api_key": KEY}))
+        assert run.resume().record == run.record
 
 
 def test_all_differences_of_a_model_are_named(failed: tuple[PromptLab, Run]) -> None:

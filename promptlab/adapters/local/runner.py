@@ -86,7 +86,8 @@ class _Counter:
         if more and self.now.scored is not None:
             self._scored[shard] = cases
             self.now = replace(self.now, scored=self.now.scored + more)
-            if self._slow_metrics:  # others are done with the next case
+            # Those of fast metrics are told with the next case, if there is one.
+            if self._slow_metrics or self.now.done >= self.now.total:
                 self._tell()
 
     def _tell(self) -> None:
