@@ -1,5 +1,5 @@
-"""Builds the package. All that is known of it is in pyproject.toml; here is what the build has to do
-besides."""
+"""Builds the package. All that is known of it is in pyproject.toml; here is what the
+build has to do besides."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Marks runs whose execution was stopped, timed out or failed where no step could say so: EventBridge calls
-it."""
+"""Marks runs whose execution was stopped, timed out or failed where no step could say
+so: EventBridge calls it."""
 
 from __future__ import annotations
 

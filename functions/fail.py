@@ -14,7 +14,7 @@ LONGEST = 2000
 
 
 class Caught(BaseModel):
-    """What the state machine caught."""
+    """The error that the state machine caught."""
 
     error: str = Field(default="", alias="Error")
     cause: str = Field(default="", alias="Cause")

@@ -1,4 +1,4 @@
-"""What every function keeps between invocations.
+"""The event loop, connections and settings that every function keeps between invocations.
 
 The Python runtime knows no coroutines. One `asyncio.Runner` for the life of the process keeps the
 event loop, and with it the connections; `asyncio.run` would close both after each invocation.
@@ -39,7 +39,7 @@ def runner() -> asyncio.Runner:
 
 @cache
 def config() -> CloudConfig:
-    """Where the stack keeps its things."""
+    """Read from the environment where the stack keeps its things."""
     return CloudConfig.from_environment(os.environ)
 
 
@@ -61,7 +61,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class RunEvent(BaseModel):
-    """Which pass over which run."""
+    """The input of a step: one pass over one run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,8 +70,8 @@ class RunEvent(BaseModel):
 
 
 class ManifestLine(BaseModel):
-    """One line of the manifest: where the rows of a shard are, and of those that its worker is given
-    besides."""
+    """One line of the manifest: where the rows of a shard are, and of those that its
+    worker is given besides."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,7 +93,7 @@ class ManifestLine(BaseModel):
 
 
 class ShardEvent(RunEvent):
-    """Which shard of it."""
+    """The input of a step for one shard of a pass."""
 
     shard: ManifestLine
 
@@ -101,8 +101,8 @@ class ShardEvent(RunEvent):
 def each_shard(
     line: ManifestLine, context: LambdaContext, step: Callable[[Shard, float], Outcome]
 ) -> Outcome:
-    """What is left when a step was done for the shards of a line; `step` is given a shard and the seconds
-    that are left.
+    """Do a step for the shards of a line and return those that are left; `step` is given a shard
+    and the seconds that remain.
 
     A fault of one shard takes nothing from the others: it is raised once they are done. Where the step
     has to wait, or time is short, the rest counts as remaining and is done in another invocation.

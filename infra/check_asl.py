@@ -1,5 +1,5 @@
-"""What neither cfn-lint nor asl-validator looks at in infra/experiment.asl.json: the map's reader, writer and
-limits, and that nothing waits or fails unseen.
+"""Checks that neither cfn-lint nor asl-validator makes in infra/experiment.asl.json: the map's reader, writer
+and limits, and that nothing waits or fails unseen.
 
 python infra/check_asl.py infra/experiment.asl.json
 """
@@ -24,7 +24,7 @@ TRANSIENT = {
 CRASHED = {"Lambda.Unknown", "States.Timeout", "States.TaskFailed"}
 """A function that was killed, hung or raised: every task tries again."""
 UNCAUGHT = {"States.DataLimitExceeded", "States.Runtime"}
-"""What States.ALL does not catch."""
+"""The errors that States.ALL does not catch."""
 LAMBDA_MAX_S = 900
 PATIENT = 500
 

@@ -1,5 +1,5 @@
-"""The tools of the local AWS: MiniStack and the SAM CLI, each in an environment of its own under .cloud/, as
-pinned."""
+"""The tools of the local AWS: MiniStack and the SAM CLI, each in an environment of its own
+under .cloud/, as pinned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNTIMES = ("3.13", "3.12")
 
 
 class CloudError(Exception):
-    """What went wrong and what to do about it."""
+    """An error, and what to do about it."""
 
 
 def say(text: str) -> None:
@@ -63,8 +63,8 @@ def _version(python: str) -> str | None:
 
 
 def make_venv(name: str, requirements: str, python: str) -> Path:
-    """The folder of an environment that holds exactly what a requirements file pins, made anew when that file
-    changes."""
+    """The folder of an environment that holds exactly what a requirements file pins, made anew
+    when that file changes."""
     folder, pins = HOME / name, (ROOT / requirements).read_bytes()
     stamp, want = folder / "stamp", hashlib.sha256(pins + (_version(python) or "").encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == want:

@@ -1,8 +1,8 @@
-"""How long each function takes to import, from the built bundle, in a fresh process; and how large the bundle
-is.
+"""How long each function takes to import, from the built bundle, in a fresh process;
+and how large the bundle is.
 
-    python infra/cold_starts.py [--bundle .cloud/build] [--python .cloud/ministack/bin/python] [--times 7]
-    [--check]
+    python infra/cold_starts.py [--bundle .cloud/build] [--python .cloud/ministack/bin/python]
+                                [--times 7] [--check]
 
 The bundle is used as it is and written to as little as on Lambda, where it is read-only: what `make bundle`
 did not compile is compiled in every process anew, and the second column says what that would be.
@@ -35,8 +35,8 @@ print((time.perf_counter() - started) * 1000)
 
 
 def import_ms(python: Path, bundle: Path, module: str, times: int) -> float:
-    """The median over fresh processes, in milliseconds; the first one, which warms the disk, does not
-    count."""
+    """The median over fresh processes, in milliseconds; the first one, which warms
+    the disk, does not count."""
     command = [python, "-I", "-S", "-B", "-c", PROGRAM, bundle, module]
     found = [
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -1,4 +1,4 @@
-"""What `sam build` leaves to do: compile the bundle, and leave out what no function uses.
+"""Finishes what `sam build` made: compiles the bundle, and leaves out what no function uses.
 
     python3.13 infra/finish_bundle.py .aws-sam/build      with the Python version of the functions
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 SERVICES = {"bedrock", "bedrock-runtime", "dynamodb", "s3", "secretsmanager", "stepfunctions"}
 CREDENTIALS = {"sso", "sso-oidc", "sts"}
-"""What botocore itself may ask for credentials."""
+"""The services that botocore itself may ask for credentials."""
 
 
 def trim(bundle: Path) -> None:
@@ -30,8 +30,8 @@ def trim(bundle: Path) -> None:
 
 
 def compile_all(bundle: Path) -> None:
-    """Write bytecode that is valid whatever the times of files in an archive are, and names them as on
-    Lambda.
+    """Write bytecode that is valid whatever the times of files in an archive are,
+    and names them as on Lambda.
 
     Raises:
         SystemExit: a file does not compile.

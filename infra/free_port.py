@@ -1,5 +1,5 @@
-"""Say whether a port of this machine is free, before `make demo` needs it: `python infra/free_port.py
-8000`."""
+"""Say whether a port of this machine is free, before `make demo` needs it:
+`python infra/free_port.py 8000`."""
 
 import socket
 import sys

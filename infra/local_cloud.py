@@ -1,10 +1,8 @@
 """The local AWS: MiniStack on loopback, with the real template on it, built and deployed by the real SAM CLI.
 
-    python infra/local_cloud.py up       start it, or what is there already again; deploy; print how to reach
-    it
+    python infra/local_cloud.py up       start it, or what is there already again; deploy; print its address
     python infra/local_cloud.py down     stop it; its state stays in .cloud/state
-    python infra/local_cloud.py test …   a fresh one in a temporary folder, `pytest … -m cloud` against it,
-    and stop
+    python infra/local_cloud.py test …   `pytest … -m cloud` on a fresh one in a temporary folder; stop it
     python infra/local_cloud.py tools    only make the environments of the tools
 
 Only the standard library here: MiniStack and SAM have environments of their own under .cloud/.
@@ -105,8 +103,8 @@ def start(cloud: Cloud, venv: Path) -> None:
 
 
 def _server_env(cloud: Cloud) -> dict[str, str]:
-    """Its settings. Nothing of the caller's AWS settings goes in: a function must never reach a real
-    account."""
+    """Its settings. Nothing of the caller's AWS settings goes in: a function must
+    never reach a real account."""
     kept = {
         k: v
         for k, v in os.environ.items()
@@ -279,7 +277,7 @@ def write_env(path: Path, cloud: Cloud, facts: dict[str, str]) -> None:
 
 
 def test_env(cloud: Cloud, facts: dict[str, str]) -> dict[str, str]:
-    """What the tests in tests/cloud find in their environment."""
+    """Return the environment of the tests in tests/cloud."""
     return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {
         "PROMPTLAB_ENDPOINT": facts["StudioUrl"],
         "PROMPTLAB_API_KEY": facts["AdminToken"],

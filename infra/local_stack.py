@@ -1,4 +1,4 @@
-"""What a stack on the local AWS needs after its deployment; prints its outputs and its admin token as JSON.
+"""Sets up a stack on the local AWS after its deployment; prints its outputs and its admin token as JSON.
 
 python infra/local_stack.py STACK WORKERS
 

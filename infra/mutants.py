@@ -3,11 +3,9 @@
     .venv/bin/python infra/mutants.py --number 300 --seed 1
 
 Cosmic Ray's operators make the changes: a comparison, a number, a condition turned round. Each is made in a
-copy of the
-project, and the tests that reach the changed line run against it, the quickest first. What no test notices is
-listed,
-but for what tests/mutants.md gives a reason for. Which tests reach which line is measured once and kept in
-build/mutants.
+copy of the project, and the tests that reach the changed line run against it, the quickest first. What no
+test notices is listed, but for what tests/mutants.md gives a reason for. Which tests reach which line is
+measured once and kept in build/mutants.
 """
 
 from __future__ import annotations
@@ -113,14 +111,14 @@ def sampled(number: int, seed: int) -> list[Mutant]:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Which tests reach which lines, and how long each takes (seconds)."""
+    """The tests that reach each line, and how long each test takes (seconds)."""
 
     lines: dict[str, dict[str, list[str]]]
     seconds: dict[str, float]
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Choose the tests for a change, the quickest first; those of its module if no test alone reaches the
-        line."""
+        """Choose the tests for a change, the quickest first; those of its module if no test
+        alone reaches the line."""
         module = self.lines.get(mutant.module, {})
         names = set(module.get(str(mutant.line), ())) or {name for found in module.values() for name in found}
         chosen, left = [], TEST_S

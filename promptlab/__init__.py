@@ -1,5 +1,5 @@
-"""Run a prompt over every row of a dataset, score the answers, and see whether one run is really better than
-another."""
+"""Run a prompt over every row of a dataset, score the answers, and see whether one run is
+really better than another."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Timeouts that count only the time in which the process runs.
 
 A laptop that sleeps, and a process that is stopped (Ctrl-Z, SIGSTOP, a debugger), miss every deadline at
-once;
-the answers that came meanwhile wait in the system's buffers, and are paid for.
+once; the answers that came meanwhile wait in the system's buffers, and are paid for.
 """
 
 from __future__ import annotations
@@ -87,8 +86,8 @@ def asleep_s() -> Iterator[Callable[[], float]]:
 class timeout:
     """Do as `asyncio.timeout`, without counting the time in which the process stood still.
 
-    Each call of a model enters two of these: a class costs half of what a generator around `asyncio.timeout`
-    does.
+    Each call of a model enters two of these: a class costs half of what a generator
+    around `asyncio.timeout` does.
 
     Raises:
         TimeoutError: the block took longer.

@@ -1,5 +1,5 @@
-"""Runs code that data brings (templates, schemas) where it can be stopped: in warm child processes with
-limits.
+"""Runs code that data brings (templates, schemas) where it can be stopped: in warm
+child processes with limits.
 
 A thread cannot be stopped, and C code such as `'a' * 10**9` holds the interpreter lock while it works.
 A child process is held to its processor time and memory by the kernel and can be killed. It starts
@@ -35,7 +35,7 @@ MOST_BYTES = 32 * 2**20
 CHILDREN = 2
 """Processes at most; further calls wait for their turn."""
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL")
-"""What a child sees of the environment: no keys."""
+"""The variables of the environment that a child sees: no keys."""
 _START = (
     "import sys; sys.path[:] = {path!r}; from promptlab.bounded_child import serve; serve({memory}, {most})"
 )
@@ -121,7 +121,7 @@ class Bounded:
         self._lock = threading.Lock()
 
     def call(self, function: str, *args: Any, wall_s: float = WALL_S) -> Any:
-        """What a function answers in a child process, with CPU_S seconds and MEMORY_BYTES.
+        """Call a function in a child process, with CPU_S seconds and MEMORY_BYTES, and return its answer.
 
         Args:
             function: `module:function`.

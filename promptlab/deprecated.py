@@ -20,8 +20,8 @@ _PASSED_OVER = (
 
 
 def warn_old(old: str, new: str) -> None:
-    """Warn with a DeprecationWarning that `old` is written `new` now, at the innermost line of the user's
-    code."""
+    """Warn with a DeprecationWarning that `old` is written `new` now, at the innermost
+    line of the user's code."""
     message = f"{old} is of promptlab 0.1; write {new} ({PAGE})"
     frame = _users_frame()
     if frame is None:

@@ -25,18 +25,17 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY = "128MB"
-"""What DuckDB may hold: 5,000 rows of 100 KB need more than 64 MB of it, 100,000 of 1 KB took 130 MB of the
-process, its 75 MB before that included."""
+"""The memory that DuckDB may hold: 5,000 rows of 100 KB need more than 64 MB of it, 100,000 of 1 KB took
+130 MB of the process, its 75 MB before that included."""
 MORE_MEMORY = ("1GB", "4GB")
-"""Where that is not enough, one after the other."""
+"""The larger limits to try where that is not enough, one after the other."""
 _LINK = "given-"
 _names = itertools.count()
 
 
 def given(path: Path, folder: Path) -> Path:
     """Link a file, or a folder of files with plain names, into `folder`, so that connections opened on
-    `folder`
-    from then on can reach it.
+    `folder` from then on can reach it.
 
     A file to write to must exist, and is written in place (`USE_TMP_FILE false`).
     """
@@ -100,8 +99,7 @@ def connect(folder: Path, memory: str = MEMORY, threads: int = 1) -> duckdb.Duck
 
 def _both(paths: Sequence[Path]) -> str:
     """A list of paths in SQL, each as it is and as the pattern for it: DuckDB checks the pattern before it
-    looks
-    for files, and the files after."""
+    looks for files, and the files after."""
     names = dict.fromkeys(name for path in paths for name in (str(path), pattern(path)))
     return f"[{', '.join(map(literal, names))}]"
 
@@ -109,9 +107,8 @@ def _both(paths: Sequence[Path]) -> str:
 def with_room(
     work: Callable[[duckdb.DuckDBPyConnection], object], folder: Path, *, large: bool = False
 ) -> None:
-    """Do something with a DuckDB on `folder`, in as little memory as it takes: long rows and a thousand
-    columns
-    take more."""
+    """Do something with a DuckDB on `folder`, in as little memory as it takes: long rows and a
+    thousand columns take more."""
     import duckdb
 
     *less, most = MORE_MEMORY if large else (MEMORY, *MORE_MEMORY)
@@ -161,7 +158,7 @@ def json_lines(
 def pattern(path: Path) -> str:
     """The pattern that matches this path only: that of a scratch folder, and of plain names in it.
 
-    A temporary folder with a backslash beside one of `*?[` has none: DuckDB takes the backslash for a
-    separator.
+    A temporary folder with a backslash beside one of `*?[` has none: DuckDB takes the
+    backslash for a separator.
     """
     return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))

@@ -1,4 +1,4 @@
-"""What one can do with a lab: the service behind SDK, CLI and Studio, over a store or over a hosted Studio.
+"""The lab: the service behind SDK, CLI and Studio, over a store or over a hosted Studio.
 
 `StoreLab` works over a store (SQLite and files, or DynamoDB and S3), `RemoteLab` over a Studio's API.
 The docstrings of the Protocol are the contract; tests/contract/test_lab.py holds both to it.
@@ -107,7 +107,7 @@ class Lab(Protocol):
 
     @property
     def where(self) -> str:
-        """Where things are kept, for people: a path, or an address."""
+        """The place where things are kept, for people: a path, or an address."""
 
     @property
     def assets(self) -> LabAssets:
@@ -131,8 +131,8 @@ class Lab(Protocol):
 
         Raises:
             PromptLabError: the experiment is wrong (nothing is stored then).
-            asyncio.CancelledError: the caller stopped waiting; the run goes on if `goes_on`, else see
-            `resume`.
+            asyncio.CancelledError: the caller stopped waiting; the run goes on if
+                `goes_on`, else see `resume`.
         """
 
     async def start(
@@ -149,8 +149,8 @@ class Lab(Protocol):
         """
 
     async def watch(self, run: RunRecord, on_progress: OnProgress | None = None) -> RunRecord:
-        """Wait for the end of a run, whichever process works on it; `on_progress` is called with each look at
-        it.
+        """Wait for the end of a run, whichever process works on it; `on_progress` is
+        called with each look at it.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -267,8 +267,8 @@ class Lab(Protocol):
         """
 
     def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
-        """Give a run's results, one row a case (docs/concepts.md), in order; of an unfinished run what there
-        is.
+        """Give a run's results, one row a case (docs/concepts.md), in order; of an
+        unfinished run what there is.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -290,9 +290,8 @@ class Lab(Protocol):
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: there is no such folder, the file cannot be written, or a style is given and the
-                format is
-                not csv.
+            ConfigError: there is no such folder, the file cannot be written, or a style is given
+                and the format is not csv.
         """
 
     async def compare(

@@ -120,8 +120,8 @@ async def _aclose(keeper: AsyncGenerator[object, None]) -> None:
 
 
 def _close_at_exit(pool: PerLoop[T]) -> None:
-    """Sync calls run on a loop in a daemon thread, which nobody ends: close what it has open before Python is
-    gone."""
+    """Sync calls run on a loop in a daemon thread, which nobody ends: close what it has open
+    before Python is gone."""
     global _all
     if _all is None:
         _all = weakref.WeakSet()

@@ -1,4 +1,5 @@
-"""What installed packages register by entry point: model providers and evaluators. Loaded when first used.
+"""Plug-ins: model providers and evaluators that installed packages register by entry
+point. Loaded when first used.
 
 In a package's pyproject.toml:
 
@@ -26,7 +27,7 @@ _loaded: dict[tuple[str, str], Any] = {}
 
 
 def names(group: Group) -> list[str]:
-    """What is registered, sorted. Nothing is loaded."""
+    """Return the registered names, sorted. Nothing is loaded."""
     return sorted({point.name for point in entry_points(group=group)})
 
 
@@ -61,7 +62,7 @@ def make(group: Group, name: str, *args: Any, **params: Any) -> Any:
 
 
 def guarded(point: EntryPoint, work: Callable[[], Any]) -> Any:
-    """What a plug-in's code gives; an error of it names the plug-in.
+    """Call a plug-in's code; an error that it raises names the plug-in.
 
     Raises:
         ConfigError: it raised.

@@ -1,5 +1,5 @@
-"""What the engine needs from the outside. The docstrings are the contract; tests/contract holds every adapter
-to it.
+"""The ports: what the engine needs from the outside. The docstrings are the contract; tests/contract
+holds every adapter to it.
 
 Adapters translate "there is none" into the errors and Nones named here, and let everything else
 that goes wrong pass through unchanged.
@@ -103,15 +103,15 @@ class Ledger(Records, Protocol):
         the cursor of the next page or None."""
 
     async def delete_run(self, run_id: str) -> bool:
-        """Remove a run with its completions, scores and shards, the run itself last; False when there was
-        none.
+        """Remove a run with its completions, scores and shards, the run itself last;
+        False when there was none.
 
         After a failure in the middle calling it again removes the rest.
         """
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
-        """Record completions, all or, where it fails, any part of them; one with the same case and trial is
-        replaced.
+        """Record completions, all or, where it fails, any part of them; one with the same
+        case and trial is replaced.
 
         Raises:
             RunNotFoundError: this ledger recorded or changed the run before, and it is gone since.
@@ -121,8 +121,8 @@ class Ledger(Records, Protocol):
         """A shard's completions, by case and trial."""
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
-        """Record score sets, all or, where it fails, any part of them; one with the same case and trial is
-        replaced."""
+        """Record score sets, all or, where it fails, any part of them; one with the same case
+        and trial is replaced."""
 
     async def get_scores(self, run_id: str, shard: int) -> list[ScoreSet]:
         """A shard's score sets, by case and trial."""
@@ -159,8 +159,8 @@ class Blobs(Protocol):
     """
 
     folder: Path | None
-    """The folder whose files the blobs are, each under its key; None where blobs are no files of this
-    machine."""
+    """The folder whose files the blobs are, each under its key; None where blobs are no
+    files of this machine."""
 
     async def put(self, key: str, data: bytes) -> None:
         """Store bytes."""
@@ -205,12 +205,12 @@ class Blobs(Protocol):
 
 @runtime_checkable
 class DirectBlobs(Protocol):
-    """Blobs that clients reach by themselves, where what they send or get would not fit through the
-    Studio."""
+    """Blobs that clients reach by themselves, where what they send or get would not
+    fit through the Studio."""
 
     async def presign_put(self, key: str, *, content_type: str, size_bytes: int, max_age_s: int) -> str:
-        """Sign a URL that anybody may PUT the blob to for some seconds, with this very Content-Type and
-        length."""
+        """Sign a URL that anybody may PUT the blob to for some seconds, with this very
+        Content-Type and length."""
 
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
         """A URL that anybody may GET the blob from for some seconds; it is not checked that there is one."""
@@ -254,7 +254,7 @@ class Runner(Protocol):
 
 
 class Secrets(Protocol):
-    """Where provider keys come from."""
+    """The source of provider keys."""
 
     async def get(self, name: str) -> str | None:
         """The secret's value, or None."""

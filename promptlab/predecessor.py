@@ -1,5 +1,5 @@
-"""Names of promptlab 0.1 that are elsewhere now: each is found at its old place, with a
-DeprecationWarning."""
+"""Names of promptlab 0.1 that are elsewhere now: each is found at its old place,
+with a DeprecationWarning."""
 
 from __future__ import annotations
 

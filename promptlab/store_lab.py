@@ -201,8 +201,8 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
-            ConfigError: one of its objects cannot be had again, or `config` differs in more than keys and
-                code.
+            ConfigError: one of its objects cannot be had again, or `config` differs
+                in more than keys and code.
         """
         async with self._continued(run_id, failed, errors, config, folder) as (run, work):
             if work is None:
@@ -264,8 +264,8 @@ class StoreLab:
             yield await self._get(run_id), (experiment, bindings)
 
     async def watch(self, run: RunRecord, on_progress: OnProgress | None = None) -> RunRecord:
-        """Wait for the end of a run, whichever process works on it; `on_progress` is called with each look at
-        it.
+        """Wait for the end of a run, whichever process works on it; `on_progress` is
+        called with each look at it.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -448,8 +448,8 @@ class StoreLab:
         return await self.ledger.progress(run_id)
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
-        """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its
-        finished shards."""
+        """Return what `report.brief` needs besides a run that is not summarized: its progress, and the sum
+        of its finished shards."""
         if run.summary:
             return None, None
         progress = await self.progress(run.run_id)
@@ -460,8 +460,8 @@ class StoreLab:
             return progress, None
 
     async def results(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
-        """A run's results, one row a case (see docs/concepts.md), in order; of an unfinished run what there
-        is.
+        """A run's results, one row a case (see docs/concepts.md), in order; of an
+        unfinished run what there is.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -473,8 +473,8 @@ class StoreLab:
     async def cases(
         self, run_id: str, *, after: CaseKey | None = None, limit: int = MAX_ROWS
     ) -> tuple[list[dict[str, Any]], CaseKey | None]:
-        """A page of a run's results, behind a case; and where the next page goes on, or None. See
-        `engine.case_pages`.
+        """A page of a run's results, behind a case; and where the next page goes on, or
+        None. See `engine.case_pages`.
 
         Raises:
             RunNotFoundError: there is no such run.

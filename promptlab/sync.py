@@ -35,11 +35,11 @@ def _background_loop() -> asyncio.AbstractEventLoop:
 
 
 def _run_on(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop for as long as it is open, also when a task of a user's code raises SystemExit or
-    KeyboardInterrupt.
+    """Run the loop for as long as it is open, also when a task of a user's code raises
+    SystemExit or KeyboardInterrupt.
 
-    asyncio lets these two out of a task and of the loop: whoever waits for anything there would wait for
-    ever.
+    asyncio lets these two out of a task and of the loop: whoever waits for anything
+    there would wait for ever.
     """
     pid = os.getpid()
     while not loop.is_closed() and os.getpid() == pid:
@@ -93,8 +93,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run the coroutine to its end, and give its result.
 
     On Ctrl-C the coroutine is cancelled, given the time to clean up, and KeyboardInterrupt goes on. So it is
-    on
-    SIGTERM and SIGHUP, which then end the process as usual, unless the program handles them itself.
+    on SIGTERM and SIGHUP, which then end the process as usual, unless the program handles them itself.
 
     Raises:
         RuntimeError: called from inside our own loop, which would wait for itself.
@@ -188,8 +187,8 @@ async def _settle(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def run_here(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run the coroutine on a loop in this thread; in a thread of its own if a loop is running here (a
-    notebook)."""
+    """Run the coroutine on a loop in this thread; in a thread of its own if a loop is
+    running here (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

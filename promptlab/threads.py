@@ -1,5 +1,5 @@
-"""Threads for code of users: none keeps the process alive, and one that hangs takes nothing from the
-others."""
+"""Threads for code of users: none keeps the process alive, and one that hangs takes
+nothing from the others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from typing import Any
 from promptlab.errors import HangingCodeError
 
 MOST_HANGING = 500
-"""Calls that were given up and still hang: each keeps a thread (about 100 KB) for as long as the process
-lives."""
+"""Calls that were given up and still hang: each keeps a thread (about 100 KB) for as
+long as the process lives."""
 
 _pools: weakref.WeakSet[Threads] = weakref.WeakSet()
 

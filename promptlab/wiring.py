@@ -36,7 +36,7 @@ class Parts:
     clock: Clock
     runner: Runner
     where: str
-    """Where things are kept, for people."""
+    """The place where things are kept, for people."""
     stack: Stack | None = None
     """The stack that works on runs, whose processes have neither this one's objects nor its environment;
     None: this process does."""
@@ -47,8 +47,8 @@ def store_from(
 ) -> dict[str, Any]:
     """The store configuration for what a command line says: a file, or a hosted Studio.
 
-    What is not given comes from PROMPTLAB_ENDPOINT and PROMPTLAB_DB, in this order; without any, it is
-    ./promptlab.db.
+    What is not given comes from PROMPTLAB_ENDPOINT and PROMPTLAB_DB, in this order; without
+    any, it is ./promptlab.db.
 
     Raises:
         ConfigError: a file and a Studio are given.
@@ -149,7 +149,8 @@ def _store_path(given: str | Path) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
-    """Where a deployed lab keeps its things: what template.yaml puts into each function's environment."""
+    """The places where a deployed lab keeps its things, as template.yaml puts them into each
+    function's environment."""
 
     table: str
     bucket: str

@@ -50,18 +50,18 @@ no longer than this."""
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the state machine needs to know of a plan."""
+    """The part of a plan that the state machine needs."""
 
     manifest: str
     shards: int
     max_concurrency: int
-    """Shards to work on at once, so that all their calls in flight keep to the model's
-    max_concurrent_tasks."""
+    """Shards to work on at once, so that all their calls in flight keep to the
+    model's max_concurrent_tasks."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What an invocation did, for metrics."""
+    """The work of an invocation, for metrics."""
 
     cases: int = 0
     failures: int = 0

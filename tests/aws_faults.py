@@ -15,7 +15,7 @@ from aiohttp import web
 from tests import aws
 
 Fault = Literal["throttled", "halved", "lost", "broken", "cut", "refused"]
-"""What happens instead of an answer.
+"""The fault that happens instead of an answer.
 
 throttled: DynamoDB refuses for want of throughput.
 halved: DynamoDB does the first half of a batch and hands the other back.
@@ -175,8 +175,8 @@ def _as_response(status: int, headers: dict[str, str], body: bytes) -> dict[str,
 
 @dataclass(slots=True)
 class QuickClock:
-    """A clock on which waiting takes no time; those who wait at once wait side by side, not one after
-    another."""
+    """A clock on which waiting takes no time; those who wait at once wait side by side,
+    not one after another."""
 
     seconds: float = 0.0
 

@@ -19,7 +19,7 @@ _HOP = {"connection", "transfer-encoding", "content-length", "host", "keep-alive
 
 
 def item_bytes(item: Item) -> int:
-    """What an item counts: the names and the values of its attributes.
+    """Count an item's bytes: the names and the values of its attributes.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
     """

@@ -27,7 +27,7 @@ ROUTES = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the server was asked."""
+    """A request that the server got."""
 
     kind: str
     """A key of ROUTES, or "unknown"."""
@@ -43,13 +43,13 @@ class Request:
     attempt: int
     """1 for the first time that this prompt was asked of this kind (since `script`), 2, …"""
     connection: int
-    """Which TCP connection, from 1."""
+    """The number of the TCP connection, from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the server does with a request. Without `body` it is the provider's own shape around `text`, or
-    its error shape."""
+    """The server's reply to a request. Without `body` it is the provider's own shape around
+    `text`, or its error shape."""
 
     text: str = "ok"
     status: int = 200
@@ -78,9 +78,9 @@ class ModelServer:
     """Speaks OpenAI, Azure, Anthropic, Ollama and Bedrock on 127.0.0.1, in a thread: `with
     ModelServer(answer) as server:`.
 
-    `answer(request)` gives the text of the answer, or a `Reply`; it runs in the server's thread.
-    `script(reply, …, prompt=…)` sets what the next attempts at a prompt (default: at every prompt) get
-    instead.
+    `answer(request)` gives the text of the answer, or a `Reply`; it runs in the server's
+    thread. `script(reply, …, prompt=…)` sets what the next attempts at a prompt (default: at
+    every prompt) get instead.
 
     Attributes:
         requests: every request so far.

@@ -38,7 +38,7 @@ def to_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson does not know: mappings that are not dicts."""
+    """Turn a value that orjson does not know into one that it does: mappings that are not dicts."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
@@ -68,8 +68,8 @@ def run_from(body: Mapping[str, Any]) -> RunRecord:
 
 
 def unreadable(run_id: str, name: str, created_at: str, cases: int, why: str) -> RunRecord:
-    """Make the stand-in for a run whose record cannot be read: a list shows it in its place, and all
-    others."""
+    """Make the stand-in for a run whose record cannot be read: a list shows it in its
+    place, and all others."""
     unknown = {"name": "?", "version": 0, "hash": ""}
     return RunRecord(
         run_id=run_id,

@@ -1,1 +1,1 @@
-"""What goes into a run: prompts and datasets, read, checked and versioned."""
+"""The inputs of a run: prompts and datasets, read, checked and versioned."""

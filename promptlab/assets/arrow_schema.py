@@ -62,7 +62,7 @@ class _Table:
         return cls(data, struct.unpack_from("<I", data)[0])
 
     def _where(self, field: int) -> int:
-        """Where a field is; 0: it has its default."""
+        """Return the offset of a field; 0: it has its default."""
         vtable = self.at - self._read("i", self.at)
         offset = self._read("H", vtable + 4 + 2 * field) if 4 + 2 * field < self._read("H", vtable) else 0
         return self.at + offset if offset else 0

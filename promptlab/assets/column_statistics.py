@@ -1,5 +1,5 @@
-"""Reads what the columns of a dataset hold: over all of its rows, with memory that does not grow with
-them."""
+"""Reads what the columns of a dataset hold: over all of its rows, with memory that
+does not grow with them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MOST_COLUMNS = 60
 QUICK_BYTES = 1 << 20
 """A dataset of this size is read in some 20 ms: a page may wait for it."""
 MOST_BYTES = 400 << 20
-"""Where blobs are not files a copy is read, and a Lambda function has 512 MB for it; of a larger dataset the
-first rows are."""
+"""The most bytes that are read where blobs are not files: a copy is made, and a Lambda function has 512 MB
+for it. Of a larger dataset the first rows are read."""
 SAMPLE = 500
 MOST_COUNTED = 500_000
 """Different values of all columns together that are counted one by one, the columns with the fewest first;
@@ -48,7 +48,7 @@ _one_at_a_time = asyncio.Semaphore(1)
 
 @dataclass(frozen=True, slots=True)
 class ColumnFigures:
-    """What a column holds."""
+    """The figures of a column."""
 
     column: Column
     different: int
@@ -56,8 +56,8 @@ class ColumnFigures:
     estimated: bool
     """Whether `different` is an estimate, within some 5%."""
     low: Any
-    """The lowest number, exactly as the data has it, or the length of the shortest text; None without a
-    value."""
+    """The lowest number, exactly as the data has it, or the length of the shortest
+    text; None without a value."""
     high: Any
     example: Any
     """The first value."""
@@ -157,8 +157,8 @@ def _value(column: Column) -> str:
 
 
 def _asked(column: Column) -> list[str]:
-    """Give the SQL of the number of different values, the lowest, the highest and the number of all
-    values."""
+    """Give the SQL of the number of different values, the lowest, the highest and
+    the number of all values."""
     name, value = quoted(column.name), _value(column)
     if column.type == "number":
         low, high = f"arg_min({name}, {value})", f"arg_max({name}, {value})"

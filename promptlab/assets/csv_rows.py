@@ -15,7 +15,7 @@ from promptlab.assets.sources import MAX_COLUMNS, Broken, Rows, open_text
 from promptlab.errors import DatasetError
 
 DELIMITERS = (",", ";", "\t", "|")
-"""What a delimiter may be where none is given, the most likely first."""
+"""The delimiters to try where none is given, the most likely first."""
 _LOOKED_AT = 64 << 10
 """How many bytes of a file tell its delimiter."""
 _RECORDS = 20

@@ -1,4 +1,4 @@
-"""What a dataset row may be: a JSON object, and the errors of those that are not.
+"""Dataset rows as JSON objects, and the errors of those that are not.
 
 A value that JSON does not have (NaN, an integer beyond 64 bits) is an error, never a guess.
 """
@@ -74,8 +74,8 @@ def parse_row(text: bytes, name: str, pattern: str, number: int) -> dict[str, An
 
 
 def repeated_key(text: bytes) -> str | None:
-    """Find the first key that an object in a JSON text has twice; None also where the text is no valid
-    JSON."""
+    """Find the first key that an object in a JSON text has twice; None also where the
+    text is no valid JSON."""
     try:
         keys = _count_keys([orjson.loads(text)])
     except orjson.JSONDecodeError:
@@ -92,8 +92,8 @@ def repeated_key(text: bytes) -> str | None:
 
 
 def _count_keys(values: Iterable[Any], depth: int = 1) -> int:
-    """Count the keys of all objects in here; below zero: a number may have been an integer of more than 64
-    bits.
+    """Count the keys of all objects in here; below zero: a number may have been an
+    integer of more than 64 bits.
 
     Raises:
         RecursionError: the values nest too deeply.
@@ -147,7 +147,7 @@ def _wide_integer(text: bytes) -> str | None:
 
 
 def _broken(line: bytes, error: orjson.JSONDecodeError, where: str) -> DatasetError:
-    """Why a line cannot be read, in words that help to mend it."""
+    """Say why a line cannot be read, in words that help to fix it."""
     try:
         text = line.decode()
     except UnicodeDecodeError as bad:

@@ -137,8 +137,8 @@ def _json(value: str, kind: Any, field: ArrowField | None) -> str:
 
 
 def _is_plain(kind: Any, field: ArrowField | None) -> bool:
-    """Whether DuckDB's own JSON of a value is right: its names are as they were, and nothing in it needs a
-    form."""
+    """Whether DuckDB's own JSON of a value is right: its names are as they were, and
+    nothing in it needs a form."""
     if field is not None and field.digits is not None:
         return False
     if kind.id not in _WITH_FORM:

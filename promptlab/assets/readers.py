@@ -41,8 +41,8 @@ def open_source(dataset: Dataset, scratch: Path) -> Source:
         scratch: a scratch folder.
 
     Raises:
-        DatasetError: there is no such file, or it is of a kind that cannot be read; while reading: a row is
-            broken.
+        DatasetError: there is no such file, or it is of a kind that cannot be read; while
+            reading: a row is broken.
         MissingExtraError: an Excel file, and openpyxl is not installed.
     """
     if (dataset.file_path is None) == (dataset.rows is None):

@@ -1,4 +1,4 @@
-"""What is learned of a dataset while its rows pass: its columns, and whether its ids are good."""
+"""Checks of a dataset while its rows pass: its columns, and whether its ids are good."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_INTEGER = 2**63 - 1
 
 
 class Columns:
-    """What is known of the columns so far. Rows of one shape after another are counted, not looked at."""
+    """The columns that were seen so far. Rows of one shape after another are counted, not looked at."""
 
     def __init__(self) -> None:
         self._shape: tuple[Any, ...] | None = None
@@ -90,8 +90,8 @@ def _type_of(kinds: set[type]) -> ColumnType:
 
 
 class Ids:
-    """Holds the ids against each other in SQLite's sorter, on disk: a set of them would grow with the
-    rows."""
+    """Holds the ids against each other in SQLite's sorter, on disk: a set of them
+    would grow with the rows."""
 
     def __init__(self, folder: Path, column: str | None, source: Source) -> None:
         self._column, self._given, self._source = column or "id", column is not None, source

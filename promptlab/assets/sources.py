@@ -1,6 +1,5 @@
-"""What all readers of dataset rows share: the place of a row, its errors, and bytes that are counted as they
-are
-decoded."""
+"""Parts that all readers of dataset rows share: the place of a row, its errors, and bytes that are
+counted as they are decoded."""
 
 from __future__ import annotations
 
@@ -142,7 +141,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Unpacked(_Stream):
-    """What is in a gzip file, counted."""
+    """The content of a gzip file, counted while it is unpacked."""
 
     def __init__(self, file: io.BufferedReader, name: str, budget: Budget) -> None:
         self._gzip, self._name, self._budget = gzip.GzipFile(fileobj=file, mode="rb"), name, budget
@@ -212,8 +211,8 @@ def open_text(path: Path, name: str) -> Iterator[io.BufferedReader]:
 
 
 def _encoding(head: bytes) -> str | None:
-    """The encoding of a text, unless UTF-8: by its byte order mark, or by the zeros beside its first
-    character."""
+    """The encoding of a text, unless UTF-8: by its byte order mark, or by the zeros
+    beside its first character."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding

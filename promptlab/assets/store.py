@@ -204,8 +204,8 @@ class AssetStore:
 
     @asynccontextmanager
     async def draft(self, value: Asset | str, kind: AssetKind) -> AsyncIterator[Draft]:
-        """What an experiment names: an asset object or a reference (`qa`, `qa@3`, `qa@production`). Nothing
-        is stored.
+        """Read what an experiment names: an asset object or a reference (`qa`, `qa@3`,
+        `qa@production`). Nothing is stored.
 
         Raises:
             AssetNotFoundError: a reference to nothing, or an object of another store.

@@ -1,5 +1,5 @@
-"""Reads rows from the first sheet of an Excel workbook, with openpyxl (`pip install
-'promptlab-serverless[xlsx]'`)."""
+"""Reads rows from the first sheet of an Excel workbook, with openpyxl
+(`pip install 'promptlab-serverless[xlsx]'`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _MOST_SHARED = 256 << 20
 
 
 def xlsx_rows(path: Path, name: str) -> Rows:
-    """Read the rows of a workbook: the first row names the columns; an empty cell is null, dates are ISO 8601
-    text."""
+    """Read the rows of a workbook: the first row names the columns; an empty cell is null,
+    dates are ISO 8601 text."""
     workbook = _opened(path, name)
     broken = Broken()
     try:

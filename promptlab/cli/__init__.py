@@ -67,8 +67,7 @@ def commands(ctx: click.Context) -> None:
     \b
     Exit codes:
       0    it is done; a run ended with status completed, and some of its cases may have failed
-      1    a run failed for reasons outside its cases, every case of it failed, or something unexpected
-      happened
+      1    a run failed for reasons outside its cases, every case of it failed, or by something unexpected
       2    wrong usage or configuration: nothing was run or stored
       3    with --fail-on-error: the run is completed, and some of its cases failed
       4    with --fail-if: the run is completed, and a condition holds

@@ -59,8 +59,8 @@ def _show(kind: AssetKind, reference: str | None, store: Store, as_json: bool) -
 async def _find(
     kind: AssetKind, reference: str | None, store: Store
 ) -> tuple[str, list[AssetVersion], AssetVersion | None]:
-    """Where we looked, the latest version of each asset or all versions of one, and the one version to show
-    whole."""
+    """Return where we looked, the latest version of each asset or all versions of one, and the one
+    version to show whole."""
     from promptlab.domain.assets import which_version
 
     async with opened(store) as lab:

@@ -1,5 +1,5 @@
-"""`promptlab cloud`: what one does with a deployed stack and AWS credentials, and what a run there would
-cost."""
+"""`promptlab cloud`: what one does with a deployed stack and AWS credentials, and what
+a run there would cost."""
 
 from __future__ import annotations
 

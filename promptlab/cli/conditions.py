@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def name(self) -> str:
-        """What is compared, for people."""
+        """The name of what is compared, for people."""
         return f"{self.metric}.{self.number}" if self.metric is not None else self.number
 
     def value(self, facts: Mapping[str, Any]) -> float | None:

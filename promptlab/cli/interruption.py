@@ -15,8 +15,8 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Interruption:
-    """Within the block a signal cancels the task that entered it; once more cancels what the first one waits
-    for.
+    """Within the block a signal cancels the task that entered it; once more cancels
+    what the first one waits for.
 
     Attributes:
         signal: the first signal that came, or None.
@@ -53,8 +53,8 @@ class Interruption:
 
 
 def _leave_terminal() -> None:
-    """Let what is printed go nowhere, where it would go to a terminal that was closed: writing there is an
-    error."""
+    """Let what is printed go nowhere, where it would go to a terminal that was closed:
+    writing there is an error."""
     with suppress(OSError), Path(os.devnull).open("r+b") as nowhere:
         for descriptor in (0, 1, 2):
             with suppress(OSError):

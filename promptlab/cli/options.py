@@ -1,5 +1,5 @@
-"""What several commands share: their options, the store, how a run is named, and where words and tables
-go."""
+"""Parts that several commands share: their options, the store, the names of runs, and
+where words and tables go."""
 
 from __future__ import annotations
 

@@ -214,7 +214,8 @@ def dataset_shape(asset: AssetVersion) -> RenderableType:
 
 
 def estimate_tables(found: Estimate) -> RenderableType:
-    """What a run would cost, how long it would take, and what a stack costs that nobody uses."""
+    """Build the tables of an estimate: what a run would cost, how long it would take, and what
+    an unused stack costs."""
     return Group(_money(found), Text(), *map(Text, _course(found)), Text(), _idle(found))
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What came of it."""
+    """The outcome of the work on a run."""
 
     run: RunRecord | None
     """None: it was stopped before the run was recorded."""
@@ -43,7 +43,7 @@ class Ended:
     hints: tuple[str, ...]
     """What to do next, with the commands for it."""
     where: str
-    """Where the run is kept, for people."""
+    """The place where the run is kept, for people."""
     remote: bool
     """Whether the run is a hosted Studio's, and does not need this process."""
 
@@ -67,7 +67,7 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 class _Seen:
-    """What was heard of the run so far."""
+    """The last that was heard of the run."""
 
     def __init__(self, view: ProgressView, err: Console) -> None:
         self._view, self._err = view, err
@@ -88,8 +88,8 @@ class _Seen:
 
 
 async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> Ended:
-    """Begin a run and stay with it until it ends or a signal comes; `more` is what `resume` has to be given,
-    too."""
+    """Begin a run and stay with it until it ends or a signal comes; `more` is what
+    `resume` has to be given, too."""
     from promptlab.cli.interruption import Interruption
     from promptlab.sdk.progress import progress_view
 
@@ -169,7 +169,7 @@ def _unfinished(lab: Lab, run: RunRecord, more: str) -> str:
 
 
 def _hints(lab: Lab, run: RunRecord, more: str) -> tuple[str, ...]:
-    """What to do next with a run that is not complete, with the commands for it."""
+    """Say what to do next with a run that is not complete, with the commands for it."""
     from promptlab.domain.results import FINAL
     from promptlab.report import cancel_command, resume_command, show_command
 

@@ -1,1 +1,1 @@
-"""What a run in the cloud costs and how long it takes, and the stack that it runs in."""
+"""Cost and duration of a run in the cloud, and the stack that it runs in."""

@@ -1,4 +1,5 @@
-"""What a run in the cloud uses up, and what that costs: formulas only. docs/cost.md explains and checks them.
+"""The resources that a run in the cloud uses, and their cost: formulas only. docs/cost.md
+explains and checks them.
 
 The constants are what the steps and the ledger really do; a test runs them against a local AWS that
 counts, and compares.
@@ -19,8 +20,7 @@ SHARD_ROWS = 50
 """As `engine.ingest.SHARD_ROWS`."""
 PARENT_TRANSITIONS, CHILD_TRANSITIONS = 6, 6
 """States that a run without faults enters: Plan, AnyShards, Shards, Summarize, Outcome, Done; the start of
-the child,
-Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
+the child, Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
 TURN_TRANSITIONS = 3
 """More of them for each further invocation of Infer: InferredAll, Wait, Infer."""
 WORKER_LIMIT_S = 890.0
@@ -29,30 +29,30 @@ WORKER_LIMIT_S = 890.0
 PLAIN_BYTES, CASE_BYTES, SCORES_BYTES = 800, 4096, 8192
 """As in `adapters.aws.dynamodb_items`: longer JSON is deflated; longer than that still, it goes to S3."""
 CASE_KEYS_BYTES = 75
-"""Of a completion's item: keys, names of attributes, counts."""
+"""Bytes of a completion's item: keys, names of attributes, counts."""
 CASE_FIELDS_BYTES = 110
-"""Of a completion's JSON: all but the answer."""
+"""Bytes of a completion's JSON: all but the answer."""
 SCORES_CASE_BYTES, SCORE_BYTES = 40, 14
-"""Of a shard's deflated scores: for a case, and for each metric of a case."""
+"""Bytes of a shard's deflated scores: for a case, and for each metric of a case."""
 SUMMARY_BYTES = 700
-"""Of a shard's summary, as it is read back."""
+"""Bytes of a shard's summary, as it is read back."""
 RUN_WRITES, RUN_READS = 24, 20
-"""Units of a run whatever its length: its assets, its record (in transactions, which count twice), the
-lists."""
+"""Units of a run whatever its length: its assets, its record (in transactions, which
+count twice), the lists."""
 SHARD_MARKS = 3
 """Write units of a shard in the run's own partition: begun, finished, its summary."""
 LEASE_WRITES = 6
-"""Of a shard's lease, in Infer and in Evaluate: taken in a transaction, which counts twice, and given
-back."""
+"""Write units of a shard's lease, in Infer and in Evaluate: taken in a transaction, which counts
+twice, and given back."""
 
 VCPU_MB = 1769
 """Memory that comes with one processor."""
 INFER_CPU_S, EVALUATE_CPU_S, METRIC_CPU_S = 0.0011, 0.0004, 0.0001
 """Processor seconds of a case in Infer and in Evaluate, and for each metric of a case."""
 IO_S = 0.01
-"""Of one request to DynamoDB or S3."""
+"""Seconds of one request to DynamoDB or S3."""
 COLD_S = 1.2
-"""Of a worker's first invocation: its imports, which are billed."""
+"""Seconds of a worker's first invocation: its imports, which are billed."""
 LOOK_S = 5.0
 """How often a worker looks whether its run was cancelled, and renews its lease."""
 SUMMARIZE_MB, PLAN_MB = 1769, 512
@@ -81,11 +81,11 @@ class Work:
     trials: int = 1
     metrics: int = 1
     answer_bytes: float = 400.0
-    """Of one answer, UTF-8."""
+    """The bytes of one answer, UTF-8."""
     deflated: float = 0.5
-    """What is left of a text when it is deflated."""
+    """The share of a text that is left when it is deflated."""
     latency_s: float = 2.0
-    """Of one call, on average."""
+    """The seconds of one call, on average."""
     tail: float = 1.5
     """The slowest call of a shard, in latencies."""
     in_flight: int = 50
@@ -115,7 +115,7 @@ class Work:
 
     @property
     def case_bytes(self) -> float:
-        """Of a completion's item."""
+        """Return the bytes of a completion's item."""
         plain = CASE_FIELDS_BYTES + self.answer_bytes
         return CASE_KEYS_BYTES + (
             plain if plain <= PLAIN_BYTES else plain * self.deflated if not self.case_in_blob else 0
@@ -127,7 +127,7 @@ class Work:
 
     @property
     def scores_bytes(self) -> float:
-        """Of a shard's scores, deflated."""
+        """Return the bytes of a shard's scores, deflated."""
         return self.shard_cases * (SCORES_CASE_BYTES + SCORE_BYTES * self.metrics) if self.metrics else 0.0
 
     @property
@@ -148,13 +148,14 @@ class Work:
 
     @property
     def infer_s(self) -> float:
-        """Of one shard, in Infer: as many calls at once as a worker may make, and the slowest of them."""
+        """Return the seconds of one shard in Infer: as many calls at once as a worker may make,
+        and the slowest of them."""
         calls = self.latency_s * (max(1.0, self.shard_cases / self.in_flight) + self.tail - 1)
         return calls + self.shard_cases * INFER_CPU_S / self._vcpu + 5 * IO_S
 
     @property
     def evaluate_s(self) -> float:
-        """Of one shard, in Evaluate, with metrics that call no model."""
+        """Return the seconds of one shard in Evaluate, with metrics that call no model."""
         return self.shard_cases * (EVALUATE_CPU_S + METRIC_CPU_S * self.metrics) / self._vcpu + 8 * IO_S
 
     @property
@@ -172,7 +173,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """What AWS counts."""
+    """The units that AWS counts."""
 
     lambda_gb_s: float = 0.0
     lambda_invocation: float = 0.0
@@ -193,11 +194,11 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "S3": ("s3_put", "s3_get"),
     "CloudWatch and X-Ray": ("log_gb", "trace", "metric_hour"),
 }
-"""Whose bill a unit is on."""
+"""The units on each service's bill."""
 
 
 def units(work: Work, wall_s: float = 0.0) -> Units:
-    """What a run without faults uses up; `wall_s` is how long it takes."""
+    """Count the units that a run without faults uses; `wall_s` is how long it takes."""
     w = work
     turns = w.lines * int(w.together * w.infer_s // WORKER_LIMIT_S)
     workers = min(w.workers, w.lines)
@@ -235,7 +236,7 @@ def dollars(used: Units) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class IdleItem:
-    """What a stack costs in a month in which nobody uses it."""
+    """One part of what a stack costs in a month in which nobody uses it."""
 
     what: str
     low_usd: float

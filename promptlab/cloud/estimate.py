@@ -1,4 +1,5 @@
-"""What an experiment would cost in the cloud, and how long it would take, before anything is paid for."""
+"""An estimate of what an experiment would cost in the cloud, and how long it would take,
+before anything is paid for."""
 
 from __future__ import annotations
 
@@ -53,25 +54,25 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a run would cost in the cloud, and how long it would take."""
+    """The expected cost and duration of a run in the cloud."""
 
     work: Work
     """As expected."""
     sampled: int
     """Rows whose prompts were measured."""
     prompt_tokens: Interval
-    """Of one call."""
+    """The latency of one call."""
     answer_tokens: Interval
     model: str
     model_usd: Interval | None
-    """Of all calls; None when the model's price is not known."""
+    """The cost of all calls; None when the model's price is not known."""
     services: Mapping[str, Interval]
     """Dollars, by AWS service."""
     wall_s: Interval
     simulated: Simulated
     """The run as expected, over time."""
     widest: int
-    """What MaxConcurrency may be without any quota being hit."""
+    """The largest MaxConcurrency that hits no quota."""
     idle: Sequence[IdleItem]
     """By the month."""
 
@@ -171,8 +172,8 @@ async def estimate(
 
 
 def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
-    """What AWS charged for a run that has ended, by the same formulas, with what the run was: its latency,
-    answers and length.
+    """Compute what AWS charged for a run that has ended, by the same formulas, from the run's
+    latency, answers and length.
 
     Faults, retries and pauses are not counted.
     """

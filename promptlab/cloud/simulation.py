@@ -1,5 +1,5 @@
-"""A run in the cloud over time, against the quotas of an account: where it would be throttled, and for how
-long.
+"""A run in the cloud over time, against the quotas of an account: where it would be
+throttled, and for how long.
 
 Discrete events, shard by shard: 1,000,000 rows take well under a second. Services with a rate are
 token buckets; whoever finds one empty waits for its turn, as the retries of the state machine and
@@ -36,8 +36,8 @@ class Quotas:
 
 
 BURST_S = 5.0
-"""Seconds of unused write capacity that are counted on. DynamoDB keeps up to 300 of them, without a
-promise."""
+"""Seconds of unused write capacity that are counted on. DynamoDB keeps up to 300 of
+them, without a promise."""
 
 RETRIES_S = 4 * 3600.0
 """How long, on average, the 500 retries of the state machine outlast a Lambda without a free place: each
@@ -48,7 +48,7 @@ FUNCTIONS = "Lambda: functions at once"
 
 DEFAULT = Quotas()
 NEW_ACCOUNT = Quotas(concurrency=10, transitions=800.0)
-"""What AWS gives an account in its first weeks. It raises the limits by itself or when asked."""
+"""The limits that AWS gives an account in its first weeks. It raises them by itself or when asked."""
 
 
 @dataclass(slots=True)
@@ -105,8 +105,8 @@ class Simulated:
 
     @property
     def gives_up(self) -> bool:
-        """Whether somebody waits longer than retries go on: then shards are left, and the run has to be
-        resumed."""
+        """Whether somebody waits longer than retries go on: then shards are left, and the
+        run has to be resumed."""
         return any(
             throttle.longest_s > (RETRIES_S if throttle.limit == FUNCTIONS else LEDGER_S)
             for throttle in self.throttles

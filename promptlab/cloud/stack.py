@@ -1,5 +1,5 @@
-"""A deployed stack, as whoever has AWS credentials sees it: its outputs, its admin token, its provider
-keys."""
+"""A deployed stack, as whoever has AWS credentials sees it: its outputs, its admin
+token, its provider keys."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Stack:
 
 
 def _sam_settings() -> dict[str, str]:
-    """What `sam deploy --guided` noted in the working folder; nothing where it noted nothing."""
+    """Read what `sam deploy --guided` noted in the working folder; nothing where it noted nothing."""
     path = Path(SAM_CONFIG)
     try:
         settings = tomllib.loads(path.read_text("utf-8")).get("default", {})

@@ -30,14 +30,14 @@ NAME = re.compile(r"[^\s@#/\\][^@#/\\\n]{0,199}")
 
 
 class Which(TypedDict, total=False):
-    """Which version of an asset; nothing for the latest."""
+    """A version of an asset; nothing for the latest."""
 
     version: int
     label: str
 
 
 def which_version(text: str) -> Which:
-    """What a version is called in references and addresses: `3`, `production`, `latest` or nothing."""
+    """Read a version as references and addresses name it: `3`, `production`, `latest` or nothing."""
     if text in ("", "latest"):
         return {}
     # No store counts further than 1,000 digits, and Python reads at most 4,300.
@@ -157,7 +157,7 @@ class PromptTemplate(_Asset):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """What is known of one column of a dataset."""
+    """One column of a dataset, as far as it is known."""
 
     name: str
     type: Literal["string", "integer", "number", "boolean", "json"]
@@ -170,14 +170,14 @@ class Column:
     """How many rows have it with null for a value; None in records of versions that did not count them."""
 
     def missing(self, rows: int) -> int | None:
-        """How many of a dataset's `rows` rows have no value here: null, or not the column at all; None:
-        unknown."""
+        """How many of a dataset's `rows` rows have no value here: null, or not the column
+        at all; None: unknown."""
         return None if self.nulls is None else rows - self.rows + self.nulls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetContent:
-    """Where a dataset version's rows are, and what they look like."""
+    """The place and the shape of a dataset version's rows."""
 
     blob: str
     """Key of the rows: one JSON object a line, UTF-8."""
@@ -209,7 +209,7 @@ class Shard:
     count: int
     """Rows."""
     offset: int
-    """Where its first byte is in the dataset's blob."""
+    """The offset of its first byte in the dataset's blob."""
     length: int
     """Bytes."""
 
@@ -221,7 +221,7 @@ _ROWS_SCHEMA = {
     ]
 }
 _TABLES = ("itertuples", "iter_rows", "to_batches")
-"""What pandas' and polars' DataFrames and PyArrow's tables can do."""
+"""The part of pandas' and polars' DataFrames and PyArrow's tables that we read."""
 
 
 def _is_table(value: Any) -> bool:
@@ -235,10 +235,8 @@ class Dataset(_Asset):
     """Rows to run a prompt over, versioned.
 
     Give a `file_path` (JSON, CSV, Excel or Parquet) or `rows` (a list of dicts, a pandas or polars DataFrame,
-    a
-    Hugging Face dataset). The content is copied into the store under its hash when the asset is created:
-    changing
-    the file later changes nothing.
+    a Hugging Face dataset). The content is copied into the store under its hash when the asset is created:
+    changing the file later changes nothing.
     """
 
     file_path: str | Path | None = Field(
@@ -287,7 +285,7 @@ class Dataset(_Asset):
 
     @property
     def content(self) -> DatasetContent | None:
-        """Where the rows are; None before the asset is created."""
+        """The place of the rows; None before the asset is created."""
         return self._content
 
     @property

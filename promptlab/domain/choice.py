@@ -1,4 +1,4 @@
-"""Which runs a list has, and the tags that it may ask for."""
+"""The choice of a list's runs, and the tags that it may ask for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_TAGS, TAG_CHARS = 50, 100
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which runs a list has; None: any."""
+    """The choice of a list's runs; None: any."""
 
     status: str | None = None
     tag: str | None = None
@@ -26,8 +26,8 @@ class Chosen:
     """Archived runs only, or all the others."""
 
     def may_match(self, run: RunRecord) -> bool:
-        """Check whether the run is one of them, whatever its status: a run that says it is running may be
-        interrupted."""
+        """Check whether the run is one of them, whatever its status: a run that says it is
+        running may be interrupted."""
         return replace(self, status=None).matches(run)
 
     def matches(self, run: RunRecord) -> bool:

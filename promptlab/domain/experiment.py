@@ -1,4 +1,4 @@
-"""What to run: the configuration a user writes, and the resolved experiment a run records."""
+"""Experiments: the configuration a user writes, and the resolved experiment a run records."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class AssetRef(BaseModel):
 
 
 class CodeRef(BaseModel):
-    """Where a user's own class or function can be found again."""
+    """A reference to a user's own class or function."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class CodeRef(BaseModel):
     rebuildable: bool = True
     """Whether calling the class with `params` gives the same object back."""
     params: dict[str, Any] | None = None
-    """What a model's class or an agent's function is given; a metric's are the metric's own."""
+    """The arguments of a model's class or an agent's function; a metric's are the metric's own."""
 
 
 Scalar = str | bool | int | float | None
@@ -168,8 +168,8 @@ class Metric(BaseModel):
 
     @property
     def may_be_a_share(self) -> bool:
-        """Whether a mean of zeros and ones is the share of cases that pass, and not one of lengths or
-        distances."""
+        """Whether a mean of zeros and ones is the share of cases that pass, and not one
+        of lengths or distances."""
         return self.code is not None or self.metric not in (*FACTS, "edit_distance")
 
     @property
@@ -183,8 +183,8 @@ class Metric(BaseModel):
         return self.when is None or self.when.holds(row)
 
     def is_labelled(self, row: Mapping[str, Any]) -> bool:
-        """Whether a dataset row has the reference that this metric reads; yes for a metric that reads
-        none."""
+        """Whether a dataset row has the reference that this metric reads; yes for a
+        metric that reads none."""
         if self.reference_column is None:
             return True
         value = row.get(self.reference_column)
@@ -213,12 +213,12 @@ class Experiment(BaseModel):
     hash: str = ""
     """SHA-256 of all of the above: equal for runs of the same experiment."""
     warnings: tuple[str, ...] = ()
-    """What was probably not meant, as said before the first call. Not part of the hash."""
+    """Warnings about what was probably not meant, as said before the first call. Not part of the hash."""
 
     @property
     def headline(self) -> Metric | None:
-        """The metric that a run is judged by first: the one that says so, else the first that is not a mere
-        fact."""
+        """The metric that a run is judged by first: the one that says so, else the first
+        that is not a mere fact."""
         chosen = [m for m in self.evaluation if m.headline]
         verdicts = [m for m in self.evaluation if not m.is_fact]
         return next(iter([*chosen, *verdicts, *self.evaluation]), None)

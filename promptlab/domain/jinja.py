@@ -19,8 +19,8 @@ MOST_CHARS = 16_000_000
 
 
 class PromptEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, for text that a model reads: nothing is escaped for HTML, keys of data come before
-    methods."""
+    """Jinja's sandbox, for text that a model reads: nothing is escaped for HTML, keys of
+    data come before methods."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -49,7 +49,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def printed(value: Any) -> Any:
-    """What `{{ … }}` prints: a string as it is, null as nothing, everything else as JSON.
+    """Return what `{{ … }}` prints: a string as it is, null as nothing, everything else as JSON.
 
     Raises:
         TypeError: it is nothing that a prompt can show: a function, a generator.
@@ -89,7 +89,7 @@ class Refused(ValueError):
 
 
 def read(texts: list[str]) -> list[dict[str, Any]]:
-    """What templates need: `{"names", "optional"}` each, or `{"error", "line"}`.
+    """Find what templates need: `{"names", "optional"}` each, or `{"error", "line"}`.
 
     `names` are the variables in order of first use; `optional` those that a row may lack, because the
     template tests them with `is defined` or gives a `default`.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 MAX_TYPES = 50
 """Types of errors whose messages are kept."""
 KEPT = 10
-"""Different messages kept of each type. Beyond them the most frequent stay, so a count is at least what it
-says."""
+"""Different messages kept of each type. Beyond them the most frequent stay, so a count is
+at least what it says."""
 MESSAGE_CHARS = 300
 SHOWN = 3
 """Messages of each type that people see."""
@@ -36,8 +36,8 @@ def merge_messages(messages: Messages, others: Mapping[str, Mapping[str, int]]) 
 
 
 def most_frequent(messages: Mapping[str, Mapping[str, int]], most: int = KEPT) -> Messages:
-    """Take the most frequent messages of each type, the most frequent first; of equal ones the first in the
-    alphabet."""
+    """Take the most frequent messages of each type, the most frequent first; of equal ones the
+    first in the alphabet."""
     return {kind: _most(known, most) for kind, known in messages.items()}
 
 

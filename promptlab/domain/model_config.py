@@ -1,4 +1,4 @@
-"""Which model to call, and how."""
+"""The model to call, and how to call it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 EXAMPLE_MODEL = "openai/gpt-6-luna"
-"""Today's cheap model, as examples everywhere name it; a test keeps them from naming one that is about to
-end."""
+"""Today's cheap model, as examples everywhere name it; a test keeps them from naming
+one that is about to end."""
 MOST_PARAMETERS = 100
 """Further fields of a model, which are sent to its provider as they are."""
 _OURS = (
@@ -35,8 +35,8 @@ _LIMITS = re.compile(
 
 
 def misplaced(parameter: str) -> str | None:
-    """Say what is wrong with a parameter that would be sent to a provider although it is meant for the
-    caller.
+    """Say what is wrong with a parameter that would be sent to a provider although
+    it is meant for the caller.
 
     Returns:
         What to do instead; None for a name that may be a provider's own.
@@ -59,7 +59,7 @@ def _is_object(value: Any) -> bool:
 
 
 class ModelConfig(BaseModel):
-    """Which model to call, and how. Any further field is sent to the provider as it is."""
+    """The model to call, and how to call it. Any further field is sent to the provider as it is."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 

@@ -1,4 +1,4 @@
-"""What a model call costs: a dated price table, which a configuration overrides. Unknown stays unknown."""
+"""The cost of a model call: a dated price table, which a configuration overrides. Unknown stays unknown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ OWN_HOSTS = {
     "deepseek": "api.deepseek.com",
     "openrouter": "openrouter.ai",
 }
-"""Where a provider's own prices hold; anybody else behind another endpoint has prices of their own."""
+"""The hosts at which a provider's own prices hold; anybody else behind another endpoint
+has prices of their own."""
 CACHE_WRITE, CACHE_WRITE_HOUR = 1.25, 2.0
 _STANDARD_TIERS = (None, "default", "standard", "standard_only")
 # A version that costs what its model costs: gpt-4o-2024-08-06, claude-sonnet-4-20250514, …-v2:0.
@@ -128,8 +129,8 @@ def _listed(config: ModelConfig) -> Price | None:
 
 
 def is_own_endpoint(config: ModelConfig) -> bool:
-    """Whether calls go to the provider itself: others behind an endpoint have prices and models of their
-    own."""
+    """Whether calls go to the provider itself: others behind an endpoint have prices
+    and models of their own."""
     if config.endpoint is None:
         return True
     host = urlsplit(config.endpoint).hostname or ""
@@ -138,8 +139,8 @@ def is_own_endpoint(config: ModelConfig) -> bool:
 
 
 def listed_row(config: ModelConfig) -> dict[str, Any] | None:
-    """The row of the table that is a model's, by its exact name first, then by that of which it is a
-    version."""
+    """The row of the table that is a model's, by its exact name first, then by that of
+    which it is a version."""
     provider, model = config.provider, config.model_id
     if provider == "openrouter":
         # OpenRouter passes on what these two charge; with other models the price depends on who serves them.

@@ -1,5 +1,5 @@
-"""Records of other versions: fields that an older one did not write yet, and fields that a newer one
-added."""
+"""Records of other versions: fields that an older one did not write yet, and fields
+that a newer one added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run produces: completions, scores, shard summaries, runs."""
+"""The records that a run produces: completions, scores, shard summaries, runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def described(error: BaseException) -> str:
 
 
 class CaseKey(NamedTuple):
-    """Which case: a dataset row (0-based) and a trial (0-based)."""
+    """The key of a case: a dataset row (0-based) and a trial (0-based)."""
 
     case: int
     trial: int
@@ -46,7 +46,7 @@ class CaseKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed, as recorded data."""
+    """The reason of a failure, as recorded data."""
 
     type: str
     """A short, stable name (`rate_limit`, `timeout`, …, or an exception's class name)."""
@@ -55,7 +55,7 @@ class Failure:
 
 @dataclass(slots=True)
 class ModelResponse:
-    """What a model answered to one call."""
+    """The answer of a model to one call."""
 
     response: str
     """The text."""
@@ -68,14 +68,15 @@ class ModelResponse:
     cost_usd: float | None = None
     """Dollars, where the provider or a custom model says; else computed from the price table."""
     finish_reason: str | None = None
-    """Why the model stopped: stop, length, content_filter, tool_calls, … as the provider puts it."""
+    """The reason why the model stopped: stop, length, content_filter, tool_calls, …
+    as the provider puts it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, JSON (the model version that answered, …)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What the model answered for one case, or why it did not."""
+    """The model's answer for one case, or why there is none."""
 
     shard: int
     case: int
@@ -107,13 +108,13 @@ class Completion:
 
     @property
     def spent(self) -> Sums:
-        """What the case used."""
+        """The usage of the case."""
         return spent(self.prompt_tokens, self.completion_tokens, self.cost_usd, failed=self.error is not None)
 
 
 @dataclass(slots=True)
 class Usage:
-    """What model calls used."""
+    """Tokens, calls and dollars that model calls used."""
 
     calls: int = 0
     prompt_tokens: int | None = 0
@@ -151,11 +152,11 @@ class Score:
     passed: bool | None = None
     """Whether it is good enough, for metrics that decide."""
     reason: str | None = None
-    """Why, in words."""
+    """The reason, in words."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Failure | None = None
     usage: Usage | None = None
-    """What the metric's own calls to models used (a judge, embeddings); None where it made none."""
+    """The usage of the metric's own calls to models (a judge, embeddings); None where it made none."""
 
     def __post_init__(self) -> None:
         if self.value is None and self.passed is not None:
@@ -200,8 +201,8 @@ class Progress:
     unknown_tokens: int = 0
     """Cases whose tokens are unknown: nobody told them."""
     unknown_cost: int = 0
-    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid
-    for."""
+    """Cases whose cost is unknown: an answer without a price, or a failed call that
+    may have been paid for."""
     unpriced: int = 0
     """How many of `unknown_cost` were answered."""
     scored: int | None = None
@@ -252,7 +253,7 @@ class RunRecord:
     summary: Mapping[str, Any] | None = None
     """A `Summary`, as JSON, once summarized."""
     error: str | None = None
-    """Why the run itself failed (not its cases)."""
+    """The reason why the run itself failed (not its cases)."""
     tags: tuple[str, ...] = ()
     manifest: str | None = None
     """Key of the manifest, once planned."""
@@ -261,10 +262,10 @@ class RunRecord:
     archived: bool = False
     """Left out of lists, unless they ask for it."""
     unreadable: str | None = None
-    """Why the record cannot be read in full; found while reading, null in every store. What could not be read
-    has its default."""
+    """The reason why the record cannot be read in full; found while reading, null in every store. What could
+    not be read has its default."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was probably not meant in the experiment, as said before the first call."""
+        """Warnings about what was probably not meant in the experiment, as said before the first call."""
         return tuple(self.experiment.get("warnings", ()))

@@ -32,8 +32,8 @@ _sound: set[int] = set()
 
 
 def checked(run: RunRecord) -> RunRecord:
-    """The run itself if all that pages read of it can be read; else one that can be shown and says what is
-    wrong."""
+    """The run itself if all that pages read of it can be read; else one that can be shown
+    and says what is wrong."""
     key = hash(
         orjson.dumps([getattr(run, name) for name in (*_CHECKS, "experiment", "summary")], default=dict)
     )
@@ -148,4 +148,4 @@ _DEFAULTS = {f.name: None if f.default is MISSING else f.default for f in fields
     "cases": 0,
     "created_at": "1970-01-01T00:00:00.000000Z",
 }
-"""What stands for a field that cannot be read."""
+"""The value that stands for a field that cannot be read."""

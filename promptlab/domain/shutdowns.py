@@ -19,7 +19,7 @@ class Shutdown:
     on: date
     """The first day on which the provider no longer serves it."""
     replacement: str | None
-    """What the provider names instead, without the provider."""
+    """The model that the provider names instead, without the provider."""
 
 
 def shutdown_of(config: ModelConfig) -> Shutdown | None:

@@ -1,4 +1,4 @@
-"""What calls used, summed so that the unknown stays unknown and never counts as 0."""
+"""Sums of what calls used, in which the unknown stays unknown and never counts as 0."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Spending(Protocol):
 
     @property
     def unpriced(self) -> int:
-        """How many of `unknown_cost` were answered: they make the dollars unknown, and not only
-        incomplete."""
+        """How many of `unknown_cost` were answered: they make the dollars unknown,
+        and not only incomplete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """What calls or cases used, as a value."""
+    """The usage of calls or cases, as a value."""
 
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
@@ -54,7 +54,7 @@ NAMES = ("prompt_tokens", "completion_tokens", "cost_usd", "unknown_tokens", "un
 def spent(
     prompt_tokens: int | None, completion_tokens: int | None, cost_usd: float | None, *, failed: bool = False
 ) -> Sums:
-    """What one call or case used, from what is known of it.
+    """Return the usage of one call or case, from what is known of it.
 
     A failed one that is known to cost nothing used no tokens: it was refused.
     """

@@ -39,7 +39,7 @@ class Distribution:
     n: int = 0
     total: float = 0.0
     carry: float = 0.0
-    """What rounding took from the total."""
+    """The part of the total that rounding took."""
     m2: float = 0.0
     """Sum of squared differences from the mean."""
     min: float | None = None

@@ -54,8 +54,8 @@ class MetricSummary:
     labels: dict[str, int] = field(default_factory=dict)
     """Cases per label; beyond 50 different ones, counted under `…`."""
     usage: Usage = field(default_factory=Usage)
-    """What the metric's own calls to models used: judges, embeddings. Not part of the run's cost of the
-    model."""
+    """The usage of the metric's own calls to models: judges, embeddings. Not part of the
+    run's cost of the model."""
 
     def add_row(self, scores: Iterable[Score]) -> None:
         """Count one dataset row: the scores of its trials."""
@@ -120,9 +120,8 @@ class MetricSummary:
         return mean_interval(self.values.mean, self.values.stderr, self.values.n)
 
     def brief(self) -> dict[str, Any]:
-        """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, and the
-        cases that were not to be scored: `not_applicable` by the metric's `when`, `unlabelled` by an empty
-        reference."""
+        """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, and the cases that were not
+        to be scored: `not_applicable` by the metric's `when`, `unlabelled` by an empty reference."""
         low, high = self.interval
         return {
             "n": self.n,
@@ -188,7 +187,7 @@ def _usage(value: Any) -> Usage:
 
 
 def _spending(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What calls used; None where it is unknown."""
+    """Return what calls used; None where it is unknown."""
     tokens = {name: value.get(name, 0) for name in NAMES[:2]}
     return {
         **{name: None if n is None else as_count(n, name) for name, n in tokens.items()},
@@ -215,8 +214,8 @@ class Summary:
     unknown_tokens: int = 0
     """Cases whose tokens are unknown, and not in the sums."""
     unknown_cost: int = 0
-    """Cases whose cost is unknown: an answer without a price, or a failed call that may have been paid
-    for."""
+    """Cases whose cost is unknown: an answer without a price, or a failed call that
+    may have been paid for."""
     unpriced: int = 0
     """How many of `unknown_cost` were answered."""
     attempts: int = 0
@@ -224,8 +223,8 @@ class Summary:
     errors: dict[str, int] = field(default_factory=dict)
     """Failed cases by the type of their error."""
     messages: Messages = field(default_factory=dict)
-    """The most frequent messages of each type of error: type → message → cases. Empty in summaries of older
-    versions."""
+    """The most frequent messages of each type of error: type → message → cases. Empty in
+    summaries of older versions."""
     cut: int = 0
     """Answers that the model stopped at its limit of tokens."""
     latency_ms: Distribution = field(default_factory=Distribution)
@@ -244,7 +243,7 @@ class Summary:
 
     @property
     def metrics_usage(self) -> Usage:
-        """What the metrics' own calls to models used, all together."""
+        """Sum up what the metrics' own calls to models used."""
         total = Usage()
         for metric in self.metrics.values():
             total.add(metric.usage)
@@ -292,8 +291,8 @@ class Summary:
         """The aggregate of a JSON object; what it lacks is empty, what is unknown is left out.
 
         Raises:
-            StoreDamagedError: a number in it is none, or counts what cannot be counted; the message names its
-                place.
+            StoreDamagedError: a number in it is none, or counts what cannot be counted;
+                the message names its place.
         """
         value = as_object(value, "summary")
         metrics = as_object(value.get("metrics", {}), "metrics")

@@ -43,10 +43,10 @@ class CompiledTemplate:
     placeholders: tuple[str, ...]
     """The columns it needs, in order of first use."""
     optional: frozenset[str]
-    """Placeholders that a row may lack: a Jinja template tests them with `is defined` or gives a
-    `default`."""
+    """Placeholders that a row may lack: a Jinja template tests them with
+    `is defined` or gives a `default`."""
     roles: tuple[str, ...]
-    """Who says each message."""
+    """The role that says each message."""
     _fills: tuple[Fill, ...]
     """In the simple format: what fills each message."""
     _texts: tuple[str, ...]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 ASCII_CHARS, OTHER_CHARS = 4.0, 1.5
 """Characters of a token: in ASCII, and in all other scripts."""
 MESSAGE_TOKENS, REPLY_TOKENS = 4, 3
-"""What a message, and the beginning of the answer, add to a prompt."""
+"""The tokens that a message, and the beginning of the answer, add to a prompt."""
 
 
 def tokens_of(text: str) -> float:

@@ -143,8 +143,8 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
 
 
 def _spent_on(response: ModelResponse, used: Usage, price: Price | None) -> dict[str, Any]:
-    """What an answer took: what it says itself, else what an agent's or an own model's calls to our models
-    used."""
+    """Return the usage of an answer: what it says itself, else what an agent's or an own model's
+    calls to our models used."""
     read, written, usd = response.prompt_tokens, response.completion_tokens, response.cost_usd
     if used.calls and read is None and written is None:
         return _sums(used) if usd is None else _sums(used) | {"cost_usd": usd}
@@ -170,7 +170,7 @@ def _lost_usd(error: ModelError, price: Price | None) -> float | None:
 
 
 def may_start(job: Job) -> bool:
-    """Whether a further call may be paid for: the run is not stopped, and there is time to record the
-    answer."""
+    """Whether a further call may be paid for: the run is not stopped, and there is
+    time to record the answer."""
     left = job.deadline.left_s()
     return not job.limiter.stopped and (left is None or left > RESERVE_S)

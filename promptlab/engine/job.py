@@ -1,4 +1,4 @@
-"""What the steps of one run work with in one process."""
+"""The job that the steps of one run share in one process."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ class Scoring:
     the calls."""
 
     async def stop(self, grace_s: float) -> None:
-        """Let no further evaluation start, and wait for those in flight: their judges' answers are paid
-        for."""
+        """Let no further evaluation start, and wait for those in flight: their
+        judges' answers are paid for."""
         self.limits.stop()
         await self.limits.idle(grace_s)
 
@@ -145,7 +145,7 @@ class Scoring:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step has left to do."""
+    """The work that a step has left."""
 
     remaining: int = 0
     """Cases not yet done, because time ran out or the provider asked for a long pause."""
@@ -215,15 +215,15 @@ class Recorder(Generic[R]):
 
 
 def redo(error: Failure | None, generation: int, run: RunRecord) -> bool:
-    """Whether a recorded result is to be made again: it failed, in a pass before the one that asks for
-    that."""
+    """Whether a recorded result is to be made again: it failed, in a pass before the
+    one that asks for that."""
     if error is None or generation >= run.redo_before:
         return False
     return not run.redo_errors or error.type in run.redo_errors
 
 
 def cancelled_from_outside() -> bool:
-    """Whether the running task itself was asked to stop; else a CancelledError is one that a user's code let
-    out."""
+    """Whether the running task itself was asked to stop; else a CancelledError is one that
+    a user's code let out."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

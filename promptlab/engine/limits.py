@@ -15,11 +15,13 @@ from promptlab.models.retry import Postponed, Slot
 from promptlab.ports import Clock
 
 GROWTH = 0.1
-"""What a success adds to the limit; a 429 takes 1. The limit settles where one answer in eleven is a 429:
-rarer ones do not slow a run, and a provider's real limit is overstepped by no more than that. The textbook's
-halving for each loss settles, at 5% random 429s, at 4 calls in flight of 100 (10,000 rows took 547 s)."""
+"""The addition to the limit for a success; a 429 takes 1. The limit settles where one answer in eleven
+is a 429: rarer ones do not slow a run, and a provider's real limit is overstepped by no more than
+that. The textbook's halving for each loss settles, at 5% random 429s, at 4 calls in flight of 100
+(10,000 rows took 547 s)."""
 WORST_CUT = 0.5
-"""What a burst of 429s leaves of the limit within CUT_WINDOW_S: they are one message, sent many times."""
+"""The share of the limit that a burst of 429s leaves within CUT_WINDOW_S: they are one
+message, sent many times."""
 CUT_WINDOW_S = 1.0
 BACKLOG = 50
 """Calls that wait for a slot so that none is ever free for want of work: one shard's."""
@@ -142,8 +144,7 @@ class ScoringLimits:
     shards they are for.
 
     An evaluator's models are its attributes (`self.judge = get_model(…)`), also in a list or dict. A judge
-    that is
-    the model under test shares its slots: `max_concurrent_tasks` is what its provider bears.
+    that is the model under test shares its slots: `max_concurrent_tasks` is what its provider bears.
     """
 
     def __init__(self, model: Model, calls: AdaptiveLimiter, *, clock: Clock, workers: int = 1) -> None:
@@ -208,7 +209,8 @@ def models_of(evaluator: object) -> Iterable[Model]:
 
 
 def _provider_key(model: Model) -> tuple[str, ...]:
-    """What a provider counts by: the model's name at its endpoint; a user's own object is one of its own."""
+    """Return the key that a provider counts by: the model's name at its endpoint; a user's own
+    object is one of its own."""
     if model.runs_user_code:
         return (model.name, str(id(model)))
     return (model.name, str(model.config.endpoint or ""))

@@ -20,17 +20,17 @@ from promptlab.scratch import ScratchFolder
 
 FLUSH_LINES = 1000
 MOST_TOGETHER = 8
-"""Shards of one line of a manifest at most. A child of the state machine costs six transitions ($0.00015)
-whatever its
-length: as much as 240 write units. With one shard each, 100,000 rows cost $0.30 in transitions alone; with
+"""Shards of one line of a manifest at most. A child of the state machine costs six transitions
+($0.00015) whatever its length: as much as 240 write units. With one shard each, 100,000 rows cost $0.30
+in transitions alone; with
     seven, $0.04."""
 SLOWER = 0.05
-"""What lines of several shards may add to the length of a run."""
+"""The share that lines of several shards may add to the length of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What there is to do."""
+    """The work of a run: its shards and lines."""
 
     manifest: str
     """Key of the manifest: one JSON line a shard, or a line for several."""
@@ -43,9 +43,8 @@ class Plan:
 def together(shards: int, at_once: int, trials: int = 1) -> int:
     """How many shards one worker is given, where `at_once` work at the same time.
 
-    The most that leave each worker two turns and make the run no more than SLOWER longer: where the last
-    turn has work for a few workers only, the others wait for lines of many shards longer than for single
-    ones.
+    The most that leave each worker two turns and make the run no more than SLOWER longer: where the last turn
+    has work for a few workers only, the others wait for lines of many shards longer than for single ones.
     """
     alone = ceil(shards / at_once)
 
@@ -77,8 +76,8 @@ async def plan(
         content: its dataset.
         at_once: lines that will be worked on at the same time; None: each shard is a line.
         trials: how often each row is asked.
-        parts: the keys of the parts that there are; a shard without its part is planned again. None: all are
-            there.
+        parts: the keys of the parts that there are; a shard without its part is planned
+            again. None: all are there.
 
     Raises:
         BlobNotFoundError: the dataset's content is gone.

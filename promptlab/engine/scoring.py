@@ -66,8 +66,8 @@ class Scored:
 
 
 def is_pure(evaluator: Evaluator) -> bool:
-    """Whether an evaluator is a built-in metric that only computes: fast, safe in one thread, and cheap to do
-    again."""
+    """Whether an evaluator is a built-in metric that only computes: fast, safe in one thread,
+    and cheap to do again."""
     return type(evaluator).__module__.startswith("promptlab.evaluators.") and not _is_async(evaluator)
 
 
@@ -200,7 +200,7 @@ class _Batch:
     todo: Sequence[tuple[Scored, Metric, Evaluator]]
     found: dict[int, Score] = field(default_factory=dict)
     at: tuple[int, float] = (0, float("inf"))
-    """Which one is being done, and since when."""
+    """The case that is being done, and since when."""
     given_up: bool = False
 
     def run(self, first: int) -> None:
@@ -264,8 +264,8 @@ def _with_usage(score: Score, usage: Usage) -> Score:
 
 
 def _broken(metric: Metric, error: BaseException, words: str) -> Score:
-    """The score for what an evaluator of a user raised: an assertion is a verdict, everything else a
-    failure."""
+    """The score for what an evaluator of a user raised: an assertion is a verdict,
+    everything else a failure."""
     if isinstance(error, AssertionError):
         return Score(passed=False, reason=words.partition(": ")[2] or "an assertion does not hold")
     return _failed(metric, words)
@@ -308,8 +308,8 @@ def _value(scored: Scored, source: str) -> Any:
 
 
 def _at(value: Any, path: str) -> Any:
-    """Find a value in metadata by its key, which may have dots, or by keys and list positions with dots
-    between."""
+    """Find a value in metadata by its key, which may have dots, or by keys and list
+    positions with dots between."""
     while True:
         if isinstance(value, Mapping) and path in value:
             return value[path]

@@ -24,8 +24,8 @@ SAY_S = 5.0
 logger = logging.getLogger(__name__)
 
 _left: set[asyncio.Task[Any]] = set()
-"""Tasks that ignore their cancellation: held here, for a task that nobody holds is collected in the
-middle."""
+"""Tasks that ignore their cancellation: held here, for a task that nobody holds is
+collected in the middle."""
 _SAYING = Threads("promptlab-error")
 
 
@@ -98,8 +98,8 @@ async def _stop(task: asyncio.Task[Any]) -> None:
 
 
 async def said(error: BaseException) -> str:
-    """An error's class and message, where its own class may say them in its own way, or never come to an
-    end."""
+    """An error's class and message, where its own class may say them in its own way,
+    or never come to an end."""
     if type(error).__str__ in (Exception.__str__, BaseException.__str__, KeyError.__str__, OSError.__str__):
         return described(error)
     try:

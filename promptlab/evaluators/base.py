@@ -1,4 +1,4 @@
-"""What an evaluator is, and how its answer becomes a score."""
+"""The base class of evaluators, and how their answers become scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _GONE = {
     "in an "
     "async evaluate",
 }
-"""What promptlab 0.1 gave every evaluator, and what to write instead."""
+"""The attributes that promptlab 0.1 gave every evaluator, and what to write instead."""
 
 Verdict = float | int | bool | str | Score | Mapping[str, Any] | Sequence[Any]
 
@@ -45,9 +45,9 @@ class Evaluator:
     higher_is_better: bool = True
     """Whether a higher value is a better one."""
     inputs: Mapping[str, str | None] = {}
-    """What `evaluate` reads from `data`: input → its default mapping ("$inference", a column, …), or None
-    when the user must map it.
-    May depend on the parameters, so read it from the object, not from its class."""
+    """The inputs that `evaluate` reads from `data`: input → its default mapping ("$inference", a
+    column, …), or None when the user must map it. May depend on the parameters, so read it from the
+    object, not from its class."""
     needs_embedding: ClassVar[bool] = False
     """Whether it is to be given the experiment's embedding model, as `embedding_model`."""
     embedding_model: Any = None
@@ -73,10 +73,9 @@ class Evaluator:
             data: input → value, as the column_mapping says.
 
         Returns:
-            A number, a bool (passed or not), a string (a label, or a number written out), or a `Score`; also
-            another
-            library's score, a dict such as {"score": 0.5, "comment": "…"}, or several of them, of which the
-            first counts.
+            A number, a bool (passed or not), a string (a label, or a number written out), or a `Score`;
+            also another library's score, a dict such as {"score": 0.5, "comment": "…"}, or several of
+            them, of which the first counts.
 
         Raises:
             AssertionError: the case does not pass; the message is the reason.
@@ -86,7 +85,7 @@ class Evaluator:
 
 
 def to_score(verdict: Any) -> Score:
-    """What an evaluator returned, as a `Score` that every store can hold.
+    """Turn what an evaluator returned into a `Score` that every store can hold.
 
     Raises:
         TypeError: it is none of a number, a bool, a string or a score.

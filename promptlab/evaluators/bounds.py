@@ -69,7 +69,7 @@ class Latency(Evaluator):
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
 class Cost(Evaluator):
-    """What the call cost, in US dollars; with a bound also whether it is kept."""
+    """The cost of the call, in US dollars; with a bound also whether it is kept."""
 
     inputs = {"cost_usd": "$cost_usd"}
     higher_is_better = False

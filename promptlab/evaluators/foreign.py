@@ -24,10 +24,9 @@ def score_of(verdict: Any) -> Score:
     """The score of an object with the attributes, or of a dict with the keys, that scores have elsewhere.
 
     Read are `score` or `value`, `passed` or `success`, `label`, `reason`, `comment`, `explanation` or
-    `rationale`,
-    `metadata` and `error`: the scores of autoevals, deepeval, Inspect, openevals, pydantic-evals and ragas. A
-    list of
-    named scores, and a dict of them by name, give the first one, with all of them in its reason.
+    `rationale`, `metadata` and `error`: the scores of autoevals, deepeval, Inspect, openevals,
+    pydantic-evals and ragas. A list of named scores, and a dict of them by name, give the first one, with
+    all of them in its reason.
 
     Raises:
         TypeError: it has none of them.

@@ -16,8 +16,8 @@ Number = Decimal | Fraction
 Which = Literal["last", "first"]
 
 MOST_DIGITS = 5_000
-"""Longer numbers are not read: exact arithmetic with them takes time that grows with the square of their
-length."""
+"""Longer numbers are not read: exact arithmetic with them takes time that grows with the
+square of their length."""
 LONGEST_REFERENCE = 20_000
 """Characters of a text that is to be one number, units and words included."""
 MOST_LISTED = 100
@@ -63,7 +63,7 @@ _EXPRESSION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What stands in one place of a text: a number, or digits that are not one."""
+    """A place of a text that has a number, or digits that are not one."""
 
     text: str
     value: Number | None = None
@@ -75,8 +75,8 @@ class Found:
 def number_in(
     text: str, take: Which, *, decimal_comma: bool = False, thousands_space: bool = True
 ) -> Number | None:
-    """Read the first or last number of a text; None if there is none, or if what stands there is not one
-    number.
+    """Read the first or last number of a text; None if there is none, or if what
+    stands there is not one number.
 
     Args:
         decimal_comma: read 1.234,5 rather than 1,234.5.
@@ -205,8 +205,8 @@ def _in_brackets(text: str, match: re.Match[str]) -> bool:
 
 
 def _several(run: str, point: str) -> Iterator[Found]:
-    """The numbers of a list without spaces, as in 1,2,3; else the run, as something that is not one
-    number."""
+    """The numbers of a list without spaces, as in 1,2,3; else the run, as something
+    that is not one number."""
     parts = run.split(",")
     if point == "." and len(parts) > 2 and all(map(_PART.fullmatch, parts)):
         yield from (Found(part, _decimal(part, point)) for part in parts)

@@ -58,8 +58,8 @@ class SafePattern:
         return self._timed(text, lambda: method(text, timeout=self.timeout_s, concurrent=True)) is not None
 
     def extract(self, text: str, which: Literal["first", "last"]) -> str | None:
-        """What the first or last match captured: its first group that took part, or all of it if it has no
-        groups; None without a match.
+        """Return what the first or last match captured: its first group that took part, or all of it if it
+        has no groups; None without a match.
 
         Raises:
             TimeoutError: it took too long.

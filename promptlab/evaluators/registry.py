@@ -56,7 +56,7 @@ _NAMES = {_normal(name): metric for metric, (_, aliases) in _METRICS.items() for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricInfo:
-    """What a built-in metric reads, takes and gives."""
+    """A built-in metric: what it reads, takes and gives."""
 
     name: str
     aliases: tuple[str, ...]
@@ -65,8 +65,8 @@ class MetricInfo:
     inputs: Mapping[str, str | None]
     """Input → its default mapping, or None when the user must map it."""
     params: Mapping[str, Mapping[str, Any]]
-    """Parameter → JSON Schema of its value: type, bounds, choices, `default` (absent when required),
-    `description`."""
+    """Parameter → JSON Schema of its value: type, bounds, choices, `default` (absent when
+    required), `description`."""
     required: tuple[str, ...]
     """Parameters without a default."""
     value_range: tuple[float | None, float | None]
@@ -138,7 +138,7 @@ def build(metric: str, params: Mapping[str, Any] | None = None) -> Evaluator:
 
 
 def describe(metric: str) -> MetricInfo:
-    """What a metric reads, takes and gives. Works without its optional package.
+    """Describe what a metric reads, takes and gives. Works without its optional package.
 
     Raises:
         UnknownNameError: there is no such metric.
@@ -190,7 +190,7 @@ def _listed(valid: list[str]) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    """What is wrong, in one sentence a parameter."""
+    """Say what is wrong, in one sentence a parameter."""
     by_name: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     for item in error.errors(include_url=False):

@@ -223,8 +223,8 @@ def _unevaluated_properties(validator: Any, sub: Any, instance: Any, schema: Any
 
 
 def _evaluated(validator: Any, instance: Mapping[str, Any], schema: Any) -> set[str]:
-    """The properties that a schema looks at: as jsonschema finds them, whose patterns could hold the
-    interpreter."""
+    """The properties that a schema looks at: as jsonschema finds them, whose patterns
+    could hold the interpreter."""
     if not isinstance(schema, dict):
         return set()
     _left_s()

@@ -1,4 +1,4 @@
-"""Which texts a tokenizer can read, and the warning where it cannot."""
+"""Texts that a tokenizer can read, and the warning where it cannot."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ _PASSED = Score(passed=True)
 
 
 def unfenced(text: str) -> str:
-    """The content of the first block for JSON, else of the first block without a language, else the text
-    itself.
+    """The content of the first block for JSON, else of the first block without a
+    language, else the text itself.
 
     A block is fenced by three or more backticks or tildes, as models write it: indented, behind words, on one
     line, closed at the end of its last line, or not closed at all.

@@ -1,5 +1,5 @@
-"""Texts as evaluators see them: what a value reads as, how two texts are made comparable, how a reason quotes
-one."""
+"""Texts as evaluators see them: what a value reads as, how two texts are made comparable,
+how a reason quotes one."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def references_of(data: Mapping[str, Any]) -> list[str]:
 
 
 def without_punctuation(text: str) -> str:
-    """The text without ASCII punctuation (`string.punctuation`) and every character of Unicode's categories
-    P*."""
+    """The text without ASCII punctuation (`string.punctuation`) and every character of
+    Unicode's categories P*."""
     return "".join(c for c in text if c not in string.punctuation and unicodedata.category(c)[0] != "P")
 
 

@@ -1,1 +1,1 @@
-"""What a user wrote: configuration as objects, dicts or YAML, made ready to run."""
+"""Configuration as a user wrote it (objects, dicts or YAML), made ready to run."""

@@ -34,17 +34,17 @@ class Live:
     evaluators: dict[str, Evaluator] = field(default_factory=dict)
     """By result name."""
     codes: dict[str, CodeRef] = field(default_factory=dict)
-    """Where models and the agent come from that the configuration names as code; by field."""
+    """References to the models and the agent that the configuration names as code; by field."""
 
     def code_of(self, name: str, model: Model | None) -> CodeRef | None:
-        """Where a user's own model class is; None for the built-in ones, which their configuration brings
-        back."""
+        """Refer to a user's own model class; None for the built-in ones, which their
+        configuration brings back."""
         if model is None or isinstance(model, AgentModel):
             return None
         return self.codes.get(name) or (None if is_registered(model) else code_ref(model))
 
     def agent_code(self, model: Model) -> CodeRef | None:
-        """Where an agent's function is; None for a model."""
+        """Refer to an agent's function; None for a model."""
         if not isinstance(model, AgentModel):
             return None
         return self.codes.get("agent_proxy") or code_ref(model.function)

@@ -44,7 +44,7 @@ HARMLESS = frozenset(
 
 
 def code_ref(thing: Any) -> CodeRef:
-    """Where `thing` (a function, a class or an object of one) comes from."""
+    """Refer to the source of `thing`: a function, a class or an object of one."""
     named = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     module: str | None = named.__module__
     file: str | None = None
@@ -64,8 +64,8 @@ def code_ref(thing: Any) -> CodeRef:
 
 
 def named_ref(reference: str, folder: Path) -> CodeRef:
-    """Where the code is that `module:name` or `path/to/file.py:name` names; relative paths count from
-    `folder`.
+    """Refer to the code that `module:name` or `path/to/file.py:name` names; relative
+    paths count from `folder`.
 
     Raises:
         ConfigError: it has neither form.
@@ -157,7 +157,7 @@ def _named(ref: CodeRef) -> str:
 
 
 def _broken(what: str, error: BaseException) -> str:
-    """Why a user's code could not be loaded, and where."""
+    """Say why a user's code could not be loaded, and where."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""What a user writes: an experiment's configuration, as a dict, as objects or from a file."""
+"""An experiment's configuration as a user writes it: as a dict, as objects or from a file."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _reference_within(value: Any, field: str) -> Any:
 
 
 def _form(value: Any) -> str:
-    """Which form of an asset was written: messages then speak of that form only."""
+    """Tell which form of an asset was written: messages then speak of that form only."""
     return "reference" if isinstance(value, str) else "fields"
 
 
@@ -158,7 +158,7 @@ DatasetChoice = Annotated[
 
 
 class ExperimentConfig(BaseModel):
-    """What to run, as a user writes it: prompt template × dataset × model × evaluators × parameters.
+    """An experiment, as a user writes it: prompt template × dataset × model × evaluators × parameters.
 
     Assets may be objects, dicts of their fields, or references (`"qa"`, `"qa@3"`, `"qa@production"`).
     """

@@ -1,4 +1,4 @@
-"""What a configuration would change of a recorded experiment."""
+"""Differences between a configuration and a recorded experiment."""
 
 from __future__ import annotations
 

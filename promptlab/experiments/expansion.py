@@ -1,5 +1,5 @@
-"""What an experiment's YAML takes from elsewhere: values of the environment (`${NAME}`) and prompts from
-files."""
+"""Parts that an experiment's YAML takes from elsewhere: values of the environment (`${NAME}`)
+and prompts from files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The experiment that a user writes in YAML: reading it, and the JSON Schema that editors complete it
-with."""
+"""The experiment that a user writes in YAML: reading it, and the JSON Schema that
+editors complete it with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PLAIN = {
     "int": r"[-+]?(0|[1-9][0-9]*)",
     "float": r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.?)([eE][-+]?[0-9]+)?",
 }
-"""What is no text though it has no quotes."""
+"""Patterns of the values that are not text if they have no quotes."""
 _REMEDIES = (
     ("\\t", "Indent with spaces, not with tabs."),
     (
@@ -71,7 +71,7 @@ class ExperimentFile:
 
     config: ExperimentConfig
     folder: Path
-    """Where the file is, absolute: what relative paths in it count from."""
+    """The folder of the file, absolute: relative paths in it count from here."""
 
 
 def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
@@ -132,7 +132,7 @@ def _loader(path: Path) -> _Loader:
 
 
 def _syntax(path: Path, error: yaml.YAMLError) -> str:
-    """Where a file is not YAML, why, and what to do."""
+    """Say where a file is not YAML, why, and what to do."""
     if isinstance(error, yaml.reader.ReaderError):
         return (
             f"{path}: character {error.position + 1:,} is not text: {error.reason}. Save the file as UTF-8."

@@ -1,5 +1,5 @@
-"""What of an experiment can be taken to another machine: names and values, but no objects, functions or
-keys."""
+"""The part of an experiment that can be taken to another machine: names and values, but no
+objects, functions or keys."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Prepared:
     metrics: tuple[Metric, ...]
     live: Live
     warnings: tuple[str, ...] = ()
-    """What is probably not meant."""
+    """Warnings about what is probably not meant."""
 
     async def commit(self, store: AssetStore) -> tuple[Experiment, Bindings]:
         """Store the assets that are new, and pin the experiment to them."""
@@ -212,8 +212,8 @@ def _check_when(metric: Metric, content: DatasetContent) -> None:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
-    """Suggest the nearest of the columns; of the first ones, by their beginnings: each comparison is
-    quadratic."""
+    """Suggest the nearest of the columns; of the first ones, by their beginnings: each
+    comparison is quadratic."""
     near = difflib.get_close_matches(name[:100], [other[:100] for other in names[:1000]], n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 

@@ -19,7 +19,7 @@ _PAGE = 500
 
 
 class DatasetReader(Protocol):
-    """What reads stored datasets: the assets of any lab."""
+    """A reader of stored datasets: the assets of any lab."""
 
     async def get(
         self,

@@ -1,4 +1,5 @@
-"""What the providers' answers have in common, read so that what stands beside an answer never costs it."""
+"""Parts that the providers' answers have in common, read so that what stands beside an
+answer never costs it."""
 
 from __future__ import annotations
 

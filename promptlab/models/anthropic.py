@@ -107,8 +107,8 @@ class AnthropicModel(HttpModel):
 
 
 def _cost_usd(config: ModelConfig, usage: dict[str, Any], headers: httpx.Headers) -> float | None:
-    """Read the cost, or work it out where tokens were written to the cache; None leaves it to the price
-    table."""
+    """Read the cost, or work it out where tokens were written to the cache; None leaves
+    it to the price table."""
     told = dollars_of(headers.get("x-litellm-response-cost"))
     cached = count_of(usage.get("cache_creation_input_tokens"))
     if told is not None or not cached:

@@ -1,4 +1,4 @@
-"""What a model is."""
+"""The interface of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Messages = Sequence[dict[str, str]]
 
 _OUTSIDE = Threads("promptlab-model")
 THREADS: ContextVar[Threads] = ContextVar("promptlab_model_threads", default=_OUTSIDE)
-"""Where sync models and agents are called: each run has threads of its own."""
+"""The threads in which sync models and agents are called: each run has its own."""
 
 
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
@@ -45,8 +45,8 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class Model:
-    """Answers prompts. Subclass it and write `invoke` or `ainvoke` (or both, or `achat`) to bring your
-    own."""
+    """Answers prompts. Subclass it and write `invoke` or `ainvoke` (or both, or
+    `achat`) to bring your own."""
 
     config: ModelConfig
     """How it is configured; for your own class by default only a name."""
@@ -98,8 +98,8 @@ class Model:
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether a call runs code that is not PromptLab's: such a call may do anything, and is kept
-        apart."""
+        """Whether a call runs code that is not PromptLab's: such a call may do
+        anything, and is kept apart."""
         return not type(self).__module__.startswith("promptlab.")
 
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:

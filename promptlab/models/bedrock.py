@@ -61,8 +61,8 @@ _BY_STATUS = {
 class BedrockModel(ProviderModel):
     """Models on Amazon Bedrock; credentials and region come the usual AWS ways.
 
-    `region` and `profile` are taken from the parameters too, `top_p` and `stop` become
-    inferenceConfig, Converse's own fields go as they are, and every other parameter becomes one of
+    `region` and `profile` are taken from the parameters too, `top_p` and `stop` become inferenceConfig,
+    Converse's own fields go as they are, and every other parameter becomes one of
     additionalModelRequestFields.
     """
 

@@ -1,5 +1,5 @@
-"""Reads an answer's body with a bound: whatever a server sends, or says that it sends, takes only so much
-memory."""
+"""Reads an answer's body with a bound: whatever a server sends, or says that it sends,
+takes only so much memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_VALUES = 2_000_000
 MAX_LAYERS = 2
 """Encodings of one body at most."""
 ENCODINGS = "gzip, deflate"
-"""What is asked for, and what can be decoded within a bound."""
+"""The encodings that are asked for, and can be decoded within a bound."""
 
 
 class BodyTooLargeError(Exception):

@@ -1,4 +1,4 @@
-"""Where calls go: endpoints as people write them, and the proxies before them."""
+"""Endpoints as people write them, and the proxies before them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _SECRET = re.compile(r"key|token|secret|password|signature|^sig$|^code$", re.IGN
 
 
 def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tuple[str, ...] = ()) -> str:
-    """Check an endpoint and bring it into one form: a base URL without spaces, a fragment or a slash at its
-    end.
+    """Check an endpoint and bring it into one form: a base URL without spaces, a
+    fragment or a slash at its end.
 
     Args:
         url: what the user gave.

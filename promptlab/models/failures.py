@@ -1,4 +1,4 @@
-"""What a provider's refusal means: HTTP answers and broken connections as `ModelError`."""
+"""A provider's refusals: HTTP answers and broken connections as `ModelError`."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def classify(status: int, text: str) -> tuple[str, bool]:
 
 
 def status_in(value: Any) -> int | None:
-    """Find the HTTP status of an error that an answer 200 holds: `{"error": {…}}`, or its code beside its
-    message.
+    """Find the HTTP status of an error that an answer 200 holds: `{"error": {…}}`, or
+    its code beside its message.
 
     The code may be a number, a number in a text, or a name such as `rate_limit_exceeded`.
     """

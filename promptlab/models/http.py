@@ -50,7 +50,7 @@ KEEPALIVE_S = 15.0
 
 
 class Answer(NamedTuple):
-    """What an endpoint answered to one request."""
+    """The answer of an endpoint to one request."""
 
     body: dict[str, Any]
     latency_ms: float
@@ -81,8 +81,8 @@ class HttpModel(ProviderModel):
         self._transports: PerLoop[AiohttpTransport] = PerLoop(open_transport, AiohttpTransport.aclose)
 
     def _endpoint(self) -> str:
-        """The base URL, without a slash at its end: the configuration's, else the environment's, else the
-        provider's."""
+        """The base URL, without a slash at its end: the configuration's, else the
+        environment's, else the provider's."""
         url, source = self.config.endpoint, "endpoint"
         if url is None:
             source = next((name for name in self.endpoint_variables if os.environ.get(name, "").strip()), "")
@@ -213,8 +213,8 @@ class HttpModel(ProviderModel):
             raise self.invalid("not JSON", _beginning(body)) from None
 
     def refusal(self, answer: Answer, why: str, about: Any = None) -> ModelError:
-        """Tell an answer 200 that holds an error, in any form that providers send, from one that holds
-        nothing."""
+        """Tell an answer 200 that holds an error, in any form that providers send, from
+        one that holds nothing."""
         body = answer.body if about is None else about
         status = status_in(body)
         if status is not None:

@@ -19,7 +19,7 @@ STAND_INS = frozenset(
         *("sk-no-key-required", "xxx", "xxxx", "true", "false", "yes"),
     }
 )
-"""What people write where a server wants no key: words of any answer, and no secret."""
+"""Keys that people write where a server wants none: words of any answer, and no secret."""
 _ESCAPES = rb"\\{1,4}"
 """The backslashes before an escape: two and more where JSON stands in a string of JSON."""
 

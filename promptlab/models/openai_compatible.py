@@ -129,8 +129,8 @@ class OpenAICompatibleModel(HttpModel):
 
 
 def _content(content: Any) -> str | None:
-    """The text of a message: a string, the texts among its parts, or an object as JSON; None where there is
-    none."""
+    """The text of a message: a string, the texts among its parts, or an object as JSON;
+    None where there is none."""
     if isinstance(content, list):
         parts = (part if isinstance(part, str) else _part_text(part) for part in content)
         return "".join(parts)

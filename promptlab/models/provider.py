@@ -1,4 +1,4 @@
-"""What every provider shares: its key, its retries and the number of its calls in flight."""
+"""Parts that every provider shares: its key, its retries and the number of its calls in flight."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ LONGEST_SHOWN_S = 366 * 86_400.0
 
 
 class Postponed(Exception):
-    """A call was not made, or not made again, because its caller cannot wait: it has not failed, ask again
-    later.
+    """A call was not made, or not made again, because its caller cannot wait: it has
+    not failed, ask again later.
 
     Attributes:
         wait_s: seconds after which it makes sense to ask.
@@ -104,8 +104,8 @@ async def with_retries(
     Backoff And Jitter", AWS Architecture Blog, 2015).
 
     Args:
-        attempt: makes the call once. Only a retryable ModelError is tried again; anything else passes
-            through.
+        attempt: makes the call once. Only a retryable ModelError is tried again;
+            anything else passes through.
         slot: held during each attempt and, when this returns or raises a ModelError, still held:
             leave its `async with` once the outcome is recorded.
         may_start: asked before each attempt.

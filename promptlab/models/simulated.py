@@ -201,8 +201,8 @@ def count_tokens(text: str) -> int:
 
 
 def embedding(text: str) -> list[float]:
-    """A unit vector of 64 numbers, the sum of one fixed direction for each word: texts that share words are
-    close."""
+    """A unit vector of 64 numbers, the sum of one fixed direction for each word: texts that
+    share words are close."""
     total = [0.0] * DIMENSIONS
     for word in _TOKEN.findall(text.lower()) or [text]:
         digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=DIMENSIONS).digest()

@@ -1,4 +1,4 @@
-"""What calls use that user code makes by itself: a judge's, an embedding model's, an agent's."""
+"""Usage of the calls that user code makes by itself: a judge's, an embedding model's, an agent's."""
 
 from __future__ import annotations
 

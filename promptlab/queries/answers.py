@@ -1,4 +1,4 @@
-"""What can be asked about a run's results, and what the answers look like."""
+"""Questions about a run's results, and the form of the answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class CasePage:
     """One page of cases."""
 
     rows: list[dict[str, Any]]
-    """By column of the results table, and `cut`: the names of the columns whose text is longer than what is
-    here."""
+    """By column of the results table, and `cut`: the names of the columns whose text is
+    longer than what is here."""
     total_matching: int
     """Cases that match the filter."""
     total: int
     """Cases of the run."""
     offset: int
-    """What was skipped: as asked, or that of the last page where it was beyond."""
+    """The number of cases skipped: as asked, or that of the last page where it was beyond."""
     limit: int
     live: bool = False
     """The run has no results file: rows come from the ledger, in case order and unfiltered, and a case
@@ -38,7 +38,7 @@ class CasePage:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Where a case stands among those that match a filter, in a sort order."""
+    """The place of a case among those that match a filter, in a sort order."""
 
     previous: CaseKey | None
     next: CaseKey | None
@@ -91,8 +91,8 @@ class ResultsQuery(Protocol):
         limit: int = PAGE,
         text_chars: int = TEXT_CHARS,
     ) -> CasePage:
-        """Some of the cases that match. Cases without a value come last either way; equal ones are in case
-        order.
+        """Some of the cases that match. Cases without a value come last either way;
+        equal ones are in case order.
 
         Texts sort by their first 48 characters, whatever their case; ids by the number at their end.
         """
@@ -112,8 +112,8 @@ class ResultsQuery(Protocol):
         """The cases before and after one, in the order of `page`."""
 
     async def histogram(self, column: str, filter: Filter = NO_FILTER, *, bins: int = 20) -> Histogram:
-        """How a number column is distributed over the cases that match; the bins are those of the whole
-        run."""
+        """How a number column is distributed over the cases that match; the bins are
+        those of the whole run."""
 
     async def facets(self, filter: Filter = NO_FILTER) -> Facets:
-        """What the cases that match are."""
+        """Count the cases that match, by what they are."""

@@ -24,7 +24,7 @@ _VERDICTS: tuple[Verdict, ...] = ("same", "improved", "regressed", "different", 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Which pairs of cases a page shows."""
+    """The choice of a page's pairs of cases."""
 
     change: Change = "all"
     metric: str | None = None
@@ -57,13 +57,13 @@ class MetricComparison:
     difference: float | None
     """other − base."""
     stderr: float | None
-    """Of the difference; None below two rows."""
+    """The interval of the difference; None below two rows."""
     low: float | None
     """The 95% interval of the difference."""
     high: float | None
     improved: int
-    """Cases that the other run won: what `Compared("improved", metric, other)` selects. So with the next
-    ones."""
+    """Cases that the other run won: what `Compared("improved", metric, other)` selects.
+    So with the next ones."""
     regressed: int
     same: int
     different: int
@@ -103,7 +103,7 @@ class PairRow:
     """One case in every run."""
 
     case: int
-    """Of the base run, as its trial, id and inputs."""
+    """The dataset row in the base run; trial, id and inputs are the base run's, too."""
     trial: int
     id: str
     inputs: Mapping[str, Any]

@@ -26,7 +26,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What one page is of."""
+    """The selection that one page shows a part of."""
 
     change: Change
     chosen: Sequence[int]
@@ -42,7 +42,7 @@ class Pairing:
     """How the base run and the others are joined. `a0` is the base, `a1` … the others."""
 
     AGGREGATES: ClassVar = ("n", "base", "mean", "difference", "deviation", "improved", "regressed", "same")
-    """What the query gives for each pair, in this order."""
+    """The columns of the query for each pair, in this order."""
 
     sources: Sequence[str]
     """Their indexes, as SQL."""
@@ -72,8 +72,8 @@ class Pairing:
         return f"SELECT bool_and({keys}) FROM {self._side_by_side()}"
 
     def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
-        """SQL of one row, and the names of what it gives: counts, statistics of each pair, and `page`, the
-        rows."""
+        """SQL of one row, and the names of what it gives: counts, statistics of each
+        pair, and `page`, the rows."""
         where = f"hit AND {_changed(which.change, which.chosen)}"
         counted = {"total": "count(*)", "matching": f"count(*) FILTER ({where})"}
         counted |= {change: f"count(*) FILTER ({_changed(change, which.chosen)})" for change in CHANGES}
@@ -112,8 +112,7 @@ class Pairing:
 
     def _joined(self, found: Sequence[str]) -> str:
         """A row a pair: the row numbers r0 …, the base's case, whether a search found it in any run, and per
-        pair
-        of a metric and a run the base's score, the difference and the verdict."""
+        pair of a metric and a run the base's score, the difference and the verdict."""
         rows = [f"a{n}.file_row_number::INTEGER AS r{n}" for n in range(len(self.sources))]
         scores = [part for n, pair in enumerate(self.pairs) for part in self._pair(n, *pair)]
         hits = " OR ".join(
@@ -180,8 +179,8 @@ class Pairing:
 
 
 def _statistics(n: int) -> dict[str, str]:
-    """How many have both scores, both means, and mean and standard deviation of the differences of one
-    pair."""
+    """How many have both scores, both means, and mean and standard deviation of the
+    differences of one pair."""
     return {
         f"n{n}": f"count(d{n})",
         f"base{n}": f"avg(s{n})",

@@ -1,5 +1,5 @@
-"""A comparison as JSON: what `GET /api/v1/compare`, `promptlab compare --json` and `Comparison.to_json`
-give."""
+"""A comparison as JSON: what `GET /api/v1/compare`, `promptlab compare --json` and
+`Comparison.to_json` give."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ METHOD = "paired t"
 
 
 def comparison_json(run_ids: Sequence[str], page: ComparePage) -> dict[str, Any]:
-    """Write a page as `{base, others: [{run_id, joined_on, only_base, only_other, metrics}], counts, …,
-    items}`.
+    """Write a page as
+    `{base, others: [{run_id, joined_on, only_base, only_other, metrics}], counts, …, items}`.
 
     Args:
         run_ids: the base, then the others, as the page has them.

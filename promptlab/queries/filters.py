@@ -1,4 +1,4 @@
-"""Which cases of a run are meant, and in which order: as values, and as SQL over the run's index.
+"""Filters and sort orders of a run's cases: as values, and as SQL over the run's index.
 
 Names from outside become SQL only after they were found among the table's columns, and then quoted;
 values are bound parameters.
@@ -26,8 +26,8 @@ class Range:
     """Values of one number column between two bounds; a histogram's bin is one."""
 
     column: str
-    """As in the results table: `score.<metric>`, `latency_ms`, `cost_usd`, `prompt_tokens`, `input.<column>`
-    …"""
+    """As in the results table: `score.<metric>`, `latency_ms`, `cost_usd`,
+    `prompt_tokens`, `input.<column>` …"""
     low: float | None = None
     """Values from here on (included)."""
     high: float | None = None
@@ -38,8 +38,8 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which cases: all conditions must hold. The empty filter means every case. Metrics are named as in the
-    table (`Columns.scores`)."""
+    """A choice of cases: all conditions must hold. The empty filter means every case. Metrics are named as in
+    the table (`Columns.scores`)."""
 
     text: str = ""
     """A part of the id, an input, the answer, an error message, a label or a reason, whatever its case."""
@@ -65,8 +65,8 @@ def number_columns(shape: Columns) -> list[str]:
 
 
 def sort_columns(shape: Columns) -> list[str]:
-    """List the columns that cases can be sorted by: all but metadata, and the reasons and messages of
-    scores."""
+    """List the columns that cases can be sorted by: all but metadata, and the reasons
+    and messages of scores."""
     unsorted = ("reason.", "score_error.")
     return [name for name in shape.types if name != "metadata" and not name.startswith(unsorted)]
 

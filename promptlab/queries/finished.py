@@ -151,8 +151,8 @@ def _way(sort: str, descending: bool) -> str:
 
 
 def _beyond(keys: list[tuple[str, bool, bool]], later: bool) -> str:
-    """Whether a row of `m` is later (or earlier) than that of `t` by (key, descending, may be NULL) …, NULLs
-    last."""
+    """Whether a row of `m` is later (or earlier) than that of `t` by (key, descending, may
+    be NULL) …, NULLs last."""
     (key, descending, nullable), *rest = keys
     sign = ">" if later != descending else "<"
     parts = [f"m.{key} {sign} t.{key}"]

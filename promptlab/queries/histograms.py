@@ -72,9 +72,8 @@ def nice_edges(
     """Edges for values between `low` and `high`.
 
     Two bins for pass/fail; `bins` of [0, 1] for values in it, unless all are below 0.2; else about `bins`
-    steps of 1, 2 or 5 times
-    a power of ten (at least 1 for whole numbers), where `tail`, a high quantile, keeps outliers from taking
-    the axis.
+    steps of 1, 2 or 5 times a power of ten (at least 1 for whole numbers), where `tail`, a high quantile,
+    keeps outliers from taking the axis.
     """
     if binary:
         return [0.0, 0.5, 1.0]

@@ -1,5 +1,5 @@
-"""What searches found, kept for a while: the next page, its histograms and the neighbours of a case need not
-search again."""
+"""Results of searches, kept for a while: the next page, its histograms and the neighbours of a case
+need not search again."""
 
 from __future__ import annotations
 

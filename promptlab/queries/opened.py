@@ -21,7 +21,7 @@ from promptlab.results.table import Columns
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """What is known of one run with a results file. It holds no file open."""
+    """A run with a results file, as far as it was read. It holds no file open."""
 
     run: RunRecord
     columns: Columns
@@ -35,9 +35,9 @@ class StoredRun:
     pool: DuckDBPool
     matches: Matches
     folder: Path
-    """Where copies of parts go, for blobs that are not files."""
+    """The folder for copies of parts, for blobs that are not files."""
     edges: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    """Of histograms, by column and wished number of bins."""
+    """The bins of histograms, by column and wished number of bins."""
     aligned: dict[tuple[str, ...], bool] = field(default_factory=dict)
     """Whether row n of this run is the same case as row n of some others, by their indexes."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MEMORY = "160MB"
-"""What all queries together may hold; a join of two runs of a million cases takes most of it."""
+"""The memory that all queries together may hold; a join of two runs of a million cases takes most of it."""
 WORKERS = 2
 """Queries at once: more would only share the same cores."""
 
@@ -26,8 +26,7 @@ class DuckDBPool:
 
     def __init__(self, folder: Path) -> None:
         """`folder`: where queries spill to; they reach what is in it, or was linked into it by `duck.given`
-        before
-        the first query."""
+        before the first query."""
         self._folder = folder
         self._threads = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="promptlab-query")
         self._lock = threading.Lock()

@@ -2,13 +2,12 @@
 
     queries = QueryEngine(ledger, blobs)                 # one for a process
     results = await queries.results(run)                 # a RunRecord
-    page = await results.page(Filter(text="amber", status="ok"), sort="score.f1", descending=True, offset=50,
-    limit=50)
-    there = await results.neighbours(case=17, filter=Filter(text="amber"), sort="score.f1")
+    amber = Filter(text="amber", status="ok")            # a choice of cases
+    page = await results.page(amber, sort="score.f1", descending=True, offset=50, limit=50)
+    there = await results.neighbours(case=17, filter=amber, sort="score.f1")
 
-A finished run is SQL over its index (`results/index.py`), and the rows of a page come from the run's
-parts (`queries/finished.py`); one that goes on is read from the ledger (`queries/unfinished.py`). Column
-names are
+A finished run is SQL over its index (`results/index.py`), and the rows of a page come from the run's parts
+(`queries/finished.py`); one that goes on is read from the ledger (`queries/unfinished.py`). Column names are
 those of the results table (`results.columns.types`); an unknown one raises UnknownNameError.
 """
 
@@ -53,8 +52,8 @@ __all__ = [
 ]
 
 MAX_OPEN = 8
-"""Runs that are remembered: of each the list of its parts, and a copy of its index where blobs are not
-files."""
+"""Runs that are remembered: of each the list of its parts, and a copy of its index
+where blobs are not files."""
 
 
 class QueryEngine:

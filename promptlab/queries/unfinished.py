@@ -1,5 +1,5 @@
-"""The cases of a run that has no results file yet, from the ledger: only the shards that a page shows are
-read."""
+"""The cases of a run that has no results file yet, from the ledger: only the shards that
+a page shows are read."""
 
 from __future__ import annotations
 

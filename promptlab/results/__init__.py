@@ -1,1 +1,1 @@
-"""What came out of a run: one table, one row a case, in Parquet, CSV and JSON lines."""
+"""The results of a run: one table, one row a case, in Parquet, CSV and JSON lines."""

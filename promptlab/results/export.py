@@ -29,7 +29,7 @@ class CsvStyle:
     """How a CSV file is written."""
 
     delimiter: str = ","
-    """What stands between two values: one character."""
+    """The separator between two values: one character."""
     bom: bool = False
     """Whether the file begins with a byte order mark, by which Excel knows UTF-8."""
 
@@ -80,8 +80,8 @@ async def export_results(
     """Write the results table to `path`, whole or not at all.
 
     Raises:
-        ConfigError: there is no such folder, the file cannot be written, or a style is given for another
-            format.
+        ConfigError: there is no such folder, the file cannot be written, or a style is
+            given for another format.
     """
     style.check(format)
     async with results_file(table) as source:
@@ -132,8 +132,8 @@ def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path, types
 
 
 def safe_csv_text(text: str) -> str:
-    """Put a `'` before a text that a spreadsheet would run as a formula, as `safe_csv_columns` does in
-    SQL."""
+    """Put a `'` before a text that a spreadsheet would run as a formula, as
+    `safe_csv_columns` does in SQL."""
     if not re.match(_FORMULA, text):
         return text
     try:
@@ -144,9 +144,8 @@ def safe_csv_text(text: str) -> str:
 
 
 def safe_csv_columns(types: dict[str, str], values: Mapping[str, str]) -> str:
-    """Make a select list for CSV files: a text that a spreadsheet would run as a formula gets a `'` before
-    it; a
-    number does not.
+    """Make a select list for CSV files: a text that a spreadsheet would run as a formula gets a `'`
+    before it; a number does not.
 
     Args:
         types: DuckDB's type of each column.

@@ -61,15 +61,15 @@ async def read_results(table: RunTable) -> AsyncIterator[dict[str, Any]]:
 
 
 def selected(con: duckdb.DuckDBPyConnection, source: Path, types: Mapping[str, str]) -> dict[str, str]:
-    """Say what each of the table's columns is in a results file, as SQL; NULL where an older version left it
-    out."""
+    """Say what each of the table's columns is in a results file, as SQL; NULL where an
+    older version left it out."""
     there = {name for name, *_ in con.execute(f"DESCRIBE SELECT * FROM {parquet(source)}").fetchall()}
     return {name: quoted(name) if name in there else f"NULL::{kind}" for name, kind in types.items()}
 
 
 async def read_file(path: Path) -> AsyncGenerator[dict[str, Any], None]:
-    """The rows of a results file in a scratch folder, streamed; what does not fit into memory goes there,
-    too."""
+    """The rows of a results file in a scratch folder, streamed; what does not fit into
+    memory goes there, too."""
     con = await asyncio.to_thread(connect, path.parent)
     try:
         with reading_results():
@@ -104,7 +104,7 @@ def write_parquet(parts: Sequence[Path], out: Path, types: dict[str, str], large
 
 
 def _reachable(parts: Sequence[Path], folder: Path) -> list[Path]:
-    """The same files as DuckDB may name them; their own names are plain, those of their folders are the
-    user's."""
+    """The same files as DuckDB may name them; their own names are plain, those of their
+    folders are the user's."""
     links = {parent: given(parent, folder) for parent in {path.parent for path in parts} if parent != folder}
     return [links[path.parent] / path.name if path.parent in links else path for path in parts]

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 FORM = 2
 """The form of an index; 2 has the answers' hashes, and errors are those of calls."""
 PREFIX_CHARS = 48
-"""What texts are sorted by: their beginning, lower-cased."""
+"""The sort key of texts: their beginning, lower-cased."""
 SEARCH_CHARS = 20_000
 """How much of each text a search looks into: rows of 10 MB would otherwise be searched, and held, whole."""
 ANSWER_HASH = "answer_hash"
 """A number that is the same for equal answers; none of a case without an answer."""
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
-# A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and 16 MB
-# of file. With
-# 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a search was a third slower.
+# A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and
+# 16 MB of file. With 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a
+# search was a third slower.
 _SEARCH = (
     "FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, ROW_GROUP_SIZE 10240, "
     "ROW_GROUP_SIZE_BYTES '8MB'"
@@ -61,7 +61,7 @@ _PLAIN = (
 
 
 class IndexKeys(NamedTuple):
-    """Where the index of a run is."""
+    """The keys of a run's index."""
 
     narrow: str
     search: str
@@ -70,8 +70,8 @@ class IndexKeys(NamedTuple):
 
 
 def index_keys(run: RunRecord) -> IndexKeys:
-    """The keys of a run's index. Each pass over the run writes new ones, so that a file never changes under a
-    reader."""
+    """The keys of a run's index. Each pass over the run writes new ones, so that a file never
+    changes under a reader."""
     # The form of the files is in their names: a run whose index is of an older form gets a new one when it is
     # opened.
     stem = f"runs/{run.run_id}/index-{run.generation}-v{FORM}"
@@ -80,7 +80,7 @@ def index_keys(run: RunRecord) -> IndexKeys:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Which part holds which row of the results table."""
+    """The parts of the index, and the rows of the results table that each holds."""
 
     keys: Sequence[str]
     ends: Sequence[int]
@@ -136,7 +136,7 @@ def index_types(shape: Columns) -> dict[str, str]:
 
 
 def _texts(shape: Columns) -> list[str]:
-    """What a search looks into."""
+    """The text columns that a search looks into."""
     inputs = [name for _, name, _ in shape.inputs]
     return [
         "id",

@@ -1,6 +1,5 @@
-"""Rows of a run's results table, a bounded page at a time: from the ledger while it runs, from its results
-file
-after."""
+"""Rows of a run's results table, a bounded page at a time: from the ledger while it runs, from
+its results file after."""
 
 from __future__ import annotations
 
@@ -19,9 +18,8 @@ from promptlab.results.run_table import RunTable
 
 MAX_ROWS = 500
 MAX_BYTES = 4 << 20
-"""The largest page, in bytes of JSON: a Lambda function answers with 6 MB at most. A page has one row at
-least,
-however long."""
+"""The largest page, in bytes of JSON: a Lambda function answers with 6 MB at most. A page has one row
+at least, however long."""
 MAX_SHARDS = 100
 """Shards of the ledger that one page looks through; each is two queries."""
 

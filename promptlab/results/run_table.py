@@ -1,4 +1,4 @@
-"""What the results table of one run is made from, and the one place that reads its rows from the ledger."""
+"""The source of one run's results table, and the one place that reads its rows from the ledger."""
 
 from __future__ import annotations
 

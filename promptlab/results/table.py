@@ -107,7 +107,7 @@ def known_type(name: str) -> str | None:
 def input_row(
     content: DatasetContent, metrics: Sequence[Metric], source: Mapping[str, Any], key: CaseKey
 ) -> dict[str, Any]:
-    """What is known of a row of the table before the case is answered."""
+    """Return the part of a table's row that is known before the case is answered."""
     row: dict[str, Any] = {"case": key.case, "trial": key.trial, "id": row_id(source, content, key.case)}
     for column, name, text in columns(content, metrics).inputs:
         value = source.get(column)

@@ -29,9 +29,8 @@ class PromptLab:
 
     Args:
         store: `{"type": "sqlite", "db_file": "./promptlab.db"}` ("local" means the same); without it,
-            ./promptlab.db. A path means a file of SQLite.
-            For a hosted Studio `{"type": "remote", "endpoint": "https://…", "api_key": …}`;
-            PROMPTLAB_ENDPOINT and
+            ./promptlab.db. A path means a file of SQLite. For a hosted Studio
+            `{"type": "remote", "endpoint": "https://…", "api_key": …}`; PROMPTLAB_ENDPOINT and
             PROMPTLAB_API_KEY stand in for what is left out.
         quiet: say nothing on standard error: no progress, no hints. By default as the variable
             PROMPTLAB_QUIET says.

@@ -19,8 +19,8 @@ TEXT_CHARS = 120
 
 
 class Comparison:
-    """A run, the base, and one to three others over the same rows: metrics over all cases, and a page of the
-    pairs."""
+    """A run, the base, and one to three others over the same rows: metrics over all cases,
+    and a page of the pairs."""
 
     def __init__(self, run_ids: Sequence[str], page: ComparePage) -> None:
         self.run_ids, self.page = tuple(run_ids), page

@@ -20,8 +20,7 @@ def to_frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
     """Make a DataFrame, a column for each of the table.
 
     Whole numbers are `Int64` and keep all 19 digits, pass and fail are `boolean`, both with `NA` where there
-    is
-    nothing; other numbers are `float64`, with NaN.
+    is nothing; other numbers are `float64`, with NaN.
 
     Raises:
         MissingExtraError: pandas is not installed.

@@ -62,8 +62,8 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Cases a second; since the beginning, where the last seconds brought none; None before there are
-        any."""
+        """Cases a second; since the beginning, where the last seconds brought none;
+        None before there are any."""
         if not self._begin:
             return None
         at, done = self._seen[-1]
@@ -148,8 +148,8 @@ class Lines:
 
 
 class LiveBar:
-    """A bar and a line of facts that stay in place on a terminal. Rich draws them from a thread of its
-    own."""
+    """A bar and a line of facts that stay in place on a terminal. Rich draws them
+    from a thread of its own."""
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live
@@ -200,6 +200,6 @@ class LiveBar:
 
 
 def headline(run: RunRecord) -> str:
-    """What runs."""
+    """Return the line that says what runs."""
     again = f", pass {run.generation + 1}" if run.generation else ""
     return f"{run.name}: run {run.run_id}{again}, {run.cases:,} cases of {run.experiment['model']['name']}"

@@ -121,13 +121,13 @@ class Run:
 
     @property
     def status(self) -> RunStatus:
-        """completed, failed, interrupted, cancelled, running or pending. Failed cases do not make a run
-        failed."""
+        """completed, failed, interrupted, cancelled, running or pending. Failed cases do
+        not make a run failed."""
         return self.record.status
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was probably not meant in the experiment, as logged before the first call."""
+        """Warnings about what was probably not meant in the experiment, as logged before the first call."""
         return self.record.warnings
 
     @property
@@ -177,8 +177,8 @@ class Run:
         )
 
     def _remembered(self) -> Config | None:
-        """The configuration with the assets that the run used: its own may name the latest ones, or rows read
-        once."""
+        """The configuration with the assets that the run used: its own may name the latest
+        ones, or rows read once."""
         if self._config is None:
             return None
         refs = {name: self.record.experiment.get(name) for name in ("prompt_template", "dataset")}
@@ -262,8 +262,8 @@ class Results(Sequence[dict[str, Any]]):
         return iter(self._rows)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Make a DataFrame of the rows: whole numbers are `Int64`, pass and fail `boolean`, other numbers
-        `float64`.
+        """Make a DataFrame of the rows: whole numbers are `Int64`, pass and fail
+        `boolean`, other numbers `float64`.
 
         Raises:
             MissingExtraError: pandas is not installed.

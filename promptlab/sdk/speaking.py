@@ -1,4 +1,4 @@
-"""What a script or a notebook sees of a run while it works: progress, and what to do next."""
+"""Output of a run in a script or a notebook: progress, and what to do next."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def shown(*, quiet: bool) -> Iterator[ProgressView]:
 
 
 def _stream() -> TextIO | None:
-    """Standard error; in a notebook standard output, for there the other is red. None where there is
-    neither."""
+    """Standard error; in a notebook standard output, for there the other is red. None
+    where there is neither."""
     return sys.stdout if _in_notebook() else sys.stderr
 
 

@@ -22,7 +22,7 @@ model = get_model(os.environ.get("PROMPTLAB_SAMPLE_MODEL", "simulated/demo"))
 
 
 def order_status(question: str) -> str:
-    """What the shop's database says of the order that a question names."""
+    """Look up the order that a question names in the shop's database."""
     number = re.search(r"\d{4}", question)
     return (
         f"Your order was {ORDERS[number[0]]}."
@@ -32,7 +32,7 @@ def order_status(question: str) -> str:
 
 
 def return_policy(question: str) -> str:
-    """What the shop's rules say."""
+    """Look up the shop's rules."""
     return "You can send it back within 30 days, free of charge."
 
 

@@ -30,8 +30,8 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
     Args:
         lab: the lab.
         auth: who may ask; None: this machine only, without login.
-        upload_origin: the origin (https://host) that pages upload files to, where that is not the Studio
-            itself.
+        upload_origin: the origin (https://host) that pages upload files to, where that
+            is not the Studio itself.
     """
     app = FastAPI(
         title="PromptLab",

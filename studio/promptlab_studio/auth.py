@@ -1,8 +1,8 @@
-"""Who asks. Every route declares `Viewer`; accounts and roles will be known here and nowhere else.
+"""Authentication: who sent a request. Every route declares `Viewer`; accounts and roles will be
+known here and nowhere else.
 
 On a laptop there is no login: only this machine can ask. In the cloud there is one admin token, given as a
-bearer
-header or typed into the login form, which opens a session: a record in the store, named by a cookie.
+bearer header or typed into the login form, which opens a session: a record in the store, named by a cookie.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks."""
+    """The caller."""
 
     name: str
     role: str = "admin"
@@ -73,7 +73,7 @@ class Auth:
         return hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), self._digest)
 
     async def principal(self, request: Request, records: Records) -> Principal:
-        """Who sent a request.
+        """Return the sender of a request.
 
         Raises:
             AuthenticationError: it has neither the token nor a session.
@@ -140,7 +140,7 @@ def lab_of(request: Request) -> StoreLab:
 
 
 async def principal(request: Request) -> Principal:
-    """Who asks.
+    """Return the caller of a request.
 
     Raises:
         AuthenticationError: nobody that is known.

@@ -1,5 +1,5 @@
-"""Every error of the Studio in one shape: problem details (RFC 9457), or a page for a browser that asked for
-one."""
+"""Every error of the Studio in one shape: problem details (RFC 9457), or a page for a
+browser that asked for one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request and every response must keep to, whichever route they belong to."""
+"""Rules that every request and every response must keep to, whichever route they belong to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from promptlab_studio.problems import problem
 MAX_BODY_BYTES = 5 << 20
 """A request to a Lambda function is 6 MB at most; larger datasets are uploaded."""
 MAX_UPLOAD_BYTES = 5 << 30
-"""What S3 takes in one PUT."""
+"""The most bytes that S3 takes in one PUT."""
 UPLOADS = "/api/v1/datasets/uploads/"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def content_security_policy(upload_origin: str | None = None) -> str:
-    """What a page may load: this origin's files, and uploads to the bucket's origin."""
+    """Build the policy of what a page may load: this origin's files, and uploads to the bucket's origin."""
     connect = f"'self' {upload_origin}" if upload_origin else "'self'"
     return (
         f"default-src 'self'; img-src 'self' data:; connect-src {connect}; object-src 'none'; "

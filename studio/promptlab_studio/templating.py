@@ -38,8 +38,8 @@ def environment() -> Environment:
     from promptlab_studio.views.format import FILTERS
 
     class Unindented(FileSystemLoader):
-        """Templates without their indentation: it is for people who read them, and a third of what is
-        sent."""
+        """Templates without their indentation: it is for people who read them, and a
+        third of what is sent."""
 
         def get_source(self, environment: Environment, template: str) -> Any:
             source, *rest = super().get_source(environment, template)

@@ -142,7 +142,7 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What makes one run differ from another of the same dataset."""
+    """The settings in which one run differs from another of the same dataset."""
 
     seed: int = 0
     skill: float = 0.7
@@ -160,7 +160,8 @@ class Made:
     tags: tuple[str, ...] = field(default=("made",))
     metrics: tuple[Metric, ...] = METRICS
     case: Callable[[random.Random, int, int, int, dict[str, Any], bool], Case] | None = None
-    """What makes a case of a shard, case, trial, row and whether it is right; `_case` by default."""
+    """The function that makes a case of a shard, case, trial, row and whether it is
+    right; `_case` by default."""
     prompt: str = "Answer: <question>"
 
 

@@ -136,7 +136,7 @@ class Question:
 
 
 def questions(site: Site, repeat: int) -> list[Question]:
-    """What people ask of a run and of a comparison; no two addresses of a kind are the same."""
+    """Make addresses that people open of a run and of a comparison; no two of a kind are the same."""
     chance = random.Random(7)
     run, other = site.runs
     base, both = f"/runs/{run}", urlencode([("run", run), ("run", other)])

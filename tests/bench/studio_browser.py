@@ -1,5 +1,5 @@
-"""What Chromium sees of the Studio over a large run: time to the first usable row, elements, bytes, requests,
-time to painted rows."""
+"""Measures in Chromium of the Studio over a large run: time to the first usable row, elements, bytes,
+requests, time to painted rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Chromium is, and how it is started: for the tests, the pictures and the bench."""
+"""Chromium's path and how it is started: for the tests, the pictures and the bench."""
 
 from __future__ import annotations
 

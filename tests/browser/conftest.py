@@ -125,7 +125,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Complaints:
-    """What the browser's console said, policy violations included."""
+    """The messages of the browser's console, policy violations included."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -144,7 +144,7 @@ class Complaints:
 
 @pytest.fixture
 def complaints() -> Complaints:
-    """What the browser complained about during the test."""
+    """Collect what the browser complained about during the test."""
     return Complaints()
 
 

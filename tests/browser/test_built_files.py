@@ -116,7 +116,7 @@ def source_of(folder: Path) -> Path:
 
 
 def built(call: str, source: Path, out: Path, environment: dict[str, str]) -> Path:
-    """What setuptools builds from a folder, with its own entry point for builders."""
+    """Build a folder with setuptools, by its own entry point for builders."""
     code = f"from setuptools.build_meta import {call}; print({call}({str(out)!r}))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=False, cwd=source, env=environment, capture_output=True, text=True)

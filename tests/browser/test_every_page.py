@@ -1,5 +1,5 @@
-"""What holds for every page: accessible in light and dark, small, inside a narrow screen, and deaf to what
-data says."""
+"""Properties of every page: accessible in light and dark, small, inside a narrow screen, and
+deaf to what data says."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_a_case_is_stepped_through_within_the_filter(site: Site, page: Page) -> 
 
 
 def test_a_case_shows_messages_answer_scores_and_the_row(site: Site, page: Page) -> None:
-    """What was asked is the prompt filled with the row."""
+    """The messages are the prompt filled with the row."""
     page.goto(run_url(site, 0, "/cases/5"))
     expect(page.locator("article.message", has_text="system")).to_contain_text(
         "You are careful with numbers."
@@ -161,7 +161,7 @@ def test_unknown_runs_cases_and_filters_are_pages_that_say_so(
 
 
 def test_the_address_of_a_part_leads_to_its_page(site: Site, page: Page) -> None:
-    """What htmx asks for, opened by hand."""
+    """The part that htmx asks for, opened by hand."""
     page.goto(run_url(site, 0, "/live"))
     expect(page).to_have_url(run_url(site, 0))
     expect(page.locator(ROWS)).to_have_count(50)

@@ -1,5 +1,5 @@
-"""What every page must hold at every width: nothing beyond the window, no word split inside, texts that can
-be read."""
+"""Properties of every page at every width: nothing beyond the window, no word split inside,
+texts that can be read."""
 
 from __future__ import annotations
 

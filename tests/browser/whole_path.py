@@ -14,8 +14,8 @@ PATIENCE_MS = 120_000
 
 
 def walk(page: Page, url: str, folder: Path, name: str = "capitals") -> None:
-    """Upload a dataset, write a prompt, start a run, watch it move, open a case, run again, compare,
-    cancel."""
+    """Upload a dataset, write a prompt, start a run, watch it move, open a case, run
+    again, compare, cancel."""
     upload(page, url, folder, name)
     write_prompt(page, url, name)
     first = start_run(page, name)

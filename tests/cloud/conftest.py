@@ -37,7 +37,7 @@ class Loopback(httpx.HTTPTransport):
 
 @dataclass
 class Stack:
-    """Where it is and what is in it."""
+    """The stack under test: its address and the names of its parts."""
 
     endpoint: str
     token: str

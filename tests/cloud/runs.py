@@ -50,7 +50,7 @@ def started(stack: Stack, body: dict[str, Any], **headers: str) -> str:
 
 
 def until(true: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """What `true` gives once it is true."""
+    """Wait until `true` gives something true, and return it."""
     deadline = time.monotonic() + patience_s
     while not (found := true()):
         assert time.monotonic() < deadline, f"not within {patience_s:g} s: {what}"

@@ -23,7 +23,7 @@ evaluation: [{metric: length}]
 
 
 def promptlab(*arguments: str, folder: Path, code: int = 0, stdin: str = "", **environment: str) -> str:
-    """What a command prints on its standard output."""
+    """Run a command and return its standard output."""
     command = [sys.executable, "-m", "promptlab", *arguments]
     done = subprocess.run(
         command,

@@ -104,7 +104,7 @@ def test_a_provider_key_comes_from_its_secret_and_shows_nowhere(stack: Stack) ->
 
 
 def _logged(stack: Stack, run_id: str) -> list[str]:
-    """What the functions logged of a run."""
+    """Return what the functions logged of a run."""
     logs = stack.aws("logs")
     groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
     found = [

@@ -1,4 +1,4 @@
-"""What goes wrong underneath costs no case and pays for none twice.
+"""Faults underneath cost no case and pay for none twice.
 
 DynamoDB that throttles and leaves items unprocessed: tests/unit/test_dynamodb_ledger.py, behind a proxy that
 does it.
@@ -79,8 +79,8 @@ def timeout(stack: Stack, function: str, seconds: int) -> Iterator[None]:
 
 
 def test_a_start_that_is_sent_twice_starts_one_run(stack: Stack) -> None:
-    """The same request with its Idempotency-Key, and the same execution by its name, while it goes on and
-    after."""
+    """The same request with its Idempotency-Key, and the same execution by its name,
+    while it goes on and after."""
     with ModelServer(slow) as server:
         body, key = experiment(server, 12), uuid.uuid4().hex
         run_id = started(stack, body, **{"Idempotency-Key": key})
@@ -121,7 +121,7 @@ def test_an_invocation_that_comes_twice_pays_for_nothing_twice(stack: Stack) -> 
 
 
 def invoked(stack: Stack, function: str, event: dict[str, Any]) -> dict[str, Any]:
-    """What a function answers."""
+    """Invoke a function and return its answer."""
     answer = stack.aws("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
     payload = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, payload

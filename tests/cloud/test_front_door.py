@@ -1,4 +1,4 @@
-"""Who gets in through the URL."""
+"""The callers that get in through the URL, and those that do not."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_pages_lead_a_browser_to_the_login(stack: Stack, path: str) -> None:
 
 
 def test_the_login_opens_a_session_and_the_logout_ends_it(stack: Stack) -> None:
-    """A cookie that no script reads and no other site sends; the table holds its hash only, and when it
-    ends."""
+    """A cookie that no script reads and no other site sends; the table holds its hash
+    only, and when it ends."""
     with stack.client(token=False) as browser:
         refused = browser.post("/session", data={"token": "wrong-but-just-as-long-as-the-right-one-is"})
         assert refused.status_code == 401 and "set-cookie" not in refused.headers

@@ -64,8 +64,8 @@ def rows_of(run: Any) -> list[dict[str, Any]]:
 def test_the_cloud_and_the_laptop_come_to_the_same(
     stack: Stack, pl: PromptLab, replay: str, model: str, tmp_path: Path
 ) -> None:
-    """The count that is known, every row equal; the rows are in the table, the parts and the results in the
-    bucket."""
+    """The count that is known, every row equal; the rows are in the table, the parts and the
+    results in the bucket."""
     there = pl.experiment.run(experiment(model, replay))
     with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as laptop:
         here = laptop.experiment.run(experiment(model, replay))

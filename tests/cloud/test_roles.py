@@ -1,5 +1,5 @@
-"""What the functions really ask AWS for is what their roles in the template allow: also where the local AWS
-does not look.
+"""The functions ask AWS for nothing but what their roles in the template allow: also where
+the local AWS does not look.
 
 It enforces actions and resources, and not which keys of the table a statement is bound to.
 """
@@ -178,8 +178,8 @@ def noise(length: int) -> str:
 
 
 def work_through_everything(machine: Watched) -> None:
-    """Long prompts and answers, a key, a fault, a resume, a cancellation, the end of an execution, an
-    export."""
+    """Long prompts and answers, a key, a fault, a resume, a cancellation, the end of
+    an execution, an export."""
     secrets = SecretsManagerSecrets(os.environ["PROMPTLAB_SECRETS_PREFIX"])
     assert machine.watch is not None
     machine.watch.function = "nobody"

@@ -149,8 +149,8 @@ def test_only_workers_read_provider_keys_and_only_the_studio_the_admin_token() -
 
 
 def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
-    """Outside the Studio, every statement on the table is bound to keys of runs, assets, leases, budgets and
-    rates."""
+    """Outside the Studio, every statement on the table is bound to keys of runs, assets,
+    leases, budgets and rates."""
     for role, s in documents():
         if role != "StudioRole" and any(a.startswith("dynamodb:") for a in as_list(s["Action"])):
             keys = s["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
@@ -214,8 +214,8 @@ def test_everything_is_traced() -> None:
 
 
 def test_the_ledger_is_on_demand_recoverable_and_kept() -> None:
-    """The table costs nothing idle, can be restored to any second, expires what asks for it, and outlives the
-    stack."""
+    """The table costs nothing idle, can be restored to any second, expires what asks for it,
+    and outlives the stack."""
     table = template()["Resources"]["Table"]
     properties = table["Properties"]
     assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
@@ -242,8 +242,8 @@ def test_the_bucket_is_encrypted_versioned_private_and_kept() -> None:
 
 
 def test_lifecycle_never_expires_parts_or_results() -> None:
-    """What a later `resume` merges again only moves to a cheaper class; what expires is uploads, exports and
-    old versions."""
+    """Parts that a later `resume` merges again only move to a cheaper class; only uploads, exports
+    and old versions expire."""
     rules = {
         r["Id"]: r for r in template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     }

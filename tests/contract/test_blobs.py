@@ -58,7 +58,7 @@ async def test_a_blob_is_replaced_whole(blobs: Blobs) -> None:
     ["a", "a/b/c/d", "datasets/" + "0" * 64 + ".jsonl", "A-Z_0.9=x/..b/.hidden/a..", "runs/" + "x" * 200],
 )
 async def test_keys_of_every_allowed_kind(blobs: Blobs, key: str) -> None:
-    """What the rules allow works everywhere."""
+    """Every key that the rules allow works everywhere."""
     await blobs.put(key, b"1")
     assert await blobs.get(key) == b"1"
     assert await blobs.keys("") == [key]

@@ -1,4 +1,4 @@
-"""What every lab does alike, over a store and over a hosted Studio (promptlab/lab.py)."""
+"""The behaviour of every lab, over a store and over a hosted Studio (promptlab/lab.py)."""
 
 from __future__ import annotations
 
@@ -140,8 +140,7 @@ async def test_only_failures_of_the_named_types_are_asked_again(lab: Lab) -> Non
 
 
 async def test_a_run_is_cancelled_and_resumed(lab: Lab, model: ModelServer) -> None:
-    """What was answered is kept; the rest is done, and failed cases on request; a whole run is left as it
-    is."""
+    """Answers are kept; the rest is done, and failed cases on request; a complete run is left as it is."""
     model.answer = lambda request: Reply(status=400) if "What is 3?" in request.prompt else right(request)
     run = await lab.run({**experiment(model), **TEN})
     assert (run.status, (await lab.progress(run.run_id)).failed) == ("completed", 1)
@@ -218,8 +217,8 @@ async def test_a_run_without_results_is_not_compared(lab: Lab, model: ModelServe
 
 
 async def test_runs_are_tagged_archived_found_and_deleted(lab: Lab, model: ModelServer) -> None:
-    """Tags and the archive can be changed afterwards; a deleted run is gone with its rows, and its assets
-    stay."""
+    """Tags and the archive can be changed afterwards; a deleted run is gone with its
+    rows, and its assets stay."""
     one, two = [(await lab.run({**experiment(model), **TEN, "tags": ["night"]})).run_id for _ in "ab"]
     assert (await lab.edit_run(one, tags=["day", "day", "x"])).tags == ("day", "x")
     assert (await lab.edit_run(two, archived=True)).archived

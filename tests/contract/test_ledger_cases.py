@@ -121,7 +121,7 @@ async def test_a_shard_is_read_by_case_and_trial(ledger: Ledger) -> None:
 
 
 async def test_runs_and_shards_are_apart(ledger: Ledger) -> None:
-    """What is put under one is not seen under another."""
+    """Records put under one are not seen under another."""
     await ledger.put_completions("a", [completion(0, response="a0"), completion(50, response="a1")])
     await ledger.put_completions("b", [completion(0, response="b0")])
     assert [c.response for c in await ledger.get_completions("a", 0)] == ["a0"]
@@ -228,7 +228,7 @@ async def test_shards_come_by_number(ledger: Ledger) -> None:
 
 
 async def test_a_shard_summary_is_replaced(ledger: Ledger) -> None:
-    """That of a later pass stands; another run's is another."""
+    """A later pass's summary stands; another run's is another."""
     await ledger.put_shard(RUN, shard_summary(0))
     await ledger.put_shard(
         RUN,

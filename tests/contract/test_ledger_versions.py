@@ -27,7 +27,7 @@ NEEDED = {"run_id", "name", "status", "experiment", "cases", "created_at"}
 
 
 def as_json(record: Any) -> dict[str, Any]:
-    """What a ledger keeps of a record."""
+    """Return a record as a ledger keeps it."""
     return dict(orjson.loads(to_json(record)))
 
 
@@ -44,7 +44,7 @@ def test_whatever_has_a_default_may_be_absent(kind: type) -> None:
 
 
 def test_a_summary_of_another_version_is_read() -> None:
-    """What is absent counts nothing; what is not known is left out."""
+    """Absent fields count nothing; unknown ones are left out."""
     assert Summary.from_json({}) == Summary()
     value = Summary(cases=3, succeeded=2, failed=1).to_json() | {"headline": "of tomorrow"}
     value["latency_ms"] |= {"p99_exact": 1.0}

@@ -14,8 +14,8 @@ from tests.functions.conftest import Context, Machine
 
 ROWS, SHARDS, SHARD = 1_000_000, 20_000, 50
 BOUND_BYTES = 16 << 20
-"""Beyond what is loaded anyway. The index is 1.7 MB and is streamed; 20,000 lines as objects would be 12
-MB."""
+"""Beyond what is loaded anyway. The index is 1.7 MB and is streamed; 20,000 lines as
+objects would be 12 MB."""
 
 
 def test_a_million_rows_are_planned_in_bounded_memory(machine: Machine) -> None:

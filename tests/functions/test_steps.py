@@ -248,8 +248,8 @@ class Impatient(SystemClock):
 
 
 async def test_a_cancellation_reaches_a_worker_that_is_under_way(machine: Machine) -> None:
-    """Stopping the state machine does not stop a function: the worker looks by itself, and starts no further
-    call."""
+    """Stopping the state machine does not stop a function: the worker looks by itself, and
+    starts no further call."""
     lab = StoreLab(replace(open_cloud(runtime.config()), runner=Elsewhere(), clock=Impatient()))
     with ModelServer(lambda request: Reply(hang=True)) as server:
         run = await lab.start(

@@ -33,7 +33,7 @@ def test_every_response_has_the_security_headers(studio: LiveStudio) -> None:
 
 
 def test_pages_may_upload_to_the_bucket(tmp_path: Path) -> None:
-    """Where its origin is given, and nowhere else."""
+    """Uploads are allowed where the bucket's origin is given, and nowhere else."""
     with LiveStudio(tmp_path, upload_origin="https://bucket.s3.amazonaws.com") as studio:
         assert (
             "connect-src 'self' https://bucket.s3.amazonaws.com;"

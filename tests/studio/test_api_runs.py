@@ -93,7 +93,7 @@ def test_requests_with_one_key_at_the_same_time_start_one_run(api: httpx.Client,
 
 
 def test_a_key_of_a_wrong_experiment_is_free_again(api: httpx.Client, model: ModelServer) -> None:
-    """What was never started does not hold the key."""
+    """A run that was never started does not hold the key."""
     body = experiment(model, prompt_template={"name": "ask", "user_prompt": "<nothing>"})
     assert (
         api.post("/runs", json=body, headers={"Idempotency-Key": "k"}).json()["type"]
@@ -238,8 +238,8 @@ def test_results_are_downloaded_whole(
 
 
 def test_csv_is_downloaded_as_excel_likes_it(api: httpx.Client, model: ModelServer) -> None:
-    """With a delimiter and a byte order mark; neither is for other formats, and what cannot delimit is
-    refused."""
+    """With a delimiter and a byte order mark; neither is for other formats, and what
+    cannot delimit is refused."""
     run = finished(api, started(api, experiment(model))["run_id"])
     path, excel = f"/runs/{run['run_id']}/export", {"delimiter": ";", "bom": "true"}
     assert api.get(path, params=excel).content.startswith(b"\xef\xbb\xbfcase;trial;id;")

@@ -155,7 +155,7 @@ def test_another_site_cannot_use_a_session(guarded: LiveStudio, headers: dict[st
 
 
 def test_a_browser_without_fetch_metadata_is_known_by_its_origin(guarded: LiveStudio) -> None:
-    """Which has to be this Studio's."""
+    """The origin has to be this Studio's."""
     with logged_in(guarded) as client:
         cookies = dict(client.cookies)
     assert (

@@ -67,7 +67,7 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_names_the_next_free_one(tmp_path: Path) -> None:
-    """Which then works."""
+    """The named port then works."""
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with (

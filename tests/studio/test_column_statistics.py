@@ -1,4 +1,4 @@
-"""What the columns of a dataset hold."""
+"""Figures of a dataset's columns."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ async def test_the_lowest_and_the_highest_number_are_shown_exactly(tmp_path: Pat
 
 @pytest.mark.parametrize("count", [300, SAMPLE * 3])
 async def test_nulls_and_rows_without_the_column_are_missing(tmp_path: Path, count: int) -> None:
-    """Counted as the rows come in, and again where they are read, as of datasets that an older version took
-    in."""
+    """Counted as the rows come in, and again where they are read, as of datasets that an
+    older version took in."""
     rows: list[dict[str, Any]] = [
         {"id": n, "note": None if n % 3 else "x", "n": None if n % 2 else 1, "j": [n], "void": None}
         for n in range(count)

@@ -145,8 +145,8 @@ async def test_data_is_shown_exactly_on_every_page(studio: Studio) -> None:
 
 
 async def test_a_summary_says_what_its_head_says(studio: Studio) -> None:
-    """While a run goes on, failures and tokens of head and summary are the same, and what is not counted is
-    named."""
+    """While a run goes on, failures and tokens of head and summary are the same, and what
+    is not counted is named."""
     dataset = await make_dataset(studio.lab, 150)
     run = await make_run(studio.lab, dataset, Made(ledger=True, results=False, shards=1))
     progress = await studio.lab.progress(run.run_id)

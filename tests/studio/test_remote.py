@@ -57,8 +57,8 @@ def lab_of(studio: LiveStudio) -> RemoteLab:
 
 
 async def test_a_name_under_localhost_is_this_machine(guarded: LiveStudio) -> None:
-    """Where nothing resolves it: the local AWS has such an address. The Studio sees the name that was
-    meant."""
+    """Such an address, as the local AWS has, is reached where nothing resolves it. The Studio sees
+    the name that was meant."""
     lab = RemoteLab(f"http://lab.somewhere.localhost:{guarded.port}", TOKEN, clock=QuickClock())
     assert await lab.list_runs() == ([], None)
     await lab.close()

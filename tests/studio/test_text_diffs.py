@@ -1,4 +1,4 @@
-"""What differs between two texts, as pages show it."""
+"""Differences between two texts, as pages show them."""
 
 from __future__ import annotations
 

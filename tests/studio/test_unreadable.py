@@ -1,4 +1,4 @@
-"""What a store has and cannot be read is shown as such, in its place."""
+"""Whatever a store has and cannot be read is shown as such, in its place."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Code of users that misbehaves, each in its own way, in the case of row 3; evaluators and models alike call
-`misbehave`.
+"""Code of users that misbehaves, each in its own way, in the case of row 3; evaluators and
+models alike call `misbehave`.
 
 A module of its own, so that a run can be resumed from its names.
 """

@@ -166,7 +166,7 @@ def test_docs_name_every_field_of_an_experiment_and_every_error() -> None:
 
 
 def in_a_new_process(code: str, folder: Path) -> Any:
-    """What a program prints as JSON, run in an empty folder that is also its home."""
+    """Run a program in an empty folder that is also its home, and return what it prints as JSON."""
     environment = {
         "HOME": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -99,7 +99,7 @@ def test_run_prints_a_summary_and_keeps_everything_beside_the_default_store(
 def test_run_json_is_one_object_with_every_key_though_an_evaluator_prints(
     invoke: Invoke, folder: Path
 ) -> None:
-    """What the user's own code prints goes to standard error."""
+    """Output of the user's own code goes to standard error."""
     (folder / "mine.py").write_text(
         "from promptlab import Evaluator\n"
         "print('loading')\n"
@@ -243,8 +243,8 @@ def test_a_pipe_gets_whole_lines(invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 
 
 def test_runs_are_compared(invoke: Invoke, folder: Path) -> None:
-    """Means, interval, cases won and lost, and the cases that differ; as a table and as JSON, and from Python
-    alike."""
+    """Means, interval, cases won and lost, and the cases that differ; as a table and as JSON,
+    and from Python alike."""
     wrong = replaced(folder, model="{name: simulated/calculator, accuracy: 0}")
     base, other = (
         json.loads(invoke("run", f, "--json", "-q").stdout)["run_id"] for f in (wrong, "sums.yaml")
@@ -273,8 +273,8 @@ def test_runs_are_compared(invoke: Invoke, folder: Path) -> None:
 
 
 def test_the_end_of_a_run_says_what_went_wrong_and_what_to_do(invoke: Invoke, folder: Path) -> None:
-    """The most frequent message of each type, cut answers, the next commands; failed cases are listed on
-    request."""
+    """The most frequent message of each type, cut answers, the next commands; failed cases
+    are listed on request."""
 
     def answer(request: Request) -> Reply | str:
         number = int(request.prompt.split()[2])

@@ -142,7 +142,7 @@ def test_a_missing_or_wrong_token_says_where_it_is(studio: LiveStudio, invoke: I
 
 
 def test_a_store_is_a_file_or_a_studio(hosted: LiveStudio, invoke: Invoke) -> None:
-    """What is given goes before what is set; both are refused."""
+    """An option goes before the environment; both options are refused."""
     assert "There is no store lab.db" in invoke("runs", "--db", "lab.db", code=2).stderr
     assert (
         "give the one or the other"
@@ -227,7 +227,7 @@ def watching(folder: Path, studio: LiveStudio, *args: str) -> subprocess.Popen[s
 def test_cancel_stops_a_hosted_run_and_resume_goes_on_with_it(
     studio: LiveStudio, invoke: Invoke, folder: Path
 ) -> None:
-    """What was answered is kept; a run that has ended stays as it is."""
+    """Answers are kept; a run that has ended stays as it is."""
     there = ("--endpoint", studio.url, "--api-key", TOKEN)
     with ModelServer(lambda request: Reply(text="7", hang=True)) as server:
         file = experiment(
@@ -310,7 +310,8 @@ def stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_token_and_url_are_those_of_the_deployed_stack(
     stack: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    """Which samconfig.toml, the environment or an option names; on standard output, alone."""
+    """The stack is the one that samconfig.toml, the environment or an option names; the value is
+    alone on standard output."""
     assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"
     assert invoke("cloud", "url").output == "https://abc.execute-api.us-east-1.amazonaws.com\n"
     (folder / "samconfig.toml").unlink()

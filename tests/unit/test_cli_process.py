@@ -135,7 +135,7 @@ def test_a_signal_keeps_what_was_answered_and_says_how_to_go_on(
 
 
 def test_a_second_signal_does_not_wait(folder: Path, start: Start) -> None:
-    """What was answered is kept; the run can be resumed."""
+    """Answers are kept; the run can be resumed."""
     with hanging_after(20) as server:
         experiment(folder, server)
         process = start("run", "e.yaml", "--json")
@@ -178,8 +178,8 @@ def test_kill_9_loses_nothing_that_was_recorded(folder: Path, start: Start) -> N
 
 
 def test_a_signal_before_the_run_begins_stores_nothing(folder: Path, start: Start) -> None:
-    """Ctrl-C while the experiment is still being checked: here the evaluator's module takes its time to
-    load."""
+    """Ctrl-C while the experiment is still being checked: here the evaluator's module
+    takes its time to load."""
     with (folder / "mine.py").open("a") as module:
         module.write(
             "import pathlib, time\n"

@@ -46,7 +46,7 @@ def test_the_rate_is_of_the_last_seconds() -> None:
 
 
 def test_the_rate_of_a_slow_run_is_since_its_beginning() -> None:
-    """Where the last seconds brought nothing, there still is a rate, and a time left."""
+    """A rate and a time left are shown even if the last seconds brought nothing."""
     pace = paced((0, 0), (60, 2), (110, 2), (120, 2))
     assert pace.rate == 2 / 120
     assert (

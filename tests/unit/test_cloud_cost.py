@@ -1,5 +1,5 @@
-"""What a run in the cloud costs: the formulas, against units that were counted and against the page that
-shows them."""
+"""The cost of a run in the cloud: the formulas, against units that were counted and against
+the page that shows them."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ def test_the_formulas_are_what_a_run_really_uses_up(metered: tuple[Machine, Mete
 
 
 def test_100_000_rows_cost_at_most_a_quarter_of_a_dollar() -> None:
-    """As expected, and where the slowest call of each shard takes two and a half times as long as the
-    others."""
+    """As expected, and where the slowest call of each shard takes two and a half times
+    as long as the others."""
     work = planned(100_000)
     assert work.together == 7 <= MOST_TOGETHER
     assert {name: run_usd(run) <= BUDGET_USD for name, run in scenarios(work).items()} == dict.fromkeys(
@@ -302,8 +302,8 @@ def test_what_is_called_widest_is_not_throttled_and_twice_as_much_is() -> None:
 
 
 def test_a_new_account_is_too_small_for_the_default_and_the_estimate_says_so() -> None:
-    """Ten functions at once: ninety children wait, and give up only after hours. With nine workers all is
-    well."""
+    """Ten functions at once: ninety children wait, and give up only after hours. With
+    nine workers all is well."""
     found = simulate(planned(100_000), NEW_ACCOUNT)
     assert (
         found.throttles[0].limit == "Lambda: functions at once"

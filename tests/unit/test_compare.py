@@ -321,7 +321,7 @@ async def test_a_mere_fact_is_no_verdict(lab: StoreLab, engine: QueryEngine) -> 
 
 
 async def test_a_bound_makes_a_verdict_of_a_fact(lab: StoreLab, engine: QueryEngine) -> None:
-    """What counts is whether the bound is kept, and not by how much."""
+    """The verdict depends on whether the bound is kept, and not by how much."""
     evaluation = [{"metric": "length", "params": {"unit": "words", "max": 2}}]
     base = await _asked(lab, Suffix("no", 3), evaluation)
     other = await _asked(lab, Suffix("certainly not", 3), evaluation)

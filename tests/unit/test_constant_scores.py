@@ -98,7 +98,7 @@ def test_moments_that_rounding_once_made_negative_are_read() -> None:
 
 
 def test_a_summary_of_another_version_is_read() -> None:
-    """What it lacks is empty; what is not known is left out."""
+    """Missing fields are empty; unknown ones are left out."""
     summary = Summary(cases=2, succeeded=2)
     summary.metrics["f1"] = MetricSummary()
     summary.metrics["f1"].add_row([Score(value=0.5)])

@@ -83,7 +83,8 @@ def spoil(path: Path, chance: random.Random, count: int) -> None:
 
 
 def said(*arguments: str) -> str:
-    """What a command prints; it must end by itself, and not by an exception of ours or of a library."""
+    """Return what a command prints; it must end by itself, and not by an exception
+    of ours or of a library."""
     result = CliRunner().invoke(commands, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), (
         arguments,

@@ -1,5 +1,5 @@
-"""The documentation holds: its examples run, its YAML is valid, its links lead somewhere, its commands
-exist."""
+"""The documentation holds: its examples run, its YAML is valid, its links lead
+somewhere, its commands exist."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Block:
 
     page: Path
     line: int
-    """Of its first line of content, from 1."""
+    """The number of its first line of content, from 1."""
     info: str
     text: str
 
@@ -67,7 +67,7 @@ def name_of(value: object) -> str:
 
 @pytest.fixture
 def module(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """What the examples of a page define is found by its module's name, as in a script's."""
+    """Make a module in which the examples of a page define their names, as in a script."""
     made = ModuleType(f"docs_{request.node.callspec.params['page'].stem.lower()}")
     sys.modules[made.__name__] = made
     yield made

@@ -1,4 +1,4 @@
-"""What the DynamoDB ledger does beyond the contract: faults, sizes, units."""
+"""The DynamoDB ledger beyond the contract: faults, sizes, units."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ async def test_concurrent_scores_of_one_shard_all_stay(open_ledger: Callable[[],
 
 
 async def test_a_case_takes_one_write_unit_and_a_shards_scores_two(ledger: DynamoDBLedger) -> None:
-    """With an answer of 150 letters, and two metrics: 53 units for 50 cases, with the mark that the shard was
-    begun."""
+    """With an answer of 150 letters, and two metrics: 53 units for 50 cases, with the mark
+    that the shard was begun."""
     cases = [
         completion(
             i,

@@ -82,8 +82,8 @@ def test_edit_distance_refuses_texts_that_would_stop_everything(unit: str, text:
     ],
 )
 def test_length(response: Any, params: dict[str, Any], expected: int) -> None:
-    """Code points after composition, words between white space, lines; without a bound nothing passes or
-    fails."""
+    """Code points after composition, words between white space, lines; without a bound
+    nothing passes or fails."""
     result = score("length", {"response": response}, **params)
     assert (result.value, result.passed, result.reason) == (expected, None, None)
 

@@ -230,8 +230,8 @@ def test_numbers_as_people_and_models_write_them(text: str, number: Decimal | Fr
     ],
 )
 def test_digits_that_are_not_one_number(text: str) -> None:
-    """No part of them is taken for the number: the answer fails with its reason, the reference is an
-    error."""
+    """No part of them is taken for the number: the answer fails with its reason, the
+    reference is an error."""
     wrong = score(text, "30")
     assert (wrong.passed, wrong.value) == (False, 0)
     assert "in the response is not one number" in (wrong.reason or "")

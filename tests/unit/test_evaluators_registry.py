@@ -46,7 +46,7 @@ def test_known_lists_every_metric_sorted() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_builds_and_agrees_with_its_description(name: str) -> None:
-    """What describe() says of a metric with default parameters is what build() gives."""
+    """describe() of a metric with default parameters says what build() gives."""
     info, evaluator = describe(name), build(name, REQUIRED.get(name, {}))
     assert isinstance(evaluator, Evaluator)
     assert info.name == name and info.description.endswith(".")

@@ -1,5 +1,5 @@
-"""What evaluators return: scores of other libraries, dicts, several scores, assertions; and rows without a
-reference."""
+"""Values that evaluators return: scores of other libraries, dicts, several scores, assertions; and
+rows without a reference."""
 
 from __future__ import annotations
 
@@ -206,8 +206,8 @@ REFERENCED = ("exact_match", "contains", "starts_with", "token_f1", "edit_distan
 
 
 def test_an_empty_reference_is_not_labelled_for_every_metric_alike(tmp_path: Path) -> None:
-    """Neither wrong nor an error: not scored, counted and said; metrics without a reference score all
-    rows."""
+    """Neither wrong nor an error: not scored, counted and said; metrics without a
+    reference score all rows."""
     own = {
         "metric": "own",
         "evaluator": Returns(float),

@@ -1,4 +1,4 @@
-"""What is particular to blobs in a folder."""
+"""Properties that only blobs in a folder have."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_copied_file_shares_nothing_with_its_source(tmp_path: Path) -> N
 
 
 async def test_files_that_are_no_blobs_are_ignored(tmp_path: Path) -> None:
-    """What a killed process or a file manager left is not listed."""
+    """Files that a killed process or a file manager left are not listed."""
     blobs = FileBlobs(tmp_path)
     await blobs.put("a/b", b"1")
     (tmp_path / "~unfinished" / "0123").write_bytes(b"half")

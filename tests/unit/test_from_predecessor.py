@@ -1,5 +1,5 @@
-"""Programs written for promptlab 0.1 show their users the new line, and are ported by the table of the docs
-alone."""
+"""Programs written for promptlab 0.1 show their users the new line, and are ported by the
+table of the docs alone."""
 
 from __future__ import annotations
 
@@ -299,8 +299,8 @@ def test_a_hosted_studio_is_ported(tmp_path: Path) -> None:
 
 
 def test_a_script_shows_the_new_line_without_any_setting(tmp_path: Path) -> None:
-    """Python shows a DeprecationWarning at a line of the script itself, also where the SDK works on another
-    thread."""
+    """Python shows a DeprecationWarning at a line of the script itself, also where the SDK
+    works on another thread."""
     script = tmp_path / "program.py"
     script.write_text(AGENT.replace("asyncio.run(pl.experiment.run_async({", "pl.experiment.run(({"))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}

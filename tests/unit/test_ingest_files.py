@@ -282,7 +282,7 @@ async def test_broken_parquet_is_refused(tmp_path: Path) -> None:
     ],
 )
 async def test_every_broken_line_is_named_at_once(tmp_path: Path, name: str, lines: list[str]) -> None:
-    """Who mends a file wants to hear of all of it, in order, a line each."""
+    """All faults of a file are named at once, in order, a line each."""
     said = (await refused(write(tmp_path / name, "\n".join(lines)))).splitlines()
     assert [line.partition(": ")[0].partition(", ")[2].partition(",")[0] for line in said] == [
         "line 2",

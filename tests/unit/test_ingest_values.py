@@ -1,4 +1,4 @@
-"""What a row may be: its id, its size, its columns and the values in it."""
+"""Limits of a row: its id, its size, its columns and the values in it."""
 
 from __future__ import annotations
 

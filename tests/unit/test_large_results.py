@@ -1,5 +1,5 @@
-"""Results with long rows and many columns are written and exported: what a dataset may have, a run can end
-with."""
+"""Results with long rows and many columns are written and exported: what a dataset may
+have, a run can end with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does when its disk, its limits, its store's path or its machine fail."""
+"""Runs whose disk, limits, store's path or machine fail."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_on_a_full_disk_the_run_is_recorded_as_failed(disk: Path) -> None:
-    """With its reason; every answer that was recorded is in its results, and it goes on once there is
-    room."""
+    """With its reason; every answer that was recorded is in its results, and it goes
+    on once there is room."""
     lab = StoreLab.open({"db_file": str(disk / "lab.db")})
     ballast = disk / "ballast"
 

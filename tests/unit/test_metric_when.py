@@ -70,8 +70,8 @@ EXACT = {"metric": "exact_match", "column_mapping": {"reference": "answer"}}
 
 
 def test_rows_that_a_metric_does_not_apply_to_are_not_scored_and_counted_apart(tmp_path: Path) -> None:
-    """The mean and n are of the other rows; nothing of it is a failure, with trials and async evaluators
-    too."""
+    """The mean and n are of the other rows; nothing of it is a failure, with trials
+    and async evaluators too."""
     words = {"metric": "words", "evaluator": Words(), "column_mapping": {"kind": "kind"}}
     with PromptLab(tmp_path / "lab.db") as lab:
         done = run(

@@ -50,7 +50,7 @@ async def test_an_old_store_shows_its_runs_and_assets(old: Path) -> None:
 
 
 def test_an_old_run_goes_on_and_is_exported(old: Path, tmp_path: Path) -> None:
-    """What it had answered is kept; its failed cases can be done again."""
+    """Its answers are kept; its failed cases can be done again."""
     with PromptLab({"db_file": str(old / "lab.db")}) as pl:
         run = pl.experiment.resume(STOPPED)
         assert (run.status, run.summary.cases, run.summary.attempts) == ("completed", 60, 60)

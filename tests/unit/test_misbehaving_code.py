@@ -81,8 +81,8 @@ def test_a_call_that_misbehaves_costs_its_own_case(tmp_path: Path, kind: str, wa
 
 
 def test_calls_behind_those_that_hang_are_made(tmp_path: Path) -> None:
-    """Waiting for a thread does not count against a call's time: no case is failed without having been
-    called."""
+    """Waiting for a thread does not count against a call's time: no case is failed
+    without having been called."""
     called: list[str] = []
 
     class Hanging(Model):

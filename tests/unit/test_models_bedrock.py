@@ -141,7 +141,7 @@ async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer
     ],
 )
 async def test_aws_codes_are_typed(server: ModelServer, status: int, code: str, kind: str, retryable: bool):
-    """What AWS calls it is in the message, once: its own retries are off."""
+    """AWS's name of the error is in the message, once: its own retries are off."""
     server.script(
         Reply(
             status=status,

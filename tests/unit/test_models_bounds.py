@@ -1,5 +1,5 @@
-"""Whatever an endpoint sends takes so much memory and no more, at every provider, and has an error with a
-name."""
+"""Whatever an endpoint sends takes so much memory and no more, at every provider, and
+has an error with a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where calls go: endpoints in every form that people have, and proxies that are left out."""
+"""Endpoints in every form that people have, and proxies that are left out."""
 
 from __future__ import annotations
 

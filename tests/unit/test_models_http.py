@@ -1,4 +1,4 @@
-"""What every HTTP provider does with answers, refusals, broken connections, keys and event loops."""
+"""Every HTTP provider with answers, refusals, broken connections, keys and event loops."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ async def test_mistral_has_its_own_word_for_seed(server: ModelServer):
 
 
 async def test_answer_has_text_tokens_and_reason(server: ModelServer):
-    """What comes back, measured."""
+    """The answer comes back with its measurements."""
     model = get_model("openai/x", endpoint=server.openai_url)
     answer = await model.ainvoke("Be brief.", "hi")
     assert (answer.response, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (
@@ -260,8 +260,8 @@ NOTHING = {"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}
 async def test_error_inside_an_answer_200_is_what_its_code_says(
     server: ModelServer, body: dict[str, Any], kind: str
 ):
-    """In each form that providers send: a number, a text or a name, in `error`, beside it, or beside a
-    choice."""
+    """In each form that providers send: a number, a text or a name, in `error`, beside
+    it, or beside a choice."""
     with pytest.raises(ModelError) as caught:
         await ask(server, Reply(body=body), "openrouter/a/b")
     assert caught.value.type == kind

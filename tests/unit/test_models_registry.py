@@ -117,8 +117,8 @@ def test_model_has_a_readable_repr():
 )
 @pytest.mark.parametrize("model", ["openai/x", "anthropic/x", "ollama/x", "simulated/x"])
 def test_limit_is_never_sent_as_a_parameter(name: str, remedy: str, model: str) -> None:
-    """A provider that ignores it would let it seem to work; the error has our name for it, if there is
-    one."""
+    """A provider that ignores it would let it seem to work; the error has our name
+    for it, if there is one."""
     with pytest.raises(ConfigError, match=f"{name}.*{remedy}"):
         get_model(model, **{name: 60})
 

@@ -38,7 +38,7 @@ def say(prompt: str, name: str = "simulated/demo", **params: object) -> str:
 
 
 def test_echo_gives_back_the_last_line():
-    """Of the last user message, whatever comes before it."""
+    """The echo is of the last user message, whatever comes before it."""
     assert say("Question:\n  what?  \n", "simulated/echo") == "what?"
     assert say("", "simulated/echo") == ""
 

@@ -123,7 +123,7 @@ def test_every_row_is_dated_and_positive():
 
 
 def test_price_as_json_says_where_it_is_from():
-    """What a run records of its price."""
+    """A run records its price and the price's source."""
     price = price_of(ModelConfig(name="openai/gpt-4o-mini"))
     assert price is not None
     assert price.to_json() == {

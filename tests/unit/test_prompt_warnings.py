@@ -1,4 +1,4 @@
-"""What in a prompt is probably not meant is said before the first call."""
+"""Warnings about a prompt, said before the first call."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def warned(text: str, *, rows: int = 3, form: str = "simple", **mapping: str) ->
 def test_what_is_probably_not_meant_is_said_with_the_way_out(
     text: str, form: str, mapping: dict[str, str], said: str
 ) -> None:
-    """The expected answer in the prompt, a placeholder of another syntax, the name of a file, no
-    placeholder."""
+    """The expected answer in the prompt, a placeholder of another syntax, the name of
+    a file, no placeholder."""
     import re
 
     assert re.search(said, warned(text, form=form, **mapping)), warned(text, form=form, **mapping)

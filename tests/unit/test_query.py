@@ -149,7 +149,7 @@ async def test_filters_together_select_what_each_selects(
 
 
 def _key(column: str, value: Any) -> Any:
-    """What a value of a column sorts by."""
+    """Return the sort key of a column's value."""
     if column == "id":
         return int(value.removeprefix("q-"))
     prefix = column in ("response", "error_message") or column.startswith("input.")

@@ -344,7 +344,7 @@ async def test_a_pandas_frame_is_rows() -> None:
 
 
 class Frame:
-    """What polars' DataFrame does for one who reads it."""
+    """The part of polars' DataFrame that a reader uses."""
 
     columns = ("q", "n")
 
@@ -354,7 +354,7 @@ class Frame:
 
 
 class HuggingFace:
-    """What a dataset of Hugging Face does."""
+    """The part of a Hugging Face dataset that a reader uses."""
 
     features = {"q": "string"}
 
@@ -369,7 +369,7 @@ async def test_tables_of_other_libraries_are_rows() -> None:
 
 
 async def test_polars_frames_are_rows() -> None:
-    """Where polars is installed."""
+    """Frames of polars itself, if it is installed."""
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"q": ["x", None], "d": [datetime.timedelta(seconds=90), None]})
     assert await read(rows=frame) == [{"q": "x", "d": "PT90S"}, {"q": None, "d": None}]

@@ -117,7 +117,7 @@ def test_all_differences_of_a_model_are_named(failed: tuple[PromptLab, Run]) -> 
 
 
 def test_keys_may_be_others(failed: tuple[PromptLab, Run]) -> None:
-    """That is what the configuration is given for."""
+    """Giving other keys is what the configuration is for."""
     pl, run = failed
     with pl:
         model = run.record.experiment["model"] | {"api_key_env": "OTHER_KEY"}
@@ -125,8 +125,8 @@ def test_keys_may_be_others(failed: tuple[PromptLab, Run]) -> None:
 
 
 def test_a_run_goes_on_with_its_own_versions(failed: tuple[PromptLab, Run]) -> None:
-    """A newer version of the prompt, made since, does not stand in the way of the remembered
-    configuration."""
+    """A newer version of the prompt, made since, does not stand in the way of the
+    remembered configuration."""
     pl, _ = failed
     with pl:
         model = {"name": "simulated/calculator", "failure_rate": 1, "max_retries": 0}

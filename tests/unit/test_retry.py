@@ -146,7 +146,7 @@ async def test_backoff_doubles_up_to_its_cap_with_full_jitter(jitter: float, exp
 
 
 async def test_retry_after_is_the_least_wait():
-    """What the provider asks for is waited, and a little more."""
+    """The wait is what the provider asks for, and a little more."""
     clock = Clock()
     await with_retries(Calls(throttled(7.0)), RetryPolicy(0), clock=clock, jitter=lambda: 0.5)
     assert clock.slept == [7.25]
@@ -262,7 +262,7 @@ async def test_cancelled_call_gives_its_slot_back_once():
 
 
 async def test_cancelled_wait_for_a_slot_releases_nothing():
-    """Who never had a slot gives none back."""
+    """A caller that never had a slot gives none back."""
     gate = Gate(1)
     await gate.acquire()
 

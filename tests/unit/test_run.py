@@ -229,8 +229,8 @@ def test_resume_with_failed_asks_only_for_the_failed_cases(pl: PromptLab) -> Non
 
 
 async def test_a_cancelled_run_keeps_its_answers_and_resumes(pl: PromptLab) -> None:
-    """Cancelling waits for the calls in flight, records them, says how to go on, and nothing is asked
-    twice."""
+    """Cancelling waits for the calls in flight, records them, says how to go on, and
+    nothing is asked twice."""
     with ModelServer(lambda r: Reply(text=right(r), delay_s=0.02)) as server:
         config = experiment(server)
         task = asyncio.create_task(pl.run_experiment_async(config))
@@ -416,7 +416,7 @@ def test_a_retryable_error_of_a_custom_model_is_tried_again(pl: PromptLab) -> No
     "answer", ["a text", None, ModelResponse(response=7), ModelResponse(response="x", prompt_tokens="many")]
 )  # type: ignore[arg-type]
 def test_a_custom_model_that_answers_nonsense_fails_the_case_in_words(pl: PromptLab, answer: Any) -> None:
-    """What is not a ModelResponse with a text is a recorded failure, not a broken run."""
+    """An answer that is not a ModelResponse with a text is a recorded failure, not a broken run."""
 
     class Odd(Model):
         def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:

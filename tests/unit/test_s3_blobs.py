@@ -1,4 +1,4 @@
-"""What the S3 blobs do beyond the contract: parts, broken bodies, presigned URLs."""
+"""The S3 blobs beyond the contract: parts, broken bodies, presigned URLs."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def _downloaded(blobs: S3Blobs, key: str, folder: Path) -> bytes:
 async def test_a_stream_of_a_blob_that_is_replaced_meanwhile_is_no_mixture(
     blobs: S3Blobs, faulty: FaultyAws
 ) -> None:
-    """What goes on after a break must be the same object."""
+    """The object that is read after a break must be the same as before."""
     await blobs.put("a", b"old" * MIB)
     faulty.fault = lambda asked: "cut" if asked.operation == "GET" and asked.number == 0 else None
     stream = blobs.stream("a")
@@ -123,7 +123,7 @@ async def test_server_errors_are_tried_again(blobs: S3Blobs, faulty: FaultyAws) 
 async def test_keys_come_from_every_page_and_follow_the_rules(
     blobs: S3Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What others put into the bucket under names of their own is no blob."""
+    """Objects that others put into the bucket under names of their own are no blobs."""
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
     for i in range(10):
         await blobs.put(f"runs/{i}", b"")

@@ -64,7 +64,7 @@ def run(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass(frozen=True)
 class Twice:
-    """What a sample printed, run for the first and for the second time."""
+    """The output of a sample, run for the first and for the second time."""
 
     folder: Path
     first: str
@@ -233,7 +233,7 @@ def test_async_example_serves_the_studio_until_ctrl_c(tmp_path: Path) -> None:
 
 
 def read_until(lines: IO[str], last: str) -> str:
-    """What was printed up to a line that must come."""
+    """Read what is printed up to a line that must come."""
     text = ""
     for line in lines:
         text += line

@@ -1,4 +1,4 @@
-"""What a script sees of a run, in a process of its own."""
+"""Output of a run in a script, in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to the ledger in a SQLite file: threads, processes, sudden ends."""
+"""Properties that only the ledger in a SQLite file has: threads, processes, sudden ends."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_merging_leaves_the_other_as_it_was() -> None:
 @streams
 @pytest.mark.parametrize("q", [0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1])
 def test_a_quantile_is_within_one_percent(values: list[float], q: float) -> None:
-    """Of the value with that rank, as counted one by one."""
+    """The quantile is within 1% of the value with that rank, as counted one by one."""
     true = sorted(values)[math.floor(q * (len(values) - 1))]
     found = counted(values).quantile(q)
     assert found is not None

@@ -75,8 +75,8 @@ def experiment(server: ModelServer) -> dict[str, Any]:
 
 
 async def test_a_full_store_ends_the_run_before_further_calls_are_paid_for(tmp_path: Path) -> None:
-    """No more calls are lost than were in flight, however many rows are left; resuming does what is
-    missing."""
+    """No more calls are lost than were in flight, however many rows are left;
+    resuming does what is missing."""
     lab = lab_with(tmp_path, takes=100, refuses=10**6)
     with ModelServer() as server:
         run = await lab.run(experiment(server))
@@ -92,7 +92,7 @@ async def test_a_full_store_ends_the_run_before_further_calls_are_paid_for(tmp_p
 
 
 async def test_a_store_that_refuses_for_a_moment_costs_no_call(tmp_path: Path) -> None:
-    """What was paid for is written again, and not asked for again."""
+    """Answers that were paid for are written again, and not asked for again."""
     lab = lab_with(tmp_path, takes=100, refuses=2)
     with ModelServer() as server:
         run = await lab.run(experiment(server))

@@ -59,7 +59,7 @@ def test_a_name_in_angle_brackets_is_a_placeholder(name: str) -> None:
     ],
 )
 def test_other_angle_brackets_are_text(text: str) -> None:
-    """What is not a name in brackets stays as it is."""
+    """Brackets around anything but a name stay as they are."""
     assert placeholders(simple(text)) == ()
     assert filled(simple(text)) == text
 

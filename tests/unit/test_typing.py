@@ -1,4 +1,4 @@
-"""What type checkers say of the SDK."""
+"""The SDK under type checkers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A run whose record is broken, odd or of another version stands in its place and breaks no list, page or
-command."""
+"""A run whose record is broken, odd or of another version stands in its place and breaks no
+list, page or command."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def summary_of(score: float, cases: int) -> dict[str, Any]:
 
 
 def broken(summary: Any = None, **changes: Any) -> Any:
-    """What changes a stored body into a broken one."""
+    """Return a change of a stored body into a broken one."""
     return lambda body: {**body, **({"summary": summary} if summary is not None else {}), **changes}
 
 
@@ -99,7 +99,7 @@ async def store_with(folder: Path, change: Any) -> Path:
 
 
 async def pages(path: Path, *addresses: str) -> dict[str, httpx.Response]:
-    """What the Studio answers at addresses."""
+    """Return what the Studio answers at addresses."""
     lab = StoreLab.open({"type": "sqlite", "db_file": str(path)})
     transport = httpx.ASGITransport(app=create_app(lab))
     async with httpx.AsyncClient(

@@ -1,4 +1,4 @@
-"""What metrics' own models use is counted beside the run's model: tokens, calls and dollars."""
+"""Usage of the metrics' own models is counted beside the run's model: tokens, calls and dollars."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_what_an_agent_asks_our_models_is_its_usage(pl: PromptLab, server: Model
 
 
 def test_agent_that_fails_after_its_calls_has_paid_for_them(pl: PromptLab, server: ModelServer) -> None:
-    """What was spent is spent."""
+    """The usage before the failure counts."""
     model = get_model("openai/x", endpoint=server.openai_url, input_usd_per_mtok=10, output_usd_per_mtok=0)
 
     def agent(row: dict[str, Any]) -> str:
@@ -196,8 +196,8 @@ def test_tokens_that_an_agent_does_not_tell_are_unknown(pl: PromptLab) -> None:
 def test_cost_of_a_run_in_which_all_failed(
     pl: PromptLab, server: ModelServer, reply: Reply, cost: float | None
 ) -> None:
-    """Nothing where every call was refused; unknown where answers were lost, for they may have been
-    charged."""
+    """Nothing where every call was refused; unknown where answers were lost, for they
+    may have been charged."""
     server.answer = lambda request: reply
     model = {"name": "openai/mini", "endpoint": server.openai_url, "max_retries": 0, "input_usd_per_mtok": 1}
     done = run(pl, server, [], model=model)

@@ -1,5 +1,5 @@
-"""What an experiment's YAML takes from elsewhere: the environment, prompts from files, code with
-arguments."""
+"""Parts that an experiment's YAML takes from elsewhere: the environment, prompts from
+files, code with arguments."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def written(folder: Path, text: str, name: str = "e.yaml") -> Path:
 def test_values_of_the_environment_stand_in_for_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Plain ones are read as YAML afterwards, quoted ones stay texts; defaults are for unset and empty
-    ones."""
+    """Plain ones are read as YAML afterwards, quoted ones stay texts; defaults are
+    for unset and empty ones."""
     for name, value in {
         "MODEL": "simulated/echo",
         "T": "0.5",

@@ -29,8 +29,8 @@ CASE_BYTES = 4096
 SCORES_BYTES = 8192
 """A shard's scores above this, deflated, go to the blobs: an S3 PUT costs as much as 8 write units."""
 RECORD_BYTES = 65536
-"""The same for what there are few of: runs' fields, assets, shard summaries. Six of them fit an item (400
-KB)."""
+"""The same for what there are few of: runs' fields, assets, shard summaries. Six of
+them fit an item (400 KB)."""
 
 _CASE_FIELDS = {f.name: f for f in dataclasses.fields(Completion)}
 _ELSEWHERE = {"shard", "case", "trial", "prompt_tokens", "completion_tokens", "cost_usd"}
@@ -88,7 +88,8 @@ def shard_key(run_id: str, shard: int) -> str:
 
 
 def case_body(completion: Completion) -> bytes:
-    """What the item of a completion holds beside its keys and counts: all that is not as it is by default."""
+    """Return the body of a completion's item, without its keys and counts: every field that
+    differs from its default."""
     kept = {
         name: value
         for name in _CASE_FIELDS
@@ -134,7 +135,7 @@ def completion_of(item: Item, body: Mapping[str, Any]) -> Completion:
 
 
 def counted(items: Iterable[Item], total: int = 0) -> Progress:
-    """What completions come to."""
+    """Sum up completions."""
     done = failed = 0
     sums = Sums()
     for item in items:

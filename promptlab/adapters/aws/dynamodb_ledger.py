@@ -7,8 +7,7 @@
     RUNS, RUNS#<experiment>   <created_at>#<run id>   a run, in the lists by time
     RUN#<run id>              META                    the run, an attribute a field
     RUN#<run id>              SHARD#<6 digits>        the summary of a finished shard
-    RUN#<run id>              P#<6 digits>            a shard that was begun; with its counts once it is
-    finished
+    RUN#<run id>              P#<6 digits>            a shard that was begun; its counts once finished
     RUN#<run id>#<shard>      C#<9 digits>#<trial>    a completion
     RUN#<run id>#<shard>      S                       all score sets of the shard
     <kind>#<key>              META                    a record (session, token, …)
@@ -58,7 +57,8 @@ AT_ONCE = 16
 _RUN_FIELDS = [f.name for f in fields(RunRecord) if f.name != "run_id"]
 _MAX_MARKS = 10_000
 VERSION = 1
-"""Of the layout. A table without its item was made before there was one, and is of the same layout."""
+"""The version of the layout. A table without its item was made before there was one,
+and has the same layout."""
 _SCHEMA = ("SCHEMA", "META")
 
 
@@ -419,7 +419,7 @@ def _put_new(item: Item) -> dict[str, dict[str, Any]]:
 
 
 def _places(run_id: str, name: str, created_at: str) -> list[Item]:
-    """Where a run stands in the lists."""
+    """Return a run's keys in the lists."""
     return [_keys(pk, f"{created_at}#{run_id}") for pk in ("RUNS", f"RUNS#{name}")]
 
 
@@ -428,8 +428,8 @@ async def _listed(found: AsyncIterator[T]) -> list[T]:
 
 
 async def _together(jobs: Iterable[Awaitable[T]]) -> list[T]:
-    """The results of all, in order, AT_ONCE at a time; where some fail, the first error, once all have
-    ended."""
+    """The results of all, in order, AT_ONCE at a time; where some fail, the first
+    error, once all have ended."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(job: Awaitable[T]) -> T:

@@ -260,7 +260,7 @@ class DynamoDBTable:
 
 
 class _PassingError(Exception):
-    """What was refused now may be granted in a while; `cause` is botocore's error."""
+    """A refusal that may pass in a while; `cause` is botocore's error."""
 
     def __init__(self, cause: Exception) -> None:
         self.cause = cause
@@ -272,7 +272,7 @@ def _key(key: Key) -> Item:
 
 
 def _codes(error: Any) -> set[str]:
-    """Why a call was refused: its code, or the reasons of a transaction."""
+    """Return why a call was refused: its code, or the reasons of a transaction."""
     reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())} - {
         "None",
         None,

@@ -133,8 +133,8 @@ class S3Blobs:
         await self._clients.aclose()
 
     async def presign_put(self, key: str, *, content_type: str, size_bytes: int, max_age_s: int) -> str:
-        """Sign a URL that anybody may PUT the blob to for `max_age_s` seconds, with this very type and
-        length.
+        """Sign a URL that anybody may PUT the blob to for `max_age_s` seconds, with
+        this very type and length.
 
         It ends earlier with the credentials that sign it: those of a Lambda role last some hours.
         """
@@ -146,8 +146,8 @@ class S3Blobs:
         return url
 
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
-        """A URL that anybody may GET the blob from for `max_age_s` seconds; it is not checked that there is
-        one."""
+        """A URL that anybody may GET the blob from for `max_age_s` seconds; it is not
+        checked that there is one."""
         parts_of(key)
         url: str = await (await self._clients.get()).generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=max_age_s
@@ -157,8 +157,8 @@ class S3Blobs:
     async def _open(
         self, key: str, offset: int, length: int | None, version: str | None = None
     ) -> dict[str, Any] | None:
-        """S3's answer, whose Body is to be read; None when the range begins at the end of the blob or
-        beyond."""
+        """S3's answer, whose Body is to be read; None when the range begins at the end
+        of the blob or beyond."""
         from botocore.exceptions import ClientError
 
         parts_of(key)

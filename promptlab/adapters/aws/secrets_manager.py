@@ -11,8 +11,8 @@ CACHE_S = 300.0
 
 
 class SecretsManagerSecrets:
-    """The Secrets whose names begin with a prefix, which callers never see: `openai` is
-    `promptlab/keys/openai`.
+    """The Secrets whose names begin with a prefix, which callers never see: `openai`
+    is `promptlab/keys/openai`.
 
     Reading costs money and 10 ms a call, so values are kept for CACHE_S. Powertools' parameters would
     do the same, blocking the event loop. That there is no secret is not kept: somebody is about to add it.

@@ -23,8 +23,8 @@ CONNECTIONS = 64
 
 
 class AwsSession:
-    """Where the account is; credentials come the usual AWS ways. Shared by adapters, it loads what is slow
-    once.
+    """The account and its region; credentials come the usual AWS ways. Shared by adapters, so that
+    what is slow is loaded once.
 
     Args:
         region: the region; default: AWS_REGION, AWS_DEFAULT_REGION or that of the profile.
@@ -73,8 +73,8 @@ class AwsSession:
         )
 
     def _load(self, loop: asyncio.AbstractEventLoop, service: str) -> Any:
-        """The loop's session, with all that is slow to load for a service: that is why this runs in a
-        thread."""
+        """The loop's session, with all that is slow to load for a service: that is why
+        this runs in a thread."""
         if importlib.util.find_spec("aiobotocore") is None:
             raise MissingExtraError("A store on AWS", "aws")
         with self._lock:

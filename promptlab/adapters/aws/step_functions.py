@@ -17,8 +17,8 @@ POLL_S = 2.0
 
 
 class StepFunctionsRunner:
-    """Starts one execution for each pass over a run, under a name that makes a second start of the same pass
-    harmless."""
+    """Starts one execution for each pass over a run, under a name that makes a second start of
+    the same pass harmless."""
 
     def __init__(
         self, state_machine: str, ledger: Ledger, clock: Clock, *, session: AwsSession | None = None

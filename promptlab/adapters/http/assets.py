@@ -201,7 +201,7 @@ class RemoteAssets:
         return rows
 
     async def reference(self, value: Dataset | str) -> str:
-        """What a run calls a dataset; one that is not in the store yet is put there."""
+        """Return a run's reference to a dataset; one that is not in the store yet is put there."""
         if isinstance(value, str):
             return value
         created = value if value.version is not None else await self.create(value)

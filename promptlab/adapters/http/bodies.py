@@ -1,4 +1,4 @@
-"""What an experiment and its answers are as JSON of the API."""
+"""An experiment and its answers as JSON of the API."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class ApiClient:
         await self._clock.sleep(seconds)
 
     async def get(self, path: str, **params: Any) -> dict[str, Any]:
-        """What there is at a path of the API; parameters that are None are left out."""
+        """Get what a path of the API answers; parameters that are None are left out."""
         return await self.json("GET", path, params={k: v for k, v in params.items() if v is not None})
 
     async def json(

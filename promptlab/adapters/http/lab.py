@@ -249,8 +249,8 @@ class RemoteLab:
         return Summary.from_json(found)
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
-        """What `report.brief` needs besides a run that is not summarized: its progress, and the sum of its
-        finished shards."""
+        """Return what `report.brief` needs besides a run that is not summarized: its progress, and the sum
+        of its finished shards."""
         if run.summary:
             return None, None
         answer = await self._api.get(_run(run.run_id))
@@ -300,9 +300,8 @@ class RemoteLab:
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: there is no such folder, the file cannot be written, or a style is given and the
-                format is
-                not csv.
+            ConfigError: there is no such folder, the file cannot be written, or a style is given
+                and the format is not csv.
         """
         style.check(format)
         # A Studio of an older version knows neither, and need not for a plain file.

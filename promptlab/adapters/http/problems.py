@@ -1,5 +1,5 @@
-"""How errors travel over HTTP: the one table, for the Studio that sends them and the client that raises them
-again.
+"""How errors travel over HTTP: the one table, for the Studio that sends them and the
+client that raises them again.
 
 An error goes as RFC 9457 problem details. Its `type` is `urn:promptlab:<code>`, by which the client
 knows the class; an error whose class is not here goes as the nearest class above it.
@@ -21,7 +21,7 @@ INVALID = "invalid-request"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What an error is over HTTP."""
+    """The form of an error over HTTP."""
 
     status: int
     code: str
@@ -51,12 +51,12 @@ _BY_CODE = {kind.code: (cls, kind) for cls, kind in KINDS.items()}
 
 
 def kind_of(error: errors.PromptLabError) -> Kind:
-    """What an error is over HTTP: as its own class, or the nearest one above it."""
+    """Return the form of an error over HTTP: that of its own class, or of the nearest one above it."""
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
 def members_of(error: errors.PromptLabError) -> dict[str, Any]:
-    """What goes along with an error besides its message."""
+    """Return the members that go along with an error besides its message."""
     member = kind_of(error).member
     return {member: getattr(error, member)} if member else {}
 

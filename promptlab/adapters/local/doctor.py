@@ -40,7 +40,7 @@ Row = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Report:
-    """What was found in a store."""
+    """The findings in a store."""
 
     path: Path
     faults: list[str] = field(default_factory=list)
@@ -347,7 +347,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _blob_faults(blobs: Path, assets: Iterable[Any], runs: Iterable[Any]) -> Iterator[str]:
-    """What is wrong with the files that records name."""
+    """Find the faults of the files that records name."""
     for asset in assets:
         if asset["kind"] != "dataset":
             continue

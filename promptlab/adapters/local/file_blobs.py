@@ -27,9 +27,9 @@ _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 class FileBlobs:
     """The Blobs under a folder, which the first write creates.
 
-    A blob appears by renaming a finished file, and its bytes are on the disk before that. What killed
-    processes left in `~unfinished`, and uploads that nobody read, are removed after a day, on the first
-    write.
+    A blob appears by renaming a finished file, and its bytes are on the disk before that.
+    What killed processes left in `~unfinished`, and uploads that nobody read, are removed
+    after a day, on the first write.
 
     Every method raises ValueError, naming the key and the rule, for a key that breaks the rules.
     """

@@ -157,8 +157,8 @@ class LocalRunner:
             return True  # the store is another's, or read only: who may not look believes what is recorded
 
     async def cancel(self, run: RunRecord) -> None:
-        """Stop the run if this process works on it. Any other looks every CANCEL_EVERY_S whether it was
-        cancelled."""
+        """Stop the run if this process works on it. Any other looks every CANCEL_EVERY_S
+        whether it was cancelled."""
         if task := self._working.get(run.run_id):
             task.get_loop().call_soon_threadsafe(task.cancel)
 
@@ -205,8 +205,8 @@ class LocalRunner:
         """Work on a claimed run until its end. Whatever else stops it is recorded with it, as why it failed.
 
         Raises:
-            asyncio.CancelledError: it was stopped; the run is recorded as interrupted, with all that was
-            answered.
+            asyncio.CancelledError: it was stopped; the run is recorded as interrupted,
+                with all that was answered.
             PromptLabError: the store is gone, or cannot even take that record.
         """
         experiment, bindings = work
@@ -446,8 +446,8 @@ class LocalRunner:
 
 
 def _no_lock(path: Path, error: Exception) -> PromptLabError:
-    """The error for a store in which no run can be held: without a lock two processes would pay for the same
-    calls."""
+    """The error for a store in which no run can be held: without a lock two processes would
+    pay for the same calls."""
     return PromptLabError(
         f"The lock {path} cannot be taken ({error}): no call was made. Where its disk has no locks "
         "(some network "

@@ -15,12 +15,13 @@ from promptlab.errors import PromptLabError, StoreDamagedError
 APPLICATION_ID = 0x504C4142
 """In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
 VERSION = 2
-"""Of the schema (SQLite's user_version)."""
+"""The version of the schema (SQLite's user_version)."""
 BUSY_S = 10.0
 """Seconds to wait for another process's lock."""
 _CLOSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError)
-"""What SQLite raises. Its words may quote a damaged schema, which Python then cannot read as text."""
+"""The errors that SQLite raises. Their words may quote a damaged schema, which Python
+then cannot read as text."""
 Identity = tuple[int, int]
 """Device and inode."""
 
@@ -33,8 +34,8 @@ _opening = threading.Lock()
 
 
 def identity_of(path: Path) -> Identity | None:
-    """Which file is there; None for none or an empty one, which is what SQLite leaves of a broken-off
-    creation."""
+    """Identify the file at a path; None for none or an empty one, which is what SQLite leaves of
+    a broken-off creation."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What the API gives."""
+"""The answers of the API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptlab.store_lab import StoreLab
 
 
 class FieldError(BaseModel):
-    """What is wrong with one field."""
+    """The error of one field."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -56,7 +56,7 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """That the Studio is there."""
+    """The answer of a Studio that is up."""
 
     status: str = Field(examples=["ok"])
     version: str
@@ -260,8 +260,8 @@ class RowPage(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """Where a file goes: send its bytes with this method and these headers, then POST /datasets with the
-    key."""
+    """An address for a file: send its bytes there with this method and these headers, then POST
+    /datasets with the key."""
 
     upload_url: str
     method: str = Field(examples=["PUT"])

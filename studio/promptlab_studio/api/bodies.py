@@ -15,8 +15,8 @@ from promptlab.assets.json_rows import clip, repeated_key
 
 
 class EachKeyOnce(APIRoute):
-    """A route that refuses a body in which an object has a key twice: JSON's reader would drop one of the
-    values."""
+    """A route that refuses a body in which an object has a key twice: JSON's reader would
+    drop one of the values."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -1,4 +1,4 @@
-"""What there is to choose from: built-in metrics, and providers of models."""
+"""The choices for an experiment: built-in metrics, and providers of models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _metrics() -> list[dict[str, Any]]:
 
 @router.get("/models/providers", summary="List providers of models", response_model=list[ProviderOut])
 async def list_providers(who: Viewer) -> Any:
-    """What may stand before the slash of a model's name."""
+    """List the providers: what may stand before the slash of a model's name."""
     return await asyncio.to_thread(_providers)
 
 

@@ -1,5 +1,5 @@
-"""The API as an OpenAPI document: `python -m studio.api.document > docs/openapi.json` after a change of the
-API."""
+"""The API as an OpenAPI document: `python -m studio.api.document > docs/openapi.json`
+after a change of the API."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ async def filled(
     limit: int,
     mappings: Sequence[tuple[str, Mapping[str, str]]] = (),
 ) -> dict[str, Any]:
-    """A template (or a reference to one) with the first rows: placeholders, columns, errors, and each row's
-    messages.
+    """A template (or a reference to one) with the first rows: placeholders, columns,
+    errors, and each row's messages.
 
     Raises:
         AssetNotFoundError: a reference to nothing.

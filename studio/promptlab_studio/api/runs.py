@@ -107,22 +107,22 @@ async def edit_run(lab: TheLab, who: Viewer, run_id: RunId, body: RunEditIn) -> 
 
 @router.delete("/{run_id}", status_code=204, summary="Delete a run", response_class=Response)
 async def delete_run(lab: TheLab, who: Viewer, run_id: RunId) -> Response:
-    """For good, with its answers, scores and results. Assets stay. One that goes on is refused: cancel it
-    first."""
+    """For good, with its answers, scores and results. Assets stay. One that goes on is
+    refused: cancel it first."""
     await lab.delete_run(run_id)
     return Response(status_code=204)
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)
 async def get_run(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
-    """Its status, counts from the ledger, cost so far, metrics of its finished shards, and exact
-    configuration."""
+    """Its status, counts from the ledger, cost so far, metrics of its finished shards,
+    and exact configuration."""
     return await run_object(lab, await lab.get_run(run_id))
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)
 async def get_progress(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
-    """What to poll: only the status and the counts."""
+    """Return only the status and the counts, for polling."""
     run, progress = await lab.get_run(run_id), await lab.progress(run_id)
     counts = ("total", "done", "failed", *NAMES)
     return {"status": run.status, **{name: getattr(progress, name) for name in counts}}

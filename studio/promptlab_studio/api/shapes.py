@@ -1,5 +1,5 @@
-"""What the API takes. Unknown fields are refused, and so is whatever a request must not bring: code, files of
-the server, keys."""
+"""The bodies that the API takes. Unknown fields are refused, and so is whatever a request must not bring:
+code, files of the server, keys."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ class RunIn(Body):
 
 
 class RunEditIn(Body):
-    """What to change about a run; what is left out stays as it is."""
+    """Changes to a run; what is left out stays as it is."""
 
     tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = Field(
         default=None, max_length=50, description="All of its tags."
@@ -294,7 +294,7 @@ class RunEditIn(Body):
 
 
 class ResumeIn(Body):
-    """What to do again."""
+    """The cases to do again."""
 
     failed: bool = Field(default=False, description="Do the failed cases again, too.")
     errors: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
@@ -305,7 +305,7 @@ class ResumeIn(Body):
 
 
 class LabelIn(Body):
-    """Where a label is to point."""
+    """The version that a label is to point to."""
 
     version: int = Field(ge=0, description="The version.")
 

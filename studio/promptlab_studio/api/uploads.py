@@ -1,5 +1,5 @@
-"""Files on their way to becoming datasets: straight into the bucket in the cloud, through the app on a
-laptop."""
+"""Files on their way to becoming datasets: straight into the bucket in the cloud,
+through the app on a laptop."""
 
 from __future__ import annotations
 

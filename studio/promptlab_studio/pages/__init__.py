@@ -1,4 +1,4 @@
-"""What people see: one file a group of pages."""
+"""The pages that people see: one file a group of pages."""
 
 from __future__ import annotations
 

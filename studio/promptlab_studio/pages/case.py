@@ -93,7 +93,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
 
 
 async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: CaseKey) -> dict[str, Any]:
-    """Where the case stands among those that the address's filter means."""
+    """Find the place of a case among those that the address's filter means."""
     rest = urlencode([*query.only(*VIEW_PARAMS)])
     kept = f"?{rest}" if rest else ""
     # A run without results has its cases in the order of the dataset, whatever the address asks for.

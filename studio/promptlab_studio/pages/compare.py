@@ -1,5 +1,5 @@
-"""Two to four runs beside each other: what differs in their configuration, in their metrics and case by
-case."""
+"""Two to four runs beside each other: what differs in their configuration, in their
+metrics and case by case."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
 
 @routes.get("/dataset/columns")
 async def dataset_columns(request: Request, name: str, version: str = "") -> HTMLResponse:
-    """What the columns hold; asked for by the page of a dataset that takes a moment to read."""
+    """Show what the columns hold; asked for by the page of a dataset that takes a moment to read."""
     lab = lab_of(request)
     dataset, content = await _version(lab, name, version)
     read = await lab.assets.statistics(content)

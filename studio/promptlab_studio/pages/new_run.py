@@ -47,14 +47,14 @@ routes = router()
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run is expected to cost."""
+    """The expected cost of a run."""
 
     calls: int
     read: int
     """Tokens, from the text of the first rows."""
     written: int | None
-    """Tokens, as earlier runs of the prompt wrote, or as many as the model may; None when neither is
-    known."""
+    """Tokens, as earlier runs of the prompt wrote, or as many as the model may; None
+    when neither is known."""
     basis: str
     usd: float | None
     known_price: bool
@@ -109,7 +109,7 @@ async def _form(
 
 
 async def _references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, str]]:
-    """What can be chosen, and how it is called: `name@version` of every version, newest first, with its
+    """List what can be chosen, and how it is called: `name@version` of every version, newest first, with its
     labels; of more than ASSETS, the latest."""
     latest = await lab.assets.latest(kind)
     others = await asyncio.gather(*(lab.assets.versions(asset.name, kind=kind) for asset in latest[:ASSETS]))

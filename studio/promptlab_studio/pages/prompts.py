@@ -1,5 +1,5 @@
-"""Prompts: the list, versions and what differs between them, labels, where used, and editing as a new
-version."""
+"""Prompts: the list, versions and what differs between them, labels, where used, and
+editing as a new version."""
 
 from __future__ import annotations
 

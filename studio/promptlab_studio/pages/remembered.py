@@ -1,4 +1,5 @@
-"""What is asked again and again of a run with results, which never change: the newest answers are kept."""
+"""Answers that are asked for again and again of a run with results, which never
+change: the newest are kept."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ async def histogram_of(results: ResultsQuery, column: str, bins: int) -> Histogr
 
 
 async def facets_of(results: ResultsQuery, filter_: Filter) -> Facets:
-    """What the cases that match are; the same for every page and order of them."""
+    """Count the cases that match, by what they are; the same for every page and order of them."""
     return cast(Facets, await _remembered(results, (filter_,), lambda: results.facets(filter_)))
 
 

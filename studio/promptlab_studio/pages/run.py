@@ -123,7 +123,7 @@ async def _cards(query: Query, summary: Summary, results: ResultsQuery, most: in
 
 
 async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
-    """What the head of the page and the strip of metrics show."""
+    """Return what the head of the page and the strip of metrics show."""
     summary = await lab.summary(run.run_id)
     spec = run.experiment
     cards = await _cards(query, summary, results, IN_STRIP)
@@ -139,7 +139,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
 
 
 async def _first_error(results: ResultsQuery) -> str:
-    """What the first failed case says: of a run in which all failed, it is what to mend."""
+    """Return the error of the first failed case: where all failed, it is the one to fix."""
     page = await results.page(Filter(status="failed"), limit=1, text_chars=ERROR_CHARS)
     return next((str(row["error_message"]) for row in page.rows if row.get("error_message")), "")
 
@@ -215,8 +215,8 @@ async def cancel(request: Request, run_id: str) -> Response:
 async def resume(
     request: Request, run_id: str, failed: bool = False, error: Annotated[Sequence[str], QueryParam()] = ()
 ) -> Response:
-    """Do what a run is missing and, with `failed`, its failed cases again: all, or those of some types of
-    error."""
+    """Do what a run is missing and, with `failed`, its failed cases again: all, or those
+    of some types of error."""
     try:
         await lab_of(request).start_resume(run_id, failed=failed, errors=error)
     except PromptLabError as error:

@@ -58,8 +58,8 @@ async def runs_page(request: Request) -> HTMLResponse:
 
 
 def _charts(query: Query, runs: list[Any]) -> dict[str, Any]:
-    """Of one experiment: the one that is chosen, else that of the newest run with a metric; others are
-    measured on other rows."""
+    """Draw the charts of one experiment: the chosen one, else that of the newest run with a metric; others
+    are measured on other rows."""
     newest = next(
         (
             run.name
@@ -83,8 +83,8 @@ def _charts(query: Query, runs: list[Any]) -> dict[str, Any]:
 
 @routes.get("/live")
 async def live(request: Request) -> HTMLResponse:
-    """How far some runs are: their status cells, swapped where they stand. Says `ended` once one of them
-    has."""
+    """How far some runs are: their status cells, swapped where they stand. Says
+    `ended` once one of them has."""
     lab, query = lab_of(request), Query.of("/live", request.query_params)
     ids, active, cells, ended = query.all("run")[:LIVE], [], [], False
     for run_id in ids:

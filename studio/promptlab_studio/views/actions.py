@@ -1,4 +1,4 @@
-"""What can be done with the cases that a page shows, and how many it is done to."""
+"""Actions on the cases that a page shows, with the number of cases of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Retry:
 
 
 def retry_of(run_id: str, query: Query, errors: Mapping[str, int], unscored: int) -> Retry | None:
-    """What asking again would do, under the address's filter by error; None if nothing failed.
+    """Describe what asking again would do, under the address's filter by error; None if nothing failed.
 
     Args:
         run_id: the run.
@@ -51,7 +51,7 @@ def retry_of(run_id: str, query: Query, errors: Mapping[str, int], unscored: int
 
 
 def export_links(run_id: str, query: Query) -> list[tuple[str, str]]:
-    """Where the cases that match the filter can be had as a file: format and address."""
+    """List the files of the cases that match the filter: format and address."""
     pairs = [*query.only(*FILTER_PARAMS, "sort", "desc")]
     return [
         (form, run_url(run_id, f"/cases.{form}") + (f"?{urlencode(pairs)}" if pairs else ""))

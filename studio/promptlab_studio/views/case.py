@@ -51,7 +51,7 @@ def score_view(
 
 @dataclass(frozen=True, slots=True)
 class CaseState:
-    """What a case's page opens with."""
+    """The opening of a case's page."""
 
     css: str
     text: str

@@ -17,7 +17,7 @@ from promptlab_studio.views.state import VIEW_PARAMS, Query, conditions
 
 SIZE = 50
 TEXT_CHARS = 160
-"""What a cell can show on a wide screen; the rest is in the case."""
+"""The most characters that a cell can show on a wide screen; the rest is in the case."""
 _SHOWN_METRICS, _SHOWN_INPUTS = 4, 1
 _SHORT = 12
 _NUMBERS = {"prompt_tokens": "Read", "completion_tokens": "Written", "attempts": "Attempts"}
@@ -35,7 +35,7 @@ WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-s": 84}
 """Pixels of the columns, as the style sheet has them; of texts the least."""
 _HIDDEN = ("case", "trial", "error_message", "metadata")
 _IN_SCORE = ("passed.", "label.", "score_error.")
-"""What the cell of a metric's score says, too."""
+"""Prefixes of the columns that the cell of a metric's score shows, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a cell, and how it looks."""
+    """The content of a cell, and how it looks."""
 
     text: str
     css: str = ""
@@ -74,8 +74,8 @@ class CasesView:
 
     columns: Sequence[Column]
     choices: Sequence[tuple[str, str, bool, bool]]
-    """Every column that could be shown: key, name, whether it is, and whether it is unless another choice was
-    made."""
+    """Every column that could be shown: key, name, whether it is, and whether it is unless
+    another choice was made."""
     rows: Sequence[CaseRow]
     page: CasePage
     facets: Facets | None
@@ -178,8 +178,8 @@ def cases_view(
 
 
 def least_width(pixels: int) -> int:
-    """The width of a table as the style sheet knows it: in steps of 20 px where it may fit a window, of 100
-    beyond."""
+    """The width of a table as the style sheet knows it: in steps of 20 px where it may fit a
+    window, of 100 beyond."""
     step = 20 if pixels <= 1480 else 100
     return min(6000, -(-pixels // step) * step)
 

@@ -67,8 +67,8 @@ def time_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
 
 
 def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
-    """A metric's mean against the cost of a case, the Pareto front marked; None below two runs that have
-    both."""
+    """A metric's mean against the cost of a case, the Pareto front marked; None below
+    two runs that have both."""
     points = _points(runs, metric, cost=True)
     if len(points) < 2:
         return None

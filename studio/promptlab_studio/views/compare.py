@@ -32,7 +32,7 @@ ANSWER_CHANGES: tuple[tuple[Change, str], ...] = (
     ("different", "Answer changed"),
     ("same", "Same answer"),
 )
-"""Of runs that share no metric."""
+"""The changes to choose from where runs share no metric."""
 TEXT_CHARS = 300
 _MOST_INPUTS = 2
 ANY = "*"
@@ -105,7 +105,7 @@ class Pair:
 
 
 def configuration(experiments: Sequence[Experiment]) -> list[tuple[str, list[str]]]:
-    """What differs between the experiments, one row a setting."""
+    """List the settings that differ between the experiments, one row each."""
     flat = [_settings(e) for e in experiments]
     names = dict.fromkeys(name for settings in flat for name in settings)
     rows = [(name, [settings.get(name, "–") for settings in flat]) for name in names]
@@ -178,7 +178,7 @@ def _delta(query: Query, m: MetricComparison, digits: Digits, span: float) -> Me
 
 
 def _verdict(m: MetricComparison) -> tuple[str, str]:
-    """What a difference means: nothing, while its interval includes 0."""
+    """Judge a difference: nothing, while its interval includes 0."""
     if m.fact or m.difference is None:
         return "", "muted"
     if m.low is None or m.high is None or m.low <= 0 <= m.high:

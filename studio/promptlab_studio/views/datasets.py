@@ -19,7 +19,7 @@ _EXAMPLE = 80
 
 @dataclass(frozen=True, slots=True)
 class ColumnView:
-    """What a column holds, in words."""
+    """The content of a column, in words."""
 
     column: Column
     different: str

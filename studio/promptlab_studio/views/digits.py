@@ -1,8 +1,7 @@
 """How many digits computed figures have: one rule for a metric, and one for money.
 
 Data is never rounded (`format.exact`); what PromptLab computed is shown to the digits that mean something,
-and
-figures that stand together (a mean, its interval, a difference) have the same number of decimals.
+and figures that stand together (a mean, its interval, a difference) have the same number of decimals.
 """
 
 from __future__ import annotations
@@ -71,15 +70,15 @@ def figure(value: float | None) -> str:
 
 
 def money_decimals(values: Iterable[float | None]) -> int:
-    """How many decimals some sums have together: cents from a dollar on, four decimals below, six below a
-    cent."""
+    """How many decimals some sums have together: cents from a dollar on, four decimals
+    below, six below a cent."""
     top = max((abs(v) for v in values if v is not None), default=0.0)
     return 2 if top >= 1 or top == 0 else 4 if top >= 0.01 else 6
 
 
 def money(value: float | None, decimals: int | None = None) -> str:
-    """A sum in dollars: `$12.30`, `$0.0412`, `$0.000370`; `<$0.000001` where no digit is left, `–` where
-    unknown."""
+    """A sum in dollars: `$12.30`, `$0.0412`, `$0.000370`; `<$0.000001` where no digit is
+    left, `–` where unknown."""
     if value is None:
         return _NONE
     places = money_decimals([value]) if decimals is None else decimals

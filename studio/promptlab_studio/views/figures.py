@@ -1,5 +1,5 @@
-"""The geometry of figures, for inline SVG: attributes only, so that the policy against inline styles
-holds."""
+"""The geometry of figures, for inline SVG: attributes only, so that the policy
+against inline styles holds."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ class Plot:
     bottom: float = 30
 
     def px(self, value: float) -> float:
-        """Where a value is across."""
+        """Return the horizontal position of a value."""
         return round(
             self.left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (self.width - self.left - self.right),
             1,
         )
 
     def py(self, value: float) -> float:
-        """Where a value is, from the top."""
+        """Return the vertical position of a value, from the top."""
         return round(
             self.height
             - self.bottom
@@ -106,7 +106,8 @@ def padded(low: float, high: float) -> tuple[float, float]:
 
 
 def pareto(points: Sequence[tuple[float, float]], *, higher_is_better: bool = True) -> set[int]:
-    """Which points (cost, score) no other beats: none is as cheap and better, or cheaper and as good."""
+    """Find the points (cost, score) that no other beats: none is as cheap and better,
+    or cheaper and as good."""
     sign = 1 if higher_is_better else -1
     order = sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1]))
     front: set[int] = set()

@@ -76,8 +76,8 @@ def percent(part: float, whole: float) -> str:
 
 
 def local(value: str) -> datetime:
-    """An ISO time as a time of this machine's zone: on a laptop the reader's own, on AWS UTC unless `TZ` is
-    set."""
+    """An ISO time as a time of this machine's zone: on a laptop the reader's own, on AWS
+    UTC unless `TZ` is set."""
     return datetime.fromisoformat(value).astimezone()
 
 

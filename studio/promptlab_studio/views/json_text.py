@@ -14,8 +14,8 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 def indented(text: str) -> str | None:
-    """Write each value of a JSON text on its own line; None if the text is not JSON, or too large to be read
-    so."""
+    """Write each value of a JSON text on its own line; None if the text is not JSON, or
+    too large to be read so."""
     if len(text) > MOST_CHARS or not _is_json(text):
         return None
     tokens, parts, level = _TOKEN.findall(text), list[str](), 0

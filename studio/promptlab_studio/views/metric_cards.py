@@ -1,5 +1,5 @@
-"""A run's metrics as cards: the mean with its interval, and what the values look like, as links that
-filter."""
+"""A run's metrics as cards: the mean with its interval, and what the values look
+like, as links that filter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the form of a new run holds, as an address, and the experiment that it describes."""
+"""The form of a new run as an address, and the experiment that it describes."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def _as_text(value: Any) -> str:
 
 
 def suggested(name: str, columns: Sequence[str]) -> str:
-    """The column that an input most likely means: its own name, else one that sounds like what is
-    expected."""
+    """The column that an input most likely means: its own name, else one that sounds
+    like what is expected."""
     exact = {c.casefold(): c for c in columns}
     if name.casefold() in exact:
         return exact[name.casefold()]

@@ -36,7 +36,7 @@ def with_room(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the form holds."""
+    """The fields of the form."""
 
     name: str
     description: str

@@ -14,7 +14,7 @@ from promptlab_studio.views.runs_table import seconds_between
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a run stands."""
+    """The state of a run, as the head of its page shows it."""
 
     progress: Progress
     active: bool
@@ -27,7 +27,7 @@ class Head:
 
 
 def head_of(run: RunRecord, progress: Progress | None, *, active: bool, now: str) -> Head:
-    """Where a run stands.
+    """Tell the state of a run.
 
     Args:
         run: the run.
@@ -43,8 +43,7 @@ def head_of(run: RunRecord, progress: Progress | None, *, active: bool, now: str
     again = active and run.redo_before == run.generation > 0
     if again:
         # What is asked again is open until it is answered; how much was so at the pass's beginning is not
-        # recorded,
-        # and the time that earlier passes took says nothing about this one.
+        # recorded, and the time that earlier passes took says nothing about this one.
         open_ = progress.failed
         return Head(replace(progress, done=progress.done - open_, failed=0), active, None, None, open_)
     worked = run.wall_s + (seconds_between(run.started_at, now) if active and run.started_at else 0.0)
@@ -71,7 +70,7 @@ def _part(what: str, sums: Spending, of: int, named: str) -> Spent:
 
 
 def spent_on(progress: Progress, summary: Summary, infrastructure: Spent) -> Sequence[Spent]:
-    """What a run used: the model, as the head says it, its metrics' own models, the machines."""
+    """Say what a run used: the model, as the head says it, its metrics' own models, the machines."""
     metrics = summary.metrics_usage
     return [
         _part("model", progress, progress.done, "cases"),

@@ -37,7 +37,7 @@ class RunRow:
     dataset: Mapping[str, Any]
     model: str
     progress: Progress | None
-    """Of a run without a summary."""
+    """Set only for a run without a summary."""
     failed: int
     cost: str
     """In dollars, with as many decimals as the others of the page."""

@@ -1,4 +1,4 @@
-"""What a page shows, read from its address and written back into links: nothing of it is kept elsewhere."""
+"""The state of a page, read from its address and written back into links: nothing of it is kept elsewhere."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Query:
         return whole(self.get("page")) or 1
 
     def url(self, **changes: Any) -> str:
-        """The address with some parameters set (None removes one) and, unless it is given, back on the first
-        page."""
+        """The address with some parameters set (None removes one) and, unless it is given,
+        back on the first page."""
         changes = {"page": None, **changes}
         kept = [(k, v) for k, v in self.pairs if k not in changes]
         for name, value in changes.items():
@@ -135,7 +135,7 @@ def _pair(text: str, what: str) -> tuple[str, str]:
 
 
 def filter_of(query: Query) -> Filter:
-    """Which cases an address means.
+    """Read the filter that an address means.
 
     Raises:
         ConfigError: a parameter is not what it should be.
@@ -158,8 +158,8 @@ def filter_of(query: Query) -> Filter:
 
 
 def conditions(query: Query) -> list[Condition]:
-    """The filter of an address in words, but for the search text and the status, which have fields of their
-    own."""
+    """The filter of an address in words, but for the search text and the status, which
+    have fields of their own."""
     found = [Condition(f"error: {query.get('error')}", query.url(error=None))] if query.get("error") else []
     for text in query.all("range"):
         found.append(Condition(_in_words(parse_range(text)), query.minus("range", text)))

@@ -18,7 +18,7 @@ _SYMBOLS = {
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a run's status cell says."""
+    """The words and the look of a run's status cell."""
 
     css: str
     symbol: str

@@ -1,4 +1,4 @@
-"""What models wrote, as HTML that cannot do anything: markdown without HTML in it, JSON, or plain text."""
+"""Model output as HTML that cannot do anything: markdown without HTML in it, JSON, or plain text."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Form = Literal["markdown", "json", "plain"]
 FORMS: tuple[Form, ...] = ("markdown", "json", "plain")
 _MOST_MARKDOWN = 20_000
-"""Characters; a longer answer is shown as it is, so that a page never has more elements than a browser
-likes."""
+"""Characters; a longer answer is shown as it is, so that a page never has more
+elements than a browser likes."""
 _MOST_TOKENS = 800
 _MARKS = re.compile(
     r"^#{1,6} |\*\*\S|^```|^\s{0,3}([-*+]|\d+\.) |^\|.*\|\s*$|\[[^\]\n]+\]\(|`[^`\n]+`|^> ", re.MULTILINE
@@ -84,7 +84,7 @@ MOST_LINES = 5_000
 """Lines of a text that are compared, and shown: 10,000 × 10,000 took 0.1 s."""
 
 Change = tuple[list[str], list[str]]
-"""What stands in the old text and, in its place, in the new one: the same parts, or others."""
+"""A part of the old text and the part of the new one in its place: the same, or another."""
 
 
 def changes(old: list[str], new: list[str]) -> Iterator[Change]:
