@@ -238,7 +238,8 @@ def _grammar(decimal_comma: bool, thousands_space: bool) -> re.Pattern[str]:
     mixed = r"[ \u00a0\u2009](?P<part>\d{1,4}/\d{1,4})(?!/)"
     end = r"(?!\d)(?![.,:/'’_^]\d)(?!\s?/\s?\d)"
     sign, minus = rf"(?P<sign>(?<![\w)\]%])[{_DASHES}+])?", rf"(?P<minus>[{_DASHES}])?"
-    number = rf"{sign}(?:[{_CURRENCY}]\s?{minus})?(?P<head>{head}){exponent}?(?:{ten}|{power}|{mixed}|{over})?{end}"
+    tail = rf"{exponent}?(?:{ten}|{power}|{mixed}|{over})?{end}"
+    number = rf"{sign}(?:[{_CURRENCY}]\s?{minus})?(?P<head>{head}){tail}"
     # Digits that a letter carries are its index or its power, unless the letters are a currency.
     word = (
         rf"(?P<word>(?<![A-Za-z])(?!(?:{_CODES})\d)(?!(?<=\d)[xX]\d)[A-Za-zµ]++(?:(?:\s?\^\s?|\*\*)[-−]?)?\d[\d.,]*"

@@ -14,8 +14,8 @@ METHOD = "paired t"
 
 
 def comparison_json(run_ids: Sequence[str], page: ComparePage) -> dict[str, Any]:
-    """Write a page as
-    `{base, others: [{run_id, joined_on, only_base, only_other, metrics}], counts, …, items}`.
+    """Write a page as `{base, others, counts, …, items}`, where each of the others is
+    `{run_id, joined_on, only_base, only_other, metrics}`.
 
     Args:
         run_ids: the base, then the others, as the page has them.

@@ -82,9 +82,12 @@ class StoredResults:
         )
         async with self._stored.matching(filter) as (where, values):
             sql = f"""
-                WITH m AS MATERIALIZED ({self._matching(where, sort)}), t AS MATERIALIZED (SELECT * FROM m WHERE c = ? AND i = ?)
-                SELECT (SELECT count(*) FROM m), (SELECT count(*) FROM t), (SELECT count(*) FROM m, t WHERE {before}),
-                    (SELECT [m.c, m.i] FROM m, t WHERE {before} ORDER BY {behind} LIMIT 1), (SELECT [m.c, m.i] FROM m, t WHERE {after} ORDER BY {ahead} LIMIT 1)"""
+                WITH m AS MATERIALIZED ({self._matching(where, sort)}),
+                    t AS MATERIALIZED (SELECT * FROM m WHERE c = ? AND i = ?)
+                SELECT (SELECT count(*) FROM m), (SELECT count(*) FROM t),
+                    (SELECT count(*) FROM m, t WHERE {before}),
+                    (SELECT [m.c, m.i] FROM m, t WHERE {before} ORDER BY {behind} LIMIT 1),
+                    (SELECT [m.c, m.i] FROM m, t WHERE {after} ORDER BY {ahead} LIMIT 1)"""
             ((total, there, position, previous, following),) = await self._pool.fetch(
                 sql, [*values, case, trial]
             )

@@ -171,10 +171,8 @@ def _import_ms() -> float:
 
 def main() -> None:
     """Measure and print everything; exits with 1 when a target is missed."""
-    print(
-        f"endpoint: {'mockllm' if (SHARED / 'mockllm').exists() else 'the tests own server (slow: figures only compare with each other)'}",
-        flush=True,
-    )
+    own = "the tests own server (slow: figures only compare with each other)"
+    print(f"endpoint: {'mockllm' if (SHARED / 'mockllm').exists() else own}", flush=True)
     found: list[Target] = [Target("import promptlab", _import_ms(), 150, "ms")]
     with tempfile.TemporaryDirectory(prefix="promptlab-bench-") as name:
         folder = Path(name)

@@ -177,7 +177,8 @@ def questions(site: Site, repeat: int) -> list[Question]:
             chance.choice(("all", "different", "regressed", "improved")),
             chance.choice(("", "exact_match", "token_f1")),
         )
-        return f"/compare?{both}&{urlencode({'change': change, 'metric': metric, 'page': chance.randrange(1, 200), 'sort': chance.choice(('case', 'difference'))})}"
+        place = {"page": chance.randrange(1, 200), "sort": chance.choice(("case", "difference"))}
+        return f"/compare?{both}&{urlencode({'change': change, 'metric': metric, **place})}"
 
     asked = [
         ("filter", PAGE_MS, [f"{base}?{filters()}" for _ in range(repeat)], "cases"),

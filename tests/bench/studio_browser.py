@@ -29,22 +29,28 @@ _FIRST_ROW = """() => new Promise(done => {
 _SIZES = """() => {
   const seen = performance.getEntriesByType('resource');
   const all = [...performance.getEntriesByType('navigation'), ...seen];
-  return {nodes: document.querySelectorAll('*').length, requests: all.length, kb: all.reduce((sum, e) => sum + e.transferSize, 0) / 1024};
+  const kb = all.reduce((sum, e) => sum + e.transferSize, 0) / 1024;
+  return {nodes: document.querySelectorAll('*').length, requests: all.length, kb};
 }"""
 # From the click, or the last key, to the frame that shows the rows.
 _ACT = """([selector, text]) => new Promise(done => {
   performance.clearResourceTimings();
   const element = document.querySelector(selector), started = performance.now();
   document.addEventListener('htmx:afterSettle', () => requestAnimationFrame(() => setTimeout(() =>
-    done({ms: performance.now() - started, requests: performance.getEntriesByType('resource').filter(e => e.transferSize).length}))), {once: true});
+    done({
+      ms: performance.now() - started,
+      requests: performance.getEntriesByType('resource').filter(e => e.transferSize).length,
+    }))), {once: true});
   if (text === null) { element.click(); return; }
   element.value = text;
   element.dispatchEvent(new Event('input', {bubbles: true}));
 })"""
 _ON_SCREEN = """names => {
-  const inside = [...document.querySelectorAll('table.cases tbody tr')].filter(row => row.getBoundingClientRect().bottom <= innerHeight).length;
+  const rows = [...document.querySelectorAll('table.cases tbody tr')];
+  const inside = rows.filter(row => row.getBoundingClientRect().bottom <= innerHeight).length;
   const heads = [...document.querySelectorAll('table.cases thead th')];
-  const seen = names.every(name => heads.some(h => h.textContent.includes(name) && h.getBoundingClientRect().right <= innerWidth));
+  const seen = names.every(name =>
+    heads.some(h => h.textContent.includes(name) && h.getBoundingClientRect().right <= innerWidth));
   return seen ? inside : 0;
 }"""
 

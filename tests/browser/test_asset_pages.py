@@ -78,7 +78,8 @@ _DROP = """([text, name]) => {
   const data = new DataTransfer();
   data.items.add(new File([text], name));
   const zone = document.querySelector('form[data-drop] p');
-  for (const type of ['dragenter', 'dragover', 'drop']) zone.dispatchEvent(new DragEvent(type, {bubbles: true, cancelable: true, dataTransfer: data}));
+  for (const type of ['dragenter', 'dragover', 'drop'])
+    zone.dispatchEvent(new DragEvent(type, {bubbles: true, cancelable: true, dataTransfer: data}));
 }"""
 
 

@@ -22,19 +22,22 @@ WALK = r"""() => {
   if (root.scrollWidth > width) found.push(`the page is ${root.scrollWidth} px wide`);
   for (const box of document.querySelectorAll(".card, .message, .note, .chip, .button, .tag")) {
     if (box.closest("[hidden], .hidden, dialog") || getComputedStyle(box).overflowX !== "visible") continue;
-    if (box.scrollWidth > box.clientWidth + 1) found.push(`overflows: ${box.className} ${box.textContent.trim()}`);
+    if (box.scrollWidth > box.clientWidth + 1)
+      found.push(`overflows: ${box.className} ${box.textContent.trim()}`);
   }
   const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
   const range = document.createRange();
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const box = node.parentElement;
-    if (!box.getClientRects().length || box.closest("svg, .hidden, option, script, title, textarea")) continue;
+    if (!box.getClientRects().length) continue;
+    if (box.closest("svg, .hidden, option, script, title, textarea")) continue;
     for (const word of node.data.matchAll(/[A-Za-z0-9]+(?:[.,@][A-Za-z0-9]+)*/g)) {
       if (word[0].length < 2 || word[0].length > 24) continue;
       range.setStart(node, word.index);
       range.setEnd(node, word.index + word[0].length);
       const rects = [...range.getClientRects()].filter((rect) => rect.width > 0);
-      if (new Set(rects.map((rect) => Math.round(rect.top))).size > 1) found.push(`split: ${word[0]} in ${box.tagName}`);
+      if (new Set(rects.map((rect) => Math.round(rect.top))).size > 1)
+        found.push(`split: ${word[0]} in ${box.tagName}`);
     }
   }
   for (const col of document.querySelectorAll("col.c-text")) {

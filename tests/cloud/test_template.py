@@ -52,6 +52,9 @@ def statement(role: str, sid: str) -> dict[str, Any]:
     return next(s for r, s in documents() if r == role and s["Sid"] == sid)
 
 
+_STATES = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
+
+
 def names_everything(resource: Any) -> bool:
     """Whether a resource is * or an ARN of every resource of a kind, or may be under a condition."""
     if isinstance(resource, dict) and "Fn::If" in resource:
@@ -68,15 +71,10 @@ def names_everything(resource: Any) -> bool:
     [
         ("*", True),
         ({"Fn::Sub": "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/*"}, True),
-        ({"Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:*"}, True),
+        ({"Fn::Sub": f"{_STATES}:*"}, True),
         ({"Fn::If": ["OnAws", "arn:aws:s3:::b/k", "*"]}, True),
         ({"Fn::Sub": "${Bucket.Arn}/runs/*"}, False),
-        (
-            {
-                "Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Experiment.Name}:*"
-            },
-            False,
-        ),
+        ({"Fn::Sub": f"{_STATES}:execution:${{Experiment.Name}}:*"}, False),
         ({"Fn::GetAtt": ["Table", "Arn"]}, False),
     ],
 )

@@ -266,8 +266,13 @@ class _CloudFormation(BaseHTTPRequestHandler):
             f"<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>"
             for name, value in OUTPUTS.items()
         )
-        stack = f"<StackName>{STACK}</StackName><CreationTime>2026-11-23T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>"
-        found = f"<DescribeStacksResponse><DescribeStacksResult><Stacks><member>{stack}<Outputs>{members}</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+        stack = (
+            f"<StackName>{STACK}</StackName><CreationTime>2026-11-23T00:00:00Z</CreationTime>"
+            f"<StackStatus>CREATE_COMPLETE</StackStatus><Outputs>{members}</Outputs>"
+        )
+        found = f"<Stacks><member>{stack}</member></Stacks>"
+        for element in ("DescribeStacksResult", "DescribeStacksResponse"):
+            found = f"<{element}>{found}</{element}>"
         missing = (
             "<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack "
             f"with id {asked['StackName'][0]} does not exist</Message></Error></ErrorResponse>"

@@ -20,7 +20,11 @@ WHOLE = """\
 name: gsm8k
 dataset: {name: gsm8k, file_path: gsm8k_test.jsonl}
 prompt_template: {name: math, user_prompt: "Question: <question>"}
-model: {name: openai/175b_verification, endpoint: "http://127.0.0.1:9200/v1", api_key_env: SOME_KEY, max_concurrent_tasks: 50}
+model:
+  name: openai/175b_verification
+  endpoint: "http://127.0.0.1:9200/v1"
+  api_key_env: SOME_KEY
+  max_concurrent_tasks: 50
 evaluation:
   - metric: numeric_match
     column_mapping: {response: $inference, reference: answer}

@@ -149,7 +149,7 @@ asyncio.run(main())
 
 
 def test_a_child_that_a_model_forks_ends_by_sigterm(tmp_path: Path) -> None:
-    """In a script, where the run takes SIGTERM as an interruption: also a child that lets nothing out of itself."""
+    """In a script, where the run takes SIGTERM as an interruption: also a child that lets nothing out."""
     code = """
 import signal
 class Forks(Model):

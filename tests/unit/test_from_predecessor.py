@@ -73,7 +73,9 @@ async def agent(inputs: dict) -> ModelResponse:
     return ModelResponse(response=inputs["reply"], prompt_tokens=0, completion_tokens=0, latency_ms=0)
 asyncio.run(pl.experiment.run_async({{
     "name": "agent", "agent_proxy": agent, "dataset": {{"id": dataset.id, "version": dataset.version}},
-    "evaluation": [{{"metric": "exact_match", "column_mapping": {{"response": "$completion", "reference": "reply"}}}}],
+    "evaluation": [{{
+        "metric": "exact_match", "column_mapping": {{"response": "$completion", "reference": "reply"}},
+    }}],
 }}))
 """
 METRIC = f"""{LOCAL}
@@ -107,7 +109,8 @@ class Echo(Model):
         self.short = self.model_config.name.split("/")[1]
 
     def invoke(self, system_prompt, user_prompt):
-        return ModelResponse(response=f"{{self.short}}: {{user_prompt}}", prompt_tokens=1, completion_tokens=2, latency_ms=3)
+        answer = f"{{self.short}}: {{user_prompt}}"
+        return ModelResponse(response=answer, prompt_tokens=1, completion_tokens=2, latency_ms=3)
 
     async def ainvoke(self, system_prompt, user_prompt):
         return await asyncio.to_thread(self.invoke, system_prompt, user_prompt)

@@ -210,10 +210,14 @@ async def test_a_broken_csv_row_is_named_with_its_line(tmp_path: Path, text: str
 async def test_parquet_types_become_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decimals are text, binary is base64, times are UTC, lists and structs stay what they are."""
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    select = """SELECT 1.10::DECIMAL(10,2) AS "decimal", 12345678901234567890123456789012345678::DECIMAL(38,0) AS wide, 18446744073709551615::UBIGINT AS u,
-        (-9223372036854775808)::BIGINT AS i, 0.1::FLOAT AS f32, 1.0::DOUBLE AS f64, TRUE AS b, NULL::INTEGER AS n, 'é"\n' AS s, '\\xAA\\x01'::BLOB AS bytes,
-        DATE '2026-01-02' AS d, TIMESTAMP '2026-01-02 03:04:05.5' AS ts, TIMESTAMPTZ '2026-01-02 03:04:05+02' AS tz, TIME '03:04:05' AS t,
-        [1, NULL] AS l, {'a': 1, 'b': ['x']} AS st, MAP {'k': 1} AS m, '00000000-0000-0000-0000-000000000001'::UUID AS id, 1 AS r, 2 AS "a ""q"" b" """
+    select = """SELECT
+        1.10::DECIMAL(10,2) AS "decimal", 12345678901234567890123456789012345678::DECIMAL(38,0) AS wide,
+        18446744073709551615::UBIGINT AS u, (-9223372036854775808)::BIGINT AS i,
+        0.1::FLOAT AS f32, 1.0::DOUBLE AS f64, TRUE AS b, NULL::INTEGER AS n,
+        'é"\n' AS s, '\\xAA\\x01'::BLOB AS bytes, DATE '2026-01-02' AS d,
+        TIMESTAMP '2026-01-02 03:04:05.5' AS ts, TIMESTAMPTZ '2026-01-02 03:04:05+02' AS tz,
+        TIME '03:04:05' AS t, [1, NULL] AS l, {'a': 1, 'b': ['x']} AS st, MAP {'k': 1} AS m,
+        '00000000-0000-0000-0000-000000000001'::UUID AS id, 1 AS r, 2 AS "a ""q"" b" """
     content, rows = await read(parquet(tmp_path / "d.parquet", select))
     assert rows == [
         {

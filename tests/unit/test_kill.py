@@ -26,7 +26,9 @@ PromptLab({"type": "sqlite", "db_file": sys.argv[1]}).experiment.run({
     "dataset": {"name": "numbers", "file_path": sys.argv[2]},
     "prompt_template": {"name": "ask", "user_prompt": "<n>"},
     "model": {"name": "openai/mini", "endpoint": sys.argv[3], "max_concurrent_tasks": int(sys.argv[4])},
-    "evaluation": [{"metric": "exact_match", "column_mapping": {"reference": "answer"}}, {"metric": "length"}],
+    "evaluation": [
+        {"metric": "exact_match", "column_mapping": {"reference": "answer"}}, {"metric": "length"},
+    ],
 })
 """
 

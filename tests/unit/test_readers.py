@@ -210,7 +210,8 @@ async def test_nested_values_of_parquet_keep_their_digits(tmp_path: Path) -> Non
             f"""COPY (SELECT 0.1::DECIMAL(30,20) AS d, [0.10::DECIMAL(18,2), NULL] AS list,
             {{'d': 1.50::DECIMAL(18,2), 'b': '\\xFF\\x00'::BLOB, 'f': 0.1::FLOAT, 'n': NULL::BLOB}} AS struct,
             map {{'k': 2.50::DECIMAL(18,2)}} AS m, [{{'x': [1.0::DECIMAL(4,1)]}}] AS deep,
-            NULL::STRUCT(d DECIMAL(18,2)) AS none, DATE '2024-02-03' AS day, [TIMESTAMP '2024-02-03 04:05:06'] AS at)
+            NULL::STRUCT(d DECIMAL(18,2)) AS none, DATE '2024-02-03' AS day,
+            [TIMESTAMP '2024-02-03 04:05:06'] AS at)
             TO '{path}' (FORMAT parquet)"""
         )
     assert await read(file_path=path) == [

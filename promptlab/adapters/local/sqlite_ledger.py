@@ -45,7 +45,9 @@ RECORDS_SINCE = 2
 PAGE = 100
 """Shard summaries read at once: one is some 10 KB."""
 _VERSION = """
-    SELECT body, (SELECT json_group_array(label) FROM label l WHERE l.kind = a.kind AND l.name = a.name AND l.version = a.version)
+    SELECT body, (
+        SELECT json_group_array(label) FROM label l
+        WHERE l.kind = a.kind AND l.name = a.name AND l.version = a.version)
     FROM asset a WHERE kind = ?"""
 
 
@@ -76,7 +78,8 @@ _SHARDS_AT_ONCE = 200
 """Shards whose rows one transaction removes."""
 _PROGRESS = """
     SELECT count(*), count(error_type), total(prompt_tokens), total(completion_tokens), total(cost_usd),
-        count(iif(prompt_tokens IS NULL OR completion_tokens IS NULL, iif(error_type IS NULL OR cost_usd IS NULL, 1, NULL), NULL)),
+        count(iif(prompt_tokens IS NULL OR completion_tokens IS NULL,
+            iif(error_type IS NULL OR cost_usd IS NULL, 1, NULL), NULL)),
         count(iif(cost_usd IS NULL, 1, NULL)), count(iif(cost_usd IS NULL AND error_type IS NULL, 1, NULL))
     FROM completion WHERE run_id = ?"""
 
