@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.ports import Blobs, Ledger
 from promptlab.results.files import write_parquet
-from promptlab.results.index import put_index
+from promptlab.results.index import forget_old_indexes, put_index
 from promptlab.results.table import columns
 from promptlab.scratch import ScratchFolder
-
-if TYPE_CHECKING:
-    pass
 
 
 async def summarize(
@@ -42,4 +37,5 @@ async def summarize(
         await put_index(blobs, run, out, shape, parts, largest)
         await blobs.put_file(key, out)
     await ledger.update_run(run.run_id, {"summary": total.to_json(), "results": key})
+    await forget_old_indexes(blobs, run)
     return total

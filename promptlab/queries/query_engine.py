@@ -32,7 +32,7 @@ from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.unfinished import LiveResults
-from promptlab.results.index import Parts, index_keys, put_index
+from promptlab.results.index import Parts, forget_old_indexes, index_keys, put_index
 from promptlab.results.run_table import RunTable
 from promptlab.scratch import ScratchFolder
 
@@ -192,6 +192,7 @@ class QueryEngine:
         parts = [(shard.part, int(shard.summary["cases"])) for shard in shards]
         largest = max((shard.largest_row_bytes for shard in shards), default=0)
         await put_index(self._blobs, run, results, table.columns, parts, largest)
+        await forget_old_indexes(self._blobs, run)
 
     async def close(self) -> None:
         """Stop, and remove what was copied. Closing twice is fine."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     import duckdb
+
+logger = logging.getLogger(__name__)
 
 FORM = 2
 """The form of an index; 2 has the answers' hashes, and errors are those of calls."""
@@ -186,7 +189,7 @@ async def put_index(
     parts: Sequence[tuple[str, int]],
     largest_row_bytes: int,
 ) -> None:
-    """Write the index of a results file, of parts (key, rows), and forget those of earlier passes."""
+    """Write the index of a results file, of parts (key, rows)."""
     keys = index_keys(run)
     with ScratchFolder() as folder:
         index, search = folder / "index.parquet", folder / "search.parquet"
@@ -194,9 +197,20 @@ async def put_index(
         await blobs.put(keys.parts, Parts.dump(parts))
         await blobs.put_file(keys.narrow, index)
         await blobs.put_file(keys.search, search)
-    for key in await blobs.keys(f"runs/{run.run_id}/index-"):
-        if key not in keys:
-            await blobs.delete(key)
+
+
+async def forget_old_indexes(blobs: Blobs, run: RunRecord) -> None:
+    """Remove the indexes of earlier passes and of older forms, once the run's new one is in place.
+
+    They only take room: what stands in the way of that is logged, and costs the run nothing.
+    """
+    keys = index_keys(run)
+    try:
+        for key in await blobs.keys(f"runs/{run.run_id}/index-"):
+            if key not in keys:
+                await blobs.delete(key)
+    except Exception as error:  # noqa: BLE001 - of whichever store; the run is whole without it
+        logger.warning("old indexes of run %s are left behind: %s", run.run_id, error)
 
 
 def _write_index(results: Path, index: Path, search: Path, shape: Columns, largest_row_bytes: int) -> None:

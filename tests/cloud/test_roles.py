@@ -187,7 +187,10 @@ def work_through_everything(machine: Watched) -> None:
     runtime.run(secrets.close())
     machine.watch.function = "studio"
     with ModelServer(lambda request: noise(20_000)) as server:
-        server.script(Reply(status=400, text="no"), prompt="no such prompt")
+        # So that there is something to do again, and an index of before to forget.
+        server.script(
+            Reply(status=400, text="no"), Reply(text="x"), prompt="What is 7?\n" + noise(200_000)
+        )
         experiment = {
             "name": "everything",
             "dataset": Dataset(
@@ -211,6 +214,7 @@ def work_through_everything(machine: Watched) -> None:
         machine._invoke(fail, {**event, "shard": line})
         machine.execute(run.run_id)
         again = runtime.run(machine.lab.start_resume(run.run_id, failed=True))
+        assert again.generation == 1
         machine.execute(run.run_id, again.generation)
         machine._invoke(fail, {**event, "generation": again.generation})
         machine._invoke(ended, {"detail": {"name": f"{run.run_id}-{again.generation}", "status": "FAILED"}})

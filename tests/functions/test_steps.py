@@ -13,6 +13,7 @@ import pytest
 from functions import evaluate, infer, plan, runtime
 from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.clock import SystemClock
+from promptlab.domain.summary import Summary
 from promptlab.engine.job import Outcome
 from promptlab.engine.plan import read_manifest
 from promptlab.store_lab import StoreLab
@@ -190,6 +191,28 @@ def test_a_shard_that_cannot_be_finished_fails_the_run_and_only_that(machine: Ma
         assert machine.execute(run.run_id, again.generation) == {"status": "completed"}
         assert len(server.requests) == len(ROWS)
     assert len(table(machine.lab, run.run_id)) == len(ROWS)
+
+
+def test_failed_cases_done_again_leave_a_good_run_and_one_index(machine: Machine) -> None:
+    """The index of the pass before is forgotten, at the end; that it cannot be is no fault of the run."""
+    with ModelServer(right) as server:
+        server.script(Reply(status=400, text="no"), Reply(status=400, text="no"), prompt="What is 7?")
+        run = machine.start(experiment(server))
+        machine.execute(run.run_id)
+        for generation, index in ((1, {1}), (2, {1, 2})):
+            again = runtime.run(machine.lab.start_resume(run.run_id, failed=True))
+            assert again.generation == generation
+            if generation == 2:
+                worker = runtime.worker()._lab.blobs
+                worker.delete = _denied  # type: ignore[method-assign]
+            assert machine.execute(run.run_id, generation) == {"status": "completed"}
+            keys = runtime.run(machine.lab.blobs.keys(f"runs/{run.run_id}/index-"))
+            assert {int(key.rpartition("/")[2].split("-")[1]) for key in keys} == index
+        assert not Summary.from_json((runtime.run(machine.lab.get_run(run.run_id)).summary) or {}).has_failures
+
+
+async def _denied(key: str) -> None:
+    raise PermissionError(f"AccessDenied: s3:DeleteObject on {key}")
 
 
 def test_a_key_comes_from_its_secret_and_is_stored_nowhere(machine: Machine) -> None:
