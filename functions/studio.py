@@ -15,6 +15,7 @@ from promptlab_studio.auth import Auth
 from functions.runtime import config, lab, logger, run, runner
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 from promptlab.errors import ConfigError
+from promptlab.ports import DirectBlobs
 
 
 def is_local() -> bool:
@@ -32,13 +33,9 @@ def app() -> Mangum:
             "The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds "
             "it (template.yaml does)."
         )
-    local = is_local()
-    origin = (
-        os.environ.get("AWS_ENDPOINT_URL")
-        if local
-        else f"https://{config().bucket}.s3.{os.environ['AWS_REGION']}.amazonaws.com"
-    )
-    studio = create_app(lab(), auth=Auth(token, secure=not local), upload_origin=origin)
+    blobs = lab().blobs
+    origin = run(blobs.origin()) if isinstance(blobs, DirectBlobs) else None
+    studio = create_app(lab(), auth=Auth(token, secure=not is_local()), upload_origin=origin)
     # Mangum takes the thread's loop; lifespan would run on every request.
     asyncio.set_event_loop(runner().get_loop())
     return Mangum(studio, lifespan="off")

@@ -215,6 +215,9 @@ class DirectBlobs(Protocol):
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
         """A URL that anybody may GET the blob from for some seconds; it is not checked that there is one."""
 
+    async def origin(self) -> str:
+        """The origin of all these URLs, as in `https://bucket.s3.eu-central-1.amazonaws.com`."""
+
 
 class Runner(Protocol):
     """Works on recorded runs, in this process or elsewhere."""

@@ -61,7 +61,8 @@ async function send(form: HTMLFormElement): Promise<void> {
   try {
     said.textContent = "Uploading …";
     const place = (await asked(`${API}/uploads`, { file_name: file.name, size_bytes: file.size })) as { upload_url: string; method: string; headers: HeadersInit; key: string };
-    const put = await fetch(place.upload_url, { method: place.method, headers: place.headers, body: file });
+    const put = await fetch(place.upload_url, { method: place.method, headers: place.headers, body: file, redirect: "manual" });
+    if (put.type === "opaqueredirect") throw new Error("The store sent the file elsewhere and did not take it: try again in an hour. A new bucket's address takes a while to be known everywhere.");
     if (!put.ok) throw new Error(problemIn(await put.text()) ?? `The store answered ${put.status}.`);
     said.textContent = "Reading every row …";
     const made = (await asked(API, { name: fields.get("name"), description: fields.get("description"), upload: place.key })) as { name: string; version: number };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord

@@ -188,9 +188,7 @@ def work_through_everything(machine: Watched) -> None:
     machine.watch.function = "studio"
     with ModelServer(lambda request: noise(20_000)) as server:
         # So that there is something to do again, and an index of before to forget.
-        server.script(
-            Reply(status=400, text="no"), Reply(text="x"), prompt="What is 7?\n" + noise(200_000)
-        )
+        server.script(Reply(status=400, text="no"), Reply(text="x"), prompt="What is 7?\n" + noise(200_000))
         experiment = {
             "name": "everything",
             "dataset": Dataset(

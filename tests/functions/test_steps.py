@@ -208,7 +208,9 @@ def test_failed_cases_done_again_leave_a_good_run_and_one_index(machine: Machine
             assert machine.execute(run.run_id, generation) == {"status": "completed"}
             keys = runtime.run(machine.lab.blobs.keys(f"runs/{run.run_id}/index-"))
             assert {int(key.rpartition("/")[2].split("-")[1]) for key in keys} == index
-        assert not Summary.from_json((runtime.run(machine.lab.get_run(run.run_id)).summary) or {}).has_failures
+        assert not Summary.from_json(
+            (runtime.run(machine.lab.get_run(run.run_id)).summary) or {}
+        ).has_failures
 
 
 async def _denied(key: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -12,7 +14,9 @@ from promptlab_studio.auth import Auth
 
 from promptlab import Dataset
 from promptlab.adapters.aws.s3_blobs import S3Blobs
+from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.lab import RemoteLab
+from promptlab.errors import RemoteError
 from tests import aws
 from tests.servers import ModelServer
 from tests.studio.builders import experiment
@@ -41,6 +45,32 @@ async def test_a_dataset_goes_to_the_bucket_and_results_come_from_there(
     await lab.export(run.run_id, tmp_path / "out.csv", "csv")
     assert (tmp_path / "out.csv").read_text().count("\n") == 121
     await lab.close()
+
+
+async def test_a_redirected_upload_is_an_error(hosted: LiveStudio, tmp_path: Path) -> None:
+    """S3 answers so for a bucket of another region; nothing was stored."""
+    path = tmp_path / "x.csv"
+    path.write_text("question\n1\n")
+    api = ApiClient(hosted.url, TOKEN)
+    with HTTPServer(("127.0.0.1", 0), Moved) as s3:
+        Thread(target=s3.handle_request, daemon=True).start()
+        with pytest.raises(RemoteError, match="status 307"):
+            await api.upload("PUT", f"http://127.0.0.1:{s3.server_port}/bucket/uploads/1", {}, path)
+    await api.aclose()
+
+
+class Moved(BaseHTTPRequestHandler):
+    """A bucket of another region."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(307)
+        self.send_header("Location", "https://elsewhere.example/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
 
 
 def test_uploads_and_exports_are_urls_of_the_bucket(hosted: LiveStudio, model: ModelServer) -> None:

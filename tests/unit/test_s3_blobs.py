@@ -155,6 +155,28 @@ async def test_anybody_can_use_a_presigned_url(blobs: S3Blobs) -> None:
     assert await blobs.get("uploads/rows.jsonl") == b'{"a": 1}\n'
 
 
+@pytest.mark.parametrize(
+    ("region", "bucket", "origin"),
+    [
+        ("us-east-1", "lab-1", "https://lab-1.s3.us-east-1.amazonaws.com"),
+        ("eu-central-1", "lab-1", "https://lab-1.s3.eu-central-1.amazonaws.com"),
+        ("eu-central-1", "lab.1", "https://s3.eu-central-1.amazonaws.com"),
+        ("us-gov-west-1", "lab-1", "https://lab-1.s3.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", "lab-1", "https://lab-1.s3.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+async def test_on_aws_uploads_go_to_the_address_of_the_region(
+    monkeypatch: pytest.MonkeyPatch, region: str, bucket: str, origin: str
+) -> None:
+    """Without an endpoint of one's own; by the global address no browser could upload: it redirects."""
+    aws.credentials(monkeypatch)
+    blobs = S3Blobs(bucket, session=AwsSession(region=region))
+    url = await blobs.presign_put("uploads/a", content_type="text/plain", size_bytes=1, max_age_s=60)
+    assert url.startswith(f"{origin}/")
+    assert await blobs.origin() == origin
+    await blobs.close()
+
+
 async def test_a_presigned_url_needs_a_key_that_follows_the_rules(blobs: S3Blobs) -> None:
     """No way around them."""
     with pytest.raises(ValueError, match="key"):

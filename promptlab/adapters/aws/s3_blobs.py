@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.domain.keys import is_key, parts_of
@@ -153,6 +154,11 @@ class S3Blobs:
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=max_age_s
         )
         return url
+
+    async def origin(self) -> str:
+        """The origin of all presigned URLs, as in `https://bucket.s3.eu-central-1.amazonaws.com`."""
+        url = urlsplit(await self.presign_get("origin", max_age_s=1))
+        return f"{url.scheme}://{url.netloc}"
 
     async def _open(
         self, key: str, offset: int, length: int | None, version: str | None = None

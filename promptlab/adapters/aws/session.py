@@ -56,9 +56,14 @@ class AwsSession:
             "tcp_keepalive": True,
             **config,
         }
-        if service == "s3" and self._elsewhere():
-            # Buckets as host names resolve at AWS only.
-            settings["s3"] = {"addressing_style": "path"}
+        if service == "s3":
+            # Buckets as host names resolve at AWS only. There the region's own: a browser may not follow the
+            # redirect by which the global address answers for a bucket of another region.
+            settings["s3"] = (
+                {"addressing_style": "path"}
+                if self._elsewhere()
+                else {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
+            )
         aio = importlib.import_module("aiobotocore.config").AioConfig(**settings)
         return await core.create_client(
             service,

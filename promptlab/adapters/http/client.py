@@ -129,13 +129,19 @@ class ApiClient:
             await self._patiently(functools.partial(self._save, where, target))
 
     async def upload(self, method: str, url: str, headers: Mapping[str, str], path: Path) -> None:
-        """Send a file where the Studio said that it is to go."""
+        """Send a file where the Studio said that it is to go.
+
+        Raises:
+            RemoteError: it was not taken; a redirection counts as that, for it stored nothing.
+        """
         own = self._headers if _origin(url) == _origin(self.endpoint) else {}
         size = str((await asyncio.to_thread(path.stat)).st_size)
         send = functools.partial(
             self._send_file, method, url, {**headers, **own, "Content-Length": size}, path
         )
-        await self._patiently(send)
+        response = await self._patiently(send)
+        if not response.is_success:
+            raise self._failure(response)
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
