@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.portable import check_portable
-from promptlab.experiments.prepare import check_models, prepare, unlock
+from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset
+from promptlab.experiments.subset import Selected, subset
 from promptlab.loops import PerLoop
 from promptlab.ports import Records
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
@@ -89,7 +91,9 @@ class StoreLab:
             PromptLabError: the experiment is wrong (nothing is stored then).
             asyncio.CancelledError: it was stopped; see `resume`.
         """
-        async with self._recorded(config, folder, on_start=on_start) as (run, work):
+        parsed = ExperimentConfig.parse(config)
+        make = partial(self._committed, parsed, folder)
+        async with self._recorded(make, parsed.tags, on_start=on_start) as (run, work):
             return await self._parts.runner.run(run, work, on_progress)
 
     async def start(
@@ -110,7 +114,24 @@ class StoreLab:
             PromptLabError: as in `run`.
             RunExistsError: there is a run with this id.
         """
-        return await self._begin(self._recorded(config, folder, run_id))
+        parsed = ExperimentConfig.parse(config)
+        make = partial(self._committed, parsed, folder)
+        return await self._begin(self._recorded(make, parsed.tags, run_id))
+
+    async def start_selected(self, run_id: str, rows: Sequence[int], *, said: str = "") -> RunRecord:
+        """Start a new run of a run's experiment over some rows of its dataset; return once it is begun.
+
+        Args:
+            run_id: the run.
+            rows: the numbers of the rows, rising.
+            said: why these, for the description of the dataset that they become.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: one of the experiment's objects cannot be made again.
+        """
+        run = await self._get(run_id)
+        return await self._begin(self._recorded(partial(self._selected, run, rows, said), run.tags))
 
     async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
         """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
@@ -138,23 +159,38 @@ class StoreLab:
         if not task.cancelled() and task.exception():
             logger.error("run %s could not be worked on", run_id, exc_info=task.exception())
 
+    async def _committed(self, config: ExperimentConfig, folder: Path | None) -> Work:
+        """Check a configuration, and store the assets of it that are new."""
+        if self.stack is not None:
+            check_portable(config)
+        async with prepare(config, self.assets, folder or Path.cwd()) as prepared:
+            models = prepared.live.model, prepared.live.embedding_model
+            await unlock(models, self._parts.secrets)
+            await check_models(models)
+            return await prepared.commit(self.assets)
+
+    async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> Work:
+        """Store some rows of a run's dataset as one of its own, for the run's experiment over it."""
+        experiment = Experiment.model_validate(run.experiment)
+        bindings = await self.bindings(experiment)  # what cannot work is found before anything is stored
+        await check_models((bindings.model, bindings.embedding_model))
+        whole = f"{experiment.dataset.name}@{experiment.dataset.version}"
+        async with subset(self.assets, whole, Selected(rows), said=said) as part:
+            dataset = await self.assets.create(part)
+        assert isinstance(dataset, Dataset)
+        experiment = with_dataset(experiment, dataset)
+        return experiment, await self.bindings(experiment)
+
     @asynccontextmanager
     async def _recorded(
         self,
-        config: ExperimentConfig | Mapping[str, Any],
-        folder: Path | None,
+        make: Callable[[], Awaitable[Work]],
+        tags: Sequence[str],
         run_id: str | None = None,
         on_start: OnStart | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed."""
-        parsed = ExperimentConfig.parse(config)
-        if self.stack is not None:
-            check_portable(parsed)
-        async with prepare(parsed, self.assets, folder or Path.cwd()) as prepared:
-            models = prepared.live.model, prepared.live.embedding_model
-            await unlock(models, self._parts.secrets)
-            await check_models(models)
-            experiment, bindings = await prepared.commit(self.assets)
+        experiment, bindings = await make()
         now = self.clock.now()
         run = RunRecord(
             run_id=run_id or new_run_id(now),
@@ -164,7 +200,7 @@ class StoreLab:
             cases=bindings.content.rows * experiment.trials,
             created_at=now,
             started_at=now,
-            tags=tuple(parsed.tags),
+            tags=tuple(tags),
         )
         if run_id is not None:
             await self.ledger.add_run(run)  # of two requests with one id, one must hear that the run exists

@@ -103,11 +103,12 @@ def run(
     conditions = [parse_condition(text, names) for text in fail_if]
 
     async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
-        from promptlab.experiments.subset import subset
+        from promptlab.experiments.subset import First, Sample, subset
 
         if limit is None and sample is None:
             return await lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
-        async with subset(lab.assets, config.dataset, first=limit, sample=sample, seed=seed or 0) as dataset:
+        choice = First(limit) if limit is not None else Sample(sample or 0, seed or 0)
+        async with subset(lab.assets, config.dataset, choice) as dataset:
             part = config.model_copy(update={"dataset": dataset})
             return await lab.run(part, folder=file.folder, on_start=on_start, on_progress=on_progress)
 

@@ -69,11 +69,22 @@ class Prepared:
             trials=self.config.trials,
             prices=_prices(model.config) | (_prices(embedding.config) if embedding else {}),
         )
-        experiment = experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
-        experiment = experiment.model_copy(update={"warnings": self.warnings})
+        experiment = _hashed(experiment).model_copy(update={"warnings": self.warnings})
         return experiment, await bind(
             experiment, prompt if isinstance(prompt, PromptTemplate) else None, dataset, self.live
         )
+
+
+def with_dataset(experiment: Experiment, dataset: Dataset) -> Experiment:
+    """Make an experiment of one that ran, over another dataset and at today's prices."""
+    prices = [_prices(c) for c in (experiment.model, experiment.embedding_model) if c]
+    changes = {"dataset": _ref(dataset), "prices": {k: v for each in prices for k, v in each.items()}}
+    changed = experiment.model_copy(update={**changes, "hash": "", "warnings": ()})
+    return _hashed(changed).model_copy(update={"warnings": experiment.warnings})
+
+
+def _hashed(experiment: Experiment) -> Experiment:
+    return experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
 
 
 def _ref(asset: Asset) -> AssetRef:

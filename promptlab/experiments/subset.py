@@ -1,4 +1,4 @@
-"""Some rows of a dataset as a dataset of its own: the first ones, or a random sample."""
+"""Some rows of a dataset as a dataset of its own: the first ones, a random sample, or chosen ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,11 +36,63 @@ class DatasetReader(Protocol):
         """Read at most `limit` rows from row `offset` on."""
 
 
+class Choice(Protocol):
+    """Which rows of a dataset."""
+
+    def of(self, rows: int) -> Sequence[int]:
+        """Give the chosen ones' numbers, rising, of a dataset with so many rows."""
+
+    def named(self, name: str, count: int) -> str:
+        """Name the part of a dataset of this name that has `count` rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first rows."""
+
+    count: int
+
+    def of(self, rows: int) -> Sequence[int]:
+        return range(min(rows, self.count))
+
+    def named(self, name: str, count: int) -> str:
+        return f"{name}-first-{count}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Random rows, drawn without replacement, in their order."""
+
+    count: int
+    seed: int = 0
+    """The same seed draws the same rows of the same dataset."""
+
+    def of(self, rows: int) -> Sequence[int]:
+        return sorted(random.Random(self.seed).sample(range(rows), min(rows, self.count)))
+
+    def named(self, name: str, count: int) -> str:
+        return f"{name}-sample-{count}-seed-{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Rows that somebody chose. Each selection of a dataset is a version of one asset."""
+
+    numbers: Sequence[int]
+    """Rising."""
+
+    def of(self, rows: int) -> Sequence[int]:
+        return self.numbers
+
+    def named(self, name: str, count: int) -> str:
+        return name if name.endswith("-selected") else f"{name}-selected"
+
+
 @asynccontextmanager
 async def subset(
-    assets: DatasetReader, dataset: Dataset | str, *, first: int | None, sample: int | None, seed: int = 0
+    assets: DatasetReader, dataset: Dataset | str, choice: Choice, *, said: str = ""
 ) -> AsyncIterator[Dataset]:
-    """Make a dataset of the first rows, or of a random sample of them in their order.
+    """Make a dataset of some rows of another, in their order.
 
     Rows keep their ids, so that runs over a part and over the whole can be compared. The dataset's
     file goes at the end of the block.
@@ -47,9 +100,8 @@ async def subset(
     Args:
         assets: where a dataset that is named by reference is.
         dataset: the whole.
-        first: how many of the first rows; None: a sample.
-        sample: how many rows to draw, without replacement.
-        seed: the same seed draws the same rows of the same dataset.
+        choice: which rows.
+        said: why these, for the description.
 
     Raises:
         AssetNotFoundError: a reference to nothing.
@@ -60,27 +112,24 @@ async def subset(
         path = Path(folder.path) / "rows.jsonl"
         if isinstance(dataset, Dataset) and dataset.version is None:
             async with stage(dataset) as staged:
-                wanted = _wanted(staged.content.rows, first, sample, seed)
-                await asyncio.to_thread(_copy, staged.rows_path, path, wanted, _added_id(staged.content))
-                content = staged.content
-            name = dataset.name
+                wanted, content = choice.of(staged.content.rows), staged.content
+                await asyncio.to_thread(_copy, staged.rows_path, path, wanted, _added_id(content))
+            name, whole = dataset.name, dataset.name
         else:
-            name, content, wanted = await _copy_stored(assets, dataset, path, first, sample, seed)
-        kind = f"first-{len(wanted)}" if sample is None else f"sample-{len(wanted)}-seed-{seed}"
+            stored = await _stored(assets, dataset)
+            assert stored.content is not None
+            content = stored.content
+            name, whole = stored.name, f"{stored.name}@{stored.version}"
+            wanted = choice.of(content.rows)
+            await _copy_stored(assets, stored, path, wanted, _added_id(content))
         yield Dataset(
-            name=f"{name}-{kind}",
-            description=f"{len(wanted):,} of {content.rows:,} rows of {name}",
+            name=choice.named(name, len(wanted)),
+            description=f"{len(wanted):,} of {content.rows:,} rows of {whole}{said and f': {said}'}",
             file_path=path,
             id_column=content.id_column or "id",
         )
     finally:
         await asyncio.to_thread(folder.close)
-
-
-def _wanted(rows: int, first: int | None, sample: int | None, seed: int) -> Sequence[int]:
-    if sample is None:
-        return range(min(rows, first or 0))
-    return sorted(random.Random(seed).sample(range(rows), min(rows, sample)))
 
 
 def _added_id(content: DatasetContent) -> bool:
@@ -103,29 +152,26 @@ def _copy(source: Path, target: Path, wanted: Sequence[int], add_id: bool) -> No
                 return
 
 
-async def _copy_stored(
-    assets: DatasetReader,
-    dataset: Dataset | str,
-    target: Path,
-    first: int | None,
-    sample: int | None,
-    seed: int,
-) -> tuple[str, DatasetContent, Sequence[int]]:
+async def _stored(assets: DatasetReader, dataset: Dataset | str) -> Dataset:
     reference = dataset if isinstance(dataset, str) else f"{dataset.name}@{dataset.version}"
     name, _, which = reference.partition("@")
     stored = await assets.get(name, **which_version(which), kind="dataset")
-    assert isinstance(stored, Dataset) and stored.content is not None
-    content = stored.content
-    wanted = _wanted(content.rows, first, sample, seed)
-    left, offset = set(wanted), 0
+    assert isinstance(stored, Dataset)
+    return stored
+
+
+async def _copy_stored(
+    assets: DatasetReader, stored: Dataset, target: Path, wanted: Sequence[int], add_id: bool
+) -> None:
+    """Copy the wanted rows, reading from each to where the page after it ends, and nothing between."""
+    at = 0
     with target.open("wb") as file:
-        while left:
-            page = await assets.rows(stored, offset, _PAGE)
-            for number, row in enumerate(page, start=offset):
-                if number in left:
-                    left.discard(number)
-                    file.write(_line(number, row, _added_id(content)))
+        while at < len(wanted):
+            offset = wanted[at]
+            page = await assets.rows(stored, offset, min(_PAGE, wanted[-1] - offset + 1))
             if not page:
                 break
-            offset += len(page)
-    return name, content, wanted
+            for number, row in enumerate(page, start=offset):
+                if at < len(wanted) and number == wanted[at]:
+                    at += 1
+                    file.write(_line(number, row, add_id))

@@ -97,6 +97,9 @@ class ResultsQuery(Protocol):
         Texts sort by their first 48 characters, whatever their case; ids by the number at their end.
         """
 
+    async def row_numbers(self, filter: Filter = NO_FILTER) -> list[int]:
+        """The numbers of the dataset rows whose cases match, each once, rising."""
+
     async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
         """The whole row of one case, or None."""
 

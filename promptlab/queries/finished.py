@@ -53,6 +53,12 @@ class StoredResults:
         rows = await self._stored.rows(found or [])
         return CasePage([cut(row, text_chars) for row in rows], total, self._stored.total, offset, limit)
 
+    async def row_numbers(self, filter: Filter = NO_FILTER) -> list[int]:
+        async with self._stored.matching(filter) as (where, values):
+            sql = f'SELECT list(DISTINCT "case" ORDER BY "case") FROM {self._stored.index} WHERE {where}'
+            ((found,),) = await self._pool.fetch(sql, values)
+        return found or []
+
     async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
         found = await self._pool.fetch(
             f'SELECT file_row_number FROM {self._stored.index} WHERE "case" = ? AND trial = ?', [case, trial]

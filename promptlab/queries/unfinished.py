@@ -53,6 +53,9 @@ class LiveResults:
             live=True,
         )
 
+    async def row_numbers(self, filter: Filter = NO_FILTER) -> list[int]:
+        self._not_yet("selections")
+
     async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
         if not (0 <= case < self._content.rows and 0 <= trial < self._trials):
             return None

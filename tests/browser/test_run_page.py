@@ -218,7 +218,7 @@ def test_a_running_run_waits_for_who_decides(site: Site, page: Page) -> None:
 def test_escape_and_a_click_beside_it_close_a_menu_and_do_nothing_else(site: Site, page: Page) -> None:
     """And the focus is where it was."""
     page.goto(run_url(site, 0))
-    menu, entry = page.locator("#export-menu"), page.get_by_role("link", name="CSV")
+    menu, entry = page.locator("#export-menu"), page.get_by_role("link", name="CSV", exact=True)
     menu.click()
     page.locator(ROWS).nth(5).click()
     expect(entry).to_be_hidden()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from promptlab_studio.pages import case, compare, datasets, export, new_run, prompts, run, runs
+from promptlab_studio.pages import case, compare, datasets, export, new_run, prompts, run, runs, runs_edit
 
 router = APIRouter()
 for _routes in (
     runs.routes,
+    runs_edit.routes,
     run.routes,
     export.routes,
     case.routes,

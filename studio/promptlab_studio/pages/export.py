@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, ResultsQuery
-from promptlab.results.export import safe_csv_text
+from promptlab.results.export import BOM, PLAIN_CSV, CsvStyle, safe_csv_text
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.rendering import router
 from promptlab_studio.views.format import run_url
@@ -29,8 +29,16 @@ routes = router()
 
 
 @routes.get("/runs/{run_id}/cases.{form}")
-async def export_cases(request: Request, run_id: str, form: Literal["csv", "jsonl"]) -> StreamingResponse:
-    """The cases that the address's filter means, in its order."""
+async def export_cases(
+    request: Request,
+    run_id: str,
+    form: Literal["csv", "jsonl"],
+    delimiter: str = PLAIN_CSV.delimiter,
+    bom: bool = PLAIN_CSV.bom,
+) -> StreamingResponse:
+    """The cases that the address's filter means, in its order; CSV in the style that the address names."""
+    style = CsvStyle(delimiter, bom)
+    style.check(form)
     query = Query.of(run_url(run_id), request.query_params)
     lab = lab_of(request)
     results = await lab.results_of(await lab.get_run(run_id))
@@ -39,7 +47,7 @@ async def export_cases(request: Request, run_id: str, form: Literal["csv", "json
     )  # what is wrong with the address is an answer, and no half of a file
     name = f"{run_id}-{first.total_matching}-cases.{form}"
     head = {"Content-Disposition": f'attachment; filename="{name}"'}
-    lines = _lines(results, query, first, form)
+    lines = _lines(results, query, first, None if form == "jsonl" else style)
     return StreamingResponse(lines, media_type=MEDIA[form], headers=head)
 
 
@@ -54,15 +62,20 @@ async def _page(results: ResultsQuery, query: Query, offset: int) -> CasePage:
     )
 
 
-async def _lines(results: ResultsQuery, query: Query, page: CasePage, form: str) -> AsyncIterator[bytes]:
+async def _lines(
+    results: ResultsQuery, query: Query, page: CasePage, style: CsvStyle | None
+) -> AsyncIterator[bytes]:
+    """Write pages from `page` on: CSV in a style, or JSON lines."""
     names = list(results.columns.types)
-    if form == "csv":
-        yield _csv([names])
+    if style is not None:
+        yield (BOM.encode() if style.bom else b"") + _csv([names], style)
     done = 0
     while page.rows:
         rows = [{name: row.get(name) for name in names} for row in page.rows]
         yield (
-            _csv(map(_cells, rows)) if form == "csv" else b"".join(orjson.dumps(row) + b"\n" for row in rows)
+            b"".join(orjson.dumps(row) + b"\n" for row in rows)
+            if style is None
+            else _csv(map(_cells, rows), style)
         )
         done += len(page.rows)
         if done >= page.total_matching:
@@ -74,7 +87,7 @@ def _cells(row: Mapping[str, Any]) -> Sequence[Any]:
     return [safe_csv_text(value) if isinstance(value, str) else value for value in row.values()]
 
 
-def _csv(rows: Any) -> bytes:
+def _csv(rows: Any, style: CsvStyle) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, delimiter=style.delimiter, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

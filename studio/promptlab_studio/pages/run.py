@@ -10,6 +10,7 @@ from fastapi import Query as QueryParam
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from promptlab.assets.json_rows import clip
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
@@ -22,7 +23,7 @@ from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import prompt_of
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
-from promptlab_studio.views.actions import export_links, retry_of
+from promptlab_studio.views.actions import Again, again_of, export_links, retry_of, whole_export_links
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.metric_cards import (
@@ -35,11 +36,13 @@ from promptlab_studio.views.metric_cards import (
 )
 from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.run import Head, Spent, head_of, spent_on
-from promptlab_studio.views.state import Query, filter_of
+from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions, filter_of
 from promptlab_studio.views.status import all_failed
 
 TABS = (("", "Cases"), ("summary", "Summary"), ("configuration", "Configuration"))
 ERROR_CHARS = 2_000
+SAID_CHARS = 300
+"""How much of a filter the description of the selected rows has."""
 IN_STRIP = 6
 """Metrics above the cases; all are on the summary."""
 
@@ -81,9 +84,20 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
         context |= {
             "retry": retry_of(run_id, query, errors, _unscored(run)) if run.status == "completed" else None,
             "exports": export_links(run_id, query),
+            "again": await _again(results, query, page, experiment),
         }
         context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
+
+
+async def _again(results: ResultsQuery, query: Query, page: CasePage, experiment: Experiment) -> Again | None:
+    """A new run over the rows that the filter leaves; None without a filter, or where it leaves none."""
+    if results.live or not query.only(*FILTER_PARAMS) or not page.total_matching:
+        return None
+    rows = page.total_matching
+    if experiment.trials > 1:
+        rows = len(await results.row_numbers(filter_of(query)))
+    return again_of(results.run.run_id, query, rows, experiment.trials)
 
 
 def _unscored(run: RunRecord) -> int:
@@ -132,6 +146,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
         "spec": spec,
         "said": await _first_error(results) if all_failed(run) else "",
         "head": await _head(lab, run),
+        "whole_exports": whole_export_links(run.run_id),
         "summary": summary,
         "cards": cards,
         "more_metrics": max(0, len(summary.metrics) - IN_STRIP),
@@ -222,3 +237,28 @@ async def resume(
     except PromptLabError as error:
         return go_to(run_url(run_id), str(error), "problem")
     return go_to(run_url(run_id), "The run goes on.")
+
+
+@routes.post("/runs/{run_id}/again")
+async def again(request: Request, run_id: str, rows: int) -> Response:
+    """Start a new run of the experiment over the rows of the cases that the address's filter means; not if they
+    are others than the `rows` that were said."""
+    lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
+    results = await lab.results_of(await lab.get_run(run_id))
+    found = await results.row_numbers(filter_of(query))
+    if len(found) != rows:
+        said = f"The run has changed: the filter leaves {len(found):,} rows now, and {rows:,} were said."
+        return go_to(query.url(rows=None), said, "problem")
+    try:
+        run = await lab.start_selected(run_id, found, said=_in_words(run_id, query))
+    except PromptLabError as error:
+        return go_to(query.url(rows=None), str(error), "problem")
+    return go_to(run_url(run.run_id), f"Started: {run.cases:,} cases.")
+
+
+def _in_words(run_id: str, query: Query) -> str:
+    """A run's cases that match a filter, for the description of a dataset."""
+    words = [f"“{text}”"] if (text := query.get("q")) else []
+    words += [query.get("status")] if query.get("status") else []
+    words += [condition.text for condition in conditions(query)]
+    return clip(f"cases of run {run_id} with {', '.join(words)}", SAID_CHARS)

@@ -13,8 +13,9 @@ from promptlab.errors import RunNotFoundError
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import READ, read_runs
 from promptlab_studio.pages.rendering import render, router
+from promptlab_studio.views.actions import run_actions
 from promptlab_studio.views.charts import cost_chart, time_chart
-from promptlab_studio.views.runs_table import matching, metric_columns, rows_of
+from promptlab_studio.views.runs_table import acted_on, matching, metric_columns, rows_of
 from promptlab_studio.views.state import Query
 
 SIZE = 50
@@ -36,7 +37,7 @@ async def runs_page(request: Request) -> HTMLResponse:
     shown = found[offset : offset + SIZE]
     metrics = metric_columns(found)
     progress = {run.run_id: await lab.progress(run.run_id) for run in shown if not run.summary}
-    picked = query.all("run")[:MOST_COMPARED]
+    meant = acted_on(runs, query)
     context: dict[str, Any] = {
         "query": query,
         "total": len(runs),
@@ -51,7 +52,9 @@ async def runs_page(request: Request) -> HTMLResponse:
         "experiments": sorted({r.name for r in runs}, key=str.casefold),
         "tags": Counter(t for r in runs for t in r.tags).most_common(12),
         "active": [r.run_id for r in shown if r.status not in FINAL],
-        "picked": picked,
+        "picked": query.all("run"),
+        "actions": run_actions(meant, query),
+        "most_compared": MOST_COMPARED,
         "charts": _charts(query, found) if query.get("charts") else None,
     }
     return render(request, "runs.html", context)

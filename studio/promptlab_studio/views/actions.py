@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from promptlab.domain.results import RunRecord
 from promptlab_studio.views.format import run_url
+from promptlab_studio.views.runs_table import RUN_FILTERS
 from promptlab_studio.views.state import FILTER_PARAMS, Query
 
 
@@ -50,10 +52,87 @@ def retry_of(run_id: str, query: Query, errors: Mapping[str, int], unscored: int
     return Retry(run_url(run_id, f"/resume?{urlencode(pairs)}"), text, " ".join(said))
 
 
+@dataclass(frozen=True, slots=True)
+class RunActions:
+    """What can be done with several runs of the list."""
+
+    what: str
+    """How many, in words."""
+    tag_url: str
+    delete_url: str
+    confirm: str
+    """What a deletion is asked with."""
+
+
+def run_actions(runs: Sequence[RunRecord], query: Query) -> RunActions | None:
+    """Offer what can be done with the picked or filtered runs; None where there are none."""
+    if not runs:
+        return None
+    what = f"{len(runs):,} runs" if len(runs) != 1 else "1 run"
+    cases = sum(run.cases for run in runs)
+    end = _search([*query.only(*RUN_FILTERS, "run"), ("n", str(len(runs)))])
+    confirm = (
+        f"Delete {what} with {cases:,} cases for good? Their answers, scores and results go; prompts and "
+        "datasets stay."
+    )
+    return RunActions(what, f"/runs/tags{end}", f"/runs/delete{end}", confirm)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A new run of the same experiment over the rows that a page shows."""
+
+    url: str
+    text: str
+    confirm: str
+
+
+def again_of(run_id: str, query: Query, rows: int, trials: int) -> Again:
+    """Describe a new run over the rows of the filtered cases.
+
+    Args:
+        run_id: the run.
+        query: the page's address.
+        rows: the dataset rows of the cases that match.
+        trials: how often each is asked.
+    """
+    what = f"{rows:,} rows" if rows != 1 else "1 row"
+    calls = f"{rows * trials:,} calls" if rows * trials != 1 else "1 call"
+    pairs = [*query.only(*FILTER_PARAMS), ("rows", str(rows))]
+    return Again(
+        run_url(run_id, f"/again?{urlencode(pairs)}"),
+        f"Run {what} again",
+        f"Start a new run of this experiment over these {what} alone? It makes {calls}, which are paid for.",
+    )
+
+
+CSV_STYLES: tuple[tuple[str, Mapping[str, str]], ...] = (
+    ("CSV", {}),
+    ("CSV for Excel", {"bom": "true"}),
+    ("CSV for Excel, with ;", {"bom": "true", "delimiter": ";"}),
+)
+"""CSV as programs read it and as Excel does; with `;` where the comma is the decimal sign."""
+
+
 def export_links(run_id: str, query: Query) -> list[tuple[str, str]]:
-    """List the files of the cases that match the filter: format and address."""
+    """List the files of the cases that match the filter: name and address."""
     pairs = [*query.only(*FILTER_PARAMS, "sort", "desc")]
+    wished = [("csv", name, style) for name, style in CSV_STYLES] + [("jsonl", "JSONL", {})]
     return [
-        (form, run_url(run_id, f"/cases.{form}") + (f"?{urlencode(pairs)}" if pairs else ""))
-        for form in ("csv", "jsonl")
+        (name, run_url(run_id, f"/cases.{form}") + _search([*pairs, *style.items()]))
+        for form, name, style in wished
     ]
+
+
+def whole_export_links(run_id: str) -> list[tuple[str, str]]:
+    """List the files of all results of a run: name and address."""
+    wished = [("csv", name, style) for name, style in CSV_STYLES]
+    wished += [("jsonl", "JSONL", {}), ("parquet", "Parquet", {})]
+    return [
+        (name, f"/api/v1{run_url(run_id, '/export')}" + _search([("format", form), *style.items()]))
+        for form, name, style in wished
+    ]
+
+
+def _search(pairs: Sequence[tuple[str, str]]) -> str:
+    return f"?{urlencode(pairs)}" if pairs else ""

@@ -79,6 +79,19 @@ def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     return [r for _, r in known] + [r for value, r in valued if value is None]
 
 
+RUN_FILTERS = ("q", "status", "experiment", "tag")
+"""Parameters of an address that say which runs are meant."""
+
+
+def acted_on(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
+    """The runs that tagging and deleting are of: the picked ones; without any, those that match the filter;
+    without either, none."""
+    picked = set(query.all("run"))
+    if picked:
+        return [run for run in runs if run.run_id in picked]
+    return matching(runs, query) if query.only(*RUN_FILTERS) else []
+
+
 def _words(run: RunRecord) -> str:
     spec = run.experiment
     named = [f"{a['name']}@{a['version']}" for a in (spec.get("prompt_template"), spec["dataset"]) if a]

@@ -1,0 +1,93 @@
+"""Tags or deletes the runs that are picked in the list, or that match its filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import Request, Response
+
+from promptlab.domain.choice import checked_tags
+from promptlab.domain.results import RunRecord
+from promptlab.errors import ConfigError, RunBusyError, RunNotFoundError
+from promptlab.store_lab import StoreLab
+from promptlab_studio.auth import lab_of
+from promptlab_studio.pages.reading import read_runs
+from promptlab_studio.pages.rendering import fields_of, go_to, router
+from promptlab_studio.views.runs_table import acted_on
+from promptlab_studio.views.state import Query
+
+WORK_S = 20.0
+"""Seconds that one request works: a hosted Studio's has 30."""
+
+routes = router()
+
+
+@routes.post("/runs/tags")
+async def tag_runs(request: Request, n: int) -> Response:
+    """Add a tag to the runs, or remove it. `n` is the number that was said: other runs are left alone."""
+    lab, query = lab_of(request), Query.of("/", request.query_params)
+    fields = await fields_of(request)
+    words, remove = " ".join(fields.get("word", [])).replace(",", " ").split(), "remove" in fields
+    try:
+        given = checked_tags(words)
+        if not given:
+            raise ConfigError("Type a tag first.")
+        runs = await _meant(lab, query, n)
+        done, until = 0, lab.clock.monotonic() + WORK_S
+        for run in runs:
+            if lab.clock.monotonic() > until:
+                break
+            kept = tuple(tag for tag in run.tags if tag not in given)
+            await lab.edit_run(run.run_id, tags=kept if remove else (*run.tags, *given))
+            done += 1
+    except (ConfigError, RunNotFoundError) as error:
+        return go_to(query.url(n=None), str(error), "problem")
+    what = f"{'Removed' if remove else 'Added'} {' '.join(f'#{tag}' for tag in given)}"
+    return go_to(query.url(n=None), f"{what}: {_of(done, len(runs))}.", "done" if done == n else "problem")
+
+
+@routes.post("/runs/delete")
+async def delete_runs(request: Request, n: int) -> Response:
+    """Delete the runs for good. `n` is the number that was said: other runs are left alone."""
+    lab, query = lab_of(request), Query.of("/", request.query_params)
+    try:
+        runs = await _meant(lab, query, n)
+    except ConfigError as error:
+        return go_to(query.url(n=None), str(error), "problem")
+    busy, done, until = 0, 0, lab.clock.monotonic() + WORK_S
+    for run in runs:
+        if lab.clock.monotonic() > until:
+            break
+        try:
+            await lab.delete_run(run.run_id)
+            done += 1
+        except RunNotFoundError:
+            done += 1  # somebody else deleted it meanwhile
+        except RunBusyError:
+            busy += 1
+    said = f"Deleted: {_of(done, n)}."
+    said += f" {busy:,} still going on: cancel first what is to be deleted." if busy else ""
+    left = n - done - busy
+    said += f" {left:,} are left: delete once more." if left else ""
+    return go_to(query.url(n=None, run=None), said, "done" if done == n else "problem")
+
+
+async def _meant(lab: StoreLab, query: Query, said: int) -> Sequence[RunRecord]:
+    """The runs that the address means.
+
+    Raises:
+        ConfigError: they are not as many as was said.
+    """
+    runs, _ = await read_runs(lab)
+    found = acted_on(runs, query)
+    if len(found) != said:
+        raise ConfigError(
+            f"The list has changed: it is {len(found):,} runs now, and {said:,} were said. Nothing was done."
+        )
+    return found
+
+
+def _of(done: int, runs: int) -> str:
+    return (
+        f"{done:,} runs" if done == runs != 1 else "1 run" if done == runs else f"{done:,} of {runs:,} runs"
+    )
