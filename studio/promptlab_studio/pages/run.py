@@ -241,8 +241,10 @@ async def resume(
 
 @routes.post("/runs/{run_id}/again")
 async def again(request: Request, run_id: str, rows: int) -> Response:
-    """Start a new run of the experiment over the rows of the cases that the address's filter means; not if they
-    are others than the `rows` that were said."""
+    """Start a new run of the experiment over the rows of the cases that match the address's filter.
+
+    `rows` is the number that was said: nothing is started over another.
+    """
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
     results = await lab.results_of(await lab.get_run(run_id))
     found = await results.row_numbers(filter_of(query))
