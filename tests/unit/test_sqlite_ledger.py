@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from promptlab.adapters.local.sqlite_ledger import _PROGRESS, SqliteLedger
+from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.errors import VersionTakenError
 from tests.contract.builders import RUN, asset, completion, run, score_set, shard_summary
 from tests.unit.sqlite_locks import begun, locked
@@ -218,15 +216,3 @@ def test_a_ledger_that_nobody_closed_ends_quietly(path: Path) -> None:
         output, errors = process.communicate()
     assert (process.returncode, output, errors) == (0, b"written\n", b"")
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-async def test_progress_reads_no_body(path: Path) -> None:
-    """At 100,000 cases bodies would be 100 MB: the index alone answers."""
-    ledger = SqliteLedger(path)
-    await ledger.add_run(run())
-    await ledger.close()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {_PROGRESS}", (RUN,)).fetchall()
-    assert [step[3] for step in plan] == [
-        "SEARCH completion USING COVERING INDEX completion_progress (run_id=?)"
-    ]

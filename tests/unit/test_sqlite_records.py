@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
+from promptlab.adapters.local.sqlite_open import VERSION
 from tests.contract.builders import run
 
 
@@ -25,7 +26,7 @@ async def test_a_file_of_version_1_gets_what_it_lacks_and_keeps_what_it_has(tmp_
     assert await ledger.get_run("r1") is not None
     await ledger.close()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
 async def test_a_store_that_is_not_there_has_no_records_and_is_not_made_by_reading(tmp_path: Path) -> None:

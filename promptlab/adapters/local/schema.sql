@@ -41,8 +41,7 @@ CREATE TABLE IF NOT EXISTS completion (
     body BLOB NOT NULL,
     PRIMARY KEY (run_id, shard, case_number, trial)
 ) STRICT;
--- Holds all that progress counts, so that it never reads a body. The shard comes first to keep inserts at one end.
-CREATE INDEX IF NOT EXISTS completion_progress ON completion (run_id, shard, error_type, prompt_tokens, completion_tokens, cost_usd);
+-- Since version 3: what progress counts is in the table tally, which triggers keep (sqlite_tally.py).
 
 CREATE TABLE IF NOT EXISTS score_set (
     run_id TEXT NOT NULL,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from promptlab.adapters.local import sqlite_tally
 from promptlab.adapters.local.sqlite_file import SqliteFile
 from promptlab.adapters.local.sqlite_open import check
 from promptlab.adapters.records import (
@@ -30,7 +31,6 @@ from promptlab.adapters.records import (
 )
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
-from promptlab.domain.spending import Sums, summed
 from promptlab.errors import (
     AssetNotFoundError,
     RunExistsError,
@@ -76,12 +76,6 @@ _PUT_SCORES = _upsert("score_set", _CASE, ())
 _PUT_SHARD = _upsert("shard", ("run_id", "number"), ())
 _SHARDS_AT_ONCE = 200
 """Shards whose rows one transaction removes."""
-_PROGRESS = """
-    SELECT count(*), count(error_type), total(prompt_tokens), total(completion_tokens), total(cost_usd),
-        count(iif(prompt_tokens IS NULL OR completion_tokens IS NULL,
-            iif(error_type IS NULL OR cost_usd IS NULL, 1, NULL), NULL)),
-        count(iif(cost_usd IS NULL, 1, NULL)), count(iif(cost_usd IS NULL AND error_type IS NULL, 1, NULL))
-    FROM completion WHERE run_id = ?"""
 
 
 class SqliteLedger:
@@ -197,7 +191,7 @@ class SqliteLedger:
             last = page[-1].number
 
     async def progress(self, run_id: str) -> Progress:
-        return await self._file.read(_progress, run_id)
+        return await self._file.read(sqlite_tally.progress, run_id)
 
     async def put_record(
         self,
@@ -284,6 +278,7 @@ def _delete_some(connection: sqlite3.Connection, table: str, run_id: str) -> int
 
 
 def _delete_run(connection: sqlite3.Connection, run_id: str) -> bool:
+    sqlite_tally.forget(connection, run_id)
     return bool(connection.execute("DELETE FROM run WHERE run_id = ?", (run_id,)).rowcount)
 
 
@@ -406,13 +401,3 @@ def _get_record(connection: sqlite3.Connection, kind: str, key: str) -> dict[str
 
 def _delete_record(connection: sqlite3.Connection, kind: str, key: str) -> None:
     connection.execute("DELETE FROM record WHERE kind = ? AND key = ?", (kind, key))
-
-
-def _progress(connection: sqlite3.Connection, run_id: str) -> Progress:
-    run = connection.execute("SELECT cases FROM run WHERE run_id = ?", (run_id,)).fetchone()
-    if run is None:
-        raise RunNotFoundError(run_id)
-    done, failed, prompt, completion, cost, *unknown = connection.execute(_PROGRESS, (run_id,)).fetchone()
-    counts = dict(zip(("unknown_tokens", "unknown_cost", "unpriced"), unknown, strict=True))
-    sums = Sums(prompt_tokens=int(prompt), completion_tokens=int(completion), cost_usd=cost, **counts)
-    return Progress(total=run[0], done=done, failed=failed, **summed(Sums(), sums))

@@ -10,11 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 from shlex import quote
 
+from promptlab.adapters.local import sqlite_tally
 from promptlab.errors import PromptLabError, StoreDamagedError
 
 APPLICATION_ID = 0x504C4142
 """In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
-VERSION = 2
+VERSION = 3
 """The version of the schema (SQLite's user_version)."""
 BUSY_S = 10.0
 """Seconds to wait for another process's lock."""
@@ -137,8 +138,8 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
         # Before WAL, so that the application id is in the file itself and not in the log beside it.
         connection.executescript(
-            f"BEGIN IMMEDIATE; {schema()} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = "
-            f"{VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {schema()} {sqlite_tally.MIGRATE} PRAGMA application_id = {APPLICATION_ID}; "
+            f"PRAGMA user_version = {VERSION}; COMMIT;"
         )
     deadline = time.monotonic() + BUSY_S
     while True:
@@ -153,7 +154,8 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def schema() -> str:
-    return files("promptlab.adapters.local").joinpath("schema.sql").read_text("utf-8")
+    """The statements that make the tables and what keeps the totals of runs, where they are not there."""
+    return files("promptlab.adapters.local").joinpath("schema.sql").read_text("utf-8") + sqlite_tally.SCHEMA
 
 
 def _code(error: Exception) -> int:
