@@ -44,6 +44,17 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
+FAULTS = (ValueError, TypeError, AttributeError, KeyError)
+"""What reading a body as a record raises when it is none."""
+
+
+def damaged(error: Exception, remedy: str) -> StoreDamagedError:
+    """Make the error for a record that cannot be read."""
+    return StoreDamagedError(
+        f"A record in the ledger cannot be read ({type(error).__name__}: {error}). {remedy}"
+    )
+
+
 def run_from(body: Mapping[str, Any]) -> RunRecord:
     """Make the run of a JSON object, whichever version wrote it.
 
@@ -138,9 +149,9 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit must be at least 1, got {limit}")
 
 
-def cursor_of(run: RunRecord) -> str:
-    """The cursor of the page that follows a run."""
-    return base64.urlsafe_b64encode(orjson.dumps([run.created_at, run.run_id])).decode()
+def cursor_at(created_at: str, run_id: str) -> str:
+    """The cursor of the page that follows a run, where it stands in the list."""
+    return base64.urlsafe_b64encode(orjson.dumps([created_at, run_id])).decode()
 
 
 def after(cursor: str) -> tuple[str, str]:

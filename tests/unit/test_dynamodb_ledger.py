@@ -20,7 +20,7 @@ from promptlab.adapters.aws.dynamodb_table import PATIENCE_S
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.domain.results import Progress, Score
-from promptlab.errors import ConfigError, PromptLabError, RunExistsError
+from promptlab.errors import ConfigError, PromptLabError, RunExistsError, StoreDamagedError
 from tests import aws
 from tests.aws_faults import Asked, Fault, FaultyAws, QuickClock
 from tests.contract.builders import RUN, asset, completion, failed_completion, run, score_set, shard_summary
@@ -313,3 +313,49 @@ def test_importing_the_adapters_loads_nothing_of_aws() -> None:
         "set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", f"{code};{check}"], check=True)
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "text that is no JSON": {"status": {"S": "{"}},
+    "bytes that are not deflated": {"experiment": {"B": b"garbage"}},
+    "a blob that is gone": {"summary": {"M": {"blob": {"S": "runs/odd/text/gone.json.gz"}}}},
+    "a number for a text": {"experiment": {"N": "3"}},
+    "a map without a blob": {"experiment": {"M": {}}},
+    "a strange status": {"status": {"S": '"sleeping"'}},
+    "words for cases": {"cases": {"S": '"many"'}},
+    "a list for tags": {"tags": {"S": "5"}},
+    "a name that is no text": {"name": {"S": "7"}},
+    "a time that is no text": {"created_at": {"S": "null"}},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_run_that_cannot_be_read_stands_in_its_place_in_the_list(
+    ledger: DynamoDBLedger, name: str
+) -> None:
+    """With all others around it, over pages, and by name; asked for by itself it is a clear error."""
+    for number, run_id in enumerate(("old", "odd", "new")):
+        await ledger.add_run(run(run_id, created_at=f"2026-11-2{number}T09:00:00.000000Z"))
+    client = boto3.client("dynamodb", region_name=aws.REGION, endpoint_url=aws.moto_url())
+    [(field, value)] = BROKEN[name].items()
+    client.update_item(
+        TableName=ledger._table.name,
+        Key={"pk": {"S": "RUN#odd"}, "sk": {"S": "META"}},
+        UpdateExpression="SET #field = :value",
+        ExpressionAttributeNames={"#field": field},
+        ExpressionAttributeValues={":value": value},
+    )
+    client.close()
+
+    for asked in ({}, {"name": "quiz"}):
+        runs, cursor = await ledger.list_runs(**asked)  # type: ignore[arg-type]
+        assert ([found.run_id for found in runs], cursor) == (["new", "odd", "old"], None)
+        assert [bool(found.unreadable) for found in runs] == [False, True, False]
+        assert runs[1].created_at == "2026-11-21T09:00:00.000000Z" and runs[1].status == "failed"
+    seen, cursor = list[str](), None
+    for _ in range(3):
+        [found], cursor = await ledger.list_runs(limit=1, cursor=cursor)
+        seen.append(found.run_id)
+    assert (seen, cursor) == (["new", "odd", "old"], None)
+    with pytest.raises(StoreDamagedError, match=r"cannot be read|is stored as|no object"):
+        await ledger.get_run("odd")

@@ -17,9 +17,10 @@ from typing import Any
 import orjson
 
 from promptlab.adapters.aws.dynamodb_table import Item
-from promptlab.adapters.records import completion_from, score_set_from, to_json
+from promptlab.adapters.records import FAULTS, completion_from, damaged, score_set_from, to_json
 from promptlab.domain.results import CaseKey, Completion, Progress, Score, ScoreSet
 from promptlab.domain.spending import NAMES, Sums, spent, summed
+from promptlab.errors import BlobNotFoundError
 from promptlab.ports import Blobs
 
 PLAIN_BYTES = 800
@@ -31,6 +32,8 @@ SCORES_BYTES = 8192
 RECORD_BYTES = 65536
 """The same for what there are few of: runs' fields, assets, shard summaries. Six of
 them fit an item (400 KB)."""
+
+REMEDY = "Restore the table to a point in time at which it was whole."
 
 _CASE_FIELDS = {f.name: f for f in dataclasses.fields(Completion)}
 _ELSEWHERE = {"shard", "case", "trial", "prompt_tokens", "completion_tokens", "cost_usd"}
@@ -62,13 +65,17 @@ class Bodies:
         """The JSON value of an attribute.
 
         Raises:
-            BlobNotFoundError: it was in a blob, and that is gone.
+            StoreDamagedError: it is none of ours, or was in a blob, and that is gone.
         """
-        if "S" in attribute:
-            return orjson.loads(attribute["S"])
-        if "B" in attribute:
-            return orjson.loads(zlib.decompress(attribute["B"]))
-        return orjson.loads(gzip.decompress(await self._blobs.get(attribute["M"]["blob"]["S"])))
+        try:
+            if "S" in attribute:
+                return orjson.loads(attribute["S"])
+            if "B" in attribute:
+                return orjson.loads(zlib.decompress(attribute["B"]))
+            blob = await self._blobs.get(attribute["M"]["blob"]["S"])
+            return orjson.loads(gzip.decompress(blob))
+        except (*FAULTS, zlib.error, gzip.BadGzipFile, EOFError, BlobNotFoundError) as error:
+            raise damaged(error, REMEDY) from error
 
 
 def number(value: int, digits: int, what: str) -> str:

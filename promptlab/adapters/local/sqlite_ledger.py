@@ -8,6 +8,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,12 +18,14 @@ from promptlab.adapters.local import sqlite_tally
 from promptlab.adapters.local.sqlite_file import SqliteFile
 from promptlab.adapters.local.sqlite_open import check
 from promptlab.adapters.records import (
+    FAULTS,
     after,
     asset_from,
     check_changes,
     check_limit,
     completion_from,
-    cursor_of,
+    cursor_at,
+    damaged,
     run_from,
     score_set_from,
     shard_from,
@@ -225,11 +228,8 @@ def _read(record: Callable[[Any], T], body: Any) -> T:
     """
     try:
         return record(orjson.loads(body))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise StoreDamagedError(
-            f"A record in the ledger cannot be read ({type(error).__name__}: {error}). "
-            "See what can be saved with: promptlab doctor"
-        ) from error
+    except FAULTS as error:
+        raise damaged(error, "See what can be saved with: promptlab doctor") from error
 
 
 def _rows(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[Any]:
@@ -247,7 +247,7 @@ def _add_asset(connection: sqlite3.Connection, asset: AssetVersion) -> None:
 
 def _versions(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AssetVersion]:
     found = connection.execute(f"{_VERSION} {where}", values)
-    return [asset_from(orjson.loads(body), orjson.loads(labels)) for body, labels in found]
+    return [_read(partial(asset_from, labels=orjson.loads(labels)), body) for body, labels in found]
 
 
 def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label: str, version: int) -> None:
@@ -328,8 +328,12 @@ def _list_runs(
         "run_id DESC LIMIT ?",
         values,
     )
-    runs = [_listed(*row) for row in found]
-    return runs[:limit], cursor_of(runs[limit - 1]) if len(runs) > limit else None
+    rows = found.fetchall()
+    runs = [_listed(*row) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return runs, None
+    run_id, _, created_at, *_ = rows[limit - 1]
+    return runs, cursor_at(created_at, run_id)
 
 
 def _listed(run_id: str, name: str, created_at: str, cases: int, body: bytes) -> RunRecord:

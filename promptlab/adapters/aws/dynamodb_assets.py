@@ -1,0 +1,78 @@
+"""Assets, their versions and labels in the ledger's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from promptlab.adapters.aws.dynamodb_items import number
+from promptlab.adapters.aws.dynamodb_part import LedgerPart, asset_key, keys, listed, put, put_new, together
+from promptlab.adapters.aws.dynamodb_table import Item
+from promptlab.adapters.records import asset_from, to_json
+from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.errors import AssetNotFoundError, VersionTakenError
+
+
+class DynamoDBAssets(LedgerPart):
+    """The ledger's methods for assets."""
+
+    async def add_asset(self, asset: AssetVersion) -> None:
+        await self._check_version(write=True)
+        data = to_json(replace(asset, labels=()))
+        body = await self._bodies.pack(data, f"assets/text/{asset.kind}")
+        version: Item = {
+            **keys(asset_key(asset.kind, asset.name), f"V#{number(asset.version, 10, 'a version')}"),
+            "b": body,
+        }
+        if not await self._table.transact(put_new(version), put(keys(f"ASSETS#{asset.kind}", asset.name))):
+            raise VersionTakenError(
+                f"Version {asset.version} of {asset.kind} {asset.name!r} is recorded already: read the "
+                "latest version again and retry."
+            )
+
+    async def get_asset(self, kind: AssetKind, name: str, version: int | None = None) -> AssetVersion | None:
+        await self._check_version()
+        prefix = "V#" if version is None else f"V#{number(version, 10, 'a version')}"
+        found = await listed(self._table.query(asset_key(kind, name), prefix, newest=True, limit=1))
+        return await self._asset(found[0], await self._labels(kind, name)) if found else None
+
+    async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
+        await self._check_version()
+        names = [item["sk"]["S"] async for item in self._table.query(f"ASSETS#{kind}")]
+        found = await together(self.get_asset(kind, name) for name in names)
+        return [asset for asset in found if asset]
+
+    async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
+        await self._check_version()
+        found = await listed(self._table.query(asset_key(kind, name), "V#"))
+        labels = await self._labels(kind, name)
+        return await together(self._asset(item, labels) for item in found)
+
+    async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
+        there = {
+            "Key": keys(asset_key(kind, name), f"V#{number(version, 10, 'a version')}"),
+            "ConditionExpression": "attribute_exists(pk)",
+        }
+        pointer: Item = {**keys(asset_key(kind, name), f"L#{label}"), "v": {"N": str(version)}}
+        if not await self._table.transact({"ConditionCheck": there}, put(pointer)):
+            raise AssetNotFoundError(f"There is no version {version} of {kind} {name!r} to label {label!r}.")
+
+    async def delete_label(self, kind: AssetKind, name: str, label: str) -> bool:
+        key = (asset_key(kind, name), f"L#{label}")
+        there = await self._table.get(key) is not None
+        await self._table.delete(key)
+        return there
+
+    async def get_label(self, kind: AssetKind, name: str, label: str) -> int | None:
+        found = await self._table.get((asset_key(kind, name), f"L#{label}"))
+        return int(found["v"]["N"]) if found else None
+
+    async def _labels(self, kind: AssetKind, name: str) -> dict[int, list[str]]:
+        labels: dict[int, list[str]] = {}
+        async for item in self._table.query(asset_key(kind, name), "L#"):
+            labels.setdefault(int(item["v"]["N"]), []).append(item["sk"]["S"].removeprefix("L#"))
+        return labels
+
+    async def _asset(self, item: Item, labels: Mapping[int, Sequence[str]]) -> AssetVersion:
+        body = await self._bodies.unpack(item["b"])
+        return asset_from(body, labels.get(int(item["sk"]["S"].removeprefix("V#")), ()))

@@ -1,0 +1,167 @@
+"""Runs and their places in the lists in the ledger's table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from promptlab.adapters.aws.dynamodb_items import REMEDY, shard_key
+from promptlab.adapters.aws.dynamodb_part import LedgerPart, listed, meta_key, places, put, put_new, together
+from promptlab.adapters.aws.dynamodb_table import Item
+from promptlab.adapters.records import (
+    FAULTS,
+    after,
+    check_changes,
+    check_limit,
+    cursor_at,
+    damaged,
+    run_from,
+    to_json,
+    unreadable,
+)
+from promptlab.domain.results import RunRecord
+from promptlab.errors import RunExistsError, RunNotFoundError, StoreDamagedError
+
+T = TypeVar("T")
+_RUN_FIELDS = [f.name for f in fields(RunRecord) if f.name != "run_id"]
+
+
+class DynamoDBRuns(LedgerPart):
+    """The ledger's methods for runs."""
+
+    async def add_run(self, run: RunRecord) -> None:
+        await self._check_version(write=True)
+        meta: Item = meta_key(run.run_id) | await self._fields(
+            run.run_id, {name: getattr(run, name) for name in _RUN_FIELDS}
+        )
+        if not await self._table.transact(
+            put_new(meta), *map(put, places(run.run_id, run.name, run.created_at))
+        ):
+            raise RunExistsError(f"A run {run.run_id!r} is recorded already.")
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        await self._check_version()
+        found = await self._table.get((f"RUN#{run_id}", "META"))
+        return await self._run(found) if found else None
+
+    async def update_run(
+        self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
+    ) -> bool:
+        check_changes(changes)
+        await self._check_version()
+        values = await self._fields(run_id, changes)
+        while True:
+            was = await self._table.get((f"RUN#{run_id}", "META"))
+            if was is None:
+                raise RunNotFoundError(run_id)
+            if if_status is not None and await self._bodies.unpack(was["status"]) not in if_status:
+                return False
+            if not changes or await self._table.transact(
+                *await self._update(was, changes, values, if_status is not None)
+            ):
+                return True
+            # Somebody changed the status, or the run's places in the lists, in between: look again.
+
+    async def list_runs(
+        self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunRecord], str | None]:
+        check_limit(limit)
+        await self._check_version()
+        start = "#".join(after(cursor)) if cursor is not None else None
+        pk = "RUNS" if name is None else f"RUNS#{name}"
+        found = await listed(self._table.query(pk, newest=True, after=start, limit=limit + 1))
+        page = {}
+        for place in found[:limit]:
+            created_at, _, run_id = place["sk"]["S"].partition("#")
+            page[run_id] = created_at
+        metas = await self._table.get_many([(f"RUN#{run_id}", "META") for run_id in page])
+        by_id = {_id(meta): meta for meta in metas}
+        runs = await together(
+            self._listed(by_id[run_id], created_at) for run_id, created_at in page.items() if run_id in by_id
+        )
+        more = len(found) > limit
+        return runs, cursor_at(*reversed(page.popitem())) if more else None
+
+    async def _fields(self, run_id: str, values: Mapping[str, Any]) -> Item:
+        return {
+            name: await self._bodies.pack(to_json(value), f"runs/{run_id}/text/{name}")
+            for name, value in values.items()
+        }
+
+    async def _run(self, meta: Item) -> RunRecord:
+        """The run of an item.
+
+        Raises:
+            StoreDamagedError: it is no run.
+        """
+        values = {name: await self._bodies.unpack(meta[name]) for name in _RUN_FIELDS if name in meta}
+        try:
+            return run_from({"run_id": _id(meta), **values})
+        except FAULTS as error:
+            raise damaged(error, REMEDY) from error
+
+    async def _listed(self, meta: Item, created_at: str) -> RunRecord:
+        """The run of an item, or one in its place that says why it cannot be read."""
+        try:
+            return await self._run(meta)
+        except StoreDamagedError as error:
+            name, cases = await self._field(meta, "name", "?"), await self._field(meta, "cases", 0)
+            return unreadable(_id(meta), name, created_at, cases, str(error))
+
+    async def _field(self, meta: Item, name: str, default: T) -> T:
+        try:
+            value = await self._bodies.unpack(meta[name])
+        except (KeyError, StoreDamagedError):
+            return default
+        return value if isinstance(value, type(default)) else default
+
+    async def _update(
+        self, was: Item, changes: Mapping[str, Any], values: Item, same_status: bool
+    ) -> list[dict[str, dict[str, Any]]]:
+        """The actions that change a run if it is still as it was read: its status where that counts, its
+        places in the lists where they change."""
+        place = {name: await self._bodies.unpack(was[name]) for name in ("name", "created_at")}
+        run_id = _id(was)
+        before, now = (
+            places(run_id, **place),
+            places(run_id, **{name: changes.get(name, value) for name, value in place.items()}),
+        )
+        held = [*(["status"] if same_status else []), *(place if before != now else [])]
+        update = {
+            "Key": meta_key(run_id),
+            "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in changes),
+            "ConditionExpression": " AND ".join(
+                ["attribute_exists(pk)", *(f"#{name} = :was_{name}" for name in held)]
+            ),
+            "ExpressionAttributeNames": {f"#{name}": name for name in {*changes, *held}},
+            "ExpressionAttributeValues": {
+                **{f":{name}": value for name, value in values.items()},
+                **{f":was_{name}": was[name] for name in held},
+            },
+        }
+        gone = [{"Delete": {"Key": place}} for place in before if place not in now]
+        return [{"Update": update}, *gone, *(put(place) for place in now if place not in before)]
+
+    async def delete_run(self, run_id: str) -> bool:
+        meta = await self._table.get((f"RUN#{run_id}", "META"))
+        marks = [item["sk"]["S"] async for item in self._table.query(f"RUN#{run_id}", "P#")]
+        for mark in marks:
+            shard = shard_key(run_id, int(mark.removeprefix("P#")))
+            await self._table.delete_all(
+                [(shard, item["sk"]["S"]) async for item in self._table.query(shard)]
+            )
+        summaries = [item["sk"]["S"] async for item in self._table.query(f"RUN#{run_id}", "SHARD#")]
+        await self._table.delete_all((f"RUN#{run_id}", sk) for sk in (*summaries, *marks))
+        self._begun -= {mark for mark in list(self._begun) if mark[0] == run_id}
+        if meta is None:
+            return False
+        place = {name: await self._bodies.unpack(meta[name]) for name in ("name", "created_at")}
+        gone = [*places(run_id, **place), meta_key(run_id)]
+        await self._table.transact(*({"Delete": {"Key": key}} for key in gone))
+        return True
+
+
+def _id(meta: Item) -> str:
+    run_id: str = meta["pk"]["S"]
+    return run_id.removeprefix("RUN#")
