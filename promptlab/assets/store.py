@@ -23,6 +23,7 @@ from promptlab.domain.assets import (
     kind_of,
     which_version,
 )
+from promptlab.domain.names import visible
 from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
 from promptlab.ports import Blobs, Clock, Ledger
 
@@ -173,6 +174,10 @@ class AssetStore:
             raise AssetError(
                 f"{label!r} is not a usable label: letters, digits, - _ . and not only digits, not 'latest'"
             )
+        try:
+            visible(label)
+        except ValueError as error:
+            raise AssetError(f"label {error}") from None
         asset = await self.get(name, version=version, kind=kind)
         assert asset.version is not None
         await self._ledger.set_label(kind_of(asset), name, label, asset.version)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 import orjson
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from promptlab.deprecated import warn_old
+from promptlab.domain.names import visible
 from promptlab.errors import DatasetError
 
 AssetKind = Literal["prompt_template", "dataset"]
@@ -101,6 +102,12 @@ class _Asset(BaseModel):
                 f"{value!r} is not a usable name: 1 to 200 characters on one line, without @ # / \\"
             )
         return value
+
+    @model_validator(mode="after")
+    def _new_name_is_visible(self) -> Self:
+        if self.version is None:  # else it is stored, as it is
+            visible(self.name)
+        return self
 
 
 class ChatMessage(BaseModel):

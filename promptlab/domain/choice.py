@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from promptlab.domain.names import visible
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
 
@@ -67,6 +68,10 @@ def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
         if not 1 <= len(tag) <= TAG_CHARS:
             shown = tag if len(tag) <= TAG_CHARS else tag[:20] + "…"
             raise ConfigError(f"tag {shown!r} has {len(tag):,} characters: a tag has 1 to {TAG_CHARS}.")
+        try:
+            visible(tag)
+        except ValueError as error:
+            raise ConfigError(f"tag {error}") from None
     unique = tuple(dict.fromkeys(tags))
     if len(unique) > MAX_TAGS:
         raise ConfigError(f"{len(unique):,} tags: a run has {MAX_TAGS} at most.")

@@ -22,9 +22,11 @@ from pydantic import (
 
 from promptlab.deprecated import PAGE, warn_old
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.choice import checked_tags
 from promptlab.domain.experiment import When
 from promptlab.domain.explain import explain
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.names import Visible
 from promptlab.errors import ConfigError
 from promptlab.models.base import Model
 
@@ -34,10 +36,13 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    metric: str = Field(min_length=1, description="A built-in metric, or any name for a custom evaluator.")
-    name: str | None = Field(
+    metric: Visible = Field(
+        min_length=1, max_length=200, description="A built-in metric, or any name for a custom evaluator."
+    )
+    name: Visible | None = Field(
         default=None,
         min_length=1,
+        max_length=200,
         description="What to call it in results, where a metric is used more than once.",
     )
     column_mapping: Mapping[str, str] = Field(
@@ -171,7 +176,7 @@ class ExperimentConfig(BaseModel):
         populate_by_name=True,
     )
 
-    name: str = Field(
+    name: Visible = Field(
         default="experiment",
         min_length=1,
         max_length=200,
@@ -235,6 +240,14 @@ class ExperimentConfig(BaseModel):
         raise ValueError(
             f"expected a Model, a ModelConfig, a dict or 'provider/model', got {type(value).__name__}"
         )
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_are_usable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return checked_tags(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("agent_proxy")
     @classmethod

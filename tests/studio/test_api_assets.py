@@ -41,6 +41,17 @@ def test_a_prompt_gets_versions_and_labels(api: httpx.Client) -> None:
     assert api.put("/prompts/q a/labels/7", json={"version": 0}).json()["type"] == "urn:promptlab:asset-error"
 
 
+@pytest.mark.parametrize("name", ["данные", "a?b", "50%25", "a;b", "a b", "100%"])
+@pytest.mark.parametrize("path", ["prompts", "datasets"])
+def test_what_was_created_is_where_the_answer_says(api: httpx.Client, path: str, name: str) -> None:
+    """Whatever is in its name."""
+    body = {"name": name, "user_prompt": "x"} if path == "prompts" else {"name": name, "rows": [{"q": 1}]}
+    made = api.post(f"/{path}", json=body)
+    assert made.status_code == 201
+    found = api.get(httpx.URL(str(api.base_url)).join(made.headers["location"]))
+    assert found.json() == made.json()
+
+
 def test_assets_are_listed_page_by_page(api: httpx.Client) -> None:
     """The latest version of each, by name; prompts and datasets apart."""
     for name in "cab":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -207,9 +208,8 @@ async def _create(lab: StoreLab, asset: Asset, response: Response) -> dict[str, 
     if before and before.version == created.version:
         response.status_code = 200
     path = "prompts" if kind == "prompt_template" else "datasets"
-    response.headers["Location"] = f"/api/v1/{path}/{created.name}/versions/{created.version}".encode(
-        "ascii", "xmlcharrefreplace"
-    ).decode()
+    name = quote(created.name, safe="")
+    response.headers["Location"] = f"/api/v1/{path}/{name}/versions/{created.version}"
     return await _object(lab, kind, created)
 
 
