@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from promptlab import plugins
 from promptlab.deprecated import PAGE
 from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.evaluators import plugged
 from promptlab.evaluators.base import Evaluator
 
 _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -83,6 +84,28 @@ def known() -> list[str]:
     return sorted(_METRICS)
 
 
+def offered() -> tuple[list[MetricInfo], list[str]]:
+    """Describe the built-in metrics and then those of installed packages; and say which cannot be loaded."""
+    found, problems = [describe(name) for name in known()], list[str]()
+    for name in plugins.names(plugins.EVALUATORS):
+        if _normal(name) not in _NAMES:  # a built-in metric is never replaced
+            try:
+                found.append(describe(name))
+            except ConfigError as error:
+                problems.append(str(error))
+    return found, problems
+
+
+def exists(metric: str) -> bool:
+    """Whether there is such a metric, built in or of an installed package; it may be one that cannot be
+    loaded."""
+    try:
+        canonical(metric)
+    except UnknownNameError:
+        return False
+    return True
+
+
 def canonical(metric: str) -> str:
     """A metric's own name, from any way to write it or an alias.
 
@@ -92,10 +115,10 @@ def canonical(metric: str) -> str:
     normal = _normal(metric)
     name = _NAMES.get(normal)
     if name is None:
-        plugged = plugins.names(plugins.EVALUATORS)
-        name = next((plugin for plugin in plugged if _normal(plugin) == normal), None)
+        further = plugins.names(plugins.EVALUATORS)
+        name = next((plugin for plugin in further if _normal(plugin) == normal), None)
         if name is None:
-            raise UnknownNameError("metric", metric, [*known(), *plugged], _judged(normal) or _CUSTOM)
+            raise UnknownNameError("metric", metric, [*known(), *further], _judged(normal) or _CUSTOM)
     return name
 
 
@@ -123,7 +146,7 @@ def build(metric: str, params: Mapping[str, Any] | None = None) -> Evaluator:
     """
     name, given = canonical(metric), dict(params or {})
     if name not in _METRICS:
-        return _plugged(name, given)
+        return plugged.make(name, given)
     cls = _load(name)
     valid = list(_parameters(cls)["properties"])
     unknown = [key for key in given if key not in valid]
@@ -145,33 +168,22 @@ def describe(metric: str) -> MetricInfo:
     """
     name = canonical(metric)
     cls = _load(name)
-    schema = _parameters(cls) if name in _METRICS else {"properties": {}}
+    schema = _parameters(cls) if name in _METRICS else plugged.parameters(cls)
     return MetricInfo(
         name=name,
         aliases=_METRICS[name][1] if name in _METRICS else (),
         description=(cls.__doc__ or "").partition("\n")[0],
-        inputs=dict(cls.inputs),
+        inputs=dict(getattr(cls, "inputs", {})),
         params={
             key: {k: v for k, v in value.items() if k != "title"}
             for key, value in schema["properties"].items()
         },
         required=tuple(schema.get("required", ())),
         value_range=getattr(cls, "value_range", (None, None)),
-        higher_is_better=cls.higher_is_better,
-        needs_embedding=cls.needs_embedding,
+        higher_is_better=getattr(cls, "higher_is_better", True),
+        needs_embedding=getattr(cls, "needs_embedding", False),
         extra=_EXTRAS.get(name),
     )
-
-
-def _plugged(name: str, params: Mapping[str, Any]) -> Evaluator:
-    """The evaluator that an installed package registers."""
-    made = plugins.make(plugins.EVALUATORS, name, **params)
-    if not callable(getattr(made, "evaluate", None)):
-        raise ConfigError(
-            f"The metric {name!r} of an installed package is no evaluator but a {type(made).__name__}: "
-            "update that package, or uninstall it."
-        )
-    return cast("Evaluator", made)
 
 
 def _load(name: str) -> type[Evaluator]:

@@ -49,13 +49,27 @@ def get_model(name_or_config: str | ModelConfig | dict[str, Any], /, **params: A
             "A server that speaks OpenAI's protocol is openai/<model> with endpoint=…; your own class "
             "is a subclass of Model."
         )
-        raise UnknownNameError(
-            "model provider", config.provider, [*PROVIDERS, *plugins.names(plugins.PROVIDERS)], remedy
-        )
-    module, _, name = PROVIDERS[config.provider].partition(":")
-    made = getattr(importlib.import_module(module), name)(config)
+        raise UnknownNameError("model provider", config.provider, provider_names(), remedy)
+    made = provider_of(config.provider)(config)
     assert isinstance(made, Model)
     return made
+
+
+def provider_names() -> list[str]:
+    """List what may stand before the slash of a model's name, sorted: built in or of a package."""
+    return sorted({*PROVIDERS, *plugins.names(plugins.PROVIDERS)})
+
+
+def provider_of(name: str) -> Any:
+    """Load a provider's class (an installed package may have a function in its place).
+
+    Raises:
+        ConfigError: a package's cannot be loaded; the message names the package.
+    """
+    if name not in PROVIDERS:
+        return plugins.load(plugins.PROVIDERS, name)
+    module, _, cls = PROVIDERS[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
 
 
 def _plugged(config: ModelConfig) -> Model:

@@ -13,7 +13,7 @@ import pytest
 from promptlab import PromptLab, get_model, plugins
 from promptlab.domain.experiment import Experiment
 from promptlab.errors import ConfigError, UnknownNameError
-from promptlab.evaluators.registry import build, describe
+from promptlab.evaluators.registry import build, describe, offered
 from promptlab.experiments.binding import Live, bind
 from promptlab.sync import run_sync
 
@@ -28,7 +28,7 @@ class Politeness(Evaluator):
     '''Whether a word of thanks is in the answer.'''
     inputs = {"response": "$inference"}
 
-    def __init__(self, word="thanks"):
+    def __init__(self, word="thanks", *, whole: bool = False):
         self.word = word
 
     def evaluate(self, data):
@@ -97,6 +97,17 @@ def test_a_registered_provider_and_evaluator_are_used_by_name(installed: Path, t
         bound = run_sync(bind(experiment, None, dataset, Live()))
         assert bound.model.config.max_concurrent_tasks == 3
     assert describe("acme_politeness").description == "Whether a word of thanks is in the answer."
+
+
+def test_plug_ins_are_offered_after_the_built_in_metrics(installed: Path) -> None:
+    """With their parameters by annotation or default; those that cannot be loaded are said to be so."""
+    metrics, problems = offered()
+    assert (metrics[0].name, metrics[-1].name) == ("bleu", "acme_politeness")
+    assert metrics[-1].params == {
+        "word": {"type": "string", "default": "thanks"},
+        "whole": {"type": "boolean", "default": False},
+    }
+    assert len(problems) == 2 and all("of the package acme 1.2" in problem for problem in problems)
 
 
 def test_nothing_is_loaded_before_it_is_used(installed: Path) -> None:

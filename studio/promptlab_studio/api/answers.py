@@ -270,7 +270,7 @@ class UploadOut(BaseModel):
 
 
 class MetricOut(BaseModel):
-    """A built-in metric."""
+    """A metric, built in or of an installed package."""
 
     name: str
     aliases: list[str]

@@ -32,10 +32,71 @@ After = Annotated[
 ]
 
 
-@router.get("/prompts", tags=["prompts"], summary="List prompt templates", response_model=AssetPage)
-async def list_prompts(lab: TheLab, who: Viewer, limit: Limit = 100, cursor: After = None) -> Any:
-    """The latest version of each, by name."""
-    return await _list(lab, "prompt_template", limit, cursor)
+def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> None:
+    """Add the routes that prompt templates and datasets have alike.
+
+    Args:
+        kind: which of the two.
+        path: the beginning of the routes; also the tag that they have.
+        one: a single one, for summaries.
+        many: several.
+        whole: what reading one version gives.
+    """
+    name_of_one = path.removesuffix("s")
+
+    @router.get(
+        f"/{path}", tags=[path], name=f"list_{path}", summary=f"List {many}", response_model=AssetPage
+    )
+    async def list_latest(lab: TheLab, who: Viewer, limit: Limit = 100, cursor: After = None) -> Any:
+        """The latest version of each, by name."""
+        return await _list(lab, kind, limit, cursor)
+
+    @router.get(
+        f"/{path}/{{name}}",
+        tags=[path],
+        name=f"list_{name_of_one}_versions",
+        summary=f"List a {one}'s versions",
+        response_model=AssetVersions,
+    )
+    async def list_versions(lab: TheLab, who: Viewer, name: Name) -> Any:
+        """Oldest first, with labels."""
+        found = await lab.assets.versions(name, kind=kind)
+        return {"name": name, "versions": [asset_object(version) for version in found]}
+
+    @router.get(
+        f"/{path}/{{name}}/versions/{{version}}",
+        tags=[path],
+        name=f"get_{name_of_one}",
+        summary=f"Read a {one}",
+        description=whole,
+        response_model=AssetOut,
+    )
+    async def get_version(lab: TheLab, who: Viewer, name: Name, version: Version) -> Any:
+        return await _object(lab, kind, await _get(lab, kind, name, version))
+
+    @router.put(
+        f"/{path}/{{name}}/labels/{{label}}",
+        tags=[path],
+        name=f"label_{name_of_one}",
+        summary=f"Label a {one}'s version",
+        response_model=AssetOut,
+    )
+    async def set_label(lab: TheLab, who: Viewer, name: Name, label: Label, body: LabelIn) -> Any:
+        """Point the label at a version; it leaves the one that it pointed at before."""
+        return await _object(lab, kind, await lab.assets.label(name, label, version=body.version, kind=kind))
+
+    @router.delete(
+        f"/{path}/{{name}}/labels/{{label}}",
+        status_code=204,
+        tags=[path],
+        name=f"unlabel_{name_of_one}",
+        summary=f"Remove a label of a {one}",
+        response_class=Response,
+    )
+    async def remove_label(lab: TheLab, who: Viewer, name: Name, label: Label) -> Response:
+        """The version that it pointed at stays."""
+        await lab.assets.unlabel(name, label, kind=kind)
+        return Response(status_code=204)
 
 
 @router.post(
@@ -50,56 +111,9 @@ async def create_prompt(lab: TheLab, who: Viewer, body: PromptIn, response: Resp
     return await _create(lab, body.asset(), response)
 
 
-@router.get(
-    "/prompts/{name}",
-    tags=["prompts"],
-    summary="List a prompt template's versions",
-    response_model=AssetVersions,
+_add_routes(
+    "prompt_template", "prompts", "prompt template", "prompt templates", "One version, with its text."
 )
-async def list_prompt_versions(lab: TheLab, who: Viewer, name: Name) -> Any:
-    """Oldest first, with labels."""
-    return await _versions(lab, "prompt_template", name)
-
-
-@router.get(
-    "/prompts/{name}/versions/{version}",
-    tags=["prompts"],
-    summary="Read a prompt template",
-    response_model=AssetOut,
-)
-async def get_prompt(lab: TheLab, who: Viewer, name: Name, version: Version) -> Any:
-    """One version, with its text."""
-    return await _version(lab, "prompt_template", name, version)
-
-
-@router.put(
-    "/prompts/{name}/labels/{label}",
-    tags=["prompts"],
-    summary="Label a prompt template's version",
-    response_model=AssetOut,
-)
-async def label_prompt(lab: TheLab, who: Viewer, name: Name, label: Label, body: LabelIn) -> Any:
-    """Point the label at a version; it leaves the one that it pointed at before."""
-    return await _label(lab, "prompt_template", name, label, body.version)
-
-
-@router.delete(
-    "/prompts/{name}/labels/{label}",
-    status_code=204,
-    tags=["prompts"],
-    summary="Remove a label of a prompt template",
-    response_class=Response,
-)
-async def unlabel_prompt(lab: TheLab, who: Viewer, name: Name, label: Label) -> Response:
-    """The version that it pointed at stays."""
-    await lab.assets.unlabel(name, label, kind="prompt_template")
-    return Response(status_code=204)
-
-
-@router.get("/datasets", tags=["datasets"], summary="List datasets", response_model=AssetPage)
-async def list_datasets(lab: TheLab, who: Viewer, limit: Limit = 100, cursor: After = None) -> Any:
-    """The latest version of each, by name."""
-    return await _list(lab, "dataset", limit, cursor)
 
 
 @router.post(
@@ -120,25 +134,6 @@ async def create_dataset(lab: TheLab, who: Viewer, body: DatasetIn, response: Re
     async with uploaded(lab.blobs, body.upload) as path:
         dataset = Dataset(**fields, delimiter=body.delimiter, file_path=path)
         return await _create(lab, dataset, response)
-
-
-@router.get(
-    "/datasets/{name}", tags=["datasets"], summary="List a dataset's versions", response_model=AssetVersions
-)
-async def list_dataset_versions(lab: TheLab, who: Viewer, name: Name) -> Any:
-    """Oldest first, with labels."""
-    return await _versions(lab, "dataset", name)
-
-
-@router.get(
-    "/datasets/{name}/versions/{version}",
-    tags=["datasets"],
-    summary="Read what a dataset holds",
-    response_model=AssetOut,
-)
-async def get_dataset(lab: TheLab, who: Viewer, name: Name, version: Version) -> Any:
-    """One version: its columns, and how many rows."""
-    return await _version(lab, "dataset", name, version)
 
 
 @router.get(
@@ -169,28 +164,7 @@ async def list_rows(
     )
 
 
-@router.put(
-    "/datasets/{name}/labels/{label}",
-    tags=["datasets"],
-    summary="Label a dataset's version",
-    response_model=AssetOut,
-)
-async def label_dataset(lab: TheLab, who: Viewer, name: Name, label: Label, body: LabelIn) -> Any:
-    """Point the label at a version; it leaves the one that it pointed at before."""
-    return await _label(lab, "dataset", name, label, body.version)
-
-
-@router.delete(
-    "/datasets/{name}/labels/{label}",
-    status_code=204,
-    tags=["datasets"],
-    summary="Remove a label of a dataset",
-    response_class=Response,
-)
-async def unlabel_dataset(lab: TheLab, who: Viewer, name: Name, label: Label) -> Response:
-    """The version that it pointed at stays."""
-    await lab.assets.unlabel(name, label, kind="dataset")
-    return Response(status_code=204)
+_add_routes("dataset", "datasets", "dataset", "datasets", "One version: its columns, and how many rows.")
 
 
 async def _list(lab: StoreLab, kind: AssetKind, limit: int, cursor: str | None) -> dict[str, Any]:
@@ -211,21 +185,6 @@ async def _create(lab: StoreLab, asset: Asset, response: Response) -> dict[str, 
     name = quote(created.name, safe="")
     response.headers["Location"] = f"/api/v1/{path}/{name}/versions/{created.version}"
     return await _object(lab, kind, created)
-
-
-async def _versions(lab: StoreLab, kind: AssetKind, name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "versions": [asset_object(version) for version in await lab.assets.versions(name, kind=kind)],
-    }
-
-
-async def _version(lab: StoreLab, kind: AssetKind, name: str, version: str) -> dict[str, Any]:
-    return await _object(lab, kind, await _get(lab, kind, name, version))
-
-
-async def _label(lab: StoreLab, kind: AssetKind, name: str, label: str, version: int) -> dict[str, Any]:
-    return await _object(lab, kind, await lab.assets.label(name, label, version=version, kind=kind))
 
 
 def _get(lab: StoreLab, kind: AssetKind, name: str, version: str) -> Awaitable[Asset]:

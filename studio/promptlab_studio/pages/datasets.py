@@ -12,7 +12,7 @@ from promptlab.assets.column_statistics import is_quick
 from promptlab.domain.assets import Dataset, DatasetContent, which_version
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.reading import runs_using
+from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.datasets import MOST_COLUMNS, cells_of, column_css, column_views, rows_width
 from promptlab_studio.views.state import Query
@@ -26,13 +26,8 @@ routes = router()
 async def datasets_page(request: Request) -> HTMLResponse:
     """Every dataset in its latest version, and where to drop a new one."""
     lab, query = lab_of(request), Query.of("/datasets", request.query_params)
-    text = query.get("q").casefold().strip()
     everything = await lab.assets.latest("dataset")
-    found = [
-        (a, DatasetContent.from_json(a.content))
-        for a in everything
-        if not text or text in f"{a.name} {a.description}".casefold()
-    ]
+    found = [(a, DatasetContent.from_json(a.content)) for a in named_like(everything, query.get("q"))]
     return render(request, "datasets.html", {"query": query, "assets": found, "total": len(everything)})
 
 

@@ -79,13 +79,15 @@ async def _again(lab: StoreLab, run_id: str) -> Response:
 async def _form(
     request: Request, lab: StoreLab, query: Query, problem: str = "", status: int = 200
 ) -> HTMLResponse:
-    from promptlab.evaluators.registry import describe, known
+    from promptlab.evaluators.registry import offered
 
     dataset, prompt, wrong = await _chosen(lab, query)
     columns = dataset.columns if dataset else ()
+    metrics, unusable = offered()
     context: dict[str, Any] = {
         "query": query,
-        "metrics": [describe(name) for name in known()],
+        "metrics": metrics,
+        "unusable": unusable,
         "chosen": metric_forms(query, columns),
         "columns": columns,
         "special": SPECIAL,
@@ -99,12 +101,12 @@ async def _form(
         "ready": bool(prompt and dataset and query.get("model")),
     }
     if target_of(request) != "outlook":  # what is offered stays on the page while somebody chooses
-        offered = (
+        choices = (
             _references(lab, "prompt_template", query.get("prompt")),
             _references(lab, "dataset", query.get("dataset")),
             _models(lab),
         )
-        context |= zip(("prompts", "datasets", "models"), await asyncio.gather(*offered), strict=True)
+        context |= zip(("prompts", "datasets", "models"), await asyncio.gather(*choices), strict=True)
     return render(request, "new_run.html", context, status=status)
 
 

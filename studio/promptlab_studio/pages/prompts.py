@@ -15,7 +15,7 @@ from promptlab.domain.templates import placeholders_async
 from promptlab.errors import PromptLabError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.reading import runs_using
+from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import fields_of, go_to, render, router
 from promptlab_studio.views.format import prompt_url
 from promptlab_studio.views.prompts import Draft, as_text, draft_of, names_in, placeholders_of, with_room
@@ -32,13 +32,8 @@ routes = router()
 async def prompts_page(request: Request) -> HTMLResponse:
     """Every prompt in its latest version."""
     lab, query = lab_of(request), Query.of("/prompts", request.query_params)
-    text = query.get("q").casefold().strip()
     everything = await lab.assets.latest("prompt_template")
-    found = [
-        a
-        for a in everything
-        if not text or text in f"{a.name} {a.description} {' '.join(a.labels)}".casefold()
-    ]
+    found = [(a, None) for a in named_like(everything, query.get("q"))]
     return render(request, "prompts.html", {"query": query, "assets": found, "total": len(everything)})
 
 

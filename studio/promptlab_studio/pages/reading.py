@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.assets import AssetVersion, Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
@@ -26,6 +26,12 @@ async def read_runs(lab: StoreLab) -> tuple[list[RunRecord], bool]:
         if cursor is None:
             break
     return found, cursor is not None
+
+
+def named_like(assets: Sequence[AssetVersion], text: str) -> list[AssetVersion]:
+    """Pick the assets that have a text in their name, description or labels, whatever its case."""
+    wanted = text.casefold().strip()
+    return [a for a in assets if wanted in f"{a.name} {a.description} {' '.join(a.labels)}".casefold()]
 
 
 async def runs_using(lab: StoreLab, kind: Kind, name: str) -> Sequence[RunRecord]:

@@ -12,7 +12,7 @@ import orjson
 from promptlab.domain.experiment import RESPONSE, Experiment, is_special
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
-from promptlab.evaluators.registry import MetricInfo, canonical, describe, known
+from promptlab.evaluators.registry import MetricInfo, canonical, describe, exists
 from promptlab_studio.views.state import Pairs, Query, whole
 
 MODEL_NUMBERS = {
@@ -218,7 +218,7 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
     for metric in experiment.evaluation:
         if metric.code is not None:
             left.append(f"the metric {metric.name!r}: it is code of your own and runs from Python")
-        elif canonical(metric.metric) not in known():
+        elif not exists(metric.metric):
             left.append(f"the metric {metric.name!r}: there is no {metric.metric!r} any more")
         elif canonical(metric.metric) in seen:
             left.append(f"the metric {metric.name!r}: the form has {metric.metric!r} once")
