@@ -14,10 +14,11 @@ from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, cut
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
+from promptlab.engine.tried import Tried
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.errors import ModelError, TemplateError
 from promptlab.models.base import in_thread
-from promptlab.models.retry import Postponed, Slot, with_retries
+from promptlab.models.retry import Postponed, Slot, Tries, with_retries
 from promptlab.models.usage import counted
 
 MAX_PAUSE_S = 5.0
@@ -48,23 +49,33 @@ async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambd
     rows = await read_rows(job.blobs, job.bindings.content, shard)
     price = price_of(job.bindings.model.config)
     waits: list[float] = []
+    tried = await Tried.read(job, shard)
     async with asyncio.TaskGroup() as group:
         for key in todo:
-            group.create_task(_answer(job, shard, key, rows[key.case - shard.first], price, waits))
+            row = rows[key.case - shard.first]
+            group.create_task(_answer(job, shard, key, row, price, waits, tried))
         await asyncio.sleep(0)
         on_queued()
+    await tried.write(job)
     return Outcome(remaining=len(waits), wait_s=max(waits, default=0.0))
 
 
 async def _answer(
-    job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, waits: list[float]
+    job: Job,
+    shard: Shard,
+    key: CaseKey,
+    row: Row,
+    price: Price | None,
+    waits: list[float],
+    tried: Tried,
 ) -> None:
     """Answer and record one case; if that has to wait, append the seconds to `waits`."""
     async with Slot(job.limiter) as slot:
         try:
-            completion = await _complete(job, shard, key, row, price, slot)
+            completion = await _complete(job, shard, key, row, price, slot, tried.of(key))
         except Postponed as later:
             waits.append(later.wait_s)
+            tried.keep(key, later.tries)
             return
         # The slot is held until the answer is durable: whatever happens, no more calls than the
         # model's max_concurrent_tasks are ever paid for and not recorded.
@@ -72,7 +83,7 @@ async def _answer(
 
 
 async def _complete(
-    job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot
+    job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot, before: Tries
 ) -> Completion:
     empty = Completion(
         shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
@@ -88,6 +99,7 @@ async def _complete(
                 clock=job.clock,
                 may_start=lambda: may_start(job),
                 max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
+                before=before,
             )
     except ModelError as error:
         return replace(

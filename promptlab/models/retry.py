@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Self, TypeVar
 
 from promptlab.errors import ModelError
@@ -15,16 +15,30 @@ T = TypeVar("T")
 LONGEST_SHOWN_S = 366 * 86_400.0
 
 
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often one call was made without an answer, and how long it waited for that."""
+
+    attempts: int = 0
+    throttles: int = 0
+    """Answers 429 among them."""
+    retries: int = 0
+    """Other failures among them."""
+    waited_s: float = 0.0
+    """Seconds of all waits together."""
+
+
 class Postponed(Exception):
     """A call was not made, or not made again, because its caller cannot wait: it has
     not failed, ask again later.
 
     Attributes:
         wait_s: seconds after which it makes sense to ask.
+        tries: what was tried, with that wait; `with_retries` goes on from there.
     """
 
-    def __init__(self, wait_s: float) -> None:
-        self.wait_s = wait_s
+    def __init__(self, wait_s: float, tries: Tries = Tries()) -> None:
+        self.wait_s, self.tries = wait_s, tries
         super().__init__(f"postponed for {wait_s:.1f} s")
 
 
@@ -95,6 +109,7 @@ async def with_retries(
     slot: Slot | None = None,
     may_start: Callable[[], bool] | None = None,
     max_pause_s: float | None = None,
+    before: Tries = Tries(),
     jitter: Callable[[], float] = random.random,
 ) -> tuple[T, int]:
     """Make a call, again where that may help.
@@ -110,21 +125,22 @@ async def with_retries(
             leave its `async with` once the outcome is recorded.
         may_start: asked before each attempt.
         max_pause_s: the longest wait, in seconds, that the caller can afford.
+        before: what was tried before the call was postponed.
         jitter: a random number from 0 to 1.
 
     Returns:
-        The answer, and how many attempts it took.
+        The answer, and how many attempts it took, those of `before` included.
 
     Raises:
         ModelError: it failed for good; `attempts` says after how many tries.
         Postponed: `may_start` said no, or a wait is longer than `max_pause_s`.
     """
     slot = slot or Slot()
-    attempts, throttles, retries, waited_s = 0, 0, 0, 0.0
+    attempts, throttles, retries, waited_s = astuple(before)
     while True:
         await slot.acquire()
         if may_start is not None and not may_start():
-            raise Postponed(0.0)
+            raise Postponed(0.0, Tries(attempts, throttles, retries, waited_s))
         attempts += 1
         try:
             answer = await attempt()
@@ -136,7 +152,8 @@ async def with_retries(
             throttles, retries = throttles + throttled, retries + (not throttled)
             slot.release()
             if max_pause_s is not None and wait_s > max_pause_s:
-                raise Postponed(wait_s) from error
+                tries = Tries(attempts, throttles, retries, waited_s + wait_s)
+                raise Postponed(wait_s, tries) from error
         except BaseException as error:
             slot.report(error)
             raise

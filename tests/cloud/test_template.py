@@ -152,7 +152,7 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
     for role, s in documents():
         if role != "StudioRole" and any(a.startswith("dynamodb:") for a in as_list(s["Action"])):
             keys = s["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
-            assert set(keys) <= {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "BUDGET#*", "RATE#*"}, role
+            assert set(keys) <= {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*"}, role
 
 
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,39 @@ def test_a_long_pause_is_left_to_the_state_machine(machine: Machine) -> None:
         assert len(server.requests) == len(ROWS) + 1
     assert len(machine.waits) == 1
     assert machine.waits[0] in (31, 30)
+
+
+@pytest.mark.parametrize(("status", "calls"), [(500, 6), (429, 31)])
+def test_a_provider_that_stays_ill_is_asked_as_often_as_from_a_laptop(
+    machine: Machine, status: int, calls: int
+) -> None:
+    """However many invocations share the tries of a case: they are counted on, in the record too."""
+    config = {"timeout_s": 5, "max_retries": 5, "max_concurrent_tasks": 100}
+    with ModelServer(right) as server:
+        ill = Reply(status=status, headers={"Retry-After": "30"})
+        server.script(*[ill] * 100, prompt="What is 7?")
+        server.script(*[ill] * 3, Reply(text="it is 8"), prompt="What is 8?")
+        model = {"name": "openai/mini", "endpoint": server.openai_url, **config}
+        run = machine.start(experiment(server, model=model))
+        assert machine.execute(run.run_id) == {"status": "completed"}
+        asked = Counter(request.prompt for request in server.requests)
+    rows = {row["case"]: row for row in table(machine.lab, run.run_id)}
+    assert (asked["What is 7?"], rows[7]["attempts"], rows[7]["response"]) == (calls, calls, None)
+    assert (asked["What is 8?"], rows[8]["attempts"], rows[8]["response"]) == (4, 4, "it is 8")
+    assert len(server.requests) == len(ROWS) - 2 + calls + 4
+
+
+def test_waits_of_all_invocations_together_are_bounded(machine: Machine) -> None:
+    """Half an hour a case, as on a laptop: here 300 s are asked for each time."""
+    with ModelServer(right) as server:
+        server.script(*[Reply(status=429, headers={"Retry-After": "299"})] * 100, prompt="What is 7?")
+        run = machine.start(experiment(server))
+        machine.execute(run.run_id)
+        asked = Counter(request.prompt for request in server.requests)
+    (row,) = [row for row in table(machine.lab, run.run_id) if row["case"] == 7]
+    assert 6 <= asked["What is 7?"] <= 8
+    assert "1800 s in all" in row["error_message"]
+    assert sum(machine.waits) <= 1800
 
 
 def test_an_invocation_delivered_twice_pays_for_nothing_twice(machine: Machine) -> None:
