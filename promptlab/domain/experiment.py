@@ -151,6 +151,8 @@ class Metric(BaseModel):
     """The rows that it applies to; None for all."""
     timeout_s: float | None = None
     """How long one evaluation may take; None for EVALUATION_TIMEOUT_S."""
+    isolated: bool | None = None
+    """Whether it is evaluated in processes of its own; None where that follows from what it is."""
 
     headline: bool | None = None
     """Whether this is the metric that a run is judged by first."""

@@ -16,7 +16,8 @@ from promptlab.domain.messages import count_message
 from promptlab.domain.results import Completion, ScoreSet, ShardSummary
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.engine.job import Job, Outcome, Row, redo
-from promptlab.engine.scoring import Scored, score
+from promptlab.engine.scored import Scored
+from promptlab.engine.scoring import score
 from promptlab.results.table import Case, table_row
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -12,7 +12,9 @@ from promptlab import awake
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
+from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
+from promptlab.engine.processes import Processes, Recipe
 from promptlab.evaluators.base import Evaluator
 from promptlab.models.base import Model
 from promptlab.ports import Blobs, Clock, Ledger
@@ -43,6 +45,8 @@ class Bindings:
     content: DatasetContent
     evaluators: Sequence[tuple[Metric, Evaluator]]
     embedding_model: Model | None = None
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """How processes make the evaluators that were given by name, or are to be isolated; by metric."""
 
     async def aclose(self) -> None:
         """Release the connections of the models, also of those that evaluators hold; what goes wrong with
@@ -86,6 +90,7 @@ class Job:
         on_scored: Callable[[int, int], None] = lambda shard, cases: None,
         gather_s: float = 0.0,
         workers: int = 1,
+        processes: Processes | None = None,
     ) -> Job:
         """Begin to work on a run in this process.
 
@@ -93,7 +98,8 @@ class Job:
             on_record: told of each completion once it is durable.
             on_scored: told a shard's number and how many of its cases are scored, whenever that grows.
             gather_s: how long scores gather for one write, where a write costs money.
-            workers: how many processes work on the run at the same time.
+            workers: how many workers work on the run at the same time.
+            processes: where evaluators run that can be sent there; without any, all run in this process.
         """
         experiment, bindings = work
         limits = ScoringLimits(bindings.model, limiter, clock=clock, workers=workers)
@@ -114,6 +120,7 @@ class Job:
                 recorder=Recorder(
                     lambda batch: ledger.put_scores(run.run_id, batch), limiter, clock, gather_s=gather_s
                 ),
+                isolation=Isolation(bindings.recipes, processes),
                 tell=on_scored,
             ),
         )
@@ -125,6 +132,7 @@ class Scoring:
 
     limits: ScoringLimits
     recorder: Recorder[ScoreSet]
+    isolation: Isolation
     tell: Callable[[int, int], None]
     threads: Threads = field(default_factory=lambda: Threads("promptlab-evaluate"))
     one_batch: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -135,12 +143,16 @@ class Scoring:
         """Let no further evaluation start, and wait for those in flight: their
         judges' answers are paid for."""
         self.limits.stop()
+        if self.isolation.processes is not None:
+            self.isolation.processes.stop()
         await self.limits.idle(grace_s)
 
     async def close(self) -> None:
-        """Wait for what is to be written, and end the threads."""
+        """Wait for what is to be written, and end threads and processes."""
         await self.recorder.drain()
         self.threads.close()
+        if self.isolation.processes is not None:
+            await self.isolation.processes.close()
 
 
 @dataclass(frozen=True, slots=True)

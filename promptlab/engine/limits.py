@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from promptlab import awake
 from promptlab.models.base import Model
@@ -33,9 +33,12 @@ MOST_MODELS = 100
 """Models in one list of an evaluator that are looked at."""
 THREADS = 8
 """Sync evaluations at once at most whose model, if they have one, is not known."""
+IN_PROCESSES = 512
+"""Evaluations at once that are with processes, or wait for one: a message to a process brings several."""
 THREADS_GRACE_S = 5.0
 """After Ctrl-C: how long sync evaluations are waited for that have no model: nothing of theirs is known to be
 paid for."""
+Where = Literal["loop", "threads", "processes"]
 
 
 class AdaptiveLimiter:
@@ -153,16 +156,18 @@ class ScoringLimits:
         self._models = {_provider_key(model): calls}
         self._unknown = AdaptiveLimiter(max(1, EVALUATIONS // workers), clock=clock)
         self._threads = AdaptiveLimiter(THREADS, clock=clock)
+        self._processes = AdaptiveLimiter(IN_PROCESSES, clock=clock)
 
     @asynccontextmanager
-    async def slots(self, evaluator: object, *, sync: bool) -> AsyncIterator[None]:
-        """Hold a slot of each of the evaluator's models; without any, one of those for evaluations.
+    async def slots(self, evaluator: object, where: Where) -> AsyncIterator[None]:
+        """Hold a slot of each of the evaluator's models; without any, one of the place where it runs.
 
         Raises:
             Postponed: no further evaluation may start.
         """
         models = sorted((_provider_key(model), model) for model in models_of(evaluator))
-        wanted = [self._of(key, model) for key, model in models] or [self._threads if sync else self._unknown]
+        places = {"loop": self._unknown, "threads": self._threads, "processes": self._processes}
+        wanted = [self._of(key, model) for key, model in models] or [places[where]]
         async with AsyncExitStack() as held:
             for limiter in wanted:  # all in the same order: two evaluations never wait for each other
                 await (await held.enter_async_context(Slot(limiter))).acquire()
@@ -176,7 +181,7 @@ class ScoringLimits:
 
     def stop(self) -> None:
         """Let no further evaluation start; those in flight go on."""
-        for limiter in (*self._models.values(), self._unknown, self._threads):
+        for limiter in (*self._models.values(), self._unknown, self._threads, self._processes):
             limiter.stop()
 
     async def idle(self, grace_s: float) -> None:
@@ -191,7 +196,7 @@ class ScoringLimits:
 
         await asyncio.gather(
             each((*self._models.values(), self._unknown), grace_s),
-            each((self._threads,), min(grace_s, THREADS_GRACE_S)),
+            each((self._threads, self._processes), min(grace_s, THREADS_GRACE_S)),
         )
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, cast
 
 from promptlab.awake import asleep_s
-from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, METADATA, PROMPT, RESPONSE, Metric
-from promptlab.domain.results import Failure, Score, ScoreSet, Usage, described
+from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, PROMPT, Metric
+from promptlab.domain.results import Score, Usage, described
 from promptlab.engine.infer import may_start
+from promptlab.engine.isolation import is_async
 from promptlab.engine.job import Job, cancelled_from_outside
+from promptlab.engine.limits import Where
+from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
+from promptlab.engine.scored import Scored, inputs
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator, plain_verdict, to_score
+from promptlab.evaluators.outcomes import broken, failed, overdue
 from promptlab.models.retry import Postponed
 from promptlab.models.usage import counted
 from promptlab.results.table import Case
@@ -27,52 +32,11 @@ LOOK_S = 1.0
 MARGIN_S = 3.0
 """With a deadline: what a worker needs to record its last scores."""
 
-Bound = tuple[Metric, Evaluator]
-
-
-@dataclass(slots=True)
-class Scored:
-    """A case and the scores that it has so far."""
-
-    case: Case
-    scores: dict[str, Score]
-    recorded: int
-    """How many of the scores are durable."""
-    left: int = 0
-    """How many are to be made one by one."""
-    prompt: str | TemplateError | None = None
-    """The text that was sent to the model, where a metric is given it; or why it cannot be made again."""
-
-    def to_set(self, job: Job) -> ScoreSet:
-        """The scores so far, in the order of the metrics."""
-        done = self.case.completion
-        names = (metric.name for metric, _ in job.bindings.evaluators)
-        return ScoreSet(
-            shard=done.shard,
-            case=done.case,
-            trial=done.trial,
-            generation=job.run.generation,
-            scores={name: self.scores[name] for name in names if name in self.scores},
-        )
-
-    def open(self, evaluators: Sequence[Bound]) -> list[Bound]:
-        """The metrics that apply to the case and have no score yet."""
-        row = self.case.row
-        return [
-            (m, e)
-            for m, e in evaluators
-            if m.name not in self.scores and m.applies_to(row) and m.is_labelled(row)
-        ]
-
 
 def is_pure(evaluator: Evaluator) -> bool:
     """Whether an evaluator is a built-in metric that only computes: fast, safe in one thread,
     and cheap to do again."""
-    return type(evaluator).__module__.startswith("promptlab.evaluators.") and not _is_async(evaluator)
-
-
-def _is_async(evaluator: Evaluator) -> bool:
-    return inspect.iscoroutinefunction(evaluator.evaluate)
+    return type(evaluator).__module__.startswith("promptlab.evaluators.") and not is_async(evaluator)
 
 
 async def score(job: Job, cases: Sequence[Scored]) -> int:
@@ -132,19 +96,53 @@ async def _one(
     job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, left: list[Postponed], told: _Told
 ) -> None:
     """Score a case by one metric and record that; if it cannot start any more, append it to `left`."""
+    isolation = job.scoring.isolation
     try:
-        async with job.scoring.limits.slots(evaluator, sync=not _is_async(evaluator)):
-            if not may_start(job):
-                raise Postponed(0.0)
-            scored.scores[metric.name] = await _evaluated(job, scored, metric, evaluator)
-            # As with calls, the slot is held until the score is durable: no more judges' answers
-            # than there are slots are ever paid for and not recorded.
-            done = scored.to_set(job)
-            await job.scoring.recorder.record(done)
-            scored.recorded = max(scored.recorded, len(done.scores))
+        while metric.name not in scored.scores:
+            recipe = isolation.recipe(metric, evaluator)
+            where: Where = "processes" if recipe else "loop" if is_async(evaluator) else "threads"
+            async with job.scoring.limits.slots(evaluator, where):
+                if not may_start(job):
+                    raise Postponed(0.0)
+                if isolation.recipe(metric, evaluator) is not recipe:
+                    continue  # it was moved meanwhile
+                work = _isolated(job, scored, metric, recipe) if recipe else None
+                score = await (work or _evaluated(job, scored, metric, evaluator))
+                if score is None:
+                    continue
+                scored.scores[metric.name] = score
+                # As with calls, the slot is held until the score is durable: no more judges' answers
+                # than there are slots are ever paid for and not recorded.
+                done = scored.to_set(job)
+                await job.scoring.recorder.record(done)
+                scored.recorded = max(scored.recorded, len(done.scores))
         told.one(scored)
     except Postponed as later:
         left.append(later)
+
+
+async def _isolated(job: Job, scored: Scored, metric: Metric, recipe: Recipe) -> Score | None:
+    """Evaluate a case in a process; None if the metric is no longer evaluated there."""
+    isolation = job.scoring.isolation
+    assert isolation.processes is not None
+    try:
+        data = inputs(scored, metric.column_mapping)
+    except TemplateError as error:
+        return failed(metric.name, described(error))
+    try:
+        score = await isolation.processes.call(recipe, data, _timeout_s(metric))
+    except MovedError:
+        return None
+    except CannotLoadError as error:
+        why = f"it cannot be loaded in a process of its own: {error}"
+        if metric.isolated:
+            return failed(metric.name, why)
+        isolation.stay(metric, why)
+        return None
+    if score.usage is not None and metric.isolated is None:
+        # As many calls at once as its model bears, and not as many as there are processes.
+        isolation.stay(metric)
+    return score
 
 
 async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator) -> Score:
@@ -161,36 +159,39 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
         except OverdueError as error:
             if limit_s < timeout_s:
                 raise Postponed(0.0) from error
-            score = _overdue(metric)
+            score = overdue(metric.name, _timeout_s(metric))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
                 raise
-            score = _broken(metric, error, await said(error))
+            score = broken(metric.name, error, await said(error))
     return _with_usage(score, usage)
 
 
 async def _verdict(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, limit_s: float) -> Score:
     data = inputs(scored, metric.column_mapping)
     threads = job.scoring.threads
-    if _is_async(evaluator):
+    if is_async(evaluator):
         ours = type(evaluator).__module__.startswith("promptlab.evaluators.")
         call = cast("Callable[[], Awaitable[Any]]", lambda: evaluator.evaluate(data))
         verdict = await (in_time if ours else apart)(call, limit_s)
     else:
-        verdict = await threads.call(lambda: _in_thread(metric, evaluator, data))
+        verdict, cpu_s = await threads.call(lambda: _in_thread(metric, evaluator, data))
+        await job.scoring.isolation.measured(metric, evaluator, cpu_s, threads)
         if inspect.isawaitable(verdict):  # of a decorated or partial coroutine function
             verdict = await apart(lambda: verdict, limit_s)
     # Objects of a user's own classes may do anything, and take any time, when they are read.
     return to_score(verdict) if plain_verdict(verdict) else await threads.call(lambda: to_score(verdict))
 
 
-def _in_thread(metric: Metric, evaluator: Evaluator, data: dict[str, Any]) -> Any:
-    """Evaluate a case, in a thread: give the score, or what is still to be awaited."""
+def _in_thread(metric: Metric, evaluator: Evaluator, data: dict[str, Any]) -> tuple[Any, float]:
+    """Evaluate a case, in a thread: give the score or what is to be awaited, and its processor time."""
+    began = thread_time()
     try:
         verdict = evaluator.evaluate(data)
-        return verdict if inspect.isawaitable(verdict) else to_score(verdict)
+        found = verdict if inspect.isawaitable(verdict) else to_score(verdict)
     except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own score only
-        return _broken(metric, error, described(error))
+        found = broken(metric.name, error, described(error))
+    return found, thread_time() - began
 
 
 @dataclass(slots=True)
@@ -212,7 +213,7 @@ class _Batch:
             try:
                 self.found[number] = to_score(evaluator.evaluate(inputs(scored, metric.column_mapping)))
             except BaseException as error:  # noqa: BLE001 - it costs its own score only
-                self.found[number] = _failed(metric, described(error))
+                self.found[number] = failed(metric.name, described(error))
 
 
 async def _batch(job: Job, todo: Sequence[tuple[Scored, Metric, Evaluator]]) -> None:
@@ -248,7 +249,7 @@ async def _watched(batch: _Batch, task: asyncio.Future[Any]) -> int:
             metric = batch.todo[number][1]
             if not task.done() and spent_s > _timeout_s(metric):
                 batch.given_up = True
-                batch.found[number] = _overdue(metric)
+                batch.found[number] = overdue(metric.name, _timeout_s(metric))
                 return number + 1
     task.result()
     return len(batch.todo)
@@ -261,66 +262,3 @@ def _timeout_s(metric: Metric) -> float:
 def _with_usage(score: Score, usage: Usage) -> Score:
     """The score with what its calls to models used: also of one that failed, for they were paid."""
     return replace(score, usage=usage) if usage.calls else score
-
-
-def _broken(metric: Metric, error: BaseException, words: str) -> Score:
-    """The score for what an evaluator of a user raised: an assertion is a verdict,
-    everything else a failure."""
-    if isinstance(error, AssertionError):
-        return Score(passed=False, reason=words.partition(": ")[2] or "an assertion does not hold")
-    return _failed(metric, words)
-
-
-def _failed(metric: Metric, why: str) -> Score:
-    return Score(error=Failure("evaluator_error", f"{metric.name}: {why}"))
-
-
-def _overdue(metric: Metric) -> Score:
-    return Score(
-        error=Failure(
-            "evaluator_timeout", f"{metric.name}: no score within timeout_s={_timeout_s(metric):g} s"
-        )
-    )
-
-
-def inputs(scored: Scored, mapping: Mapping[str, str]) -> dict[str, Any]:
-    """Take an evaluator's inputs for a case from where the column_mapping says.
-
-    Raises:
-        TemplateError: the prompt is asked for and cannot be made again.
-    """
-    return {name: _value(scored, source) for name, source in mapping.items()}
-
-
-def _value(scored: Scored, source: str) -> Any:
-    completion = scored.case.completion
-    if source in (RESPONSE, "$completion"):
-        return completion.response
-    if source == PROMPT:
-        if isinstance(scored.prompt, TemplateError):
-            raise scored.prompt
-        return scored.prompt
-    if source.startswith(f"{METADATA}."):
-        return _at(completion.metadata, source.removeprefix(f"{METADATA}."))
-    if source.startswith("$"):
-        return getattr(completion, source[1:])
-    return scored.case.row.get(source)
-
-
-def _at(value: Any, path: str) -> Any:
-    """Find a value in metadata by its key, which may have dots, or by keys and list
-    positions with dots between."""
-    while True:
-        if isinstance(value, Mapping) and path in value:
-            return value[path]
-        head, _, path = path.partition(".")
-        if isinstance(value, Mapping):
-            value = value.get(head)
-        elif (
-            isinstance(value, list | tuple) and head.isdecimal() and len(head) < 10 and int(head) < len(value)
-        ):
-            value = value[int(head)]
-        else:
-            return None
-        if not path:
-            return value

@@ -38,8 +38,9 @@ Verdict = float | int | bool | str | Score | Mapping[str, Any] | Sequence[Any]
 class Evaluator:
     """Scores one case. Subclass it and write `evaluate`, sync or async.
 
-    Sync evaluators run in threads, several cases at once; async ones run concurrently on the event loop.
-    Each evaluation has a time limit (`timeout_s` of its metric). One object serves all cases of a run.
+    Sync evaluators run in threads or, given by name or found to compute for long, in processes (`isolated` of
+    the metric); async ones run concurrently on an event loop. Each evaluation has a time limit (`timeout_s`
+    of its metric). One object serves all cases of a run, or one in each process.
     """
 
     higher_is_better: bool = True

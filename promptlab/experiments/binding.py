@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,9 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import CodeRef, Experiment, Metric
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.templates import compile_template_async
+from promptlab.engine.isolation import by_value
 from promptlab.engine.job import Bindings
+from promptlab.engine.processes import Recipe
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.registry import build
@@ -33,6 +35,10 @@ class Live:
     embedding_model: Model | None = None
     evaluators: dict[str, Evaluator] = field(default_factory=dict)
     """By result name."""
+    isolated: dict[str, bool | None] = field(default_factory=dict)
+    """What the configuration says of where evaluators run; by result name."""
+    named: set[str] = field(default_factory=set)
+    """Metrics whose evaluators the configuration names, so that they can be made again; by result name."""
     codes: dict[str, CodeRef] = field(default_factory=dict)
     """References to the models and the agent that the configuration names as code; by field."""
 
@@ -128,6 +134,10 @@ def live_metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
         code = code or code_ref(thing)
         evaluator = _evaluator(item.result_name, code, thing, item.params)
     live.evaluators[item.result_name] = evaluator
+    live.isolated[item.result_name] = item.isolated
+    if item.evaluator is None or isinstance(item.evaluator, str):
+        live.named.add(item.result_name)
+    _check_isolated(item, evaluator)
     return Metric(
         name=item.result_name,
         metric=item.metric,
@@ -138,8 +148,51 @@ def live_metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
         needs_embedding=getattr(evaluator, "needs_embedding", False),
         when=item.when,
         timeout_s=item.timeout_s,
+        isolated=item.isolated,
         headline=item.headline or None,
     )
+
+
+def _check_isolated(item: EvaluationConfig, evaluator: Evaluator) -> None:
+    if item.isolated is None:
+        return
+    if type(evaluator).__module__.startswith("promptlab.evaluators."):
+        raise ConfigError(
+            f"metric {item.result_name!r}: isolated is for evaluators of your own; built-in metrics have "
+            "time limits of their own"
+        )
+    if item.isolated and getattr(evaluator, "needs_embedding", False):
+        raise ConfigError(
+            f"metric {item.result_name!r}: an evaluator that needs_embedding cannot be isolated: the "
+            "model is in this process"
+        )
+
+
+def _recipes(metrics: Sequence[tuple[Metric, Evaluator]], live: Live) -> dict[str, Recipe]:
+    """How processes make the evaluators that were named, or are to be isolated.
+
+    Raises:
+        ConfigError: one is to be isolated and cannot be sent.
+    """
+    found = {}
+    for metric, evaluator in metrics:
+        own = not type(evaluator).__module__.startswith("promptlab.evaluators.")
+        if metric.name in live.named or metric.name not in live.evaluators:
+            if own and metric.isolated is not False:
+                argument = metric.model_dump_json(exclude_none=True).encode()
+                found[metric.name] = Recipe(metric.name, f"{__name__}:evaluator_of", argument)
+        elif metric.isolated:
+            found[metric.name] = by_value(metric.name, evaluator)
+    return found
+
+
+def evaluator_of(metric: bytes) -> Evaluator:
+    """Make the evaluator of a recorded metric, in a process of its own.
+
+    Raises:
+        ConfigError: it cannot be loaded or made.
+    """
+    return _remade_evaluator(Metric.model_validate_json(metric), script=False)
 
 
 def _evaluator(name: str, code: CodeRef, thing: Any, params: Mapping[str, Any]) -> Evaluator:
@@ -177,9 +230,13 @@ async def bind(
         ref = experiment.embedding_model_code
         embedding = _remade(ref, experiment.embedding_model) if ref else get_model(experiment.embedding_model)
     models = {"embedding": embedding}
+    metrics = [
+        metric.model_copy(update={"isolated": live.isolated.get(metric.name, metric.isolated)})
+        for metric in experiment.evaluation
+    ]
     evaluators = [
         (metric, _with_models(metric, live.evaluators.get(metric.name) or _remade_evaluator(metric), models))
-        for metric in experiment.evaluation
+        for metric in metrics
     ]
     assert dataset.content is not None
     messages = (await compile_template_async(prompt)).render_async if prompt else agent_messages
@@ -189,6 +246,7 @@ async def bind(
         content=dataset.content,
         evaluators=evaluators,
         embedding_model=embedding,
+        recipes=_recipes(evaluators, live),
     )
 
 
@@ -203,10 +261,10 @@ def _with_models(metric: Metric, evaluator: Evaluator, models: Mapping[str, Any]
     return bound
 
 
-def _remade_evaluator(metric: Metric) -> Evaluator:
+def _remade_evaluator(metric: Metric, *, script: bool = True) -> Evaluator:
     if metric.code is None:
         return build(metric.metric, metric.params)
-    return _evaluator(metric.name, metric.code, load_code(metric.code), metric.params)
+    return _evaluator(metric.name, metric.code, load_code(metric.code, script=script), metric.params)
 
 
 def _remade_model(experiment: Experiment) -> Model:

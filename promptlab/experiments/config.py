@@ -65,6 +65,12 @@ class EvaluationConfig(BaseModel):
         le=3600,
         description="How long one evaluation may take, in seconds; by default 60. Longer is a failed score.",
     )
+    isolated: bool | None = Field(
+        default=None,
+        description="Whether an evaluator of your own runs in processes of its own: on every core, and where "
+        "whatever it does can be ended. By default those named in text do, and objects that compute for "
+        "long.",
+    )
     when: When | None = Field(
         default=None,
         description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",

@@ -14,8 +14,8 @@ from promptlab.errors import ConfigError
 from promptlab.experiments.prepare import Prepared
 
 KEYS = {"api_key", "api_key_env", "api_key_secret"}
-CODE = {"code", "higher_is_better", "needs_embedding"}
-"""Fields of a metric that its code decides."""
+CODE = {"code", "higher_is_better", "needs_embedding", "isolated"}
+"""Fields of a metric that its code decides, and where it runs."""
 MOST_SHOWN = 20
 LONGEST_VALUE = 100
 

@@ -25,9 +25,11 @@ from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan, read_manifest
+from promptlab.engine.process_child import is_child
+from promptlab.engine.processes import Processes
 from promptlab.engine.scoring import is_pure
 from promptlab.engine.summarize import summarize
-from promptlab.errors import PromptLabError, RunBusyError, RunNotFoundError, StoreDamagedError
+from promptlab.errors import ConfigError, PromptLabError, RunBusyError, RunNotFoundError, StoreDamagedError
 from promptlab.models.base import THREADS
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.results.parts import drop_broken_parts
@@ -168,8 +170,14 @@ class LocalRunner:
 
         Raises:
             RunBusyError: another process holds it.
+            ConfigError: this process was started to evaluate.
             PromptLabError: the store's disk has no locks, or may not be written.
         """
+        if is_child():
+            raise ConfigError(
+                "an evaluator's process starts no runs: put what the file does when it is loaded under "
+                '`if __name__ == "__main__":`, or say isolated: false'
+            )
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -314,6 +322,7 @@ class LocalRunner:
             deadline=Deadline(self._clock),
             on_record=counter.count,
             on_scored=counter.count_scored,
+            processes=Processes(),
         )
         work = _Work(job, counter)
         threads = Threads("promptlab-model")
@@ -323,7 +332,7 @@ class LocalRunner:
             await self._to_the_end(work, loading)
         finally:
             threads.close()
-            job.scoring.threads.close()
+            await job.scoring.close()
             loading.cancel()
             gc.unfreeze()
         if work.faults:

@@ -1,0 +1,198 @@
+"""The other end of `promptlab.engine.processes`: makes evaluators and scores cases in a process of its own.
+
+Frames on the two pipes have an 8-byte length each. Those to the child are pickles, `(kind, …)`; those from it
+a byte that says what it is, and JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import importlib
+import inspect
+import io
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Awaitable
+from functools import reduce
+from typing import Any, BinaryIO
+
+import orjson
+
+from promptlab.domain.results import Score, described
+from promptlab.evaluators.base import to_score
+from promptlab.evaluators.outcomes import broken
+from promptlab.models.usage import counted
+from promptlab.threads import end_if_forked
+
+LOADED, BEGUN, ANSWER, PRINTED, ENDED = b"l", b"b", b"a", b"p", b"e"
+ORPHAN_S = 30.0
+"""How long after the time limit of a case a process ends by itself, whose parent was killed and cannot end
+it."""
+MOST_PRINTED = 2048
+"""Bytes of a frame of printed text: so few that the system writes them as one."""
+
+_in_child = False
+
+
+def is_child() -> bool:
+    """Whether this process is such a child: it must not start runs, which would start children."""
+    return _in_child
+
+
+class _Sink:
+    """The pipe to the parent, which threads of a user's code write to as well when they print."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._lock = descriptor, threading.Lock()
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        data = memoryview((len(payload) + 1).to_bytes(8, "big") + kind + payload)
+        with self._lock:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+
+class _Printed(io.RawIOBase):
+    """Standard output or error, whose text the parent prints."""
+
+    def __init__(self, sink: _Sink, stream: str) -> None:
+        self._sink, self._stream, self._pid = sink, stream, os.getpid()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def write(self, data: Any) -> int:
+        part = bytes(data[:MOST_PRINTED])
+        if os.getpid() != self._pid:  # a forked child of the user's code: the pipe is not its own
+            return os.write(2, part)
+        self._sink.send(PRINTED, orjson.dumps([self._stream, part.decode("utf-8", "replace")]))
+        return len(part)
+
+
+def serve() -> None:
+    """Answer from standard input until it ends."""
+    global _in_child
+    _in_child = True
+    source, sink = os.fdopen(os.dup(0), "rb"), _Sink(os.dup(1))
+    _take_standard_streams(sink)
+    server = _Server(sink)
+    while (frame := _read(source)) is not None:
+        server.answer(pickle.loads(frame))
+
+
+def _read(source: BinaryIO) -> bytes | None:
+    head = source.read(8)
+    return source.read(int.from_bytes(head, "big")) if len(head) == 8 else None
+
+
+def _take_standard_streams(sink: _Sink) -> None:
+    """Keep the pipes from whatever reads and prints, also in C."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # whoever started the parent closed its standard error
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+    for name in ("stdout", "stderr"):
+        raw = io.BufferedWriter(_Printed(sink, name), MOST_PRINTED)
+        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", line_buffering=True))
+
+
+class _Server:
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+        self._made: dict[int, tuple[str, Any]] = {}
+        self._armed = (0.0, 0.0)
+        self._runner: asyncio.Runner | None = None
+
+    def answer(self, frame: tuple[Any, ...]) -> None:
+        if frame[0] == "load":
+            self._load(*frame[1:])
+        else:
+            self._cases(*frame[1:])
+
+    def _load(self, key: int, metric: str, function: str, argument: bytes) -> None:
+        why = ""
+        try:
+            self._made[key] = metric, _named(function)(argument)
+        except BaseException as error:  # noqa: BLE001 - loading runs a user's code, which may raise anything
+            why = described(error)
+        self._flush()
+        self._sink.send(LOADED, orjson.dumps(why))
+
+    def _cases(self, key: int, limit_s: float, cases: list[dict[str, Any]]) -> None:
+        self._sink.send(BEGUN)
+        metric, evaluator = self._made[key]
+        began, cpu = time.monotonic(), time.process_time()
+        for data in cases:
+            self._arm(limit_s)
+            score = self._score(metric, evaluator, data)
+            self._flush()
+            self._sink.send(ANSWER, orjson.dumps(score))
+        faulthandler.cancel_dump_traceback_later()
+        self._armed = (0.0, 0.0)
+        spent = [time.process_time() - cpu, time.monotonic() - began]
+        self._sink.send(ENDED, orjson.dumps(spent))
+
+    def _arm(self, limit_s: float) -> None:
+        """Let the C library end this process if a case takes far too long: also code that holds the
+        interpreter lock, when nobody is there to kill it."""
+        now = time.monotonic()
+        if self._armed[0] < now or self._armed[1] != limit_s:
+            faulthandler.dump_traceback_later(limit_s + ORPHAN_S, exit=True, file=_nowhere())
+            self._armed = now + 1, limit_s  # it costs a thread: once a second
+
+    def _score(self, metric: str, evaluator: Any, data: dict[str, Any]) -> Score:
+        pid = os.getpid()
+        with counted() as usage:
+            try:
+                verdict = evaluator.evaluate(data)
+                if inspect.isawaitable(verdict):
+                    verdict = self._awaited(verdict)
+                score = to_score(verdict)
+            except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own score only
+                end_if_forked(pid, failed=True)
+                score = broken(metric, error, described(error))
+        end_if_forked(pid)
+        if not usage.calls:
+            return score
+        return Score(**{name: getattr(score, name) for name in _FIELDS} | {"usage": usage})
+
+    def _awaited(self, verdict: Awaitable[Any]) -> Any:
+        async def waited() -> Any:
+            return await verdict
+
+        # One loop for all cases: connections of a user's client belong to it.
+        self._runner = self._runner or asyncio.Runner()
+        return self._runner.run(waited())
+
+    def _flush(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # a user may have put anything there
+                stream.flush()
+
+
+_FIELDS = ("value", "label", "passed", "reason", "metadata", "error")
+
+
+def _named(function: str) -> Any:
+    module, _, path = function.partition(":")
+    return reduce(getattr, path.split("."), importlib.import_module(module))
+
+
+_open: list[Any] = []
+
+
+def _nowhere() -> Any:
+    if not _open:
+        _open.append(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - for as long as the process lives
+    return _open[0]

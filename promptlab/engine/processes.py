@@ -1,0 +1,476 @@
+"""Runs evaluators of users in processes: on every core, and where whatever they do can be ended.
+
+Code that holds the interpreter lock (a catastrophic regular expression, `'a' * 10**9`) holds it in its own
+process. A child starts once (0.2 to 0.4 s of processor time, with the user's imports), evaluates any number
+of cases, is killed when one takes longer than it may, and is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+import orjson
+
+from promptlab import awake
+from promptlab.domain.results import Failure, Score, Usage
+from promptlab.engine.process_child import ANSWER, ENDED, LOADED, PRINTED
+from promptlab.evaluators.outcomes import failed, overdue
+from promptlab.models.retry import Postponed
+
+MOST = 8
+"""Processes at most, where evaluators wait more than they compute; else one a core."""
+BATCH_S = 0.05
+"""How much work one message brings, by what the metric's cases took so far."""
+MOST_CASES = 64
+GROW_S = 0.2
+"""How long a case waits for a process before another one is started."""
+LOAD_S = 120.0
+"""How long a process may take to start and to make an evaluator: its imports may be of a machine learning
+library."""
+TRIES = 3
+"""How often a case is given to a process that is gone before it has begun with it."""
+_START = (
+    "import sys; sys.path[:] = {path!r}; sys.argv[:] = {argv!r}\n"
+    "from promptlab.engine.process_child import serve; serve()"
+)
+
+logger = logging.getLogger(__name__)
+_numbers = itertools.count()
+
+
+class CannotLoadError(Exception):
+    """A process cannot make the evaluator; the message says why."""
+
+
+class MovedError(Exception):
+    """The evaluator is no longer to run in processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a process makes an evaluator: `function(argument)`."""
+
+    metric: str
+    """The metric's name in results."""
+    function: str
+    """`module:function`."""
+    argument: bytes
+    key: int = field(default_factory=lambda: next(_numbers), compare=False)
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """One case to evaluate."""
+
+    recipe: Recipe
+    data: dict[str, Any]
+    limit_s: float
+    future: asyncio.Future[Score]
+    since: float
+    tries: int = 0
+
+    def give(self, score: Score) -> None:
+        if not self.future.done():
+            self.future.set_result(score)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _GoneError(Exception):
+    """A process ended by itself; the message says how."""
+
+
+class _Child:
+    """One process, and the thread that writes to it and reads from it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loaded: set[int] = set()
+        self.wake = asyncio.Event()
+        self.works = False
+        """Whether it has begun with a case."""
+        self._loop = loop
+        self._frames: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
+        self._requests: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.dead = False
+        """Whether it has ended, or is being ended."""
+        threading.Thread(target=self._work, name="promptlab-process", daemon=True).start()
+
+    def send(self, *frame: Any) -> None:
+        """Send a request; what comes of it is asked for by `next`."""
+        self._requests.put(frame)
+
+    async def next(self, limit_s: float) -> tuple[bytes, Any]:
+        """The next frame.
+
+        Raises:
+            TimeoutError: there is none within `limit_s` seconds.
+            _GoneError: the process ended.
+        """
+        if self._frames.empty():
+            async with awake.timeout(limit_s):
+                kind, value = await self._frames.get()
+        else:
+            kind, value = self._frames.get_nowait()
+        if kind == b"":
+            self.dead = True
+            raise _GoneError(value)
+        return kind, value
+
+    def kill(self) -> None:
+        """End the process, with those that it has started."""
+        self.dead = True
+        self._requests.put(None)
+        if self._process is not None:
+            _kill(self._process)
+
+    def _work(self) -> None:
+        try:
+            self._process = process = _started()
+        except OSError as error:
+            self._post([(b"", f"its process cannot be started: {error}")])
+            return
+        if self.dead:
+            _kill(process)
+        assert process.stdin and process.stdout
+        descriptor, buffer = process.stdout.fileno(), bytearray()
+        try:
+            while (request := self._requests.get()) is not None:
+                data = pickle.dumps(request, pickle.HIGHEST_PROTOCOL)
+                process.stdin.write(len(data).to_bytes(8, "big"))
+                process.stdin.write(data)
+                process.stdin.flush()
+                while not self._read(descriptor, buffer):
+                    pass
+        except (OSError, EOFError):
+            pass
+        if not self.dead:
+            # It has closed its pipe, and may still be busy with ending.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+        _kill(process)
+        code = process.wait()
+        self._post([(b"", f"its process ended ({_ending(code)})")])
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def _read(self, descriptor: int, buffer: bytearray) -> bool:
+        """Read what is there, and tell it; give whether a request has been answered."""
+        data = os.read(descriptor, 1 << 16)
+        if not data:
+            raise EOFError
+        buffer += data
+        frames, at, whole = [], 0, False
+        while len(buffer) - at >= 8:
+            size = int.from_bytes(buffer[at : at + 8], "big")
+            if len(buffer) - at - 8 < size:
+                break
+            frame = bytes(buffer[at + 8 : at + 8 + size])
+            at += 8 + size
+            kind = frame[:1]
+            value: Any = orjson.loads(frame[1:]) if size > 1 else None
+            if kind == PRINTED:
+                _print(value[0], value[1])
+            else:
+                frames.append((kind, value))
+                whole = whole or kind in (ENDED, LOADED)
+        del buffer[:at]
+        self._post(frames)
+        return whole
+
+    def _post(self, frames: list[tuple[bytes, Any]]) -> None:
+        if frames:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+                self._loop.call_soon_threadsafe(self._came, frames)
+
+    def _came(self, frames: list[tuple[bytes, Any]]) -> None:
+        for frame in frames:
+            self._frames.put_nowait(frame)
+
+
+def _started() -> subprocess.Popen[bytes]:
+    path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - as text
+    return subprocess.Popen(
+        [
+            sys.executable,
+            *(f"-W{option}" for option in sys.warnoptions),
+            *(("-B",) if sys.dont_write_bytecode else ()),
+            "-c",
+            _START.format(path=path, argv=sys.argv),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is the parent's
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, and its own children where they are in its group."""
+    if process.returncode is not None:
+        return
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _print(stream: str, text: str) -> None:
+    with contextlib.suppress(Exception):  # a program may have closed it, or put anything there
+        target = sys.stdout if stream == "stdout" else sys.stderr
+        target.write(text)
+        target.flush()
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    with contextlib.suppress(AttributeError, OSError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Processes:
+    """A pool of processes that evaluate, for one run."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most, self._cores = max(most, cores()), cores()
+        self._queue: deque[_Item] = deque()
+        self._children: dict[_Child, asyncio.Task[None]] = {}
+        self._idle: list[_Child] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._mean_s: dict[int, float] = {}
+        self._unloadable: dict[int, str] = {}
+        self._cpu_s, self._wall_s, self._heard = 0.0, 0.0, 0.0
+        self._began = 0.0
+        """When the newest process began with its first case."""
+        self._stopped = False
+        _pools.add(self)
+
+    async def call(self, recipe: Recipe, data: dict[str, Any], limit_s: float) -> Score:
+        """Evaluate one case for `limit_s` seconds at most; the wait for a process does not count.
+        Whatever the evaluator does is its score.
+
+        Raises:
+            CannotLoadError: a process cannot make the evaluator.
+            MovedError: the evaluator was withdrawn before the case was begun.
+            Postponed: the pool was stopped before the case was begun.
+        """
+        if self._stopped:
+            raise Postponed(0.0)
+        if (why := self._unloadable.get(recipe.key)) is not None:
+            raise CannotLoadError(why)
+        loop = asyncio.get_running_loop()
+        item = _Item(recipe, data, limit_s, loop.create_future(), time.monotonic())
+        self._queue.append(item)
+        self._look()
+        return await item.future
+
+    def withdraw(self, recipe: Recipe) -> None:
+        """Give back the cases of an evaluator that are not begun."""
+        for item in [item for item in self._queue if item.recipe is recipe]:
+            self._queue.remove(item)
+            item.refuse(MovedError())
+
+    def stop(self) -> None:
+        """Begin with no further case; those under way go on."""
+        self._stopped = True
+        while self._queue:
+            self._queue.popleft().refuse(Postponed(0.0))
+
+    async def close(self) -> None:
+        """End all processes, whatever they do."""
+        self.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = list(self._children.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _look(self) -> None:
+        """See that somebody takes what waits."""
+        if not self._queue or self._stopped:
+            return
+        if self._idle:
+            self._idle.pop().wake.set()
+        elif not self._children:
+            self._add()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GROW_S, self._grow)
+
+    def _grow(self) -> None:
+        """Start a further process, if cases wait and one is of use: what computes has no use for more than
+        there are processors."""
+        self._timer = None
+        if not self._queue or self._stopped:
+            return
+        now = time.monotonic()
+        waits = self._wall_s > 2 * self._cpu_s if now - self._heard < 1 else True
+        room = (self._most if waits else self._cores) - len(self._children)
+        # One that starts may be enough by itself: with each that works, one more may start.
+        working = sum(child.works for child in self._children)
+        starting = len(self._children) - working
+        if now - max(self._queue[0].since, self._began) >= GROW_S:
+            for _ in range(min(room, working - starting)):
+                self._add()
+        self._look()
+
+    def _add(self) -> None:
+        child = _Child(asyncio.get_running_loop())
+        self._children[child] = asyncio.get_running_loop().create_task(self._serve(child))
+        self._heard = time.monotonic()
+
+    async def _serve(self, child: _Child) -> None:
+        """Give a process its cases until it has to be ended."""
+        try:
+            while True:
+                items = self._take()
+                if not items:
+                    self._idle.append(child)
+                    child.wake.clear()
+                    await child.wake.wait()
+                    continue
+                if not await self._batch(child, items):
+                    return
+        finally:
+            child.kill()
+            del self._children[child]
+            if child in self._idle:
+                self._idle.remove(child)
+            self._look()
+
+    def _take(self) -> list[_Item]:
+        """Take as many cases of one evaluator as are worth a message."""
+        while self._queue and self._queue[0].future.done():
+            self._queue.popleft()
+        if not self._queue:
+            return []
+        recipe, limit_s = self._queue[0].recipe, self._queue[0].limit_s
+        mean_s = self._mean_s.get(recipe.key, BATCH_S)
+        many = min(MOST_CASES, int(BATCH_S / max(mean_s, 1e-6)), -(-len(self._queue) // len(self._children)))
+        items: list[_Item] = []
+        while self._queue and len(items) < max(1, many):
+            item = self._queue[0]
+            if item.recipe is not recipe or item.limit_s != limit_s:
+                break
+            self._queue.popleft()
+            if not item.future.done():
+                items.append(item)
+        return items
+
+    async def _batch(self, child: _Child, items: list[_Item]) -> bool:
+        """Have cases evaluated; give whether the process can go on."""
+        recipe, left = items[0].recipe, deque(items)
+        begun = False
+        try:
+            if recipe.key not in child.loaded:
+                await self._load(child, recipe)
+            child.send("cases", recipe.key, left[0].limit_s, [item.data for item in items])
+            await child.next(LOAD_S)
+            begun = True
+            if not child.works:
+                child.works, self._began = True, time.monotonic()
+            while True:
+                kind, value = await child.next(left[0].limit_s if left else LOAD_S)
+                if kind == ANSWER:
+                    self._heard = time.monotonic()
+                    left.popleft().give(_score(value))
+                elif kind == ENDED:
+                    self._measure(recipe, len(items), *value)
+                    return True
+        except CannotLoadError as error:
+            self._unloadable[recipe.key] = str(error)
+            for item in left:
+                item.refuse(error)
+            return not child.dead
+        except TimeoutError:
+            if begun and left:
+                left.popleft().give(overdue(recipe.metric, items[0].limit_s))
+        except _GoneError as error:
+            if begun and left:
+                left.popleft().give(failed(recipe.metric, str(error)))
+            self._count_tries(left, str(error))
+        self._queue.extendleft(reversed(left))
+        return False
+
+    def _count_tries(self, left: deque[_Item], why: str) -> None:
+        for item in left:
+            item.tries += 1
+            if item.tries >= TRIES:
+                item.give(failed(item.recipe.metric, why))
+
+    async def _load(self, child: _Child, recipe: Recipe) -> None:
+        """Have a process make an evaluator.
+
+        Raises:
+            CannotLoadError: it cannot.
+        """
+        child.send("load", recipe.key, recipe.metric, recipe.function, recipe.argument)
+        try:
+            kind, why = await child.next(LOAD_S)
+        except TimeoutError:
+            child.kill()
+            raise CannotLoadError(f"it is not loaded after {LOAD_S:g} s") from None
+        except _GoneError as error:
+            raise CannotLoadError(str(error)) from None
+        assert kind == LOADED, kind
+        if why:
+            raise CannotLoadError(why)
+        child.loaded.add(recipe.key)
+
+    def _measure(self, recipe: Recipe, cases: int, cpu_s: float, wall_s: float) -> None:
+        before = self._mean_s.get(recipe.key)
+        mean_s = wall_s / cases
+        self._mean_s[recipe.key] = mean_s if before is None else (before + mean_s) / 2
+        self._cpu_s, self._wall_s = self._cpu_s / 2 + cpu_s, self._wall_s / 2 + wall_s
+
+    def kill(self) -> None:
+        """End all processes, at the end of the program."""
+        for child in list(self._children):
+            child.kill()
+
+
+def _score(value: dict[str, Any]) -> Score:
+    error, usage = value.pop("error"), value.pop("usage")
+    return Score(
+        **value,
+        error=None if error is None else Failure(**error),
+        usage=None if usage is None else Usage(**usage),
+    )
+
+
+_pools: weakref.WeakSet[Processes] = weakref.WeakSet()
+
+
+@atexit.register
+def _kill_all() -> None:
+    for pool in list(_pools):
+        pool.kill()

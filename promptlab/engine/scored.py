@@ -1,0 +1,94 @@
+"""A case that is being scored, and what its evaluators are given of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promptlab.domain.experiment import METADATA, PROMPT, RESPONSE, Metric
+from promptlab.domain.results import Score, ScoreSet
+from promptlab.engine.job import Job
+from promptlab.errors import TemplateError
+from promptlab.evaluators.base import Evaluator
+from promptlab.results.table import Case
+
+Bound = tuple[Metric, Evaluator]
+
+
+@dataclass(slots=True)
+class Scored:
+    """A case and the scores that it has so far."""
+
+    case: Case
+    scores: dict[str, Score]
+    recorded: int
+    """How many of the scores are durable."""
+    left: int = 0
+    """How many are to be made one by one."""
+    prompt: str | TemplateError | None = None
+    """The text that was sent to the model, where a metric is given it; or why it cannot be made again."""
+
+    def to_set(self, job: Job) -> ScoreSet:
+        """The scores so far, in the order of the metrics."""
+        done = self.case.completion
+        names = (metric.name for metric, _ in job.bindings.evaluators)
+        return ScoreSet(
+            shard=done.shard,
+            case=done.case,
+            trial=done.trial,
+            generation=job.run.generation,
+            scores={name: self.scores[name] for name in names if name in self.scores},
+        )
+
+    def open(self, evaluators: Sequence[Bound]) -> list[Bound]:
+        """The metrics that apply to the case and have no score yet."""
+        row = self.case.row
+        return [
+            (m, e)
+            for m, e in evaluators
+            if m.name not in self.scores and m.applies_to(row) and m.is_labelled(row)
+        ]
+
+
+def inputs(scored: Scored, mapping: Mapping[str, str]) -> dict[str, Any]:
+    """Take an evaluator's inputs for a case from where the column_mapping says.
+
+    Raises:
+        TemplateError: the prompt is asked for and cannot be made again.
+    """
+    return {name: _value(scored, source) for name, source in mapping.items()}
+
+
+def _value(scored: Scored, source: str) -> Any:
+    completion = scored.case.completion
+    if source in (RESPONSE, "$completion"):
+        return completion.response
+    if source == PROMPT:
+        if isinstance(scored.prompt, TemplateError):
+            raise scored.prompt
+        return scored.prompt
+    if source.startswith(f"{METADATA}."):
+        return _at(completion.metadata, source.removeprefix(f"{METADATA}."))
+    if source.startswith("$"):
+        return getattr(completion, source[1:])
+    return scored.case.row.get(source)
+
+
+def _at(value: Any, path: str) -> Any:
+    """Find a value in metadata by its key, which may have dots, or by keys and list
+    positions with dots between."""
+    while True:
+        if isinstance(value, Mapping) and path in value:
+            return value[path]
+        head, _, path = path.partition(".")
+        if isinstance(value, Mapping):
+            value = value.get(head)
+        elif (
+            isinstance(value, list | tuple) and head.isdecimal() and len(head) < 10 and int(head) < len(value)
+        ):
+            value = value[int(head)]
+        else:
+            return None
+        if not path:
+            return value
