@@ -44,13 +44,19 @@ class Target:
         )
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def mock(latency_ms: float, folder: Path, **options: float) -> Iterator[str]:
     """The mock endpoint's base URL."""
     source = SHARED / "mockllm" / "mockllm.c"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     if source.exists() and shutil.which("gcc"):
         binary = folder / "mockllm"
         if not binary.exists():
@@ -63,14 +69,15 @@ def mock(latency_ms: float, folder: Path, **options: float) -> Iterator[str]:
         command = [sys.executable, "-m", "tests.bench.endpoint", str(port), str(latency_ms / 1000)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(port)
+        wait_for(port)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
+    """Return once something listens on a port."""
     for _ in range(200):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
