@@ -112,8 +112,19 @@ def shard_from(body: Mapping[str, Any]) -> ShardSummary:
 
 
 def asset_from(body: Mapping[str, Any], labels: Iterable[str]) -> AssetVersion:
-    """Make the asset version of a JSON object, with the labels that point at it now."""
-    return made(AssetVersion, body, labels=tuple(sorted(labels)))
+    """Make the asset version of a JSON object, with the labels that point at it now.
+
+    Raises:
+        StoreDamagedError: it is no asset version.
+    """
+    asset = made(AssetVersion, body, labels=tuple(sorted(labels)))
+    expected = {"name": str, "version": int, "description": str, "hash": str, "created_at": str}
+    for name, kind in expected.items():
+        if not isinstance(getattr(asset, name), kind):
+            raise StoreDamagedError(f"an asset's {name} is stored as {getattr(asset, name)!r:.80}")
+    if not isinstance(asset.content, Mapping):
+        raise StoreDamagedError(f"the content of {asset.name!r} is stored as {asset.content!r:.80}")
+    return asset
 
 
 def _score(body: Mapping[str, Any]) -> Score:

@@ -10,6 +10,7 @@ from typing import Any
 from promptlab.assets.column_statistics import Statistics, statistics
 from promptlab.assets.ingest import StagedDataset, commit, stage
 from promptlab.assets.rows import rows_page
+from promptlab.domain.asset_checks import checked_asset, read_asset
 from promptlab.domain.assets import (
     KINDS,
     Asset,
@@ -126,7 +127,7 @@ class AssetStore:
                 f"The {WORDS[found[0]]} {name!r} has no version {version}; its versions are 0 to "
                 f"{latest.version if latest else 0}."
             )
-        return asset_from(record)
+        return read_asset(record)
 
     async def _missing(self, name: str, kind: AssetKind | None) -> str:
         known = [a.name for k in ([kind] if kind else KINDS) for a in await self._ledger.list_assets(k)]
@@ -135,15 +136,11 @@ class AssetStore:
 
     async def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
         """The latest version of every asset, prompt templates first, sorted by name."""
-        return [
-            asset_from(record)
-            for k in ([kind] if kind else KINDS)
-            for record in await self._ledger.list_assets(k)
-        ]
+        return [asset_from(record) for k in ([kind] if kind else KINDS) for record in await self.latest(k)]
 
     async def latest(self, kind: AssetKind) -> Sequence[AssetVersion]:
         """As `list`, for one kind, as records: with their time and content."""
-        return await self._ledger.list_assets(kind)
+        return [checked_asset(record) for record in await self._ledger.list_assets(kind)]
 
     async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
         """Every version of one asset, oldest first.
@@ -151,7 +148,12 @@ class AssetStore:
         Raises:
             AssetNotFoundError: there is no such asset.
         """
-        return await self._ledger.list_versions(kind_of(await self.get(name, kind=kind)), name)
+        if kind is None:
+            kind = kind_of(await self.get(name))
+        found = await self._ledger.list_versions(kind, name)
+        if not found:
+            raise AssetNotFoundError(await self._missing(name, kind))
+        return [checked_asset(record) for record in found]
 
     async def statistics(self, content: DatasetContent) -> Statistics:
         """Read what a dataset's columns hold: different values, lowest and highest.

@@ -359,3 +359,27 @@ async def test_a_run_that_cannot_be_read_stands_in_its_place_in_the_list(
     assert (seen, cursor) == (["new", "odd", "old"], None)
     with pytest.raises(StoreDamagedError, match=r"cannot be read|is stored as|no object"):
         await ledger.get_run("odd")
+
+
+async def test_an_asset_that_cannot_be_read_stands_in_its_place_in_the_lists(ledger: DynamoDBLedger) -> None:
+    """Among all others and among its own versions; asked for by itself it is a clear error."""
+    for version in range(2):
+        await ledger.add_asset(asset("qa", version))
+    await ledger.add_asset(asset("other", 0))
+    client = boto3.client("dynamodb", region_name=aws.REGION, endpoint_url=aws.moto_url())
+    client.update_item(
+        TableName=ledger._table.name,
+        Key={"pk": {"S": f"ASSET#{asset('qa').kind}#qa"}, "sk": {"S": "V#0000000001"}},
+        UpdateExpression="SET b = :value",
+        ExpressionAttributeValues={":value": {"S": "{"}},
+    )
+    client.close()
+    found = await ledger.list_assets(asset("qa").kind)
+    assert [(a.name, a.version, "cannot be read" in a.description) for a in found] == [
+        ("other", 0, False),
+        ("qa", 1, True),
+    ]
+    versions = await ledger.list_versions(asset("qa").kind, "qa")
+    assert ["cannot be read" in a.description for a in versions] == [False, True]
+    with pytest.raises(StoreDamagedError, match="cannot be read"):
+        await ledger.get_asset(asset("qa").kind, "qa")

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from promptlab_studio.app import create_app
 
+from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.cli import commands as cli
 from promptlab.domain.results import Score
@@ -52,7 +53,7 @@ def without(*names: str) -> Any:
     return lambda body: {name: value for name, value in body.items() if name not in names}
 
 
-WORDS = re.compile("cannot be read|is stored as|is no object|a stored RunRecord lacks")
+WORDS = re.compile("cannot be read|is stored as|is no object|a stored \\w+ lacks|the content of")
 NEGATIVE = summary_of(0.95, 60)
 NEGATIVE["metrics"]["f1"]["values"] |= {"m2": -1.4e-14}
 SUMMARY = summary_of(0.5, 3)
@@ -183,3 +184,40 @@ def test_the_page_of_an_unreadable_run_says_why(tmp_path: Path, name: str) -> No
     addresses = ("/runs/run-odd", "/runs/run-odd?tab=summary", "/runs/run-odd?tab=configuration")
     for address, answer in asyncio.run(pages(path, *addresses)).items():
         assert WORDS.search(answer.text), address
+
+
+ASSETS = {
+    "not JSON": b"{",
+    "a list": b"[]",
+    "nothing": b"{}",
+    "content of another shape": b'{"kind":"dataset","name":"b","version":0,"description":"","content":5,'
+    b'"hash":"","created_at":"2026-11-22T09:00:00.000000Z"}',
+}
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_an_asset_that_cannot_be_read_stands_in_its_place(tmp_path: Path, name: str) -> None:
+    """Lists, the form for a new run and the commands answer, with all others in them; the asset's own page
+    says why."""
+    path = tmp_path / "lab.db"
+    with PromptLab({"db_file": str(path)}, quiet=True) as pl:
+        for asset in "abc":
+            pl.asset.create(Dataset(name=asset, rows=[{"x": asset}]))
+            pl.asset.create(PromptTemplate(name=f"p{asset}", user_prompt="<x>"))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE asset SET body = ? WHERE name IN ('b', 'pb')", (ASSETS[name],))
+    with PromptLab({"db_file": str(path)}, quiet=True) as pl:
+        assert [asset.name for asset in pl.asset.list()] == ["pa", "pb", "pc", "a", "b", "c"]
+        with pytest.raises(StoreDamagedError):
+            pl.asset.get("b")
+    for command in ("datasets", "prompts"):
+        listed = CliRunner().invoke(cli, [command, "--db", str(path)], env={"COLUMNS": "200"})
+        assert listed.exit_code == 0, listed.output
+        assert listed.output.count("\n") >= 4 and WORDS.search(listed.output), listed.output
+    found = asyncio.run(
+        pages(path, "/datasets", "/prompts", "/new", "/api/v1/datasets", "/api/v1/prompts", "/dataset?name=b")
+    )
+    own = found.pop("/dataset?name=b")
+    assert own.status_code == 503 and WORDS.search(own.text)
+    for address, answer in found.items():
+        assert answer.status_code == 200, (address, answer.text)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from promptlab.adapters.aws.dynamodb_items import number
+from promptlab.adapters.aws.dynamodb_items import REMEDY, number
 from promptlab.adapters.aws.dynamodb_part import LedgerPart, asset_key, keys, listed, put, put_new, together
 from promptlab.adapters.aws.dynamodb_table import Item
-from promptlab.adapters.records import asset_from, to_json
+from promptlab.adapters.records import FAULTS, asset_from, damaged, to_json
+from promptlab.domain.asset_checks import unreadable_asset
 from promptlab.domain.assets import AssetKind, AssetVersion
-from promptlab.errors import AssetNotFoundError, VersionTakenError
+from promptlab.errors import AssetNotFoundError, StoreDamagedError, VersionTakenError
 
 
 class DynamoDBAssets(LedgerPart):
@@ -39,14 +40,18 @@ class DynamoDBAssets(LedgerPart):
     async def list_assets(self, kind: AssetKind) -> list[AssetVersion]:
         await self._check_version()
         names = [item["sk"]["S"] async for item in self._table.query(f"ASSETS#{kind}")]
-        found = await together(self.get_asset(kind, name) for name in names)
+        found = await together(self._latest(kind, name) for name in names)
         return [asset for asset in found if asset]
+
+    async def _latest(self, kind: AssetKind, name: str) -> AssetVersion | None:
+        found = await listed(self._table.query(asset_key(kind, name), "V#", newest=True, limit=1))
+        return await self._in_list(kind, name, found[0], await self._labels(kind, name)) if found else None
 
     async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
         await self._check_version()
         found = await listed(self._table.query(asset_key(kind, name), "V#"))
         labels = await self._labels(kind, name)
-        return await together(self._asset(item, labels) for item in found)
+        return await together(self._in_list(kind, name, item, labels) for item in found)
 
     async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
         there = {
@@ -74,5 +79,26 @@ class DynamoDBAssets(LedgerPart):
         return labels
 
     async def _asset(self, item: Item, labels: Mapping[int, Sequence[str]]) -> AssetVersion:
-        body = await self._bodies.unpack(item["b"])
-        return asset_from(body, labels.get(int(item["sk"]["S"].removeprefix("V#")), ()))
+        """The asset version of an item.
+
+        Raises:
+            StoreDamagedError: it is none.
+        """
+        try:
+            body = await self._bodies.unpack(item["b"])
+            return asset_from(body, labels.get(_version(item), ()))
+        except FAULTS as error:
+            raise damaged(error, REMEDY) from error
+
+    async def _in_list(
+        self, kind: AssetKind, name: str, item: Item, labels: Mapping[int, Sequence[str]]
+    ) -> AssetVersion:
+        """The asset version of an item, or one in its place that says why it cannot be read."""
+        try:
+            return await self._asset(item, labels)
+        except StoreDamagedError as error:
+            return unreadable_asset(kind, name, _version(item), str(error))
+
+
+def _version(item: Item) -> int:
+    return int(item["sk"]["S"].removeprefix("V#"))

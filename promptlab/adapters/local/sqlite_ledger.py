@@ -32,6 +32,7 @@ from promptlab.adapters.records import (
     to_json,
     unreadable,
 )
+from promptlab.domain.asset_checks import unreadable_asset
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.errors import (
@@ -48,7 +49,7 @@ RECORDS_SINCE = 2
 PAGE = 100
 """Shard summaries read at once: one is some 10 KB."""
 _VERSION = """
-    SELECT body, (
+    SELECT kind, name, version, body, (
         SELECT json_group_array(label) FROM label l
         WHERE l.kind = a.kind AND l.name = a.name AND l.version = a.version)
     FROM asset a WHERE kind = ?"""
@@ -117,10 +118,10 @@ class SqliteLedger:
             "AND version = (SELECT max(version) FROM asset b WHERE b.kind = a.kind AND b.name = "
             "a.name) ORDER BY name"
         )
-        return await self._file.read(_versions, latest, (kind,))
+        return await self._file.read(_listed_versions, latest, (kind,))
 
     async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
-        return await self._file.read(_versions, "AND name = ? ORDER BY version", (kind, name))
+        return await self._file.read(_listed_versions, "AND name = ? ORDER BY version", (kind, name))
 
     async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
         await self._file.write(_set_label, kind, name, label, version)
@@ -247,7 +248,18 @@ def _add_asset(connection: sqlite3.Connection, asset: AssetVersion) -> None:
 
 def _versions(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AssetVersion]:
     found = connection.execute(f"{_VERSION} {where}", values)
-    return [_read(partial(asset_from, labels=orjson.loads(labels)), body) for body, labels in found]
+    return [_read(partial(asset_from, labels=orjson.loads(labels)), body) for *_, body, labels in found]
+
+
+def _listed_versions(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AssetVersion]:
+    """Do as `_versions`; what cannot be read is in its place, and says why."""
+    versions = []
+    for kind, name, version, body, labels in connection.execute(f"{_VERSION} {where}", values):
+        try:
+            versions.append(_read(partial(asset_from, labels=orjson.loads(labels)), body))
+        except StoreDamagedError as error:
+            versions.append(unreadable_asset(kind, name, version, str(error)))
+    return versions
 
 
 def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label: str, version: int) -> None:
