@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from typing import Any
 
 import orjson
 
+from promptlab.assets.shard_index import REMEDY, shard_of, shards_between
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
 
-_REMEDY = "create the dataset again from its file; promptlab doctor says what else is damaged"
 _PARSE_INLINE = 256 * 1024  # parses in well under a millisecond
 
 
@@ -44,7 +43,7 @@ async def read_index(blobs: Blobs, content: DatasetContent) -> AsyncGenerator[Sh
         async for piece in stream:
             *lines, rest = (rest + piece).split(b"\n")
             for number, line in enumerate(lines):
-                yield _shard(line, content)
+                yield shard_of(line, content)
                 if number % 1_000 == 999:  # a piece has ten thousand lines: 25 ms
                     await asyncio.sleep(0)
     finally:
@@ -60,13 +59,9 @@ async def rows_page(blobs: Blobs, content: DatasetContent, offset: int, limit: i
     """
     rows: list[dict[str, Any]] = []
     end = min(offset + limit, content.rows)
-    async with aclosing(read_index(blobs, content)) as index:
-        async for shard in index:
-            if shard.first >= end:
-                break
-            if shard.first + shard.count > offset:
-                here = await read_rows(blobs, content, shard)
-                rows += here[max(0, offset - shard.first) : end - shard.first]
+    for shard in await shards_between(blobs, content, offset, end - 1):
+        here = await read_rows(blobs, content, shard)
+        rows += here[max(0, offset - shard.first) : end - shard.first]
     return rows
 
 
@@ -74,11 +69,4 @@ def _parse(data: bytes) -> list[dict[str, Any]]:
     try:
         return [orjson.loads(line) for line in data.splitlines()]
     except orjson.JSONDecodeError as error:
-        raise StoreDamagedError(f"The stored rows of a dataset are damaged ({error}): {_REMEDY}") from error
-
-
-def _shard(line: bytes, content: DatasetContent) -> Shard:
-    try:
-        return Shard(**orjson.loads(line))
-    except (orjson.JSONDecodeError, TypeError) as error:
-        raise StoreDamagedError(f"The index {content.index} is damaged ({error}): {_REMEDY}") from error
+        raise StoreDamagedError(f"The stored rows of a dataset are damaged ({error}): {REMEDY}") from error

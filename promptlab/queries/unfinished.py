@@ -3,11 +3,10 @@ a page shows are read."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any, NoReturn
 
-from promptlab.assets.rows import read_index, read_rows
+from promptlab.assets.rows import read_rows
+from promptlab.assets.shard_index import shards_between
 from promptlab.domain.assets import Shard
 from promptlab.domain.results import CaseKey
 from promptlab.errors import RunError
@@ -41,7 +40,7 @@ class LiveResults:
         offset = offset if offset < total else (total - 1) // limit * limit
         first, last = offset // self._trials, (min(offset + limit, total) - 1) // self._trials
         rows: list[dict[str, Any]] = []
-        async for shard in self._shards(first, last):
+        for shard in await shards_between(self._table.blobs, self._content, first, last):
             rows += await self._rows(shard, max(first, shard.first), min(last, shard.first + shard.count - 1))
         begin = offset - first * self._trials
         return CasePage(
@@ -59,10 +58,8 @@ class LiveResults:
     async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
         if not (0 <= case < self._content.rows and 0 <= trial < self._trials):
             return None
-        rows = [
-            row async for shard in self._shards(case, case) for row in await self._rows(shard, case, case)
-        ]
-        return rows[trial]
+        (shard,) = await shards_between(self._table.blobs, self._content, case, case)
+        return (await self._rows(shard, case, case))[trial]
 
     async def neighbours(
         self,
@@ -93,15 +90,6 @@ class LiveResults:
             f"Run {self.run.run_id} is {self.run.status} and has no {what} of its cases yet: they come "
             "with its results, once it has ended."
         )
-
-    async def _shards(self, first: int, last: int) -> AsyncIterator[Shard]:
-        """The shards that hold dataset rows `first` to `last`."""
-        async with aclosing(read_index(self._table.blobs, self._content)) as index:
-            async for shard in index:
-                if shard.first > last:
-                    return
-                if shard.first + shard.count > first:
-                    yield shard
 
     async def _rows(self, shard: Shard, first: int, last: int) -> list[dict[str, Any]]:
         """The table's rows of some dataset rows of a shard; every trial, done or not."""

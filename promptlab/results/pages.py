@@ -4,13 +4,12 @@ its results file after."""
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from promptlab.assets.rows import read_index
+from promptlab.assets.shard_index import shards_from
 from promptlab.domain.results import CaseKey
 from promptlab.duck import connect, parquet, reading_results
 from promptlab.results.files import results_file
@@ -61,18 +60,15 @@ def _from_file(path: Path, after: CaseKey | None, limit: int) -> Page:
 async def _from_ledger(table: RunTable, after: CaseKey | None, limit: int) -> Page:
     page, looked = _Page(limit), 0
     empty = dict.fromkeys(table.columns.types)
-    async with aclosing(read_index(table.blobs, table.content)) as index:
-        async for shard in index:
-            if after and shard.first + shard.count <= after.case:
+    async for shard in shards_from(table.blobs, table.content, after.case if after else 0):
+        if looked == MAX_SHARDS:
+            return page.rows, CaseKey(shard.first - 1, table.trials)
+        looked += 1
+        for case in await table.answered(shard):
+            if after and case.completion.key <= after:
                 continue
-            if looked == MAX_SHARDS:
-                return page.rows, CaseKey(shard.first - 1, table.trials)
-            looked += 1
-            for case in await table.answered(shard):
-                if after and case.completion.key <= after:
-                    continue
-                if not page.add({**empty, **table.row(case)}):
-                    return page.rows, page.last
+            if not page.add({**empty, **table.row(case)}):
+                return page.rows, page.last
     return page.rows, None
 
 
