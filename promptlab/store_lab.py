@@ -340,10 +340,9 @@ class StoreLab:
         run = await self._get(run_id)
         if run.summary:
             return Summary.from_json(run.summary)
-        total = Summary()
-        async for shard in self.ledger.shards(run_id):
-            total.merge(Summary.from_json(shard.summary))
-        return total
+        # One that was cancelled is worked on until what was in flight is recorded.
+        active = await self._parts.runner.is_active(run)
+        return await (await self._queries.get()).summaries.of(run, active=active)
 
     async def _live(
         self,

@@ -131,6 +131,7 @@ async def _finish(job: Job, shard: Shard, cases: Sequence[Case]) -> None:
             largest_row_bytes=largest,
         ),
     )
+    job.on_finished(shard.number, summary)
 
 
 def _part(job: Job, cases: Sequence[Case]) -> tuple[bytes, int]:

@@ -12,6 +12,7 @@ from promptlab import awake
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
+from promptlab.domain.summary import Summary
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.engine.processes import Processes, Recipe
@@ -74,6 +75,7 @@ class Job:
     recorder: Recorder[Completion]
     deadline: Deadline
     scoring: Scoring
+    on_finished: Callable[[int, Summary], None]
 
     @classmethod
     def begin(
@@ -88,6 +90,7 @@ class Job:
         deadline: Deadline,
         on_record: Callable[[Completion], None],
         on_scored: Callable[[int, int], None] = lambda shard, cases: None,
+        on_finished: Callable[[int, Summary], None] = lambda shard, summary: None,
         gather_s: float = 0.0,
         workers: int = 1,
         processes: Processes | None = None,
@@ -97,6 +100,7 @@ class Job:
         Args:
             on_record: told of each completion once it is durable.
             on_scored: told a shard's number and how many of its cases are scored, whenever that grows.
+            on_finished: told a shard's number and its summary, once that is recorded.
             gather_s: how long scores gather for one write, where a write costs money.
             workers: how many workers work on the run at the same time.
             processes: where evaluators run that can be sent there; without any, all run in this process.
@@ -123,6 +127,7 @@ class Job:
                 isolation=Isolation(bindings.recipes, processes),
                 tell=on_scored,
             ),
+            on_finished=on_finished,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -66,6 +66,7 @@ async def plan(
     at_once: int | None = None,
     trials: int = 1,
     parts: Collection[str] | None = None,
+    on_finished: Callable[[ShardSummary], None] = lambda shard: None,
 ) -> Plan:
     """Write the manifest of the shards that have work left, in memory that does not grow with them.
 
@@ -78,6 +79,7 @@ async def plan(
         trials: how often each row is asked.
         parts: the keys of the parts that there are; a shard without its part is planned
             again. None: all are there.
+        on_finished: called with each shard that has nothing left to do.
 
     Raises:
         BlobNotFoundError: the dataset's content is gone.
@@ -86,6 +88,7 @@ async def plan(
     async for summary in ledger.shards(run.run_id):
         if not _unfinished(summary, run) and (parts is None or summary.part in parts):
             finished.add(summary.number)
+            on_finished(summary)
             answered += int(summary.summary.get("succeeded", 0))
     key, count = f"runs/{run.run_id}/manifest-{run.generation}.jsonl", 0
     size = together(content.shards - len(finished), at_once, trials) if at_once else 1

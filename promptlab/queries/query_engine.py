@@ -31,6 +31,7 @@ from promptlab.queries.histograms import Bin, Histogram
 from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.summaries import Summaries
 from promptlab.queries.unfinished import LiveResults
 from promptlab.results.index import Parts, forget_old_indexes, index_keys, put_index
 from promptlab.results.run_table import RunTable
@@ -62,6 +63,7 @@ class QueryEngine:
 
     def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
         self._ledger, self._blobs = ledger, blobs
+        self.summaries = Summaries(ledger)
         self._folder = Path()
         self._store: Path | None = None
         self._made: ScratchFolder | None = None
@@ -200,6 +202,7 @@ class QueryEngine:
             task.cancel()
         await asyncio.gather(*self._opened.values(), return_exceptions=True)
         self._opened.clear()
+        await self.summaries.close()
         if self._pool is not None:
             await self._pool.close()
             self._pool = None

@@ -359,10 +359,11 @@ def test_a_model_object_can_be_used_from_both_worlds(pl: PromptLab) -> None:
 
 
 def test_progress_is_told_as_cases_end(pl: PromptLab) -> None:
-    """The callback sees every case once, and the last call sees all."""
+    """The callback sees every case once, and the last call sees all, also what is scored."""
     seen: list[Progress] = []
     pl.experiment.run(experiment(model=OnlyAinvoke()), on_progress=seen.append)
-    assert [p.done for p in seen] == list(range(131))
+    assert [p.done for p in seen][:131] == list(range(131))
+    assert {p.done for p in seen[131:]} <= {130} and seen[-1].scored == 130
     assert (seen[-1].total, seen[-1].failed, seen[-1].cost_usd) == (130, 0, 65.0)
 
 

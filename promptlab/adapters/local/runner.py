@@ -12,14 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from promptlab.adapters.local.descriptors import calls_that_fit
 from promptlab.adapters.local.reserve import Reserve
+from promptlab.adapters.local.run_locks import is_locked, take
+from promptlab.adapters.local.run_progress import Counter, OnProgress
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import Completion, Progress, RunRecord, described
-from promptlab.domain.spending import summed
+from promptlab.domain.results import RunRecord, described
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job
@@ -29,10 +28,11 @@ from promptlab.engine.process_child import is_child
 from promptlab.engine.processes import Processes
 from promptlab.engine.scoring import is_pure
 from promptlab.engine.summarize import summarize
-from promptlab.errors import ConfigError, PromptLabError, RunBusyError, RunNotFoundError, StoreDamagedError
+from promptlab.errors import ConfigError, PromptLabError, RunNotFoundError, StoreDamagedError
 from promptlab.models.base import THREADS
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.results.parts import drop_broken_parts
+from promptlab.results.so_far import SoFar
 from promptlab.threads import Threads
 
 SHARD_TRIES = 3
@@ -48,68 +48,14 @@ logger = logging.getLogger(__name__)
 
 CANCEL_EVERY_S = 1.0
 
-OnProgress = Callable[[Progress], None]
-
-
-class _Counter:
-    """Counts completions as they become durable, and tells whoever wants to know."""
-
-    def __init__(
-        self, before: Progress, run: RunRecord, on_progress: OnProgress | None, *, slow_metrics: bool
-    ) -> None:
-        self._failed = False
-        # Failures that this pass does again are open again.
-        again = before.failed if run.redo_before == run.generation > 0 else 0
-        self.now = replace(before, done=before.done - again, failed=before.failed - again)
-        self._on_progress = on_progress
-        self._scored: dict[int, int] = {}
-        self._slow_metrics = slow_metrics
-        self._tell()
-
-    def count(self, completion: Completion) -> None:
-        """Count one completion."""
-        now = self.now
-        self.now = replace(
-            now,
-            done=now.done + 1,
-            failed=now.failed + (completion.error is not None),
-            **summed(now, completion.spent),
-        )
-        self._tell()
-
-    def begin_scoring(self, cases: int) -> None:
-        """Set how many cases are scored in shards that are not worked on."""
-        if self.now.scored is not None:
-            self.now, self._scored = replace(self.now, scored=cases), {}
-
-    def count_scored(self, shard: int, cases: int) -> None:
-        """Count the scored cases of a shard, which may be begun again."""
-        more = cases - self._scored.get(shard, 0)
-        if more and self.now.scored is not None:
-            self._scored[shard] = cases
-            self.now = replace(self.now, scored=self.now.scored + more)
-            # Those of fast metrics are told with the next case, if there is one.
-            if self._slow_metrics or self.now.done >= self.now.total:
-                self._tell()
-
-    def _tell(self) -> None:
-        """Call on_progress; an error of it is logged, once, and costs the run nothing."""
-        if self._on_progress is None:
-            return
-        try:
-            self._on_progress(self.now)
-        except BaseException as error:
-            if not self._failed:
-                logger.exception("on_progress raised %s; the run goes on", described(error))
-            self._failed = True
-
 
 @dataclass(slots=True)
 class _Work:
     """One pass over a run: its open shards, and what went wrong."""
 
     job: Job
-    counter: _Counter
+    counter: Counter
+    so_far: SoFar
     open: dict[asyncio.Task[None], Shard] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -144,19 +90,7 @@ class LocalRunner:
 
     async def is_active(self, run: RunRecord) -> bool:
         """Whether a process works on the run now. The system drops the lock of a killed process."""
-        return await asyncio.to_thread(self._is_locked, self._locks / f"{run.run_id}.lock")
-
-    @staticmethod
-    def _is_locked(path: Path) -> bool:
-        if not path.exists():
-            return False
-        try:
-            with FileLock(path, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return True  # the store is another's, or read only: who may not look believes what is recorded
+        return await asyncio.to_thread(is_locked, self._locks / f"{run.run_id}.lock")
 
     async def cancel(self, run: RunRecord) -> None:
         """Stop the run if this process works on it. Any other looks every CANCEL_EVERY_S
@@ -178,22 +112,7 @@ class LocalRunner:
                 "an evaluator's process starts no runs: put what the file does when it is loaded under "
                 '`if __name__ == "__main__":`, or say isolated: false'
             )
-        try:
-            self._locks.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _no_lock(self._locks, error) from error
-        path = self._locks / f"{run_id}.lock"
-        # A second to get it: somebody may be looking whether the run is active.
-        lock = FileLock(path, timeout=1, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunBusyError(
-                f"Run {run_id} is being worked on by another process. Wait for it, or stop that process, "
-                "then resume."
-            ) from None
-        except (OSError, NotImplementedError) as error:
-            raise _no_lock(path, error) from error
+        lock = take(self._locks, run_id)
         try:
             await asyncio.to_thread(self._reserve.take)
             yield
@@ -219,8 +138,9 @@ class LocalRunner:
         """
         experiment, bindings = work
         started = time.monotonic()
-        task = asyncio.create_task(self._work(run, experiment, bindings, on_progress))
-        watch = asyncio.create_task(self._watch(run, task))
+        so_far = SoFar(self._ledger, run)
+        task = asyncio.create_task(self._work(run, experiment, bindings, on_progress, so_far))
+        watch = asyncio.create_task(self._watch(run, task, so_far))
         self._working[run.run_id] = task
         changes: dict[str, object] = {"status": "interrupted"}
         try:
@@ -267,7 +187,7 @@ class LocalRunner:
         # Whoever cancelled the run meanwhile has the last word on its status.
         await self._ledger.update_run(run.run_id, changes, if_status={"running"})
 
-    async def _watch(self, run: RunRecord, task: asyncio.Task[dict[str, object]]) -> None:
+    async def _watch(self, run: RunRecord, task: asyncio.Task[dict[str, object]], so_far: SoFar) -> None:
         """Stop the work when the run is cancelled, by whichever process, or is no longer in the store.
 
         Each look records how long the run has been worked on: a pass that is killed counts, too.
@@ -278,6 +198,8 @@ class LocalRunner:
             spent = {"wall_s": run.wall_s + time.monotonic() - started}
             try:
                 goes_on = await self._ledger.update_run(run.run_id, spent, if_status={"running"})
+                if goes_on:
+                    await so_far.record()
             except RunNotFoundError:
                 goes_on = False
             except (OSError, PromptLabError) as error:
@@ -303,11 +225,16 @@ class LocalRunner:
         return {} if task.cancelled() else task.result()
 
     async def _work(
-        self, run: RunRecord, experiment: Experiment, bindings: Bindings, on_progress: OnProgress | None
+        self,
+        run: RunRecord,
+        experiment: Experiment,
+        bindings: Bindings,
+        on_progress: OnProgress | None,
+        so_far: SoFar,
     ) -> dict[str, object]:
         before = await self._ledger.progress(run.run_id)
         slow = not all(is_pure(evaluator) for _, evaluator in bindings.evaluators)
-        counter = _Counter(
+        counter = Counter(
             replace(before, scored=0 if experiment.evaluation else None), run, on_progress, slow_metrics=slow
         )
         concurrency = calls_that_fit(bindings.model.max_concurrent_tasks)
@@ -323,8 +250,9 @@ class LocalRunner:
             on_record=counter.count,
             on_scored=counter.count_scored,
             processes=Processes(),
+            on_finished=so_far.add,
         )
-        work = _Work(job, counter)
+        work = _Work(job, counter, so_far)
         threads = Threads("promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
         loading = asyncio.create_task(_settle())
@@ -350,7 +278,10 @@ class LocalRunner:
             # What a pass of before left behind may have been lost since.
             old = again or run.generation > 0
             parts = set(await self._blobs.keys(f"runs/{run.run_id}/parts/")) if old else None
-            todo = await plan(self._ledger, self._blobs, run, content, parts=parts)
+            work.so_far.begin()
+            todo = await plan(
+                self._ledger, self._blobs, run, content, parts=parts, on_finished=work.so_far.keep
+            )
             work.counter.begin_scoring(todo.answered)
             await self._shards(work, todo.manifest)
             await loading
@@ -452,16 +383,6 @@ class LocalRunner:
                 "Check it with: promptlab doctor"
             )
         return rows
-
-
-def _no_lock(path: Path, error: Exception) -> PromptLabError:
-    """The error for a store in which no run can be held: without a lock two processes would
-    pay for the same calls."""
-    return PromptLabError(
-        f"The lock {path} cannot be taken ({error}): no call was made. Where its disk has no locks "
-        "(some network "
-        "drives) or may not be written, give another db_file."
-    )
 
 
 def _said(error: BaseException) -> str:

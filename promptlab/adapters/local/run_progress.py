@@ -1,0 +1,67 @@
+"""Counts what a run in this process has done, and tells whoever wants to know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from promptlab.domain.results import Completion, Progress, RunRecord, described
+from promptlab.domain.spending import summed
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+
+
+class Counter:
+    """Counts completions as they become durable, and tells whoever wants to know."""
+
+    def __init__(
+        self, before: Progress, run: RunRecord, on_progress: OnProgress | None, *, slow_metrics: bool
+    ) -> None:
+        self._failed = False
+        # Failures that this pass does again are open again.
+        again = before.failed if run.redo_before == run.generation > 0 else 0
+        self.now = replace(before, done=before.done - again, failed=before.failed - again)
+        self._on_progress = on_progress
+        self._scored: dict[int, int] = {}
+        self._slow_metrics = slow_metrics
+        self._tell()
+
+    def count(self, completion: Completion) -> None:
+        """Count one completion."""
+        now = self.now
+        self.now = replace(
+            now,
+            done=now.done + 1,
+            failed=now.failed + (completion.error is not None),
+            **summed(now, completion.spent),
+        )
+        self._tell()
+
+    def begin_scoring(self, cases: int) -> None:
+        """Set how many cases are scored in shards that are not worked on."""
+        if self.now.scored is not None:
+            self.now, self._scored = replace(self.now, scored=cases), {}
+
+    def count_scored(self, shard: int, cases: int) -> None:
+        """Count the scored cases of a shard, which may be begun again."""
+        more = cases - self._scored.get(shard, 0)
+        if more and self.now.scored is not None:
+            self._scored[shard] = cases
+            self.now = replace(self.now, scored=self.now.scored + more)
+            # Those of fast metrics are told with the next case, if there is one.
+            if self._slow_metrics or self.now.done >= self.now.total:
+                self._tell()
+
+    def _tell(self) -> None:
+        """Call on_progress; an error of it is logged, once, and costs the run nothing."""
+        if self._on_progress is None:
+            return
+        try:
+            self._on_progress(self.now)
+        except BaseException as error:
+            if not self._failed:
+                logger.exception("on_progress raised %s; the run goes on", described(error))
+            self._failed = True
