@@ -25,7 +25,7 @@ help:  ## list the verbs
 	@touch $@
 
 demo: .venv/demo frontend port  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
-	@cd samples/async_example && PROMPTLAB_SAMPLE_MODEL=simulated/demo PROMPTLAB_SAMPLE_SERVE=$(or $(SERVE),1) PORT=$(PORT) ../../$(BIN)/python async_example.py
+	@PROMPTLAB_SAMPLE_MODEL=simulated/demo PROMPTLAB_SAMPLE_SERVE=$(or $(SERVE),1) PORT=$(PORT) $(BIN)/python samples/async_example/async_example.py
 	@test "$(SERVE)" != 0 || echo "$(WHERE_COMMANDS)"
 
 # Before the run: who cannot be served should not wait for it.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptlab.errors import StoreDamagedError
+from promptlab.program import program
 
 if TYPE_CHECKING:
     import duckdb
@@ -65,8 +66,7 @@ def reading_results() -> Iterator[None]:
     except duckdb.Error as error:
         raise StoreDamagedError(
             f"The results of the run cannot be read ({str(error).splitlines()[0]}). If the disk has room, "
-            "a file is "
-            "damaged: promptlab doctor says which."
+            f"a file is damaged: {program()} doctor says which."
         ) from error
 
 

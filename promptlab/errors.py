@@ -22,6 +22,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from promptlab.program import program
+
 
 class PromptLabError(Exception):
     """The base of every error that PromptLab raises on purpose."""
@@ -100,7 +102,7 @@ class RunNotFoundError(RunError):
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        super().__init__(f"No run {run_id!r} in this store. `promptlab runs` lists them.")
+        super().__init__(f"No run {run_id!r} in this store. `{program()} runs` lists them.")
 
 
 class RunExistsError(RunError):

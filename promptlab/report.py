@@ -12,6 +12,7 @@ from promptlab.domain.messages import SHOWN, most_frequent
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.spending import NAMES, Spending, Sums
 from promptlab.domain.summary import SCORE_ERRORS, Summary
+from promptlab.program import program
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -137,7 +138,7 @@ def next_steps(facts: Mapping[str, Any], where: str) -> list[str]:
         steps.append(f"Failed cases: {show_command(facts['run_id'], where)} --failed")
         steps.append(f"Ask them again: {resume_command(facts['run_id'], where)} --failed")
     hosted = where.startswith(("http://", "https://"))
-    steps.append(f"Look at it: {where}" if hosted else f"Look at it: promptlab studio{_store_option(where)}")
+    steps.append(f"Look at it: {where}" if hosted else f"Look at it: {studio_command(where)}")
     return steps
 
 
@@ -303,17 +304,22 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
 
 def resume_command(run_id: str, where: str) -> str:
     """The command that goes on with a run; it names the store unless that is the default one."""
-    return f"promptlab resume {run_id}{_store_option(where)}"
+    return f"{program()} resume {run_id}{_store_option(where)}"
 
 
 def show_command(run_id: str, where: str) -> str:
     """The command that shows a run; it names the store unless that is the default one."""
-    return f"promptlab show {run_id}{_store_option(where)}"
+    return f"{program()} show {run_id}{_store_option(where)}"
 
 
 def cancel_command(run_id: str, where: str) -> str:
     """The command that stops a run; it names the store unless that is the default one."""
-    return f"promptlab cancel {run_id}{_store_option(where)}"
+    return f"{program()} cancel {run_id}{_store_option(where)}"
+
+
+def studio_command(where: str) -> str:
+    """The command that serves a store's pages; it names the store unless that is the default one."""
+    return f"{program()} studio{_store_option(where)}"
 
 
 def _store_option(where: str) -> str:

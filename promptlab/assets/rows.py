@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from promptlab.assets.shard_index import REMEDY, shard_of, shards_between
+from promptlab.assets.shard_index import remedy, shard_of, shards_between
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
@@ -69,4 +69,4 @@ def _parse(data: bytes) -> list[dict[str, Any]]:
     try:
         return [orjson.loads(line) for line in data.splitlines()]
     except orjson.JSONDecodeError as error:
-        raise StoreDamagedError(f"The stored rows of a dataset are damaged ({error}): {REMEDY}") from error
+        raise StoreDamagedError(f"The stored rows of a dataset are damaged ({error}): {remedy()}") from error

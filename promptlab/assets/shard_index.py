@@ -20,8 +20,8 @@ import orjson
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
+from promptlab.program import program
 
-REMEDY = "create the dataset again from its file; promptlab doctor says what else is damaged"
 PIECE_BYTES = 256 << 10
 """Bytes of an index that are read at once: some 3,000 shards."""
 _AT_ONCE = 500
@@ -131,4 +131,9 @@ def shard_of(line: bytes, content: DatasetContent, number: int | None = None) ->
 
 
 def _damaged(content: DatasetContent, why: str) -> StoreDamagedError:
-    return StoreDamagedError(f"The index {content.index} is damaged ({why}): {REMEDY}")
+    return StoreDamagedError(f"The index {content.index} is damaged ({why}): {remedy()}")
+
+
+def remedy() -> str:
+    """Say what to do with a dataset whose rows or index are damaged."""
+    return f"create the dataset again from its file; {program()} doctor says what else is damaged"

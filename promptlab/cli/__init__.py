@@ -23,6 +23,7 @@ from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
 from promptlab.errors import ModelError, PromptLabError
+from promptlab.program import program
 
 __all__ = ["commands", "main"]
 
@@ -67,7 +68,7 @@ def commands(ctx: click.Context) -> None:
     \b
     Exit codes:
       0    it is done; a run ended with status completed, and some of its cases may have failed
-      1    a run failed for reasons outside its cases, every case of it failed, or by something unexpected
+      1    a run failed as a whole, every case of it failed, or something unexpected happened
       2    wrong usage or configuration: nothing was run or stored
       3    with --fail-on-error: the run is completed, and some of its cases failed
       4    with --fail-if: the run is completed, and a condition holds
@@ -91,4 +92,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for what it lacks
-    commands(prog_name="promptlab")
+    commands(prog_name=program())

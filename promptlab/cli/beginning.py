@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import click
+
+from promptlab.program import program
 
 _ROWS = """\
 {"question": "A crate holds 12 times 8 bottles. How many is that?", "answer": 96}
@@ -47,4 +50,4 @@ def init(file: Path) -> None:
     text = _EXPERIMENT.replace("FILE", str(file)).replace("ROWS", json.dumps(rows.name))
     rows.write_text(_ROWS, "utf-8")
     file.write_text(text.replace("NAME", json.dumps(name)), "utf-8")
-    click.echo(f"Wrote {file} and {rows}. Next: promptlab run {file}", err=True)
+    click.echo(f"Wrote {file} and {rows}. Next: {program()} run {quote(str(file))}", err=True)

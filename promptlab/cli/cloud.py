@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from promptlab.cli.options import Store, json_option, opened, show, show_json, store_options
+from promptlab.program import program
 
 if TYPE_CHECKING:
     from promptlab.cloud.estimate import Estimate
@@ -99,7 +100,7 @@ def list_secrets(stack: Stack, as_json: bool) -> None:
     elif names:
         click.echo("\n".join(names))
     else:
-        click.echo(f"No keys in {stack} yet: promptlab cloud secrets set NAME", err=True)
+        click.echo(f"No keys in {stack} yet: {program()} cloud secrets set NAME", err=True)
 
 
 @secrets.command("delete")
@@ -112,7 +113,7 @@ def delete_secret(name: str, stack: Stack, yes: bool) -> None:
     if not yes:
         click.confirm(f"Remove the key {name} of {stack} for good?", abort=True, err=True)
     if not asyncio.run(stack.delete_key(name)):
-        raise click.UsageError(f"There is no key {name!r} in {stack}: promptlab cloud secrets list")
+        raise click.UsageError(f"There is no key {name!r} in {stack}: {program()} cloud secrets list")
     click.echo(f"The key {name} is gone.", err=True)
 
 

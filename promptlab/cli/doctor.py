@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
+
+from promptlab.program import program
 
 if TYPE_CHECKING:
     from promptlab.adapters.local.doctor import Report
@@ -61,7 +64,7 @@ def _tell(report: Report) -> None:
     if report.repaired:
         click.echo(f"Saved in {report.repaired}: {kept}.")
         click.echo(f"Not readable: {lost}." if lost else "Every record that was found could be read.")
-        click.echo(f"Go on with: promptlab runs --db {report.repaired}")
+        click.echo(f"Go on with: {program()} runs --db {quote(str(report.repaired))}")
     elif report.sound:
         click.echo(f"{report.path} is sound: {kept or 'it is empty'}.")
     else:
@@ -69,4 +72,4 @@ def _tell(report: Report) -> None:
             f"{report.path} is damaged. Readable: "
             f"{kept or 'nothing'}.{f' Not readable: {lost}.' if lost else ''}"
         )
-        click.echo(f"Save what can be read with: promptlab doctor --repair {report.path}")
+        click.echo(f"Save what can be read with: {program()} doctor --repair {quote(str(report.path))}")

@@ -10,9 +10,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from promptlab.program import program
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -89,7 +92,7 @@ def check_store(store: Store) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError(
             f"There is no store {path}: check --db and PROMPTLAB_DB.{beside} "
-            f"`promptlab run EXPERIMENT.yaml --db {path}` begins one."
+            f"`{program()} run EXPERIMENT.yaml --db {quote(str(path))}` begins one."
         )
     click.confirm(f"There is no store {path}.{beside} Make an empty one?", abort=True, err=True)
 

@@ -21,6 +21,7 @@ from promptlab.cli.options import (
     store_options,
 )
 from promptlab.cli.working import Ended, work
+from promptlab.program import program
 
 if TYPE_CHECKING:
     from promptlab.cli.conditions import Condition
@@ -252,7 +253,7 @@ def _report(
     run, done = ended.run, ended.done
     if run is None or done is None:
         there = (
-            "the Studio may have taken the run: promptlab runs lists it"
+            f"the Studio may have taken the run: {program()} runs lists it"
             if ended.remote
             else "nothing was stored"
         )

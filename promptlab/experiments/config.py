@@ -29,6 +29,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.names import Visible
 from promptlab.errors import ConfigError
 from promptlab.models.base import Model
+from promptlab.program import program
 
 
 class EvaluationConfig(BaseModel):
@@ -306,7 +307,7 @@ class ExperimentConfig(BaseModel):
         if not isinstance(value, Mapping):
             raise ConfigError(
                 f"An experiment is a dict or an ExperimentConfig, not a {type(value).__name__}. A YAML "
-                "file is run with `promptlab run FILE`."
+                f"file is run with `{program()} run FILE`."
             )
         try:
             return cls.model_validate(dict(value))

@@ -22,6 +22,7 @@ from promptlab.errors import ConfigError, DatasetError, PromptLabError
 from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.experiments.expansion import expand_environment, with_texts
 from promptlab.experiments.overrides import changed
+from promptlab.program import program
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -94,7 +95,7 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
             found = "empty" if root is None else "no mapping"
             raise ConfigError(
                 f"{path} is {found}: an experiment is a mapping, with name, dataset, prompt_template, "
-                "model and evaluation (`promptlab schema`)."
+                f"model and evaluation (`{program()} schema`)."
             )
         _check_twice(path, root)
         expand_environment(root, loader, path)

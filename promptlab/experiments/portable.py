@@ -11,9 +11,9 @@ from promptlab.errors import ConfigError
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.models.base import Model
 from promptlab.models.registry import is_registered
+from promptlab.program import program
 
 HERE = "or run it here with a local store"
-SECRET = "Put the key there with `promptlab cloud secrets set NAME`, and name it: api_key_secret: NAME."
 
 
 def check_portable(config: ExperimentConfig, *, where: str = "the cloud", variables: bool = False) -> None:
@@ -38,7 +38,7 @@ def check_portable(config: ExperimentConfig, *, where: str = "the cloud", variab
         if given is not None:
             model = portable_model(field, given, where)
             if not variables and model.api_key_env is not None:
-                raise ConfigError(f"{field}: api_key_env names a variable of this machine. {SECRET}")
+                raise ConfigError(f"{field}: api_key_env names a variable of this machine. {_key_remedy()}")
 
 
 def _check_metric(item: EvaluationConfig, where: str) -> None:
@@ -68,5 +68,9 @@ def portable_model(field: str, model: Any, where: str = "the cloud") -> ModelCon
     config = model.config if isinstance(model, Model) else model
     assert isinstance(config, ModelConfig)
     if config.api_key is not None:
-        raise ConfigError(f"{field}: the api_key of {config.name!r} is not sent to {where}. {SECRET}")
+        raise ConfigError(f"{field}: the api_key of {config.name!r} is not sent to {where}. {_key_remedy()}")
     return config
+
+
+def _key_remedy() -> str:
+    return f"Put the key there with `{program()} cloud secrets set NAME`, and name it: api_key_secret: NAME."

@@ -26,6 +26,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.duck import given, literal, parquet, quoted, with_room
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
+from promptlab.program import program
 from promptlab.results.files import MIN_OBJECT_BYTES
 from promptlab.results.table import Columns
 from promptlab.scratch import ScratchFolder
@@ -177,7 +178,7 @@ def part_rows(data: bytes, lines: Sequence[int]) -> list[dict[str, Any]]:
 
 def _damaged(what: str, error: Exception) -> StoreDamagedError:
     return StoreDamagedError(
-        f"{what} of the run's results is damaged ({error}). Save the rest with: promptlab doctor --repair"
+        f"{what} of the run's results is damaged ({error}). Save the rest with: {program()} doctor --repair"
     )
 
 

@@ -11,6 +11,8 @@ variable away, and `simulated/demo` needs nothing at all:
 
 import asyncio
 import os
+import shlex
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,7 +56,7 @@ async def main() -> None:
         await model.check()  # costs nothing: is the key there, does the endpoint answer?
     except PromptLabError as error:
         raise SystemExit(
-            f"{error}\nWithout any model: PROMPTLAB_SAMPLE_MODEL=simulated/demo python async_example.py"
+            f"{error}\nWithout any model: PROMPTLAB_SAMPLE_MODEL=simulated/demo {shlex.join(sys.orig_argv)}"
         ) from None
 
     # One call, by hand …
@@ -85,12 +87,10 @@ async def main() -> None:
     )
     print(run)
 
-    port = int(os.environ.get("PORT", "8000"))
     if os.environ.get("PROMPTLAB_SAMPLE_SERVE", "1") == "1":
+        port = int(os.environ.get("PORT", "8000"))
         print(f"\nStudio: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
         await pl.start_studio_async(port)
-    else:
-        print(f"\nStudio: promptlab studio --db {HERE / 'promptlab.db'}, then http://127.0.0.1:{port}")
     await pl.aclose()
 
 

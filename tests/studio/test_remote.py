@@ -27,6 +27,7 @@ from promptlab.errors import (
     RunNotFoundError,
     TemplateError,
 )
+from promptlab.program import program
 from promptlab.report import brief
 from promptlab.wiring import open_remote, store_from
 from tests.servers import ModelServer, Reply
@@ -315,7 +316,7 @@ async def test_leaving_a_run_lets_it_go_on_and_says_how_to_come_back(
     model.release()
     (note,) = stop.value.__notes__
     assert (
-        note == f"Run {run_id} goes on at {guarded.url}.\nCome back to it with: promptlab show {run_id} "
+        note == f"Run {run_id} goes on at {guarded.url}.\nCome back to it with: {program()} show {run_id} "
         f"--endpoint {guarded.url}"
     )
     while (run := await lab.get_run(run_id)).status == "running":

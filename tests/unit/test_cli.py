@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from promptlab import PromptLab
 from promptlab.cli import commands
+from promptlab.program import program
 from tests.servers import ModelServer, Reply, Request
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -223,7 +224,7 @@ def test_a_mistyped_store_is_not_made(invoke: Invoke, folder: Path, monkeypatch:
 
 def test_init_writes_an_experiment_that_runs(invoke: Invoke, folder: Path) -> None:
     """And leaves what is there alone."""
-    assert "Next: promptlab run my.sums.yaml" in invoke("init", "my.sums.yaml").stderr
+    assert f"Next: {program()} run my.sums.yaml" in invoke("init", "my.sums.yaml").stderr
     assert "3 of 3 cases succeeded" in invoke("run", "my.sums.yaml").stdout
     assert "already" in invoke("init", "my.sums.yaml", code=2).stderr
     assert "ends in .yaml" in invoke("init", "x.txt", code=2).stderr

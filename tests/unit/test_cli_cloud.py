@@ -21,12 +21,15 @@ from promptlab_studio.auth import Auth
 
 from promptlab.cli import commands
 from promptlab.cloud.cost import SERVICES
+from promptlab.program import program
 from tests import aws
 from tests.servers import ModelServer, Reply
 from tests.studio.live import TOKEN, LiveStudio
 
 Invoke = Callable[..., Result]
 STACK = "lab-under-test"
+ME = f"{sys.executable} -m promptlab"
+"""The command line as it is started here, and so named in hints."""
 OUTPUTS = {"StudioUrl": "https://abc.execute-api.us-east-1.amazonaws.com", "SecretsPrefix": f"{STACK}/keys/"}
 
 
@@ -193,9 +196,9 @@ def test_ctrl_c_leaves_a_hosted_run_going_and_says_how_to_come_back(
         run_id = value["run_id"]
         assert err.splitlines()[-4:] == [
             "The run goes on: 0 of 10 cases are done and kept.",
-            f"Look at it with: promptlab show {run_id} --endpoint {studio.url}",
-            f"Watch it again with: promptlab resume {run_id} --endpoint {studio.url}",
-            f"Stop it with: promptlab cancel {run_id} --endpoint {studio.url}",
+            f"Look at it with: {ME} show {run_id} --endpoint {studio.url}",
+            f"Watch it again with: {ME} resume {run_id} --endpoint {studio.url}",
+            f"Stop it with: {ME} cancel {run_id} --endpoint {studio.url}",
         ]
         server.release()
         found = json.loads(
@@ -238,7 +241,8 @@ def test_cancel_stops_a_hosted_run_and_resume_goes_on_with_it(
             server.wait_for_requests(5)
             said = invoke("cancel", "latest", "--json", *there)
             assert json.loads(said.stdout)["status"] == "cancelled"
-            assert "Cancelled: 0 of 10 cases are done and kept.\nGo on with: promptlab resume " in said.stderr
+            assert "Cancelled: 0 of 10 cases are done and kept.\n" in said.stderr
+            assert f"Go on with: {program()} resume " in said.stderr
             server.release()
             _, err = process.communicate(timeout=60)
         finally:

@@ -21,6 +21,8 @@ from tests.servers import ModelServer, Reply
 
 CASES = 60
 IN_FLIGHT = 5
+ME = f"{sys.executable} -m promptlab"
+"""The command line as it is started here, and so named in hints."""
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_a_signal_keeps_what_was_answered_and_says_how_to_go_on(
         )
         *_, first, second = err.splitlines()
         assert first == f"Interrupted: {20 + IN_FLIGHT} of {CASES} cases are done and kept."
-        assert second == f"Go on with: promptlab resume {value['run_id']} --db '{folder / 'my lab.db'}'"
+        assert second == f"Go on with: {ME} resume {value['run_id']} --db '{folder / 'my lab.db'}'"
         out, err, code = finish(start("resume", "latest", "--db", "my lab.db", "--json"))
     assert code == 0, err
     assert json.loads(out)["succeeded"] == CASES and json.loads(out)["metrics"]["Mine"]["n"] == CASES
@@ -211,7 +213,7 @@ def test_pipes_get_plain_lines_and_one_json_object(folder: Path, start: Start) -
         assert code == 0 and json.loads(out)["succeeded"] == CASES
         lines = [line for line in err.splitlines() if line != "noise"]
         assert lines[0].startswith("e: run ") and f"{CASES} of {CASES} done, 0 failed" in lines[-2]
-        assert lines[-1] == "Look at it: promptlab studio"
+        assert lines[-1] == f"Look at it: {ME} studio"
         table, _, _ = finish(start("show", "latest"))
     assert "\x1b" not in out + err + table
 

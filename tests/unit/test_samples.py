@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -69,6 +70,8 @@ class Twice:
     folder: Path
     first: str
     second: str
+    hints: str
+    """What the first run wrote to standard error."""
     assets: list[list[tuple[str, int | None]]]
     """Names and latest versions in its store after each run."""
 
@@ -83,15 +86,16 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     @functools.cache
     def ran(name: str) -> Twice:
         folder = copy(name, tmp_path_factory.mktemp("samples"))
-        outputs, stored = [], []
+        outputs, hints, stored = [], [], []
         for _ in range(2):
             done = run(folder)
             assert done.returncode == 0 and not re.search("Traceback|[Ww]arning|Error", done.stderr), (
                 done.stderr
             )
             outputs.append(done.stdout)
+            hints.append(done.stderr)
             stored.append(assets(folder))
-        return Twice(folder, outputs[0], outputs[1], stored)
+        return Twice(folder, outputs[0], outputs[1], hints[0], stored)
 
     return ran
 
@@ -182,7 +186,7 @@ def test_async_example_prints_the_answer_the_summary_and_where_the_studio_is(sam
         lengths = [len(row["response"]) for row in done.results()]
     assert mean(text, "LengthEvaluator") == round(sum(lengths) / 12, 4)
     assert 0 < mean(text, "token_f1") < 1
-    assert f"promptlab studio --db {ran.folder / 'promptlab.db'}" in text
+    assert f"Look at it: {Path(sys.executable).with_name('promptlab')} studio\n" in ran.hints
 
 
 def test_async_example_says_what_to_do_without_a_model(tmp_path: Path) -> None:
@@ -197,7 +201,8 @@ def test_async_example_says_what_to_do_without_a_model(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert "Nothing answers at http://127.0.0.1:" in done.stderr
-    assert "PROMPTLAB_SAMPLE_MODEL=simulated/demo" in done.stderr
+    remedy = f"PROMPTLAB_SAMPLE_MODEL=simulated/demo {shlex.quote(sys.executable)} async_example.py"
+    assert remedy in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -21,6 +21,7 @@ from promptlab.errors import (
 )
 from promptlab.loops import PerLoop
 from promptlab.ports import Clock
+from promptlab.program import program
 
 if TYPE_CHECKING:
     import httpx
@@ -197,7 +198,7 @@ class ApiClient:
         if response.status_code == 401:
             said = "did not accept the token" if self._headers else "wants a token"
             return AuthenticationError(
-                f"The Studio at {self.endpoint} {said}. `promptlab cloud token` prints it: pass it as "
+                f"The Studio at {self.endpoint} {said}. `{program()} cloud token` prints it: pass it as "
                 "api_key, or set PROMPTLAB_API_KEY."
             )
         try:

@@ -19,6 +19,7 @@ from promptlab.adapters.local.sqlite_open import APPLICATION_ID, FAULTS, VERSION
 from promptlab.adapters.records import asset_from, completion_from, run_from, score_set_from, shard_from
 from promptlab.duck import connect, given, parquet
 from promptlab.errors import ConfigError, PromptLabError
+from promptlab.program import program
 from promptlab.scratch import ScratchFolder
 
 LISTED = 20
@@ -136,7 +137,7 @@ def repair(path: Path, to: Path) -> Report:
 def _check_there(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(
-            f"There is no store {path}: give the file of a store, as in: promptlab doctor lab.db"
+            f"There is no store {path}: give the file of a store, as in: {program()} doctor lab.db"
         )
 
 
@@ -360,7 +361,7 @@ def _blob_faults(blobs: Path, assets: Iterable[Any], runs: Iterable[Any]) -> Ite
     for run in runs:
         results = run.get("results")
         if results and not (blobs / results).is_file():
-            yield f"run {run['run_id']}: {results} is gone; promptlab resume makes it again"
+            yield f"run {run['run_id']}: {results} is gone; {program()} resume makes it again"
             continue
         folder = blobs / "runs" / run["run_id"]
         for path in (

@@ -42,6 +42,7 @@ from promptlab.errors import (
     StoreDamagedError,
     VersionTakenError,
 )
+from promptlab.program import program
 
 T = TypeVar("T")
 RECORDS_SINCE = 2
@@ -230,7 +231,7 @@ def _read(record: Callable[[Any], T], body: Any) -> T:
     try:
         return record(orjson.loads(body))
     except FAULTS as error:
-        raise damaged(error, "See what can be saved with: promptlab doctor") from error
+        raise damaged(error, f"See what can be saved with: {program()} doctor") from error
 
 
 def _rows(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[Any]:

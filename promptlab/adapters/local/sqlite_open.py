@@ -12,6 +12,7 @@ from shlex import quote
 
 from promptlab.adapters.local import sqlite_tally
 from promptlab.errors import PromptLabError, StoreDamagedError
+from promptlab.program import program
 
 APPLICATION_ID = 0x504C4142
 """In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
@@ -196,8 +197,7 @@ def damaged(path: Path, found: str) -> StoreDamagedError:
     """The error for a file that is damaged, with what to do about it."""
     return StoreDamagedError(
         f"The ledger {path} is damaged ({found.strip().rstrip('.')}). No calls are made with it; see "
-        "what can be saved "
-        f"with: promptlab doctor {quote(str(path))}"
+        f"what can be saved with: {program()} doctor {quote(str(path))}"
     )
 
 
