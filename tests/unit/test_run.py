@@ -473,7 +473,7 @@ async def test_a_started_run_goes_on_by_itself_and_can_be_cancelled(tmp_path: Pa
         assert begun.status == "running"
         await asyncio.to_thread(server.wait_for_requests, 30)
         assert (await lab.cancel(begun.run_id)).status == "cancelled"
-        while (await lab.get_run(begun.run_id)).wall_s == 0.0:
+        while await lab.is_worked_on(begun):
             await asyncio.sleep(0.05)
         stopped = await lab.progress(begun.run_id)
         assert 30 <= stopped.done == len(server.requests) < 130
