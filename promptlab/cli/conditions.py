@@ -95,12 +95,13 @@ class Condition:
         return None
 
 
-def parse_condition(text: str, metrics: Collection[str]) -> Condition:
+def parse_condition(text: str, metrics: Collection[str], own: Collection[str] = ()) -> Condition:
     """Read an expression.
 
     Args:
         text: the expression.
         metrics: the names of the experiment's metrics.
+        own: those of evaluators whose classes may say that they give several scores, `NAME.score`.
 
     Raises:
         ConfigError: it is none, or names a metric that the experiment does not have.
@@ -108,13 +109,13 @@ def parse_condition(text: str, metrics: Collection[str]) -> Condition:
     if len(text) > CHARS:
         raise ConfigError(f"--fail-if has {len(text):,} characters: {CHARS:,} at most.")
     groups = [
-        [_comparison(part, text, metrics) for part in _WORDS["and"].split(group)]
+        [_comparison(part, text, metrics, own) for part in _WORDS["and"].split(group)]
         for group in _WORDS["or"].split(text.strip())
     ]
     return Condition(text, groups)
 
 
-def _comparison(part: str, text: str, metrics: Collection[str]) -> Comparison:
+def _comparison(part: str, text: str, metrics: Collection[str], own: Collection[str]) -> Comparison:
     found = _COMPARISON.fullmatch(part)
     bound = _number(found[4]) if found else None
     if found is None or bound is None:
@@ -133,6 +134,10 @@ def _comparison(part: str, text: str, metrics: Collection[str]) -> Comparison:
         return Comparison(name, field or "mean", found[3], bound)
     if whole in RUN_NUMBERS:
         return Comparison(None, whole, found[3], bound)
+    if any(whole.startswith(f"{evaluator}.") for evaluator in own):
+        head, _, tail = whole.rpartition(".")
+        score, number = (head, tail) if tail in METRIC_NUMBERS else (whole, "mean")
+        return Comparison(score, number, found[3], bound)
     known = ", ".join([*metrics, *RUN_NUMBERS])
     raise ConfigError(
         f"--fail-if {text!r}: there is no {whole!r}. A condition is about one of {known}; "

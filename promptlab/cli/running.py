@@ -100,8 +100,9 @@ def run(
         raise click.UsageError("--seed chooses a sample: give --sample N, too.")
     file = _loaded(experiment, changes)
     config = file.config.model_copy(update={"tags": checked_tags((*file.config.tags, *tags))})
-    names = [metric.result_name for metric in config.evaluation]
-    conditions = [parse_condition(text, names) for text in fail_if]
+    names = [name for metric in config.evaluation for name in metric.metric_names]
+    own = [metric.result_name for metric in config.evaluation if metric.evaluator is not None]
+    conditions = [parse_condition(text, names, own) for text in fail_if]
 
     async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
         from promptlab.experiments.subset import First, Sample, subset

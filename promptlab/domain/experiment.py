@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -156,6 +156,15 @@ class Metric(BaseModel):
 
     headline: bool | None = None
     """Whether this is the metric that a run is judged by first."""
+    evaluator: str | None = None
+    """What the evaluator is called, where it gives several scores: each is a metric of its own."""
+    part: str | None = None
+    """The name of the evaluator's score that this is; None where it gives one only."""
+
+    @property
+    def evaluator_name(self) -> str:
+        """The name of the evaluator: one evaluation gives the scores of all metrics that share it."""
+        return self.evaluator or self.name
 
     @property
     def is_fact(self) -> bool:
@@ -191,6 +200,15 @@ class Metric(BaseModel):
             return True
         value = row.get(self.reference_column)
         return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
+
+
+def parts_of(metrics: Sequence[Metric]) -> dict[str, list[tuple[str, str]]]:
+    """The metrics that share an evaluator, by its name: the name of each, and of the score that it is."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for metric in metrics:
+        if metric.part is not None:
+            found.setdefault(metric.evaluator_name, []).append((metric.name, metric.part))
+    return found
 
 
 class Experiment(BaseModel):

@@ -48,6 +48,8 @@ class Bindings:
     embedding_model: Model | None = None
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     """How processes make the evaluators that were given by name, or are to be isolated; by metric."""
+    parts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """The metrics that one evaluation gives the scores of, by evaluator: see `parts_of`."""
 
     async def aclose(self) -> None:
         """Release the connections of the models, also of those that evaluators hold; what goes wrong with

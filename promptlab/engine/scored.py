@@ -11,6 +11,7 @@ from promptlab.domain.results import Score, ScoreSet
 from promptlab.engine.job import Job
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.several import parted
 from promptlab.results.table import Case
 
 Bound = tuple[Metric, Evaluator]
@@ -42,13 +43,23 @@ class Scored:
         )
 
     def open(self, evaluators: Sequence[Bound]) -> list[Bound]:
-        """The metrics that apply to the case and have no score yet."""
+        """The metrics that apply to the case and have no score yet; of those that share an evaluator the
+        first."""
         row = self.case.row
-        return [
-            (m, e)
-            for m, e in evaluators
-            if m.name not in self.scores and m.applies_to(row) and m.is_labelled(row)
-        ]
+        found: dict[str, Bound] = {}
+        for m, e in evaluators:
+            if m.name not in self.scores and m.applies_to(row) and m.is_labelled(row):
+                found.setdefault(m.evaluator_name, (m, e))
+        return list(found.values())
+
+    def keep(self, metric: Metric, score: Score, parts: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+        """Take the score of a metric; of one that shares its evaluator, those of all that do."""
+        shared = parts.get(metric.evaluator_name)
+        if not shared:
+            self.scores[metric.name] = score
+            return
+        found = parted(score, [part for _, part in shared])
+        self.scores |= {name: found[part] for name, part in shared}
 
 
 def inputs(scored: Scored, mapping: Mapping[str, str]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ async def _one(
                 score = await (work or _evaluated(job, scored, metric, evaluator))
                 if score is None:
                     continue
-                scored.scores[metric.name] = score
+                scored.keep(metric, score, job.bindings.parts)
                 # As with calls, the slot is held until the score is durable: no more judges' answers
                 # than there are slots are ever paid for and not recorded.
                 done = scored.to_set(job)
@@ -128,7 +128,7 @@ async def _isolated(job: Job, scored: Scored, metric: Metric, recipe: Recipe) ->
     try:
         data = inputs(scored, metric.column_mapping)
     except TemplateError as error:
-        return failed(metric.name, described(error))
+        return failed(metric.evaluator_name, described(error))
     try:
         score = await isolation.processes.call(recipe, data, _timeout_s(metric))
     except MovedError:
@@ -136,7 +136,7 @@ async def _isolated(job: Job, scored: Scored, metric: Metric, recipe: Recipe) ->
     except CannotLoadError as error:
         why = f"it cannot be loaded in a process of its own: {error}"
         if metric.isolated:
-            return failed(metric.name, why)
+            return failed(metric.evaluator_name, why)
         isolation.stay(metric, why)
         return None
     if score.usage is not None and metric.isolated is None:
@@ -159,11 +159,11 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
         except OverdueError as error:
             if limit_s < timeout_s:
                 raise Postponed(0.0) from error
-            score = overdue(metric.name, _timeout_s(metric))
+            score = overdue(metric.evaluator_name, _timeout_s(metric))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
                 raise
-            score = broken(metric.name, error, await said(error))
+            score = broken(metric.evaluator_name, error, await said(error))
     return _with_usage(score, usage)
 
 
@@ -190,7 +190,7 @@ def _in_thread(metric: Metric, evaluator: Evaluator, data: dict[str, Any]) -> tu
         verdict = evaluator.evaluate(data)
         found = verdict if inspect.isawaitable(verdict) else to_score(verdict)
     except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own score only
-        found = broken(metric.name, error, described(error))
+        found = broken(metric.evaluator_name, error, described(error))
     return found, thread_time() - began
 
 

@@ -43,12 +43,15 @@ class Evaluator:
     of its metric). One object serves all cases of a run, or one in each process.
     """
 
-    higher_is_better: bool = True
-    """Whether a higher value is a better one."""
+    higher_is_better: bool | Mapping[str, bool] = True
+    """Whether a higher value is a better one; by name where there are several scores."""
     inputs: Mapping[str, str | None] = {}
     """The inputs that `evaluate` reads from `data`: input → its default mapping ("$inference", a
     column, …), or None when the user must map it. May depend on the parameters, so read it from the
     object, not from its class."""
+    scores: Sequence[str] = ()
+    """The names of the scores that `evaluate` gives, where there are several: each is then a metric of its
+    own, `<metric>.<name>`, with a mean and an interval. Without names the first score counts."""
     needs_embedding: ClassVar[bool] = False
     """Whether it is to be given the experiment's embedding model, as `embedding_model`."""
     embedding_model: Any = None

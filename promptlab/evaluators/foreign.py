@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from promptlab.domain.results import Score
+from promptlab.domain.results import Failure, Score, cut, described
 from promptlab.evaluators.base import to_score
 
 MAX_SEVERAL = 50
@@ -44,6 +45,45 @@ def score_of(verdict: Any) -> Score:
             f"not {type(verdict).__name__}"
         )
     return _one(verdict, found, *others)
+
+
+def scores_of(verdict: Any, parts: Sequence[str]) -> dict[str, Score]:
+    """The scores of an evaluator that has said their names: from a dict, a list of named scores, or an object
+    with these attributes.
+
+    A score that cannot be read, or is not there, has failed. What else a dict has is in the metadata of the
+    first.
+
+    Raises:
+        TypeError: it holds no named scores.
+    """
+    named: Mapping[str, Any]
+    if isinstance(verdict, Mapping):
+        named = {str(key): value for key, value in islice(verdict.items(), MAX_SEVERAL + len(parts))}
+    elif isinstance(verdict, list | tuple) and not hasattr(verdict, "_fields"):
+        named = {_name(item, verdict): item for item in verdict[: MAX_SEVERAL + len(parts)]}
+    else:
+        named = {part: getattr(verdict, part) for part in parts if hasattr(verdict, part)}
+    if not named.keys() & set(parts):
+        raise TypeError(
+            f"the evaluator says that its scores are {', '.join(parts)}, and gave none of them but "
+            f"{cut(', '.join(named), 200) if named else type(verdict).__name__}"
+        )
+    found = {part: _part(named, part) for part in parts}
+    others = {k: v for k, v in named.items() if k not in found and type(v) in (str, bool, int, float)}
+    first = found[parts[0]]
+    if others and not first.error:
+        found[parts[0]] = to_score(replace(first, metadata={**first.metadata, "others": others}))
+    return found
+
+
+def _part(named: Mapping[str, Any], part: str) -> Score:
+    try:
+        if part not in named:
+            raise ValueError(f"the evaluator gave no score {part!r}")
+        return to_score(named[part])
+    except (TypeError, ValueError, OverflowError) as error:
+        return Score(error=Failure("evaluator_error", f"{part}: {described(error)}"))
 
 
 def _one(verdict: Any, found: Any, passed: Any, label: Any) -> Score:

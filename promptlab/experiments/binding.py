@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
+
 from promptlab.domain.assets import Dataset, PromptTemplate
-from promptlab.domain.experiment import CodeRef, Experiment, Metric
+from promptlab.domain.experiment import CodeRef, Experiment, Metric, parts_of
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.templates import compile_template_async
 from promptlab.engine.isolation import by_value
@@ -19,7 +21,9 @@ from promptlab.engine.job import Bindings
 from promptlab.engine.processes import Recipe
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.foreign import MAX_SEVERAL
 from promptlab.evaluators.registry import build
+from promptlab.evaluators.several import joining
 from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.models.agent import AgentModel, agent_messages
@@ -117,8 +121,8 @@ def _model_object(code: CodeRef, thing: Any) -> Model:
     return made
 
 
-def live_metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
-    """Make the evaluator, and record how to make it again.
+def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metric, ...]:
+    """Make the evaluator, and record how to make it again: as one metric, or one for each of its scores.
 
     Raises:
         ConfigError: it cannot be loaded or made, or is no evaluator.
@@ -138,19 +142,54 @@ def live_metric(item: EvaluationConfig, live: Live, folder: Path) -> Metric:
     if item.evaluator is None or isinstance(item.evaluator, str):
         live.named.add(item.result_name)
     _check_isolated(item, evaluator)
-    return Metric(
+    higher = getattr(evaluator, "higher_is_better", True)
+    better = higher if isinstance(higher, Mapping) else {}
+    metric = Metric(
         name=item.result_name,
         metric=item.metric,
         column_mapping=dict(item.column_mapping),
         params=dict(item.params),
         code=code,
-        higher_is_better=getattr(evaluator, "higher_is_better", True),
+        higher_is_better=True if isinstance(higher, Mapping) else higher,
         needs_embedding=getattr(evaluator, "needs_embedding", False),
         when=item.when,
         timeout_s=item.timeout_s,
         isolated=item.isolated,
         headline=item.headline or None,
     )
+    return tuple(
+        metric.model_copy(
+            update={
+                "name": f"{item.result_name}.{part}",
+                "evaluator": item.result_name,
+                "part": part,
+                "higher_is_better": better.get(part, metric.higher_is_better),
+                "headline": metric.headline if number == 0 else None,
+            }
+        )
+        for number, part in enumerate(_scores_of(item, evaluator))
+    ) or (metric,)
+
+
+def _scores_of(item: EvaluationConfig, evaluator: Evaluator) -> Sequence[str]:
+    """The names of an evaluator's scores, as the experiment or its class says; none where it gives one.
+
+    Raises:
+        ConfigError: they cannot be names, or the metric has one score only.
+    """
+    parts, name = item.scores or getattr(evaluator, "scores", ()), item.result_name
+    if type(parts) not in (tuple, list) or not all(isinstance(part, str) for part in parts):
+        raise ConfigError(
+            f"metric {name!r}: scores of the evaluator are the names of its scores, as in "
+            f'("precision", "recall"), not {type(parts).__name__}'
+        )
+    if item.scores and type(evaluator).__module__.startswith("promptlab.evaluators."):
+        raise ConfigError(f"metric {name!r}: {item.metric} gives one score: leave `scores` out")
+    if len(set(parts)) < len(parts) or len(parts) > MAX_SEVERAL or not all(parts):
+        raise ConfigError(
+            f"metric {name!r}: {len(parts):,} names of scores: at most {MAX_SEVERAL}, each once, none empty"
+        )
+    return parts
 
 
 def _check_isolated(item: EvaluationConfig, evaluator: Evaluator) -> None:
@@ -174,25 +213,32 @@ def _recipes(metrics: Sequence[tuple[Metric, Evaluator]], live: Live) -> dict[st
     Raises:
         ConfigError: one is to be isolated and cannot be sent.
     """
-    found = {}
+    found: dict[str, Recipe] = {}
+    parts = parts_of([metric for metric, _ in metrics])
     for metric, evaluator in metrics:
         own = not type(evaluator).__module__.startswith("promptlab.evaluators.")
-        if metric.name in live.named or metric.name not in live.evaluators:
+        name = metric.evaluator_name
+        if name in live.named or name not in live.evaluators:
             if own and metric.isolated is not False:
-                argument = metric.model_dump_json(exclude_none=True).encode()
-                found[metric.name] = Recipe(metric.name, f"{__name__}:evaluator_of", argument)
+                recorded = metric.model_dump(mode="json", exclude_none=True)
+                argument = orjson.dumps(
+                    {"metric": recorded, "parts": [part for _, part in parts.get(name, ())]}
+                )
+                found[metric.name] = Recipe(name, f"{__name__}:evaluator_of", argument)
         elif metric.isolated:
-            found[metric.name] = by_value(metric.name, evaluator)
+            found[metric.name] = by_value(name, evaluator)
     return found
 
 
-def evaluator_of(metric: bytes) -> Evaluator:
+def evaluator_of(recorded: bytes) -> Evaluator:
     """Make the evaluator of a recorded metric, in a process of its own.
 
     Raises:
         ConfigError: it cannot be loaded or made.
     """
-    return _remade_evaluator(Metric.model_validate_json(metric), script=False)
+    found = orjson.loads(recorded)
+    evaluator = _remade_evaluator(Metric.model_validate(found["metric"]), script=False)
+    return joining(evaluator, found["parts"]) if found["parts"] else evaluator
 
 
 def _evaluator(name: str, code: CodeRef, thing: Any, params: Mapping[str, Any]) -> Evaluator:
@@ -231,13 +277,17 @@ async def bind(
         embedding = _remade(ref, experiment.embedding_model) if ref else get_model(experiment.embedding_model)
     models = {"embedding": embedding}
     metrics = [
-        metric.model_copy(update={"isolated": live.isolated.get(metric.name, metric.isolated)})
+        metric.model_copy(update={"isolated": live.isolated.get(metric.evaluator_name, metric.isolated)})
         for metric in experiment.evaluation
     ]
-    evaluators = [
-        (metric, _with_models(metric, live.evaluators.get(metric.name) or _remade_evaluator(metric), models))
-        for metric in metrics
-    ]
+    made: dict[str, Evaluator] = {}
+    parts = parts_of(metrics)
+    for metric in metrics:
+        name = metric.evaluator_name
+        if name not in made:
+            given = _with_models(metric, live.evaluators.get(name) or _remade_evaluator(metric), models)
+            made[name] = joining(given, [part for _, part in parts[name]]) if name in parts else given
+    evaluators = [(metric, made[metric.evaluator_name]) for metric in metrics]
     assert dataset.content is not None
     messages = (await compile_template_async(prompt)).render_async if prompt else agent_messages
     return Bindings(
@@ -246,6 +296,7 @@ async def bind(
         content=dataset.content,
         evaluators=evaluators,
         embedding_model=embedding,
+        parts=parts,
         recipes=_recipes(evaluators, live),
     )
 
@@ -264,7 +315,9 @@ def _with_models(metric: Metric, evaluator: Evaluator, models: Mapping[str, Any]
 def _remade_evaluator(metric: Metric, *, script: bool = True) -> Evaluator:
     if metric.code is None:
         return build(metric.metric, metric.params)
-    return _evaluator(metric.name, metric.code, load_code(metric.code, script=script), metric.params)
+    return _evaluator(
+        metric.evaluator_name, metric.code, load_code(metric.code, script=script), metric.params
+    )
 
 
 def _remade_model(experiment: Experiment) -> Model:

@@ -77,6 +77,13 @@ class EvaluationConfig(BaseModel):
         description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",
     )
 
+    scores: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        default=(),
+        max_length=50,
+        description="The names of the scores that an evaluator of your own gives, as its class says by "
+        "default: each is then a metric, NAME.score.",
+    )
+
     headline: bool = Field(
         default=False,
         description="The metric that runs are judged by first, in comparisons too; the first metric by "
@@ -87,6 +94,11 @@ class EvaluationConfig(BaseModel):
     def result_name(self) -> str:
         """Its name in results."""
         return self.name or self.metric
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Its metrics in results, as far as the configuration tells: the evaluator's class may have more."""
+        return tuple(f"{self.result_name}.{score}" for score in self.scores) or (self.result_name,)
 
 
 CODE = r"^(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*$"

@@ -23,7 +23,7 @@ from promptlab.domain.templates import check_placeholders, compile_template_asyn
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.evaluators.base import Evaluator
-from promptlab.experiments.binding import Live, bind, live_metric, live_objects
+from promptlab.experiments.binding import Live, bind, live_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.models.base import Model
 from promptlab.models.provider import ProviderModel
@@ -107,7 +107,8 @@ async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> 
     """
     async with AsyncExitStack() as stack:
         live = live_objects(config, folder)
-        metrics = tuple(live_metric(e, live, folder) for e in config.evaluation)
+        metrics = tuple(m for e in config.evaluation for m in live_metrics(e, live, folder))
+        _check_names(metrics)
         prompt = (
             await stack.enter_async_context(store.draft(config.prompt_template, "prompt_template"))
             if config.prompt_template is not None
@@ -121,7 +122,9 @@ async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> 
             assert isinstance(prompt.asset, PromptTemplate)
             compiled = await compile_template_async(prompt.asset)
             check_placeholders(prompt.asset, content, compiled)
-        metrics = tuple(_mapped(m, live.evaluators[m.name], content, prompt is not None) for m in metrics)
+        metrics = tuple(
+            _mapped(m, live.evaluators[m.evaluator_name], content, prompt is not None) for m in metrics
+        )
         warnings: tuple[str, ...] = ()
         if prompt is not None and compiled is not None:
             assert isinstance(prompt.asset, PromptTemplate)
@@ -197,6 +200,16 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
                 f"the dataset does not have.{hint} Columns: {_list(names)}."
             )
     return metric.model_copy(update={"column_mapping": mapping})
+
+
+def _check_names(metrics: Sequence[Metric]) -> None:
+    """Refuse a metric that is called as another one's score."""
+    names = [m.name for m in metrics]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"{twice!r} is a metric, and a score of another one: give the metric another `name`."
+        )
 
 
 def _check_when(metric: Metric, content: DatasetContent) -> None:

@@ -25,7 +25,9 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         if config.embedding_model is not None
         else None,
         "evaluation": [
-            item.model_dump(mode="json", exclude={"evaluator"}, exclude_none=True)
+            item.model_dump(
+                mode="json", exclude={"evaluator", *(() if item.scores else ("scores",))}, exclude_none=True
+            )
             for item in config.evaluation
         ],
         "trials": config.trials,

@@ -165,6 +165,12 @@ class EvaluationIn(Body):
         default=None,
         description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",
     )
+    scores: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        default=(),
+        max_length=50,
+        description="The names of the scores that a metric of an installed package gives, as its class says "
+        "by default: each is then a metric, NAME.score.",
+    )
 
     headline: bool = Field(
         default=False,

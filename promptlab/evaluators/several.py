@@ -1,0 +1,79 @@
+"""Several named scores of one evaluator: joined into one score while it is made, and parted again when it is
+kept.
+
+So whatever runs an evaluator (a thread, the event loop, a process) has one score to handle, with its limits.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from promptlab.domain.results import Failure, Score
+from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.foreign import scores_of
+
+_PARTS = "promptlab.parts"
+"""The key of a joined score's metadata under which its parts are."""
+_KEPT = ("value", "passed", "label", "reason", "metadata", "error")
+
+
+def joining(evaluator: Evaluator, parts: Sequence[str]) -> Evaluator:
+    """Make a copy of an evaluator that gives its named scores as one; the object itself stays as it is."""
+    bound, evaluate = copy.copy(evaluator), evaluator.evaluate
+    if inspect.iscoroutinefunction(evaluate):
+
+        async def joined(data: dict[str, Any]) -> Score:
+            return _join(await evaluate(data), parts)
+
+        bound.evaluate = joined  # type: ignore[method-assign]
+        return bound
+
+    def joined_in_thread(data: dict[str, Any]) -> Score | Awaitable[Score]:
+        verdict = evaluate(data)
+        return _later(verdict, parts) if inspect.isawaitable(verdict) else _join(verdict, parts)
+
+    bound.evaluate = joined_in_thread  # type: ignore[method-assign]
+    return bound
+
+
+async def _later(verdict: Awaitable[Any], parts: Sequence[str]) -> Score:
+    return _join(await verdict, parts)
+
+
+def _join(verdict: Any, parts: Sequence[str]) -> Score:
+    found = scores_of(verdict, parts)
+    kept = {
+        name: {field: value for field, value in asdict(score).items() if field in _KEPT and value is not None}
+        for name, score in found.items()
+    }
+    return Score(metadata={_PARTS: kept})
+
+
+def parted(score: Score, parts: Sequence[str]) -> dict[str, Score]:
+    """Part a joined score by name; what the evaluation used is counted with the first.
+
+    A score that is none of a joined one (the evaluator raised, or took too long) is that of every part.
+    """
+    kept = score.metadata.get(_PARTS)
+    if isinstance(kept, Mapping):
+        found = {part: _score(kept[part]) for part in parts}
+    elif "left_out" in score.metadata:
+        why = f"the scores' {score.metadata['left_out']}"
+        found = dict.fromkeys(parts, Score(error=Failure("evaluator_error", why)))
+    else:
+        found = dict.fromkeys(
+            parts, Score(score.value, score.label, score.passed, score.reason, error=score.error)
+        )
+    if score.usage is not None:
+        first = parts[0]
+        found[first] = _score({**asdict(found[first]), "usage": score.usage})
+    return found
+
+
+def _score(kept: Mapping[str, Any]) -> Score:
+    error = kept.get("error")
+    return Score(**{**kept, "error": Failure(**error) if isinstance(error, Mapping) else error})
