@@ -8,11 +8,14 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import BotoCoreError, ClientError
 from mangum import Mangum
 from promptlab_studio.app import create_app
 from promptlab_studio.auth import Auth
+from promptlab_studio.problems import answer_busy
 
 from functions.runtime import config, lab, logger, run, runner
+from promptlab.adapters.aws.busy import is_busy
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 from promptlab.errors import ConfigError
 from promptlab.ports import DirectBlobs
@@ -36,6 +39,7 @@ def app() -> Mangum:
     blobs = lab().blobs
     origin = run(blobs.origin()) if isinstance(blobs, DirectBlobs) else None
     studio = create_app(lab(), auth=Auth(token, secure=not is_local()), upload_origin=origin)
+    answer_busy(studio, (ClientError, BotoCoreError, ExceptionGroup), is_busy)
     # Mangum takes the thread's loop; lifespan would run on every request.
     asyncio.set_event_loop(runner().get_loop())
     return Mangum(studio, lifespan="off")

@@ -133,6 +133,10 @@ class BlobNotFoundError(PromptLabError):
         super().__init__(f"No blob {key!r} in this store.")
 
 
+class StoreBusyError(PromptLabError):
+    """The store is throttling: the same again in some seconds may succeed."""
+
+
 class StoreDamagedError(PromptLabError):
     """A record or the file of a store cannot be read. `promptlab doctor` checks a local store and saves what
     is left."""

@@ -327,9 +327,17 @@ class StoreLab:
             run_id,
             {"status": "cancelled", "finished_at": self.clock.now()},
             if_status={"pending", "running", "interrupted"},
-        ):
+        ) or (run.status == "cancelled" and await self.is_worked_on(run)):
             await self._parts.runner.cancel(run)
         return await self._get(run_id)
+
+    async def begin_again(self, run: RunRecord) -> None:
+        """Give a run that was recorded to whoever works elsewhere once more: the first time may have failed.
+
+        Where this process does the work, or the run has ended, nothing happens.
+        """
+        if run.status not in FINAL:
+            await self._parts.runner.hand_over(run)
 
     async def summary(self, run_id: str) -> Summary:
         """The run's summary; of one that goes on or was stopped, that of its finished shards.

@@ -14,6 +14,8 @@ from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.ports import Blobs, Clock, Ledger, Runner, Secrets
 
 DEFAULT_DB = "promptlab.db"
+STUDIO_PATIENCE_S = 5.0
+"""How long the Studio tries again what AWS throttles, before it says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,10 +198,12 @@ def open_cloud(config: CloudConfig) -> Parts:
     from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
     from promptlab.adapters.aws.s3_blobs import S3Blobs
     from promptlab.adapters.aws.secrets_manager import SecretNames, SecretsManagerSecrets
-    from promptlab.adapters.aws.session import AwsSession
+    from promptlab.adapters.aws.session import PATIENCE_S, AwsSession
     from promptlab.adapters.aws.step_functions import StepFunctionsRunner
 
-    session, clock = AwsSession(), SystemClock()
+    # The Studio alone starts runs; its requests end after 30 s, and people wait for them.
+    patience_s = STUDIO_PATIENCE_S if config.admin_token_secret else PATIENCE_S
+    session, clock = AwsSession(patience_s=patience_s), SystemClock()
     blobs = S3Blobs(config.bucket, session=session)
     ledger = DynamoDBLedger(config.table, blobs, session=session, clock=clock)
     # The Studio hands runs over and calls no model.

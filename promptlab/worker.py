@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -41,6 +42,8 @@ KEPT = 8
 LOOK_S = 5.0
 """How often a worker looks whether its run was cancelled (stopping the state machine does not reach a
 function that is under way), and renews its lease."""
+BEAT_S = (20.0, 30.0)
+"""How old the mark that a run is worked on gets, before a worker that looks renews it."""
 LEASE = "LEASE"
 """The kind of record that a shard under way has."""
 LEASE_S = 15.0
@@ -114,6 +117,7 @@ class Worker:
         run = await self._run(run_id, generation)
         if _is_over(run, generation):
             return Planned("", 0, 1)
+        await self._beat(run)
         experiment = Experiment.model_validate(run.experiment)
         workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
         content = await self._content(experiment)  # and no model, which would want its key
@@ -241,6 +245,16 @@ class Worker:
                 job.limiter.stop()
                 return
             await self._lease(name, owner)
+            await self._beat(run)
+
+    async def _beat(self, run: RunRecord) -> None:
+        """Record that the run is worked on, unless another of its workers did a moment ago.
+
+        The workers' own chance keeps them from doing so all at once.
+        """
+        now = self._lab.clock.now()
+        if run.beat_at is None or _seconds(run.beat_at, now) > random.uniform(*BEAT_S):
+            await self._lab.ledger.update_run(run.run_id, {"beat_at": now}, if_status={"running"})
 
     async def _lease(self, name: str, owner: str, *, only_if_absent: bool = False) -> bool:
         return await self._lab.ledger.put_record(

@@ -18,6 +18,9 @@ from promptlab.loops import PerLoop
 REGION = "us-east-1"
 
 
+_NAMES = {"AWSStepFunctions": "stepfunctions"}
+
+
 class _Services:
     """moto's application of each service, one request at a time.
 
@@ -34,7 +37,8 @@ class _Services:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        service = "dynamodb" if target.startswith("DynamoDB") else target.partition(".")[0] or "s3"
+        name = target.partition(".")[0] or "s3"
+        service = "dynamodb" if name.startswith("DynamoDB") else _NAMES.get(name, name)
         return self._turn.submit(lambda: list(self._app(service)(environ, start_response))).result()
 
 

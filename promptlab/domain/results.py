@@ -248,6 +248,8 @@ class RunRecord:
     """Failures recorded in a generation lower than this are done again."""
     redo_errors: tuple[str, ...] = ()
     """The types of the failures that are done again; all where none is named."""
+    beat_at: str | None = None
+    """When a worker was last seen at work on it, ISO 8601, UTC; kept in the cloud only."""
     wall_s: float = 0.0
     """Seconds of work over all passes."""
     summary: Mapping[str, Any] | None = None

@@ -137,6 +137,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "created_at": _moment,
     "started_at": _optional(_moment),
     "finished_at": _optional(_moment),
+    "beat_at": _optional(_moment),
     "generation": _count,
     "wall_s": _seconds,
     "error": _optional(_text),

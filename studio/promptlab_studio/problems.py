@@ -3,8 +3,9 @@ browser that asked for one."""
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -17,14 +18,17 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
 from promptlab.assets.json_rows import clip
-from promptlab.errors import AuthenticationError, DatasetError, PromptLabError
+from promptlab.errors import AuthenticationError, DatasetError, PromptLabError, StoreBusyError
 
 API = "/api/"
 BY_REFERENCE, AS_FIELDS = "by reference", "as fields"
 """Tags of unions: pydantic puts them into the paths of errors, where they are no fields."""
+RETRY_AFTER_S = "5"
+"""When it makes sense to ask a busy store again, in seconds."""
 MOST_LISTED = 50
 """How many problems one answer lists."""
 _LINE = re.compile(r", (?:line|row) ([\d,]+)")
+logger = logging.getLogger(__name__)
 
 
 def problem(
@@ -100,7 +104,37 @@ async def _ours(request: Request, error: PromptLabError) -> Response:
             {"field": "upload", "line": int(found[1].replace(",", "")), "message": text}
             for text, found in lines
         ]
-    return problem(request, kind.status, str(error), type=URN + kind.code, title=kind.title, members=members)
+    return problem(
+        request,
+        kind.status,
+        str(error),
+        type=URN + kind.code,
+        title=kind.title,
+        members=members,
+        headers={"Retry-After": RETRY_AFTER_S} if isinstance(error, StoreBusyError) else None,
+    )
+
+
+def answer_busy(
+    app: FastAPI, kinds: Sequence[type[Exception]], is_busy: Callable[[BaseException], bool]
+) -> None:
+    """Answer errors of a store's own library that pass by themselves with 503 and Retry-After.
+
+    Args:
+        app: the Studio.
+        kinds: the classes that such errors have.
+        is_busy: whether an error of these classes is one of them.
+    """
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if not is_busy(error):
+            raise error
+        logger.warning("the store is busy at %s %s: %s", request.method, request.url.path, error)
+        said = StoreBusyError(f"The store is busy. Try again in {RETRY_AFTER_S} seconds.")
+        return await _ours(request, said)
+
+    for kind in kinds:
+        app.add_exception_handler(kind, answer)
 
 
 async def _unauthenticated(request: Request, error: AuthenticationError) -> Response:

@@ -62,6 +62,7 @@ def test_a_run_in_the_cloud_is_the_run_on_the_laptop(machine: Machine, tmp_path:
         assert machine.execute(run.run_id) == {"status": "completed"}
         assert len(server.requests) == len(ROWS)
         there = runtime.run(machine.lab.get_run(run.run_id))
+        assert there.beat_at is not None
         with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as pl:
             server.script(Reply(status=400, text="no"), prompt="What is 7?")
             here = pl.experiment.run(experiment(server))

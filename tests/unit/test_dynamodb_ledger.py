@@ -16,8 +16,7 @@ import pytest
 
 from promptlab.adapters.aws.dynamodb_items import CASE_BYTES
 from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
-from promptlab.adapters.aws.dynamodb_table import PATIENCE_S
-from promptlab.adapters.aws.session import AwsSession
+from promptlab.adapters.aws.session import PATIENCE_S, AwsSession
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.domain.results import Progress, Score
 from promptlab.errors import ConfigError, PromptLabError, RunExistsError, StoreDamagedError

@@ -8,9 +8,10 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
+from promptlab.adapters.aws.busy import codes, is_busy
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.clock import SystemClock
-from promptlab.errors import PromptLabError
+from promptlab.errors import StoreBusyError
 from promptlab.ports import Clock
 
 Item = dict[str, dict[str, Any]]
@@ -18,8 +19,6 @@ Item = dict[str, dict[str, Any]]
 Key = tuple[str, str]
 """Partition key and sort key."""
 
-PATIENCE_S = 30.0
-"""How long a call is tried again while DynamoDB throttles, or cannot be reached."""
 BATCH = 25
 """Items of one BatchWriteItem at most."""
 BATCH_GET = 100
@@ -27,22 +26,17 @@ BATCH_GET = 100
 AT_ONCE = 8
 """Batches in flight for one call."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
-# TransactionCanceledException carries the reasons without "Exception"; all of these pass by themselves.
-_PASSING = {
-    *("ProvisionedThroughputExceeded", "Throttling", "ThrottlingError", "RequestLimitExceeded"),
-    *("TransactionConflict", "TransactionInProgress", "InternalServerError", "ServiceUnavailable"),
-}
 _REFUSED = "ConditionalCheckFailed"
 
 
 class _Patience:
-    """Pauses with full jitter, until PATIENCE_S have gone by without progress.
+    """Pauses with full jitter, until `patience_s` have gone by without progress.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, patience_s: float) -> None:
+        self._clock, self._patience_s = clock, patience_s
         self.renew()
 
     def renew(self) -> None:
@@ -51,7 +45,7 @@ class _Patience:
 
     async def pause(self) -> bool:
         """Wait a while; False when it has been long enough."""
-        if self._clock.monotonic() - self._since >= PATIENCE_S:
+        if self._clock.monotonic() - self._since >= self._patience_s:
             return False
         await self._clock.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._pauses)))
         self._pauses += 1
@@ -62,16 +56,16 @@ class DynamoDBTable:
     """A table with the string keys `pk` and `sk`.
 
     What AWS refuses for good passes through as botocore's error; what passes by itself is tried
-    again for PATIENCE_S. botocore itself retries nothing: its first pause of up to a second is long
-    for a service that answers in milliseconds.
+    again for as long as the session says. botocore itself retries nothing: its first pause of up to a
+    second is long for a service that answers in milliseconds.
     """
 
     def __init__(self, name: str, *, session: AwsSession | None = None, clock: Clock | None = None) -> None:
         self.name = name
         self._clock = clock or SystemClock()
-        self._clients = (session or AwsSession()).clients(
-            "dynamodb", read_timeout=10, retries={"total_max_attempts": 1}
-        )
+        session = session or AwsSession()
+        self._patience_s = session.patience_s
+        self._clients = session.clients("dynamodb", read_timeout=10, retries={"total_max_attempts": 1})
 
     async def get(self, key: Key) -> Item | None:
         """One item, or None."""
@@ -85,7 +79,7 @@ class DynamoDBTable:
         found: list[Item] = []
         for start in range(0, len(keys), BATCH_GET):
             wanted: list[Item] = [_key(key) for key in keys[start : start + BATCH_GET]]
-            patience = _Patience(self._clock)
+            patience = _Patience(self._clock, self._patience_s)
             while wanted:
                 reply = await self._call(
                     "batch_get_item", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}}
@@ -96,9 +90,9 @@ class DynamoDBTable:
                     patience.renew()
                 wanted = left
                 if wanted and not await patience.pause():
-                    raise PromptLabError(
+                    raise StoreBusyError(
                         f"DynamoDB left {len(wanted)} items of table {self.name!r} unread for "
-                        f"{PATIENCE_S:g} s: it is throttling. Try again later."
+                        f"{self._patience_s:g} s: it is throttling. Try again later."
                     )
         return found
 
@@ -136,7 +130,7 @@ class DynamoDBTable:
         """Put items, in batches; of those with one key the last stands.
 
         Raises:
-            PromptLabError: DynamoDB went on throttling; the message says how many were left.
+            StoreBusyError: DynamoDB went on throttling; the message says how many were left.
         """
         # A batch may not have one key twice.
         unique = list({(item["pk"]["S"], item["sk"]["S"]): item for item in items}.values())
@@ -154,16 +148,16 @@ class DynamoDBTable:
             if isinstance(end, BaseException):
                 raise end
         if left := sum(end for end in ends if isinstance(end, int)):
-            raise PromptLabError(
+            raise StoreBusyError(
                 f"DynamoDB left {left} of {len(unique)} items of table {self.name!r} unwritten for "
-                f"{PATIENCE_S:g} s: it is throttling. "
+                f"{self._patience_s:g} s: it is throttling. "
                 "Writing them again is safe: resume the run later, or with fewer workers."
             )
 
     async def _write_batch(self, items: Sequence[Item]) -> int:
         """How many of the items could not be written."""
         puts: list[dict[str, Any]] = [{"PutRequest": {"Item": item}} for item in items]
-        patience = _Patience(self._clock)
+        patience = _Patience(self._clock, self._patience_s)
         while puts:
             try:
                 reply = await self._once("batch_write_item", RequestItems={self.name: puts})
@@ -227,13 +221,13 @@ class DynamoDBTable:
         try:
             await self._call(operation, **arguments)
         except ClientError as error:
-            if _REFUSED in _codes(error):
+            if _REFUSED in codes(error):
                 return False
             raise
         return True
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        patience = _Patience(self._clock)
+        patience = _Patience(self._clock, self._patience_s)
         while True:
             try:
                 return await self._once(operation, **arguments)
@@ -243,17 +237,10 @@ class DynamoDBTable:
 
     async def _once(self, operation: str, **arguments: Any) -> dict[str, Any]:
         client = await self._clients.get()
-        from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
-
         try:
             reply: dict[str, Any] = await getattr(client, operation)(**arguments)
-        except (ConnectionError, HTTPClientError) as error:
-            raise _PassingError(error) from error
-        except ClientError as error:
-            codes = _codes(error)
-            if (codes and codes <= _PASSING) or error.response["ResponseMetadata"].get(
-                "HTTPStatusCode", 0
-            ) >= 500:
+        except Exception as error:
+            if is_busy(error):
                 raise _PassingError(error) from error
             raise
         return reply
@@ -269,12 +256,3 @@ class _PassingError(Exception):
 
 def _key(key: Key) -> Item:
     return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
-
-
-def _codes(error: Any) -> set[str]:
-    """Return why a call was refused: its code, or the reasons of a transaction."""
-    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())} - {
-        "None",
-        None,
-    }
-    return {code.removesuffix("Exception") for code in reasons or {error.response["Error"]["Code"]}}

@@ -18,6 +18,8 @@ from typing import Any
 from promptlab.errors import ConfigError, MissingExtraError
 from promptlab.loops import PerLoop
 
+PATIENCE_S = 30.0
+"""How long a call is tried again while AWS throttles, or cannot be reached: a worker has that much time."""
 CONNECTIONS = 64
 """Connections that a client keeps to its service at most."""
 
@@ -30,12 +32,19 @@ class AwsSession:
         region: the region; default: AWS_REGION, AWS_DEFAULT_REGION or that of the profile.
         profile: a profile of ~/.aws/config; default: AWS_PROFILE.
         endpoint_url: something else than AWS itself; default: AWS_ENDPOINT_URL.
+        patience_s: how long a call is tried again while AWS throttles, or cannot be reached.
     """
 
     def __init__(
-        self, *, region: str | None = None, profile: str | None = None, endpoint_url: str | None = None
+        self,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.region, self.profile, self.endpoint_url = region, profile, endpoint_url
+        self.patience_s = patience_s
         # A session holds locks that belong to the loop they were first waited for in.
         self._cores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._loader: Any = None
@@ -50,12 +59,18 @@ class AwsSession:
 
     async def _open(self, service: str, config: dict[str, Any]) -> Any:
         core = await asyncio.to_thread(self._load, asyncio.get_running_loop(), service)
-        settings = {
+        settings: dict[str, Any] = {
             "max_pool_connections": CONNECTIONS,
             "connect_timeout": 5,
             "tcp_keepalive": True,
             **config,
         }
+        if self.patience_s < PATIENCE_S:
+            # Three attempts in botocore's standard mode pause for 3 s at most.
+            retries = settings.get("retries", {"mode": "standard"})
+            attempts = min(3, retries.get("total_max_attempts", 3))
+            settings |= {"connect_timeout": 2, "read_timeout": self.patience_s}
+            settings["retries"] = {**retries, "total_max_attempts": attempts}
         if service == "s3":
             # Buckets as host names resolve at AWS only. There the region's own: a browser may not follow the
             # redirect by which the global address answers for a bucket of another region.

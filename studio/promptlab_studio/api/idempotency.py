@@ -40,7 +40,8 @@ async def start_once(
             f"The Idempotency-Key {key!r} was used for another experiment in the last 24 hours: take a "
             "new key for this one."
         )
-    if await lab.ledger.get_run(mine["run_id"]):
+    if recorded := await lab.ledger.get_run(mine["run_id"]):
+        await lab.begin_again(recorded)
         return await lab.get_run(mine["run_id"])
     try:
         return await lab.start(experiment, run_id=mine["run_id"])

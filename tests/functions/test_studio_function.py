@@ -1,0 +1,141 @@
+"""The Studio's function, as the HTTP API calls it, while AWS has no time for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from functions import runtime, studio
+from tests import aws
+from tests.aws_faults import Asked, FaultyAws
+from tests.functions.conftest import Context
+
+BODY = {
+    "name": "quiz",
+    "dataset": {"name": "rows", "rows": [{"q": "1"}]},
+    "prompt_template": {"name": "ask", "user_prompt": "<q>"},
+    "model": {"name": "simulated/demo"},
+    "evaluation": [{"metric": "length"}],
+}
+
+
+@dataclass
+class Hosted:
+    """A deployed Studio, and AWS behind a proxy."""
+
+    faulty: FaultyAws
+    thread: ThreadPoolExecutor
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
+        """Status, headers and body of an answer."""
+        route, _, query = path.partition("?")
+        event = {
+            "version": "2.0",
+            "routeKey": "$default",
+            "rawPath": route,
+            "rawQueryString": query,
+            "headers": {"host": "lab.example", "authorization": "Bearer token-of-24-characters!!", **headers},
+            "requestContext": {
+                "http": {"method": method, "path": route, "protocol": "HTTP/1.1", "sourceIp": "10.0.0.1"}
+            },
+            "isBase64Encoded": False,
+        }
+        if body is not None:
+            event["headers"]["content-type"] = "application/json"
+            event["body"] = json.dumps(body)
+        call = self.thread.submit(studio.handler, event, Context())
+        answer: dict[str, Any] = await asyncio.wrap_future(call)
+        text = b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"]
+        return answer["statusCode"], answer["headers"], json.loads(text or "null")
+
+
+@pytest.fixture
+async def hosted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hosted]:
+    aws.credentials(monkeypatch)
+    clients = {
+        name: boto3.client(name, region_name=aws.REGION, endpoint_url=aws.moto_url())
+        for name in ("stepfunctions", "secretsmanager")
+    }
+    bucket = aws.new_bucket()
+    clients["secretsmanager"].create_secret(Name=bucket, SecretString="token-of-24-characters!!")
+    machine = clients["stepfunctions"].create_state_machine(
+        name=bucket,
+        definition=json.dumps(
+            {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 3600, "End": True}}}
+        ),
+        roleArn="arn:aws:iam::123456789012:role/any",
+    )["stateMachineArn"]
+    async with FaultyAws() as faulty:
+        settings = {
+            "PROMPTLAB_TABLE": aws.new_table(),
+            "PROMPTLAB_BUCKET": bucket,
+            "PROMPTLAB_SECRETS_PREFIX": "keys/",
+            "PROMPTLAB_STATE_MACHINE": machine,
+            "PROMPTLAB_ADMIN_TOKEN_SECRET": bucket,
+            "AWS_ENDPOINT_URL": faulty.url,
+            "AWS_REGION": aws.REGION,
+            "POWERTOOLS_SERVICE_NAME": "test",
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        caches = (runtime.config, runtime.lab, runtime.worker, runtime.runner, studio.app)
+        for kept in caches:
+            kept.cache_clear()
+        with ThreadPoolExecutor(1) as thread:
+            yield Hosted(faulty, thread)
+            await asyncio.wrap_future(thread.submit(lambda: runtime.run(runtime.lab().close())))
+            await asyncio.wrap_future(thread.submit(lambda: runtime.runner().close()))
+        for kept in caches:
+            kept.cache_clear()
+    for client in clients.values():
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "path"),
+    [
+        ("GetItem", "GET", "/api/v1/runs/none"),
+        ("Query", "GET", "/api/v1/runs"),
+        ("PutItem", "POST", "/api/v1/prompts"),
+        ("StartExecution", "POST", "/api/v1/runs"),
+        ("PUT", "POST", "/api/v1/runs"),
+    ],
+)
+async def test_what_aws_throttles_is_503_and_says_when_to_come_back(
+    hosted: Hosted, operation: str, method: str, path: str
+) -> None:
+    """And once AWS has time again, the same request is answered."""
+    body = None if method == "GET" else BODY if "runs" in path else {"name": "ask", "user_prompt": "<q>"}
+    fault = "broken" if operation == "PUT" else "throttled"
+    hosted.faulty.fault = lambda asked: fault if asked.operation == operation else None  # type: ignore[assignment,return-value]
+    status, headers, said = await hosted.ask(method, path, body, **{"idempotency-key": "k"})
+    assert (status, headers["retry-after"], said["type"]) == (503, "5", "urn:promptlab:store-busy")
+    hosted.faulty.fault = lambda asked: None
+    status, _, _ = await hosted.ask(method, path, body, **{"idempotency-key": "k"})
+    assert status in (200, 201, 202, 404)
+
+
+async def test_a_run_whose_start_failed_is_started_by_the_same_request_sent_again(hosted: Hosted) -> None:
+    """Once, however often it is sent: the run is recorded already, and under the same name."""
+
+    def first_is_throttled(asked: Asked) -> str | None:
+        return "throttled" if asked.operation == "StartExecution" and asked.number < 3 else None
+
+    hosted.faulty.fault = first_is_throttled  # type: ignore[assignment]
+    key = {"idempotency-key": "once"}
+    assert (await hosted.ask("POST", "/api/v1/runs", BODY, **key))[0] == 503
+    answers = [await hosted.ask("POST", "/api/v1/runs", BODY, **key) for _ in range(3)]
+    assert {status for status, _, _ in answers} == {202}
+    (run_id,) = {said["run_id"] for _, _, said in answers}
+    names = [asked.body["name"] for asked in hosted.faulty.asked if asked.operation == "StartExecution"]
+    assert set(names) == {f"{run_id}-0"} and len(names) > 3
+    _, _, listed = await hosted.ask("GET", "/api/v1/runs")
+    assert [run["run_id"] for run in listed["items"]] == [run_id]
