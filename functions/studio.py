@@ -30,7 +30,7 @@ def is_local() -> bool:
 def app() -> Mangum:
     """The app, once the admin token is known."""
     name = config().admin_token_secret
-    token = run(SecretsManagerSecrets("").get(name)) if name else None
+    token = run(SecretsManagerSecrets("").text(name)) if name else None
     if not token:
         raise ConfigError(
             "The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds "

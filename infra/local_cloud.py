@@ -219,6 +219,8 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
         "PythonRuntime": f"python{python}",
         "Architecture": machine,
         "LocalCloud": "true",
+        # The models of its tests and samples are on this machine.
+        "AllowedAddresses": "127.0.0.0/8",
     } | parameters
     overrides = ["--parameter-overrides", *(f"{key}={value}" for key, value in values.items())]
     started = time.monotonic()

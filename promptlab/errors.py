@@ -54,13 +54,16 @@ class MissingKeyError(ConfigError):
     """A provider needs an API key and none was found.
 
     Attributes:
-        variable: the environment variable that was looked up.
+        variable: the environment variable, or the secret, that was looked up.
     """
 
-    def __init__(self, model: str, variable: str) -> None:
+    def __init__(self, model: str, variable: str, *, secret: bool = False) -> None:
         self.model, self.variable = model, variable
         super().__init__(
-            f"Model {model!r} needs an API key: set the environment variable {variable}, or pass "
+            f"Model {model!r} names the secret {variable!r}, which is not there: promptlab cloud secrets "
+            f"set {variable}"
+            if secret
+            else f"Model {model!r} needs an API key: set the environment variable {variable}, or pass "
             "api_key=… (or api_key_env=…) to the model."
         )
 
@@ -223,8 +226,8 @@ class HangingCodeError(ModelError):
         self.calls = calls
         super().__init__(
             f"not called: {calls:,} earlier calls of your own code were given up at their time limit and "
-            "still hang. "
-            "Give the code a time limit of its own, start the program anew, and do the failed cases again.",
+            "still hang. Give the code a time limit of its own, start the program anew, and do the failed "
+            "cases again.",
             type="hanging",
             sent=False,
         )

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.domain.secrets import Secret
 
 
 class Records(Protocol):
@@ -259,8 +260,12 @@ class Runner(Protocol):
 class Secrets(Protocol):
     """The source of provider keys."""
 
-    async def get(self, name: str) -> str | None:
-        """The secret's value, or None."""
+    async def get(self, name: str) -> Secret | None:
+        """The secret, with the hosts that it may be sent to; None where there is none.
+
+        Raises:
+            ConfigError: what the name stands for is no provider's key.
+        """
 
     async def close(self) -> None:
         """Release what is held. Closing twice is fine."""

@@ -165,7 +165,7 @@ class StoreLab:
             check_portable(config)
         async with prepare(config, self.assets, folder or Path.cwd()) as prepared:
             models = prepared.live.model, prepared.live.embedding_model
-            await unlock(models, self._parts.secrets)
+            await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
             return await prepared.commit(self.assets)
 
@@ -384,7 +384,7 @@ class StoreLab:
         assert isinstance(dataset, Dataset)
         assert prompt is None or isinstance(prompt, PromptTemplate)
         bound = await bind(experiment, prompt, dataset, live or Live())
-        await unlock((bound.model, bound.embedding_model), self._parts.secrets)
+        await unlock((bound.model, bound.embedding_model), self._parts.secrets, self._parts.outbound)
         return bound
 
     async def _get(self, run_id: str) -> RunRecord:

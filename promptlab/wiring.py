@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from promptlab.adapters.http.lab import RemoteLab
 from promptlab.clock import SystemClock
 from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.outbound import Outbound
 from promptlab.ports import Blobs, Clock, Ledger, Runner, Secrets
 
 DEFAULT_DB = "promptlab.db"
@@ -37,6 +38,8 @@ class Parts:
     secrets: Secrets
     clock: Clock
     runner: Runner
+    outbound: Outbound
+    """Which addresses the calls of experiments may reach."""
     where: str
     """The place where things are kept, for people."""
     stack: Stack | None = None
@@ -116,7 +119,13 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     folder = path.with_name(path.name + ".blobs")
     blobs = FileBlobs(folder)
     return Parts(
-        ledger, blobs, EnvSecrets(), clock, LocalRunner(ledger, blobs, clock, folder / ".locks"), str(path)
+        ledger,
+        blobs,
+        EnvSecrets(),
+        clock,
+        LocalRunner(ledger, blobs, clock, folder / ".locks"),
+        Outbound.from_environment(os.environ),
+        str(path),
     )
 
 
@@ -162,6 +171,8 @@ class CloudConfig:
     admin_token_secret: str | None = None
     """The secret that holds the admin token; only the Studio has it."""
     stack: Stack = Stack()
+    outbound: Outbound = field(default_factory=lambda: Outbound(hosted=True))
+    """Which addresses the calls of experiments may reach."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> CloudConfig:
@@ -190,6 +201,7 @@ class CloudConfig:
                 max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")),
                 worker_mb=int(environment.get("PROMPTLAB_WORKER_MEMORY", "512")),
             ),
+            outbound=Outbound.from_environment(environment, hosted=True),
         )
 
 
@@ -217,6 +229,7 @@ def open_cloud(config: CloudConfig) -> Parts:
         secrets,
         clock,
         runner,
+        config.outbound,
         f"s3://{config.bucket} and the table {config.table}",
         config.stack,
     )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from promptlab.cloud.stack import Stack
     from promptlab.experiments.config import ExperimentConfig
 
+OWN = "(the own hosts of the model's provider)"
+"""Where a key may be sent that was kept without hosts, under a name that names no provider."""
 _NAME = re.compile(r"[A-Za-z0-9_+=.@-]{1,128}")
 
 
@@ -78,27 +80,50 @@ def secrets() -> None:
 
 @secrets.command("set")
 @click.argument("name", metavar="NAME")
+@click.option(
+    "--host",
+    "hosts",
+    metavar="HOST",
+    multiple=True,
+    help="A host that the key may be sent to, as in gateway.example.com:8443; may be given several times.  "
+    "[default: the hosts of the provider that NAME names]",
+)
 @_stack_options
-def set_secret(name: str, stack: Stack) -> None:
-    """Keep a provider key under NAME.
+def set_secret(name: str, hosts: tuple[str, ...], stack: Stack) -> None:
+    """Keep a provider key under NAME, for the given hosts only.
 
-    The key is typed unseen, or comes from standard input. Workers use it within five minutes.
+    The key is typed unseen, or comes from standard input. Workers use it within five minutes. Whoever runs an
+    experiment may name the key, and cannot have it sent anywhere else.
     """
+    from promptlab.domain.secrets import OWN_HOSTS, Secret, host_given, hosts_named_by, words_for
+
     name = _checked(name)
-    asyncio.run(stack.set_key(name, _value(name)))
-    click.echo(f"The key {name} is set in {stack}. A model names it so: api_key_secret: {name}", err=True)
+    bound = tuple(dict.fromkeys(map(host_given, hosts))) or hosts_named_by(name)
+    if not bound:
+        raise click.UsageError(
+            f"Where may the key {name} be sent? Its name has none of {', '.join(OWN_HOSTS)} in it, whose "
+            f"hosts are known: promptlab cloud secrets set {name} --host api.example.com"
+        )
+    asyncio.run(stack.set_key(name, Secret(_value(name), bound)))
+    click.echo(
+        f"The key {name} is set in {stack}, for {words_for(bound)} only. A model names it so: "
+        f"api_key_secret: {name}",
+        err=True,
+    )
 
 
 @secrets.command("list")
 @_stack_options
 @json_option
 def list_secrets(stack: Stack, as_json: bool) -> None:
-    """List the names of the keys; no key is shown."""
-    names = asyncio.run(stack.keys())
+    """List the names of the keys, and where each may be sent; no key is shown."""
+    from promptlab.domain.secrets import words_for
+
+    found = asyncio.run(stack.keys())
     if as_json:
-        show_json(names)
-    elif names:
-        click.echo("\n".join(names))
+        show_json([{"name": name, "hosts": list(hosts)} for name, hosts in found.items()])
+    elif found:
+        click.echo("\n".join(f"{name}  {words_for(hosts) or OWN}" for name, hosts in found.items()))
     else:
         click.echo(f"No keys in {stack} yet: {program()} cloud secrets set NAME", err=True)
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptlab.domain.secrets import Secret
 from promptlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,28 +90,28 @@ class Stack:
             ConfigError: AWS cannot be asked, or there is no such secret.
         """
         async with self._secrets("") as secrets:
-            token = await secrets.get(f"{self.name}/admin-token")
+            token = await secrets.text(f"{self.name}/admin-token")
         if token is None:
             raise ConfigError(f"There is no secret {self.name + '/admin-token'!r}: {self._absent()}")
         return token
 
-    async def set_key(self, name: str, value: str) -> None:
-        """Keep a provider key for the stack's workers, new or not.
+    async def set_key(self, name: str, secret: Secret) -> None:
+        """Keep a provider key for the stack's workers, new or not, with the hosts that it may be sent to.
 
         Raises:
             ConfigError: AWS cannot be asked, or there is no such stack.
         """
         async with self._secrets(await self.output("SecretsPrefix")) as secrets:
-            await secrets.put(name, value)
+            await secrets.put(name, secret)
 
-    async def keys(self) -> list[str]:
-        """The names of the provider keys, sorted; no value is read.
+    async def keys(self) -> dict[str, tuple[str, ...]]:
+        """The hosts of each provider key, by its name, sorted; no value is read.
 
         Raises:
             ConfigError: as `set_key`.
         """
         async with self._secrets(await self.output("SecretsPrefix")) as secrets:
-            return await secrets.names()
+            return await secrets.hosts()
 
     async def delete_key(self, name: str) -> bool:
         """Remove a provider key at once and for good; False when there is none.

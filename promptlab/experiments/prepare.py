@@ -27,6 +27,7 @@ from promptlab.experiments.binding import Live, bind, live_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.models.base import Model
 from promptlab.models.provider import ProviderModel
+from promptlab.outbound import Outbound
 from promptlab.ports import Secrets
 
 _POSSIBLE: dict[str, tuple[type, ...]] = {
@@ -150,19 +151,23 @@ async def check_models(models: Iterable[Model | None]) -> None:
             await model.check()
 
 
-async def unlock(models: Iterable[Model | None], secrets: Secrets) -> None:
-    """Give the models whose configuration names a secret the key that it holds.
+async def unlock(models: Iterable[Model | None], secrets: Secrets, outbound: Outbound) -> None:
+    """Give the models the rules for where calls may go, and the key of the secret that their
+    configuration names.
 
     Raises:
         MissingKeyError: there is no such secret.
+        ConfigError: a model cannot be had under these rules.
     """
     for model in models:
-        name = model.config.api_key_secret if model is not None else None
-        if name and isinstance(model, ProviderModel):
-            key = await secrets.get(name)
-            if key is None:
-                raise MissingKeyError(model.name, name)
-            model.use_key(key)
+        if not isinstance(model, ProviderModel):
+            continue
+        model.guard(outbound)
+        if name := model.config.api_key_secret:
+            secret = await secrets.get(name)
+            if secret is None:
+                raise MissingKeyError(model.name, name, secret=outbound.hosted)
+            model.use_secret(secret)
 
 
 def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_prompt: bool) -> Metric:

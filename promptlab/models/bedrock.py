@@ -6,6 +6,7 @@ import asyncio
 import functools
 import importlib.util
 import os
+import re
 import time
 from collections.abc import Awaitable
 from typing import Any, ClassVar
@@ -16,16 +17,19 @@ from promptlab import awake
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import ModelResponse
+from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
 from promptlab.models.answers import count_of, mapping, tool_call, with_calls
 from promptlab.models.base import Messages
 from promptlab.models.bedrock_client import close_client, open_client, session_of
 from promptlab.models.bodies import BodyTooLargeError, read_body, read_json
+from promptlab.models.endpoints import clean_endpoint
 from promptlab.models.failures import retry_after_s, trim
 from promptlab.models.masking import Mask
 from promptlab.models.provider import ProviderModel
 from promptlab.models.usage import note_answer, note_call
+from promptlab.outbound import Outbound
 from promptlab.ports import Clock
 
 _INFERENCE = {"top_p": "topP", "topP": "topP", "stop": "stopSequences", "stopSequences": "stopSequences"}
@@ -37,6 +41,8 @@ _OF_CONVERSE = (
     "performanceConfig",
 )
 _OF_SESSION = ("region", "region_name", "profile", "profile_name")
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL")
+_AWS = re.compile(r"https://bedrock-runtime(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws):443")
 # Codes say more than the status: a model that is loading and a full account are both 429.
 _CODES = {
     "ThrottlingException": ("rate_limit", True),
@@ -82,9 +88,45 @@ class BedrockModel(ProviderModel):
             )
         if importlib.util.find_spec("aioboto3") is None:
             raise MissingExtraError("Amazon Bedrock", "aws")
+        self._check_endpoint()
         self._params = self._converse_params()
         self._mask = Mask(os.environ.get("AWS_BEARER_TOKEN_BEDROCK"))
         self._clients: PerLoop[Any] = PerLoop(functools.partial(open_client, self.config), close_client)
+
+    def guard(self, outbound: Outbound) -> None:
+        """Set which addresses calls may reach.
+
+        Raises:
+            ConfigError: a deployed lab would sign requests, with its own rights, for an endpoint that an
+                experiment names.
+        """
+        super().guard(outbound)
+        if outbound.hosted and (self.config.endpoint or self.config.extra_params.keys() & _OF_SESSION[2:]):
+            raise ConfigError(
+                f"Model {self.name!r}: Bedrock in the cloud is that of the stack's own account: leave "
+                "endpoint and profile out (region may be given)."
+            )
+
+    def _check_endpoint(self) -> None:
+        """Refuse to send Bedrock's bearer token, which the environment holds, where an experiment says.
+
+        Raises:
+            ConfigError: the endpoint is neither AWS's nor named in the environment.
+        """
+        url = self.config.endpoint
+        if url is None:
+            return
+        clean = clean_endpoint(url, self.name)
+        named = (os.environ.get(variable) for variable in _ENDPOINT_VARIABLES)
+        if (
+            "AWS_BEARER_TOKEN_BEDROCK" in os.environ
+            and not _AWS.fullmatch(origin_of(clean))
+            and origin_of(clean) not in [origin_of(one) for one in named if one]
+        ):
+            raise ConfigError(
+                f"Model {self.name!r}: AWS_BEARER_TOKEN_BEDROCK is sent to AWS only, and not to {clean}. If "
+                f"it is meant to go there, say so on this machine: {_ENDPOINT_VARIABLES[0]}={clean}"
+            )
 
     def _converse_params(self) -> dict[str, Any]:
         extras = {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
@@ -287,8 +329,8 @@ class BedrockModel(ProviderModel):
             raise ConfigError(f"Model {self.name!r}: the AWS configuration does not work: {error}") from error
         raise ConfigError(
             f"Model {self.name!r} needs AWS credentials and found none: run `aws configure` or `aws sso "
-            "login`, "
-            "or set AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK"
+            "login`, or set AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_BEARER_TOKEN_BEDROCK"
         )
 
     async def aclose(self) -> None:

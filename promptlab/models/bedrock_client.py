@@ -54,6 +54,12 @@ def session_of(config: ModelConfig) -> Any:
             f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass "
             "region='us-east-1' to the model"
         )
+    try:
+        importlib.import_module("botocore.utils").validate_region_name(made.region_name)
+    except ValueError as error:  # it becomes a part of the host's name
+        raise ConfigError(
+            f"Model {config.name!r}: region {made.region_name[:100]!r} is not one of AWS's: {error}"
+        ) from error
     loader = core.get_component("data_loader")
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         loader.load_data(name)

@@ -8,9 +8,23 @@ import re
 import urllib.parse
 import urllib.request
 
+import httpx
+
 from promptlab.errors import ConfigError
 
-_SECRET = re.compile(r"key|token|secret|password|signature|^sig$|^code$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"key|token|secret|passw|^pw|pwd|signature|^sig$|^code$|auth|credential|bearer|jwt|session|^access",
+    re.IGNORECASE,
+)
+_NETLOC = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+"""A host and a port in the one form that every program reads alike."""
+_USER = re.compile(r"(?<=//)[^/\s?#]*@")
+
+
+def shown(url: str) -> str:
+    """A URL for a message: on one line, without a user name, a password and what follows the path."""
+    url = "".join(char if char.isprintable() else " " for char in url[:1000])
+    return _USER.sub("***@", url).partition("?")[0].partition("#")[0][:300]
 
 
 def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tuple[str, ...] = ()) -> str:
@@ -32,17 +46,20 @@ def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tup
         usable = (
             parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
         )
+        named = parts.username is not None or parts.password is not None
     except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(
-            f"Model {model!r}: {source} {url!r} is not a URL such as https://host/v1 or "
-            "http://localhost:8000/v1"
-        )
-    if parts.username is not None or parts.password is not None:
+        usable = named = False
+    if usable and named:
         raise ConfigError(
             f"Model {model!r}: the {source} holds a user name or password, and endpoints are stored: pass "
             "api_key_env=… instead"
+        )
+    # Python's parser drops line breaks and tabs, others do not; a backslash is a slash for some.
+    odd = any(char.isspace() or not char.isprintable() or char == "\\" for char in url)
+    if not usable or odd or not _NETLOC.fullmatch(parts.netloc) or not _is_known(url):
+        raise ConfigError(
+            f"Model {model!r}: {source} {shown(url)!r} is not a URL such as https://host/v1 or "
+            "http://localhost:8000/v1 (a host in ASCII, no spaces, no backslash)"
         )
     if secret := next(
         (name for name, _ in urllib.parse.parse_qsl(parts.query) if _SECRET.search(name)), None
@@ -54,7 +71,16 @@ def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tup
     path = parts.path.rstrip("/")
     for end in paths:
         path = path.removesuffix(end).rstrip("/")
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.lower(), path, parts.query, ""))
+
+
+def _is_known(url: str) -> bool:
+    """Whether httpx, which makes the request, takes a URL for one, too."""
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return True
 
 
 def with_path(base: str, path: str) -> str:

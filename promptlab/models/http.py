@@ -8,7 +8,6 @@ authentication flows) is wanted here.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import os
@@ -25,6 +24,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from promptlab import awake
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.secrets import Secret, is_loopback_name, origin_of, words_for
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
 from promptlab.loops import PerLoop
 from promptlab.models.answers import json_text
@@ -39,8 +39,9 @@ from promptlab.models.bodies import (
 )
 from promptlab.models.endpoints import clean_endpoint, proxy_for, with_path
 from promptlab.models.failures import status_error, status_in, trim
-from promptlab.models.masking import Mask
-from promptlab.models.provider import ProviderModel
+from promptlab.models.masking import STAND_INS, Mask
+from promptlab.models.provider import Key, ProviderModel
+from promptlab.outbound import AddressRefusedError, Outbound
 from promptlab.ports import Clock
 
 CONNECT_S = 10.0
@@ -74,11 +75,37 @@ class HttpModel(ProviderModel):
         self.endpoint = self._endpoint()
         self._proxy = proxy_for(self.endpoint)
         self._headers: httpx.Headers | None = None
+        self._origin: tuple[str, str, int | None] = ("", "", None)
+        self._withheld: Key | None = None
         self._mask = Mask(None)
+        self._transports = self._new_transports()
+
+    def _new_transports(self) -> PerLoop[AiohttpTransport]:
         open_transport = functools.partial(
-            _open_transport, self.endpoint, self._proxy, max(100, 2 * self.config.max_concurrent_tasks)
+            _open_transport,
+            self.endpoint,
+            self._proxy,
+            max(100, 2 * self.config.max_concurrent_tasks),
+            self.outbound,
         )
-        self._transports: PerLoop[AiohttpTransport] = PerLoop(open_transport, AiohttpTransport.aclose)
+        return PerLoop(open_transport, AiohttpTransport.aclose)
+
+    def guard(self, outbound: Outbound) -> None:
+        """Set which addresses calls may reach.
+
+        Raises:
+            ConfigError: a proxy stands before the endpoint of a deployed lab.
+        """
+        if outbound.hosted and self._proxy is not None:
+            raise ConfigError(
+                f"Model {self.name!r}: a proxy stands before {self.endpoint}, and it would resolve names "
+                "itself: which addresses are reached could not be checked. Set no_proxy=* for the "
+                "functions."
+            )
+        if outbound != self.outbound:
+            super().guard(outbound)
+            self._headers = None
+            self._transports = self._new_transports()
 
     def _endpoint(self) -> str:
         """The base URL, without a slash at its end: the configuration's, else the
@@ -106,10 +133,54 @@ class HttpModel(ProviderModel):
         """The endpoint with a path, before the endpoint's own query if it has one."""
         return with_path(self.endpoint, path)
 
-    def use_key(self, key: str) -> None:
+    def use_secret(self, secret: Secret) -> None:
         """Set the key that a secret store gave; it goes before every other source."""
-        super().use_key(key)
+        super().use_secret(secret)
         self._headers = None
+
+    @property
+    def own_hosts(self) -> tuple[str, ...]:
+        """Origins that belong to the provider itself; of a server on this machine, by each of its names."""
+        own, default = super().own_hosts, self.default_endpoint
+        if default is None or self.outbound.hosted or not default.startswith("http://localhost:"):
+            return own
+        names = ("localhost", "127.0.0.1", "[::1]")
+        return (*own, *(origin_of(default.replace("localhost", name, 1)) for name in names))
+
+    @property
+    def _environment_hosts(self) -> tuple[str, ...]:
+        named = (os.environ.get(variable, "").strip() for variable in self.endpoint_variables)
+        return tuple(origin_of(clean_endpoint(url, self.name)) for url in named if url)
+
+    def _key_for(self, url: str) -> str | None:
+        """The key that goes to a URL, compared by scheme, host and port; None where none does.
+
+        Raises:
+            MissingKeyError: a key is needed, or a variable was named, and there is none.
+            ConfigError: the key must not go there.
+        """
+        key, origin = self._find_key(), origin_of(url)
+        self._withheld = None
+        if key is None or key.value.lower() in STAND_INS:
+            return key and key.value
+        where = words_for([origin])
+        if key.hosts is not None and origin not in key.hosts:
+            if key.default and not self._key_is_required:
+                self._withheld = key  # a variable that happens to be set, and a server that may want no key
+                return None
+            bound = f"is for {words_for(key.hosts)} only" if key.hosts else "is bound to no host"
+            raise ConfigError(
+                f"Model {self.name!r}: {key.source} {bound}, and is not sent to {where}. {key.remedy}"
+            )
+        if origin.startswith("http://"):
+            host = urllib.parse.urlsplit(url).hostname or ""
+            if not (is_loopback_name(host) and self.outbound.reaches_loopback and self._proxy is None):
+                raise ConfigError(
+                    f"Model {self.name!r}: {key.source} is not sent to {where}, where others could read it "
+                    "on its way: use https, or bring the server to this machine (ssh -L "
+                    "8000:127.0.0.1:8000 HOST, then endpoint: http://127.0.0.1:8000/v1, without a proxy)."
+                )
+        return key.value
 
     def _auth_headers(self, key: str | None) -> dict[str, str]:
         return {"Authorization": f"Bearer {key}"} if key else {}
@@ -119,16 +190,19 @@ class HttpModel(ProviderModel):
 
         Raises:
             ModelError: no such object came back.
+            ConfigError: the key must not go there.
         """
-        if self._headers is None:
+        origin = (url.scheme, url.host, url.port)
+        if self._headers is None or origin != self._origin:
             fixed = {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
                 "Accept-Encoding": ENCODINGS,
             }
-            key = self._find_key()
+            key = self._key_for(str(url))
             self._mask = Mask(key)
             self._headers = httpx.Headers({**fixed, **self._auth_headers(key)})
+            self._origin = origin
         request = httpx.Request(
             "POST",
             url,
@@ -150,8 +224,18 @@ class HttpModel(ProviderModel):
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._mask.hide(body)
         if status != 200:
-            raise status_error(self.name, status, headers, body, url=str(url))
+            raise self._explained(status_error(self.name, status, headers, body, url=str(url)))
         return Answer(self._decode(body), latency_ms, headers)
+
+    def _explained(self, error: ModelError) -> ModelError:
+        """Say why no key was sent, where one is there and the endpoint wanted one."""
+        if error.type == "authentication" and self._withheld is not None:
+            key = self._withheld
+            error.args = (
+                f"{error} (no key was sent: {key.source} is for {words_for(key.hosts or ())} only. "
+                f"{key.remedy})",
+            )
+        return error
 
     async def _exchange(self, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
         """Send a request and read as much of the answer as it may have."""
@@ -226,6 +310,9 @@ class HttpModel(ProviderModel):
         # The transport maps most aiohttp errors to the same httpx one: the cause tells them apart.
         cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
         where, said = f"{self.name}: {self.endpoint}", self._mask.hide_text(str(cause))
+        refused = getattr(cause, "os_error", cause)
+        if isinstance(refused, AddressRefusedError):
+            return ModelError(f"{self.name}: {refused}", type="connection", sent=False)
         if isinstance(cause, aiohttp.ServerTimeoutError | httpx.TimeoutException):
             return ModelError(
                 f"{where}: no connection within {CONNECT_S:g} s", type="timeout", retryable=True, sent=False
@@ -256,17 +343,20 @@ class HttpModel(ProviderModel):
 
         Raises:
             MissingKeyError: a key is needed and there is none.
+            ConfigError: the key must not go there, or calls may not.
             EndpointUnreachableError: nothing answers at the endpoint (not looked at where a proxy stands
                 before it).
         """
-        self._find_key()
+        self._key_for(self.endpoint)
         if self._proxy is not None:
             return
         parts = urllib.parse.urlsplit(self.endpoint)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
             async with awake.timeout(min(CONNECT_S, self.config.timeout_s)):
-                _, writer = await asyncio.open_connection(parts.hostname, port)
+                await self.outbound.reach(parts.hostname or "", port)
+        except AddressRefusedError as error:
+            raise ConfigError(f"Model {self.name!r}: {error}.") from error
         except (OSError, TimeoutError) as error:
             # asyncio's own words for a refused connection are "Connect call failed".
             known = error.errno if error.errno is not None and error.errno > 0 else None
@@ -285,7 +375,6 @@ class HttpModel(ProviderModel):
             raise EndpointUnreachableError(
                 f"Nothing answers at {self.endpoint}, the endpoint of model {self.name!r}: {why}. {hint}"
             ) from error
-        writer.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The model can be used again."""
@@ -296,12 +385,14 @@ def _beginning(body: bytes) -> str:
     return body[:300].decode("utf-8", "replace")
 
 
-async def _open_transport(endpoint: str, proxy: str | None, connections: int) -> AiohttpTransport:
+async def _open_transport(
+    endpoint: str, proxy: str | None, connections: int, outbound: Outbound
+) -> AiohttpTransport:
     secure = endpoint.startswith("https") or (proxy or "").startswith("https")
     # Loading the certificates takes 20 ms; a plain-text endpoint has no use for them.
     trusted = _trusted() if secure else False
     before = httpx.Proxy(proxy) if proxy else None  # it may refuse: then nothing is open yet
-    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEPALIVE_S, ssl=trusted)
+    connector = outbound.connector(limit=connections, keepalive_timeout=KEEPALIVE_S, ssl=trusted)
     session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
     return AiohttpTransport(verify=trusted, proxy=before, client=session)
 

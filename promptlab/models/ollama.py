@@ -11,6 +11,7 @@ import httpx
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
+from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import count_of, function_calls, with_calls
 from promptlab.models.base import Messages
@@ -53,6 +54,11 @@ class OllamaModel(HttpModel):
     @property
     def _key_is_required(self) -> bool:
         return False
+
+    @property
+    def _environment_hosts(self) -> tuple[str, ...]:
+        host = os.environ.get("OLLAMA_HOST", "").strip()
+        return (origin_of(_from_host(host)),) if host else ()
 
     def _endpoint(self) -> str:
         if self.config.endpoint is None and (host := os.environ.get("OLLAMA_HOST", "").strip()):

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import orjson
 
@@ -15,13 +15,29 @@ from promptlab.clock import SystemClock
 from promptlab.domain.model_config import ModelConfig, misplaced
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, described
+from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_given, secret_variable
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
 from promptlab.models.base import Model
 from promptlab.models.failures import message_of, trim
 from promptlab.models.retry import RetryPolicy, Slot, with_retries
+from promptlab.outbound import Outbound
 from promptlab.ports import Clock
 
 T = TypeVar("T")
+
+
+class Key(NamedTuple):
+    """A key, and where it may go."""
+
+    value: str
+    source: str
+    """Where it stands, for messages."""
+    hosts: tuple[str, ...] | None
+    """Origins that it may be sent to; None: whoever gave it also said where calls go."""
+    remedy: str = ""
+    """What to do where it may not be sent to an endpoint."""
+    default: bool = False
+    """Nobody named it: it is the provider's variable, and is set."""
 
 
 class Gate:
@@ -66,7 +82,8 @@ class ProviderModel(Model):
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config)
         self._clock: Clock = clock or SystemClock()
-        self._key: str | None = None
+        self._secret: Secret | None = None
+        self.outbound = Outbound.from_environment(os.environ)
         self._gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = weakref.WeakKeyDictionary()
         self._check_extras()
 
@@ -92,32 +109,68 @@ class ProviderModel(Model):
         except TypeError as error:
             raise ConfigError(f"Model {self.name!r}: its parameters must be JSON: {error}") from None
 
-    def use_key(self, key: str) -> None:
+    def guard(self, outbound: Outbound) -> None:
+        """Set which addresses calls may reach; without, those of a machine of one's own.
+
+        Raises:
+            ConfigError: the configuration cannot be had under these rules.
+        """
+        self.outbound = outbound
+
+    def use_secret(self, secret: Secret) -> None:
         """Set the key that a secret store gave; it goes before every other source."""
-        self._key = self._usable(key, "the secret")
+        self._secret = Secret(self._usable(secret.value, "the secret"), secret.hosts)
+
+    @property
+    def own_hosts(self) -> tuple[str, ...]:
+        """Origins that belong to the provider itself, to which its keys may go by default."""
+        return tuple(map(host_given, OWN_HOSTS.get(self.config.provider, ())))
+
+    @property
+    def _environment_hosts(self) -> tuple[str, ...]:
+        """Origins that this machine's environment names for the provider, beside its key."""
+        return ()
 
     @property
     def _key_is_required(self) -> bool:
         return self.config.endpoint is None and self.key_variable is not None
 
-    def _find_key(self) -> str | None:
+    def _find_key(self) -> Key | None:
         """The key, or None where none is needed.
 
         Raises:
             MissingKeyError: a key is needed, or a variable was named, and there is none.
-            ConfigError: the key holds a character that no HTTP header can carry.
+            ConfigError: the key holds a character that no HTTP header can carry, or its variable may not be
+                named.
         """
-        if self._key is not None:
-            return self._key
-        given = self.config.api_key.get_secret_value() if self.config.api_key else ""
+        config = self.config
+        if self._secret is not None:
+            name = config.api_key_secret or "NAME"
+            remedy = f"promptlab cloud secrets set {name} --host HOST binds it to another."
+            hosts = self._secret.hosts
+            # A secret without hosts of its own is its provider's, whatever it is called.
+            return Key(self._secret.value, "the secret", self.own_hosts if hosts == () else hosts, remedy)
+        given = config.api_key.get_secret_value() if config.api_key else ""
         if given:
-            return self._usable(given, "api_key")
-        variable = self.config.api_key_env or self.config.api_key_secret
-        found = os.environ.get(variable or self.key_variable or "", "").strip()
-        if found:
-            return self._usable(found, f"the environment variable {variable or self.key_variable}")
-        if variable or self._key_is_required:
-            raise MissingKeyError(self.name, str(variable or self.key_variable))
+            return Key(self._usable(given, "api_key"), "api_key", None)
+        named = config.api_key_env
+        if named is None and config.api_key_secret:
+            named = secret_variable(config.api_key_secret, os.environ)
+        if self.outbound.hosted:
+            # The environment of a deployed lab's functions holds AWS credentials, and no provider's key.
+            if named or self._key_is_required:
+                raise MissingKeyError(self.name, str(named or self.key_variable))
+            return None
+        if named:
+            check_variable(named, os.environ)
+        variable = str(named or self.key_variable or "")
+        if found := os.environ.get(variable, "").strip():
+            hosts = None if named else (*self.own_hosts, *self._environment_hosts)
+            remedy = f"If it is meant to go there, say so: api_key_env: {variable}."
+            source = f"the environment variable {variable}"
+            return Key(self._usable(found, source), source, hosts, remedy, default=not named)
+        if named or self._key_is_required:
+            raise MissingKeyError(self.name, variable)
         return None
 
     def _usable(self, key: str, source: str) -> str:

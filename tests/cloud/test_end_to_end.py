@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from promptlab import Dataset, PromptLab, PromptTemplate
+from promptlab.domain.secrets import Secret, description_of
 from promptlab.worker import LEASE_S, LOOK_S
 from tests.cloud.conftest import Stack
 from tests.cloud.runs import cases, each_once, ended, execution, experiment, right, started, until
@@ -87,7 +88,9 @@ def test_a_provider_key_comes_from_its_secret_and_shows_nowhere(stack: Stack) ->
         assert refused.status_code == 422 and name in refused.json()["detail"]
         assert stack.api.post("/runs", json=experiment(server, model={"api_key": key})).status_code == 422
         stack.aws("secretsmanager").create_secret(
-            Name=f"{stack.outputs['SecretsPrefix']}{name}", SecretString=key
+            Name=f"{stack.outputs['SecretsPrefix']}{name}",
+            SecretString=Secret(key, (server.url,)).to_text(),
+            Description=description_of([server.url]),
         )
         run_id = started(stack, body)
         ended(stack, run_id)

@@ -20,6 +20,7 @@ import pytest
 from functions import ended, fail, runtime
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+from promptlab.domain.secrets import Secret
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from tests import aws
@@ -149,6 +150,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
             "TABLE": aws.new_table(),
             "BUCKET": aws.new_bucket(),
             "SECRETS_PREFIX": "keys/",
+            "ALLOWED_ADDRESSES": "127.0.0.0/8",
             "MAX_CONCURRENCY": "1",
         }
         for name, value in {f"PROMPTLAB_{name}": value for name, value in settings.items()}.items():
@@ -183,10 +185,10 @@ def work_through_everything(machine: Watched) -> None:
     secrets = SecretsManagerSecrets(os.environ["PROMPTLAB_SECRETS_PREFIX"])
     assert machine.watch is not None
     machine.watch.function = "nobody"
-    runtime.run(secrets.put("OPENAI", "sk-0123456789"))
-    runtime.run(secrets.close())
-    machine.watch.function = "studio"
     with ModelServer(lambda request: noise(20_000)) as server:
+        runtime.run(secrets.put("OPENAI", Secret("sk-0123456789", (server.url,))))
+        runtime.run(secrets.close())
+        machine.watch.function = "studio"
         # So that there is something to do again, and an index of before to forget.
         server.script(Reply(status=400, text="no"), Reply(text="x"), prompt="What is 7?\n" + noise(200_000))
         experiment = {

@@ -117,6 +117,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         "BUCKET": aws.new_bucket(),
         "SECRETS_PREFIX": f"{uuid.uuid4().hex}/keys/",
         "MAX_CONCURRENCY": "7",
+        "ALLOWED_ADDRESSES": "127.0.0.0/8",
     }.items():
         monkeypatch.setenv(f"PROMPTLAB_{name}", value)
     monkeypatch.setenv("AWS_REGION", aws.REGION)

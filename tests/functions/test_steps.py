@@ -14,6 +14,7 @@ import pytest
 from functions import evaluate, infer, plan, runtime
 from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.clock import SystemClock
+from promptlab.domain.secrets import Secret
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Outcome
 from promptlab.engine.plan import read_manifest
@@ -257,8 +258,8 @@ def test_a_key_comes_from_its_secret_and_is_stored_nowhere(machine: Machine) -> 
     from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 
     secrets = SecretsManagerSecrets(runtime.config().secrets_prefix)
-    runtime.run(secrets.put("OPENAI", "sk-very-secret-0123456789"))
     with ModelServer(right) as server:
+        runtime.run(secrets.put("OPENAI", Secret("sk-very-secret-0123456789", (server.url,))))
         run = machine.start(
             experiment(
                 server,

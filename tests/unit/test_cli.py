@@ -324,9 +324,9 @@ def test_resume_failed_does_only_the_failed_cases(invoke: Invoke, folder: Path) 
 
     with ModelServer(answer) as server:
         file = replaced(
-            folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key_env: SUMS_KEY}}"
+            folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key_env: SUMS_API_KEY}}"
         )
-        runner = CliRunner(env={"SUMS_KEY": "k"})
+        runner = CliRunner(env={"SUMS_API_KEY": "k"})
         assert runner.invoke(commands, ["run", file]).exit_code == 0
         assert (
             "is complete: there is nothing to do.\n" in runner.invoke(commands, ["resume", "latest"]).stderr
@@ -678,4 +678,4 @@ def test_the_documented_yaml_is_that_which_is_read(folder: Path) -> None:
     (folder / "doc.yaml").write_text(block[1])
     (folder / "gsm8k_test.jsonl").write_text("{}")
     config: Any = load_experiment(folder / "doc.yaml").config
-    assert config.model.api_key_env == "SOME_KEY" and config.evaluation[0].metric == "numeric_match"
+    assert config.model.api_key_env == "SOME_API_KEY" and config.evaluation[0].metric == "numeric_match"

@@ -337,10 +337,12 @@ def test_keys_are_set_from_standard_input_listed_by_name_and_removed(stack: str,
     for value in ("sk-first\n", "sk-second"):
         said = invoke("cloud", "secrets", "set", "openai", stdin=value)
         assert "sk-" not in said.output and "api_key_secret: openai" in said.stderr
-    assert value_of(f"{stack}/keys/openai") == "sk-second"
+    assert json.loads(value_of(f"{stack}/keys/openai"))["key"] == "sk-second"
     invoke("cloud", "secrets", "set", "mistral", stdin="m-1")
-    assert invoke("cloud", "secrets", "list").stdout == "mistral\nopenai\n"
-    assert json.loads(invoke("cloud", "secrets", "list", "--json").stdout) == ["mistral", "openai"]
+    listed = invoke("cloud", "secrets", "list").stdout
+    assert listed.splitlines()[0] == "mistral  https://api.mistral.ai" and "https://api.openai.com" in listed
+    found = json.loads(invoke("cloud", "secrets", "list", "--json").stdout)
+    assert [one["name"] for one in found] == ["mistral", "openai"]
     assert invoke("cloud", "secrets", "delete", "mistral", stdin="n\n", code=1).stderr.startswith(
         "Remove the key mistral"
     )
@@ -350,6 +352,30 @@ def test_keys_are_set_from_standard_input_listed_by_name_and_removed(stack: str,
         "There is no key 'openai'" in invoke("cloud", "secrets", "delete", "openai", "--yes", code=2).stderr
     )
     assert json.loads(invoke("cloud", "secrets", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("gateway.example.com", "https://gateway.example.com:443"),
+        ("https://Gateway.example.com:8443/", "https://gateway.example.com:8443"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://gateway.example.com", None),
+        ("*.example.com", None),
+        ("gateway.example.com/v1", None),
+        ("user:pw@gateway.example.com", None),
+        ("gateway.example.com:0", None),
+        ("gateway.example.com#", None),
+        ("a b", None),
+    ],
+)
+def test_a_key_is_bound_to_hosts(stack: str, invoke: Invoke, host: str, origin: str | None) -> None:
+    """By scheme, name and port; what is no host is refused before the key is asked for."""
+    said = invoke("cloud", "secrets", "set", "mine", "--host", host, stdin="k-1", code=0 if origin else 2)
+    if origin is None:
+        assert "--host" in said.stderr
+        return
+    assert json.loads(value_of(f"{stack}/keys/mine")) == {"key": "k-1", "hosts": [origin]}
 
 
 def value_of(name: str) -> str:
@@ -363,8 +389,9 @@ def value_of(name: str) -> str:
     [
         ("", "k", "not a secret's name"),
         ("a b", "k", "not a secret's name"),
-        ("a", " \n", "is empty"),
-        ("a", "k\nl", "line breaks"),
+        ("openai", " \n", "is empty"),
+        ("openai", "k\nl", "line breaks"),
+        ("a", "k", "Where may the key a be sent?"),
     ],
 )
 def test_a_key_that_cannot_be_one_is_refused(

@@ -42,7 +42,7 @@ def experiment(folder: Path, server: ModelServer) -> None:
         "name: e\n"
         "dataset: {name: d, file_path: rows.jsonl}\n"
         "prompt_template: {name: p, user_prompt: <q>}\n"
-        f"model: {{name: openai/m, endpoint: '{server.openai_url}', api_key_env: CLI_TEST_KEY, "
+        f"model: {{name: openai/m, endpoint: '{server.openai_url}', api_key_env: CLI_TEST_API_KEY, "
         f"max_concurrent_tasks: {IN_FLIGHT}}}\n"
         "evaluation: [{metric: Mine, evaluator: 'mine.py:Mine', column_mapping: {response: $inference}}]\n"
     )
@@ -77,7 +77,7 @@ def _start(folder: Path, *args: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "promptlab", *args],
             cwd=folder,
-            env=env | {"CLI_TEST_KEY": "k"},
+            env=env | {"CLI_TEST_API_KEY": "k"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

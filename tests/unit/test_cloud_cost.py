@@ -70,6 +70,7 @@ def metered(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, Meter]]:
             "TABLE": aws.new_table(),
             "BUCKET": aws.new_bucket(),
             "SECRETS_PREFIX": "units/keys/",
+            "ALLOWED_ADDRESSES": "127.0.0.0/8",
             "MAX_CONCURRENCY": "1",
         }
         for name, value in {f"PROMPTLAB_{name}": value for name, value in settings.items()}.items():

@@ -23,7 +23,7 @@ prompt_template: {name: math, user_prompt: "Question: <question>"}
 model:
   name: openai/175b_verification
   endpoint: "http://127.0.0.1:9200/v1"
-  api_key_env: SOME_KEY
+  api_key_env: SOME_API_KEY
   max_concurrent_tasks: 50
 evaluation:
   - metric: numeric_match

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.secrets import Secret
 from promptlab.errors import ConfigError, EndpointUnreachableError, MissingKeyError, ModelError
 from promptlab.models.base import Model
 from promptlab.models.failures import LONGEST_WAIT_S, retry_after_s
@@ -358,18 +359,19 @@ async def test_key_comes_from_the_config_then_the_named_variable_then_the_usual_
 ):
     """The order of the sources; a resolved secret goes before all of them."""
     monkeypatch.setenv("OPENAI_API_KEY", "usual")
-    monkeypatch.setenv("SOME_KEY", "named\n")
-    monkeypatch.setenv("team/openai", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+    monkeypatch.setenv("SOME_API_KEY", "named\n")
+    monkeypatch.setenv("TEAM_OPENAI_API_KEY", "hidden")
     for params, expected in [
         ({}, "usual"),
-        ({"api_key_secret": "team/openai"}, "secret"),
-        ({"api_key_env": "SOME_KEY"}, "named"),
-        ({"api_key_env": "SOME_KEY", "api_key": "given"}, "given"),
+        ({"api_key_secret": "team/openai"}, "hidden"),
+        ({"api_key_env": "SOME_API_KEY"}, "named"),
+        ({"api_key_env": "SOME_API_KEY", "api_key": "given"}, "given"),
     ]:
         model = model_at(server, **params)
         await model.achat(PROMPT)
         assert server.requests[-1].headers["authorization"] == f"Bearer {expected}"
-        model.use_key("resolved")  # type: ignore[attr-defined]
+        model.use_secret(Secret("resolved"))  # type: ignore[attr-defined]
         await model.achat(PROMPT)
         assert server.requests[-1].headers["authorization"] == "Bearer resolved"
         await model.aclose()
@@ -395,9 +397,13 @@ async def test_no_key_is_sent_to_an_endpoint_that_needs_none(server: ModelServer
         ("groq/llama", {}, "GROQ_API_KEY"),
         ("mistral/mistral-small", {}, "MISTRAL_API_KEY"),
         ("azure/dep", {"endpoint": "https://me.openai.azure.com"}, "AZURE_OPENAI_API_KEY"),
-        ("openai/x", {"endpoint": "http://127.0.0.1:9/v1", "api_key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
-        ("ollama/x", {"api_key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
-        ("openai/x", {"api_key_secret": "NO_SUCH_SECRET"}, "NO_SUCH_SECRET"),
+        (
+            "openai/x",
+            {"endpoint": "http://127.0.0.1:9/v1", "api_key_env": "NO_SUCH_API_KEY"},
+            "NO_SUCH_API_KEY",
+        ),
+        ("ollama/x", {"api_key_env": "NO_SUCH_API_KEY"}, "NO_SUCH_API_KEY"),
+        ("openai/x", {"api_key_secret": "NO_SUCH_API_KEY"}, "NO_SUCH_API_KEY"),
     ],
 )
 async def test_missing_key_is_found_before_the_first_call(
@@ -421,9 +427,9 @@ async def test_key_that_cannot_be_sent_is_explained_without_showing_it(
     with pytest.raises(ConfigError, match="cannot be sent") as caught:
         await model.check()
     assert "sk" not in str(caught.value).replace("gpt-test", "")
-    monkeypatch.setenv("SOME_KEY", "sk-ä")
-    with pytest.raises(ConfigError, match="SOME_KEY"):
-        await model_at(server, api_key_env="SOME_KEY").achat(PROMPT)
+    monkeypatch.setenv("SOME_API_KEY", "sk-ä")
+    with pytest.raises(ConfigError, match="SOME_API_KEY"):
+        await model_at(server, api_key_env="SOME_API_KEY").achat(PROMPT)
 
 
 async def test_key_is_nowhere_but_in_the_header(caplog: pytest.LogCaptureFixture):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.clock import SystemClock
+from promptlab.domain.secrets import Secret, description_of, hosts_described
 from promptlab.ports import Clock
 
 CACHE_S = 300.0
@@ -13,6 +14,10 @@ CACHE_S = 300.0
 class SecretsManagerSecrets:
     """The Secrets whose names begin with a prefix, which callers never see: `openai`
     is `promptlab/keys/openai`.
+
+    A secret's value holds its hosts beside the key (`Secret.to_text`), so that one write replaces both and
+    who runs experiments can change neither. Its description repeats the hosts for those who may not read
+    values.
 
     Reading costs money and 10 ms a call, so values are kept for CACHE_S. Powertools' parameters would
     do the same, blocking the event loop. That there is no secret is not kept: somebody is about to add it.
@@ -26,7 +31,12 @@ class SecretsManagerSecrets:
         )
         self._known: dict[str, tuple[float, str]] = {}
 
-    async def get(self, name: str) -> str | None:
+    async def get(self, name: str) -> Secret | None:
+        text = await self.text(name)
+        return None if text is None else Secret.from_text(name, text)
+
+    async def text(self, name: str) -> str | None:
+        """What is kept under a name, as it is; None where there is no such secret."""
         read_at, value = self._known.get(name, (float("-inf"), ""))
         if self._clock.monotonic() - read_at < CACHE_S:
             return value
@@ -43,23 +53,36 @@ class SecretsManagerSecrets:
         """Close the running loop's connections. Closing twice is fine."""
         await self._clients.aclose()
 
-    async def put(self, name: str, value: str) -> None:
+    async def put(self, name: str, secret: Secret) -> None:
         """Set a secret, new or not. Other processes see it within CACHE_S."""
         client = await self._clients.get()
+        text, description = secret.to_text(), description_of(secret.hosts or ())
         try:
-            await client.put_secret_value(SecretId=self.prefix + name, SecretString=value)
+            await client.update_secret(
+                SecretId=self.prefix + name, SecretString=text, Description=description
+            )
         except client.exceptions.ResourceNotFoundException:
-            await client.create_secret(Name=self.prefix + name, SecretString=value)
-        self._known[name] = (self._clock.monotonic(), value)
+            await client.create_secret(Name=self.prefix + name, SecretString=text, Description=description)
+        self._known[name] = (self._clock.monotonic(), text)
 
     async def names(self) -> list[str]:
         """The names there are, without the prefix, sorted. No value is read."""
+        return list(await self.hosts())
+
+    async def hosts(self) -> dict[str, tuple[str, ...]]:
+        """The hosts that each secret is bound to, by its name without the prefix, sorted. No value is
+        read."""
         client = await self._clients.get()
         pages = client.get_paginator("list_secrets").paginate(
             Filters=[{"Key": "name", "Values": [self.prefix]}]
         )
-        found = [secret["Name"] async for page in pages for secret in page["SecretList"]]
-        return sorted(name.removeprefix(self.prefix) for name in found if name.startswith(self.prefix))
+        found = {
+            secret["Name"].removeprefix(self.prefix): secret.get("Description")
+            async for page in pages
+            for secret in page["SecretList"]
+            if secret["Name"].startswith(self.prefix)
+        }
+        return {name: hosts_described(name, found[name]) for name in sorted(found)}
 
     async def delete(self, name: str) -> None:
         """Remove a secret at once and for good; none is fine."""
@@ -78,10 +101,10 @@ class SecretNames(SecretsManagerSecrets):
     handed over.
     """
 
-    async def get(self, name: str) -> str | None:
+    async def get(self, name: str) -> Secret | None:
         client = await self._clients.get()
         try:
-            await client.describe_secret(SecretId=self.prefix + name)
+            found = await client.describe_secret(SecretId=self.prefix + name)
         except client.exceptions.ResourceNotFoundException:
             return None
-        return "held-back"
+        return Secret("held-back", hosts_described(name, found.get("Description")))
