@@ -12,14 +12,16 @@ reaches that folder and what is linked into it, and nothing else.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptlab.errors import StoreDamagedError
+from promptlab.errors import DiskFullError, StoreDamagedError
 from promptlab.program import program
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def reading_results() -> Iterator[None]:
     """In the block, what DuckDB says of a file that it cannot read is an error of ours.
 
     Raises:
-        StoreDamagedError: a file is damaged, or the disk is full.
+        StoreDamagedError: a file is damaged.
+        DiskFullError: the disk, or what one may use of it, is full.
     """
     import duckdb
 
@@ -64,10 +67,21 @@ def reading_results() -> Iterator[None]:
     ):
         raise  # the machine's, the caller's or the query's fault
     except duckdb.Error as error:
+        if why := _full(error):
+            raise DiskFullError(
+                f"{why}: there is no room for what a query writes. Free some in {tempfile.gettempdir()}, or "
+                "set TMPDIR to a folder on another disk."
+            ) from error
         raise StoreDamagedError(
-            f"The results of the run cannot be read ({str(error).splitlines()[0]}). If the disk has room, "
-            f"a file is damaged: {program()} doctor says which."
+            f"The results of the run cannot be read ({str(error).splitlines()[0]}): a file is damaged. "
+            f"{program()} doctor says which."
         ) from error
+
+
+def _full(error: Exception) -> str | None:
+    """The system's words, where DuckDB had no room to write; it gives no number of the error."""
+    words = map(os.strerror, (errno.ENOSPC, errno.EDQUOT))
+    return next((said for said in words if said in str(error)), None)
 
 
 def connect(folder: Path, memory: str = MEMORY, threads: int = 1) -> duckdb.DuckDBPyConnection:

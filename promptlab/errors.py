@@ -1,18 +1,29 @@
 """Every error that PromptLab raises.
 
-PromptLabError ├── ConfigError an experiment, model or evaluator is described wrongly │ ├── UnknownNameError a
-name that is not registered (metric, provider, field), with the nearest ones │ ├── MissingKeyError a provider
-needs an API key and none was found │ ├── MissingExtraError an optional package is not installed │ └──
-TemplateError a prompt template cannot be parsed, or its placeholders cannot be filled ├── DatasetError a
-dataset cannot be read or breaks a rule ├── AssetError │ ├── AssetNotFoundError │ └── VersionTakenError
-somebody else created this version first ├── RunError │ ├── RunNotFoundError │ ├── RunExistsError a run with
-this id is already in the ledger │ ├── RunBusyError another process is working on the run │ └──
-RunInterruptedError the run was stopped before its end; it can be resumed ├── BlobNotFoundError ├──
-StoreDamagedError a record or the file of a store cannot be read ├── CursorError a list was asked to go on
-from where no list ended ├── AuthenticationError a hosted Studio wants a token, or another one ├── RemoteError
-a hosted Studio answered what has no error of its own here ├── PortInUseError something else listens on the
-Studio's port ├── EndpointUnreachableError nothing answers at a model's endpoint └── ModelError one model call
-failed (recorded with its case; never ends a run)
+PromptLabError
+├── ConfigError                 an experiment, model or evaluator is described wrongly
+│   ├── UnknownNameError        a name that is not registered (metric, provider, field), with the nearest ones
+│   ├── MissingKeyError         a provider needs an API key and none was found
+│   ├── MissingExtraError       an optional package is not installed
+│   └── TemplateError           a prompt template cannot be parsed, or its placeholders cannot be filled
+├── DatasetError                a dataset cannot be read or breaks a rule
+├── AssetError
+│   ├── AssetNotFoundError
+│   └── VersionTakenError       somebody else created this version first
+├── RunError
+│   ├── RunNotFoundError
+│   ├── RunExistsError          a run with this id is already in the ledger
+│   ├── RunBusyError            another process is working on the run
+│   └── RunInterruptedError     the run was stopped before its end; it can be resumed
+├── BlobNotFoundError
+├── StoreDamagedError           a record or the file of a store cannot be read
+├── DiskFullError               the disk, or what one may use of it, is full
+├── CursorError                 a list was asked to go on from where no list ended
+├── AuthenticationError         a hosted Studio wants a token, or another one
+├── RemoteError                 a hosted Studio answered what has no error of its own here
+├── PortInUseError              something else listens on the Studio's port
+├── EndpointUnreachableError    nothing answers at a model's endpoint
+└── ModelError                  one model call failed (recorded with its case; never ends a run)
     └── HangingCodeError        too many calls of a user's own code hang: it is not called any more
 """
 
@@ -143,6 +154,10 @@ class StoreBusyError(PromptLabError):
 class StoreDamagedError(PromptLabError):
     """A record or the file of a store cannot be read. `promptlab doctor` checks a local store and saves what
     is left."""
+
+
+class DiskFullError(PromptLabError):
+    """The disk is full, or what one may use of it. Nothing half written was left."""
 
 
 class CursorError(PromptLabError):

@@ -22,7 +22,7 @@ from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
-from promptlab.errors import ModelError, PromptLabError
+from promptlab.errors import DiskFullError, ModelError, PromptLabError
 from promptlab.program import program
 
 __all__ = ["commands", "main"]
@@ -52,7 +52,8 @@ class _Commands(click.Group):
                 raise
             raise click.ClickException("\n".join((str(error), *getattr(error, "__notes__", ())))) from error
         except PromptLabError as error:
-            raise (click.ClickException if isinstance(error, ModelError) else _Refused)(str(error)) from error
+            ours = isinstance(error, (ModelError, DiskFullError))  # nothing is wrong with what was asked for
+            raise (click.ClickException if ours else _Refused)(str(error)) from error
 
 
 @click.group(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from promptlab.duck import given, literal, parquet, quoted, reading_results, with_room
-from promptlab.errors import ConfigError
+from promptlab.errors import ConfigError, DiskFullError
 from promptlab.results.files import FETCH, results_file, selected
 from promptlab.results.run_table import RunTable
 
@@ -80,8 +81,9 @@ async def export_results(
     """Write the results table to `path`, whole or not at all.
 
     Raises:
-        ConfigError: there is no such folder, the file cannot be written, or a style is
+        ConfigError: there is no such folder, the file may not be written, or a style is
             given for another format.
+        DiskFullError: the disk, or what one may use of it, is full.
     """
     style.check(format)
     async with results_file(table) as source:
@@ -105,9 +107,19 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
                 with_room(lambda con: _write_csv(con, source, target, types, style), source.parent)
         draft.replace(path)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(path, error.errno) from error
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
+    except DiskFullError as error:
+        raise _full(path, errno.ENOSPC) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _full(path: Path, code: int) -> DiskFullError:
+    return DiskFullError(
+        f"Cannot write {path}: {os.strerror(code)}. Nothing was written; what was there before is as it was."
+    )
 
 
 def _write_csv(

@@ -33,6 +33,7 @@ class Kind:
 KINDS: dict[type[errors.PromptLabError], Kind] = {
     errors.PromptLabError: Kind(503, "store-unavailable", "The store cannot be used"),
     errors.StoreBusyError: Kind(503, "store-busy", "The store is busy"),
+    errors.DiskFullError: Kind(507, "disk-full", "The disk is full"),
     errors.AuthenticationError: Kind(401, "unauthenticated", "A token is needed"),
     errors.RunNotFoundError: Kind(404, "run-not-found", "No such run", "run_id"),
     errors.AssetNotFoundError: Kind(404, "asset-not-found", "No such asset"),
