@@ -1,0 +1,255 @@
+"""Which tests reach a changed line, and whether they notice the change (for mutants.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from xml.etree import ElementTree
+
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+from coverage import CoverageData
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "mutants"
+TESTS = ("tests/unit", "tests/contract", "tests/functions")
+LEFT_OUT = "not cloud and not slow"
+WORKERS = 2
+ROUNDS = ((60, 20.0), (600, 120.0))
+"""How many tests a change meets, and how long they took without it (seconds): first, and where none noticed."""
+GRACE_S, PATIENCE = 30.0, 6
+"""A test counts as hung when it takes this much longer (seconds), and so many times as long, as it should."""
+PROBLEMS = ("failure", "error", "skipped")
+ASSERTION, ERROR, TIME_OUT, UNNOTICED = "assertion", "error", "time-out", "unnoticed"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One small change of one module."""
+
+    module: str
+    line: int
+    operator: str
+    occurrence: int
+
+    def changed(self) -> str:
+        """Give the module's code with the change."""
+        before = (ROOT / self.module).read_text()
+        after: str | None = mutate_code(before, get_operator(self.operator)(), self.occurrence)
+        if after is None or after == before:
+            raise ValueError(f"{self} changes nothing")  # it would count as noticed, or not, for no reason
+        return after
+
+    def words(self) -> str:
+        """Give the change as the first line that it changes, before and after."""
+        before, after = (ROOT / self.module).read_text().splitlines(), self.changed().splitlines()
+        old, new = next((x.strip(), y.strip()) for x, y in zip(before, after, strict=False) if x != y)
+        return f"{self.module}: `{old}` → `{new}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a change: which way it was noticed, if it was, and by which test."""
+
+    how: str
+    test: str = ""
+
+
+# --------------------------------------------------------------------------- which tests
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which tests reach which lines, and how long each takes (seconds)."""
+
+    lines: dict[str, dict[str, list[str]]]
+    seconds: dict[str, float]
+
+    @cached_property
+    def breadth(self) -> Counter[str]:
+        """How many lines of the whole library each test reaches."""
+        return Counter(name for module in self.lines.values() for names in module.values() for name in names)
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """List the tests for a change, those first for which its module is most of what they reach.
+
+        What runs at import is reached by no single test: then all tests of the module.
+        """
+        module = self.lines.get(mutant.module, {})
+        depth = Counter(name for names in module.values() for name in names)
+        names = module.get(str(mutant.line)) or list(depth)
+        return sorted(names, key=lambda name: (-depth[name] / self.breadth[name], self.seconds[name], name))
+
+    def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
+        """Divide the tests for a change into those that it meets first, and those that it meets if it has to."""
+        names = self.tests(mutant)
+        for most, left in ROUNDS:
+            chosen: list[str] = []
+            while names and len(chosen) < most and (not chosen or self.seconds[names[0]] < left):
+                left -= self.seconds[names[0]]
+                chosen.append(names.pop(0))
+            if chosen:
+                yield chosen
+
+
+def measured() -> Reach:
+    """Run the tests once under coverage, or read what an earlier run of the same commit found.
+
+    They run in a copy, as they will with a change: a test that is red there can notice none.
+    """
+    asked = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    kept = BUILD / "reach.json"
+    if kept.exists() and (found := json.loads(kept.read_text()))["commit"] == commit:
+        return Reach(found["lines"], found["seconds"])
+    folder, report, data, settings = (
+        copied("measured"),
+        *(BUILD / x for x in ("measured.xml", "coverage", "rc")),
+    )
+    settings.write_text(f"[run]\ndata_file = {data}\nsource = promptlab\n")
+    spread = ["-n", str(WORKERS), "--dist", "loadgroup", "-m", LEFT_OUT]
+    cover = ["--cov=promptlab", f"--cov-config={settings}", "--cov-context=test", "--cov-report="]
+    subprocess.run(
+        [*pytest(report), *spread, *cover, *TESTS], cwd=folder, env=environment(folder), check=False
+    )
+    cases = list(read(report))
+    seconds = {name: took for name, took, problems in cases if not problems}
+    sys.stdout.write(f"{len(seconds)} tests measured, {len(cases) - len(seconds)} red or skipped\n")
+    lines: dict[str, dict[str, list[str]]] = {}
+    stored = CoverageData(str(data))
+    stored.read()
+    for file in stored.measured_files():
+        module = lines.setdefault(str(Path(file).relative_to(folder)), {})
+        for line, contexts in stored.contexts_by_lineno(file).items():
+            names = {ungrouped(context.rpartition("|")[0]) for context in contexts}
+            module[str(line)] = sorted(names & seconds.keys())
+    kept.write_text(json.dumps({"commit": commit, "lines": lines, "seconds": seconds}))
+    return Reach(lines, seconds)
+
+
+def pytest(report: Path) -> list[str]:
+    """Give the command that runs tests, and writes what became of each to a file."""
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return [*command, "-o", "junit_family=xunit1", f"--junit-xml={report}"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Give the environment in which a copy of the project is imported, and not this one."""
+    return {**os.environ, "PYTHONPATH": f"{folder}:{folder / 'studio'}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def read(report: Path) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """Read each test's name, its seconds, and what it was but green: failure, error, skipped, and why."""
+    for case in ElementTree.parse(report).iter("testcase"):
+        problems = {part.tag: part.get("message", "") for part in case if part.tag in PROBLEMS}
+        yield ungrouped(f"{case.get('file')}::{case.get('name')}"), float(case.get("time") or 0), problems
+
+
+def ungrouped(name: str) -> str:
+    """Leave out the name of the group that pytest-xdist adds to a test's."""
+    return name.removesuffix("@notebook").removesuffix("@samples")
+
+
+# --------------------------------------------------------------------------- the trial
+
+
+def copied(name: str) -> Path:
+    """Make a copy of the project."""
+    listed = ["git", "ls-files", "-z"]
+    files = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    folder = BUILD / name
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in filter(None, files.split("\0")):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, folder / file)
+    static = "studio/promptlab_studio/static"
+    shutil.copytree(ROOT / static, folder / static, dirs_exist_ok=True)
+    return folder
+
+
+class Trial:
+    """A copy of the project in which changes are tried, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._report = folder, folder.with_suffix(".xml")
+
+    def fate(self, mutant: Mutant, reach: Reach) -> Fate:
+        """Run the tests that reach a change against it, until one notices."""
+        code, place = mutant.changed(), self._folder / mutant.module
+        clean = (ROOT / mutant.module).read_text()
+        try:
+            for names in reach.rounds(mutant):
+                limit = GRACE_S + PATIENCE * max(reach.seconds[name] for name in names)
+                fate = self._noticed(place, clean, code, names, limit)
+                if fate.how != UNNOTICED:
+                    return fate
+            return Fate(UNNOTICED)
+        finally:
+            place.write_text(clean)
+
+    def _noticed(self, place: Path, clean: str, code: str, names: list[str], limit: float) -> Fate:
+        """Run tests against a change. A busy machine turns tests red too: a failure counts if the same test is
+        green without the change right after, and red with it once more."""
+        left = list(names)
+        while left:
+            place.write_text(code)
+            fate = self._run(left, limit)
+            if fate.how == UNNOTICED:
+                break
+            again = (
+                [fate.test] if fate.test in left else left
+            )  # a module that cannot be imported names no test
+            place.write_text(clean)
+            if self._run(again, limit).how == UNNOTICED:
+                place.write_text(code)
+                if (fate := self._run(again, limit)).how != UNNOTICED:
+                    return fate
+            left = [name for name in left if name not in again]
+        return Fate(UNNOTICED)
+
+    def _run(self, names: list[str], limit: float) -> Fate:
+        """Run tests up to the first that fails, and end all processes that they started."""
+        self._report.unlink(missing_ok=True)
+        command = [*pytest(self._report), "-x", "-o", f"timeout={limit:.0f}", *names]
+        process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=environment(self._folder),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            # Twice that of one test, for one that cannot be interrupted, after others.
+            status = process.wait(2 * limit + len(names))
+        except subprocess.TimeoutExpired:
+            return Fate(TIME_OUT)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if status == 0:
+            return Fate(UNNOTICED)
+        cases = list(read(self._report)) if self._report.exists() else []
+        red = (
+            (name, why) for name, _, problems in cases for tag, why in problems.items() if tag != "skipped"
+        )
+        name, why = next(red, ("", ""))
+        return Fate(_kind(why), name)
+
+
+def _kind(why: str) -> str:
+    """Tell an assertion from a time-out and from any other error by a test's message."""
+    if why.startswith("Failed: Timeout"):
+        return TIME_OUT
+    return ASSERTION if why.startswith(("assert", "AssertionError", "Failed")) else ERROR
