@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -25,7 +26,9 @@ BUILD = ROOT / "build" / "mutants"
 TESTS = ("tests/unit", "tests/contract", "tests/functions")
 LEFT_OUT = "not cloud and not slow"
 WORKERS = 2
-ROUNDS = ((60, 20.0), (600, 120.0))
+LOOK_AT_ALL = ("tests/unit/test_values.py", "tests/unit/test_api.py")
+"""Tests that look at what was imported; those with a class for each parameter at those of the module."""
+ROUNDS = ((80, 20.0), (600, 120.0))
 """How many tests a change meets, and how long they took without it (seconds): first, and where none noticed."""
 GRACE_S, PATIENCE = 30.0, 6
 """A test counts as hung when it takes this much longer (seconds), and so many times as long, as it should."""
@@ -49,6 +52,12 @@ class Mutant:
         if after is None or after == before:
             raise ValueError(f"{self} changes nothing")  # it would count as noticed, or not, for no reason
         return after
+
+    def in_function(self) -> bool:
+        """Whether the change is in what runs when a function is called."""
+        nodes = ast.walk(ast.parse((ROOT / self.module).read_text()))
+        functions = (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        return any(f.body[0].lineno <= self.line <= (f.end_lineno or 0) for f in functions)
 
     def words(self) -> str:
         """Give the change as the first line that it changes, before and after."""
@@ -83,12 +92,18 @@ class Reach:
     def tests(self, mutant: Mutant) -> list[str]:
         """List the tests for a change, those first for which its module is most of what they reach.
 
-        What runs at import is reached by no single test: then all tests of the module.
+        What runs at import is reached by the test that imports it first: there all tests of the module are meant,
+        and those that look at what was imported.
         """
         module = self.lines.get(mutant.module, {})
         depth = Counter(name for names in module.values() for name in names)
-        names = module.get(str(mutant.line)) or list(depth)
-        return sorted(names, key=lambda name: (-depth[name] / self.breadth[name], self.seconds[name], name))
+        names, first = module.get(str(mutant.line)), []
+        if not names or not mutant.in_function():
+            names, dotted = list(depth), mutant.module.removesuffix(".py").replace("/", ".")
+            every = (name for name in self.seconds if name.startswith(LOOK_AT_ALL))
+            first = [name for name in every if "[" not in name or f"[{dotted}." in name]
+        names = sorted(names, key=lambda name: (-depth[name] / self.breadth[name], self.seconds[name], name))
+        return list(dict.fromkeys((*first, *names)))
 
     def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
         """Divide the tests for a change into those that it meets first, and those that it meets if it has to."""

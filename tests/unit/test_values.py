@@ -1,0 +1,107 @@
+"""Values stay as they were made: what one part of the program was given, no other part changes under it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+import pytest
+
+import promptlab
+
+FILLED = {
+    "Bindings",
+    "Distribution",
+    "Draft",
+    "Job",
+    "Live",
+    "MetricSummary",
+    "ModelResponse",
+    "Pairing",
+    "Prepared",
+    "Recorder",
+    "Report",
+    "Scored",
+    "Scoring",
+    "SemanticSimilarity",
+    "Summary",
+    "Tally",
+    "Throttle",
+    "Usage",
+    "_Batch",
+    "_Call",
+    "_Job",
+    "_Work",
+}
+"""What is filled while work goes on, or is a user's own to change."""
+NAMED = {
+    "AssetVersion",
+    "CloudConfig",
+    "Column",
+    "Completion",
+    "DatasetContent",
+    "Estimate",
+    "MetricInfo",
+    "Price",
+    "Progress",
+    "Quotas",
+    "RunRecord",
+    "ScoreSet",
+    "ShardSummary",
+    "Stack",
+    "Sums",
+    "Units",
+    "Work",
+}
+"""What has so many fields of one kind that two of them would be exchanged without their names."""
+
+
+def _values() -> list[type[Any]]:
+    """Find all dataclasses of the library."""
+    found = []
+    for module in pkgutil.walk_packages(promptlab.__path__, "promptlab."):
+        if not module.name.endswith("__main__"):
+            for value in vars(importlib.import_module(module.name)).values():
+                if inspect.isclass(value) and value.__module__ == module.name:
+                    found.append(value)
+    return [value for value in found if "__dataclass_params__" in vars(value)]
+
+
+VALUES = [pytest.param(value, id=f"{value.__module__}.{value.__qualname__}") for value in _values()]
+
+
+def test_the_names_are_of_classes_that_there_are() -> None:
+    """Neither list names what is not there."""
+    names = {value.__name__ for value in _values()}
+    assert names >= FILLED | NAMED
+    assert len(names) > 100
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_does_not_change(value: type[Any]) -> None:
+    """A field cannot be set again, but for those of what is filled."""
+    blank = object.__new__(value)
+    name = dataclasses.fields(value)[0].name
+    if value.__name__ in FILLED:
+        setattr(blank, name, None)
+    else:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(blank, name, None)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_has_no_other_fields(value: type[Any]) -> None:
+    """A field's name that is mistyped is an error, not a field more; a metric may keep what it worked out."""
+    blank = object.__new__(value)
+    assert hasattr(blank, "__dict__") == issubclass(value, promptlab.Evaluator)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_fields_that_could_be_exchanged_are_given_by_name(value: type[Any]) -> None:
+    """Metrics, too: their parameters are written with their names in YAML."""
+    by_name = value.__name__ in NAMED or issubclass(value, promptlab.Evaluator)
+    kinds = {parameter.kind for parameter in inspect.signature(value).parameters.values()}
+    assert (kinds <= {inspect.Parameter.KEYWORD_ONLY}) == by_name
