@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -61,8 +62,9 @@ def sampled(number: int, seed: int) -> list[Mutant]:
         for path in sorted((ROOT / "promptlab" / package).rglob("*.py")):
             for mutant in candidates(path):
                 lines.setdefault((mutant.module, mutant.line), []).append(mutant)
-    places = chance.sample(sorted(lines), min(number, len(lines)))
-    return [chance.choice(lines[place]) for place in places]
+    places = chance.sample(sorted(lines), len(lines))
+    found = (next(filter(Mutant.compiles, chance.sample(lines[at], len(lines[at]))), None) for at in places)
+    return list(islice((mutant for mutant in found if mutant), number))
 
 
 def tried(mutants: list[Mutant]) -> list[Fate]:
