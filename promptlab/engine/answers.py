@@ -103,7 +103,7 @@ async def said_by(error: ModelError) -> ModelError:
     # As it is written: a ModelError's message is recorded without its class, any other's with it.
     words = await said(error)
     return ModelError(
-        cut(words.removeprefix(f"{type(error).__name__}: "), MOST_MESSAGE),
+        words.removeprefix(f"{type(error).__name__}: "),
         type=cut(type_, MOST_TYPE) if isinstance(type_, str) and type_ else type(error).__name__[:MOST_TYPE],
         retryable=getattr(error, "retryable", None) is True,
         sent=getattr(error, "sent", None) is not False,

@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from promptlab.domain.messages import count_message
-from promptlab.domain.results import Failure, Score
-from promptlab.domain.statistics import wilson_interval
+from promptlab.domain.results import Failure, Score, Usage
+from promptlab.domain.spending import Sums
+from promptlab.domain.statistics import Distribution, wilson_interval
 from promptlab.domain.summary import MAX_LABELS, MetricSummary, Summary
 
 FAILED = Score(error=Failure("TypeError", "no number"))
@@ -206,6 +207,37 @@ def test_a_metric_that_only_some_shards_have_is_kept() -> None:
         ]
     )
     assert {name: m.n for name, m in whole.metrics.items()} == {"a": 2, "b": 1}
+
+
+EMPTY = {
+    "n": 0,
+    "total": 0.0,
+    "carry": 0.0,
+    "m2": 0.0,
+    "min": None,
+    "max": None,
+    "bins": {},
+    "negative": {},
+    "zeros": 0,
+}
+
+
+def test_what_nothing_was_counted_in_is_empty() -> None:
+    """No number of an aggregate begins at anything but nothing: not a new one's, nor one's that a record lacks."""
+    metric = {"higher_is_better": True, "scored": 0, "failed": 0, "values": EMPTY, "labels": {}}
+    spent = {"prompt_tokens": 0, "completion_tokens": 0, "cost_usd": 0.0}
+    cases = {"cases": 0, "succeeded": 0, "failed": 0, "attempts": 0, "cut": 0}
+    run = {**cases, **spent, "errors": {}, "messages": {}, "latency_ms": EMPTY, "metrics": {}}
+    for distribution in (Distribution(), Distribution.from_json({})):
+        assert distribution.to_json() == EMPTY
+    assert MetricSummary().to_json() == {**metric, "binary": True, "zero_one": False}
+    assert MetricSummary.from_json({}).to_json() == {**metric, "binary": False, "zero_one": False}
+    for summary in (Summary(), Summary.from_json({})):
+        assert summary.to_json() == run
+    for sums in (Usage(), MetricSummary.from_json({"usage": {"calls": 0}}).usage):
+        assert sums.to_json() == {"calls": 0, **spent}
+    assert MetricSummary.from_json({"usage": {"cost_usd": 0.5}}).usage == Usage(cost_usd=0.5)
+    assert Sums() == Sums(**spent, unknown_tokens=0, unknown_cost=0, unpriced=0)
 
 
 @pytest.mark.parametrize(
