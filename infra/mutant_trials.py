@@ -24,7 +24,7 @@ from coverage import CoverageData
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "mutants"
-TESTS = ("tests/unit", "tests/contract", "tests/functions")
+TESTS = ("tests/unit", "tests/contract", "tests/functions", "tests/studio")
 LEFT_OUT = "not cloud and not slow"
 WORKERS = 2
 LOOK_AT_ALL = ("tests/unit/test_values.py", "tests/unit/test_api.py", "tests/unit/test_experiment_file.py")

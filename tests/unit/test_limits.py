@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from promptlab.engine.limits import AdaptiveLimiter
+from promptlab import get_model
+from promptlab.engine.limits import AdaptiveLimiter, ScoringLimits, models_of
 from promptlab.models.retry import Postponed
 
 
@@ -69,6 +70,40 @@ def test_a_429_cuts_a_success_grows_and_a_server_error_pauses(clock: HandClock) 
     assert limiter.limit == 100
 
 
+def test_a_429_takes_one_call_and_ten_successes_give_it_back(clock: HandClock) -> None:
+    """A server error takes nothing, and the next five successes give nothing."""
+    limiter = AdaptiveLimiter(100, clock=clock)
+    limiter.throttled()
+    assert limiter.limit == 99
+    for _ in range(9):
+        limiter.succeeded()
+    assert limiter.limit == pytest.approx(99.9)
+    limiter.failed()
+    for _ in range(5):
+        limiter.succeeded()
+    assert limiter.limit == pytest.approx(99.9)
+    limiter.succeeded()
+    assert limiter.limit == pytest.approx(100)
+
+
+async def test_more_work_is_asked_for_while_fewer_than_a_shard_of_calls_waits(clock: HandClock) -> None:
+    """Fifty: then no slot is ever free for want of work, and no more of a dataset is read ahead."""
+    limiter = AdaptiveLimiter(1, clock=clock)
+    await limiter.acquire()
+    waiting = [asyncio.create_task(limiter.acquire()) for _ in range(49)]
+    await asyncio.sleep(0)
+    await limiter.hungry()
+    waiting.append(asyncio.create_task(limiter.acquire()))
+    await asyncio.sleep(0)
+    hungry = asyncio.create_task(limiter.hungry())
+    await asyncio.sleep(0)
+    assert not hungry.done()
+    limiter.release()
+    await hungry
+    limiter.stop()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 def test_a_burst_of_429s_halves_the_limit_at_most_and_one_call_always_remains(clock: HandClock) -> None:
     """Second after second it goes down to one, not below."""
     limiter = AdaptiveLimiter(64, clock=clock)
@@ -120,8 +155,9 @@ async def test_after_stop_no_call_starts_and_those_in_flight_are_waited_for(cloc
     await asyncio.sleep(0)
     limiter.stop()
     for call in (waiter, limiter.acquire()):
-        with pytest.raises(Postponed):
+        with pytest.raises(Postponed) as later:
             await call
+        assert later.value.wait_s == 0  # nothing is gained by waiting: the run is over
     idle = asyncio.create_task(limiter.idle())
     await asyncio.sleep(0)
     assert not idle.done()
@@ -139,3 +175,58 @@ async def test_a_cancelled_waiter_leaves_no_slot_behind(clock: HandClock) -> Non
     waiter.cancel()
     await asyncio.gather(waiter, return_exceptions=True)
     assert limiter.in_use == 0
+
+
+class Judged:
+    """An evaluator with whatever models."""
+
+    def __init__(self, *models: object) -> None:
+        self.models = list(models)
+
+
+async def at_once(limits: ScoringLimits, evaluator: object, *, sync: bool = False) -> int:
+    """How many of a hundred evaluations begin while none ends."""
+    begun, end = 0, asyncio.Event()
+
+    async def evaluation() -> None:
+        nonlocal begun
+        async with limits.slots(evaluator, sync=sync):
+            begun += 1
+            await end.wait()
+
+    tasks = [asyncio.create_task(evaluation()) for _ in range(100)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    found = begun
+    end.set()
+    await asyncio.gather(*tasks)
+    return found
+
+
+async def test_evaluations_at_once_are_bounded_by_what_they_ask(clock: HandClock) -> None:
+    """A judge by its own limit, the model under test with the run's calls, others by what a process bears; each
+    of several workers has its share, and one at least."""
+    model, judge = get_model("simulated/echo"), get_model("simulated/demo", max_concurrent_tasks=10)
+    calls = AdaptiveLimiter(3, clock=clock)
+    for workers, of_judge, unknown in ((1, 10, 50), (4, 2, 12), (200, 1, 1)):
+        limits = ScoringLimits(model, calls, clock=clock, workers=workers)
+        assert await at_once(limits, Judged(judge)) == of_judge
+        assert await at_once(limits, Judged(model)) == 3
+        assert await at_once(limits, Judged(judge, model)) == min(of_judge, 3)
+        assert await at_once(limits, Judged()) == unknown
+        assert await at_once(limits, Judged(), sync=True) == 8
+
+
+async def test_the_same_model_elsewhere_has_its_own_limit(clock: HandClock) -> None:
+    """A provider counts by model and endpoint; so many of one evaluator's models are looked at, in lists and
+    dicts."""
+    here, there = (get_model("openai/x", endpoint=f"http://{host}/v1", api_key="k") for host in ("a", "b"))
+    limits = ScoringLimits(here, AdaptiveLimiter(3, clock=clock), clock=clock)
+    assert await at_once(limits, Judged(there)) == 10
+    assert await at_once(limits, Judged(here)) == 3
+    assert list(models_of(Judged(here, there, here))) == [here, there]
+    assert list(models_of(Judged(*[None] * 99, here, there))) == [here]
+    assert list(models_of(Judged({"a": here}))) == []
+    one = Judged()
+    vars(one)["judges"] = {"a": here, "b": there}
+    assert list(models_of(one)) == [here, there]
