@@ -38,9 +38,10 @@ IN_A_CHILD = {
     "promptlab/domain/jinja.py": "promptlab/domain/templates.py",
     "promptlab/engine/process_child.py": "promptlab/engine/processes.py",
 }
-"""Modules that run in child processes, of which coverage knows nothing; each with the module that asks them."""
+"""Modules that run in child processes, of which coverage knows nothing, and who asks them."""
 ROUNDS = ((80, 20.0), (600, 120.0))
-"""How many tests a change meets, and how long they took without it (seconds): first, and where none noticed."""
+"""The most tests that a change meets, and the most seconds that they took without it: first, and where
+none noticed."""
 GRACE_S, PATIENCE = 30.0, 6
 """A test counts as hung when it takes this much longer (seconds), and so many times as long, as it should."""
 PROBLEMS = ("failure", "error", "skipped")
@@ -65,7 +66,7 @@ class Mutant:
         return after
 
     def compiles(self) -> bool:
-        """Whether the changed code is Python, and no warning says that it makes no sense (`is` with a string).
+        """Check that the changed code is Python, and that Python does not warn of it, as of `is` with a string.
 
         Any test notices the other changes: they would only make the share look better.
         """
@@ -78,7 +79,7 @@ class Mutant:
         return True
 
     def in_function(self) -> bool:
-        """Whether the change is in what runs when a function is called."""
+        """Check whether the change is in what runs when a function is called."""
         nodes = ast.walk(ast.parse((ROOT / self.module).read_text()))
         functions = (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
         return any(f.body[0].lineno <= self.line <= (f.end_lineno or 0) for f in functions)
@@ -92,7 +93,7 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a change: which way it was noticed, if it was, and by which test."""
+    """The outcome of a change: the way it was noticed, if it was, and the test that did."""
 
     how: str
     test: str = ""
@@ -103,22 +104,22 @@ class Fate:
 
 @dataclass(frozen=True)
 class Reach:
-    """Which tests reach which lines, and how long each takes (seconds)."""
+    """The tests that reach each line, and how long each test takes (seconds)."""
 
     lines: dict[str, dict[str, list[str]]]
     seconds: dict[str, float]
 
     @cached_property
     def breadth(self) -> Counter[str]:
-        """How many lines of the whole library each test reaches."""
+        """The number of lines of the whole library that each test reaches."""
         return Counter(name for module in self.lines.values() for names in module.values() for name in names)
 
     def tests(self, mutant: Mutant) -> list[str]:
         """List the tests for a change, those first for which its module is most of what they reach.
 
-        What runs in a child process is reached by those that reach the module which asks it. What runs at import is
-        reached by the test that imports it first: there all tests of the module are meant,
-        and those that look at what was imported.
+        What runs in a child process is reached by those that reach the module which asks it. What runs at
+        import is reached by the test that imports it first: there all tests of the module are meant, and
+        those that look at what was imported.
         """
         module = self.lines.get(IN_A_CHILD.get(mutant.module, mutant.module), {})
         depth = Counter(name for names in module.values() for name in names)
@@ -131,7 +132,7 @@ class Reach:
         return list(dict.fromkeys((*first, *names)))
 
     def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
-        """Divide the tests for a change into those that it meets first, and those that it meets if it has to."""
+        """Divide the tests for a change into those that it meets first, and those that it meets if need be."""
         names = self.tests(mutant)
         for most, left in ROUNDS:
             chosen: list[str] = []
@@ -242,8 +243,8 @@ class Trial:
             place.write_text(clean)
 
     def _noticed(self, place: Path, clean: str, code: str, names: list[str], limit: float) -> Fate:
-        """Run tests against a change. A busy machine turns tests red too: a failure counts if it comes twice, and
-        the same test was seen to be green without a change, in the same copy."""
+        """Run tests against a change. A busy machine turns tests red too: a failure counts if it comes twice,
+        and the same test was seen to be green without a change, in the same copy."""
         left = list(names)
         while left:
             place.write_text(code)

@@ -2,9 +2,9 @@
 
     .venv/bin/python infra/mutants.py --number 300 --seed 1
 
-Cosmic Ray's operators make the changes: a comparison, a number, a condition turned round. Each is made in a copy of
-the project, and the tests that reach the changed line run against it (mutant_trials.py). What no test notices is
-listed, with what tests/mutants.md says of it, or as NEW.
+Cosmic Ray's operators make the changes: a comparison, a number, a condition turned round. Each is made in
+a copy of the project, and the tests that reach the changed line run against it (mutant_trials.py). What no
+test notices is listed; as NEW, where tests/mutants.md gives no reason for it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from promptlab import get_model
-from promptlab.engine.limits import AdaptiveLimiter, ScoringLimits, models_of
+from promptlab.engine.limits import AdaptiveLimiter, ScoringLimits, Where, models_of
 from promptlab.models.retry import Postponed
 
 
@@ -184,17 +184,17 @@ class Judged:
         self.models = list(models)
 
 
-async def at_once(limits: ScoringLimits, evaluator: object, *, sync: bool = False) -> int:
-    """How many of a hundred evaluations begin while none ends."""
+async def at_once(limits: ScoringLimits, evaluator: object, where: Where = "loop") -> int:
+    """Count how many of 600 evaluations begin while none ends."""
     begun, end = 0, asyncio.Event()
 
     async def evaluation() -> None:
         nonlocal begun
-        async with limits.slots(evaluator, sync=sync):
+        async with limits.slots(evaluator, where):
             begun += 1
             await end.wait()
 
-    tasks = [asyncio.create_task(evaluation()) for _ in range(100)]
+    tasks = [asyncio.create_task(evaluation()) for _ in range(600)]
     for _ in range(5):
         await asyncio.sleep(0)
     found = begun
@@ -204,8 +204,8 @@ async def at_once(limits: ScoringLimits, evaluator: object, *, sync: bool = Fals
 
 
 async def test_evaluations_at_once_are_bounded_by_what_they_ask(clock: HandClock) -> None:
-    """A judge by its own limit, the model under test with the run's calls, others by what a process bears; each
-    of several workers has its share, and one at least."""
+    """A judge by its own limit, the model under test with the run's calls, others by what a process bears;
+    each of several workers has its share, and one at least."""
     model, judge = get_model("simulated/echo"), get_model("simulated/demo", max_concurrent_tasks=10)
     calls = AdaptiveLimiter(3, clock=clock)
     for workers, of_judge, unknown in ((1, 10, 50), (4, 2, 12), (200, 1, 1)):
@@ -214,7 +214,8 @@ async def test_evaluations_at_once_are_bounded_by_what_they_ask(clock: HandClock
         assert await at_once(limits, Judged(model)) == 3
         assert await at_once(limits, Judged(judge, model)) == min(of_judge, 3)
         assert await at_once(limits, Judged()) == unknown
-        assert await at_once(limits, Judged(), sync=True) == 8
+        assert await at_once(limits, Judged(), "threads") == 8
+        assert await at_once(limits, Judged(), "processes") == 512
 
 
 async def test_the_same_model_elsewhere_has_its_own_limit(clock: HandClock) -> None:

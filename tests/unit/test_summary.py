@@ -223,7 +223,7 @@ EMPTY = {
 
 
 def test_what_nothing_was_counted_in_is_empty() -> None:
-    """No number of an aggregate begins at anything but nothing: not a new one's, nor one's that a record lacks."""
+    """Every number of an aggregate begins at nothing, also one that a record lacks."""
     metric = {"higher_is_better": True, "scored": 0, "failed": 0, "values": EMPTY, "labels": {}}
     spent = {"prompt_tokens": 0, "completion_tokens": 0, "cost_usd": 0.0}
     cases = {"cases": 0, "succeeded": 0, "failed": 0, "attempts": 0, "cut": 0}

@@ -30,10 +30,13 @@ FILLED = {
     "Summary",
     "Tally",
     "Throttle",
+    "Tried",
     "Usage",
     "_Batch",
     "_Call",
+    "_Item",
     "_Job",
+    "_Measured",
     "_Work",
 }
 """What is filled while work goes on, or is a user's own to change."""
