@@ -66,7 +66,7 @@ class Mutant:
         return after
 
     def compiles(self) -> bool:
-        """Check that the changed code is Python, and that Python does not warn of it, as of `is` with a string.
+        """Check that the changed code is Python, and gives no warning (as `is` with a string does).
 
         Any test notices the other changes: they would only make the share look better.
         """
@@ -132,7 +132,7 @@ class Reach:
         return list(dict.fromkeys((*first, *names)))
 
     def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
-        """Divide the tests for a change into those that it meets first, and those that it meets if need be."""
+        """Divide the tests for a change into those that it meets first, and those for what is left."""
         names = self.tests(mutant)
         for most, left in ROUNDS:
             chosen: list[str] = []
