@@ -19,6 +19,7 @@ from promptlab_studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth, principal
 from promptlab_studio.pages import router as pages
 from promptlab_studio.problems import add_handlers
 from promptlab_studio.security import Faults, RequestChecks, SecurityHeaders
+from promptlab_studio.shared import Shared
 
 STATIC = Path(__file__).parent / "static"
 MIN_GZIP_BYTES = 1024
@@ -51,8 +52,10 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
     add_handlers(app)
     # The last is the outermost: every response, whatever made it, has the headers.
     app.add_middleware(Abandoned)
+    app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=5)
+    if auth is None:  # a function on Lambda has one request at a time
+        app.add_middleware(Shared)
     app.add_middleware(RequestChecks, loopback_only=auth is None, cookies=(SECURE_COOKIE, PLAIN_COOKIE))
     app.add_middleware(Faults)
-    app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=5)
     app.add_middleware(SecurityHeaders, upload_origin=upload_origin)
     return app

@@ -7,12 +7,12 @@ import secrets
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from promptlab.domain.choice import TAG_CHARS, Chosen
-from promptlab.domain.results import CaseKey, RunStatus
+from promptlab.domain.results import FINAL, CaseKey, RunStatus
 from promptlab.domain.spending import NAMES
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
@@ -22,6 +22,7 @@ from promptlab_studio.api.bodies import EachKeyOnce
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
 from promptlab_studio.auth import TheLab, Viewer
+from promptlab_studio.shared import moves
 
 MAX_DETAILED = 50
 EXPORT_S = 900
@@ -114,22 +115,28 @@ async def delete_run(lab: TheLab, who: Viewer, run_id: RunId) -> Response:
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)
-async def get_run(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
+async def get_run(request: Request, lab: TheLab, who: Viewer, run_id: RunId) -> Any:
     """Its status, counts from the ledger, cost so far, metrics of its finished shards,
     and exact configuration."""
-    return await run_object(lab, await lab.get_run(run_id))
+    run = await lab.get_run(run_id)
+    if run.status not in FINAL:
+        moves(request)
+    return await run_object(lab, run)
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)
-async def get_progress(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
+async def get_progress(request: Request, lab: TheLab, who: Viewer, run_id: RunId) -> Any:
     """Return only the status and the counts, for polling."""
     run, progress = await lab.get_run(run_id), await lab.progress(run_id)
+    if run.status not in FINAL:
+        moves(request)
     counts = ("total", "done", "failed", *NAMES)
     return {"status": run.status, **{name: getattr(progress, name) for name in counts}}
 
 
 @router.get("/{run_id}/cases", summary="Page through a run's cases", response_model=CasePage)
 async def list_cases(
+    request: Request,
     lab: TheLab,
     who: Viewer,
     run_id: RunId,
@@ -143,6 +150,8 @@ async def list_cases(
 ) -> Response:
     """Rows of the results table, by case and trial; of a run that goes on, those that are answered."""
     after = CaseKey(*map(int, cursor.split("."))) if cursor else None
+    if (await lab.get_run(run_id)).status not in FINAL:
+        moves(request)
     rows, last = await lab.cases(run_id, after=after, limit=limit)
     return Response(
         orjson.dumps(

@@ -23,6 +23,7 @@ from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import prompt_of
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
+from promptlab_studio.shared import moves
 from promptlab_studio.views.actions import Again, again_of, export_links, retry_of, whole_export_links
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
@@ -71,6 +72,8 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     context: dict[str, Any] = (
         await _frame(lab, run, query, results) if framed else {"run": run, "head": await _head(lab, run)}
     )
+    if context["head"].active:
+        moves(request)
     context |= {"query": query, "tab": tab, "tabs": TABS, "size": SIZE, "searched": SEARCH_CHARS}
     if tab == "summary":
         context |= await _summary(lab, run, query, results, context["head"])
@@ -204,6 +207,8 @@ async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
     results = await lab_of(request).results_of(run)
     context = await _frame(lab, run, Query(query.path, ()), results)
     head: Head = context["head"]
+    if head.active:
+        moves(request)
     said = (
         {"HX-Refresh": "true"}
         if not head.active

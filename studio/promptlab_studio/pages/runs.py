@@ -13,6 +13,7 @@ from promptlab.errors import RunNotFoundError
 from promptlab_studio.auth import lab_of
 from promptlab_studio.pages.reading import READ, read_runs
 from promptlab_studio.pages.rendering import render, router
+from promptlab_studio.shared import moves
 from promptlab_studio.views.actions import run_actions
 from promptlab_studio.views.charts import cost_chart, time_chart
 from promptlab_studio.views.runs_table import acted_on, matching, metric_columns, rows_of
@@ -57,6 +58,8 @@ async def runs_page(request: Request) -> HTMLResponse:
         "most_compared": MOST_COMPARED,
         "charts": _charts(query, found) if query.get("charts") else None,
     }
+    if context["active"]:
+        moves(request)
     return render(request, "runs.html", context)
 
 
@@ -98,6 +101,8 @@ async def live(request: Request) -> HTMLResponse:
         ended = ended or run.status in FINAL
         active += [run_id] if run.status not in FINAL else []
         cells.append((run, await lab.progress(run_id)))
+    if active and not ended:
+        moves(request)
     return render(
         request,
         "live.html",
