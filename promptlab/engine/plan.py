@@ -40,7 +40,7 @@ class Plan:
     """Answered cases of the shards that are not in it, which are finished."""
 
 
-def together(shards: int, at_once: int, trials: int = 1) -> int:
+def together(shards: int, at_once: int, trials: int) -> int:
     """How many shards one worker is given, where `at_once` work at the same time.
 
     The most that leave each worker two turns and make the run no more than SLOWER longer: where the last turn

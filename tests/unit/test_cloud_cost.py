@@ -17,7 +17,7 @@ import pytest
 from functions import runtime
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws import dynamodb_items
-from promptlab.adapters.aws.dynamodb_table import PATIENCE_S
+from promptlab.adapters.aws.session import PATIENCE_S
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.assets.ingest import SHARD_ROWS
 from promptlab.cloud import cost as cloud_cost

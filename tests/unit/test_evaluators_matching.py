@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from promptlab.domain.results import Score
+from promptlab.evaluators.patterns import SafePattern
 from promptlab.evaluators.registry import build
 
 
@@ -148,6 +151,22 @@ def test_starts_with_says_how_the_response_starts() -> None:
 def test_regex_match(response: str, params: dict[str, Any], passed: bool) -> None:
     """Inline flags and the regex package's classes work."""
     assert score("regex_match", response, **params).passed is passed
+
+
+@pytest.mark.parametrize("how", ["search", "start", "full", "first", "last"])
+def test_other_threads_run_while_a_pattern_backtracks(how: Any) -> None:
+    """The event loop among them: with the interpreter's lock held, not one step of theirs is done."""
+    pattern = SafePattern("(x+x+)+y", name="pattern", timeout_s=0.3)
+    ask = pattern.extract if how in ("first", "last") else pattern.matches
+    with ThreadPoolExecutor(1) as pool:
+        overdue = pool.submit(ask, "x" * 5000, how)
+        steps = 0
+        while not overdue.done():
+            steps += 1
+            time.sleep(0.001)
+        with pytest.raises(TimeoutError):
+            overdue.result()
+    assert steps > 3
 
 
 def test_a_pattern_that_backtracks_is_a_failed_score() -> None:

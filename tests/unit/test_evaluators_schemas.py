@@ -94,6 +94,18 @@ def test_many_items_are_found_unique_in_time() -> None:
     assert score({"uniqueItems": True}, [{"a": 1, "b": 2}, {"b": 2.0, "a": 1}]).passed is False
 
 
+def test_long_texts_that_are_no_patterns_are_fine() -> None:
+    """In a schema's descriptions and values, and under a property that is called pattern."""
+    words = "x" * 20_000
+    schema = {
+        "description": words,
+        "enum": [words, {"pattern": 1}],
+        "properties": {"pattern": {"title": words}},
+    }
+    assert score(schema, words).passed is True
+    assert score(schema, "y").passed is False
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [

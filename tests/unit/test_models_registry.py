@@ -78,6 +78,28 @@ def test_wrong_configuration_is_explained(given: Any, params: dict[str, Any], wo
         get_model(given, **params)
 
 
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "__call__"])
+def test_a_configuration_that_holds_a_model_is_met_with_the_way_to_give_one(way: str) -> None:
+    """Whichever way the object is asked; a string under that name is a parameter as any."""
+    holder = type("Mine", (), {way: lambda self: None})()
+    with pytest.raises(ConfigError, match=r'a configuration holds no model itself: .* "model": Mine\(…\)'):
+        get_model({"name": "openai/x", "model": holder})
+    assert ModelConfig.model_validate({"name": "openai/x", "model": "y"}).extra_params == {"model": "y"}
+
+
+def test_defaults_are_those_of_the_docs() -> None:
+    """Ten calls in flight, two minutes an answer, five further tries; all else as the provider has it."""
+    config = ModelConfig(name="openai/gpt-6-luna")
+    assert config.public() == {
+        "name": "openai/gpt-6-luna",
+        "max_concurrent_tasks": 10,
+        "timeout_s": 120,
+        "max_retries": 5,
+    }
+    assert (config.provider, config.model_id) == ("openai", "gpt-6-luna")
+    assert ModelConfig(name="openrouter/openai/x").model_id == "openai/x"
+
+
 def test_key_of_a_wrong_type_is_not_shown():
     """Whatever was passed as api_key stays out of the message."""
     with pytest.raises(ConfigError) as caught:
