@@ -1,4 +1,4 @@
-"""Amazon Bedrock: chat through Converse, embeddings through InvokeModel, over aioboto3."""
+"""Amazon Bedrock: chat through Converse, embeddings through InvokeModel, over aiobotocore."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class BedrockModel(ProviderModel):
                 f"Model {self.name!r}: Converse has no response_format; ask for JSON in the prompt, or "
                 "pass toolConfig=…"
             )
-        if importlib.util.find_spec("aioboto3") is None:
+        if importlib.util.find_spec("aiobotocore") is None:
             raise MissingExtraError("Amazon Bedrock", "aws")
         self._check_endpoint()
         self._params = self._converse_params()
@@ -249,8 +249,8 @@ class BedrockModel(ProviderModel):
 
     async def _read_invoke(self, client: Any, body: dict[str, Any]) -> Any:
         answer = await client.invoke_model(modelId=self.config.model_id, body=orjson.dumps(body))
-        async with answer["body"] as stream:
-            read = await read_body(stream.content.iter_chunked(2**16))
+        async with answer["body"]:  # what this gives differs between aiobotocore 2 and 3
+            read = await read_body(answer["body"].iter_chunks(2**16))
         try:
             return read_json(read)
         except orjson.JSONDecodeError:

@@ -42,30 +42,29 @@ def _bounded_session() -> Any:
 def session_of(config: ModelConfig) -> Any:
     """Make a session with all that is slow to load: half a second, which belongs in a thread."""
     extras = config.extra_params
-    core = importlib.import_module("aiobotocore.session").get_session()
-    # AWS_REGION is what Lambda and the other SDKs have; boto3 reads AWS_DEFAULT_REGION only.
-    region = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
     profile = extras.get("profile") or extras.get("profile_name")
-    made = importlib.import_module("aioboto3").Session(
-        botocore_session=core, region_name=region, profile_name=profile
-    )
-    if not made.region_name:
+    core = importlib.import_module("aiobotocore.session").AioSession(profile=profile)
+    # AWS_REGION is what Lambda and the other SDKs have; botocore reads AWS_DEFAULT_REGION only.
+    named = extras.get("region") or extras.get("region_name") or os.environ.get("AWS_REGION")
+    region = named or core.get_config_variable("region")
+    if not region:
         raise ConfigError(
             f"Model {config.name!r} needs an AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or pass "
             "region='us-east-1' to the model"
         )
     try:
-        importlib.import_module("botocore.utils").validate_region_name(made.region_name)
+        importlib.import_module("botocore.utils").validate_region_name(region)
     except ValueError as error:  # it becomes a part of the host's name
         raise ConfigError(
-            f"Model {config.name!r}: region {made.region_name[:100]!r} is not one of AWS's: {error}"
+            f"Model {config.name!r}: region {region[:100]!r} is not one of AWS's: {error}"
         ) from error
+    core.set_config_variable("region", region)
     loader = core.get_component("data_loader")
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         loader.load_data(name)
     for kind in ("service-2", "endpoint-rule-set-1"):
         loader.load_service_model("bedrock-runtime", kind)
-    return made
+    return core
 
 
 async def open_client(config: ModelConfig) -> Any:
@@ -77,7 +76,9 @@ async def open_client(config: ModelConfig) -> Any:
         retries={"total_max_attempts": 1},  # with_retries has them
         http_session_cls=_bounded_session(),
     )
-    return await session.client("bedrock-runtime", endpoint_url=config.endpoint, config=settings).__aenter__()
+    return await session.create_client(
+        "bedrock-runtime", endpoint_url=config.endpoint, config=settings
+    ).__aenter__()
 
 
 async def close_client(client: Any) -> None:

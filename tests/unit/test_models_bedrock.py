@@ -1,4 +1,4 @@
-"""Amazon Bedrock through aioboto3, against a server of our own."""
+"""Amazon Bedrock through aiobotocore, against a server of our own."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_what_bedrock_does_not_take_is_said_at_once(monkeypatch: pytest.MonkeyPa
         get_model(NAME, api_key="sk-5ecret")
     with pytest.raises(ConfigError, match="response_format"):
         get_model(NAME, response_format={"type": "json_object"})
-    monkeypatch.setitem(sys.modules, "aioboto3", None)
+    monkeypatch.setitem(sys.modules, "aiobotocore", None)
     with pytest.raises(MissingExtraError, match=r"promptlab-serverless\[aws\]"):
         get_model(NAME)
 
