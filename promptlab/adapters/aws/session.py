@@ -53,7 +53,8 @@ class AwsSession:
     def clients(self, service: str, **config: Any) -> PerLoop[Any]:
         """The service's client of each loop, opened on first use; `config` is botocore's.
 
-        `get()` of the result raises ConfigError when there is no region, MissingExtraError without aiobotocore.
+        `get()` of the result raises ConfigError when there is no region, MissingExtraError without
+        aiobotocore.
         """
         return PerLoop(functools.partial(self._open, service, config), _close)
 
