@@ -12,6 +12,7 @@ from promptlab.domain.messages import SHOWN, most_frequent
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.spending import NAMES, Spending, Sums
 from promptlab.domain.summary import SCORE_ERRORS, Summary
+from promptlab.named_files import working_folder
 from promptlab.program import program
 
 if TYPE_CHECKING:
@@ -325,4 +326,5 @@ def studio_command(where: str) -> str:
 def _store_option(where: str) -> str:
     if where.startswith(("http://", "https://")):
         return f" --endpoint {shlex.quote(where)}"
-    return "" if Path(where) == Path("promptlab.db").absolute() else f" --db {shlex.quote(where)}"
+    here = working_folder()
+    return "" if here is not None and Path(where) == here / "promptlab.db" else f" --db {shlex.quote(where)}"

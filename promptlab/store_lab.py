@@ -28,6 +28,7 @@ from promptlab.experiments.portable import check_portable
 from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset
 from promptlab.experiments.subset import Selected, subset
 from promptlab.loops import PerLoop
+from promptlab.named_files import working_folder
 from promptlab.ports import Records
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.query_engine import QueryEngine, ResultsQuery
@@ -163,7 +164,7 @@ class StoreLab:
         """Check a configuration, and store the assets of it that are new."""
         if self.stack is not None:
             check_portable(config)
-        async with prepare(config, self.assets, folder or Path.cwd()) as prepared:
+        async with prepare(config, self.assets, folder or working_folder() or Path()) as prepared:
             models = prepared.live.model, prepared.live.embedding_model
             await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
@@ -361,7 +362,7 @@ class StoreLab:
     ) -> Live:
         """Make the objects of a configuration that is a recorded experiment's."""
         parsed = ExperimentConfig.parse(config)
-        async with prepare(parsed, self.assets, folder or Path.cwd()) as prepared:
+        async with prepare(parsed, self.assets, folder or working_folder() or Path()) as prepared:
             check_unchanged(run_id, experiment, prepared)
             return prepared.live
 

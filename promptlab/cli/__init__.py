@@ -48,6 +48,10 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd()
+                raise _Refused(
+                    "The working folder was deleted: go to another, or give absolute paths."
+                ) from error
             if error.errno not in _OF_THE_DISK:
                 raise
             raise click.ClickException("\n".join((str(error), *getattr(error, "__notes__", ())))) from error

@@ -26,6 +26,7 @@ class Interruption:
         self.signal: signal.Signals | None = None
         self._on_first = on_first
         self._taken: list[signal.Signals] = []
+        self._hung_up = False
 
     def __enter__(self) -> Interruption:
         task = asyncio.current_task()
@@ -41,12 +42,15 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         for number in self._taken:
             asyncio.get_running_loop().remove_signal_handler(number)
+        if self._hung_up:
+            _leave_terminal()  # again: in the block, standard output may have stood for another file
 
     def _stop(self, number: signal.Signals, task: asyncio.Task[object]) -> None:
         first = self.signal is None
         self.signal = self.signal or number
         task.cancel()
         if number == getattr(signal, "SIGHUP", None):
+            self._hung_up = True
             _leave_terminal()
         if first:
             self._on_first()

@@ -32,6 +32,7 @@ from promptlab.domain.results import Failure, Score, Usage
 from promptlab.engine.process_child import ANSWER, ENDED, LOADED, PRINTED
 from promptlab.evaluators.outcomes import failed, overdue
 from promptlab.models.retry import Postponed
+from promptlab.named_files import working_folder
 
 MOST = 8
 """Processes at most, where evaluators wait more than they compute; else one a core."""
@@ -208,7 +209,8 @@ class _Child:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - as text
+    here = working_folder()
+    path = [entry or str(here) for entry in sys.path if entry or here]
     return subprocess.Popen(
         [
             sys.executable,

@@ -22,6 +22,7 @@ from promptlab.errors import ConfigError, DatasetError, PromptLabError
 from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.experiments.expansion import expand_environment, with_texts
 from promptlab.experiments.overrides import changed
+from promptlab.named_files import check_regular, working_folder
 from promptlab.program import program
 
 _TAG = "tag:yaml.org,2002:"
@@ -124,6 +125,7 @@ def _value(text: str) -> Any:
 
 def _loader(path: Path) -> _Loader:
     try:
+        check_regular(path, "The experiment", ConfigError)
         return _Loader(path.read_bytes())
     except OSError as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
@@ -267,9 +269,11 @@ def _with_code_path(value: Any, folder: Path, whose: str) -> Any:
 
 
 def _find(file: str, folder: Path, whose: str, error: type[PromptLabError]) -> str:
-    places = list(dict.fromkeys(base.absolute() / Path(file).expanduser() for base in (folder, Path.cwd())))
+    bases = [base for base in (folder, working_folder()) if base is not None]
+    places = list(dict.fromkeys(base.absolute() / Path(file).expanduser() for base in bases))
     for place in places:
         if place.exists():
+            check_regular(place, whose, error)
             return str(place)
     where = (
         f"neither {places[0]} (beside the experiment) nor {places[-1]} (in the working folder) is there"
