@@ -60,6 +60,7 @@ def _metric_json(m: MetricComparison) -> dict[str, Any]:
         "losses": m.regressed,
         "ties": m.same,
         "different": m.different,
+        "fact": m.fact,
     }
 
 
@@ -116,6 +117,7 @@ def _metric_from(name: str, place: int, value: Mapping[str, Any]) -> MetricCompa
         improved=value["wins"],
         regressed=value["losses"],
         same=value["ties"],
+        fact=value.get("fact", False),  # a Studio of an older version does not say
     )
 
 

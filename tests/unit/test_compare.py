@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +17,7 @@ from promptlab.domain.statistics import mean_interval
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare import Compared, MetricComparison
 from promptlab.queries.compare_sql import ANSWER
+from promptlab.queries.comparison_json import comparison_from, comparison_json
 from promptlab.queries.query_engine import QueryEngine
 from promptlab.store_lab import StoreLab
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, run
@@ -316,6 +318,10 @@ async def test_a_mere_fact_is_no_verdict(lab: StoreLab, engine: QueryEngine) -> 
     length = metric(page.metrics, "length")
     assert (length.fact, length.improved, length.regressed, length.different) == (True, 0, 0, 20)
     assert dict(page.counts) == {"all": 30, "different": 0, "regressed": 0, "improved": 0, "same": 30}
+    written = comparison_json([base.run_id, other.run_id], page)
+    assert written["others"][0]["metrics"]["length"]["fact"] is True
+    assert comparison_from(written) == page
+    assert comparison_from(json.loads(json.dumps(written))) == page
     chosen = await engine.compare(base, [other], Compared(metric="length"))
     assert (chosen.counts["different"], chosen.counts["regressed"]) == (20, 0)
 

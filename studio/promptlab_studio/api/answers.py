@@ -192,6 +192,7 @@ class MetricComparisonOut(BaseModel):
     different: int = Field(
         description="Cases that are not tied: won, lost, another label, scored in one only."
     )
+    fact: bool = Field(description="It only measures: no case is better or worse by it.")
 
 
 class ComparedWith(BaseModel):
