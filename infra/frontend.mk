@@ -21,5 +21,5 @@ chromium:  ## have a Chromium for the browser tests: the machine's, or, for root
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
 	else echo "No Chromium here: install the package chromium; until then the browser tests are skipped."; fi
 
-bench-studio: .venv/dev frontend chromium  ## measure the Studio over two runs of 100,000 cases (CASES=1000000; PART=http or browser)
-	@$(BIN)/python -m tests.bench.studio --cases $(or $(CASES),100000) $(if $(PART),--part $(PART))
+bench-studio: .venv/dev frontend chromium  ## measure the Studio over two runs of 100,000 cases (CASES=1000000; PART=http, browser or load; ROWS=280000 of the run under load)
+	@$(BIN)/python -m tests.bench.studio --cases $(or $(CASES),100000) $(if $(PART),--part $(PART)) $(if $(ROWS),--rows $(ROWS))

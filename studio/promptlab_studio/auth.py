@@ -149,7 +149,12 @@ async def principal(request: Request) -> Principal:
     return LOCAL if auth is None else await auth.principal(request, lab_of(request).records)
 
 
-TheLab = Annotated[StoreLab, Depends(lab_of)]
+async def _lab(request: Request) -> StoreLab:
+    # As a coroutine: FastAPI calls functions in a thread, which cost each request more than its progress.
+    return lab_of(request)
+
+
+TheLab = Annotated[StoreLab, Depends(_lab)]
 Viewer = Annotated[Principal, Depends(principal)]
 
 

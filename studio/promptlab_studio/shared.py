@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SHARED_S = 0.25
 """Seconds for which an answer is given again. It tells of a run that moves on while the answer is sent;
 pages ask once a second."""
+MOST_SHARED_S = 2.0
+"""The same on a machine so busy that an answer takes longer: it is given again for as long as it took,
+so that no question is worked on more than half of the time."""
 KEPT = 64
 MOST_BYTES = 1 << 20
 """The longest answer that is kept."""
@@ -35,7 +38,7 @@ class _Answer:
 
 
 class Shared:
-    """Keeps answers that tell of running runs for a quarter of a second.
+    """Keeps answers that tell of running runs for a quarter of a second, or as long as they took.
 
     A run's page takes 7 ms of CPU, its first rows 5 ms: 200 tabs and scripts that ask once a second took most
     of a core from the run. Any request that may change something ends all sharing: who cancels a run
@@ -82,7 +85,7 @@ class Shared:
     async def _kept(self, key: _Key, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and keep the answer if it tells of what moves."""
         state, changes, sent = scope.setdefault("state", {}), self._changes, list[Message]()
-        until, size = time.monotonic() + SHARED_S, 0
+        begun, size = time.monotonic(), 0
 
         async def keeping(message: Message) -> None:
             nonlocal size
@@ -95,6 +98,8 @@ class Shared:
         if not state.get(_MOVES) or changes != self._changes or size > MOST_BYTES or not _is_plain(sent):
             self._answers.pop(key, None)
             return
+        now = time.monotonic()
+        until = now + max(SHARED_S, min(now - begun, MOST_SHARED_S))
         self._answers[key] = _Answer(sent[0], b"".join(m.get("body", b"") for m in sent[1:]), until)
         self._answers.move_to_end(key)
         while len(self._answers) > KEPT:

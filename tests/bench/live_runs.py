@@ -34,11 +34,8 @@ async def make_live_run(db: Path, cases: int) -> str:
         made = [_case(chance, 0, at, 0, row, chance.random() < 0.7) for at, row in enumerate(rows)]
         summary = summarize_cases(METRICS, made).to_json()
         for begin in range(0, len(shards), AT_ONCE):
-            some = [
-                (s, [_at(case, s.number, s.first) for case in made[: s.count]])
-                for s in shards[begin : begin + AT_ONCE]
-            ]
-            flat = [case for _, its in some for case in its]
+            some = shards[begin : begin + AT_ONCE]
+            flat = [_at(case, s.number, s.first) for s in some for case in made[: s.count]]
             await lab.ledger.put_completions(run.run_id, [case.completion for case in flat])
             await lab.ledger.put_scores(run.run_id, [case.scores for case in flat if case.scores])
             await asyncio.gather(

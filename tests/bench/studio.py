@@ -1,9 +1,11 @@
 """`make bench-studio`: how fast, how small and how frugal the Studio is over large stored runs.
 
-    python -m tests.bench.studio [--cases 1000000] [--part http] [--part browser] [--db FILE] [--repeat 40]
+    python -m tests.bench.studio [--cases 1000000] [--part http] [--part browser] [--part load]
+        [--rows 280000] [--db FILE] [--repeat 40]
 
 The real server process over two stored runs of the same rows (tests/bench/make_runs.py), asked over
-HTTP on one kept-open connection and looked at in Chromium. Exits with 1 when a target is missed.
+HTTP on one kept-open connection and looked at in Chromium; then a Studio that many look at beside a run
+(tests/bench/studio_load.py). Exits with 1 when a target is missed.
 The limits are those for 100,000 cases; for 1,000,000 the server may take five times as long.
 """
 
@@ -31,7 +33,8 @@ from urllib.parse import urlencode
 from tests.bench.make_runs import WORDS, make
 from tests.bench.run import ROOT, Target
 
-PARTS = ("http", "browser")
+PARTS = ("http", "browser", "load")
+LOAD_ROWS = 280_000
 SMALL = 100_000
 PAGE_MS, SEARCH_MS, COMPARE_MS, RSS_MB = 80, 150, 300, 400
 SORTS = (
@@ -108,6 +111,11 @@ class Client:
 
     def __init__(self, site: Site) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+
+    def body(self, path: str) -> str:
+        """The text of an answer."""
+        self._connection.request("GET", path)
+        return self._connection.getresponse().read().decode()
 
     def get(self, path: str, *, part: str = "") -> tuple[float, int]:
         """Milliseconds until the whole answer is here, and its bytes as sent."""
@@ -250,6 +258,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=SMALL)
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be given twice")
     parser.add_argument("--db", type=Path, help="a store that is kept and used again")
+    parser.add_argument("--rows", type=int, default=LOAD_ROWS, help="rows of the run that is looked at")
     parser.add_argument("--repeat", type=int, default=40, help="requests of each kind")
     args = parser.parse_args()
     print(
@@ -257,13 +266,17 @@ def main() -> None:
         flush=True,
     )
     with tempfile.TemporaryDirectory(prefix="promptlab-bench-") as folder:
+        parts, found = args.part or PARTS, list[Target]()
+        if "load" in parts:
+            from tests.bench.studio_load import growth, under_load
+
+            found += [*growth(Path(folder)), *under_load(args.rows, Path(folder))]
         db = args.db or Path(folder) / "bench.db"
-        runs = _made(db, args.cases)
-        found: list[Target] = []
-        if "http" in (args.part or PARTS):
+        runs = _made(db, args.cases) if {"http", "browser"} & set(parts) else []
+        if "http" in parts:
             with serving(db, runs, args.cases) as site:
                 found += over_http(site, args.repeat)
-        if "browser" in (args.part or PARTS):
+        if "browser" in parts:
             from tests.bench.studio_browser import in_chromium
 
             with serving(db, runs, args.cases) as site:

@@ -102,6 +102,7 @@ async def test_those_who_ask_while_it_is_made_anew_wait_for_one_answer(
 ) -> None:
     """Two hundred tabs cost as much as one."""
     monkeypatch.setattr(shared, "SHARED_S", 0.0)
+    monkeypatch.setattr(shared, "MOST_SHARED_S", 0.0)
     page = Counted()
     async with asking(page) as client:
         assert await asked(client) == "1"
@@ -117,6 +118,7 @@ async def test_those_who_ask_while_it_is_made_anew_wait_for_one_answer(
 async def test_when_the_first_hangs_up_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for an answer that nobody makes."""
     monkeypatch.setattr(shared, "SHARED_S", 0.0)
+    monkeypatch.setattr(shared, "MOST_SHARED_S", 0.0)
     page = Counted()
     async with asking(page) as client:
         assert await asked(client) == "1"
