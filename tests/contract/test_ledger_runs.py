@@ -173,21 +173,21 @@ async def test_the_runs_of_one_experiment_are_listed_by_its_exact_name(ledger: L
     assert end is None
 
 
-@pytest.mark.parametrize("limit", [7, 50, 249, 250, 251])
-async def test_pages_hold_every_run_once_though_all_have_one_time(ledger: Ledger, limit: int) -> None:
-    """Paging neither skips nor repeats, and ends with the last page."""
-    ids = [f"run-{i:04}" for i in range(250)]
+async def test_pages_hold_every_run_once_though_all_have_one_time(ledger: Ledger) -> None:
+    """Paging neither skips nor repeats, and ends with the last page, whatever its size."""
+    ids = [f"run-{i:04}" for i in range(120)]
     await asyncio.gather(*(ledger.add_run(run(run_id)) for run_id in ids))
-    seen: list[str] = []
-    cursor: str | None = None
-    pages = 0
-    while pages == 0 or cursor:
-        runs, cursor = await ledger.list_runs(limit=limit, cursor=cursor)
-        assert len(runs) == min(limit, 250 - len(seen))
-        seen += [r.run_id for r in runs]
-        pages += 1
-    assert seen == ids[::-1]
-    assert pages == -(-250 // limit)
+    for limit in (7, 40, 119, 120, 121):
+        seen: list[str] = []
+        cursor: str | None = None
+        pages = 0
+        while pages == 0 or cursor:
+            runs, cursor = await ledger.list_runs(limit=limit, cursor=cursor)
+            assert len(runs) == min(limit, 120 - len(seen)), limit
+            seen += [r.run_id for r in runs]
+            pages += 1
+        assert seen == ids[::-1], limit
+        assert pages == -(-120 // limit), limit
 
 
 async def test_a_run_that_is_added_while_somebody_pages_moves_nothing(ledger: Ledger) -> None:
