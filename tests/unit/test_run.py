@@ -468,11 +468,13 @@ def test_text_that_utf8_cannot_hold_is_mended(pl: PromptLab) -> None:
 async def test_a_started_run_goes_on_by_itself_and_can_be_cancelled(tmp_path: Path) -> None:
     """`StoreLab.start` returns at once; `cancel` stops it, keeps the answers, and `resume` goes on."""
     lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
-    with ModelServer(lambda r: Reply(text=right(r), delay_s=0.02)) as server:
+    # Beyond 50 nothing is answered before the cancellation, however slow the machine is.
+    with ModelServer(lambda r: Reply(text=right(r), hang=len(server.requests) > 50)) as server:
         begun = await lab.start(experiment(server))
         assert begun.status == "running"
         await asyncio.to_thread(server.wait_for_requests, 30)
         assert (await lab.cancel(begun.run_id)).status == "cancelled"
+        server.release()
         while await lab.is_worked_on(begun):
             await asyncio.sleep(0.05)
         stopped = await lab.progress(begun.run_id)

@@ -85,8 +85,10 @@ async def test_a_stopped_run_keeps_the_judges_answers_that_are_in_flight(
 ) -> None:
     """They are waited for; a resume pays for none of them again."""
 
+    stopped = False
+
     def slow(request: Request) -> Reply:
-        return Reply(text="yes", delay_s=0.2 if len(server.requests) > 40 else 0.0)
+        return Reply(text="yes", delay_s=0.2 if len(server.requests) > 40 and not stopped else 0.0)
 
     with ModelServer(slow) as server:
         lab = StoreLab.open({"db_file": str(tmp_path / "lab.db")})
@@ -101,6 +103,7 @@ async def test_a_stopped_run_keeps_the_judges_answers_that_are_in_flight(
         for shard in range(ROWS // 50):
             scored += len(await lab.ledger.get_scores(run.run_id, shard))
         assert run.status == "interrupted" and scored == len(server.requests) < ROWS
+        stopped = True
         done = await lab.resume(run.run_id, config=config)
         assert done.status == "completed" and len(server.requests) == ROWS
         await lab.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from promptlab import PromptLab
-from tests.servers import ModelServer
+from tests.servers import ModelServer, Reply, Request
 from tests.unit.test_kill import IN_FLIGHT, ROWS, SCRIPT, answer
 
 
@@ -21,7 +21,15 @@ def test_looking_at_a_running_run_takes_nothing_from_it(tmp_path: Path) -> None:
     does every answer."""
     db, numbers = tmp_path / "lab.db", tmp_path / "numbers.jsonl"
     numbers.write_bytes(b"".join(orjson.dumps({"n": n, "answer": str(n)}) + b"\n" for n in range(ROWS)))
-    with ModelServer(lambda request: replace(answer(request), delay_s=0.2)) as server:
+    killed = False
+
+    def slow(request: Request) -> Reply:
+        """It cannot end before the last look, however long each takes."""
+        if killed:
+            return answer(request)
+        return replace(answer(request), delay_s=0.2, hang=len(server.requests) > ROWS // 2)
+
+    with ModelServer(slow) as server:
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(db), str(numbers), server.openai_url, str(IN_FLIGHT)]
         )
@@ -34,6 +42,8 @@ def test_looking_at_a_running_run_takes_nothing_from_it(tmp_path: Path) -> None:
             assert not [path for path in opened if path.startswith(str(db)) and path.endswith("(deleted)")]
         process.send_signal(signal.SIGKILL)
         process.wait()
+        killed = True
+        server.release()
         with PromptLab(db) as pl:
             run = pl.experiment.list()[0].resume()
             assert len(server.requests) <= ROWS + IN_FLIGHT
