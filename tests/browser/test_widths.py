@@ -13,6 +13,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
 from tests.bench.real_runs import add_many, add_wide
 from tests.browser.conftest import Site, serving
+from tests.browser.test_every_page import AXE
 from tests.studio.test_pages import every_page
 
 WIDTHS = (380, 720, 1024, 1280, 1400, 1920)
@@ -45,6 +46,10 @@ WALK = r"""() => {
     const wide = Math.round(cell.getBoundingClientRect().width);
     if (wide < 240) found.push(`narrow: ${cell.textContent.trim()} has ${wide} px`);
   }
+  for (const cell of document.querySelectorAll("table.runs td:nth-child(3)")) {
+    const wide = Math.round(cell.getBoundingClientRect().width);
+    if (wide < 100) found.push(`narrow: the name of a run has ${wide} px`);
+  }
   return found.slice(0, 5);
 }"""
 
@@ -61,19 +66,51 @@ def wide_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     yield from serving(tmp_path_factory.mktemp("wide"), _filled)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_page_is_whole_at_every_width(wide_site: Site, browser: Browser, width: int) -> None:
-    """No sideways overflow, no word split inside, no text column under 240 px."""
-    runs = wide_site.runs
-    paths = every_page(runs[1], runs[2])
-    paths["four"] = "/compare?" + "&".join(f"run={run.run_id}" for run in runs)
-    context = browser.new_context(viewport={"width": width, "height": 900})
+ZOOMED = [(width // 2, 2) for width in (1280, 1400, 1920)]
+"""Windows at 200% zoom: half as wide in the page's pixels, each of two of the screen's."""
+
+
+def _paths(runs: list[RunRecord]) -> dict[str, str]:
+    return every_page(runs[1], runs[2]) | {
+        "edit": "/?tag=wide",
+        "four": "/compare?" + "&".join(f"run={run.run_id}" for run in runs),
+    }
+
+
+@pytest.mark.parametrize(("width", "scale"), [*((width, 1) for width in WIDTHS), *ZOOMED])
+def test_every_page_is_whole_at_every_width(
+    wide_site: Site, browser: Browser, width: int, scale: int
+) -> None:
+    """No sideways overflow, no word split inside, no text column under 240 px; at 200% zoom, too."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900 // scale}, device_scale_factor=scale
+    )
     page = context.new_page()
     found: dict[str, Any] = {}
-    for name, path in paths.items():
+    for name, path in _paths(wide_site.runs).items():
         page.goto(wide_site.url + path)
         if wrong := page.evaluate(WALK):
             found[name] = wrong
+    context.close()
+    assert found == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_over_wide_data(wide_site: Site, browser: Browser, scheme: Any) -> None:
+    """Many metrics, trials, errors, scripts and runs break no rule of it, with menus open and shut."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    found = {}
+    for name, path in _paths(wide_site.runs).items():
+        page.goto(wide_site.url + path)
+        page.evaluate(AXE.read_text())
+        for shown in ("shut", "open"):
+            for violation in page.evaluate("axe.run().then(r => r.violations)"):
+                nodes = [node["html"][:120] for node in violation["nodes"][:3]]
+                found[name, shown, violation["id"]] = nodes
+            if not page.locator("details.menu").count():
+                break
+            page.evaluate("document.querySelectorAll('details.menu').forEach(menu => menu.open = true)")
     context.close()
     assert found == {}
 

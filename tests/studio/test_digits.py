@@ -11,6 +11,7 @@ def test_figures_of_a_metric_share_their_decimals() -> None:
     digits = Digits.of([0.5625, 0.5, 0.0123])
     assert [digits.show(v) for v in (0.5625, 0.5, 0.0123)] == ["0.562", "0.500", "0.012"]
     assert digits.between(0.5331, 0.59) == "0.533 to 0.590"
+    assert digits.between(-0.0123, -0.0001) == "−0.012 to 0.000"
     assert [Digits.of([1319.2, 12.0]).show(v) for v in (1319.2, 12.0)] == ["1,319", "12"]
 
 

@@ -188,10 +188,9 @@ def _verdict(m: MetricComparison) -> tuple[str, str]:
 
 def _counts(query: Query, m: MetricComparison) -> list[tuple[str, str, int, str, bool]]:
     counted = [("improved", "▲", m.improved), ("regressed", "▼", m.regressed), ("same", "=", m.same)]
-    if m.fact:
+    # Facts and labels are neither better nor worse.
+    if m.fact or (m.different and not m.improved + m.regressed):
         counted = [("different", "≠", m.different), ("same", "=", m.same)]
-    elif m.different and not m.improved + m.regressed:
-        counted.append(("different", "≠", m.different))
     here = (query.get("change"), query.get("metric"), query.get("other"))
     return [
         (

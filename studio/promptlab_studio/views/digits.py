@@ -40,13 +40,13 @@ class Digits:
         return cls(min(MOST_DECIMALS + 2, max(3, 2 - magnitude)))
 
     def show(self, value: float | None) -> str:
-        """A figure: `0.563`, `1,234`; never `-0.000`."""
+        """A figure: `0.563`, `1,234`, `−0.012` with a true minus; never `−0.000`."""
         if value is None:
             return _NONE
         if self.scientific and value:
-            return f"{value:.{self.decimals}e}"
-        shown = f"{value:,.{self.decimals}f}"
-        return shown.removeprefix("-") if not shown.strip("-0.,") else shown
+            return f"{'−' if value < 0 else ''}{abs(value):.{self.decimals}e}"
+        shown = f"{abs(value):,.{self.decimals}f}"
+        return f"−{shown}" if value < 0 and shown.strip("0.,") else shown
 
     def signed(self, value: float | None) -> str:
         """A difference: `+0.346`, `−0.012`, and `0` where nothing of it is left."""
@@ -55,7 +55,7 @@ class Digits:
         shown = self.show(value)
         if not shown.strip("0.,"):
             return "0"
-        return shown.replace("-", "−", 1) if value < 0 else f"+{shown}"
+        return shown if value < 0 else f"+{shown}"
 
     def between(self, low: float | None, high: float | None) -> str:
         """An interval: `0.533 to 0.590`; nothing where there is none."""
