@@ -162,7 +162,7 @@ class Made:
     case: Callable[[random.Random, int, int, int, dict[str, Any], bool], Case] | None = None
     """The function that makes a case of a shard, case, trial, row and whether it is
     right; `_case` by default."""
-    prompt: str = "Answer: <question>"
+    prompt: str | PromptTemplate = "Answer: <question>"
 
 
 def question(number: int) -> dict[str, str]:
@@ -195,9 +195,11 @@ async def make_run(lab: StoreLab, dataset: Dataset, made: Made = Made()) -> RunR
     """A stored run over the dataset."""
     content = dataset.content
     assert content is not None
-    prompt = await lab.assets.create(
-        PromptTemplate(name="made-qa", description="Made.", user_prompt=made.prompt)
-    )
+    prompt = made.prompt
+    if isinstance(prompt, str):
+        prompt = PromptTemplate(name="made-qa", description="Made.", user_prompt=prompt)
+    if prompt.version is None:
+        prompt = await lab.assets.create(prompt)
     experiment = _experiment(prompt, dataset, made)
     run = RunRecord(
         run_id=new_run_id(made.created_at),

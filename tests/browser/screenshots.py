@@ -13,18 +13,45 @@ from playwright.sync_api import Browser, Page
 
 from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
-from tests.browser import labs
+from tests.bench.word_problems import add_word_problems
 from tests.browser.chromium import launched
 from tests.browser.conftest import Site, serving
-from tests.browser.test_every_page import paths
 
 SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
 SCHEMES = ("light", "dark")
+OPENED = {
+    "help": "[data-opens=help]",
+    "columns": "#columns > summary",
+    "edit": "#edit-runs > summary",
+}
+"""What is opened for a picture."""
 
 
-async def _fill(lab: StoreLab) -> list[RunRecord]:
-    await labs.add_assets(lab, rows=400)
-    return await labs.add_runs(lab)
+def _places(runs: list[RunRecord]) -> dict[str, str]:
+    """Every page over the word problems, by name."""
+    before, run = runs[1].run_id, runs[2].run_id
+    return {
+        "runs": "/",
+        "charts": "/?charts=1",
+        "edit": "/?tag=candidate",
+        "nothing": "/?q=nowhere",
+        "run": f"/runs/{run}",
+        "run-filtered": f"/runs/{run}?fail=numeric_match",
+        "columns": f"/runs/{run}",
+        "summary": f"/runs/{run}?tab=summary",
+        "configuration": f"/runs/{run}?tab=configuration",
+        "case": f"/runs/{run}/cases/3",
+        "compare": f"/compare?run={before}&run={run}",
+        "compare-all": "/compare?" + "&".join(f"run={one.run_id}" for one in runs[1:]),
+        "prompts": "/prompts",
+        "prompt": "/prompt?name=solve&version=1&against=0",
+        "prompt-edit": "/prompt/edit?name=solve",
+        "datasets": "/datasets",
+        "dataset": "/dataset?name=word-problems",
+        "new": f"/new?from={run}",
+        "problem": "/runs/nothing",
+        "help": "/",
+    }
 
 
 async def _nothing(lab: StoreLab) -> None:
@@ -51,9 +78,18 @@ def _moving(site: Site) -> str:
             "failure_rate": 0.05,
             "max_retries": 0,
             "max_concurrent_tasks": 4,
-            **labs.PRICES,
+            "input_usd_per_mtok": 2.5,
+            "output_usd_per_mtok": 10.0,
         }
-        return (await lab.start(labs.config(model, tags=["nightly"]))).run_id
+        config = {
+            "name": "word problems",
+            "prompt_template": "solve",
+            "dataset": "word-problems",
+            "model": model,
+            "evaluation": [{"metric": "numeric_match", "column_mapping": {"reference": "answer"}}],
+            "tags": ["nightly"],
+        }
+        return (await lab.start(config)).run_id
 
     return f"/runs/{site.call(start)}"
 
@@ -63,22 +99,14 @@ def main(folder: Path, only: Sequence[str] = ()) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, launched() as browser:
         shown = _pages(browser)
-        for site in serving(Path(scratch), _fill):
-            places = {
-                **paths(site.runs),
-                "problem": "/runs/nothing",
-                "help": "/",
-                "columns": f"/runs/{site.runs[2].run_id}",
-            }
-            for name, path in places.items():
+        for site in serving(Path(scratch), add_word_problems):
+            for name, path in _places(site.runs).items():
                 if only and name not in only:
                     continue
                 for kind, page in shown:
                     page.goto(site.url + path)
-                    if name == "help":
-                        page.keyboard.press("?")
-                    if name == "columns":
-                        page.get_by_text("Columns", exact=True).click()
+                    if name in OPENED:
+                        page.locator(OPENED[name]).click()
                     page.screenshot(path=folder / f"{name}-{kind}.png")
             if not only or "moving" in only:
                 path = _moving(site)

@@ -98,6 +98,24 @@ async def test_other_rows_than_were_said_are_not_run(studio: Studio) -> None:
     assert forms((await studio.page(f"/runs/{whole.run_id}")).source, "/again") == []
 
 
+async def test_a_retry_is_offered_where_it_is_over_the_cases_of_the_filter(studio: Studio) -> None:
+    """All failed ones, or those of a type; under a narrower filter it would be over others."""
+    whole = await run(studio)
+    failed = (await studio.lab.summary(whole.run_id)).failed
+    (kind,) = (await studio.lab.summary(whole.run_id)).errors
+    for query, offered in (
+        ("", f"Retry all {failed} failed"),
+        ("?status=failed", f"Retry all {failed} failed"),
+        (f"?error={kind}", f"Retry {failed} {kind}"),
+        ("?status=failed&q=1", None),
+        ("?status=ok", None),
+        ("?error=other", None),
+        ("?fail=exact_match", None),
+    ):
+        page = await studio.page(f"/runs/{whole.run_id}{query}")
+        assert (offered in page.text) if offered else ("Retry" not in page.text), query
+
+
 async def test_a_filtered_csv_file_has_the_style_that_is_asked_for(studio: Studio) -> None:
     """With the words of the command line and the API; another format has no style."""
     whole = await run(studio)

@@ -22,7 +22,8 @@ class Retry:
 
 
 def retry_of(run_id: str, query: Query, errors: Mapping[str, int], unscored: int) -> Retry | None:
-    """Describe what asking again would do, under the address's filter by error; None if nothing failed.
+    """Describe what asking again would do, under the address's filter by error; None if nothing failed, or
+    where the filter says more: a pass is over all cases that failed so, and would be over others than these.
 
     Args:
         run_id: the run.
@@ -31,16 +32,16 @@ def retry_of(run_id: str, query: Query, errors: Mapping[str, int], unscored: int
         unscored: failed scores of answered cases.
     """
     kind = query.get("error")
+    others = [name for name in FILTER_PARAMS if name not in ("status", "error") and query.get(name)]
     one = kind in errors
+    if others or query.get("status") == "ok" or (kind and not one):
+        return None
     asked, scored = (errors[kind], 0) if one else (sum(errors.values()), unscored)
     if not asked and not scored:
         return None
     said = [f"Ask again for {asked:,} cases? Their calls are paid for again."] if asked else []
     if scored:
         said.append(f"{scored:,} failed scores are made again, without asking the model.")
-    others = [name for name in FILTER_PARAMS if name not in ("status", "error") and query.get(name)]
-    if others or query.get("status") == "ok":
-        said.append("The other conditions of the filter do not count: every case that failed so is meant.")
     pairs = [("failed", "1"), *([("error", kind)] if one else [])]
     text = (
         f"Retry {asked:,} {kind}"
