@@ -1,8 +1,8 @@
 """Labs as people have them, for judging the Studio's pages: `python -m tests.bench.real_runs --db FILE`.
 
 Three sets, all made in seconds and the same each time: the real answers of four models to GSM8K's 1,319
-questions (where ../shared/data is), a set with 31 columns, 12 metrics, trials, nine kinds of error and four
-scripts, and 500 runs.
+questions (where its files are), a set with 31 columns, 12 metrics, trials, nine kinds of error and
+four scripts, and 500 runs.
 """
 
 from __future__ import annotations

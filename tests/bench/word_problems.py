@@ -198,10 +198,10 @@ async def add_word_problems(lab: StoreLab, rows: int = 1319) -> list[RunRecord]:
     # model, prompt, skill, the logarithm of the latency, dollars of a character, failures, tags
     settings: list[tuple[str, Any, float, float, float, float, tuple[str, ...]]] = [
         ("ollama/llama3.2", plain, 0.44, 7.6, 0.0, 0.0, ("baseline",)),
-        ("openai/gpt-6-luna", plain, 0.66, 6.7, 1.5e-6, 0.004, ("baseline",)),
-        ("openai/gpt-6-luna", steps, 0.71, 6.9, 1.5e-6, 0.012, ("candidate", "nightly")),
+        ("openai/gpt-6-luna", plain, 0.66, 6.7, 2.3e-7, 0.004, ("baseline",)),
+        ("openai/gpt-6-luna", steps, 0.71, 6.9, 2.3e-7, 0.012, ("candidate", "nightly")),
         ("ollama/llama3.2", steps, 0.47, 7.8, 0.0, 0.0, ("candidate",)),
-        ("anthropic/claude-sonnet-5-5", steps, 0.83, 7.1, 9e-6, 0.0, ("candidate", "nightly")),
+        ("anthropic/claude-sonnet-5-5", steps, 0.83, 7.1, 4e-6, 0.0, ("candidate", "nightly")),
     ]
     return [
         await make_run(

@@ -21,7 +21,7 @@ WALK = r"""() => {
   const found = [];
   const root = document.documentElement, width = root.clientWidth;
   if (root.scrollWidth > width) found.push(`the page is ${root.scrollWidth} px wide`);
-  for (const box of document.querySelectorAll(".card, .message, .note, .chip, .button, .tag")) {
+  for (const box of document.querySelectorAll(".card, .message, .note, .chip, .button, .tag, .between")) {
     if (box.closest("[hidden], .hidden, dialog") || getComputedStyle(box).overflowX !== "visible") continue;
     if (box.scrollWidth > box.clientWidth + 1)
       found.push(`overflows: ${box.className} ${box.textContent.trim()}`);
