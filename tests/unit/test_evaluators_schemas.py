@@ -4,14 +4,19 @@ write them."""
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
+from jsonschema import Draft202012Validator
 
 from promptlab.domain.results import Score
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import build
+from promptlab.evaluators.schemas import Schema
 
 
 def score(schema: dict[str, Any], value: Any, **params: Any) -> Score:
@@ -153,6 +158,59 @@ def test_unevaluated_properties_are_those_that_no_part_looks_at() -> None:
     )
     assert score({**schema, "unevaluatedProperties": {"type": "integer"}}, {"z": 1}).passed is True
     assert score({**schema, "unevaluatedProperties": {"type": "integer"}}, {"z": "1"}).passed is False
+
+
+def _random_schema(choose: random.Random, depth: int = 0) -> Any:
+    """Give a schema of the keywords that we have validators of our own for, and of those that hold them."""
+    if depth > 2 or choose.random() < 0.2:
+        return choose.choice([True, False, {}, {"type": "integer"}, {"type": "string"}, {"const": 1}])
+
+    def part() -> Any:
+        return _random_schema(choose, depth + 1)
+
+    def named() -> dict[str, Any]:
+        return {name: part() for name in choose.sample("abcd", choose.randrange(1, 3))}
+
+    keywords: dict[str, Callable[[], Any]] = {
+        "properties": named,
+        "patternProperties": lambda: {choose.choice(["^x", "[ab]", "y$"]): part()},
+        "additionalProperties": part,
+        "unevaluatedProperties": lambda: choose.choice([False, True, {"type": "integer"}]),
+        "allOf": lambda: [part(), part()],
+        "anyOf": lambda: [part(), part()],
+        "oneOf": lambda: [part(), part()],
+        "if": part,
+        "then": part,
+        "else": part,
+        "dependentSchemas": named,
+        "$ref": lambda: "#/$defs/r",
+        "multipleOf": lambda: choose.choice([2, 0.5]),
+        "uniqueItems": lambda: choose.choice([True, False]),
+        "pattern": lambda: choose.choice(["^s", "t"]),
+        "not": part,
+    }
+    return {name: keywords[name]() for name in choose.sample(sorted(keywords), choose.randrange(1, 5))}
+
+
+def _random_value(choose: random.Random, depth: int = 0) -> Any:
+    if depth or choose.random() < 0.1:
+        return choose.choice([0, 1, 2, 1.5, True, "s", "t", "sat", None, [1, 1.0], [1, True], [], {"a": 1}])
+    return {name: _random_value(choose, 1) for name in choose.sample(["a", "b", "c", "d", "x1", "xy"], 3)}
+
+
+def test_the_validator_agrees_with_the_reference_implementation() -> None:
+    """jsonschema's own keywords, over 400 random schemas and values of which both verdicts are frequent."""
+    choose, verdicts = random.Random(3), Counter[bool]()
+    while verdicts.total() < 400:
+        schema = _random_schema(choose)
+        if not isinstance(schema, dict):
+            continue
+        schema["$defs"] = {"r": {"properties": {"c": {"type": "integer"}}, "patternProperties": {"^xy": {}}}}
+        value = _random_value(choose)
+        found = Schema(schema, timeout_s=60, check_format=True).fault(value) is None
+        assert found == Draft202012Validator(schema).is_valid(value), (schema, value)
+        verdicts[found] += 1
+    assert min(verdicts.values()) > 50
 
 
 def test_additional_properties_are_those_without_a_rule() -> None:
