@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
-from promptlab.domain.statistics import as_count, as_number
+from promptlab.domain.statistics import as_count, as_number, shown
 from promptlab.domain.summary import Summary
 from promptlab.errors import StoreDamagedError
 
@@ -111,7 +111,7 @@ def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise StoreDamagedError(f"it must be a text, not {str(value)[:80]!r}")
+        raise StoreDamagedError(f"it must be a text, not {shown(value)}")
     return value
 
 
@@ -127,7 +127,7 @@ def _seconds(value: Any) -> Any:
 
 def _tags(value: Any) -> Any:
     if not isinstance(value, tuple) or not all(isinstance(tag, str) for tag in value):
-        raise StoreDamagedError(f"they must be texts, not {str(value)[:80]!r}")
+        raise StoreDamagedError(f"they must be texts, not {shown(value)}")
     return value
 
 

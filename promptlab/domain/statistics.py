@@ -174,6 +174,11 @@ class Distribution:
         )
 
 
+def shown(value: Any) -> str:
+    """Write a stored value that is wrong for a message: at most 80 characters, in quotes."""
+    return repr(str(value)[:80])
+
+
 def as_object(value: Any, name: str) -> Mapping[str, Any]:
     """The value, if it is a JSON object.
 
@@ -181,7 +186,7 @@ def as_object(value: Any, name: str) -> Mapping[str, Any]:
         StoreDamagedError: it is none.
     """
     if type(value) is not dict and not isinstance(value, Mapping):  # `type`: read for every run of a list
-        raise StoreDamagedError(f"{name} must be an object, not {str(value)[:80]!r}")
+        raise StoreDamagedError(f"{name} must be an object, not {shown(value)}")
     return value
 
 
@@ -192,7 +197,7 @@ def as_number(value: Any, name: str) -> float:
         StoreDamagedError: it is none.
     """
     if type(value) not in _NUMBERS or not abs(value) <= MAX:
-        raise StoreDamagedError(f"{name} must be a finite number, not {str(value)[:80]!r}")
+        raise StoreDamagedError(f"{name} must be a finite number, not {shown(value)}")
     return float(value)
 
 
@@ -203,7 +208,7 @@ def as_count(value: Any, name: str) -> int:
         StoreDamagedError: it is none.
     """
     if type(value) is not int or value < 0:
-        raise StoreDamagedError(f"{name} must be a whole number, 0 or more, not {str(value)[:80]!r}")
+        raise StoreDamagedError(f"{name} must be a whole number, 0 or more, not {shown(value)}")
     return value
 
 

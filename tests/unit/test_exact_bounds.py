@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from promptlab import Dataset, ModelConfig, ModelError, ModelResponse, Score
+from promptlab import Dataset, ExperimentConfig, ModelConfig, ModelError, ModelResponse, PromptTemplate, Score
 from promptlab.domain.choice import checked_tags
 from promptlab.domain.messages import Messages, count_message, most_frequent
+from promptlab.domain.names import visible
 from promptlab.domain.results import Completion, described
+from promptlab.domain.statistics import as_count, as_number, as_object
+from promptlab.domain.templates import check_placeholders
 from promptlab.engine.answers import checked, said_by
-from promptlab.errors import ConfigError, PromptLabError
+from promptlab.errors import ConfigError, PromptLabError, StoreDamagedError, TemplateError
 from promptlab.evaluators.base import to_score
 from promptlab.evaluators.foreign import score_of
 from promptlab.evaluators.numerals import only_number
@@ -21,6 +24,7 @@ from promptlab.evaluators.schemas import Schema
 from promptlab.evaluators.sizes import check_lengths, check_product
 from promptlab.evaluators.structure import IsJson, unfenced
 from promptlab.evaluators.text import quote, short
+from tests.unit.test_templates import dataset
 
 
 def model(**fields: Any) -> ModelConfig:
@@ -208,3 +212,62 @@ def test_a_case_that_was_cut_says_so_in_every_providers_words() -> None:
         assert Completion(shard=0, case=0, trial=0, finish_reason=reason).was_cut
     for reason in ("stop", "", None):
         assert not Completion(shard=0, case=0, trial=0, finish_reason=reason).was_cut
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (as_object, "x must be an object, not "),
+        (as_number, "x must be a finite number, not "),
+        (as_count, "x must be a whole number, 0 or more, not "),
+    ],
+)
+def test_a_stored_value_that_is_wrong_is_shown_in_part(read: Callable[[Any, str], Any], words: str) -> None:
+    """80 characters of it."""
+    with pytest.raises(StoreDamagedError) as raised:
+        read("v" * 81, "x")
+    assert str(raised.value) == words + repr("v" * 80)
+
+
+def test_a_name_with_something_hidden_in_it_is_shown_in_part() -> None:
+    """60 characters of it, and where the hidden one stands."""
+    with pytest.raises(ValueError) as raised:
+        visible("n" * 60 + "\u202e")
+    words = "has U+202E (RIGHT-TO-LEFT OVERRIDE) at position 61: leave it out"
+    assert str(raised.value) == f"{'n' * 60 + '…'!r} {words}"
+    with pytest.raises(
+        ValueError, match=r"^'\\n' has U\+000A \(a control character\) at position 1: leave it out$"
+    ):
+        visible("\n")
+    assert visible("n" * 100) == "n" * 100
+
+
+def test_of_many_placeholders_without_a_column_twenty_are_named() -> None:
+    """With a hint for the first three, and twenty columns; long names are cut at 100 characters."""
+    columns = [f"column_{n}" for n in range(22)]
+    template = PromptTemplate(name="qa", user_prompt=" ".join(f"<colum_{n}>" for n in range(22)))
+    with pytest.raises(TemplateError) as raised:
+        check_placeholders(template, dataset(*columns))
+    said = str(raised.value)
+    assert "<colum_19> and 2 more" in said and "<colum_20>" not in said
+    assert "'column_19' and 2 more" in said and "column_20" not in said
+    assert said.count("Did you mean") == 3 and "Did you mean 'column_2' for 'colum_2'?" in said
+    template = PromptTemplate(name="qa", user_prompt=f"<{'p' * 101}>")
+    with pytest.raises(TemplateError) as raised:
+        check_placeholders(template, dataset("c" * 101, "d" * 100))
+    assert f"<{'p' * 99}…." in str(raised.value)
+    assert f"the columns {'c' * 100 + '…'!r}, {'d' * 100!r}." in str(raised.value)
+
+
+def test_of_many_faults_of_a_configuration_twenty_are_told() -> None:
+    """One line each, with at most 200 characters of a name and of a value."""
+    fine = {"dataset": "d", "prompt_template": "p", "model": "simulated/echo"}
+    with pytest.raises(ConfigError) as raised:
+        ExperimentConfig.parse({**fine, **{f"zzz{n:02}": 1 for n in range(22)}})
+    said = str(raised.value)
+    assert "zzz19" in said and "zzz20" not in said and said.endswith("and 2 more")
+    with pytest.raises(ConfigError) as raised:
+        ExperimentConfig.parse({**fine, "z" * 201: 1, "trials": "t" * 300})
+    said = str(raised.value)
+    assert f"  - {'z' * 200}…: unknown field" in said
+    assert f"(got '{'t' * 199}…)" in said
