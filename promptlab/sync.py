@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Coroutine, Iterator
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -23,6 +24,12 @@ _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(si
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_ours: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+"""Loops that run nothing but PromptLab."""
+_of_users: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_closing: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[], None]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:
@@ -30,8 +37,24 @@ def _background_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
+            _ours.add(_loop)
             threading.Thread(target=_run_on, args=(_loop,), name="promptlab", daemon=True).start()
         return _loop
+
+
+def is_ours(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether nobody but PromptLab has anything to do in a loop."""
+    return loop in _ours
+
+
+def runs_user_code(loop: asyncio.AbstractEventLoop) -> None:
+    """Note a loop that PromptLab runs for coroutines of users."""
+    _of_users.add(loop)
+
+
+def at_end(loop: asyncio.AbstractEventLoop, close: Callable[[], None]) -> None:
+    """Have `close` called when the loop's last coroutine has ended, where it has a last one."""
+    _closing[loop] = close
 
 
 def _run_on(loop: asyncio.AbstractEventLoop) -> None:
@@ -96,11 +119,11 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     on SIGTERM and SIGHUP, which then end the process as usual, unless the program handles them itself.
 
     Raises:
-        RuntimeError: called from inside our own loop, which would wait for itself.
+        RuntimeError: called from async code that PromptLab runs, whose loop would stand still.
     """
     loop = _background_loop()
     try:
-        inside = asyncio.get_running_loop() is loop
+        inside = (running := asyncio.get_running_loop()) is loop or running in _of_users
     except RuntimeError:
         inside = False
     if inside:
@@ -199,14 +222,20 @@ def run_here(coroutine: Coroutine[Any, Any, T]) -> T:
 def _run_in_this_thread(coroutine: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, also when a task of a user's code raises SystemExit: it ends that task only."""
     with asyncio.Runner() as runner:
-        task = runner.get_loop().create_task(coroutine)
-        while True:
-            try:
-                return runner.run(_joined(task))
-            except SystemExit:
-                if task.done():
-                    raise
-                logger.warning("a task of your code raised SystemExit; it ends that task only")
+        loop = runner.get_loop()
+        _ours.add(loop)
+        task = loop.create_task(coroutine)
+        try:
+            while True:
+                try:
+                    return runner.run(_joined(task))
+                except SystemExit:
+                    if task.done():
+                        raise
+                    logger.warning("a task of your code raised SystemExit; it ends that task only")
+        finally:
+            if close := _closing.pop(loop, None):
+                close()
 
 
 async def _joined(task: asyncio.Task[T]) -> T:

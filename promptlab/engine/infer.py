@@ -15,7 +15,7 @@ from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.tried import Tried
-from promptlab.engine.user_code import OverdueError, apart, in_time, said
+from promptlab.engine.user_code import OverdueError, apart, beside, in_time, said
 from promptlab.errors import ModelError, TemplateError
 from promptlab.models.base import in_thread
 from promptlab.models.retry import Postponed, Slot, Tries, with_retries
@@ -131,7 +131,9 @@ async def _complete(
 async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelResponse:
     """Make one call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
     model, started = job.bindings.model, job.clock.monotonic()
-    await_it = apart if model.runs_user_code else in_time
+    await_it = in_time
+    if model.runs_user_code:
+        await_it = apart if model.is_async else beside
     try:
         answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
         elapsed_ms = (job.clock.monotonic() - started) * 1000

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from promptlab import awake
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
@@ -16,6 +15,8 @@ from promptlab.domain.summary import Summary
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.engine.processes import Processes, Recipe
+from promptlab.engine.side_loop import is_beside
+from promptlab.engine.user_code import apart, in_time
 from promptlab.evaluators.base import Evaluator
 from promptlab.models.base import Model
 from promptlab.ports import Blobs, Clock, Ledger
@@ -57,9 +58,13 @@ class Bindings:
         held = (model for _, evaluator in self.evaluators for model in models_of(evaluator))
         for model in {id(m): m for m in (self.model, self.embedding_model, *held) if m is not None}.values():
             try:
-                async with awake.timeout(CLOSE_S):
-                    await model.aclose()
-            except Exception as error:  # noqa: BLE001 - it may be a user's code, and the run has ended well without it
+                if not model.runs_user_code:
+                    await in_time(model.aclose, CLOSE_S)
+                if model.runs_user_code or is_beside():  # where code of users used it
+                    await apart(model.aclose, CLOSE_S)
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
+                    raise
                 logger.warning("the connections of %s could not be closed: %s", model.name, described(error))
 
 

@@ -16,7 +16,7 @@ from promptlab.domain.results import Score, Usage, described
 from promptlab.engine.infer import may_start
 from promptlab.engine.isolation import is_async
 from promptlab.engine.job import Job, cancelled_from_outside
-from promptlab.engine.limits import Where
+from promptlab.engine.limits import Where, models_of
 from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
 from promptlab.engine.scored import Scored, inputs
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
@@ -155,7 +155,7 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
     limit_s = timeout_s if left_s is None else min(timeout_s, max(0.0, left_s - MARGIN_S))
     with counted() as usage:
         try:
-            score = await in_time(lambda: _verdict(job, scored, metric, evaluator, limit_s), limit_s)
+            score = await _verdict(job, scored, metric, evaluator, limit_s)
         except OverdueError as error:
             if limit_s < timeout_s:
                 raise Postponed(0.0) from error
@@ -171,16 +171,25 @@ async def _verdict(job: Job, scored: Scored, metric: Metric, evaluator: Evaluato
     data = inputs(scored, metric.column_mapping)
     threads = job.scoring.threads
     if is_async(evaluator):
-        ours = type(evaluator).__module__.startswith("promptlab.evaluators.")
         call = cast("Callable[[], Awaitable[Any]]", lambda: evaluator.evaluate(data))
-        verdict = await (in_time if ours else apart)(call, limit_s)
+        verdict = await (apart if _runs_user_code(evaluator) else in_time)(call, limit_s)
     else:
-        verdict, cpu_s = await threads.call(lambda: _in_thread(metric, evaluator, data))
+        verdict, cpu_s = await in_time(
+            lambda: threads.call(lambda: _in_thread(metric, evaluator, data)), limit_s
+        )
         await job.scoring.isolation.measured(metric, evaluator, cpu_s, threads)
         if inspect.isawaitable(verdict):  # of a decorated or partial coroutine function
             verdict = await apart(lambda: verdict, limit_s)
+    if plain_verdict(verdict):
+        return to_score(verdict)
     # Objects of a user's own classes may do anything, and take any time, when they are read.
-    return to_score(verdict) if plain_verdict(verdict) else await threads.call(lambda: to_score(verdict))
+    return cast("Score", await in_time(lambda: threads.call(lambda: to_score(verdict)), limit_s))
+
+
+def _runs_user_code(evaluator: Evaluator) -> bool:
+    """Whether an evaluator is a user's own, or uses a model that is."""
+    ours = type(evaluator).__module__.startswith("promptlab.evaluators.")
+    return not ours or any(model.runs_user_code for model in models_of(evaluator))
 
 
 def _in_thread(metric: Metric, evaluator: Evaluator, data: dict[str, Any]) -> tuple[Any, float]:

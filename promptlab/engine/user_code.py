@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from promptlab import awake
+from promptlab import awake, sync
 from promptlab.domain.results import described
-from promptlab.engine.job import cancelled_from_outside
-from promptlab.threads import Threads, end_if_forked
+from promptlab.engine.side_loop import STOP_S, Outcome, OverdueError, aside, outcome_of
+from promptlab.threads import Threads
 
 T = TypeVar("T")
 
-STOP_S = 1.0
-"""How long a cancelled coroutine of a user has for its own tidying up; then nobody waits for it any more."""
 SAY_S = 5.0
 """How long an error of a user's own class may take to say its message."""
+
+__all__ = ["OverdueError", "apart", "beside", "in_time", "said"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +26,6 @@ _left: set[asyncio.Task[Any]] = set()
 """Tasks that ignore their cancellation: held here, for a task that nobody holds is
 collected in the middle."""
 _SAYING = Threads("promptlab-error")
-
-
-class OverdueError(Exception):
-    """A call took longer than its time limit, which was ours and not one of the user's own code."""
 
 
 async def in_time(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
@@ -52,36 +47,35 @@ async def in_time(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
 async def apart(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
     """Await a call of a user's code for `timeout_s` seconds at most, also one that ignores its cancellation.
 
-    It has a task of its own, which can be left behind; what it raises never reaches the event loop, which
-    SystemExit and KeyboardInterrupt would end.
+    It runs in a loop of its own, unless this one is the user's, and in a task of its own, which can be left
+    behind; what it raises never reaches the event loop, which SystemExit and KeyboardInterrupt would end.
 
     Raises:
         OverdueError: it took longer.
         BaseException: whatever it raised.
     """
-    task = asyncio.ensure_future(_outcome(call))
+    if sync.is_ours(asyncio.get_running_loop()):
+        return cast("T", _of(await aside(call, timeout_s)))
+    return await beside(call, timeout_s)
+
+
+async def beside(call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+    """Do as `apart`, in this loop: a user's, where what the call shares with the rest of the program
+    works; or ours, for a call that does not run in it but in a thread."""
+    task = asyncio.ensure_future(outcome_of(call))
     try:
         await in_time(lambda: asyncio.wait((task,)), timeout_s)
     except (OverdueError, asyncio.CancelledError):
         await _stop(task)
         raise
-    answer, error = task.result()
+    return cast("T", _of(task.result()))
+
+
+def _of(outcome: Outcome) -> Any:
+    answer, error = outcome
     if error is not None:
         raise error
-    return answer  # type: ignore[return-value]
-
-
-async def _outcome(call: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
-    pid = os.getpid()
-    try:
-        answer = await call()
-    except BaseException as error:
-        end_if_forked(pid, failed=True)
-        if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
-            raise
-        return None, error
-    end_if_forked(pid)
-    return answer, None
+    return answer
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:
