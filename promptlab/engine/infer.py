@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,9 @@ from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, sa
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.tried import Tried
 from promptlab.engine.user_code import OverdueError, apart, beside, in_time, said
+from promptlab.engine.watchdog import watchdog
 from promptlab.errors import ModelError, TemplateError
-from promptlab.models.base import in_thread
+from promptlab.models.base import Model, in_thread, runs_on_loop
 from promptlab.models.retry import Postponed, Slot, Tries, with_retries
 from promptlab.models.usage import counted
 
@@ -93,7 +94,7 @@ async def _complete(
         messages = await job.bindings.messages(row)
         with counted(used) if job.bindings.model.runs_user_code else nullcontext():
             response, attempts = await with_retries(
-                lambda: _attempt(job, messages),
+                lambda: _attempt(job, messages, key),
                 job.bindings.model.retry_policy,
                 slot=slot,
                 clock=job.clock,
@@ -128,14 +129,15 @@ async def _complete(
     )
 
 
-async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelResponse:
+async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -> ModelResponse:
     """Make one call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
     model, started = job.bindings.model, job.clock.monotonic()
     await_it = in_time
     if model.runs_user_code:
-        await_it = apart if model.is_async else beside
+        await_it = apart if runs_on_loop(model) else beside
     try:
-        answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
+        with watching(model, key):
+            answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
         elapsed_ms = (job.clock.monotonic() - started) * 1000
         if plain(answer):
             return checked(answer, elapsed_ms, model.name)
@@ -154,6 +156,13 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]]) -> ModelRespons
         if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
             raise
         raise ModelError(await said(error), type=type(error).__name__[:MOST_TYPE]) from error
+
+
+def watching(model: Model, key: CaseKey) -> AbstractContextManager[None]:
+    """In the block, a call is watched over if it runs a user's code."""
+    if not model.runs_user_code:
+        return nullcontext()
+    return watchdog.watched(f"{model.name} (row {key.case})", model.config.timeout_s)
 
 
 def _spent_on(response: ModelResponse, used: Usage, price: Price | None) -> dict[str, Any]:

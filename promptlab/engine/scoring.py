@@ -20,6 +20,7 @@ from promptlab.engine.limits import Where, models_of
 from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
 from promptlab.engine.scored import Scored, inputs
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
+from promptlab.engine.watchdog import watchdog
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator, plain_verdict, to_score
 from promptlab.evaluators.outcomes import broken, failed, overdue
@@ -155,7 +156,8 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
     limit_s = timeout_s if left_s is None else min(timeout_s, max(0.0, left_s - MARGIN_S))
     with counted() as usage:
         try:
-            score = await _verdict(job, scored, metric, evaluator, limit_s)
+            with watchdog.watched(f"{metric.name} (row {scored.case.completion.case})", limit_s):
+                score = await _verdict(job, scored, metric, evaluator, limit_s)
         except OverdueError as error:
             if limit_s < timeout_s:
                 raise Postponed(0.0) from error

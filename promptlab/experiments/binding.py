@@ -18,6 +18,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.templates import compile_template_async
 from promptlab.engine.isolation import by_value
 from promptlab.engine.job import Bindings
+from promptlab.engine.limits import models_of
 from promptlab.engine.processes import Recipe
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
@@ -52,6 +53,11 @@ class Live:
         if model is None or isinstance(model, AgentModel):
             return None
         return self.codes.get(name) or (None if is_registered(model) else code_ref(model))
+
+    def models(self) -> list[Model]:
+        """The models that the run is known to call: the model under test, the embedding model, judges."""
+        judges = [model for evaluator in self.evaluators.values() for model in models_of(evaluator)]
+        return [model for model in (self.model, self.embedding_model, *judges) if model is not None]
 
     def agent_code(self, model: Model) -> CodeRef | None:
         """Refer to an agent's function; None for a model."""

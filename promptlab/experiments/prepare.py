@@ -68,7 +68,7 @@ class Prepared:
             embedding_model_code=self.live.code_of("embedding_model", embedding),
             evaluation=self.metrics,
             trials=self.config.trials,
-            prices=_prices(model.config) | (_prices(embedding.config) if embedding else {}),
+            prices={name: price for one in self.live.models() for name, price in _prices(one.config).items()},
         )
         experiment = _hashed(experiment).model_copy(update={"warnings": self.warnings})
         return experiment, await bind(
@@ -79,7 +79,10 @@ class Prepared:
 def with_dataset(experiment: Experiment, dataset: Dataset) -> Experiment:
     """Make an experiment of one that ran, over another dataset and at today's prices."""
     prices = [_prices(c) for c in (experiment.model, experiment.embedding_model) if c]
-    changes = {"dataset": _ref(dataset), "prices": {k: v for each in prices for k, v in each.items()}}
+    changes = {
+        "dataset": _ref(dataset),
+        "prices": experiment.prices | {k: v for each in prices for k, v in each.items()},
+    }
     changed = experiment.model_copy(update={**changes, "hash": "", "warnings": ()})
     return _hashed(changed).model_copy(update={"warnings": experiment.warnings})
 
@@ -134,7 +137,7 @@ async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> 
         if warnings and config.strict:
             raise ConfigError("\n".join(("The experiment is strict, and would be warned of:", *warnings)))
         _check_embedding(metrics, live)
-        configs = [model.config for model in (live.model, live.embedding_model) if model is not None]
+        configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
         yield Prepared(config, prompt, dataset, metrics, live, warnings)
 

@@ -102,11 +102,6 @@ class Model:
         anything, and is kept apart."""
         return not type(self).__module__.startswith("promptlab.")
 
-    @property
-    def is_async(self) -> bool:
-        """Whether a call runs the class's own code on an event loop, and not in a thread."""
-        return any(getattr(type(self), name) is not getattr(Model, name) for name in ("ainvoke", "achat"))
-
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         """Answer one prompt, from sync code (also inside a running event loop).
 
@@ -169,3 +164,8 @@ class Model:
 
     async def aclose(self) -> None:
         """Release connections of the running event loop. The model can be used again."""
+
+
+def runs_on_loop(model: Model) -> bool:
+    """Whether a call runs the class's own code on an event loop, and not in a thread."""
+    return any(getattr(type(model), name) is not getattr(Model, name) for name in ("ainvoke", "achat"))

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from promptlab import Dataset, PromptLab, PromptTemplate
+from promptlab import Dataset, Evaluator, PromptLab, PromptTemplate, get_model
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
 from promptlab.domain.prices import price_of
 from promptlab.domain.shutdowns import shutdown_of, shutdown_warnings
@@ -102,6 +102,31 @@ def test_run_with_a_model_that_is_gone_is_warned(tmp_path: Path, monkeypatch: py
     assert [words.split(".")[0] for words in gone.warnings] == [
         "openai/gpt-4 was shut down by its provider on 2026-10-23"
     ]
+
+
+class Judge(Evaluator):
+    """Has a judge, and would ask it."""
+
+    def __init__(self) -> None:
+        self.judge = get_model("openai/gpt-4", api_key="k" * 20)
+
+    def evaluate(self, data: dict[str, Any]) -> bool:
+        return True
+
+
+def test_run_whose_judge_is_gone_is_warned(tmp_path: Path) -> None:
+    """As of the model under test; its price is recorded with the run, too."""
+    with PromptLab({"db_file": str(tmp_path / "lab.db")}) as pl:
+        run = pl.experiment.run(
+            {
+                "dataset": Dataset(name="rows", rows=[{"q": "hi"}]),
+                "prompt_template": PromptTemplate(name="ask", user_prompt="<q>"),
+                "model": "simulated/echo",
+                "evaluation": [{"metric": "judged", "evaluator": Judge()}],
+            }
+        )
+    assert [words.split(" by ")[0] for words in run.warnings] == ["openai/gpt-4 was shut down"]
+    assert run.record.experiment["prices"].keys() == {"openai/gpt-4"}
 
 
 def test_every_row_of_the_table_is_of_the_right_form() -> None:
