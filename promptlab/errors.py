@@ -18,6 +18,7 @@ PromptLabError
 ├── BlobNotFoundError
 ├── StoreDamagedError           a record or the file of a store cannot be read
 ├── DiskFullError               the disk, or what one may use of it, is full
+├── StoreBusyError              the store cannot answer now; it can in some seconds
 ├── CursorError                 a list was asked to go on from where no list ended
 ├── AuthenticationError         a hosted Studio wants a token, or another one
 ├── RemoteError                 a hosted Studio answered what has no error of its own here

@@ -16,6 +16,7 @@ from promptlab.assets.store import AssetStore
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
+from promptlab.domain.masking import traceback_of
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
@@ -157,8 +158,8 @@ class StoreLab:
 
     def _ended(self, run_id: str, task: asyncio.Task[RunRecord]) -> None:
         self._started.pop(run_id, None)
-        if not task.cancelled() and task.exception():
-            logger.error("run %s could not be worked on", run_id, exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("run %s could not be worked on\n%s", run_id, traceback_of(error))
 
     async def _committed(self, config: ExperimentConfig, folder: Path | None) -> Work:
         """Check a configuration, and store the assets of it that are new."""

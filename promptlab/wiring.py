@@ -10,6 +10,7 @@ from typing import Any
 
 from promptlab.adapters.http.lab import RemoteLab
 from promptlab.clock import SystemClock
+from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.outbound import Outbound
 from promptlab.ports import Blobs, Clock, Ledger, Runner, Secrets
@@ -115,6 +116,7 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     path = _store_path(config.pop("db_file", None) or DEFAULT_DB)
     if config:
         raise ConfigError(f"Unknown key {next(iter(config))!r} for a {kind} store: it takes 'db_file'.")
+    remember_environment(os.environ)
     ledger, clock = SqliteLedger(path), SystemClock()
     folder = path.with_name(path.name + ".blobs")
     blobs = FileBlobs(folder)
@@ -213,6 +215,7 @@ def open_cloud(config: CloudConfig) -> Parts:
     from promptlab.adapters.aws.session import PATIENCE_S, AwsSession
     from promptlab.adapters.aws.step_functions import StepFunctionsRunner
 
+    remember_environment(os.environ)
     # The Studio alone starts runs; its requests end after 30 s, and people wait for them.
     patience_s = STUDIO_PATIENCE_S if config.admin_token_secret else PATIENCE_S
     session, clock = AwsSession(patience_s=patience_s), SystemClock()

@@ -19,6 +19,7 @@ from typing import Any
 
 from promptlab.domain.assets import Dataset, DatasetContent, Shard
 from promptlab.domain.experiment import Experiment
+from promptlab.domain.masking import hide_text
 from promptlab.domain.results import Completion, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
@@ -196,10 +197,10 @@ class Worker:
             return
         if shard is not None:
             await self._lab.ledger.update_run(
-                run_id, {"error": f"shard {shard}: {reason}"}, if_status={"running"}
+                run_id, {"error": hide_text(f"shard {shard}: {reason}")}, if_status={"running"}
             )
         else:
-            await self._end(run, {"status": "failed", "error": reason})
+            await self._end(run, {"status": "failed", "error": hide_text(reason)})
 
     async def ended(self, run_id: str, generation: int, status: str) -> None:
         """Record that the execution of a pass ended without a step of it saying so: it was stopped, timed out

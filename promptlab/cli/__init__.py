@@ -22,6 +22,7 @@ from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
+from promptlab.domain.masking import hide_text
 from promptlab.errors import DiskFullError, ModelError, PromptLabError
 from promptlab.program import program
 
@@ -57,7 +58,7 @@ class _Commands(click.Group):
             raise click.ClickException("\n".join((str(error), *getattr(error, "__notes__", ())))) from error
         except PromptLabError as error:
             ours = isinstance(error, (ModelError, DiskFullError))  # nothing is wrong with what was asked for
-            raise (click.ClickException if ours else _Refused)(str(error)) from error
+            raise (click.ClickException if ours else _Refused)(hide_text(str(error))) from error
 
 
 @click.group(

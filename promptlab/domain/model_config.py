@@ -34,6 +34,13 @@ _LIMITS = re.compile(
 """Names of limits that no provider takes and that we do not have: sent on, they would seem to work."""
 
 
+_SECRETS = re.compile(
+    r"((extra|default|custom|http|request)_?)?headers?|(extra|default)_?(query|params)|authorization|auth(_?\w+)?"
+    r"|(api|access|auth|bearer|id)_?token|token|bearer|password|secret|credentials?|cookies?|x_api_key"
+)
+"""Names under which a key would be recorded with every run, and sent in a body."""
+
+
 def misplaced(parameter: str) -> str | None:
     """Say what is wrong with a parameter that would be sent to a provider although
     it is meant for the caller.
@@ -45,6 +52,11 @@ def misplaced(parameter: str) -> str | None:
     for ours, names in _OURS:
         if re.fullmatch(names, name):
             return f"did you mean {ours!r}?"
+    if _SECRETS.fullmatch(name):
+        return (
+            "parameters are recorded with every run, and no headers are taken from them. A key is named: "
+            "api_key_env=NAME_API_KEY, or api_key_secret=NAME in the cloud"
+        )
     if _LIMITS.fullmatch(name):
         return (
             "PromptLab has no such limit; max_concurrent_tasks bounds the calls in flight, "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from promptlab.domain.masking import hide_text
 from promptlab.domain.spending import Sums, counts_of, spent, summed
 
 RunStatus = Literal["pending", "running", "completed", "failed", "interrupted", "cancelled"]
@@ -34,7 +35,8 @@ def described(error: BaseException) -> str:
         said = str(error)
     except BaseException as broken:  # noqa: BLE001 - a user's own class may raise anything
         said = f"(its message cannot be shown: {type(broken).__name__})"
-    return storable(f"{type(error).__name__}: {said}"[:2000])
+    # The bound before is for time only: what it may leave of a key is hidden as a part of one.
+    return storable(hide_text(f"{type(error).__name__}: {said}"[:20_000])[:2000])
 
 
 class CaseKey(NamedTuple):

@@ -14,6 +14,7 @@ from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, cut
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
+from promptlab.engine.keyless import without_keys
 from promptlab.engine.tried import Tried
 from promptlab.engine.user_code import OverdueError, apart, beside, in_time, said
 from promptlab.engine.watchdog import watchdog
@@ -80,7 +81,7 @@ async def _answer(
             return
         # The slot is held until the answer is durable: whatever happens, no more calls than the
         # model's max_concurrent_tasks are ever paid for and not recorded.
-        await job.recorder.record(completion)
+        await job.recorder.record(without_keys(completion))
 
 
 async def _complete(

@@ -9,6 +9,7 @@ from typing import Any
 from promptlab.domain.experiment import METADATA, PROMPT, RESPONSE, Metric
 from promptlab.domain.results import Score, ScoreSet
 from promptlab.engine.job import Job
+from promptlab.engine.keyless import without_keys
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.several import parted
@@ -34,12 +35,15 @@ class Scored:
         """The scores so far, in the order of the metrics."""
         done = self.case.completion
         names = (metric.name for metric, _ in job.bindings.evaluators)
-        return ScoreSet(
-            shard=done.shard,
-            case=done.case,
-            trial=done.trial,
-            generation=job.run.generation,
-            scores={name: self.scores[name] for name in names if name in self.scores},
+        # Here, for the ledger and the shard's part have the scores from this.
+        return without_keys(
+            ScoreSet(
+                shard=done.shard,
+                case=done.case,
+                trial=done.trial,
+                generation=job.run.generation,
+                scores={name: self.scores[name] for name in names if name in self.scores},
+            )
         )
 
     def open(self, evaluators: Sequence[Bound]) -> list[Bound]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import orjson
 
 from promptlab import awake
+from promptlab.domain.masking import Mask, remember
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import ModelResponse
@@ -26,7 +27,6 @@ from promptlab.models.bedrock_client import close_client, open_client, session_o
 from promptlab.models.bodies import BodyTooLargeError, read_body, read_json
 from promptlab.models.endpoints import clean_endpoint
 from promptlab.models.failures import retry_after_s, trim
-from promptlab.models.masking import Mask
 from promptlab.models.provider import ProviderModel
 from promptlab.models.usage import note_answer, note_call
 from promptlab.outbound import Outbound
@@ -91,6 +91,7 @@ class BedrockModel(ProviderModel):
         self._check_endpoint()
         self._params = self._converse_params()
         self._mask = Mask(os.environ.get("AWS_BEARER_TOKEN_BEDROCK"))
+        remember(os.environ.get("AWS_BEARER_TOKEN_BEDROCK"))
         self._clients: PerLoop[Any] = PerLoop(functools.partial(open_client, self.config), close_client)
 
     def guard(self, outbound: Outbound) -> None:
@@ -284,13 +285,15 @@ class BedrockModel(ProviderModel):
             raise ModelError(f"{self.name}: {trim(str(error))}", type="bad_request") from error
         except importlib.import_module("botocore.parsers").ResponseParserError as error:
             raise ModelError(
-                f"{self.name}: the answer is not JSON: {trim(str(error))[:200]}",
+                f"{self.name}: the answer is not JSON: {trim(self._mask.hide_text(str(error)))[:200]}",
                 type="invalid_response",
                 retryable=True,
             ) from error
         except (errors.HTTPClientError, errors.ConnectionError, OSError) as error:
             raise ModelError(
-                f"{self.name}: the connection failed: {trim(str(error))}", type="connection", retryable=True
+                f"{self.name}: the connection failed: {trim(self._mask.hide_text(str(error)))}",
+                type="connection",
+                retryable=True,
             ) from error
 
     def _refusal(self, response: dict[str, Any]) -> ModelError:

@@ -10,6 +10,7 @@ import urllib.request
 
 import httpx
 
+from promptlab.domain.masking import remember
 from promptlab.errors import ConfigError
 
 _SECRET = re.compile(
@@ -118,6 +119,7 @@ def proxy_for(url: str) -> str | None:
         raise ConfigError(
             f"The proxy before {url} is {found.scheme!r}: only http and https proxies work. {remedy}"
         )
+    remember(urllib.parse.unquote(found.password or ""))
     return proxy
 
 

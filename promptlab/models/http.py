@@ -23,6 +23,7 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from promptlab import awake
+from promptlab.domain.masking import STAND_INS, Mask
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.secrets import Secret, is_loopback_name, origin_of, words_for
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
@@ -39,7 +40,6 @@ from promptlab.models.bodies import (
 )
 from promptlab.models.endpoints import clean_endpoint, proxy_for, with_path
 from promptlab.models.failures import status_error, status_in, trim
-from promptlab.models.masking import STAND_INS, Mask
 from promptlab.models.provider import Key, ProviderModel
 from promptlab.outbound import AddressRefusedError, Outbound
 from promptlab.ports import Clock

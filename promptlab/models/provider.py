@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import orjson
 
 from promptlab.clock import SystemClock
+from promptlab.domain.masking import hidden, remember
 from promptlab.domain.model_config import ModelConfig, misplaced
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, described
@@ -120,6 +121,7 @@ class ProviderModel(Model):
     def use_secret(self, secret: Secret) -> None:
         """Set the key that a secret store gave; it goes before every other source."""
         self._secret = Secret(self._usable(secret.value, "the secret"), secret.hosts)
+        remember(self._secret.value)
 
     @property
     def own_hosts(self) -> tuple[str, ...]:
@@ -182,6 +184,7 @@ class ProviderModel(Model):
                 f"Model {self.name!r}: the API key in {source} cannot be sent: {problem}. Copy it again "
                 "from the provider."
             )
+        remember(key)
         return key
 
     async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
@@ -192,6 +195,8 @@ class ProviderModel(Model):
             MissingKeyError: a key is needed and there is none.
         """
         answer = await self._retried(lambda: super(ProviderModel, self).ainvoke(system_prompt, user_prompt))
+        answer.response, metadata = hidden([answer.response, dict(answer.metadata)])
+        answer.metadata = metadata
         if answer.cost_usd is None:
             answer.cost_usd = cost_usd(price_of(self.config), answer.prompt_tokens, answer.completion_tokens)
         return answer

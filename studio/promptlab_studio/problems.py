@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
 from promptlab.assets.json_rows import clip
+from promptlab.domain.masking import hide_text
 from promptlab.errors import AuthenticationError, DatasetError, PromptLabError, StoreBusyError
 
 API = "/api/"
@@ -107,7 +108,7 @@ async def _ours(request: Request, error: PromptLabError) -> Response:
     return problem(
         request,
         kind.status,
-        str(error),
+        hide_text(str(error)),
         type=URN + kind.code,
         title=kind.title,
         members=members,

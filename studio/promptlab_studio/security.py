@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from promptlab.adapters.http.problems import URN
+from promptlab.domain.masking import traceback_of
 from promptlab_studio.problems import problem
 
 MAX_BODY_BYTES = 5 << 20
@@ -93,11 +94,13 @@ class Faults:
 
         try:
             await self._app(scope, receive, noting)
-        except Exception:
+        except Exception as error:
             if begun:  # half a response is out: only a broken connection tells the client so
                 raise
             incident = secrets.token_hex(6)
-            logger.exception("incident %s at %s %s", incident, scope["method"], scope["path"])
+            logger.error(
+                "incident %s at %s %s\n%s", incident, scope["method"], scope["path"], traceback_of(error)
+            )
             detail = f"Something went wrong here. The log has it as incident {incident}."
             answer = problem(
                 Request(scope), 500, detail, type=f"{URN}internal-error", members={"incident": incident}

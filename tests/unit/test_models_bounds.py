@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from promptlab.domain.masking import Mask
 from promptlab.errors import ModelError
 from promptlab.models.base import Model
 from promptlab.models.bodies import MAX_ANSWER_BYTES
-from promptlab.models.masking import Mask
 from promptlab.models.registry import get_model
 from tests.servers import ModelServer, Reply
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.adapters.http.problems import error_from
 from promptlab.clock import SystemClock
+from promptlab.domain.masking import remember
+from promptlab.domain.secrets import is_loopback_name
 from promptlab.errors import (
     AuthenticationError,
     ConfigError,
@@ -64,6 +66,12 @@ class ApiClient:
 
     def __init__(self, endpoint: str, api_key: str | None, clock: Clock | None = None) -> None:
         self.endpoint = checked_endpoint(endpoint)
+        host = urllib.parse.urlsplit(self.endpoint).hostname or ""
+        if api_key and self.endpoint.startswith("http://") and not is_loopback_name(host):
+            raise ConfigError(
+                f"The token is not sent to {self.endpoint}, where others could read it on its way: use https."
+            )
+        remember(api_key)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._clock = clock or SystemClock()
         self._clients: PerLoop[httpx.AsyncClient] = PerLoop(_open, _close)

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from promptlab.domain.results import Completion, Progress, RunRecord, described
+from promptlab.domain.masking import traceback_of
+from promptlab.domain.results import Completion, Progress, RunRecord
 from promptlab.domain.spending import summed
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Counter:
             return
         try:
             self._on_progress(self.now)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it is logged
             if not self._failed:
-                logger.exception("on_progress raised %s; the run goes on", described(error))
+                logger.error("on_progress raised an error; the run goes on\n%s", traceback_of(error))
             self._failed = True

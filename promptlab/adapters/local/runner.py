@@ -18,6 +18,7 @@ from promptlab.adapters.local.run_locks import is_locked, take
 from promptlab.adapters.local.run_progress import Counter, OnProgress
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
+from promptlab.domain.masking import hide_text, traceback_of
 from promptlab.domain.results import RunRecord, described
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.infer import infer
@@ -145,13 +146,13 @@ class LocalRunner:
         changes: dict[str, object] = {"status": "interrupted"}
         try:
             changes = await self._until_done(task)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - recorded and logged
             changes = _failed(_said(error))
             logger.log(
                 logging.WARNING if isinstance(error, (OSError, PromptLabError)) else logging.ERROR,
-                "run %s failed",
+                "run %s failed\n%s",
                 run.run_id,
-                exc_info=error,
+                traceback_of(error),
             )
         finally:
             watch.cancel()
@@ -338,11 +339,11 @@ class LocalRunner:
             try:
                 await self._shard(work.job, shard, on_queued)
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - logged, and recorded once the tries are over
                 logger.warning(
                     "run %s shard %d, try %d of %d", work.job.run.run_id, shard.number, attempt, SHARD_TRIES
                 )
-                logger.debug("the cause", exc_info=error)
+                logger.debug("the cause: %s", traceback_of(error))
                 cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                 if isinstance(cause, StoreDamagedError):
                     # What cannot be read would be asked, and paid for, again: in this shard and in all
@@ -387,7 +388,7 @@ class LocalRunner:
 
 def _said(error: BaseException) -> str:
     """An error in words; our own are sentences already."""
-    return str(error) if isinstance(error, PromptLabError) else described(error)
+    return hide_text(str(error)) if isinstance(error, PromptLabError) else described(error)
 
 
 def _failed(reason: str) -> dict[str, object]:

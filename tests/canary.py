@@ -1,0 +1,62 @@
+"""A key that must be nowhere, every form in which it may come back, and a look for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.parse
+
+KEY = "sk-proj-7Qm2/xW9vTb4+LrK8dPz1Ns5Hy"
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+FORMS = {
+    "plain": KEY,
+    "escaped": "".join(f"\\u{ord(c):04x}" for c in KEY),
+    "escaped twice": "".join(f"\\\\u{ord(c):04X}" for c in KEY),
+    "escaped in part": KEY.replace("/", "\\/").replace("7", "\\u0037"),
+    "as bytes": "".join(f"\\x{ord(c):02x}" for c in KEY),
+    "percent-encoded": urllib.parse.quote(KEY, safe=""),
+    "percent-encoded wholly": "".join(f"%{ord(c):02X}" for c in KEY),
+    "percent-encoded twice": urllib.parse.quote("".join(f"%{ord(c):02X}" for c in KEY)),
+    "HTML entities": "".join(f"&#{ord(c)};" for c in KEY),
+    "HTML entities in hexadecimal": "".join(f"&#x{ord(c):x};" for c in KEY),
+    "in small letters": KEY.lower(),
+    "in capitals": KEY.upper(),
+    "base64": b64(KEY),
+    "base64 after one byte": b64(f"x{KEY}"),
+    "base64 after two bytes": b64(f"xy{KEY}"),
+    "base64 of a header": b64(f"Authorization: Bearer {KEY}\r\n"),
+    "base64 of a login": b64(f"user:{KEY}"),
+    "base64 for URLs": base64.urlsafe_b64encode(f"{KEY}??>".encode()).decode(),
+    "base64 in lines": "\n".join(b64(f"user:{KEY}")[i : i + 16] for i in range(0, 60, 16)),
+    "hexadecimal": KEY.encode().hex(),
+    "hexadecimal in capitals": KEY.encode().hex(" ").upper(),
+    "by its first half": KEY[:17],
+    "by its second half": KEY[17:],
+    "cut off": KEY[:-3],
+    "halves in two fields of JSON": json.dumps({"first": KEY[:17], "second": KEY[17:]}),
+    "thirds in a list": json.dumps([KEY[:12], KEY[12:23], KEY[23:]]),
+    "letters with spaces": " ".join(KEY),
+    "letters in a list": json.dumps(list(KEY)),
+    "letters with dots": ".".join(KEY),
+    "in lines": "\n".join(KEY[i : i + 4] for i in range(0, len(KEY), 4)),
+    "between tags": f"<b>{KEY[:9]}</b>{KEY[9:]}"[3:],
+}
+
+
+def shown(text: str) -> str:
+    """Ten letters and digits of the key in a row that can be read from a text by any of the ways above, with
+    what stands around them; nothing where there are none."""
+    readings = [text, urllib.parse.unquote(urllib.parse.unquote(text.replace("\\\\", "\\")))]
+    for form in (KEY[8:], *(b64("\0" * n + KEY)[2 * n + 2 :] for n in range(3)), KEY.encode().hex()):
+        plain = "".join(filter(str.isalnum, form)).lower()
+        for reading in readings:
+            seen = "".join(filter(str.isalnum, reading)).lower()
+            for at in range(len(plain) - 9):
+                if (found := seen.find(plain[at : at + 10])) >= 0:
+                    return f"{plain[at : at + 10]} in {seen[max(0, found - 60) : found + 60]}"
+    return ""
