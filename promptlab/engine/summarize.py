@@ -9,6 +9,7 @@ from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
+from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Ledger
 from promptlab.results.files import write_parquet
 from promptlab.results.index import forget_old_indexes, put_index
@@ -24,6 +25,7 @@ async def summarize(
 
     Raises:
         BlobNotFoundError: a part is gone.
+        StoreDamagedError: a part has lost rows.
     """
     total, parts, largest = Summary(), list[tuple[str, int]](), 0
     async for shard in ledger.shards(run.run_id):
@@ -34,7 +36,11 @@ async def summarize(
     with ScratchFolder() as folder:
         files = await blobs.files([part for part, _ in parts], folder)
         out = folder / "results.parquet"
-        await asyncio.to_thread(write_parquet, files, out, shape.types, largest)
+        rows = await asyncio.to_thread(write_parquet, files, out, shape.types, largest)
+        if rows != total.cases:
+            raise StoreDamagedError(
+                f"The parts of run {run.run_id} give {rows:,} rows of {total.cases:,}: one is damaged."
+            )
         await put_index(blobs, run, out, shape, parts, largest)
         await blobs.put_file(key, out)
     await ledger.update_run(run.run_id, {"summary": total.to_json(), "results": key})

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from promptlab import Dataset, PromptLab, PromptTemplate
+from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.adapters.local.runner import LocalRunner
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.clock import SystemClock
@@ -134,3 +135,34 @@ def test_a_store_that_may_only_be_read_shows_its_runs(folder: Path, request: pyt
         assert (run.status, len(run.results())) == ("completed", ROWS)
         with pytest.raises(Exception, match=r"cannot be written|Permission denied"):
             pl.asset.create(PromptTemplate(name="new", user_prompt="x"))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"garbage", lambda data: data[20:]],
+    ids=["empty", "cut", "overwritten", "without its beginning"],
+)
+async def test_a_part_that_is_damaged_before_the_summary_is_made_again(
+    tmp_path: Path, damaged: Callable[[bytes], bytes]
+) -> None:
+    """From the ledger, without a call; the results have every row, in order."""
+    parts = open_parts({"db_file": str(tmp_path / "lab.db")})
+
+    class Damaging(FileBlobs):
+        """Damages one part as it is written, the first time."""
+
+        done = False
+
+        async def put(self, key: str, data: bytes) -> None:
+            if key.endswith("/parts/000003.jsonl.gz") and not self.done:
+                self.done, data = True, damaged(data)
+            await super().put(key, data)
+
+    blobs = Damaging(tmp_path / "blobs")
+    runner = LocalRunner(parts.ledger, blobs, parts.clock, tmp_path / "locks")
+    lab = StoreLab(replace(parts, blobs=blobs, runner=runner))
+    with ModelServer() as server:
+        run = await lab.run(experiment(server))
+        assert (run.status, len(server.requests)) == ("completed", ROWS) and blobs.done
+    assert [row["case"] async for row in lab.results(run.run_id)] == list(range(ROWS))
+    await lab.close()
