@@ -55,6 +55,7 @@ _DIGIT = re.compile(f"[\\d⁰¹²³⁴⁵⁶⁷⁸⁹{''.join(_VULGAR)}]")
 _WINDOW = 3 * MOST_DIGITS
 """Characters before the last digit of a text that are looked at first: more than the longest number has."""
 _AROUND = 200
+_BLANK = re.compile(r"\s")
 _WIDE_COMMA = re.compile(r"(?<=\d)，(?=\d{3}(?!\d))")
 _EXPRESSION = re.compile(
     r"[π√∞±≤≥∑∫]|\\(?:sqrt|pi|infty|pm|leq?|geq?|sum|int|log|ln|sin|cos|tan|binom)(?![A-Za-z])"
@@ -106,18 +107,17 @@ def _windows(text: str, take: Which) -> Iterator[str]:
 
     The grammar looks at every character with Python's lock held, 1 µs each; what has no digit needs no look.
     """
-    if take == "first":
-        start = 0
-        while found := _DIGIT.search(text, start):
-            yield text[max(start, found.start() - _AROUND) : found.start() + _WINDOW]
-            start = found.start() + _WINDOW
-        return
-    backwards = text[::-1]
-    start = 0
-    while found := _DIGIT.search(backwards, start):
-        end = len(text) - found.start()
-        yield text[max(0, end - _WINDOW) : end + _AROUND]
-        start = found.start() + _WINDOW
+    way = 1 if take == "first" else -1
+    text, start = text[::way], 0
+    while found := _DIGIT.search(text, start):
+        begin, start = max(start, found.start() - _AROUND), _gap(text, found.start() + _WINDOW)
+        yield text[begin:start][::way]
+
+
+def _gap(text: str, at: int) -> int:
+    """Find the next blank, so that no word is cut in two: the 2 of H2O would be a number."""
+    blank = _BLANK.search(text, at, at + _AROUND)
+    return blank.start() if blank else at
 
 
 def only_number(text: str, *, decimal_comma: bool = False, thousands_space: bool = True) -> Number | str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from promptlab.domain.results import Score
+from promptlab.evaluators.numerals import brief
 from promptlab.evaluators.numeric import number_in
 from promptlab.evaluators.registry import build
 
@@ -297,3 +298,36 @@ def test_a_long_answer_costs_time_in_proportion_only() -> None:
     ):
         assert number_in(part * (500_000 // len(part)) + " = 7", "last") == 7
         assert number_in("7; " + part * (500_000 // len(part)), "first") == 7
+
+
+@pytest.mark.parametrize("far", [10, 3_000, 5_000, 20_000])
+def test_a_number_is_found_behind_any_number_of_words_with_digits(far: int) -> None:
+    """Those of words are none: H2O has no number."""
+    words = "H2O " * far
+    assert number_in(f"{words}is 42", "first") == 42
+    assert number_in(f"{words}is 42", "last") == 42
+    assert number_in(f"42 is {words}", "last") == 42
+    assert number_in(f"42 is {words}", "first") == 42
+    assert number_in(words, "first") is None
+    assert number_in(words, "last") is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (Decimal("1234.5"), "1234.5"),
+        (Decimal("1e39"), "1" + "0" * 39),
+        (Decimal("1e40"), "1E+40"),
+        (Decimal("1e-19"), "0." + "0" * 18 + "1"),
+        (Decimal("1e-20"), "1E-20"),
+        (Decimal("1" * 40), "1" * 40),
+        (Decimal("1" * 41), "1.111111e+40"),
+        (Fraction(1, 3), "1/3"),
+        (Fraction(10**20 - 1, 7), f"{10**20 - 1}/7"),
+        (Fraction(10**20 + 1, 7), "1.428571e+19"),
+        (Fraction(1, 10**20 + 1), "1.000000e-20"),
+    ],
+)
+def test_a_number_in_a_reason_is_short(number: Decimal | Fraction, text: str) -> None:
+    """In full where that is short."""
+    assert brief(number) == text

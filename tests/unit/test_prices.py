@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import Price, _table, cost_usd, price_of
+from promptlab.domain.prices import Price, _table, cost_usd, cost_with_cache_usd, price_of
 
 
 def listed(name: str, **params: object) -> tuple[float | None, float | None] | None:
@@ -132,3 +132,54 @@ def test_price_as_json_says_where_it_is_from():
         "as_of": "2026-03-21",
         "source": "table",
     }
+
+
+PRICE = Price(input_usd_per_mtok=2.0, output_usd_per_mtok=8.0)
+
+
+@pytest.mark.parametrize(
+    ("price", "read", "cached", "an_hour", "expected"),
+    [
+        (PRICE, 1_000_000, 0, 0, 2.0),
+        (PRICE, 1_000_000, 1_000_000, 0, 2.5),
+        (PRICE, 1_000_000, 1_000_000, 1_000_000, 4.0),
+        (PRICE, 1_000_000, 500_000, 250_000, 2.0 + 0.125 + 0.5),
+        (PRICE, None, 5, 0, None),
+        (None, 5, 5, 5, None),
+        (Price(input_usd_per_mtok=None, output_usd_per_mtok=8.0), 0, 5, 0, 0.0),
+    ],
+)
+def test_tokens_written_to_a_cache_cost_more(
+    price: Price | None, read: int | None, cached: int, an_hour: int, expected: float | None
+) -> None:
+    """A quarter more for five minutes, twice as much for an hour; the unknown stays unknown."""
+    assert cost_with_cache_usd(price, read, 0, cached, an_hour) == expected
+    if not an_hour:
+        assert cost_with_cache_usd(price, read, 0, cached) == expected
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "priced"),
+    [
+        (None, True),
+        ("https://bedrock-runtime.eu-west-1.amazonaws.com", True),
+        ("https://bedrock.amazonaws.com.example.org", False),
+        ("http://127.0.0.1:9000", False),
+    ],
+)
+def test_prices_of_bedrock_hold_at_amazons_hosts(endpoint: str | None, priced: bool) -> None:
+    """In every region."""
+    assert (listed("bedrock/amazon.nova-lite-v1:0", endpoint=endpoint) is not None) == priced
+
+
+def test_where_a_price_is_from() -> None:
+    """The table, the configuration, or one half from each; the table's date goes with its half."""
+    own = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0}
+    half = price_of(ModelConfig(name="openai/gpt-4o-mini", input_usd_per_mtok=1.0))
+    assert half is not None
+    assert (half.input_usd_per_mtok, half.output_usd_per_mtok, half.source) == (1.0, 0.6, "table+config")
+    assert half.as_of is not None
+    both = price_of(ModelConfig(name="openai/gpt-4o-mini", **own))
+    assert both == Price(**own, source="config")
+    free = price_of(ModelConfig(name="simulated/x"))
+    assert free is not None and free.source == "table"

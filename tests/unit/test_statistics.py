@@ -6,11 +6,13 @@ import itertools
 import math
 import random
 import statistics
+from typing import Any
 
 import orjson
 import pytest
 
 from promptlab.domain.statistics import RELATIVE_ERROR, Distribution, mean_interval, wilson_interval
+from promptlab.errors import StoreDamagedError
 
 RANDOM = random.Random(5)
 STREAMS = {
@@ -238,3 +240,58 @@ def test_a_worked_example_of_a_mean() -> None:
     assert distribution.stderr is not None
     expected = (5 - 2.364624 * stderr, 5 + 2.364624 * stderr)
     assert mean_interval(distribution.mean, distribution.stderr, 8) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_quantile_is_within_the_values_at_both_ends() -> None:
+    """The least at 0, the greatest at 1."""
+    distribution = counted([-1.0, 0.0, 1.0])
+    found = [distribution.quantile(q) for q in (0.0, 0.5, 1.0)]
+    assert found == pytest.approx([-1.0, 0.0, 1.0], rel=0.0101)
+    assert all(value is not None and -1.0 <= value <= 1.0 for value in found)
+    assert [counted([7.3] * 5).quantile(q) for q in (0.0, 0.5, 1.0)] == [7.3] * 3
+    assert Distribution().mean == 0.0
+
+
+def test_values_of_a_billionth_are_told_from_nothing() -> None:
+    """Below that they are zeros."""
+    distribution = counted([1e-9, -1e-9, 0.9e-9])
+    assert (distribution.zeros, sum(distribution.bins.values()), sum(distribution.negative.values())) == (
+        1,
+        1,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"n": 1},
+        {"n": 2, "zeros": 1},
+        {"n": 1, "bins": {"x": 1}},
+        {"n": 1, "bins": {"40001": 1}},
+        {"n": 1, "negative": {"-40001": 1}},
+        {"n": 0, "bins": {"1": -1, "2": 1}},
+        {"n": 1, "zeros": 1, "min": None, "max": 1.0},
+        {"n": 1, "zeros": 1, "min": 0.0, "max": math.inf},
+        {"n": 1, "zeros": 1, "min": 0.0, "max": 0.0, "total": "0"},
+        {"n": 1, "zeros": 1, "min": 0.0, "max": 0.0, "carry": math.nan},
+        {"n": 1, "zeros": 1, "min": 0.0, "max": 0.0, "m2": True},
+        {"n": True},
+        {"n": -1},
+        {"n": 1.0},
+        [],
+        None,
+    ],
+)
+def test_a_record_that_counts_what_cannot_be_is_damaged(wrong: Any) -> None:
+    """Each number is one, and the bins hold as many values as there are."""
+    with pytest.raises(StoreDamagedError):
+        Distribution.from_json(wrong)
+
+
+def test_the_farthest_buckets_and_squares_of_a_record_are_read() -> None:
+    """Rounding once made squares negative; beyond 1e308 they are infinite, and JSON has null for that."""
+    ends = {"n": 2, "bins": {"40000": 1}, "negative": {"-40000": 1}, "min": 1.0, "max": 2.0}
+    assert Distribution.from_json(ends).bins == {40_000: 1}
+    assert Distribution.from_json({**ends, "m2": -1e-9}).m2 == 0.0
+    assert Distribution.from_json({**ends, "m2": None}).m2 == math.inf

@@ -20,7 +20,7 @@ from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 from promptlab.cli import commands as cli
 from promptlab.domain.results import Score
-from promptlab.domain.run_checks import checked
+from promptlab.domain.run_checks import checked, in_words
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.errors import RunBusyError, StoreDamagedError
 from promptlab.store_lab import StoreLab
@@ -175,6 +175,61 @@ def test_what_can_be_read_of_a_record_is() -> None:
     assert found.unreadable is not None
     assert "tags" in found.unreadable
     assert "experiment: trials" in found.unreadable
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words", "instead"),
+    [
+        ("name", 7, "name: it must be a text, not '7'", "?"),
+        ("cases", -1, "cases: it must be a whole number, 0 or more, not '-1'", 0),
+        (
+            "created_at",
+            "2026-01-01T00:00:00",
+            "created_at: it has no time zone",
+            "1970-01-01T00:00:00.000000Z",
+        ),
+        ("started_at", "soon", "started_at: Invalid isoformat string: 'soon'", None),
+        ("finished_at", 5, "finished_at: ", None),
+        ("generation", 0.5, "generation: it must be a whole number", 0),
+        ("wall_s", -0.5, "wall_s: it must be a number, 0 or more, not -0.5", 0.0),
+        ("error", 1, "error: it must be a text, not '1'", None),
+        ("tags", ["a"], "tags: they must be texts, not", ()),
+        ("results", True, "results: it must be a text, not 'True'", None),
+        ("summary", {"cases": "x"}, "summary: cases must be a whole number", None),
+        (
+            "summary",
+            {"metrics": {"f1": {"values": {"n": 1}}}},
+            "summary: f1: bins hold 0 values of n 1",
+            None,
+        ),
+    ],
+)
+def test_a_field_that_cannot_be_read_has_its_default(
+    field: str, value: Any, words: str, instead: Any
+) -> None:
+    """And the record says which one, and why."""
+    found = checked(run("r", **{"experiment": EXPERIMENT, field: value}))
+    assert getattr(found, field) == instead
+    assert found.unreadable is not None
+    assert found.unreadable.startswith("This record cannot be read: ") and words in found.unreadable
+
+
+def test_a_sound_record_is_itself_and_faults_have_a_greatest_length() -> None:
+    """Also where it was looked at before; of faults 500 characters are kept."""
+    sound = run("r", experiment=EXPERIMENT, summary=summary_of(0.5, 3), wall_s=0, tags=(), error=None)
+    for _ in range(2):
+        assert checked(sound) is sound
+    assert len(in_words({"a": "x" * 1_000})) == 500
+    assert in_words({"b": "2", "a": "1"}) == "This record cannot be read: a: 1; b: 2"
+
+
+def test_a_summary_of_an_older_version_is_whole() -> None:
+    """What it did not count is there with its default, and the record has no fault."""
+    found = checked(run("r", experiment=EXPERIMENT, summary={"cases": 3, "metrics": {"f1": {}}}))
+    assert (found.unreadable, found.summary) == (
+        None,
+        Summary.from_json({"cases": 3, "metrics": {"f1": {}}}).to_json(),
+    )
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
