@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from promptlab.assets.json_rows import clip, plain_row
-from promptlab.assets.sources import Broken, Rows
+from promptlab.assets.json_rows import named, plain_row
+from promptlab.assets.sources import MAX_COLUMNS, Broken, Rows, first_repeated
 from promptlab.errors import DatasetError
 
 _BATCH = 1_000
@@ -21,7 +21,7 @@ def iterate_rows(rows: Any) -> Iterator[Any]:
     """Iterate over rows as Python values, whatever holds them. Whatever pandas takes for missing is None.
 
     Raises:
-        DatasetError: the columns of a table are not usable.
+        DatasetError: the columns of a table are too many, or not usable.
     """
     if hasattr(rows, "itertuples"):  # pandas
         names = _names(rows.columns)
@@ -37,9 +37,12 @@ def iterate_rows(rows: Any) -> Iterator[Any]:
 
 def _names(columns: Iterable[Any]) -> list[Any]:
     names = list(columns)
-    if len(set(names)) < len(names):
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
-        raise DatasetError(f"rows: the table has two columns {clip(repr(twice))}. Give each its own name.")
+    if len(names) > MAX_COLUMNS:
+        raise DatasetError(
+            f"rows: the table has {len(names):,} columns; a dataset may have {MAX_COLUMNS:,}. Nest what varies."
+        )
+    if (twice := first_repeated(names)) is not None:
+        raise DatasetError(f"rows: the table has two columns {named(twice)}. Give each its own name.")
     return names
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.assets.arrow_schema import ArrowField, arrow_fields
-from promptlab.assets.json_rows import MAX_ROW_BYTES, parse_row
-from promptlab.assets.sources import MAX_COLUMNS, Budget, Rows, read_errors
+from promptlab.assets.json_rows import MAX_ROW_BYTES, clip, parse_row, too_big
+from promptlab.assets.sources import MAX_COLUMNS, Budget, Rows, first_repeated, read_errors
 from promptlab.duck import connect, given, literal, parquet, pattern, quoted
 from promptlab.errors import DatasetError
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 # DuckDB holds a column chunk's page and 2,048 rows as JSON: 300 rows of 1 MB took 0.9 GB, rows of 3 KB 0.3
 # GB.
 _MEMORY = "1GB"
+MAX_LISTS = 12
+"""Lists and maps that hold each other. DuckDB reads 2,048 rows of 16 in 13 ms, of 24 in 2.4 s, and each one more
+takes twice as long."""
+MAX_FIELDS = 3 * MAX_COLUMNS
+"""Columns and the fields in them: a list has two."""
+MAX_INNER = 1_000
+"""Fields of one field: to take it apart takes DuckDB time by their square, 1 s for 2,000 decimals."""
 _WITH_FORM = frozenset({"list", "struct", "map", "array", "decimal", "blob", "float", "interval"})
 
 
@@ -62,18 +69,13 @@ def parquet_rows(path: Path, name: str, scratch: Path) -> Rows:
 
 def _row(connection: duckdb.DuckDBPyConnection, path: Path, name: str, budget: Budget) -> str:
     """SQL of a whole row as JSON text."""
+    names = _stored_names(connection, path, name)
     described = connection.execute(f"SELECT * FROM {parquet(path)} LIMIT 0").description or ()
-    if len(described) > MAX_COLUMNS:
-        raise DatasetError(
-            f"{name} has {len(described):,} columns; a dataset may have {MAX_COLUMNS:,}. Nest what varies."
-        )
     fields = _stored_fields(connection, path)
-    names = _stored_names(connection, path)
     if len(names) != len(described):
         names = [column[0] for column in described]
-    if len(set(names)) < len(names):
-        twice = next(column for at, column in enumerate(names) if column in names[:at])
-        raise DatasetError(f"{name} has two columns {twice!r}. Give each column its own name.")
+    if (twice := first_repeated(names)) is not None:
+        raise DatasetError(f"{name} has two columns {clip(repr(twice))}. Give each column its own name.")
     sql = "SELECT CAST(coalesce(sum(num_rows), 0) AS BIGINT) FROM parquet_file_metadata(?)"
     ((rows,),) = connection.execute(sql, [pattern(path)]).fetchall()
     # By the shortest values there are, so that a file of few bytes and a billion rows is refused at once.
@@ -86,17 +88,47 @@ def _row(connection: duckdb.DuckDBPyConnection, path: Path, name: str, budget: B
     )
 
 
-def _stored_names(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
-    """The columns' names as they are in the file: DuckDB calls the second of `a` and `A` `A_1`."""
-    sql = "SELECT name, num_children FROM parquet_schema(?)"
-    found = connection.execute(sql, [pattern(path)]).fetchall()
-    names, at = [], 1
-    while at < len(found):
-        names.append(found[at][0])
-        left = 1
-        while left and at < len(found):
-            left += (found[at][1] or 0) - 1
-            at += 1
+def _stored_names(connection: duckdb.DuckDBPyConnection, path: Path, file: str) -> list[str]:
+    """The columns' names as they are in the file: DuckDB calls the second of `a` and `A` `A_1`.
+
+    Raises:
+        DatasetError: there are more columns or fields than can be read, or lists too deep in each other.
+    """
+    sql = "SELECT name, num_children, repetition_type FROM parquet_schema(?)"
+    found = connection.execute(sql, [pattern(path)]).fetchall()[1:]
+    if len(found) > MAX_FIELDS:
+        raise DatasetError(
+            f"{file} has {len(found):,} columns and fields in them; {MAX_FIELDS:,} can be read. "
+            "Give the rows as .jsonl."
+        )
+    names: list[str] = []
+    around: list[tuple[int, int]] = []  # fields that are left to come, and lists around them
+    for field, children, repetition in found:
+        left, lists = around.pop() if around else (0, 0)
+        if not left:
+            names.append(field)
+        elif left > 1:
+            around.append((left - 1, lists))
+        lists += repetition == "REPEATED"
+        if lists > MAX_LISTS:
+            raise DatasetError(
+                f"{file}, column {clip(repr(names[-1]))}: lists are nested more than {MAX_LISTS} levels deep, "
+                "which takes too long to read. Give the rows as .jsonl."
+            )
+        if (children or 0) > MAX_INNER:
+            raise DatasetError(
+                f"{file}, column {clip(repr(names[-1]))}: {children:,} fields in one; {MAX_INNER:,} can be read. "
+                "Give the rows as .jsonl."
+            )
+        if children:
+            around.append((children, lists))
+    size = sum(map(len, names))
+    if len(names) > MAX_COLUMNS:
+        raise DatasetError(
+            f"{file} has {len(names):,} columns; a dataset may have {MAX_COLUMNS:,}. Nest what varies."
+        )
+    if size > MAX_ROW_BYTES:
+        raise too_big(f"{file}, row 1", size, at_least=True)
     return names
 
 

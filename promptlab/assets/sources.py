@@ -8,10 +8,11 @@ import contextlib
 import gzip
 import io
 import zlib
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from promptlab.errors import DatasetError
 
@@ -23,6 +24,7 @@ DECODED_BYTES = 256 << 20
 DECODED_TIMES = 100
 """… and to as many times its own size."""
 BUFFER = 1 << 20
+Name = TypeVar("Name", bound=Hashable)
 Rows = Generator[tuple[int, dict[str, Any]], None, None]
 
 
@@ -40,6 +42,11 @@ class Source:
     def where(self, number: int) -> str:
         """Name a row's place, as in `questions.jsonl, line 7`."""
         return self.name + self.pattern.format(number)
+
+
+def first_repeated(names: Sequence[Name]) -> Name | None:
+    """The first of some names that is there twice; None if each is there once."""
+    return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
 class Broken:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.assets.json_rows import clip, plain_row
-from promptlab.assets.sources import MAX_COLUMNS, Broken, Budget, Rows, read_errors
+from promptlab.assets.sources import MAX_COLUMNS, Broken, Budget, Rows, first_repeated, read_errors
 from promptlab.errors import DatasetError, MissingExtraError
 
 _MOST_SHARED = 256 << 20
@@ -91,7 +91,6 @@ def _header(values: Sequence[Any], where: str) -> Sequence[str]:
         raise DatasetError(f"{where}: {len(names):,} columns; a dataset may have {MAX_COLUMNS:,}.")
     if "" in names:
         raise DatasetError(f"{where}: column {names.index('') + 1} has no name. Name every column.")
-    if len(set(names)) < len(names):
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
+    if (twice := first_repeated(names)) is not None:
         raise DatasetError(f"{where}: two columns are called {clip(repr(twice))}. Give each its own name.")
     return names

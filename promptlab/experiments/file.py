@@ -22,11 +22,14 @@ from promptlab.errors import ConfigError, DatasetError, PromptLabError
 from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.experiments.expansion import expand_environment, with_texts
 from promptlab.experiments.overrides import changed
+from promptlab.experiments.yaml_bounds import check_bounds
 from promptlab.named_files import check_regular, working_folder
 from promptlab.program import program
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
+_MOST_DIGITS = 1_000
+"""Of a whole number: Python refuses to read, and to write, those of more than 4,300."""
 _PLAIN = {
     "merge": r"<<",
     "null": r"~|null|Null|NULL|",
@@ -46,6 +49,7 @@ _REMEDIES = (
         "Put patterns in single quotes: in double quotes a backslash begins an escape.",
     ),
     ("cannot start any token", "Put a text that begins with %, @ or ` in quotes."),
+    ("digits", "Put it in quotes, if it is a text."),
     ("alias", "Put a text that begins with * or & in quotes."),
     ("could not determine a constructor", "Put a text that begins with ! in quotes."),
     ("flow mapping", "Close each { with a }, and put a text with , : { or } in it in quotes."),
@@ -63,6 +67,20 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
 
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > _MOST_DIGITS:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of {len(node.value):,} digits", node.start_mark
+        )
+    try:
+        return int(loader.construct_yaml_int(node))
+    except ValueError:  # `!!int` before what is none
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value[:80]!r} is no whole number", node.start_mark
+        ) from None
+
+
+_Loader.add_constructor(f"{_TAG}int", _integer)
 for _name, _pattern in _PLAIN.items():
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern})$"), None)
 
@@ -98,6 +116,7 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
                 f"{path} is {found}: an experiment is a mapping, with name, dataset, prompt_template, "
                 f"model and evaluation (`{program()} schema`)."
             )
+        check_bounds(path, root)
         _check_twice(path, root)
         expand_environment(root, loader, path)
         _check_experiment(path, root)
@@ -105,6 +124,10 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
         value = changed(value, changes, _value) if changes else value
     except yaml.YAMLError as error:
         raise ConfigError(_syntax(path, error)) from None
+    except RecursionError:
+        raise ConfigError(
+            f"{path}: brackets are nested too deep. Put rows into a file of their own."
+        ) from None
     finally:
         loader.dispose()
     folder = path.absolute().parent
@@ -119,7 +142,7 @@ def _value(text: str) -> Any:
     """Read a value as YAML does."""
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"--set: the value {text[:80]!r} is not valid YAML: {error}.") from None
 
 
