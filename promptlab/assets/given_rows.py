@@ -39,7 +39,8 @@ def _names(columns: Iterable[Any]) -> list[Any]:
     names = list(columns)
     if len(names) > MAX_COLUMNS:
         raise DatasetError(
-            f"rows: the table has {len(names):,} columns; a dataset may have {MAX_COLUMNS:,}. Nest what varies."
+            f"rows: the table has {len(names):,} columns; a dataset may have {MAX_COLUMNS:,}. "
+            "Nest what varies."
         )
     if (twice := first_repeated(names)) is not None:
         raise DatasetError(f"rows: the table has two columns {named(twice)}. Give each its own name.")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # GB.
 _MEMORY = "1GB"
 MAX_LISTS = 12
-"""Lists and maps that hold each other. DuckDB reads 2,048 rows of 16 in 13 ms, of 24 in 2.4 s, and each one more
-takes twice as long."""
+"""Lists and maps that hold each other. DuckDB reads a row of 16 in 13 ms, of 24 in 2.4 s, and each one more takes
+twice as long."""
 MAX_DEPTH = 40
 """Levels of the schema, of which a list has two: structs of 60 took 0.7 s, of 120 11 s."""
 MAX_FIELDS = 3 * MAX_COLUMNS
@@ -114,13 +114,13 @@ def _stored_names(connection: duckdb.DuckDBPyConnection, path: Path, file: str) 
         lists += repetition == "REPEATED"
         if lists > MAX_LISTS or depth >= MAX_DEPTH:
             raise DatasetError(
-                f"{file}, column {clip(repr(names[-1]))}: lists are nested more than {MAX_LISTS} levels deep, "
-                f"or fields more than {MAX_DEPTH}, which takes too long to read. Give the rows as .jsonl."
+                f"{file}, column {clip(repr(names[-1]))}: lists are nested more than {MAX_LISTS} levels "
+                f"deep, or fields more than {MAX_DEPTH}, which takes too long to read. Give the rows as .jsonl."
             )
         if (children or 0) > MAX_INNER:
             raise DatasetError(
-                f"{file}, column {clip(repr(names[-1]))}: {children:,} fields in one; {MAX_INNER:,} can be read. "
-                "Give the rows as .jsonl."
+                f"{file}, column {clip(repr(names[-1]))}: {children:,} fields in one; {MAX_INNER:,} can be "
+                "read. Give the rows as .jsonl."
             )
         if children:
             around.append((children, depth + 1, lists))

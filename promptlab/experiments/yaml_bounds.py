@@ -57,5 +57,6 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
 
 def _refused(path: Path, node: yaml.Node, why: str) -> ConfigError:
     return ConfigError(
-        f"{path}, line {node.start_mark.line + 1}: {why}. Write fewer aliases, or put rows into a file of their own."
+        f"{path}, line {node.start_mark.line + 1}: {why}. Write fewer aliases, or put rows into a "
+        "file of their own."
     )

@@ -1,5 +1,5 @@
-"""Files and rows as nasty as somebody may give: each is read, or refused in few words, in linear time, and the
-event loop goes on meanwhile.
+"""Files and rows as nasty as somebody may give: each is read, or refused in few words, in linear time, and
+the event loop goes on meanwhile.
 
 Every kind of input is read at two sizes; what is measured is processor time.
 """
