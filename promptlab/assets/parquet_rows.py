@@ -115,7 +115,8 @@ def _stored_names(connection: duckdb.DuckDBPyConnection, path: Path, file: str) 
         if lists > MAX_LISTS or depth >= MAX_DEPTH:
             raise DatasetError(
                 f"{file}, column {clip(repr(names[-1]))}: lists are nested more than {MAX_LISTS} levels "
-                f"deep, or fields more than {MAX_DEPTH}, which takes too long to read. Give the rows as .jsonl."
+                f"deep, or fields more than {MAX_DEPTH}, which takes too long to read. "
+                "Give the rows as .jsonl."
             )
         if (children or 0) > MAX_INNER:
             raise DatasetError(
