@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # GB.
 _MEMORY = "1GB"
 MAX_LISTS = 12
-"""Lists and maps that hold each other. DuckDB reads a row of 16 in 13 ms, of 24 in 2.4 s, and each one more takes
+"""Lists and maps that hold each other. DuckDB reads a row of 16 in 13 ms, of 24 in 2.4 s; each one more takes
 twice as long."""
 MAX_DEPTH = 40
 """Levels of the schema, of which a list has two: structs of 60 took 0.7 s, of 120 11 s."""
