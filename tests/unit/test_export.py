@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from promptlab import Dataset, PromptLab, PromptTemplate
-from promptlab.duck import connect, literal
-from promptlab.errors import ConfigError
+from promptlab.duck import connect, literal, parquet
+from promptlab.errors import AssetNotFoundError, ConfigError
 from promptlab.results.export import CsvStyle, export_format, safe_csv_columns, safe_csv_text
+from promptlab.store_lab import StoreLab
+from tests.contract.builders import run as recorded
 
 
 @pytest.mark.parametrize("sign", [",", ";", "|", "\t", "!", "~", "#", "^", ":"])
@@ -96,3 +98,40 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, format_: str) -> 
         assert list(out.iterdir()) == [taken]
         run.export(out / f"y.{format_}")
         assert {path.name for path in out.iterdir()} == {taken.name, f"y.{format_}"}
+
+
+async def test_a_run_without_an_answer_is_a_table_without_rows(tmp_path: Path) -> None:
+    """All columns are there, in every format."""
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    dataset = await lab.assets.create(Dataset(name="numbers", rows=[{"n": 1}]))
+    experiment = {
+        "name": "x",
+        "dataset": {"name": "numbers", "version": 0, "hash": dataset.hash},
+        "model": {"name": "simulated/echo"},
+        "evaluation": [{"name": "length", "metric": "length", "column_mapping": {}}],
+    }
+    await lab.ledger.add_run(recorded("r", experiment=experiment, cases=1))
+    for format_ in ("csv", "jsonl", "parquet"):
+        await lab.export("r", tmp_path / f"out.{format_}", format_)
+    header = (tmp_path / "out.csv").read_text().splitlines()
+    assert len(header) == 1 and header[0].startswith("case,trial,id,input.n,response,")
+    assert (tmp_path / "out.jsonl").read_text() == ""
+    with connect(tmp_path) as con:
+        found = con.execute(f"SELECT * FROM {parquet(tmp_path / 'out.parquet')}")
+        assert [column[0] for column in found.description] == header[0].split(",")
+        assert found.fetchall() == []
+    await lab.close()
+
+
+async def test_a_run_whose_dataset_is_gone_names_it(tmp_path: Path) -> None:
+    """Its results cannot be read without."""
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    experiment = {
+        "name": "x",
+        "dataset": {"name": "gone", "version": 3, "hash": "h"},
+        "model": {"name": "simulated/echo"},
+    }
+    await lab.ledger.add_run(recorded("r", experiment=experiment, cases=1))
+    with pytest.raises(AssetNotFoundError, match="Run r is over the dataset 'gone', version 3"):
+        await lab.export("r", tmp_path / "out.csv", "csv")
+    await lab.close()

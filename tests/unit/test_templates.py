@@ -333,3 +333,41 @@ def test_what_is_no_value_is_not_printed(text: str, said: str) -> None:
     """A prompt never has `<built-in method keys …>` in it."""
     with pytest.raises(TemplateError, match=said):
         filled(jinja(text), order={"id": 1}, q="x")
+
+
+def test_a_value_that_is_no_json_cannot_fill_a_placeholder() -> None:
+    """The column and the placeholder are named; the same in Jinja, by the row."""
+    with pytest.raises(TemplateError, match=r"'qa', user message: column 'q' cannot fill <q>: .*not JSON"):
+        filled(simple("<q>"), q=object())
+    with pytest.raises(TemplateError, match="Prompt template 'qa' cannot be filled with this row: "):
+        filled(jinja("{{ q }}"), q=object())
+
+
+ORDINALS = "1st 2nd 3rd 4th 9th 10th 11th 12th 13th 14th 19th 20th 21st 22nd 30th 100th 101st 111th"
+
+
+@pytest.mark.parametrize("ordinal", ORDINALS.split())
+def test_rows_are_counted_as_people_count(ordinal: str) -> None:
+    """Eleventh, twelfth and thirteenth are their own."""
+    first = int(ordinal[:-2]) - 1
+    sparse = Column(name="hint", type="string", rows=199, first_missing=first)
+    with pytest.raises(TemplateError, match=rf"in 1 of 200 rows, first in row {first} .* {ordinal} row\)"):
+        check_placeholders(simple("<hint>"), dataset(sparse, rows=200))
+
+
+def test_a_prompt_of_the_greatest_length_is_filled() -> None:
+    """16 million characters, the template's own among them; not one more."""
+    assert len(filled(simple("<q>"), q="x" * 15_999_997)) == 15_999_997
+    with pytest.raises(TemplateError, match=r"more than 16,000,000 .* at <q>\. Shorten the column 'q'"):
+        filled(simple("<q>"), q="x" * 15_999_998)
+    assert len(filled(jinja("{{ q }}"), q="x" * 16_000_000)) == 16_000_000
+    with pytest.raises(TemplateError, match=r"more than 16,000,000 characters"):
+        filled(jinja("{{ q }}"), q="x" * 16_000_001)
+
+
+def test_a_dataset_without_columns_is_said_to_have_none() -> None:
+    """And one with a single column has that."""
+    with pytest.raises(TemplateError, match=r"no column fills <q>\. The dataset has no columns\."):
+        check_placeholders(simple("<q>"), dataset())
+    with pytest.raises(TemplateError, match=r"The dataset has the column 'a'\."):
+        check_placeholders(simple("<q>"), dataset("a"))
