@@ -215,11 +215,11 @@ def run_here(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _run_in_this_thread(coroutine)
+        return run_in_this_thread(coroutine)
     return run_sync(coroutine)
 
 
-def _run_in_this_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_in_this_thread(coroutine: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, also when a task of a user's code raises SystemExit: it ends that task only."""
     with asyncio.Runner() as runner:
         loop = runner.get_loop()

@@ -22,6 +22,7 @@ from promptlab.cli.options import (
 )
 from promptlab.cli.working import Ended, work
 from promptlab.program import program
+from promptlab.sync import run_in_this_thread
 
 if TYPE_CHECKING:
     from promptlab.cli.conditions import Condition
@@ -116,7 +117,7 @@ def run(
 
     ctx.exit(
         _report(
-            asyncio.run(work(store, begin, quiet=quiet)),
+            run_in_this_thread(work(store, begin, quiet=quiet)),
             as_json=as_json,
             quiet=quiet,
             fail_on_error=fail_on_error,
@@ -181,7 +182,7 @@ def resume(
             on_progress=on_progress,
         )
 
-    ended = asyncio.run(
+    ended = run_in_this_thread(
         work(store, begin, quiet=quiet, more=f" --experiment {experiment}" if experiment else "")
     )
     if not ended.started and ended.run and not quiet:

@@ -70,7 +70,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _end(pid: int, names: list[str]) -> None:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     sys.stderr.write(
         "\nCode of yours holds the interpreter lock for longer than it may, and nothing else can run: "
         f"{shown}.\n"

@@ -7,7 +7,10 @@ A module of its own, so that a run can be resumed from its names.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import re
+import signal
 import sys
 import threading
 import time
@@ -112,6 +115,14 @@ WAYS: dict[str, Callable[[], Any]] = {
 }
 """Name → what is done in place of an answer or a score."""
 
+HARD: dict[str, Callable[[], Any]] = {
+    "holds the interpreter lock": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "ends the process": lambda: os._exit(3),
+    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "crashes": lambda: ctypes.string_at(0),
+}
+"""What only a process of its own bears."""
+
 KEPT = {
     "forks and leaves",
     "forks and returns",
@@ -136,7 +147,7 @@ class Sync(Evaluator):
 
     def evaluate(self, data: dict[str, Any]) -> Any:
         if is_row_3(data["response"]):
-            found = WAYS[self.way]()
+            found = (WAYS | HARD)[self.way]()
             return True if found is None and self.way in KEPT else found
         return True
 
@@ -153,6 +164,15 @@ class Async(Sync):
                     if self.way == "over":
                         raise
         return super().evaluate(data)
+
+
+class Blocking(Sync):
+    """Sleeps without await."""
+
+    async def evaluate(self, data: dict[str, Any]) -> Any:
+        if is_row_3(data["response"]):
+            time.sleep(60)
+        return True
 
 
 class SyncModel(Model):

@@ -126,7 +126,7 @@ def test_run_whose_judge_is_gone_is_warned(tmp_path: Path) -> None:
             }
         )
     assert [words.split(" by ")[0] for words in run.warnings] == ["openai/gpt-4 was shut down"]
-    assert run.record.experiment["prices"].keys() == {"openai/gpt-4"}
+    assert run.record.experiment["prices"].keys() == {"simulated/echo", "openai/gpt-4"}
 
 
 def test_every_row_of_the_table_is_of_the_right_form() -> None:
