@@ -39,7 +39,9 @@ shell: .venv/demo  ## open a shell that finds this project's promptlab and pytho
 	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" bash
 
 test: .venv/dev frontend chromium  ## install what the tests need and run them all
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not cloud'
+	@# A file's tests stay in one worker: what its module fixtures make (labs, browsers, samples) is made once.
+	@# In the order of the folders: the browser's long files begin first, and none is left alone at the end.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not cloud'
 
 lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud checks
 	@$(BIN)/ruff check .

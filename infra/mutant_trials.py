@@ -158,7 +158,7 @@ def measured() -> Reach:
         *(BUILD / x for x in ("measured.xml", "coverage", "rc")),
     )
     settings.write_text(f"[run]\ndata_file = {data}\nsource = promptlab\n")
-    spread = ["-n", str(WORKERS), "--dist", "loadgroup", "-m", LEFT_OUT, "--continue-on-collection-errors"]
+    spread = ["-n", str(WORKERS), "--dist", "loadfile", "-m", LEFT_OUT, "--continue-on-collection-errors"]
     spread += [f"--deselect={name}" for name in AS_ANOTHER_USER]
     cover = ["--cov=promptlab", f"--cov-config={settings}", "--cov-context=test", "--cov-report="]
     done = subprocess.run(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from promptlab_studio.app import create_app
 from promptlab_studio.server import bind
 
@@ -24,6 +24,9 @@ from tests.browser.chromium import MISSING, chromium, launched
 
 ROOT = Path(__file__).parent.parent.parent
 Made = TypeVar("Made")
+PATIENCE_S = 60
+"""How long a page may take on a busy machine; with 20 others on two cores some took 15 s."""
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Site:
         async def doing() -> Made:
             return await work(self.lab)
 
-        return asyncio.run_coroutine_threadsafe(doing(), self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(doing(), self._loop).result(PATIENCE_S)
 
     def serve(self, fill: Callable[[StoreLab], Awaitable[Any]], ready: threading.Event) -> None:
         """Fill the lab and serve it until `stop`."""
@@ -77,12 +80,12 @@ def serving(folder: Path, fill: Callable[[StoreLab], Awaitable[Any]]) -> Iterato
     site, ready = Site(folder), threading.Event()
     thread = threading.Thread(target=site.serve, args=(fill, ready))
     thread.start()
-    assert ready.wait(60) and site.url, "the site did not start"
+    assert ready.wait(4 * PATIENCE_S) and site.url, "the site did not start"
     try:
         yield site
     finally:
         site.stop()
-        thread.join(30)
+        thread.join(PATIENCE_S)
 
 
 async def _with_runs(lab: StoreLab) -> list[RunRecord]:
@@ -152,7 +155,7 @@ def complaints() -> Complaints:
 def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
     """A page of 1400 × 900; the test fails when the browser complains."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE_S * 1000)
     opened = context.new_page()
     complaints.watch(opened)
     yield opened

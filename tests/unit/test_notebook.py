@@ -10,10 +10,8 @@ nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
-pytestmark = [
-    pytest.mark.filterwarnings("default"),  # Jupyter's own; what the cells warn of is looked at below
-    pytest.mark.xdist_group("notebook"),  # one kernel for all
-]
+# Jupyter's own; what the cells warn of is looked at below.
+pytestmark = pytest.mark.filterwarnings("default")
 
 SETUP = """
 from promptlab import Dataset, Evaluator, PromptLab, PromptTemplate, get_model

@@ -26,9 +26,6 @@ SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 NAMES = sorted(path.parent.name for path in SAMPLES.glob("*/README.md"))
 
 
-pytestmark = pytest.mark.xdist_group("samples")  # the runs are shared
-
-
 def copy(name: str, to: Path) -> Path:
     """A copy of a sample's folder, without what earlier runs left there."""
     return Path(
