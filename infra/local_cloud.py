@@ -312,7 +312,8 @@ def fresh() -> Iterator[Cloud]:
 
 def home() -> Cloud:
     """The local AWS of `make cloud`: on the port where it runs already, else on CLOUD_PORT."""
-    HOME.mkdir(exist_ok=True)
+    HOME.mkdir(mode=0o700, exist_ok=True)
+    HOME.chmod(0o700)  # the token, the state and the logs of a lab are in it
     cloud = Cloud(folder=HOME, port=int(os.environ.get("CLOUD_PORT", PORT)))
     return Cloud(folder=HOME, port=int(cloud.pid_file.read_text().split()[1])) if running(cloud) else cloud
 

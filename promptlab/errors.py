@@ -4,6 +4,7 @@ PromptLabError
 ├── ConfigError                 an experiment, model or evaluator is described wrongly
 │   ├── UnknownNameError        a name that is not registered (metric, provider, field), with the nearest ones
 │   ├── MissingKeyError         a provider needs an API key and none was found
+│   ├── UntrustedCodeError      a store names code that this user did not record in it
 │   ├── MissingExtraError       an optional package is not installed
 │   └── TemplateError           a prompt template cannot be parsed, or its placeholders cannot be filled
 ├── DatasetError                a dataset cannot be read or breaks a rule
@@ -77,6 +78,23 @@ class MissingKeyError(ConfigError):
             if secret
             else f"Model {model!r} needs an API key: set the environment variable {variable}, or pass "
             "api_key=… (or api_key_env=…) to the model."
+        )
+
+
+class UntrustedCodeError(ConfigError):
+    """A run names code that was recorded elsewhere, by somebody else or by an older version: nothing of it
+    was run.
+
+    Attributes:
+        code: the references, as `path/to/file.py:Name` or `module:Name`.
+    """
+
+    def __init__(self, code: list[str]) -> None:
+        self.code = code
+        super().__init__(
+            f"This run names code that was not recorded here by you: {', '.join(code)}. Nothing of it was "
+            "run. Look at it first; then go on with promptlab resume RUN --trust-code, or "
+            "pl.experiment.resume(run_id, trust_code=True)."
         )
 
 

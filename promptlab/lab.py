@@ -165,6 +165,7 @@ class Lab(Protocol):
         errors: Sequence[str] = (),
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
+        trust_code: bool = False,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
     ) -> RunRecord:
@@ -176,13 +177,15 @@ class Lab(Protocol):
             errors: do those again that failed with one of these types of error, and no others.
             config: the run's configuration, where it has objects that cannot be made from their names.
             folder: as in `run`.
-            on_start: called once the pass is begun; never where there is nothing to do.
+            trust_code: run the code that the run names, also where it was recorded elsewhere; a hosted lab
+            runs none. on_start: called once the pass is begun; never where there is nothing to do.
             on_progress: as in `run`.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
             StoreDamagedError: the store is damaged; no call was made.
+            UntrustedCodeError: it names code that was not recorded here by this user.
             ConfigError: one of its objects cannot be made again, or a `config` is given that cannot be used.
         """
 

@@ -271,6 +271,14 @@ class Secrets(Protocol):
         """Release what is held. Closing twice is fine."""
 
 
+class Seals(Protocol):
+    """Tells what this user put into a store from what somebody else did."""
+
+    def seal(self, text: bytes) -> str | None:
+        """A code that only this user on this machine can make of a text; None where there is no place for a
+        key."""
+
+
 class RateLimiter(Protocol):
     """Decides when a model call may start.
 

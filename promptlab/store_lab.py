@@ -28,6 +28,7 @@ from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.portable import check_portable
 from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset
 from promptlab.experiments.subset import Selected, subset
+from promptlab.experiments.trust import check_trusted, code_of, vouch
 from promptlab.loops import PerLoop
 from promptlab.named_files import working_folder
 from promptlab.ports import Records
@@ -210,6 +211,9 @@ class StoreLab:
         async with self._parts.runner.claimed(run.run_id):
             if run_id is None:
                 await self.ledger.add_run(run)
+            # As it is read again: what was given may have been written in another way.
+            recorded = Experiment.model_validate(run.experiment)
+            await vouch(code_of(recorded), self.ledger, self._parts.seals)
             if on_start:
                 on_start(run)
             yield run, (experiment, bindings)
@@ -222,6 +226,7 @@ class StoreLab:
         errors: Sequence[str] = (),
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
+        trust_code: bool = False,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
     ) -> RunRecord:
@@ -233,16 +238,18 @@ class StoreLab:
             errors: do those again that failed with one of these types of error, and no others.
             config: the run's configuration, where it has objects that cannot be made from their names.
             folder: as in `run`.
+            trust_code: run the code that the run names, also where it was recorded elsewhere.
             on_start: as in `run`.
             on_progress: as in `run`.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
+            UntrustedCodeError: it names code that was not recorded here by this user.
             ConfigError: one of its objects cannot be had again, or `config` differs
                 in more than keys and code.
         """
-        async with self._continued(run_id, failed, errors, config, folder) as (run, work):
+        async with self._continued(run_id, failed, errors, config, folder, trust_code) as (run, work):
             if work is None:
                 return run
             if on_start:
@@ -272,6 +279,7 @@ class StoreLab:
         errors: Sequence[str],
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
+        trust_code: bool = False,
     ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
@@ -287,7 +295,9 @@ class StoreLab:
             if whole and not (again and open_failures):
                 yield run, None
                 return
-            bindings = await self.bindings(experiment, live)
+            if trust_code:
+                await vouch(code_of(experiment, live), self.ledger, self._parts.seals)
+            bindings = await self.bindings(experiment, live, trust_code=trust_code)
             # What cannot be read would be asked, and paid for, again.
             await self.ledger.check()
             await check_models((bindings.model, bindings.embedding_model))
@@ -367,14 +377,19 @@ class StoreLab:
             check_unchanged(run_id, experiment, prepared)
             return prepared.live
 
-    async def bindings(self, experiment: Experiment, live: Live | None = None) -> Bindings:
+    async def bindings(
+        self, experiment: Experiment, live: Live | None = None, *, trust_code: bool = False
+    ) -> Bindings:
         """The live objects of a recorded experiment.
 
         Raises:
+            UntrustedCodeError: it names code that was not recorded here by this user.
             AssetNotFoundError: an asset of it is gone.
             ConfigError: one of its objects cannot be had again.
             MissingKeyError: the secret that holds its key is gone.
         """
+        if not trust_code:
+            await check_trusted(code_of(experiment, live), self.ledger, self._parts.seals)
         prompt = experiment.prompt_template and await self.assets.get(
             experiment.prompt_template.name,
             version=experiment.prompt_template.version,

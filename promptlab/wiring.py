@@ -13,7 +13,7 @@ from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.outbound import Outbound
-from promptlab.ports import Blobs, Clock, Ledger, Runner, Secrets
+from promptlab.ports import Blobs, Clock, Ledger, Runner, Seals, Secrets
 
 DEFAULT_DB = "promptlab.db"
 STUDIO_PATIENCE_S = 5.0
@@ -43,6 +43,8 @@ class Parts:
     """Which addresses the calls of experiments may reach."""
     where: str
     """The place where things are kept, for people."""
+    seals: Seals | None = None
+    """What marks code as recorded by this user; None where no code of users is run."""
     stack: Stack | None = None
     """The stack that works on runs, whose processes have neither this one's objects nor its environment;
     None: this process does."""
@@ -102,6 +104,7 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     from promptlab.adapters.local.env_secrets import EnvSecrets
     from promptlab.adapters.local.file_blobs import FileBlobs
     from promptlab.adapters.local.runner import LocalRunner
+    from promptlab.adapters.local.seals import UserSeals
     from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 
     config = dict(config or {"type": "sqlite"})
@@ -128,6 +131,7 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
         LocalRunner(ledger, blobs, clock, folder / ".locks"),
         Outbound.from_environment(os.environ),
         str(path),
+        UserSeals(),
     )
 
 
@@ -234,5 +238,5 @@ def open_cloud(config: CloudConfig) -> Parts:
         runner,
         config.outbound,
         f"s3://{config.bucket} and the table {config.table}",
-        config.stack,
+        stack=config.stack,
     )

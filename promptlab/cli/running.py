@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from promptlab.cli.options import (
     store_options,
 )
 from promptlab.cli.working import Ended, work
+from promptlab.errors import UntrustedCodeError
 from promptlab.program import program
 from promptlab.sync import run_in_this_thread
 
@@ -141,6 +144,11 @@ def run(
     type=click.Path(path_type=Path),
     help="The run's experiment, where something that it names (a key, an evaluator's file) has moved.",
 )
+@click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Run the code that the run names, also where the store was made by somebody else.",
+)
 @store_options
 @json_option
 @_quiet
@@ -152,6 +160,7 @@ def resume(
     failed: bool,
     errors: tuple[str, ...],
     experiment: Path | None,
+    trust_code: bool,
     store: Store,
     as_json: bool,
     quiet: bool,
@@ -159,8 +168,9 @@ def resume(
 ) -> None:
     """Do what a run is missing, and nothing twice.
 
-    Also after Ctrl-C, a crash or kill -9. A run that is complete is left as it is; one that goes on
-    at a hosted Studio is watched to its end.
+    Code that a run names, and that was not recorded in this store by you, is run only after a question. Also
+    after Ctrl-C, a crash or kill -9. A run that is complete is left as it is; one that goes on at a hosted
+    Studio is watched to its end.
     """
     from promptlab.domain.results import FINAL
 
@@ -172,7 +182,8 @@ def resume(
             on_start(found)
             return await lab.watch(found, on_progress)
         config, folder = (file.config, file.folder) if file else (None, None)
-        return await lab.resume(
+        once = partial(
+            lab.resume,
             found.run_id,
             failed=failed,
             errors=errors,
@@ -181,6 +192,14 @@ def resume(
             on_start=on_start,
             on_progress=on_progress,
         )
+        try:
+            return await once(trust_code=trust_code)
+        except UntrustedCodeError as error:
+            if not sys.stdin.isatty():
+                raise
+            click.echo(str(error), err=True)
+            click.confirm("Run it?", abort=True, err=True)
+            return await once(trust_code=True)
 
     ended = run_in_this_thread(
         work(store, begin, quiet=quiet, more=f" --experiment {experiment}" if experiment else "")

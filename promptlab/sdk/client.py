@@ -302,6 +302,7 @@ class Experiments:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        trust_code: bool = False,
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
     ) -> Run:
@@ -312,17 +313,25 @@ class Experiments:
             config: its configuration, where it has objects that cannot be made again from their names.
             failed: do failed cases again, too.
             errors: do those again that failed with one of these types of error, and no others.
+            trust_code: run the code that the run names, also where it was recorded elsewhere.
             on_progress: as in `run`.
             quiet: as in `run`.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: another process is working on it.
+            UntrustedCodeError: it names code that was not recorded in this store by this user.
             ConfigError: `config` differs from the run's in more than keys and code; each difference is named.
         """
         return run_sync(
             self.resume_async(
-                run_id, config, failed=failed, errors=errors, on_progress=on_progress, quiet=quiet
+                run_id,
+                config,
+                failed=failed,
+                errors=errors,
+                trust_code=trust_code,
+                on_progress=on_progress,
+                quiet=quiet,
             )
         )
 
@@ -333,6 +342,7 @@ class Experiments:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        trust_code: bool = False,
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
     ) -> Run:
@@ -343,6 +353,7 @@ class Experiments:
             config,
             failed=failed,
             errors=errors,
+            trust_code=trust_code,
             on_progress=on_progress,
             quiet=self._is_quiet(quiet),
         )

@@ -86,6 +86,7 @@ async def resume(
     *,
     failed: bool,
     errors: Sequence[str] = (),
+    trust_code: bool = False,
     on_progress: OnProgress | None = None,
     quiet: bool = True,
 ) -> Run:
@@ -97,6 +98,7 @@ async def resume(
                 failed=failed,
                 errors=errors,
                 config=config,
+                trust_code=trust_code,
                 on_start=said(started, view),
                 on_progress=on_progress or view,
             )
@@ -157,10 +159,13 @@ class Run:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        trust_code: bool = False,
         quiet: bool | None = None,
     ) -> Run:
         """Do as `pl.experiment.resume(run.run_id, …)`."""
-        return run_sync(self.resume_async(config, failed=failed, errors=errors, quiet=quiet))
+        return run_sync(
+            self.resume_async(config, failed=failed, errors=errors, trust_code=trust_code, quiet=quiet)
+        )
 
     async def resume_async(
         self,
@@ -168,12 +173,19 @@ class Run:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        trust_code: bool = False,
         quiet: bool | None = None,
     ) -> Run:
         """Do as `resume`."""
         config = config or self._remembered()
         return await resume(
-            self._lab, self.run_id, config, failed=failed, errors=errors, quiet=is_quiet(quiet)
+            self._lab,
+            self.run_id,
+            config,
+            failed=failed,
+            errors=errors,
+            trust_code=trust_code,
+            quiet=is_quiet(quiet),
         )
 
     def _remembered(self) -> Config | None:

@@ -127,7 +127,9 @@ def test_a_store_that_may_only_be_read_shows_its_runs(folder: Path, request: pyt
     path = folder / "lab.db"
     with PromptLab({"db_file": str(path)}) as pl, ModelServer() as server:
         run_id = pl.experiment.run(experiment(server)).run_id
-    path.chmod(0o444)
+    # Its owner alone may open it, until they say otherwise.
+    for part in folder.rglob("*"):
+        part.chmod(0o755 if part.is_dir() else 0o444)
     folder.chmod(0o555)
     request.getfixturevalue("somebody_else")
     with PromptLab({"db_file": str(path)}) as pl:

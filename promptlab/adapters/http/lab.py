@@ -129,6 +129,7 @@ class RemoteLab:
         errors: Sequence[str] = (),
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
+        trust_code: bool = False,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
     ) -> RunRecord:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from promptlab.adapters.local.private import FILE, make_folder, own_folder
 from promptlab.domain.keys import is_key, parts_of
 from promptlab.errors import BlobNotFoundError
 
@@ -21,6 +22,7 @@ EXPIRES_S = 24 * 3600.0
 """Seconds after which unfinished work is removed."""
 # No part of a key can be called this, so that no half-written file is ever taken for a blob.
 _UNFINISHED = "~unfinished"
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would turn line ends
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -37,7 +39,7 @@ class FileBlobs:
     def __init__(self, folder: Path | str) -> None:
         self.folder: Path | None = Path(folder).absolute()
         self._root = self.folder
-        self._tidy = False
+        self._tidy = self._owned = False
 
     async def put(self, key: str, data: bytes) -> None:
         await asyncio.to_thread(self._write, self._path(key), lambda file: file.write(data))
@@ -85,6 +87,9 @@ class FileBlobs:
         """Nothing is held."""
 
     def _path(self, key: str) -> Path:
+        if not self._owned:
+            self._owned = True
+            own_folder(self._root)
         return self._root.joinpath(*parts_of(key))
 
     def _write(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -92,14 +97,15 @@ class FileBlobs:
             self._tidy = True
             self._expire()
         unfinished = self._root / _UNFINISHED / uuid.uuid4().hex
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(unfinished.parent)
         try:
-            with unfinished.open("xb") as file:
+            opened = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, FILE)
+            with os.fdopen(opened, "wb") as file:
                 write(file)
                 file.flush()
                 # Else a power cut may leave a blob that is there but empty.
                 os.fsync(file.fileno())
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from promptlab.adapters.local.private import create_file
+
 RESERVE_BYTES = 256 << 10
 """The record of a run and the pages of its indexes, as frames of SQLite's log: 30 to 60 KB."""
 
@@ -22,6 +24,7 @@ class Reserve:
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size >= RESERVE_BYTES:
                 return
+            create_file(self._path)
             with self._path.open("wb") as file:
                 # Written, and not only made this long: a file system that compresses or leaves holes
                 # would hold nothing back.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from promptlab.adapters.local.private import FILE, make_folder
 from promptlab.errors import PromptLabError, RunBusyError
 
 try:
@@ -53,12 +54,12 @@ def take(folder: Path, run_id: str) -> FileLock:
         PromptLabError: the store's disk has no locks, or may not be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise _no_lock(folder, error) from error
     path = folder / f"{run_id}.lock"
     # A second to get it: somebody may be looking whether the run is active.
-    lock = FileLock(path, timeout=1, thread_local=False)
+    lock = FileLock(path, timeout=1, mode=FILE, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 from promptlab.adapters.local import sqlite_tally
+from promptlab.adapters.local.private import create_file, own_file
 from promptlab.errors import PromptLabError, StoreDamagedError
 from promptlab.program import program
 
@@ -80,6 +81,9 @@ def _connect(
         if identity is None or not _ours & {identity, path}:
             _check_ours(path)
         _ours.add(identity or path)
+    if mode == "rwc":
+        create_file(path)
+    own_file(path)
     # Connections move between threads, but only one uses them at a time.
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
     try:
