@@ -68,7 +68,7 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(200)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
@@ -83,7 +83,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
 def fetched(url: str) -> tuple[int, str, bytes]:
     """Status, type and body."""
     with urllib.request.urlopen(
-        urllib.request.Request(url, headers={"Accept": "text/html,*/*"}), timeout=30
+        urllib.request.Request(url, headers={"Accept": "text/html,*/*"}), timeout=200
     ) as answer:
         return answer.status, answer.headers["Content-Type"], answer.read()
 

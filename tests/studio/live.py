@@ -71,15 +71,15 @@ class LiveStudio:
         self._thread.start()
         with httpx.Client() as client:
             # Connections wait in the socket's queue until the server is there.
-            assert client.get(f"{self.api}/health", timeout=30).status_code == 200
+            assert client.get(f"{self.api}/health", timeout=200).status_code == 200
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(30)
+        self._thread.join(200)
         self._socket.close()
         assert not self._thread.is_alive()
 
     def client(self, **options: Any) -> httpx.Client:
         """A client of its API: `client.get("/runs")`."""
-        return httpx.Client(base_url=self.api, timeout=30, **options)
+        return httpx.Client(base_url=self.api, timeout=200, **options)

@@ -60,7 +60,7 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, url), httpx.Client() as browser:
         assert browser.get(f"{url}/api/v1/runs").json()["items"] == []
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "Traceback" not in err + out
     assert err == f"The Studio of {tmp_path / 'lab.db'}: {url} (Ctrl-C ends it)\n"

@@ -40,7 +40,7 @@ class OddText(str):
 
 def hang() -> None:
     """Hang, where nothing can stop it."""
-    threading.Event().wait(60)
+    threading.Event().wait(280)
 
 
 def spin() -> None:

@@ -188,7 +188,7 @@ def test_ctrl_c_leaves_a_hosted_run_going_and_says_how_to_come_back(
             assert process.stderr is not None
             assert "sums: run " in process.stderr.readline()
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=200)
         finally:
             process.kill()
         value = json.loads(out)
@@ -244,7 +244,7 @@ def test_cancel_stops_a_hosted_run_and_resume_goes_on_with_it(
             assert "Cancelled: 0 of 10 cases are done and kept.\n" in said.stderr
             assert f"Go on with: {program()} resume " in said.stderr
             server.release()
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=200)
         finally:
             process.kill()
         assert process.returncode == 1 and "Cancelled: " in err and f" --endpoint {studio.url}" in err

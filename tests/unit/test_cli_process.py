@@ -87,7 +87,7 @@ def _start(folder: Path, *args: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[str, str, int]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     return out, err, process.returncode
 
 
@@ -232,7 +232,7 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path, start: Start) -> 
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    process.wait(timeout=60)
+    process.wait(timeout=200)
     assert "Traceback" not in err and "BrokenPipe" not in err, err
 
 
@@ -259,7 +259,7 @@ def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
     page = None
     for _ in range(600):  # until it listens
         with suppress(OSError):
-            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=200)
             break
         assert process.poll() is None
         time.sleep(0.05)

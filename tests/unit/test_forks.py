@@ -32,7 +32,7 @@ def ran(tmp_path: Path, code: str, *args: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -314,7 +314,7 @@ def test_a_script_shows_the_new_line_without_any_setting(tmp_path: Path) -> None
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=200,
     )
     assert re.search(r'program\.py:\d+: DeprecationWarning: .*"dataset": "tickets@0"', done.stderr)
 

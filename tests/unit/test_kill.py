@@ -58,7 +58,7 @@ def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(db), str(numbers), server.openai_url, str(IN_FLIGHT)]
         )
-        server.wait_for_requests(when, timeout_s=60)
+        server.wait_for_requests(when)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
 

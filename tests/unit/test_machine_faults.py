@@ -147,7 +147,7 @@ async def test_a_timeout_does_not_count_the_time_in_which_the_process_was_stoppe
     process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(5)
     process.send_signal(signal.SIGCONT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=200)
     assert (out, process.returncode) == ("ended\n", 0)
 
 

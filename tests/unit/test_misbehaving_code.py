@@ -120,7 +120,7 @@ def test_a_program_whose_code_hangs_comes_to_its_end(tmp_path: Path) -> None:
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "lab.db")],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=True,
     )
     assert done.stdout == "completed 1\n"
@@ -161,7 +161,7 @@ def test_the_command_line_ends_and_resumes_whatever_an_evaluator_does(tmp_path: 
             [sys.executable, "-W", "ignore", "-m", "promptlab", *args, "--json", "--db", "lab.db"],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=200,
             check=False,
             cwd=tmp_path,
             env=environment,

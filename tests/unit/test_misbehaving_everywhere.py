@@ -89,14 +89,14 @@ def studio(folder: Path) -> Iterator[str]:
         url = f"http://127.0.0.1:{port}/api/v1"
         for _ in range(600):
             try:
-                httpx.get(f"{url}/health", timeout=30)
+                httpx.get(f"{url}/health", timeout=200)
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(200)
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_the_command_line_and_the_studio_end_their_runs_whatever_evaluators_do(t
     for args in (["run", "odd.yaml"], ["resume", "latest", "--failed"]):
         facts = promptlab(tmp_path, *args)
         assert (facts["status"], facts["succeeded"]) == ("completed", ROWS)
-    with studio(tmp_path) as url, httpx.Client(timeout=30) as client:
+    with studio(tmp_path) as url, httpx.Client(timeout=200) as client:
         run_id = facts["run_id"]
         begun = client.post(f"{url}/runs/{run_id}/resume", json={"failed": True})
         assert begun.status_code == 202 and begun.json()["status"] == "running"

@@ -575,7 +575,11 @@ def test_script_ends_without_a_word(server: ModelServer):
         f"endpoint={server.openai_url!r})\nprint(m.invoke('', 'hi').response)"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "default", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
 
@@ -632,7 +636,7 @@ def test_failed_calls_leave_no_session_behind(server: ModelServer):
         [sys.executable, "-W", "default", "-c", LEFT, server.openai_url],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
@@ -660,7 +664,7 @@ def test_importing_models_loads_no_http_client():
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
         env={**os.environ, "PYTHONWARNINGS": "error"},
     )

@@ -98,7 +98,7 @@ def test_answers_depend_on_prompt_seed_and_name_only():
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=200,
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )
     assert json.loads(there.stdout) == here

@@ -56,7 +56,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
             cells=[nbformat.v4.new_code_cell(code) for code in CELLS.values()]
         )
         client = nbclient.NotebookClient(
-            notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+            notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
         )
         client.execute()
     return {name: shown(cell) for name, cell in zip(CELLS, notebook.cells, strict=True)}

@@ -73,7 +73,7 @@ def test_a_working_folder_that_is_gone_costs_nothing_that_does_not_need_it(tmp_p
             gone.mkdir(exist_ok=True)
             line = " ".join((command, *words))
             return subprocess.run(
-                ["sh", "-c", line], capture_output=True, text=True, env=env, timeout=120, check=False
+                ["sh", "-c", line], capture_output=True, text=True, env=env, timeout=200, check=False
             )
 
         whole = called("run", str(path), "--db", str(tmp_path / "lab.db"))
@@ -112,7 +112,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert process.returncode == 2, process.stderr
@@ -142,7 +142,7 @@ def test_what_a_killed_ingest_left_is_removed_by_the_next_process(tmp_path: Path
             assert process.poll() is None, "it was over before it could be killed"
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
+        assert process.wait(200) == -signal.SIGKILL
     finally:
         process.kill()
     for folder in temporary.iterdir():
@@ -209,7 +209,7 @@ def test_the_time_of_a_killed_pass_is_in_the_time_of_the_run(tmp_path: Path) -> 
         try:
             server.wait_for_requests(26, 60)  # 12 waves of 0.2 s
             process.send_signal(signal.SIGKILL)
-            process.wait(60)
+            process.wait(200)
         finally:
             process.kill()
         with PromptLab({"db_file": str(db)}, quiet=True) as pl:

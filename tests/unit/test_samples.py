@@ -225,7 +225,7 @@ def test_async_example_serves_the_studio_until_ctrl_c(tmp_path: Path) -> None:
             printed = read_until(process.stdout, f"Studio: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
             page = page_when_there(f"http://127.0.0.1:{port}/", process)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=200)
         finally:
             process.kill()
     assert process.returncode == 0 and "Traceback" not in errors

@@ -94,7 +94,7 @@ async def test_a_stopped_run_keeps_the_judges_answers_that_are_in_flight(
         lab = StoreLab.open({"db_file": str(tmp_path / "lab.db")})
         config = experiment({"judge": kind(server.openai_url)})
         task = asyncio.create_task(lab.run(config))
-        await asyncio.to_thread(server.wait_for_requests, 41, timeout_s=60)
+        await asyncio.to_thread(server.wait_for_requests, 41)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -123,7 +123,7 @@ def test_after_a_kill_no_more_judges_are_asked_again_than_were_in_flight(tmp_pat
     db = str(tmp_path / "lab.db")
     with ModelServer(lambda request: Reply(text="yes", delay_s=0.01)) as server:
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, db, server.openai_url])
-        server.wait_for_requests(when, timeout_s=60)
+        server.wait_for_requests(when)
         process.send_signal(signal.SIGKILL)
         process.wait()
         with PromptLab({"db_file": db}) as pl:

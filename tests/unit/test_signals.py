@@ -47,7 +47,7 @@ def test_a_script_that_is_ended_keeps_the_answers_in_flight(
         try:
             server.wait_for_requests(25, 60)
             process.send_signal(number)
-            assert process.wait(60) == -number
+            assert process.wait(200) == -number
         finally:
             process.kill()
             process.communicate()

@@ -32,7 +32,7 @@ def script(folder: Path, code: str, *, name: str = "script.py", **environment: s
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
@@ -77,7 +77,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
             break
         said += piece
     os.close(master)
-    assert process.wait(60) == 0
+    assert process.wait(200) == 0
     assert b"100%" in said and b"\x1b[" in said and b"5 of 5 done" in said
 
 

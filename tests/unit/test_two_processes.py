@@ -34,7 +34,7 @@ def test_looking_at_a_running_run_takes_nothing_from_it(tmp_path: Path) -> None:
             [sys.executable, "-c", SCRIPT, str(db), str(numbers), server.openai_url, str(IN_FLIGHT)]
         )
         for seen in (50, 100, 150):
-            server.wait_for_requests(seen, timeout_s=60)
+            server.wait_for_requests(seen)
             look = [sys.executable, "-m", "promptlab", "runs", "--db", str(db), "--json"]
             (run,) = orjson.loads(subprocess.run(look, check=True, capture_output=True).stdout)
             assert run["status"] == "running"

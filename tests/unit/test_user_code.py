@@ -166,6 +166,6 @@ def test_a_forked_child_can_call_though_its_parent_has(tmp_path: Path) -> None:
         " os._exit(0)\nos.waitpid(child, 0)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=200, check=True
     )
     assert done.stdout == "child\n"

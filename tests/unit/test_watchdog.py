@@ -81,7 +81,7 @@ def start(tmp_path: Path, *args: str) -> subprocess.Popen[str]:
 def test_a_process_that_stands_still_for_good_is_ended_with_the_reason(tmp_path: Path, kind: str) -> None:
     """Which call it was, and what to do; what was recorded is kept, and the remedy works."""
     process = start(tmp_path, kind, "run")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == -signal.SIGKILL and "ended" not in out
     name = "custom/odd" if kind == "OddModel" else "m"
     assert f"{name} (row 3)" in err and "isolated: true" in err and "promptlab resume" in err
@@ -89,7 +89,7 @@ def test_a_process_that_stands_still_for_good_is_ended_with_the_reason(tmp_path:
         (run,) = pl.experiment.list()
         assert run.status in ("running", "interrupted")
     if kind != "OddModel":
-        out, err = start(tmp_path, kind, "resume").communicate(timeout=120)
+        out, err = start(tmp_path, kind, "resume").communicate(timeout=200)
         assert out == "resumed completed 1\n", err
 
 
@@ -102,5 +102,5 @@ def test_a_process_that_was_stopped_is_not_ended(tmp_path: Path) -> None:
     process.send_signal(signal.SIGSTOP)
     time.sleep(15)
     process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (0, "ended completed\n"), err
