@@ -194,6 +194,22 @@ def test_the_dashboard_is_json_and_names_only_what_exists() -> None:
     assert len(json.loads(re.sub(r"\$\{[A-Za-z:]+\}", "x", body))["widgets"]) >= 6
 
 
+def test_the_dashboard_shows_every_number_that_the_functions_count() -> None:
+    """And none that they do not: a misspelt name would be an empty graph."""
+    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    body = json.loads(re.sub(r"\$\{[A-Za-z:]+\}", "x", dashboard["DashboardBody"]["Fn::Sub"]))
+    shown, space = set(), ""
+    for widget in body["widgets"]:
+        for row in widget["properties"].get("metrics", ()):
+            space = row[0] if row[0] not in (".", "...") else space
+            if space == "PromptLab" and row[0] != "...":
+                shown.add(row[1])
+    sources = (Path(__file__).parents[2] / "functions").glob("*.py")
+    counted = {name for path in sources for name in re.findall(r'add_metric\(\s*"(\w+)"', path.read_text())}
+    assert shown == counted
+    assert {"Cases", "Failures", "Throttles"} <= counted
+
+
 def test_every_log_group_is_kept_for_a_bounded_time_and_every_function_has_one() -> None:
     """Logs expire, and no function makes a group of its own that would not."""
     groups = of_type("AWS::Logs::LogGroup")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from dataclasses import replace
@@ -395,3 +396,20 @@ def test_a_worker_whose_time_is_over_scores_no_further_and_another_goes_on(machi
         assert len(server.requests) == calls + 50
         assert evaluate.handler(event, Context()) == {"remaining": 0, "wait_s": 0}
         assert len(server.requests) == calls + 50
+
+
+def test_the_numbers_of_an_invocation_are_counted(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As CloudWatch reads them from the log: cases, failures, and how often the provider said to slow down."""
+    with ModelServer(right) as server:
+        for prompt in ("What is 3?", "What is 5?"):
+            server.script(Reply(status=429, headers={"retry-after": "0"}), prompt=prompt)
+        server.script(Reply(status=400, text="no"), prompt="What is 7?")
+        run = machine.start(experiment(server))
+        assert machine.execute(run.run_id) == {"status": "completed"}
+    logged = [json.loads(line) for line in capfd.readouterr().out.splitlines() if '"_aws"' in line]
+    sums = Counter[str]()
+    for line in logged:
+        sums.update({name: sum(line[name]) for name in ("Cases", "Failures", "Throttles") if name in line})
+    assert sums == {"Cases": len(ROWS), "Failures": 1, "Throttles": 2}

@@ -193,6 +193,15 @@ async def test_wrong_tokens_are_answered_ever_more_slowly(guarded: LiveStudio) -
     assert httpx.post(form, data={"token": TOKEN}).status_code == 303
 
 
+def test_the_right_token_forgets_the_wrong_ones_before_it(guarded: LiveStudio) -> None:
+    """Somebody who mistypes now and then is never made to wait."""
+    form = f"{guarded.url}/session"
+    for _ in range(2):
+        for _ in range(TRIES - 1):
+            assert httpx.post(form, data={"token": "wrong"}).status_code == 401
+        assert httpx.post(form, data={"token": TOKEN}).status_code == 303
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptTemplate
-from promptlab.domain.results import RunRecord
+from promptlab.domain.results import RunRecord, Score
 from promptlab.domain.statistics import mean_interval
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare import Compared, MetricComparison
@@ -366,3 +367,33 @@ async def test_differences_within_rounding_are_none(lab: StoreLab, engine: Query
     base = await scored(0.0)
     assert (await engine.compare(base, [await scored(5e-10)])).counts["same"] == 30
     assert (await engine.compare(base, [await scored(5e-9)])).counts["improved"] == 30
+
+
+async def test_a_score_on_one_side_only_is_missing_whatever_the_labels_say(
+    lab: StoreLab, engine: QueryEngine
+) -> None:
+    """Two labels that differ are a change only where both sides have all that there is to compare."""
+
+    class Says(Evaluator):
+        """Of every other case a label without a value, or both."""
+
+        inputs = {"text": "text"}
+
+        def __init__(self, value: float | None, label: str) -> None:
+            self.score = Score(value=value, label=label)
+
+        def evaluate(self, data: dict[str, Any]) -> Score:
+            odd = int(data["text"].split()[1]) % 2
+            return self.score if odd else Score(value=0.5, label="same")
+
+    async def scored(value: float | None, label: str) -> RunRecord:
+        says = {"metric": "says", "evaluator": Says(value, label), "column_mapping": {"text": "text"}}
+        return await _asked(lab, Suffix("no", 3), [says])
+
+    async def verdicts(other: RunRecord) -> Counter[str]:
+        page = await engine.compare(base, [other], limit=30)
+        return Counter(row.deltas[0]["says"].verdict for row in page.rows)
+
+    base = await scored(None, "a")
+    assert await verdicts(await scored(1.0, "b")) == {"same": 15, "missing": 15}
+    assert await verdicts(await scored(None, "b")) == {"same": 15, "different": 15}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from promptlab import Dataset, Evaluator, PromptTemplate
 from promptlab.queries.histograms import nice_edges
+from promptlab.store_lab import StoreLab
 
 
 def test_shares_have_edges_of_the_whole_unit() -> None:
@@ -52,3 +57,44 @@ def test_edges_rise_and_hold_every_value(low: float, high: float, whole: bool) -
     assert edges[0] <= low
     assert edges[-1] >= high
     assert all(map(math.isfinite, edges))
+
+
+def test_a_highest_value_on_an_edge_has_no_bin_of_its_own() -> None:
+    """The last bin includes its upper edge: a further one would hold that value only."""
+    assert nice_edges(0.0, 10.0, 10) == [float(n) for n in range(11)]
+
+
+def test_a_high_value_that_is_not_far_off_does_not_widen_the_last_bin() -> None:
+    """All bins are of one width then."""
+    edges = nice_edges(0.5, 100.5, 20, tail=90.0)
+    assert {round(high - low, 9) for low, high in pairwise(edges)} == {5.0}
+    assert edges[-1] >= 100.5
+
+
+@pytest.mark.parametrize("most", [1.0, 12.0])
+async def test_the_highest_value_is_in_the_last_bin(tmp_path: Path, most: float) -> None:
+    """Every value is in a bin, also one that is the last edge itself."""
+
+    class Share(Evaluator):
+        """A tenth of the most, two tenths, …, the most."""
+
+        inputs = {"n": "n"}
+
+        def evaluate(self, data: dict[str, Any]) -> float:
+            return most * (int(data["n"]) + 1) / 10
+
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    run = await lab.run(
+        {
+            "name": "shares",
+            "prompt_template": PromptTemplate(name="p", user_prompt="<n>"),
+            "dataset": Dataset(name="d", rows=[{"n": n} for n in range(10)]),
+            "model": "simulated/echo",
+            "evaluation": [{"metric": "share", "evaluator": Share(), "column_mapping": {"n": "n"}}],
+        }
+    )
+    found = await (await lab.results_of(run)).histogram("score.share")
+    assert (found.count, found.missing) == (10, 0)
+    assert found.bins[-1].high == most and found.bins[-1].count > 0
+    assert sum(bin.count for bin in found.bins) == 10
+    await lab.close()
