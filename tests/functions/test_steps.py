@@ -401,7 +401,7 @@ def test_a_worker_whose_time_is_over_scores_no_further_and_another_goes_on(machi
 def test_the_numbers_of_an_invocation_are_counted(
     machine: Machine, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As CloudWatch reads them from the log: cases, failures, and how often the provider said to slow down."""
+    """As CloudWatch reads them from the log: cases, failures, how often the provider said to slow down."""
     with ModelServer(right) as server:
         for prompt in ("What is 3?", "What is 5?"):
             server.script(Reply(status=429, headers={"retry-after": "0"}), prompt=prompt)
