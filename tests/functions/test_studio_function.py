@@ -87,6 +87,8 @@ async def hosted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hosted]:
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         caches = (runtime.config, runtime.lab, runtime.worker, runtime.runner, studio.app)
+        if runtime.runner.cache_info().currsize:  # that of the tests before
+            await asyncio.to_thread(runtime.runner().close)
         for kept in caches:
             kept.cache_clear()
         with ThreadPoolExecutor(1) as thread:
