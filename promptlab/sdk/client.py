@@ -3,6 +3,7 @@ loops alike."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +54,7 @@ class PromptLab:
         self._lab = open_lab({"type": "sqlite", "db_file": store} if isinstance(store, str | Path) else store)
         self.asset = Assets(self._lab)
         self.experiment = Experiments(self._lab, quiet)
-        self.studio = Studio(self._lab, quiet)
+        self.studio = Studio(self._lab)
 
     async def run_experiment_async(
         self, config: Config, *, on_progress: OnProgress | None = None, quiet: bool | None = None
@@ -546,11 +547,14 @@ class Experiments:
 class Studio:
     """The web Studio."""
 
-    def __init__(self, lab: Lab, quiet: bool) -> None:
-        self._lab, self._quiet = lab, quiet
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
 
     def start(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
         """Serve the Studio until Ctrl-C.
+
+        The address that is printed opens the Studio in one browser; when it was used, the next is printed.
+        Programs send the value of PROMPTLAB_STUDIO_TOKEN as bearer, where that is set.
 
         Raises:
             PortInUseError: something else listens on the port.
@@ -562,10 +566,20 @@ class Studio:
 
     async def start_async(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
         """As `start`; ends cleanly when cancelled."""
+        from promptlab_studio.auth import TOKEN
         from promptlab_studio.server import serve
 
-        def listening(address: str) -> None:
-            if not self._quiet:
-                say(f"The Studio of {self._lab.where}: {address} (Ctrl-C ends it)")
+        lab, told = self._lab.to_serve(), False
 
-        await serve(self._lab.to_serve(), port=port, host=host, on_listening=listening)
+        def listening(address: str) -> None:
+            # Also where all else is quiet: there is no other way in.
+            nonlocal told
+            say(
+                f"For another browser: {address}"
+                if told
+                else f"The Studio of {self._lab.where}: {address} (Ctrl-C ends it)"
+            )
+            told = True
+
+        token = os.environ.get(TOKEN) or None
+        await serve(lab, port=port, host=host, token=token, on_listening=listening)

@@ -89,7 +89,6 @@ async def main() -> None:
 
     if os.environ.get("PROMPTLAB_SAMPLE_SERVE", "1") == "1":
         port = int(os.environ.get("PORT", "8000"))
-        print(f"\nStudio: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
         await pl.start_studio_async(port)
     await pl.aclose()
 

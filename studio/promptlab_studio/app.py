@@ -30,7 +30,7 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
 
     Args:
         lab: the lab.
-        auth: who may ask; None: this machine only, without login.
+        auth: who may ask; None: this machine only, without login, as in tests.
         upload_origin: the origin (https://host) that pages upload files to, where that
             is not the Studio itself.
     """
@@ -53,9 +53,11 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
     # The last is the outermost: every response, whatever made it, has the headers.
     app.add_middleware(Abandoned)
     app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=5)
-    if auth is None:  # a function on Lambda has one request at a time
+    local = auth is None or auth.local
+    if local:  # a function on Lambda has one request at a time
         app.add_middleware(Shared)
-    app.add_middleware(RequestChecks, loopback_only=auth is None, cookies=(SECURE_COOKIE, PLAIN_COOKIE))
+    cookies = (SECURE_COOKIE, auth.cookie if auth else PLAIN_COOKIE)
+    app.add_middleware(RequestChecks, loopback_only=local, cookies=cookies)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders, upload_origin=upload_origin)
     return app

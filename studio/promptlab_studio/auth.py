@@ -1,18 +1,21 @@
 """Authentication: who sent a request. Every route declares `Viewer`; accounts and roles will be
 known here and nowhere else.
 
-On a laptop there is no login: only this machine can ask. In the cloud there is one admin token, given as a
-bearer header or typed into the login form, which opens a session: a record in the store, named by a cookie.
+On a laptop the address that is printed opens a session, once: other users of the machine reach its port, too.
+In the cloud there is one admin token, given as a bearer header or typed into the login form, which opens a
+session: a record in the store, named by a cookie.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request
@@ -30,6 +33,8 @@ SESSION_S = 12 * 3600
 TRIES, PAUSE_S = 5, 300.0
 """After so many wrong tokens from one address, it may try again after so many seconds."""
 _MIN_TOKEN = 16
+TOKEN = "PROMPTLAB_STUDIO_TOKEN"
+"""The environment variable with the token of a laptop's Studio, for programs."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -59,6 +64,12 @@ class Auth:
         ConfigError: the token is too short to keep anybody out.
     """
 
+    local: ClassVar[bool] = False
+    """The Studio serves one machine only."""
+    _how: ClassVar[str] = "`promptlab cloud token` prints the one that is valid."
+    cookie: str = PLAIN_COOKIE
+    """The session's cookie over plain http."""
+
     def __init__(self, token: str, *, secure: bool = True, session_s: float = SESSION_S) -> None:
         if len(token) < _MIN_TOKEN:
             raise ConfigError(
@@ -67,6 +78,10 @@ class Auth:
             )
         self._digest = hashlib.sha256(token.encode()).hexdigest()
         self.secure, self.session_s = secure, session_s
+
+    def records(self, lab: StoreLab) -> Records:
+        """Where sessions and failed logins are kept."""
+        return lab.records
 
     def accepts(self, token: str) -> bool:
         """Whether it is the token; takes the same time for every wrong one."""
@@ -82,14 +97,11 @@ class Auth:
         if scheme:
             if scheme.lower() == "bearer" and self.accepts(token.strip()):
                 return ADMIN
-            raise AuthenticationError(
-                "This token is not valid here. `promptlab cloud token` prints the one that is."
-            )
+            raise AuthenticationError(f"This token is not valid here. {self._how}")
         session = await self._session(request, records)
         if session is None:
             raise AuthenticationError(
-                "This needs a token: send it as the header `Authorization: Bearer …`. `promptlab cloud "
-                "token` prints it."
+                f"This needs a token: send it as the header `Authorization: Bearer …`. {self._how}"
             )
         return session
 
@@ -104,7 +116,7 @@ class Auth:
     def _cookie(self, request: Request) -> tuple[str, bool]:
         """The cookie's name, and whether it is `Secure`, as every name with this prefix must be."""
         secure = self.secure or request.url.scheme == "https"
-        return (SECURE_COOKIE if secure else PLAIN_COOKIE), secure
+        return (SECURE_COOKIE if secure else self.cookie), secure
 
     async def open_session(
         self, request: Request, response: Response, records: Records, who: Principal = ADMIN
@@ -129,6 +141,77 @@ class Auth:
         response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
 
 
+class LaptopAuth(Auth):
+    """The login of a Studio on a laptop: the printed address holds a code that opens one session.
+
+    Sessions live in this process, not in the store: they end with it, and whoever copies the store has none.
+
+    Args:
+        port: where the Studio listens; browsers send cookies to every port of a host.
+        token: what programs send as bearer, and the login form takes; default: a random one that nobody
+        knows. on_opened: called with the next code when one was used.
+    """
+
+    local = True
+    _how = (
+        f"In a browser, open the address that the Studio printed when it began. For programs, set {TOKEN} "
+        "(16 characters or more) where it is started, and send that."
+    )
+
+    def __init__(
+        self, port: int, *, token: str | None = None, on_opened: Callable[[str], None] = lambda code: None
+    ) -> None:
+        super().__init__(token or secrets.token_urlsafe(32), secure=False)
+        self.cookie = f"{PLAIN_COOKIE}-{port}"
+        self._records, self._code, self._on_opened = MemoryRecords(), secrets.token_urlsafe(32), on_opened
+
+    @property
+    def code(self) -> str:
+        """The code that opens the next session."""
+        return self._code
+
+    def records(self, lab: StoreLab) -> Records:
+        return self._records
+
+    def take(self, code: str) -> bool:
+        """Whether a code opens a session; it does so once."""
+        if not hmac.compare_digest(_sha(code), _sha(self._code)):
+            return False
+        self._code = secrets.token_urlsafe(32)
+        self._on_opened(self._code)
+        return True
+
+
+class MemoryRecords:
+    """The Records of one process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], tuple[dict[str, Any], float]] = {}
+
+    async def put_record(
+        self,
+        kind: str,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+        only_if_absent: bool = False,
+    ) -> bool:
+        now = time.time()
+        self._kept = {name: kept for name, kept in self._kept.items() if kept[1] > now}
+        if only_if_absent and (kind, key) in self._kept:
+            return False
+        self._kept[kind, key] = dict(value), math.inf if expires_at is None else expires_at
+        return True
+
+    async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
+        value, expires_at = self._kept.get((kind, key), (None, 0.0))
+        return value if expires_at > time.time() else None
+
+    async def delete_record(self, kind: str, key: str) -> None:
+        self._kept.pop((kind, key), None)
+
+
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -146,7 +229,7 @@ async def principal(request: Request) -> Principal:
         AuthenticationError: nobody that is known.
     """
     auth: Auth | None = request.app.state.auth
-    return LOCAL if auth is None else await auth.principal(request, lab_of(request).records)
+    return LOCAL if auth is None else await auth.principal(request, auth.records(lab_of(request)))
 
 
 async def _lab(request: Request) -> StoreLab:
@@ -166,6 +249,23 @@ async def login_form(request: Request) -> Response:
     return _form(request, _local_path(request.query_params.get("next", "")))
 
 
+@router.get("/open")
+async def open_printed(request: Request, lab: TheLab) -> Response:
+    """Open a session with the code in the printed address, and go on without it."""
+    auth: Auth | None = request.app.state.auth
+    if not isinstance(auth, LaptopAuth):
+        return RedirectResponse("/login", status_code=303)
+    response = RedirectResponse("/", status_code=303)
+    if auth.take(request.query_params.get("code", "")[:200]):
+        await auth.open_session(request, response, auth.records(lab), LOCAL)
+        return response
+    try:
+        await auth.principal(request, auth.records(lab))
+    except AuthenticationError:
+        return _form(request, "/", "This address was used already, or is not of this Studio.", status=403)
+    return response
+
+
 # Not /login: there the local AWS of `make cloud` answers itself, as Cognito does.
 @router.post("/session")
 async def login(request: Request, lab: TheLab) -> Response:
@@ -177,7 +277,8 @@ async def login(request: Request, lab: TheLab) -> Response:
     if auth is None:
         return RedirectResponse(path, status_code=303)
     address = request.client.host if request.client else "unknown"
-    failed = await lab.records.get_record(LOGIN, address) or {"failures": 0, "until": 0.0}
+    records = auth.records(lab)
+    failed = await records.get_record(LOGIN, address) or {"failures": 0, "until": 0.0}
     if failed["failures"] >= TRIES:
         wait = max(1, round(failed["until"] - time.time()))
         return _form(
@@ -189,13 +290,13 @@ async def login(request: Request, lab: TheLab) -> Response:
         )
     if not auth.accepts(token):
         until = time.time() + PAUSE_S
-        await lab.records.put_record(
+        await records.put_record(
             LOGIN, address, {"failures": failed["failures"] + 1, "until": until}, expires_at=until
         )
         return _form(request, path, "This token is not valid.", status=401)
-    await lab.records.delete_record(LOGIN, address)
+    await records.delete_record(LOGIN, address)
     response = RedirectResponse(path, status_code=303)
-    await auth.open_session(request, response, lab.records)
+    await auth.open_session(request, response, records)
     return response
 
 
@@ -205,7 +306,7 @@ async def logout(request: Request, lab: TheLab, who: Viewer) -> Response:
     auth: Auth | None = request.app.state.auth
     response = RedirectResponse("/login" if auth else "/", status_code=303)
     if auth:
-        await auth.close_session(request, response, lab.records)
+        await auth.close_session(request, response, auth.records(lab))
     return response
 
 

@@ -141,7 +141,7 @@ class RequestChecks:
         if self._loopback_only and _name(host) not in LOOPBACK:
             return (
                 403,
-                f"This Studio has no login and answers only as localhost or 127.0.0.1, not as {host!r}.",
+                f"This Studio answers this machine only, as localhost or 127.0.0.1, not as {host!r}.",
             )
         if request.method not in _SAFE and not _is_own(
             request.headers, bool(request.cookies.keys() & set(self._cookies))

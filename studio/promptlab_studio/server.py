@@ -12,6 +12,7 @@ import uvicorn
 from promptlab.errors import ConfigError, PortInUseError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.app import create_app
+from promptlab_studio.auth import LaptopAuth
 from promptlab_studio.pages.rendering import warm
 
 _NEXT_PORTS = 100
@@ -23,6 +24,7 @@ async def serve(
     *,
     port: int = 8000,
     host: str = "127.0.0.1",
+    token: str | None = None,
     on_listening: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve the Studio until Ctrl-C, SIGTERM or cancellation; requests under way are answered first.
@@ -31,7 +33,10 @@ async def serve(
         lab: what to serve.
         port: where to listen.
         host: the address to listen on, one of this machine.
-        on_listening: called with the Studio's address once it answers there.
+        token: what programs may send as bearer; None: only browsers get in.
+        on_listening: called with an address that opens one session, once the Studio answers there, and with
+        the next
+            one when that was used.
 
     Raises:
         PortInUseError: something else listens on the port; the message names the next free one.
@@ -39,17 +44,19 @@ async def serve(
     """
     if host not in LOOPBACK:
         raise ConfigError(
-            f"Cannot serve on {host}: nobody logs in to this Studio, so it serves this machine only "
-            "(--host 127.0.0.1). "
+            f"Cannot serve on {host}: this Studio speaks plain http and has no accounts, so it serves this "
+            "machine only (--host 127.0.0.1). "
             f"From another machine: ssh -L {port}:127.0.0.1:{port} here."
         )
     listener = bind(host, port)
     # A second for open connections: a page that polls must not hold the door open.
-    app = create_app(lab)
+    origin = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    auth = LaptopAuth(port, token=token, on_opened=lambda code: on_listening(f"{origin}/open?code={code}"))
+    app = create_app(lab, auth=auth)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
-    server = _Server(config, lambda: on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+    server = _Server(config, lambda: on_listening(f"{origin}/open?code={auth.code}"))
     warming = asyncio.create_task(warm(app))
     try:
         await server.serve(sockets=[listener])

@@ -100,7 +100,10 @@ def in_chromium(site: Site) -> list[Target]:
 
 def _opened(browser: Browser) -> Page:
     """A page of a browser that has nothing in its cache."""
-    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    from tests.bench.studio import MINE
+
+    size = {"width": 1400, "height": 900}
+    page = browser.new_context(viewport=size, extra_http_headers=MINE).new_page()
     page.set_default_timeout(60_000)
     return page
 

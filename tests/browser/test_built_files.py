@@ -47,6 +47,9 @@ def test_the_files_are_built_where_there_is_no_node(tmp_path: Path) -> None:
     assert {path.name for path in (ROOT / "studio/promptlab_studio/static").iterdir()} - {".gitkeep"} == names
 
 
+TOKEN = "the token of this test"
+
+
 @contextlib.contextmanager
 def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """`promptlab studio` of the package in `folder`."""
@@ -62,7 +65,8 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
         str(port),
     ]
     with (folder / "said.txt").open("w+") as said:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
+        env = {**environment, "PROMPTLAB_STUDIO_TOKEN": TOKEN}
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=said, stderr=said)
         try:
             wait_for(port, process, folder / "said.txt")
             yield f"http://127.0.0.1:{port}"
@@ -82,9 +86,8 @@ def wait_for(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
 
 def fetched(url: str) -> tuple[int, str, bytes]:
     """Status, type and body."""
-    with urllib.request.urlopen(
-        urllib.request.Request(url, headers={"Accept": "text/html,*/*"}), timeout=200
-    ) as answer:
+    headers = {"Accept": "text/html,*/*", "Authorization": f"Bearer {TOKEN}"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=200) as answer:
         return answer.status, answer.headers["Content-Type"], answer.read()
 
 

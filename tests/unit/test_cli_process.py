@@ -256,22 +256,23 @@ def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
         out, err, code = finish(start("studio", "--port", str(port)))
         assert (out, code) == ("", 2) and f"Error: Cannot serve on 127.0.0.1:{port}" in err
     process = start("studio", "-p", str(port))
-    page = None
+    answer = None
     for _ in range(600):  # until it listens
         with suppress(OSError):
-            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=200)
+            answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/health", timeout=200)
             break
         assert process.poll() is None
         time.sleep(0.05)
-    assert page is not None
-    with page:
-        assert page.status == 200
+    assert answer is not None and process.stderr is not None
+    answer.close()
+    printed = process.stderr.readline()
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(printed.split(": ", 1)[1].split()[0], timeout=10) as page:
+        assert page.status == 200 and page.url == f"http://127.0.0.1:{port}/"
     process.send_signal(signal.SIGINT)
     out, err, code = finish(process)
-    assert (out, code) == (
-        "",
-        0,
-    ) and err == f"The Studio of {folder / 'promptlab.db'}: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+    assert (out, code) == ("", 0) and err.startswith("For another browser: http://")
+    assert printed.startswith(f"The Studio of {folder / 'promptlab.db'}: http://127.0.0.1:{port}/open?code=")
 
 
 def test_help_loads_nothing_heavy(folder: Path) -> None:

@@ -72,6 +72,9 @@ def check(rows: list[Mapping[str, Any]]) -> None:
         assert said[way].endswith(f"no score within timeout_s={TIMEOUT_S:g} s")
 
 
+TOKEN = "the token of this test"
+
+
 @contextmanager
 def studio(folder: Path) -> Iterator[str]:
     """`promptlab studio`; the address of its API."""
@@ -81,7 +84,7 @@ def studio(folder: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "promptlab", "studio", "--db", "lab.db", "--port", str(port)],
         cwd=folder,
-        env=environment(),
+        env={**environment(), "PROMPTLAB_STUDIO_TOKEN": TOKEN},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -114,7 +117,10 @@ def test_the_command_line_and_the_studio_end_their_runs_whatever_evaluators_do(t
     for args in (["run", "odd.yaml"], ["resume", "latest", "--failed"]):
         facts = promptlab(tmp_path, *args)
         assert (facts["status"], facts["succeeded"]) == ("completed", ROWS)
-    with studio(tmp_path) as url, httpx.Client(timeout=200) as client:
+    with (
+        studio(tmp_path) as url,
+        httpx.Client(timeout=200, headers={"Authorization": f"Bearer {TOKEN}"}) as client,
+    ):
         run_id = facts["run_id"]
         begun = client.post(f"{url}/runs/{run_id}/resume", json={"failed": True})
         assert begun.status_code == 202 and begun.json()["status"] == "running"

@@ -40,7 +40,7 @@ class RemoteLab:
 
     Args:
         endpoint: its address.
-        api_key: its token; a Studio on a laptop needs none.
+        api_key: its token; that of a Studio on a laptop is its PROMPTLAB_STUDIO_TOKEN.
         clock: for tests.
 
     Raises:

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from promptlab.adapters.http.problems import MEDIA_TYPE
 
-_ABOUT = """Assets, runs and their results. The same API on a laptop's Studio (no login, this machine only) \
+_ABOUT = """Assets, runs and their results. The same API on a laptop's Studio (one user, this machine only) \
 and on a hosted one (a token).
 
 Errors are problem details (RFC 9457). Lists are read page by page: go on with `?cursor=` and the page's \
