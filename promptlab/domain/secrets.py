@@ -144,9 +144,11 @@ def check_variable(variable: str, environment: Mapping[str, str]) -> None:
 
 def secret_variable(name: str, environment: Mapping[str, str]) -> str:
     """The environment variable that stands for a secret on one machine: of its very name, or `OPENAI_API_KEY`
-    for `openai`, so that one experiment runs in both places."""
+    for `openai`, so that one experiment runs in both places. Where neither is set, it is the one to set."""
     long = re.sub(r"[^A-Z0-9]+", "_", name.upper()) + "_API_KEY"
-    return long if not environment.get(name) and environment.get(long) else name
+    if environment.get(name):
+        return name
+    return name if name.upper().endswith("_API_KEY") and not environment.get(long) else long
 
 
 def words_for(hosts: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ call is paid for."""
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from promptlab.domain.experiment import PROMPT, SPECIAL, AssetRef, Experiment, M
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
+from promptlab.domain.secrets import secret_variable
 from promptlab.domain.shutdowns import shutdown_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.engine.job import Bindings
@@ -169,7 +171,8 @@ async def unlock(models: Iterable[Model | None], secrets: Secrets, outbound: Out
         if name := model.config.api_key_secret:
             secret = await secrets.get(name)
             if secret is None:
-                raise MissingKeyError(model.name, name, secret=outbound.hosted)
+                missing = name if outbound.hosted else secret_variable(name, os.environ)
+                raise MissingKeyError(model.name, missing, secret=outbound.hosted)
             model.use_secret(secret)
 
 

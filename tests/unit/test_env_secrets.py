@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from promptlab import PromptLab
 from promptlab.adapters.local.env_secrets import EnvSecrets
 from promptlab.domain.secrets import Secret
-from promptlab.errors import ConfigError
+from promptlab.errors import ConfigError, MissingKeyError
 
 
 async def test_a_secret_is_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +35,20 @@ async def test_the_name_of_a_secret_in_the_cloud_finds_the_usual_variable(
     """One experiment runs in both places."""
     monkeypatch.setenv("TEAM_OPENAI_API_KEY", "one")
     assert await EnvSecrets().get("team/openai") == Secret("one")
+
+
+def test_a_secret_without_its_variable_is_an_error_that_names_the_variable_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And not the secret's own name, which no shell would take for a key."""
+    monkeypatch.delenv("TEAM_OPENAI_API_KEY", raising=False)
+    experiment = {
+        "prompt_template": {"name": "ask", "user_prompt": "<question>"},
+        "dataset": {"name": "sums", "rows": [{"question": "1 + 1"}]},
+        "model": {"name": "openai/gpt-6-luna", "api_key_secret": "team/openai"},
+    }
+    with PromptLab(tmp_path / "lab.db") as lab, pytest.raises(MissingKeyError, match="TEAM_OPENAI_API_KEY"):
+        lab.experiment.run(experiment)
 
 
 @pytest.mark.parametrize(
