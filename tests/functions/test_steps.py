@@ -22,6 +22,7 @@ from promptlab.engine.plan import read_manifest
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from promptlab.worker import LEASE, LEASE_S, Worker
+from tests import aws
 from tests.functions.conftest import Context, Elsewhere, Machine
 from tests.servers import ModelServer, Reply, Request
 
@@ -375,6 +376,33 @@ async def test_a_worker_whose_lease_was_taken_over_starts_no_further_call(machin
         assert (outcome.remaining, tally.cases, len(server.requests)) == (46, 4, 4)
         lease = await lab.ledger.get_record(LEASE, name)
         assert lease == {"owner": "another"}, "it is not ours to give back"
+        await worker.close()
+
+
+async def test_a_worker_renews_its_lease_while_it_waits_for_answers(machine: Machine) -> None:
+    """A slow provider is no reason for a second worker to begin with the same shard."""
+    lab = StoreLab(replace(open_cloud(runtime.config()), runner=Elsewhere(), clock=Impatient()))
+    with ModelServer(lambda request: Reply(hang=True)) as server:
+        run = await lab.start(experiment(server))
+        worker, name = Worker(lab), f"{run.run_id}#0"
+        await worker.plan(run.run_id, 0)
+        shard = await anext(read_manifest(lab.blobs, f"runs/{run.run_id}/manifest-0.jsonl"))
+        step = asyncio.create_task(worker.infer(run.run_id, 0, shard, 900))
+        await asyncio.to_thread(server.wait_for_requests, 50)
+        mine = await lab.ledger.get_record(LEASE, name)
+        assert mine is not None
+        # As it is shortly before its end: a moment later it would be anybody's.
+        await lab.ledger.put_record(LEASE, name, mine, expires_at=time.time() + 2)
+        table, key = aws.bare_table(runtime.config().table), {"pk": f"{LEASE}#{name}", "sk": "META"}
+        async with asyncio.timeout(60):
+            while True:
+                item = (await asyncio.to_thread(table.get_item, Key=key)).get("Item", {})
+                if float(item.get("ends_at", 0)) > time.time() + 3:
+                    break
+                await asyncio.sleep(0.05)
+        server.release()
+        outcome, tally = await step
+        assert (outcome.remaining, tally.cases) == (0, 50)
         await worker.close()
 
 
