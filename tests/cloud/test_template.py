@@ -152,6 +152,8 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
     for role, s in documents():
         if role != "StudioRole" and any(a.startswith("dynamodb:") for a in as_list(s["Action"])):
             keys = s["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+            # "For all values" holds for none, too: for an operation that names no key.
+            assert s["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
             assert set(keys) <= {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*"}, role
 
 
@@ -220,6 +222,19 @@ def test_every_log_group_is_kept_for_a_bounded_time_and_every_function_has_one()
     assert {"ExperimentLogs", "AccessLogs"} <= groups.keys()
 
 
+def test_a_log_level_is_that_of_lambda_too() -> None:
+    """Lambda leaves out what is below a level of its own: DEBUG was never to be seen."""
+    levels = template()["Parameters"]["LogLevel"]["AllowedValues"]
+    names = template()["Mappings"]["LogLevels"]
+    assert {level: name["Lambda"] for level, name in names.items()} == {
+        level: {"WARNING": "WARN"}.get(level, level) for level in levels
+    }
+    for function in of_type("AWS::Lambda::Function").values():
+        assert function["LoggingConfig"]["ApplicationLogLevel"] == {
+            "Fn::FindInMap": ["LogLevels", {"Ref": "LogLevel"}, "Lambda"]
+        }
+
+
 def test_everything_is_traced() -> None:
     """X-Ray is on for every function and for the machine."""
     assert all(f["TracingConfig"] == {"Mode": "Active"} for f in of_type("AWS::Lambda::Function").values())
@@ -269,7 +284,8 @@ def test_lifecycle_never_expires_parts_or_results() -> None:
         assert rules[name]["ExpirationInDays"] == 1
         assert rules[name]["NoncurrentVersionExpiration"]["NoncurrentDays"] == 1
     assert rules["old-versions"]["NoncurrentVersionExpiration"]["NoncurrentDays"] >= 7
-    assert rules["parts"]["Transitions"][0]["StorageClass"] == "INTELLIGENT_TIERING"
+    assert rules["large-files-of-runs"]["Transitions"][0]["StorageClass"] == "INTELLIGENT_TIERING"
+    assert int(rules["large-files-of-runs"]["ObjectSizeGreaterThan"]) >= 128 * 1024
 
 
 def test_only_the_local_flag_lifts_the_demand_for_tls() -> None:
