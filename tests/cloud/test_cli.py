@@ -61,9 +61,11 @@ def test_the_token_and_the_address_are_had_with_aws_credentials(stack: Stack, tm
 
 
 def test_provider_keys_are_set_listed_by_name_and_deleted(stack: Stack, tmp_path: Path) -> None:
-    """No command shows a key."""
-    promptlab("cloud", "secrets", "set", "BY_CLI", folder=tmp_path, stdin="sk-by-cli-0123456789\n")
-    listed = promptlab("cloud", "secrets", "list", folder=tmp_path)
-    assert "BY_CLI" in listed and "sk-by-cli" not in listed
+    """No command shows a key; where it may be sent stands beside its name, and is replaced with it."""
+    for host in ("api.example.com", "eu.api.example.com"):
+        command = ("cloud", "secrets", "set", "BY_CLI", "--host", host)
+        promptlab(*command, folder=tmp_path, stdin="sk-by-cli-0123456789\n")
+        listed = promptlab("cloud", "secrets", "list", folder=tmp_path)
+        assert "BY_CLI" in listed and host in listed and "sk-by-cli" not in listed
     promptlab("cloud", "secrets", "delete", "BY_CLI", "--yes", folder=tmp_path)
     assert "BY_CLI" not in promptlab("cloud", "secrets", "list", folder=tmp_path)
