@@ -1,0 +1,353 @@
+"""The pool of processes that evaluate: what comes back of a case, whatever becomes of its process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from promptlab import Evaluator, Score, get_model
+from promptlab.domain.experiment import Metric
+from promptlab.domain.results import Failure, Usage
+from promptlab.engine import isolation
+from promptlab.engine.isolation import Isolation, by_value
+from promptlab.engine.processes import CannotLoadError, MovedError, Processes, Recipe
+from promptlab.errors import ConfigError
+from promptlab.models.retry import Postponed
+from promptlab.threads import Threads
+
+REAL_TIME = signal.SIGRTMIN + 3
+"""A signal without a name of its own."""
+
+
+class Does(Evaluator):
+    """Does what the case says, in the process that evaluates it."""
+
+    def evaluate(self, data: dict[str, Any]) -> Any:
+        match data["do"]:
+            case "value":
+                return data["value"]
+            case "pid":
+                return float(os.getpid())
+            case "children":
+                return float(subprocess.Popen(["sleep", "60"]).pid)
+            case "sleep":
+                time.sleep(data["seconds"])
+                return 1.0
+            case "exit":
+                os._exit(data["code"])
+            case "signal":
+                os.kill(os.getpid(), data["signal"])
+            case "raise":
+                raise data["error"]
+            case "awaits":
+                return asyncio.sleep(0, result=0.25)
+            case "scores":
+                usage = Usage(calls=2, prompt_tokens=3, completion_tokens=4, cost_usd=0.5)
+                return Score(0.5, label="half", reason="why", metadata={"a": [1]}, usage=usage)
+        return None
+
+
+def recipe(evaluator: Evaluator | None = None, metric: str = "m") -> Recipe:
+    return by_value(metric, evaluator or Does())
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Processes]:
+    pool = Processes()
+    yield pool
+    await pool.close()
+
+
+async def test_a_score_comes_back_as_the_evaluator_gave_it(pool: Processes) -> None:
+    """All of its parts; numbers, words and coroutines are scores, too."""
+    made = recipe()
+    cases: list[tuple[dict[str, Any], Score]] = [
+        ({"do": "value", "value": 0.5}, Score(0.5)),
+        ({"do": "value", "value": True}, Score(passed=True)),
+        ({"do": "value", "value": "good"}, Score(label="good")),
+        ({"do": "awaits"}, Score(0.25)),
+        ({"do": "raise", "error": AssertionError("too short")}, Score(passed=False, reason="too short")),
+        (
+            {"do": "raise", "error": KeyError("x")},
+            Score(error=Failure("evaluator_error", "m: KeyError: 'x'")),
+        ),
+        (
+            {"do": "scores"},
+            Score(
+                0.5,
+                label="half",
+                reason="why",
+                metadata={"a": [1]},
+                usage=Usage(calls=2, prompt_tokens=3, completion_tokens=4, cost_usd=0.5),
+            ),
+        ),
+    ]
+    found = await asyncio.gather(*(pool.call(made, data, 30.0) for data, _ in cases))
+    assert found == [score for _, score in cases]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"do": "exit", "code": 0}, "its process ended (exit code 0)"),
+        ({"do": "exit", "code": 7}, "its process ended (exit code 7)"),
+        ({"do": "signal", "signal": signal.SIGKILL}, "its process ended (SIGKILL)"),
+        (
+            {"do": "signal", "signal": signal.SIGRTMIN + 3},
+            f"its process ended (signal {signal.SIGRTMIN + 3})",
+        ),
+    ],
+)
+async def test_a_case_that_ends_its_process_costs_itself_only(
+    pool: Processes, data: dict[str, Any], words: str
+) -> None:
+    """Those of the same message are evaluated by the next process."""
+    made = recipe()
+    first = await pool.call(made, {"do": "pid"}, 30.0)
+    around = [{"do": "pid"}, data, {"do": "pid"}, {"do": "pid"}]
+    before, ended, *after = await asyncio.gather(*(pool.call(made, one, 30.0) for one in around))
+    assert ended.error == Failure("evaluator_error", f"m: {words}")
+    assert before == first
+    assert after[0] == after[1] != first
+    assert first.value not in (None, float(os.getpid()))
+
+
+async def test_a_case_that_takes_too_long_is_ended_with_all_that_it_started(pool: Processes) -> None:
+    """The words name the limit; the next case has a process again."""
+    made = recipe()
+    child = await pool.call(made, {"do": "children"}, 30.0)
+    slow, next_one = await asyncio.gather(
+        pool.call(made, {"do": "sleep", "seconds": 60}, 0.3),
+        pool.call(made, {"do": "value", "value": 1}, 0.3),
+    )
+    assert slow.error == Failure("evaluator_timeout", "m: no score within timeout_s=0.3 s")
+    assert next_one == Score(1.0)
+    assert child.value is not None
+    for _ in range(500):
+        if not _lives(int(child.value)):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("a process that the evaluator started lives on")
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process, and it is not one that only waits for its parent to look."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_waiting_cases_get_further_processes_and_idle_ones_are_used_again(pool: Processes) -> None:
+    """No more than eight, or one for each core; they are all gone when the pool is closed."""
+    made = recipe()
+    await asyncio.gather(*(pool.call(made, {"do": "sleep", "seconds": 0.2}, 30.0) for _ in range(40)))
+    found = await asyncio.gather(*(pool.call(made, {"do": "pid"}, 30.0) for _ in range(200)))
+    pids = {int(score.value or 0) for score in found}
+    assert 1 <= len(pids) <= max(8, os.cpu_count() or 1)
+    await pool.close()
+    for _ in range(500):
+        if not any(map(_lives, pids)):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("a process lives on")
+
+
+async def test_two_evaluators_share_the_processes_and_keep_their_names(pool: Processes) -> None:
+    """Each is made once in a process."""
+    one, other = recipe(metric="one"), recipe(metric="other")
+    error = {"do": "raise", "error": ValueError("no")}
+    found = await asyncio.gather(*(pool.call(made, error, 30.0) for made in (one, other, one)))
+    assert [score.error and score.error.message for score in found] == [
+        "one: ValueError: no",
+        "other: ValueError: no",
+        "one: ValueError: no",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "words"),
+    [
+        ("promptlab.no_such_module:loads", b"", "ModuleNotFoundError"),
+        ("cloudpickle:no_such_name", b"", "AttributeError"),
+        ("cloudpickle:loads", b"", "EOFError"),
+        ("os:_exit", b"", "TypeError"),
+    ],
+)
+async def test_an_evaluator_that_a_process_cannot_make_is_refused(
+    pool: Processes, function: str, argument: bytes, words: str
+) -> None:
+    """With the reason; its further cases at once, and those of others are evaluated all the same."""
+    broken = Recipe("m", function, argument)
+    for _ in range(2):
+        with pytest.raises(CannotLoadError, match=words):
+            await pool.call(broken, {}, 30.0)
+    assert await pool.call(recipe(), {"do": "value", "value": 1}, 30.0) == Score(1.0)
+
+
+class Ends(Evaluator):
+    """Ends the process in which it is made."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (4,)
+
+
+async def test_an_evaluator_that_ends_every_process_is_refused(pool: Processes) -> None:
+    """It is found when it is made, before any case has begun."""
+    with pytest.raises(CannotLoadError, match=r"its process ended \(exit code 4\)"):
+        await pool.call(by_value("m", Ends()), {}, 30.0)
+
+
+async def test_a_stopped_pool_begins_with_nothing(pool: Processes) -> None:
+    """What is under way goes on; what waits is postponed; what is withdrawn is moved."""
+    made, other = recipe(), recipe()
+    await pool.call(made, {"do": "value", "value": 1}, 30.0)
+    slow = {"do": "sleep", "seconds": 0.5}
+    begun = [asyncio.create_task(pool.call(made, slow, 30.0 + n)) for n in range(20)]
+    moved = [asyncio.create_task(pool.call(other, slow, 30.0)) for _ in range(2)]
+    await asyncio.sleep(0)
+    pool.withdraw(other)
+    for task in moved:
+        with pytest.raises(MovedError):
+            await task
+    pool.stop()
+    found = await asyncio.gather(*begun, return_exceptions=True)
+    postponed = [one for one in found if isinstance(one, Postponed)]
+    assert postponed and all(one.wait_s == 0 for one in postponed)
+    assert all(one == Score(1.0) for one in found if not isinstance(one, Postponed))
+    with pytest.raises(Postponed) as later:
+        await pool.call(made, slow, 30.0)
+    assert later.value.wait_s == 0
+
+
+async def test_a_cancelled_caller_leaves_its_process_to_the_others(pool: Processes) -> None:
+    """A case that nobody waits for is not begun."""
+    made = recipe()
+    pid = await pool.call(made, {"do": "pid"}, 30.0)
+    tasks = [asyncio.create_task(pool.call(made, {"do": "pid"}, 30.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    assert await asyncio.gather(*tasks[1:]) == [pid, pid]
+
+
+# --------------------------------------------------------------------------- which evaluators run there
+
+
+def metric(**fields: Any) -> Metric:
+    return Metric(name="m", metric="m", column_mapping={}, **fields)
+
+
+class Waits(Evaluator):
+    async def evaluate(self, data: dict[str, Any]) -> float:
+        return 1.0
+
+
+class Judges(Does):
+    def __init__(self) -> None:
+        self.judge = get_model("simulated/echo")
+
+
+class Counts(Does):
+    """Is another one each time that it is looked at."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        self.number += 1
+        return {"number": self.number}
+
+
+class Locks(Does):
+    def __getstate__(self) -> None:
+        raise TypeError("cannot be sent")
+
+
+async def _measured(apart: Isolation, evaluator: Evaluator, *cpu_s: float) -> list[bool]:
+    """Measure evaluations; tell of each whether the next one would be in a process."""
+    threads, found = Threads("test"), []
+    assert apart.recipe(metric(), evaluator) is None
+    for seconds in cpu_s:
+        await apart.measured(metric(), evaluator, seconds, threads)
+        found.append(apart.recipe(metric(), evaluator) is not None)
+    threads.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "cpu_s", "moves"),
+    [
+        (Does(), [0.5, 0.01], [False, True]),
+        (Does(), [0.25, 0.25, 0.01], [False, False, True]),
+        (Does(), [0.49, 0.005, 0.005, 0.01], [False, False, False, True]),
+        (Does(), [0.049] * 20, [False] * 20),
+        (Does(), [0.0625] * 9, [False] * 8 + [True]),
+        (Does(), [0.0] * 9 + [0.5, 0.06], [False] * 10 + [True]),
+        (Does(), [0.49], [False]),
+        (Counts(), [0.5, 0.5, 0.5], [False] * 3),
+        (Locks(), [0.5, 0.5, 0.5], [False] * 3),
+        (Waits(), [0.5, 0.5], [False] * 2),
+        (Judges(), [0.5, 0.5], [False] * 2),
+    ],
+)
+async def test_an_object_moves_when_its_cases_are_heavy(
+    pool: Processes, evaluator: Evaluator, cpu_s: list[float], moves: list[bool]
+) -> None:
+    """From half a second in all and a twentieth a case on; if it is the same from case to case, can be sent,
+    and neither awaits nor calls models."""
+    assert await _measured(Isolation({}, pool), evaluator, *cpu_s) == moves
+
+
+async def test_an_object_that_is_too_large_stays(
+    pool: Processes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """64 MB are sent; what stays for another reason says so once."""
+    size = len(isolation._pickled(Does()))
+    for most, moves in ((size, True), (size - 1, False)):
+        monkeypatch.setattr(isolation, "MOST_BYTES", most)
+        assert await _measured(Isolation({}, pool), Does(), 0.5, 0.5) == [False, moves]
+    with caplog.at_level(logging.WARNING, "promptlab"):
+        await _measured(Isolation({}, pool), Counts(), 0.4, 0.4, 0.4, 0.4)
+        await _measured(Isolation({}, pool), Locks(), 0.4, 0.4, 0.4, 0.4)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "m takes 400 ms of processor time a case and keeps to one core: it changes from case to case "
+        "(isolated: true sends it all the same)",
+        "m takes 400 ms of processor time a case and keeps to one core: it cannot be sent to other "
+        "processes: TypeError: cannot be sent",
+    ]
+
+
+async def test_what_is_known_of_a_metric_decides(pool: Processes, caplog: pytest.LogCaptureFixture) -> None:
+    """A recipe is used where `isolated` does not forbid it; without processes nothing is."""
+    made, evaluator = recipe(), Does()
+    assert Isolation({"m": made}, pool).recipe(metric(), evaluator) is made
+    assert Isolation({"m": made}, pool).recipe(metric(isolated=True), evaluator) is made
+    assert Isolation({"m": made}, pool).recipe(metric(isolated=False), evaluator) is None
+    assert Isolation({"m": made}, None).recipe(metric(), evaluator) is None
+    assert Isolation({"m": made}, pool).recipe(metric(needs_embedding=True), evaluator) is None
+    assert Isolation({"m": made}, pool).recipe(metric(), Waits()) is None
+    assert Isolation({"m": made}, pool).recipe(metric(isolated=True), Waits()) is made
+    apart = Isolation({"m": made}, pool)
+    with caplog.at_level(logging.WARNING, "promptlab"):
+        apart.stay(metric(), "it calls models")
+        apart.stay(metric(), "it calls models")
+    assert [record.getMessage() for record in caplog.records] == ["m runs in this process: it calls models"]
+    assert apart.recipe(metric(), evaluator) is None
+
+
+def test_an_evaluator_that_cannot_be_sent_is_an_error_with_a_remedy() -> None:
+    """Where it is to be isolated."""
+    with pytest.raises(
+        ConfigError, match=r"metric 'm' is to be isolated, .*: TypeError: cannot be sent\. Let it"
+    ):
+        by_value("m", Locks())
