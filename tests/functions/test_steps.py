@@ -15,6 +15,7 @@ import pytest
 from functions import evaluate, infer, plan, runtime
 from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.clock import SystemClock
+from promptlab.domain.results import Completion
 from promptlab.domain.secrets import Secret
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Outcome
@@ -441,3 +442,16 @@ def test_the_numbers_of_an_invocation_are_counted(
     for line in logged:
         sums.update({name: sum(line[name]) for name in ("Cases", "Failures", "Throttles") if name in line})
     assert sums == {"Cases": len(ROWS), "Failures": 1, "Throttles": 2}
+
+
+def test_a_shard_is_not_summed_up_before_all_of_it_is_answered(machine: Machine) -> None:
+    """The step says how many are left, and scores none."""
+    with ModelServer(right) as server:
+        run = machine.start(experiment(server))
+        planned = plan.handler({"run_id": run.run_id, "generation": 0}, Context())
+        event = {"run_id": run.run_id, "generation": 0, "shard": machine.manifest(planned["manifest"])[0]}
+        assert evaluate.handler(event, Context()) == {"remaining": 50, "wait_s": 0}
+        answered = [Completion(shard=0, case=case, trial=0, response="x") for case in range(20)]
+        runtime.run(machine.lab.ledger.put_completions(run.run_id, answered))
+        assert evaluate.handler(event, Context()) == {"remaining": 30, "wait_s": 0}
+        assert runtime.run(machine.lab.ledger.get_scores(run.run_id, 0)) == []

@@ -225,7 +225,7 @@ async def test_what_cannot_be_compared_is_refused_by_name(lab: StoreLab, engine:
     """Too few runs, too many, unknown metrics, runs and orders."""
     one = await run(lab)
     for others in ([], [one] * 4):
-        with pytest.raises(RunError, match="one to three others"):
+        with pytest.raises(RunError, match=f"with one to three others, not with {len(others)}"):
             await engine.compare(one, others)
     for selected in (Compared(metric="nope"), Compared(other=1), Compared(change="x; DROP")):  # type: ignore[arg-type]
         with pytest.raises(UnknownNameError):
