@@ -174,6 +174,14 @@ async def test_a_run_in_which_every_case_failed_is_not_green(studio: Studio) -> 
     assert page.text.count(str(FAILURES[2].message)) == 1
 
 
+async def test_a_search_says_how_far_it_looked(studio: Studio) -> None:
+    """Whoever finds nothing must know what was not looked at."""
+    run = await make_run(studio.lab, await make_dataset(studio.lab, 20))
+    page = await studio.page(f"/runs/{run.run_id}?q=needle")
+    assert "the first 20,000 characters of each text" in page.text
+    assert "characters of each text" not in (await studio.page(f"/runs/{run.run_id}")).text
+
+
 async def test_a_wrong_answers_page_does_not_open_green(studio: Studio) -> None:
     """It opens with the verdict of the metric that the run is judged by."""
     (run,) = await add_wide(studio.lab, rows=40, runs=1, trials=1)
