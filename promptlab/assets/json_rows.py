@@ -28,6 +28,7 @@ with the interpreter held."""
 _MAX_DEPTH = 200  # orjson writes 254 levels
 _LOOK = -(2**60)
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?', re.DOTALL)
+_LONG_DIGITS = re.compile(rb"\d{19}")
 _WIDE = 2.0**63  # orjson reads integers beyond 64 bits as floats, and digits are gone
 
 
@@ -86,6 +87,25 @@ def _most_values(text: bytes) -> int:
         if count <= MAX_VALUES:
             break
     return count
+
+
+def body_fault(text: bytes) -> str | None:
+    """Say what in a JSON text would be lost or take too long, though its reader takes it; None if nothing.
+
+    A key that an object has twice, an integer of more than 64 bits, more than MAX_VALUES values. None also
+    where the text is no valid JSON.
+    """
+    if _most_values(text) > MAX_VALUES:
+        return f"there are more than {MAX_VALUES:,} values. Upload a large dataset as a file."
+    if (key := repeated_key(text)) is not None:
+        return f"the key {clip(repr(key))} is there twice in one object. Rename one, or leave it out."
+    try:
+        wide = _wide_integer(text) if _LONG_DIGITS.search(text) else None
+    except (ValueError, RecursionError):
+        return None
+    if wide is not None:
+        return f"the integer {clip(wide)} does not fit into 64 bits. Write it as a string, or as a float."
+    return None
 
 
 def repeated_key(text: bytes) -> str | None:

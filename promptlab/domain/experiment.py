@@ -92,6 +92,7 @@ class When(BaseModel):
         min_length=1,
         max_length=1000,
         strict=False,
+        fail_fast=True,
         description="Rows with one of these values.",
     )
 

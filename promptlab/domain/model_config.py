@@ -98,17 +98,25 @@ class ModelConfig(BaseModel):
         le=100,
         description="Further tries after a server error, a timeout or a broken connection.",
     )
-    temperature: float | None = Field(default=None, ge=0, description="Sampling temperature.")
+    temperature: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Sampling temperature."
+    )
     max_tokens: int | None = Field(default=None, ge=1, description="Tokens to write at most.")
     seed: int | None = Field(default=None, description="Sampling seed, where the provider has one.")
     response_format: Mapping[str, Any] | None = Field(
         default=None, description="Structured output, as the provider takes it."
     )
     input_usd_per_mtok: float | None = Field(
-        default=None, ge=0, description="Dollars for a million tokens read; overrides the price table."
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Dollars for a million tokens read; overrides the price table.",
     )
     output_usd_per_mtok: float | None = Field(
-        default=None, ge=0, description="Dollars for a million tokens written; overrides the price table."
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Dollars for a million tokens written; overrides the price table.",
     )
 
     @model_validator(mode="before")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 from promptlab.domain.assets import DatasetContent, PromptTemplate
 from promptlab.domain.templates import CompiledTemplate
@@ -25,6 +26,8 @@ _OTHER = re.compile(
 _BLOCK = re.compile(r"\{%-?\s{0,9}(?:if|for|set|macro)\b")
 _FILE = re.compile(r"\s*(?:file:\S+|[\w./~\\-]+\.(?:md|txt|j2|jinja2?|prompt))\s*", re.I)
 _SHOWN = 5
+LOOKED_AT = 200_000
+"""Characters of a prompt that are searched: 5 million of `{{q}}` took 3 s."""
 
 
 def prompt_warnings(
@@ -41,9 +44,9 @@ def prompt_warnings(
         content: the dataset.
         mappings: each metric's name and its column_mapping.
     """
-    texts = [message["content"] for message in template.chat()]
+    texts = _beginnings([message["content"] for message in template.chat()])
     columns = {c.name.casefold(): c.name for c in content.columns}
-    found = [*_gold(template, compiled, mappings)]
+    found = _gold(template, compiled, mappings)
     foreign = [*_files(template, texts), *_foreign(template, compiled, texts, columns)]
     found += foreign
     if not compiled.placeholders and content.rows > 1 and not foreign:
@@ -55,6 +58,14 @@ def prompt_warnings(
     return tuple(found)
 
 
+def _beginnings(texts: Sequence[str]) -> list[str]:
+    """What is looked at of some texts: LOOKED_AT characters of all together."""
+    ends = accumulate(map(len, texts), initial=0)
+    return [
+        text[: LOOKED_AT - before] for text, before in zip(texts, ends, strict=False) if before < LOOKED_AT
+    ]
+
+
 def _gold(
     template: PromptTemplate, compiled: CompiledTemplate, mappings: Iterable[tuple[str, Mapping[str, str]]]
 ) -> list[str]:
@@ -64,15 +75,16 @@ def _gold(
         for name, source in mapping.items():
             if _REFERENCE.fullmatch(name) and metric not in compared.setdefault(source, []):
                 compared[source].append(metric)
+    shown = [column for column in compiled.placeholders if column in compared]
+    more = f"Further columns that metrics compare with are in the prompt: {len(shown) - _SHOWN:,}."
     return [
         f"Prompt template {template.name!r} shows the expected answer: {_written(template, column)} "
         "is filled by "
         f"the column {column!r}, which {_listed(map(repr, compared[column]))} compares answers with. "
         "The model "
         f"can repeat it. {_way_out(template, column)}"
-        for column in compiled.placeholders
-        if column in compared
-    ]
+        for column in shown[:_SHOWN]
+    ] + ([more] if len(shown) > _SHOWN else [])
 
 
 def _way_out(template: PromptTemplate, column: str) -> str:

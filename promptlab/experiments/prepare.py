@@ -25,7 +25,7 @@ from promptlab.domain.templates import check_placeholders, compile_template_asyn
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.evaluators.base import Evaluator
-from promptlab.experiments.binding import Live, bind, live_metrics, live_objects
+from promptlab.experiments.binding import Live, bind, checked_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.models.base import Model
 from promptlab.models.provider import ProviderModel
@@ -90,7 +90,14 @@ def with_dataset(experiment: Experiment, dataset: Dataset) -> Experiment:
 
 
 def _hashed(experiment: Experiment) -> Experiment:
-    return experiment.model_copy(update={"hash": content_hash(experiment.to_json())})
+    try:
+        found = content_hash(experiment.to_json())
+    except TypeError as error:
+        raise ConfigError(
+            f"The experiment cannot be recorded as JSON ({error}): look at the fields of its models and the "
+            "params of its metrics."
+        ) from None
+    return experiment.model_copy(update={"hash": found})
 
 
 def _ref(asset: Asset) -> AssetRef:
@@ -113,7 +120,8 @@ async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> 
     """
     async with AsyncExitStack() as stack:
         live = live_objects(config, folder)
-        metrics = tuple(m for e in config.evaluation for m in live_metrics(e, live, folder))
+        made = [await checked_metrics(item, live, folder) for item in config.evaluation]
+        metrics = tuple(metric for each in made for metric in each)
         _check_names(metrics)
         prompt = (
             await stack.enter_async_context(store.draft(config.prompt_template, "prompt_template"))

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -24,6 +23,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from promptlab.errors import AuthenticationError, ConfigError
 from promptlab.ports import Records
 from promptlab.store_lab import StoreLab
+from promptlab_studio.forms import fields_of
 from promptlab_studio.problems import page
 
 SESSION, LOGIN = "SESSION", "LOGIN"
@@ -271,8 +271,7 @@ async def open_printed(request: Request, lab: TheLab) -> Response:
 async def login(request: Request, lab: TheLab) -> Response:
     """Open a session and go on to where the user wanted to."""
     auth: Auth | None = request.app.state.auth
-    # Parsed here: the form parsers of the framework want one more package.
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"))
+    fields = await fields_of(request)
     path, token = _local_path(fields.get("next", [""])[0]), fields.get("token", [""])[0].strip()
     if auth is None:
         return RedirectResponse(path, status_code=303)

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Match
 
 from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
 from promptlab.assets.json_rows import clip
@@ -28,6 +29,8 @@ RETRY_AFTER_S = "5"
 """When it makes sense to ask a busy store again, in seconds."""
 MOST_LISTED = 50
 """How many problems one answer lists."""
+MOST_SAID = 20_000
+"""Characters of one error: some name what was sent, which may be megabytes."""
 _LINE = re.compile(r", (?:line|row) ([\d,]+)")
 logger = logging.getLogger(__name__)
 
@@ -108,7 +111,7 @@ async def _ours(request: Request, error: PromptLabError) -> Response:
     return problem(
         request,
         kind.status,
-        hide_text(str(error)),
+        clip(hide_text(str(error)), MOST_SAID),
         type=URN + kind.code,
         title=kind.title,
         members=members,
@@ -187,7 +190,8 @@ def field_errors(found: Sequence[Any]) -> list[dict[str, str]]:
                 item["type"], str(item["msg"]).removeprefix("Value error, ")
             )
         # The place (body, query, path, header) says nothing where there is one body only.
-        entry = {"field": ".".join(path[1:] if path[:1] == ["body"] else path), "message": message}
+        field = ".".join(path[1:] if path[:1] == ["body"] else path)
+        entry = {"field": field, "message": clip(message, MOST_SAID // MOST_LISTED)}
         if entry not in listed:
             listed.append(entry)
     return listed
@@ -200,9 +204,20 @@ async def _http(request: Request, error: HTTPException) -> Response:
         405: f"{request.method} is not allowed at {request.url.path}.",
     }
     standard = error.detail == status.phrase
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
     return problem(
         request,
         error.status_code,
         details.get(error.status_code, status.description) if standard else str(error.detail),
-        headers=error.headers,
+        headers=headers,
     )
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path has, of all of its routes: the router's own answer knows the first one only."""
+
+    def has(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    return [method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") if has(method)]

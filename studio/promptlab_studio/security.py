@@ -21,6 +21,10 @@ MAX_BODY_BYTES = 5 << 20
 MAX_UPLOAD_BYTES = 5 << 30
 """The most bytes that S3 takes in one PUT."""
 UPLOADS = "/api/v1/datasets/uploads/"
+MAX_ADDRESS_BYTES = 16 << 10
+"""A page has some hundred links, and each repeats what the address filters by: 60 KB became 30 MB. API
+Gateway takes 10 KB."""
+MAX_PARAMETERS = 1_000
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # As esbuild and most others name files after their content: app-K3ZQ7A2B.js, app.9f86d081.css.
@@ -109,7 +113,7 @@ class Faults:
 
 
 class RequestChecks:
-    """Refuses requests that other sites make a browser send, and bodies that are too long.
+    """Refuses requests that other sites make a browser send, and bodies and addresses that are too long.
 
     Args:
         app: what is behind.
@@ -151,9 +155,19 @@ class RequestChecks:
                 "This request comes from another site, or from a browser too old to say where it comes from.",
             )
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > limit:
+        if not length.isdecimal() or len(length) > 15 or int(length) > limit:
             return 413, _too_long(limit)
-        return None
+        return _long_address(request)
+
+
+def _long_address(request: Request) -> tuple[int, str] | None:
+    query: bytes = request.scope["query_string"]
+    size = len(request.scope.get("raw_path") or request.scope["path"].encode()) + len(query)
+    if size > MAX_ADDRESS_BYTES:
+        return 414, f"The address has {size:,} bytes; it may have {MAX_ADDRESS_BYTES:,}."
+    if (count := query.count(b"&") + 1) > MAX_PARAMETERS:
+        return 414, f"The address has {count:,} parameters; it may have {MAX_PARAMETERS:,}."
+    return None
 
 
 def _name(host: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.adapters.http.problems import error_from
+from promptlab.assets.sources import DECODED_BYTES, DECODED_TIMES
 from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember
 from promptlab.domain.secrets import is_loopback_name
@@ -22,6 +23,7 @@ from promptlab.errors import (
     RemoteError,
 )
 from promptlab.loops import PerLoop
+from promptlab.models.bodies import ENCODINGS, BodyEncodingError, BodyTooLargeError, read_body
 from promptlab.ports import Clock
 from promptlab.program import program
 
@@ -36,6 +38,12 @@ FIRST_PATIENCE_S = 3.0
 FAULTS = 3
 """How often a request is sent that the Studio itself answers with 500."""
 TIMEOUT_S = 60.0
+WHOLE_S = 300.0
+"""How long a whole answer may take: one that comes byte by byte never times out."""
+MAX_ANSWER_BYTES = 64 << 20
+"""The largest answer, decoded: pages have some 5 MB, all versions of a long prompt may have more."""
+MAX_REFUSAL_BYTES = 1 << 20
+_OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _PASSING = frozenset({429, 502, 503, 504})
 _PIECE = 1 << 20
 
@@ -185,22 +193,41 @@ class ApiClient:
             waited, pause = waited + seconds, min(5.0, 2 * pause)
 
     async def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
-        return await (await self._clients.get()).request(method, url, **request)
+        import httpx
+
+        try:
+            async with (
+                asyncio.timeout(WHOLE_S),
+                (await self._clients.get()).stream(method, url, **request) as response,
+            ):
+                return await _read(response)
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no whole answer within {WHOLE_S:g} s") from None
 
     async def _save(self, url: str, target: Path, **request: Any) -> httpx.Response:
         async with (await self._clients.get()).stream("GET", url, **request) as response:
             if response.status_code != 200:
-                await response.aread()
-                return response
+                return await _read(response)
+            written = 0
             with await asyncio.to_thread(target.open, "wb") as file:
                 async for piece in response.aiter_bytes(_PIECE):
+                    written += len(piece)
+                    if written > max(DECODED_BYTES, DECODED_TIMES * response.num_bytes_downloaded):
+                        raise RemoteError(
+                            f"{_origin(url)} sends a file that decodes to more than {DECODED_TIMES} times "
+                            "its size: is the endpoint right?",
+                            status=response.status_code,
+                        )
                     await asyncio.to_thread(file.write, piece)
             return response
 
     async def _send_file(
         self, method: str, url: str, headers: Mapping[str, str], path: Path
     ) -> httpx.Response:
-        return await (await self._clients.get()).request(method, url, headers=headers, content=_pieces(path))
+        async with (await self._clients.get()).stream(
+            method, url, headers=headers, content=_pieces(path)
+        ) as response:
+            return await _read(response)
 
     def _failure(self, response: httpx.Response) -> PromptLabError:
         if response.status_code == 401:
@@ -220,6 +247,32 @@ class ApiClient:
             f"{response.text[:200]}",
             status=response.status_code,
         )
+
+
+async def _read(response: httpx.Response) -> httpx.Response:
+    """Read an answer whole, with a bound; of a refusal the beginning.
+
+    Raises:
+        RemoteError: it is larger than any answer of a Studio, or encoded in another way than was asked for.
+    """
+    import httpx
+
+    refused = response.status_code >= 400
+    try:
+        body = await read_body(
+            response.aiter_raw(),
+            response.headers.get("content-encoding", ""),
+            most=MAX_REFUSAL_BYTES if refused else MAX_ANSWER_BYTES,
+            cut=refused,
+        )
+    except (BodyTooLargeError, BodyEncodingError) as error:
+        raise RemoteError(
+            f"{_origin(str(response.url))} answers with a body that cannot be read: {error}. "
+            "Is the endpoint right?",
+            status=response.status_code,
+        ) from None
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
+    return httpx.Response(response.status_code, headers=headers, content=body, request=response.request)
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:
@@ -254,7 +307,10 @@ async def _open() -> httpx.AsyncClient:
 
     timeout = httpx.Timeout(TIMEOUT_S, connect=10)
     return httpx.AsyncClient(
-        timeout=timeout, follow_redirects=False, mounts={"all://*.localhost": Loopback()}
+        timeout=timeout,
+        follow_redirects=False,
+        mounts={"all://*.localhost": Loopback()},
+        headers={"Accept-Encoding": ENCODINGS},
     )
 
 

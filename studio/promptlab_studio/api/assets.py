@@ -15,13 +15,13 @@ from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_ve
 from promptlab.errors import AssetNotFoundError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import AssetOut, AssetPage, AssetVersions, RowPage, asset_object
-from promptlab_studio.api.bodies import EachKeyOnce
+from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import DatasetIn, LabelIn, PromptIn
 from promptlab_studio.api.uploads import uploaded
 from promptlab_studio.auth import TheLab, Viewer
 
 MAX_BYTES = 4 << 20
-router = APIRouter(route_class=EachKeyOnce)
+router = APIRouter(route_class=Exact)
 
 Name = Annotated[str, Path(max_length=200, description="The asset's name.")]
 Version = Annotated[str, Path(max_length=100, description="A number, a label, or latest.")]

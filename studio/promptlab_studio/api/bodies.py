@@ -11,12 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from promptlab.assets.json_rows import clip, repeated_key
+from promptlab.assets.json_rows import body_fault
 
 
-class EachKeyOnce(APIRoute):
-    """A route that refuses a body in which an object has a key twice: JSON's reader would
-    drop one of the values."""
+class Exact(APIRoute):
+    """A route that refuses a body which would not be read as it is written (an object has a key twice, an
+    integer more than 64 bits), or which takes too long to read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -24,13 +24,9 @@ class EachKeyOnce(APIRoute):
         async def checked(request: Request) -> Response:
             if self.body_field is not None and (body := await request.body()):
                 # In a thread: reading 5 MB once more takes longer than other requests should wait.
-                key = await asyncio.to_thread(repeated_key, body)
-                if key is not None:
-                    message = (
-                        f"the key {clip(repr(key))} is there twice in one object. Rename one, or "
-                        "leave it out."
-                    )
-                    raise RequestValidationError([{"type": "value_error", "loc": ("body",), "msg": message}])
+                fault = await asyncio.to_thread(body_fault, body)
+                if fault is not None:
+                    raise RequestValidationError([{"type": "value_error", "loc": ("body",), "msg": fault}])
             return await handle(request)
 
         return checked

@@ -12,11 +12,12 @@ from promptlab.queries.compare import MAX_COMPARED, Compared
 from promptlab.queries.compare_sql import Change
 from promptlab.queries.comparison_json import comparison_json
 from promptlab_studio.api.answers import CompareOut
+from promptlab_studio.api.bodies import Exact
 from promptlab_studio.auth import TheLab, Viewer
 
 MAX_BYTES = 4 << 20
 """Bytes of one page of pairs: Lambda answers with 6 MB at most."""
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Exact)
 RunIds = Annotated[
     list[Annotated[str, Query(min_length=1, max_length=200)]],
     Query(

@@ -15,11 +15,13 @@ from promptlab.domain.templates import CompiledTemplate, check_placeholders, com
 from promptlab.errors import TemplateError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.api.answers import PreviewOut
-from promptlab_studio.api.bodies import EachKeyOnce
+from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import PreviewIn
 from promptlab_studio.auth import TheLab, Viewer
 
-router = APIRouter(tags=["prompts"], route_class=EachKeyOnce)
+MAX_CHARS = 2_000_000
+"""Characters of filled prompts in one answer: Lambda answers with 6 MB at most."""
+router = APIRouter(tags=["prompts"], route_class=Exact)
 
 
 @router.post(
@@ -77,13 +79,27 @@ async def filled(
             "columns": columns,
             "errors": errors,
             "warnings": warnings,
-            "rows": [await _rendered(compiled, dict(row)) for row in first],
+            "rows": await _all_rendered(compiled, first),
         }
 
 
 def _with_reference(mapping: Mapping[str, str], columns: Sequence[str]) -> Mapping[str, str]:
     """A metric's mapping as a run would complete it: `reference` is the column of that name."""
     return {"reference": "reference", **mapping} if "reference" in columns else mapping
+
+
+async def _all_rendered(
+    compiled: CompiledTemplate, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows that one answer has room for, but one at least."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        found.append(await _rendered(compiled, dict(row)))
+        size += sum(len(message["content"]) for message in found[-1]["messages"] or ())
+        if size > MAX_CHARS:
+            break
+    return found
 
 
 async def _rendered(compiled: CompiledTemplate, row: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
-from promptlab_studio.api.bodies import EachKeyOnce
+from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
 from promptlab_studio.auth import TheLab, Viewer
@@ -33,7 +33,7 @@ _TYPES = {
     "parquet": "application/vnd.apache.parquet",
 }
 
-router = APIRouter(prefix="/runs", tags=["runs"], route_class=EachKeyOnce)
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=Exact)
 RunId = Annotated[str, Path(max_length=200, description="The run's id.")]
 Cursor = Annotated[
     str | None, Query(max_length=500, description="Where the page before ended: its next_cursor.")

@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -31,10 +32,35 @@ UPLOAD_KEY = r"^uploads/[0-9a-f]{32}/[A-Za-z0-9._-]{1,120}$"
 Model = TypeVar("Model", bound=BaseModel)
 
 
+MOST_FIELDS, MOST_MESSAGES, MOST_MAPPED, MOST_METRICS, MOST_TAGS = 50_000, 1_000, 1_000, 100, 50
+
+
+OneTag = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+def _few(most: int) -> BeforeValidator:
+    """Count the parts of a value before they are looked at: each that is wrong would be an error of its own,
+    and 400,000 of them took 5 s."""
+
+    def counted(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > most:
+            raise ValueError(f"there are {len(value):,}, and may be {most:,}")
+        return value
+
+    return BeforeValidator(counted)
+
+
 class Body(BaseModel):
     """The base of all bodies."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:
+            raise ValueError(f"this object has {len(value):,} fields")
+        return value
 
 
 class PromptIn(Body):
@@ -52,8 +78,10 @@ class PromptIn(Body):
         default="", description="The system message, with placeholders such as <question>."
     )
     user_prompt: str = Field(default="", description="The user message, with placeholders.")
-    messages: tuple[ChatMessage, ...] = Field(
-        default=(), description="A list of chat messages, in place of system_prompt and user_prompt."
+    messages: Annotated[tuple[ChatMessage, ...], _few(MOST_MESSAGES)] = Field(
+        default=(),
+        max_length=MOST_MESSAGES,
+        description="A list of chat messages, in place of system_prompt and user_prompt.",
     )
     template_format: str = Field(
         default="simple",
@@ -81,7 +109,7 @@ class RowsIn(Body):
 
     name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
     description: str = Field(default="", description="What it is for.", max_length=10_000)
-    rows: list[dict[str, Any]] = Field(description="The rows, one object each.")
+    rows: list[dict[str, Any]] = Field(fail_fast=True, description="The rows, one object each.")
     id_column: str | None = Field(
         default=None,
         description="The column that names a row. Default: `id` if there is one, else row numbers from 0.",
@@ -103,7 +131,9 @@ class DatasetIn(Body):
 
     name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
     description: str = Field(default="", description="What it is for.", max_length=10_000)
-    rows: list[dict[str, Any]] | None = Field(default=None, description="The rows, one object each.")
+    rows: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = Field(
+        default=None, description="The rows, one object each."
+    )
     upload: str | None = Field(
         default=None,
         pattern=UPLOAD_KEY,
@@ -156,7 +186,7 @@ class EvaluationIn(Body):
         min_length=1,
         description="What to call it in results, where a metric is used more than once.",
     )
-    column_mapping: dict[str, str] = Field(
+    column_mapping: Annotated[dict[str, str], _few(MOST_MAPPED)] = Field(
         default_factory=dict,
         description="Evaluator input → dataset column, or $inference for the model's answer.",
     )
@@ -258,10 +288,12 @@ class RunIn(Body):
         validation_alias=AliasChoices("embedding_model", "embedding_model_config"),
         description="For metrics such as semantic_similarity.",
     )
-    evaluation: tuple[EvaluationIn, ...] = Field(default=(), max_length=100, description="The metrics.")
+    evaluation: Annotated[tuple[EvaluationIn, ...], _few(MOST_METRICS)] = Field(
+        default=(), max_length=MOST_METRICS, description="The metrics."
+    )
     trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
-    tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
-        default=(), max_length=50, description="Words to find the run by."
+    tags: Annotated[tuple[OneTag, ...], _few(MOST_TAGS)] = Field(
+        default=(), max_length=MOST_TAGS, description="Words to find the run by."
     )
     strict: bool = Field(
         default=False,
@@ -293,8 +325,8 @@ class RunIn(Body):
 class RunEditIn(Body):
     """Changes to a run; what is left out stays as it is."""
 
-    tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = Field(
-        default=None, max_length=50, description="All of its tags."
+    tags: Annotated[tuple[OneTag, ...] | None, _few(MOST_TAGS)] = Field(
+        default=None, max_length=MOST_TAGS, description="All of its tags."
     )
     archived: bool | None = Field(default=None, description="Whether lists leave it out.")
 
@@ -321,10 +353,10 @@ class PreviewIn(Body):
 
     prompt_template: PromptChoice = Field(description="The prompt: fields of a template, or a reference.")
     dataset: RowsChoice = Field(description="The rows: written out, or a reference.")
-    limit: int = Field(default=3, ge=1, le=20, description="How many rows.")
-    evaluation: tuple[EvaluationIn, ...] = Field(
+    limit: int = Field(default=3, ge=1, le=20, description="How many rows; long prompts make it fewer.")
+    evaluation: Annotated[tuple[EvaluationIn, ...], _few(MOST_METRICS)] = Field(
         default=(),
-        max_length=100,
+        max_length=MOST_METRICS,
         description="The metrics, for a warning where the prompt shows what they expect.",
     )
 

@@ -20,13 +20,14 @@ from promptlab.errors import BlobNotFoundError, DatasetError
 from promptlab.ports import Blobs, DirectBlobs
 from promptlab.scratch import ScratchFolder
 from promptlab_studio.api.answers import UploadOut
+from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import UploadIn
 from promptlab_studio.auth import TheLab, Viewer
 
 CONTENT_TYPE = "application/octet-stream"
 UPLOAD_S = 3600
 """Seconds that an upload URL is valid."""
-router = APIRouter(prefix="/datasets/uploads", tags=["datasets"])
+router = APIRouter(prefix="/datasets/uploads", tags=["datasets"], route_class=Exact)
 
 
 @router.post("", status_code=201, summary="Prepare the upload of a dataset's file", response_model=UploadOut)

@@ -24,6 +24,7 @@ from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
+from promptlab_studio.forms import form_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
 from promptlab_studio.views.format import run_url
@@ -212,7 +213,7 @@ async def _written(
 async def start(request: Request) -> Response:
     """Start the run that the form describes."""
     lab = lab_of(request)
-    query = Query.of("/new", QueryParams((await request.body()).decode("utf-8", "replace")))
+    query = Query.of("/new", QueryParams(await form_of(request)))
     dataset, _, _ = await _chosen(lab, query)
     columns: Sequence[str] = dataset.columns if dataset else ()
     try:

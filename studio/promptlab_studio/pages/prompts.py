@@ -15,8 +15,9 @@ from promptlab.domain.templates import placeholders_async
 from promptlab.errors import PromptLabError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
+from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import named_like, runs_using
-from promptlab_studio.pages.rendering import fields_of, go_to, render, router
+from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.format import prompt_url
 from promptlab_studio.views.prompts import Draft, as_text, draft_of, names_in, placeholders_of, with_room
 from promptlab_studio.views.state import Query, whole

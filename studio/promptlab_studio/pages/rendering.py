@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -64,8 +64,3 @@ def go_to(url: str, said: str = "", kind: Literal["done", "problem"] = "done") -
     if said:
         answer.set_cookie(TOAST_COOKIE, quote(f"{kind}|{said[:_MOST_SAID]}"), max_age=30, samesite="lax")
     return answer
-
-
-async def fields_of(request: Request) -> dict[str, list[str]]:
-    """The fields of a posted form; parsed here, as the framework's parser wants one more package."""
-    return parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)

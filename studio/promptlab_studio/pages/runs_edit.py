@@ -11,8 +11,9 @@ from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, RunBusyError, RunNotFoundError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
+from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import read_runs
-from promptlab_studio.pages.rendering import fields_of, go_to, router
+from promptlab_studio.pages.rendering import go_to, router
 from promptlab_studio.views.runs_table import acted_on
 from promptlab_studio.views.state import Query
 
