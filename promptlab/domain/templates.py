@@ -219,7 +219,7 @@ def check_placeholders(
         if column.rows < content.rows and name not in compiled.optional:
             first = column.first_missing or 0
             raise TemplateError(
-                f"Prompt template {template.name!r}: column {name!r} is missing in "
+                f"Prompt template {template.name!r}: column {_cut(name)!r} is missing in "
                 f"{content.rows - column.rows:,} of {content.rows:,} rows, first in row {first} "
                 f"(counting from 0; the {_ordinal(first + 1)} row). Give every row a value: null or an empty "
                 "string fills the placeholder with nothing."
@@ -254,17 +254,19 @@ def _simple(text: str, where: str) -> tuple[Fill, list[str]]:
                 if size > MOST_CHARS:
                     raise TemplateError(
                         f"{where}: the prompt for this row has more than {MOST_CHARS:,} characters, "
-                        f"at <{name}>. Shorten the column {name!r}, or name it less often."
+                        f"at <{_cut(name)}>. Shorten the column {_cut(name)!r}, or name it less often."
                     )
                 parts.append(part)
                 parts.append(literal)
         except KeyError:
             raise TemplateError(
-                f"{where}: this row has no column {name!r}, which fills <{name}>; it has "
+                f"{where}: this row has no column {_cut(name)!r}, which fills <{_cut(name)}>; it has "
                 f"{_listed(list(row))}."
             ) from None
         except TypeError as error:
-            raise TemplateError(f"{where}: column {name!r} cannot fill <{name}>: {error}.") from error
+            raise TemplateError(
+                f"{where}: column {_cut(name)!r} cannot fill <{_cut(name)}>: {error}."
+            ) from error
         return "".join(parts)
 
     return fill, names

@@ -35,6 +35,8 @@ TRIES, PAUSE_S = 5, 300.0
 _MIN_TOKEN = 16
 TOKEN = "PROMPTLAB_STUDIO_TOKEN"
 """The environment variable with the token of a laptop's Studio, for programs."""
+_MOST_PATH = 8_000
+"""Characters of the address that a login goes on to."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -325,4 +327,5 @@ def _local_path(path: str) -> str:
     """The path, where it is one of this Studio's pages; else the first page."""
     # `//host` and `/\host` are other sites for a browser, which also drops tabs and line ends.
     local = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    local = local and len(path) <= _MOST_PATH
     return path if local and not path.startswith(("/login", "/logout", "/session")) else "/"

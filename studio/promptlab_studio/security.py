@@ -24,6 +24,8 @@ UPLOADS = "/api/v1/datasets/uploads/"
 MAX_ADDRESS_BYTES = 16 << 10
 """A page has some hundred links, and each repeats what the address filters by: 60 KB became 30 MB. API
 Gateway takes 10 KB."""
+MAX_FORM_ADDRESS_BYTES = 60_000
+"""The same for /new: all that the form of a run holds is in its address, schemas too. h11 reads 64 KB."""
 MAX_PARAMETERS = 1_000
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -163,8 +165,9 @@ class RequestChecks:
 def _long_address(request: Request) -> tuple[int, str] | None:
     query: bytes = request.scope["query_string"]
     size = len(request.scope.get("raw_path") or request.scope["path"].encode()) + len(query)
-    if size > MAX_ADDRESS_BYTES:
-        return 414, f"The address has {size:,} bytes; it may have {MAX_ADDRESS_BYTES:,}."
+    most = MAX_FORM_ADDRESS_BYTES if request.scope["path"] == "/new" else MAX_ADDRESS_BYTES
+    if size > most:
+        return 414, f"The address has {size:,} bytes; it may have {most:,}."
     if (count := query.count(b"&") + 1) > MAX_PARAMETERS:
         return 414, f"The address has {count:,} parameters; it may have {MAX_PARAMETERS:,}."
     return None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from promptlab_studio.auth import Auth
 
 from tests.servers import ModelServer
 from tests.studio.builders import right
+from tests.studio.large_lab import Asked, lab_with_large_things
 from tests.studio.live import TOKEN, LiveStudio
 
 
@@ -40,3 +42,14 @@ def api(studio: LiveStudio) -> Iterator[httpx.Client]:
     """A client of the laptop's API."""
     with studio.client() as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def asked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Asked]:
+    """One lab for all: what requests change of it does not matter here."""
+    lab, ids = await lab_with_large_things(tmp_path_factory.mktemp("lab"))
+    found = Asked(lab, ids)
+    await found.send("GET", "/")  # what is loaded once is loaded
+    yield found
+    await found.client.aclose()
+    await lab.close()

@@ -46,7 +46,9 @@ def test_a_wrong_method_is_405(api: httpx.Client) -> None:
     """With the ones that are allowed."""
     answer = api.delete("/runs/none/progress")
     problem(answer, 405)
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET"
+    assert api.put("/runs/none").headers["allow"] == "GET, PATCH, DELETE"
+    assert api.delete("/prompts").headers["allow"] == "GET, POST"
 
 
 def test_a_wrong_body_names_its_fields(api: httpx.Client, model: ModelServer) -> None:

@@ -56,5 +56,21 @@ def test_a_key_given_twice_is_an_error_that_names_it(api: httpx.Client, model: M
     body = orjson.dumps(experiment(model))
     twice = body[:-1] + b', "trials": 1, "trials": 2}'
     assert "the key 'trials'" in api.post("/runs", content=twice, headers=json).json()["detail"]
+    upload = b'{"file_name": "a.csv", "size_bytes": 1, "size_bytes": 2}'
+    assert "'size_bytes'" in api.post("/datasets/uploads", content=upload, headers=json).json()["detail"]
     once = {"name": "twice", "rows": [{"q": '"q": "q"', "answer": 1}, {"q": "b", "answer": 2}]}
     assert api.post("/datasets", json=once).status_code == 201
+
+
+def test_an_integer_that_would_lose_digits_is_an_error_that_names_it(api: httpx.Client) -> None:
+    """In rows and everywhere else; digits of texts and of fractions are none."""
+    json = {"content-type": "application/json"}
+    rows = b'{"name": "wide", "rows": [{"q": 123456789012345678901234567890}]}'
+    answer = api.post("/datasets", content=rows, headers=json)
+    assert answer.status_code == 422
+    assert "123456789012345678901234567890 does not fit into 64 bits" in answer.json()["detail"]
+    model = b'{"prompt_template": "p", "dataset": "d", "model": {"name": "simulated/x", "seed": 1%b}}'
+    answer = api.post("/runs", content=model % (b"0" * 5_000), headers=json)
+    assert answer.status_code == 422 and "64 bits" in answer.json()["detail"]
+    fine = b'{"name": "fine", "rows": [{"q": "123456789012345678901234567890", "n": 0.1234567890123456789}]}'
+    assert api.post("/datasets", content=fine, headers=json).status_code == 201

@@ -27,6 +27,7 @@ from promptlab_studio.auth import lab_of
 from promptlab_studio.forms import form_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
+from promptlab_studio.security import MAX_FORM_ADDRESS_BYTES, MAX_PARAMETERS
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.new_run_form import (
     MODEL_NUMBERS,
@@ -74,6 +75,9 @@ async def _again(lab: StoreLab, run_id: str) -> Response:
     run = await lab.get_run(run_id)
     pairs, left = fields_from(Experiment.model_validate(run.experiment), run.tags)
     url = "/new?" + urlencode(pairs)
+    if len(url) > MAX_FORM_ADDRESS_BYTES or len(pairs) > MAX_PARAMETERS:
+        said = "This run has more parameters than the form holds: start it again from a file or a script."
+        return go_to(run_url(run_id), said, "problem")
     return go_to(url, "Left out: " + "; ".join(left) + ".", "problem") if left else RedirectResponse(url, 303)
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from promptlab_studio.security import MAX_FORM_ADDRESS_BYTES
 from promptlab_studio.templating import environment
 
 TOAST_COOKIE = "pl_toast"
@@ -59,8 +60,9 @@ def render(
 
 
 def go_to(url: str, said: str = "", kind: Literal["done", "problem"] = "done") -> Response:
-    """Send the browser to another page after a change, with a message that it shows there."""
-    answer = RedirectResponse(url, 303)
+    """Send the browser to another page after a change, with a message that it shows there; to the first page,
+    where the other's name is longer than an address."""
+    answer = RedirectResponse(url if len(url) <= MAX_FORM_ADDRESS_BYTES else "/", 303)
     if said:
         answer.set_cookie(TOAST_COOKIE, quote(f"{kind}|{said[:_MOST_SAID]}"), max_age=30, samesite="lax")
     return answer

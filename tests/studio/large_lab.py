@@ -1,0 +1,133 @@
+"""A lab with prompts and datasets as large as they may be, every route of the Studio over it, and a client
+that holds each answer to the bound."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import httpx
+from promptlab_studio.app import create_app
+
+from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.store_lab import StoreLab
+from tests.bench.real_runs import add_wide
+from tests.browser import labs
+from tests.work import MOST_STALL_S, work_of
+
+PATHS: dict[str, list[str]] = {
+    "/": ["/", "/?charts=1"],
+    "/live": ["/live?run={run}"],
+    "/login": ["/login"],
+    "/runs/{run_id}": ["/runs/{run}", "/runs/{run}?tab=summary", "/runs/{run}?tab=configuration"],
+    "/runs/{run_id}/live": ["/runs/{run}/live"],
+    "/runs/{run_id}/cases.{form}": ["/runs/{run}/cases.csv", "/runs/{run}/cases.jsonl"],
+    "/runs/{run_id}/cases/{key}": ["/runs/{run}/cases/1"],
+    "/prompts": ["/prompts"],
+    "/prompt": ["/prompt?name=made-qa", "/prompt?name=long&version=1&against=0", "/prompt?name=many"],
+    "/prompt/edit": ["/prompt/edit?name=long"],
+    "/datasets": ["/datasets"],
+    "/dataset": ["/dataset?name=wide", "/dataset?name=columns", "/dataset?name=texts"],
+    "/dataset/columns": ["/dataset/columns?name=columns"],
+    "/new": ["/new?dataset=columns&prompt=many&model=simulated/demo", "/new?dataset=texts&prompt=long"],
+    "/compare": ["/compare?run={run}&run={other}"],
+    "/api/v1/health": ["/api/v1/health"],
+    "/api/v1/openapi.json": ["/api/v1/openapi.json"],
+    "/api/v1/runs": ["/api/v1/runs", "/api/v1/runs?details=true"],
+    "/api/v1/runs/{run_id}": ["/api/v1/runs/{run}"],
+    "/api/v1/runs/{run_id}/progress": ["/api/v1/runs/{run}/progress"],
+    "/api/v1/runs/{run_id}/cases": ["/api/v1/runs/{run}/cases"],
+    "/api/v1/runs/{run_id}/export": ["/api/v1/runs/{run}/export"],
+    "/api/v1/compare": ["/api/v1/compare?run={run}&run={other}"],
+    "/api/v1/prompts": ["/api/v1/prompts"],
+    "/api/v1/prompts/{name}": ["/api/v1/prompts/long"],
+    "/api/v1/prompts/{name}/versions/{version}": ["/api/v1/prompts/long/versions/latest"],
+    "/api/v1/datasets": ["/api/v1/datasets"],
+    "/api/v1/datasets/{name}": ["/api/v1/datasets/columns"],
+    "/api/v1/datasets/{name}/versions/{version}": ["/api/v1/datasets/columns/versions/0"],
+    "/api/v1/datasets/{name}/versions/{version}/rows": ["/api/v1/datasets/texts/versions/0/rows?limit=500"],
+    "/api/v1/metrics": ["/api/v1/metrics"],
+    "/api/v1/models/providers": ["/api/v1/models/providers"],
+}
+"""What is read: the addresses that each route is asked with."""
+FORMS: dict[str, str] = {
+    "/session": "/session",
+    "/logout": "/logout",
+    "/runs/delete": "/runs/delete",
+    "/runs/tags": "/runs/tags",
+    "/runs/{run_id}/again": "/runs/{run}/again",
+    "/runs/{run_id}/cancel": "/runs/{run}/cancel",
+    "/runs/{run_id}/resume": "/runs/{run}/resume",
+    "/prompt/placeholders": "/prompt/placeholders",
+    "/prompt/edit": "/prompt/edit",
+    "/prompt/label": "/prompt/label",
+    "/new": "/new",
+}
+"""What takes forms."""
+BODIES: dict[tuple[str, str], str] = {
+    ("POST", "/api/v1/runs"): "/api/v1/runs",
+    ("PATCH", "/api/v1/runs/{run_id}"): "/api/v1/runs/{run}",
+    ("POST", "/api/v1/runs/{run_id}/cancel"): "/api/v1/runs/{run}/cancel",
+    ("POST", "/api/v1/runs/{run_id}/resume"): "/api/v1/runs/{run}/resume",
+    ("POST", "/api/v1/prompts"): "/api/v1/prompts",
+    ("PUT", "/api/v1/prompts/{name}/labels/{label}"): "/api/v1/prompts/long/labels/l",
+    ("POST", "/api/v1/datasets"): "/api/v1/datasets",
+    ("PUT", "/api/v1/datasets/{name}/labels/{label}"): "/api/v1/datasets/columns/labels/l",
+    ("POST", "/api/v1/datasets/uploads"): "/api/v1/datasets/uploads",
+    ("PUT", "/api/v1/datasets/uploads/{token}/{file_name}"): f"/api/v1/datasets/uploads/{'0' * 32}/d.csv",
+    ("POST", "/api/v1/preview"): "/api/v1/preview",
+}
+"""What takes JSON."""
+WITHOUT = {
+    ("DELETE", "/api/v1/runs/{run_id}"): "/api/v1/runs/none",
+    ("DELETE", "/api/v1/prompts/{name}/labels/{label}"): "/api/v1/prompts/none/labels/l",
+    ("DELETE", "/api/v1/datasets/{name}/labels/{label}"): "/api/v1/datasets/none/labels/l",
+}
+"""What takes neither."""
+
+
+async def lab_with_large_things(folder: Path) -> tuple[StoreLab, dict[str, str]]:
+    """A lab with two runs, and with prompts and datasets as large as they may be."""
+    lab = labs.open_lab(folder)
+    runs = await add_wide(lab, rows=12, runs=2, trials=1)
+    texts = {"long": "a b\n" * 250_000, "many": "".join(f"<c{n % 2_500:04}>" for n in range(100_000))}
+    for name, text in texts.items():
+        await lab.assets.create(PromptTemplate(name=name, user_prompt=text))
+    await lab.assets.create(PromptTemplate(name="long", user_prompt="<" * 1_000_000 + "b a\n" * 250_000))
+    await lab.assets.create(
+        PromptTemplate(name="jinja", user_prompt="{{" * 100_000, template_format="jinja2")
+    )
+    columns = {f"{'cC'[n % 2]}{n // 2:04}": f"value {n}" for n in range(2_000)}
+    deep: Any = reduce(lambda inner, _: [inner], range(150), 1)
+    await lab.assets.create(Dataset(name="columns", rows=[columns] * 60))
+    await lab.assets.create(
+        Dataset(name="texts", rows=[{"t": "<b> [x](y) " * 90_000, "d": deep, "n" * 100_000: 1}] * 3)
+    )
+    return lab, {"run": runs[0].run_id, "other": runs[1].run_id}
+
+
+class Asked:
+    """Sends requests to a Studio, and holds each to the bound."""
+
+    def __init__(self, lab: StoreLab, ids: dict[str, str]) -> None:
+        self.ids = ids
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(lab)), base_url="http://localhost", timeout=60
+        )
+
+    async def send(self, method: str, path: str, query: str = "", **request: Any) -> httpx.Response:
+        answers = list[httpx.Response]()
+        url = self.address(path) + (("&" if "?" in path else "?") + query if query else "")
+
+        async def ask() -> None:
+            # A fault raises here: nothing between the app and this catches it but the app.
+            answers.append(await self.client.request(method, url, **request))
+
+        work = await work_of(ask)
+        assert work.stall_s < MOST_STALL_S, (method, url[:200], work)
+        assert answers[0].status_code < 500, (method, url[:200], answers[0].text[:500])
+        return answers[0]
+
+    def address(self, path: str) -> str:
+        return path.replace("{run}", self.ids["run"]).replace("{other}", self.ids["other"])
