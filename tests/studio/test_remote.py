@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from promptlab_studio.auth import Auth
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptLab, PromptTemplate, get_model
+from promptlab.adapters.http.client import MAX_ANSWER_BYTES
 from promptlab.adapters.http.lab import RemoteLab
 from promptlab.clock import SystemClock
 from promptlab.domain.results import Progress, RunRecord
@@ -232,6 +234,32 @@ async def test_an_endpoint_that_is_no_studio_is_told_so(model: ModelServer) -> N
     model.answer = lambda r: Reply(body=b"<html>hello")
     with pytest.raises(RemoteError, match="is the endpoint right"):
         await lab.get_run("x")
+    await lab.close()
+
+
+@pytest.mark.parametrize("status", [200, 422])
+async def test_an_answer_that_unpacks_to_too_much_is_refused(model: ModelServer, status: int) -> None:
+    """Of a refusal only the beginning is read."""
+    bomb = gzip.compress(b" " * (MAX_ANSWER_BYTES + 1))
+    encoded = {"Content-Encoding": "gzip"}
+    model.script(Reply(status=status, body=bomb, headers=encoded))
+    lab = RemoteLab(model.url)
+    with pytest.raises(RemoteError, match="larger than 64 MB" if status == 200 else "status 422"):
+        await lab.get_run("r")
+    model.script(Reply(status=200, body=b"x", headers={"Content-Encoding": "br"}))
+    with pytest.raises(RemoteError, match="gzip, deflate was asked for"):
+        await lab.get_run("r")
+    await lab.close()
+
+
+async def test_a_file_is_taken_as_it_is(model: ModelServer, tmp_path: Path) -> None:
+    """One that is compressed once more could unpack to more than the disk has; nothing of it is left."""
+    bomb = gzip.compress(gzip.compress(b" " * 1_000_000))
+    model.script(Reply(status=200, body=bomb, headers={"Content-Encoding": "gzip, gzip"}))
+    lab = RemoteLab(model.url)
+    with pytest.raises(RemoteError, match="in the encoding 'gzip, gzip'"):
+        await lab.export("r", tmp_path / "r.csv", "csv")
+    assert list(tmp_path.iterdir()) == []
     await lab.close()
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.adapters.http.problems import error_from
-from promptlab.assets.sources import DECODED_BYTES, DECODED_TIMES
 from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember
 from promptlab.domain.secrets import is_loopback_name
@@ -205,19 +204,19 @@ class ApiClient:
             raise httpx.ReadTimeout(f"no whole answer within {WHOLE_S:g} s") from None
 
     async def _save(self, url: str, target: Path, **request: Any) -> httpx.Response:
-        async with (await self._clients.get()).stream("GET", url, **request) as response:
+        # As it is: a few kilobytes of gzip in gzip decode to more than any memory, at once.
+        headers = {**request.pop("headers", {}), "Accept-Encoding": "identity"}
+        async with (await self._clients.get()).stream("GET", url, headers=headers, **request) as response:
             if response.status_code != 200:
                 return await _read(response)
-            written = 0
+            if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+                raise RemoteError(
+                    f"{_origin(url)} sends a file in the encoding {encoding[:40]!r}, which was not asked "
+                    "for. Is the endpoint right?",
+                    status=response.status_code,
+                )
             with await asyncio.to_thread(target.open, "wb") as file:
-                async for piece in response.aiter_bytes(_PIECE):
-                    written += len(piece)
-                    if written > max(DECODED_BYTES, DECODED_TIMES * response.num_bytes_downloaded):
-                        raise RemoteError(
-                            f"{_origin(url)} sends a file that decodes to more than {DECODED_TIMES} times "
-                            "its size: is the endpoint right?",
-                            status=response.status_code,
-                        )
+                async for piece in response.aiter_raw(_PIECE):
                     await asyncio.to_thread(file.write, piece)
             return response
 
