@@ -37,6 +37,7 @@ LOOK_AT_ALL = ("tests/unit/test_values.py", "tests/unit/test_api.py", "tests/uni
 IN_A_CHILD = {
     "promptlab/domain/jinja.py": "promptlab/domain/templates.py",
     "promptlab/engine/process_child.py": "promptlab/engine/processes.py",
+    "promptlab/engine/watchdog_child.py": "promptlab/engine/watchdog.py",
 }
 """Modules that run in child processes, of which coverage knows nothing, and who asks them."""
 ROUNDS = ((80, 20.0), (600, 120.0))
