@@ -308,7 +308,7 @@ def test_many_placeholders_without_a_column_are_a_short_message() -> None:
         ("{{ [2 ** 70] }} {{ (2 ** 70) | tojson }}", f"[{2**70}] {2**70}"),
         ("{{ ['ü', 2 ** 70] | tojson(indent=0) }}", f'[\n"ü",\n{2**70}\n]'),
         ("{{ true }} {{ none }}. {{ {'a': true}.values() }} {{ range(3) }}", "true . [true] [0,1,2]"),
-        ("{{ 'a' in order }} {{ order.id + 1 }} {{ 1.5e300 }} {{ -0.0 }}", "false 2 1.5e300 -0.0"),
+        ("{{ 'a' in order }} {{ order.id + 1 }} {{ 1.5e300 }} {{ -0.0 }}", "false 2 1.5e+300 -0.0"),
     ],
 )
 def test_jinja_prints_values_as_a_model_reads_them(text: str, result: str) -> None:
