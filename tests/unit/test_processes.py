@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -57,6 +58,19 @@ class Does(Evaluator):
 
 def recipe(evaluator: Evaluator | None = None, metric: str = "m") -> Recipe:
     return by_value(metric, evaluator or Does())
+
+
+@pytest.fixture(autouse=True)
+async def complaints() -> AsyncIterator[None]:
+    """Nothing that asyncio would complain of is left: errors that nobody saw, callbacks that raise."""
+    found: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: found.append(f"{context['message']}: {context}"))
+    yield
+    gc.collect()
+    await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    assert found == []
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.errors import RunError
+from promptlab.queries.compare import compare
+from promptlab.queries.finished import StoredResults
 from promptlab.queries.query_engine import Filter, QueryEngine, ResultsQuery
+from promptlab.queries.unfinished import LiveResults
 from promptlab.store_lab import StoreLab
 from tests.bench.make_runs import Made, make_dataset, make_run
 
@@ -85,6 +89,24 @@ async def test_the_ends_have_one_neighbour_and_pages_beyond_are_the_last(live: R
     assert (await live.page(offset=9999, limit=50)).offset == 300
     assert await live.case(CASES) is None
     assert await live.case(-1) is None
+
+
+@pytest.mark.parametrize("kind", [LiveResults, StoredResults])
+def test_a_run_is_asked_in_the_same_way_while_it_goes_and_after(kind: type) -> None:
+    """The same names, in the same order, with the same defaults: as the protocol has them."""
+    for name in ("page", "row_numbers", "case", "neighbours", "histogram", "facets"):
+        asked = inspect.signature(getattr(ResultsQuery, name)).parameters
+        assert inspect.signature(getattr(kind, name)).parameters == asked
+    asked = inspect.signature(ResultsQuery.page).parameters
+    defaults = {name: parameter.default for name, parameter in asked.items() if name != "self"}
+    expected = {"sort": "case", "descending": False, "offset": 0, "limit": 50, "text_chars": 300}
+    assert defaults == {"filter": Filter(), **expected}
+    assert inspect.signature(ResultsQuery.histogram).parameters["bins"].default == 20
+    assert inspect.signature(ResultsQuery.case).parameters["trial"].default == 0
+    engine, plain = (inspect.signature(one).parameters for one in (QueryEngine.compare, compare))
+    names = ("sort", "descending", "offset", "limit", "text_chars")
+    assert [engine[name] for name in names] == [plain[name] for name in names]
+    assert [engine[name].default for name in names] == ["case", False, 0, 25, 600]
 
 
 async def test_what_needs_all_rows_is_refused_until_there_are_results(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import threading
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,6 +16,19 @@ import pytest
 from promptlab.engine.side_loop import OverdueError, aside, is_beside
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
+
+
+@pytest.fixture(autouse=True)
+async def complaints() -> AsyncIterator[None]:
+    """Nothing that asyncio would complain of is left: errors that nobody saw, callbacks that raise."""
+    found: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: found.append(f"{context['message']}: {context}"))
+    yield
+    gc.collect()
+    await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    assert found == []
 
 
 async def answers(value: Any = 1) -> Any:
@@ -156,7 +171,7 @@ async def test_a_task_that_a_call_left_running_does_not_hold_the_loop_for_ever()
 
     async def leaves() -> str:
         task = asyncio.get_running_loop().create_task(asyncio.sleep(0.2))
-        task.add_done_callback(lambda _: time.sleep(30))
+        task.add_done_callback(lambda _: time.sleep(600))
         return "left"
 
     assert await aside(leaves, 5.0) == ("left", None)

@@ -220,6 +220,29 @@ def test_the_interval_of_a_mean_uses_students_t(df: int, t: float) -> None:
     assert (high - low) / 4 == pytest.approx(t, rel=1e-3, abs=5e-4)
 
 
+# The same to all digits of a double.
+QUANTILES = {
+    4: 2.7764451051977987,
+    5: 2.570581835636314,
+    6: 2.4469118511449692,
+    7: 2.3646242515927844,
+    8: 2.306004135204166,
+    9: 2.2621571628540993,
+    10: 2.2281388519649385,
+    15: 2.131449545559323,
+    20: 2.085963447265837,
+    30: 2.0422724563012373,
+    100: 1.983971518523553,
+}
+
+
+@pytest.mark.parametrize(("df", "t"), QUANTILES.items())
+def test_students_t_lacks_only_the_terms_from_the_fifth_power_on(df: int, t: float) -> None:
+    """Its four first terms are those of the expansion."""
+    _, high = mean_interval(0.0, 1.0, df + 1)
+    assert abs(high - t) < 1.5 / df**5
+
+
 def test_the_interval_of_a_mean_of_many_is_the_normal_one() -> None:
     """t goes to 1.96."""
     assert mean_interval(0.0, 1.0, 10_000_000) == pytest.approx((-1.959964, 1.959964), abs=1e-6)
