@@ -172,7 +172,6 @@ def json_lines(
 def pattern(path: Path) -> str:
     """The pattern that matches this path only: that of a scratch folder, and of plain names in it.
 
-    A temporary folder with a backslash beside one of `*?[` has none: DuckDB takes the
-    backslash for a separator.
+    DuckDB takes a backslash beside one of `*?[` for a separator; `ScratchFolder` gives no such path.
     """
     return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))

@@ -14,6 +14,7 @@ from typing import BinaryIO
 PREFIX = "promptlab-"
 LOCK = ".in-use"
 """A file in each folder that is locked as long as its process lives; the system lets go of a killed one's."""
+_LINK = ".link"
 STALE_S = 60.0
 """Seconds that a folder without a lock is left alone: its process may be about to take the lock."""
 _cleaned = threading.Event()
@@ -30,12 +31,15 @@ class ScratchFolder:
         if not _cleaned.is_set():
             _cleaned.set()
             remove_stale(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}{'-' if purpose else ''}"))
-        self._lock = _locked(self.path / LOCK, "xb")
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}{'-' if purpose else ''}"))
+        self.path = _with_pattern(self._folder)
+        self._lock = _locked(self._folder / LOCK, "xb")
 
     def close(self) -> None:
         """Remove the folder. Closing twice is fine."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self.path != self._folder:
+            self.path.unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
 
@@ -44,6 +48,22 @@ class ScratchFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _with_pattern(folder: Path) -> Path:
+    """The folder, or a link to it, by a name for which DuckDB has a pattern: it takes a
+    backslash beside one of `*?[` for a separator."""
+    if "\\" not in str(folder) or not any(c in str(folder) for c in "*?["):
+        return folder
+    for base in (Path("/tmp"), Path("/var/tmp"), Path.home()):
+        link = base / f"{folder.name}{_LINK}"
+        with contextlib.suppress(OSError):
+            for old in base.glob(f"{PREFIX}*{_LINK}"):  # of processes that were killed
+                if old.is_symlink() and not old.exists():
+                    old.unlink()
+            link.symlink_to(folder)
+            return link
+    return folder
 
 
 def remove_stale(base: Path) -> None:

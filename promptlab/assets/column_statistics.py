@@ -4,7 +4,7 @@ does not grow with them."""
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -95,20 +95,31 @@ async def statistics(blobs: Blobs, content: DatasetContent) -> Statistics:
 async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
     columns = content.columns[:MOST_COLUMNS]
     first = await rows_page(blobs, content, 0, SAMPLE)
-    # DuckDB takes `a` and `A` for the same column.
-    alike = len({c.name.casefold() for c in columns}) < len(columns)
-    if content.rows <= len(first) or content.bytes > MOST_BYTES or alike:
+    if content.rows <= len(first) or content.bytes > MOST_BYTES:
         return Statistics([_looked_at(c, first) for c in columns], len(first))
+    read = dict[str, ColumnFigures]()
     with ScratchFolder("columns") as folder:
         (path,) = await blobs.files([content.blob], folder)
-        found = await asyncio.to_thread(_read, path, columns, content.largest_row_bytes, folder)
-    return Statistics(
-        [
-            _figures_of(c, first, different, estimated, low, high, content.rows - there)
-            for c, (different, estimated, low, high, there) in zip(columns, found, strict=True)
-        ],
-        content.rows,
-    )
+        for group in _apart(columns):
+            found = await asyncio.to_thread(_read, path, group, content.largest_row_bytes, folder)
+            for column, (different, estimated, low, high, there) in zip(group, found, strict=True):
+                read[column.name] = _figures_of(
+                    column, first, different, estimated, low, high, content.rows - there
+                )
+    return Statistics([read[column.name] for column in columns], content.rows)
+
+
+def _apart(columns: Sequence[Column]) -> list[list[Column]]:
+    """Put columns that differ in case only into groups of their own: DuckDB takes them for the same."""
+    groups: list[list[Column]] = []
+    seen = Counter[str]()
+    for column in columns:
+        name = column.name.casefold()
+        if seen[name] == len(groups):
+            groups.append([])
+        groups[seen[name]].append(column)
+        seen[name] += 1
+    return groups
 
 
 def _read(

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from promptlab.duck import given, literal, parquet, quoted, reading_results, with_room
 from promptlab.errors import ConfigError, DiskFullError
-from promptlab.results.files import FETCH, results_file, selected
+from promptlab.results.files import FETCH, copy_whole, results_file, selected
 from promptlab.results.run_table import RunTable
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if format == "parquet":
-            shutil.copyfile(source, draft)
+            copy_whole(source, draft)
         elif format == "jsonl":
             with reading_results():
                 with_room(lambda con: _write_lines(con, source, draft, types), source.parent)

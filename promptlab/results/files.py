@@ -15,6 +15,7 @@ import orjson
 from promptlab.assets.rows import read_index
 from promptlab.duck import connect, given, json_lines, literal, parquet, quoted, reading_results, with_room
 from promptlab.results.run_table import RunTable
+from promptlab.results.table import known_type, with_answer_columns
 from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
@@ -68,13 +69,44 @@ def selected(con: duckdb.DuckDBPyConnection, source: Path, types: Mapping[str, s
     return {name: quoted(name) if name in there else f"NULL::{kind}" for name, kind in types.items()}
 
 
+def _whole(con: duckdb.DuckDBPyConnection, source: Path) -> str | None:
+    """SQL of a results file with the columns that an older version left out; None if it has all."""
+    names = [name for name, *_ in con.execute(f"DESCRIBE SELECT * FROM {parquet(source)}").fetchall()]
+    whole = with_answer_columns(names)
+    if whole == names:
+        return None
+    values = (quoted(n) if n in names else f"NULL::{known_type(n)} AS {quoted(n)}" for n in whole)
+    return f"SELECT {', '.join(values)} FROM {parquet(source)}"
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a results file from a scratch folder, with the columns that an older version left out.
+
+    Raises:
+        OSError: it cannot be written.
+        StoreDamagedError: the file is damaged.
+    """
+    with reading_results():
+        with connect(source.parent) as con:
+            sql = _whole(con, source)
+        if sql is None:
+            shutil.copyfile(source, target)
+            return
+        target.touch()
+        out = literal(str(given(target, source.parent)))
+        copy = f"COPY ({sql}) TO {out} (FORMAT parquet, COMPRESSION zstd, {ROW_GROUP}, USE_TMP_FILE false)"
+        with_room(lambda con: con.execute(copy), source.parent)
+
+
 async def read_file(path: Path) -> AsyncGenerator[dict[str, Any], None]:
     """The rows of a results file in a scratch folder, streamed; what does not fit into
     memory goes there, too."""
     con = await asyncio.to_thread(connect, path.parent)
     try:
         with reading_results():
-            cursor = await asyncio.to_thread(con.execute, f"SELECT * FROM {parquet(path)}")
+            cursor = await asyncio.to_thread(
+                lambda: con.execute(_whole(con, path) or f"SELECT * FROM {parquet(path)}")
+            )
             names = [column[0] for column in cursor.description or ()]
             while rows := await asyncio.to_thread(cursor.fetchmany, FETCH):
                 for row in rows:

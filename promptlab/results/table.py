@@ -97,6 +97,16 @@ def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[str, ...]) -> C
     )
 
 
+def with_answer_columns(names: Sequence[str]) -> list[str]:
+    """Add to the columns of a results file those that an older version left out, in their place."""
+    there = [name for name in names if name in _COMPLETION]
+    if len(there) == len(_COMPLETION) or not there:
+        return list(names)
+    at = names.index(there[0])
+    others = [name for name in names[at:] if name not in _COMPLETION]
+    return [*names[:at], *_COMPLETION, *others]
+
+
 def known_type(name: str) -> str | None:
     """DuckDB's type of a column whose name alone tells it; None for those of a dataset."""
     fixed: str | None = {"case": "BIGINT", "trial": "INTEGER", "id": "VARCHAR", **_COMPLETION}.get(name)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from promptlab_studio.auth import Auth
 
@@ -264,3 +265,28 @@ async def test_a_label_is_removed(lab: Lab) -> None:
     for missing in (lab.assets.unlabel("ask", "production"), lab.assets.get("ask", label="production")):
         with pytest.raises(AssetNotFoundError, match="production"):
             await missing
+
+
+async def test_results_of_an_older_version_have_the_columns_that_came_since(
+    lab: Lab, model: ModelServer, tmp_path: Path
+) -> None:
+    """In their place and empty: in rows, in exports and in Parquet."""
+    run = await lab.run({**experiment(model), **TEN})
+    (file,) = (path for path in tmp_path.rglob("*.parquet") if "index" not in path.name)
+
+    async def seen(name: str) -> dict[str, Any]:
+        rows = [row async for row in lab.results(run.run_id)]
+        found: dict[str, Any] = {"rows": rows, "names": list(rows[0])}
+        for format in ("parquet", "csv", "jsonl"):
+            path = tmp_path / f"{name}.{format}"
+            await lab.export(run.run_id, path, format)  # type: ignore[arg-type]
+            found[format] = duckdb.sql(f"SELECT * FROM '{path}'").fetchall()
+            found[f"{format} names"] = duckdb.sql(f"DESCRIBE SELECT * FROM '{path}'").fetchall()
+        return found
+
+    before = await seen("before")
+    older = tmp_path / "older"
+    duckdb.sql(f"COPY (SELECT * EXCLUDE (metadata) FROM '{file}') TO '{older}' (FORMAT parquet)")
+    older.replace(file)
+    assert await seen("after") == before
+    assert "metadata" in before["names"]

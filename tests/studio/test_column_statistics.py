@@ -69,11 +69,18 @@ async def test_values_that_come_late_count(tmp_path: Path) -> None:
     assert (column.different, column.spread, column.example) == ("502", "0 to 1000000", "0")
 
 
-async def test_names_that_differ_only_in_case_are_told_of_the_first_rows(tmp_path: Path) -> None:
-    """DuckDB holds them for one column, and the page says how many rows it is of."""
-    found = await looked_at(tmp_path, [{"a": n, "A": -n} for n in range(SAMPLE * 2)])
-    assert found.rows == SAMPLE
-    assert [c.spread for c in in_words(found)] == ["0 to 499", "-499 to 0"]
+async def test_names_that_differ_only_in_case_are_told_of_all_rows(tmp_path: Path) -> None:
+    """DuckDB holds them for one column."""
+    rows = [{"a": n, "É": 1, "A": -n, "é": "x" * (n % 3), "b": 7} for n in range(SAMPLE * 2)]
+    found = await looked_at(tmp_path, rows)
+    assert found.rows == SAMPLE * 2
+    assert [(f.column.name, c.spread) for f, c in zip(found.columns, in_words(found), strict=True)] == [
+        ("a", "0 to 999"),
+        ("É", "1"),
+        ("A", "-999 to 0"),
+        ("é", "0 to 2 characters"),
+        ("b", "7"),
+    ]
 
 
 async def test_many_different_values_are_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from promptlab.ports import Clock
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.comparison_json import comparison_from
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
-from promptlab.results.files import read_file
+from promptlab.results.files import copy_whole, read_file
 from promptlab.scratch import ScratchFolder
 
 FIRST_POLL_S, LAST_POLL_S = 1.0, 5.0
@@ -309,7 +309,12 @@ class RemoteLab:
         wished = {} if style == PLAIN_CSV else {"delimiter": style.delimiter, "bom": style.bom}
         draft = _draft_of(path)
         try:
-            await self._api.download(f"{_run(run_id)}/export", draft, format=format, **wished)
+            if format == "parquet":
+                with ScratchFolder() as folder:
+                    await self._api.download(f"{_run(run_id)}/export", folder / "sent", format=format)
+                    await asyncio.to_thread(copy_whole, folder / "sent", draft)
+            else:
+                await self._api.download(f"{_run(run_id)}/export", draft, format=format, **wished)
             await asyncio.to_thread(draft.replace, path)
         except OSError as error:
             raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
