@@ -64,6 +64,9 @@ class LabAssets(Protocol):
     async def latest(self, kind: AssetKind) -> Sequence[AssetVersion]:
         """Do as `list`, for one kind, as records: with their time and content."""
 
+    async def record(self, name: str, *, kind: AssetKind, version: int | None = None) -> AssetVersion | None:
+        """Read one version as a record, the latest by default; None if there is none."""
+
     async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
         """List every version of one asset, oldest first.
 

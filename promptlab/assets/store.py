@@ -142,6 +142,11 @@ class AssetStore:
         """As `list`, for one kind, as records: with their time and content."""
         return [checked_asset(record) for record in await self._ledger.list_assets(kind)]
 
+    async def record(self, name: str, *, kind: AssetKind, version: int | None = None) -> AssetVersion | None:
+        """One version as a record, the latest by default; None if there is none."""
+        found = await self._ledger.get_asset(kind, name, version)
+        return found and checked_asset(found)
+
     async def versions(self, name: str, *, kind: AssetKind | None = None) -> Sequence[AssetVersion]:
         """Every version of one asset, oldest first.
 

@@ -290,3 +290,16 @@ async def test_results_of_an_older_version_have_the_columns_that_came_since(
     older.replace(file)
     assert await seen("after") == before
     assert "metadata" in before["names"]
+
+
+async def test_a_version_is_read_as_a_record(lab: Lab) -> None:
+    """The latest or one by its number; none where there is none."""
+    for text in ("one", "two"):
+        await lab.assets.create(PromptTemplate(name="p", user_prompt=text))
+    found = [await lab.assets.record("p", kind="prompt_template", version=v) for v in (None, 0, 7)]
+    assert [record and (record.version, record.content["user_prompt"]) for record in found] == [
+        (1, "two"),
+        (0, "one"),
+        None,
+    ]
+    assert await lab.assets.record("p", kind="dataset") is None

@@ -123,6 +123,14 @@ class RemoteAssets:
             asset_version_from(await self._api.get(f"{_path(kind, name)}/versions/{quote(which, safe='')}"))
         )
 
+    async def record(self, name: str, *, kind: AssetKind, version: int | None = None) -> AssetVersion | None:
+        """One version as a record, the latest by default; None if there is none."""
+        which = "latest" if version is None else version
+        try:
+            return asset_version_from(await self._api.get(f"{_path(kind, name)}/versions/{which}"))
+        except AssetNotFoundError:
+            return None
+
     async def _kind(self, name: str) -> AssetKind:
         found: list[AssetKind] = []
         missing: AssetNotFoundError | None = None

@@ -10,7 +10,6 @@ import orjson
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_version
 from promptlab.errors import AssetNotFoundError
 from promptlab.store_lab import StoreLab
@@ -155,7 +154,7 @@ async def list_rows(
     """In the dataset's order."""
     dataset = await _get(lab, "dataset", name, version)
     assert isinstance(dataset, Dataset) and dataset.content is not None
-    rows = [orjson.dumps(row) for row in await rows_page(lab.blobs, dataset.content, offset, limit)]
+    rows = [orjson.dumps(row) for row in await lab.assets.rows(dataset, offset, limit)]
     while len(rows) > 1 and sum(map(len, rows)) > MAX_BYTES:
         rows.pop()
     return Response(
@@ -177,7 +176,7 @@ async def _list(lab: StoreLab, kind: AssetKind, limit: int, cursor: str | None) 
 
 async def _create(lab: StoreLab, asset: Asset, response: Response) -> dict[str, Any]:
     kind = kind_of(asset)
-    before = await lab.ledger.get_asset(kind, asset.name)
+    before = await lab.assets.record(asset.name, kind=kind)
     created = await lab.assets.create(asset)
     if before and before.version == created.version:
         response.status_code = 200
@@ -192,7 +191,7 @@ def _get(lab: StoreLab, kind: AssetKind, name: str, version: str) -> Awaitable[A
 
 
 async def _object(lab: StoreLab, kind: AssetKind, asset: Asset) -> dict[str, Any]:
-    found = await lab.ledger.get_asset(kind, asset.name, asset.version)
+    found = await lab.assets.record(asset.name, kind=kind, version=asset.version)
     if found is None:
         raise AssetNotFoundError(f"{asset.name!r} has no version {asset.version}.")
     return asset_object(found)

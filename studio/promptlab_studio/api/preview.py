@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from promptlab.assets.rows import rows_page
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template_async
@@ -72,7 +71,7 @@ async def filled(
         first: Sequence[Mapping[str, Any]] = (
             list(islice(rows.asset.rows, limit))
             if rows.asset.rows is not None
-            else await rows_page(lab.blobs, rows.content, 0, limit)
+            else await lab.assets.rows(rows.asset, 0, limit)
         )
         return {
             "placeholders": compiled.placeholders,

@@ -13,7 +13,7 @@ from promptlab.domain.experiment import Experiment
 from promptlab.errors import ConfigError
 from promptlab.queries.query_engine import Compared
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.reading import prompt_of
+from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
 from promptlab_studio.views.compare import (
@@ -92,7 +92,9 @@ def _chosen(query: Query, metric: str | None) -> Compared:
 
 async def _prompts(request: Request, experiments: Sequence[Experiment]) -> list[tuple[str, list[DiffLine]]]:
     """The prompt of the base against each other one that differs."""
-    texts = [(p and as_text(p)) or "" for p in [await prompt_of(lab_of(request), e) for e in experiments]]
+    texts = [
+        (p and as_text(p)) or "" for p in [(await prompt_or_why(lab_of(request), e))[0] for e in experiments]
+    ]
     return [
         (f"{LETTERS[0]} → {LETTERS[n]}", text_diff(texts[0], text))
         for n, text in enumerate(texts)

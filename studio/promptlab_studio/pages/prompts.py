@@ -111,7 +111,7 @@ async def save(request: Request) -> Response:
     """Store what was written as the next version."""
     lab, fields = lab_of(request), await fields_of(request)
     draft, exists = draft_of(fields), bool(fields.get("exists"))
-    before = await lab.ledger.get_asset("prompt_template", draft.name) if draft.name else None
+    before = await lab.assets.record(draft.name, kind="prompt_template") if draft.name else None
     try:
         wanted = draft.prompt()
         await placeholders_async(wanted)

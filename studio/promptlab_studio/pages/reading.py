@@ -8,6 +8,7 @@ from typing import Literal
 from promptlab.domain.assets import AssetVersion, Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
+from promptlab.errors import AssetNotFoundError
 from promptlab.store_lab import StoreLab
 
 Kind = Literal["prompt_template", "dataset"]
@@ -48,6 +49,14 @@ async def prompt_of(lab: StoreLab, experiment: Experiment) -> PromptTemplate | N
     asset = await lab.assets.get(ref.name, version=ref.version, kind="prompt_template")
     assert isinstance(asset, PromptTemplate)
     return asset
+
+
+async def prompt_or_why(lab: StoreLab, experiment: Experiment) -> tuple[PromptTemplate | None, str]:
+    """The run's prompt, or why it cannot be shown."""
+    try:
+        return await prompt_of(lab, experiment), ""
+    except AssetNotFoundError as error:
+        return None, str(error)
 
 
 async def dataset_of(lab: StoreLab, experiment: Experiment) -> Dataset:

@@ -14,13 +14,13 @@ from promptlab.assets.json_rows import clip
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.errors import PromptLabError
+from promptlab.errors import AssetNotFoundError, BlobNotFoundError, PromptLabError
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuery
 from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
 from promptlab_studio.auth import lab_of
-from promptlab_studio.pages.reading import prompt_of
+from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
 from promptlab_studio.shared import moves
@@ -65,7 +65,10 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     if run.unreadable:
         return render(request, "run_unreadable.html", {"run": run})
     experiment = Experiment.model_validate(run.experiment)
-    results = await lab_of(request).results_of(run)
+    try:
+        results = await lab.results_of(run)
+    except (AssetNotFoundError, BlobNotFoundError) as error:
+        return await _without_cases(request, lab, run, experiment, str(error))
     tab = query.get("tab")
     # Who filters or turns the page sees the head and its histograms already.
     framed = target_of(request) != "cases"
@@ -78,9 +81,10 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     if tab == "summary":
         context |= await _summary(lab, run, query, results, context["head"])
     elif tab == "configuration":
-        context |= {"experiment": experiment, "prompt": await prompt_of(lab, experiment)}
+        prompt, missing = await prompt_or_why(lab, experiment)
+        context |= {"experiment": experiment, "prompt": prompt, "missing": missing}
     else:
-        prompt = await prompt_of(lab, experiment)
+        prompt, context["missing"] = await prompt_or_why(lab, experiment)
         page, facets = await _cases(results, query)
         names, _ = await names_in(prompt) if prompt else ((), "")
         errors = await _errors(results)
@@ -91,6 +95,25 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
         }
         context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
+
+
+async def _without_cases(
+    request: Request, lab: StoreLab, run: RunRecord, experiment: Experiment, missing: str
+) -> HTMLResponse:
+    """Show a run whose dataset or files are gone: what it measured, and what ran."""
+    query, summary = Query(run_url(run.run_id), ()), await lab.summary(run.run_id)
+    facts = {m.name for m in experiment.evaluation if m.is_fact}
+    prompt, further = await prompt_or_why(lab, experiment)
+    context = {
+        "run": run,
+        "missing": [said for said in (missing, further) if said],
+        "head": await _head(lab, run),
+        "summary": summary,
+        "all_cards": metric_cards(query, summary, {}, {}, len(summary.metrics), facts=facts, live=True),
+        "experiment": experiment,
+        "prompt": prompt,
+    }
+    return render(request, "run_without_cases.html", context)
 
 
 async def _again(results: ResultsQuery, query: Query, page: CasePage, experiment: Experiment) -> Again | None:
@@ -148,6 +171,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
         "run": run,
         "spec": spec,
         "said": await _first_error(results) if all_failed(run) else "",
+        "missing": "",
         "head": await _head(lab, run),
         "whole_exports": whole_export_links(run.run_id),
         "summary": summary,
