@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from promptlab.engine.side_loop import OverdueError, aside, is_beside
+from promptlab.sync import run_here
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
 
@@ -177,3 +178,20 @@ async def test_a_task_that_a_call_left_running_does_not_hold_the_loop_for_ever()
     assert await aside(leaves, 5.0) == ("left", None)
     await asyncio.sleep(0.3)
     assert await aside(answers, 60.0) == (1, None)
+
+
+def test_its_thread_ends_with_the_last_coroutine_of_a_loop_of_ours() -> None:
+    """Also where a task of the user's is still under way."""
+    before = beside()
+
+    async def leaves() -> str:
+        leaves.task = asyncio.get_running_loop().create_task(asyncio.sleep(60))  # type: ignore[attr-defined]
+        return "left"
+
+    assert run_here(aside(leaves, 10.0)) == ("left", None)
+    assert beside() <= before
+
+
+def beside() -> set[threading.Thread]:
+    """The threads of loops beside others."""
+    return {thread for thread in threading.enumerate() if thread.name == "promptlab-async"}
