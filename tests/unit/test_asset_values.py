@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date
 from typing import Any
 
@@ -19,6 +20,8 @@ from promptlab.domain.assets import (
     which_version,
 )
 from promptlab.domain.experiment import When
+from promptlab.domain.records import made
+from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.errors import DatasetError, StoreDamagedError
 from promptlab.evaluators.text import text_of
 
@@ -153,6 +156,30 @@ def test_a_stored_asset_shows_what_the_ledger_has() -> None:
     prompt = asset_from(stored("prompt_template", {"user_prompt": "u"}))
     assert isinstance(prompt, PromptTemplate)
     assert (prompt.user_prompt, prompt.version, prompt.description) == ("u", 3, "what for")
+
+
+def test_what_a_record_of_an_older_version_lacks_is_nothing() -> None:
+    """Each field that has a default: no count, no time, no name."""
+    old: dict[type[Any], dict[str, Any]] = {
+        DatasetContent: {"blob": "b", "index": "i", "rows": 1, "bytes": 1, "shards": 1, "columns": ()},
+        AssetVersion: {"kind": "dataset", "name": "d", "version": 0, "description": "", "content": {}},
+        Completion: {"shard": 0, "case": 1, "trial": 2},
+        ScoreSet: {"shard": 0, "case": 1, "trial": 2, "scores": {}},
+        ShardSummary: {"number": 0, "generation": 0, "summary": {}, "part": "p"},
+        RunRecord: {"run_id": "r", "name": "n", "status": "running", "experiment": {}, "cases": 1},
+        Progress: {"total": 1},
+    }
+    old[DatasetContent] |= {"id_column": None}
+    old[AssetVersion] |= {"hash": "h", "created_at": ""}
+    old[RunRecord] |= {"created_at": ""}
+    for kind, fields in old.items():
+        record = made(kind, fields)
+        lacked = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name not in fields}
+        unusual = {"attempts": 1} if kind is Completion else {}
+        assert {name: value for name, value in lacked.items() if value} == unusual
+    with pytest.raises(StoreDamagedError, match="a stored ShardSummary lacks its 'part'"):
+        made(ShardSummary, {"number": 0, "generation": 0, "summary": {}})
+    assert made(Progress, {"total": 1, "of a newer version": 2}, done=1) == Progress(total=1, done=1)
 
 
 def test_missing_values_of_a_column_are_null_or_not_there() -> None:

@@ -44,6 +44,17 @@ def test_known_lists_every_metric_sorted() -> None:
     assert known() == NAMES
 
 
+def test_what_measures_has_no_upper_end_and_is_better_when_it_is_lower() -> None:
+    """All else lies between 0 and 1, but for a similarity; only that needs an embedding model."""
+    measures = {"length", "latency", "cost", "edit_distance"}
+    for name in NAMES:
+        info = describe(name)
+        ends = (0.0, None) if name in measures else (0.0, 1.0)
+        assert info.value_range == ((-1.0, 1.0) if name == "semantic_similarity" else ends)
+        assert info.higher_is_better == (name not in measures)
+        assert info.needs_embedding == (name == "semantic_similarity")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_builds_and_agrees_with_its_description(name: str) -> None:
     """describe() of a metric with default parameters says what build() gives."""

@@ -17,7 +17,7 @@ import pytest
 from promptlab import Evaluator, Score, get_model
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import Failure, Usage
-from promptlab.engine import isolation
+from promptlab.engine import isolation, processes
 from promptlab.engine.isolation import Isolation, by_value
 from promptlab.engine.processes import CannotLoadError, MovedError, Processes, Recipe
 from promptlab.errors import ConfigError
@@ -36,6 +36,9 @@ class Does(Evaluator):
             case "value":
                 return data["value"]
             case "pid":
+                return float(os.getpid())
+            case "slow pid":
+                time.sleep(0.2)
                 return float(os.getpid())
             case "children":
                 return float(subprocess.Popen(["sleep", "60"]).pid)
@@ -164,10 +167,11 @@ def _lives(pid: int) -> bool:
 async def test_waiting_cases_get_further_processes_and_idle_ones_are_used_again(pool: Processes) -> None:
     """No more than eight, or one for each core; they are all gone when the pool is closed."""
     made = recipe()
-    await asyncio.gather(*(pool.call(made, {"do": "sleep", "seconds": 0.2}, 30.0) for _ in range(40)))
-    found = await asyncio.gather(*(pool.call(made, {"do": "pid"}, 30.0) for _ in range(200)))
+    found = await asyncio.gather(*(pool.call(made, {"do": "slow pid"}, 30.0) for _ in range(40)))
     pids = {int(score.value or 0) for score in found}
-    assert 1 <= len(pids) <= max(8, os.cpu_count() or 1)
+    assert 2 <= len(pids) <= max(8, os.cpu_count() or 1)
+    found = await asyncio.gather(*(pool.call(made, {"do": "pid"}, 30.0) for _ in range(200)))
+    assert {int(score.value or 0) for score in found} <= pids
     await pool.close()
     for _ in range(500):
         if not any(map(_lives, pids)):
@@ -219,6 +223,25 @@ async def test_an_evaluator_that_ends_every_process_is_refused(pool: Processes) 
     """It is found when it is made, before any case has begun."""
     with pytest.raises(CannotLoadError, match=r"its process ended \(exit code 4\)"):
         await pool.call(by_value("m", Ends()), {}, 30.0)
+
+
+class Loads(Evaluator):
+    """Takes long to be made."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (60,)
+
+
+async def test_an_evaluator_that_takes_too_long_to_be_made_is_refused(
+    pool: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is ended; another evaluator gets a new one."""
+    await pool.call(recipe(), {"do": "value", "value": 1}, 30.0)
+    monkeypatch.setattr(processes, "LOAD_S", 0.5)
+    with pytest.raises(CannotLoadError, match=r"it is not loaded after 0\.5 s"):
+        await pool.call(by_value("m", Loads()), {}, 30.0)
+    monkeypatch.undo()
+    assert await pool.call(recipe(), {"do": "value", "value": 1}, 30.0) == Score(1.0)
 
 
 async def test_a_stopped_pool_begins_with_nothing(pool: Processes) -> None:

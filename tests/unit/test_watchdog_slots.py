@@ -10,7 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from promptlab.engine.watchdog import Watchdog
+from promptlab import Model, ModelResponse, get_model
+from promptlab.domain.results import CaseKey
+from promptlab.engine.infer import watching
+from promptlab.engine.watchdog import Watchdog, watchdog
 from promptlab.engine.watchdog_child import SLOT, SLOTS
 
 
@@ -39,6 +42,20 @@ def test_a_call_is_written_down_while_it_is_under_way(dog: Watchdog) -> None:
     assert under_way(dog) == []
     with dog.watched("x" * 200, 1.0):
         assert under_way(dog) == [(1.0, "x" * 112)]
+
+
+class Mine(Model):
+    """A model of a user's own."""
+
+    def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+        return ModelResponse("x")
+
+
+def test_calls_that_run_code_of_users_are_watched() -> None:
+    """With the row that they are of, and the model's time limit; calls of providers' models are not."""
+    mine = Mine({"name": "custom/mine", "timeout_s": 7})
+    with watching(mine, CaseKey(4, 0)), watching(get_model("simulated/echo"), CaseKey(5, 0)):
+        assert under_way(watchdog) == [(7.0, "custom/mine (row 4)")]
 
 
 def test_the_first_512_calls_are_watched(dog: Watchdog) -> None:
