@@ -248,9 +248,11 @@ async def outcome_of(call: Callable[[], Awaitable[Any]]) -> Outcome:
         answer = await call()
     except BaseException as error:
         end_if_forked(pid, failed=True)
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0:
-            raise
+        # In this order: a coroutine of a loop that was left behind is collected where no loop runs.
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling() > 0:
+                raise
         return None, error
     end_if_forked(pid)
     return answer, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from promptlab.engine.side_loop import OverdueError, aside, is_beside
+from promptlab.engine.side_loop import OverdueError, aside, is_beside, outcome_of
 from promptlab.sync import run_here
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="")
@@ -70,6 +71,18 @@ async def test_an_outcome_is_an_answer_or_an_error() -> None:
         assert (answer, type(found)) == (None, type(error))
     assert await aside(answers, 10.0) == (1, None)
     assert is_beside()
+
+
+def test_a_coroutine_that_is_collected_with_its_loop_complains_of_nothing() -> None:
+    """As those of a loop that was left behind are: where no loop runs, there is no task to ask."""
+
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    left = outcome_of(forever)
+    with contextlib.suppress(StopIteration):
+        left.send(None)
+    left.close()
 
 
 async def test_calls_run_in_one_other_thread_with_the_callers_context() -> None:
