@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -122,8 +123,9 @@ class Reach:
         import is reached by the test that imports it first: there all tests of the module are meant, and
         those that look at what was imported.
         """
-        module = self.lines.get(IN_A_CHILD.get(mutant.module, mutant.module), {})
-        depth = Counter(name for names in module.values() for name in names)
+        module = self.lines.get(mutant.module, {})
+        asker = self.lines.get(IN_A_CHILD.get(mutant.module, ""), {})
+        depth = Counter(name for names in (*module.values(), *asker.values()) for name in names)
         names, first = module.get(str(mutant.line)), []
         if not names or mutant.module in IN_A_CHILD or not mutant.in_function():
             names, dotted = list(depth), mutant.module.removesuffix(".py").replace("/", ".")
@@ -137,11 +139,13 @@ class Reach:
         names = self.tests(mutant)
         for most, left in ROUNDS:
             chosen: list[str] = []
-            while names and len(chosen) < most and (not chosen or self.seconds[names[0]] < left):
-                left -= self.seconds[names[0]]
-                chosen.append(names.pop(0))
-            if chosen:
-                yield chosen
+            for name in names:
+                if len(chosen) < most and self.seconds[name] < left:
+                    left -= self.seconds[name]
+                    chosen.append(name)
+            if names:
+                yield chosen or [min(names, key=lambda name: self.seconds[name])]
+            names = [name for name in names if name not in chosen]
 
 
 def measured() -> Reach:
@@ -166,7 +170,10 @@ def measured() -> Reach:
         [*pytest(report), *spread, *cover, *TESTS], cwd=folder, env=environment(folder), check=False
     )
     cases = list(read(report))
-    seconds = {name: took for name, took, problems in cases if not problems}
+    # On a busy machine a test takes many times as long as it works, and most would not fit into a round.
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    works = min(1.0, (used.ru_utime + used.ru_stime) / sum(took for _, took, _ in cases))
+    seconds = {name: took * works for name, took, problems in cases if not problems}
     sys.stdout.write(f"{len(seconds)} tests measured, {len(cases) - len(seconds)} red or skipped\n")
     lines: dict[str, dict[str, list[str]]] = {}
     stored = CoverageData(str(data))

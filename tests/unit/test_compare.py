@@ -321,6 +321,7 @@ async def test_a_mere_fact_is_no_verdict(lab: StoreLab, engine: QueryEngine) -> 
     assert dict(page.counts) == {"all": 30, "different": 0, "regressed": 0, "improved": 0, "same": 30}
     written = comparison_json([base.run_id, other.run_id], page)
     assert written["others"][0]["metrics"]["length"]["fact"] is True
+    assert written["others"][0]["metrics"]["length"]["method"] == "paired t"
     assert comparison_from(written) == page
     assert comparison_from(json.loads(json.dumps(written))) == page
     chosen = await engine.compare(base, [other], Compared(metric="length"))

@@ -258,6 +258,13 @@ def test_formats_are_checked_unless_told_otherwise(name: str) -> None:
     assert score(schema, 12).passed is True
 
 
+def test_a_format_is_that_of_a_text_of_10_000_characters_at_most() -> None:
+    """A longer one has none."""
+    for length, passed in ((10_000, True), (10_001, False)):
+        assert score({"format": "uri"}, "http://a/" + "x" * (length - 9)).passed is passed
+        assert score({"format": "of my own"}, "x" * length).passed is True
+
+
 @pytest.mark.parametrize(
     "answer",
     [

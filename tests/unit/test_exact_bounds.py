@@ -20,6 +20,7 @@ from promptlab.evaluators.base import to_score
 from promptlab.evaluators.foreign import score_of
 from promptlab.evaluators.numerals import only_number
 from promptlab.evaluators.patterns import SafePattern
+from promptlab.evaluators.registry import build
 from promptlab.evaluators.schemas import Schema
 from promptlab.evaluators.sizes import check_lengths, check_product
 from promptlab.evaluators.structure import IsJson, unfenced
@@ -257,6 +258,14 @@ def test_of_many_placeholders_without_a_column_twenty_are_named() -> None:
         check_placeholders(template, dataset("c" * 101, "d" * 100))
     assert f"<{'p' * 99}…." in str(raised.value)
     assert f"the columns {'c' * 100 + '…'!r}, {'d' * 100!r}." in str(raised.value)
+
+
+def test_a_parameter_that_is_wrong_is_shown_in_part() -> None:
+    """80 characters of it, as text or as what it is."""
+    with pytest.raises(ConfigError, match=rf"\(got '{'u' * 80}'\)"):
+        build("length", {"unit": "u" * 81})
+    with pytest.raises(ConfigError, match=r"\(got \[(0, ){26}0\)"):
+        build("length", {"min": [0] * 100})
 
 
 def test_of_many_faults_of_a_configuration_twenty_are_told() -> None:

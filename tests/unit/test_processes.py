@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -388,3 +389,21 @@ def test_an_evaluator_that_cannot_be_sent_is_an_error_with_a_remedy() -> None:
         ConfigError, match=r"metric 'm' is to be isolated, .*: TypeError: cannot be sent\. Let it"
     ):
         by_value("m", Locks())
+
+
+def test_a_program_that_leaves_a_pool_open_comes_to_its_end() -> None:
+    """Its processes are ended with it."""
+    script = (
+        "import asyncio, os\n"
+        "from promptlab.engine.processes import Processes, Recipe\n"
+        "pool = Processes()\n"
+        "async def main():\n"
+        "    task = asyncio.create_task(pool.call(Recipe('m', 'time:sleep', b''), {}, 60.0))\n"
+        "    await asyncio.wait((task,), timeout=0.5)\n"
+        "    print(type(task.exception()).__name__ if task.done() else 'waits')\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.strip() in ("CannotLoadError", "waits")) == (0, True), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +428,24 @@ def test_a_custom_model_that_answers_nonsense_fails_the_case_in_words(pl: Prompt
     assert run.summary is not None
     assert run.summary.errors == {"invalid_response": 130}
     assert "custom/Odd answered what is not a ModelResponse" in run.results()[0]["error_message"]
+
+
+def test_an_own_model_that_does_not_tell_its_latency_is_measured(pl: PromptLab) -> None:
+    """In milliseconds, from the call to its answer; what it tells is kept."""
+
+    class Slow(Model):
+        async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+            await asyncio.sleep(1.5)
+            return ModelResponse(response="x", latency_ms=7.0 if user_prompt == "What is 2?" else None)
+
+    began = time.monotonic()
+    run = pl.experiment.run(
+        experiment(model=Slow(config={"name": "custom/slow", "max_concurrent_tasks": 130}))
+    )
+    took_ms = 1000 * (time.monotonic() - began)
+    told = {row["id"]: row["latency_ms"] for row in run.results()}
+    assert sorted(told.values())[0] == 7.0
+    assert all(1_490 <= ms <= took_ms for ms in told.values() if ms != 7.0)
 
 
 def test_text_that_utf8_cannot_hold_is_mended(pl: PromptLab) -> None:

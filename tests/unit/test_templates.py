@@ -347,7 +347,7 @@ def test_a_value_that_is_no_json_cannot_fill_a_placeholder() -> None:
         filled(jinja("{{ q }}"), q=object())
 
 
-ORDINALS = "1st 2nd 3rd 4th 9th 10th 11th 12th 13th 14th 19th 20th 21st 22nd 30th 100th 101st 111th"
+ORDINALS = "1st 2nd 3rd 4th 9th 10th 11th 12th 13th 14th 19th 20th 21st 22nd 30th 100th 101st 111th 121st"
 
 
 @pytest.mark.parametrize("ordinal", ORDINALS.split())
