@@ -41,7 +41,7 @@ IN_A_CHILD = {
     "promptlab/engine/watchdog_child.py": "promptlab/engine/watchdog.py",
 }
 """Modules that run in child processes, of which coverage knows nothing, and who asks them."""
-ROUNDS = ((80, 20.0), (600, 120.0))
+ROUNDS = ((80, 10.0), (400, 40.0))
 """The most tests that a change meets, and the most seconds that they took without it: first, and where
 none noticed."""
 GRACE_S, PATIENCE = 30.0, 6
