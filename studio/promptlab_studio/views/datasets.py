@@ -50,7 +50,8 @@ def _spread(found: ColumnFigures) -> str:
     if low is None or kind == "boolean":
         return ""
     if kind in ("integer", "number"):
-        return f"{one_line(low)} to {one_line(high)}"
+        shown = one_line(low)
+        return shown if low == high else f"{shown} to {one_line(high)}"
     return f"{low:,} characters" if low == high else f"{low:,} to {high:,} characters"
 
 
