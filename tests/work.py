@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ async def work_of(call: Callable[[], Awaitable[object]]) -> Work:
             await asyncio.sleep(_LOOK_S)
             stall = max(stall, time.process_time() - before)
 
+    # Whatever other tests left in memory is not this call's work: many new objects make Python look
+    # through all that it holds, 1.2 s at the end of the suite for what takes 0.2 s alone.
+    gc.freeze()
     turning = asyncio.create_task(turn())
     await asyncio.sleep(_LOOK_S)
     before = time.process_time()
@@ -45,10 +49,27 @@ async def work_of(call: Callable[[], Awaitable[object]]) -> Work:
         total = time.process_time() - before
         await asyncio.sleep(2 * _LOOK_S)  # one look more: a call that never let go ended just now
         turning.cancel()
+        gc.unfreeze()
     return Work(total, stall)
 
 
-def check_growth(small: Work, large: Work) -> None:
-    """Hold the work for twice an input against that for the input."""
-    assert large.stall_s < MOST_STALL_S, (small, large)
-    assert large.total_s < MOST_GROWTH * max(small.total_s, FREE_S), (small, large)
+async def held_to_its_bound(call: Callable[[], Awaitable[object]]) -> None:
+    """Fail when a call holds the event loop too long, each of three times.
+
+    What a call takes, it takes each time; once in 600 something else of this process falls into a measurement.
+    """
+    works = [await work_of(call)]
+    while works[-1].stall_s >= MOST_STALL_S and len(works) < 3:
+        works.append(await work_of(call))
+    assert works[-1].stall_s < MOST_STALL_S, works
+
+
+async def held_to_its_growth(
+    small: Callable[[], Awaitable[object]], large: Callable[[], Awaitable[object]]
+) -> None:
+    """Fail when twice an input is too much work against the input, each of three times."""
+    for last in (False, False, True):
+        works = await work_of(small), await work_of(large)
+        if works[1].stall_s < MOST_STALL_S and works[1].total_s < MOST_GROWTH * max(works[0].total_s, FREE_S):
+            return
+        assert not last, works

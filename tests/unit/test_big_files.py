@@ -24,7 +24,7 @@ from promptlab.assets.readers import SUFFIXES, TEXT_SUFFIXES, kind_of_file
 from promptlab.domain.assets import Dataset
 from promptlab.errors import ConfigError, DatasetError
 from promptlab.experiments.file import load_experiment
-from tests.work import check_growth, work_of
+from tests.work import held_to_its_growth
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -47,9 +47,7 @@ async def is_read_or_refused(dataset: Dataset) -> None:
 async def in_linear_time(dataset: Callable[[int], Dataset], size: int = SIZE) -> None:
     """Read an input, and one of twice the size."""
     small, large = dataset(size), dataset(2 * size)
-    check_growth(
-        await work_of(lambda: is_read_or_refused(small)), await work_of(lambda: is_read_or_refused(large))
-    )
+    await held_to_its_growth(lambda: is_read_or_refused(small), lambda: is_read_or_refused(large))
 
 
 # ---- CSV
