@@ -25,7 +25,7 @@ import orjson
 
 from tests.bench.live_runs import make_live_run, worked_on
 from tests.bench.run import ROOT, Target, data, mock
-from tests.bench.studio import Client, Site, serving
+from tests.bench.studio import MINE, Client, Site, serving
 
 RATE = 200
 """Requests a second."""
@@ -132,8 +132,10 @@ class Load:
         """The body of an answer, over a connection that is kept open."""
         reader, writer = await self._connection()
         try:
-            htmx = f"HX-Request: true\r\nHX-Target: {part}\r\n" if part else ""
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{htmx}\r\n".encode())
+            headers = {"Host": f"127.0.0.1:{self.port}", **MINE}
+            headers |= {"HX-Request": "true", "HX-Target": part} if part else {}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            writer.write(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = re.search(rb"\r\ncontent-length: (\d+)", head)
             body = await reader.readexactly(int(length[1]) if length else 0)
