@@ -22,6 +22,7 @@ PromptLabError
 ├── StoreBusyError              the store cannot answer now; it can in some seconds
 ├── CursorError                 a list was asked to go on from where no list ended
 ├── AuthenticationError         a hosted Studio wants a token, or another one
+├── ForbiddenError              a hosted Studio knows the caller, whose role does not allow this
 ├── RemoteError                 a hosted Studio answered what has no error of its own here
 ├── PortInUseError              something else listens on the Studio's port
 ├── EndpointUnreachableError    nothing answers at a model's endpoint
@@ -185,6 +186,10 @@ class CursorError(PromptLabError):
 
 class AuthenticationError(PromptLabError):
     """A hosted Studio wants a token, or another one."""
+
+
+class ForbiddenError(PromptLabError):
+    """A hosted Studio knows the caller, whose role does not allow this."""
 
 
 class RemoteError(PromptLabError):

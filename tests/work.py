@@ -56,7 +56,7 @@ async def work_of(call: Callable[[], Awaitable[object]]) -> Work:
 async def held_to_its_bound(call: Callable[[], Awaitable[object]]) -> None:
     """Fail when a call holds the event loop too long, each of three times.
 
-    What a call takes, it takes each time; once in 600 something else of this process falls into a measurement.
+    What a call takes, it takes each time; once in 600 something else of the process falls into a measurement.
     """
     works = [await work_of(call)]
     while works[-1].stall_s >= MOST_STALL_S and len(works) < 3:

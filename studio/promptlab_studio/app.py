@@ -6,16 +6,17 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 
 from promptlab.store_lab import StoreLab
 from promptlab_studio import auth as login
 from promptlab_studio.abandoned import Abandoned
+from promptlab_studio.access import undeclared
 from promptlab_studio.api import router as api
 from promptlab_studio.api.openapi import describe
-from promptlab_studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth, principal
+from promptlab_studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth
 from promptlab_studio.pages import router as pages
 from promptlab_studio.problems import add_handlers
 from promptlab_studio.security import Faults, RequestChecks, SecurityHeaders
@@ -47,8 +48,10 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     app.include_router(login.router)
     app.include_router(api)
-    app.include_router(pages, dependencies=[Depends(principal)])
+    app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    if missing := list(undeclared(app)):
+        raise AssertionError(f"These routes do not declare who may call them: {'; '.join(missing)}.")
     add_handlers(app)
     # The last is the outermost: every response, whatever made it, has the headers.
     app.add_middleware(Abandoned)

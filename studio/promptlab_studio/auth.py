@@ -1,5 +1,4 @@
-"""Authentication: who sent a request. Every route declares `Viewer`; accounts and roles will be
-known here and nowhere else.
+"""Authentication: who sent a request. What each may do, `access.py` says.
 
 On a laptop the address that is printed opens a session, once: other users of the machine reach its port, too.
 In the cloud there is one admin token, given as a bearer header or typed into the login form, which opens a
@@ -14,15 +13,15 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from promptlab.errors import AuthenticationError, ConfigError
 from promptlab.ports import Records
 from promptlab.store_lab import StoreLab
+from promptlab_studio.access import ADMIN, ANYBODY, LOCAL, Principal, TheLab, Viewer
 from promptlab_studio.forms import fields_of
 from promptlab_studio.problems import page
 
@@ -39,18 +38,6 @@ _MOST_PATH = 8_000
 """Characters of the address that a login goes on to."""
 
 router = APIRouter(include_in_schema=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The caller."""
-
-    name: str
-    role: str = "admin"
-
-
-LOCAL = Principal("local")
-ADMIN = Principal("admin")
 
 
 class Auth:
@@ -113,7 +100,7 @@ class Auth:
         # A session ends with the token that opened it.
         if record is None or record["token"] != self._digest:
             return None
-        return Principal(record["name"], record["role"])
+        return Principal(record["id"], record["name"], record["role"], record["project"])
 
     def _cookie(self, request: Request) -> tuple[str, bool]:
         """The cookie's name, and whether it is `Secure`, as every name with this prefix must be."""
@@ -128,7 +115,7 @@ class Auth:
         await records.put_record(
             SESSION,
             _sha(value),
-            {"name": who.name, "role": who.role, "token": self._digest},
+            {"id": who.id, "name": who.name, "role": who.role, "project": who.project, "token": self._digest},
             expires_at=time.time() + self.session_s,
         )
         response.set_cookie(
@@ -218,32 +205,7 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def lab_of(request: Request) -> StoreLab:
-    """The lab that the app serves."""
-    lab: StoreLab = request.app.state.lab
-    return lab
-
-
-async def principal(request: Request) -> Principal:
-    """Return the caller of a request.
-
-    Raises:
-        AuthenticationError: nobody that is known.
-    """
-    auth: Auth | None = request.app.state.auth
-    return LOCAL if auth is None else await auth.principal(request, auth.records(lab_of(request)))
-
-
-async def _lab(request: Request) -> StoreLab:
-    # As a coroutine: FastAPI calls functions in a thread, which cost each request more than its progress.
-    return lab_of(request)
-
-
-TheLab = Annotated[StoreLab, Depends(_lab)]
-Viewer = Annotated[Principal, Depends(principal)]
-
-
-@router.get("/login")
+@router.get("/login", dependencies=[ANYBODY])
 async def login_form(request: Request) -> Response:
     """The form that takes the token."""
     if request.app.state.auth is None:
@@ -251,7 +213,7 @@ async def login_form(request: Request) -> Response:
     return _form(request, _local_path(request.query_params.get("next", "")))
 
 
-@router.get("/open")
+@router.get("/open", dependencies=[ANYBODY])
 async def open_printed(request: Request, lab: TheLab) -> Response:
     """Open a session with the code in the printed address, and go on without it."""
     auth: Auth | None = request.app.state.auth
@@ -269,7 +231,7 @@ async def open_printed(request: Request, lab: TheLab) -> Response:
 
 
 # Not /login: there the local AWS of `make cloud` answers itself, as Cognito does.
-@router.post("/session")
+@router.post("/session", dependencies=[ANYBODY])
 async def login(request: Request, lab: TheLab) -> Response:
     """Open a session and go on to where the user wanted to."""
     auth: Auth | None = request.app.state.auth

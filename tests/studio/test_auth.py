@@ -8,8 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
+from fastapi import APIRouter
+from promptlab_studio.access import undeclared
+from promptlab_studio.app import create_app
 from promptlab_studio.auth import LOGIN, PAUSE_S, TRIES, Auth
+from promptlab_studio.pages import router as pages
 from starlette.routing import BaseRoute, Mount, Route
 
 from promptlab.errors import ConfigError
@@ -56,19 +59,25 @@ def test_every_route_but_health_login_and_static_needs_a_token(guarded: LiveStud
                 assert answer.headers["location"].startswith("/login"), (method, path)
 
 
-def test_every_route_of_the_api_declares_who_asks(guarded: LiveStudio) -> None:
-    """One dependency is the place where roles will be known."""
-    from promptlab_studio.auth import principal
+def test_every_route_declares_who_may_call_it(guarded: LiveStudio) -> None:
+    """One that declares nothing keeps the Studio from starting."""
+    assert list(undeclared(guarded.app)) == []
 
-    def declared(route: APIRoute) -> bool:
-        return any(dependency.call is principal for dependency in route.dependant.dependencies)
+    async def forgotten() -> None: ...
 
-    from promptlab_studio.api import assets, catalog, preview, runs, uploads
+    guarded.app.add_api_route("/forgotten", forgotten)
+    assert list(undeclared(guarded.app)) == ["GET /forgotten"]
 
-    for subject in (assets, catalog, preview, runs, uploads):
-        for route in subject.router.routes:
-            assert isinstance(route, APIRoute)
-            assert declared(route), route.path
+
+def test_a_studio_with_an_undeclared_route_does_not_start(
+    guarded: LiveStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The route is named."""
+    routes = APIRouter()
+    routes.add_api_route("/forgotten", lambda: None, methods=["POST"])
+    monkeypatch.setattr(pages, "routes", [*pages.routes, *routes.routes])
+    with pytest.raises(AssertionError, match="POST /forgotten"):
+        create_app(guarded.lab)
 
 
 @pytest.mark.parametrize("value", ["Bearer wrong", "Bearer", "Basic abc", TOKEN, f"Bearer {TOKEN}x"])

@@ -35,6 +35,7 @@ KINDS: dict[type[errors.PromptLabError], Kind] = {
     errors.StoreBusyError: Kind(503, "store-busy", "The store is busy"),
     errors.DiskFullError: Kind(507, "disk-full", "The disk is full"),
     errors.AuthenticationError: Kind(401, "unauthenticated", "A token is needed"),
+    errors.ForbiddenError: Kind(403, "forbidden", "This is not allowed"),
     errors.RunNotFoundError: Kind(404, "run-not-found", "No such run", "run_id"),
     errors.AssetNotFoundError: Kind(404, "asset-not-found", "No such asset"),
     errors.BlobNotFoundError: Kind(404, "content-not-found", "The content is not there", "key"),

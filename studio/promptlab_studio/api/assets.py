@@ -13,11 +13,11 @@ from starlette.responses import Response
 from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_version
 from promptlab.errors import AssetNotFoundError
 from promptlab.store_lab import StoreLab
+from promptlab_studio.access import Engineer, TheLab, Viewer
 from promptlab_studio.api.answers import AssetOut, AssetPage, AssetVersions, RowPage, asset_object
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import DatasetIn, LabelIn, PromptIn
 from promptlab_studio.api.uploads import uploaded
-from promptlab_studio.auth import TheLab, Viewer
 
 MAX_BYTES = 4 << 20
 router = APIRouter(route_class=Exact)
@@ -80,7 +80,7 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
         summary=f"Label a {one}'s version",
         response_model=AssetOut,
     )
-    async def set_label(lab: TheLab, who: Viewer, name: Name, label: Label, body: LabelIn) -> Any:
+    async def set_label(lab: TheLab, who: Engineer, name: Name, label: Label, body: LabelIn) -> Any:
         """Point the label at a version; it leaves the one that it pointed at before."""
         return await _object(lab, kind, await lab.assets.label(name, label, version=body.version, kind=kind))
 
@@ -92,7 +92,7 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
         summary=f"Remove a label of a {one}",
         response_class=Response,
     )
-    async def remove_label(lab: TheLab, who: Viewer, name: Name, label: Label) -> Response:
+    async def remove_label(lab: TheLab, who: Engineer, name: Name, label: Label) -> Response:
         """The version that it pointed at stays."""
         await lab.assets.unlabel(name, label, kind=kind)
         return Response(status_code=204)
@@ -105,7 +105,7 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
     summary="Create a prompt template's next version",
     response_model=AssetOut,
 )
-async def create_prompt(lab: TheLab, who: Viewer, body: PromptIn, response: Response) -> Any:
+async def create_prompt(lab: TheLab, who: Engineer, body: PromptIn, response: Response) -> Any:
     """201 with the new version; 200 with the latest one, if it has this content already."""
     return await _create(lab, body.asset(), response)
 
@@ -122,7 +122,7 @@ _add_routes(
     summary="Create a dataset's next version",
     response_model=AssetOut,
 )
-async def create_dataset(lab: TheLab, who: Viewer, body: DatasetIn, response: Response) -> Any:
+async def create_dataset(lab: TheLab, who: Engineer, body: DatasetIn, response: Response) -> Any:
     """From rows, or from an uploaded file. 201 with the new version; 200 with the latest one, if it has these
     rows already."""
     fields = {"name": body.name, "description": body.description, "id_column": body.id_column}

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from promptlab.assets.json_rows import body_fault
+from promptlab_studio.access import Needs, declared
 
 
 class Exact(APIRoute):
@@ -22,6 +23,9 @@ class Exact(APIRoute):
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
+            # Before the body is read: who may not send it is told so, whatever is in it.
+            if isinstance(needed := declared(self), Needs):
+                await needed(request)
             if self.body_field is not None and (body := await request.body()):
                 # In a thread: reading 5 MB once more takes longer than other requests should wait.
                 fault = await asyncio.to_thread(body_fault, body)

@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from promptlab.errors import ConfigError
+from promptlab_studio.access import Viewer
 from promptlab_studio.api.answers import MetricOut, ProviderOut
-from promptlab_studio.auth import Viewer
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["catalog"])

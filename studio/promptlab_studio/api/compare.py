@@ -11,9 +11,9 @@ from starlette.responses import Response
 from promptlab.queries.compare import MAX_COMPARED, Compared
 from promptlab.queries.compare_sql import Change
 from promptlab.queries.comparison_json import comparison_json
+from promptlab_studio.access import TheLab, Viewer
 from promptlab_studio.api.answers import CompareOut
 from promptlab_studio.api.bodies import Exact
-from promptlab_studio.auth import TheLab, Viewer
 
 MAX_BYTES = 4 << 20
 """Bytes of one page of pairs: Lambda answers with 6 MB at most."""

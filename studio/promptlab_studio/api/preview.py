@@ -13,10 +13,10 @@ from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template_async
 from promptlab.errors import TemplateError
 from promptlab.store_lab import StoreLab
+from promptlab_studio.access import TheLab, Viewer
 from promptlab_studio.api.answers import PreviewOut
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import PreviewIn
-from promptlab_studio.auth import TheLab, Viewer
 
 MAX_CHARS = 2_000_000
 """Characters of filled prompts in one answer: Lambda answers with 6 MB at most."""

@@ -17,11 +17,11 @@ from promptlab.domain.spending import NAMES
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
+from promptlab_studio.access import Engineer, Labeller, TheLab, Viewer
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
-from promptlab_studio.auth import TheLab, Viewer
 from promptlab_studio.shared import moves
 
 MAX_DETAILED = 50
@@ -43,7 +43,7 @@ Cursor = Annotated[
 @router.post("", status_code=202, summary="Start a run", response_model=RunOut)
 async def start_run(
     lab: TheLab,
-    who: Viewer,
+    who: Engineer,
     body: RunIn,
     response: Response,
     idempotency_key: Annotated[
@@ -101,13 +101,13 @@ async def list_runs(
 
 
 @router.patch("/{run_id}", summary="Tag or archive a run", response_model=RunOut)
-async def edit_run(lab: TheLab, who: Viewer, run_id: RunId, body: RunEditIn) -> Any:
+async def edit_run(lab: TheLab, who: Labeller, run_id: RunId, body: RunEditIn) -> Any:
     """Replace its tags; take it out of the lists, or back. What is left out stays as it is."""
     return await run_object(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
 
 
 @router.delete("/{run_id}", status_code=204, summary="Delete a run", response_class=Response)
-async def delete_run(lab: TheLab, who: Viewer, run_id: RunId) -> Response:
+async def delete_run(lab: TheLab, who: Engineer, run_id: RunId) -> Response:
     """For good, with its answers, scores and results. Assets stay. One that goes on is
     refused: cancel it first."""
     await lab.delete_run(run_id)
@@ -162,14 +162,14 @@ async def list_cases(
 
 
 @router.post("/{run_id}/cancel", summary="Cancel a run", response_model=RunOut)
-async def cancel_run(lab: TheLab, who: Viewer, run_id: RunId) -> Any:
+async def cancel_run(lab: TheLab, who: Engineer, run_id: RunId) -> Any:
     """Stop it. What was answered is kept, and resume goes on with it. A run that has ended stays as it is."""
     return await run_object(lab, await lab.cancel(run_id))
 
 
 @router.post("/{run_id}/resume", status_code=202, summary="Resume a run", response_model=RunOut)
 async def resume_run(
-    lab: TheLab, who: Viewer, run_id: RunId, response: Response, body: ResumeIn | None = None
+    lab: TheLab, who: Engineer, run_id: RunId, response: Response, body: ResumeIn | None = None
 ) -> Any:
     """Do what is missing, and nothing twice. A run that is complete is left as it is."""
     asked = body or ResumeIn()

@@ -19,10 +19,10 @@ from starlette.responses import Response
 from promptlab.errors import BlobNotFoundError, DatasetError
 from promptlab.ports import Blobs, DirectBlobs
 from promptlab.scratch import ScratchFolder
+from promptlab_studio.access import Engineer, TheLab
 from promptlab_studio.api.answers import UploadOut
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import UploadIn
-from promptlab_studio.auth import TheLab, Viewer
 
 CONTENT_TYPE = "application/octet-stream"
 UPLOAD_S = 3600
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/datasets/uploads", tags=["datasets"], route_class=Ex
 
 
 @router.post("", status_code=201, summary="Prepare the upload of a dataset's file", response_model=UploadOut)
-async def prepare_upload(lab: TheLab, who: Viewer, request: Request, body: UploadIn) -> Any:
+async def prepare_upload(lab: TheLab, who: Engineer, request: Request, body: UploadIn) -> Any:
     """Then send the file to upload_url, and POST /datasets with the key."""
     token, name = secrets.token_hex(16), _usable(body.file_name)
     key = f"uploads/{token}/{name}"
@@ -54,7 +54,7 @@ def _usable(file_name: str) -> str:
 )
 async def receive_upload(
     lab: TheLab,
-    who: Viewer,
+    who: Engineer,
     request: Request,
     token: Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="From upload_url.")],
     file_name: Annotated[str, InPath(pattern="^[A-Za-z0-9._-]{1,120}$", description="From upload_url.")],

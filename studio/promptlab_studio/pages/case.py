@@ -18,7 +18,7 @@ from promptlab.errors import AssetNotFoundError, BlobNotFoundError, TemplateErro
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import ResultsQuery
 from promptlab.store_lab import StoreLab
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.case import case_state, score_view, way_up
@@ -44,7 +44,7 @@ _KEY = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))?")
 routes = router()
 
 
-@routes.get("/runs/{run_id}/cases/{key}")
+@routes.get("/runs/{run_id}/cases/{key}", dependencies=[needs("look")])
 async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     """A case: what was asked, what was answered, how it was scored."""
     lab = lab_of(request)

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from promptlab.domain.experiment import Experiment
 from promptlab.errors import ConfigError
 from promptlab.queries.query_engine import Compared
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
@@ -36,7 +36,7 @@ SIZE = 25
 routes = router()
 
 
-@routes.get("/compare")
+@routes.get("/compare", dependencies=[needs("look")])
 async def compare_page(request: Request) -> HTMLResponse:
     """The comparison that the address names: the first run is the base."""
     lab, query = lab_of(request), Query.of("/compare", request.query_params)

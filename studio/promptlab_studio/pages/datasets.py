@@ -11,7 +11,7 @@ from promptlab.assets.column_statistics import MOST_COLUMNS as MOST_STATISTICS
 from promptlab.assets.column_statistics import is_quick
 from promptlab.domain.assets import Dataset, DatasetContent, which_version
 from promptlab.store_lab import StoreLab
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.datasets import MOST_COLUMNS, cells_of, column_css, column_views, rows_width
@@ -22,7 +22,7 @@ SIZE = 50
 routes = router()
 
 
-@routes.get("/datasets")
+@routes.get("/datasets", dependencies=[needs("look")])
 async def datasets_page(request: Request) -> HTMLResponse:
     """Every dataset in its latest version, and where to drop a new one."""
     lab, query = lab_of(request), Query.of("/datasets", request.query_params)
@@ -31,7 +31,7 @@ async def datasets_page(request: Request) -> HTMLResponse:
     return render(request, "datasets.html", {"query": query, "assets": found, "total": len(everything)})
 
 
-@routes.get("/dataset")
+@routes.get("/dataset", dependencies=[needs("look")])
 async def dataset_page(request: Request, name: str) -> HTMLResponse:
     """One version of a dataset: its columns and a page of its rows."""
     lab, query = lab_of(request), Query.of("/dataset", request.query_params)
@@ -62,7 +62,7 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
     return render(request, "dataset.html", context)
 
 
-@routes.get("/dataset/columns")
+@routes.get("/dataset/columns", dependencies=[needs("look")])
 async def dataset_columns(request: Request, name: str, version: str = "") -> HTMLResponse:
     """Show what the columns hold; asked for by the page of a dataset that takes a moment to read."""
     lab = lab_of(request)

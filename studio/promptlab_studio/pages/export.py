@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, ResultsQuery
 from promptlab.results.export import BOM, PLAIN_CSV, CsvStyle, safe_csv_text
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.rendering import router
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.state import Query, filter_of
@@ -28,7 +28,7 @@ MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 routes = router()
 
 
-@routes.get("/runs/{run_id}/cases.{form}")
+@routes.get("/runs/{run_id}/cases.{form}", dependencies=[needs("look")])
 async def export_cases(
     request: Request,
     run_id: str,

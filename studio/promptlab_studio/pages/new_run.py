@@ -23,7 +23,7 @@ from promptlab.domain.tokens import chat_tokens
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.store_lab import StoreLab
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.forms import form_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
@@ -62,7 +62,7 @@ class Estimate:
     known_price: bool
 
 
-@routes.get("/new")
+@routes.get("/new", dependencies=[needs("run")])
 async def new_run_page(request: Request) -> Response:
     """The form; all that it holds is in the address."""
     lab, query = lab_of(request), Query.of("/new", request.query_params)
@@ -213,7 +213,7 @@ async def _written(
     return None, "unknown: no run of this prompt yet, and no max_tokens"
 
 
-@routes.post("/new")
+@routes.post("/new", dependencies=[needs("run")])
 async def start(request: Request) -> Response:
     """Start the run that the form describes."""
     lab = lab_of(request)

@@ -14,7 +14,7 @@ from promptlab.domain.explain import explain
 from promptlab.domain.templates import placeholders_async
 from promptlab.errors import PromptLabError
 from promptlab.store_lab import StoreLab
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import go_to, render, router
@@ -29,7 +29,7 @@ FORMATS = {"simple": "<name>", "jinja2": "{{ name }}"}
 routes = router()
 
 
-@routes.get("/prompts")
+@routes.get("/prompts", dependencies=[needs("look")])
 async def prompts_page(request: Request) -> HTMLResponse:
     """Every prompt in its latest version."""
     lab, query = lab_of(request), Query.of("/prompts", request.query_params)
@@ -38,7 +38,7 @@ async def prompts_page(request: Request) -> HTMLResponse:
     return render(request, "prompts.html", {"query": query, "assets": found, "total": len(everything)})
 
 
-@routes.get("/prompt")
+@routes.get("/prompt", dependencies=[needs("look")])
 async def prompt_page(request: Request, name: str) -> HTMLResponse:
     """One version of a prompt, and what differs from the version that the address names in `against`."""
     lab, query = lab_of(request), Query.of("/prompt", request.query_params)
@@ -67,7 +67,7 @@ async def _version(lab: StoreLab, name: str, version: str) -> PromptTemplate:
     return asset
 
 
-@routes.get("/prompt/edit")
+@routes.get("/prompt/edit", dependencies=[needs("run")])
 async def edit_page(request: Request) -> HTMLResponse:
     """The form for a new prompt, or for the next version of one."""
     query = Query.of("/prompt/edit", request.query_params)
@@ -99,14 +99,14 @@ async def _form(
     return render(request, "prompt_edit.html", context, status=status)
 
 
-@routes.post("/prompt/placeholders")
+@routes.post("/prompt/placeholders", dependencies=[needs("look")])
 async def shown_placeholders(request: Request) -> HTMLResponse:
     """The placeholders of what is being written."""
     names, wrong = await placeholders_of(draft_of(await fields_of(request)))
     return render(request, "prompt_placeholders.html", {"placeholders": names, "wrong": wrong})
 
 
-@routes.post("/prompt/edit")
+@routes.post("/prompt/edit", dependencies=[needs("run")])
 async def save(request: Request) -> Response:
     """Store what was written as the next version."""
     lab, fields = lab_of(request), await fields_of(request)
@@ -146,7 +146,7 @@ async def save(request: Request) -> Response:
     return go_to(prompt_url(made.name, made.version), said)
 
 
-@routes.post("/prompt/label")
+@routes.post("/prompt/label", dependencies=[needs("run")])
 async def label(request: Request) -> Response:
     """Point a label at a version."""
     fields = await fields_of(request)

@@ -19,7 +19,7 @@ from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuery
 from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
@@ -57,7 +57,7 @@ async def _head(lab: StoreLab, run: RunRecord) -> Head:
     return head_of(run, await lab.progress(run.run_id), active=active, now=lab.clock.now())
 
 
-@routes.get("/runs/{run_id}")
+@routes.get("/runs/{run_id}", dependencies=[needs("look")])
 async def run_page(request: Request, run_id: str) -> HTMLResponse:
     """A run: its cases, or the tab that the address names."""
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
@@ -221,7 +221,7 @@ def _infrastructure(lab: StoreLab, run: RunRecord, summary: Summary) -> Spent:
     return Spent("infrastructure", None, None, usd, "AWS, estimated")
 
 
-@routes.get("/runs/{run_id}/live")
+@routes.get("/runs/{run_id}/live", dependencies=[needs("look")])
 async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
     """The head of a run that moves; once it has ended, the whole page is asked for again."""
     if not is_part(request):
@@ -243,7 +243,7 @@ async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
     return render(request, "run.html", {**context, "query": query, "tab": query.get("tab")}, headers=said)
 
 
-@routes.post("/runs/{run_id}/cancel")
+@routes.post("/runs/{run_id}/cancel", dependencies=[needs("run")])
 async def cancel(request: Request, run_id: str) -> Response:
     """Stop a run. What was answered stays."""
     run = await lab_of(request).cancel(run_id)
@@ -255,7 +255,7 @@ async def cancel(request: Request, run_id: str) -> Response:
     return go_to(run_url(run_id), said)
 
 
-@routes.post("/runs/{run_id}/resume")
+@routes.post("/runs/{run_id}/resume", dependencies=[needs("run")])
 async def resume(
     request: Request, run_id: str, failed: bool = False, error: Annotated[Sequence[str], QueryParam()] = ()
 ) -> Response:
@@ -268,7 +268,7 @@ async def resume(
     return go_to(run_url(run_id), "The run goes on.")
 
 
-@routes.post("/runs/{run_id}/again")
+@routes.post("/runs/{run_id}/again", dependencies=[needs("run")])
 async def again(request: Request, run_id: str, rows: int) -> Response:
     """Start a new run of the experiment over the rows of the cases that match the address's filter.
 

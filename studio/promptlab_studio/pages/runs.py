@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from promptlab.domain.results import FINAL
 from promptlab.errors import RunNotFoundError
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import READ, read_runs
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.shared import moves
@@ -28,7 +28,7 @@ LIVE = 50
 routes = router()
 
 
-@routes.get("/")
+@routes.get("/", dependencies=[needs("look")])
 async def runs_page(request: Request) -> HTMLResponse:
     """Every run: filtered, sorted, in pages; picked ones can be compared."""
     lab, query = lab_of(request), Query.of("/", request.query_params)
@@ -87,7 +87,7 @@ def _charts(query: Query, runs: list[Any]) -> dict[str, Any]:
     }
 
 
-@routes.get("/live")
+@routes.get("/live", dependencies=[needs("look")])
 async def live(request: Request) -> HTMLResponse:
     """How far some runs are: their status cells, swapped where they stand. Says
     `ended` once one of them has."""

@@ -10,7 +10,7 @@ from promptlab.domain.choice import checked_tags
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, RunBusyError, RunNotFoundError
 from promptlab.store_lab import StoreLab
-from promptlab_studio.auth import lab_of
+from promptlab_studio.access import lab_of, needs
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, router
@@ -23,7 +23,7 @@ WORK_S = 20.0
 routes = router()
 
 
-@routes.post("/runs/tags")
+@routes.post("/runs/tags", dependencies=[needs("label")])
 async def tag_runs(request: Request, n: int) -> Response:
     """Add a tag to the runs, or remove it. `n` is the number that was said: other runs are left alone."""
     lab, query = lab_of(request), Query.of("/", request.query_params)
@@ -47,7 +47,7 @@ async def tag_runs(request: Request, n: int) -> Response:
     return go_to(query.url(n=None), f"{what}: {_of(done, len(runs))}.", "done" if done == n else "problem")
 
 
-@routes.post("/runs/delete")
+@routes.post("/runs/delete", dependencies=[needs("run")])
 async def delete_runs(request: Request, n: int) -> Response:
     """Delete the runs for good. `n` is the number that was said: other runs are left alone."""
     lab, query = lab_of(request), Query.of("/", request.query_params)

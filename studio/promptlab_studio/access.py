@@ -1,0 +1,153 @@
+"""Access: who may do what. Every route declares it with `needs(…)` or `ANYBODY`; an app with a route that
+declares neither does not start.
+
+    @routes.post("/runs/{run_id}/cancel", dependencies=[needs("run")])
+    async def cancel(request: Request, run_id: str) -> Response: …
+
+    @router.get("/runs")
+    async def list_runs(lab: TheLab, who: Viewer) -> Any: …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Mount
+
+from promptlab.errors import ForbiddenError
+from promptlab.store_lab import StoreLab
+
+Role = Literal["viewer", "labeller", "engineer", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Each may do what the ones before it may."""
+Action = Literal["look", "label", "run", "code", "share", "administer"]
+ACTIONS: Mapping[Action, Role] = MappingProxyType(
+    {
+        "look": "viewer",  # read runs, assets and comparisons, and preview what is not stored
+        "label": "labeller",  # tag and archive runs
+        "run": "engineer",  # start, cancel, resume and delete runs; create and label assets; upload
+        "code": "engineer",  # send code of one's own
+        "share": "engineer",  # links to a run or comparison; tokens of at most one's own role
+        "administer": "admin",  # people, everybody's tokens, settings, the audit
+    }
+)
+"""The least role for each action."""
+DEFAULT_PROJECT = "default"
+_SCOPE = "promptlab.principal"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller."""
+
+    id: str
+    """Names it in the audit: `admin-token`, `token:<id>`, `person:<id>`, `link:<id>`, `local`."""
+    name: str
+    role: Role = "admin"
+    project: str = DEFAULT_PROJECT
+
+    def may(self, action: Action) -> bool:
+        """Whether its role allows an action."""
+        return ROLES.index(self.role) >= ROLES.index(ACTIONS[action])
+
+
+LOCAL = Principal("local", "local")
+ADMIN = Principal("admin-token", "admin token")
+
+
+class Needs:
+    """A dependency: lets in whose role allows the action.
+
+    Raises:
+        AuthenticationError: nobody that is known asks.
+        ForbiddenError: the caller's role does not allow it.
+    """
+
+    def __init__(self, action: Action) -> None:
+        self.action: Action = action
+
+    async def __call__(self, request: Request) -> Principal:
+        who = await principal(request)
+        if not who.may(self.action):
+            least = ACTIONS[self.action]
+            raise ForbiddenError(
+                f"This needs the role {least}{'' if least == 'admin' else ' or above'}; {who.name} has the "
+                f"role {who.role}. An admin can change that."
+            )
+        return who
+
+
+def needs(action: Action) -> Any:
+    """Declare which action a route is."""
+    return Depends(Needs(action))
+
+
+async def anybody() -> None:
+    """Let everybody in."""
+
+
+ANYBODY = Depends(anybody)
+"""Declares a route that asks nobody who it is: login, health."""
+
+
+async def principal(request: Request) -> Principal:
+    """Return the caller of a request; it is found out once.
+
+    Raises:
+        AuthenticationError: nobody that is known.
+    """
+    found: Principal | None = request.scope.get(_SCOPE)
+    if found is None:
+        auth = request.app.state.auth
+        found = LOCAL if auth is None else await auth.principal(request, auth.records(lab_of(request)))
+        request.scope[_SCOPE] = found
+    return found
+
+
+def known(scope: Mapping[str, Any]) -> Principal | None:
+    """The caller, where a request's handling has found out who it is."""
+    return scope.get(_SCOPE)
+
+
+def lab_of(request: Request) -> StoreLab:
+    """The lab that the app serves."""
+    lab: StoreLab = request.app.state.lab
+    return lab
+
+
+async def _lab(request: Request) -> StoreLab:
+    # As a coroutine: FastAPI calls functions in a thread, which cost each request more than its progress.
+    return lab_of(request)
+
+
+TheLab = Annotated[StoreLab, Depends(_lab)]
+Viewer = Annotated[Principal, needs("look")]
+Labeller = Annotated[Principal, needs("label")]
+Engineer = Annotated[Principal, needs("run")]
+Admin = Annotated[Principal, needs("administer")]
+
+
+def declared(route: BaseRoute) -> Needs | Literal["anybody"] | None:
+    """What a route declares; None: nothing."""
+    dependant = getattr(route, "dependant", None)
+    for dependency in dependant.dependencies if dependant else ():
+        if isinstance(dependency.call, Needs):
+            return dependency.call
+        if dependency.call is anybody:
+            return "anybody"
+    return None
+
+
+def undeclared(app: FastAPI) -> Iterator[str]:
+    """The routes of an app that do not declare who may call them; static files are for everybody."""
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if isinstance(route, Mount) and route.name == "static":
+            continue
+        if declared(route) is None:
+            yield f"{' '.join(sorted(context.methods or ()))} {context.path}"
