@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from promptlab.assets.column_statistics import Statistics, statistics
 from promptlab.assets.ingest import StagedDataset, commit, stage
 from promptlab.assets.rows import rows_page
@@ -24,13 +26,29 @@ from promptlab.domain.assets import (
     kind_of,
     which_version,
 )
+from promptlab.domain.code import CodeBundle
 from promptlab.domain.names import visible
 from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
 from promptlab.ports import Blobs, Clock, Ledger
 
-WORDS = {"prompt_template": "prompt template", "dataset": "dataset"}
+WORDS = {"prompt_template": "prompt template", "dataset": "dataset", "code": "code"}
 _TRIES = 20
 MOST_VERSIONS = 10**10
+
+
+def one_kind(name: str, found: Sequence[AssetKind]) -> list[AssetKind]:
+    """Choose the kind that a name alone means. Code that was sent with a run may be called like the prompt
+    or the dataset, which nobody chose: it gives way.
+
+    Raises:
+        AssetError: the name is that of a prompt template and a dataset.
+    """
+    chosen: list[AssetKind] = [kind for kind in found if kind != "code"] or list(found)
+    if len(chosen) > 1:
+        raise AssetError(
+            f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or kind='dataset'"
+        )
+    return chosen
 
 
 @dataclass(slots=True)
@@ -53,6 +71,8 @@ class Draft:
         """The hash that the version has or would get."""
         if self.staged:
             return self.staged.hash
+        if isinstance(self.asset, CodeBundle):
+            return self.asset.content_hash()
         return (
             content_hash(self.asset.content())
             if isinstance(self.asset, PromptTemplate)
@@ -94,8 +114,8 @@ class AssetStore:
         label: str | None = None,
         kind: AssetKind | None = None,
     ) -> Asset:
-        """One version: by number, by label, or the latest. `kind` is needed only where a prompt and a dataset
-        share the name.
+        """One version: by number, by label, or the latest. `kind` is needed only where assets of several
+        kinds share the name; code gives way to the others.
 
         Raises:
             AssetNotFoundError: no such asset, version or label.
@@ -106,11 +126,7 @@ class AssetStore:
         found = [k for k in ([kind] if kind else KINDS) if await self._ledger.get_asset(k, name)]
         if not found:
             raise AssetNotFoundError(await self._missing(name, kind))
-        if len(found) > 1:
-            raise AssetError(
-                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or "
-                "kind='dataset'"
-            )
+        found = one_kind(name, found)
         if label is not None:
             version = await self._ledger.get_label(found[0], name, label)
             if version is None:
@@ -214,6 +230,38 @@ class AssetStore:
         assert isinstance(found, Dataset) and found.content is not None
         return await rows_page(self._blobs, found.content, offset, limit)
 
+    async def source(self, bundle: CodeBundle) -> CodeBundle:
+        """Read a code version's text.
+
+        Raises:
+            AssetNotFoundError: there is no such code or version.
+            BlobNotFoundError: its text is gone.
+            AssetError: its text is not what was stored.
+        """
+        if bundle.contents is None:
+            if bundle.version is None:
+                return bundle
+            found = await self.get(bundle.name, version=bundle.version, kind="code")
+            assert isinstance(found, CodeBundle)
+            bundle = found
+        return bundle.with_text(orjson.loads(await self._blobs.get(bundle.blob)))
+
+    async def _keep_code(self, bundle: CodeBundle) -> dict[str, Any]:
+        """Store a bundle's text under its hash, and describe it for the ledger.
+
+        Raises:
+            AssetError: a wheel that it names was not uploaded.
+        """
+        for wheel in bundle.wheels:
+            if not await self._blobs.exists(wheel.blob):
+                raise AssetError(
+                    f"The wheel {wheel.file_name} was not uploaded: its content is to be {wheel.sha256}."
+                )
+        contents = bundle.described()
+        if not await self._blobs.exists(contents.blob):
+            await self._blobs.put(contents.blob, orjson.dumps(bundle.content()))
+        return contents.to_json()
+
     @asynccontextmanager
     async def draft(self, value: Asset | str, kind: AssetKind) -> AsyncIterator[Draft]:
         """Read what an experiment names: an asset object or a reference (`qa`, `qa@3`,
@@ -259,8 +307,11 @@ class AssetStore:
         if draft.stored:
             return draft.asset
         kind, name = kind_of(draft.asset), draft.asset.name
-        if isinstance(draft.asset, PromptTemplate):
-            content: dict[str, Any] = draft.asset.content()
+        content: dict[str, Any]
+        if isinstance(draft.asset, CodeBundle):
+            content = await self._keep_code(draft.asset)
+        elif isinstance(draft.asset, PromptTemplate):
+            content = draft.asset.content()
         else:
             content = draft.content.to_json()  # type: ignore[union-attr]
         if draft.staged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, DatasetContent, asset_from
+from promptlab.domain.code import CodeContent
 from promptlab.errors import StoreDamagedError
 
 _EMPTY: dict[AssetKind, dict[str, Any]] = {
@@ -12,6 +13,7 @@ _EMPTY: dict[AssetKind, dict[str, Any]] = {
     "dataset": DatasetContent(
         blob="", index="", rows=0, bytes=0, shards=0, columns=(), id_column=None
     ).to_json(),
+    "code": CodeContent(blob="").to_json(),
 }
 
 

@@ -1,15 +1,12 @@
-"""Versioned, immutable inputs: prompt templates and datasets."""
+"""Versioned, immutable inputs: prompt templates, datasets and code."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,94 +17,16 @@ from pydantic import (
     model_validator,
 )
 
-from promptlab.deprecated import warn_old
-from promptlab.domain.names import visible
+from promptlab.domain.code import CodeBundle, CodeContent
+from promptlab.domain.versioned import KINDS as KINDS
+from promptlab.domain.versioned import NAME as NAME
+from promptlab.domain.versioned import AssetKind as AssetKind
+from promptlab.domain.versioned import AssetVersion as AssetVersion
+from promptlab.domain.versioned import VersionedAsset
+from promptlab.domain.versioned import Which as Which
+from promptlab.domain.versioned import content_hash as content_hash
+from promptlab.domain.versioned import which_version as which_version
 from promptlab.errors import DatasetError
-
-AssetKind = Literal["prompt_template", "dataset"]
-KINDS: tuple[AssetKind, ...] = ("prompt_template", "dataset")
-# `@`, `#` and `/` have a meaning in references and keys.
-NAME = re.compile(r"[^\s@#/\\][^@#/\\\n]{0,199}")
-
-
-class Which(TypedDict, total=False):
-    """A version of an asset; nothing for the latest."""
-
-    version: int
-    label: str
-
-
-def which_version(text: str) -> Which:
-    """Read a version as references and addresses name it: `3`, `production`, `latest` or nothing."""
-    if text in ("", "latest"):
-        return {}
-    # No store counts further than 1,000 digits, and Python reads at most 4,300.
-    return {"version": int(text[:1000])} if text.isdecimal() else {"label": text}
-
-
-def content_hash(value: Any) -> str:
-    """The SHA-256 (hex) of a JSON value, independent of the order of its keys."""
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssetVersion:
-    """One version of one asset, as the ledger keeps it."""
-
-    kind: AssetKind
-    name: str
-    version: int
-    """0, 1, 2, …"""
-    description: str
-    content: Mapping[str, Any]
-    """JSON. A prompt's text itself; for a dataset where its rows are and what they look like."""
-    hash: str
-    """SHA-256 (hex) of the content; for a dataset, of its rows."""
-    created_at: str
-    """ISO 8601, UTC."""
-    labels: tuple[str, ...] = ()
-    """Labels that point at this version now (`production`, …)."""
-
-
-class _Asset(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
-    description: str = Field(default="", description="What it is for.")
-    version: int | None = Field(default=None, ge=0, description="0, 1, 2, …; set when the asset is created.")
-    _hash: str | None = PrivateAttr(default=None)
-    _labels: tuple[str, ...] = PrivateAttr(default=())
-
-    @property
-    def id(self) -> str:
-        """The name, which promptlab 0.1 called id."""
-        warn_old("asset.id", "asset.name")
-        return self.name
-
-    @property
-    def hash(self) -> str | None:
-        """The SHA-256 of the content; None before the asset is created."""
-        return self._hash
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels that pointed at this version when it was read."""
-        return self._labels
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_usable(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise ValueError(
-                f"{value!r} is not a usable name: 1 to 200 characters on one line, without @ # / \\"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _new_name_is_visible(self) -> Self:
-        if self.version is None:  # else it is stored, as it is
-            visible(self.name)
-        return self
 
 
 class ChatMessage(BaseModel):
@@ -119,7 +38,7 @@ class ChatMessage(BaseModel):
     content: str = Field(description="The text, with placeholders.")
 
 
-class PromptTemplate(_Asset):
+class PromptTemplate(VersionedAsset):
     """A prompt with placeholders, versioned.
 
     Either `system_prompt` and `user_prompt`, or `messages`. In the default format `<name>` is
@@ -238,7 +157,7 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, Sequence) or any(hasattr(value, name) for name in (*_TABLES, "features"))
 
 
-class Dataset(_Asset):
+class Dataset(VersionedAsset):
     """Rows to run a prompt over, versioned.
 
     Give a `file_path` (JSON, CSV, Excel or Parquet) or `rows` (a list of dicts, a pandas or polars DataFrame,
@@ -315,11 +234,13 @@ class Dataset(_Asset):
         return True
 
 
-Asset = PromptTemplate | Dataset
+Asset = PromptTemplate | Dataset | CodeBundle
 
 
 def kind_of(asset: Asset) -> AssetKind:
     """The ledger's word for the kind of an asset."""
+    if isinstance(asset, CodeBundle):
+        return "code"
     return "prompt_template" if isinstance(asset, PromptTemplate) else "dataset"
 
 
@@ -329,6 +250,8 @@ def asset_from(record: AssetVersion) -> Asset:
     base = {"name": record.name, "description": record.description, "version": record.version}
     if record.kind == "prompt_template":
         asset = PromptTemplate(**base, **record.content)
+    elif record.kind == "code":
+        asset = CodeBundle.stored(base, CodeContent.from_json(record.content))
     else:
         content = DatasetContent.from_json(record.content)
         asset = Dataset(**base, id_column=content.id_column)

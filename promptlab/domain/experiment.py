@@ -64,6 +64,11 @@ class CodeRef(BaseModel):
     """Whether calling the class with `params` gives the same object back."""
     params: dict[str, Any] | None = None
     """The arguments of a model's class or an agent's function; a metric's are the metric's own."""
+    bundle: str | None = None
+    """The code asset that has it, as `name@version`: then it runs in the sandbox, from there. An empty
+    `qualname` is the bundle's pickled object itself."""
+    bundle_hash: str | None = None
+    """The SHA-256 (hex) of that version's content."""
 
 
 Scalar = str | bool | int | float | None

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.asset_checks import read_asset
+from promptlab.domain.assets import KINDS, AssetKind, AssetVersion
+from promptlab.domain.code import CodeBundle, Wheel
 from promptlab.errors import AssetNotFoundError, VersionTakenError
 from promptlab.ports import Ledger
 from tests.contract.builders import asset
@@ -82,6 +84,7 @@ async def test_kinds_and_names_are_apart(ledger: Ledger) -> None:
     await ledger.add_asset(asset("qa", 3))
     others: list[tuple[AssetKind, str]] = [
         ("dataset", "qa"),
+        ("code", "qa"),
         ("prompt_template", "QA"),
         ("prompt_template", "qa2"),
         ("prompt_template", "q"),
@@ -171,3 +174,40 @@ async def test_a_long_prompt_survives(ledger: Ledger) -> None:
     added = asset("名前 with spaces (ü) 🙂", content={"user_prompt": "long " * 60_000})
     await ledger.add_asset(added)
     assert await ledger.get_asset("prompt_template", added.name) == added
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_is_kept_listed_and_labelled(ledger: Ledger, kind: AssetKind) -> None:
+    """Whatever an asset is, its versions and labels are there."""
+    added = [asset("mine", version, kind=kind) for version in (0, 1)]
+    for one in added:
+        await ledger.add_asset(one)
+    await ledger.set_label(kind, "mine", "production", 0)
+    assert await ledger.list_versions(kind, "mine") == [replace(added[0], labels=("production",)), added[1]]
+    assert await ledger.list_assets(kind) == [added[1]]
+    assert await ledger.delete_label(kind, "mine", "production")
+
+
+async def test_code_comes_back_without_its_text(ledger: Ledger) -> None:
+    """A ledger's record says what a bundle has in it; its text is a blob."""
+    wheel = Wheel(file_name="rouge-1.0-py3-none-any.whl", sha256="a" * 64, size_bytes=1234)
+    bundle = CodeBundle(
+        name="scoring",
+        files={"scoring/__init__.py": "", "scoring/rules.py": "LIMIT = 3  # ü\n"},
+        pickled="gAVLAS4=",
+        requirements=("rouge==1.0",),
+        wheels=(wheel,),
+    )
+    record = asset("scoring", kind="code", content=bundle.described().to_json(), hash=bundle.content_hash())
+    await ledger.add_asset(record)
+    stored = await ledger.get_asset("code", "scoring")
+    assert stored is not None
+    found = read_asset(stored)
+    assert isinstance(found, CodeBundle) and found.contents is not None
+    assert [(file.path, file.bytes) for file in found.contents.files] == [
+        ("scoring/__init__.py", 0),
+        ("scoring/rules.py", 16),
+    ]
+    assert found.contents.pickled_bytes == 5
+    assert (found.requirements, found.wheels, found.files) == (("rouge==1.0",), (wheel,), {})
+    assert found.hash == bundle.content_hash() and found.with_text(bundle.content()).files == bundle.files

@@ -11,6 +11,7 @@ import httpx
 from promptlab_studio.app import create_app
 
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.code import CodeBundle
 from promptlab.store_lab import StoreLab
 from tests.bench.real_runs import add_wide
 from tests.browser import labs
@@ -48,6 +49,9 @@ PATHS: dict[str, list[str]] = {
     "/api/v1/datasets/{name}": ["/api/v1/datasets/columns"],
     "/api/v1/datasets/{name}/versions/{version}": ["/api/v1/datasets/columns/versions/0"],
     "/api/v1/datasets/{name}/versions/{version}/rows": ["/api/v1/datasets/texts/versions/0/rows?limit=500"],
+    "/api/v1/code": ["/api/v1/code"],
+    "/api/v1/code/{name}": ["/api/v1/code/scoring"],
+    "/api/v1/code/{name}/versions/{version}": ["/api/v1/code/scoring/versions/0"],
     "/api/v1/metrics": ["/api/v1/metrics"],
     "/api/v1/models/providers": ["/api/v1/models/providers"],
 }
@@ -77,6 +81,7 @@ BODIES: dict[tuple[str, str], str] = {
     ("PUT", "/api/v1/datasets/{name}/labels/{label}"): "/api/v1/datasets/columns/labels/l",
     ("POST", "/api/v1/datasets/uploads"): "/api/v1/datasets/uploads",
     ("PUT", "/api/v1/datasets/uploads/{token}/{file_name}"): f"/api/v1/datasets/uploads/{'0' * 32}/d.csv",
+    ("PUT", "/api/v1/code/{name}/labels/{label}"): "/api/v1/code/scoring/labels/l",
     ("POST", "/api/v1/preview"): "/api/v1/preview",
 }
 """What takes JSON."""
@@ -84,6 +89,7 @@ WITHOUT = {
     ("DELETE", "/api/v1/runs/{run_id}"): "/api/v1/runs/none",
     ("DELETE", "/api/v1/prompts/{name}/labels/{label}"): "/api/v1/prompts/none/labels/l",
     ("DELETE", "/api/v1/datasets/{name}/labels/{label}"): "/api/v1/datasets/none/labels/l",
+    ("DELETE", "/api/v1/code/{name}/labels/{label}"): "/api/v1/code/none/labels/l",
 }
 """What takes neither."""
 
@@ -104,6 +110,9 @@ async def lab_with_large_things(folder: Path) -> tuple[StoreLab, dict[str, str]]
     await lab.assets.create(Dataset(name="columns", rows=[columns] * 60))
     await lab.assets.create(
         Dataset(name="texts", rows=[{"t": "<b> [x](y) " * 90_000, "d": deep, "n" * 100_000: 1}] * 3)
+    )
+    await lab.assets.create(
+        CodeBundle(name="scoring", files={f"scoring/m{n:03}.py": "x = 1\n" * 1_100 for n in range(500)})
     )
     return lab, {"run": runs[0].run_id, "other": runs[1].run_id}
 

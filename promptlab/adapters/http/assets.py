@@ -13,6 +13,7 @@ import orjson
 from promptlab.adapters.http.bodies import asset_version_from, prompt_body
 from promptlab.adapters.http.client import ApiClient
 from promptlab.assets.given_rows import given_rows
+from promptlab.assets.store import one_kind
 from promptlab.domain.assets import (
     KINDS,
     Asset,
@@ -23,10 +24,17 @@ from promptlab.domain.assets import (
     asset_from,
     kind_of,
 )
-from promptlab.errors import AssetError, AssetNotFoundError, DatasetError, EndpointUnreachableError
+from promptlab.domain.code import CodeBundle
+from promptlab.errors import (
+    AssetError,
+    AssetNotFoundError,
+    DatasetError,
+    EndpointUnreachableError,
+    RemoteError,
+)
 from promptlab.scratch import ScratchFolder
 
-PATHS: dict[AssetKind, str] = {"prompt_template": "/prompts", "dataset": "/datasets"}
+PATHS: dict[AssetKind, str] = {"prompt_template": "/prompts", "dataset": "/datasets", "code": "/code"}
 INLINE_BYTES = 1 << 20
 """Rows that are longer than this as JSON are uploaded as a file."""
 _UPLOADS = 3
@@ -47,6 +55,8 @@ class RemoteAssets:
         if isinstance(asset, PromptTemplate):
             body = prompt_body(asset.model_copy(update={"version": None}))
             return asset_from(asset_version_from(await self._api.json("POST", "/prompts", json=body)))
+        if isinstance(asset, CodeBundle):
+            raise AssetError(f"Code cannot be sent to {self._api.endpoint} yet: it is kept with its runs.")
         fields: dict[str, Any] = {
             "name": asset.name,
             "description": asset.description,
@@ -140,14 +150,11 @@ class RemoteAssets:
                 found.append(kind)
             except AssetNotFoundError as error:
                 missing = missing or error
-        if len(found) > 1:
-            raise AssetError(
-                f"{name!r} is both a prompt template and a dataset: say kind='prompt_template' or "
-                "kind='dataset'"
-            )
+            except RemoteError as error:
+                _pass_if_older(kind, error)
         if not found:
             raise AssetNotFoundError(f"There is no asset {name!r} at {self._api.endpoint}.") from missing
-        return found[0]
+        return one_kind(name, found)[0]
 
     async def list(self, kind: AssetKind | None = None) -> Sequence[Asset]:
         """The latest version of every asset, prompt templates first, sorted by name."""
@@ -158,7 +165,11 @@ class RemoteAssets:
         found: list[AssetVersion] = []
         cursor = None
         while True:
-            page = await self._api.get(PATHS[kind], limit=500, cursor=cursor)
+            try:
+                page = await self._api.get(PATHS[kind], limit=500, cursor=cursor)
+            except RemoteError as error:
+                _pass_if_older(kind, error)
+                return []
             found += map(asset_version_from, page["items"])
             cursor = page["next_cursor"]
             if cursor is None:
@@ -214,6 +225,12 @@ class RemoteAssets:
             return value
         created = value if value.version is not None else await self.create(value)
         return f"{created.name}@{created.version}"
+
+
+def _pass_if_older(kind: AssetKind, error: RemoteError) -> None:
+    """Raise the error again, unless it is the 404 of a Studio of a version that had no code yet."""
+    if kind != "code" or error.status != 404:
+        raise error
 
 
 def _path(kind: AssetKind, name: str) -> str:

@@ -32,10 +32,10 @@ After = Annotated[
 
 
 def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> None:
-    """Add the routes that prompt templates and datasets have alike.
+    """Add the routes that prompt templates, datasets and code have alike.
 
     Args:
-        kind: which of the two.
+        kind: which of them.
         path: the beginning of the routes; also the tag that they have.
         one: a single one, for summaries.
         many: several.
@@ -164,6 +164,9 @@ async def list_rows(
 
 
 _add_routes("dataset", "datasets", "dataset", "datasets", "One version: its columns, and how many rows.")
+_add_routes(
+    "code", "code", "piece of code", "code", "One version: its files and packages, without their text."
+)
 
 
 async def _list(lab: StoreLab, kind: AssetKind, limit: int, cursor: str | None) -> dict[str, Any]:
