@@ -241,8 +241,13 @@ class Lab(Protocol):
             ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
         """
 
-    async def delete_run(self, run_id: str) -> None:
+    async def delete_run(self, run_id: str) -> bool:
         """Remove a run for good, with its answers, scores and results. Assets stay.
+
+        Nobody sees it from then on. After an interruption, the same call removes the rest.
+
+        Returns:
+            Whether all of it is gone; else a hosted lab removes the rest by itself.
 
         Raises:
             RunNotFoundError: there is no such run.

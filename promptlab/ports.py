@@ -41,6 +41,16 @@ class Records(Protocol):
     async def delete_record(self, kind: str, key: str) -> None:
         """Remove it; none is fine."""
 
+    async def list_records(
+        self, kind: str, *, after: str = "", limit: int = 100
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """At most `limit` keys and objects of a kind in `domain.records.LISTED`, by key, those beyond the key
+        `after`; expired ones are left out, so that a page may be shorter while there are more.
+
+        Raises:
+            ValueError: records of this kind are not listed.
+        """
+
 
 class Ledger(Records, Protocol):
     """The transactional record of assets, runs, completions and scores.
@@ -109,6 +119,12 @@ class Ledger(Records, Protocol):
 
         After a failure in the middle calling it again removes the rest.
         """
+
+    async def shard_numbers(self, run_id: str, *, limit: int) -> list[int]:
+        """The lowest numbers of the shards that something of a run is recorded of."""
+
+    async def clear_shards(self, run_id: str, numbers: Collection[int]) -> None:
+        """Remove the completions, scores and summaries of some shards; none is fine."""
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         """Record completions, all or, where it fails, any part of them; one with the same
@@ -198,7 +214,15 @@ class Blobs(Protocol):
         """
 
     async def delete(self, key: str) -> None:
-        """Remove a blob; none is fine."""
+        """Remove a blob; none is fine. Where older versions of blobs are kept, this one becomes one."""
+
+    async def erase(self, prefix: str, *, limit: int = 1000) -> int:
+        """Remove blobs whose keys begin with `prefix` for good, with every older version; at most `limit` of
+        them, so that it takes seconds.
+
+        Returns:
+            How many were removed; fewer than `limit` where none is left.
+        """
 
     async def close(self) -> None:
         """Release what is held. Closing twice is fine."""

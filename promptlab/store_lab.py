@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from promptlab.assets.store import AssetStore
+from promptlab.deleting.journal import Journal
+from promptlab.deleting.runs import RunDeleting
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
@@ -62,6 +65,8 @@ class StoreLab:
         self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
         self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock)
         self.where, self.stack = parts.where, parts.stack
+        self.journal = Journal(parts.ledger, parts.clock)
+        self._deleting = RunDeleting(parts.ledger, parts.blobs, parts.clock, self.journal)
         self._started: dict[str, asyncio.Task[RunRecord]] = {}
         self._queries = _queries(parts)
 
@@ -406,7 +411,7 @@ class StoreLab:
 
     async def _get(self, run_id: str) -> RunRecord:
         run = await self.ledger.get_run(run_id)
-        if run is None:
+        if run is None or run.deleting_since:
             raise RunNotFoundError(run_id)
         return checked(run)
 
@@ -469,24 +474,56 @@ class StoreLab:
             changes["tags"] = checked_tags(tags)
         if archived is not None:
             changes["archived"] = archived
+        await self._get(run_id)
         await self.ledger.update_run(run_id, changes)
         return await self.get_run(run_id)
 
-    async def delete_run(self, run_id: str) -> None:
-        """Remove a run for good, with its answers, scores and results. Assets stay.
+    async def delete_run(self, run_id: str, *, by: str | None = None, within_s: float | None = None) -> bool:
+        """Remove a run for good, with its answers, scores and results, and every older version of its files.
+
+        It is out of everybody's sight first; after an interruption in the middle, the same call removes the
+        rest, and so does `go_on_deleting`. Assets stay.
+
+        Args:
+            run_id: the run.
+            by: who wants that, for the record of it; the user of this process by default.
+            within_s: seconds to work on it at most.
+
+        Returns:
+            Whether all of it is gone; else the rest is left to `go_on_deleting`.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: somebody works on it: cancel it first.
         """
-        run = await self.get_run(run_id)
-        if run.status not in FINAL or await self.is_worked_on(run):
-            raise RunBusyError(f"Run {run_id} is {run.status}: cancel it first, then delete it.")
+        until = None if within_s is None else self.clock.monotonic() + within_s
+        found = await self.ledger.get_run(run_id)
+        if found is None and await self.journal.pending("run", run_id) is None:
+            raise RunNotFoundError(run_id)
+        if found is not None and not found.deleting_since:
+            run = await self._seen(checked(found))
+            if run.status not in FINAL or await self.is_worked_on(run):
+                raise RunBusyError(f"Run {run_id} is {run.status}: cancel it first, then delete it.")
         async with self._parts.runner.claimed(run_id):
-            # The run itself goes last: what fails in the middle can be done again.
-            for key in await self.blobs.keys(f"runs/{run_id}/"):
-                await self.blobs.delete(key)
-            await self.ledger.delete_run(run_id)
+            if found is not None and not found.deleting_since:
+                await self._deleting.mark(found, by or user_name())
+            await (await self._queries.get()).forget(run_id)
+            return await self._deleting.remove(run_id, until)
+
+    async def go_on_deleting(self, within_s: float | None = None) -> int:
+        """Remove what deletions left that were interrupted, or had too little time; give their number.
+
+        What somebody else works on at this moment is left to them.
+        """
+        until, done = None if within_s is None else self.clock.monotonic() + within_s, 0
+        async for deletion in self.journal.all_pending():
+            if until is not None and self.clock.monotonic() >= until:
+                break
+            if deletion.what == "run":
+                with suppress(RunBusyError):
+                    async with self._parts.runner.claimed(deletion.id):
+                        done += await self._deleting.remove(deletion.id, until)
+        return done
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""
@@ -495,7 +532,8 @@ class StoreLab:
             # From the ledger itself: `list_runs` would look at the lock of every run.
             runs, cursor = await self.ledger.list_runs(limit=500, cursor=cursor)
             for run in runs:
-                yield run.run_id
+                if not run.deleting_since:
+                    yield run.run_id
             if cursor is None:
                 return
 
@@ -505,6 +543,7 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
         """
+        await self._get(run_id)
         return await self.ledger.progress(run_id)
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
@@ -625,6 +664,14 @@ def _queries(parts: Parts) -> PerLoop[QueryEngine]:
         return QueryEngine(parts.ledger, parts.blobs)
 
     return PerLoop(opened, QueryEngine.close)
+
+
+def user_name() -> str:
+    """The user of this process, for records of who did something; `unknown` where the system has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # the last one on Windows, and KeyError up to Python 3.12
+        return "unknown"
 
 
 def new_run_id(now: str) -> str:

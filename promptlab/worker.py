@@ -20,6 +20,7 @@ from typing import Any
 from promptlab.domain.assets import Dataset, DatasetContent, Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import hide_text
+from promptlab.domain.records import LEASE
 from promptlab.domain.results import Completion, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
@@ -45,8 +46,6 @@ LOOK_S = 5.0
 function that is under way), and renews its lease."""
 BEAT_S = (20.0, 30.0)
 """How old the mark that a run is worked on gets, before a worker that looks renews it."""
-LEASE = "LEASE"
-"""The kind of record that a shard under way has."""
 LEASE_S = 15.0
 """For how long a shard belongs to a worker that does not renew it: one that was killed keeps others waiting
 no longer than this."""
@@ -226,23 +225,38 @@ class Worker:
         if not await self._lease(name, owner, only_if_absent=True):
             yield False
             return
-        watch = asyncio.create_task(self._watch(job, name, owner), name=f"watch {name}")
+        at_work = asyncio.current_task()
+        assert at_work is not None
+        watch = asyncio.create_task(self._watch(job, name, owner, at_work), name=f"watch {name}")
         try:
             yield True
+        except asyncio.CancelledError:
+            if not watch.done() or at_work.uncancel():
+                raise
+            # What was handed over is written first: it must not come after the deletion.
+            await job.recorder.drain()
+            await job.scoring.recorder.drain()
+            raise RunNotFoundError(job.run.run_id) from None
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             if not job.limiter.stopped:
                 await self._lab.ledger.delete_record(LEASE, name)
 
-    async def _watch(self, job: Job, name: str, owner: str) -> None:
-        """Renew the lease, until it is somebody else's or the run is over: then no further call starts."""
+    async def _watch(self, job: Job, name: str, owner: str, at_work: asyncio.Task[Any]) -> None:
+        """Renew the lease, until it is somebody else's or the run is over: then no further call starts.
+
+        Where the run is being deleted, the work is given up as it is.
+        """
         while True:
             await self._lab.clock.sleep(LOOK_S)
             run, lease = await asyncio.gather(
                 self._lab.ledger.get_run(job.run.run_id), self._lab.ledger.get_record(LEASE, name)
             )
-            if run is None or _is_over(run, job.run.generation) or (lease or {}).get("owner") != owner:
+            if run is None or run.deleting_since:
+                at_work.cancel()  # and nothing more is recorded: whoever deletes waits for this lease
+                return
+            if _is_over(run, job.run.generation) or (lease or {}).get("owner") != owner:
                 job.limiter.stop()
                 return
             await self._lease(name, owner)
@@ -271,7 +285,7 @@ class Worker:
 
     async def _run(self, run_id: str, generation: int) -> RunRecord:
         run = await self._lab.ledger.get_run(run_id)
-        if run is None or run.generation < generation:
+        if run is None or run.generation < generation or run.deleting_since:
             raise RunNotFoundError(run_id)
         return run
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import orjson
 
 from promptlab.domain.assets import AssetVersion
-from promptlab.domain.records import made
+from promptlab.domain.records import LISTED, made
 from promptlab.domain.results import (
     Completion,
     Failure,
@@ -148,6 +148,16 @@ def check_changes(changes: Mapping[str, Any]) -> None:
             f"a run has no field {sorted(unknown)[0]!r} that can be changed; there are "
             f"{', '.join(sorted(CHANGEABLE))}"
         )
+
+
+def check_listed(kind: str) -> None:
+    """Hold a kind of records against those that are listed.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if kind not in LISTED:
+        raise ValueError(f"records of kind {kind!r} are not listed, only {', '.join(sorted(LISTED))}")
 
 
 def check_limit(limit: int) -> None:

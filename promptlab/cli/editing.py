@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from promptlab.cli.options import Store, find_run, opened, run_argument, store_options
+from promptlab.errors import RunNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from promptlab.domain.assets import AssetKind
     from promptlab.domain.results import RunRecord
+    from promptlab.lab import Lab
 
 _RUN = "RUN is an id, the beginning of one, or latest."
 
@@ -65,23 +68,37 @@ async def _archived(store: Store, texts: Sequence[str], archived: bool) -> list[
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @store_options
 def delete(run_ids: tuple[str, ...], yes: bool, store: Store) -> None:
-    """Remove runs for good, with their answers, scores and results. Prompts and datasets stay."""
-    for run in asyncio.run(_deleted(store, run_ids, yes)):
-        click.echo(f"Run {run.run_id} is gone.", err=True)
+    """Remove runs for good, with their answers, scores and results. Prompts and datasets stay.
+
+    What was interrupted in the middle is finished by giving the id once more.
+    """
+    for run_id, gone in asyncio.run(_deleted(store, run_ids, yes)):
+        rest = "" if gone else " What is left of it is removed within the hour."
+        click.echo(f"Run {run_id} is gone.{rest}", err=True)
 
 
-async def _deleted(store: Store, texts: Sequence[str], yes: bool) -> list[RunRecord]:
+async def _deleted(store: Store, texts: Sequence[str], yes: bool) -> list[tuple[str, bool]]:
     async with opened(store) as lab:
-        runs = [await find_run(lab, text) for text in texts]
+        begun = [(text, True) for text in texts if await _finished(lab, text)]
+        done = {text for text, _ in begun}
+        runs = [await find_run(lab, text) for text in texts if text not in done]
         runs = list({run.run_id: run for run in runs}.values())
-        if not yes:
+        if runs and not yes:
             cases = sum(run.cases for run in runs)
             listed = ", ".join(run.run_id for run in runs[:10]) + (" …" if len(runs) > 10 else "")
             what = "1 run" if len(runs) == 1 else f"{len(runs):,} runs"
             click.confirm(f"Remove {what} ({listed}) with {cases:,} cases for good?", abort=True, err=True)
-        for run in runs:
-            await lab.delete_run(run.run_id)
-        return runs
+        return [*begun, *[(run.run_id, await lab.delete_run(run.run_id)) for run in runs]]
+
+
+async def _finished(lab: Lab, run_id: str) -> bool:
+    """Remove what an interrupted deletion left of a run, which no list has any more."""
+    try:
+        await lab.get_run(run_id)
+    except RunNotFoundError:
+        with suppress(RunNotFoundError):
+            return await lab.delete_run(run_id)
+    return False
 
 
 @click.command(

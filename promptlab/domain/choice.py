@@ -34,7 +34,8 @@ class Chosen:
     def matches(self, run: RunRecord) -> bool:
         """Check whether the run is one of them."""
         return (
-            self.status in (None, run.status)
+            run.deleting_since is None
+            and self.status in (None, run.status)
             and (self.tag is None or self.tag in run.tags)
             and (self.archived is None or self.archived == run.archived)
             and (self.model is None or self.model in _names_of_model(run))

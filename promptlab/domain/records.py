@@ -11,6 +11,12 @@ from typing import Any, TypeVar, cast
 from promptlab.errors import StoreDamagedError
 
 T = TypeVar("T")
+LEASE = "LEASE"
+"""The kind of record that a shard under way has."""
+TRIED = "TRIED"
+"""The kind of record that a shard with postponed cases has."""
+LISTED = frozenset({"DELETING", "DELETED", "PROJECT"})
+"""The kinds of records that `list_records` gives: there may be many of each, in one partition."""
 
 
 @lru_cache

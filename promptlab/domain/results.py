@@ -265,6 +265,8 @@ class RunRecord:
     """Key of results.parquet, once summarized."""
     archived: bool = False
     """Left out of lists, unless they ask for it."""
+    deleting_since: str | None = None
+    """When its deletion began, ISO 8601, UTC: it is in no list, and only the rest of it is removed."""
     unreadable: str | None = None
     """The reason why the record cannot be read in full; found while reading, null in every store. What could
     not be read has its default."""

@@ -10,12 +10,11 @@ import time
 from dataclasses import astuple, dataclass, field
 
 from promptlab.domain.assets import Shard
+from promptlab.domain.records import TRIED
 from promptlab.domain.results import CaseKey
 from promptlab.engine.job import Job
 from promptlab.models.retry import Tries
 
-TRIED = "TRIED"
-"""The kind of record that a shard with postponed cases has."""
 KEPT_S = 7 * 86_400.0
 NOTHING = Tries()
 

@@ -150,6 +150,13 @@ class QueryEngine:
             while len(self._opened) > MAX_OPEN:
                 await self._forget()
 
+    async def forget(self, run_id: str) -> None:
+        """Remove what is kept of a run: it is deleted."""
+        self.summaries.forget(run_id)
+        for key in [key for key in self._opened if key.startswith(f"runs/{run_id}/")]:
+            self._opened.move_to_end(key, last=False)
+            await self._forget()
+
     async def _forget(self) -> None:
         key, task = self._opened.popitem(last=False)
         await asyncio.wait([task])

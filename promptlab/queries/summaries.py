@@ -44,6 +44,11 @@ class Summaries:
             self._stopped.pop(key, None)
             raise
 
+    def forget(self, run_id: str) -> None:
+        """Drop what is remembered of a run."""
+        for key in [key for key in self._stopped if key[0] == run_id]:
+            self._stopped.pop(key).cancel()
+
     async def close(self) -> None:
         """Stop what is still added up."""
         tasks, self._stopped = list(self._stopped.values()), OrderedDict()

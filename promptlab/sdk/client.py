@@ -530,18 +530,24 @@ class Experiments:
         """Do as `archive`."""
         return Run(self._lab, await self._lab.edit_run(run_id, archived=archived))
 
-    def delete(self, run_id: str) -> None:
+    def delete(self, run_id: str) -> bool:
         """Remove a run for good, with its answers, scores and results. Assets stay.
+
+        After an interruption in the middle the same call removes the rest.
+
+        Returns:
+            Whether all of it is gone; else, of a large run in a hosted lab, that lab removes the rest within
+            the hour. Nobody sees it either way.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: somebody works on it.
         """
-        run_sync(self.delete_async(run_id))
+        return run_sync(self.delete_async(run_id))
 
-    async def delete_async(self, run_id: str) -> None:
+    async def delete_async(self, run_id: str) -> bool:
         """Do as `delete`."""
-        await self._lab.delete_run(run_id)
+        return await self._lab.delete_run(run_id)
 
 
 class Studio:

@@ -200,6 +200,13 @@ class MemoryRecords:
     async def delete_record(self, kind: str, key: str) -> None:
         self._kept.pop((kind, key), None)
 
+    async def list_records(
+        self, kind: str, *, after: str = "", limit: int = 100
+    ) -> list[tuple[str, dict[str, Any]]]:
+        now = time.time()
+        kept = sorted((k, v) for (of, k), (v, until) in self._kept.items() if of == kind and until > now)
+        return [(k, v) for k, v in kept if k > after][:limit]
+
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

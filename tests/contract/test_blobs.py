@@ -252,3 +252,16 @@ async def test_closing_twice_is_fine(blobs: Blobs) -> None:
     await blobs.put(KEY, b"1")
     await blobs.close()
     await blobs.close()
+
+
+async def test_what_begins_so_is_erased_some_at_a_time(blobs: Blobs) -> None:
+    """All else stays, and to erase nothing is fine."""
+    for key in ("runs/a/1", "runs/a/b/2", "runs/a/b/3", "runs/ab/1", "datasets/a.jsonl"):
+        await blobs.put(key, b"x")
+    assert await blobs.erase("runs/a/", limit=2) == 2
+    assert len(await blobs.keys("runs/a/")) == 1
+    assert await blobs.erase("runs/a/", limit=2) == 1
+    assert await blobs.erase("runs/a/") == 0
+    assert await blobs.keys("") == ["datasets/a.jsonl", "runs/ab/1"]
+    await blobs.put("runs/a/1", b"again")
+    assert await blobs.get("runs/a/1") == b"again"

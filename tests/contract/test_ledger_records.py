@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
+
 from promptlab.ports import Ledger
 
 PAST, FUTURE = time.time() - 1, time.time() + 3600
@@ -61,3 +63,22 @@ async def test_a_long_record_is_kept(ledger: Ledger) -> None:
     value = {"text": "".join(chr(33 + i % 90) for i in range(50_000))}
     await ledger.put_record("SESSION", "long", value)
     assert await ledger.get_record("SESSION", "long") == value
+
+
+async def test_records_of_a_listed_kind_come_by_key_in_pages(open_ledger: Callable[[], Ledger]) -> None:
+    """Expired ones are left out; what another process wrote is there; each can be read by its key, too."""
+    ledger, other = open_ledger(), open_ledger()
+    assert await ledger.list_records("DELETED") == []
+    for n in range(5):
+        await other.put_record("DELETED", f"run/{n}", {"n": n})
+    await ledger.put_record("DELETED", "run/25", {"n": 25}, expires_at=PAST)
+    await ledger.put_record("DELETING", "run/1", {"other": "kind"})
+    first = await ledger.list_records("DELETED", limit=2)
+    assert first == [("run/0", {"n": 0}), ("run/1", {"n": 1})]
+    rest = await ledger.list_records("DELETED", after="run/1")
+    assert [value["n"] for _, value in rest] == [2, 3, 4]
+    assert await ledger.get_record("DELETED", "run/3") == {"n": 3}
+    await ledger.delete_record("DELETED", "run/3")
+    assert [key for key, _ in await ledger.list_records("DELETED", after="run/1")] == ["run/2", "run/4"]
+    with pytest.raises(ValueError, match="SESSION"):
+        await ledger.list_records("SESSION")

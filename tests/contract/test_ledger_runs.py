@@ -234,3 +234,21 @@ async def test_a_deleted_run_is_gone_with_all_that_it_had(ledger: Ledger) -> Non
     assert [shard async for shard in ledger.shards(RUN)] == []
     await ledger.add_run(run())
     assert (await ledger.progress(RUN)).done == 0 and (await ledger.progress("other")).done == 9
+
+
+async def test_a_run_is_cleared_shard_by_shard(ledger: Ledger) -> None:
+    """The lowest shards are found first, the others stay, and the run itself is last."""
+    await ledger.add_run(run())
+    for shard in (0, 3, 12):
+        await ledger.put_completions(RUN, [Completion(shard=shard, case=shard, trial=0, response="x")])
+    await ledger.put_scores(RUN, [ScoreSet(shard=3, case=3, trial=0, scores={})])
+    await ledger.put_shard(RUN, ShardSummary(number=3, generation=0, summary={}, part="p"))
+    assert await ledger.shard_numbers(RUN, limit=2) == [0, 3]
+    await ledger.clear_shards(RUN, [0, 3])
+    await ledger.clear_shards(RUN, [0, 3, 99])
+    assert await ledger.shard_numbers(RUN, limit=2) == [12]
+    assert await ledger.get_completions(RUN, 3) == await ledger.get_scores(RUN, 3) == []
+    assert [shard async for shard in ledger.shards(RUN)] == []
+    assert len(await ledger.get_completions(RUN, 12)) == 1
+    assert await ledger.get_run(RUN) == run()
+    assert await ledger.shard_numbers("nothing", limit=2) == []

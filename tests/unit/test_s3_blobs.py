@@ -183,3 +183,18 @@ async def test_a_presigned_url_needs_a_key_that_follows_the_rules(blobs: S3Blobs
         await blobs.presign_put("../a", content_type="text/plain", size_bytes=1, max_age_s=60)
     with pytest.raises(ValueError, match="key"):
         await blobs.presign_get("a b", max_age_s=60)
+
+
+async def test_an_erased_blob_has_no_older_version_either(blobs: S3Blobs) -> None:
+    """In a bucket that keeps versions: also of blobs that were replaced, and of those deleted before."""
+    client = boto3.client("s3", region_name=aws.REGION, endpoint_url=aws.moto_url())
+    client.put_bucket_versioning(Bucket=blobs.bucket, VersioningConfiguration={"Status": "Enabled"})
+    for data in (b"1", b"2", b"3"):
+        await blobs.put("runs/a/x", data)
+    await blobs.put("runs/a/y", b"1")
+    await blobs.delete("runs/a/y")
+    await blobs.put("runs/ab/x", b"1")
+    assert await blobs.erase("runs/a/", limit=4) == 4
+    assert await blobs.erase("runs/a/", limit=4) == 2
+    there = client.list_object_versions(Bucket=blobs.bucket)
+    assert [one["Key"] for one in there["Versions"]] == ["runs/ab/x"] and "DeleteMarkers" not in there

@@ -11,6 +11,7 @@
     RUN#<run id>#<shard>      C#<9 digits>#<trial>    a completion
     RUN#<run id>#<shard>      S                       all score sets of the shard
     <kind>#<key>              META                    a record (session, token, …)
+    RECORDS#<kind>            <key>                   a record of a kind that is listed
     SCHEMA                    META                    the version of this layout
 
 There is no index, and a shard's scores are one item: docs/decisions/0030-dynamodb-items.md.
@@ -25,10 +26,11 @@ from typing import Any
 
 from promptlab.adapters.aws.dynamodb_assets import DynamoDBAssets
 from promptlab.adapters.aws.dynamodb_cases import DynamoDBCases
-from promptlab.adapters.aws.dynamodb_part import VERSION, keys
+from promptlab.adapters.aws.dynamodb_part import VERSION, keys, together
 from promptlab.adapters.aws.dynamodb_runs import DynamoDBRuns
-from promptlab.adapters.aws.dynamodb_table import Item
-from promptlab.adapters.records import to_json
+from promptlab.adapters.aws.dynamodb_table import Item, Key
+from promptlab.adapters.records import check_listed, to_json
+from promptlab.domain.records import LISTED
 
 __all__ = ["VERSION", "DynamoDBLedger"]
 
@@ -54,7 +56,7 @@ class DynamoDBLedger(DynamoDBAssets, DynamoDBRuns, DynamoDBCases):
         only_if_absent: bool = False,
     ) -> bool:
         item: Item = {
-            **keys(f"{kind}#{key}", "META"),
+            **keys(*_record(kind, key)),
             "b": await self._bodies.pack(to_json(value), f"records/{kind}"),
         }
         if expires_at is not None:
@@ -70,16 +72,34 @@ class DynamoDBLedger(DynamoDBAssets, DynamoDBRuns, DynamoDBCases):
         return await self._table.transact({"Put": {"Item": item, **absent}})
 
     async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
-        found = await self._table.get((f"{kind}#{key}", "META"))
-        if found is None or ("ends_at" in found and float(found["ends_at"]["N"]) <= time.time()):
+        found = await self._table.get(_record(kind, key))
+        if found is None or _is_over(found):
             return None
         return dict(await self._bodies.unpack(found["b"]))
 
     async def delete_record(self, kind: str, key: str) -> None:
-        await self._table.delete((f"{kind}#{key}", "META"))
+        await self._table.delete(_record(kind, key))
+
+    async def list_records(
+        self, kind: str, *, after: str = "", limit: int = 100
+    ) -> list[tuple[str, dict[str, Any]]]:
+        check_listed(kind)
+        found = self._table.query(f"RECORDS#{kind}", after=after or None, limit=limit)
+        items = [item async for item in found if not _is_over(item)]
+        values = await together(self._bodies.unpack(item["b"]) for item in items)
+        return [(item["sk"]["S"], dict(value)) for item, value in zip(items, values, strict=True)]
 
     async def check(self) -> None:
         """Do nothing: DynamoDB looks after its own disks."""
 
     async def close(self) -> None:
         await self._table.aclose()
+
+
+def _record(kind: str, key: str) -> Key:
+    """The key of a record: those that are listed share a partition, all others have one each."""
+    return (f"RECORDS#{kind}", key) if kind in LISTED else (f"{kind}#{key}", "META")
+
+
+def _is_over(item: Item) -> bool:
+    return "ends_at" in item and float(item["ends_at"]["N"]) <= time.time()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from promptlab.adapters.aws.dynamodb_items import REMEDY, shard_key
+from promptlab.adapters.aws.dynamodb_items import REMEDY, number, shard_key
 from promptlab.adapters.aws.dynamodb_part import LedgerPart, listed, meta_key, places, put, put_new, together
 from promptlab.adapters.aws.dynamodb_table import Item
 from promptlab.adapters.records import (
@@ -24,6 +24,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.errors import RunExistsError, RunNotFoundError, StoreDamagedError
 
 T = TypeVar("T")
+_SHARDS_AT_ONCE = 100
 _RUN_FIELDS = [f.name for f in fields(RunRecord) if f.name != "run_id"]
 
 
@@ -145,21 +146,30 @@ class DynamoDBRuns(LedgerPart):
 
     async def delete_run(self, run_id: str) -> bool:
         meta = await self._table.get((f"RUN#{run_id}", "META"))
-        marks = [item["sk"]["S"] async for item in self._table.query(f"RUN#{run_id}", "P#")]
-        for mark in marks:
-            shard = shard_key(run_id, int(mark.removeprefix("P#")))
-            await self._table.delete_all(
-                [(shard, item["sk"]["S"]) async for item in self._table.query(shard)]
-            )
-        summaries = [item["sk"]["S"] async for item in self._table.query(f"RUN#{run_id}", "SHARD#")]
-        await self._table.delete_all((f"RUN#{run_id}", sk) for sk in (*summaries, *marks))
-        self._begun -= {mark for mark in list(self._begun) if mark[0] == run_id}
+        while numbers := await self.shard_numbers(run_id, limit=_SHARDS_AT_ONCE):
+            await self.clear_shards(run_id, numbers)
         if meta is None:
             return False
         place = {name: await self._bodies.unpack(meta[name]) for name in ("name", "created_at")}
         gone = [*places(run_id, **place), meta_key(run_id)]
         await self._table.transact(*({"Delete": {"Key": key}} for key in gone))
         return True
+
+    async def shard_numbers(self, run_id: str, *, limit: int) -> list[int]:
+        # A shard is marked as begun before, or with, whatever else is recorded of it.
+        marks = self._table.query(f"RUN#{run_id}", "P#", limit=limit, only_keys=True)
+        return [int(mark["sk"]["S"].removeprefix("P#")) async for mark in marks]
+
+    async def clear_shards(self, run_id: str, numbers: Collection[int]) -> None:
+        for shard in numbers:
+            pk = shard_key(run_id, shard)
+            found = self._table.query(pk, only_keys=True)
+            await self._table.delete_all([(pk, item["sk"]["S"]) async for item in found])
+        # The marks go last: by them the rest is found again.
+        for kind in ("SHARD", "P"):
+            digits = [number(shard, 6, "a shard") for shard in numbers]
+            await self._table.delete_all([(f"RUN#{run_id}", f"{kind}#{of}") for of in digits])
+        self._begun -= {mark for mark in list(self._begun) if mark[0] == run_id and mark[1] in numbers}
 
 
 def _id(meta: Item) -> str:

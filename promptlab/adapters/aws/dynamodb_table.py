@@ -104,9 +104,10 @@ class DynamoDBTable:
         newest: bool = False,
         after: str | None = None,
         limit: int | None = None,
+        only_keys: bool = False,
     ) -> AsyncIterator[Item]:
         """A partition's items whose sort keys begin with `prefix`, in order; at most `limit` of them, those
-        beyond the sort key `after`."""
+        beyond the sort key `after`; with `only_keys` without what else they hold."""
         request: dict[str, Any] = {
             "TableName": self.name,
             "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)" if prefix else "pk = :pk",
@@ -114,6 +115,8 @@ class DynamoDBTable:
             "ConsistentRead": True,
             "ScanIndexForward": not newest,
         }
+        if only_keys:
+            request["ProjectionExpression"] = "pk, sk"
         if after is not None:
             request["ExclusiveStartKey"] = _key((pk, after))
         left = limit
@@ -133,30 +136,41 @@ class DynamoDBTable:
             StoreBusyError: DynamoDB went on throttling; the message says how many were left.
         """
         # A batch may not have one key twice.
-        unique = list({(item["pk"]["S"], item["sk"]["S"]): item for item in items}.values())
+        unique = {(item["pk"]["S"], item["sk"]["S"]): item for item in items}
+        await self._write_all([{"PutRequest": {"Item": item}} for item in unique.values()])
+
+    async def delete_all(self, keys: Iterable[Key]) -> None:
+        """Remove items, in batches; none is fine.
+
+        Raises:
+            StoreBusyError: as in `write`.
+        """
+        await self._write_all([{"DeleteRequest": {"Key": _key(key)}} for key in dict.fromkeys(keys)])
+
+    async def _write_all(self, requests: Sequence[dict[str, Any]]) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def batch(start: int) -> int:
             async with gate:
-                return await self._write_batch(unique[start : start + BATCH])
+                return await self._write_batch(requests[start : start + BATCH])
 
         # Each to its end, whatever happens to the others: nothing goes on in the background afterwards.
         ends = await asyncio.gather(
-            *(batch(start) for start in range(0, len(unique), BATCH)), return_exceptions=True
+            *(batch(start) for start in range(0, len(requests), BATCH)), return_exceptions=True
         )
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
         if left := sum(end for end in ends if isinstance(end, int)):
             raise StoreBusyError(
-                f"DynamoDB left {left} of {len(unique)} items of table {self.name!r} unwritten for "
+                f"DynamoDB left {left} of {len(requests)} items of table {self.name!r} unwritten for "
                 f"{self._patience_s:g} s: it is throttling. "
                 "Writing them again is safe: resume the run later, or with fewer workers."
             )
 
-    async def _write_batch(self, items: Sequence[Item]) -> int:
-        """How many of the items could not be written."""
-        puts: list[dict[str, Any]] = [{"PutRequest": {"Item": item}} for item in items]
+    async def _write_batch(self, requests: Sequence[dict[str, Any]]) -> int:
+        """How many of the items could not be written or removed."""
+        puts = list(requests)
         patience = _Patience(self._clock, self._patience_s)
         while puts:
             try:
@@ -171,18 +185,6 @@ class DynamoDBTable:
             if puts and not await patience.pause():
                 break
         return len(puts)
-
-    async def delete_all(self, keys: Iterable[Key]) -> None:
-        """Remove items, some at once; none is fine."""
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def delete(key: Key) -> None:
-            async with gate:
-                await self.delete(key)
-
-        async with asyncio.TaskGroup() as group:
-            for key in keys:
-                group.create_task(delete(key))
 
     async def put_if(self, item: Item, condition: str, values: Item | None = None) -> bool:
         """Put an item; False (and no change) when the condition on the one that it replaces does not hold.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.domain.keys import is_key, parts_of
-from promptlab.errors import BlobNotFoundError
+from promptlab.errors import BlobNotFoundError, StoreBusyError
 
 T = TypeVar("T")
 PIECE = 1 << 20
@@ -128,6 +128,28 @@ class S3Blobs:
     async def delete(self, key: str) -> None:
         parts_of(key)
         await (await self._clients.get()).delete_object(Bucket=self.bucket, Key=key)
+
+    async def erase(self, prefix: str, *, limit: int = 1000) -> int:
+        client = await self._clients.get()
+        left, done = limit, 0
+        while left:
+            # Delete markers are versions, too. The page is always the first: what was on it is gone.
+            page = await client.list_object_versions(
+                Bucket=self.bucket, Prefix=prefix, MaxKeys=min(left, 1000)
+            )
+            found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            if not found:
+                break
+            gone = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+            answer = await client.delete_objects(Bucket=self.bucket, Delete={"Objects": gone, "Quiet": True})
+            if errors := answer.get("Errors"):
+                raise StoreBusyError(
+                    f"S3 left {len(errors):,} of {len(gone):,} objects of the bucket {self.bucket} where "
+                    f"they are, as {errors[0].get('Key')!r}: {errors[0].get('Code')}. Deleting again removes "
+                    "them."
+                )
+            done, left = done + len(gone), left - len(gone)
+        return done
 
     async def close(self) -> None:
         """Close the running loop's connections."""

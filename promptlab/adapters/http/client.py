@@ -123,15 +123,19 @@ class ApiClient:
             )
         return answer
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: str) -> int:
         """Remove what there is at a path of the API.
+
+        Returns:
+            The status of the answer.
 
         Raises:
             PromptLabError: as of `json`.
         """
-        await self._patiently(
+        answer = await self._patiently(
             functools.partial(self._send, "DELETE", self.endpoint + API + path, headers=self._headers)
         )
+        return answer.status_code
 
     async def download(self, path: str, target: Path, **params: Any) -> None:
         """Write what there is at a path of the API to a file, wherever the Studio says that it is."""

@@ -209,14 +209,17 @@ class RemoteLab:
         }
         return run_from(await self._api.json("PATCH", _run(run_id), json=changes))
 
-    async def delete_run(self, run_id: str) -> None:
+    async def delete_run(self, run_id: str) -> bool:
         """Remove a run for good, with its answers, scores and results. Assets stay.
+
+        Returns:
+            Whether all of it is gone; else the hosted lab removes the rest by itself.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: somebody works on it: cancel it first.
         """
-        await self._api.delete(_run(run_id))
+        return await self._api.delete(_run(run_id)) != 202
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""

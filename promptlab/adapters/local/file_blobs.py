@@ -9,6 +9,7 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,6 +84,9 @@ class FileBlobs:
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self._delete, self._path(key))
 
+    async def erase(self, prefix: str, *, limit: int = 1000) -> int:
+        return await asyncio.to_thread(self._erase, prefix, limit)
+
     async def close(self) -> None:
         """Nothing is held."""
 
@@ -141,6 +145,18 @@ class FileBlobs:
         # The path may be the folder of other keys: then there is no such blob.
         if path.is_file():
             path.unlink(missing_ok=True)
+
+    def _erase(self, prefix: str, limit: int) -> int:
+        some = list(islice(self._keys(prefix), limit))
+        folders = set[Path]()
+        for key in some:
+            path = self._path(key)
+            path.unlink(missing_ok=True)
+            folders |= set(path.parents[: key.count("/")])
+        for folder in sorted(folders, key=lambda path: -len(path.parts)):
+            with contextlib.suppress(OSError):  # it holds more, or somebody just wrote into it
+                folder.rmdir()
+        return len(some)
 
     def _keys(self, prefix: str) -> Iterator[str]:
         start, _, _ = prefix.rpartition("/")

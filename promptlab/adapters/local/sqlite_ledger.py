@@ -23,6 +23,7 @@ from promptlab.adapters.records import (
     asset_from,
     check_changes,
     check_limit,
+    check_listed,
     completion_from,
     cursor_at,
     damaged,
@@ -80,7 +81,7 @@ _PUT_COMPLETIONS = _upsert(
 _PUT_SCORES = _upsert("score_set", _CASE, ())
 _PUT_SHARD = _upsert("shard", ("run_id", "number"), ())
 _SHARDS_AT_ONCE = 200
-"""Shards whose rows one transaction removes."""
+"""Shards whose rows one transaction removes: others want to write, too."""
 
 
 class SqliteLedger:
@@ -158,10 +159,17 @@ class SqliteLedger:
         return await self._file.read(_list_runs, name, limit, after(cursor) if cursor is not None else None)
 
     async def delete_run(self, run_id: str) -> bool:
-        for table in ("completion", "score_set", "shard"):
-            while await self._file.write(_delete_some, table, run_id):
-                pass
-        return await self._file.write(_delete_run, run_id)
+        while numbers := await self.shard_numbers(run_id, limit=_SHARDS_AT_ONCE):
+            await self.clear_shards(run_id, numbers)
+        there = await self._file.write(_delete_run, run_id)
+        await self._file.read(_shorten_log)
+        return there
+
+    async def shard_numbers(self, run_id: str, *, limit: int) -> list[int]:
+        return await self._file.read(_shard_numbers, run_id, limit)
+
+    async def clear_shards(self, run_id: str, numbers: Collection[int]) -> None:
+        await self._file.write(_clear_shards, run_id, numbers)
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         await self._put(run_id, _PUT_COMPLETIONS, [_completion_row(run_id, c) for c in completions])
@@ -214,6 +222,12 @@ class SqliteLedger:
 
     async def delete_record(self, kind: str, key: str) -> None:
         await self._file.write(_delete_record, kind, key)
+
+    async def list_records(
+        self, kind: str, *, after: str = "", limit: int = 100
+    ) -> list[tuple[str, dict[str, Any]]]:
+        check_listed(kind)
+        return await self._file.read(_list_records, kind, after, limit)
 
     async def check(self) -> None:
         await self._file.read(check, self.path)
@@ -281,16 +295,42 @@ def _delete_label(connection: sqlite3.Connection, kind: AssetKind, name: str, la
     return bool(gone.rowcount)
 
 
-def _delete_some(connection: sqlite3.Connection, table: str, run_id: str) -> int:
-    """Remove a run's rows of some shards: others want to write, too."""
-    shard = "number" if table == "shard" else "shard"
-    some = f"SELECT DISTINCT {shard} FROM {table} WHERE run_id = ? ORDER BY {shard} LIMIT {_SHARDS_AT_ONCE}"
-    return connection.execute(
-        f"DELETE FROM {table} WHERE run_id = ? AND {shard} IN ({some})", (run_id, run_id)
-    ).rowcount
+def _shard_numbers(connection: sqlite3.Connection, run_id: str, limit: int) -> list[int]:
+    # Each table has an index that begins with these two columns: no row is read.
+    tables = (("completion", "shard"), ("score_set", "shard"), ("shard", "number"))
+    some = (
+        f"SELECT * FROM (SELECT DISTINCT {n} FROM {table} WHERE run_id = ?1 ORDER BY {n} LIMIT ?2)"
+        for table, n in tables
+    )
+    found = connection.execute(f"{' UNION '.join(some)} ORDER BY 1 LIMIT ?2", (run_id, limit))
+    return [number for (number,) in found]
+
+
+def _clear_shards(connection: sqlite3.Connection, run_id: str, numbers: Collection[int]) -> None:
+    _overwrite(connection)
+    some = "(SELECT value FROM json_each(?))"
+    values = (run_id, orjson.dumps(list(numbers)).decode())
+    for table, number in (("completion", "shard"), ("score_set", "shard"), ("shard", "number")):
+        connection.execute(f"DELETE FROM {table} WHERE run_id = ? AND {number} IN {some}", values)
+
+
+def _overwrite(connection: sqlite3.Connection) -> None:
+    """Let what is deleted be overwritten in the file: else its pages keep it until they are used again."""
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+def _shorten_log(connection: sqlite3.Connection) -> None:
+    """Bring the log into the file and empty it: it holds what was deleted since. Not while others read."""
+    (waits_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 250")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {waits_ms}")
 
 
 def _delete_run(connection: sqlite3.Connection, run_id: str) -> bool:
+    _overwrite(connection)
     sqlite_tally.forget(connection, run_id)
     return bool(connection.execute("DELETE FROM run WHERE run_id = ?", (run_id,)).rowcount)
 
@@ -414,6 +454,19 @@ def _get_record(connection: sqlite3.Connection, kind: str, key: str) -> dict[str
     )
     row = found.fetchone()
     return _read(dict, row[0]) if row else None
+
+
+def _list_records(
+    connection: sqlite3.Connection, kind: str, after: str, limit: int
+) -> list[tuple[str, dict[str, Any]]]:
+    if connection.execute("PRAGMA user_version").fetchone()[0] < RECORDS_SINCE:
+        return []
+    found = connection.execute(
+        "SELECT key, body FROM record WHERE kind = ? AND key > ? AND (expires_at IS NULL OR expires_at > ?) "
+        "ORDER BY key LIMIT ?",
+        (kind, after, time.time(), limit),
+    )
+    return [(key, _read(dict, body)) for key, body in found]
 
 
 def _delete_record(connection: sqlite3.Connection, kind: str, key: str) -> None:

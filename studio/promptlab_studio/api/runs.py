@@ -22,6 +22,7 @@ from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage,
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
+from promptlab_studio.deleting import work_s
 from promptlab_studio.shared import moves
 
 MAX_DETAILED = 50
@@ -106,12 +107,18 @@ async def edit_run(lab: TheLab, who: Labeller, run_id: RunId, body: RunEditIn) -
     return await run_object(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
 
 
-@router.delete("/{run_id}", status_code=204, summary="Delete a run", response_class=Response)
+@router.delete(
+    "/{run_id}",
+    status_code=204,
+    summary="Delete a run",
+    response_class=Response,
+    responses={202: {"description": "It is gone; what is left of a large one is removed by itself."}},
+)
 async def delete_run(lab: TheLab, who: Engineer, run_id: RunId) -> Response:
-    """For good, with its answers, scores and results. Assets stay. One that goes on is
-    refused: cancel it first."""
-    await lab.delete_run(run_id)
-    return Response(status_code=204)
+    """For good, with its answers, scores and results, and older versions of its files. Assets stay. One that
+    goes on is refused: cancel it first."""
+    gone = await lab.delete_run(run_id, by=who.id, within_s=work_s(lab))
+    return Response(status_code=204 if gone else 202)
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)

@@ -10,7 +10,7 @@ from promptlab.domain.choice import checked_tags
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, RunBusyError, RunNotFoundError
 from promptlab.store_lab import StoreLab
-from promptlab_studio.access import lab_of, needs
+from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, router
@@ -48,7 +48,7 @@ async def tag_runs(request: Request, n: int) -> Response:
 
 
 @routes.post("/runs/delete", dependencies=[needs("run")])
-async def delete_runs(request: Request, n: int) -> Response:
+async def delete_runs(request: Request, n: int, who: Engineer) -> Response:
     """Delete the runs for good. `n` is the number that was said: other runs are left alone."""
     lab, query = lab_of(request), Query.of("/", request.query_params)
     try:
@@ -57,10 +57,11 @@ async def delete_runs(request: Request, n: int) -> Response:
         return go_to(query.url(n=None), str(error), "problem")
     busy, done, until = 0, 0, lab.clock.monotonic() + WORK_S
     for run in runs:
-        if lab.clock.monotonic() > until:
+        left_s = until - lab.clock.monotonic()
+        if left_s < 0:
             break
         try:
-            await lab.delete_run(run.run_id)
+            await lab.delete_run(run.run_id, by=who.id, within_s=left_s if lab.stack else None)
             done += 1
         except RunNotFoundError:
             done += 1  # somebody else deleted it meanwhile

@@ -1,0 +1,86 @@
+"""Who deleted what and when: what is under way, and what is gone. No content."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Literal
+
+from promptlab.domain.records import made
+from promptlab.ports import Clock, Records
+
+PENDING, DONE = "DELETING", "DELETED"
+"""The kinds of records of deletions that are under way, and of those that are done."""
+KEPT_S = 365 * 86_400.0
+"""For how long it is known that something was deleted."""
+PAGE = 100
+Deletable = Literal["run", "prompt_template", "dataset", "project"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """One deletion."""
+
+    what: Deletable
+    id: str
+    """The run's id, `name@version` of an asset, or a project's name."""
+    by: str
+    """Who asked for it."""
+    at: str
+    """When, ISO 8601, UTC."""
+    done_at: str | None = None
+    """When the last of it was removed."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.what}/{self.id}"
+
+
+class Journal:
+    """The deletions of one store."""
+
+    def __init__(self, records: Records, clock: Clock) -> None:
+        self._records, self._clock = records, clock
+
+    async def begin(self, what: Deletable, id: str, by: str) -> Deletion:
+        """Note that a deletion is under way; of one that was begun before, its first beginning counts."""
+        deletion = Deletion(what=what, id=id, by=by, at=self._clock.now())
+        if await self._records.put_record(PENDING, deletion.key, asdict(deletion), only_if_absent=True):
+            return deletion
+        return await self.pending(what, id) or deletion
+
+    async def pending(self, what: Deletable, id: str) -> Deletion | None:
+        """The deletion of something, while it is under way."""
+        found = await self._records.get_record(PENDING, f"{what}/{id}")
+        return made(Deletion, found) if found else None
+
+    async def end(self, deletion: Deletion) -> None:
+        """Note that all of it is gone."""
+        now = self._clock.now()
+        ends = datetime.fromisoformat(now).timestamp() + KEPT_S
+        record = {**asdict(deletion), "done_at": now}
+        await self._records.put_record(DONE, f"{deletion.at}/{deletion.key}", record, expires_at=ends)
+        await self._records.delete_record(PENDING, deletion.key)
+
+    async def forget(self, deletion: Deletion) -> None:
+        """Note that nothing was deleted after all."""
+        await self._records.delete_record(PENDING, deletion.key)
+
+    async def all_pending(self) -> AsyncIterator[Deletion]:
+        """Give the deletions that are under way."""
+        async for _, found in self._all(PENDING):
+            yield found
+
+    async def done(self, *, after: str = "", limit: int = PAGE) -> list[tuple[str, Deletion]]:
+        """A page of what was deleted in the last year, oldest first, with the key that the next page is
+        after."""
+        found = await self._records.list_records(DONE, after=after, limit=limit)
+        return [(key, made(Deletion, value)) for key, value in found]
+
+    async def _all(self, kind: str) -> AsyncIterator[tuple[str, Deletion]]:
+        after = ""
+        while page := await self._records.list_records(kind, after=after, limit=PAGE):
+            for key, value in page:
+                yield key, made(Deletion, value)
+            after = page[-1][0]
