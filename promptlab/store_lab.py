@@ -543,7 +543,8 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        await self._get(run_id)
+        with suppress(StoreDamagedError):  # its rows can be counted all the same
+            await self._get(run_id)
         return await self.ledger.progress(run_id)
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:

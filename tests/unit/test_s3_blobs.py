@@ -195,6 +195,6 @@ async def test_an_erased_blob_has_no_older_version_either(blobs: S3Blobs) -> Non
     await blobs.delete("runs/a/y")
     await blobs.put("runs/ab/x", b"1")
     assert await blobs.erase("runs/a/", limit=4) == 4
-    assert await blobs.erase("runs/a/", limit=4) == 2
+    assert await blobs.erase("runs/a/", limit=4) == 1
     there = client.list_object_versions(Bucket=blobs.bucket)
     assert [one["Key"] for one in there["Versions"]] == ["runs/ab/x"] and "DeleteMarkers" not in there
