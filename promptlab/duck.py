@@ -32,6 +32,9 @@ MEMORY = "128MB"
 130 MB of the process, its 75 MB before that included."""
 MORE_MEMORY = ("1GB", "4GB")
 """The larger limits to try where that is not enough, one after the other."""
+_GIVE_BACK = "SET allocator_bulk_deallocation_flush_threshold = '1MB'"
+"""Memory that is freed goes back to the system at once: 6 MB less at the peak for 300,000 rows, for 0.15 s of
+processor time."""
 _LINK = "given-"
 _names = itertools.count()
 
@@ -128,9 +131,11 @@ def with_room(
     *less, most = MORE_MEMORY if large else (MEMORY, *MORE_MEMORY)
     for memory in less:
         with suppress(duckdb.OutOfMemoryException), connect(folder, memory) as con:
+            con.execute(_GIVE_BACK)
             work(con)
             return
     with connect(folder, most) as con:
+        con.execute(_GIVE_BACK)
         work(con)
 
 
