@@ -9,8 +9,8 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -30,6 +30,9 @@ MAX_WHEELS = 100
 MAX_WHEEL_BYTES = 50 << 20
 """All wheels of a bundle together, as they are downloaded."""
 MAX_PATH = 300
+_NAMES = r"[A-Za-z_][A-Za-z0-9_.]"
+STORED = rf"[^\s@#/\\][^@#/\\\n]{{0,199}}@[^@#/\\\s:]{{0,200}}(/{_NAMES}{{0,299}}:{_NAMES}{{0,199}})?"
+"""How code that a lab keeps is named: `NAME@VERSION/module:name`; `NAME@VERSION` for a bundle's object."""
 _PIN = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?(\[[A-Za-z0-9._, -]{1,200}\])?==[A-Za-z0-9.!+_-]{1,100}"
 )
@@ -59,12 +62,64 @@ class Wheel(BaseModel):
         return f"code/wheels/{self.sha256}.whl"
 
 
+@dataclass(frozen=True, slots=True)
+class StoredCode:
+    """What a text like `scoring@3/rules:Length` names."""
+
+    name: str
+    which: str
+    """A version's number, a label, or nothing for the latest."""
+    module: str | None = None
+    qualname: str = ""
+    """Empty for the bundle's own object."""
+
+    @classmethod
+    def parse(cls, text: str) -> StoredCode | None:
+        """Read such a text; None for any other, as a path of a file with an @ in it."""
+        if not re.fullmatch(STORED, text):
+            return None
+        bundle, slash, inner = text.partition("/")
+        name, _, which = bundle.partition("@")
+        module, _, qualname = inner.partition(":")
+        if module.endswith(".py"):
+            return None
+        return cls(name, which, module or None, qualname) if slash else cls(name, which)
+
+    def __str__(self) -> str:
+        inner = f"/{self.module}:{self.qualname}" if self.qualname else ""
+        return f"{self.name}@{self.which}{inner}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeHost:
+    """What a lab's sandbox has, for those who send code to it."""
+
+    python: str = PYTHON
+    machine: str = "x86_64"
+    """Its processor: x86_64 or arm64."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """The packages that it has itself: the names that are imported, and the version of each."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """The same by the names that are installed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeFile:
     """One file of a bundle, without its text."""
 
     path: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A class or function that a bundle defines, as its text says: nothing was imported."""
+
+    module: str
+    name: str
+    kind: Literal["evaluator", "model", "class", "function"]
+    line: int
+    """Where it begins, from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +134,8 @@ class CodeContent:
     requirements: tuple[str, ...] = ()
     wheels: tuple[Wheel, ...] = ()
     python: str = PYTHON
+    entries: tuple[Entry, ...] = ()
+    """The classes and functions at the top of its files, as far as their text tells."""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "wheels": [wheel.model_dump() for wheel in self.wheels]}
@@ -91,6 +148,7 @@ class CodeContent:
             files=tuple(CodeFile(**file) for file in value.get("files", ())),
             requirements=tuple(value.get("requirements", ())),
             wheels=tuple(Wheel(**wheel) for wheel in value.get("wheels", ())),
+            entries=tuple(Entry(**entry) for entry in value.get("entries", ())),
         )
 
 

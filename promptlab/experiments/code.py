@@ -173,18 +173,18 @@ def _is_guarded(path: Path) -> bool:
     Loading it must not run an experiment a second time, and pay for it: a value may be made by calling
     a class or one of HARMLESS, and by nothing else.
     """
-    return all(map(_defines, ast.parse(path.read_text(encoding="utf-8")).body))
+    return all(map(defines, ast.parse(path.read_text(encoding="utf-8")).body))
 
 
-def _defines(node: ast.stmt) -> bool:
+def defines(node: ast.stmt) -> bool:
     if isinstance(
         node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Pass
     ):
         return True
     if isinstance(node, ast.If):
         guard = "__name__" in ast.unparse(node.test)
-        return all(map(_defines, node.orelse)) and (
-            guard or (_makes(node.test) and all(map(_defines, node.body)))
+        return all(map(defines, node.orelse)) and (
+            guard or (_makes(node.test) and all(map(defines, node.body)))
         )
     if isinstance(node, ast.Try):
         inner = [
@@ -193,7 +193,7 @@ def _defines(node: ast.stmt) -> bool:
             *node.finalbody,
             *(line for handler in node.handlers for line in handler.body),
         ]
-        return all(map(_defines, inner))
+        return all(map(defines, inner))
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr):
         return node.value is None or _makes(node.value)
     return False

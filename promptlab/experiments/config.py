@@ -23,6 +23,7 @@ from pydantic import (
 from promptlab.deprecated import PAGE, warn_old
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import checked_tags
+from promptlab.domain.code import STORED
 from promptlab.domain.experiment import When
 from promptlab.domain.explain import explain
 from promptlab.domain.model_config import ModelConfig
@@ -57,7 +58,7 @@ class EvaluationConfig(BaseModel):
     evaluator: Any = Field(
         default=None,
         description='A custom Evaluator or a function of the inputs; in YAML "module:Class" or '
-        '"path/to/file.py:Class".',
+        '"path/to/file.py:Class". In a hosted lab also code that it keeps: "name@version/module:Class".',
     )
 
     timeout_s: float | None = Field(
@@ -101,8 +102,9 @@ class EvaluationConfig(BaseModel):
         return tuple(f"{self.result_name}.{score}" for score in self.scores) or (self.result_name,)
 
 
-CODE = r"^(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*$"
-"""How code is named: `path/to/file.py:name` or `module:name`."""
+CODE = rf"^((.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*|{STORED})$"
+"""How code is named: `path/to/file.py:name` or `module:name`; and what a hosted lab keeps, as
+`name@version/module:name`."""
 
 
 class CodeConfig(BaseModel):
@@ -114,6 +116,27 @@ class CodeConfig(BaseModel):
     params: Mapping[str, Any] = Field(
         default_factory=dict,
         description="A class's constructor arguments; a function's further keyword arguments.",
+    )
+    config: Mapping[str, Any] | None = Field(
+        default=None,
+        description="A model's configuration, where its object was sent to a hosted lab with one.",
+    )
+
+
+class CodeOptions(BaseModel):
+    """What code of one's own needs where a hosted lab runs it; a local store does not look at it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requirements: tuple[Annotated[str, Field(max_length=300)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Packages that the hosted lab does not have itself, each as name==version.",
+    )
+    files: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Files of text that the code reads from beside its modules, as in scoring/words.txt.",
     )
 
 
@@ -234,6 +257,9 @@ class ExperimentConfig(BaseModel):
     evaluation: tuple[EvaluationConfig, ...] = Field(default=(), description="The metrics.")
     trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
+    code: CodeOptions | None = Field(
+        default=None, description="What code of one's own needs where a hosted lab runs it."
+    )
     strict: bool = Field(
         default=False,
         description="Refuse the experiment where it would only be warned of: the expected answer in the "
