@@ -295,6 +295,21 @@ class Secrets(Protocol):
         """Release what is held. Closing twice is fine."""
 
 
+class Sandbox(Protocol):
+    """Runs code of users apart from everything that they may not reach."""
+
+    async def ask(self, bundle_hash: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one invocation over a bundle, whose content is the blob `code/bundles/<bundle_hash>.json`.
+
+        Args:
+            bundle_hash: the SHA-256 (hex) of the bundle's content.
+            event: what is asked: `role` (evaluate, infer, check), `ref`, `cases`, `limit_s`, …
+
+        Raises:
+            PromptLabError: the sandbox cannot be reached, or refuses to start.
+        """
+
+
 class Seals(Protocol):
     """Tells what this user put into a store from what somebody else did."""
 

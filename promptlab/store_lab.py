@@ -30,6 +30,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.portable import check_portable
 from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset
+from promptlab.experiments.stored import look_up
 from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
 from promptlab.loops import PerLoop
@@ -171,7 +172,8 @@ class StoreLab:
         """Check a configuration, and store the assets of it that are new."""
         if self.stack is not None:
             check_portable(config)
-        async with prepare(config, self.assets, folder or working_folder() or Path()) as prepared:
+        stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
+        async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
             models = prepared.live.model, prepared.live.embedding_model
             await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
@@ -378,7 +380,8 @@ class StoreLab:
     ) -> Live:
         """Make the objects of a configuration that is a recorded experiment's."""
         parsed = ExperimentConfig.parse(config)
-        async with prepare(parsed, self.assets, folder or working_folder() or Path()) as prepared:
+        stored = await look_up(parsed, self.assets, self._parts.sandbox, self._parts.no_code)
+        async with prepare(parsed, self.assets, folder or working_folder() or Path(), stored) as prepared:
             check_unchanged(run_id, experiment, prepared)
             return prepared.live
 

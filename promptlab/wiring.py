@@ -13,11 +13,15 @@ from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.outbound import Outbound
-from promptlab.ports import Blobs, Clock, Ledger, Runner, Seals, Secrets
+from promptlab.ports import Blobs, Clock, Ledger, Runner, Sandbox, Seals, Secrets
 
 DEFAULT_DB = "promptlab.db"
 STUDIO_PATIENCE_S = 5.0
 """How long the Studio tries again what AWS throttles, before it says so."""
+NO_CODE = (
+    "This lab runs no code of one's own. Use a built-in metric (docs/evaluators.md) and a provider's model, "
+    "or run the experiment here with a local store."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,13 @@ class Parts:
     """The place where things are kept, for people."""
     seals: Seals | None = None
     """What marks code as recorded by this user; None where no code of users is run."""
+    sandbox: Sandbox | None = None
+    """What runs code that the lab keeps; None where it keeps none."""
+    no_code: str = (
+        "Code that a lab keeps runs in the sandbox of a hosted lab only. Here, name a file or a module: "
+        "evaluator: path/to/file.py:Class."
+    )
+    """Why there is no sandbox, and what to do instead."""
     stack: Stack | None = None
     """The stack that works on runs, whose processes have neither this one's objects nor its environment;
     None: this process does."""
@@ -239,4 +250,5 @@ def open_cloud(config: CloudConfig) -> Parts:
         config.outbound,
         f"s3://{config.bucket} and the table {config.table}",
         stack=config.stack,
+        no_code=NO_CODE,
     )

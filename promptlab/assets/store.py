@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from promptlab.domain.assets import (
     which_version,
 )
 from promptlab.domain.code import CodeBundle
+from promptlab.domain.code_entries import entries_of
 from promptlab.domain.names import visible
 from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
 from promptlab.ports import Blobs, Clock, Ledger
@@ -246,18 +248,25 @@ class AssetStore:
             bundle = found
         return bundle.with_text(orjson.loads(await self._blobs.get(bundle.blob)))
 
+    async def _same_code(self, name: str, found: str) -> Asset | None:
+        """The version of a piece of code that has this content already, whichever it is: a script that is run
+        on two branches in turn makes no versions without end."""
+        versions = await self._ledger.list_versions("code", name)
+        return next((asset_from(one) for one in reversed(versions) if one.hash == found), None)
+
     async def _keep_code(self, bundle: CodeBundle) -> dict[str, Any]:
         """Store a bundle's text under its hash, and describe it for the ledger.
 
         Raises:
-            AssetError: a wheel that it names was not uploaded.
+            AssetError: a file is no Python, or a wheel that it names was not uploaded.
         """
+        entries = await asyncio.to_thread(entries_of, bundle.files)
         for wheel in bundle.wheels:
             if not await self._blobs.exists(wheel.blob):
                 raise AssetError(
                     f"The wheel {wheel.file_name} was not uploaded: its content is to be {wheel.sha256}."
                 )
-        contents = bundle.described()
+        contents = replace(bundle.described(), entries=entries)
         if not await self._blobs.exists(contents.blob):
             await self._blobs.put(contents.blob, orjson.dumps(bundle.content()))
         return contents.to_json()
@@ -316,6 +325,8 @@ class AssetStore:
             content = draft.content.to_json()  # type: ignore[union-attr]
         if draft.staged:
             await commit(draft.staged, self._blobs)
+        if kind == "code" and (same := await self._same_code(name, draft.hash)):
+            return same
         for _ in range(_TRIES):
             latest = await self._ledger.get_asset(kind, name)
             if (

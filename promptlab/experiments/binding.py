@@ -28,7 +28,8 @@ from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
 from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
-from promptlab.models.agent import AgentModel, agent_messages
+from promptlab.experiments.stored import Stored, StoredEvaluator, StoredModel, model_of, named_in_words
+from promptlab.models.agent import AgentModel, agent_config, agent_messages
 from promptlab.models.base import Model
 from promptlab.models.registry import get_model, is_registered
 
@@ -45,13 +46,15 @@ class Live:
     """What the configuration says of where evaluators run; by result name."""
     named: set[str] = field(default_factory=set)
     """Metrics whose evaluators the configuration names, so that they can be made again; by result name."""
+    stored: Stored = field(default_factory=Stored)
+    """The code of the configuration that the lab keeps."""
     codes: dict[str, CodeRef] = field(default_factory=dict)
     """References to the models and the agent that the configuration names as code; by field."""
 
     def code_of(self, name: str, model: Model | None) -> CodeRef | None:
         """Refer to a user's own model class; None for the built-in ones, which their
         configuration brings back."""
-        if model is None or isinstance(model, AgentModel):
+        if model is None or isinstance(model, AgentModel) or "agent_proxy" in self.codes:
             return None
         return self.codes.get(name) or (None if is_registered(model) else code_ref(model))
 
@@ -62,9 +65,9 @@ class Live:
 
     def agent_code(self, model: Model) -> CodeRef | None:
         """Refer to an agent's function; None for a model."""
-        if not isinstance(model, AgentModel):
-            return None
-        return self.codes.get("agent_proxy") or code_ref(model.function)
+        if "agent_proxy" in self.codes or not isinstance(model, AgentModel):
+            return self.codes.get("agent_proxy")
+        return code_ref(model.function)
 
 
 class FunctionEvaluator(Evaluator):
@@ -74,20 +77,31 @@ class FunctionEvaluator(Evaluator):
         self.evaluate = partial(function, **params)  # type: ignore[method-assign]
 
 
-def live_objects(config: ExperimentConfig, folder: Path) -> Live:
-    """Make the models, or the agent, of a configuration; relative paths to code count from `folder`.
+def live_objects(config: ExperimentConfig, folder: Path, stored: Stored | None = None) -> Live:
+    """Make the models, or the agent, of a configuration; relative paths to code count from `folder`, and
+    `stored` is its code that the lab keeps.
 
     Raises:
         ConfigError: a class or function cannot be loaded, or is not what it is used as.
     """
-    live = Live()
+    live = Live(stored=stored or Stored())
     if config.agent_proxy is not None:
         agent = config.agent_proxy
+        if code := live.stored.codes.get("agent_proxy"):
+            live.codes["agent_proxy"] = code
+            live.model = StoredModel(
+                code, agent_config(code.qualname or named_in_words(code), config.agent_max_concurrent_tasks)
+            )
+            return _with_embedding(live, config, folder)
         if isinstance(agent, CodeConfig):
             agent, live.codes["agent_proxy"] = _agent(agent, folder)
         live.model = AgentModel(agent, max_concurrent_tasks=config.agent_max_concurrent_tasks)
     else:
         live.model = _model("model", config.model, live, folder)
+    return _with_embedding(live, config, folder)
+
+
+def _with_embedding(live: Live, config: ExperimentConfig, folder: Path) -> Live:
     live.embedding_model = _model("embedding_model", config.embedding_model, live, folder)
     return live
 
@@ -110,6 +124,9 @@ def _model(name: str, given: Any, live: Live, folder: Path) -> Model | None:
         return get_model(given)
     if not isinstance(given, CodeConfig):
         return cast("Model | None", given)
+    if kept := live.stored.codes.get(name):
+        live.codes[name] = kept
+        return model_of(kept, live.stored.said[name], given.config)
     code = named_ref(given.code, folder).model_copy(update={"params": dict(given.params) or None})
     live.codes[name] = code
     return _model_object(code, load_code(code, script=False))
@@ -135,7 +152,10 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         ConfigError: it cannot be loaded or made, or is no evaluator.
     """
     thing, code = item.evaluator, None
-    if isinstance(thing, str):
+    kept = live.stored.evaluator(item.result_name)
+    if kept is not None:
+        thing, code = kept, kept.code.model_copy(update={"params": None})  # they are the metric's
+    elif isinstance(thing, str):
         # A class that was loaded from a file does not know its file.
         code = named_ref(thing, folder)
         thing = load_code(code, script=False)
@@ -143,7 +163,7 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         evaluator = build(item.metric, item.params)
     else:
         code = code or code_ref(thing)
-        evaluator = _evaluator(item.result_name, code, thing, item.params)
+        evaluator = kept or _evaluator(item.result_name, code, thing, item.params)
     live.evaluators[item.result_name] = evaluator
     live.isolated[item.result_name] = item.isolated
     if item.evaluator is None or isinstance(item.evaluator, str):
@@ -346,12 +366,17 @@ def _with_models(metric: Metric, evaluator: Evaluator, models: Mapping[str, Any]
 def _remade_evaluator(metric: Metric, *, script: bool = True) -> Evaluator:
     if metric.code is None:
         return build(metric.metric, metric.params)
+    if metric.code.bundle is not None:
+        return StoredEvaluator(metric.code, {"higher_is_better": metric.higher_is_better})
     return _evaluator(
         metric.evaluator_name, metric.code, load_code(metric.code, script=script), metric.params
     )
 
 
 def _remade_model(experiment: Experiment) -> Model:
+    kept = experiment.agent or experiment.model_code
+    if kept is not None and kept.bundle is not None:
+        return StoredModel(kept, experiment.model)
     if experiment.agent is not None:
         function = _agent_function(experiment.agent, load_code(experiment.agent))
         return AgentModel(function, max_concurrent_tasks=experiment.model.max_concurrent_tasks)

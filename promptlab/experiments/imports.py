@@ -12,8 +12,6 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Literal
 
-import promptlab
-
 Where = Literal["standard", "own", "installed", "project", "missing"]
 """Of Python, of PromptLab, a package that was installed, the user's project, or nowhere."""
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -45,7 +43,7 @@ class Found:
 @functools.lru_cache(maxsize=1)
 def _places() -> tuple[tuple[Path, Where], ...]:
     standard = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
-    own = [Path(promptlab.__file__).resolve().parent]
+    own = [Path(__file__).resolve().parents[1]]
     own += [own[0].parent / "studio" / "promptlab_studio"]
     return (
         *((folder, "own") for folder in own),

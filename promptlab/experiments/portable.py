@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from promptlab.domain.code import StoredCode
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
@@ -27,7 +28,7 @@ def check_portable(config: ExperimentConfig, *, where: str = "the cloud", variab
     Raises:
         ConfigError: the experiment has an object, a function or a key of its own; with what to do instead.
     """
-    if config.agent_proxy is not None:
+    if config.agent_proxy is not None and not _is_kept(config.agent_proxy):
         raise ConfigError(
             f"agent_proxy: a function cannot be sent to {where}. Give a prompt_template and a model, {HERE}."
         )
@@ -35,15 +36,21 @@ def check_portable(config: ExperimentConfig, *, where: str = "the cloud", variab
         _check_metric(item, where)
     for field in ("model", "embedding_model"):
         given = getattr(config, field)
-        if given is not None:
+        if given is not None and not _is_kept(given):
             model = portable_model(field, given, where)
             if not variables and model.api_key_env is not None:
                 raise ConfigError(f"{field}: api_key_env names a variable of this machine. {_key_remedy()}")
 
 
+def _is_kept(thing: Any) -> bool:
+    """Whether something names code that the lab keeps."""
+    text = thing.code if isinstance(thing, CodeConfig) else thing
+    return isinstance(text, str) and StoredCode.parse(text) is not None
+
+
 def _check_metric(item: EvaluationConfig, where: str) -> None:
     thing = item.evaluator
-    if thing is None:
+    if thing is None or _is_kept(thing):
         return
     named = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     what = thing if isinstance(thing, str) else named.__name__

@@ -27,6 +27,7 @@ from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.evaluators.base import Evaluator
 from promptlab.experiments.binding import Live, bind, checked_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.stored import Stored
 from promptlab.models.base import Model
 from promptlab.models.provider import ProviderModel
 from promptlab.outbound import Outbound
@@ -111,15 +112,17 @@ def _prices(config: ModelConfig) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def prepare(config: ExperimentConfig, store: AssetStore, folder: Path) -> AsyncIterator[Prepared]:
+async def prepare(
+    config: ExperimentConfig, store: AssetStore, folder: Path, stored: Stored | None = None
+) -> AsyncIterator[Prepared]:
     """Check an experiment, but for whether its models can be called; relative paths to code count from
-    `folder`. What it staged is gone when the context ends.
+    `folder`, and `stored` is its code that the lab keeps. What it staged is gone when the context ends.
 
     Raises:
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
     """
     async with AsyncExitStack() as stack:
-        live = live_objects(config, folder)
+        live = live_objects(config, folder, stored)
         made = [await checked_metrics(item, live, folder) for item in config.evaluation]
         metrics = tuple(metric for each in made for metric in each)
         _check_names(metrics)

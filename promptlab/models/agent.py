@@ -22,19 +22,22 @@ async def agent_messages(row: dict[str, Any]) -> list[dict[str, str]]:
     return [{"role": "user", "content": orjson.dumps(row).decode()}]
 
 
+def agent_config(name: str, max_concurrent_tasks: int) -> ModelConfig:
+    """The configuration of a function in place of a model."""
+    return ModelConfig(
+        name=f"agent/{name}",
+        timeout_s=TIMEOUT_S,
+        max_retries=0,
+        max_concurrent_tasks=max_concurrent_tasks,
+    )
+
+
 class AgentModel(Model):
     """Calls `function(row)`, sync or async; it returns a `ModelResponse` or the text of the answer."""
 
     def __init__(self, function: Callable[[dict[str, Any]], Any], *, max_concurrent_tasks: int = 10) -> None:
         name = getattr(function, "__qualname__", type(function).__name__).replace("<", "").replace(">", "")
-        super().__init__(
-            ModelConfig(
-                name=f"agent/{name}",
-                timeout_s=TIMEOUT_S,
-                max_retries=0,
-                max_concurrent_tasks=max_concurrent_tasks,
-            )
-        )
+        super().__init__(agent_config(name, max_concurrent_tasks))
         self.function = function
 
     @property

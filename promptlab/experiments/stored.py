@@ -1,0 +1,211 @@
+"""Code that a lab keeps, in an experiment: found, pinned to its version, and asked what it is. It runs in the
+sandbox only; what stands for it here has its attributes and none of its code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import orjson
+from pydantic import ValidationError
+
+from promptlab.assets.store import AssetStore
+from promptlab.domain.code import StoredCode
+from promptlab.domain.experiment import CodeRef
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.results import ModelResponse
+from promptlab.domain.versioned import which_version
+from promptlab.errors import ConfigError
+from promptlab.evaluators.base import Evaluator
+from promptlab.experiments.config import CodeConfig, ExperimentConfig
+from promptlab.models.base import Messages, Model
+from promptlab.ports import Sandbox
+
+MOST_AT_ONCE = 8
+"""Pieces of code that are asked at once."""
+
+
+class StoredEvaluator(Evaluator):
+    """Stands for an evaluator in the sandbox.
+
+    Args:
+        code: where it is.
+        said: what the sandbox says of it.
+    """
+
+    def __init__(self, code: CodeRef, said: Mapping[str, Any]) -> None:
+        self.code = code
+        higher = said.get("higher_is_better", True)
+        self.higher_is_better = dict(higher) if isinstance(higher, Mapping) else bool(higher)
+        self.scores = tuple(map(str, said.get("scores") or ()))
+        self.inputs = {str(name): value for name, value in (said.get("inputs") or {}).items()}
+
+    def evaluate(self, data: dict[str, Any]) -> NoReturn:
+        """Refuse: its code is not in this process.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{self.code.bundle} runs in the sandbox of the hosted lab only.")
+
+
+class StoredModel(Model):
+    """Stands for a model or an agent in the sandbox."""
+
+    def __init__(self, code: CodeRef, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.code = code
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Refuse: its code is not in this process.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{self.code.bundle} runs in the sandbox of the hosted lab only.")
+
+
+@dataclass(slots=True)
+class Stored:
+    """The stored code that an experiment names: by metric (its result name), `model` and `agent_proxy`."""
+
+    codes: dict[str, CodeRef] = field(default_factory=dict)
+    said: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def evaluator(self, name: str) -> StoredEvaluator | None:
+        """What stands for a metric's evaluator; None where that is no stored code."""
+        code = self.codes.get(name)
+        return StoredEvaluator(code, self.said[name]) if code else None
+
+
+def names_stored(config: ExperimentConfig) -> bool:
+    """Whether an experiment names code that a lab keeps."""
+    return any(True for _ in _named(config))
+
+
+async def look_up(
+    config: ExperimentConfig, store: AssetStore, sandbox: Sandbox | None, refusal: str
+) -> Stored:
+    """Find the stored code of an experiment, and ask the sandbox what each piece is.
+
+    Raises:
+        AssetNotFoundError: there is no such code or version.
+        ConfigError: there is no sandbox, or the code cannot be loaded, or is not what it is used as; in the
+            words of `refusal`, or with the user's own line.
+    """
+    named = list(_named(config))
+    if named and sandbox is None:
+        raise ConfigError(refusal)
+    found, gate = Stored(), asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def one(where: str, text: str, params: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
+        code = await _pinned(text, params, store)
+        async with gate:
+            assert sandbox is not None
+            said = await described(sandbox, code, where)
+        _check_kind(where, code, said, wanted)
+        found.codes[where], found.said[where] = code, said
+
+    await asyncio.gather(*(one(*each) for each in named))
+    return found
+
+
+def _named(config: ExperimentConfig) -> Iterator[tuple[str, str, Mapping[str, Any], tuple[str, ...]]]:
+    """The stored code of an experiment: where, its text, its params, and the kinds that it may be."""
+    for item in config.evaluation:
+        if isinstance(item.evaluator, str) and StoredCode.parse(item.evaluator):
+            yield item.result_name, item.evaluator, item.params, ("evaluator", "function")
+    for where, kinds in (
+        ("model", ("model",)),
+        ("embedding_model", ()),
+        ("agent_proxy", ("function", "model")),
+    ):
+        given = getattr(config, where)
+        if isinstance(given, CodeConfig) and StoredCode.parse(given.code):
+            if not kinds:
+                raise ConfigError(
+                    f"{where}: {given.code} cannot be an embedding model: name a provider's, as in "
+                    "openai/text-embedding-3-small."
+                )
+            yield where, given.code, given.params, kinds
+
+
+async def _pinned(text: str, params: Mapping[str, Any], store: AssetStore) -> CodeRef:
+    named = StoredCode.parse(text)
+    assert named is not None
+    asset = await store.get(named.name, **which_version(named.which), kind="code")
+    return CodeRef(
+        qualname=named.qualname,
+        module=named.module,
+        params=dict(params) or None,
+        bundle=f"{asset.name}@{asset.version}",
+        bundle_hash=asset.hash,
+    )
+
+
+async def described(sandbox: Sandbox, code: CodeRef, where: str) -> Mapping[str, Any]:
+    """Ask the sandbox what a piece of code is; it loads the code, and makes what it names.
+
+    Raises:
+        ConfigError: it cannot be loaded; with the user's own line.
+    """
+    assert code.bundle_hash is not None
+    ref = {"module": code.module, "qualname": code.qualname, "params": code.params}
+    answer = await sandbox.ask(code.bundle_hash, {"role": "check", "metric": where, "ref": ref})
+    said: Mapping[str, Any] = next(iter(answer.get("answers") or ()), {})
+    error = answer.get("error") or said.get("error")
+    if error:
+        told = error.get("message") if isinstance(error, Mapping) else error
+        raise ConfigError(f"{where}: {named_in_words(code)} cannot be used: {str(told)[:2_000]}")
+    return said.get("said") or said
+
+
+def named_in_words(code: CodeRef) -> str:
+    """A piece of stored code, as configurations name it."""
+    return f"{code.bundle}/{code.module}:{code.qualname}" if code.qualname else str(code.bundle)
+
+
+def _check_kind(where: str, code: CodeRef, said: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
+    kind = said.get("kind")
+    if kind not in wanted:
+        raise ConfigError(
+            f"{where}: {named_in_words(code)} is "
+            f"{_WORDS.get(str(kind), 'no class or function of this use')}, "
+            f"not {' or '.join(_WORDS[one] for one in wanted)}."
+        )
+    if said.get("needs_embedding"):
+        raise ConfigError(
+            f"{where}: {named_in_words(code)} needs an embedding model, which code in the sandbox cannot "
+            "call: "
+            "use a built-in metric such as semantic_similarity."
+        )
+
+
+_WORDS = {
+    "evaluator": "an evaluator",
+    "function": "a function",
+    "model": "a model",
+}
+
+
+def model_of(code: CodeRef, said: Mapping[str, Any], given: Mapping[str, Any] | None) -> StoredModel:
+    """What stands for a model; its configuration is the one that was sent with its object, else its own.
+
+    Raises:
+        ConfigError: the configuration is none.
+    """
+    try:
+        config = ModelConfig.model_validate(given or said.get("config") or {"name": "custom/model"})
+    except ValidationError as error:
+        raise ConfigError(
+            f"model: {named_in_words(code)} has a configuration that is none: {error.errors()[0]['msg']}"
+        ) from None
+    return StoredModel(code, config)
+
+
+def recipe_argument(code: CodeRef, metric: str, parts: list[str]) -> bytes:
+    """What the sandbox needs to make a metric's evaluator, as JSON."""
+    ref = {"module": code.module, "qualname": code.qualname, "params": code.params}
+    return orjson.dumps({"hash": code.bundle_hash, "ref": ref, "metric": metric, "parts": parts})
