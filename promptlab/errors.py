@@ -10,7 +10,8 @@ PromptLabError
 ├── DatasetError                a dataset cannot be read or breaks a rule
 ├── AssetError
 │   ├── AssetNotFoundError
-│   └── VersionTakenError       somebody else created this version first
+│   ├── VersionTakenError       somebody else created this version first
+│   └── VersionInUseError       a version that a run uses, or that has a label, is not deleted
 ├── RunError
 │   ├── RunNotFoundError
 │   ├── RunExistsError          a run with this id is already in the ledger
@@ -125,6 +126,10 @@ class AssetNotFoundError(AssetError):
 
 class VersionTakenError(AssetError):
     """Somebody else created this version of the asset first. Reading again and retrying is safe."""
+
+
+class VersionInUseError(AssetError):
+    """A version that a run uses, or that has a label, is not deleted."""
 
 
 class RunError(PromptLabError):

@@ -91,6 +91,17 @@ class LabAssets(Protocol):
             AssetNotFoundError: no such asset or label.
         """
 
+    async def delete(self, name: str, *, version: int, kind: AssetKind | None = None) -> None:
+        """Remove one version for good, with what no other version has in the store; its number stays taken.
+
+        After an interruption in the middle the same call removes the rest.
+
+        Raises:
+            AssetNotFoundError: there is no such asset or version.
+            AssetError: the name is that of a prompt template and a dataset.
+            VersionInUseError: a run uses it, or a label points at it.
+        """
+
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
         """Read at most `limit` rows (1 to 500) of a dataset's version, from row `offset` (0-based) on.
 

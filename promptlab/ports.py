@@ -75,6 +75,9 @@ class Ledger(Records, Protocol):
     async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
         """Every version of one asset, with labels, oldest first; empty when there is none."""
 
+    async def delete_asset(self, kind: AssetKind, name: str, version: int) -> None:
+        """Remove a version, with the labels that point at it and what it alone had in blobs; none is fine."""
+
     async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
         """Point a label at a version; it leaves the version that it pointed at before.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.assets.store import AssetStore
-from promptlab.deleting.journal import Journal
+from promptlab.deleting.journal import Journal, user_name
 from promptlab.deleting.runs import RunDeleting
+from promptlab.deleting.versions import VersionDeleting
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
@@ -526,6 +526,10 @@ class StoreLab:
                 with suppress(RunBusyError):
                     async with self._parts.runner.claimed(deletion.id):
                         done += await self._deleting.remove(deletion.id, until)
+            elif deletion.what != "project":
+                versions = VersionDeleting(self.ledger, self.blobs, self.clock, self.journal)
+                await versions.finish(deletion)
+                done += 1
         return done
 
     async def run_ids(self) -> AsyncIterator[str]:
@@ -668,14 +672,6 @@ def _queries(parts: Parts) -> PerLoop[QueryEngine]:
         return QueryEngine(parts.ledger, parts.blobs)
 
     return PerLoop(opened, QueryEngine.close)
-
-
-def user_name() -> str:
-    """The user of this process, for records of who did something; `unknown` where the system has no name."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # the last one on Windows, and KeyError up to Python 3.12
-        return "unknown"
 
 
 def new_run_id(now: str) -> str:

@@ -13,6 +13,8 @@ import orjson
 from promptlab.assets.column_statistics import Statistics, statistics
 from promptlab.assets.ingest import StagedDataset, commit, stage
 from promptlab.assets.rows import rows_page
+from promptlab.deleting.journal import Journal, user_name
+from promptlab.deleting.versions import VersionDeleting, deleted_at, next_number, to_be_kept
 from promptlab.domain.asset_checks import checked_asset, read_asset
 from promptlab.domain.assets import (
     KINDS,
@@ -140,12 +142,16 @@ class AssetStore:
             else None
         )
         if record is None:
-            latest = await self._ledger.get_asset(found[0], name)
-            raise AssetNotFoundError(
-                f"The {WORDS[found[0]]} {name!r} has no version {version}; its versions are 0 to "
-                f"{latest.version if latest else 0}."
-            )
+            raise AssetNotFoundError(await self._no_version(found[0], name, version))
         return read_asset(record)
+
+    async def _no_version(self, kind: AssetKind, name: str, version: int | None) -> str:
+        what = f"The {WORDS[kind]} {name!r} has no version {version}"
+        possible = version is not None and 0 <= version < MOST_VERSIONS
+        if possible and (gone := await deleted_at(self._ledger, kind, name, int(version or 0))):
+            return f"{what} any more: it was deleted on {gone[:10]}."
+        latest = await self._ledger.get_asset(kind, name)
+        return f"{what}; its versions are 0 to {latest.version if latest else 0}."
 
     async def _missing(self, name: str, kind: AssetKind | None) -> str:
         known = [a.name for k in ([kind] if kind else KINDS) for a in await self._ledger.list_assets(k)]
@@ -217,6 +223,30 @@ class AssetStore:
         found = kind_of(await self.get(name, kind=kind))
         if not await self._ledger.delete_label(found, name, label):
             raise AssetNotFoundError(f"The {WORDS[found]} {name!r} has no label {label!r}.")
+
+    async def delete(
+        self, name: str, *, version: int, kind: AssetKind | None = None, by: str | None = None
+    ) -> None:
+        """Remove one version for good, with what no other version has in the store; its number stays taken.
+
+        After an interruption in the middle the same call removes the rest.
+
+        Raises:
+            AssetNotFoundError: there is no such asset or version.
+            AssetError: the name is that of a prompt template and a dataset.
+            VersionInUseError: a run uses it, or a label points at it.
+        """
+        journal = Journal(self._ledger, self._clock)
+        work = VersionDeleting(self._ledger, self._blobs, self._clock, journal)
+        for one in KINDS if kind is None else (kind,):
+            if begun := await journal.pending(one, f"{name}@{version}"):
+                await work.finish(begun)
+                return
+        found = kind_of(await self.get(name, kind=kind))
+        record = await self._ledger.get_asset(found, name, version) if version < MOST_VERSIONS else None
+        if record is None:
+            raise AssetNotFoundError(await self._no_version(found, name, version))
+        await work.delete(record, by or user_name())
 
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
         """Read at most `limit` rows of a dataset's version, from row `offset` (0-based) on.
@@ -316,15 +346,7 @@ class AssetStore:
         if draft.stored:
             return draft.asset
         kind, name = kind_of(draft.asset), draft.asset.name
-        content: dict[str, Any]
-        if isinstance(draft.asset, CodeBundle):
-            content = await self._keep_code(draft.asset)
-        elif isinstance(draft.asset, PromptTemplate):
-            content = draft.asset.content()
-        else:
-            content = draft.content.to_json()  # type: ignore[union-attr]
-        if draft.staged:
-            await commit(draft.staged, self._blobs)
+        content = await self._store_blobs(draft)
         if kind == "code" and (same := await self._same_code(name, draft.hash)):
             return same
         for _ in range(_TRIES):
@@ -338,7 +360,7 @@ class AssetStore:
             record = AssetVersion(
                 kind=kind,
                 name=name,
-                version=latest.version + 1 if latest else 0,
+                version=await next_number(self._ledger, kind, name, latest),
                 description=draft.asset.description,
                 content=content,
                 hash=draft.hash,
@@ -348,8 +370,22 @@ class AssetStore:
                 await self._ledger.add_asset(record)
             except VersionTakenError:
                 continue
+            if not isinstance(draft.asset, PromptTemplate):
+                await to_be_kept(self._ledger, self._clock, draft.hash)
+                await self._store_blobs(draft)
             return asset_from(record)
         raise VersionTakenError(
             f"{WORDS[kind]} {name!r}: others created versions at the same time, {_TRIES} times over. Try "
             "again."
         )
+
+    async def _store_blobs(self, draft: Draft) -> dict[str, Any]:
+        """Store a draft's blobs that are not there, and describe its content for the ledger."""
+        if draft.staged:
+            await commit(draft.staged, self._blobs)
+        if isinstance(draft.asset, CodeBundle):
+            return await self._keep_code(draft.asset)
+        if isinstance(draft.asset, PromptTemplate):
+            return draft.asset.content()
+        assert draft.content is not None
+        return draft.content.to_json()

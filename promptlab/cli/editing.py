@@ -63,18 +63,54 @@ async def _archived(store: Store, texts: Sequence[str], archived: bool) -> list[
         return [await lab.edit_run(run.run_id, archived=archived) for run in runs]
 
 
-@click.command(short_help="Remove runs for good.", epilog=_RUN)
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.command(
+    short_help="Remove runs, or versions of prompts and datasets, for good.",
+    epilog=f"{_RUN} A version is NAME@NUMBER, as in qa@3.",
+)
+@click.argument("things", metavar="RUN|VERSION...", nargs=-1, required=True)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--dataset", is_flag=True, help="Versions are of datasets, where a prompt has the same name.")
+@click.option("--prompt", is_flag=True, help="Versions are of prompts, where a dataset has the same name.")
 @store_options
-def delete(run_ids: tuple[str, ...], yes: bool, store: Store) -> None:
-    """Remove runs for good, with their answers, scores and results. Prompts and datasets stay.
+def delete(things: tuple[str, ...], yes: bool, dataset: bool, prompt: bool, store: Store) -> None:
+    """Remove runs for good, with their answers, scores and results; or versions of prompts and datasets.
 
-    What was interrupted in the middle is finished by giving the id once more.
+    A version that a run uses is kept, and its number is not given again. What was interrupted in the middle
+    is finished by giving the id once more.
     """
-    for run_id, gone in asyncio.run(_deleted(store, run_ids, yes)):
+    versions = [_version(text) for text in things if "@" in text]
+    runs = [text for text in things if "@" not in text]
+    for run_id, gone in asyncio.run(_deleted(store, runs, yes)) if runs else ():
         rest = "" if gone else " What is left of it is removed within the hour."
         click.echo(f"Run {run_id} is gone.{rest}", err=True)
+    if versions:
+        asyncio.run(_deleted_versions(store, versions, yes, _kind(dataset, prompt)))
+
+
+def _version(text: str) -> tuple[str, int]:
+    name, _, number = text.rpartition("@")
+    if not name or not number.isdecimal() or len(number) > 10:
+        raise click.UsageError(f"{text!r} names no version to delete: give its number, as in qa@3.")
+    return name, int(number)
+
+
+async def _deleted_versions(
+    store: Store, versions: Sequence[tuple[str, int]], yes: bool, kind: AssetKind | None
+) -> None:
+    if not yes:
+        listed = ", ".join(f"{name}@{number}" for name, number in versions[:10])
+        what = "1 version" if len(versions) == 1 else f"{len(versions):,} versions"
+        click.confirm(f"Remove {what} ({listed}) for good?", abort=True, err=True)
+    async with opened(store) as lab:
+        for name, number in versions:
+            await lab.assets.delete(name, version=number, kind=kind)
+            click.echo(f"{name}@{number} is gone.", err=True)
+
+
+def _kind(dataset: bool, prompt: bool) -> AssetKind | None:
+    if dataset and prompt:
+        raise click.UsageError("--dataset and --prompt: give the one or the other.")
+    return "dataset" if dataset else "prompt_template" if prompt else None
 
 
 async def _deleted(store: Store, texts: Sequence[str], yes: bool) -> list[tuple[str, bool]]:
@@ -113,10 +149,7 @@ async def _finished(lab: Lab, run_id: str) -> bool:
 @store_options
 def label(asset: str, label_: str, remove: bool, dataset: bool, prompt: bool, store: Store) -> None:
     """Point a label such as production at a version, or remove it."""
-    if dataset and prompt:
-        raise click.UsageError("--dataset and --prompt: give the one or the other.")
-    kind: AssetKind | None = "dataset" if dataset else "prompt_template" if prompt else None
-    click.echo(asyncio.run(_labelled(store, asset, label_, remove, kind)), err=True)
+    click.echo(asyncio.run(_labelled(store, asset, label_, remove, _kind(dataset, prompt))), err=True)
 
 
 async def _labelled(store: Store, text: str, label: str, remove: bool, kind: AssetKind | None) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+import getpass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from promptlab.domain.records import made
 from promptlab.ports import Clock, Records
@@ -15,7 +16,7 @@ PENDING, DONE = "DELETING", "DELETED"
 KEPT_S = 365 * 86_400.0
 """For how long it is known that something was deleted."""
 PAGE = 100
-Deletable = Literal["run", "prompt_template", "dataset", "project"]
+Deletable = Literal["run", "prompt_template", "dataset", "code", "project"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,10 @@ class Deletion:
     """When, ISO 8601, UTC."""
     done_at: str | None = None
     """When the last of it was removed."""
+    hash: str | None = None
+    """A version's hash, while its deletion is under way."""
+    blobs: tuple[str, ...] = ()
+    """Its blobs, likewise."""
 
     @property
     def key(self) -> str:
@@ -43,9 +48,11 @@ class Journal:
     def __init__(self, records: Records, clock: Clock) -> None:
         self._records, self._clock = records, clock
 
-    async def begin(self, what: Deletable, id: str, by: str) -> Deletion:
+    async def begin(
+        self, what: Deletable, id: str, by: str, *, hash: str | None = None, blobs: tuple[str, ...] = ()
+    ) -> Deletion:
         """Note that a deletion is under way; of one that was begun before, its first beginning counts."""
-        deletion = Deletion(what=what, id=id, by=by, at=self._clock.now())
+        deletion = Deletion(what=what, id=id, by=by, at=self._clock.now(), hash=hash, blobs=blobs)
         if await self._records.put_record(PENDING, deletion.key, asdict(deletion), only_if_absent=True):
             return deletion
         return await self.pending(what, id) or deletion
@@ -53,18 +60,14 @@ class Journal:
     async def pending(self, what: Deletable, id: str) -> Deletion | None:
         """The deletion of something, while it is under way."""
         found = await self._records.get_record(PENDING, f"{what}/{id}")
-        return made(Deletion, found) if found else None
+        return _deletion(found) if found else None
 
     async def end(self, deletion: Deletion) -> None:
         """Note that all of it is gone."""
         now = self._clock.now()
         ends = datetime.fromisoformat(now).timestamp() + KEPT_S
-        record = {**asdict(deletion), "done_at": now}
+        record = asdict(replace(deletion, done_at=now, hash=None, blobs=()))
         await self._records.put_record(DONE, f"{deletion.at}/{deletion.key}", record, expires_at=ends)
-        await self._records.delete_record(PENDING, deletion.key)
-
-    async def forget(self, deletion: Deletion) -> None:
-        """Note that nothing was deleted after all."""
         await self._records.delete_record(PENDING, deletion.key)
 
     async def all_pending(self) -> AsyncIterator[Deletion]:
@@ -76,11 +79,23 @@ class Journal:
         """A page of what was deleted in the last year, oldest first, with the key that the next page is
         after."""
         found = await self._records.list_records(DONE, after=after, limit=limit)
-        return [(key, made(Deletion, value)) for key, value in found]
+        return [(key, _deletion(value)) for key, value in found]
 
     async def _all(self, kind: str) -> AsyncIterator[tuple[str, Deletion]]:
         after = ""
         while page := await self._records.list_records(kind, after=after, limit=PAGE):
             for key, value in page:
-                yield key, made(Deletion, value)
+                yield key, _deletion(value)
             after = page[-1][0]
+
+
+def _deletion(record: Mapping[str, Any]) -> Deletion:
+    return made(Deletion, record, blobs=tuple(record.get("blobs") or ()))
+
+
+def user_name() -> str:
+    """The user of this process, for records of who did something; `unknown` where the system has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # the last one on Windows, and KeyError up to Python 3.12
+        return "unknown"

@@ -256,6 +256,21 @@ class Assets:
         """Do as `unlabel`."""
         await self._store.unlabel(name, label, kind=kind)
 
+    def delete(self, name: str, *, version: int, kind: AssetKind | None = None) -> None:
+        """Remove one version for good, with its rows or text; its number is not given again.
+
+        Rows that another version has too stay with that one.
+
+        Raises:
+            AssetNotFoundError: there is no such asset or version.
+            VersionInUseError: a run uses it, or a label points at it.
+        """
+        run_sync(self.delete_async(name, version=version, kind=kind))
+
+    async def delete_async(self, name: str, *, version: int, kind: AssetKind | None = None) -> None:
+        """Do as `delete`."""
+        await self._store.delete(name, version=version, kind=kind)
+
     async def label_async(
         self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
     ) -> Asset:

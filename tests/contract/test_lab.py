@@ -16,7 +16,14 @@ from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.http.lab import RemoteLab
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import CaseKey, Progress, RunRecord
-from promptlab.errors import AssetNotFoundError, ConfigError, RunBusyError, RunError, RunNotFoundError
+from promptlab.errors import (
+    AssetNotFoundError,
+    ConfigError,
+    RunBusyError,
+    RunError,
+    RunNotFoundError,
+    VersionInUseError,
+)
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compare import Compared
 from promptlab.report import brief
@@ -303,3 +310,16 @@ async def test_a_version_is_read_as_a_record(lab: Lab) -> None:
         None,
     ]
     assert await lab.assets.record("p", kind="dataset") is None
+
+
+async def test_a_version_is_deleted_unless_a_run_uses_it(lab: Lab, model: ModelServer) -> None:
+    """The error names the run; afterwards the version is gone, and its number stays taken."""
+    run = await lab.run({**experiment(model), **TEN})
+    with pytest.raises(VersionInUseError, match=run.run_id):
+        await lab.assets.delete("questions", version=0)
+    assert await lab.delete_run(run.run_id) is True
+    await lab.assets.delete("questions", version=0)
+    with pytest.raises(AssetNotFoundError):
+        await lab.assets.delete("questions", version=0)
+    created = await lab.assets.create(Dataset(name="questions", rows=ROWS[:3]))
+    assert created.version == 1

@@ -211,3 +211,25 @@ async def test_code_comes_back_without_its_text(ledger: Ledger) -> None:
     assert found.contents.pickled_bytes == 5
     assert (found.requirements, found.wheels, found.files) == (("rouge==1.0",), (wheel,), {})
     assert found.hash == bundle.content_hash() and found.with_text(bundle.content()).files == bundle.files
+
+
+async def test_a_deleted_version_is_gone_with_its_labels(open_ledger: Callable[[], Ledger]) -> None:
+    """The others stay; an asset without versions is in no list; a version that is added again is."""
+    ledger = open_ledger()
+    for version in range(3):
+        await ledger.add_asset(asset(version=version, description="x" * 300_000))
+    await ledger.add_asset(asset("other"))
+    await ledger.set_label("prompt_template", "qa", "old", 2)
+    await ledger.set_label("prompt_template", "qa", "kept", 1)
+    for _ in range(2):
+        await ledger.delete_asset("prompt_template", "qa", 2)
+    assert await ledger.get_asset("prompt_template", "qa", 2) is None
+    latest = await open_ledger().get_asset("prompt_template", "qa")
+    assert latest is not None and (latest.version, latest.labels) == (1, ("kept",))
+    assert await ledger.get_label("prompt_template", "qa", "old") is None
+    assert [a.version for a in await ledger.list_versions("prompt_template", "qa")] == [0, 1]
+    for version in (0, 1):
+        await ledger.delete_asset("prompt_template", "qa", version)
+    assert [a.name for a in await ledger.list_assets("prompt_template")] == ["other"]
+    await ledger.add_asset(asset(version=3))
+    assert [a.name for a in await ledger.list_assets("prompt_template")] == ["other", "qa"]

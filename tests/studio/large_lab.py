@@ -60,6 +60,9 @@ FORMS: dict[str, str] = {
     "/session": "/session",
     "/logout": "/logout",
     "/runs/delete": "/runs/delete",
+    "/runs/archive": "/runs/archive",
+    "/prompt/delete": "/prompt/delete",
+    "/dataset/delete": "/dataset/delete",
     "/runs/tags": "/runs/tags",
     "/runs/{run_id}/again": "/runs/{run}/again",
     "/runs/{run_id}/cancel": "/runs/{run}/cancel",
@@ -87,6 +90,9 @@ BODIES: dict[tuple[str, str], str] = {
 """What takes JSON."""
 WITHOUT = {
     ("DELETE", "/api/v1/runs/{run_id}"): "/api/v1/runs/none",
+    ("DELETE", "/api/v1/prompts/{name}/versions/{version}"): "/api/v1/prompts/none/versions/1",
+    ("DELETE", "/api/v1/datasets/{name}/versions/{version}"): "/api/v1/datasets/none/versions/1",
+    ("DELETE", "/api/v1/code/{name}/versions/{version}"): "/api/v1/code/none/versions/1",
     ("DELETE", "/api/v1/prompts/{name}/labels/{label}"): "/api/v1/prompts/none/labels/l",
     ("DELETE", "/api/v1/datasets/{name}/labels/{label}"): "/api/v1/datasets/none/labels/l",
     ("DELETE", "/api/v1/code/{name}/labels/{label}"): "/api/v1/code/none/labels/l",

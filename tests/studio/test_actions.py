@@ -184,3 +184,54 @@ async def test_nothing_is_edited_without_a_choice(studio: Studio) -> None:
     _, said = await posted(studio, "/runs/delete?n=1")
     assert said.startswith("problem|The list has changed: it is 0 runs now")
     assert len((await studio.lab.list_runs())[0]) == 1
+
+
+async def test_runs_are_archived_and_put_back(studio: Studio) -> None:
+    """From the list and from the run's own page; archived ones have a list of their own."""
+    one, other = await run(studio), await run(studio)
+    page = await studio.page(f"/runs/{one.run_id}")
+    (form,) = forms(page.source, "/runs/archive")
+    place, said = await posted(studio, form)
+    assert (place, said) == ("/", "done|Archived: 1 run.")
+    listed = await studio.page("/")
+    assert one.run_id not in listed.source and other.run_id in listed.source
+    archived = await studio.page("/?archived=1")
+    assert "Archived runs" in archived.text
+    assert one.run_id in archived.source and other.run_id not in archived.source
+    assert forms(archived.source, "/runs/delete") == []  # nothing is picked: nothing is done to all of them
+    picked = await studio.page(f"/?archived=1&run={one.run_id}")
+    assert "Put back 1 run" in picked.text
+    (form,) = forms(picked.source, "/runs/archive")
+    assert (await posted(studio, form))[1] == "done|Back in the list: 1 run."
+    assert one.run_id in (await studio.page("/")).source
+
+
+async def test_a_version_is_deleted_from_its_page_unless_it_is_used(studio: Studio) -> None:
+    """It says what goes, and by what it is used."""
+    used = await run(studio)
+    await studio.lab.assets.create(Dataset(name="sums", rows=ROWS[:7]))
+    page = await studio.page("/dataset?name=sums&version=1")
+    assert "Delete version 1 of sums for good? Its 7 rows go, unless another version has them" in page.source
+    (form,) = forms(page.source, "/dataset/delete")
+    place, said = await posted(studio, form, name="sums", version="0")
+    assert place.startswith("/dataset?name=sums") and f"is used by a run ({used.run_id})" in said
+    assert await posted(studio, form, name="sums", version="1") == (
+        "/dataset?name=sums",
+        "done|Deleted: version 1 of sums.",
+    )
+    assert (await posted(studio, form, name="sums", version="1"))[0] == "/datasets"
+    assert (await posted(studio, form, name="sums", version="x"))[1].startswith("problem|Say which version")
+    await studio.lab.delete_run(used.run_id)
+    (form,) = forms((await studio.page("/prompt?name=ask")).source, "/prompt/delete")
+    assert (await posted(studio, form, name="ask", version="0"))[0] == "/prompts"
+    assert await studio.lab.assets.latest("prompt_template") == []
+
+
+async def test_a_label_is_removed_on_the_prompts_page(studio: Studio) -> None:
+    """So that its version can be deleted."""
+    await run(studio)
+    await studio.lab.assets.label("ask", "production", kind="prompt_template")
+    assert "Remove it" in (await studio.page("/prompt?name=ask")).text
+    fields = {"name": "ask", "version": "0", "label": "production"}
+    assert (await posted(studio, "/prompt/label", **fields, remove=""))[1].startswith("done|ask has no label")
+    assert (await posted(studio, "/prompt/label", **fields, remove=""))[1].startswith("problem|")

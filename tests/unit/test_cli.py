@@ -405,6 +405,11 @@ def test_tags_archive_and_labels_are_changed_afterwards_and_runs_deleted(invoke:
     assert "no label 'production'" in invoke("label", "math", "production", "--remove", code=2).stderr
     assert "for good?" in invoke("delete", one, code=1).stderr and listed() == [two, one]
     assert f"Run {one} is gone" in invoke("delete", one, "--yes").stderr and listed() == [two]
+    assert f"used by a run ({two})" in invoke("delete", "math@0", "--yes", code=2).stderr
+    invoke("delete", two, "--yes")
+    assert "1 version (math@0) for good?" in invoke("delete", "math@0", code=1).stderr
+    assert "math@0 is gone" in invoke("delete", "math@0", "--yes").stderr
+    assert "'math@new' names no version" in invoke("delete", "math@new", "--yes", code=2).stderr
 
 
 @pytest.mark.parametrize("columns", ["80", "40"])

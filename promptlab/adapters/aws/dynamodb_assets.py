@@ -53,6 +53,21 @@ class DynamoDBAssets(LedgerPart):
         labels = await self._labels(kind, name)
         return await together(self._in_list(kind, name, item, labels) for item in found)
 
+    async def delete_asset(self, kind: AssetKind, name: str, version: int) -> None:
+        pk, place = asset_key(kind, name), (f"ASSETS#{kind}", name)
+        key = (pk, f"V#{number(version, 10, 'a version')}")
+        if found := await self._table.get(key):
+            await self._bodies.forget(found["b"])
+        labels = (await self._labels(kind, name)).get(version, ())
+        await self._table.delete_all([*((pk, f"L#{label}") for label in labels), key])
+        if not await self._has_versions(pk):
+            await self._table.delete(place)
+            if await self._has_versions(pk):  # somebody added one just before
+                await self._table.write([keys(*place)])
+
+    async def _has_versions(self, pk: str) -> bool:
+        return bool(await listed(self._table.query(pk, "V#", limit=1, only_keys=True)))
+
     async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
         there = {
             "Key": keys(asset_key(kind, name), f"V#{number(version, 10, 'a version')}"),

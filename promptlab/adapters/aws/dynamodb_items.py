@@ -61,6 +61,11 @@ class Bodies:
         await self._blobs.put(key, gzip.compress(data, mtime=0))
         return {"M": {"blob": {"S": key}}}
 
+    async def forget(self, attribute: Mapping[str, Any]) -> None:
+        """Remove the blob of an attribute that has one, before the attribute itself goes."""
+        if "M" in attribute:
+            await self._blobs.erase(attribute["M"]["blob"]["S"])
+
     async def unpack(self, attribute: Mapping[str, Any]) -> Any:
         """The JSON value of an attribute.
 

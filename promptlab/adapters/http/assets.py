@@ -208,6 +208,16 @@ class RemoteAssets:
         kind = kind or await self._kind(name)
         await self._api.delete(f"{_path(kind, name)}/labels/{quote(label, safe='')}")
 
+    async def delete(self, name: str, *, version: int, kind: AssetKind | None = None) -> None:
+        """Remove one version for good, with what no other version has in the store; its number stays taken.
+
+        Raises:
+            AssetNotFoundError: there is no such asset or version.
+            VersionInUseError: a run uses it, or a label points at it.
+        """
+        kind = kind or await self._kind(name)
+        await self._api.delete(f"{_path(kind, name)}/versions/{version}")
+
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
         """At most `limit` rows (500 are the most) of a dataset's version, from row `offset` (0-based) on;
         long rows make it fewer.

@@ -41,6 +41,7 @@ KINDS: dict[type[errors.PromptLabError], Kind] = {
     errors.BlobNotFoundError: Kind(404, "content-not-found", "The content is not there", "key"),
     errors.RunError: Kind(409, "run-error", "The run does not allow this"),
     errors.RunExistsError: Kind(409, "run-exists", "There is a run with this id"),
+    errors.VersionInUseError: Kind(409, "version-in-use", "The version is in use"),
     errors.RunBusyError: Kind(409, "run-busy", "Somebody works on the run"),
     errors.VersionTakenError: Kind(409, "version-taken", "Somebody else created this version"),
     errors.AssetError: Kind(422, "asset-error", "The asset does not allow this"),

@@ -125,6 +125,10 @@ class SqliteLedger:
     async def list_versions(self, kind: AssetKind, name: str) -> list[AssetVersion]:
         return await self._file.read(_listed_versions, "AND name = ? ORDER BY version", (kind, name))
 
+    async def delete_asset(self, kind: AssetKind, name: str, version: int) -> None:
+        await self._file.write(_delete_asset, kind, name, version)
+        await self._file.read(_shorten_log)
+
     async def set_label(self, kind: AssetKind, name: str, label: str, version: int) -> None:
         await self._file.write(_set_label, kind, name, label, version)
 
@@ -286,6 +290,14 @@ def _set_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label
         "INSERT INTO label VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
         (kind, name, label, version),
     )
+
+
+def _delete_asset(connection: sqlite3.Connection, kind: AssetKind, name: str, version: int) -> None:
+    _overwrite(connection)
+    for table in ("label", "asset"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE kind = ? AND name = ? AND version = ?", (kind, name, version)
+        )
 
 
 def _delete_label(connection: sqlite3.Connection, kind: AssetKind, name: str, label: str) -> bool:

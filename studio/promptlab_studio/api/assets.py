@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from promptlab.assets.store import MOST_VERSIONS
 from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_version
 from promptlab.errors import AssetNotFoundError
 from promptlab.store_lab import StoreLab
@@ -24,6 +25,7 @@ router = APIRouter(route_class=Exact)
 
 Name = Annotated[str, Path(max_length=200, description="The asset's name.")]
 Version = Annotated[str, Path(max_length=100, description="A number, a label, or latest.")]
+Number = Annotated[int, Path(ge=0, le=MOST_VERSIONS, description="The version's number.")]
 Label = Annotated[str, Path(max_length=100, description="The label, as in production.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 After = Annotated[
@@ -72,6 +74,20 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
     )
     async def get_version(lab: TheLab, who: Viewer, name: Name, version: Version) -> Any:
         return await _object(lab, kind, await _get(lab, kind, name, version))
+
+    @router.delete(
+        f"/{path}/{{name}}/versions/{{version}}",
+        status_code=204,
+        tags=[path],
+        name=f"delete_{name_of_one}",
+        summary=f"Delete a {one}'s version",
+        response_class=Response,
+    )
+    async def delete_version(lab: TheLab, who: Engineer, name: Name, version: Number) -> Response:
+        """For good, with what no other version has in the store. Its number is not given again. One that a
+        run uses, or a label points at, is refused."""
+        await lab.assets.delete(name, version=version, kind=kind, by=who.id)
+        return Response(status_code=204)
 
     @router.put(
         f"/{path}/{{name}}/labels/{{label}}",

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from promptlab_studio.pages import case, compare, datasets, export, new_run, prompts, run, runs, runs_edit
+from promptlab_studio.pages import (
+    assets_edit,
+    case,
+    compare,
+    datasets,
+    export,
+    new_run,
+    prompts,
+    run,
+    runs,
+    runs_edit,
+)
 
 router = APIRouter()
 for _routes in (
@@ -15,6 +26,7 @@ for _routes in (
     case.routes,
     prompts.routes,
     datasets.routes,
+    assets_edit.routes,
     new_run.routes,
     compare.routes,
 ):

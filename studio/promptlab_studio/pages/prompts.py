@@ -148,11 +148,14 @@ async def save(request: Request) -> Response:
 
 @routes.post("/prompt/label", dependencies=[needs("run")])
 async def label(request: Request) -> Response:
-    """Point a label at a version."""
+    """Point a label at a version, or remove it."""
     fields = await fields_of(request)
     name, version, text = (fields.get(key, [""])[0] for key in ("name", "version", "label"))
     number = whole(version)
     try:
+        if "remove" in fields:
+            await lab_of(request).assets.unlabel(name, text.strip(), kind="prompt_template")
+            return go_to(prompt_url(name, number), f"{name} has no label {text.strip()} any more.")
         await lab_of(request).assets.label(name, text.strip(), version=number, kind="prompt_template")
     except PromptLabError as error:
         return go_to(prompt_url(name, number), str(error), "problem")

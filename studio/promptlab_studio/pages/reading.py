@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from promptlab.domain.assets import AssetVersion, Dataset, PromptTemplate
+from promptlab.domain.choice import Chosen
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.errors import AssetNotFoundError
@@ -17,12 +18,14 @@ READ = 1000
 """Runs that a search looks through, newest first."""
 
 
-async def read_runs(lab: StoreLab) -> tuple[list[RunRecord], bool]:
-    """The newest runs, and whether there are more."""
+async def read_runs(lab: StoreLab, *, archived: bool = False) -> tuple[list[RunRecord], bool]:
+    """The newest runs, and whether there are more: those that are archived, or all others."""
     found: list[RunRecord] = []
     cursor: str | None = None
     while len(found) < READ:
-        page, cursor = await lab.list_runs(limit=min(200, READ - len(found)), cursor=cursor)
+        page, cursor = await lab.list_runs(
+            chosen=Chosen(archived=archived), limit=min(200, READ - len(found)), cursor=cursor
+        )
         found += page
         if cursor is None:
             break

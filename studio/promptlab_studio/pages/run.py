@@ -24,7 +24,14 @@ from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
 from promptlab_studio.shared import moves
-from promptlab_studio.views.actions import Again, again_of, export_links, retry_of, whole_export_links
+from promptlab_studio.views.actions import (
+    Again,
+    actions_on,
+    again_of,
+    export_links,
+    retry_of,
+    whole_export_links,
+)
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.metric_cards import (
@@ -174,6 +181,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
         "missing": "",
         "head": await _head(lab, run),
         "whole_exports": whole_export_links(run.run_id),
+        "actions": actions_on(run),
         "summary": summary,
         "cards": cards,
         "more_metrics": max(0, len(summary.metrics) - IN_STRIP),

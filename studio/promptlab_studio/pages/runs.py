@@ -32,7 +32,8 @@ routes = router()
 async def runs_page(request: Request) -> HTMLResponse:
     """Every run: filtered, sorted, in pages; picked ones can be compared."""
     lab, query = lab_of(request), Query.of("/", request.query_params)
-    runs, more = await read_runs(lab)
+    archived = query.get("archived") == "1"
+    runs, more = await read_runs(lab, archived=archived)
     found = matching(runs, query)
     offset = min((query.page() - 1) * SIZE, max(0, (len(found) - 1) // SIZE * SIZE))
     shown = found[offset : offset + SIZE]
@@ -41,6 +42,7 @@ async def runs_page(request: Request) -> HTMLResponse:
     meant = acted_on(runs, query)
     context: dict[str, Any] = {
         "query": query,
+        "archived": archived,
         "total": len(runs),
         "found": len(found),
         "offset": offset,

@@ -1,4 +1,4 @@
-"""Tags or deletes the runs that are picked in the list, or that match its filter."""
+"""Tags, archives or deletes the runs that are picked in the list, or that match its filter."""
 
 from __future__ import annotations
 
@@ -47,6 +47,25 @@ async def tag_runs(request: Request, n: int) -> Response:
     return go_to(query.url(n=None), f"{what}: {_of(done, len(runs))}.", "done" if done == n else "problem")
 
 
+@routes.post("/runs/archive", dependencies=[needs("label")])
+async def archive_runs(request: Request, n: int) -> Response:
+    """Take the runs out of the list, or put archived ones back. `n` is the number that was said."""
+    lab, query = lab_of(request), Query.of("/", request.query_params)
+    back = query.get("archived") == "1"
+    try:
+        runs = await _meant(lab, query, n)
+        done, until = 0, lab.clock.monotonic() + WORK_S
+        for run in runs:
+            if lab.clock.monotonic() > until:
+                break
+            await lab.edit_run(run.run_id, archived=not back)
+            done += 1
+    except (ConfigError, RunNotFoundError) as error:
+        return go_to(query.url(n=None), str(error), "problem")
+    what = "Back in the list" if back else "Archived"
+    return go_to(query.url(n=None, run=None), f"{what}: {_of(done, n)}.", "done" if done == n else "problem")
+
+
 @routes.post("/runs/delete", dependencies=[needs("run")])
 async def delete_runs(request: Request, n: int, who: Engineer) -> Response:
     """Delete the runs for good. `n` is the number that was said: other runs are left alone."""
@@ -80,7 +99,7 @@ async def _meant(lab: StoreLab, query: Query, said: int) -> Sequence[RunRecord]:
     Raises:
         ConfigError: they are not as many as was said.
     """
-    runs, _ = await read_runs(lab)
+    runs, _ = await read_runs(lab, archived=query.get("archived") == "1")
     found = acted_on(runs, query)
     if len(found) != said:
         raise ConfigError(

@@ -60,6 +60,9 @@ class RunActions:
     what: str
     """How many, in words."""
     tag_url: str
+    archive_url: str
+    archive: str
+    """What archiving them, or putting them back, is called."""
     delete_url: str
     confirm: str
     """What a deletion is asked with."""
@@ -76,7 +79,16 @@ def run_actions(runs: Sequence[RunRecord], query: Query) -> RunActions | None:
         f"Delete {what} with {cases:,} cases for good? Their answers, scores and results go; prompts and "
         "datasets stay."
     )
-    return RunActions(what, f"/runs/tags{end}", f"/runs/delete{end}", confirm)
+    archive = "Put back" if query.get("archived") == "1" else "Archive"
+    return RunActions(
+        what, f"/runs/tags{end}", f"/runs/archive{end}", f"{archive} {what}", f"/runs/delete{end}", confirm
+    )
+
+
+def actions_on(run: RunRecord) -> RunActions | None:
+    """Offer what can be done with one run, on its own page."""
+    archived = (("archived", "1"),) if run.archived else ()
+    return run_actions([run], Query("/", (("run", run.run_id), *archived)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     return [r for _, r in known] + [r for value, r in valued if value is None]
 
 
-RUN_FILTERS = ("q", "status", "experiment", "tag")
+RUN_FILTERS = ("q", "status", "experiment", "tag", "archived")
 """Parameters of an address that say which runs are meant."""
 
 
@@ -89,7 +89,8 @@ def acted_on(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     picked = set(query.all("run"))
     if picked:
         return [run for run in runs if run.run_id in picked]
-    return matching(runs, query) if query.only(*RUN_FILTERS) else []
+    filtered = [name for name in RUN_FILTERS if name != "archived" and query.get(name)]
+    return matching(runs, query) if filtered else []
 
 
 def _words(run: RunRecord) -> str:
