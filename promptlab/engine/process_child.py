@@ -1,7 +1,6 @@
 """The other end of `promptlab.engine.processes`: makes evaluators and scores cases in a process of its own.
 
-Frames on the two pipes have an 8-byte length each. Those to the child are pickles, `(kind, …)`; those from it
-a byte that says what it is, and JSON.
+`promptlab.engine.sandbox` has the same child in the cloud, confined, and with objects that answer calls too.
 """
 
 from __future__ import annotations
@@ -17,19 +16,20 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import orjson
 
 from promptlab.domain.results import Score, described
+from promptlab.engine.frames import ANSWER, BEGUN, ENDED, LOADED, PRINTED, packed, read_frame
 from promptlab.evaluators.base import to_score
 from promptlab.evaluators.outcomes import broken
 from promptlab.models.usage import counted
 from promptlab.threads import end_if_forked
 
-LOADED, BEGUN, ANSWER, PRINTED, ENDED = b"l", b"b", b"a", b"p", b"e"
 ORPHAN_S = 30.0
 """How long after the time limit of a case a process ends by itself, whose parent was killed and cannot end
 it."""
@@ -44,24 +44,41 @@ def is_child() -> bool:
     return _in_child
 
 
-class _Sink:
+@runtime_checkable
+class Answers(Protocol):
+    """An object that answers cases with JSON: what runs in a child besides evaluators."""
+
+    def answer(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Answer a case, whatever happens."""
+
+
+class Sink:
     """The pipe to the parent, which threads of a user's code write to as well when they print."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._lock = descriptor, threading.Lock()
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
-        data = memoryview((len(payload) + 1).to_bytes(8, "big") + kind + payload)
+        data = memoryview(packed(kind, payload))
         with self._lock:
             while data:
                 data = data[os.write(self._descriptor, data) :]
 
 
+@dataclass(slots=True)
+class _Left:
+    """How much more of a case's printed text is sent."""
+
+    most: int | None
+    """Bytes of a case; None for all of it."""
+    bytes: int | None
+
+
 class _Printed(io.RawIOBase):
     """Standard output or error, whose text the parent prints."""
 
-    def __init__(self, sink: _Sink, stream: str) -> None:
-        self._sink, self._stream, self._pid = sink, stream, os.getpid()
+    def __init__(self, sink: Sink, stream: str, left: _Left) -> None:
+        self._sink, self._stream, self._left, self._pid = sink, stream, left, os.getpid()
 
     def writable(self) -> bool:
         return True
@@ -73,27 +90,49 @@ class _Printed(io.RawIOBase):
         part = bytes(data[:MOST_PRINTED])
         if os.getpid() != self._pid:  # a forked child of the user's code: the pipe is not its own
             return os.write(2, part)
-        self._sink.send(PRINTED, orjson.dumps([self._stream, part.decode("utf-8", "replace")]))
+        kept = part
+        if self._left.bytes is not None:
+            kept = part[: self._left.bytes]
+            self._left.bytes -= len(kept)
+        if kept:
+            self._sink.send(PRINTED, orjson.dumps([self._stream, kept.decode("utf-8", "replace")]))
         return len(part)
 
 
 def serve() -> None:
     """Answer from standard input until it ends."""
+    source, sink = os.fdopen(os.dup(0), "rb"), Sink(os.dup(1))
+    _take_standard_input()
+    serve_on(source, sink)
+
+
+def serve_on(
+    source: BinaryIO,
+    sink: Sink,
+    *,
+    most_printed: int | None = None,
+    said: Callable[[BaseException], str] = described,
+) -> None:
+    """Answer the frames of a source until it ends, of which a process in a sandbox has no other.
+
+    Args:
+        source: where the parent writes.
+        sink: where it reads.
+        most_printed: bytes of what one case prints that are sent; None for all of it.
+        said: how an error of the user's code is put.
+    """
     global _in_child
     _in_child = True
-    source, sink = os.fdopen(os.dup(0), "rb"), _Sink(os.dup(1))
-    _take_standard_streams(sink)
-    server = _Server(sink)
-    while (frame := _read(source)) is not None:
+    left = _Left(most_printed, most_printed)
+    for name in ("stdout", "stderr"):
+        raw = io.BufferedWriter(_Printed(sink, name, left), MOST_PRINTED)
+        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", line_buffering=True))
+    server = _Server(sink, left, said)
+    while (frame := read_frame(source)) is not None:
         server.answer(pickle.loads(frame))
 
 
-def _read(source: BinaryIO) -> bytes | None:
-    head = source.read(8)
-    return source.read(int.from_bytes(head, "big")) if len(head) == 8 else None
-
-
-def _take_standard_streams(sink: _Sink) -> None:
+def _take_standard_input() -> None:
     """Keep the pipes from whatever reads and prints, also in C."""
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -102,14 +141,11 @@ def _take_standard_streams(sink: _Sink) -> None:
     except OSError:  # whoever started the parent closed its standard error
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
-    for name in ("stdout", "stderr"):
-        raw = io.BufferedWriter(_Printed(sink, name), MOST_PRINTED)
-        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", line_buffering=True))
 
 
 class _Server:
-    def __init__(self, sink: _Sink) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, left: _Left, said: Callable[[BaseException], str]) -> None:
+        self._sink, self._left, self._said = sink, left, said
         self._made: dict[int, tuple[str, Any]] = {}
         self._armed = (0.0, 0.0)
         self._runner: asyncio.Runner | None = None
@@ -125,7 +161,7 @@ class _Server:
         try:
             self._made[key] = metric, _named(function)(argument)
         except BaseException as error:  # noqa: BLE001 - loading runs a user's code, which may raise anything
-            why = described(error)
+            why = self._said(error)
         self._flush()
         self._sink.send(LOADED, orjson.dumps(why))
 
@@ -133,11 +169,13 @@ class _Server:
         self._sink.send(BEGUN)
         metric, evaluator = self._made[key]
         began, cpu = time.monotonic(), time.process_time()
-        for data in cases:
+        answers = evaluator if isinstance(evaluator, Answers) else None
+        for number, data in enumerate(cases):
             self._arm(limit_s)
-            score = self._score(metric, evaluator, data)
+            self._left.bytes = self._left.most
+            given = answers.answer(data) if answers else self._score(metric, evaluator, data)
             self._flush()
-            self._sink.send(ANSWER, orjson.dumps(score))
+            self._sink.send(ANSWER, orjson.dumps([number, given]))
         faulthandler.cancel_dump_traceback_later()
         self._armed = (0.0, 0.0)
         spent = [time.process_time() - cpu, time.monotonic() - began]
@@ -161,7 +199,7 @@ class _Server:
                 score = to_score(verdict)
             except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own score only
                 end_if_forked(pid, failed=True)
-                score = broken(metric, error, described(error))
+                score = broken(metric, error, self._said(error))
         end_if_forked(pid)
         if not usage.calls:
             return score

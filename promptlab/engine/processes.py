@@ -29,7 +29,7 @@ import orjson
 
 from promptlab import awake
 from promptlab.domain.results import Failure, Score, Usage
-from promptlab.engine.process_child import ANSWER, ENDED, LOADED, PRINTED
+from promptlab.engine.frames import ANSWER, ENDED, LOADED, PRINTED, Frames, framed
 from promptlab.evaluators.outcomes import failed, overdue
 from promptlab.models.retry import Postponed
 from promptlab.named_files import working_folder
@@ -152,16 +152,14 @@ class _Child:
         if self.dead:
             _kill(process)
         assert process.stdin and process.stdout
-        descriptor, buffer = process.stdout.fileno(), bytearray()
+        descriptor, frames = process.stdout.fileno(), Frames()
         try:
             while (request := self._requests.get()) is not None:
-                data = pickle.dumps(request, pickle.HIGHEST_PROTOCOL)
-                process.stdin.write(len(data).to_bytes(8, "big"))
-                process.stdin.write(data)
+                process.stdin.write(framed(pickle.dumps(request, pickle.HIGHEST_PROTOCOL)))
                 process.stdin.flush()
-                while not self._read(descriptor, buffer):
+                while not self._read(descriptor, frames):
                     pass
-        except (OSError, EOFError):
+        except (OSError, EOFError, ValueError):  # the last: what it wrote is no answer
             pass
         if not self.dead:
             # It has closed its pipe, and may still be busy with ending.
@@ -174,28 +172,20 @@ class _Child:
             with contextlib.suppress(OSError):
                 pipe.close()
 
-    def _read(self, descriptor: int, buffer: bytearray) -> bool:
+    def _read(self, descriptor: int, frames: Frames) -> bool:
         """Read what is there, and tell it; give whether a request has been answered."""
         data = os.read(descriptor, 1 << 16)
         if not data:
             raise EOFError
-        buffer += data
-        frames, at, whole = [], 0, False
-        while len(buffer) - at >= 8:
-            size = int.from_bytes(buffer[at : at + 8], "big")
-            if len(buffer) - at - 8 < size:
-                break
-            frame = bytes(buffer[at + 8 : at + 8 + size])
-            at += 8 + size
-            kind = frame[:1]
-            value: Any = orjson.loads(frame[1:]) if size > 1 else None
+        told, whole = [], False
+        for kind, payload in frames.feed(data):
+            value: Any = orjson.loads(payload) if payload else None
             if kind == PRINTED:
                 _print(value[0], value[1])
             else:
-                frames.append((kind, value))
+                told.append((kind, value))
                 whole = whole or kind in (ENDED, LOADED)
-        del buffer[:at]
-        self._post(frames)
+        self._post(told)
         return whole
 
     def _post(self, frames: list[tuple[bytes, Any]]) -> None:
@@ -404,7 +394,7 @@ class Processes:
                 kind, value = await child.next(left[0].limit_s if left else LOAD_S)
                 if kind == ANSWER:
                     self._heard = time.monotonic()
-                    left.popleft().give(_score(value))
+                    left.popleft().give(_score(value[1]))
                 elif kind == ENDED:
                     self._measure(recipe, len(items), *value)
                     return True
