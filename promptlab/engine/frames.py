@@ -52,6 +52,8 @@ class Frames:
         while len(buffer) - at >= 8:
             size = int.from_bytes(buffer[at : at + 8], "big")
             if not 1 <= size <= self._most:
+                if found:
+                    break  # what came before it counts; the next call says so
                 raise FrameError(f"a message of {size:,} bytes; from 1 to {self._most:,} are read")
             if len(buffer) - at - 8 < size:
                 break

@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -44,12 +44,13 @@ def is_child() -> bool:
     return _in_child
 
 
-@runtime_checkable
-class Answers(Protocol):
-    """An object that answers cases with JSON: what runs in a child besides evaluators."""
+class Answers:
+    """An object that answers cases with JSON: what runs in a child besides evaluators. A class to inherit
+    from, so that an evaluator of a user that happens to have such a method is none."""
 
     def answer(self, data: dict[str, Any]) -> dict[str, Any]:
         """Answer a case, whatever happens."""
+        raise NotImplementedError
 
 
 class Sink:
@@ -87,6 +88,8 @@ class _Printed(io.RawIOBase):
         return 2
 
     def write(self, data: Any) -> int:
+        if self._left.bytes == 0:
+            return len(data)
         part = bytes(data[:MOST_PRINTED])
         if os.getpid() != self._pid:  # a forked child of the user's code: the pipe is not its own
             return os.write(2, part)
@@ -173,7 +176,7 @@ class _Server:
         for number, data in enumerate(cases):
             self._arm(limit_s)
             self._left.bytes = self._left.most
-            given = answers.answer(data) if answers else self._score(metric, evaluator, data)
+            given = self._answer(answers, data) if answers else self._score(metric, evaluator, data)
             self._flush()
             self._sink.send(ANSWER, orjson.dumps([number, given]))
         faulthandler.cancel_dump_traceback_later()
@@ -204,6 +207,12 @@ class _Server:
         if not usage.calls:
             return score
         return Score(**{name: getattr(score, name) for name in _FIELDS} | {"usage": usage})
+
+    def _answer(self, thing: Answers, data: dict[str, Any]) -> Any:
+        try:
+            return thing.answer(data)
+        except BaseException as error:  # noqa: BLE001 - a user's code may raise anything
+            return {"error": {"type": type(error).__name__, "message": self._said(error)}}
 
     def _awaited(self, verdict: Awaitable[Any]) -> Any:
         async def waited() -> Any:

@@ -108,10 +108,10 @@ def _with_embedding(live: Live, config: ExperimentConfig, folder: Path) -> Live:
 
 def _agent(given: CodeConfig, folder: Path) -> tuple[Any, CodeRef]:
     code = named_ref(given.code, folder).model_copy(update={"params": dict(given.params) or None})
-    return _agent_function(code, load_code(code, script=False)), code
+    return agent_function(code, load_code(code, script=False)), code
 
 
-def _agent_function(code: CodeRef, thing: Any) -> Any:
+def agent_function(code: CodeRef, thing: Any) -> Any:
     """A function as it is, with its further arguments; a class as an object of it, which is called."""
     made = made_of(code, thing, code.params) if inspect.isclass(thing) else thing
     if not callable(made):
@@ -129,10 +129,10 @@ def _model(name: str, given: Any, live: Live, folder: Path) -> Model | None:
         return model_of(kept, live.stored.said[name], given.config)
     code = named_ref(given.code, folder).model_copy(update={"params": dict(given.params) or None})
     live.codes[name] = code
-    return _model_object(code, load_code(code, script=False))
+    return model_object(code, load_code(code, script=False))
 
 
-def _model_object(code: CodeRef, thing: Any) -> Model:
+def model_object(code: CodeRef, thing: Any) -> Model:
     """An object of a user's class, or what a user's function makes; an object as it is."""
     if isinstance(thing, Model) and not code.params:
         return thing
@@ -163,7 +163,7 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         evaluator = build(item.metric, item.params)
     else:
         code = code or code_ref(thing)
-        evaluator = kept or _evaluator(item.result_name, code, thing, item.params)
+        evaluator = kept or evaluator_from(item.result_name, code, thing, item.params)
     live.evaluators[item.result_name] = evaluator
     live.isolated[item.result_name] = item.isolated
     if item.evaluator is None or isinstance(item.evaluator, str):
@@ -289,7 +289,7 @@ def evaluator_of(recorded: bytes) -> Evaluator:
     return joining(evaluator, found["parts"]) if found["parts"] else evaluator
 
 
-def _evaluator(name: str, code: CodeRef, thing: Any, params: Mapping[str, Any]) -> Evaluator:
+def evaluator_from(name: str, code: CodeRef, thing: Any, params: Mapping[str, Any]) -> Evaluator:
     """The evaluator that a class makes with its arguments, a function is, or an object is."""
     if inspect.isclass(thing):
         thing = made_of(code, thing, params)
@@ -368,7 +368,7 @@ def _remade_evaluator(metric: Metric, *, script: bool = True) -> Evaluator:
         return build(metric.metric, metric.params)
     if metric.code.bundle is not None:
         return StoredEvaluator(metric.code, {"higher_is_better": metric.higher_is_better})
-    return _evaluator(
+    return evaluator_from(
         metric.evaluator_name, metric.code, load_code(metric.code, script=script), metric.params
     )
 
@@ -378,7 +378,7 @@ def _remade_model(experiment: Experiment) -> Model:
     if kept is not None and kept.bundle is not None:
         return StoredModel(kept, experiment.model)
     if experiment.agent is not None:
-        function = _agent_function(experiment.agent, load_code(experiment.agent))
+        function = agent_function(experiment.agent, load_code(experiment.agent))
         return AgentModel(function, max_concurrent_tasks=experiment.model.max_concurrent_tasks)
     if experiment.model_code is not None:
         return _remade(experiment.model_code, experiment.model)
@@ -387,6 +387,6 @@ def _remade_model(experiment: Experiment) -> Model:
 
 def _remade(code: CodeRef, config: ModelConfig) -> Model:
     """A user's own model, with the configuration that the run recorded."""
-    made = _model_object(code, load_code(code))
+    made = model_object(code, load_code(code))
     made.config = config
     return made

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from promptlab.domain.results import Failure, ModelResponse, Score, Usage
-from promptlab.engine.answers import MOST_CHARACTERS, MOST_METADATA, MOST_MESSAGE, MOST_TOKENS, MOST_TYPE
+from promptlab.engine.answers import MOST_CHARACTERS, MOST_MESSAGE, MOST_METADATA, MOST_TOKENS, MOST_TYPE
 from promptlab.evaluators.base import MAX_LABEL, MAX_METADATA, MAX_REASON, MAX_VALUE
 
 NOTE = 60
@@ -50,7 +50,7 @@ def score_of(given: Any) -> Score:
         reason=_text(found["reason"], "reason", MAX_REASON + NOTE),
         metadata=_metadata(found["metadata"], MAX_METADATA),
         error=_failure(found["error"]),
-        usage=_usage(found["usage"]),
+        usage=usage_of(found["usage"]),
     )
 
 
@@ -156,8 +156,12 @@ def _failure(given: Any) -> Failure | None:
     )
 
 
-def _usage(given: Any) -> Usage | None:
-    """Read what calls used: none are made without a network, and what is said of them is never believed blindly."""
+def usage_of(given: Any) -> Usage | None:
+    """Read what calls of its own used.
+
+    Raises:
+        AnswerError: these are no counts.
+    """
     if given is None:
         return None
     names = ("calls", "unknown_tokens", "unknown_cost", "unpriced")

@@ -1,4 +1,4 @@
-"""Which files a process may see (Landlock), where the kernel has it: another wall beside the filter of calls."""
+"""Which files a process may see (Landlock), where the kernel has it: a wall beside the filter of calls."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def _allow(libc: ctypes.CDLL, rules: int, path: Path, allowed: int) -> None:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             allowed &= _EXECUTE | _WRITE_FILE | _READ_FILE
         rule = struct.pack("=Qi", allowed, descriptor)
-        _called(libc, _ADD, ctypes.c_int(rules), ctypes.c_int(_BENEATH), ctypes.c_char_p(rule), ctypes.c_uint(0))
+        _called(
+            libc, _ADD, ctypes.c_int(rules), ctypes.c_int(_BENEATH), ctypes.c_char_p(rule), ctypes.c_uint(0)
+        )
     finally:
         os.close(descriptor)
 

@@ -11,8 +11,9 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from promptlab.engine.sandbox.syscalls import ALLOWED, LOOKED_AT
 
@@ -30,7 +31,7 @@ PRCTL = (15, 16, 0x53564D41)
 FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
 """Duplicates, flags and locks; not F_SETOWN, by which a file would send any signal to any process."""
 IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-"""Whether it is a terminal, how large, how much there is to read, and the close-on-exec and blocking flags."""
+"""Whether it is a terminal, how large, how much there is to read; the close-on-exec and blocking flags."""
 AF_UNIX = 1
 
 _LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
@@ -88,7 +89,7 @@ def program(machine: str, pid: int) -> bytes:
     rules = looked_at(pid)
     for name, numbers in LOOKED_AT.items():
         if (number := getattr(numbers, machine)) is not None:
-            # Unknown, so that the C library makes its threads by the older call, whose flags can be seen here.
+            # Unknown, so that the C library makes its threads by the older call, whose flags are seen here.
             body = [_refuse(ENOSYS)] if name == "clone3" else list(_checked(rules[name]))
             lines += [_instruction(_EQUAL, number, 0, len(body)), *body]
     return b"".join([*lines, _refuse(EPERM)])
@@ -125,7 +126,7 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
 
 
 class _Program(ctypes.Structure):
-    _fields_: Sequence[tuple[str, type]] = [("length", ctypes.c_ushort), ("lines", ctypes.c_char_p)]
+    _fields_: ClassVar = [("length", ctypes.c_ushort), ("lines", ctypes.c_char_p)]
 
 
 def install() -> None:

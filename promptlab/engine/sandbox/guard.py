@@ -1,0 +1,245 @@
+"""Answers invocations of the sandbox: takes bundles and cases in, gives numbered answers out. It never runs
+code of users; a confined child does, one at a time, which is ended where its bundle is not the one that is
+asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from promptlab.domain.code import CodeBundle
+from promptlab.domain.versioned import content_hash
+from promptlab.engine.frames import LOADED
+from promptlab.engine.sandbox.batch import Batch
+from promptlab.engine.sandbox.child import Child, GoneError, Zygote
+from promptlab.engine.sandbox.confine import Limits, protect
+from promptlab.engine.sandbox.files import emptied
+from promptlab.engine.sandbox.request import EventError, Request
+from promptlab.errors import PromptLabError
+
+LOAD_S = 60.0
+"""How long a bundle and its imports may take to load."""
+RETIRE_S = 900.0
+"""How old a child gets: what its code has piled up goes with it."""
+MOST_BUNDLES = 8
+"""Bundles that are kept, for invocations that only name one."""
+BATCH_S = 0.05
+"""How much work one message to a child brings, by what the cases took so far."""
+MOST_CASES = 256
+MOST_MADE = 64
+"""Evaluators and models that one child has made, before another child begins anew."""
+PRELOAD = ("promptlab.experiments.sandboxed",)
+"""By name: the layer above this one knows how experiments make their objects."""
+LIMITS = Limits()
+_UNPACK = "promptlab.experiments.sandboxed:unpack"
+_MAKE = "promptlab.experiments.sandboxed:make"
+
+
+class CannotLoadError(Exception):
+    """A bundle, or what is asked for of it, cannot be loaded; the message says why."""
+
+
+class Guard:
+    """A sandbox."""
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        limits: Limits = LIMITS,
+        fetch: Callable[[str, int], bytes] | None = None,
+        preload: Sequence[str] = PRELOAD,
+    ) -> None:
+        """Start it, and make sure that a child can be confined.
+
+        Args:
+            folder: where children have their files; all that is in it is removed between bundles. By default
+                a new one, which goes with this object.
+            limits: what a child may have at most.
+            fetch: gets a package from an address, of at most so many bytes; without it there are none.
+            preload: modules that are loaded before the first child is there.
+
+        Raises:
+            SandboxUnavailableError: it cannot.
+        """
+        protect()
+        self._own = folder is None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="promptlab-sandbox-"))
+        self._limits, self._fetch = limits, fetch
+        self._bundles: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
+        self._child: Child | None = None
+        self._whose: tuple[str, str] = ("", "")
+        self._mean_s: dict[tuple[str, bytes], float] = {}
+        self._zygote = Zygote(preload)
+        try:
+            self.held = self._begun().held
+        except BaseException:
+            self.close()
+            raise
+        self._end()
+
+    def close(self) -> None:
+        """End all processes, and remove the files."""
+        self._end()
+        self._zygote.close()
+        if self._own:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def answer(self, event: Mapping[str, Any], *, left_s: float | None = None) -> dict[str, Any]:
+        """Answer an invocation; `left_s` is the time that it has, in seconds.
+
+        Raises:
+            EventError: the invocation is wrong.
+            SandboxUnavailableError: no code can be confined any more.
+        """
+        began = time.monotonic()
+        request = Request.read(event)
+        if (bundle := self._bundle(request)) is None:
+            return {"need": "bundle"}
+        hard = None if left_s is None else began + left_s
+        batch = Batch(request.role, request.metric, request.cases, request.limit_s)
+        try:
+            while batch.left and (not batch.answers or time.monotonic() < began + request.budget_s):
+                if batch.is_full or (hard is not None and time.monotonic() >= hard):
+                    break
+                self._some(self._loaded(request, bundle), request, batch, hard)
+        except CannotLoadError as error:
+            return {"error": {"type": "cannot_load", "message": str(error)[:10_000]}}
+        return {
+            "answers": batch.given(),
+            "cpu_s": round(batch.cpu_s, 6),
+            "wall_s": round(time.monotonic() - began, 6),
+        }
+
+    def _bundle(self, request: Request) -> Mapping[str, Any] | None:
+        """The content of a bundle: as it is given, or was before.
+
+        Raises:
+            EventError: it is not what its hash says.
+        """
+        name, content = request.bundle, request.content
+        if content is None:
+            if name in self._bundles:
+                self._bundles.move_to_end(name)
+            return self._bundles.get(name)
+        if name not in self._bundles:
+            try:
+                CodeBundle.model_validate({"name": "code", **content})
+            except (PromptLabError, ValueError, TypeError) as error:
+                raise EventError(f"the bundle cannot be used: {str(error)[:2000]}") from None
+            if content_hash(content) != name:
+                raise EventError("the bundle is not what its hash says: send it again")
+            self._bundles[name] = content
+            while len(self._bundles) > MOST_BUNDLES:
+                self._bundles.popitem(last=False)
+        return self._bundles[name]
+
+    def _loaded(self, request: Request, bundle: Mapping[str, Any]) -> Child:
+        """A child that has made what is asked for.
+
+        Raises:
+            CannotLoadError: it cannot be made.
+        """
+        child = self._child
+        if child is not None and (
+            self._whose != request.whose
+            or child.leftovers()
+            or time.monotonic() - child.began > RETIRE_S
+            or len(child.made) >= MOST_MADE
+        ):
+            self._end()
+            child = None
+        if child is None:
+            child = self._begun()
+            self._whose = request.whose
+            wheels = self._wheels(child.folder, bundle, request.urls)
+            self._load(child, request.metric, _UNPACK, orjson.dumps({"content": bundle, "wheels": wheels}))
+        if request.recipe not in child.made:
+            child.made[request.recipe] = self._load(child, request.metric, _MAKE, request.recipe)
+        return child
+
+    def _begun(self) -> Child:
+        self._end()
+        folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=self._folder)).resolve()
+        self._child = Child(self._zygote, folder, self._limits)
+        return self._child
+
+    def _end(self) -> None:
+        """End the child, and remove all that it may have written."""
+        if self._child is not None:
+            if not self._child.ended:
+                self._child.end()
+            self._child = None
+        if self._folder.exists():
+            emptied(self._folder)
+
+    def _load(self, child: Child, metric: str, function: str, argument: bytes) -> int:
+        """Have a child make something; give its key.
+
+        Raises:
+            CannotLoadError: it cannot; it is ended then.
+        """
+        key = len(child.made) + 1 if function == _MAKE else 0
+        child.send("load", key, metric, function, argument)
+        until = time.monotonic() + LOAD_S
+        try:
+            while (frame := child.next(until))[0] != LOADED:
+                pass
+            why = orjson.loads(frame[1])
+        except TimeoutError:
+            why = f"it is not loaded after {LOAD_S:g} s"
+        except GoneError as error:
+            why = f"{error} while it was loaded"
+        except ValueError:
+            why = "its process answered with what is no JSON"
+        if why:
+            self._end()
+            raise CannotLoadError(str(why))
+        return key
+
+    def _wheels(self, folder: Path, bundle: Mapping[str, Any], urls: Mapping[str, str]) -> list[str]:
+        """Get the packages of a bundle; give the names of their files.
+
+        Raises:
+            CannotLoadError: one cannot be had, or is another.
+        """
+        names = []
+        for wheel in bundle["wheels"]:
+            name, url = wheel["file_name"], urls.get(wheel["sha256"])
+            if self._fetch is None or url is None:
+                raise CannotLoadError(f"its package {name} is not there: this sandbox gets no packages")
+            try:
+                data = self._fetch(url, wheel["size_bytes"])
+            except OSError as error:
+                raise CannotLoadError(f"its package {name} cannot be had: {error}") from error
+            if hashlib.sha256(data).hexdigest() != wheel["sha256"]:
+                raise CannotLoadError(
+                    f"its package {name} is not the file that was sent: send the code again"
+                )
+            (folder / name).write_bytes(data)
+            names.append(name)
+        return names
+
+    def _some(self, child: Child, request: Request, batch: Batch, hard: float | None) -> None:
+        """Have some more cases answered."""
+        kind = request.bundle, request.recipe
+        many = 1 if batch.strange else int(BATCH_S / max(self._mean_s.get(kind, BATCH_S), 1e-7))
+        sent = batch.take(min(MOST_CASES, max(1, many)))
+        began = time.monotonic()
+        try:
+            batch.run(child, child.made[request.recipe], sent, hard)
+        except GoneError:
+            self._end()
+        mean_s = (time.monotonic() - began) / len(sent)
+        self._mean_s[kind] = (self._mean_s.get(kind, mean_s) + mean_s) / 2
+        if len(self._mean_s) > MOST_MADE:
+            self._mean_s.clear()
