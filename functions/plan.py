@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from functions.runtime import RunEvent, config, logger, parsed, run, worker
+from promptlab.adapters.aws.function_versions import FunctionVersions
+
+
+@cache
+def versions() -> FunctionVersions:
+    """The versions of this stack's functions."""
+    return FunctionVersions()
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -14,7 +22,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Give the state machine what it maps over."""
     task: RunEvent = parsed(RunEvent, event)
     planned = run(worker().plan(task.run_id, task.generation))
-    logger.info("planned", shards=planned.shards)
+    functions = run(versions().pinned(config().functions))
+    logger.info("planned", shards=planned.shards, functions=functions)
     return {
         "run_id": task.run_id,
         "generation": task.generation,
@@ -22,4 +31,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "manifest": planned.manifest,
         "shards": planned.shards,
         "max_concurrency": planned.max_concurrency,
+        "functions": functions,
     }

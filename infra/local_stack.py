@@ -8,7 +8,9 @@ Runs in the environment of the SAM CLI, which brings boto3.
 from __future__ import annotations
 
 import json
+import secrets
 import sys
+from contextlib import suppress
 
 import boto3
 
@@ -31,10 +33,16 @@ def facts(stack: str) -> dict[str, str]:
     """The stack's outputs by name, StackName and AdminToken."""
     found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found}
-    token = boto3.client("secretsmanager").get_secret_value(SecretId=outputs["AdminTokenSecretArn"])[
-        "SecretString"
-    ]
-    return {**outputs, "StackName": stack, "AdminToken": token}
+    return {**outputs, "StackName": stack, "AdminToken": admin_token(outputs["AdminTokenParameter"])}
+
+
+def admin_token(name: str) -> str:
+    """The token of the stack, made if need be: as `promptlab cloud token` does."""
+    client = boto3.client("ssm")
+    with suppress(client.exceptions.ParameterAlreadyExists):
+        client.put_parameter(Name=name, Value=secrets.token_urlsafe(32), Type="SecureString")
+    token: str = client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    return token
 
 
 if __name__ == "__main__":

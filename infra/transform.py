@@ -1,7 +1,7 @@
 """The template as CloudFormation sees it: SAM's resources spelled out, the state machine's definition inside.
 No network.
 
-    python infra/transform.py FOLDER     writes template.json and experiment.asl.json into it
+    python infra/transform.py FOLDER     writes template.json, experiment.asl.json and watch.asl.json into it
 
 `sam validate --lint` looks at neither: cfn-lint runs on this.
 """
@@ -37,20 +37,26 @@ def transformed(root: Path = ROOT) -> dict[str, Any]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")  # SAM wants to know the partition
     source = yaml_parse((root / "template.yaml").read_text())
     source["Globals"]["Function"]["CodeUri"] = "s3://bundle/functions.zip"
-    machine = source["Resources"]["Experiment"]["Properties"]
-    definition = filled((root / machine["DefinitionUri"]).read_text())
-    machine["DefinitionUri"] = "s3://bundle/experiment.asl.json"
+    definitions = {}
+    for name, resource in source["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::StateMachine":
+            machine = resource["Properties"]
+            definitions[name] = filled((root / machine["DefinitionUri"]).read_text())
+            machine["DefinitionUri"] = "s3://bundle/machine.asl.json"
     defaults = {name: parameter["Default"] for name, parameter in source["Parameters"].items()}
     template: dict[str, Any] = transform(source, defaults, _NoManagedPolicies())
-    properties = template["Resources"]["Experiment"]["Properties"]
-    del properties["DefinitionS3Location"]
-    properties["Definition"] = definition
+    for name, definition in definitions.items():
+        properties = template["Resources"][name]["Properties"]
+        del properties["DefinitionS3Location"]
+        properties["Definition"] = definition
     return template
 
 
 def filled(definition: str) -> dict[str, Any]:
     """The state machine with its `${…}` filled in as a deployment would."""
-    text = definition.replace("${Partition}", "aws")
+    text = definition.replace("${Partition}", "aws").replace(
+        "${WatchMachine}", "arn:aws:states:us-east-1:123456789012:stateMachine:Watch"
+    )
     machine: dict[str, Any] = json.loads(
         re.sub(r"\$\{(\w+)\}", r"arn:aws:lambda:us-east-1:123456789012:function:\1", text)
     )
@@ -61,6 +67,6 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     template = transformed()
     (out / "template.json").write_text(json.dumps(template, indent=1))
-    (out / "experiment.asl.json").write_text(
-        json.dumps(template["Resources"]["Experiment"]["Properties"]["Definition"], indent=1)
-    )
+    for name in ("Experiment", "Watch"):
+        definition = template["Resources"][name]["Properties"]["Definition"]
+        (out / f"{name.lower()}.asl.json").write_text(json.dumps(definition, indent=1))

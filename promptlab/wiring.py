@@ -185,8 +185,10 @@ class CloudConfig:
     secrets_prefix: str
     state_machine: str | None = None
     """Its ARN; only those who start runs have it."""
-    admin_token_secret: str | None = None
-    """The secret that holds the admin token; only the Studio has it."""
+    admin_token: str | None = None
+    """The name of the parameter that holds the admin token; only the Studio has it."""
+    functions: Mapping[str, str] = field(default_factory=dict)
+    """The ARNs of the functions that work on a run, by the step; only Plan has them."""
     stack: Stack = Stack()
     outbound: Outbound = field(default_factory=lambda: Outbound(hosted=True))
     """Which addresses the calls of experiments may reach."""
@@ -213,7 +215,12 @@ class CloudConfig:
             bucket=environment["PROMPTLAB_BUCKET"],
             secrets_prefix=environment["PROMPTLAB_SECRETS_PREFIX"],
             state_machine=environment.get("PROMPTLAB_STATE_MACHINE"),
-            admin_token_secret=environment.get("PROMPTLAB_ADMIN_TOKEN_SECRET"),
+            admin_token=environment.get("PROMPTLAB_ADMIN_TOKEN_PARAMETER"),
+            functions={
+                step: arn
+                for step in ("infer", "evaluate", "summarize")
+                if (arn := environment.get(f"PROMPTLAB_{step.upper()}_FUNCTION"))
+            },
             stack=Stack(
                 max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")),
                 worker_mb=int(environment.get("PROMPTLAB_WORKER_MEMORY", "512")),
@@ -232,12 +239,12 @@ def open_cloud(config: CloudConfig) -> Parts:
 
     remember_environment(os.environ)
     # The Studio alone starts runs; its requests end after 30 s, and people wait for them.
-    patience_s = STUDIO_PATIENCE_S if config.admin_token_secret else PATIENCE_S
+    patience_s = STUDIO_PATIENCE_S if config.admin_token else PATIENCE_S
     session, clock = AwsSession(patience_s=patience_s), SystemClock()
     blobs = S3Blobs(config.bucket, session=session)
     ledger = DynamoDBLedger(config.table, blobs, session=session, clock=clock)
     # The Studio hands runs over and calls no model.
-    secrets = (SecretNames if config.admin_token_secret else SecretsManagerSecrets)(
+    secrets = (SecretNames if config.admin_token else SecretsManagerSecrets)(
         config.secrets_prefix, session=session, clock=clock
     )
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)

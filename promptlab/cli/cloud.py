@@ -60,10 +60,13 @@ def cloud() -> None:
 
 
 @cloud.command()
+@click.option(
+    "--new", is_flag=True, help="Make another one. The one before is dead within a minute, its sessions too."
+)
 @_stack_options
-def token(stack: Stack) -> None:
-    """Print the admin token of a stack's Studio."""
-    click.echo(asyncio.run(stack.token()))
+def token(stack: Stack, new: bool) -> None:
+    """Print the admin token of a stack's Studio; the first time, make it."""
+    click.echo(asyncio.run(stack.token(new=new)))
 
 
 @cloud.command()

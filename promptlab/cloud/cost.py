@@ -18,9 +18,14 @@ import orjson
 
 SHARD_ROWS = 50
 """As `engine.ingest.SHARD_ROWS`."""
-PARENT_TRANSITIONS, CHILD_TRANSITIONS = 6, 6
-"""States that a run without faults enters: Plan, AnyShards, Shards, Summarize, Outcome, Done; the start of
-the child, Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
+PARENT_TRANSITIONS, CHILD_TRANSITIONS = 7, 6
+"""States that a run without faults enters: Watch, Plan, AnyShards, Shards, Summarize, Outcome, Done; the
+start of the child, Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
+WATCH_TRANSITIONS, WATCHED_S = 3, 300
+"""States that the watch beside a run enters for each look (Wait, Look, IsOver; and Over at the end), and the
+seconds between two looks."""
+WATCH_S, WATCH_MB = 1.5, 256
+"""Seconds of a look, which mostly finds its function cold."""
 TURN_TRANSITIONS = 3
 """More of them for each further invocation of Infer: InferredAll, Wait, Infer."""
 WORKER_LIMIT_S = 890.0
@@ -36,6 +41,8 @@ SCORES_CASE_BYTES, SCORE_BYTES = 40, 14
 """Bytes of a shard's deflated scores: for a case, and for each metric of a case."""
 SUMMARY_BYTES = 700
 """Bytes of a shard's summary, as it is read back."""
+SHARDS_READ = 51
+"""Finished shards whose counts one read unit gives."""
 RUN_WRITES, RUN_READS = 24, 20
 """Units of a run whatever its length: its assets, its record (in transactions, which
 count twice), the lists."""
@@ -59,6 +66,7 @@ SUMMARIZE_MB, PLAN_MB = 1769, 512
 LINE_LOG_BYTES, SHARD_LOG_BYTES = 1500, 800
 """Logged for an invocation, and for each shard in it."""
 CUSTOM_METRICS = 6
+"""Those of Infer; the watch has one more, in runs of more than five minutes."""
 TRACED = 0.05
 """Share of executions that X-Ray records."""
 
@@ -206,25 +214,34 @@ def units(work: Work, wall_s: float = 0.0) -> Units:
     gb_s = (
         seconds * w.worker_mb + (w.plan_s + COLD_S) * PLAN_MB + (w.summarize_s + COLD_S) * SUMMARIZE_MB
     ) / 1024
+    looks = int(wall_s // WATCHED_S) + 1
+    gb_s += looks * WATCH_S * WATCH_MB / 1024
     cases_read = read_units(w.shard_cases * w.case_bytes)
     reads = (
         w.shards * (5 + 2 * cases_read + 2 * w.infer_s / LOOK_S)
         + 8 * workers
         + RUN_READS
         + w.shards * SUMMARY_BYTES / 4096
+        # The counts of finished shards, half of them on average, and the answers of open ones.
+        + (looks - 1) * (w.shards / 2 / SHARDS_READ + workers * cases_read)
+        + 2 * looks
     )
     blobs = w.cases * w.case_in_blob
     return Units(
         lambda_gb_s=gb_s,
-        lambda_invocation=2 * w.lines + turns + 2,
-        transition=PARENT_TRANSITIONS + CHILD_TRANSITIONS * w.lines + TURN_TRANSITIONS * turns,
+        lambda_invocation=2 * w.lines + turns + 2 + looks,
+        transition=PARENT_TRANSITIONS
+        + CHILD_TRANSITIONS * w.lines
+        + TURN_TRANSITIONS * turns
+        + WATCH_TRANSITIONS * looks
+        + 1,
         write_unit=w.shards * w.shard_writes + RUN_WRITES,
         read_unit=reads,
         s3_put=w.shards * (1 + w.scores_in_blob) + blobs + 12,
         s3_get=3 * w.shards + 2 * blobs + 6,
         log_gb=(2 * w.lines * LINE_LOG_BYTES + w.shards * SHARD_LOG_BYTES) / 1e9,
         trace=TRACED * w.lines + min(wall_s, w.lines) + 1,
-        metric_hour=CUSTOM_METRICS * max(1, ceil(wall_s / 3600)),
+        metric_hour=(CUSTOM_METRICS + (looks > 1)) * max(1, ceil(wall_s / 3600)),
     )
 
 
@@ -260,7 +277,7 @@ def idle(*, keys: int = 0, table_gb: float = 0.0, bucket_gb: float = 0.1) -> lis
         bucket_gb * p["bucket_gb_month"],
     )
     return [
-        IdleItem("Secret: the admin token", p["secret_month"], p["secret_month"], "one secret"),
+        IdleItem("Parameter: the admin token", 0.0, 0.0, "a standard parameter is free"),
         IdleItem(
             "Secrets: provider keys",
             keys * p["secret_month"],
@@ -272,7 +289,12 @@ def idle(*, keys: int = 0, table_gb: float = 0.0, bucket_gb: float = 0.1) -> lis
         IdleItem("Bucket: storage", bucket, bucket, f"{bucket_gb:g} GB, the functions' code among it"),
         IdleItem("Alarms", 0.0, 10 * p["alarm_month"], "ten; ten of an account are free"),
         IdleItem("Dashboard", 0.0, p["dashboard_month"], "one; three of an account are free"),
-        IdleItem("Functions, state machine, HTTP API, log groups, rule", 0.0, 0.0, "are charged by use only"),
+        IdleItem(
+            "Functions, state machines, HTTP API, queue, log groups, rule",
+            0.0,
+            0.0,
+            "are charged by use only",
+        ),
     ]
 
 

@@ -4,8 +4,9 @@ token, its provider keys."""
 from __future__ import annotations
 
 import os
+import secrets
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,15 +60,23 @@ class Stack:
         Raises:
             ConfigError: AWS cannot be asked, or there is no such stack; the message says what to do.
         """
+        found = await self.described()
+        return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
+
+    async def described(self) -> dict[str, Any]:
+        """The stack, as CloudFormation describes it.
+
+        Raises:
+            ConfigError: as `outputs`.
+        """
         clients = self._session.clients("cloudformation")
         async with self._explained():
             try:
                 found = await (await clients.get()).describe_stacks(StackName=self.name)
             finally:
                 await clients.aclose()
-        return {
-            output["OutputKey"]: output["OutputValue"] for output in found["Stacks"][0].get("Outputs", ())
-        }
+        stack: dict[str, Any] = found["Stacks"][0]
+        return stack
 
     async def output(self, name: str) -> str:
         """One output of the stack.
@@ -83,17 +92,41 @@ class Stack:
             )
         return found[name]
 
-    async def token(self) -> str:
-        """The admin token.
+    async def token(self, *, new: bool = False) -> str:
+        """The admin token. The first time it is made, or taken over from a stack of an older version.
+
+        Args:
+            new: another token takes the place of the one that is there.
 
         Raises:
-            ConfigError: AWS cannot be asked, or there is no such secret.
+            ConfigError: AWS cannot be asked, or there is no such stack.
         """
-        async with self._secrets("") as secrets:
-            token = await secrets.text(f"{self.name}/admin-token")
-        if token is None:
-            raise ConfigError(f"There is no secret {self.name + '/admin-token'!r}: {self._absent()}")
-        return token
+        from promptlab.adapters.aws.parameter_store import ParameterStore
+
+        outputs = await self.outputs()
+        name = outputs.get("AdminTokenParameter", f"/promptlab/{self.name}/admin-token")
+        parameters = ParameterStore(session=self._session)
+        async with self._explained():
+            try:
+                if not new and (token := await parameters.text(name)):
+                    return token
+                old = None if new else await self._older_token(outputs)
+                return await parameters.put(
+                    name,
+                    old or secrets.token_urlsafe(32),
+                    about="The token that opens PromptLab's Studio and API (promptlab cloud token).",
+                    key=outputs.get("KmsKeyArn"),
+                    replace=new,
+                )
+            finally:
+                await parameters.close()
+
+    async def _older_token(self, outputs: Mapping[str, str]) -> str | None:
+        """The token that a stack of an older version keeps in a secret, which the update deletes."""
+        if "AdminTokenSecretArn" not in outputs:
+            return None
+        async with self._secrets("") as kept:
+            return await kept.text(f"{self.name}/admin-token")
 
     async def set_key(self, name: str, secret: Secret) -> None:
         """Keep a provider key for the stack's workers, new or not, with the hosts that it may be sent to.
@@ -101,8 +134,13 @@ class Stack:
         Raises:
             ConfigError: AWS cannot be asked, or there is no such stack.
         """
-        async with self._secrets(await self.output("SecretsPrefix")) as secrets:
-            await secrets.put(name, secret)
+        stack = await self.described()
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
+        if "SecretsPrefix" not in outputs:
+            await self.output("SecretsPrefix")  # which says what is wrong
+        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
+        async with self._secrets(outputs["SecretsPrefix"]) as kept:
+            await kept.put(name, secret, key=outputs.get("KmsKeyArn"), tags=tags)
 
     async def keys(self) -> dict[str, tuple[str, ...]]:
         """The hosts of each provider key, by its name, sorted; no value is read.
@@ -110,8 +148,8 @@ class Stack:
         Raises:
             ConfigError: as `set_key`.
         """
-        async with self._secrets(await self.output("SecretsPrefix")) as secrets:
-            return await secrets.hosts()
+        async with self._secrets(await self.output("SecretsPrefix")) as kept:
+            return await kept.hosts()
 
     async def delete_key(self, name: str) -> bool:
         """Remove a provider key at once and for good; False when there is none.
@@ -119,22 +157,22 @@ class Stack:
         Raises:
             ConfigError: as `set_key`.
         """
-        async with self._secrets(await self.output("SecretsPrefix")) as secrets:
-            if name not in await secrets.names():
+        async with self._secrets(await self.output("SecretsPrefix")) as kept:
+            if name not in await kept.names():
                 return False
-            await secrets.delete(name)
+            await kept.delete(name)
         return True
 
     @asynccontextmanager
     async def _secrets(self, prefix: str) -> AsyncIterator[SecretsManagerSecrets]:
         from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 
-        secrets = SecretsManagerSecrets(prefix, session=self._session)
+        kept = SecretsManagerSecrets(prefix, session=self._session)
         async with self._explained():
             try:
-                yield secrets
+                yield kept
             finally:
-                await secrets.close()
+                await kept.close()
 
     @asynccontextmanager
     async def _explained(self) -> AsyncIterator[None]:

@@ -164,9 +164,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
         for kept in (runtime.config, runtime.lab, runtime.worker):
             kept.cache_clear()
         lab = StoreLab(
-            replace(
-                open_cloud(replace(runtime.config(), admin_token_secret="the Studio's")), runner=Elsewhere()
-            )
+            replace(open_cloud(replace(runtime.config(), admin_token="the Studio's")), runner=Elsewhere())
         )
         yield Watched(lab, watch=watch)
         runtime.run(lab.close())

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Studio")
+FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Watch", "Studio")
+PINNED = FUNCTIONS[1:4]
+"""The functions of which an execution keeps to one version."""
 
 
 @functools.cache
@@ -141,7 +143,7 @@ def test_only_workers_read_provider_keys_and_only_the_studio_the_admin_token() -
         for role, s in documents()
         if "secretsmanager:GetSecretValue" in as_list(s["Action"]) and "/keys/*" in json.dumps(s["Resource"])
     }
-    admin = {role for role, s in documents() if "AdminToken" in json.dumps(s["Resource"])}
+    admin = {role for role, s in documents() if "admin-token" in json.dumps(s["Resource"])}
     assert readers == {"InferRole", "EvaluateRole"}
     assert admin == {"StudioRole"}
 
@@ -161,8 +163,11 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:
     """The map's right to start children names this machine; the functions are named one by one."""
     assert statement("ExperimentRole", "StartShards")["Resource"] == {"Ref": "Experiment"}
-    invoked = [r["Fn::GetAtt"][0] for r in statement("ExperimentRole", "Steps")["Resource"]]
-    assert sorted(invoked) == sorted(f"{n}Function" for n in FUNCTIONS[:5])
+    invoked = statement("ExperimentRole", "Steps")["Resource"]
+    assert invoked[:5] == [{"Fn::GetAtt": [f"{n}Function", "Arn"]} for n in FUNCTIONS[:5]]
+    assert invoked[5:] == [{"Fn::Sub": f"${{{n}Function.Arn}}:*"} for n in PINNED]
+    assert statement("ExperimentRole", "StartWatch")["Resource"] == {"Ref": "Watch"}
+    assert statement("WatchMachineRole", "Look")["Resource"] == {"Fn::GetAtt": ["WatchFunction", "Arn"]}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,7 @@ def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:
     [
         ("ExecutionsFailed", {"Experiment"}),
         ("ExecutionsTimedOut", {"Experiment"}),
-        ("Errors", {"InferFunction", "EvaluateFunction", "FailFunction", "EndedFunction"}),
+        ("Errors", {"InferFunction", "EvaluateFunction"}),
         ("Throttles", {"InferFunction", "EvaluateFunction", "StudioFunction"}),
         ("5xx", {"HttpApi"}),
     ],
@@ -180,6 +185,95 @@ def test_what_needs_watching_has_an_alarm(metric: str, of: set[str]) -> None:
     alarms = [a for a in of_type("AWS::CloudWatch::Alarm").values() if a["MetricName"] == metric]
     assert {a["Dimensions"][0]["Value"]["Ref"] for a in alarms} == of
     assert all(a["TreatMissingData"] == "notBreaching" for a in alarms)
+
+
+def test_a_run_that_stands_still_raises_an_alarm() -> None:
+    """By the metric that `watch` counts for this stack, from the minutes that a parameter says."""
+    alarm = of_type("AWS::CloudWatch::Alarm")["StalledAlarm"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("PromptLab", "MinutesWithoutProgress")
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
+    assert alarm["Threshold"] == {"Ref": "StallMinutes"}
+    assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_what_no_function_could_take_is_kept_and_raises_an_alarm() -> None:
+    """What EventBridge cannot deliver, and what the function cannot handle, ends in one queue, which both
+    may write to and an alarm watches."""
+    queue = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+    (rule,) = of_type("AWS::Events::Rule").values()
+    (target,) = rule["Targets"]
+    assert target["DeadLetterConfig"] == {"Arn": queue}
+    assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] >= 3600
+    (asynchronous,) = of_type("AWS::Lambda::EventInvokeConfig").values()
+    assert asynchronous["FunctionName"] == {"Ref": "EndedFunction"}
+    assert asynchronous["DestinationConfig"]["OnFailure"]["Destination"] == queue
+    assert statement("EndedRole", "FailedEvents")["Resource"] == queue
+    (policy,) = of_type("AWS::SQS::QueuePolicy").values()
+    undelivered = policy["PolicyDocument"]["Statement"][0]
+    assert undelivered["Principal"] == {"Service": "events.amazonaws.com"}
+    assert undelivered["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["EndedFunctionExecutionEnded", "Arn"]}}
+    }
+    alarm = of_type("AWS::CloudWatch::Alarm")["DeadLettersAlarm"]
+    assert alarm["Dimensions"] == [
+        {"Name": "QueueName", "Value": {"Fn::GetAtt": ["DeadLetters", "QueueName"]}}
+    ]
+
+
+def test_every_asynchronous_caller_is_known() -> None:
+    """Whoever adds a function that something else than a state machine or the API calls has to say where
+    its lost events go."""
+    called = {
+        p["FunctionName"].get("Ref", "StudioFunction"): p["Principal"]
+        for p in of_type("AWS::Lambda::Permission").values()
+    }
+    assert called == {"EndedFunction": "events.amazonaws.com", "StudioFunction": "apigateway.amazonaws.com"}
+
+
+def test_every_role_takes_a_boundary_and_everything_kept_a_key() -> None:
+    """By parameter; without it AWS's own key and no boundary."""
+    none = {"Ref": "AWS::NoValue"}
+    assert all(
+        role["PermissionsBoundary"] == {"Fn::If": ["HasBoundary", {"Ref": "PermissionsBoundary"}, none]}
+        for role in of_type("AWS::IAM::Role").values()
+    )
+    key = {"Fn::If": ["HasKmsKey", {"Ref": "KmsKeyArn"}, none]}
+    assert all(group["KmsKeyId"] == key for group in of_type("AWS::Logs::LogGroup").values())
+    assert [t["KmsMasterKeyId"] for t in of_type("AWS::SNS::Topic").values()] == [key]
+    assert [q["KmsMasterKeyId"] for q in of_type("AWS::SQS::Queue").values()] == [key]
+    resources = template()["Resources"]
+    assert "KmsKeyArn" in json.dumps(resources["Table"]["Properties"]["SSESpecification"])
+    assert "KmsKeyArn" in json.dumps(resources["Bucket"]["Properties"]["BucketEncryption"])
+    roles = {r["Ref"] for r in resources["KeyPolicy"]["Properties"]["Roles"]}
+    assert roles == {f"{n}Role" for n in (*FUNCTIONS, "Experiment")}
+    via = resources["KeyPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Condition"]
+    assert via["StringEquals"].keys() == {"kms:ViaService"}
+
+
+def test_nothing_names_a_partition_of_aws() -> None:
+    """China and GovCloud have ARNs and host names of their own."""
+    text = json.dumps(
+        {n: r for n, r in template()["Resources"].items() if "Definition" not in r["Properties"]}
+    )
+    services = re.sub(r'"(?:Service|Principal)": "[a-z]+\.amazonaws\.com"', "", text)
+    assert re.findall(r"arn:aws\b|amazonaws", services) == []
+
+
+def test_an_execution_keeps_to_the_versions_that_plan_found() -> None:
+    """Shards and the sum of a run are worked on by the code that it began with."""
+    (states,) = (
+        m["Definition"]["States"]
+        for m in of_type("AWS::StepFunctions::StateMachine").values()
+        if "Shards" in m["Definition"]["States"]
+    )
+    child = states["Shards"]["ItemProcessor"]["States"]
+    called = {name: s["Parameters"] for name, s in {**states, **child}.items() if s["Type"] == "Task"}
+    assert {name for name, p in called.items() if "FunctionName.$" in p} == set(PINNED)
+    assert all(called[name]["FunctionName.$"] == f"$.functions.{name.lower()}" for name in PINNED)
+    assert states["Shards"]["ItemSelector"]["functions.$"] == "$.functions"
+    environment = of_type("AWS::Lambda::Function")["PlanFunction"]["Environment"]["Variables"]
+    for name in PINNED:
+        assert environment[f"PROMPTLAB_{name.upper()}_FUNCTION"] == {"Fn::GetAtt": [f"{name}Function", "Arn"]}
 
 
 def test_alarms_and_dashboards_stay_within_what_costs_nothing() -> None:
@@ -237,10 +331,10 @@ def test_a_log_level_is_that_of_lambda_too() -> None:
 
 
 def test_everything_is_traced() -> None:
-    """X-Ray is on for every function and for the machine."""
+    """X-Ray is on for every function and for both machines."""
     assert all(f["TracingConfig"] == {"Mode": "Active"} for f in of_type("AWS::Lambda::Function").values())
-    (machine,) = of_type("AWS::StepFunctions::StateMachine").values()
-    assert machine["TracingConfiguration"] == {"Enabled": True}
+    machines = of_type("AWS::StepFunctions::StateMachine").values()
+    assert [m["TracingConfiguration"] for m in machines] == [{"Enabled": True}] * 2
 
 
 def test_the_ledger_is_on_demand_recoverable_and_kept() -> None:
@@ -250,6 +344,7 @@ def test_the_ledger_is_on_demand_recoverable_and_kept() -> None:
     properties = table["Properties"]
     assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
     assert properties["BillingMode"] == "PAY_PER_REQUEST"
+    assert properties["DeletionProtectionEnabled"] is True
     assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert "GlobalSecondaryIndexes" not in properties
@@ -289,6 +384,20 @@ def test_lifecycle_never_expires_parts_or_results() -> None:
     assert int(rules["large-files-of-runs"]["ObjectSizeGreaterThan"]) >= 128 * 1024
 
 
+def test_what_an_import_takes_over_is_what_the_template_has() -> None:
+    """The same names, kinds and keys, kept on deletion: CloudFormation imports nothing else."""
+    from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+    imported = yaml_parse((ROOT / "infra" / "import.yaml").read_text())["Resources"]
+    assert imported.keys() == {"Table", "Bucket"}
+    for name, resource in imported.items():
+        mine = template()["Resources"][name]
+        assert {k: resource[k] for k in ("Type", "DeletionPolicy", "UpdateReplacePolicy")} == {
+            k: mine[k] for k in ("Type", "DeletionPolicy", "UpdateReplacePolicy")
+        }
+        assert resource.get("Properties", {}).items() <= mine["Properties"].items()
+
+
 def test_only_the_local_flag_lifts_the_demand_for_tls() -> None:
     """TLS is demanded unless LocalCloud says true, and its default does not."""
     source = template()
@@ -297,11 +406,10 @@ def test_only_the_local_flag_lifts_the_demand_for_tls() -> None:
     assert source["Parameters"]["LocalCloud"]["Default"] == "false"
 
 
-def test_the_admin_token_is_random_long_and_in_no_output() -> None:
-    """Secrets Manager makes it; the outputs name the secret only."""
-    generated = of_type("AWS::SecretsManager::Secret")["AdminToken"]["GenerateSecretString"]
-    assert generated["PasswordLength"] >= 32
-    assert "resolve:secretsmanager" not in json.dumps(template())
+def test_the_admin_token_is_in_no_secret_and_no_output() -> None:
+    """A parameter of Systems Manager costs nothing; the stack knows its name only."""
+    assert of_type("AWS::SecretsManager::Secret") == {} and of_type("AWS::SSM::Parameter") == {}
+    assert "resolve:" not in json.dumps(template())
 
 
 def test_every_parameter_has_a_default_and_a_bound() -> None:
@@ -328,7 +436,7 @@ def test_what_clients_need_is_an_output() -> None:
         "StateMachineArn",
         "TableName",
         "BucketName",
-        "AdminTokenSecretArn",
+        "AdminTokenParameter",
         "SecretsPrefix",
     } <= template()["Outputs"].keys()
 

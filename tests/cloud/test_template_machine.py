@@ -65,6 +65,7 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "above 900": lambda m: child(m)["Infer"].update(TimeoutSeconds=300),
     "the machine has no TimeoutSeconds": lambda m: m.pop("TimeoutSeconds"),
     "SecondsPath": lambda m: child(m).update(Wait={"Type": "Wait", "Seconds": 5, "Next": "Infer"}),
+    "stands beside the run": lambda m: m["States"]["Watch"]["Catch"][0].update(Next="RecordFailure"),
     "$.error": lambda m: child(m)["Infer"]["Catch"][0].pop("ResultPath"),
 }
 
@@ -99,5 +100,21 @@ def test_every_placeholder_is_substituted_by_the_template() -> None:
 
     from tests.cloud.test_template import template
 
-    given = set(template()["Resources"]["Experiment"]["Properties"]["DefinitionSubstitutions"])
-    assert set(re.findall(r"\$\{(\w+)\}", DEFINITION.read_text())) == given
+    for machine_, path in (("Experiment", DEFINITION), ("Watch", DEFINITION.with_name("watch.asl.json"))):
+        given = set(template()["Resources"][machine_]["Properties"]["DefinitionSubstitutions"])
+        assert set(re.findall(r"\$\{(\w+)\}", path.read_text())) == given
+
+
+def test_a_run_goes_on_without_anybody_to_look_at_it() -> None:
+    """Whatever the start of the watch says, Plan is next."""
+    m = machine()
+    watch = m["States"]["Watch"]
+    assert m["StartAt"] == "Watch" and watch["Next"] == "Plan"
+    assert [catch["Next"] for catch in watch["Catch"]] == ["Plan"]
+
+
+def test_the_watch_ends_with_the_run_and_not_before() -> None:
+    """A look that fails is made again later; only `over` ends it."""
+    states = json.loads(DEFINITION.with_name("watch.asl.json").read_text())["States"]
+    assert [c["Next"] for c in states["Look"]["Catch"]] == ["Wait"]
+    assert (states["IsOver"]["Default"], states["IsOver"]["Choices"][0]["Next"]) == ("Wait", "Over")

@@ -62,10 +62,10 @@ async def hosted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hosted]:
     aws.credentials(monkeypatch)
     clients = {
         name: boto3.client(name, region_name=aws.REGION, endpoint_url=aws.moto_url())
-        for name in ("stepfunctions", "secretsmanager")
+        for name in ("stepfunctions", "ssm")
     }
     bucket = aws.new_bucket()
-    clients["secretsmanager"].create_secret(Name=bucket, SecretString="token-of-24-characters!!")
+    clients["ssm"].put_parameter(Name=bucket, Value="token-of-24-characters!!", Type="SecureString")
     machine = clients["stepfunctions"].create_state_machine(
         name=bucket,
         definition=json.dumps(
@@ -79,7 +79,7 @@ async def hosted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hosted]:
             "PROMPTLAB_BUCKET": bucket,
             "PROMPTLAB_SECRETS_PREFIX": "keys/",
             "PROMPTLAB_STATE_MACHINE": machine,
-            "PROMPTLAB_ADMIN_TOKEN_SECRET": bucket,
+            "PROMPTLAB_ADMIN_TOKEN_PARAMETER": bucket,
             "AWS_ENDPOINT_URL": faulty.url,
             "AWS_REGION": aws.REGION,
             "POWERTOOLS_SERVICE_NAME": "test",

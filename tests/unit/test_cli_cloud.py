@@ -30,7 +30,12 @@ Invoke = Callable[..., Result]
 STACK = "lab-under-test"
 ME = f"{sys.executable} -m promptlab"
 """The command line as it is started here, and so named in hints."""
-OUTPUTS = {"StudioUrl": "https://abc.execute-api.us-east-1.amazonaws.com", "SecretsPrefix": f"{STACK}/keys/"}
+TOKEN = f"/promptlab/{STACK}/admin-token"
+OUTPUTS = {
+    "StudioUrl": "https://abc.execute-api.us-east-1.amazonaws.com",
+    "SecretsPrefix": f"{STACK}/keys/",
+    "AdminTokenParameter": TOKEN,
+}
 
 
 @pytest.fixture
@@ -298,7 +303,7 @@ def stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     aws.credentials(monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.moto_url())
     client = boto3.client("secretsmanager", region_name=aws.REGION, endpoint_url=aws.moto_url())
-    client.create_secret(Name=f"{STACK}/admin-token", SecretString="the-admin-token-of-the-stack")
+    parameters = boto3.client("ssm", region_name=aws.REGION, endpoint_url=aws.moto_url())
     (folder / "samconfig.toml").write_text(
         "version = 0.1\n[default.global.parameters]\nstack_name = "
         f'"other"\n[default.deploy.parameters]\nstack_name = "{STACK}"\nregion = "{aws.REGION}"\n'
@@ -314,21 +319,46 @@ def stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for secret in client.list_secrets()["SecretList"]:
         if secret["Name"].startswith(f"{STACK}/"):
             client.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
+    parameters.delete_parameters(Names=[TOKEN])
 
 
 def test_token_and_url_are_those_of_the_deployed_stack(
     stack: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     """The stack is the one that samconfig.toml, the environment or an option names; the value is
-    alone on standard output."""
-    assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"
+    alone on standard output, and the same each time."""
+    token = invoke("cloud", "token").output
+    assert invoke("cloud", "token").output == token and len(token.strip()) >= 43
     assert invoke("cloud", "url").output == "https://abc.execute-api.us-east-1.amazonaws.com\n"
     (folder / "samconfig.toml").unlink()
     monkeypatch.setenv("AWS_REGION", aws.REGION)
     monkeypatch.setenv("PROMPTLAB_STACK", stack)
-    assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"
+    assert invoke("cloud", "token").output == token
     monkeypatch.delenv("PROMPTLAB_STACK")
     assert invoke("cloud", "url", "--stack-name", stack, "--region", aws.REGION).output.startswith("https://")
+
+
+def test_the_first_token_is_made_encrypted_and_a_new_one_takes_its_place(stack: str, invoke: Invoke) -> None:
+    """Where the Studio reads it."""
+    token = invoke("cloud", "token").output.strip()
+    parameters = boto3.client("ssm", region_name=aws.REGION, endpoint_url=aws.moto_url())
+    kept = parameters.get_parameter(Name=TOKEN, WithDecryption=True)["Parameter"]
+    assert (kept["Type"], kept["Value"]) == ("SecureString", token)
+    new = invoke("cloud", "token", "--new").output.strip()
+    assert new != token and len(new) >= 43
+    assert invoke("cloud", "token").output.strip() == new
+
+
+def test_the_token_of_an_older_stack_outlives_its_update(
+    stack: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, it is in a secret that the update deletes: printing it keeps it where the update looks."""
+    secrets = boto3.client("secretsmanager", region_name=aws.REGION, endpoint_url=aws.moto_url())
+    secrets.create_secret(Name=f"{STACK}/admin-token", SecretString="the-admin-token-of-the-stack")
+    monkeypatch.setattr(f"{__name__}.OUTPUTS", OUTPUTS | {"AdminTokenSecretArn": "arn:aws:secretsmanager:x"})
+    assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"
+    secrets.delete_secret(SecretId=f"{STACK}/admin-token", ForceDeleteWithoutRecovery=True)
+    assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"
 
 
 def test_keys_are_set_from_standard_input_listed_by_name_and_removed(stack: str, invoke: Invoke) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.clock import SystemClock
 from promptlab.domain.secrets import Secret, description_of, hosts_described
@@ -53,16 +55,25 @@ class SecretsManagerSecrets:
         """Close the running loop's connections. Closing twice is fine."""
         await self._clients.aclose()
 
-    async def put(self, name: str, secret: Secret) -> None:
-        """Set a secret, new or not. Other processes see it within CACHE_S."""
+    async def put(
+        self, name: str, secret: Secret, *, key: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Set a secret, new or not. Other processes see it within CACHE_S.
+
+        Args:
+            name: its name, without the prefix.
+            secret: what is kept.
+            key: the ARN of the KMS key that encrypts it; default: AWS's own for a new one, else as it is.
+            tags: the tags of a new one.
+        """
         client = await self._clients.get()
         text, description = secret.to_text(), description_of(secret.hosts or ())
+        kept = {"SecretString": text, "Description": description, **({"KmsKeyId": key} if key else {})}
         try:
-            await client.update_secret(
-                SecretId=self.prefix + name, SecretString=text, Description=description
-            )
+            await client.update_secret(SecretId=self.prefix + name, **kept)
         except client.exceptions.ResourceNotFoundException:
-            await client.create_secret(Name=self.prefix + name, SecretString=text, Description=description)
+            listed = [{"Key": tag, "Value": value} for tag, value in (tags or {}).items()]
+            await client.create_secret(Name=self.prefix + name, Tags=listed, **kept)
         self._known[name] = (self._clock.monotonic(), text)
 
     async def names(self) -> list[str]:
