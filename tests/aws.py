@@ -18,7 +18,7 @@ from promptlab.loops import PerLoop
 REGION = "us-east-1"
 
 
-_NAMES = {"AWSStepFunctions": "stepfunctions"}
+_NAMES = {"AWSStepFunctions": "stepfunctions", "AmazonSSM": "ssm"}
 
 
 class _Services:

@@ -30,11 +30,11 @@ Invoke = Callable[..., Result]
 STACK = "lab-under-test"
 ME = f"{sys.executable} -m promptlab"
 """The command line as it is started here, and so named in hints."""
-TOKEN = f"/promptlab/{STACK}/admin-token"
+ADMIN_TOKEN = f"/promptlab/{STACK}/admin-token"
 OUTPUTS = {
     "StudioUrl": "https://abc.execute-api.us-east-1.amazonaws.com",
     "SecretsPrefix": f"{STACK}/keys/",
-    "AdminTokenParameter": TOKEN,
+    "AdminTokenParameter": ADMIN_TOKEN,
 }
 
 
@@ -319,7 +319,7 @@ def stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for secret in client.list_secrets()["SecretList"]:
         if secret["Name"].startswith(f"{STACK}/"):
             client.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
-    parameters.delete_parameters(Names=[TOKEN])
+    parameters.delete_parameters(Names=[ADMIN_TOKEN])
 
 
 def test_token_and_url_are_those_of_the_deployed_stack(
@@ -342,7 +342,7 @@ def test_the_first_token_is_made_encrypted_and_a_new_one_takes_its_place(stack: 
     """Where the Studio reads it."""
     token = invoke("cloud", "token").output.strip()
     parameters = boto3.client("ssm", region_name=aws.REGION, endpoint_url=aws.moto_url())
-    kept = parameters.get_parameter(Name=TOKEN, WithDecryption=True)["Parameter"]
+    kept = parameters.get_parameter(Name=ADMIN_TOKEN, WithDecryption=True)["Parameter"]
     assert (kept["Type"], kept["Value"]) == ("SecureString", token)
     new = invoke("cloud", "token", "--new").output.strip()
     assert new != token and len(new) >= 43
