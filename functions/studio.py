@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from base64 import b64encode
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,10 @@ from promptlab.adapters.aws.busy import is_busy
 from promptlab.adapters.aws.parameter_store import ParameterStore
 from promptlab.errors import ConfigError
 from promptlab.ports import DirectBlobs
+
+LONG_BODY = 1 << 20
+"""Characters from which on a body goes as base64. As text each of its quotes is escaped, which can double it:
+the Studio's 4 MB would be more than the 6 MB that Lambda sends; base64 makes it 5.6 MB at most."""
 
 
 def is_local() -> bool:
@@ -67,4 +72,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         # It speaks plain http and does not say so; then a session's cookie must not be for https only.
         event["headers"].setdefault("x-forwarded-proto", "http")
     answer: dict[str, Any] = app()(event, context)  # type: ignore[arg-type]  # the two libraries each have a type of their own for it
+    body = answer["body"]
+    if not answer["isBase64Encoded"] and len(body) > LONG_BODY:
+        answer |= {"body": b64encode(body.encode()).decode(), "isBase64Encoded": True}
     return answer

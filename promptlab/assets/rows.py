@@ -14,6 +14,8 @@ from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
 
 _PARSE_INLINE = 256 * 1024  # parses in well under a millisecond
+PAGE_BYTES = 16 << 20
+"""A page reads no further shard once it has read so many bytes: 500 rows of 10 MB would be 5 GB."""
 
 
 def row_id(row: Mapping[str, Any], content: DatasetContent, case: int) -> str:
@@ -54,12 +56,16 @@ async def read_index(blobs: Blobs, content: DatasetContent) -> AsyncGenerator[Sh
 async def rows_page(blobs: Blobs, content: DatasetContent, offset: int, limit: int) -> list[dict[str, Any]]:
     """At most `limit` rows from row `offset` (0-based) on, reading only the shards that hold them.
 
+    Long rows make it fewer, but never none where there is one.
+
     Raises:
         BlobNotFoundError: the dataset's rows or index are gone.
     """
     rows: list[dict[str, Any]] = []
-    end = min(offset + limit, content.rows)
+    end, read = min(offset + limit, content.rows), 0
     for shard in await shards_between(blobs, content, offset, end - 1):
+        if rows and (read := read + shard.length) > PAGE_BYTES:
+            break
         here = await read_rows(blobs, content, shard)
         rows += here[max(0, offset - shard.first) : end - shard.first]
     return rows

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from promptlab.assets.shard_index import shards_from
 from promptlab.domain.results import CaseKey
-from promptlab.duck import connect, parquet, reading_results
+from promptlab.duck import parquet, reading_results, with_room
 from promptlab.results.files import results_file
 from promptlab.results.run_table import RunTable
+
+if TYPE_CHECKING:
+    import duckdb
 
 MAX_ROWS = 500
 MAX_BYTES = 4 << 20
@@ -35,8 +38,10 @@ async def cases_page(table: RunTable, *, after: CaseKey | None = None, limit: in
         BlobNotFoundError: the results file or the dataset's rows are gone.
     """
     if table.run.results:
+        # Of long rows only as many as may fit are looked at: DuckDB holds all of them at once.
+        fitting = max(1, 2 * MAX_BYTES // max(1, table.content.largest_row_bytes or 1))
         async with results_file(table) as path:
-            return await asyncio.to_thread(_from_file, path, after, limit)
+            return await asyncio.to_thread(_from_file, path, after, min(limit, fitting))
     return await _from_ledger(table, after, limit)
 
 
@@ -46,14 +51,21 @@ def _from_file(path: Path, after: CaseKey | None, limit: int) -> Page:
         f"""SELECT * FROM {parquet(path)} WHERE "case" >= ? AND ("case", trial) > (?, ?) """
         """ORDER BY "case", trial LIMIT ?"""
     )
-    page = _Page(limit)
-    with reading_results(), connect(path.parent) as con:
+    pages = list[_Page]()
+
+    def read(con: duckdb.DuckDBPyConnection) -> None:
         cursor = con.execute(sql, [case, case, trial, limit + 1])
         names = [column[0] for column in cursor.description or ()]
+        page = _Page(limit)
         while not page.full and (found := cursor.fetchmany(50)):
             for values in found:
                 if not page.add(dict(zip(names, values, strict=True))):
                     break
+        pages.append(page)
+
+    with reading_results():
+        with_room(read, path.parent)  # three rows of 10 MB, with answers as long, need more than the 128 MB
+    page = pages[-1]
     return page.rows, page.last if page.full else None
 
 

@@ -17,6 +17,7 @@ from promptlab_studio.access import undeclared
 from promptlab_studio.api import router as api
 from promptlab_studio.api.openapi import describe
 from promptlab_studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth
+from promptlab_studio.bounds import Bounded
 from promptlab_studio.pages import router as pages
 from promptlab_studio.problems import add_handlers
 from promptlab_studio.security import Faults, RequestChecks, SecurityHeaders
@@ -54,9 +55,10 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
         raise AssertionError(f"These routes do not declare who may call them: {'; '.join(missing)}.")
     add_handlers(app)
     # The last is the outermost: every response, whatever made it, has the headers.
-    app.add_middleware(Abandoned)
-    app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=5)
     local = auth is None or auth.local
+    app.add_middleware(Abandoned)
+    app.add_middleware(Bounded, streaming=local)
+    app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=5)
     if local:  # a function on Lambda has one request at a time
         app.add_middleware(Shared)
     cookies = (SECURE_COOKIE, auth.cookie if auth else PLAIN_COOKIE)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import httpx
 import pytest
+from promptlab_studio.security import MAX_BODY_BYTES
 
 from functions import runtime, studio
 from tests import aws
 from tests.aws_faults import Asked, FaultyAws
 from tests.functions.conftest import Context
+from tests.studio.long_rows import add_long_things, long_row
+from tests.studio.test_answer_sizes import addresses
 
+LAMBDA_BYTES = 6 * 1024 * 1024
+"""What Lambda takes in an event and sends in an answer."""
 BODY = {
     "name": "quiz",
     "dataset": {"name": "rows", "rows": [{"q": "1"}]},
@@ -34,8 +41,11 @@ class Hosted:
     faulty: FaultyAws
     thread: ThreadPoolExecutor
 
-    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
-        """Status, headers and body of an answer."""
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, encoded: bool = False, **headers: str
+    ) -> tuple[int, Any, Any]:
+        """Status, headers and body of an answer; with `encoded` the body goes as base64, as other types than
+        JSON and text do."""
         route, _, query = path.partition("?")
         event = {
             "version": "2.0",
@@ -51,10 +61,23 @@ class Hosted:
         if body is not None:
             event["headers"]["content-type"] = "application/json"
             event["body"] = json.dumps(body)
+        if encoded:
+            event |= {"body": b64encode(event["body"].encode()).decode(), "isBase64Encoded": True}
         call = self.thread.submit(studio.handler, event, Context())
         answer: dict[str, Any] = await asyncio.wrap_future(call)
-        text = b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"]
-        return answer["statusCode"], answer["headers"], json.loads(text or "null")
+        # As the runtime's client sends it, and refuses it when it is longer.
+        assert len(json.dumps(answer, ensure_ascii=False).encode()) <= LAMBDA_BYTES
+        body = b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"].encode()
+        if answer["headers"].get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        if "json" not in answer["headers"].get("content-type", "json"):
+            return answer["statusCode"], answer["headers"], body.decode()
+        return answer["statusCode"], answer["headers"], json.loads(body or "null")
+
+    async def made(self, make: Any) -> Any:
+        """What `make` does with the lab, on the loop that the handler uses."""
+        call = self.thread.submit(lambda: runtime.run(make(runtime.lab())))
+        return await asyncio.wrap_future(call)
 
 
 @pytest.fixture
@@ -141,3 +164,41 @@ async def test_a_run_whose_start_failed_is_started_by_the_same_request_sent_agai
     assert set(names) == {f"{run_id}-0"} and len(names) > 3
     _, _, listed = await hosted.ask("GET", "/api/v1/runs")
     assert [run["run_id"] for run in listed["items"]] == [run_id]
+
+
+@pytest.mark.parametrize("accepts", ["identity", "gzip"])
+async def test_no_answer_is_longer_than_lambda_sends_and_long_texts_come_from_the_bucket(
+    hosted: Hosted, accepts: str
+) -> None:
+    """Rows of 10 MB, runs over them, and prompts, by every route that shows them."""
+    ids = await hosted.made(add_long_things)
+    headers = {"accept-encoding": accepts}
+    for _, path in addresses():
+        address = path.replace("{run}", ids["run"]).replace("{other}", ids["other"])
+        status, said, _ = await hosted.ask("GET", address, **headers)
+        assert status < 500, path
+        if "/export" in path or "/cases." in path or "/text" in path or path.endswith(("/0.0", "/rows/1")):
+            assert status == 303, path
+            async with httpx.AsyncClient() as client:
+                found = await client.get(said["location"])
+            assert found.status_code == 200 and len(found.content) > 4_000_000
+    _, _, page = await hosted.ask("GET", "/api/v1/datasets/long/versions/0/rows?limit=1", **headers)
+    (cut,) = [cut for cut in page["cut"] if cut["path"] == ["question"]]
+    status, said, _ = await hosted.ask("GET", cut["url"], **headers)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(said["location"])).json() == long_row(0)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+async def test_bodies_are_as_long_as_lambda_takes_them(hosted: Hosted, encoded: bool) -> None:
+    """Tiny rows, whose quotes are escaped in the event: the bound of a body keeps it below Lambda's."""
+    rows = [{"q": "1"}] * ((MAX_BODY_BYTES - 100) // 12)
+    body = {"name": "tiny", "rows": rows}
+    assert MAX_BODY_BYTES - 1_000 < len(json.dumps(body)) <= MAX_BODY_BYTES
+    event = json.dumps({"body": json.dumps(body), "headers": {"x": "y" * 10_240}})
+    assert len(event) < LAMBDA_BYTES
+    status, _, said = await hosted.ask("POST", "/api/v1/datasets", body, encoded=encoded)
+    assert (status, said["content"]["rows"]) == (201, len(rows))
+    rows += rows[:1_000]
+    status, _, said = await hosted.ask("POST", "/api/v1/datasets", body, encoded=encoded)
+    assert status == 413 and f"{MAX_BODY_BYTES:,} bytes" in said["detail"] and "uploads" in said["detail"]

@@ -26,6 +26,10 @@ PATHS: dict[str, list[str]] = {
     "/runs/{run_id}/live": ["/runs/{run}/live"],
     "/runs/{run_id}/cases.{form}": ["/runs/{run}/cases.csv", "/runs/{run}/cases.jsonl"],
     "/runs/{run_id}/cases/{key}": ["/runs/{run}/cases/1"],
+    "/runs/{run_id}/cases/{key}/text": [
+        "/runs/{run}/cases/1/text",
+        "/runs/{run}/cases/1/text?of=input.question",
+    ],
     "/prompts": ["/prompts"],
     "/prompt": ["/prompt?name=made-qa", "/prompt?name=long&version=1&against=0", "/prompt?name=many"],
     "/prompt/edit": ["/prompt/edit?name=long"],
@@ -40,6 +44,7 @@ PATHS: dict[str, list[str]] = {
     "/api/v1/runs/{run_id}": ["/api/v1/runs/{run}"],
     "/api/v1/runs/{run_id}/progress": ["/api/v1/runs/{run}/progress"],
     "/api/v1/runs/{run_id}/cases": ["/api/v1/runs/{run}/cases"],
+    "/api/v1/runs/{run_id}/cases/{key}": ["/api/v1/runs/{run}/cases/0.0"],
     "/api/v1/runs/{run_id}/export": ["/api/v1/runs/{run}/export"],
     "/api/v1/compare": ["/api/v1/compare?run={run}&run={other}"],
     "/api/v1/prompts": ["/api/v1/prompts"],
@@ -52,6 +57,7 @@ PATHS: dict[str, list[str]] = {
     "/api/v1/code": ["/api/v1/code"],
     "/api/v1/code/{name}": ["/api/v1/code/scoring"],
     "/api/v1/code/{name}/versions/{version}": ["/api/v1/code/scoring/versions/0"],
+    "/api/v1/datasets/{name}/versions/{version}/rows/{number}": ["/api/v1/datasets/texts/versions/0/rows/1"],
     "/api/v1/metrics": ["/api/v1/metrics"],
     "/api/v1/models/providers": ["/api/v1/models/providers"],
 }

@@ -73,7 +73,7 @@ def test_a_dataset_of_rows_is_read_back_page_by_page(api: httpx.Client) -> None:
         [c["name"] for c in made["content"]["columns"]],
     ) == (120, "id", ["id", "question", "answer"])
     page = api.get("/datasets/questions/versions/0/rows", params={"offset": 48, "limit": 5}).json()
-    assert page == {"items": ROWS[48:53], "offset": 48, "total": 120}
+    assert page == {"items": ROWS[48:53], "cut": [], "offset": 48, "total": 120}
     assert api.get("/datasets/questions/versions/latest/rows", params={"offset": 500}).json()["items"] == []
 
 
@@ -81,7 +81,7 @@ def test_a_page_of_long_rows_is_shorter(api: httpx.Client) -> None:
     """An answer stays below what a Lambda function may send."""
     api.post(
         "/datasets",
-        json={"name": "long", "rows": [{"text": "x" * 1_100_000} for _ in range(4)] + [{"text": "y"}]},
+        json={"name": "long", "rows": [{"text": "x" * 900_000} for _ in range(4)] + [{"text": "y"}]},
     )
     page = api.get("/datasets/long/versions/0/rows").json()
     assert (len(page["items"]), page["total"]) == (3, 5)

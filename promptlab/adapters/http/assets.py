@@ -54,7 +54,7 @@ class RemoteAssets:
         """
         if isinstance(asset, PromptTemplate):
             body = prompt_body(asset.model_copy(update={"version": None}))
-            return asset_from(asset_version_from(await self._api.json("POST", "/prompts", json=body)))
+            return await self._written(await self._api.json("POST", "/prompts", json=body))
         if isinstance(asset, CodeBundle):
             raise AssetError(f"Code cannot be sent to {self._api.endpoint} yet: it is kept with its runs.")
         fields: dict[str, Any] = {
@@ -81,7 +81,7 @@ class RemoteAssets:
                 return await self._upload(fields, path)
             lines = (await asyncio.to_thread(path.read_bytes)).splitlines()
         body = {**fields, "rows": [orjson.loads(line) for line in lines]}
-        return asset_from(asset_version_from(await self._api.json("POST", "/datasets", json=body)))
+        return await self._written(await self._api.json("POST", "/datasets", json=body))
 
     async def _upload(self, fields: Mapping[str, Any], path: Path) -> Asset:
         for attempt in range(1, _UPLOADS + 1):
@@ -99,8 +99,13 @@ class RemoteAssets:
                 if attempt == _UPLOADS:
                     raise
             else:
-                return asset_from(asset_version_from(answer))
+                return await self._written(answer)
         raise AssertionError("unreachable")
+
+    async def _written(self, answer: dict[str, Any]) -> Asset:
+        """Read the answer to a change; of a version that is too long for it, from where it is whole."""
+        (found,) = await self._api.whole({"items": [answer], "cut": answer.get("cut")}, "items")
+        return asset_from(asset_version_from(found))
 
     async def update(self, asset: Asset) -> Asset:
         """As `create`, for an asset that exists.
@@ -170,7 +175,7 @@ class RemoteAssets:
             except RemoteError as error:
                 _pass_if_older(kind, error)
                 return []
-            found += map(asset_version_from, page["items"])
+            found += map(asset_version_from, await self._api.whole(page, "items"))
             cursor = page["next_cursor"]
             if cursor is None:
                 return found
@@ -181,8 +186,14 @@ class RemoteAssets:
         Raises:
             AssetNotFoundError: there is no such asset.
         """
-        answer = await self._api.get(_path(kind or await self._kind(name), name))
-        return [asset_version_from(version) for version in answer["versions"]]
+        path, cursor = _path(kind or await self._kind(name), name), None
+        found: list[AssetVersion] = []
+        while True:
+            page = await self._api.get(path, cursor=cursor)
+            found += map(asset_version_from, await self._api.whole(page, "versions"))
+            cursor = page.get("next_cursor")  # an older Studio gives all of them at once
+            if cursor is None:
+                return found
 
     async def label(
         self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
@@ -197,7 +208,7 @@ class RemoteAssets:
         if version is None:
             version = (await self.get(name, kind=kind)).version
         path = f"{_path(kind, name)}/labels/{quote(label, safe='')}"
-        return asset_from(asset_version_from(await self._api.json("PUT", path, json={"version": version})))
+        return await self._written(await self._api.json("PUT", path, json={"version": version}))
 
     async def unlabel(self, name: str, label: str, *, kind: AssetKind | None = None) -> None:
         """Remove a label; the version that it pointed at stays.
@@ -226,8 +237,7 @@ class RemoteAssets:
             AssetNotFoundError: there is no such dataset or version.
         """
         path = f"{_path('dataset', dataset.name)}/versions/{dataset.version}/rows"
-        rows: Sequence[dict[str, Any]] = (await self._api.get(path, offset=offset, limit=limit))["items"]
-        return rows
+        return await self._api.whole(await self._api.get(path, offset=offset, limit=limit), "items")
 
     async def reference(self, value: Dataset | str) -> str:
         """Return a run's reference to a dataset; one that is not in the store yet is put there."""

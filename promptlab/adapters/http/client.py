@@ -112,6 +112,10 @@ class ApiClient:
         own = {**self._headers, **request.pop("headers", {})}
         send = functools.partial(self._send, method, self.endpoint + API + path, headers=own, **request)
         response = await self._patiently(send, repeatable=repeatable)
+        if method == "GET" and response.has_redirect_location:
+            # A long answer is a file of its own. Not with our token: it is another server's.
+            where = urllib.parse.urljoin(self.endpoint, response.headers["location"])
+            response = await self._patiently(functools.partial(self._send, "GET", where))
         try:
             answer = response.json()
         except ValueError:
@@ -122,6 +126,14 @@ class ApiClient:
                 status=response.status_code,
             )
         return answer
+
+    async def whole(self, page: dict[str, Any], name: str) -> list[dict[str, Any]]:
+        """Give the items of a page, with those whose texts it cuts as they are whole."""
+        items: list[dict[str, Any]] = page[name]
+        # A Studio of an older version does not cut, nor say so.
+        for place, url in {entry["item"]: entry["url"] for entry in page.get("cut") or ()}.items():
+            items[place] = await self.get(url.removeprefix(API))
+        return items
 
     async def delete(self, path: str) -> int:
         """Remove what there is at a path of the API.
@@ -243,6 +255,12 @@ class ApiClient:
             problem = response.json()
         except ValueError:
             problem = None
+        if response.status_code == 413 and not (isinstance(problem, dict) and "title" in problem):
+            return RemoteError(
+                f"This request is larger than {self.endpoint} takes. Put rows into a file, and create a "
+                "dataset from it: files of up to 5 GB are uploaded.",
+                status=413,
+            )
         if isinstance(problem, dict) and "title" in problem:
             return error_from(response.status_code, problem)
         return RemoteError(

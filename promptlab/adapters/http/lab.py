@@ -295,7 +295,8 @@ class RemoteLab:
             f"{_run(run_id)}/cases", limit=limit, cursor=f"{after.case}.{after.trial}" if after else None
         )
         following = page["next_cursor"]
-        return page["items"], CaseKey(*map(int, following.split("."))) if following else None
+        rows = await self._api.whole(page, "items")
+        return rows, CaseKey(*map(int, following.split("."))) if following else None
 
     async def export(
         self, run_id: str, path: Path, format: ExportFormat, style: CsvStyle = PLAIN_CSV

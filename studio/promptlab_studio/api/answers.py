@@ -164,6 +164,26 @@ class RunPage(BaseModel):
     )
 
 
+class CutText(BaseModel):
+    """A text of an item that is too long for a list: the item has its beginning."""
+
+    item: int = Field(description="The item's place in `items`, from 0.")
+    path: list[str | int] = Field(
+        description="Where in the item: names of fields and places of lists. Empty: the item lacks fields "
+        "with very long names."
+    )
+    characters: int | None = Field(
+        description="Characters of the whole text; null for what is no text: the item has null in its place."
+    )
+    url: str | None = Field(description="Where the whole item is: GET it, and follow a redirect.")
+
+
+_CUT: Any = Field(
+    default=[],
+    description="What of the items was cut: those of more than 1 MB have the beginnings of their long texts.",
+)
+
+
 class CasePage(BaseModel):
     """Rows of the results table, by case and trial."""
 
@@ -171,6 +191,7 @@ class CasePage(BaseModel):
         description="case, trial, id, input.<column>, response, error_type, error_message, tokens, "
         "latency_ms, cost_usd, score.<metric>, …"
     )
+    cut: list[CutText] = _CUT
     next_cursor: str | None = Field(description="Go on with ?cursor=…; null at the end.")
 
 
@@ -220,6 +241,11 @@ class CompareOut(BaseModel):
     items: list[dict[str, Any]] = Field(
         description="Pairs: case, trial, id, inputs, base, others (answers and scores), changes (by metric)."
     )
+    cut: list[CutText] = Field(
+        default=[],
+        description="What of the pairs was cut beyond `text_chars`: those of more than 1 MB. The address is "
+        "that of the base's case.",
+    )
     next_offset: int | None = Field(description="Go on with ?offset=…; null at the end.")
 
 
@@ -236,12 +262,16 @@ class AssetOut(BaseModel):
     hash: str = Field(description="SHA-256 (hex) of the content.")
     created_at: str
     labels: list[str]
+    cut: list[CutText] = Field(
+        default=[], description="In the answer to a change: what of the version is too long for it."
+    )
 
 
 class AssetPage(BaseModel):
     """The latest version of every asset, by name."""
 
     items: list[AssetOut]
+    cut: list[CutText] = _CUT
     next_cursor: str | None
 
 
@@ -250,12 +280,15 @@ class AssetVersions(BaseModel):
 
     name: str
     versions: list[AssetOut]
+    cut: list[CutText] = _CUT
+    next_cursor: str | None = Field(default=None, description="Go on with ?cursor=…; null at the end.")
 
 
 class RowPage(BaseModel):
     """Rows of a dataset."""
 
     items: list[dict[str, Any]]
+    cut: list[CutText] = _CUT
     offset: int
     total: int
 
@@ -309,6 +342,10 @@ class PreviewOut(BaseModel):
     errors: list[str] = Field(description="Why no run could begin with these: placeholders without a column.")
     warnings: list[str] = Field(description="What is probably not meant, and keeps no run from beginning.")
     rows: list[PreviewRow]
+    cut: list[CutText] = Field(
+        default=[],
+        description="What of the rows was cut: send the same with `whole` and `limit` 1 to have a row whole.",
+    )
 
 
 def run_brief(run: RunRecord, progress: Progress | None, partial: Summary | None = None) -> dict[str, Any]:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import orjson
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from promptlab.assets.store import MOST_VERSIONS
-from promptlab.domain.assets import Asset, AssetKind, Dataset, kind_of, which_version
+from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, kind_of, which_version
 from promptlab.errors import AssetNotFoundError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, TheLab, Viewer
 from promptlab_studio.api.answers import AssetOut, AssetPage, AssetVersions, RowPage, asset_object
 from promptlab_studio.api.bodies import Exact
-from promptlab_studio.api.shapes import DatasetIn, LabelIn, PromptIn
+from promptlab_studio.api.cut import fitted, fragments, shortened
+from promptlab_studio.api.shapes import DatasetIn, LabelIn, PromptIn, RowsIn
 from promptlab_studio.api.uploads import uploaded
+from promptlab_studio.bounds import whole
 
-MAX_BYTES = 4 << 20
+PATHS: dict[AssetKind, str] = {"prompt_template": "prompts", "dataset": "datasets", "code": "code"}
+_ELSEWHERE: dict[int | str, dict[str, Any]] = {
+    303: {"description": "Where it is, if it is long: in the cloud it comes from the bucket."}
+}
 router = APIRouter(route_class=Exact)
 
 Name = Annotated[str, Path(max_length=200, description="The asset's name.")]
@@ -31,9 +38,12 @@ Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 After = Annotated[
     str | None, Query(max_length=200, description="Where the page before ended: its next_cursor.")
 ]
+AfterVersion = Annotated[
+    int | None, Query(ge=0, le=10**10, description="Where the page before ended: its next_cursor.")
+]
 
 
-def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> None:
+def _add_routes(kind: AssetKind, path: str, one: str, many: str, what: str) -> None:
     """Add the routes that prompt templates, datasets and code have alike.
 
     Args:
@@ -41,7 +51,7 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
         path: the beginning of the routes; also the tag that they have.
         one: a single one, for summaries.
         many: several.
-        whole: what reading one version gives.
+        what: what reading one version gives.
     """
     name_of_one = path.removesuffix("s")
 
@@ -59,21 +69,38 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
         summary=f"List a {one}'s versions",
         response_model=AssetVersions,
     )
-    async def list_versions(lab: TheLab, who: Viewer, name: Name) -> Any:
+    async def list_versions(
+        lab: TheLab, who: Viewer, name: Name, limit: Limit = 500, cursor: AfterVersion = None
+    ) -> Any:
         """Oldest first, with labels."""
         found = await lab.assets.versions(name, kind=kind)
-        return {"name": name, "versions": [asset_object(version) for version in found]}
+        found = [asset for asset in found if cursor is None or asset.version > cursor]
+        written, cut = await _fitted(path, found[:limit])
+        following = found[len(written) - 1].version if len(written) < len(found) else None
+        return _json(
+            {"name": name, "versions": written, "cut": cut, "next_cursor": following and str(following)}
+        )
 
     @router.get(
         f"/{path}/{{name}}/versions/{{version}}",
         tags=[path],
         name=f"get_{name_of_one}",
         summary=f"Read a {one}",
-        description=whole,
+        description=what,
         response_model=AssetOut,
+        responses=_ELSEWHERE,
     )
-    async def get_version(lab: TheLab, who: Viewer, name: Name, version: Version) -> Any:
-        return await _object(lab, kind, await _get(lab, kind, name, version))
+    async def get_version(
+        request: Request, lab: TheLab, who: Viewer, name: Name, version: Version
+    ) -> Response:
+        found = await _object(lab, kind, await _get(lab, kind, name, version))
+        return await whole(
+            request,
+            lab.blobs,
+            orjson.dumps(found),
+            file_name=f"{kind}.json",
+            media_type="application/json",
+        )
 
     @router.delete(
         f"/{path}/{{name}}/versions/{{version}}",
@@ -95,10 +122,11 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
         name=f"label_{name_of_one}",
         summary=f"Label a {one}'s version",
         response_model=AssetOut,
+        response_model_exclude_unset=True,
     )
     async def set_label(lab: TheLab, who: Engineer, name: Name, label: Label, body: LabelIn) -> Any:
         """Point the label at a version; it leaves the one that it pointed at before."""
-        return await _object(lab, kind, await lab.assets.label(name, label, version=body.version, kind=kind))
+        return await _told(lab, kind, await lab.assets.label(name, label, version=body.version, kind=kind))
 
     @router.delete(
         f"/{path}/{{name}}/labels/{{label}}",
@@ -120,6 +148,7 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, whole: str) -> 
     tags=["prompts"],
     summary="Create a prompt template's next version",
     response_model=AssetOut,
+    response_model_exclude_unset=True,
 )
 async def create_prompt(lab: TheLab, who: Engineer, body: PromptIn, response: Response) -> Any:
     """201 with the new version; 200 with the latest one, if it has this content already."""
@@ -137,14 +166,13 @@ _add_routes(
     tags=["datasets"],
     summary="Create a dataset's next version",
     response_model=AssetOut,
+    response_model_exclude_unset=True,
 )
 async def create_dataset(lab: TheLab, who: Engineer, body: DatasetIn, response: Response) -> Any:
     """From rows, or from an uploaded file. 201 with the new version; 200 with the latest one, if it has these
     rows already."""
     fields = {"name": body.name, "description": body.description, "id_column": body.id_column}
     if body.upload is None:
-        from promptlab_studio.api.shapes import RowsIn
-
         return await _create(lab, RowsIn(**fields, rows=body.rows or []).asset(), response)
     async with uploaded(lab.blobs, body.upload) as path:
         dataset = Dataset(**fields, delimiter=body.delimiter, file_path=path)
@@ -170,12 +198,41 @@ async def list_rows(
     """In the dataset's order."""
     dataset = await _get(lab, "dataset", name, version)
     assert isinstance(dataset, Dataset) and dataset.content is not None
-    rows = [orjson.dumps(row) for row in await lab.assets.rows(dataset, offset, limit)]
-    while len(rows) > 1 and sum(map(len, rows)) > MAX_BYTES:
-        rows.pop()
-    return Response(
-        b'{"items":[%b],"offset":%d,"total":%d}' % (b",".join(rows), offset, dataset.content.rows),
-        media_type="application/json",
+    rows = await lab.assets.rows(dataset, offset, limit)
+    written, cut = await fitted(rows, lambda place: row_url(dataset, offset + place))
+    total = dataset.content.rows
+    return _json({"items": [*fragments(written)], "cut": cut, "offset": offset, "total": total})
+
+
+def row_url(dataset: Dataset, number: int) -> str:
+    """Where a row of a version is, whole."""
+    return f"{asset_url('datasets', dataset.name, dataset.version)}/rows/{number}"
+
+
+@router.get(
+    "/datasets/{name}/versions/{version}/rows/{number}",
+    tags=["datasets"],
+    summary="Read a dataset's row whole",
+    response_model=dict[str, Any],
+    responses=_ELSEWHERE,
+)
+async def get_row(
+    request: Request,
+    lab: TheLab,
+    who: Viewer,
+    name: Name,
+    version: Version,
+    number: Annotated[int, Path(ge=0, le=10**12, description="The row's number, from 0.")],
+) -> Response:
+    """However long its texts are."""
+    dataset = await _get(lab, "dataset", name, version)
+    assert isinstance(dataset, Dataset)
+    rows = await lab.assets.rows(dataset, number, 1)
+    if not rows:
+        raise HTTPException(404, f"Dataset {name!r} has no row {number:,}: it has {len(dataset):,} rows.")
+    data = await asyncio.to_thread(orjson.dumps, rows[0])
+    return await whole(
+        request, lab.blobs, data, file_name=f"row-{number}.json", media_type="application/json"
     )
 
 
@@ -185,12 +242,28 @@ _add_routes(
 )
 
 
-async def _list(lab: StoreLab, kind: AssetKind, limit: int, cursor: str | None) -> dict[str, Any]:
+async def _list(lab: StoreLab, kind: AssetKind, limit: int, cursor: str | None) -> Response:
     following = [asset for asset in await lab.assets.latest(kind) if cursor is None or asset.name > cursor]
-    return {
-        "items": [asset_object(a) for a in following[:limit]],
-        "next_cursor": following[limit - 1].name if len(following) > limit else None,
-    }
+    written, cut = await _fitted(PATHS[kind], following[:limit])
+    last = following[len(written) - 1].name if len(written) < len(following) else None
+    return _json({"items": written, "cut": cut, "next_cursor": last})
+
+
+async def _fitted(path: str, found: Sequence[AssetVersion]) -> tuple[list[Any], list[dict[str, Any]]]:
+    written, cut = await fitted(
+        [asset_object(asset) for asset in found],
+        lambda place: asset_url(path, found[place].name, found[place].version),
+    )
+    return [*fragments(written)], cut
+
+
+def asset_url(path: str, name: str, version: int | None) -> str:
+    """Where a version is."""
+    return f"/api/v1/{path}/{quote(name, safe='')}/versions/{version}"
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
 
 
 async def _create(lab: StoreLab, asset: Asset, response: Response) -> dict[str, Any]:
@@ -199,14 +272,24 @@ async def _create(lab: StoreLab, asset: Asset, response: Response) -> dict[str, 
     created = await lab.assets.create(asset)
     if before and before.version == created.version:
         response.status_code = 200
-    path = "prompts" if kind == "prompt_template" else "datasets"
-    name = quote(created.name, safe="")
-    response.headers["Location"] = f"/api/v1/{path}/{name}/versions/{created.version}"
-    return await _object(lab, kind, created)
+    response.headers["Location"] = asset_url(PATHS[kind], created.name, created.version)
+    return await _told(lab, kind, created)
 
 
 def _get(lab: StoreLab, kind: AssetKind, name: str, version: str) -> Awaitable[Asset]:
     return lab.assets.get(name, **which_version(version), kind=kind)
+
+
+async def _told(lab: StoreLab, kind: AssetKind, asset: Asset) -> dict[str, Any]:
+    """A version that was just written, with the beginning of a long text."""
+    found = await _object(lab, kind, asset)
+    data, cuts = await asyncio.to_thread(shortened, found)
+    if not cuts:
+        return found
+    url = asset_url(PATHS[kind], asset.name, asset.version)
+    told = [{"item": 0, "path": list(path), "characters": n, "url": url} for path, n in cuts]
+    short: dict[str, Any] = orjson.loads(data)
+    return {**short, "cut": told}
 
 
 async def _object(lab: StoreLab, kind: AssetKind, asset: Asset) -> dict[str, Any]:

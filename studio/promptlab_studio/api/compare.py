@@ -14,9 +14,9 @@ from promptlab.queries.comparison_json import comparison_json
 from promptlab_studio.access import TheLab, Viewer
 from promptlab_studio.api.answers import CompareOut
 from promptlab_studio.api.bodies import Exact
+from promptlab_studio.api.cut import fitted, fragments
+from promptlab_studio.api.runs import case_url
 
-MAX_BYTES = 4 << 20
-"""Bytes of one page of pairs: Lambda answers with 6 MB at most."""
 router = APIRouter(tags=["runs"], route_class=Exact)
 RunIds = Annotated[
     list[Annotated[str, Query(min_length=1, max_length=200)]],
@@ -67,10 +67,9 @@ async def compare_runs(
         text_chars=text_chars,
     )
     value = comparison_json(run, page)
-    items = [orjson.dumps(item, default=str) for item in value["items"]]
-    while len(items) > 1 and sum(map(len, items)) > MAX_BYTES:
-        items.pop()
+    pairs = value["items"]
+    items, value["cut"] = await fitted(pairs, lambda place: case_url(run[0], pairs[place]))
     following = page.offset + len(items)
-    value["items"] = [orjson.Fragment(item) for item in items]
+    value["items"] = [*fragments(items)]
     value["next_offset"] = following if following < page.total_matching else None
     return Response(orjson.dumps(value), media_type="application/json")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from fastapi import APIRouter
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.prompt_warnings import prompt_warnings
@@ -16,22 +19,39 @@ from promptlab.store_lab import StoreLab
 from promptlab_studio.access import TheLab, Viewer
 from promptlab_studio.api.answers import PreviewOut
 from promptlab_studio.api.bodies import Exact
+from promptlab_studio.api.cut import fitted, fragments
 from promptlab_studio.api.shapes import PreviewIn
+from promptlab_studio.bounds import whole
 
 MAX_CHARS = 2_000_000
-"""Characters of filled prompts in one answer: Lambda answers with 6 MB at most."""
+"""Characters of filled prompts that one answer stops behind."""
+MOST_NAMES = 2_000
+"""Placeholders and columns that are listed."""
 router = APIRouter(tags=["prompts"], route_class=Exact)
 
 
 @router.post(
-    "/preview", summary="Fill a prompt template with a dataset's first rows", response_model=PreviewOut
+    "/preview",
+    summary="Fill a prompt template with a dataset's first rows",
+    response_model=PreviewOut,
+    responses={303: {"description": "Where the file is, if `whole` asked for one."}},
 )
-async def preview(lab: TheLab, who: Viewer, body: PreviewIn) -> Any:
+async def preview(request: Request, lab: TheLab, who: Viewer, body: PreviewIn) -> Any:
     """Nothing is stored. What would keep a run from beginning is in `errors`."""
     prompt = body.prompt_template if isinstance(body.prompt_template, str) else body.prompt_template.asset()
     dataset = body.dataset if isinstance(body.dataset, str) else body.dataset.asset()
     mappings = [(item.name or item.metric, item.column_mapping) for item in body.evaluation]
-    return await filled(lab, prompt, dataset, body.limit, mappings)
+    found = await filled(lab, prompt, dataset, body.limit, mappings)
+    if body.whole:
+        data = await asyncio.to_thread(orjson.dumps, found, default=str)
+        return await whole(request, lab.blobs, data, file_name="preview.json", media_type="application/json")
+    rows, cut = await fitted(found["rows"], lambda _: None)
+    # A template has as many placeholders as it likes; a run could not begin with so many.
+    shown, rest = found["placeholders"], found["columns"]
+    more = {"placeholders": shown[:MOST_NAMES], "columns": rest[:MOST_NAMES], "cut": cut}
+    return Response(
+        orjson.dumps({**found, **more, "rows": [*fragments(rows)]}), media_type="application/json"
+    )
 
 
 async def filled(

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from promptlab.domain.choice import TAG_CHARS, Chosen
-from promptlab.domain.results import FINAL, CaseKey, RunStatus
+from promptlab.domain.results import FINAL, CaseKey, RunRecord, RunStatus
 from promptlab.domain.spending import NAMES
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
+from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, Labeller, TheLab, Viewer
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
 from promptlab_studio.api.bodies import Exact
+from promptlab_studio.api.cut import ITEMS_BYTES, fitted, fragments
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
+from promptlab_studio.bounds import streams, whole
 from promptlab_studio.deleting import work_s
 from promptlab_studio.shared import moves
 
@@ -95,10 +101,26 @@ async def list_runs(
         limit=min(limit, MAX_DETAILED) if details else limit,
         cursor=cursor,
     )
-    if details:
-        return {"items": [await run_object(lab, run) for run in found], "next_cursor": following}
-    items = [run_brief(run, None if run.summary else await lab.progress(run.run_id)) for run in found]
+    items = [await _listed(lab, run, details) for run in found]
+    if (fit := _fitting(items)) < len(items):
+        return await list_runs(lab, who, name, status, tag, model, prompt, archived, fit, cursor, details)
     return {"items": items, "next_cursor": following}
+
+
+async def _listed(lab: StoreLab, run: RunRecord, details: bool) -> dict[str, Any]:
+    if details:
+        return await run_object(lab, run)
+    return run_brief(run, None if run.summary else await lab.progress(run.run_id))
+
+
+def _fitting(items: Sequence[dict[str, Any]]) -> int:
+    """How many of these fit into an answer, one at least."""
+    size, sizes = 0, [len(orjson.dumps(item, default=str)) for item in items]
+    for place, one in enumerate(sizes):
+        size += one
+        if place and size > ITEMS_BYTES:
+            return place
+    return len(items)
 
 
 @router.patch("/{run_id}", summary="Tag or archive a run", response_model=RunOut)
@@ -160,11 +182,46 @@ async def list_cases(
     if (await lab.get_run(run_id)).status not in FINAL:
         moves(request)
     rows, last = await lab.cases(run_id, after=after, limit=limit)
+    written, cut = await fitted(rows, lambda place: case_url(run_id, rows[place]))
+    if len(written) < len(rows):
+        last = CaseKey(rows[len(written) - 1]["case"], rows[len(written) - 1]["trial"])
+    cursor = f"{last.case}.{last.trial}" if last else None
     return Response(
-        orjson.dumps(
-            {"items": rows, "next_cursor": f"{last.case}.{last.trial}" if last else None}, default=str
-        ),
+        orjson.dumps({"items": [*fragments(written)], "cut": cut, "next_cursor": cursor}),
         media_type="application/json",
+    )
+
+
+def case_url(run_id: str, row: Mapping[str, Any]) -> str:
+    """Where a case is, whole."""
+    return f"/api/v1/runs/{quote(run_id, safe='')}/cases/{row['case']}.{row['trial']}"
+
+
+@router.get(
+    "/{run_id}/cases/{key}",
+    summary="Read a case whole",
+    response_model=dict[str, Any],
+    responses={
+        303: {"description": "Where the row is, if it is long: in the cloud it comes from the bucket."}
+    },
+)
+async def get_case(
+    request: Request,
+    lab: TheLab,
+    who: Viewer,
+    run_id: RunId,
+    key: Annotated[
+        str, Path(pattern=r"^\d{1,12}(\.\d{1,4})?$", description="Row number and trial, as in 12.0, or 12.")
+    ],
+) -> Response:
+    """One row of the results table, however long its texts are."""
+    case, trial = map(int, (key if "." in key else f"{key}.0").split("."))
+    rows, _ = await lab.cases(run_id, after=CaseKey(case, trial - 1), limit=1)
+    if not rows or (rows[0]["case"], rows[0]["trial"]) != (case, trial):
+        raise HTTPException(404, f"Run {run_id} has no answered case {key}.")
+    data = await asyncio.to_thread(orjson.dumps, rows[0], default=str)
+    return await whole(
+        request, lab.blobs, data, file_name=f"{case}.{trial}.json", media_type="application/json"
     )
 
 
@@ -195,6 +252,7 @@ async def resume_run(
     },
 )
 async def export_run(
+    request: Request,
     lab: TheLab,
     who: Viewer,
     run_id: RunId,
@@ -214,6 +272,7 @@ async def export_run(
     blobs = lab.blobs
     if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results:
         return RedirectResponse(await blobs.presign_get(run.results, max_age_s=EXPORT_S), status_code=303)
+    streams(request)
     folder = ScratchFolder("export")
     path = folder.path / f"results.{format}"
     try:

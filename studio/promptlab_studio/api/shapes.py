@@ -354,6 +354,10 @@ class PreviewIn(Body):
     prompt_template: PromptChoice = Field(description="The prompt: fields of a template, or a reference.")
     dataset: RowsChoice = Field(description="The rows: written out, or a reference.")
     limit: int = Field(default=3, ge=1, le=20, description="How many rows; long prompts make it fewer.")
+    whole: bool = Field(
+        default=False,
+        description="Cut no texts: a long answer then is a redirect to a file, in the cloud.",
+    )
     evaluation: Annotated[tuple[EvaluationIn, ...], _few(MOST_METRICS)] = Field(
         default=(),
         max_length=MOST_METRICS,

@@ -15,6 +15,7 @@ from promptlab_studio.pages import (
     run,
     runs,
     runs_edit,
+    texts,
 )
 
 router = APIRouter()
@@ -24,6 +25,7 @@ for _routes in (
     run.routes,
     export.routes,
     case.routes,
+    texts.routes,
     prompts.routes,
     datasets.routes,
     assets_edit.routes,

@@ -23,6 +23,8 @@ from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.case import case_state, score_view, way_up
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
+from promptlab_studio.views.format import exact
+from promptlab_studio.views.room import MOST_OF_ONE, Beginning, Room
 from promptlab_studio.views.state import VIEW_PARAMS, Query, filter_of
 from promptlab_studio.views.text import FORMS, form_of, shown
 
@@ -44,16 +46,25 @@ _KEY = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))?")
 routes = router()
 
 
-@routes.get("/runs/{run_id}/cases/{key}", dependencies=[needs("look")])
-async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
-    """A case: what was asked, what was answered, how it was scored."""
-    lab = lab_of(request)
+def case_key(key: str) -> tuple[int, int]:
+    """A row's number and the trial, as an address has them.
+
+    Raises:
+        HTTPException: it is none.
+    """
     found = _KEY.fullmatch(key)
     if not found:
         raise HTTPException(
             404, f"{key!r} is not a case: a row number, from 0, and after a dot the trial, as in 12 or 12.1."
         )
-    case, trial = int(found[1]), int(found[2] or 0)
+    return int(found[1]), int(found[2] or 0)
+
+
+@routes.get("/runs/{run_id}/cases/{key}", dependencies=[needs("look")])
+async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
+    """A case: what was asked, what was answered, how it was scored."""
+    lab = lab_of(request)
+    case, trial = case_key(key)
     query = Query.of(case_path(run_id, case, trial), request.query_params)
     run = await lab.get_run(run_id)
     results = await lab_of(request).results_of(run)
@@ -62,30 +73,47 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         raise HTTPException(404, f"Run {run_id} has no case {key}: it has {run.cases:,} cases.")
     experiment = Experiment.model_validate(run.experiment)
     row = {**dict.fromkeys(_SHOWN), **row}
-    answer = row["response"] or ""
-    form, measured = form_of(answer, query.get("as")), measured_metrics(run, results.columns)
-    asked = await _row_of(lab, experiment, case)
-    inputs = [
-        (source, asked.get(source) if isinstance(asked, dict) else row.get(name))
+    room = Room()
+
+    def begun(value: Any, of: str, most: int = MOST_OF_ONE) -> Beginning:
+        """The beginning of a value, and where the whole is."""
+        return room.take(exact(value), f"{case_path(run_id, case, trial)}/text?{urlencode({'of': of})}", most)
+
+    answer = begun(row["response"], "response")
+    form, measured = form_of(answer.text, query.get("as")), measured_metrics(run, results.columns)
+    asked = await row_of(lab, experiment, case)
+    values = [
+        (source, name, asked.get(source) if isinstance(asked, dict) else row.get(name))
         for source, name, _ in results.columns.inputs
+    ]
+    expected = [
+        (source, begun(value, f"input.{source}"))
+        for source, _, value in values
+        if source in expected_columns(experiment) and value is not None
     ]
     scores = [
         score_view(metric, name, row, name in measured, experiment) for metric, name in results.columns.scores
     ]
+    messages = await messages_of(lab, experiment, asked)
     context: dict[str, Any] = {
         "run": run,
         "row": row,
         "query": query,
-        "inputs": inputs,
-        "expected": [
-            (source, value)
-            for source, value in inputs
-            if source in expected_columns(experiment) and value is not None
-        ],
+        "expected": expected,
         "scores": scores,
         "state": case_state(row, scores, experiment.headline.name if experiment.headline else None),
-        "messages": await _messages(lab, experiment, asked),
-        "answer": shown(answer, form) if answer else Markup(),
+        "messages": [
+            (message["role"], begun(message["content"], f"message.{n}")) for n, message in enumerate(messages)
+        ]
+        if not isinstance(messages, str)
+        else messages,
+        "inputs": [
+            (source, None if value is None else begun(value, f"input.{source}"))
+            for source, _, value in values
+        ],
+        "begun": begun,
+        "answer": shown(answer.text, form) if answer else Markup(),
+        "answer_begins": answer,
         "form": form,
         "forms": [(f, query.url(**{"as": f})) for f in FORMS],
     }
@@ -113,7 +141,7 @@ async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: Cas
     }
 
 
-async def _row_of(lab: StoreLab, experiment: Experiment, case: int) -> dict[str, Any] | str:
+async def row_of(lab: StoreLab, experiment: Experiment, case: int) -> dict[str, Any] | str:
     """The dataset's row, exactly as it was read, or why it cannot be shown."""
     try:
         dataset = await dataset_of(lab, experiment)
@@ -123,7 +151,7 @@ async def _row_of(lab: StoreLab, experiment: Experiment, case: int) -> dict[str,
     return row
 
 
-async def _messages(
+async def messages_of(
     lab: StoreLab, experiment: Experiment, row: dict[str, Any] | str
 ) -> list[dict[str, str]] | str:
     """The messages as the model got them, or why they cannot be shown."""

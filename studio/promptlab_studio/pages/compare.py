@@ -29,7 +29,7 @@ from promptlab_studio.views.compare import (
 )
 from promptlab_studio.views.prompts import as_text
 from promptlab_studio.views.state import Query, whole
-from promptlab_studio.views.text import DiffLine, text_diff
+from promptlab_studio.views.text import MOST_LINES, DiffLine, text_diff
 
 SIZE = 25
 
@@ -96,7 +96,7 @@ async def _prompts(request: Request, experiments: Sequence[Experiment]) -> list[
         (p and as_text(p)) or "" for p in [(await prompt_or_why(lab_of(request), e))[0] for e in experiments]
     ]
     return [
-        (f"{LETTERS[0]} → {LETTERS[n]}", text_diff(texts[0], text))
+        (f"{LETTERS[0]} → {LETTERS[n]}", text_diff(texts[0], text, MOST_LINES // 3))
         for n, text in enumerate(texts)
         if n and text != texts[0]
     ]

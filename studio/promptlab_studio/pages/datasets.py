@@ -40,6 +40,7 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
     offset = min((query.page() - 1) * SIZE, max(0, (content.rows - 1) // SIZE * SIZE))
     css = column_css(content.columns[:MOST_COLUMNS])
     columns = [c.name for c in content.columns[:MOST_COLUMNS]]
+    rows = await lab.assets.rows(dataset, offset, SIZE)
     read = await lab.assets.statistics(content) if is_quick(content) else None
     context: dict[str, Any] = {
         "query": query,
@@ -54,7 +55,8 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
         "listed": content.columns[:MOST_STATISTICS],
         "statistics": column_views(read),
         "statistics_rows": read.rows if read else 0,
-        "rows": cells_of(await lab.assets.rows(dataset, offset, SIZE), columns),
+        "rows": cells_of(rows, columns),
+        "too_long": min(SIZE, content.rows - offset) - len(rows),
         "offset": offset,
         "size": SIZE,
         "runs": await runs_using(lab, "dataset", name),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
+import anyio
 import orjson
-from fastapi import Request
-from fastapi.responses import StreamingResponse
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
 
+from promptlab.ports import Blobs, DirectBlobs
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, ResultsQuery
 from promptlab.results.export import BOM, PLAIN_CSV, CsvStyle, safe_csv_text
+from promptlab.scratch import ScratchFolder
 from promptlab_studio.access import lab_of, needs
+from promptlab_studio.bounds import LINK_S, streams
 from promptlab_studio.pages.rendering import router
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.state import Query, filter_of
@@ -35,7 +40,7 @@ async def export_cases(
     form: Literal["csv", "jsonl"],
     delimiter: str = PLAIN_CSV.delimiter,
     bom: bool = PLAIN_CSV.bom,
-) -> StreamingResponse:
+) -> Response:
     """The cases that the address's filter means, in its order; CSV in the style that the address names."""
     style = CsvStyle(delimiter, bom)
     style.check(form)
@@ -48,7 +53,23 @@ async def export_cases(
     name = f"{run_id}-{first.total_matching}-cases.{form}"
     head = {"Content-Disposition": f'attachment; filename="{name}"'}
     lines = _lines(results, query, first, None if form == "jsonl" else style)
+    if isinstance(lab.blobs, DirectBlobs):
+        return await _from_bucket(lab.blobs, name, lines)
+    streams(request)
     return StreamingResponse(lines, media_type=MEDIA[form], headers=head)
+
+
+async def _from_bucket(blobs: Blobs, name: str, lines: AsyncIterator[bytes]) -> Response:
+    """Put the file into the bucket, and send the browser there: Lambda sends no large files."""
+    assert isinstance(blobs, DirectBlobs)
+    with ScratchFolder("export") as folder:
+        path = folder / "cases"
+        async with await anyio.open_file(path, "wb") as file:
+            async for piece in lines:
+                await file.write(piece)
+        key = f"exports/{secrets.token_hex(16)}/{name}"
+        await blobs.put_file(key, path)
+    return RedirectResponse(await blobs.presign_get(key, max_age_s=LINK_S), status_code=303)
 
 
 async def _page(results: ResultsQuery, query: Query, offset: int) -> CasePage:

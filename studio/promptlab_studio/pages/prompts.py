@@ -4,6 +4,7 @@ editing as a new version."""
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from promptlab.domain.assets import PromptTemplate, which_version
 from promptlab.domain.explain import explain
 from promptlab.domain.templates import placeholders_async
-from promptlab.errors import PromptLabError
+from promptlab.errors import AssetError, PromptLabError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.forms import fields_of
@@ -20,6 +21,7 @@ from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.format import prompt_url
 from promptlab_studio.views.prompts import Draft, as_text, draft_of, names_in, placeholders_of, with_room
+from promptlab_studio.views.room import MOST_CHARS, Room
 from promptlab_studio.views.state import Query, whole
 from promptlab_studio.views.text import text_diff
 
@@ -47,8 +49,11 @@ async def prompt_page(request: Request, name: str) -> HTMLResponse:
     against = query.get("against")
     other = await _version(lab, name, against) if against else None
     names, wrong = await names_in(prompt)
+    room = Room(MOST_CHARS // 2 if other else MOST_CHARS)
+    url = f"/api/v1/prompts/{quote(name, safe='')}/versions/{prompt.version}"
     context: dict[str, Any] = {
         "query": query,
+        "messages": [(m["role"], room.take(m["content"], url, MOST_CHARS)) for m in prompt.chat()],
         "prompt": prompt,
         "versions": versions[::-1],
         "this": next(v for v in versions if v.version == prompt.version),
@@ -73,6 +78,12 @@ async def edit_page(request: Request) -> HTMLResponse:
     query = Query.of("/prompt/edit", request.query_params)
     name = query.get("name")
     prompt = await _version(lab_of(request), name, query.get("version")) if name else None
+    size = sum(len(m["content"]) for m in prompt.chat()) if prompt else 0
+    if size > MOST_CHARS:
+        raise AssetError(
+            f"Prompt {name!r} has {size:,} characters; the form takes {MOST_CHARS:,}. Make its next version "
+            "from a file: `promptlab run` with an experiment that has it, or pl.asset.create in a script."
+        )
     draft = Draft(
         name,
         prompt.description if prompt else "",

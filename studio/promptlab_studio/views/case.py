@@ -19,6 +19,8 @@ class ScoreView:
     """One metric of a case."""
 
     name: str
+    column: str
+    """Its name in the results table."""
     value: float | None
     passed: bool | None
     label: str | None
@@ -44,9 +46,8 @@ def score_view(
                 if row.get(f"input.{column}") in (None, "")
                 else None
             )
-    return ScoreView(
-        metric, value, passed, label, reason, error, shown=beside_verdict(value, passed, measured=measured)
-    )
+    shown = beside_verdict(value, passed, measured=measured)
+    return ScoreView(metric, name, value, passed, label, reason, error, shown)
 
 
 @dataclass(frozen=True, slots=True)
