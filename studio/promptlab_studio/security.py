@@ -22,9 +22,9 @@ rows are 5.9 MB. Larger datasets are uploaded."""
 MAX_UPLOAD_BYTES = 5 << 30
 """The most bytes that S3 takes in one PUT."""
 UPLOADS = "/api/v1/datasets/uploads/"
-MAX_ADDRESS_BYTES = 16 << 10
-"""A page has some hundred links, and each repeats what the address filters by: 60 KB became 30 MB. API
-Gateway takes 10 KB."""
+MAX_ADDRESS_BYTES = 8 << 10
+"""A page has some hundred links, and each repeats what the address filters by: 60 KB became 30 MB, 16 KB more
+than the 4 MB of an answer. API Gateway takes 10 KB."""
 MAX_FORM_ADDRESS_BYTES = 60_000
 """The same for /new: all that the form of a run holds is in its address, schemas too. h11 reads 64 KB."""
 MAX_PARAMETERS = 1_000
