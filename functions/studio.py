@@ -31,8 +31,8 @@ def is_local() -> bool:
     return os.environ.get("PROMPTLAB_LOCAL_CLOUD") == "true"
 
 
-async def admin_token() -> str | None:
-    """Read the admin token; None until somebody has made one.
+def auth() -> Auth:
+    """The authentication; nothing is read before somebody uses the admin token.
 
     Raises:
         ConfigError: no parameter is named.
@@ -44,21 +44,19 @@ async def admin_token() -> str | None:
             "holds it (template.yaml does)."
         )
     parameters = ParameterStore()
-    try:
+
+    async def token() -> str | None:
         return await parameters.text(name)
-    finally:
-        await parameters.close()
+
+    return Auth(token, secure=not is_local(), first_admin=os.environ.get("PROMPTLAB_ADMIN_EMAIL") or None)
 
 
 @cache
 def app() -> Mangum:
-    """The app, once the admin token is known."""
-    token = run(admin_token())
-    if not token:
-        raise ConfigError("The Studio has no admin token yet: `promptlab cloud token` makes it.")
+    """The app."""
     blobs = lab().blobs
     origin = run(blobs.origin()) if isinstance(blobs, DirectBlobs) else None
-    studio = create_app(lab(), auth=Auth(token, secure=not is_local()), upload_origin=origin)
+    studio = create_app(lab(), auth=auth(), upload_origin=origin)
     answer_busy(studio, (ClientError, BotoCoreError, ExceptionGroup), is_busy)
     # Mangum takes the thread's loop; lifespan would run on every request.
     asyncio.set_event_loop(runner().get_loop())

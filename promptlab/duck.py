@@ -87,9 +87,14 @@ def _full(error: Exception) -> str | None:
     return next((said for said in words if said in str(error)), None)
 
 
-def connect(folder: Path, memory: str = MEMORY, threads: int = 1) -> duckdb.DuckDBPyConnection:
+def connect(
+    folder: Path, memory: str = MEMORY, threads: int = 1, *, files_change: bool = True
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that spills into `folder` and has access to what is in there, and to what `given`
-    linked into it, only."""
+    linked into it, only. No query can change its settings.
+
+    With `files_change` False it remembers the metadata of Parquet files.
+    """
     import duckdb
 
     config: dict[str, str | bool | int | float | list[str]] = {
@@ -107,7 +112,10 @@ def connect(folder: Path, memory: str = MEMORY, threads: int = 1) -> duckdb.Duck
         con.execute(f"SET allowed_paths = {_both(files)}")
         con.execute(f"SET allowed_directories = {_both([folder, *folders])}")
         con.execute("SET TimeZone = 'UTC'")
+        if not files_change:
+            con.execute("SET parquet_metadata_cache = true")
         con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
     except BaseException:
         con.close()
         raise

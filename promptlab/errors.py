@@ -24,6 +24,7 @@ PromptLabError
 ├── CursorError                 a list was asked to go on from where no list ended
 ├── AuthenticationError         a hosted Studio wants a token, or another one
 ├── ForbiddenError              a hosted Studio knows the caller, whose role does not allow this
+├── TooManyTriesError           too many wrong tokens came from this address
 ├── RemoteError                 a hosted Studio answered what has no error of its own here
 ├── PortInUseError              something else listens on the Studio's port
 ├── EndpointUnreachableError    nothing answers at a model's endpoint
@@ -195,6 +196,18 @@ class AuthenticationError(PromptLabError):
 
 class ForbiddenError(PromptLabError):
     """A hosted Studio knows the caller, whose role does not allow this."""
+
+
+class TooManyTriesError(PromptLabError):
+    """Too many wrong tokens came from this address.
+
+    Attributes:
+        wait_s: seconds after which it may try again.
+    """
+
+    def __init__(self, wait_s: float | str) -> None:
+        self.wait_s = round(float(wait_s or 0))
+        super().__init__(f"Too many wrong tokens. Try again in {self.wait_s} seconds.")
 
 
 class RemoteError(PromptLabError):

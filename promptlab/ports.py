@@ -42,13 +42,20 @@ class Records(Protocol):
         """Remove it; none is fine."""
 
     async def list_records(
-        self, kind: str, *, after: str = "", limit: int = 100
+        self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
     ) -> list[tuple[str, dict[str, Any]]]:
-        """At most `limit` keys and objects of a kind in `domain.records.LISTED`, by key, those beyond the key
-        `after`; expired ones are left out, so that a page may be shorter while there are more.
+        """At most `limit` keys and objects of a kind in `domain.records.LISTED` that have not expired, by key
+        (backwards with `newest`); those beyond the key `after`. Fewer than `limit` are all that there are.
 
         Raises:
             ValueError: records of this kind are not listed.
+        """
+
+    async def count_up(self, kind: str, key: str, *, by: int = 1, expires_at: float) -> tuple[int, float]:
+        """Add to a counter, atomically, and return what it is then and when it ends.
+
+        A counter begins at 0, ends at the `expires_at` of whoever began it, and then begins anew. It is no
+        record: `get_record` does not find it.
         """
 
 

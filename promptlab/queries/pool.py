@@ -61,9 +61,8 @@ class DuckDBPool:
     def _open(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
-                self._connection = connect(self._folder, MEMORY, WORKERS)
                 # A file here never changes: a newer one has another name.
-                self._connection.execute("SET parquet_metadata_cache = true")
+                self._connection = connect(self._folder, MEMORY, WORKERS, files_change=False)
             return self._connection
 
     async def close(self) -> None:

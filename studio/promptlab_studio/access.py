@@ -10,7 +10,7 @@ declares neither does not start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
@@ -20,6 +20,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Mount
 
 from promptlab.errors import ForbiddenError
+from promptlab.ports import Records
 from promptlab.store_lab import StoreLab
 
 Role = Literal["viewer", "labeller", "engineer", "admin"]
@@ -38,7 +39,7 @@ ACTIONS: Mapping[Action, Role] = MappingProxyType(
 )
 """The least role for each action."""
 DEFAULT_PROJECT = "default"
-_SCOPE = "promptlab.principal"
+_SCOPE = "promptlab.asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Principal:
     name: str
     role: Role = "admin"
     project: str = DEFAULT_PROJECT
+    only: tuple[str, ...] = ()
+    """The ids of the runs that a link opens; nothing else is open to it."""
 
     def may(self, action: Action) -> bool:
         """Whether its role allows an action."""
@@ -63,16 +66,27 @@ ADMIN = Principal("admin-token", "admin token")
 class Needs:
     """A dependency: lets in whose role allows the action.
 
-    Raises:
-        AuthenticationError: nobody that is known asks.
-        ForbiddenError: the caller's role does not allow it.
+    Args:
+        action: what the route does.
+        link: the route is one of those that a link to a run or comparison opens: its runs are the path's
+            `run_id`, or the `run`s of the address.
     """
 
-    def __init__(self, action: Action) -> None:
-        self.action: Action = action
+    def __init__(self, action: Action, *, link: bool = False) -> None:
+        self.action, self.link = action, link
 
     async def __call__(self, request: Request) -> Principal:
+        """Return the caller.
+
+        Raises:
+            AuthenticationError: nobody that is known asks.
+            TooManyTriesError: too many wrong tokens came from the caller's address.
+            ForbiddenError: the caller's role does not allow it.
+        """
+        asked_of(request.scope).action = self.action
         who = await principal(request)
+        if who.only and not (self.link and set(runs_named(request)) <= set(who.only)):
+            raise ForbiddenError("This link opens one run or comparison, and nothing else. Log in for more.")
         if not who.may(self.action):
             least = ACTIONS[self.action]
             raise ForbiddenError(
@@ -82,9 +96,16 @@ class Needs:
         return who
 
 
-def needs(action: Action) -> Any:
+def runs_named(request: Request) -> list[str]:
+    """The runs that a request is about."""
+    if "run_id" in request.path_params:
+        return [request.path_params["run_id"]]
+    return request.query_params.getlist("run") or [""]
+
+
+def needs(action: Action, *, link: bool = False) -> Any:
     """Declare which action a route is."""
-    return Depends(Needs(action))
+    return Depends(Needs(action, link=link))
 
 
 async def anybody() -> None:
@@ -95,23 +116,44 @@ ANYBODY = Depends(anybody)
 """Declares a route that asks nobody who it is: login, health."""
 
 
+@dataclass(slots=True)
+class Asked:
+    """What is found out about a request while it is answered."""
+
+    principal: Principal | None = None
+    action: Action | None = None
+
+
+def asked_of(scope: MutableMapping[str, Any]) -> Asked:
+    """What is known of a request so far."""
+    found: Asked = scope.setdefault(_SCOPE, Asked())
+    return found
+
+
 async def principal(request: Request) -> Principal:
     """Return the caller of a request; it is found out once.
 
     Raises:
         AuthenticationError: nobody that is known.
+        TooManyTriesError: too many wrong tokens came from the caller's address.
     """
-    found: Principal | None = request.scope.get(_SCOPE)
-    if found is None:
+    asked = asked_of(request.scope)
+    if asked.principal is None:
         auth = request.app.state.auth
-        found = LOCAL if auth is None else await auth.principal(request, auth.records(lab_of(request)))
-        request.scope[_SCOPE] = found
+        asked.principal = LOCAL if auth is None else await auth.principal(request, records_of(request))
+    return asked.principal
+
+
+def becomes(request: Request, who: Principal) -> None:
+    """Note who a login found out that the caller is."""
+    asked_of(request.scope).principal = who
+
+
+def records_of(request: Request) -> Records:
+    """Where sessions, tokens, people and the audit are kept: for the whole lab, whatever the project."""
+    lab, auth = request.app.state.lab, request.app.state.auth
+    found: Records = lab.records if auth is None else auth.records(lab)
     return found
-
-
-def known(scope: Mapping[str, Any]) -> Principal | None:
-    """The caller, where a request's handling has found out who it is."""
-    return scope.get(_SCOPE)
 
 
 def lab_of(request: Request) -> StoreLab:
@@ -127,6 +169,7 @@ async def _lab(request: Request) -> StoreLab:
 
 TheLab = Annotated[StoreLab, Depends(_lab)]
 Viewer = Annotated[Principal, needs("look")]
+LinkViewer = Annotated[Principal, needs("look", link=True)]
 Labeller = Annotated[Principal, needs("label")]
 Engineer = Annotated[Principal, needs("run")]
 Admin = Annotated[Principal, needs("administer")]

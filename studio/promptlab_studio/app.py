@@ -11,16 +11,17 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 
 from promptlab.store_lab import StoreLab
-from promptlab_studio import auth as login
 from promptlab_studio.abandoned import Abandoned
 from promptlab_studio.access import undeclared
 from promptlab_studio.api import router as api
 from promptlab_studio.api.openapi import describe
-from promptlab_studio.auth import PLAIN_COOKIE, SECURE_COOKIE, Auth
+from promptlab_studio.auth import Auth
 from promptlab_studio.bounds import Bounded
+from promptlab_studio.login import router as login
 from promptlab_studio.pages import router as pages
 from promptlab_studio.problems import add_handlers
 from promptlab_studio.security import Faults, RequestChecks, SecurityHeaders
+from promptlab_studio.sessions import PLAIN_COOKIE, SECURE_COOKIE
 from promptlab_studio.shared import Shared
 
 STATIC = Path(__file__).parent / "static"
@@ -47,7 +48,7 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
     )
     app.state.lab, app.state.auth = lab, auth
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    app.include_router(login.router)
+    app.include_router(login)
     app.include_router(api)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

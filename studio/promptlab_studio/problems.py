@@ -20,7 +20,13 @@ from starlette.routing import Match
 from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
 from promptlab.assets.json_rows import clip
 from promptlab.domain.masking import hide_text
-from promptlab.errors import AuthenticationError, DatasetError, PromptLabError, StoreBusyError
+from promptlab.errors import (
+    AuthenticationError,
+    DatasetError,
+    PromptLabError,
+    StoreBusyError,
+    TooManyTriesError,
+)
 
 API = "/api/"
 BY_REFERENCE, AS_FIELDS = "by reference", "as fields"
@@ -115,8 +121,14 @@ async def _ours(request: Request, error: PromptLabError) -> Response:
         type=URN + kind.code,
         title=kind.title,
         members=members,
-        headers={"Retry-After": RETRY_AFTER_S} if isinstance(error, StoreBusyError) else None,
+        headers=_come_back(error),
     )
+
+
+def _come_back(error: PromptLabError) -> dict[str, str] | None:
+    if isinstance(error, TooManyTriesError):
+        return {"Retry-After": str(error.wait_s)}
+    return {"Retry-After": RETRY_AFTER_S} if isinstance(error, StoreBusyError) else None
 
 
 def answer_busy(

@@ -22,6 +22,9 @@ rows are 5.9 MB. Larger datasets are uploaded."""
 MAX_UPLOAD_BYTES = 5 << 30
 """The most bytes that S3 takes in one PUT."""
 UPLOADS = "/api/v1/datasets/uploads/"
+MAX_LOGIN_BYTES = 4 << 10
+"""Nobody is known yet who sends a login."""
+LOGIN = "/session"
 MAX_ADDRESS_BYTES = 8 << 10
 """A page has some hundred links, and each repeats what the address filters by: 60 KB became 30 MB, 16 KB more
 than the 4 MB of an answer. API Gateway takes 10 KB."""
@@ -132,10 +135,7 @@ class RequestChecks:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request, limit = (
-            Request(scope),
-            MAX_UPLOAD_BYTES if scope["path"].startswith(UPLOADS) else MAX_BODY_BYTES,
-        )
+        request, limit = Request(scope), _limit(scope["path"])
         refused = self._refusal(request, limit)
         if refused:
             status, detail = refused
@@ -161,6 +161,13 @@ class RequestChecks:
         if not length.isdecimal() or len(length) > 15 or int(length) > limit:
             return 413, _too_long(limit)
         return _long_address(request)
+
+
+def _limit(path: str) -> int:
+    """Bytes of a body."""
+    if path.startswith(UPLOADS):
+        return MAX_UPLOAD_BYTES
+    return MAX_LOGIN_BYTES if path == LOGIN else MAX_BODY_BYTES
 
 
 def _long_address(request: Request) -> tuple[int, str] | None:
@@ -207,7 +214,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 
 def _too_long(limit: int) -> str:
-    return (
-        f"The body is longer than {limit:,} bytes. Upload a large dataset: POST "
-        "/api/v1/datasets/uploads says where to."
-    )
+    said = f"The body is longer than {limit:,} bytes."
+    if limit < MAX_BODY_BYTES:
+        return said
+    return f"{said} Upload a large dataset: POST /api/v1/datasets/uploads says where to."

@@ -82,3 +82,34 @@ async def test_records_of_a_listed_kind_come_by_key_in_pages(open_ledger: Callab
     assert [key for key, _ in await ledger.list_records("DELETED", after="run/1")] == ["run/2", "run/4"]
     with pytest.raises(ValueError, match="SESSION"):
         await ledger.list_records("SESSION")
+
+
+async def test_listed_records_come_backwards_too(ledger: Ledger) -> None:
+    """In pages, without what has ended, which takes no place on a page: DynamoDB deletes it later."""
+    for key in "abcdefg":
+        ends = PAST if key in "cde" else FUTURE
+        await ledger.put_record("AUDIT", key, {"key": key}, expires_at=ends)
+    assert await ledger.list_records("AUDIT", newest=True, limit=3) == [(k, {"key": k}) for k in "gfb"]
+    assert [key for key, _ in await ledger.list_records("AUDIT", newest=True, after="b")] == ["a"]
+    assert [key for key, _ in await ledger.list_records("AUDIT", limit=3)] == ["a", "b", "f"]
+    assert [key for key, _ in await ledger.list_records("AUDIT", after="a", limit=2)] == ["b", "f"]
+
+
+async def test_a_counter_misses_nobody(open_ledger: Callable[[], Ledger]) -> None:
+    """However many count at once, each sees a number of its own; it can be taken back."""
+    ledgers = [open_ledger() for _ in range(3)]
+    counted = await asyncio.gather(
+        *(ledgers[n % 3].count_up("LOGIN", "10.0.0.1", expires_at=FUTURE + n) for n in range(30))
+    )
+    assert sorted(value for value, _ in counted) == list(range(1, 31))
+    assert len({end for _, end in counted}) == 1
+    assert (await ledgers[0].count_up("LOGIN", "10.0.0.1", by=-5, expires_at=FUTURE))[0] == 25
+    assert (await ledgers[0].count_up("LOGIN", "10.0.0.2", expires_at=FUTURE))[0] == 1
+    assert await ledgers[0].get_record("LOGIN", "10.0.0.1") is None
+
+
+async def test_a_counter_begins_anew_at_its_end(ledger: Ledger) -> None:
+    """With a new end."""
+    assert await ledger.count_up("LOGIN", "a", by=3, expires_at=PAST) == (3, PAST)
+    assert await ledger.count_up("LOGIN", "a", expires_at=FUTURE) == (1, FUTURE)
+    assert await ledger.count_up("LOGIN", "a", expires_at=FUTURE + 9) == (2, FUTURE)

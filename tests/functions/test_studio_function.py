@@ -202,3 +202,12 @@ async def test_bodies_are_as_long_as_lambda_takes_them(hosted: Hosted, encoded: 
     rows += rows[:1_000]
     status, _, said = await hosted.ask("POST", "/api/v1/datasets", body, encoded=encoded)
     assert status == 413 and f"{MAX_BODY_BYTES:,} bytes" in said["detail"] and "uploads" in said["detail"]
+
+
+async def test_the_admin_token_is_read_once_a_minute_and_not_with_every_request(hosted: Hosted) -> None:
+    """Nor before anybody uses it."""
+    assert (await hosted.ask("GET", "/api/v1/health"))[0] == 200
+    assert hosted.faulty.count("GetParameter") == 0
+    for _ in range(5):
+        assert (await hosted.ask("GET", "/api/v1/runs"))[0] == 200
+    assert hosted.faulty.count("GetParameter") == 1

@@ -22,6 +22,7 @@ PATHS: dict[str, list[str]] = {
     "/live": ["/live?run={run}"],
     "/login": ["/login"],
     "/open": ["/open?code=x"],
+    "/shared": ["/shared?key=x"],
     "/runs/{run_id}": ["/runs/{run}", "/runs/{run}?tab=summary", "/runs/{run}?tab=configuration"],
     "/runs/{run_id}/live": ["/runs/{run}/live"],
     "/runs/{run_id}/cases.{form}": ["/runs/{run}/cases.csv", "/runs/{run}/cases.jsonl"],

@@ -208,7 +208,7 @@ async def test_addresses_and_forms_have_a_bound_that_is_said(asked: Asked) -> No
         answer.json()["detail"]
         == f"The address has {MAX_PARAMETERS + 1:,} parameters; it may have {MAX_PARAMETERS:,}."
     )
-    answer = await asked.send("POST", "/session", content=b"a&" * MOST_FIELDS)
+    answer = await asked.send("POST", "/prompt/edit", content=b"a&" * MOST_FIELDS)
     assert answer.status_code == 413
     assert (
         answer.json()["detail"] == f"This form has {MOST_FIELDS + 1:,} fields; {MOST_FIELDS:,} can be read."

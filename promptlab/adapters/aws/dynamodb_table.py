@@ -196,6 +196,28 @@ class DynamoDBTable:
             "put_item", TableName=self.name, Item=item, ConditionExpression=condition, **extra
         )
 
+    async def update_if(self, key: Key, expression: str, condition: str, values: Item) -> Item | None:
+        """Update an item and return it as it is then; None (and no change) when the condition does not
+        hold."""
+        from botocore.exceptions import ClientError
+
+        try:
+            reply = await self._call(
+                "update_item",
+                TableName=self.name,
+                Key=_key(key),
+                UpdateExpression=expression,
+                ConditionExpression=condition,
+                ExpressionAttributeValues=values,
+                ReturnValues="ALL_NEW",
+            )
+        except ClientError as error:
+            if _REFUSED in codes(error):
+                return None
+            raise
+        found: Item = reply["Attributes"]
+        return found
+
     async def delete(self, key: Key) -> None:
         """Remove an item; none is fine."""
         await self._call("delete_item", TableName=self.name, Key=_key(key))

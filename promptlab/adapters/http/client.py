@@ -20,6 +20,7 @@ from promptlab.errors import (
     EndpointUnreachableError,
     PromptLabError,
     RemoteError,
+    TooManyTriesError,
 )
 from promptlab.loops import PerLoop
 from promptlab.models.bodies import ENCODINGS, BodyEncodingError, BodyTooLargeError, read_body
@@ -200,6 +201,7 @@ class ApiClient:
                 patience, faults = PATIENCE_S, faults + (response.status_code == 500)
                 again = response.status_code in _PASSING or (repeatable and 0 < faults < FAULTS)
                 failure = self._failure(response)
+                again = again and not isinstance(failure, TooManyTriesError)  # it is the token that is wrong
             if not again or waited >= patience:
                 raise failure
             # Full jitter on the upper half: clients that were cut off together do not come back together.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sqlite3
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from promptlab.adapters.local import sqlite_tally
+from promptlab.adapters.local import sqlite_records, sqlite_tally
 from promptlab.adapters.local.sqlite_file import SqliteFile
 from promptlab.adapters.local.sqlite_open import check
 from promptlab.adapters.records import (
@@ -46,8 +45,6 @@ from promptlab.errors import (
 from promptlab.program import program
 
 T = TypeVar("T")
-RECORDS_SINCE = 2
-"""The schema version that brought the table of records."""
 PAGE = 100
 """Shard summaries read at once: one is some 10 KB."""
 _VERSION = """
@@ -219,19 +216,26 @@ class SqliteLedger:
         expires_at: float | None = None,
         only_if_absent: bool = False,
     ) -> bool:
-        return await self._file.write(_put_record, kind, key, to_json(value), expires_at, only_if_absent)
+        return await self._file.write(
+            sqlite_records.put, kind, key, to_json(value), expires_at, only_if_absent
+        )
 
     async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
-        return await self._file.read(_get_record, kind, key)
+        body = await self._file.read(sqlite_records.get, kind, key)
+        return None if body is None else _read(dict, body)
 
     async def delete_record(self, kind: str, key: str) -> None:
-        await self._file.write(_delete_record, kind, key)
+        await self._file.write(sqlite_records.delete, kind, key)
 
     async def list_records(
-        self, kind: str, *, after: str = "", limit: int = 100
+        self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
     ) -> list[tuple[str, dict[str, Any]]]:
         check_listed(kind)
-        return await self._file.read(_list_records, kind, after, limit)
+        found = await self._file.read(sqlite_records.listed, kind, newest, after, limit)
+        return [(key, _read(dict, body)) for key, body in found]
+
+    async def count_up(self, kind: str, key: str, *, by: int = 1, expires_at: float) -> tuple[int, float]:
+        return await self._file.write(sqlite_records.count_up, kind, key, by, expires_at)
 
     async def check(self) -> None:
         await self._file.read(check, self.path)
@@ -439,47 +443,3 @@ def _shards_after(connection: sqlite3.Connection, run_id: str, last: int) -> lis
         "SELECT body FROM shard WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?", (run_id, last, PAGE)
     )
     return [_read(shard_from, body) for (body,) in found]
-
-
-def _put_record(
-    connection: sqlite3.Connection,
-    kind: str,
-    key: str,
-    body: bytes,
-    expires_at: float | None,
-    only_if_absent: bool,
-) -> bool:
-    connection.execute("DELETE FROM record WHERE expires_at <= ?", (time.time(),))
-    verb = "INSERT OR IGNORE" if only_if_absent else "INSERT OR REPLACE"
-    return bool(
-        connection.execute(f"{verb} INTO record VALUES (?, ?, ?, ?)", (kind, key, expires_at, body)).rowcount
-    )
-
-
-def _get_record(connection: sqlite3.Connection, kind: str, key: str) -> dict[str, Any] | None:
-    # A file of version 1 gets the table with its next write.
-    if connection.execute("PRAGMA user_version").fetchone()[0] < RECORDS_SINCE:
-        return None
-    found = connection.execute(
-        "SELECT body FROM record WHERE kind = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)",
-        (kind, key, time.time()),
-    )
-    row = found.fetchone()
-    return _read(dict, row[0]) if row else None
-
-
-def _list_records(
-    connection: sqlite3.Connection, kind: str, after: str, limit: int
-) -> list[tuple[str, dict[str, Any]]]:
-    if connection.execute("PRAGMA user_version").fetchone()[0] < RECORDS_SINCE:
-        return []
-    found = connection.execute(
-        "SELECT key, body FROM record WHERE kind = ? AND key > ? AND (expires_at IS NULL OR expires_at > ?) "
-        "ORDER BY key LIMIT ?",
-        (kind, after, time.time(), limit),
-    )
-    return [(key, _read(dict, body)) for key, body in found]
-
-
-def _delete_record(connection: sqlite3.Connection, kind: str, key: str) -> None:
-    connection.execute("DELETE FROM record WHERE kind = ? AND key = ?", (kind, key))

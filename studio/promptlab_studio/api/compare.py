@@ -11,7 +11,7 @@ from starlette.responses import Response
 from promptlab.queries.compare import MAX_COMPARED, Compared
 from promptlab.queries.compare_sql import Change
 from promptlab.queries.comparison_json import comparison_json
-from promptlab_studio.access import TheLab, Viewer
+from promptlab_studio.access import LinkViewer, TheLab
 from promptlab_studio.api.answers import CompareOut
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.cut import fitted, fragments
@@ -31,7 +31,7 @@ RunIds = Annotated[
 @router.get("/compare", summary="Compare runs", response_model=CompareOut)
 async def compare_runs(
     lab: TheLab,
-    who: Viewer,
+    who: LinkViewer,
     run: RunIds,
     change: Annotated[Change, Query(description="Which pairs of cases `items` has.")] = "all",
     metric: Annotated[

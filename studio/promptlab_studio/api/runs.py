@@ -21,7 +21,7 @@ from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
-from promptlab_studio.access import Engineer, Labeller, TheLab, Viewer
+from promptlab_studio.access import Engineer, Labeller, LinkViewer, TheLab, Viewer
 from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.cut import ITEMS_BYTES, fitted, fragments
@@ -144,7 +144,7 @@ async def delete_run(lab: TheLab, who: Engineer, run_id: RunId) -> Response:
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)
-async def get_run(request: Request, lab: TheLab, who: Viewer, run_id: RunId) -> Any:
+async def get_run(request: Request, lab: TheLab, who: LinkViewer, run_id: RunId) -> Any:
     """Its status, counts from the ledger, cost so far, metrics of its finished shards,
     and exact configuration."""
     run = await lab.get_run(run_id)
@@ -154,7 +154,7 @@ async def get_run(request: Request, lab: TheLab, who: Viewer, run_id: RunId) -> 
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)
-async def get_progress(request: Request, lab: TheLab, who: Viewer, run_id: RunId) -> Any:
+async def get_progress(request: Request, lab: TheLab, who: LinkViewer, run_id: RunId) -> Any:
     """Return only the status and the counts, for polling."""
     run, progress = await lab.get_run(run_id), await lab.progress(run_id)
     if run.status not in FINAL:
@@ -167,7 +167,7 @@ async def get_progress(request: Request, lab: TheLab, who: Viewer, run_id: RunId
 async def list_cases(
     request: Request,
     lab: TheLab,
-    who: Viewer,
+    who: LinkViewer,
     run_id: RunId,
     limit: Annotated[
         int, Query(ge=1, le=500, description="Rows at most; long rows make a page shorter.")
@@ -208,7 +208,7 @@ def case_url(run_id: str, row: Mapping[str, Any]) -> str:
 async def get_case(
     request: Request,
     lab: TheLab,
-    who: Viewer,
+    who: LinkViewer,
     run_id: RunId,
     key: Annotated[
         str, Path(pattern=r"^\d{1,12}(\.\d{1,4})?$", description="Row number and trial, as in 12.0, or 12.")
@@ -254,7 +254,7 @@ async def resume_run(
 async def export_run(
     request: Request,
     lab: TheLab,
-    who: Viewer,
+    who: LinkViewer,
     run_id: RunId,
     format: Annotated[ExportFormat, Query(description="The file's format.")] = "csv",
     delimiter: Annotated[

@@ -60,7 +60,7 @@ def case_key(key: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or 0)
 
 
-@routes.get("/runs/{run_id}/cases/{key}", dependencies=[needs("look")])
+@routes.get("/runs/{run_id}/cases/{key}", dependencies=[needs("look", link=True)])
 async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     """A case: what was asked, what was answered, how it was scored."""
     lab = lab_of(request)

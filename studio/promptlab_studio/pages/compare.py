@@ -36,7 +36,7 @@ SIZE = 25
 routes = router()
 
 
-@routes.get("/compare", dependencies=[needs("look")])
+@routes.get("/compare", dependencies=[needs("look", link=True)])
 async def compare_page(request: Request) -> HTMLResponse:
     """The comparison that the address names: the first run is the base."""
     lab, query = lab_of(request), Query.of("/compare", request.query_params)

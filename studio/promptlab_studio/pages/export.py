@@ -33,7 +33,7 @@ MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 routes = router()
 
 
-@routes.get("/runs/{run_id}/cases.{form}", dependencies=[needs("look")])
+@routes.get("/runs/{run_id}/cases.{form}", dependencies=[needs("look", link=True)])
 async def export_cases(
     request: Request,
     run_id: str,

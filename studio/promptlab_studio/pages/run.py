@@ -64,7 +64,7 @@ async def _head(lab: StoreLab, run: RunRecord) -> Head:
     return head_of(run, await lab.progress(run.run_id), active=active, now=lab.clock.now())
 
 
-@routes.get("/runs/{run_id}", dependencies=[needs("look")])
+@routes.get("/runs/{run_id}", dependencies=[needs("look", link=True)])
 async def run_page(request: Request, run_id: str) -> HTMLResponse:
     """A run: its cases, or the tab that the address names."""
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
@@ -229,7 +229,7 @@ def _infrastructure(lab: StoreLab, run: RunRecord, summary: Summary) -> Spent:
     return Spent("infrastructure", None, None, usd, "AWS, estimated")
 
 
-@routes.get("/runs/{run_id}/live", dependencies=[needs("look")])
+@routes.get("/runs/{run_id}/live", dependencies=[needs("look", link=True)])
 async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
     """The head of a run that moves; once it has ended, the whole page is asked for again."""
     if not is_part(request):
