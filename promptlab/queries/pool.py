@@ -62,7 +62,9 @@ class DuckDBPool:
         with self._lock:
             if self._connection is None:
                 # A file here never changes: a newer one has another name.
-                self._connection = connect(self._folder, MEMORY, WORKERS, files_change=False)
+                self._connection = connect(
+                    self._folder, MEMORY, WORKERS, settings=("parquet_metadata_cache = true",)
+                )
             return self._connection
 
     async def close(self) -> None:
