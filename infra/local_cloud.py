@@ -3,7 +3,7 @@
     python infra/local_cloud.py up       start it, or what is there already again; deploy; print its address
     python infra/local_cloud.py down     stop it; its state stays in .cloud/state
     python infra/local_cloud.py test …   `pytest … -m cloud` on a fresh one in a temporary folder; stop it
-    python infra/local_cloud.py tools    only make the environments of the tools
+    python infra/local_cloud.py tools    only make the environments of the tools, and of those of lint-cloud
 
 Only the standard library here: MiniStack and SAM have environments of their own under .cloud/.
 """
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloud_tools import HOME, ROOT, CloudError, make_tools, run, say
+from cloud_tools import HOME, ROOT, CloudError, find_python, make_tools, make_venv, run, say
 
 PORT = 4566
 REGION = "us-east-1"
@@ -364,6 +364,7 @@ def main(argv: list[str] | None = None) -> int:
             return down()
         if options.command == "tools":
             make_tools()
+            make_venv("checkov", "requirements-checkov.txt", find_python()[0])
             return 0
         return test(rest, parameters)
     except CloudError as error:
