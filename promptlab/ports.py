@@ -291,6 +291,16 @@ class Runner(Protocol):
         """Release what is held. Closing twice is fine."""
 
 
+class Tidier(Protocol):
+    """Removes what was deleted, in another process."""
+
+    async def begin(self) -> None:
+        """Have it begin soon, and return at once."""
+
+    async def close(self) -> None:
+        """Release what is held. Closing twice is fine."""
+
+
 class Secrets(Protocol):
     """The source of provider keys."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.assets.store import AssetStore
-from promptlab.deleting.journal import Journal, user_name
+from promptlab.deleting.journal import Deletion, Journal, user_name
 from promptlab.deleting.runs import RunDeleting
 from promptlab.deleting.versions import VersionDeleting
 from promptlab.domain.assets import Dataset, PromptTemplate
@@ -64,7 +64,7 @@ class StoreLab:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
-        self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock)
+        self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock, parts.tidier)
         self.where, self.stack = parts.where, parts.stack
         self.journal = Journal(parts.ledger, parts.clock)
         self._deleting = RunDeleting(parts.ledger, parts.blobs, parts.clock, self.journal)
@@ -481,7 +481,9 @@ class StoreLab:
         await self.ledger.update_run(run_id, changes)
         return await self.get_run(run_id)
 
-    async def delete_run(self, run_id: str, *, by: str | None = None, within_s: float | None = None) -> bool:
+    async def delete_run(
+        self, run_id: str, *, by: str | None = None, within_s: float | None = None, one_of_many: bool = False
+    ) -> bool:
         """Remove a run for good, with its answers, scores and results, and every older version of its files.
 
         It is out of everybody's sight first; after an interruption in the middle, the same call removes the
@@ -491,9 +493,10 @@ class StoreLab:
             run_id: the run.
             by: who wants that, for the record of it; the user of this process by default.
             within_s: seconds to work on it at most.
+            one_of_many: leave it to the caller to call `begin_to_tidy` once, after all of them.
 
         Returns:
-            Whether all of it is gone; else the rest is left to `go_on_deleting`.
+            Whether all of it is gone; else the rest is left to `go_on_deleting`, as always in the cloud.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -511,26 +514,39 @@ class StoreLab:
             if found is not None and not found.deleting_since:
                 await self._deleting.mark(found, by or user_name())
             await (await self._queries.get()).forget(run_id)
-            return await self._deleting.remove(run_id, until)
+            if self._parts.tidier is None:
+                return await self._deleting.remove(run_id, until)
+        if not one_of_many:
+            await self.begin_to_tidy()
+        return False
+
+    async def begin_to_tidy(self) -> None:
+        """Have what was deleted removed soon, where another process does that."""
+        if self._parts.tidier is not None:
+            await self._parts.tidier.begin()
 
     async def go_on_deleting(self, within_s: float | None = None) -> int:
-        """Remove what deletions left that were interrupted, or had too little time; give their number.
-
-        What somebody else works on at this moment is left to them.
-        """
+        """Remove what deletions left that were interrupted, or had too little time; give their number."""
         until, done = None if within_s is None else self.clock.monotonic() + within_s, 0
-        async for deletion in self.journal.all_pending():
-            if until is not None and self.clock.monotonic() >= until:
+        while found := [deletion async for deletion in self.journal.all_pending()]:
+            before = done
+            for deletion in found:
+                if until is not None and self.clock.monotonic() >= until:
+                    return done
+                done += await self._removed(deletion, until)
+            if done == before:  # else there may be more by now
                 break
-            if deletion.what == "run":
-                with suppress(RunBusyError):
-                    async with self._parts.runner.claimed(deletion.id):
-                        done += await self._deleting.remove(deletion.id, until)
-            elif deletion.what != "project":
-                versions = VersionDeleting(self.ledger, self.blobs, self.clock, self.journal)
-                await versions.finish(deletion)
-                done += 1
         return done
+
+    async def _removed(self, deletion: Deletion, until: float | None) -> bool:
+        if deletion.what == "run":
+            # Nobody begins a pass over a run that is marked, and two who remove it do no harm.
+            return await self._deleting.remove(deletion.id, until)
+        if deletion.what == "project":
+            return False
+        versions = VersionDeleting(self.ledger, self.blobs, self.clock, self.journal)
+        await versions.finish(deletion)
+        return True
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""
@@ -663,6 +679,8 @@ class StoreLab:
         await self._queries.aclose()
         for part in (self._parts.runner, self._parts.secrets, self.ledger, self.blobs):
             await part.close()
+        if self._parts.tidier is not None:
+            await self._parts.tidier.close()
 
 
 def _queries(parts: Parts) -> PerLoop[QueryEngine]:

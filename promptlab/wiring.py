@@ -13,7 +13,7 @@ from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.outbound import Outbound
-from promptlab.ports import Blobs, Clock, Ledger, Runner, Sandbox, Seals, Secrets
+from promptlab.ports import Blobs, Clock, Ledger, Runner, Sandbox, Seals, Secrets, Tidier
 
 DEFAULT_DB = "promptlab.db"
 STUDIO_PATIENCE_S = 5.0
@@ -56,6 +56,8 @@ class Parts:
         "evaluator: path/to/file.py:Class."
     )
     """Why there is no sandbox, and what to do instead."""
+    tidier: Tidier | None = None
+    """Who removes what is deleted; None: this process does."""
     stack: Stack | None = None
     """The stack that works on runs, whose processes have neither this one's objects nor its environment;
     None: this process does."""
@@ -185,6 +187,8 @@ class CloudConfig:
     secrets_prefix: str
     state_machine: str | None = None
     """Its ARN; only those who start runs have it."""
+    tidy_function: str | None = None
+    """The function that removes what was deleted; only the Studio has it."""
     admin_token: str | None = None
     """The name of the parameter that holds the admin token; only the Studio has it."""
     functions: Mapping[str, str] = field(default_factory=dict)
@@ -215,6 +219,7 @@ class CloudConfig:
             bucket=environment["PROMPTLAB_BUCKET"],
             secrets_prefix=environment["PROMPTLAB_SECRETS_PREFIX"],
             state_machine=environment.get("PROMPTLAB_STATE_MACHINE"),
+            tidy_function=environment.get("PROMPTLAB_TIDY_FUNCTION"),
             admin_token=environment.get("PROMPTLAB_ADMIN_TOKEN_PARAMETER"),
             functions={
                 step: arn
@@ -236,6 +241,7 @@ def open_cloud(config: CloudConfig) -> Parts:
     from promptlab.adapters.aws.secrets_manager import SecretNames, SecretsManagerSecrets
     from promptlab.adapters.aws.session import PATIENCE_S, AwsSession
     from promptlab.adapters.aws.step_functions import StepFunctionsRunner
+    from promptlab.adapters.aws.tidy_function import TidyFunction
 
     remember_environment(os.environ)
     # The Studio alone starts runs; its requests end after 30 s, and people wait for them.
@@ -256,6 +262,7 @@ def open_cloud(config: CloudConfig) -> Parts:
         runner,
         config.outbound,
         f"s3://{config.bucket} and the table {config.table}",
+        tidier=TidyFunction(config.tidy_function, session=session) if config.tidy_function else None,
         stack=config.stack,
         no_code=NO_CODE,
     )

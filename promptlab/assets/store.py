@@ -33,7 +33,7 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.code_entries import entries_of
 from promptlab.domain.names import visible
 from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
-from promptlab.ports import Blobs, Clock, Ledger
+from promptlab.ports import Blobs, Clock, Ledger, Tidier
 
 WORDS = {"prompt_template": "prompt template", "dataset": "dataset", "code": "code"}
 _TRIES = 20
@@ -87,8 +87,8 @@ class Draft:
 class AssetStore:
     """Create, read and label versions of assets."""
 
-    def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock) -> None:
-        self._ledger, self._blobs, self._clock = ledger, blobs, clock
+    def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, tidier: Tidier | None = None) -> None:
+        self._ledger, self._blobs, self._clock, self._tidier = ledger, blobs, clock, tidier
 
     async def create(self, asset: Asset) -> Asset:
         """The asset's new version; the latest one, if that has this content already.
@@ -240,13 +240,15 @@ class AssetStore:
         work = VersionDeleting(self._ledger, self._blobs, self._clock, journal)
         for one in KINDS if kind is None else (kind,):
             if begun := await journal.pending(one, f"{name}@{version}"):
-                await work.finish(begun)
+                await (self._tidier.begin() if self._tidier else work.finish(begun))
                 return
         found = kind_of(await self.get(name, kind=kind))
         record = await self._ledger.get_asset(found, name, version) if version < MOST_VERSIONS else None
         if record is None:
             raise AssetNotFoundError(await self._no_version(found, name, version))
-        await work.delete(record, by or user_name())
+        await work.delete(record, by or user_name(), later=self._tidier is not None)
+        if self._tidier:
+            await self._tidier.begin()
 
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:
         """Read at most `limit` rows of a dataset's version, from row `offset` (0-based) on.

@@ -81,7 +81,7 @@ def delete(things: tuple[str, ...], yes: bool, dataset: bool, prompt: bool, stor
     versions = [_version(text) for text in things if "@" in text]
     runs = [text for text in things if "@" not in text]
     for run_id, gone in asyncio.run(_deleted(store, runs, yes)) if runs else ():
-        rest = "" if gone else " What is left of it is removed within the hour."
+        rest = "" if gone else " What it had is removed within minutes."
         click.echo(f"Run {run_id} is gone.{rest}", err=True)
     if versions:
         asyncio.run(_deleted_versions(store, versions, yes, _kind(dataset, prompt)))

@@ -28,8 +28,8 @@ class VersionDeleting:
     def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, journal: Journal) -> None:
         self._ledger, self._blobs, self._clock, self._journal = ledger, blobs, clock, journal
 
-    async def delete(self, version: AssetVersion, by: str) -> None:
-        """Remove a version for good.
+    async def delete(self, version: AssetVersion, by: str, *, later: bool = False) -> None:
+        """Remove a version for good; with `later`, its record now, and its blobs whenever `finish` is called.
 
         Raises:
             VersionInUseError: a run uses it, or a label points at it.
@@ -49,19 +49,25 @@ class VersionDeleting:
                 "what uses it first, or keep it."
             )
         shared = tuple(blobs_of(version))
-        await self.finish(
-            await self._journal.begin(version.kind, _id(version), by, hash=version.hash, blobs=shared)
-        )
+        deletion = await self._journal.begin(version.kind, _id(version), by, hash=version.hash, blobs=shared)
+        await self._forget(deletion)
+        if not later:
+            await self.finish(deletion)
 
     async def finish(self, deletion: Deletion) -> None:
         """Remove what is left of a version whose deletion was begun; blobs that another version has stay."""
+        kind = await self._forget(deletion)
+        if deletion.blobs:
+            await self._erase(kind, deletion)
+        await self._journal.end(deletion)
+
+    async def _forget(self, deletion: Deletion) -> AssetKind:
+        """Remove the record of a version, whose number stays taken."""
         kind: AssetKind = deletion.what  # type: ignore[assignment]  # one of assets, here
         name, _, number = deletion.id.rpartition("@")
         await self._ledger.put_record(GONE, deletion.key, {"at": deletion.at})
         await self._ledger.delete_asset(kind, name, int(number))
-        if deletion.blobs:
-            await self._erase(kind, deletion)
-        await self._journal.end(deletion)
+        return kind
 
     async def _erase(self, kind: AssetKind, deletion: Deletion) -> None:
         # Who creates a version of the same content while this goes on puts its blobs back: see `to_be_kept`.

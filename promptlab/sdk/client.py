@@ -551,8 +551,8 @@ class Experiments:
         After an interruption in the middle the same call removes the rest.
 
         Returns:
-            Whether all of it is gone; else, of a large run in a hosted lab, that lab removes the rest within
-            the hour. Nobody sees it either way.
+            Whether all of it is gone; a hosted lab removes what it had within minutes. Nobody sees it either
+            way.
 
         Raises:
             RunNotFoundError: there is no such run.

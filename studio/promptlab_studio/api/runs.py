@@ -28,7 +28,6 @@ from promptlab_studio.api.cut import ITEMS_BYTES, fitted, fragments
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
 from promptlab_studio.bounds import streams, whole
-from promptlab_studio.deleting import work_s
 from promptlab_studio.shared import moves
 
 MAX_DETAILED = 50
@@ -134,12 +133,12 @@ async def edit_run(lab: TheLab, who: Labeller, run_id: RunId, body: RunEditIn) -
     status_code=204,
     summary="Delete a run",
     response_class=Response,
-    responses={202: {"description": "It is gone; what is left of a large one is removed by itself."}},
+    responses={202: {"description": "It is gone; in the cloud, what it had is removed from now on."}},
 )
 async def delete_run(lab: TheLab, who: Engineer, run_id: RunId) -> Response:
     """For good, with its answers, scores and results, and older versions of its files. Assets stay. One that
     goes on is refused: cancel it first."""
-    gone = await lab.delete_run(run_id, by=who.id, within_s=work_s(lab))
+    gone = await lab.delete_run(run_id, by=who.id)
     return Response(status_code=204 if gone else 202)
 
 

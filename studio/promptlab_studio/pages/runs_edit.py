@@ -76,16 +76,16 @@ async def delete_runs(request: Request, n: int, who: Engineer) -> Response:
         return go_to(query.url(n=None), str(error), "problem")
     busy, done, until = 0, 0, lab.clock.monotonic() + WORK_S
     for run in runs:
-        left_s = until - lab.clock.monotonic()
-        if left_s < 0:
+        if lab.clock.monotonic() > until:
             break
         try:
-            await lab.delete_run(run.run_id, by=who.id, within_s=left_s if lab.stack else None)
+            await lab.delete_run(run.run_id, by=who.id, one_of_many=True)
             done += 1
         except RunNotFoundError:
             done += 1  # somebody else deleted it meanwhile
         except RunBusyError:
             busy += 1
+    await lab.begin_to_tidy()
     said = f"Deleted: {_of(done, n)}."
     said += f" {busy:,} still going on: cancel first what is to be deleted." if busy else ""
     left = n - done - busy
