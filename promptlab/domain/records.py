@@ -15,7 +15,7 @@ LEASE = "LEASE"
 """The kind of record that a shard under way has."""
 TRIED = "TRIED"
 """The kind of record that a shard with postponed cases has."""
-LISTED = frozenset({"DELETING", "DELETED", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT"})
+LISTED = frozenset({"DELETING", "DELETED", "GONE", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT"})
 """The kinds of records that `list_records` gives: there may be many of each, in one partition."""
 
 

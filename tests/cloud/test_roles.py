@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -17,9 +18,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from functions import ended, fail, runtime
+from functions import ended, fail, runtime, tidy
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
+from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.secrets import Secret
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
@@ -61,7 +63,7 @@ class Watch(Meter):
             _of_table(target.rpartition(".")[2], json.loads(body)) if target.startswith("DynamoDB") else None
         )
         if found is None:
-            found = [_of_secret(target, json.loads(body))] if target else [_of_bucket(method, path)]
+            found = [_of_secret(target, json.loads(body))] if target else _of_bucket(method, path, body)
         self.asked |= {Asked(self.function, action, on) for action, on in found}
 
 
@@ -74,7 +76,7 @@ def _of_table(operation: str, request: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     elif operation == "BatchWriteItem":
         actions = [
-            (operation, put["PutRequest"]["Item"])
+            (operation, put["PutRequest"]["Item"] if "PutRequest" in put else put["DeleteRequest"]["Key"])
             for puts in request["RequestItems"].values()
             for put in puts
         ]
@@ -87,14 +89,20 @@ def _of_table(operation: str, request: dict[str, Any]) -> list[tuple[str, str]]:
     return [(f"dynamodb:{action}", item["pk"]["S"]) for action, item in actions]
 
 
-def _of_bucket(method: str, path: str) -> tuple[str, str]:
+def _of_bucket(method: str, path: str, body: bytes) -> list[tuple[str, str]]:
     parts = urlsplit(path)
     _, _, key = unquote(parts.path).lstrip("/").partition("/")
+    asked = parse_qs(parts.query, keep_blank_values=True)
+    if not key and method == "POST":  # many at once, each with its version
+        keys = re.findall("<Key>(.*?)</Key><VersionId>", body.decode())
+        assert "delete" in asked and keys, path
+        return [("s3:DeleteObjectVersion", each) for each in keys]
     if not key:
-        return "s3:ListBucket", ""
+        kind = "ListBucketVersions" if "versions" in asked else "ListBucket"
+        return [(f"s3:{kind}", asked.get("prefix", [""])[0])]
     if method == "DELETE":
-        return ("s3:AbortMultipartUpload" if "uploadId" in parse_qs(parts.query) else "s3:DeleteObject"), key
-    return ("s3:GetObject" if method in ("GET", "HEAD") else "s3:PutObject"), key
+        return [("s3:AbortMultipartUpload" if "uploadId" in asked else "s3:DeleteObject", key)]
+    return [("s3:GetObject" if method in ("GET", "HEAD") else "s3:PutObject", key)]
 
 
 def _of_secret(target: str, request: dict[str, Any]) -> tuple[str, str]:
@@ -117,13 +125,32 @@ def _covers(statement: dict[str, Any], asked: Asked) -> bool:
             for pattern in bound["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
         )
     texts = [json.dumps(resource) for resource in as_list(statement["Resource"])]
-    if asked.action == "s3:ListBucket":
-        return any('["Bucket", "Arn"]' in text for text in texts)
+    if asked.action.startswith("s3:ListBucket"):
+        (condition,) = statement.get("Condition", {"": {"s3:prefix": ["*"]}}).values()
+        listed = any(fnmatchcase(asked.on, prefix) for prefix in condition["s3:prefix"])
+        return listed and any('["Bucket", "Arn"]' in text for text in texts)
     names = [
         text.split("${Bucket.Arn}/")[-1].split(":secret:${AWS::StackName}/")[-1].rstrip('"}')
         for text in texts
     ]
     return any(fnmatchcase(asked.on, name) for name in names)
+
+
+class ByStatus(Elsewhere):
+    """A Runner whose runs go on as long as they say so."""
+
+    async def is_active(self, run: RunRecord) -> bool:
+        return run.status not in FINAL
+
+
+class Later:
+    """A Tidier that this test calls itself."""
+
+    async def begin(self) -> None:
+        """Nothing begins."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
 
 
 @dataclass
@@ -164,7 +191,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
         for kept in (runtime.config, runtime.lab, runtime.worker):
             kept.cache_clear()
         lab = StoreLab(
-            replace(open_cloud(replace(runtime.config(), admin_token="the Studio's")), runner=Elsewhere())
+            replace(
+                open_cloud(replace(runtime.config(), admin_token="the Studio's")),
+                runner=ByStatus(),
+                tidier=Later(),
+            )
         )
         yield Watched(lab, watch=watch)
         runtime.run(lab.close())
@@ -219,6 +250,11 @@ def work_through_everything(machine: Watched) -> None:
         stopped = machine.start({**experiment, "name": "stopped"})
         runtime.run(machine.lab.cancel(stopped.run_id))
         machine._invoke(ended, {"detail": {"name": f"{stopped.run_id}-0", "status": "ABORTED"}})
+        for one in (run, stopped):
+            assert runtime.run(machine.lab.delete_run(one.run_id, by="ada")) is False
+        for kind, name in (("dataset", "rows"), ("prompt_template", "long")):
+            runtime.run(machine.lab.assets.delete(name, version=0, kind=kind))
+        assert machine._invoke(tidy, {}) == {"deletions": 4}
 
 
 def test_every_request_of_a_function_is_allowed_by_its_role(machine: Watched) -> None:
@@ -233,6 +269,7 @@ def test_every_request_of_a_function_is_allowed_by_its_role(machine: Watched) ->
         "summarize",
         "fail",
         "ended",
+        "tidy",
         "studio",
     }
     assert {"assets", "datasets", "runs"} <= {
@@ -253,6 +290,11 @@ def test_every_request_of_a_function_is_allowed_by_its_role(machine: Watched) ->
         Asked("summarize", "dynamodb:DeleteItem", "RUN#1"),
         Asked("infer", "s3:PutObject", "datasets/x.jsonl"),
         Asked("evaluate", "s3:DeleteObject", "runs/1/results.parquet"),
+        Asked("studio", "s3:DeleteObject", "runs/1/results.parquet"),
+        Asked("studio", "s3:DeleteObjectVersion", "datasets/x.jsonl"),
+        Asked("studio", "s3:ListBucketVersions", "runs/1/"),
+        Asked("tidy", "s3:DeleteObjectVersion", "records/x"),
+        Asked("tidy", "dynamodb:Query", "RECORDS#TOKEN"),
         Asked("fail", "s3:GetObject", "datasets/x.jsonl"),
         Asked("plan", "secretsmanager:GetSecretValue", "keys/OPENAI"),
         Asked("studio", "secretsmanager:GetSecretValue", "keys/OPENAI"),

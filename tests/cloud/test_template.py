@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Watch", "Studio")
+FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Watch", "Tidy", "Studio")
+TIDIED = {
+    *("RUNS", "RUNS#*", "ASSETS#*", "ERASING#*", "P#*"),
+    *(f"RECORDS#{kind}" for kind in ("DELETED", "DELETING", "PROJECT")),
+}
+"""What Tidy reaches besides: lists, and the records of deletions. No session, no token."""
 PINNED = FUNCTIONS[1:4]
 """The functions of which an execution keeps to one version."""
 
@@ -157,7 +162,8 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             # "For all values" holds for none, too: for an operation that names no key.
             on_aws = {"Fn::If": ["OnAws", "false", "true"]}
             assert s["Condition"]["Null"] == {"dynamodb:LeadingKeys": on_aws}
-            assert set(keys) <= {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*"}, role
+            own = {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*", "RECORDS#GONE"}
+            assert set(keys) <= (own | TIDIED if role == "TidyRole" else own), role
 
 
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:
@@ -200,19 +206,20 @@ def test_what_no_function_could_take_is_kept_and_raises_an_alarm() -> None:
     """What EventBridge cannot deliver, and what the function cannot handle, ends in one queue, which both
     may write to and an alarm watches."""
     queue = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
-    (rule,) = of_type("AWS::Events::Rule").values()
-    (target,) = rule["Targets"]
-    assert target["DeadLetterConfig"] == {"Arn": queue}
-    assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] >= 3600
-    (asynchronous,) = of_type("AWS::Lambda::EventInvokeConfig").values()
-    assert asynchronous["FunctionName"] == {"Ref": "EndedFunction"}
-    assert asynchronous["DestinationConfig"]["OnFailure"]["Destination"] == queue
-    assert statement("EndedRole", "FailedEvents")["Resource"] == queue
+    for rule in of_type("AWS::Events::Rule").values():
+        (target,) = rule["Targets"]
+        assert target["DeadLetterConfig"] == {"Arn": queue}
+        assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] >= 3600
+    asynchronous = list(of_type("AWS::Lambda::EventInvokeConfig").values())
+    assert [a["FunctionName"] for a in asynchronous] == [{"Ref": f"{n}Function"} for n in ("Ended", "Tidy")]
+    for name, config in zip(("Ended", "Tidy"), asynchronous, strict=True):
+        assert config["DestinationConfig"]["OnFailure"]["Destination"] == queue
+        assert statement(f"{name}Role", "FailedEvents")["Resource"] == queue
     (policy,) = of_type("AWS::SQS::QueuePolicy").values()
     undelivered = policy["PolicyDocument"]["Statement"][0]
     assert undelivered["Principal"] == {"Service": "events.amazonaws.com"}
     assert undelivered["Condition"] == {
-        "ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["EndedFunctionExecutionEnded", "Arn"]}}
+        "ArnEquals": {"aws:SourceArn": [{"Fn::GetAtt": [r, "Arn"]} for r in of_type("AWS::Events::Rule")]}
     }
     alarm = of_type("AWS::CloudWatch::Alarm")["DeadLettersAlarm"]
     assert alarm["Dimensions"] == [
@@ -227,7 +234,11 @@ def test_every_asynchronous_caller_is_known() -> None:
         p["FunctionName"].get("Ref", "StudioFunction"): p["Principal"]
         for p in of_type("AWS::Lambda::Permission").values()
     }
-    assert called == {"EndedFunction": "events.amazonaws.com", "StudioFunction": "apigateway.amazonaws.com"}
+    assert called == {
+        "EndedFunction": "events.amazonaws.com",
+        "TidyFunction": "events.amazonaws.com",
+        "StudioFunction": "apigateway.amazonaws.com",
+    }
 
 
 def test_every_role_takes_a_boundary_and_everything_kept_a_key() -> None:
@@ -422,7 +433,7 @@ def test_every_parameter_has_a_default_and_a_bound() -> None:
 
 def test_the_ends_that_no_step_sees_reach_the_ledger() -> None:
     """An execution that was stopped, timed out or failed is handed to `ended`."""
-    (rule,) = of_type("AWS::Events::Rule").values()
+    rule = of_type("AWS::Events::Rule")["EndedFunctionExecutionEnded"]
     assert rule["EventPattern"]["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
     assert rule["EventPattern"]["detail"]["stateMachineArn"] == [{"Ref": "Experiment"}]
     assert rule["Targets"][0]["Arn"] == {"Fn::GetAtt": ["EndedFunction", "Arn"]}
