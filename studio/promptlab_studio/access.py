@@ -144,6 +144,25 @@ async def principal(request: Request) -> Principal:
     return asked.principal
 
 
+def who_of(request: Request) -> Principal | None:
+    """The caller, for templates; None on a page for everybody."""
+    return asked_of(request.scope).principal
+
+
+def is_hosted(request: Request) -> bool:
+    """Whether the Studio serves others than this machine: it has accounts, tokens and an audit then."""
+    auth = request.app.state.auth
+    return auth is not None and not auth.local
+
+
+def may(request: Request, action: Action) -> bool:
+    """Whether the caller may do something, for templates: what nobody may do is not offered."""
+    who = who_of(request)
+    if who is None and not is_hosted(request):
+        return True
+    return who is not None and not who.only and who.may(action)
+
+
 def becomes(request: Request, who: Principal) -> None:
     """Note who a login found out that the caller is."""
     asked_of(request.scope).principal = who

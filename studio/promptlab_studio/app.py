@@ -15,6 +15,7 @@ from promptlab_studio.abandoned import Abandoned
 from promptlab_studio.access import undeclared
 from promptlab_studio.api import router as api
 from promptlab_studio.api.openapi import describe
+from promptlab_studio.audit import Audited
 from promptlab_studio.auth import Auth
 from promptlab_studio.bounds import Bounded
 from promptlab_studio.login import router as login
@@ -65,5 +66,7 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
     cookies = (SECURE_COOKIE, auth.cookie if auth else PLAIN_COOKIE)
     app.add_middleware(RequestChecks, loopback_only=local, cookies=cookies)
     app.add_middleware(Faults)
+    if not local:
+        app.add_middleware(Audited)
     app.add_middleware(SecurityHeaders, upload_origin=upload_origin)
     return app

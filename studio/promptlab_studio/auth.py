@@ -67,6 +67,7 @@ class Auth:
         self.admin_token, self.tries, self.first_admin = AdminToken(token), Tries(), first_admin
         self.sessions = Sessions(cookie=self.cookie, secure=secure, session_s=session_s, idle_s=idle_s)
         self._tokens: Tokens | None = None
+        self.sign_in: None = None
 
     def records(self, lab: StoreLab) -> Records:
         """Where sessions, tokens, people and tries are kept."""

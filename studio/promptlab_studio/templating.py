@@ -35,6 +35,7 @@ def environment() -> Environment:
         StrictUndefined,
     )
 
+    from promptlab_studio.access import is_hosted, may, who_of
     from promptlab_studio.views.format import FILTERS
 
     class Unindented(FileSystemLoader):
@@ -54,7 +55,9 @@ def environment() -> Environment:
         auto_reload=False,
     )
     env.filters.update(FILTERS)
-    env.globals.update(asset=static_file, is_built=lambda: bool(_manifest()))
+    env.globals.update(
+        asset=static_file, is_built=lambda: bool(_manifest()), who_of=who_of, may=may, is_hosted=is_hosted
+    )
     # A part of a page is rendered without the page's own imports, so macros are there for all.
     for name, file in MACROS.items():
         env.globals[name] = env.get_template(file).module

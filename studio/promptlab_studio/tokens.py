@@ -92,14 +92,15 @@ class Tokens:
             ForbiddenError: the role or project is more than the creator's.
         """
         name = checked_name(name)
-        await self._check(who, role, days)
+        project = project or who.project
+        await self._check(who, role, project, days)
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.now(UTC)
         ends = None if days is None else now + timedelta(days=days)
         record = {
             "name": name,
             "role": role,
-            "project": project or who.project,
+            "project": project,
             "created_at": _iso(now),
             "created_by": who.id,
             "creator": who.name,
@@ -111,12 +112,16 @@ class Tokens:
         )
         return _token(sha(secret), record), secret
 
-    async def _check(self, who: Principal, role: Role, days: float | None) -> None:
+    async def _check(self, who: Principal, role: Role, project: str, days: float | None) -> None:
         if role not in ROLES:
             raise ConfigError(f"There is no role {role!r}: {', '.join(ROLES)}.")
         if ROLES.index(role) > ROLES.index(who.role):
             raise ForbiddenError(
                 f"{who.name} has the role {who.role} and cannot make a token of the role {role}."
+            )
+        if project != who.project and not who.may("administer"):
+            raise ForbiddenError(
+                f"{who.name} is of the project {who.project}: a token of another is an admin's."
             )
         if days is not None and not 0 < days <= MOST_DAYS:
             raise ConfigError(f"A token is valid for up to {MOST_DAYS} days, not for {days:g}.")

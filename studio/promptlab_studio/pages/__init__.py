@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from promptlab_studio.pages import (
+    access,
     assets_edit,
     case,
     compare,
@@ -31,5 +32,6 @@ for _routes in (
     assets_edit.routes,
     new_run.routes,
     compare.routes,
+    access.routes,
 ):
     router.include_router(_routes)
