@@ -120,18 +120,28 @@ class Reach:
         """List the tests for a change, those first for which its module is most of what they reach.
 
         What runs in a child process is reached by those that reach the module which asks it. What runs at
-        import is reached by the test that imports it first: there all tests of the module are meant, and
-        those that look at what was imported.
+        import is reached by the test that imports it first: there all tests are meant of the files in which
+        one reaches the module, and those that look at what was imported.
         """
         module = self.lines.get(mutant.module, {})
         asker = self.lines.get(IN_A_CHILD.get(mutant.module, ""), {})
         depth = Counter(name for names in (*module.values(), *asker.values()) for name in names)
         names, first = module.get(str(mutant.line)), []
+
+        def share(name: str) -> float:
+            return depth[name] / self.breadth[name] if name in depth else 0.0
+
         if not names or mutant.module in IN_A_CHILD or not mutant.in_function():
-            names, dotted = list(depth), mutant.module.removesuffix(".py").replace("/", ".")
+            dotted = mutant.module.removesuffix(".py").replace("/", ".")
             every = (name for name in self.seconds if name.startswith(LOOK_AT_ALL))
             first = [name for name in every if "[" not in name or f"[{dotted}." in name]
-        names = sorted(names, key=lambda name: (-depth[name] / self.breadth[name], self.seconds[name], name))
+            nearest: dict[str, float] = {}
+            for name in depth:
+                nearest[file_of(name)] = max(nearest.get(file_of(name), 0.0), share(name))
+            names = [name for name in self.seconds if file_of(name) in nearest]
+            names.sort(key=lambda name: (-nearest[file_of(name)], -share(name), self.seconds[name], name))
+        else:
+            names = sorted(names, key=lambda name: (-share(name), self.seconds[name], name))
         return list(dict.fromkeys((*first, *names)))
 
     def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
@@ -146,6 +156,11 @@ class Reach:
             if names:
                 yield chosen or [min(names, key=lambda name: self.seconds[name])]
             names = [name for name in names if name not in chosen]
+
+
+def file_of(name: str) -> str:
+    """Give a test's file."""
+    return name.partition("::")[0]
 
 
 def measured() -> Reach:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from promptlab import Dataset, Evaluator, PromptLab, Run
-from promptlab.domain.results import Failure, Score
+from promptlab.domain.results import Failure, Score, Usage
 from promptlab.domain.statistics import wilson_interval
-from promptlab.evaluators.base import to_score
+from promptlab.evaluators.base import plain_verdict, to_score
 
 
 @dataclass
@@ -234,3 +234,21 @@ def test_an_empty_reference_of_numbers_is_not_labelled_either(tmp_path: Path) ->
     with PromptLab(tmp_path / "lab.db") as lab:
         metric = run(lab, rows, {"metric": "numeric_match"}).summary.metrics["numeric_match"]
         assert (metric.n, metric.mean, metric.failed, metric.unlabelled) == (1, 1.0, 0, 2)
+
+
+def test_what_may_run_code_of_users_is_not_read_on_the_loop() -> None:
+    """A part of a class of one's own may do anything when it is read."""
+
+    class Word(str):
+        pass
+
+    assert plain_verdict(Score(0.5, reason="why", metadata={"a": 1}, usage=Usage(calls=1)))
+    assert plain_verdict(Score(passed=True)) and plain_verdict(0.5) and plain_verdict("good")
+    for verdict in (
+        Word("good"),
+        Score(0.5, reason=Word("why")),
+        Score(0.5, metadata=AutoevalsScore("x", 1.0)),  # type: ignore[arg-type]
+        Score(0.5, usage=AutoevalsScore("x", 1.0)),  # type: ignore[arg-type]
+        Score(0.5, error=AutoevalsScore("x", 1.0)),  # type: ignore[arg-type]
+    ):
+        assert not plain_verdict(verdict)

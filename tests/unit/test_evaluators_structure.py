@@ -50,6 +50,7 @@ def score(metric: str, response: Any, **params: Any) -> Score:
         ("```\n[1]\n```", {"fenced": True}, True),
         ("```python\nx = 1\n```\n```json\n[1]\n```", {"fenced": True}, True),
         ("```python\nx = 1\n```", {"fenced": True}, False),
+        ("``` (see below)\n```json\n[1]\n```", {"fenced": True}, True),
         ("[1]", {"fenced": True}, True),
         ("```" + " " * 1_000_000, {"fenced": True}, False),
     ],

@@ -13,6 +13,8 @@ import pytest
 from promptlab import PromptLab
 from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
 from promptlab.adapters.local.file_blobs import FileBlobs
+from promptlab.domain.assets import content_hash
+from promptlab.domain.experiment import Experiment
 from promptlab.domain.summary import Summary
 from promptlab.store_lab import StoreLab as Lab
 from tests import aws
@@ -41,6 +43,10 @@ async def test_an_old_store_shows_its_runs_and_assets(old: Path) -> None:
     assert (summary.cases, summary.failed, summary.errors) == (120, 30, {"server_error": 30})
     assert summary.metrics["exact_match"].mean == 0.8
     assert (await lab.progress(STOPPED)).done == 55
+    for recorded in (run.experiment for run in runs):
+        # Else it would not be known any more as the experiment that it is.
+        again = Experiment.model_validate(recorded).model_copy(update={"hash": ""})
+        assert content_hash(again.to_json()) == recorded["hash"]
     versions = await lab.ledger.list_versions("prompt_template", "solve")
     assert [(v.version, v.labels) for v in versions] == [(0, ("production",)), (1, ())]
     rows = [row async for row in lab.results(FINISHED)]

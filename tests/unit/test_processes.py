@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from promptlab import Evaluator, Score, get_model
+from promptlab import Evaluator, PromptLab, Score, get_model
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import Failure, Usage
 from promptlab.engine import isolation, processes
@@ -52,6 +53,15 @@ class Does(Evaluator):
                 os.kill(os.getpid(), data["signal"])
             case "raise":
                 raise data["error"]
+            case "runs":
+                with PromptLab({"db_file": data["db"]}, quiet=True) as pl:
+                    return pl.experiment.run(
+                        {
+                            "model": "simulated/echo",
+                            "prompt_template": {"name": "p", "user_prompt": "<q>"},
+                            "dataset": {"name": "d", "rows": [{"q": "x"}]},
+                        }
+                    ).status
             case "awaits":
                 return asyncio.sleep(0, result=0.25)
             case "scores":
@@ -110,6 +120,12 @@ async def test_a_score_comes_back_as_the_evaluator_gave_it(pool: Processes) -> N
     ]
     found = await asyncio.gather(*(pool.call(made, data, 30.0) for data, _ in cases))
     assert found == [score for _, score in cases]
+
+
+async def test_a_process_that_evaluates_starts_no_runs(pool: Processes, tmp_path: Path) -> None:
+    """Each would start processes of its own, which load the same file."""
+    score = await pool.call(recipe(), {"do": "runs", "db": str(tmp_path / "lab.db")}, 60.0)
+    assert score.error is not None and "an evaluator's process starts no runs" in score.error.message
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_outliers_share_the_last_bin() -> None:
         (99, 101),
         (1e-320, 5e-320),
         (-math.pi, 1e6),
+        (1 - 2**-52, 1.0),  # two edges that would be one number
     ],
 )
 @pytest.mark.parametrize("whole", [False, True])

@@ -98,6 +98,21 @@ async def test_a_pass_counts_what_was_finished_before_it_and_stays(tmp_path: Pat
     await ledger.close()
 
 
+async def test_a_shard_that_cannot_be_read_is_left_out_of_the_sum_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pass goes on: the run's own summary says so at its end."""
+    ledger = CountingLedger(tmp_path / "lab.db")
+    so_far = SoFar(ledger, run(status="running", generation=2))
+    so_far.keep(shard_summary(4, summary={"cases": "many"}))
+    so_far.keep(finished(5))
+    await so_far.record()
+    found = await recorded(ledger, run(status="running", generation=2))
+    assert found is not None and found.cases == 50
+    assert "shard 4 of run" in caplog.text
+    await ledger.close()
+
+
 async def test_the_sum_of_a_stopped_run_is_added_up_once_a_pass(tmp_path: Path) -> None:
     """Also where many ask at the same time."""
     ledger = CountingLedger(tmp_path / "lab.db")

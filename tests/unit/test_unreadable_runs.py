@@ -177,6 +177,13 @@ def test_what_can_be_read_of_a_record_is() -> None:
     assert "experiment: trials" in found.unreadable
 
 
+def test_an_experiment_that_cannot_be_read_is_one_of_which_nothing_is_known() -> None:
+    """Every page can show it, with its one trial."""
+    found = checked(run("r", experiment=["quiz"])).experiment
+    assert (found["name"], found["trials"], found["evaluation"]) == ("?", 1, [])
+    assert found["dataset"] == {"name": "?", "version": 0, "hash": ""}
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words", "instead"),
     [
