@@ -45,6 +45,7 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,  # to an address with whatever the Host header says
         openapi_url=None,  # the document is a route of the API, for those who may see it
     )
     app.state.lab, app.state.auth = lab, auth

@@ -17,7 +17,7 @@ from promptlab_studio.views.format import exact
 routes = router()
 
 
-@routes.get("/runs/{run_id}/cases/{key}/text", dependencies=[needs("look")])
+@routes.get("/runs/{run_id}/cases/{key}/text", dependencies=[needs("look", link=True)])
 async def case_text(
     request: Request, run_id: str, key: str, of: Annotated[str, Query(max_length=2_000)] = "response"
 ) -> Response:
