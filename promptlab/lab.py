@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset
 from promptlab.domain.choice import Chosen
+from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.experiments.config import ExperimentConfig
@@ -27,7 +28,7 @@ OnStart = Callable[[RunRecord], None]
 
 
 class LabAssets(Protocol):
-    """The prompt templates and datasets of a lab, versioned."""
+    """The prompt templates, datasets and code of a lab, versioned."""
 
     async def create(self, asset: Asset) -> Asset:
         """Store the asset as a new version; give back the latest one, if that has this content already.
@@ -100,6 +101,13 @@ class LabAssets(Protocol):
             AssetNotFoundError: there is no such asset or version.
             AssetError: the name is that of a prompt template and a dataset.
             VersionInUseError: a run uses it, or a label points at it.
+        """
+
+    async def source(self, bundle: CodeBundle) -> CodeBundle:
+        """Read a code version's text.
+
+        Raises:
+            AssetNotFoundError: there is no such code or version.
         """
 
     async def rows(self, dataset: Dataset, offset: int, limit: int) -> Sequence[dict[str, Any]]:

@@ -663,6 +663,11 @@ class StoreLab:
         await (await self._queries.get()).warm()
 
     @property
+    def code_refusal(self) -> str | None:
+        """Why this lab takes no code of users, and what to do instead; None where it does."""
+        return self._parts.no_code if self._parts.sandbox is None else None
+
+    @property
     def records(self) -> Records:
         """Small JSON objects with an expiry: sessions, failed logins, idempotency keys."""
         return self.ledger

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from promptlab.cli.assets import datasets, prompts
+from promptlab.cli.assets import code, datasets, prompts
 from promptlab.cli.beginning import init
 from promptlab.cli.cloud import cloud
 from promptlab.cli.comparing import compare
@@ -87,7 +87,7 @@ def commands(ctx: click.Context) -> None:
 for command in (
     *(init, run, resume, cancel),
     *(runs, show, compare, export, tag, archive, delete),
-    *(prompts, datasets, label),
+    *(prompts, datasets, code, label),
     *(studio, cloud, doctor, schema, version),
 ):
     commands.add_command(command)

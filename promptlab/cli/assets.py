@@ -1,4 +1,4 @@
-"""`promptlab prompts` and `promptlab datasets`."""
+"""`promptlab prompts`, `promptlab datasets` and `promptlab code`."""
 
 from __future__ import annotations
 
@@ -39,21 +39,55 @@ def datasets(name: str | None, store: Store, as_json: bool) -> None:
     _show("dataset", name, store, as_json)
 
 
+@click.command(
+    short_help="List code that a hosted Studio keeps, or the versions of one.",
+    epilog="NAME may name a version too: scoring@0, scoring@production.",
+)
+@_name
+@store_options
+@json_option
+@click.option("--source", is_flag=True, help="Print the text of all its files.")
+def code(name: str | None, store: Store, as_json: bool, source: bool) -> None:
+    """List code of one's own; with NAME, its versions, their labels, files and packages."""
+    if not source:
+        _show("code", name, store, as_json)
+        return
+    if name is None:
+        raise click.UsageError("--source is of one: give its NAME.")
+    files = asyncio.run(_source(name, store))
+    if as_json:
+        show_json(files)
+        return
+    for path, text in files.items():
+        click.echo(f"# {path}\n{text}")
+
+
+async def _source(reference: str, store: Store) -> dict[str, str]:
+    from promptlab.domain.assets import which_version
+    from promptlab.domain.code import CodeBundle
+
+    async with opened(store) as lab:
+        name, _, which = reference.partition("@")
+        bundle = await lab.assets.get(name, **which_version(which), kind="code")
+        assert isinstance(bundle, CodeBundle)
+        return dict((await lab.assets.source(bundle)).files)
+
+
 def _show(kind: AssetKind, reference: str | None, store: Store, as_json: bool) -> None:
     where, found, chosen = asyncio.run(_find(kind, reference, store))
     if as_json:
         show_json([_json(asset) for asset in found])
         return
-    from promptlab.cli.tables import assets_table, dataset_shape, prompt_text
+    from promptlab.cli.tables import assets_table, code_shape, dataset_shape, prompt_text
 
     if not found:
-        click.echo(
-            f"No {'prompt templates' if kind == 'prompt_template' else 'datasets'} in {where} yet.", err=True
-        )
+        what = {"prompt_template": "prompt templates", "dataset": "datasets", "code": "code of one's own"}
+        click.echo(f"No {what[kind]} in {where} yet.", err=True)
         return
     show(assets_table(found))
     if chosen is not None:
-        show("", prompt_text(chosen) if kind == "prompt_template" else dataset_shape(chosen))
+        whole = {"prompt_template": prompt_text, "dataset": dataset_shape, "code": code_shape}
+        show("", whole[kind](chosen))
 
 
 async def _find(

@@ -72,6 +72,13 @@ _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a
     multiple=True,
     help="Exit with 4 if it holds, as in 'exact_match.ci_low < 0.8'; may be given again.",
 )
+@click.option(
+    "--requirement",
+    "requirements",
+    metavar="NAME==VERSION",
+    multiple=True,
+    help="A package that code of your own needs in a hosted Studio; may be given again.",
+)
 @_quiet
 @_strict
 @click.pass_context
@@ -86,6 +93,7 @@ def run(
     sample: int | None,
     seed: int | None,
     fail_if: tuple[str, ...],
+    requirements: tuple[str, ...],
     quiet: bool,
     fail_on_error: bool,
 ) -> None:
@@ -104,6 +112,7 @@ def run(
         raise click.UsageError("--seed chooses a sample: give --sample N, too.")
     file = _loaded(experiment, changes)
     config = file.config.model_copy(update={"tags": checked_tags((*file.config.tags, *tags))})
+    config = config.requiring(requirements)
     names = [name for metric in config.evaluation for name in metric.metric_names]
     own = [metric.result_name for metric in config.evaluation if metric.evaluator is not None]
     conditions = [parse_condition(text, names, own) for text in fail_if]

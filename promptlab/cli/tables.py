@@ -199,6 +199,22 @@ def prompt_text(asset: AssetVersion) -> RenderableType:
     return Group(Text(f"{asset.name}@{asset.version}{jinja}", style="bold"), Text(), *parts[:-1])
 
 
+def code_shape(asset: AssetVersion) -> RenderableType:
+    """The files of a piece of code, what they define, and its packages."""
+    content = asset.content
+    table = _table("file", "bytes", right=("bytes",))
+    for file in content["files"]:
+        table.add_row(file["path"], f"{file['bytes']:,}")
+    parts: list[RenderableType] = [Text(f"{asset.name}@{asset.version}", style="bold"), Text(), table]
+    for entry in content.get("entries", ()):
+        parts.append(Text(f"{asset.name}@{asset.version}/{entry['module']}:{entry['name']}  {entry['kind']}"))
+    if content["pickled_bytes"]:
+        parts.append(Text(f"an object of {content['pickled_bytes']:,} bytes, for Python {content['python']}"))
+    if content["requirements"]:
+        parts.append(Text(f"packages: {', '.join(content['requirements'])}"))
+    return Group(*parts)
+
+
 def dataset_shape(asset: AssetVersion) -> RenderableType:
     """How many rows a dataset has, and its columns."""
     content = asset.content

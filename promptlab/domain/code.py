@@ -222,6 +222,12 @@ class CodeBundle(VersionedAsset):
         bundle._contents = contents
         return bundle
 
+    def shown(self, files: Mapping[str, str]) -> CodeBundle:
+        """The bundle of a version with its files, to be looked at."""
+        whole = self.model_copy(update={"files": files})
+        whole._contents, whole._hash, whole._labels = self._contents, self._hash, self._labels
+        return whole
+
     def with_text(self, content: Mapping[str, Any]) -> CodeBundle:
         """The bundle of a version with its text, as the blob holds it.
 
@@ -230,9 +236,7 @@ class CodeBundle(VersionedAsset):
         """
         if content_hash(content) != self.hash:
             raise AssetError(f"The text of the code {self.name}@{self.version} is not what was stored.")
-        whole = self.model_copy(update={"files": content["files"], "pickled": content["pickled"]})
-        whole._contents, whole._hash, whole._labels = self._contents, self._hash, self._labels
-        return whole
+        return self.shown(content["files"]).model_copy(update={"pickled": content["pickled"]})
 
     @field_validator("files")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -332,6 +332,14 @@ class ExperimentConfig(BaseModel):
         if len(heads) > 1:
             raise ValueError(f"{' and '.join(heads)} are all `headline: true`: leave it to one of them")
         return self
+
+    def requiring(self, requirements: Sequence[str]) -> ExperimentConfig:
+        """The experiment with further packages for its code."""
+        if not requirements:
+            return self
+        code = self.code or CodeOptions()
+        wanted = tuple(dict.fromkeys((*code.requirements, *requirements)))
+        return self.model_copy(update={"code": code.model_copy(update={"requirements": wanted})})
 
     @classmethod
     def parse(cls, value: ExperimentConfig | Mapping[str, Any]) -> ExperimentConfig:

@@ -17,26 +17,31 @@ from promptlab.program import program
 HERE = "or run it here with a local store"
 
 
-def check_portable(config: ExperimentConfig, *, where: str = "the cloud", variables: bool = False) -> None:
+def check_portable(
+    config: ExperimentConfig, *, where: str = "the cloud", variables: bool = False, code: bool = False
+) -> None:
     """Refuse what cannot be sent to another machine.
 
     Args:
         config: the experiment.
         where: where it is to run, for messages.
         variables: whether environment variables with keys may be named: those of the other machine.
+        code: whether code of the user's own is sent along (`bundles.gather` says of it what cannot be).
 
     Raises:
         ConfigError: the experiment has an object, a function or a key of its own; with what to do instead.
     """
-    if config.agent_proxy is not None and not _is_kept(config.agent_proxy):
+    if config.agent_proxy is not None and not code and not _is_kept(config.agent_proxy):
         raise ConfigError(
             f"agent_proxy: a function cannot be sent to {where}. Give a prompt_template and a model, {HERE}."
         )
-    for item in config.evaluation:
+    for item in () if code else config.evaluation:
         _check_metric(item, where)
     for field in ("model", "embedding_model"):
         given = getattr(config, field)
-        if given is not None and not _is_kept(given):
+        if code and field == "model" and _is_own(given):
+            _check_no_key(field, given, where)
+        elif given is not None and not _is_kept(given):
             model = portable_model(field, given, where)
             if not variables and model.api_key_env is not None:
                 raise ConfigError(f"{field}: api_key_env names a variable of this machine. {_key_remedy()}")
@@ -66,7 +71,7 @@ def portable_model(field: str, model: Any, where: str = "the cloud") -> ModelCon
     Raises:
         ConfigError: it is a class of the user's own, or brings a key.
     """
-    if (isinstance(model, Model) and not is_registered(model)) or isinstance(model, CodeConfig):
+    if _is_own(model):
         what = model.code if isinstance(model, CodeConfig) else type(model).__name__
         raise ConfigError(
             f"{field}: {what} is a model of your own, which cannot be sent to {where}. "
@@ -74,9 +79,19 @@ def portable_model(field: str, model: Any, where: str = "the cloud") -> ModelCon
         )
     config = model.config if isinstance(model, Model) else model
     assert isinstance(config, ModelConfig)
-    if config.api_key is not None:
-        raise ConfigError(f"{field}: the api_key of {config.name!r} is not sent to {where}. {_key_remedy()}")
+    _check_no_key(field, config, where)
     return config
+
+
+def _is_own(model: Any) -> bool:
+    """Whether a model is code of the user's own."""
+    return (isinstance(model, Model) and not is_registered(model)) or isinstance(model, CodeConfig)
+
+
+def _check_no_key(field: str, model: Any, where: str) -> None:
+    config = model.config if isinstance(model, Model) else model
+    if isinstance(config, ModelConfig) and config.api_key is not None:
+        raise ConfigError(f"{field}: the api_key of {config.name!r} is not sent to {where}. {_key_remedy()}")
 
 
 def _key_remedy() -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, overload
 from promptlab.deprecated import warn_old
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen
+from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab, open_lab
@@ -166,9 +167,9 @@ class Assets:
         kind: AssetKind | None = None,
         asset_name: str | None = None,
     ) -> Any:
-        """A `PromptTemplate` or `Dataset`: one version by number or label, or the latest.
+        """A `PromptTemplate`, `Dataset` or `CodeBundle`: one version by number or label, or the latest.
 
-        `kind` ("prompt_template" or "dataset") is needed only where both have the name.
+        `kind` ("prompt_template" or "dataset") is needed only where both have the name; they go before code.
 
         Raises:
             AssetNotFoundError: no such asset, version or label.
@@ -234,6 +235,18 @@ class Assets:
         """As `versions`."""
         return await self._store.versions(name, kind=kind)
 
+    def source(self, bundle: CodeBundle) -> CodeBundle:
+        """The code of a version with its text: `files` by path.
+
+        Raises:
+            AssetNotFoundError: there is no such code or version.
+        """
+        return run_sync(self.source_async(bundle))
+
+    async def source_async(self, bundle: CodeBundle) -> CodeBundle:
+        """As `source`."""
+        return await self._store.source(bundle)
+
     def label(
         self, name: str, label: str, *, version: int | None = None, kind: AssetKind | None = None
     ) -> Asset:
@@ -284,11 +297,19 @@ class Experiments:
     def __init__(self, lab: Lab, quiet: bool) -> None:
         self._lab, self._quiet = lab, quiet
 
-    def run(self, config: Config, *, on_progress: OnProgress | None = None, quiet: bool | None = None) -> Run:
+    def run(
+        self,
+        config: Config,
+        *,
+        requirements: Sequence[str] = (),
+        on_progress: OnProgress | None = None,
+        quiet: bool | None = None,
+    ) -> Run:
         """Run an experiment to its end. Cases that fail are recorded; the run goes on.
 
         Args:
             config: an `ExperimentConfig`, or a dict of its fields.
+            requirements: packages that code of yours needs and a hosted lab lacks, as name==version.
             on_progress: called with a `Progress` whenever cases are done, in place of showing it.
             quiet: say nothing; by default as the lab was opened.
 
@@ -297,15 +318,20 @@ class Experiments:
             KeyboardInterrupt: Ctrl-C; a note says how to go on. All that was answered is kept.
         """
         # Here and not on the loop's thread, where a warning could not say which line it is about.
-        config = ExperimentConfig.parse(config)
+        config = ExperimentConfig.parse(config).requiring(requirements)
         return run_sync(self.run_async(config, on_progress=on_progress, quiet=quiet))
 
     async def run_async(
-        self, config: Config, *, on_progress: OnProgress | None = None, quiet: bool | None = None
+        self,
+        config: Config,
+        *,
+        requirements: Sequence[str] = (),
+        on_progress: OnProgress | None = None,
+        quiet: bool | None = None,
     ) -> Run:
         """Do as `run`."""
         # Here and not in a task of the run's own, for the same reason as in `run`.
-        config = ExperimentConfig.parse(config)
+        config = ExperimentConfig.parse(config).requiring(requirements)
         return await run(self._lab, config, on_progress=on_progress, quiet=self._is_quiet(quiet))
 
     def _is_quiet(self, quiet: bool | None) -> bool:

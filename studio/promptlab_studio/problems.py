@@ -30,7 +30,9 @@ from promptlab.errors import (
 
 API = "/api/"
 BY_REFERENCE, AS_FIELDS = "by reference", "as fields"
+BY_CODE, AS_MODEL = "by code", "as a model"
 """Tags of unions: pydantic puts them into the paths of errors, where they are no fields."""
+TAGS = frozenset({BY_REFERENCE, AS_FIELDS, BY_CODE, AS_MODEL})
 RETRY_AFTER_S = "5"
 """When it makes sense to ask a busy store again, in seconds."""
 MOST_LISTED = 50
@@ -193,7 +195,7 @@ def field_errors(found: Sequence[Any]) -> list[dict[str, str]]:
     for number, item in enumerate(found):
         if len(listed) == MOST_LISTED:
             return [*listed, {"field": "", "message": f"and {len(found) - number:,} more"}]
-        path = [clip(str(part), 200) for part in item["loc"] if part not in (BY_REFERENCE, AS_FIELDS)]
+        path = [clip(str(part), 200) for part in item["loc"] if part not in TAGS]
         if item["type"] == "json_invalid":
             message = f"not valid JSON at character {path[-1]}: {item['ctx']['error']}"
             path = []

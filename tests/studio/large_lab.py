@@ -68,6 +68,8 @@ PATHS: dict[str, list[str]] = {
     "/api/v1/code/{name}": ["/api/v1/code/scoring"],
     "/api/v1/code/{name}/versions/{version}": ["/api/v1/code/scoring/versions/0"],
     "/api/v1/datasets/{name}/versions/{version}/rows/{number}": ["/api/v1/datasets/texts/versions/0/rows/1"],
+    "/api/v1/code/{name}/versions/{version}/source": ["/api/v1/code/scoring/versions/0/source"],
+    "/api/v1/sandbox": ["/api/v1/sandbox"],
     "/api/v1/metrics": ["/api/v1/metrics"],
     "/api/v1/models/providers": ["/api/v1/models/providers"],
 }
@@ -107,6 +109,9 @@ BODIES: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/datasets/uploads"): "/api/v1/datasets/uploads",
     ("PUT", "/api/v1/datasets/uploads/{token}/{file_name}"): f"/api/v1/datasets/uploads/{'0' * 32}/d.csv",
     ("PUT", "/api/v1/code/{name}/labels/{label}"): "/api/v1/code/scoring/labels/l",
+    ("POST", "/api/v1/code"): "/api/v1/code",
+    ("POST", "/api/v1/code/uploads"): "/api/v1/code/uploads",
+    ("POST", "/api/v1/code/wheels"): "/api/v1/code/wheels",
     ("POST", "/api/v1/preview"): "/api/v1/preview",
     ("POST", "/api/v1/tokens"): "/api/v1/tokens",
     ("POST", "/api/v1/links"): "/api/v1/links",

@@ -17,7 +17,7 @@ from promptlab_studio.server import bind
 from starlette.types import ASGIApp
 
 from promptlab.adapters.local.runner import LocalRunner
-from promptlab.ports import Blobs
+from promptlab.ports import Blobs, Sandbox
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_parts
 
@@ -35,10 +35,11 @@ class LiveStudio:
         *,
         blobs: Blobs | None = None,
         auth: Auth | None = None,
+        sandbox: Sandbox | None = None,
         wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         **options: Any,
     ) -> None:
-        parts = open_parts({"type": "sqlite", "db_file": str(folder / "lab.db")})
+        parts = replace(open_parts({"type": "sqlite", "db_file": str(folder / "lab.db")}), sandbox=sandbox)
         self.lab = StoreLab(
             replace(
                 parts, blobs=blobs, runner=LocalRunner(parts.ledger, blobs, parts.clock, folder / "locks")

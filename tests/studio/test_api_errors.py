@@ -102,7 +102,7 @@ def test_a_body_that_is_not_json_says_where(api: httpx.Client) -> None:
         ({"model": {"name": "openai/mini", "api_key": "sk-very-secret"}}, "model", "api_key_secret"),
         ({"evaluation": [{"metric": "mine", "evaluator": "os:system"}]}, "evaluation.0", "built-in"),
         ({"dataset": {"name": "passwd", "file_path": "/etc/passwd"}}, "dataset.file_path", "unknown field"),
-        ({"agent_proxy": "os:system"}, "agent_proxy", "unknown field"),
+        ({"agent_proxy": "os:system"}, "agent_proxy", "code that the lab keeps"),
     ],
 )
 def test_keys_code_and_files_of_the_server_are_refused(

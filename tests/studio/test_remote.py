@@ -169,12 +169,6 @@ class Mine(Evaluator):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"evaluation": [{"metric": "mine", "evaluator": Mine()}]}, "Mine.*cannot be sent.*built-in"),
-        (
-            {"evaluation": [{"metric": "mine", "evaluator": "metrics.py:Mine"}]},
-            "metrics.py:Mine.*cannot be sent",
-        ),
-        ({"model": Own()}, "Own.*cannot be sent"),
         (
             {"model": {"name": "openai/mini", "api_key": "sk-secret"}},
             r"openai/mini.*cloud secrets set NAME.*api_key_secret",
@@ -183,9 +177,10 @@ class Mine(Evaluator):
             {"embedding_model": get_model("openai/mini", api_key="sk-secret")},
             "embedding_model.*api_key_secret",
         ),
+        ({"embedding_model": Own()}, "embedding_model: Own is a model of your own"),
         (
-            {"model": None, "prompt_template": None, "agent_proxy": lambda row: "x"},
-            "agent_proxy.*cannot be sent to a hosted Studio",
+            {"model": Own({"name": "openai/mini", "api_key": "sk-secret"})},
+            "model: the api_key of 'openai/mini'",
         ),
     ],
 )
@@ -198,6 +193,24 @@ def test_what_only_exists_here_is_refused_before_any_request(
         pl.experiment.run({**experiment(model), **changes})
     assert "sk-secret" not in str(error.value)
     assert model.requests == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluation": [{"metric": "mine", "evaluator": Mine()}]},
+        {"evaluation": [{"metric": "mine", "evaluator": "metrics.py:Mine"}]},
+        {"model": Own()},
+        {"model": None, "prompt_template": None, "agent_proxy": lambda row: "x"},
+    ],
+)
+def test_a_studio_that_runs_no_code_says_so(
+    pl: PromptLab, changes: dict[str, Any], model: ModelServer
+) -> None:
+    """A laptop's Studio has no sandbox: nothing is sent to it, and the words say what to do."""
+    with pytest.raises(ConfigError, match="sandbox of a hosted lab only"):
+        pl.experiment.run({**experiment(model), **changes})
+    assert pl.asset.list("code") == [] and model.requests == []
 
 
 def test_errors_are_those_of_a_local_lab(pl: PromptLab, model: ModelServer) -> None:

@@ -59,8 +59,11 @@ PAIRS = [
     (Experiments, "tag", "tag_async"),
     (Experiments, "archive", "archive_async"),
     (Experiments, "delete", "delete_async"),
-    *((Assets, name, f"{name}_async") for name in ("create", "update", "get", "list", "versions", "label")),
     (Assets, "delete", "delete_async"),
+    *(
+        (Assets, name, f"{name}_async")
+        for name in ("create", "update", "get", "list", "versions", "source", "label")
+    ),
     *((Experiments, name, f"{name}_async") for name in ("run", "resume", "cancel", "get", "list")),
     *((Run, name, f"{name}_async") for name in ("results", "refresh", "resume", "export")),
     (Studio, "start", "start_async"),

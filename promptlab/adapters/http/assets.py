@@ -24,10 +24,12 @@ from promptlab.domain.assets import (
     asset_from,
     kind_of,
 )
-from promptlab.domain.code import CodeBundle
+from promptlab.domain.code import CodeBundle, CodeHost, Wheel
+from promptlab.domain.records import made
 from promptlab.errors import (
     AssetError,
     AssetNotFoundError,
+    ConfigError,
     DatasetError,
     EndpointUnreachableError,
     RemoteError,
@@ -56,7 +58,7 @@ class RemoteAssets:
             body = prompt_body(asset.model_copy(update={"version": None}))
             return await self._written(await self._api.json("POST", "/prompts", json=body))
         if isinstance(asset, CodeBundle):
-            raise AssetError(f"Code cannot be sent to {self._api.endpoint} yet: it is kept with its runs.")
+            return await self._create_code(asset)
         fields: dict[str, Any] = {
             "name": asset.name,
             "description": asset.description,
@@ -73,6 +75,69 @@ class RemoteAssets:
             return await self._upload(fields, _existing(asset.file_path))
         return await self._create_from_rows(fields, asset.rows)
 
+    async def _create_code(self, bundle: CodeBundle) -> Asset:
+        body = {"name": bundle.name, "description": bundle.description, **bundle.content()}
+        text = {"files": body["files"], "pickled": body["pickled"]}
+        data = orjson.dumps(text)
+        if len(data) > INLINE_BYTES:
+            with ScratchFolder() as folder:
+                path = folder / "code.json"
+                await asyncio.to_thread(path.write_bytes, data)
+                body = {k: v for k, v in body.items() if k not in text}
+                body["upload"] = await self._upload_file("/code/uploads", path)
+        return asset_from(asset_version_from(await self._api.json("POST", "/code", json=body)))
+
+    async def send_wheel(self, wheel: Wheel, path: Path) -> None:
+        """Have a wheel kept there, for code that names it; one that is there is not sent again.
+
+        Raises:
+            AssetError: it arrived damaged.
+        """
+        body = wheel.model_dump()
+        try:
+            await self._api.json("POST", "/code/wheels", json=body)
+        except AssetError:  # it is not there
+            body["upload"] = await self._upload_file("/code/uploads", path)
+            await self._api.json("POST", "/code/wheels", json=body)
+
+    async def code_host(self) -> CodeHost:
+        """What code of users finds there.
+
+        Raises:
+            ConfigError: code is not taken there, or not from this caller; in words for people.
+        """
+        try:
+            found = await self._api.get("/sandbox")
+        except RemoteError as error:
+            if error.status != 404:
+                raise
+            raise ConfigError(
+                f"{self._api.endpoint} is of a version that takes no code of one's own: deploy a newer one, "
+                "use "
+                "built-in metrics, or run the experiment here with a local store."
+            ) from None
+        if found.get("refusal"):
+            raise ConfigError(str(found["refusal"]))
+        return made(CodeHost, found)
+
+    async def source(self, bundle: CodeBundle) -> CodeBundle:
+        """Read a code version's text; an object in it stays there.
+
+        Raises:
+            AssetNotFoundError: there is no such code or version.
+        """
+        if bundle.version is None:
+            return bundle
+        found = await self._api.get(f"{_path('code', bundle.name)}/versions/{bundle.version}/source")
+        return bundle.shown(found["files"])
+
+    async def _upload_file(self, prepare: str, path: Path) -> str:
+        """Send a file to where the Studio says, and give its key."""
+        size = (await asyncio.to_thread(path.stat)).st_size
+        place = await self._api.json("POST", prepare, json={"file_name": path.name, "size_bytes": size})
+        await self._api.upload(place["method"], place["upload_url"], place["headers"], path)
+        return str(place["key"])
+
     async def _create_from_rows(self, fields: Mapping[str, Any], rows: Any) -> Asset:
         with ScratchFolder() as folder:
             path = folder / "rows.jsonl"
@@ -86,14 +151,10 @@ class RemoteAssets:
     async def _upload(self, fields: Mapping[str, Any], path: Path) -> Asset:
         for attempt in range(1, _UPLOADS + 1):
             # Each upload is used up by one attempt; creating the same content again changes nothing.
-            size = (await asyncio.to_thread(path.stat)).st_size
-            place = await self._api.json(
-                "POST", "/datasets/uploads", json={"file_name": path.name, "size_bytes": size}
-            )
-            await self._api.upload(place["method"], place["upload_url"], place["headers"], path)
+            key = await self._upload_file("/datasets/uploads", path)
             try:
                 answer = await self._api.json(
-                    "POST", "/datasets", json={**fields, "upload": place["key"]}, repeatable=False
+                    "POST", "/datasets", json={**fields, "upload": key}, repeatable=False
                 )
             except EndpointUnreachableError:
                 if attempt == _UPLOADS:

@@ -9,24 +9,29 @@ from promptlab.domain.assets import AssetVersion, PromptTemplate
 from promptlab.domain.records import made
 from promptlab.domain.results import Progress, RunRecord
 from promptlab.domain.spending import NAMES
-from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.experiments.portable import portable_model
 
 
 def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
     """An experiment as `POST /runs` takes it; its dataset is in the store, under this reference."""
-    prompt = config.prompt_template
+    prompt, agent = config.prompt_template, config.agent_proxy
     body = {
         "name": config.name,
         "prompt_template": prompt_body(prompt) if isinstance(prompt, PromptTemplate) else prompt,
         "dataset": dataset,
-        "model": portable_model("model", config.model).public(),
+        "model": _model(config.model) if config.model is not None else None,
+        "agent_proxy": _model(agent) if agent is not None else None,
+        "agent_max_concurrent_tasks": config.agent_max_concurrent_tasks if agent is not None else None,
         "embedding_model": portable_model("embedding_model", config.embedding_model).public()
         if config.embedding_model is not None
         else None,
         "evaluation": [
             item.model_dump(
-                mode="json", exclude={"evaluator", *(() if item.scores else ("scores",))}, exclude_none=True
+                mode="json",
+                # Code runs in the sandbox there, and is isolated however it says to be.
+                exclude={"isolated", *(() if item.scores else ("scores",))},
+                exclude_none=True,
             )
             for item in config.evaluation
         ],
@@ -35,6 +40,12 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "strict": config.strict or None,
     }
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _model(given: Any) -> dict[str, Any]:
+    if isinstance(given, CodeConfig):
+        return given.model_dump(mode="json", exclude_none=True)
+    return portable_model("model", given).public()
 
 
 def prompt_body(prompt: PromptTemplate) -> dict[str, Any] | str:

@@ -13,12 +13,14 @@ from urllib.parse import quote
 from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.adapters.http.bodies import experiment_body, progress_from, run_from
 from promptlab.adapters.http.client import ApiClient
+from promptlab.adapters.http.sending import send_code
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import ConfigError, RunError, StoreDamagedError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.portable import check_portable
+from promptlab.named_files import working_folder
 from promptlab.ports import Clock
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.comparison_json import comparison_from
@@ -67,7 +69,7 @@ class RemoteLab:
 
         Args:
             config: what to run; a dataset's file or rows are uploaded.
-            folder: unused: code is not sent.
+            folder: what relative paths to code count from; the working folder by default.
             on_start: called once the run is recorded.
             on_progress: called with each look at the run.
 
@@ -97,7 +99,8 @@ class RemoteLab:
                 f"run_id {run_id!r}: a hosted Studio gives its runs their ids itself: leave it out"
             )
         experiment = ExperimentConfig.parse(config)
-        check_portable(experiment, where="a hosted Studio", variables=True)
+        check_portable(experiment, where="a hosted Studio", variables=True, code=True)
+        experiment = await send_code(experiment, self.assets, folder or working_folder() or Path())
         body = experiment_body(experiment, await self.assets.reference(experiment.dataset))
         # Whatever happens to the answer, the request that is sent again starts no second run.
         return run_from(

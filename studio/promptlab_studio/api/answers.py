@@ -257,7 +257,8 @@ class AssetOut(BaseModel):
     version: int
     description: str
     content: dict[str, Any] = Field(
-        description="A prompt's text; for a dataset its columns and how many rows it has."
+        description="A prompt's text; a dataset's columns and how many rows it has; the files, packages, "
+        "classes and functions of code."
     )
     hash: str = Field(description="SHA-256 (hex) of the content.")
     created_at: str
@@ -282,6 +283,25 @@ class AssetVersions(BaseModel):
     versions: list[AssetOut]
     cut: list[CutText] = _CUT
     next_cursor: str | None = Field(default=None, description="Go on with ?cursor=…; null at the end.")
+
+
+class SandboxOut(BaseModel):
+    """What code of one's own finds in this lab."""
+
+    refusal: str | None = Field(description="Why the caller can send no code; null where code is taken.")
+    python: str = Field(description="The Python that runs it.", examples=["3.13"])
+    machine: str = Field(description="The processor that wheels must be for: x86_64 or arm64.")
+    modules: dict[str, str] = Field(description="Packages that are there, by the name that is imported.")
+    packages: dict[str, str] = Field(description="The same by the name that is installed.")
+
+
+class SourceOut(BaseModel):
+    """The source text of a version of code."""
+
+    name: str
+    version: int
+    hash: str
+    files: dict[str, str] = Field(description="Text by path.")
 
 
 class RowPage(BaseModel):

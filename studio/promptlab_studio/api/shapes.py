@@ -3,6 +3,7 @@ code, files of the server, keys."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -16,14 +17,16 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
+from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
 from promptlab.domain.experiment import When
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
-from promptlab.experiments.config import ExperimentConfig
-from promptlab_studio.problems import AS_FIELDS, BY_REFERENCE
+from promptlab.experiments.config import CodeConfig, ExperimentConfig
+from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
 from promptlab_studio.security import MAX_UPLOAD_BYTES
 
 UPLOAD_KEY = r"^uploads/[0-9a-f]{32}/[A-Za-z0-9._-]{1,120}$"
@@ -177,10 +180,107 @@ class UploadIn(Body):
     )
 
 
-class EvaluationIn(Body):
-    """One built-in metric."""
+class CodeIn(Body):
+    """A version of code to create: source text, and what it needs."""
 
-    metric: str = Field(min_length=1, description="A metric that GET /metrics lists.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "scoring",
+                    "files": {
+                        "scoring.py": "def length(data):\n    return len(data['response'])\n",
+                    },
+                }
+            ]
+        }
+    )
+
+    name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
+    description: str = Field(default="", description="What it is for.", max_length=10_000)
+    files: Annotated[dict[str, str], _few(MAX_FILES)] = Field(
+        default_factory=dict, description="Text by path, importable from its root: scoring/rules.py."
+    )
+    pickled: str | None = Field(
+        default=None,
+        description="An object as base64 of a pickle, which only the sandbox reads; see docs/sdk.md.",
+    )
+    requirements: Annotated[tuple[str, ...], _few(MAX_WHEELS)] = Field(
+        default=(), description="Packages beyond those of GET /sandbox, as name==version."
+    )
+    wheels: Annotated[tuple[Wheel, ...], _few(MAX_WHEELS)] = Field(
+        default=(), description="Their files, which POST /code/wheels has taken."
+    )
+    python: str = Field(
+        default=PYTHON, pattern=r"^3\.[0-9]{1,2}$", description="The Python of the object and the wheels."
+    )
+    upload: str | None = Field(
+        default=None,
+        pattern=UPLOAD_KEY,
+        description="The key that POST /code/uploads gave: a JSON file of `files` and `pickled`.",
+    )
+
+
+class CodeUploadIn(Body):
+    """A wheel, or a JSON file of code, that is about to be uploaded."""
+
+    file_name: str = Field(pattern=r"^[^/\\]{1,200}\.(whl|json)$", description="Its name.")
+    size_bytes: int = Field(
+        ge=1, le=MAX_WHEEL_BYTES, description="Its length; in the cloud upload_url takes this length only."
+    )
+
+
+class WheelIn(Body):
+    """A wheel to keep."""
+
+    file_name: str = Field(max_length=250, description="The wheel's file name.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The SHA-256 (hex) of the file.")
+    size_bytes: int = Field(ge=1, le=MAX_WHEEL_BYTES, description="The length of the file.")
+
+    upload: str | None = Field(
+        default=None, pattern=UPLOAD_KEY, description="The key that POST /code/uploads gave."
+    )
+
+
+class KeptCode(Body):
+    """Code that the lab keeps, in place of a model or of prompt and model."""
+
+    code: str = Field(
+        pattern=f"^{STORED}$", description="name@version/module:name, or name@version for an object."
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="Arguments of the class or function.")
+    config: dict[str, Any] | None = Field(
+        default=None, description="A model's configuration, where it differs from what its class says."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(
+                "a function of one's own is code that the lab keeps (POST /api/v1/code): "
+                '{"code": "agents@0/agent:answer"}'
+            )
+        return value
+
+    @field_validator("config")
+    @classmethod
+    def _brings_no_key(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            _without_key(ModelConfig.model_validate(value))
+        return value
+
+
+class EvaluationIn(Body):
+    """One metric: a built-in one, or code that the lab keeps."""
+
+    metric: str = Field(
+        min_length=1, description="A metric that GET /metrics lists; with `evaluator` any name."
+    )
+    evaluator: str | None = Field(
+        default=None,
+        description="Code that the lab keeps: name@version/module:name, or name@version for an object.",
+    )
     name: str | None = Field(
         default=None,
         min_length=1,
@@ -195,11 +295,17 @@ class EvaluationIn(Body):
         default=None,
         description="Rows that the metric applies to, as in {column: kind, is: math}; all by default.",
     )
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description="How long one evaluation may take, in seconds; by default 60. Longer is a failed score.",
+    )
     scores: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         default=(),
         max_length=50,
-        description="The names of the scores that a metric of an installed package gives, as its class says "
-        "by default: each is then a metric, NAME.score.",
+        description="The names of the scores that a metric of an installed package, or code, gives, as its "
+        "class says by default: each is then a metric, NAME.score.",
     )
 
     headline: bool = Field(
@@ -210,12 +316,13 @@ class EvaluationIn(Body):
     @model_validator(mode="before")
     @classmethod
     def _brings_no_code(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("evaluator") is not None:
+        given = value.get("evaluator") if isinstance(value, dict) else None
+        if given is not None and not (isinstance(given, str) and re.fullmatch(STORED, given[:1000])):
             raise ValueError(
-                "an evaluator of one's own cannot be sent: use a built-in metric (GET /api/v1/metrics), or "
-                "run the experiment locally"
+                "an evaluator is code that the lab keeps (POST /api/v1/code), named as in "
+                "scoring@3/rules:Length; or leave it out and use a built-in metric (GET /api/v1/metrics)"
             )
-        return {k: v for k, v in value.items() if k != "evaluator"} if isinstance(value, dict) else value
+        return value
 
 
 def _without_key(model: ModelConfig) -> ModelConfig:
@@ -239,6 +346,17 @@ RowsChoice = Annotated[
     Annotated[Reference, Tag(BY_REFERENCE)] | Annotated[RowsIn, Tag(AS_FIELDS)], Discriminator(_how)
 ]
 ModelIn = Annotated[ModelConfig, AfterValidator(_without_key)]
+
+
+def _model_form(value: Any) -> str:
+    return (
+        BY_CODE if isinstance(value, KeptCode) or (isinstance(value, dict) and "code" in value) else AS_MODEL
+    )
+
+
+ModelChoice = Annotated[
+    Annotated[ModelIn, Tag(AS_MODEL)] | Annotated[KeptCode, Tag(BY_CODE)], Discriminator(_model_form)
+]
 _MODEL_NAMES = AliasChoices(
     "model", "inference_model", "inference_model_config", "completion_model", "completion_model_config"
 )
@@ -275,13 +393,23 @@ class RunIn(Body):
         max_length=200,
         description="The experiment's name; its runs share it.",
     )
-    prompt_template: PromptChoice = Field(
-        description="The prompt: fields of a template, or a reference such as qa@3 or qa@production."
+    prompt_template: PromptChoice | None = Field(
+        default=None,
+        description="The prompt: fields of a template, or a reference such as qa@3 or qa@production.",
     )
     dataset: RowsChoice = Field(description="The rows: written out, or a reference such as questions@0.")
-    model: ModelIn = Field(
+    model: ModelChoice | None = Field(
+        default=None,
         validation_alias=_MODEL_NAMES,
-        description="The model's configuration; only its name, provider/model, will do.",
+        description="The model's configuration; only its name, provider/model, will do. Or code that the lab "
+        "keeps.",
+    )
+    agent_proxy: KeptCode | None = Field(
+        default=None,
+        description="A function of the row that the lab keeps, in place of prompt_template and model.",
+    )
+    agent_max_concurrent_tasks: int = Field(
+        default=10, ge=1, le=10_000, description="Calls of the agent in flight at most."
     )
     embedding_model: ModelIn | None = Field(
         default=None,
@@ -308,11 +436,13 @@ class RunIn(Body):
         """
         fields = {
             "name": self.name,
-            "prompt_template": self.prompt_template
-            if isinstance(self.prompt_template, str)
-            else self.prompt_template.asset(),
+            "prompt_template": self.prompt_template.asset()
+            if isinstance(self.prompt_template, PromptIn)
+            else self.prompt_template,
             "dataset": self.dataset if isinstance(self.dataset, str) else self.dataset.asset(),
-            "model": self.model,
+            "model": _code(self.model),
+            "agent_proxy": _code(self.agent_proxy),
+            "agent_max_concurrent_tasks": self.agent_max_concurrent_tasks,
             "embedding_model": self.embedding_model,
             "evaluation": [item.model_dump() for item in self.evaluation],
             "trials": self.trials,
@@ -363,6 +493,11 @@ class PreviewIn(Body):
         max_length=MOST_METRICS,
         description="The metrics, for a warning where the prompt shows what they expect.",
     )
+
+
+def _code(given: Any) -> Any:
+    """Code that the lab keeps, as experiments have it; anything else as it is."""
+    return CodeConfig(**given.model_dump()) if isinstance(given, KeptCode) else given
 
 
 def _checked(model: type[Model], fields: dict[str, Any], *where: str) -> Model:

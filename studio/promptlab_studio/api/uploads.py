@@ -19,6 +19,7 @@ from starlette.responses import Response
 from promptlab.errors import BlobNotFoundError, DatasetError
 from promptlab.ports import Blobs, DirectBlobs
 from promptlab.scratch import ScratchFolder
+from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, TheLab
 from promptlab_studio.api.answers import UploadOut
 from promptlab_studio.api.bodies import Exact
@@ -33,11 +34,16 @@ router = APIRouter(prefix="/datasets/uploads", tags=["datasets"], route_class=Ex
 @router.post("", status_code=201, summary="Prepare the upload of a dataset's file", response_model=UploadOut)
 async def prepare_upload(lab: TheLab, who: Engineer, request: Request, body: UploadIn) -> Any:
     """Then send the file to upload_url, and POST /datasets with the key."""
-    token, name = secrets.token_hex(16), _usable(body.file_name)
+    return await prepared(lab, request, body.file_name, body.size_bytes)
+
+
+async def prepared(lab: StoreLab, request: Request, file_name: str, size_bytes: int) -> dict[str, Any]:
+    """Say where a file is to be sent, and its key once it is there."""
+    token, name = secrets.token_hex(16), _usable(file_name)
     key = f"uploads/{token}/{name}"
     if isinstance(lab.blobs, DirectBlobs):
         url = await lab.blobs.presign_put(
-            key, content_type=CONTENT_TYPE, size_bytes=body.size_bytes, max_age_s=UPLOAD_S
+            key, content_type=CONTENT_TYPE, size_bytes=size_bytes, max_age_s=UPLOAD_S
         )
     else:
         url = str(request.url_for("receive_upload", token=token, file_name=name))
