@@ -291,7 +291,6 @@ def test_the_api_keeps_code_and_shows_its_source(api: httpx.Client) -> None:
         ({"files": {"a.py": ""}, "pickled": "gAVLAS4=", "python": "3.2"}, f"this lab runs {HERE}"),
         ({"files": {f"f{n}.py": "" for n in range(501)}}, "may be 500"),
         ({"files": {"a.py": "#" * (1 << 20) + "\n"}}, "at most 1 MB"),
-        ({"files": {f"{n}.txt": "a" * 1_000_000 for n in range(5)}}, "at most 4 MB"),
     ],
 )
 def test_the_api_refuses_code_that_cannot_be_kept(
@@ -302,6 +301,12 @@ def test_the_api_refuses_code_that_cannot_be_kept(
     assert answer.status_code == 422, answer.text
     assert words in answer.text
     assert api.get("/code").json()["items"] == []
+
+
+def test_more_than_a_bundle_may_have_is_refused_before_it_is_sent() -> None:
+    """With the size, the bound and the largest part."""
+    with pytest.raises(AssetError, match=r"4\.8 MB; at most 4 MB.*largest part is 0\.txt"):
+        CodeBundle(name="big", files={f"{n}.txt": "a" * 1_000_000 for n in range(5)})
 
 
 def test_a_wheel_that_is_not_what_it_says_is_refused(api: httpx.Client, tmp_path: Path) -> None:
