@@ -15,7 +15,7 @@ import pytest
 from promptlab import Evaluator, PromptLab
 from promptlab.domain.code import CodeBundle
 from promptlab.domain.masking import remember
-from promptlab.errors import ConfigError
+from promptlab.errors import AssetError, ConfigError
 from tests.studio.live import LiveStudio
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
