@@ -21,6 +21,9 @@ PromptLabError
 ├── StoreDamagedError           a record or the file of a store cannot be read
 ├── DiskFullError               the disk, or what one may use of it, is full
 ├── StoreBusyError              the store cannot answer now; it can in some seconds
+│   └── SandboxBusyError        no sandbox is free for code of users now
+├── SandboxError                the sandbox for code of users does not start, or refuses what it is asked
+│   └── SandboxLostError        it broke down in the middle; what it was asked may be asked again
 ├── CursorError                 a list was asked to go on from where no list ended
 ├── AuthenticationError         a hosted Studio wants a token, or another one
 ├── ForbiddenError              a hosted Studio knows the caller, whose role does not allow this
@@ -184,6 +187,18 @@ class StoreDamagedError(PromptLabError):
 
 class DiskFullError(PromptLabError):
     """The disk is full, or what one may use of it. Nothing half written was left."""
+
+
+class SandboxBusyError(StoreBusyError):
+    """No sandbox is free for code of users now."""
+
+
+class SandboxError(PromptLabError):
+    """The sandbox for code of users does not start, or refuses what it is asked."""
+
+
+class SandboxLostError(SandboxError):
+    """A sandbox broke down in the middle; what it was asked may be asked again."""
 
 
 class CursorError(PromptLabError):

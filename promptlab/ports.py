@@ -325,9 +325,19 @@ class Sandbox(Protocol):
             bundle_hash: the SHA-256 (hex) of the bundle's content.
             event: what is asked: `role` (evaluate, infer, check), `ref`, `cases`, `limit_s`, …
 
+        Returns:
+            `{"answers": [{"n", "score" | "response" | "error" | "said", "printed"?, "usage"?}, …]}`, of as
+            many cases as time and size allowed, or `{"error": {"type", "message"}}` where the code cannot be
+            loaded.
+
         Raises:
-            PromptLabError: the sandbox cannot be reached, or refuses to start.
+            SandboxBusyError: none is free now; ask again later.
+            SandboxLostError: it broke down in the middle; it may be asked again.
+            SandboxError: it refuses what it is asked, or to start.
         """
+
+    async def close(self) -> None:
+        """Release what is held. Closing twice is fine."""
 
 
 class Seals(Protocol):

@@ -24,7 +24,7 @@ from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
-from promptlab.errors import RunBusyError, RunError, RunNotFoundError, StoreDamagedError
+from promptlab.errors import ConfigError, RunBusyError, RunError, RunNotFoundError, StoreDamagedError
 from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
@@ -35,7 +35,7 @@ from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
 from promptlab.loops import PerLoop
 from promptlab.named_files import working_folder
-from promptlab.ports import Records
+from promptlab.ports import Records, Sandbox
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.query_engine import QueryEngine, ResultsQuery
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_results
@@ -79,6 +79,16 @@ class StoreLab:
             ConfigError: the configuration is wrong.
         """
         return cls(open_parts(config))
+
+    def sandbox(self) -> Sandbox:
+        """What runs code that the lab keeps.
+
+        Raises:
+            ConfigError: nothing does, here.
+        """
+        if self._parts.sandbox is None:
+            raise ConfigError(self._parts.no_code)
+        return self._parts.sandbox
 
     async def run(
         self,
@@ -684,8 +694,9 @@ class StoreLab:
         await self._queries.aclose()
         for part in (self._parts.runner, self._parts.secrets, self.ledger, self.blobs):
             await part.close()
-        if self._parts.tidier is not None:
-            await self._parts.tidier.close()
+        for other in (self._parts.tidier, self._parts.sandbox):
+            if other is not None:
+                await other.close()
 
 
 def _queries(parts: Parts) -> PerLoop[QueryEngine]:

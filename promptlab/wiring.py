@@ -16,6 +16,13 @@ from promptlab.outbound import Outbound
 from promptlab.ports import Blobs, Clock, Ledger, Runner, Sandbox, Seals, Secrets, Tidier
 
 DEFAULT_DB = "promptlab.db"
+SANDBOX_S, SANDBOX_STUDIO_S = 910.0, 25.0
+"""How long a sandbox's answer is waited for: by a worker (a function answers within 900 s, or never), and by
+the Studio, whose requests end after 30 s."""
+CODE_OFF = (
+    "This lab takes no code of its users: AllowCode of its stack is false. Use a built-in metric and a "
+    "provider's model, or run it with a local store."
+)
 STUDIO_PATIENCE_S = 5.0
 """How long the Studio tries again what AWS throttles, before it says so."""
 NO_CODE = (
@@ -191,6 +198,10 @@ class CloudConfig:
     """The function that removes what was deleted; only the Studio has it."""
     admin_token: str | None = None
     """The name of the parameter that holds the admin token; only the Studio has it."""
+    sandbox: str | None = None
+    """The ARN of the function that runs code of users; None where a function has nothing to do with it."""
+    allow_code: bool = True
+    """Whether the lab takes code of users."""
     functions: Mapping[str, str] = field(default_factory=dict)
     """The ARNs of the functions that work on a run, by the step; only Plan has them."""
     stack: Stack = Stack()
@@ -221,6 +232,8 @@ class CloudConfig:
             state_machine=environment.get("PROMPTLAB_STATE_MACHINE"),
             tidy_function=environment.get("PROMPTLAB_TIDY_FUNCTION"),
             admin_token=environment.get("PROMPTLAB_ADMIN_TOKEN_PARAMETER"),
+            sandbox=environment.get("PROMPTLAB_SANDBOX_FUNCTION"),
+            allow_code=environment.get("PROMPTLAB_ALLOW_CODE", "true") == "true",
             functions={
                 step: arn
                 for step in ("infer", "evaluate", "summarize")
@@ -237,6 +250,7 @@ class CloudConfig:
 def open_cloud(config: CloudConfig) -> Parts:
     """The adapters of a deployed lab, for its functions."""
     from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
+    from promptlab.adapters.aws.lambda_sandbox import LambdaSandbox
     from promptlab.adapters.aws.s3_blobs import S3Blobs
     from promptlab.adapters.aws.secrets_manager import SecretNames, SecretsManagerSecrets
     from promptlab.adapters.aws.session import PATIENCE_S, AwsSession
@@ -253,6 +267,11 @@ def open_cloud(config: CloudConfig) -> Parts:
     secrets = (SecretNames if config.admin_token else SecretsManagerSecrets)(
         config.secrets_prefix, session=session, clock=clock
     )
+    sandbox = None
+    if config.sandbox and config.allow_code:
+        # A new one takes seconds to start, also where people wait: not the Studio's patience.
+        read_s = SANDBOX_STUDIO_S if config.admin_token else SANDBOX_S
+        sandbox = LambdaSandbox(config.sandbox, blobs, session=AwsSession(), read_s=read_s)
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
     return Parts(
         ledger,
@@ -264,5 +283,6 @@ def open_cloud(config: CloudConfig) -> Parts:
         f"s3://{config.bucket} and the table {config.table}",
         tidier=TidyFunction(config.tidy_function, session=session) if config.tidy_function else None,
         stack=config.stack,
-        no_code=NO_CODE,
+        sandbox=sandbox,
+        no_code=NO_CODE if config.allow_code else CODE_OFF,
     )

@@ -28,8 +28,10 @@ from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan
+from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
+from promptlab.experiments.stored import StoredModel
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import Stack
 
@@ -138,8 +140,11 @@ class Worker:
         async with self._held(job, shard) as mine:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S), tally
-            outcome = await infer(job, shard)
-            await job.recorder.drain()
+            try:
+                outcome = await infer(job, shard)
+                await job.recorder.drain()
+            finally:
+                await job.scoring.isolation.close()
         assert isinstance(job.limiter, _CountingLimiter)
         tally.throttles = job.limiter.throttles
         return outcome, tally
@@ -258,6 +263,7 @@ class Worker:
                 return
             if _is_over(run, job.run.generation) or (lease or {}).get("owner") != owner:
                 job.limiter.stop()
+                job.scoring.isolation.stop()
                 return
             await self._lease(name, owner)
             await self._beat(run)
@@ -314,6 +320,7 @@ class Worker:
         clock = self._lab.clock
         in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
         limiter = _CountingLimiter(in_flight, clock=clock)
+        deadline = Deadline(clock, clock.monotonic() + left_s)
         job = Job.begin(
             self._lab.ledger,
             self._lab.blobs,
@@ -321,12 +328,27 @@ class Worker:
             run=run,
             work=(experiment, bindings),
             limiter=limiter,
-            deadline=Deadline(clock, clock.monotonic() + left_s),
+            deadline=deadline,
             on_record=tally.count,
             gather_s=GATHER_S,
             workers=at_once(experiment.model.max_concurrent_tasks, self._max_concurrency),
+            sandbox=self._sandbox(bindings, deadline),
         )
         return job, tally
+
+    def _sandbox(self, bindings: Bindings, deadline: Deadline) -> SandboxPool | None:
+        """The sandbox, where a run has code of its users.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        kept = any(recipe.function == SANDBOX for recipe in bindings.recipes.values())
+        if not kept and not bindings.model.in_sandbox:
+            return None
+        pool = SandboxPool(self._lab.sandbox(), self._lab.clock, deadline)
+        if isinstance(bindings.model, StoredModel):
+            bindings.model.through(pool)
+        return pool
 
 
 def _is_over(run: RunRecord, generation: int) -> bool:

@@ -93,7 +93,8 @@ async def _complete(
     used = Usage()
     try:
         messages = await job.bindings.messages(row)
-        with counted(used) if job.bindings.model.runs_user_code else nullcontext():
+        model = job.bindings.model
+        with counted(used) if model.runs_user_code or model.in_sandbox else nullcontext():
             response, attempts = await with_retries(
                 lambda: _attempt(job, messages, key),
                 job.bindings.model.retry_policy,
@@ -138,7 +139,10 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -
         await_it = apart if runs_on_loop(model) else beside
     try:
         with watching(model, key):
-            answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
+            if model.in_sandbox:
+                answer = await model.achat(messages)
+            else:
+                answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
         elapsed_ms = (job.clock.monotonic() - started) * 1000
         if plain(answer):
             return checked(answer, elapsed_ms, model.name)
@@ -151,6 +155,8 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -
         raise ModelError(
             f"no answer within timeout_s={model.config.timeout_s:g} s", type="timeout", retryable=True
         ) from error
+    except Postponed:
+        raise
     except ModelError as error:
         raise (await said_by(error) if model.runs_user_code else error) from error.__cause__
     except BaseException as error:

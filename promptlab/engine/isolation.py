@@ -11,6 +11,7 @@ from promptlab.domain.experiment import Metric
 from promptlab.domain.results import described
 from promptlab.engine.limits import models_of
 from promptlab.engine.processes import Processes, Recipe
+from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.threads import Threads
@@ -67,19 +68,25 @@ class Isolation:
     """Where the evaluators of one run run: those given by name in processes, objects in threads until they
     are found to compute for long, what calls models in this process; and as the metric's `isolated` says."""
 
-    def __init__(self, recipes: Mapping[str, Recipe], processes: Processes | None) -> None:
+    def __init__(
+        self, recipes: Mapping[str, Recipe], processes: Processes | None, sandbox: SandboxPool | None = None
+    ) -> None:
         """Begin with what is known before the first case.
 
         Args:
             recipes: how processes make the evaluators that were given by name or are to be isolated.
             processes: where; None where there are none.
+            sandbox: where code runs that the lab keeps; None where none does.
         """
-        self.processes = processes
+        self.processes, self.sandbox = processes, sandbox
         self._recipes: dict[str, Recipe | None] = dict(recipes)
         self._candidates: dict[str, _Measured | None] = {}
 
     def recipe(self, metric: Metric, evaluator: Evaluator) -> Recipe | None:
         """How a process makes the evaluator; None for one that runs in this process."""
+        kept = self._recipes.get(metric.name)
+        if kept is not None and kept.function == SANDBOX:
+            return kept if self.sandbox else None
         if self.processes is None or metric.isolated is False:
             return None
         if metric.isolated is None and metric.name not in self._candidates:
@@ -89,6 +96,24 @@ class Isolation:
             known = metric.name in self._recipes
             self._candidates[metric.name] = None if known else _Measured()
         return self._recipes.get(metric.name)
+
+    def place(self, recipe: Recipe) -> Processes | SandboxPool:
+        """Where a recipe is made."""
+        place = self.sandbox if recipe.function == SANDBOX else self.processes
+        assert place is not None
+        return place
+
+    def stop(self) -> None:
+        """Begin with no further case there; those under way go on."""
+        for place in (self.processes, self.sandbox):
+            if place is not None:
+                place.stop()
+
+    async def close(self) -> None:
+        """End all that works there."""
+        for place in (self.processes, self.sandbox):
+            if place is not None:
+                await place.close()
 
     def stay(self, metric: Metric, why: str | None = None) -> None:
         """Have a metric's further cases evaluated in this process."""

@@ -15,6 +15,7 @@ from promptlab.domain.summary import Summary
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.engine.processes import Processes, Recipe
+from promptlab.engine.sandboxed import SandboxPool
 from promptlab.engine.side_loop import is_beside
 from promptlab.engine.user_code import apart, in_time
 from promptlab.evaluators.base import Evaluator
@@ -101,6 +102,7 @@ class Job:
         gather_s: float = 0.0,
         workers: int = 1,
         processes: Processes | None = None,
+        sandbox: SandboxPool | None = None,
     ) -> Job:
         """Begin to work on a run in this process.
 
@@ -111,6 +113,7 @@ class Job:
             gather_s: how long scores gather for one write, where a write costs money.
             workers: how many workers work on the run at the same time.
             processes: where evaluators run that can be sent there; without any, all run in this process.
+            sandbox: where code runs that the lab keeps.
         """
         experiment, bindings = work
         limits = ScoringLimits(bindings.model, limiter, clock=clock, workers=workers)
@@ -131,7 +134,7 @@ class Job:
                 recorder=Recorder(
                     lambda batch: ledger.put_scores(run.run_id, batch), limiter, clock, gather_s=gather_s
                 ),
-                isolation=Isolation(bindings.recipes, processes),
+                isolation=Isolation(bindings.recipes, processes, sandbox),
                 tell=on_scored,
             ),
             on_finished=on_finished,
@@ -155,16 +158,14 @@ class Scoring:
         """Let no further evaluation start, and wait for those in flight: their
         judges' answers are paid for."""
         self.limits.stop()
-        if self.isolation.processes is not None:
-            self.isolation.processes.stop()
+        self.isolation.stop()
         await self.limits.idle(grace_s)
 
     async def close(self) -> None:
         """Wait for what is to be written, and end threads and processes."""
         await self.recorder.drain()
         self.threads.close()
-        if self.isolation.processes is not None:
-            await self.isolation.processes.close()
+        await self.isolation.close()
 
 
 @dataclass(frozen=True, slots=True)

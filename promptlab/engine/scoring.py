@@ -125,13 +125,12 @@ async def _one(
 async def _isolated(job: Job, scored: Scored, metric: Metric, recipe: Recipe) -> Score | None:
     """Evaluate a case in a process; None if the metric is no longer evaluated there."""
     isolation = job.scoring.isolation
-    assert isolation.processes is not None
     try:
         data = inputs(scored, metric.column_mapping)
     except TemplateError as error:
         return failed(metric.evaluator_name, described(error))
     try:
-        score = await isolation.processes.call(recipe, data, _timeout_s(metric))
+        score = await isolation.place(recipe).call(recipe, data, _timeout_s(metric))
     except MovedError:
         return None
     except CannotLoadError as error:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from promptlab.domain.results import Failure, Score
@@ -72,6 +72,42 @@ def parted(score: Score, parts: Sequence[str]) -> dict[str, Score]:
         first = parts[0]
         found[first] = _score({**asdict(found[first]), "usage": score.usage})
     return found
+
+
+def with_printed(score: Score, printed: str, parts: Sequence[str] = ()) -> Score:
+    """Make a copy of a score with what its evaluation printed, after its reason; of a joined one, after that
+    of its first part."""
+    kept = score.metadata.get(_PARTS)
+    if not isinstance(kept, Mapping) or not parts:
+        return replace(score, reason=_and_printed(score.reason, printed))
+    first = {**kept[parts[0]], "reason": _and_printed(kept[parts[0]].get("reason"), printed)}
+    return replace(score, metadata={**score.metadata, _PARTS: {**kept, parts[0]: first}})
+
+
+def _and_printed(reason: str | None, printed: str) -> str:
+    return f"{reason}\n\nPrinted:\n{printed}" if reason else f"Printed:\n{printed}"
+
+
+def rejoined(score: Score, parts: Sequence[str], read: Callable[[Any], Score]) -> Score:
+    """Read the parts of a joined score that comes from elsewhere; one that cannot be read has failed.
+
+    Args:
+        score: the score.
+        parts: the names that it is to have.
+        read: reads a score from JSON; ValueError where it is none.
+    """
+    kept = score.metadata.get(_PARTS)
+    if not parts or _PARTS not in score.metadata:
+        return score
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        try:
+            found[part] = asdict(read(kept[part] if isinstance(kept, Mapping) else None))
+        except (ValueError, KeyError) as error:
+            found[part] = {
+                "error": {"type": "evaluator_error", "message": f"{part}: it is no score: {error}"}
+            }
+    return Score(metadata={_PARTS: found}, usage=score.usage)
 
 
 def _score(kept: Mapping[str, Any]) -> Score:

@@ -21,6 +21,7 @@ from promptlab.engine.isolation import by_value
 from promptlab.engine.job import Bindings
 from promptlab.engine.limits import models_of
 from promptlab.engine.processes import Recipe
+from promptlab.engine.sandboxed import SANDBOX
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.foreign import MAX_SEVERAL
@@ -28,7 +29,14 @@ from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
 from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
-from promptlab.experiments.stored import Stored, StoredEvaluator, StoredModel, model_of, named_in_words
+from promptlab.experiments.stored import (
+    Stored,
+    StoredEvaluator,
+    StoredModel,
+    model_of,
+    named_in_words,
+    recipe_argument,
+)
 from promptlab.models.agent import AgentModel, agent_config, agent_messages
 from promptlab.models.base import Model
 from promptlab.models.registry import get_model, is_registered
@@ -90,7 +98,9 @@ def live_objects(config: ExperimentConfig, folder: Path, stored: Stored | None =
         if code := live.stored.codes.get("agent_proxy"):
             live.codes["agent_proxy"] = code
             live.model = StoredModel(
-                code, agent_config(code.qualname or named_in_words(code), config.agent_max_concurrent_tasks)
+                code,
+                agent_config(code.qualname or named_in_words(code), config.agent_max_concurrent_tasks),
+                agent=True,
             )
             return _with_embedding(live, config, folder)
         if isinstance(agent, CodeConfig):
@@ -266,7 +276,10 @@ def _recipes(metrics: Sequence[tuple[Metric, Evaluator]], live: Live) -> dict[st
     for metric, evaluator in metrics:
         own = not type(evaluator).__module__.startswith("promptlab.evaluators.")
         name = metric.evaluator_name
-        if name in live.named or name not in live.evaluators:
+        if metric.code is not None and metric.code.bundle is not None:
+            argument = recipe_argument(metric.code, name, [part for _, part in parts.get(name, ())])
+            found[metric.name] = Recipe(name, SANDBOX, argument)
+        elif name in live.named or name not in live.evaluators:
             if own and metric.isolated is not False:
                 recorded = metric.model_dump(mode="json", exclude_none=True)
                 argument = orjson.dumps(
@@ -325,8 +338,7 @@ async def bind(
         embedding = _remade(ref, experiment.embedding_model) if ref else get_model(experiment.embedding_model)
     models = {"embedding": embedding}
     metrics = [
-        metric.model_copy(update={"isolated": live.isolated.get(metric.evaluator_name, metric.isolated)})
-        for metric in experiment.evaluation
+        metric.model_copy(update={"isolated": _where(metric, live)}) for metric in experiment.evaluation
     ]
     made: dict[str, Evaluator] = {}
     parts = parts_of(metrics)
@@ -350,6 +362,13 @@ async def bind(
         parts=parts,
         recipes=_recipes(evaluators, live),
     )
+
+
+def _where(metric: Metric, live: Live) -> bool | None:
+    """Where the evaluator runs: what the lab keeps never in this process, whatever the experiment says."""
+    if metric.code is not None and metric.code.bundle is not None:
+        return True
+    return live.isolated.get(metric.evaluator_name, metric.isolated)
 
 
 def _with_models(metric: Metric, evaluator: Evaluator, models: Mapping[str, Any]) -> Evaluator:
@@ -376,7 +395,7 @@ def _remade_evaluator(metric: Metric, *, script: bool = True) -> Evaluator:
 def _remade_model(experiment: Experiment) -> Model:
     kept = experiment.agent or experiment.model_code
     if kept is not None and kept.bundle is not None:
-        return StoredModel(kept, experiment.model)
+        return StoredModel(kept, experiment.model, agent=experiment.agent is not None)
     if experiment.agent is not None:
         function = agent_function(experiment.agent, load_code(experiment.agent))
         return AgentModel(function, max_concurrent_tasks=experiment.model.max_concurrent_tasks)

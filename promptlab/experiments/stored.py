@@ -17,10 +17,13 @@ from promptlab.domain.experiment import CodeRef
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.versioned import which_version
+from promptlab.engine.processes import Recipe
+from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.models.base import Messages, Model
+from promptlab.models.retry import RetryPolicy
 from promptlab.ports import Sandbox
 
 MOST_AT_ONCE = 8
@@ -54,17 +57,53 @@ class StoredEvaluator(Evaluator):
 class StoredModel(Model):
     """Stands for a model or an agent in the sandbox."""
 
-    def __init__(self, code: CodeRef, config: ModelConfig) -> None:
+    def __init__(self, code: CodeRef, config: ModelConfig, *, agent: bool = False) -> None:
         super().__init__(config)
-        self.code = code
+        self.code, self._agent = code, agent
+        self._pool: SandboxPool | None = None
+
+    @property
+    def in_sandbox(self) -> bool:
+        return True
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """As of the model; None for an agent, which has retries of its own."""
+        return RetryPolicy(max_retries=0, max_throttles=0) if self._agent else super().retry_policy
+
+    def through(self, pool: SandboxPool) -> None:
+        """Have calls answered by the sandbox from now on."""
+        self._pool = pool
+        self._recipe = Recipe(self.name, SANDBOX, self._argument())
+
+    def _argument(self) -> bytes:
+        config = self.config.model_dump(mode="json", exclude={"api_key"}, exclude_none=True)
+        return orjson.dumps(
+            {
+                "role": "infer",
+                "hash": self.code.bundle_hash,
+                "ref": {
+                    "module": self.code.module,
+                    "qualname": self.code.qualname,
+                    "params": self.code.params,
+                },
+                "metric": self.name,
+                "config": None if self._agent else config,
+            }
+        )
 
     async def achat(self, messages: Messages) -> ModelResponse:
-        """Refuse: its code is not in this process.
+        """Answer in the sandbox.
 
         Raises:
-            ConfigError: always.
+            ModelError: the call failed.
+            Postponed: the time of this process is over before that.
+            ConfigError: there is no sandbox.
         """
-        raise ConfigError(f"{self.code.bundle} runs in the sandbox of the hosted lab only.")
+        if self._pool is None:
+            raise ConfigError(f"{self.code.bundle} runs in the sandbox of the hosted lab only.")
+        asked = {"messages": [dict(message) for message in messages]}
+        return await self._pool.answer(self._recipe, asked, self.config.timeout_s)
 
 
 @dataclass(slots=True)
@@ -208,4 +247,6 @@ def model_of(code: CodeRef, said: Mapping[str, Any], given: Mapping[str, Any] | 
 def recipe_argument(code: CodeRef, metric: str, parts: list[str]) -> bytes:
     """What the sandbox needs to make a metric's evaluator, as JSON."""
     ref = {"module": code.module, "qualname": code.qualname, "params": code.params}
-    return orjson.dumps({"hash": code.bundle_hash, "ref": ref, "metric": metric, "parts": parts})
+    return orjson.dumps(
+        {"role": "evaluate", "hash": code.bundle_hash, "ref": ref, "metric": metric, "parts": parts}
+    )

@@ -102,6 +102,12 @@ class Model:
         anything, and is kept apart."""
         return not type(self).__module__.startswith("promptlab.")
 
+    @property
+    def in_sandbox(self) -> bool:
+        """Whether a call runs a user's code in the sandbox, which holds it to its time: here it also waits
+        for its turn."""
+        return False
+
     def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         """Answer one prompt, from sync code (also inside a running event loop).
 

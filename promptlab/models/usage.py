@@ -36,6 +36,12 @@ def note_answer(config: ModelConfig, answer: ModelResponse) -> ModelResponse:
     return answer
 
 
+def note_usage(used: Usage) -> None:
+    """Count what calls elsewhere used, if anybody counts."""
+    if (usage := _COUNTED.get()) is not None:
+        usage.add(used)
+
+
 def note_call(
     config: ModelConfig,
     prompt_tokens: int | None,

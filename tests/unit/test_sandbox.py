@@ -413,7 +413,7 @@ def test_what_a_thing_is_is_said_without_loading_it_here(
     asked = event(MODEL, name, role="check")
     del asked["cases"]
     (found,) = guard.answer(asked)["answers"]
-    assert says.items() <= found["described"].items()
+    assert says.items() <= found["said"].items()
     assert "m" not in sys.modules
 
 

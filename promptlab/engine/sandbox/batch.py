@@ -26,6 +26,8 @@ MOST_DESCRIBED = 100_000
 MOST_ANSWERS = 5 << 20
 """Bytes of answers that leave in one payload, which holds 6 MB."""
 _FIT = f"{MOST_ANSWERS / 2**20:.1f}"
+MOST_OF = 0.9
+"""The share of an invocation from which on a case has had all of it."""
 TRIES = 3
 """How often a case is given to a child that is gone before it has begun with it."""
 
@@ -44,6 +46,8 @@ class Batch:
         self.role, self.metric, self.limit_s = role, metric, limit_s
         self.left = deque(cases)
         self.answers: dict[int, dict[str, Any]] = {}
+        self.whole_s = limit_s
+        """How long an invocation may be."""
         self.strange = False
         """Whether a child said what it was not asked. From then on cases are done one at a time."""
         self.bytes = 0
@@ -76,7 +80,7 @@ class Batch:
             found.append(one)
         return found
 
-    def run(self, child: Child, key: int, sent: list[Case], hard: float | None) -> None:
+    def run(self, child: Child, key: int, sent: list[Case], hard: float) -> None:
         """Have cases answered; those that were not begun are left again.
 
         Args:
@@ -93,11 +97,11 @@ class Batch:
         until = time.monotonic() + BEGIN_S
         try:
             while not told.ended:
-                kind, payload = child.next(until if hard is None else min(until, hard))
+                kind, payload = child.next(min(until, hard))
                 if told.take(kind, payload):
                     until = time.monotonic() + self.limit_s
         except TimeoutError:
-            self._late(told, in_time=time.monotonic() < until)
+            self._late(told, waited_s=self.limit_s - max(0.0, until - time.monotonic()))
             raise GoneError("it was ended") from None
         except StrangeError as error:
             self._distrust(told, str(error))
@@ -110,10 +114,10 @@ class Batch:
         finally:
             self._give_back(sent[told.at :], begun=told.begun)
 
-    def _late(self, told: _Told, *, in_time: bool) -> None:
-        """Take that a case takes too long; where only the invocation ends, there may be more time in another
-        one."""
-        if told.begun and not told.done and not (in_time and self.answers):
+    def _late(self, told: _Told, *, waited_s: float) -> None:
+        """Take that a case takes too long; where only the invocation ends, and another one would have more
+        time for it, it is left."""
+        if told.begun and not told.done and waited_s >= min(self.limit_s, MOST_OF * self.whole_s):
             self._put(told.now, self._overdue())
             told.at += 1
 
@@ -193,7 +197,7 @@ class Batch:
         if self.role == "check":
             if len(orjson.dumps(given)) > MOST_DESCRIBED:
                 raise AnswerError("it is too long")
-            return {"described": given}
+            return {"said": given}
         usage = {} if usage_of(given.get("usage")) is None else {"usage": given["usage"]}
         if "error" in given:
             return {"error": asdict(call_failed(given["error"])), **usage}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from promptlab.engine.sandbox.batch import Batch
 from promptlab.engine.sandbox.child import Child, GoneError, Zygote
 from promptlab.engine.sandbox.confine import Limits, protect
 from promptlab.engine.sandbox.files import emptied
-from promptlab.engine.sandbox.request import EventError, Request
+from promptlab.engine.sandbox.request import MOST_LIMIT_S, EventError, Request
 from promptlab.errors import PromptLabError
 
 LOAD_S = 60.0
@@ -74,9 +75,10 @@ class Guard:
         protect()
         self._own = folder is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="promptlab-sandbox-"))
-        self._limits, self._fetch = limits, fetch
+        self._limits, self.fetch = limits, fetch
         self._bundles: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._child: Child | None = None
+        self._turn = threading.Lock()
         self._whose: tuple[str, str] = ("", "")
         self._mean_s: dict[tuple[str, bytes], float] = {}
         self._zygote = Zygote(preload)
@@ -101,15 +103,21 @@ class Guard:
             EventError: the invocation is wrong.
             SandboxUnavailableError: no code can be confined any more.
         """
+        with self._turn:
+            return self._answered(event, left_s)
+
+    def _answered(self, event: Mapping[str, Any], left_s: float | None) -> dict[str, Any]:
         began = time.monotonic()
         request = Request.read(event)
         if (bundle := self._bundle(request)) is None:
             return {"need": "bundle"}
-        hard = None if left_s is None else began + left_s
+        own = MOST_LIMIT_S if left_s is None else left_s
+        hard = began + min(own, request.left_s)
         batch = Batch(request.role, request.metric, request.cases, request.limit_s)
+        batch.whole_s = own
         try:
             while batch.left and (not batch.answers or time.monotonic() < began + request.budget_s):
-                if batch.is_full or (hard is not None and time.monotonic() >= hard):
+                if batch.is_full or time.monotonic() >= hard:
                     break
                 self._some(self._loaded(request, bundle), request, batch, hard)
         except CannotLoadError as error:
@@ -215,10 +223,10 @@ class Guard:
         names = []
         for wheel in bundle["wheels"]:
             name, url = wheel["file_name"], urls.get(wheel["sha256"])
-            if self._fetch is None or url is None:
+            if self.fetch is None or url is None:
                 raise CannotLoadError(f"its package {name} is not there: this sandbox gets no packages")
             try:
-                data = self._fetch(url, wheel["size_bytes"])
+                data = self.fetch(url, wheel["size_bytes"])
             except OSError as error:
                 raise CannotLoadError(f"its package {name} cannot be had: {error}") from error
             if hashlib.sha256(data).hexdigest() != wheel["sha256"]:
@@ -229,7 +237,7 @@ class Guard:
             names.append(name)
         return names
 
-    def _some(self, child: Child, request: Request, batch: Batch, hard: float | None) -> None:
+    def _some(self, child: Child, request: Request, batch: Batch, hard: float) -> None:
         """Have some more cases answered."""
         kind = request.bundle, request.recipe
         many = 1 if batch.strange else int(BATCH_S / max(self._mean_s.get(kind, BATCH_S), 1e-7))

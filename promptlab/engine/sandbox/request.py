@@ -42,6 +42,8 @@ class Request:
     """How long a case may take."""
     budget_s: float
     """How long after its beginning the invocation begins with no further case."""
+    left_s: float
+    """How long the caller waits."""
 
     @property
     def whose(self) -> tuple[str, str]:
@@ -74,6 +76,7 @@ class Request:
             cases=[(0, {})] if role == "check" else _cases(cases or []),
             limit_s=_seconds(event.get("limit_s", 60.0), "limit_s"),
             budget_s=_seconds(event.get("budget_s", MOST_LIMIT_S), "budget_s"),
+            left_s=_seconds(event.get("left_s", MOST_LIMIT_S), "left_s"),
         )
 
 

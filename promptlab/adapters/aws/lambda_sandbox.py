@@ -1,0 +1,98 @@
+"""The sandbox as a function of its own (functions/sandbox.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from promptlab.adapters.aws.busy import codes, is_busy
+from promptlab.adapters.aws.session import AwsSession
+from promptlab.adapters.bundles import BundleSender
+from promptlab.errors import ConfigError, SandboxBusyError, SandboxError, SandboxLostError
+from promptlab.ports import Blobs, DirectBlobs
+
+READ_S = 910.0
+"""A function answers within 900 s, or never."""
+URL_S = 900
+"""How long an address of a package is good."""
+_BUSY = frozenset(
+    {"ENILimitReached", "EC2Throttled", "ResourceNotReady", "ResourceConflict", "EFSMountTimeout"}
+)
+_TOO_LARGE = frozenset({"RequestTooLarge", "RequestEntityTooLarge"})
+
+
+class LambdaSandbox:
+    """Invokes the function.
+
+    Args:
+        function: its name or ARN.
+        blobs: where bundles and packages are.
+        session: the account.
+        read_s: how long an answer is waited for.
+    """
+
+    def __init__(
+        self, function: str, blobs: Blobs, *, session: AwsSession | None = None, read_s: float = READ_S
+    ) -> None:
+        self._function, self._blobs = function, blobs
+        # One attempt: who asks knows how long it may wait, and that an answer that is late was paid for.
+        self._clients = (session or AwsSession()).clients(
+            "lambda", read_timeout=read_s, retries={"mode": "standard", "total_max_attempts": 1}
+        )
+        self._sender = BundleSender(blobs, self._url)
+
+    async def ask(self, bundle_hash: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one invocation.
+
+        Raises:
+            SandboxBusyError: Lambda throttles, or cannot be reached.
+            SandboxLostError: the function broke down or ran out of time.
+            SandboxError: it refuses.
+        """
+        return await self._sender.ask(bundle_hash, event, self._invoke)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._clients.aclose()
+
+    async def _url(self, key: str) -> str:
+        if not isinstance(self._blobs, DirectBlobs):
+            raise ConfigError("packages of code need a bucket")
+        return await self._blobs.presign_get(key, max_age_s=URL_S)
+
+    async def _invoke(self, payload: bytes) -> dict[str, Any]:
+        client = await self._clients.get()
+        try:
+            response = await client.invoke(FunctionName=self._function, Payload=payload)
+            body = await response["Payload"].read()
+        except Exception as error:
+            raise _told(error, len(payload)) from error
+        if response.get("FunctionError"):
+            raise SandboxLostError(f"the sandbox broke down: {_message(body)}")
+        answer: dict[str, Any] = orjson.loads(body)
+        return answer
+
+
+def _told(error: Exception, size: int) -> Exception:
+    """The error as the port's contract has it."""
+    found = codes(error)
+    if found & _TOO_LARGE:
+        return SandboxError(
+            f"A case and its code are {size / 2**20:.1f} MB together; the sandbox takes 6 MB. Give the "
+            "evaluator less of the row, or send less code."
+        )
+    if type(error).__name__ in ("ReadTimeoutError", "ResponseStreamingError", "IncompleteReadError"):
+        return SandboxLostError(f"the sandbox does not answer: {error}")
+    if found & _BUSY or is_busy(error):
+        return SandboxBusyError(f"No sandbox is free for code of users now: {error}")
+    return error
+
+
+def _message(body: bytes) -> str:
+    try:
+        told = orjson.loads(body)
+        return f"{told.get('errorType', 'error')}: {told.get('errorMessage', '')}"[:500]
+    except (ValueError, AttributeError):
+        return body[:500].decode("utf-8", "replace")
