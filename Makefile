@@ -7,24 +7,24 @@ WHERE_COMMANDS := promptlab is $(BIN)/promptlab here; make shell opens a shell t
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo shell test lint layers mutants bench format clean
+.PHONY: help demo shell test lint layers audit mutants bench format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/demo: requirements.txt pyproject.toml
 	@bash infra/venv.sh $(PYTHON)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(HASHES),--require-hashes -r hashes/,-r )requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/dev: .venv/demo requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(HASHES),--require-hashes -r hashes/,-r )requirements-dev.txt
 	@# By itself: it asks for an older pydantic than ours, and works with ours.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-translator==1.115.0
 	@touch $@
 
-demo: .venv/demo frontend port  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000)
+demo: .venv/demo frontend port  ## install, run samples/async_example on the simulated model, serve the Studio (SERVE=0: stop after the summary; PORT=8000; HASHES=1: install only files with known hashes)
 	@PROMPTLAB_SAMPLE_MODEL=simulated/demo PROMPTLAB_SAMPLE_SERVE=$(or $(SERVE),1) PORT=$(PORT) $(BIN)/python samples/async_example/async_example.py
 	@test "$(SERVE)" != 0 || echo "$(WHERE_COMMANDS)"
 
@@ -49,6 +49,10 @@ lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud ch
 	@$(BIN)/mypy
 	@$(BIN)/mypy --allow-any-generics samples
 	@$(BIN)/lint-imports
+
+audit:  ## check the hashes of all requirements, write bills of materials (CycloneDX) to build/sbom, look up vulnerabilities (UPDATE=1: new hashes; STRICT=1)
+	@$(PYTHON) -c 'import sys; sys.path.insert(0, "infra"); import cloud_tools as tools; tools.make_venv("audit", "requirements-audit.txt", sys.executable)'
+	@.cloud/audit/bin/python infra/audit.py $(if $(UPDATE),--update) $(if $(STRICT),--strict)
 
 format: .venv/dev  ## let ruff format everything
 	@$(BIN)/ruff check --fix .

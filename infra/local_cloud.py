@@ -209,10 +209,11 @@ def sam_env(cloud: Cloud, ministack: Path, sam: Path) -> dict[str, str]:
     }
 
 
-def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
-    """Build and deploy the template; its outputs, and the admin token as `AdminToken`."""
+def deploy(cloud: Cloud, parameters: dict[str, str], *, built: Path | None = None) -> dict[str, str]:
+    """Build the template, unless it is `built` in a folder, and deploy it; its outputs, and the token as
+    `AdminToken`."""
     ministack, sam, python = make_tools()
-    env, build = sam_env(cloud, ministack, sam), cloud.folder / "build"
+    env, build = sam_env(cloud, ministack, sam), built or cloud.folder / "build"
     machine = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
     values = {
         "Stage": "local",
@@ -224,15 +225,17 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
     } | parameters
     overrides = ["--parameter-overrides", *(f"{key}={value}" for key, value in values.items())]
     started = time.monotonic()
-    say(f"Building for Python {python}, {machine} …")
-    run(
-        [str(sam / "bin" / "sam"), "build", "--build-dir", str(build), *overrides],
-        env=env,
-        log=cloud.folder / "build.log",
-    )
-    run([str(ministack / "bin" / "python"), str(ROOT / "infra" / "finish_bundle.py"), str(build)])
-    built = time.monotonic()
-    say(f"Built in {built - started:.0f} s. Deploying to {cloud.url} …")
+    if built is None:
+        say(f"Building for Python {python}, {machine} …")
+        run(
+            [str(sam / "bin" / "sam"), "build", "--build-dir", str(build), *overrides],
+            env=env,
+            log=cloud.folder / "build.log",
+        )
+        run([str(ministack / "bin" / "python"), str(ROOT / "infra" / "finish_bundle.py"), str(build)])
+        say(f"Built in {time.monotonic() - started:.0f} s.")
+    started = time.monotonic()
+    say(f"Deploying to {cloud.url} …")
     command = [
         str(sam / "bin" / "sam"),
         "deploy",
@@ -249,7 +252,7 @@ def deploy(cloud: Cloud, parameters: dict[str, str]) -> dict[str, str]:
         env=env,
         log=cloud.folder / "deploy.log",
     )
-    say(f"Deployed in {time.monotonic() - built:.0f} s.")
+    say(f"Deployed in {time.monotonic() - started:.0f} s.")
     workers = os.environ.get("CLOUD_WORKERS") or str(max(2, os.cpu_count() or 2))
     facts: dict[str, str] = json.loads(
         run(
@@ -284,6 +287,7 @@ def test_env(cloud: Cloud, facts: dict[str, str]) -> dict[str, str]:
         "PROMPTLAB_ENDPOINT": facts["StudioUrl"],
         "PROMPTLAB_API_KEY": facts["AdminToken"],
         "PROMPTLAB_CLOUD_OUTPUTS": json.dumps(facts),
+        "PROMPTLAB_CLOUD_BUILD": str(cloud.folder / "build"),
         "AWS_ENDPOINT_URL": cloud.url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",

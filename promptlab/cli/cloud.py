@@ -4,6 +4,7 @@ a run there would cost."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import re
 import sys
@@ -74,6 +75,31 @@ def token(stack: Stack, new: bool) -> None:
 def url(stack: Stack) -> None:
     """Print the address of a stack's Studio."""
     click.echo(asyncio.run(stack.output("StudioUrl")))
+
+
+@cloud.command()
+@click.option("--endpoint", metavar="URL", help="The Studio's address.  [default: that of the stack]")
+@click.option("--keep", is_flag=True, help="Leave the run where it is.")
+@json_option
+@_stack_options
+def smoke(stack: Stack, endpoint: str | None, keep: bool, as_json: bool) -> None:
+    """Try a deployed stack out: look at all of it, run ten rows on the simulated model, say what differs.
+
+    Exit code 1 when something does. It needs credentials that may read the stack's resources; what they may
+    not look at is marked with a question mark.
+    """
+    from promptlab.cloud.smoke import Finding, Smoke
+
+    def tell(finding: Finding) -> None:
+        if not as_json:
+            mark = {True: "ok", False: "DIFFERS", None: "?"}[finding.good]
+            click.echo(f"{mark:8}{finding.what}: {finding.said}")
+
+    found = asyncio.run(Smoke(stack, tell, endpoint=endpoint, keep=keep).look())
+    if as_json:
+        show_json([dataclasses.asdict(finding) for finding in found])
+    if any(finding.good is False for finding in found):
+        sys.exit(1)
 
 
 @cloud.group(short_help="The provider keys that a stack's workers use.")

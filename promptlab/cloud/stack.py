@@ -78,6 +78,35 @@ class Stack:
         stack: dict[str, Any] = found["Stacks"][0]
         return stack
 
+    async def resources(self) -> dict[str, tuple[str, str]]:
+        """Kind and physical name of each resource, by its name in the template.
+
+        Raises:
+            ConfigError: as `outputs`.
+        """
+        found, more = dict[str, tuple[str, str]](), dict[str, str]()
+        async with self._explained():
+            while True:
+                page = await self.ask("cloudformation", "list_stack_resources", StackName=self.name, **more)
+                for one in page["StackResourceSummaries"]:
+                    found[one["LogicalResourceId"]] = one["ResourceType"], one.get("PhysicalResourceId", "")
+                if not page.get("NextToken"):
+                    return found
+                more = {"NextToken": page["NextToken"]}
+
+    async def ask(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
+        """An operation of an AWS service, in the stack's account and region.
+
+        Raises:
+            ClientError: AWS refuses.
+        """
+        clients = self._session.clients(service)
+        try:
+            answer: dict[str, Any] = await getattr(await clients.get(), operation)(**request)
+            return answer
+        finally:
+            await clients.aclose()
+
     async def output(self, name: str) -> str:
         """One output of the stack.
 
