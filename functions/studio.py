@@ -17,9 +17,12 @@ from promptlab_studio.problems import answer_busy
 
 from functions.runtime import config, lab, logger, run, runner
 from promptlab.adapters.aws.busy import is_busy
+from promptlab.adapters.aws.lambda_jobs import LambdaStarter
 from promptlab.adapters.aws.parameter_store import ParameterStore
+from promptlab.adapters.aws.session import AwsSession
 from promptlab.errors import ConfigError
 from promptlab.ports import DirectBlobs
+from promptlab.wiring import STUDIO_PATIENCE_S
 
 LONG_BODY = 1 << 20
 """Characters from which on a body goes as base64. As text each of its quotes is escaped, which can double it:
@@ -56,7 +59,10 @@ def app() -> Mangum:
     """The app."""
     blobs = lab().blobs
     origin = run(blobs.origin()) if isinstance(blobs, DirectBlobs) else None
-    studio = create_app(lab(), auth=auth(), upload_origin=origin)
+    # Nobody waits for longer than a request: Lambda takes the event, or says so at once.
+    jobs = config().jobs_function
+    starter = LambdaStarter(jobs, session=AwsSession(patience_s=STUDIO_PATIENCE_S)) if jobs else None
+    studio = create_app(lab(), auth=auth(), upload_origin=origin, starter=starter)
     answer_busy(studio, (ClientError, BotoCoreError, ExceptionGroup), is_busy)
     # Mangum takes the thread's loop; lifespan would run on every request.
     asyncio.set_event_loop(runner().get_loop())

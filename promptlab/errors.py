@@ -17,6 +17,7 @@ PromptLabError
 │   ├── RunExistsError          a run with this id is already in the ledger
 │   ├── RunBusyError            another process is working on the run
 │   └── RunInterruptedError     the run was stopped before its end; it can be resumed
+├── JobNotFoundError
 ├── BlobNotFoundError
 ├── StoreDamagedError           a record or the file of a store cannot be read
 ├── DiskFullError               the disk, or what one may use of it, is full
@@ -146,6 +147,14 @@ class RunNotFoundError(RunError):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__(f"No run {run_id!r} in this store. `{program()} runs` lists them.")
+
+
+class JobNotFoundError(PromptLabError):
+    """No job has this id, or it is older than a day."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"There is no job {job_id!r}: a job is kept for a day.")
 
 
 class RunExistsError(RunError):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from promptlab.adapters.http.jobs import OnJob
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset
 from promptlab.domain.choice import Chosen
 from promptlab.domain.code import CodeBundle
@@ -343,6 +344,12 @@ class Lab(Protocol):
             RunNotFoundError: there is no such run.
             RunError: a run has no results yet, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
+        """
+
+    def tell(self, on_job: OnJob | None) -> None:
+        """Have somebody told how far long work elsewhere is: uploads, datasets made of them, exports.
+
+        A lab over a store does all of that itself, before its calls return, and tells nothing.
         """
 
     def to_serve(self) -> StoreLab:

@@ -682,6 +682,9 @@ class StoreLab:
         """Small JSON objects with an expiry: sessions, failed logins, idempotency keys."""
         return self.ledger
 
+    def tell(self, on_job: object) -> None:
+        """Tell nothing: what this lab does is done when its calls return."""
+
     def to_serve(self) -> StoreLab:
         """Give the lab that a Studio on this machine serves: this one."""
         return self

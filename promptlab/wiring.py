@@ -202,6 +202,8 @@ class CloudConfig:
     """The ARN of the function that runs code of users; None where a function has nothing to do with it."""
     allow_code: bool = True
     """Whether the lab takes code of users."""
+    jobs_function: str | None = None
+    """The ARN of the function that works on jobs; only the Studio has it."""
     functions: Mapping[str, str] = field(default_factory=dict)
     """The ARNs of the functions that work on a run, by the step; only Plan has them."""
     stack: Stack = Stack()
@@ -234,6 +236,7 @@ class CloudConfig:
             admin_token=environment.get("PROMPTLAB_ADMIN_TOKEN_PARAMETER"),
             sandbox=environment.get("PROMPTLAB_SANDBOX_FUNCTION"),
             allow_code=environment.get("PROMPTLAB_ALLOW_CODE", "true") == "true",
+            jobs_function=environment.get("PROMPTLAB_JOBS_FUNCTION"),
             functions={
                 step: arn
                 for step in ("infer", "evaluate", "summarize")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from promptlab.errors import DatasetError
 from promptlab.ports import Blobs
 from promptlab.scratch import ScratchFolder
 
+TOLD_ROWS = 1_000
+"""Rows after which whoever waits is told of them."""
 SHARD_ROWS = 50
 """Rows of a shard at most (decided in the design: the cost of a worker against its length)."""
 SHARD_BYTES = 8 << 20
@@ -44,15 +46,18 @@ class StagedDataset:
 
 
 @asynccontextmanager
-async def stage(dataset: Dataset) -> AsyncIterator[StagedDataset]:
-    """Read and check a dataset, in a thread; its temporary files go at the end of the block.
+async def stage(
+    dataset: Dataset, on_rows: Callable[[int], None] | None = None
+) -> AsyncIterator[StagedDataset]:
+    """Read and check a dataset, in a thread; its temporary files go at the end of the block. `on_rows` is
+    told, in that thread, how many rows were read so far.
 
     Raises:
         DatasetError: it cannot be read, or breaks a rule; the message has the file, the line and the remedy.
     """
     folder = ScratchFolder("ingest")
     stop = threading.Event()
-    work = asyncio.get_running_loop().run_in_executor(None, _stage, dataset, folder.path, stop)
+    work = asyncio.get_running_loop().run_in_executor(None, _stage, dataset, folder.path, stop, on_rows)
     try:
         yield await asyncio.shield(work)
     finally:
@@ -76,7 +81,9 @@ class _Stopped(Exception):
     """Nobody waits for the result any more."""
 
 
-def _stage(dataset: Dataset, folder: Path, stop: threading.Event) -> StagedDataset:
+def _stage(
+    dataset: Dataset, folder: Path, stop: threading.Event, on_rows: Callable[[int], None] | None
+) -> StagedDataset:
     source = open_source(dataset, folder)
     columns, ids = Columns(), Ids(folder, dataset.id_column, source)
     rows_path, index_path = folder / "rows.jsonl", folder / "index.jsonl"
@@ -98,6 +105,8 @@ def _stage(dataset: Dataset, folder: Path, stop: threading.Event) -> StagedDatas
             ids.add(number, row)
             shards.add(line)
             count += 1
+            if on_rows and count % TOLD_ROWS == 0:
+                on_rows(count)
         if not count:
             raise DatasetError(f"{source.name} has no rows: a dataset needs one at least.")
         id_column = ids.checked()

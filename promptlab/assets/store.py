@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,13 +90,17 @@ class AssetStore:
     def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, tidier: Tidier | None = None) -> None:
         self._ledger, self._blobs, self._clock, self._tidier = ledger, blobs, clock, tidier
 
-    async def create(self, asset: Asset) -> Asset:
+    async def create(self, asset: Asset, *, on_rows: Callable[[int], None] | None = None) -> Asset:
         """The asset's new version; the latest one, if that has this content already.
+
+        Args:
+            asset: the asset.
+            on_rows: told, in another thread, how many rows of a dataset were read so far.
 
         Raises:
             DatasetError: the dataset cannot be read.
         """
-        async with self._new(asset) as draft:
+        async with self._new(asset, on_rows) as draft:
             return await self.commit(draft)
 
     async def update(self, asset: Asset) -> Asset:
@@ -332,9 +336,9 @@ class AssetStore:
         return await self.get(name, kind=kind, **which_version(which))
 
     @asynccontextmanager
-    async def _new(self, asset: Asset) -> AsyncIterator[Draft]:
+    async def _new(self, asset: Asset, on_rows: Callable[[int], None] | None = None) -> AsyncIterator[Draft]:
         if isinstance(asset, Dataset):
-            async with stage(asset) as staged:
+            async with stage(asset, on_rows) as staged:
                 yield Draft(asset, staged)
         else:
             yield Draft(asset)

@@ -103,6 +103,10 @@ async def opened(store: Store) -> AsyncIterator[Lab]:
     from promptlab.lab import open_lab
 
     lab = open_lab(store)
+    if store.get("type") == "remote":
+        from promptlab.sdk.jobs import JobLine
+
+        lab.tell(JobLine())
     try:
         yield lab
     finally:

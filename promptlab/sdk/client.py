@@ -19,6 +19,7 @@ from promptlab.lab import Lab, open_lab
 from promptlab.queries.compare import Compared
 from promptlab.queries.compare_sql import Change
 from promptlab.sdk.compare import Comparison
+from promptlab.sdk.jobs import JobLine
 from promptlab.sdk.run import Config, OnProgress, Run, resume, run
 from promptlab.sdk.speaking import is_quiet, say
 from promptlab.sync import run_here, run_sync
@@ -53,6 +54,8 @@ class PromptLab:
             store = tracer_config
         quiet = is_quiet(quiet)
         self._lab = open_lab({"type": "sqlite", "db_file": store} if isinstance(store, str | Path) else store)
+        if not quiet:
+            self._lab.tell(JobLine())
         self.asset = Assets(self._lab)
         self.experiment = Experiments(self._lab, quiet)
         self.studio = Studio(self._lab)

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 
+from promptlab.jobs import Starter, TaskStarter
 from promptlab.store_lab import StoreLab
 from promptlab_studio.abandoned import Abandoned
 from promptlab_studio.access import undeclared
@@ -29,7 +30,13 @@ STATIC = Path(__file__).parent / "static"
 MIN_GZIP_BYTES = 1024
 
 
-def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | None = None) -> FastAPI:
+def create_app(
+    lab: StoreLab,
+    *,
+    auth: Auth | None = None,
+    upload_origin: str | None = None,
+    starter: Starter | None = None,
+) -> FastAPI:
     """The Studio over a lab.
 
     Args:
@@ -37,6 +44,7 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
         auth: who may ask; None: this machine only, without login, as in tests.
         upload_origin: the origin (https://host) that pages upload files to, where that
             is not the Studio itself.
+        starter: who works on jobs; None: this process.
     """
     app = FastAPI(
         title="PromptLab",
@@ -49,6 +57,7 @@ def create_app(lab: StoreLab, *, auth: Auth | None = None, upload_origin: str | 
         openapi_url=None,  # the document is a route of the API, for those who may see it
     )
     app.state.lab, app.state.auth = lab, auth
+    app.state.starter = starter or TaskStarter()
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     app.include_router(login)
     app.include_router(api)

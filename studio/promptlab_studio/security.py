@@ -19,8 +19,8 @@ from promptlab_studio.problems import problem
 MAX_BODY_BYTES = 4 << 20
 """What Lambda takes in 6 MB, where a body travels as base64, or with each quote of it escaped: 4.1 MB of tiny
 rows are 5.9 MB. Larger datasets are uploaded."""
-MAX_UPLOAD_BYTES = 5 << 30
-"""The most bytes that S3 takes in one PUT."""
+MAX_UPLOAD_BYTES = 5_000_000_000
+"""S3 takes 5 GiB in one PUT; the file and the rows made of it have to fit into the 10 GiB of a function."""
 UPLOADS = "/api/v1/datasets/uploads/"
 MAX_LOGIN_BYTES = 4 << 10
 """Nobody is known yet who sends a login."""

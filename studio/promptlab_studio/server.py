@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from promptlab.errors import ConfigError, PortInUseError
+from promptlab.jobs import TaskStarter
 from promptlab.store_lab import StoreLab
 from promptlab_studio.app import create_app
 from promptlab_studio.auth import LaptopAuth
@@ -68,6 +69,8 @@ async def serve(
         listener.close()
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)
+        if isinstance(starter := app.state.starter, TaskStarter):
+            await starter.close()
         await lab.close()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Watch", "Tidy", "Studio")
+FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Watch", "Tidy", "Jobs", "Studio")
 TIDIED = {
     *("RUNS", "RUNS#*", "ASSETS#*", "ERASING#*", "P#*"),
     *(f"RECORDS#{kind}" for kind in ("DELETED", "DELETING", "PROJECT")),
@@ -163,7 +163,11 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             on_aws = {"Fn::If": ["OnAws", "false", "true"]}
             assert s["Condition"]["Null"] == {"dynamodb:LeadingKeys": on_aws}
             own = {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*", "RECORDS#GONE"}
-            assert set(keys) <= (own | TIDIED if role == "TidyRole" else own), role
+            more = {
+                "TidyRole": TIDIED,
+                "JobsRole": {"ASSETS#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"},
+            }.get(role, set())
+            assert set(keys) <= own | more, role
 
 
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:
@@ -211,8 +215,9 @@ def test_what_no_function_could_take_is_kept_and_raises_an_alarm() -> None:
         assert target["DeadLetterConfig"] == {"Arn": queue}
         assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] >= 3600
     asynchronous = list(of_type("AWS::Lambda::EventInvokeConfig").values())
-    assert [a["FunctionName"] for a in asynchronous] == [{"Ref": f"{n}Function"} for n in ("Ended", "Tidy")]
-    for name, config in zip(("Ended", "Tidy"), asynchronous, strict=True):
+    names = ("Ended", "Tidy", "Jobs")
+    assert [a["FunctionName"] for a in asynchronous] == [{"Ref": f"{name}Function"} for name in names]
+    for name, config in zip(names, asynchronous, strict=True):
         assert config["DestinationConfig"]["OnFailure"]["Destination"] == queue
         assert statement(f"{name}Role", "FailedEvents")["Resource"] == queue
     (policy,) = of_type("AWS::SQS::QueuePolicy").values()

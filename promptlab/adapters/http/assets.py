@@ -12,6 +12,7 @@ import orjson
 
 from promptlab.adapters.http.bodies import asset_version_from, prompt_body
 from promptlab.adapters.http.client import ApiClient
+from promptlab.adapters.http.jobs import RemoteJobs
 from promptlab.assets.given_rows import given_rows
 from promptlab.assets.store import one_kind
 from promptlab.domain.assets import (
@@ -39,14 +40,16 @@ from promptlab.scratch import ScratchFolder
 PATHS: dict[AssetKind, str] = {"prompt_template": "/prompts", "dataset": "/datasets", "code": "/code"}
 INLINE_BYTES = 1 << 20
 """Rows that are longer than this as JSON are uploaded as a file."""
+WAITED_BYTES = 20 << 20
+"""Files that are longer are read in a job."""
 _UPLOADS = 3
 
 
 class RemoteAssets:
     """Create, read and label versions of assets."""
 
-    def __init__(self, api: ApiClient) -> None:
-        self._api = api
+    def __init__(self, api: ApiClient, jobs: RemoteJobs) -> None:
+        self._api, self._jobs = api, jobs
 
     async def create(self, asset: Asset) -> Asset:
         """The asset's new version; the latest one, if that has this content already.
@@ -135,7 +138,8 @@ class RemoteAssets:
         """Send a file to where the Studio says, and give its key."""
         size = (await asyncio.to_thread(path.stat)).st_size
         place = await self._api.json("POST", prepare, json={"file_name": path.name, "size_bytes": size})
-        await self._api.upload(place["method"], place["upload_url"], place["headers"], path)
+        told = self._jobs.sending(size) if size > WAITED_BYTES else None
+        await self._api.upload(place["method"], place["upload_url"], place["headers"], path, told)
         return str(place["key"])
 
     async def _create_from_rows(self, fields: Mapping[str, Any], rows: Any) -> Asset:
@@ -152,6 +156,8 @@ class RemoteAssets:
         for attempt in range(1, _UPLOADS + 1):
             # Each upload is used up by one attempt; creating the same content again changes nothing.
             key = await self._upload_file("/datasets/uploads", path)
+            if (await asyncio.to_thread(path.stat)).st_size > WAITED_BYTES:
+                return await self._ingested({**fields, "upload": key})
             try:
                 answer = await self._api.json(
                     "POST", "/datasets", json={**fields, "upload": key}, repeatable=False
@@ -167,6 +173,19 @@ class RemoteAssets:
         """Read the answer to a change; of a version that is too long for it, from where it is whole."""
         (found,) = await self._api.whole({"items": [answer], "cut": answer.get("cut")}, "items")
         return asset_from(asset_version_from(found))
+
+    async def _ingested(self, body: Mapping[str, Any]) -> Asset:
+        try:
+            job = await self._jobs.done("/datasets/ingests", body)
+        except RemoteError as error:
+            if error.status not in (404, 405):
+                raise
+            # A Studio of an older version has no jobs.
+            return await self._written(
+                await self._api.json("POST", "/datasets", json=dict(body), repeatable=False)
+            )
+        made = job["result"]
+        return await self.get(made["name"], version=made["version"], kind="dataset")
 
     async def update(self, asset: Asset) -> Asset:
         """As `create`, for an asset that exists.

@@ -161,8 +161,15 @@ class ApiClient:
             where = urllib.parse.urljoin(self.endpoint, response.headers["location"])
             await self._patiently(functools.partial(self._save, where, target))
 
-    async def upload(self, method: str, url: str, headers: Mapping[str, str], path: Path) -> None:
-        """Send a file where the Studio said that it is to go.
+    async def upload(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        path: Path,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> None:
+        """Send a file where the Studio said that it is to go; `on_sent` is told how many bytes are sent.
 
         Raises:
             RemoteError: it was not taken; a redirection counts as that, for it stored nothing.
@@ -170,7 +177,7 @@ class ApiClient:
         own = self._headers if _origin(url) == _origin(self.endpoint) else {}
         size = str((await asyncio.to_thread(path.stat)).st_size)
         send = functools.partial(
-            self._send_file, method, url, {**headers, **own, "Content-Length": size}, path
+            self._send_file, method, url, {**headers, **own, "Content-Length": size}, path, on_sent
         )
         response = await self._patiently(send)
         if not response.is_success:
@@ -239,10 +246,15 @@ class ApiClient:
             return response
 
     async def _send_file(
-        self, method: str, url: str, headers: Mapping[str, str], path: Path
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        path: Path,
+        on_sent: Callable[[int], None] | None,
     ) -> httpx.Response:
         async with (await self._clients.get()).stream(
-            method, url, headers=headers, content=_pieces(path)
+            method, url, headers=headers, content=_pieces(path, on_sent)
         ) as response:
             return await _read(response)
 
@@ -298,10 +310,14 @@ async def _read(response: httpx.Response) -> httpx.Response:
     return httpx.Response(response.status_code, headers=headers, content=body, request=response.request)
 
 
-async def _pieces(path: Path) -> AsyncIterator[bytes]:
+async def _pieces(path: Path, on_sent: Callable[[int], None] | None) -> AsyncIterator[bytes]:
+    sent = 0
     with await asyncio.to_thread(path.open, "rb") as file:
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece
+            sent += len(piece)
+            if on_sent:
+                on_sent(sent)
 
 
 def _origin(url: str) -> str:

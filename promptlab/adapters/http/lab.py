@@ -13,11 +13,12 @@ from urllib.parse import quote
 from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.adapters.http.bodies import experiment_body, progress_from, run_from
 from promptlab.adapters.http.client import ApiClient
+from promptlab.adapters.http.jobs import OnJob, RemoteJobs
 from promptlab.adapters.http.sending import send_code
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.errors import ConfigError, RunError, StoreDamagedError
+from promptlab.errors import ConfigError, RemoteError, RunError, StoreDamagedError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.portable import check_portable
 from promptlab.named_files import working_folder
@@ -54,7 +55,8 @@ class RemoteLab:
 
     def __init__(self, endpoint: str, api_key: str | None = None, *, clock: Clock | None = None) -> None:
         self._api = ApiClient(endpoint, api_key, clock)
-        self.assets = RemoteAssets(self._api)
+        self.jobs = RemoteJobs(self._api)
+        self.assets = RemoteAssets(self._api, self.jobs)
         self.where = self._api.endpoint
 
     async def run(
@@ -321,12 +323,23 @@ class RemoteLab:
                     await self._api.download(f"{_run(run_id)}/export", folder / "sent", format=format)
                     await asyncio.to_thread(copy_whole, folder / "sent", draft)
             else:
-                await self._api.download(f"{_run(run_id)}/export", draft, format=format, **wished)
+                await self._written(run_id, draft, format, wished)
             await asyncio.to_thread(draft.replace, path)
         except OSError as error:
             raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
         finally:
             draft.unlink(missing_ok=True)
+
+    async def _written(self, run_id: str, draft: Path, format: ExportFormat, wished: dict[str, Any]) -> None:
+        try:
+            job = await self.jobs.done(f"{_run(run_id)}/exports", {"format": format, **wished})
+        except RemoteError as error:
+            if error.status not in (404, 405):
+                raise
+            # A Studio of an older version has no jobs.
+            await self._api.download(f"{_run(run_id)}/export", draft, format=format, **wished)
+            return
+        await self._api.download(f"/jobs/{job['id']}/file", draft)
 
     async def compare(
         self,
@@ -362,6 +375,10 @@ class RemoteLab:
             text_chars=text_chars,
         )
         return comparison_from(answer)
+
+    def tell(self, on_job: OnJob | None) -> None:
+        """Have somebody told how far uploads, and jobs there, are."""
+        self.jobs.on_job = on_job
 
     def to_serve(self) -> NoReturn:
         """Refuse: a hosted Studio is served already.

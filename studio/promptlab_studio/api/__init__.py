@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from promptlab_studio.access import Viewer
-from promptlab_studio.api import access, assets, catalog, code, compare, health, preview, runs, uploads
+from promptlab_studio.api import access, assets, catalog, code, compare, health, jobs, preview, runs, uploads
 from promptlab_studio.api.answers import Problem
 
 PREFIX = "/api/v1"
@@ -17,7 +17,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "descr
 
 router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 router.include_router(health.router)
-for subject in (runs, compare, uploads, assets, code, catalog, preview, access):
+for subject in (runs, compare, jobs, uploads, assets, code, catalog, preview, access):
     router.include_router(subject.router)
 
 

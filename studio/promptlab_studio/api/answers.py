@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -321,6 +321,28 @@ class UploadOut(BaseModel):
     method: str = Field(examples=["PUT"])
     headers: dict[str, str]
     key: str
+
+
+class JobOut(BaseModel):
+    """A job: work that takes longer than a request may."""
+
+    id: str
+    kind: str = Field(description="ingest or export.")
+    status: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"] = Field(
+        description="interrupted: its worker died. That, failed and cancelled ones can be tried again."
+    )
+    stage: str = Field(description="What it does just now, in words.")
+    done: int = Field(description="Rows read (ingest), or bytes written (export), so far.")
+    total: int | None = Field(description="Of how many, once that is known.")
+    attempts: int
+    error: dict[str, Any] | None = Field(description="Why it failed, as problem details.")
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    result: dict[str, Any] = Field(
+        description="What it made: `name`, `version` and `rows` of a dataset; `file_name` and `size_bytes`."
+    )
+    file: str | None = Field(description="Where its file is: GET it, and follow a redirect.")
 
 
 class MetricOut(BaseModel):

@@ -21,7 +21,7 @@ from promptlab_studio.api.answers import AssetOut, AssetPage, AssetVersions, Row
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.cut import fitted, fragments, shortened
 from promptlab_studio.api.shapes import DatasetIn, LabelIn, PromptIn, RowsIn
-from promptlab_studio.api.uploads import uploaded
+from promptlab_studio.api.uploads import check_waitable, uploaded
 from promptlab_studio.bounds import whole
 
 PATHS: dict[AssetKind, str] = {"prompt_template": "prompts", "dataset": "datasets", "code": "code"}
@@ -169,11 +169,12 @@ _add_routes(
     response_model_exclude_unset=True,
 )
 async def create_dataset(lab: TheLab, who: Engineer, body: DatasetIn, response: Response) -> Any:
-    """From rows, or from an uploaded file. 201 with the new version; 200 with the latest one, if it has these
-    rows already."""
+    """From rows, or from an uploaded file of at most 100 MB (a larger one: POST /datasets/ingests). 201 with
+    the new version; 200 with the latest one, if it has these rows already."""
     fields = {"name": body.name, "description": body.description, "id_column": body.id_column}
     if body.upload is None:
         return await _create(lab, RowsIn(**fields, rows=body.rows or []).asset(), response)
+    await check_waitable(lab.records, body.upload)
     async with uploaded(lab.blobs, body.upload) as path:
         dataset = Dataset(**fields, delimiter=body.delimiter, file_path=path)
         return await _create(lab, dataset, response)

@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from promptlab.domain.choice import TAG_CHARS, Chosen
 from promptlab.domain.results import FINAL, CaseKey, RunRecord, RunStatus
 from promptlab.domain.spending import NAMES
+from promptlab.errors import RunError
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
@@ -31,6 +32,8 @@ from promptlab_studio.bounds import streams, whole
 from promptlab_studio.shared import moves
 
 MAX_DETAILED = 50
+MOST_WAITED_CASES = 50_000
+"""Cases that a hosted Studio writes into a file while a request waits, for 30 s at most."""
 EXPORT_S = 900
 """Seconds that a link to an export is valid."""
 _TYPES = {
@@ -271,6 +274,11 @@ async def export_run(
     blobs = lab.blobs
     if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results:
         return RedirectResponse(await blobs.presign_get(run.results, max_age_s=EXPORT_S), status_code=303)
+    if isinstance(blobs, DirectBlobs) and run.cases > MOST_WAITED_CASES:
+        raise RunError(
+            f"Run {run_id} has {run.cases:,} cases; a request writes {MOST_WAITED_CASES:,} at most. POST "
+            f"/api/v1/runs/{run_id}/exports writes more of them in a job."
+        )
     streams(request)
     folder = ScratchFolder("export")
     path = folder.path / f"results.{format}"

@@ -26,6 +26,7 @@ from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON
 from promptlab.domain.experiment import When
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
+from promptlab.results.export import ExportFormat
 from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
 from promptlab_studio.security import MAX_UPLOAD_BYTES
 
@@ -162,6 +163,43 @@ class DatasetIn(Body):
         if self.delimiter is not None and self.upload is None:
             raise ValueError("a delimiter is for an uploaded CSV file")
         return self
+
+
+class IngestIn(Body):
+    """A dataset version to create from a file that was uploaded, however large."""
+
+    name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
+    description: str = Field(default="", description="What it is for.", max_length=10_000)
+    upload: str = Field(
+        pattern=UPLOAD_KEY,
+        description="The key that POST /datasets/uploads gave, once the file is there.",
+        examples=["uploads/" + "0" * 32 + "/questions.jsonl"],
+    )
+    id_column: str | None = Field(
+        default=None,
+        description="The column that names a row. Default: `id` if there is one, else row numbers from 0.",
+    )
+    delimiter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="What stands between the fields of a CSV file. Default: as the file says or looks.",
+    )
+
+
+class ExportIn(Body):
+    """A file of a run's results."""
+
+    format: ExportFormat = Field(default="csv", description="The file's format.")
+    delimiter: str = Field(
+        default=",",
+        min_length=1,
+        max_length=1,
+        description="What stands between the values of a CSV file.",
+    )
+    bom: bool = Field(
+        default=False, description="Whether a CSV file begins with a byte order mark, as Excel likes it."
+    )
 
 
 class UploadIn(Body):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +17,9 @@ from fastapi import Path as InPath
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from promptlab.errors import BlobNotFoundError, DatasetError
-from promptlab.ports import Blobs, DirectBlobs
+from promptlab.errors import DatasetError
+from promptlab.jobs import KEPT_S, upload_in
+from promptlab.ports import Blobs, DirectBlobs, Records
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, TheLab
@@ -26,6 +28,10 @@ from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import UploadIn
 
 CONTENT_TYPE = "application/octet-stream"
+UPLOAD = "UPLOAD"
+"""The kind of record that a prepared upload has."""
+MOST_WAITED_BYTES = 100_000_000
+"""The largest file that a request waits for: Lambda has 30 s and 512 MB of disk for it."""
 UPLOAD_S = 3600
 """Seconds that an upload URL is valid."""
 router = APIRouter(prefix="/datasets/uploads", tags=["datasets"], route_class=Exact)
@@ -40,6 +46,8 @@ async def prepare_upload(lab: TheLab, who: Engineer, request: Request, body: Upl
 async def prepared(lab: StoreLab, request: Request, file_name: str, size_bytes: int) -> dict[str, Any]:
     """Say where a file is to be sent, and its key once it is there."""
     token, name = secrets.token_hex(16), _usable(file_name)
+    known = {"size_bytes": size_bytes}
+    await lab.records.put_record(UPLOAD, token, known, expires_at=time.time() + KEPT_S)
     key = f"uploads/{token}/{name}"
     if isinstance(lab.blobs, DirectBlobs):
         url = await lab.blobs.presign_put(
@@ -77,6 +85,20 @@ async def receive_upload(
     return Response(status_code=204)
 
 
+async def check_waitable(records: Records, key: str) -> None:
+    """Refuse a file that is too large to be read while a request waits.
+
+    Raises:
+        DatasetError: it is.
+    """
+    known = await records.get_record(UPLOAD, key.split("/")[1]) or {}
+    if (size := int(known.get("size_bytes", 0))) > MOST_WAITED_BYTES:
+        raise DatasetError(
+            f"The file has {size:,} bytes; a request reads {MOST_WAITED_BYTES:,} at most. POST "
+            "/api/v1/datasets/ingests reads larger ones in a job."
+        )
+
+
 @asynccontextmanager
 async def uploaded(blobs: Blobs, key: str) -> AsyncIterator[Path]:
     """An uploaded file, under the name that it was given; whatever comes of it, it is gone afterwards.
@@ -84,21 +106,11 @@ async def uploaded(blobs: Blobs, key: str) -> AsyncIterator[Path]:
     Raises:
         DatasetError: it is not there, or the block could not read it.
     """
-    name = key.rpartition("/")[2]
     with ScratchFolder() as folder:
         try:
-            (source,) = await blobs.files([key], folder)
-        except BlobNotFoundError:
-            raise DatasetError(
-                f"There is no upload {key!r}: upload the file first, and use each upload once."
-            ) from None
-        # What kind of file it is, readers see by its name.
-        named = folder / "named" / name
-        named.parent.mkdir()
-        named.symlink_to(source)
-        try:
+            named = await upload_in(blobs, key, folder)
             yield named
         except DatasetError as error:
-            raise DatasetError(str(error).replace(str(named), name)) from error
+            raise DatasetError(str(error).replace(f"{folder}/named/", "")) from error
         finally:
             await blobs.delete(key)

@@ -1,0 +1,30 @@
+"""Jobs: makes datasets from uploaded files, and files of results: the Studio invokes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel, ConfigDict
+
+from functions.runtime import RESERVE_S, lab, logger, parsed, run
+from promptlab.jobs import Jobs, TaskStarter
+
+
+class JobEvent(BaseModel):
+    """The job to do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Do the job; whatever becomes of it is recorded with it."""
+    task: JobEvent = parsed(JobEvent, event)
+    logger.append_keys(job_id=task.job_id)
+    limit_s = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
+    job = run(Jobs(lab(), TaskStarter()).work(task.job_id, limit_s=limit_s))
+    logger.info("job", kind=job.kind, status=job.status, attempts=job.attempts)
+    return {"status": job.status}
