@@ -1,6 +1,8 @@
 import { problemIn } from "./toasts";
 
 const API = "/api/v1/datasets";
+/** Bytes of a file from which on it is read in a job, whose page says how far it is, and nobody has to wait. */
+const LARGE = 20 * 1024 * 1024;
 
 /** A file may be dropped anywhere on a form with data-drop; it goes into the form's file field, and from there to the store. */
 export function uploads(): void {
@@ -64,8 +66,14 @@ async function send(form: HTMLFormElement): Promise<void> {
     const put = await fetch(place.upload_url, { method: place.method, headers: place.headers, body: file, redirect: "manual" });
     if (put.type === "opaqueredirect") throw new Error("The store sent the file elsewhere and did not take it: try again in an hour. A new bucket's address takes a while to be known everywhere.");
     if (!put.ok) throw new Error(problemIn(await put.text()) ?? `The store answered ${put.status}.`);
+    const wanted = { name: fields.get("name"), description: fields.get("description"), upload: place.key };
+    if (file.size > LARGE) {
+      const job = (await asked(`${API}/ingests`, wanted)) as { id: string };
+      location.assign(`/jobs/${job.id}`);
+      return;
+    }
     said.textContent = "Reading every row …";
-    const made = (await asked(API, { name: fields.get("name"), description: fields.get("description"), upload: place.key })) as { name: string; version: number };
+    const made = (await asked(API, wanted)) as { name: string; version: number };
     const message = encodeURIComponent(`done|${made.name} has version ${made.version} now.`);
     document.cookie = `pl_toast=${message}; Path=/; Max-Age=30; SameSite=Lax`;
     location.assign(`/dataset?${new URLSearchParams({ name: made.name, version: String(made.version) })}`);

@@ -271,7 +271,7 @@ async def test_a_file_is_taken_as_it_is(model: ModelServer, tmp_path: Path) -> N
     model.script(Reply(status=200, body=bomb, headers={"Content-Encoding": "gzip, gzip"}))
     lab = RemoteLab(model.url)
     with pytest.raises(RemoteError, match="in the encoding 'gzip, gzip'"):
-        await lab.export("r", tmp_path / "r.csv", "csv")
+        await lab.export("r", tmp_path / "r.parquet", "parquet")
     assert list(tmp_path.iterdir()) == []
     await lab.close()
 

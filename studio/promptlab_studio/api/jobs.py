@@ -115,18 +115,23 @@ async def get_job(jobs: TheJobs, who: Viewer, job_id: JobId, wait: Wait = 0) -> 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job", response_model=JobOut)
 async def cancel_job(jobs: TheJobs, who: Viewer, job_id: JobId) -> Any:
     """It ends within seconds; one that is over stays as it is. Another's job only an engineer cancels."""
-    _check_own(who, await jobs.get(job_id))
+    check_own(who, await jobs.get(job_id))
     return job_object(await jobs.cancel(job_id))
 
 
 @router.post("/jobs/{job_id}/retry", status_code=202, summary="Try a job again", response_model=JobOut)
 async def retry_job(jobs: TheJobs, who: Viewer, job_id: JobId, response: Response) -> Any:
     """One that failed, was cancelled, or was interrupted because its worker died."""
-    _check_own(who, await jobs.get(job_id))
+    check_own(who, await jobs.get(job_id))
     return _accepted(response, await jobs.retry(job_id))
 
 
-def _check_own(who: Principal, job: Job) -> None:
+def check_own(who: Principal, job: Job) -> None:
+    """Refuse who neither asked for a job nor may start any.
+
+    Raises:
+        HTTPException: they may not change it.
+    """
     if job.by != who.id and not who.may("run"):
         raise HTTPException(403, "This job is somebody else's: its owner or an engineer may do that.")
 

@@ -30,7 +30,7 @@ from promptlab_studio.views.actions import (
     again_of,
     export_links,
     retry_of,
-    whole_export_links,
+    whole_exports,
 )
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
@@ -180,7 +180,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
         "said": await _first_error(results) if all_failed(run) else "",
         "missing": "",
         "head": await _head(lab, run),
-        "whole_exports": whole_export_links(run.run_id),
+        "whole_exports": whole_exports(run),
         "actions": actions_on(run),
         "summary": summary,
         "cards": cards,

@@ -137,12 +137,19 @@ def export_links(run_id: str, query: Query) -> list[tuple[str, str]]:
     ]
 
 
-def whole_export_links(run_id: str) -> list[tuple[str, str]]:
-    """List the files of all results of a run: name and address."""
-    wished = [("csv", name, style) for name, style in CSV_STYLES]
+MOST_AT_ONCE = 20_000
+"""Cases of a run whose files are written while the browser waits; of more, a job writes them."""
+
+
+def whole_exports(run: RunRecord) -> list[tuple[str, str, Mapping[str, str]]]:
+    """List the files of all results of a run: name, and address, or the fields of the job that writes it."""
+    wished: list[tuple[str, str, Mapping[str, str]]] = [("csv", name, style) for name, style in CSV_STYLES]
     wished += [("jsonl", "JSONL", {}), ("parquet", "Parquet", {})]
+    url = f"/api/v1{run_url(run.run_id, '/export')}"
     return [
-        (name, f"/api/v1{run_url(run_id, '/export')}" + _search([("format", form), *style.items()]))
+        (name, "", {"format": form, **style})
+        if run.cases > MOST_AT_ONCE and form != "parquet"
+        else (name, url + _search([("format", form), *style.items()]), {})
         for form, name, style in wished
     ]
 
