@@ -47,8 +47,13 @@ ADMINS: set[Route] = {
     ]
     if path.startswith(("/people", "/audit", "/api/v1/people", "/api/v1/audit", "/api/v1/settings"))
 }
-READS: set[Route] = {("POST", "/api/v1/preview"), ("POST", "/prompt/placeholders"), ("POST", "/logout")}
-"""What is sent as a body and changes nothing."""
+READS: set[Route] = {
+    *(("POST", "/api/v1/preview"), ("POST", "/prompt/placeholders"), ("POST", "/logout")),
+    # Who may read a run may have its file written; whose job it is decides who may stop it.
+    *(("POST", "/api/v1/runs/{run_id}/exports"), ("POST", "/runs/{run_id}/exports")),
+    *(("POST", f"{api}/jobs/{{job_id}}/{what}") for api in ("", "/api/v1") for what in ("cancel", "retry")),
+}
+"""What is sent as a body and changes nothing that others see."""
 ENGINEERS_PAGES: set[Route] = {
     ("GET", "/new"),
     ("GET", "/prompt/edit"),
