@@ -21,6 +21,7 @@ from promptlab.store_lab import StoreLab
 from promptlab_studio.access import ADMIN, LOCAL, Principal
 from promptlab_studio.admin_token import AdminToken, sha
 from promptlab_studio.memory_records import MemoryRecords
+from promptlab_studio.oidc import SignIn
 from promptlab_studio.people import People
 from promptlab_studio.sessions import IDLE_S, PLAIN_COOKIE, SESSION_S, Opener, Sessions
 from promptlab_studio.tokens import PREFIX, Tokens
@@ -42,6 +43,7 @@ class Auth:
         session_s: seconds after which a session ends.
         idle_s: seconds without a request after which it ends; None: it does not.
         first_admin: the e-mail address that may sign in as admin before anybody is invited.
+        sign_in: sign-in with accounts of a provider.
 
     Raises:
         ConfigError: the token is too short to keep anybody out.
@@ -63,11 +65,12 @@ class Auth:
         session_s: float = SESSION_S,
         idle_s: float | None = IDLE_S,
         first_admin: str | None = None,
+        sign_in: SignIn | None = None,
     ) -> None:
         self.admin_token, self.tries, self.first_admin = AdminToken(token), Tries(), first_admin
         self.sessions = Sessions(cookie=self.cookie, secure=secure, session_s=session_s, idle_s=idle_s)
         self._tokens: Tokens | None = None
-        self.sign_in: None = None
+        self.sign_in = sign_in
 
     def records(self, lab: StoreLab) -> Records:
         """Where sessions, tokens, people and tries are kept."""

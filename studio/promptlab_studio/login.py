@@ -12,6 +12,7 @@ from promptlab.errors import AuthenticationError, ForbiddenError, TooManyTriesEr
 from promptlab_studio.access import ANYBODY, TheLab, Viewer, becomes
 from promptlab_studio.auth import Auth, LaptopAuth
 from promptlab_studio.forms import fields_of
+from promptlab_studio.oidc import SIGN_IN_S
 from promptlab_studio.problems import page
 from promptlab_studio.sessions import Opener
 
@@ -25,9 +26,14 @@ router = APIRouter(include_in_schema=False)
 @router.get("/login", dependencies=[ANYBODY])
 async def login_form(request: Request) -> Response:
     """The form that takes the token."""
-    if request.app.state.auth is None:
+    auth: Auth | None = request.app.state.auth
+    if auth is None:
         return RedirectResponse("/", status_code=303)
-    return _form(request, local_path(request.query_params.get("next", "")))
+    left = None
+    if auth.sign_in is not None and request.query_params.get("left") == "1":
+        # Not by itself: the page that a form leads to must be this Studio's (CSP).
+        left = await auth.sign_in.end_session_url(f"{str(request.base_url).rstrip('/')}/login")
+    return _form(request, local_path(request.query_params.get("next", "")), left=left)
 
 
 @router.get("/open", dependencies=[ANYBODY])
@@ -101,6 +107,54 @@ async def open_link(request: Request, lab: TheLab) -> Response:
     return response
 
 
+def _sign_in_cookie(request: Request) -> tuple[str, bool]:
+    secure = request.url.scheme == "https"
+    return ("__Host-promptlab-sign-in" if secure else "promptlab-sign-in"), secure
+
+
+@router.get("/sign-in", dependencies=[ANYBODY])
+async def begin_sign_in(request: Request, lab: TheLab) -> Response:
+    """Send the browser to the provider of accounts."""
+    auth: Auth | None = request.app.state.auth
+    if auth is None or auth.sign_in is None:
+        return RedirectResponse("/login", status_code=303)
+    address, browser = await auth.sign_in.begin(
+        auth.records(lab),
+        back=f"{str(request.base_url).rstrip('/')}/sign-in/back",
+        path=local_path(request.query_params.get("next", "")),
+    )
+    response = RedirectResponse(address, status_code=303)
+    name, secure = _sign_in_cookie(request)
+    response.set_cookie(
+        name, browser, max_age=int(SIGN_IN_S), path="/", secure=secure, httponly=True, samesite="lax"
+    )
+    return response
+
+
+@router.get("/sign-in/back", dependencies=[ANYBODY])
+async def finish_sign_in(request: Request, lab: TheLab) -> Response:
+    """Open a session for the person who the provider says is here, if an admin has invited them."""
+    auth: Auth | None = request.app.state.auth
+    if auth is None or auth.sign_in is None:
+        return RedirectResponse("/login", status_code=303)
+    records, (cookie, secure) = auth.records(lab), _sign_in_cookie(request)
+    try:
+        account, path = await auth.sign_in.finish(
+            records, dict(request.query_params), request.cookies.get(cookie, "")
+        )
+    except AuthenticationError as error:
+        return _form(request, "/", str(error), status=401)
+    person = await auth.people(records).signed_in(account.email, account.subject, account.name)
+    if person is None:
+        said = f"{account.email} is not invited to this lab. Ask an admin of it."
+        return _form(request, "/", said, status=403)
+    becomes(request, person.principal)
+    response = RedirectResponse(local_path(path), status_code=303)
+    response.delete_cookie(cookie, path="/", secure=secure, httponly=True, samesite="lax")
+    await auth.sessions.open(request, response, records, Opener("person", person.email))
+    return response
+
+
 def _place_of(runs: tuple[str, ...]) -> str:
     if len(runs) == 1:
         return f"/runs/{quote(runs[0], safe='')}"
@@ -111,7 +165,8 @@ def _place_of(runs: tuple[str, ...]) -> str:
 async def logout(request: Request, lab: TheLab, who: Viewer) -> Response:
     """End the session."""
     auth: Auth | None = request.app.state.auth
-    response = RedirectResponse("/login" if auth else "/", status_code=303)
+    place = "/" if auth is None else "/login?left=1" if auth.sign_in else "/login"
+    response = RedirectResponse(place, status_code=303)
     if auth:
         await auth.sessions.close(request, response, auth.records(lab))
     return response
@@ -124,9 +179,12 @@ def _form(
     *,
     status: int = 200,
     retry_after: int | None = None,
+    left: str | None = None,
 ) -> HTMLResponse:
     headers = {"Retry-After": str(retry_after)} if retry_after else None
-    return page(request, "login.html", {"next": path, "error": error}, status=status, headers=headers)
+    return page(
+        request, "login.html", {"next": path, "error": error, "left": left}, status=status, headers=headers
+    )
 
 
 def local_path(path: str) -> str:

@@ -23,6 +23,8 @@ PATHS: dict[str, list[str]] = {
     "/login": ["/login"],
     "/open": ["/open?code=x"],
     "/shared": ["/shared?key=x"],
+    "/sign-in": ["/sign-in"],
+    "/sign-in/back": ["/sign-in/back?code=x&state=y"],
     "/tokens": ["/tokens"],
     "/people": ["/people"],
     "/audit": ["/audit"],

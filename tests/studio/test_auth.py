@@ -20,7 +20,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from promptlab.errors import ConfigError
 from tests.studio.live import BEARER, TOKEN, LiveStudio
 
-OPEN = {("GET", "/api/v1/health"), ("GET", "/login"), ("POST", "/session"), ("GET", "/shared")}
+OPEN = {
+    ("GET", "/api/v1/health"),
+    ("GET", "/login"),
+    ("POST", "/session"),
+    ("GET", "/shared"),
+    ("GET", "/sign-in"),
+    ("GET", "/sign-in/back"),
+}
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
 

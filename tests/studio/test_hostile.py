@@ -72,7 +72,7 @@ def got_in(one: Hostile, answer: httpx.Response) -> str:
     return ""
 
 
-def test_there_are_more_than_a_thousand_of_every_kind() -> None:
+async def test_there_are_more_than_a_thousand_of_every_kind() -> None:
     """Each of its own."""
     assert len(REQUESTS) >= 2_706
     assert min(Counter(one.kind for one in REQUESTS).values()) >= 5

@@ -29,6 +29,8 @@ OPEN: set[Route] = {
     ("GET", "/login"),
     ("GET", "/open"),
     ("GET", "/shared"),
+    ("GET", "/sign-in"),
+    ("GET", "/sign-in/back"),
     ("POST", "/session"),
     ("GET", "/api/v1/health"),
 }
