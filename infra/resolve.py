@@ -78,7 +78,8 @@ class _Deployment:
             return NOTHING if value["Ref"] == "AWS::NoValue" else self._values.get(value["Ref"], value)
         if value.keys() == {"Fn::Select"}:
             index, choices = value["Fn::Select"]
-            return self._value(choices)[int(index)]
+            found = self._value(choices)
+            return found[int(index)] if isinstance(found, list) else f"one-of-them-{index}"
         if value.keys() == {"Fn::FindInMap"}:
             mapping, first, second = (self._value(part) for part in value["Fn::FindInMap"])
             return self._source["Mappings"][mapping][first][second]

@@ -234,7 +234,7 @@ class CloudConfig:
             state_machine=environment.get("PROMPTLAB_STATE_MACHINE"),
             tidy_function=environment.get("PROMPTLAB_TIDY_FUNCTION"),
             admin_token=environment.get("PROMPTLAB_ADMIN_TOKEN_PARAMETER"),
-            sandbox=environment.get("PROMPTLAB_SANDBOX_FUNCTION"),
+            sandbox=environment.get("PROMPTLAB_SANDBOX_FUNCTION") or None,
             allow_code=environment.get("PROMPTLAB_ALLOW_CODE", "true") == "true",
             jobs_function=environment.get("PROMPTLAB_JOBS_FUNCTION"),
             functions={

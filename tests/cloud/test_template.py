@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ("Plan", "Infer", "Evaluate", "Summarize", "Fail", "Ended", "Watch", "Tidy", "Jobs", "Studio")
+FUNCTIONS = (
+    *("Plan", "Infer", "Evaluate", "Summarize", "Fail"),
+    *("Ended", "Watch", "Tidy", "Jobs", "Sandbox", "Studio"),
+)
 TIDIED = {
     *("RUNS", "RUNS#*", "ASSETS#*", "ERASING#*", "P#*"),
     *(f"RECORDS#{kind}" for kind in ("DELETED", "DELETING", "PROJECT")),
@@ -261,7 +264,8 @@ def test_every_role_takes_a_boundary_and_everything_kept_a_key() -> None:
     assert "KmsKeyArn" in json.dumps(resources["Table"]["Properties"]["SSESpecification"])
     assert "KmsKeyArn" in json.dumps(resources["Bucket"]["Properties"]["BucketEncryption"])
     roles = {r["Ref"] for r in resources["KeyPolicy"]["Properties"]["Roles"]}
-    assert roles == {f"{n}Role" for n in (*FUNCTIONS, "Experiment")}
+    # What runs code of users keeps nothing, and has no use for the key.
+    assert roles == {f"{n}Role" for n in (*FUNCTIONS, "Experiment") if n != "Sandbox"}
     via = resources["KeyPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Condition"]
     assert via["StringEquals"].keys() == {"kms:ViaService"}
 
@@ -271,7 +275,9 @@ def test_nothing_names_a_partition_of_aws() -> None:
     text = json.dumps(
         {n: r for n, r in template()["Resources"].items() if "Definition" not in r["Properties"]}
     )
+    # Names of services, as principals and as an endpoint's, are the same in all of them.
     services = re.sub(r'"(?:Service|Principal)": "[a-z]+\.amazonaws\.com"', "", text)
+    services = services.replace('{"Fn::Sub": "com.amazonaws.${AWS::Region}.s3"}', "")
     assert re.findall(r"arn:aws\b|amazonaws", services) == []
 
 
@@ -290,6 +296,60 @@ def test_an_execution_keeps_to_the_versions_that_plan_found() -> None:
     environment = of_type("AWS::Lambda::Function")["PlanFunction"]["Environment"]["Variables"]
     for name in PINNED:
         assert environment[f"PROMPTLAB_{name.upper()}_FUNCTION"] == {"Fn::GetAtt": [f"{name}Function", "Arn"]}
+
+
+def test_code_of_users_runs_with_no_right_but_to_log() -> None:
+    """Nothing of the stack: no table, no bucket, no secret, no machine, and no name of any."""
+    found = [(s["Sid"], as_list(s["Action"])) for role, s in documents() if role == "SandboxRole"]
+    assert {sid for sid, _ in found} == {"Logs", "Traces", "NetworkInterfaces"}
+    assert {action.split(":")[0] for _, actions in found for action in actions} == {"logs", "xray", "ec2"}
+    function = of_type("AWS::Lambda::Function")["SandboxFunction"]
+    variables = function["Environment"]["Variables"]
+    named = {name: value for name, value in variables.items() if "TABLE" in name or "BUCKET" in name}
+    assert set(named.values()) == {""}
+    assert "GetAtt" not in json.dumps(variables)
+    assert "MACHINE" not in json.dumps(variables) and variables["PROMPTLAB_SECRETS_PREFIX"] == ""
+
+
+def test_only_who_scores_answers_or_looks_at_code_may_ask_the_sandbox() -> None:
+    asked = [
+        (role, s["Action"])
+        for role, s in documents()
+        if {"Fn::GetAtt": ["SandboxFunction", "Arn"]} in as_list(s["Resource"])
+    ]
+    assert sorted(asked) == [
+        (f"{name}Role", "lambda:InvokeFunction") for name in ("Evaluate", "Infer", "Studio")
+    ]
+
+
+def test_the_sandbox_has_a_network_that_leads_nowhere() -> None:
+    """Two subnets without a route, no gateway of any kind but the one to packages in the bucket."""
+    resources = template()["Resources"]
+    kinds = {r["Type"] for r in resources.values()}
+    assert not kinds & {
+        *("AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route"),
+        *("AWS::EC2::EgressOnlyInternetGateway", "AWS::EC2::TransitGatewayAttachment"),
+    }
+    own = resources["SandboxFunction"]["Properties"]["VpcConfig"]["Fn::If"]
+    assert own[0] == "IsolatesSandbox"
+    assert own[1]["SubnetIds"] == [{"Ref": "SandboxSubnetA"}, {"Ref": "SandboxSubnetB"}]
+    assert all(not s["MapPublicIpOnLaunch"] for s in of_type("AWS::EC2::Subnet").values())
+    (endpoint,) = of_type("AWS::EC2::VPCEndpoint").values()
+    (only,) = endpoint["PolicyDocument"]["Statement"]
+    assert (only["Action"], only["Resource"]) == ("s3:GetObject", {"Fn::Sub": "${Bucket.Arn}/code/wheels/*"})
+    (group,) = of_type("AWS::EC2::SecurityGroup").values()
+    assert "SecurityGroupIngress" not in group
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
+
+
+def test_a_lab_that_takes_no_code_has_no_sandbox() -> None:
+    """AllowCode=false leaves out the function, its role, its network, and the right to ask it."""
+    found = {name: r for name, r in template()["Resources"].items() if name.startswith("Sandbox")}
+    assert len(found) >= 13
+    assert {r.get("Condition") for r in found.values()} == {"AllowsCode", "IsolatesSandbox"}
+    conditions = template()["Conditions"]
+    assert conditions["AllowsCode"] == {"Fn::Equals": [{"Ref": "AllowCode"}, "true"]}
+    assert {"Condition": "AllowsCode"} in conditions["IsolatesSandbox"]["Fn::And"]
 
 
 def test_alarms_and_dashboards_stay_within_what_costs_nothing() -> None:
