@@ -78,6 +78,28 @@ def timeout(stack: Stack, function: str, seconds: int) -> Iterator[None]:
         client.update_function_configuration(FunctionName=function, Timeout=before)
 
 
+def test_a_deployment_under_a_run_changes_nothing_of_it(stack: Stack) -> None:
+    """Evaluate is replaced by one without a table while calls are in flight: the run ends as it began. A
+    run that begins then meets the new one."""
+    client, function = stack.aws("lambda"), stack.function("Evaluate")
+    before = client.get_function_configuration(FunctionName=function)["Environment"]
+    broken = {"Variables": before["Variables"] | {"PROMPTLAB_TABLE": "not-there"}}
+    with ModelServer(slow) as server:
+        run_id = started(stack, experiment(server))
+        server.wait_for_requests(5, 120)
+        client.update_function_configuration(FunctionName=function, Environment=broken)
+        try:
+            ended(stack, run_id)
+            later = started(stack, experiment(server, 2))
+            ended(stack, later, "failed")
+        finally:
+            client.update_function_configuration(FunctionName=function, Environment=before)
+        retried = stack.api.post(f"/runs/{later}/resume")
+        assert retried.status_code == 202, retried.text
+        ended(stack, later)
+    each_once(stack, run_id, 50)
+
+
 def test_a_start_that_is_sent_twice_starts_one_run(stack: Stack) -> None:
     """The same request with its Idempotency-Key, and the same execution by its name,
     while it goes on and after."""

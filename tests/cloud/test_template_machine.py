@@ -94,6 +94,16 @@ def test_a_run_without_work_skips_the_map() -> None:
     assert choice["Choices"][0]["Next"] == "Shards" and choice["Default"] == "Summarize"
 
 
+def test_every_task_of_a_run_tries_again_in_the_same_way() -> None:
+    """The list stands at each of them, since ASL can share none."""
+    m = machine()
+    tasks = {
+        name: s for name, s in {**m["States"], **child(m)}.items() if ":lambda:" in s.get("Resource", "")
+    }
+    assert len(tasks) == 6
+    assert all(task["Retry"] == tasks["Plan"]["Retry"] for task in tasks.values())
+
+
 def test_every_placeholder_is_substituted_by_the_template() -> None:
     """A name in ${…} that the template does not give would be deployed as it stands."""
     import re
