@@ -470,6 +470,8 @@ class StoreLab:
             seen = [await self._seen(run) for run in map(checked, page) if chosen.may_match(run)]
             found += [run for run in seen if chosen.matches(run)]
             looked_at += max(len(page), 20)
+            if page and chosen.is_before(page[-1].created_at):
+                return found, None  # newest first: what follows is older still
             if cursor is None or len(found) >= limit or looked_at >= MAX_LOOKED_AT:
                 return found, cursor
 

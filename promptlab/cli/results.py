@@ -43,6 +43,9 @@ MOST_FAILURES = 100_000
 @click.option("--tag", metavar="TAG", help="Only runs with this tag.")
 @click.option("--model", metavar="MODEL", help="Only runs of this model, with or without its provider.")
 @click.option("--prompt", metavar="PROMPT", help="Only runs of this prompt template: qa, or qa@3.")
+@click.option("--dataset", metavar="DATASET", help="Only runs over this dataset: questions, or questions@3.")
+@click.option("--since", metavar="DAY", help="Only runs started on this day (2026-11-23, UTC) or later.")
+@click.option("--until", metavar="DAY", help="Only runs started on this day or before.")
 @click.option("--status", metavar="STATUS", type=click.Choice(STATUSES), help="Only runs with this status.")
 @click.option("--archived", is_flag=True, help="Archived runs, which are left out else.")
 @click.option(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from promptlab.domain.names import visible
@@ -11,6 +13,9 @@ from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
 
 MAX_TAGS, TAG_CHARS = 50, 100
+_NAMED = ("status", "tag", "model", "prompt", "dataset", "since", "until")
+_DAY = len("2026-11-23")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,6})?Z)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,16 @@ class Chosen:
     """The name of a prompt template, or `name@version`."""
     archived: bool | None = False
     """Archived runs only, or all the others."""
+    dataset: str | None = None
+    """The name of a dataset, or `name@version`."""
+    since: str | None = None
+    """A day or a time, ISO 8601, UTC: runs that were started then or later."""
+    until: str | None = None
+    """The same: runs that were started on that day or before, or before that time."""
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            checked_time(name, getattr(self, name))
 
     def may_match(self, run: RunRecord) -> bool:
         """Check whether the run is one of them, whatever its status: a run that says it is
@@ -39,14 +54,36 @@ class Chosen:
             and (self.tag is None or self.tag in run.tags)
             and (self.archived is None or self.archived == run.archived)
             and (self.model is None or self.model in _names_of_model(run))
-            and (self.prompt is None or self.prompt in _names_of_prompt(run))
+            and (self.prompt is None or self.prompt in _names_of_asset(run, "prompt_template"))
+            and (self.dataset is None or self.dataset in _names_of_asset(run, "dataset"))
+            and self._is_then(run.created_at)
         )
+
+    def is_before(self, created_at: str) -> bool:
+        """Whether a run is older than all that are wanted: a list, newest first, needs to go no further."""
+        return self.since is not None and created_at < _exactly(self.since)
+
+    def _is_then(self, created_at: str) -> bool:
+        # Both are ISO 8601 in UTC; a day stands for all of its times, which begin with it.
+        until = self.until
+        if self.is_before(created_at):
+            return False
+        on_the_day = until is not None and len(until) == _DAY and created_at.startswith(until)
+        return until is None or on_the_day or created_at < _exactly(until)
 
     def to_json(self) -> dict[str, Any]:
         """Write what is asked for as parameters of `GET /runs`."""
-        named = {name: getattr(self, name) for name in ("status", "tag", "model", "prompt")}
+        named = {name: getattr(self, name) for name in _NAMED}
         archived = "any" if self.archived is None else str(self.archived).lower()
         return {name: value for name, value in named.items() if value is not None} | {"archived": archived}
+
+
+def _exactly(time: str) -> str:
+    """A day as it is, and a time with microseconds, as runs have theirs."""
+    if len(time) == _DAY:
+        return time
+    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction:0<6}Z"
 
 
 def _names_of_model(run: RunRecord) -> tuple[str, ...]:
@@ -54,9 +91,27 @@ def _names_of_model(run: RunRecord) -> tuple[str, ...]:
     return (name, name.partition("/")[2])
 
 
-def _names_of_prompt(run: RunRecord) -> tuple[str, ...]:
-    prompt = run.experiment.get("prompt_template")
-    return (prompt["name"], f"{prompt['name']}@{prompt['version']}") if prompt else ()
+def _names_of_asset(run: RunRecord, kind: str) -> tuple[str, ...]:
+    asset = run.experiment.get(kind)
+    return (asset["name"], f"{asset['name']}@{asset['version']}") if asset else ()
+
+
+def checked_time(name: str, value: str | None) -> None:
+    """Refuse what is no day and no time in UTC.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if value is None:
+        return
+    try:
+        if _TIME.fullmatch(value) is None:
+            raise ValueError
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise ConfigError(
+            f"{name} {value[:40]!r} is no day and no time in UTC: as in 2026-11-23 or 2026-11-23T09:15:00Z."
+        ) from None
 
 
 def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:

@@ -434,6 +434,9 @@ class Experiments:
         tag: str | None = None,
         model: str | None = None,
         prompt: str | None = None,
+        dataset: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
         status: RunStatus | None = None,
         archived: bool | None = False,
         limit: int = 100,
@@ -445,13 +448,25 @@ class Experiments:
             tag: only runs with this tag.
             model: only runs of this model, with or without its provider.
             prompt: only runs of this prompt template, `qa` or `qa@3`.
+            dataset: only runs over this dataset, `questions` or `questions@3`.
+            since: only runs that were started on this day (`2026-11-23`, UTC) or later.
+            until: only runs that were started on this day or before.
             status: only runs with this status.
             archived: archived runs only, or the others; None: both.
             limit: runs at most.
         """
         return run_sync(
             self.list_async(
-                name, tag=tag, model=model, prompt=prompt, status=status, archived=archived, limit=limit
+                name,
+                tag=tag,
+                model=model,
+                prompt=prompt,
+                dataset=dataset,
+                since=since,
+                until=until,
+                status=status,
+                archived=archived,
+                limit=limit,
             )
         )
 
@@ -462,12 +477,15 @@ class Experiments:
         tag: str | None = None,
         model: str | None = None,
         prompt: str | None = None,
+        dataset: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
         status: RunStatus | None = None,
         archived: bool | None = False,
         limit: int = 100,
     ) -> Sequence[Run]:
         """Do as `list`."""
-        chosen = Chosen(status, tag, model, prompt, archived)
+        chosen = Chosen(status, tag, model, prompt, archived, dataset, since, until)
         found: list[RunRecord] = []
         cursor: str | None = None
         while len(found) < limit:

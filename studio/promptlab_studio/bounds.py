@@ -7,21 +7,38 @@ all.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+from typing import Any
 
+import orjson
 from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from promptlab.adapters.http.problems import URN
 from promptlab.ports import Blobs, DirectBlobs
-from promptlab_studio.problems import problem
+from promptlab_studio.problems import API, problem
 
 MAX_ANSWER_BYTES = 4 << 20
 """The longest answer. Lambda sends 6 MB, and an answer travels as base64, which takes a third more."""
 LINK_S = 900
 """Seconds that a link to a file in the bucket is valid."""
 _STREAMS = "promptlab_streams"
+_OF_A_BODY = (b"content-length", b"content-type")
+
+
+def etag_of(value: Any) -> str:
+    """The ETag of an answer: a hash of it as JSON, or of its bytes."""
+    sort = orjson.OPT_SORT_KEYS
+    data = value if isinstance(value, bytes) else orjson.dumps(value, default=str, option=sort)
+    return f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+
+
+def tags_of(header: str) -> list[str]:
+    """The ETags that If-Match or If-None-Match lists; a weak one counts like a strong one."""
+    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
 
 
 def streams(request: Request) -> None:
@@ -39,6 +56,26 @@ async def whole(request: Request, blobs: Blobs, data: bytes, *, file_name: str, 
         return RedirectResponse(await blobs.presign_get(key, max_age_s=LINK_S), status_code=303)
     streams(request)
     return Response(data, media_type=media_type)
+
+
+def _tagged(scope: Scope, answer: list[Message]) -> list[Message]:
+    """An answer of the API with its ETag; 304 without a body for whom has it already."""
+    start = answer[0]
+    if scope["method"] != "GET" or not scope["path"].startswith(API) or start["status"] != 200:
+        return answer
+    headers = MutableHeaders(scope=start)
+    if "etag" not in headers:
+        headers["ETag"] = etag_of(b"".join(message.get("body", b"") for message in answer[1:]))
+    asked = Headers(scope=scope)
+    if "authorization" in asked:
+        # A program may keep it, and asks each time whether it still holds: a token may be revoked, and a run
+        # move on. A browser keeps nothing of a lab.
+        headers["Cache-Control"] = "private, no-cache"
+    known = asked.get("if-none-match")
+    if known is None or (known.strip() != "*" and headers["etag"] not in tags_of(known)):
+        return answer
+    kept = [(name, value) for name, value in start["headers"] if name.lower() not in _OF_A_BODY]
+    return [{**start, "status": 304, "headers": kept}, {"type": "http.response.body", "body": b""}]
 
 
 class Bounded:
@@ -74,7 +111,7 @@ class Bounded:
                 await self._refusal(Request(scope))(scope, receive, send)
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 done = True
-                for one in held:
+                for one in _tagged(scope, held):
                     await send(one)
 
         await self._app(scope, receive, bounded)

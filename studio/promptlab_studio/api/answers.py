@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from promptlab.adapters.http.problems import MEDIA_TYPE
 from promptlab.domain.assets import AssetVersion
 from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
@@ -53,6 +54,12 @@ class Problem(BaseModel):
     detail: str = Field(description="What went wrong this time and what to do, for people.")
     instance: str = Field(description="The path that was asked for.")
     errors: list[FieldError] | None = None
+
+
+AS_PROBLEM: dict[str, Any] = {
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+"""What a response with an error has, for the document."""
 
 
 class Health(BaseModel):

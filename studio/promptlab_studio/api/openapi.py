@@ -13,7 +13,24 @@ _ABOUT = """Assets, runs and their results. The same API on a laptop's Studio (o
 and on a hosted one (a token).
 
 Errors are problem details (RFC 9457). Lists are read page by page: go on with `?cursor=` and the page's \
-`next_cursor`, until it is null."""
+`next_cursor`, until it is null. Answers to GET have an ETag: with If-None-Match, what has not changed is \
+304."""
+
+_LATER = {
+    "429": "Too many wrong tokens came from this address.",
+    "503": "The store is busy, or too much is under way already.",
+}
+
+
+def _later(said: str) -> dict[str, Any]:
+    """A response that says when to ask again."""
+    after = {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        "description": f"{said} Retry-After says when to ask again.",
+        "headers": {"Retry-After": after},
+        "content": {MEDIA_TYPE: problem},
+    }
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -23,11 +40,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, description=_ABOUT, routes=app.routes
         )
         for item in found["paths"].values():
-            for operation in item.values():
+            for method, operation in item.items():
                 content = operation["responses"]["default"]["content"]
                 content[MEDIA_TYPE] = content.pop("application/json")
                 if operation["tags"] == ["health"]:
                     operation["security"] = []
+                else:
+                    operation["responses"] |= {status: _later(said) for status, said in _LATER.items()}
+                if method == "get" and "200" in operation["responses"]:
+                    operation["responses"]["304"] = {"description": "It is what If-None-Match has."}
         found["components"]["securitySchemes"] = {
             "token": {
                 "type": "http",

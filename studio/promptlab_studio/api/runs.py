@@ -23,12 +23,21 @@ from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, Labeller, LinkViewer, TheLab, Viewer
-from promptlab_studio.api.answers import CasePage, ProgressOut, RunOut, RunPage, run_brief, run_object
+from promptlab_studio.api.answers import (
+    AS_PROBLEM,
+    CasePage,
+    ProgressOut,
+    RunOut,
+    RunPage,
+    run_brief,
+    run_object,
+)
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.cut import ITEMS_BYTES, fitted, fragments
 from promptlab_studio.api.idempotency import start_once
+from promptlab_studio.api.jobs import Wait, waited
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
-from promptlab_studio.bounds import streams, whole
+from promptlab_studio.bounds import etag_of, streams, tags_of, whole
 from promptlab_studio.shared import moves
 
 MAX_DETAILED = 50
@@ -87,6 +96,20 @@ async def list_runs(
     prompt: Annotated[
         str | None, Query(max_length=300, description="Only runs of this prompt template: qa, or qa@3.")
     ] = None,
+    dataset: Annotated[
+        str | None, Query(max_length=300, description="Only runs over this dataset: qa, or qa@3.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        Query(
+            max_length=40,
+            description="Only runs started on this day (2026-11-23) or at this time, or later.",
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        Query(max_length=40, description="Only runs started on this day or before, or before this time."),
+    ] = None,
     archived: Annotated[
         Literal["false", "true", "any"], Query(description="Archived runs only (true), or the others.")
     ] = "false",
@@ -97,16 +120,16 @@ async def list_runs(
     ] = False,
 ) -> Any:
     """Newest first. With a filter a page looks at 1,000 runs at most: it may hold fewer than `limit`."""
-    found, following = await lab.list_runs(
-        name=name,
-        chosen=Chosen(status, tag, model, prompt, {"any": None}.get(archived, archived == "true")),
-        limit=min(limit, MAX_DETAILED) if details else limit,
-        cursor=cursor,
-    )
-    items = [await _listed(lab, run, details) for run in found]
-    if (fit := _fitting(items)) < len(items):
-        return await list_runs(lab, who, name, status, tag, model, prompt, archived, fit, cursor, details)
-    return {"items": items, "next_cursor": following}
+    which = {"any": None}.get(archived, archived == "true")
+    chosen = Chosen(status, tag, model, prompt, which, dataset, since, until)
+    limit = min(limit, MAX_DETAILED) if details else limit
+    while True:
+        found, following = await lab.list_runs(name=name, chosen=chosen, limit=limit, cursor=cursor)
+        items = [await _listed(lab, run, details) for run in found]
+        fit = _fitting(items)
+        if fit == len(items):
+            return {"items": items, "next_cursor": following}
+        limit = fit
 
 
 async def _listed(lab: StoreLab, run: RunRecord, details: bool) -> dict[str, Any]:
@@ -125,10 +148,34 @@ def _fitting(items: Sequence[dict[str, Any]]) -> int:
     return len(items)
 
 
-@router.patch("/{run_id}", summary="Tag or archive a run", response_model=RunOut)
-async def edit_run(lab: TheLab, who: Labeller, run_id: RunId, body: RunEditIn) -> Any:
+@router.patch(
+    "/{run_id}",
+    summary="Tag or archive a run",
+    response_model=RunOut,
+    responses={412: {"description": "The run is no longer what If-Match says.", **AS_PROBLEM}},
+)
+async def edit_run(
+    lab: TheLab,
+    who: Labeller,
+    run_id: RunId,
+    body: RunEditIn,
+    response: Response,
+    if_match: Annotated[
+        str | None,
+        Header(
+            max_length=1_000,
+            description="The ETag of the run that is to be changed: if it has another, nothing is done.",
+        ),
+    ] = None,
+) -> Any:
     """Replace its tags; take it out of the lists, or back. What is left out stays as it is."""
-    return await run_object(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
+    if if_match is not None:
+        now = etag_of(await run_object(lab, await lab.get_run(run_id)))
+        if if_match.strip() != "*" and now not in tags_of(if_match):
+            raise HTTPException(412, f"Run {run_id} was changed since: read it again. Its ETag is {now} now.")
+    found = await run_object(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
+    response.headers["ETag"] = etag_of(found)
+    return found
 
 
 @router.delete(
@@ -146,19 +193,24 @@ async def delete_run(lab: TheLab, who: Engineer, run_id: RunId) -> Response:
 
 
 @router.get("/{run_id}", summary="Look at a run", response_model=RunOut)
-async def get_run(request: Request, lab: TheLab, who: LinkViewer, run_id: RunId) -> Any:
+async def get_run(
+    request: Request, lab: TheLab, who: LinkViewer, run_id: RunId, response: Response, wait: Wait = 0
+) -> Any:
     """Its status, counts from the ledger, cost so far, metrics of its finished shards,
-    and exact configuration."""
-    run = await lab.get_run(run_id)
+    and exact configuration. With `wait` the answer comes once the run has ended, or the time is over."""
+    run = await waited(lambda: lab.get_run(run_id), lambda found: found.status in FINAL, wait)
     if run.status not in FINAL:
         moves(request)
-    return await run_object(lab, run)
+    found = await run_object(lab, run)
+    response.headers["ETag"] = etag_of(found)
+    return found
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)
-async def get_progress(request: Request, lab: TheLab, who: LinkViewer, run_id: RunId) -> Any:
+async def get_progress(request: Request, lab: TheLab, who: LinkViewer, run_id: RunId, wait: Wait = 0) -> Any:
     """Return only the status and the counts, for polling."""
-    run, progress = await lab.get_run(run_id), await lab.progress(run_id)
+    run = await waited(lambda: lab.get_run(run_id), lambda found: found.status in FINAL, wait)
+    progress = await lab.progress(run_id)
     if run.status not in FINAL:
         moves(request)
     counts = ("total", "done", "failed", *NAMES)
