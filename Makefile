@@ -41,7 +41,7 @@ shell: .venv/demo  ## open a shell that finds this project's promptlab and pytho
 test: .venv/dev frontend chromium  ## install what the tests need and run them all
 	@# A file's tests stay in one worker: what its module fixtures make (labs, browsers, samples) is made once.
 	@# In the order of the folders: the browser's long files begin first, and none is left alone at the end.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not cloud'
+	@$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -m 'not cloud'
 
 lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud checks
 	@$(BIN)/ruff check .

@@ -87,16 +87,15 @@ def nice_edges(
     step = max(step, 1.0) if whole else step
     first = math.floor(low / step)
     count = max(1, math.floor(cap / step) - first + 1)
-    found = [round((first + n) * step, 12) for n in range(count + 1)]
+    digits = 2 - math.floor(math.log10(step))  # 0.3 and not 0.30000000000000004
+    found = [round((first + n) * step, digits) for n in range(count + 1)]
     if (
         len(found) > 2 and not whole and found[-2] >= cap
     ):  # the highest value is an edge: the last bin includes it
         found.pop()
-    if found[-1] < high:
-        found[-1] = high
-    # Steps below the precision of the values would be the same number twice.
-    found = sorted(set(found))
-    return found if len(found) > 1 else [low, math.nextafter(low, math.inf)]
+    # Steps near or below the precision of the values may be the same number twice, or beside them.
+    first_edge, last_edge = min(found[0], low), max(found[-1], high, math.nextafter(low, math.inf))
+    return [first_edge, *(e for e in sorted(set(found[1:-1])) if first_edge < e < last_edge), last_edge]
 
 
 def _nice(step: float) -> float:

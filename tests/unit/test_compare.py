@@ -294,8 +294,8 @@ class Suffix(Model):
         return ModelResponse(response=text, prompt_tokens=1, completion_tokens=1)
 
 
-async def _asked(lab: StoreLab, model: Model, evaluation: list[dict[str, Any]]) -> RunRecord:
-    rows = [{"id": f"q{n}", "text": f"case {n}", "answer": f"yes {n}"} for n in range(30)]
+async def _asked(lab: StoreLab, model: Model, evaluation: list[dict[str, Any]], cases: int = 30) -> RunRecord:
+    rows = [{"id": f"q{n}", "text": f"case {n}", "answer": f"yes {n}"} for n in range(cases)]
     return await lab.run(
         {
             "name": "facts",
@@ -323,9 +323,40 @@ async def test_a_mere_fact_is_no_verdict(lab: StoreLab, engine: QueryEngine) -> 
     assert written["others"][0]["metrics"]["length"]["fact"] is True
     assert written["others"][0]["metrics"]["length"]["method"] == "paired t"
     assert comparison_from(written) == page
+    for value in written["others"][0]["metrics"].values():
+        del value["fact"]  # a Studio of an older version does not say
+    assert not any(one.fact for one in comparison_from(written).metrics)
+    written = comparison_json([base.run_id, other.run_id], page)
     assert comparison_from(json.loads(json.dumps(written))) == page
     chosen = await engine.compare(base, [other], Compared(metric="length"))
     assert (chosen.counts["different"], chosen.counts["regressed"]) == (20, 0)
+
+
+async def test_of_one_pair_there_is_no_interval(lab: StoreLab, engine: QueryEngine) -> None:
+    """One difference says nothing of how much differences vary; two do."""
+    for cases, known in ((1, False), (2, True)):
+        runs = [
+            await _asked(lab, Suffix("no" * (1 + other), 2), [{"metric": "length"}], cases)
+            for other in (0, 1)
+        ]
+        (length,) = (await engine.compare(runs[0], runs[1:])).metrics
+        assert length.n == cases
+        assert [value is not None for value in (length.stderr, length.low, length.high)] == [known] * 3
+
+
+async def test_pages_follow_each_other(lab: StoreLab, engine: QueryEngine) -> None:
+    """Beyond the last, it is the last; by difference, the greatest loss comes first unless one says so."""
+    runs = [await run(lab), await run(lab, shift=1)]
+    found = [
+        [row.case for row in (await engine.compare(runs[0], runs[1:], offset=at, limit=70)).rows]
+        for at in (0, 70, 140, 700)
+    ]
+    assert found[0] + found[1] + found[2] == list(range(160)) and found[3] == found[2]
+    unsaid = await engine.compare(runs[0], runs[1:], Compared(metric=RATE), sort="difference")
+    losses = await engine.compare(
+        runs[0], runs[1:], Compared(metric=RATE), sort="difference", descending=False
+    )
+    assert [row.case for row in unsaid.rows] == [row.case for row in losses.rows]
 
 
 async def test_a_bound_makes_a_verdict_of_a_fact(lab: StoreLab, engine: QueryEngine) -> None:

@@ -407,6 +407,44 @@ def test_an_evaluator_that_cannot_be_sent_is_an_error_with_a_remedy() -> None:
         by_value("m", Locks())
 
 
+def test_a_program_that_leaves_a_case_under_way_ends_its_process(tmp_path: Path) -> None:
+    """Else it would go on by itself until its time is over."""
+    script = (
+        "import asyncio, os, sys, time\n"
+        "from pathlib import Path\n"
+        "from promptlab import Evaluator\n"
+        "from promptlab.engine.isolation import by_value\n"
+        "from promptlab.engine.processes import Processes\n"
+        "told = Path(sys.argv[1])\n"
+        "class Slow(Evaluator):\n"
+        "    def evaluate(self, data):\n"
+        "        told.with_suffix('.new').write_text(str(os.getpid()))\n"
+        "        told.with_suffix('.new').rename(told)\n"
+        "        time.sleep(60)\n"
+        "pool = Processes()\n"
+        "async def main():\n"
+        "    task = asyncio.create_task(pool.call(by_value('m', Slow()), {}, 60.0))\n"
+        "    while not told.exists():\n"
+        "        await asyncio.sleep(0.05)\n"
+        "    asyncio.get_running_loop().stop()\n"
+        "asyncio.new_event_loop().run_until_complete(main())\n"
+    )
+    told = tmp_path / "pid"
+    subprocess.run([sys.executable, "-c", script, str(told)], capture_output=True, timeout=120, check=False)
+    end = time.monotonic() + 20
+    while time.monotonic() < end and is_there(int(told.read_text())):
+        time.sleep(0.1)
+    assert not is_there(int(told.read_text()))
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process is there, and not only its number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_program_that_leaves_a_pool_open_comes_to_its_end() -> None:
     """Its processes are ended with it."""
     script = (

@@ -46,7 +46,10 @@ def test_outliers_share_the_last_bin() -> None:
         (99, 101),
         (1e-320, 5e-320),
         (-math.pi, 1e6),
-        (1 - 2**-52, 1.0),  # two edges that would be one number
+        (1 - 2**-52, 1.0),  # steps below the precision of the values
+        (0.1234567890126, 0.1234567890134),
+        (0.1234567890127, 0.1234567890128),
+        (1e15 + 0.125, 1e15 + 0.25),
     ],
 )
 @pytest.mark.parametrize("whole", [False, True])
@@ -58,6 +61,14 @@ def test_edges_rise_and_hold_every_value(low: float, high: float, whole: bool) -
     assert edges[0] <= low
     assert edges[-1] >= high
     assert all(map(math.isfinite, edges))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-7, 1e-13, 1e-300, 1e250])
+def test_the_smallest_of_values_have_bins_as_others_do(size: float) -> None:
+    """A millionth of a cent a call is a cost."""
+    edges = nice_edges(1.1 * size, 1.9 * size, 20)
+    assert len(edges) == len(nice_edges(1.1, 1.9, 20)) > 10
+    assert edges[3] / size == pytest.approx(nice_edges(1.1, 1.9, 20)[3])
 
 
 def test_a_highest_value_on_an_edge_has_no_bin_of_its_own() -> None:
