@@ -7,7 +7,7 @@ WHERE_COMMANDS := promptlab is $(BIN)/promptlab here; make shell opens a shell t
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo shell test lint layers audit mutants bench format clean
+.PHONY: help demo shell test lint layers audit mutants bench bench-sandbox format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ mutants: .venv/mutants frontend  ## change the code in 300 small ways and see wh
 
 bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults; 10 minutes)
 	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,run)
+
+bench-sandbox: .venv/dev  ## measure how fast a bundle of users' code starts in the sandbox, and what a case costs
+	@$(BIN)/python -m tests.bench.sandbox
 
 clean:  ## remove the environment and all that was built
 	rm -rf .venv frontend/node_modules frontend/.node build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -60,6 +60,13 @@ IO_S = 0.01
 """Seconds of one request to DynamoDB or S3."""
 COLD_S = 1.2
 """Seconds of a worker's first invocation: its imports, which are billed."""
+SANDBOX_COLD_S = 1.5
+"""Seconds of a sandbox's first invocation: two interpreters start, and one child is confined."""
+SANDBOX_CALL_S, SANDBOX_CASE_S = 0.04, 0.0001
+"""Seconds of one invocation of the sandbox, a bundle's start in it among them; processor seconds of a case
+beyond the code itself, five times what `make bench-sandbox` measures."""
+SANDBOX_WAY_S = 0.03
+"""Seconds that a question to the sandbox is on its way: gathered, sent, and answered."""
 LOOK_S = 5.0
 """How often a worker looks whether its run was cancelled, and renews its lease."""
 SUMMARIZE_MB, PLAN_MB = 1769, 512
@@ -88,6 +95,10 @@ class Work:
     rows: int
     trials: int = 1
     metrics: int = 1
+    code_metrics: int = 0
+    """Those of the metrics that are code of users, in the sandbox."""
+    code_s: float = 0.0
+    """What such code takes for a case, itself."""
     answer_bytes: float = 400.0
     """The bytes of one answer, UTF-8."""
     deflated: float = 0.5
@@ -103,6 +114,7 @@ class Work:
     together: int = 8
     """Shards that a worker is given at once, as the planner decides."""
     worker_mb: int = 512
+    sandbox_mb: int = 1024
 
     @property
     def cases(self) -> int:
@@ -164,7 +176,14 @@ class Work:
     @property
     def evaluate_s(self) -> float:
         """Return the seconds of one shard in Evaluate, with metrics that call no model."""
-        return self.shard_cases * (EVALUATE_CPU_S + METRIC_CPU_S * self.metrics) / self._vcpu + 8 * IO_S
+        own = self.shard_cases * (EVALUATE_CPU_S + METRIC_CPU_S * self.metrics) / self._vcpu + 8 * IO_S
+        return own + self.code_metrics * (self.sandbox_s + SANDBOX_WAY_S)
+
+    @property
+    def sandbox_s(self) -> float:
+        """Return the seconds of one shard in the sandbox, for one metric."""
+        vcpu = min(1.0, self.sandbox_mb / VCPU_MB)
+        return SANDBOX_CALL_S + self.shard_cases * (SANDBOX_CASE_S + self.code_s) / vcpu
 
     @property
     def plan_s(self) -> float:
@@ -214,6 +233,10 @@ def units(work: Work, wall_s: float = 0.0) -> Units:
     gb_s = (
         seconds * w.worker_mb + (w.plan_s + COLD_S) * PLAN_MB + (w.summarize_s + COLD_S) * SUMMARIZE_MB
     ) / 1024
+    asked = w.shards * w.code_metrics
+    boxes = workers if asked else 0  # at most: they are busy for a small part of a worker's time
+    sandbox_s = asked * w.sandbox_s + boxes * SANDBOX_COLD_S
+    gb_s += (sandbox_s * w.sandbox_mb + boxes * SANDBOX_COLD_S * w.worker_mb) / 1024
     looks = int(wall_s // WATCHED_S) + 1
     gb_s += looks * WATCH_S * WATCH_MB / 1024
     cases_read = read_units(w.shard_cases * w.case_bytes)
@@ -229,7 +252,7 @@ def units(work: Work, wall_s: float = 0.0) -> Units:
     blobs = w.cases * w.case_in_blob
     return Units(
         lambda_gb_s=gb_s,
-        lambda_invocation=2 * w.lines + turns + 2 + looks,
+        lambda_invocation=2 * w.lines + turns + 2 + looks + asked,
         transition=PARENT_TRANSITIONS
         + CHILD_TRANSITIONS * w.lines
         + TURN_TRANSITIONS * turns
@@ -239,7 +262,7 @@ def units(work: Work, wall_s: float = 0.0) -> Units:
         read_unit=reads,
         s3_put=w.shards * (1 + w.scores_in_blob) + blobs + 12,
         s3_get=3 * w.shards + 2 * blobs + 6,
-        log_gb=(2 * w.lines * LINE_LOG_BYTES + w.shards * SHARD_LOG_BYTES) / 1e9,
+        log_gb=((2 * w.lines + asked) * LINE_LOG_BYTES + w.shards * SHARD_LOG_BYTES) / 1e9,
         trace=TRACED * w.lines + min(wall_s, w.lines) + 1,
         metric_hour=(CUSTOM_METRICS + (looks > 1)) * max(1, ceil(wall_s / 3600)),
     )

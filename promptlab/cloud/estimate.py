@@ -242,6 +242,7 @@ def _work(
         rows=rows,
         trials=config.trials,
         metrics=len(config.evaluation),
+        code_metrics=sum(item.evaluator is not None for item in config.evaluation),
         latency_s=latency_s,
         in_flight=min(allowed, IN_FLIGHT),
         workers=workers,

@@ -341,6 +341,17 @@ def test_an_idle_stack_costs_its_storage() -> None:
     assert sum(i.low_usd for i in idle(keys=2)) == pytest.approx(0.80, abs=0.01)
 
 
+def with_code(rows: int) -> Work:
+    """A run of which one metric is code of a user, which takes 20 µs a case itself."""
+    return replace(planned(rows), code_metrics=1, code_s=20e-6)
+
+
+def test_an_evaluator_of_ones_own_costs_a_tenth_more_at_most() -> None:
+    """10,000 cases, one of two metrics in the sandbox, all of it cold: against two built-in ones."""
+    plain, own = (sum(dollars(units(work, 13.0)).values()) for work in (planned(10_000), with_code(10_000)))
+    assert plain < own <= 1.1 * plain
+
+
 def rows_of_page() -> list[str]:
     """The tables of docs/cost.md, from the formulas."""
     found = []
@@ -365,6 +376,9 @@ def rows_of_page() -> list[str]:
         + f" | {'confirmed' if row['sure'] == 'c' else 'believed'} |"
         for row in price_table()["prices"].values()
     ]
+    for rows in (1_000, 10_000, 100_000):
+        plain, own = (sum(dollars(units(w, 13.0)).values()) for w in (planned(rows), with_code(rows)))
+        found.append(f"| {rows:,} | {plain:.4f} | {own:.4f} | {100 * (own / plain - 1):.0f}% |")
     for workers in (9, 100, 200, 1000):
         run = simulate(planned(1_000_000, workers=workers))
         limits = (

@@ -1,0 +1,108 @@
+"""Code of users on a deployed stack: sent as source, run in the sandbox's own function, case by case as on a
+laptop; and what it may not do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptlab import Evaluator, Model, ModelResponse, PromptLab, Score
+from tests.cloud.conftest import Stack
+
+pytestmark = pytest.mark.cloud
+ROWS = [{"question": f"What is {n}?", "product": "lamp"} for n in range(60)]
+
+
+class Words(Evaluator):
+    """Passes for few words, says why not, and prints."""
+
+    def __init__(self, most: int = 40) -> None:
+        self.most = most
+
+    def evaluate(self, data: dict[str, Any]) -> Score:
+        words = len(data["text"].split())
+        if data["question"] == "What is 5?":
+            raise ValueError("five is right out")
+        return Score(passed=words <= self.most, reason=f"{words} words")
+
+
+def ending(data: dict[str, Any]) -> str:
+    """A label."""
+    return "question" if data["text"].rstrip().endswith("?") else "statement"
+
+
+class Shout(Model):
+    """A model without a key."""
+
+    async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+        return ModelResponse(response=user_prompt.upper())
+
+
+class Reaches(Evaluator):
+    """Tries what it may not."""
+
+    def evaluate(self, data: dict[str, Any]) -> Any:
+        import os
+        import socket
+
+        found = [name for name in os.environ if "AWS" in name or "PROMPTLAB" in name]
+        for attempt in (
+            lambda: socket.create_connection(("127.0.0.1", 4566)),
+            os.fork,
+            lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        ):
+            try:
+                attempt()
+            except OSError:
+                continue
+            found.append(str(attempt))
+        return "contained" if not found else f"reached {found}"
+
+
+def experiment(model: Any, *evaluators: Any, **more: Any) -> dict[str, Any]:
+    mapping = {"text": "$inference", "question": "question"}
+    return {
+        "name": "own-code",
+        "dataset": {"name": "own-questions", "rows": ROWS},
+        "prompt_template": {"name": "own-ask", "user_prompt": "<question>"},
+        "model": model,
+        "evaluation": [
+            {"metric": f"m{n}", "evaluator": evaluator, "column_mapping": mapping}
+            for n, evaluator in enumerate(evaluators)
+        ],
+        **more,
+    }
+
+
+def rows_of(run: Any) -> list[dict[str, Any]]:
+    found = ({k: v for k, v in row.items() if k != "latency_ms"} for row in run.results())
+    return sorted(found, key=lambda row: row["case"])
+
+
+def test_the_same_experiment_runs_here_and_there(pl: PromptLab, tmp_path: Path) -> None:
+    """An object with arguments, a function and a model of one's own; only the line of the lab differs."""
+    config = experiment(Shout(), Words(3), ending)
+    there = pl.experiment.run(config)
+    with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as here:
+        laptop = here.experiment.run(config)
+        assert (there.status, laptop.status) == ("completed", "completed")
+        mine, theirs = rows_of(laptop), rows_of(there)
+    plain = [{k: v for k, v in row.items() if not k.startswith("score_error.")} for row in theirs]
+    assert plain == [{k: v for k, v in row.items() if not k.startswith("score_error.")} for row in mine]
+    (failed,) = [row for row in theirs if row["score_error.m0"]]
+    assert failed["input.question"] == "What is 5?"
+    assert 'raise ValueError("five is right out")' in failed["score_error.m0"]
+
+
+def test_code_on_the_stack_reaches_nothing(pl: PromptLab) -> None:
+    run = pl.experiment.run(experiment(Shout(), Reaches()))
+    assert {row["label.m0"] for row in run.results()} == {"contained"}
+
+
+def test_the_function_is_the_only_one_without_the_names_of_the_stack(stack: Stack) -> None:
+    client = stack.aws("lambda")
+    variables = client.get_function_configuration(FunctionName=stack.function("Sandbox"))["Environment"]
+    assert stack.outputs["TableName"] not in str(variables)
+    assert stack.outputs["BucketName"] not in str(variables)
