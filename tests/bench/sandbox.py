@@ -70,9 +70,8 @@ def main() -> None:
     print(f"the guard and what children come from: {1000 * (time.perf_counter() - began):.0f} ms, once")
     try:
         found = starts(guard)
-        print(
-            f"a bundle starts in {statistics.median(found):.1f} ms (best {min(found):.1f}, worst {max(found):.1f})"
-        )
+        middle = statistics.median(found)
+        print(f"a bundle starts in {middle:.1f} ms (best {min(found):.1f}, worst {max(found):.1f})")
         asked, walls, cpus, own = event(0, CASES), [], [], []
         for _ in range(ROUNDS):
             began, cpu = time.perf_counter(), time.process_time()
