@@ -75,10 +75,12 @@ class Mutant:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                compile(self.changed(), self.module, "exec", dont_inherit=True)
+                changed = self.changed()
+                compile(changed, self.module, "exec", dont_inherit=True)
             except (SyntaxError, ValueError, AttributeError):  # Cosmic Ray itself stumbles over `except a.b`
                 return False
-        return True
+        # Cosmic Ray takes the star before keyword-only parameters for a product, and makes a slash of it.
+        return _positional(changed) == _positional((ROOT / self.module).read_text())
 
     def in_function(self) -> bool:
         """Check whether the change is in what runs when a function is called."""
@@ -99,6 +101,10 @@ class Fate:
 
     how: str
     test: str = ""
+
+
+def _positional(code: str) -> int:
+    return sum(len(n.posonlyargs) for n in ast.walk(ast.parse(code)) if isinstance(n, ast.arguments))
 
 
 # --------------------------------------------------------------------------- which tests
