@@ -19,7 +19,8 @@ from promptlab.domain.assets import (
     content_hash,
     which_version,
 )
-from promptlab.domain.experiment import When
+from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, CodeRef, Experiment, Metric, When
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.records import made
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.errors import DatasetError, StoreDamagedError
@@ -269,3 +270,33 @@ def test_a_condition_is_said_in_words(written: dict[str, Any], words: str, row: 
 def test_values_are_compared_as_text(value: Any, text: str) -> None:
     """Of JSON as JSON; of anything else as Python writes it."""
     assert text_of(value, "x") == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        CodeRef(qualname="f"),
+        When.model_validate({"column": "kind", "is": "math"}),
+        Metric(name="m", metric="length", column_mapping={}),
+        Experiment(name="e", dataset={"name": "d", "version": 0, "hash": "h"}, model={"name": "a/b"}),
+        ModelConfig(name="a/b"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_run_records_cannot_be_changed(value: Any) -> None:
+    """Its hash is that of what it was."""
+    name = next(iter(type(value).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(value, name, getattr(value, name))
+
+
+def test_a_metric_of_which_an_older_version_recorded_less_is_a_plain_one() -> None:
+    """It calls no model, has a minute, and is higher the better."""
+    metric = Metric.model_validate({"name": "m", "metric": "length", "column_mapping": {}})
+    assert (metric.needs_embedding, metric.higher_is_better, metric.timeout_s) == (False, True, None)
+    assert EVALUATION_TIMEOUT_S == 60.0
+
+
+def test_a_configuration_shows_no_key() -> None:
+    """Nor that there is one."""
+    assert "api_key=" not in repr(ModelConfig(name="openai/x", api_key="sk-0123456789abcdef"))

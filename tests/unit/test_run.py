@@ -575,3 +575,35 @@ def test_whatever_user_code_raises_is_a_failure_of_its_case(
     failed_scores = sum(metric.failed for metric in run.summary.metrics.values())
     assert (run.status, run.summary.cases, failed_scores) == ("completed", 130, int(judge is not None))
     assert (run.summary.succeeded, run.summary.failed) == ((130, 0) if judge else (129, 1))
+
+
+def test_a_row_that_its_prompt_cannot_be_filled_with_was_never_asked(pl: PromptLab) -> None:
+    """No attempt is counted, and no call is made."""
+    with ModelServer(right) as server:
+        run = pl.experiment.run(
+            experiment(
+                server,
+                prompt_template=PromptTemplate(
+                    name="divide", user_prompt="{{ 60 // (n % 2) }}", template_format="jinja2"
+                ),
+                dataset=Dataset(name="few", rows=[{"n": n, "answer": "x"} for n in range(6)]),
+            )
+        )
+    rows = run.results()
+    assert [(row["error_type"], row["attempts"]) for row in rows] == [("template_error", 0), (None, 1)] * 3
+    assert run.summary.attempts == len(server.requests) == 3
+
+
+async def test_a_model_whose_closing_is_cancelled_by_itself_is_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever its own code makes of it, the run has its end."""
+
+    class Odd(OnlyAinvoke):
+        async def aclose(self) -> None:
+            raise asyncio.CancelledError
+
+    async with PromptLab({"db_file": str(tmp_path / "lab.db")}, quiet=True) as lab:
+        run = await lab.run_experiment_async(experiment(model=Odd()))
+    assert run.status == "completed"
+    assert "could not be closed" in caplog.text
