@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mangum import Mangum
 from promptlab_studio.app import create_app
 from promptlab_studio.auth import Auth
+from promptlab_studio.oidc import Provider, SignIn
 from promptlab_studio.problems import answer_busy
 
 from functions.runtime import config, lab, logger, run, runner
@@ -20,6 +21,7 @@ from promptlab.adapters.aws.busy import is_busy
 from promptlab.adapters.aws.lambda_jobs import LambdaStarter
 from promptlab.adapters.aws.parameter_store import ParameterStore
 from promptlab.adapters.aws.session import AwsSession
+from promptlab.adapters.aws.user_pool import UserPool
 from promptlab.errors import ConfigError
 from promptlab.ports import DirectBlobs
 from promptlab.wiring import STUDIO_PATIENCE_S
@@ -51,7 +53,24 @@ def auth() -> Auth:
     async def token() -> str | None:
         return await parameters.text(name)
 
-    return Auth(token, secure=not is_local(), first_admin=os.environ.get("PROMPTLAB_ADMIN_EMAIL") or None)
+    pool = os.environ.get("PROMPTLAB_USER_POOL")
+    return Auth(
+        token,
+        secure=not is_local(),
+        first_admin=os.environ.get("PROMPTLAB_ADMIN_EMAIL") or None,
+        sign_in=sign_in(parameters),
+        accounts=UserPool(pool) if pool else None,
+    )
+
+
+def sign_in(parameters: ParameterStore) -> SignIn | None:
+    """Sign-in with accounts, where the stack has a provider of them."""
+    issuer = os.environ.get("PROMPTLAB_OIDC_ISSUER")
+    if not issuer:
+        return None
+    name = os.environ.get("PROMPTLAB_OIDC_CLIENT_SECRET_PARAMETER")
+    secret = run(parameters.text(name)) if name else None
+    return SignIn(Provider(issuer, os.environ.get("PROMPTLAB_OIDC_CLIENT_ID", ""), secret))
 
 
 @cache

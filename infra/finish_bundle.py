@@ -18,6 +18,7 @@ from pathlib import Path
 SERVICES = {
     "bedrock",
     "bedrock-runtime",
+    "cognito-idp",
     "dynamodb",
     "lambda",
     "s3",

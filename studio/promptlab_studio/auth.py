@@ -22,7 +22,7 @@ from promptlab_studio.access import ADMIN, LOCAL, Principal
 from promptlab_studio.admin_token import AdminToken, sha
 from promptlab_studio.memory_records import MemoryRecords
 from promptlab_studio.oidc import SignIn
-from promptlab_studio.people import People
+from promptlab_studio.people import Accounts, People
 from promptlab_studio.sessions import IDLE_S, PLAIN_COOKIE, SESSION_S, Opener, Sessions
 from promptlab_studio.tokens import PREFIX, Tokens
 from promptlab_studio.tries import Tries, address_of
@@ -44,6 +44,7 @@ class Auth:
         idle_s: seconds without a request after which it ends; None: it does not.
         first_admin: the e-mail address that may sign in as admin before anybody is invited.
         sign_in: sign-in with accounts of a provider.
+        accounts: where accounts are made for who is invited; None: the provider has them.
 
     Raises:
         ConfigError: the token is too short to keep anybody out.
@@ -66,11 +67,12 @@ class Auth:
         idle_s: float | None = IDLE_S,
         first_admin: str | None = None,
         sign_in: SignIn | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
         self.admin_token, self.tries, self.first_admin = AdminToken(token), Tries(), first_admin
         self.sessions = Sessions(cookie=self.cookie, secure=secure, session_s=session_s, idle_s=idle_s)
         self._tokens: Tokens | None = None
-        self.sign_in = sign_in
+        self.sign_in, self._accounts = sign_in, accounts
 
     def records(self, lab: StoreLab) -> Records:
         """Where sessions, tokens, people and tries are kept."""
@@ -83,7 +85,7 @@ class Auth:
 
     def people(self, records: Records) -> People:
         """The people there are."""
-        return People(records, self.first_admin)
+        return People(records, self.first_admin, accounts=self._accounts)
 
     async def principal(self, request: Request, records: Records) -> Principal:
         """Return the sender of a request.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from promptlab.errors import ConfigError
 from promptlab.ports import Records
@@ -55,16 +55,29 @@ def checked_email(email: str) -> str:
     return found
 
 
+class Accounts(Protocol):
+    """Where accounts are made for people."""
+
+    async def invite(self, email: str) -> bool:
+        """Make an account and mail the invitation; False where there is one."""
+
+    async def remove(self, email: str) -> None:
+        """Delete an account; none is fine."""
+
+
 class People:
     """The people of a lab, and whether the admin token is of use.
 
     Args:
         records: where they are kept.
         first_admin: the address that may sign in as admin before anybody is invited.
+        accounts: where accounts are made for who is invited; None: the provider has them.
     """
 
-    def __init__(self, records: Records, first_admin: str | None = None) -> None:
-        self._records = records
+    def __init__(
+        self, records: Records, first_admin: str | None = None, *, accounts: Accounts | None = None
+    ) -> None:
+        self._records, self._accounts = records, accounts
         self.first_admin = checked_email(first_admin) if first_admin else None
 
     async def find(self, email: str) -> Person | None:
@@ -105,6 +118,8 @@ class People:
             last_seen_at=before.last_seen_at if before else None,
             subject=before.subject if before else None,
         )
+        if before is None and self._accounts is not None:
+            await self._accounts.invite(email)
         await self._records.put_record(PERSON, email, asdict(person))
         return person
 
@@ -120,7 +135,14 @@ class People:
         if person.role == "admin":
             await self._keep_an_admin(email, await self.everybody())
         await self._records.delete_record(PERSON, email)
+        if self._accounts is not None:
+            await self._accounts.remove(email)
         return True
+
+    @property
+    def mails(self) -> bool:
+        """Whether who is invited gets a mail."""
+        return self._accounts is not None
 
     async def _keep_an_admin(self, email: str, everybody: Sequence[Person]) -> None:
         others = [p for p in everybody if p.role == "admin" and p.email != email and p.last_seen_at]

@@ -106,6 +106,7 @@ async def _people(request: Request, problem: str = "", status: int = 200) -> HTM
         "people": everybody,
         "roles": ROLES,
         "sign_in": request.app.state.auth.sign_in is not None,
+        "mails": people.mails,
         "token_works": await people.admin_token_works(),
         "first_admin": people.first_admin,
         "problem": problem,
