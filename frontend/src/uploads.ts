@@ -32,12 +32,26 @@ export function uploads(): void {
     const file = field.files?.[0];
     if (form && file) chosen(form, file);
   });
+  document.addEventListener("change", (event) => {
+    const field = event.target as HTMLInputElement;
+    const file = field.files?.[0];
+    if (field.dataset["reads"] && file) void read(field, file);
+  });
   document.addEventListener("submit", (event) => {
     const form = event.target as HTMLFormElement;
     if (!form.matches("form[data-drop]")) return;
     event.preventDefault();
     void send(form);
   });
+}
+
+/** Puts the text of a file into the form's field, and its name where none is given. */
+async function read(field: HTMLInputElement, file: File): Promise<void> {
+  const form = field.form!;
+  const into = (name: string) => form.elements.namedItem(name) as HTMLInputElement | HTMLTextAreaElement;
+  into(field.dataset["reads"]!).value = await file.text();
+  into("path").value = file.name;
+  if (!into("name").value) into("name").value = file.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
 }
 
 const KINDS = /\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$/i;

@@ -24,8 +24,9 @@ PYTHON = "3.13"
 """The Python of the hosted lab's functions."""
 MAX_FILES = 500
 MAX_FILE_BYTES = 1 << 20
-MAX_BYTES = 4 << 20
-"""The longest bundle as JSON, without wheels: it goes into one invocation, which takes 6 MB."""
+MAX_BYTES = 4_000_000
+"""The longest bundle as JSON, without wheels: it goes into one invocation, which takes 6 MB, and into one
+answer, which has 4 MB."""
 MAX_WHEELS = 100
 MAX_WHEEL_BYTES = 50 << 20
 """All wheels of a bundle together, as they are downloaded."""
@@ -278,7 +279,8 @@ class CodeBundle(VersionedAsset):
         if size > MAX_BYTES:
             biggest = max(self.files, key=lambda path: len(self.files[path]), default="the object itself")
             raise AssetError(
-                f"The code {self.name!r} is {size / 2**20:.1f} MB; at most {MAX_BYTES >> 20} MB can be sent. "
+                f"The code {self.name!r} is {size / 1e6:.1f} MB; at most {MAX_BYTES // 1_000_000} MB can be "
+                "sent. "
                 f"The largest part is {biggest}: keep data out of it, as in a dataset's column."
             )
         wheels = sum(wheel.size_bytes for wheel in self.wheels)

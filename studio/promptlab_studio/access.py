@@ -181,6 +181,11 @@ def lab_of(request: Request) -> StoreLab:
     return lab
 
 
+def takes_code(request: Request) -> bool:
+    """Whether the lab takes code of users at all."""
+    return lab_of(request).code_refusal is None
+
+
 async def _lab(request: Request) -> StoreLab:
     # As a coroutine: FastAPI calls functions in a thread, which cost each request more than its progress.
     return lab_of(request)

@@ -35,7 +35,7 @@ def environment() -> Environment:
         StrictUndefined,
     )
 
-    from promptlab_studio.access import is_hosted, may, who_of
+    from promptlab_studio.access import is_hosted, may, takes_code, who_of
     from promptlab_studio.views.format import FILTERS
 
     class Unindented(FileSystemLoader):
@@ -56,7 +56,12 @@ def environment() -> Environment:
     )
     env.filters.update(FILTERS)
     env.globals.update(
-        asset=static_file, is_built=lambda: bool(_manifest()), who_of=who_of, may=may, is_hosted=is_hosted
+        asset=static_file,
+        is_built=lambda: bool(_manifest()),
+        who_of=who_of,
+        may=may,
+        is_hosted=is_hosted,
+        takes_code=takes_code,
     )
     # A part of a page is rendered without the page's own imports, so macros are there for all.
     for name, file in MACROS.items():

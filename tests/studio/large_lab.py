@@ -50,6 +50,9 @@ PATHS: dict[str, list[str]] = {
     "/dataset": ["/dataset?name=wide", "/dataset?name=columns", "/dataset?name=texts"],
     "/dataset/columns": ["/dataset/columns?name=columns"],
     "/new": ["/new?dataset=columns&prompt=many&model=simulated/demo", "/new?dataset=texts&prompt=long"],
+    "/code": ["/code", "/code?q=sco"],
+    "/code/new": ["/code/new?name=scoring"],
+    "/source": ["/source?name=scoring", "/source?name=scoring&version=1&against=0&file=scoring/m001.py"],
     "/compare": ["/compare?run={run}&run={other}"],
     "/api/v1/health": ["/api/v1/health"],
     "/api/v1/openapi.json": ["/api/v1/openapi.json"],
@@ -102,6 +105,9 @@ FORMS: dict[str, str] = {
     "/prompt/placeholders": "/prompt/placeholders",
     "/prompt/edit": "/prompt/edit",
     "/prompt/label": "/prompt/label",
+    "/code/new": "/code/new",
+    "/source/label": "/source/label",
+    "/source/delete": "/source/delete",
     "/new": "/new",
 }
 """What takes forms."""
@@ -164,6 +170,9 @@ async def lab_with_large_things(folder: Path) -> tuple[StoreLab, dict[str, str]]
     )
     await lab.assets.create(
         CodeBundle(name="scoring", files={f"scoring/m{n:03}.py": "x = 1\n" * 1_100 for n in range(500)})
+    )
+    await lab.assets.create(
+        CodeBundle(name="scoring", files={f"scoring/m{n:03}.py": "y = 2\n" * 1_100 for n in range(400)})
     )
     return lab, {"run": runs[0].run_id, "other": runs[1].run_id}
 

@@ -305,7 +305,7 @@ def test_the_api_refuses_code_that_cannot_be_kept(
 
 def test_more_than_a_bundle_may_have_is_refused_before_it_is_sent() -> None:
     """With the size, the bound and the largest part."""
-    with pytest.raises(AssetError, match=r"4\.8 MB; at most 4 MB.*largest part is 0\.txt"):
+    with pytest.raises(AssetError, match=r"5\.0 MB; at most 4 MB.*largest part is 0\.txt"):
         CodeBundle(name="big", files={f"{n}.txt": "a" * 1_000_000 for n in range(5)})
 
 

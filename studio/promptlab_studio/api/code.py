@@ -142,7 +142,7 @@ async def _uploaded(lab: StoreLab, key: str) -> dict[str, Any]:
     try:
         async with uploaded(lab.blobs, key) as path:
             if (await asyncio.to_thread(path.stat)).st_size > MAX_BYTES + (1 << 20):
-                raise AssetError(f"The code is too large: at most {MAX_BYTES >> 20} MB can be sent.")
+                raise AssetError(f"The code is too large: at most {MAX_BYTES // 1_000_000} MB can be sent.")
             found = orjson.loads(await asyncio.to_thread(path.read_bytes))
     except DatasetError as error:
         raise AssetError(str(error)) from None

@@ -1,6 +1,8 @@
-"""Deletes a version of a prompt or a dataset."""
+"""Deletes a version of a prompt, a dataset or code."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from fastapi import Request, Response
 
@@ -9,7 +11,7 @@ from promptlab.errors import AssetNotFoundError, PromptLabError
 from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.rendering import go_to, router
-from promptlab_studio.views.format import dataset_url, prompt_url
+from promptlab_studio.views.format import code_url, dataset_url, prompt_url
 from promptlab_studio.views.state import whole
 
 routes = router()
@@ -27,11 +29,24 @@ async def delete_dataset(request: Request, who: Engineer) -> Response:
     return await _deleted(request, "dataset", who.id)
 
 
+@routes.post("/source/delete", dependencies=[needs("run")])
+async def delete_code(request: Request, who: Engineer) -> Response:
+    """Delete a version of code for good, with its text."""
+    return await _deleted(request, "code", who.id)
+
+
+_PAGES: dict[AssetKind, tuple[Callable[..., str], str]] = {
+    "prompt_template": (prompt_url, "/prompts"),
+    "dataset": (dataset_url, "/datasets"),
+    "code": (code_url, "/code"),
+}
+
+
 async def _deleted(request: Request, kind: AssetKind, by: str) -> Response:
     lab, fields = lab_of(request), await fields_of(request)
     name, version = (fields.get(key, [""])[0] for key in ("name", "version"))
     number = whole(version)
-    to, many = (prompt_url, "/prompts") if kind == "prompt_template" else (dataset_url, "/datasets")
+    to, many = _PAGES[kind]
     if number is None:
         return go_to(many, "Say which version is to be deleted: its number.", "problem")
     try:

@@ -28,10 +28,12 @@ from promptlab_studio.forms import form_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
 from promptlab_studio.security import MAX_FORM_ADDRESS_BYTES, MAX_PARAMETERS
+from promptlab_studio.views.code import contents_of
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.new_run_form import (
     MODEL_NUMBERS,
     MODEL_TEXTS,
+    code_forms,
     experiment_of,
     fields_from,
     metric_forms,
@@ -40,6 +42,8 @@ from promptlab_studio.views.new_run_form import (
 from promptlab_studio.views.state import Query, whole
 
 PREVIEWED = 3
+CODE = 60
+"""Classes and functions of the lab's code to choose from."""
 ASSETS, VERSIONS = 40, 20
 """Assets with all of their versions to choose from, and versions of each."""
 SUGGESTED = ("simulated/demo", EXAMPLE_MODEL, "anthropic/claude-sonnet-5-5", "ollama/llama3.2")
@@ -94,6 +98,7 @@ async def _form(
         "metrics": metrics,
         "unusable": unusable,
         "chosen": metric_forms(query, columns),
+        "chosen_code": code_forms(query, columns),
         "columns": columns,
         "special": SPECIAL,
         "numbers": list(MODEL_NUMBERS),
@@ -110,8 +115,9 @@ async def _form(
             _references(lab, "prompt_template", query.get("prompt")),
             _references(lab, "dataset", query.get("dataset")),
             _models(lab),
+            _code(lab, query.all("code")),
         )
-        context |= zip(("prompts", "datasets", "models"), await asyncio.gather(*choices), strict=True)
+        context |= zip(("prompts", "datasets", "models", "code"), await asyncio.gather(*choices), strict=True)
     return render(request, "new_run.html", context, status=status)
 
 
@@ -126,6 +132,22 @@ async def _references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, 
         for v in versions
     ]
     return found if not chosen or chosen in dict(found) else [(chosen, chosen), *found]
+
+
+async def _code(lab: StoreLab, chosen: Sequence[str]) -> list[tuple[str, str]]:
+    """What can be a metric of the code that the lab keeps, of the latest versions: what names it, and what it
+    is; and what is chosen already."""
+    found: list[tuple[str, str]] = []
+    if lab.code_refusal is None:
+        for asset in await lab.assets.latest("code"):
+            where, contents = f"{asset.name}@{asset.version}", contents_of(asset)
+            kinds = [e for e in contents.entries if e.kind in ("evaluator", "function")]
+            # Helpers are functions, too: where there are evaluators, these are meant.
+            kinds = [e for e in kinds if e.kind == "evaluator"] or kinds
+            found += [(f"{where}/{e.module}:{e.name}", e.name) for e in kinds]
+            found += [(where, asset.name)] if contents.pickled_bytes else []
+    known = dict(found[:CODE])
+    return [(text, known.get(text, text)) for text in dict.fromkeys((*known, *chosen))]
 
 
 async def _models(lab: StoreLab) -> list[str]:
@@ -179,7 +201,8 @@ async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
     calls = len(dataset) * (whole(query.get("trials")) or 1)
     assert dataset.content is not None
     try:
-        config = ModelConfig.model_validate(model_of(query)) if query.get("model") else None
+        given = model_of(query) if query.get("model") else {"code": ""}
+        config = None if "code" in given else ModelConfig.model_validate(given)
         compiled = await compile_template_async(prompt)
         first = await lab.assets.rows(dataset, 0, 50)
         sample = [await compiled.render_async(row) for row in first]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from promptlab.domain.assets import AssetVersion, Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen
@@ -42,6 +42,28 @@ async def runs_using(lab: StoreLab, kind: Kind, name: str) -> Sequence[RunRecord
     """Runs over any version of an asset, newest first, among the newest runs of the store."""
     runs, _ = await read_runs(lab)
     return [run for run in runs if (run.experiment.get(kind) or {}).get("name") == name][:SHOWN]
+
+
+async def runs_with_code(lab: StoreLab, name: str) -> list[tuple[RunRecord, list[str]]]:
+    """Runs that name any version of a piece of code, with the versions, newest first, among the newest
+    runs."""
+    runs, _ = await read_runs(lab)
+    found = []
+    for run in runs:
+        named = [bundle.rpartition("@") for bundle in bundles_in(run.experiment)]
+        if versions := sorted({version for one, _, version in named if one == name}):
+            found.append((run, versions))
+    return found[:SHOWN]
+
+
+def bundles_in(experiment: Mapping[str, Any]) -> Iterator[str]:
+    """The code that a run's experiment names, as `name@version`; a damaged record may have anything there."""
+    metrics = experiment.get("evaluation")
+    metrics = metrics if isinstance(metrics, list | tuple) else ()
+    codes = [metric.get("code") for metric in metrics if isinstance(metric, Mapping)]
+    for code in (*codes, *(experiment.get(part) for part in ("model_code", "agent", "embedding_model_code"))):
+        if isinstance(code, Mapping) and isinstance(bundle := code.get("bundle"), str):
+            yield bundle
 
 
 async def prompt_of(lab: StoreLab, experiment: Experiment) -> PromptTemplate | None:

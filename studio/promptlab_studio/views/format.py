@@ -136,6 +136,11 @@ def dataset_url(name: str, version: int | None = None) -> str:
     return "/dataset?" + urlencode({"name": name} | ({} if version is None else {"version": version}))
 
 
+def code_url(name: str, version: int | None = None) -> str:
+    """The page of a piece of code."""
+    return "/source?" + urlencode({"name": name} | ({} if version is None else {"version": version}))
+
+
 def run_url(run_id: str, rest: str = "") -> str:
     """The page of a run, or one below it."""
     return f"/runs/{quote(run_id, safe='')}{rest}"
@@ -165,6 +170,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "state": state_of,
     "prompt_url": prompt_url,
     "dataset_url": dataset_url,
+    "code_url": code_url,
     "run_url": run_url,
     "percent": percent,
     "breakable": breakable,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from promptlab.domain.experiment import RESPONSE, Experiment, is_special
+from promptlab.domain.code import StoredCode
+from promptlab.domain.experiment import RESPONSE, CodeRef, Experiment, Metric, is_special
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe, exists
@@ -62,6 +64,75 @@ class MetricForm:
     info: MetricInfo
     inputs: Sequence[InputField]
     params: Sequence[ParamField]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeForm:
+    """A chosen piece of code with its fields."""
+
+    text: str
+    """What names it: `scoring@3/rules:Length`."""
+    name: str
+    """What its metric is called."""
+    mapping: str
+    params: str
+
+    @property
+    def mapping_field(self) -> str:
+        return f"c.{self.text}"
+
+    @property
+    def params_field(self) -> str:
+        return f"a.{self.text}"
+
+
+def code_forms(query: Query, columns: Sequence[str]) -> list[CodeForm]:
+    """The chosen code; without a mapping it gets the answer, and the column that is most likely expected."""
+    found: list[CodeForm] = []
+    for text in dict.fromkeys(query.all("code")):
+        code = StoredCode.parse(text)
+        if code is None:
+            continue
+        name = code.qualname or code.name
+        taken = sum(form.name == name or form.name.startswith(f"{name}_") for form in found)
+        expected = suggested("reference", columns)
+        given = query.get(f"c.{text}") or " ".join(
+            (
+                f"response={RESPONSE}",
+                *((f"reference={expected}",) if expected and " " not in expected else ()),
+            )
+        )
+        found.append(CodeForm(text, f"{name}_{taken + 1}" if taken else name, given, query.get(f"a.{text}")))
+    return found
+
+
+def _code_metric(form: CodeForm) -> dict[str, Any]:
+    """The metric of a chosen piece of code.
+
+    Raises:
+        ConfigError: its inputs or its arguments are not written as they are to be.
+    """
+    try:
+        pairs = [part.split("=", 1) for part in shlex.split(form.mapping)]
+    except ValueError as error:
+        raise ConfigError(f"Inputs of {form.text}: {error}.") from None
+    if wrong := next((pair for pair in pairs if len(pair) < 2), None):
+        raise ConfigError(
+            f"Inputs of {form.text}: {wrong[0]!r} is no pair. Write input=column, as in "
+            "response=$inference reference=answer; a column with spaces in quotes."
+        )
+    try:
+        params = orjson.loads(form.params) if form.params.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"Arguments of {form.text} are not valid JSON: {error}.") from None
+    if not isinstance(params, dict):
+        raise ConfigError(f'Arguments of {form.text} are a JSON object such as {{"least": 3}}.')
+    return {
+        "metric": form.name,
+        "evaluator": form.text,
+        "column_mapping": dict(pairs),
+        "params": params,
+    }
 
 
 def metric_forms(query: Query, columns: Sequence[str]) -> list[MetricForm]:
@@ -125,14 +196,14 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
     for name, text in (("prompt", "a prompt"), ("dataset", "a dataset"), ("model", "a model")):
         if not query.get(name):
             raise ConfigError(f"Choose {text} first.")
-    evaluation = [
+    evaluation: list[dict[str, Any]] = [
         {
             "metric": form.info.name,
             "column_mapping": {i.name: i.value for i in form.inputs if i.value},
             "params": _params(form),
         }
         for form in metric_forms(query, columns)
-    ]
+    ] + [_code_metric(form) for form in code_forms(query, columns)]
     trials = query.get("trials", "1")
     return {
         "name": query.get("name") or query.get("prompt").partition("@")[0],
@@ -151,6 +222,8 @@ def model_of(query: Query) -> dict[str, Any]:
     Raises:
         ConfigError: a number is none, or the other parameters are not a JSON object.
     """
+    if StoredCode.parse(query.get("model")):
+        return {"code": query.get("model")}
     model: dict[str, Any] = {"name": query.get("model")}
     for name, kind in MODEL_NUMBERS.items():
         if text := query.get(name):
@@ -214,9 +287,19 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
     pairs += [("trials", str(experiment.trials))] if experiment.trials != 1 else []
     pairs += [("tags", " ".join(tags))] if tags else []
     left: list[str] = [] if experiment.prompt_template else ["its agent: agents are code and run from Python"]
+    if experiment.model_code is not None:
+        if experiment.model_code.bundle and not experiment.model_code.params:
+            pairs = [
+                pair for pair in pairs if pair[0] not in ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "other")
+            ]
+            pairs.append(("model", _kept(experiment.model_code)))
+        else:
+            left.append("its model: it is code of your own and runs from Python")
     seen: set[str] = set()
     for metric in experiment.evaluation:
-        if metric.code is not None:
+        if metric.code is not None and metric.code.bundle:
+            pairs += _code_pairs(metric)
+        elif metric.code is not None:
             left.append(f"the metric {metric.name!r}: it is code of your own and runs from Python")
         elif not exists(metric.metric):
             left.append(f"the metric {metric.name!r}: there is no {metric.metric!r} any more")
@@ -229,3 +312,19 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
             pairs += [(f"m.{name}.{key}", value) for key, value in metric.column_mapping.items()]
             pairs += [(f"p.{name}.{key}", _as_text(value)) for key, value in metric.params.items()]
     return tuple(pairs), left
+
+
+def _kept(code: CodeRef) -> str:
+    return f"{code.bundle}/{code.module}:{code.qualname}" if code.qualname else str(code.bundle)
+
+
+def _code_pairs(metric: Metric) -> list[tuple[str, str]]:
+    """The form's fields for a metric that is code of the lab's."""
+    assert metric.code is not None
+    text = _kept(metric.code)
+    mapping = " ".join(
+        shlex.quote(f"{name}={column}") if " " in column else f"{name}={column}"
+        for name, column in metric.column_mapping.items()
+    )
+    found = [("code", text), (f"c.{text}", mapping)]
+    return [*found, (f"a.{text}", orjson.dumps(metric.params).decode())] if metric.params else found
