@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.results import RunRecord
+from promptlab.ports import Sandbox
 from promptlab.store_lab import StoreLab
+from promptlab.wiring import open_parts
 
 WORDS = ("river", "ledger", "orbit", "meadow", "signal", "harbour", "lantern", "quarry", "thistle", "copper")
 PRICES = {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10.0}
@@ -19,9 +22,10 @@ SUMS = [
 ]
 
 
-def open_lab(folder: Path) -> StoreLab:
+def open_lab(folder: Path, sandbox: Sandbox | None = None) -> StoreLab:
     """A lab in a folder."""
-    return StoreLab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
+    parts = open_parts({"type": "sqlite", "db_file": str(folder / "lab.db")})
+    return StoreLab(replace(parts, sandbox=sandbox))
 
 
 def sums(count: int) -> list[dict[str, Any]]:

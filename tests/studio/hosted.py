@@ -13,6 +13,7 @@ from promptlab_studio.auth import Auth
 from promptlab.store_lab import StoreLab
 from tests.browser import labs
 from tests.studio.live import TOKEN
+from tests.studio.told import Told
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -21,7 +22,7 @@ class Hosted:
     """`async with Hosted(tmp_path) as studio:`; `studio.client(token)` is somebody."""
 
     def __init__(self, folder: Path, *, auth: Auth | None = None, lab: StoreLab | None = None) -> None:
-        self.lab = lab or labs.open_lab(folder)
+        self.lab = lab or labs.open_lab(folder, Told())
         self.auth = auth or Auth(TOKEN, secure=False)
         self.app = create_app(self.lab, auth=self.auth)
         self.records = self.lab.records

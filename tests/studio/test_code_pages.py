@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.studio.live import LiveStudio
-from tests.studio.test_code_sent import Told
+from tests.studio.told import Told
 
 RULES = "import re\n\n\nclass Length:\n    def evaluate(self, data):\n        return len(data['response'])\n"
 
@@ -91,7 +91,7 @@ def test_code_is_chosen_for_a_run_and_the_run_shows_it(studio: LiveStudio, pages
             assert api.post(path, json=body).status_code == 201
         chosen = "prompt=ask@0&dataset=one@0&model=simulated/demo&code=rules@0/rules:Length"
         form = pages.get(f"/new?{chosen}").text
-        assert 'value="rules@0/rules:Length" checked' in form
+        assert re.search(r'value="rules@0/rules:Length"\s+checked', form)
         assert 'value="response=$inference reference=answer"' in form
         fields = {
             **dict(pair.split("=", 1) for pair in chosen.split("&")),

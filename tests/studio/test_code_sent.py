@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,9 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.masking import remember
 from promptlab.errors import AssetError, ConfigError
 from tests.studio.live import LiveStudio
+from tests.studio.told import Told
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-class Told:
-    """A sandbox that says of every piece of code what its names say, and runs none of it."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    async def ask(self, bundle_hash: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        self.asked.append((bundle_hash, dict(event)))
-        name = str(event["ref"]["qualname"])
-        if name == "Broken":
-            return {"error": {"type": "NameError", "message": "name 'x' is not defined (rules.py, line 3)"}}
-        if name.endswith("Model"):
-            return {"answers": [{"n": 0, "kind": "model", "config": {"name": "custom/Own"}}]}
-        kind = "function" if name.islower() and name else "evaluator"
-        said = {
-            "kind": kind,
-            "scores": ["a", "b"] if name == "Two" else [],
-            "higher_is_better": name != "Less",
-        }
-        return {"answers": [{"n": 0, **said}]}
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ READS: set[Route] = {
 ENGINEERS_PAGES: set[Route] = {
     ("GET", "/new"),
     ("GET", "/prompt/edit"),
+    ("GET", "/code/new"),
     ("GET", "/tokens"),
     ("GET", "/api/v1/tokens"),
 }

@@ -25,6 +25,12 @@ from promptlab_studio.views.state import Query, whole
 
 MOST_LISTED = 500
 """Files and entries in one list of a page."""
+EXAMPLE = """from promptlab import Evaluator
+
+class Politeness(Evaluator):
+    def evaluate(self, data):
+        return "please" in data["response"].lower()"""
+"""What an empty form shows."""
 routes = router()
 
 
@@ -90,7 +96,7 @@ async def new_code_page(request: Request) -> HTMLResponse:
 
 
 def _form(request: Request, draft: CodeDraft, problem: str = "", status: int = 200) -> HTMLResponse:
-    context = {"draft": draft, "problem": problem, "python": code_host().python}
+    context = {"draft": draft, "problem": problem, "python": code_host().python, "example": EXAMPLE}
     return render(request, "code_new.html", context, status=status)
 
 

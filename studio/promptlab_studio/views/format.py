@@ -136,9 +136,10 @@ def dataset_url(name: str, version: int | None = None) -> str:
     return "/dataset?" + urlencode({"name": name} | ({} if version is None else {"version": version}))
 
 
-def code_url(name: str, version: int | None = None) -> str:
-    """The page of a piece of code."""
-    return "/source?" + urlencode({"name": name} | ({} if version is None else {"version": version}))
+def code_url(name: str, version: int | str | None = None, **more: object) -> str:
+    """The page of a piece of code; `file` of it, or what differs `against` another version."""
+    fields = {"name": name, "version": version, **more}
+    return "/source?" + urlencode({key: value for key, value in fields.items() if value is not None})
 
 
 def run_url(run_id: str, rest: str = "") -> str:
