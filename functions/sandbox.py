@@ -16,6 +16,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from promptlab.engine.sandbox.child import SandboxUnavailableError
 from promptlab.engine.sandbox.confine import MB, Limits
 from promptlab.engine.sandbox.guard import Guard
 from promptlab.engine.sandbox.request import EventError
@@ -73,6 +74,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         answer = guard().answer(event, left_s=left_s)
     except EventError as error:
         return {"refused": str(error)}
+    except SandboxUnavailableError as error:
+        # Nothing is run that is not confined; the next invocation tries from the beginning.
+        guard.cache_clear()
+        logger.error("code cannot be confined here", why=str(error))
+        return {"refused": f"code of users cannot be confined here, so none is run: {error}"}
     logger.info(
         "answered", role=event.get("role"), answers=len(answer.get("answers", ())), cpu_s=answer.get("cpu_s")
     )

@@ -265,6 +265,38 @@ def test_a_lab_that_takes_no_code_refuses_in_words(
     assert "AllowCode" in refused["refused"]
 
 
+def test_a_machine_that_cannot_confine_runs_nothing_and_says_so(
+    machine: Machine, invoked: Invoked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sandbox refuses; once it can confine again it answers again."""
+    from promptlab.engine.sandbox import child
+
+    bundle = kept(machine)
+    asked = {"role": "check", "ref": {"module": "m", "qualname": "agent"}}
+    with monkeypatch.context() as broken:
+        lacking = "import platform; platform.machine = lambda: 'riscv64'\n"
+        broken.setattr(child, "_START", lacking + child._START)
+        with pytest.raises(SandboxError, match=r"cannot be confined here, so none is run: .*riscv64"):
+            runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))
+    answer = runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))
+    assert answer["answers"][0]["said"]["kind"] == "function"
+
+
+def test_a_sandbox_whose_children_cannot_begin_any_more_begins_anew(
+    machine: Machine, invoked: Invoked
+) -> None:
+    bundle = kept(machine)
+    asked = {"role": "check", "ref": {"module": "m", "qualname": "agent"}}
+    runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))
+    process = sandbox.guard()._zygote._process
+    process.kill()
+    process.wait()
+    with pytest.raises(SandboxError, match="cannot be confined here"):
+        runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), {**asked, "tenant": "another"}))
+    answer = runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))
+    assert answer["answers"][0]["said"]["kind"] == "function"
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [

@@ -35,6 +35,7 @@ _SEEN = (
     "/proc/loadavg",
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
+    "/sys/fs/cgroup",
     "/usr",
     "/lib",
     "/lib64",

@@ -21,7 +21,7 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.versioned import content_hash
 from promptlab.engine.frames import LOADED
 from promptlab.engine.sandbox.batch import Batch
-from promptlab.engine.sandbox.child import Child, GoneError, Zygote
+from promptlab.engine.sandbox.child import Child, GoneError, SandboxUnavailableError, Zygote
 from promptlab.engine.sandbox.confine import Limits, protect
 from promptlab.engine.sandbox.files import emptied
 from promptlab.engine.sandbox.request import MOST_LIMIT_S, EventError, Request
@@ -104,7 +104,11 @@ class Guard:
             SandboxUnavailableError: no code can be confined any more.
         """
         with self._turn:
-            return self._answered(event, left_s)
+            try:
+                return self._answered(event, left_s)
+            except SandboxUnavailableError:
+                self.close()
+                raise
 
     def _answered(self, event: Mapping[str, Any], left_s: float | None) -> dict[str, Any]:
         began = time.monotonic()
