@@ -204,6 +204,28 @@ DatasetChoice = Annotated[
 ]
 
 
+MOST_TEXT = 100_000
+"""Characters of the texts among an experiment's parameters: a pattern of 10,000 is compiled in 0.1 s, and a
+hundred of them took one request 8 s."""
+MOST_PARAMETERS = 1_000_000
+"""Characters of all parameters, schemas with them: fifty of 20,000 parts took a request 4 s."""
+
+
+def _size(value: Any, most: int) -> int:
+    """Count the characters of a value, as JSON would have them, or a little more than `most`."""
+    found, left = 0, [value]
+    while left and found <= most:
+        one = left.pop()
+        if isinstance(one, str):
+            found += len(one) + 2
+        elif isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            left += one
+        found += 1
+    return found
+
+
 class ExperimentConfig(BaseModel):
     """An experiment, as a user writes it: prompt template × dataset × model × evaluators × parameters.
 
@@ -293,6 +315,23 @@ class ExperimentConfig(BaseModel):
             return checked_tags(value)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("evaluation")
+    @classmethod
+    def _parameters_are_short(cls, value: tuple[EvaluationConfig, ...]) -> tuple[EvaluationConfig, ...]:
+        texts = sum(len(text) for e in value for text in e.params.values() if isinstance(text, str))
+        if texts > MOST_TEXT:
+            raise ValueError(
+                f"the parameters of the metrics have {texts:,} characters of text (patterns, say); together "
+                f"they may have {MOST_TEXT:,}"
+            )
+        size = sum(_size(e.params, MOST_PARAMETERS + 1) for e in value)
+        if size > MOST_PARAMETERS:
+            raise ValueError(
+                f"the parameters of the metrics have more than {MOST_PARAMETERS:,} characters (schemas), "
+                "which is the most together"
+            )
+        return value
 
     @field_validator("agent_proxy")
     @classmethod

@@ -74,3 +74,23 @@ def test_an_integer_that_would_lose_digits_is_an_error_that_names_it(api: httpx.
     assert answer.status_code == 422 and "64 bits" in answer.json()["detail"]
     fine = b'{"name": "fine", "rows": [{"q": "123456789012345678901234567890", "n": 0.1234567890123456789}]}'
     assert api.post("/datasets", content=fine, headers=json).status_code == 201
+
+
+def test_metrics_whose_parameters_take_too_long_together_are_refused_at_once(
+    api: httpx.Client, model: ModelServer
+) -> None:
+    """A hundred patterns that are short enough each took 8 s, fifty schemas 4; what is said names the bound."""
+    pattern = {"metric": "regex_match", "params": {"pattern": "(a|b)" * 1_900}}
+    schema = {"properties": {f"p{n}": {"type": "string"} for n in range(4_000)}}
+    for metrics, bound in (
+        ([{**pattern, "name": f"m{n}"} for n in range(100)], "100,000"),
+        (
+            [{"metric": "json_schema", "name": f"m{n}", "params": {"schema": schema}} for n in range(20)],
+            "1,000,000",
+        ),
+    ):
+        answer = api.post("/runs", json={**experiment(model), "evaluation": metrics})
+        assert answer.status_code == 422
+        assert f"{bound}" in answer.json()["detail"] and "together" in answer.json()["detail"]
+    few = [{**pattern, "name": f"m{n}"} for n in range(8)]
+    assert api.post("/runs", json={**experiment(model), "evaluation": few}).status_code == 202

@@ -104,7 +104,7 @@ EXPERIMENTS: dict[str, bytes] = {
     "patterns": experiment(
         evaluation=[
             {"metric": "regex_match", "name": f"m{n}", "params": {"pattern": f"{'(a|b)' * 1_900}{n}"}}
-            for n in range(20)
+            for n in range(10)
         ]
     ),
     "repetitions of repetitions": experiment(

@@ -56,3 +56,26 @@ async def test_only_the_named_failures_are_asked_again(lab: StoreLab) -> None:
             await lab.clock.sleep(0.01)
     assert sorted(asked) == [2, 5, 8, 11]
     assert now.summary is not None and now.summary["errors"] == {"bad_request": 4}
+
+
+async def test_progress_counts_what_is_done_again_and_nothing_else(lab: StoreLab) -> None:
+    """Of the failures of other types nothing is open: the bar begins below the end by what is asked again."""
+    healthy = False
+
+    def answer(request: Request) -> Reply:
+        number = int(request.prompt.split()[-1])
+        if healthy or number % 3 == 0:
+            return Reply(text="yes")
+        status = 400 if number % 3 == 1 or number == 2 else 404
+        return Reply(status=status, body={"error": {"message": "no", "type": "x"}})
+
+    with ModelServer(answer) as server:
+        run = await lab.run(_config(server))
+        for errors, before, failed in ((("not_found",), 9, 5), (("bad_request", "timeout"), 7, 0)):
+            healthy, seen = True, list[tuple[int, int, int]]()
+            await lab.resume(
+                run.run_id,
+                errors=errors,
+                on_progress=lambda p, seen=seen: seen.append((p.done, p.failed, p.total)),
+            )
+            assert seen[0] == (before, failed, 12) and seen[-1] == (12, failed, 12)

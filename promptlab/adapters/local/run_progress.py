@@ -9,21 +9,43 @@ from dataclasses import replace
 from promptlab.domain.masking import traceback_of
 from promptlab.domain.results import Completion, Progress, RunRecord
 from promptlab.domain.spending import summed
+from promptlab.domain.summary import Summary
+from promptlab.ports import Ledger
 
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[Progress], None]
 
 
+async def done_again(ledger: Ledger, run: RunRecord, before: Progress) -> int:
+    """Count the failed cases that a pass does again: all of them, or those of the types that it was asked
+    for, as the summaries of the shards have them."""
+    if not run.redo_before == run.generation > 0:
+        return 0
+    if not run.redo_errors:
+        return before.failed
+    found = 0
+    async for shard in ledger.shards(run.run_id):
+        errors = Summary.from_json(shard.summary).errors
+        found += sum(errors.get(kind, 0) for kind in dict.fromkeys(run.redo_errors))
+    return min(found, before.failed)
+
+
 class Counter:
-    """Counts completions as they become durable, and tells whoever wants to know."""
+    """Counts completions as they become durable, and tells whoever wants to know.
+
+    Args:
+        before: what is recorded.
+        again: how many of the failures this pass does again (`done_again`).
+        on_progress: who wants to know.
+        slow_metrics: whether scores are told one by one.
+    """
 
     def __init__(
-        self, before: Progress, run: RunRecord, on_progress: OnProgress | None, *, slow_metrics: bool
+        self, before: Progress, again: int, on_progress: OnProgress | None, *, slow_metrics: bool
     ) -> None:
         self._failed = False
         # Failures that this pass does again are open again.
-        again = before.failed if run.redo_before == run.generation > 0 else 0
         self.now = replace(before, done=before.done - again, failed=before.failed - again)
         self._on_progress = on_progress
         self._scored: dict[int, int] = {}

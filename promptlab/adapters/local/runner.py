@@ -15,7 +15,7 @@ from pathlib import Path
 from promptlab.adapters.local.descriptors import calls_that_fit
 from promptlab.adapters.local.reserve import Reserve
 from promptlab.adapters.local.run_locks import is_locked, take
-from promptlab.adapters.local.run_progress import Counter, OnProgress
+from promptlab.adapters.local.run_progress import Counter, OnProgress, done_again
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import hide_text, traceback_of
@@ -235,9 +235,9 @@ class LocalRunner:
     ) -> dict[str, object]:
         before = await self._ledger.progress(run.run_id)
         slow = not all(is_pure(evaluator) for _, evaluator in bindings.evaluators)
-        counter = Counter(
-            replace(before, scored=0 if experiment.evaluation else None), run, on_progress, slow_metrics=slow
-        )
+        before = replace(before, scored=0 if experiment.evaluation else None)
+        again = await done_again(self._ledger, run, before)
+        counter = Counter(before, again, on_progress, slow_metrics=slow)
         concurrency = calls_that_fit(bindings.model.max_concurrent_tasks)
         limiter = AdaptiveLimiter(concurrency, clock=self._clock)
         job = Job.begin(
