@@ -79,7 +79,7 @@ def test_an_integer_that_would_lose_digits_is_an_error_that_names_it(api: httpx.
 def test_metrics_whose_parameters_take_too_long_together_are_refused_at_once(
     api: httpx.Client, model: ModelServer
 ) -> None:
-    """A hundred patterns that are short enough each took 8 s, fifty schemas 4; what is said names the bound."""
+    """A hundred long patterns took 8 s, fifty schemas 4; what is said names the bound."""
     pattern = {"metric": "regex_match", "params": {"pattern": "(a|b)" * 1_900}}
     schema = {"properties": {f"p{n}": {"type": "string"} for n in range(4_000)}}
     for metrics, bound in (

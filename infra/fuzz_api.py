@@ -1,0 +1,115 @@
+"""Sends schemathesis against the API of a Studio on this machine, made for it and removed afterwards: `make
+fuzz-api`.
+
+Every operation of the document is asked with what it allows and with what it does not. Exit code 0: every
+answer is one that the document knows, nothing is a fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+START_S = 60
+# What the API does on purpose, and schemathesis takes for a mistake: a body of the document's form that is
+# refused for what it means (a run over a dataset that is not there).
+NOT_HELD = ("positive_data_acceptance",)
+
+
+async def filled(db: Path) -> None:
+    """Make a store with something of each kind, so that names lead somewhere."""
+    from promptlab.domain.assets import Dataset, PromptTemplate
+    from promptlab.store_lab import StoreLab
+
+    lab = StoreLab.open({"type": "sqlite", "db_file": str(db)})
+    await lab.assets.create(PromptTemplate(name="qa", user_prompt="Answer: <question>"))
+    rows = [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(20)]
+    await lab.assets.create(Dataset(name="questions", rows=rows))
+    metric = {"metric": "exact_match", "column_mapping": {"reference": "answer"}}
+    await lab.run(
+        {
+            "name": "sums",
+            "prompt_template": "qa",
+            "dataset": "questions",
+            "model": "simulated/demo",
+            "evaluation": [metric],
+        }
+    )
+    await lab.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until the Studio answers."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/api/v1/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise SystemExit(f"The Studio did not start within {START_S} s.")
+
+
+def main() -> None:
+    """Start a Studio, run schemathesis against it, and end both."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--examples", type=int, default=50, help="requests of each operation and phase")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tool", default=str(ROOT / ".venv/fuzz-api/bin/schemathesis"))
+    asked, more = parser.parse_known_args()
+    token, port = secrets.token_hex(24), free_port()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory(prefix="fuzz-api-") as folder:
+        db = Path(folder) / "fuzz.db"
+        asyncio.run(filled(db))
+        command = [sys.executable, "-m", "promptlab", "studio", "--db", str(db), "--port", str(port)]
+        with (Path(folder) / "studio.log").open("wb") as log:
+            server = subprocess.Popen(
+                command,
+                env={**os.environ, "PROMPTLAB_STUDIO_TOKEN": token},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+        try:
+            wait_for(url, server)
+            ended = subprocess.run(
+                [
+                    *(asked.tool, "run", f"{url}/api/v1/openapi.json"),
+                    *("--header", f"Authorization: Bearer {token}", "--seed", str(asked.seed)),
+                    *("--max-examples", str(asked.examples), "--exclude-checks", ",".join(NOT_HELD)),
+                    *("--request-timeout", "60", "--continue-on-failure", *more),
+                ],
+                cwd=folder,
+                check=False,
+            )
+        finally:
+            server.terminate()
+            server.wait(30)
+        said = (Path(folder) / "studio.log").read_text(errors="replace")
+    if "incident" in said:
+        sys.stderr.write(said[-20_000:])
+        raise SystemExit("The Studio's log has incidents.")
+    raise SystemExit(ended.returncode)
+
+
+if __name__ == "__main__":
+    main()
