@@ -32,7 +32,7 @@ def answer(request: Request) -> str:
 @pytest.fixture(scope="module")
 def server() -> Iterator[ModelServer]:
     with ModelServer(answer) as model:
-        model.script(*[Reply(status=400, text="no")] * 3, prompt=ILL)
+        model.script(Reply(status=400, text="no"), prompt=ILL)
         yield model
 
 
