@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from promptlab.cli.options import Store, json_option, opened, show, show_json, store_options
+from promptlab.cli.stack_options import stack_options as _stack_options
+from promptlab.cli.tokens import tokens
 from promptlab.program import program
 
 if TYPE_CHECKING:
@@ -25,31 +25,6 @@ if TYPE_CHECKING:
 OWN = "(the own hosts of the model's provider)"
 """Where a key may be sent that was kept without hosts, under a name that names no provider."""
 _NAME = re.compile(r"[A-Za-z0-9_+=.@-]{1,128}")
-
-
-def _stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command --stack-name, --region and --profile, and call it with the `stack` that they mean."""
-
-    @click.option(
-        "--stack-name",
-        metavar="NAME",
-        help="The stack.  [env var: PROMPTLAB_STACK; default: that of samconfig.toml, else promptlab]",
-    )
-    @click.option(
-        "--region",
-        metavar="REGION",
-        help="Its region.  [env var: AWS_REGION; default: that of samconfig.toml, else of the profile]",
-    )
-    @click.option("--profile", metavar="PROFILE", help="A profile of ~/.aws/config.  [env var: AWS_PROFILE]")
-    @functools.wraps(command)
-    def with_stack(
-        *args: Any, stack_name: str | None, region: str | None, profile: str | None, **options: Any
-    ) -> Any:
-        from promptlab.cloud.stack import Stack
-
-        return command(*args, stack=Stack(stack_name, region=region, profile=profile), **options)
-
-    return with_stack
 
 
 @click.group(short_help="A stack in an AWS account: its token, its provider keys, its costs.")
@@ -100,6 +75,9 @@ def smoke(stack: Stack, endpoint: str | None, keep: bool, as_json: bool) -> None
         show_json([dataclasses.asdict(finding) for finding in found])
     if any(finding.good is False for finding in found):
         sys.exit(1)
+
+
+cloud.add_command(tokens)
 
 
 @cloud.group(short_help="The provider keys that a stack's workers use.")

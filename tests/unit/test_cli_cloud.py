@@ -514,3 +514,21 @@ def test_an_estimate_of_an_unknown_price_says_unknown(invoke: Invoke, folder: Pa
             "cloud", "estimate", experiment(folder, prompt_template="{name: p, user_prompt: <nope>}"), code=2
         ).stderr
     )
+
+
+def test_tokens_are_made_listed_and_revoked(hosted: LiveStudio, invoke: Invoke) -> None:
+    """The token alone is on standard output; what it may do, and its end, beside it."""
+    made = invoke("cloud", "tokens", "create", "nightly", "--role", "engineer", "--days", "30")
+    token = made.stdout.strip()
+    assert token.startswith("pl_") and "shown this once" in made.stderr
+    listed = invoke("cloud", "tokens", "list").stdout
+    assert "nightly  engineer of default" in listed and "last used never" in listed and token not in listed
+    (found,) = json.loads(invoke("cloud", "tokens", "list", "--json").stdout)
+    assert json.loads(invoke("runs", "--api-key", token, "--json").stdout) == []
+    refused = invoke("cloud", "tokens", "create", "x", "--role", "admin", "--api-key", token, code=2)
+    assert "cannot make a token of the role admin" in refused.output
+    forever = json.loads(invoke("cloud", "tokens", "create", "y", "--forever", "--json").stdout)
+    assert forever["expires_at"] is None and forever["role"] == "viewer"
+    assert "is revoked" in invoke("cloud", "tokens", "revoke", found["id"]).stderr
+    assert "no token of this id" in invoke("cloud", "tokens", "revoke", found["id"], code=2).output
+    assert "did not accept the token" in invoke("runs", "--api-key", token, code=2).output
