@@ -45,6 +45,50 @@ def test_on_the_local_aws_plain_http_is_not_refused() -> None:
     ]
 
 
+def test_a_studio_is_called_by_its_alias_only_where_it_is_kept_warm() -> None:
+    """Elsewhere a parameter that changes would not reach it: SAM publishes new code only."""
+    alias = {"Ref": "StudioFunctionAliaslive"}
+    for parameters, called in (
+        ({}, None),
+        ({"StudioProvisioned": "2"}, alias),
+        ({"StudioSnapStart": "true"}, alias),
+    ):
+        found = resolved(template(), parameters)["Resources"]
+        plain = "arn:aws:service:us-east-1:123456789012:StudioFunction"
+        assert found["StudioIntegration"]["Properties"]["IntegrationUri"] == (called or plain)
+        assert found["StudioPermission"]["Properties"]["FunctionName"] == (
+            called or {"Ref": "StudioFunction"}
+        )
+        kept = found["StudioFunctionAliaslive"]["Properties"].get("ProvisionedConcurrencyConfig")
+        wanted = {"ProvisionedConcurrentExecutions": 2} if "StudioProvisioned" in parameters else None
+        assert kept == wanted
+        assert ("SnapStart" in found["StudioFunction"]["Properties"]) is ("StudioSnapStart" in parameters)
+
+
+def test_a_name_of_ones_own_may_upload_and_is_what_is_printed() -> None:
+    """The bucket's CORS lists it beside the API's own name, and further origins after it."""
+    parameters = STRICT | {"CorsOrigins": "https://a.example,https://b.example"}
+    found = resolved(template(), parameters)["Resources"]["Bucket"]["Properties"]["CorsConfiguration"]
+    (rule,) = found["CorsRules"]
+    text = json.dumps(rule["AllowedOrigins"])
+    assert all(
+        origin in text for origin in ("https://lab.example.com", "https://a.example", "https://b.example")
+    )
+    assert "https://HttpApi.execute-api.us-east-1.amazonaws.com" in text and "localhost" not in text
+    assert "lab.example.com" not in json.dumps(resolved(template(), {})["Resources"]["Bucket"])
+
+
+def test_all_functions_are_in_the_network_that_is_given() -> None:
+    """And in none by default."""
+    for parameters, subnets in ((STRICT, STRICT["SubnetIds"].split(",")), ({}, None)):
+        functions = [
+            r["Properties"]
+            for name, r in resolved(template(), parameters)["Resources"].items()
+            if r["Type"] == "AWS::Lambda::Function" and name != "SandboxFunction"
+        ]
+        assert [f.get("VpcConfig", {}).get("SubnetIds") for f in functions] == [subnets] * len(functions)
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
