@@ -78,6 +78,23 @@ def test_a_name_of_ones_own_may_upload_and_is_what_is_printed() -> None:
     assert "lab.example.com" not in json.dumps(resolved(template(), {})["Resources"]["Bucket"])
 
 
+def test_no_role_has_more_text_than_iam_takes() -> None:
+    """10,240 characters without white space in all inline policies of a role, of which the local AWS knows
+    nothing. Names that AWS makes are up to 60 characters longer than those here."""
+    resources = resolved(template(), STRICT)["Resources"]
+    length: dict[str, int] = {}
+    for name, r in resources.items():
+        policies = r["Properties"].get("Policies", []) if r["Type"] == "AWS::IAM::Role" else []
+        roles = [name] if policies else [role["Ref"] for role in r["Properties"].get("Roles", [])]
+        documents = [p["PolicyDocument"] for p in policies] or [r["Properties"].get("PolicyDocument")]
+        for role in roles:
+            for document in documents:
+                text = json.dumps(document, separators=(",", ":"))
+                length[role] = length.get(role, 0) + len(text) + 60 * text.count("arn:")
+    assert length["StudioRole"] == max(length.values())
+    assert max(length.values()) < 10_240, length
+
+
 def test_all_functions_are_in_the_network_that_is_given() -> None:
     """And in none by default."""
     for parameters, subnets in ((STRICT, STRICT["SubnetIds"].split(",")), ({}, None)):
