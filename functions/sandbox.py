@@ -20,6 +20,7 @@ from promptlab.engine.sandbox.child import SandboxUnavailableError
 from promptlab.engine.sandbox.confine import MB, Limits
 from promptlab.engine.sandbox.guard import Guard
 from promptlab.engine.sandbox.request import EventError
+from promptlab.outbound import Outbound
 
 RESERVE_S = 3.0
 """What is left of an invocation for ending a child and answering."""
@@ -56,7 +57,9 @@ def guard() -> Guard:
         memory_bytes=max(256, int(on_lambda) - RESERVE_MB) * MB,
         threads=THREADS if _alone() else None,
     )
-    return Guard(Path("/tmp") if _alone() else None, limits=limits, fetch=fetch)
+    reaches = os.environ.get("PROMPTLAB_SANDBOX_NETWORK") == "public"
+    outbound = Outbound.from_environment(os.environ, hosted=True) if reaches else None
+    return Guard(Path("/tmp") if _alone() else None, limits=limits, fetch=fetch, outbound=outbound)
 
 
 def _alone() -> bool:

@@ -346,10 +346,17 @@ def test_a_lab_that_takes_no_code_has_no_sandbox() -> None:
     """AllowCode=false leaves out the function, its role, its network, and the right to ask it."""
     found = {name: r for name, r in template()["Resources"].items() if name.startswith("Sandbox")}
     assert len(found) >= 13
-    assert {r.get("Condition") for r in found.values()} == {"AllowsCode", "IsolatesSandbox"}
+    assert {r.get("Condition") for r in found.values()} == {
+        "AllowsCode",
+        "IsolatesSandbox",
+        "SandboxInVpc",
+    }
     conditions = template()["Conditions"]
     assert conditions["AllowsCode"] == {"Fn::Equals": [{"Ref": "AllowCode"}, "true"]}
-    assert {"Condition": "AllowsCode"} in conditions["IsolatesSandbox"]["Fn::And"]
+    for name in ("IsolatesSandbox", "SandboxInVpc"):
+        assert {"Condition": "AllowsCode"} in conditions[name]["Fn::And"]
+    assert template()["Parameters"]["SandboxNetwork"]["Default"] == "none"
+    assert {"Fn::Not": [{"Condition": "SandboxReaches"}]} in conditions["IsolatesSandbox"]["Fn::And"]
 
 
 def test_alarms_and_dashboards_stay_within_what_costs_nothing() -> None:

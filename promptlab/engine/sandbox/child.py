@@ -22,6 +22,8 @@ import orjson
 from promptlab.engine.frames import READY, FrameError, Frames, framed
 from promptlab.engine.sandbox.confine import Limits
 from promptlab.engine.sandbox.files import measured
+from promptlab.engine.sandbox.gate import Gate
+from promptlab.outbound import Outbound
 
 START_S = 60.0
 """How long the interpreter may take to start from which children are forked."""
@@ -80,8 +82,8 @@ class Zygote:
         self._socket.settimeout(START_S)
         self._started = False
 
-    def fork(self, folder: Path, limits: Limits, descriptors: tuple[int, int]) -> None:
-        """Fork a child.
+    def fork(self, folder: Path, limits: Limits, descriptors: Sequence[int]) -> int:
+        """Fork a child; give its process.
 
         Raises:
             SandboxUnavailableError: there is nothing to fork from.
@@ -94,7 +96,7 @@ class Zygote:
             socket.send_fds(self._socket, [orjson.dumps(request)], list(descriptors))
         except OSError as error:
             raise SandboxUnavailableError(f"the process that children come from is gone: {error}") from error
-        self._received()
+        return int(orjson.loads(self._received())["pid"])
 
     def end(self, grace_s: float) -> str:
         """End the child, where it does not end by itself within a time; say how it ended."""
@@ -137,8 +139,10 @@ class Zygote:
 class Child:
     """One confined process."""
 
-    def __init__(self, zygote: Zygote, folder: Path, limits: Limits) -> None:
-        """Start it, and wait until it is confined.
+    def __init__(
+        self, zygote: Zygote, folder: Path, limits: Limits, outbound: Outbound | None = None
+    ) -> None:
+        """Start it, and wait until it is confined; `outbound` is what it may reach, None for nothing.
 
         Raises:
             SandboxUnavailableError: it cannot be confined.
@@ -154,12 +158,20 @@ class Child:
         self._read, theirs_out = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
-        try:
-            zygote.fork(folder, limits, (theirs_in, theirs_out))
-        finally:
-            os.close(theirs_in)
-            os.close(theirs_out)
-        self.held = self._ready()
+        self._gate: Gate | None = None
+        mine, theirs = socket.socketpair()
+        with mine, theirs:
+            given = (theirs_in, theirs_out, *((theirs.fileno(),) if outbound else ()))
+            try:
+                process = zygote.fork(folder, limits, given)
+            finally:
+                os.close(theirs_in)
+                os.close(theirs_out)
+            theirs.close()
+            self.held = self._ready()
+            if outbound is not None:
+                _, (listener, *_), _, _ = socket.recv_fds(mine, 16, 1)
+                self._gate = Gate(process, listener, outbound)
 
     def _ready(self) -> dict[str, Any]:
         try:
@@ -247,6 +259,9 @@ class Child:
     def end(self, grace_s: float = 0.0) -> str:
         """End it; say how it ended."""
         how = self._zygote.end(grace_s)
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         for descriptor in (self._read, self._write):
             with contextlib.suppress(OSError):
                 os.close(descriptor)

@@ -20,6 +20,18 @@ from typing import Any
 from promptlab.engine.sandbox import landlock, seccomp
 
 MB = 1 << 20
+_SEEN_WITH_NETWORK = (
+    "/etc/ca-certificates",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/pki",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl",
+)
+"""How names are found, and whose certificates are believed."""
 _DEATH_SIGNAL, _SET_DUMPABLE, _DROP_BOUND, _AMBIENT, _CLEAR_AMBIENT = 1, 4, 24, 47, 4
 _CAPABILITIES = 41
 _CAPABILITIES_3 = 0x20080522
@@ -70,13 +82,17 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def confine(folder: Path, limits: Limits, keep: Collection[int]) -> dict[str, Any]:
+def confine(
+    folder: Path, limits: Limits, keep: Collection[int], gate: socket.socket | None = None
+) -> dict[str, Any]:
     """Confine this process, and make sure that it is.
 
     Args:
         folder: the only one that it may write to.
         limits: what it may have at most.
         keep: the descriptors that stay open.
+        gate: where the guard waits for that by which it is asked about connections; without it there are
+            none.
 
     Returns:
         What holds it, for those who ask.
@@ -98,10 +114,15 @@ def confine(folder: Path, limits: Limits, keep: Collection[int]) -> dict[str, An
     _limit(limits)
     _drop_capabilities()
     _prctl(38, 1)
-    walls = landlock.restrict(_readable(), [Path("/dev/null")], [folder])
-    seccomp.install()
+    walls = landlock.restrict(_readable(gate is not None), [Path("/dev/null")], [folder])
+    listener = seccomp.install(network=gate is not None)
     _check(folder)
-    return {"seccomp": True, "landlock": walls}
+    if gate is not None and listener is not None:
+        os.environ["RES_OPTIONS"] = "use-vc"  # names are asked for over TCP: there are no datagrams
+        socket.send_fds(gate, [b"listener"], [listener])
+        os.close(listener)
+        gate.close()
+    return {"seccomp": True, "landlock": walls, "network": gate is not None}
 
 
 def _close_all_but(keep: Collection[int]) -> None:
@@ -157,8 +178,8 @@ def _drop_capabilities() -> None:
         raise OSError(error, f"capset: {os.strerror(error)}")
 
 
-def _readable() -> Iterator[Path]:
-    yield from map(Path, _SEEN)
+def _readable(network: bool) -> Iterator[Path]:
+    yield from map(Path, (*_SEEN, *(_SEEN_WITH_NETWORK if network else ())))
     yield Path("/proc/self").resolve()
     for name in {sys.prefix, sys.base_prefix, *filter(None, sys.path)}:
         if (path := Path(name)) != Path("/"):
@@ -184,7 +205,7 @@ def _check(folder: Path) -> None:
 
 
 def _socket() -> int:
-    with socket.socket() as made:
+    with socket.socket(socket.AF_UNIX) as made:
         return made.fileno()
 
 

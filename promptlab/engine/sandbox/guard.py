@@ -26,6 +26,7 @@ from promptlab.engine.sandbox.confine import Limits, protect
 from promptlab.engine.sandbox.files import emptied
 from promptlab.engine.sandbox.request import MOST_LIMIT_S, EventError, Request
 from promptlab.errors import PromptLabError
+from promptlab.outbound import Outbound
 
 LOAD_S = 60.0
 """How long a bundle and its imports may take to load."""
@@ -58,6 +59,7 @@ class Guard:
         *,
         limits: Limits = LIMITS,
         fetch: Callable[[str, int], bytes] | None = None,
+        outbound: Outbound | None = None,
         preload: Sequence[str] = PRELOAD,
     ) -> None:
         """Start it, and make sure that a child can be confined.
@@ -67,6 +69,7 @@ class Guard:
                 a new one, which goes with this object.
             limits: what a child may have at most.
             fetch: gets a package from an address, of at most so many bytes; without it there are none.
+            outbound: which addresses code may reach; None for none at all.
             preload: modules that are loaded before the first child is there.
 
         Raises:
@@ -75,7 +78,7 @@ class Guard:
         protect()
         self._own = folder is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="promptlab-sandbox-"))
-        self._limits, self.fetch = limits, fetch
+        self._limits, self.fetch, self._outbound = limits, fetch, outbound
         self._bundles: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._child: Child | None = None
         self._turn = threading.Lock()
@@ -182,7 +185,7 @@ class Guard:
     def _begun(self) -> Child:
         self._end()
         folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=self._folder)).resolve()
-        self._child = Child(self._zygote, folder, self._limits)
+        self._child = Child(self._zygote, folder, self._limits, self._outbound)
         return self._child
 
     def _end(self) -> None:

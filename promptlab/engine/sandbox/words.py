@@ -15,12 +15,13 @@ MOST_LINES = 3
 _FORBIDDEN = (errno.EPERM, errno.EACCES)
 
 
-def said(error: BaseException, folder: Path) -> str:
+def said(error: BaseException, folder: Path, *, network: bool = False) -> str:
     """Say an error's class and message, and the lines of the code in `folder` that it came through; and what
     the sandbox refuses, where that is what was met."""
     words = described(error)
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
-        words += " (code in the cloud runs without network, other processes and files but its own)"
+        reach = "connections but to public addresses" if network else "network"
+        words += f" (code in the cloud runs without {reach}, other processes and files but its own)"
     try:
         lines = _lines(error, folder)
     except Exception:  # noqa: BLE001 - a user's own class may have made its traceback anything

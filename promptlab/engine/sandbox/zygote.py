@@ -49,7 +49,7 @@ def serve(descriptor: int, parent: int, preload: Sequence[str]) -> None:
     control.send(b"ready")
     child = 0
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, MOST_REQUEST, 2)
+        data, descriptors, _, _ = socket.recv_fds(control, MOST_REQUEST, 3)
         if not data:
             _ended(child, 0.0)
             os._exit(0)
@@ -68,19 +68,22 @@ def serve(descriptor: int, parent: int, preload: Sequence[str]) -> None:
         control.send(orjson.dumps({"pid": child}))
 
 
-def _work(parent: int, request: dict[str, Any], source: int, target: int) -> None:
+def _work(parent: int, request: dict[str, Any], source: int, target: int, *more: int) -> None:
     """Be a child, to the end of the process."""
     try:
         die_with_parent(parent)
         sink, folder = Sink(target), Path(request["folder"])
+        gate = socket.socket(fileno=more[0]) if more else None
         try:
-            held = confine(folder, Limits(**request["limits"]), (source, target))
+            held = confine(folder, Limits(**request["limits"]), (source, target, *more), gate)
         except Exception as error:  # noqa: BLE001 - told to the guard, which uses no child that is not confined
             sink.send(READY, orjson.dumps({"error": described(error)}))
             return
         sink.send(READY, orjson.dumps(held))
         with os.fdopen(source, "rb") as frames:
-            serve_on(frames, sink, most_printed=MOST_PRINTED, said=partial(said, folder=folder))
+            serve_on(
+                frames, sink, most_printed=MOST_PRINTED, said=partial(said, folder=folder, network=bool(more))
+            )
     finally:
         os._exit(70)
 
