@@ -152,9 +152,9 @@ class Smoke:
             await self._clock.sleep(LOOK_S)
         if found["status"] != "SUCCEEDED":
             raise DiffersError(f"{arn} is {found['status']}: {found.get('cause', '')}")
-        called = await self._summarized_by(arn)
-        if not called.rpartition(":")[2].isdecimal():
-            raise DiffersError(f"kept to no version: it called {called or 'nobody'}; Plan's log says why")
+        called = await self._planned(arn)
+        if not called or not all(function.rpartition(":")[2].isdecimal() for function in called.values()):
+            raise DiffersError(f"kept to no versions: it called {called or 'nobody'}; Plan's log says why")
         if not self._see.is_local:
             listed = await self._see.ask(
                 "s3",
@@ -164,18 +164,20 @@ class Smoke:
             )
             if not listed.get("KeyCount"):
                 raise DiffersError("the map wrote no results: may the machine's role write runs/*/map/*?")
-        return f"succeeded, with version {called.rpartition(':')[2]} of its functions"
+        versions = ", ".join(f"{step} {function.rpartition(':')[2]}" for step, function in called.items())
+        return f"succeeded, with the versions {versions}"
 
-    async def _summarized_by(self, arn: str) -> str:
+    async def _planned(self, arn: str) -> dict[str, str]:
+        """The functions that Plan gave the execution, by their step."""
         history = await self._see.ask(
-            "stepfunctions", "get_execution_history", executionArn=arn, reverseOrder=True, maxResults=100
+            "stepfunctions", "get_execution_history", executionArn=arn, maxResults=100
         )
         for event in history["events"]:
-            details = event.get("taskScheduledEventDetails") or {}
-            if details.get("resourceType") == "lambda":
-                function: str = json.loads(details["parameters"])["FunctionName"]
-                return function
-        return ""
+            left = event.get("stateExitedEventDetails") or {}
+            if left.get("name") == "Plan":
+                functions: dict[str, str] = json.loads(left["output"]).get("functions", {})
+                return functions
+        return {}
 
     async def _logs(self) -> str:
         group = self._see.resources["InferLogs"][1]

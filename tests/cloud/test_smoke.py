@@ -21,7 +21,7 @@ def test_a_stack_that_is_well_has_nothing_that_differs(stack: Stack, tmp_path: P
     lines = [line.split(maxsplit=1) for line in said.splitlines()]
     unseen = {rest.partition(":")[0] for mark, rest in lines if mark == "?"}
     assert {mark for mark, _ in lines} <= {"ok", "?"} and unseen <= UNSEEN
-    assert "ten rows" in said and "the run is deleted" in said and "with version" in said
+    assert "ten rows" in said and "the run is deleted" in said and "with the versions infer" in said
     assert "promptlab-smoke" not in {run["name"] for run in stack.api.get("/runs").json()["items"]}
 
 

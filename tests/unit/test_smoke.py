@@ -48,11 +48,11 @@ ANSWERS: dict[str, Any] = {
     "describe_execution": {"status": "SUCCEEDED"},
     "get_execution_history": {
         "events": [
-            {"type": "TaskStateExited"},
+            {"type": "ExecutionStarted"},
             {
-                "taskScheduledEventDetails": {
-                    "resourceType": "lambda",
-                    "parameters": json.dumps({"FunctionName": "arn:aws:lambda:eu-west-1:1:function:sum:7"}),
+                "stateExitedEventDetails": {
+                    "name": "Plan",
+                    "output": json.dumps({"functions": {"infer": "arn:aws:lambda:eu-west-1:1:function:i:7"}}),
                 }
             },
         ]
@@ -196,7 +196,7 @@ async def test_a_stack_that_is_well_has_nothing_that_differs(api: Api) -> None:
             "StudioRole may",
         ),
         ("the execution", {"describe_execution": {"status": "FAILED", "cause": "why"}}, "why"),
-        ("the execution", {"get_execution_history": {"events": []}}, "kept to no version"),
+        ("the execution", {"get_execution_history": {"events": []}}, "kept to no versions"),
         ("the execution", {"list_objects_v2": {"KeyCount": 0}}, "runs/*/map/*"),
         (
             "dead letters",
