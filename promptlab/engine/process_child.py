@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import faulthandler
 import importlib
 import inspect
@@ -220,7 +221,8 @@ class _Server:
 
         # One loop for all cases: connections of a user's client belong to it.
         self._runner = self._runner or asyncio.Runner()
-        return self._runner.run(waited())
+        # In this case's context: the runner would keep that of its first case, and its count of calls.
+        return self._runner.run(waited(), context=contextvars.copy_context())
 
     def _flush(self) -> None:
         for stream in (sys.stdout, sys.stderr):

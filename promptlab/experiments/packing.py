@@ -18,6 +18,8 @@ from promptlab.by_name import by_name
 from promptlab.domain.results import described
 from promptlab.errors import ConfigError
 from promptlab.experiments.sources import check_no_key
+from promptlab.models.base import Model
+from promptlab.models.registry import get_model, is_registered
 
 MOST_BYTES = 3 << 20
 """The largest object: as base64 it is a third longer, and a bundle has 4 MB."""
@@ -86,6 +88,9 @@ def _pickler(data: io.BytesIO, found: Packed, script: str | None) -> Any:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, thing: Any) -> Any:
+            if isinstance(thing, Model) and is_registered(thing):
+                # It holds connections; what it is, its configuration says. Keys stay here.
+                return get_model, (thing.config.public(),)
             if isinstance(thing, ModuleType):
                 found.modules.add(thing.__name__)
             elif isinstance(thing, type | FunctionType):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextvars
 import inspect
 import sys
 import zipfile
@@ -135,7 +136,8 @@ class _Asked(Answers):
         """Answer the messages of a case; what is raised is the answer, too."""
         with counted() as usage:
             try:
-                found = self._runner.run(self._call(data["messages"]))
+                # In this case's context: the runner would keep its first one, with the count of calls.
+                found = self._runner.run(self._call(data["messages"]), context=contextvars.copy_context())
             except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own case only
                 found = self._failed(error)
         return {**found, "usage": asdict(usage)} if usage.calls else found

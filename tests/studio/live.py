@@ -36,11 +36,12 @@ class LiveStudio:
         blobs: Blobs | None = None,
         auth: Auth | None = None,
         sandbox: Sandbox | None = None,
+        lab: StoreLab | None = None,
         wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         **options: Any,
     ) -> None:
         parts = replace(open_parts({"type": "sqlite", "db_file": str(folder / "lab.db")}), sandbox=sandbox)
-        self.lab = StoreLab(
+        self.lab = lab or StoreLab(
             replace(
                 parts, blobs=blobs, runner=LocalRunner(parts.ledger, blobs, parts.clock, folder / "locks")
             )

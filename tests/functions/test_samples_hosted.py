@@ -1,0 +1,165 @@
+"""The samples against a hosted lab, changed in nothing but their line `PromptLab(…)`: their own code is sent,
+runs in the sandbox, and scores case by case as on a laptop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from promptlab_studio.auth import Auth
+
+from functions import runtime
+from promptlab import PromptLab
+from promptlab.adapters.http.lab import RemoteLab
+from promptlab.domain.results import RunRecord
+from promptlab.store_lab import StoreLab
+from promptlab.wiring import open_cloud
+from tests.functions.conftest import Elsewhere, Machine
+from tests.functions.test_sandbox import Invoked, _with_sandbox, invoked  # noqa: F401 - a fixture
+from tests.studio.live import BEARER, TOKEN, LiveStudio
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's"),
+    pytest.mark.timeout(180),
+]
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+LOCAL = 'PromptLab({"type": "sqlite", "db_file": str(HERE / "promptlab.db")})'
+HOSTED = 'PromptLab({"type": "remote"})'
+NOT_COMPARED = ("latency_ms", "created_at", "cost_usd", "attempts", "shard", "queued_ms", "time")
+
+
+class Handed(Elsewhere):
+    """Notes the runs that the Studio hands over; this file's state machine works on them."""
+
+    def __init__(self) -> None:
+        self.runs: queue.Queue[tuple[str, int]] = queue.Queue()
+
+    async def hand_over(self, run: RunRecord) -> bool:
+        self.runs.put((run.run_id, run.generation))
+        return True
+
+    @asynccontextmanager
+    async def claimed(self, run_id: str) -> Any:
+        yield
+
+
+@pytest.fixture
+def hosted(tmp_path: Path, machine: Machine, invoked: Invoked) -> Iterator[tuple[LiveStudio, Handed]]:  # noqa: F811
+    """A Studio over the stack, which hands its runs over."""
+    handed = Handed()
+    parts = replace(open_cloud(runtime.config()), runner=handed, sandbox=_with_sandbox(machine).sandbox)
+    with LiveStudio(tmp_path, lab=StoreLab(parts), auth=Auth(TOKEN, secure=False)) as studio:
+        yield studio, handed
+
+
+def copied(name: str, to: Path, line: str) -> Path:
+    """A copy of a sample with another line `PromptLab(…)`."""
+    folder = Path(shutil.copytree(SAMPLES / name, to / name, ignore=shutil.ignore_patterns("promptlab.db*")))
+    script = folder / f"{name}.py"
+    text = script.read_text("utf-8")
+    assert text.count(LOCAL) == 1
+    script.write_text(text.replace(LOCAL, line), "utf-8")
+    return script
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PROMPTLAB_"))}
+    return {**kept, "PROMPTLAB_SAMPLE_MODEL": "simulated/demo", "PROMPTLAB_SAMPLE_SERVE": "0", **changes}
+
+
+def rows_of(pl: PromptLab) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every run by its experiment's name and model, without what no two runs have alike."""
+    found = {}
+    for run in pl.experiment.list():
+        assert run.status == "completed", run
+        rows = [{k: v for k, v in row.items() if not k.startswith(NOT_COMPARED)} for row in run.results()]
+        found[f"{run.record.name} {run.record.experiment['model']['name']}"] = rows
+    return found
+
+
+@pytest.mark.parametrize("name", ["quickstart", "async_example", "custom_metric", "custom_model", "agent"])
+def test_a_sample_scores_in_a_hosted_lab_as_on_a_laptop(
+    tmp_path: Path, machine: Machine, hosted: tuple[LiveStudio, Handed], name: str
+) -> None:
+    """Answer by answer, score by score, reason by reason."""
+    studio, handed = hosted
+    (tmp_path / "here").mkdir()
+    local = copied(name, tmp_path / "here", LOCAL)
+    subprocess.run([sys.executable, str(local)], cwd=local.parent, env=environment(), check=True)
+    with PromptLab({"type": "sqlite", "db_file": str(local.parent / "promptlab.db")}) as pl:
+        expected = rows_of(pl)
+
+    remote = {"PROMPTLAB_ENDPOINT": studio.url, "PROMPTLAB_API_KEY": TOKEN}
+    (tmp_path / "there").mkdir()
+    script = copied(name, tmp_path / "there", HOSTED)
+    process = subprocess.Popen([sys.executable, str(script)], cwd=script.parent, env=environment(**remote))
+    try:
+        while process.poll() is None:
+            try:
+                machine.execute(*handed.runs.get(timeout=0.2))
+            except queue.Empty:
+                continue
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    assert process.returncode == 0
+    with PromptLab({"type": "remote", "endpoint": studio.url, "api_key": TOKEN}) as pl:
+        found = rows_of(pl)
+        assert found.keys() == expected.keys()
+        for run, rows in expected.items():
+            for here, there in zip(rows, found[run], strict=True):
+                assert there == here, f"{run}: {sorted(there.items() ^ here.items(), key=str)}"
+        sent = {asset.name for asset in pl.asset.list("code")}
+    assert bool(sent) == (name != "quickstart")
+
+
+def started(studio: LiveStudio, config: dict[str, Any]) -> str:
+    """Send an experiment, and give its run's id; nobody waits for it."""
+
+    async def start() -> str:
+        lab = RemoteLab(studio.url, TOKEN)
+        try:
+            return (await lab.start(config)).run_id
+        finally:
+            await lab.close()
+
+    return asyncio.run(start())
+
+
+def test_a_run_goes_on_with_the_code_that_it_recorded(
+    tmp_path: Path, machine: Machine, hosted: tuple[LiveStudio, Handed]
+) -> None:
+    """The user's file is gone, and a newer version is there: failed cases are done again as before."""
+    studio, handed = hosted
+    script = tmp_path / "own.py"
+    script.write_text("def agent(row):\n    return 'first ' + str(1 / row['n'])\n", "utf-8")
+    config = {
+        "name": "goes on",
+        "agent_proxy": f"{script}:agent",
+        "dataset": {"name": "numbers", "rows": [{"n": 1}, {"n": 0}]},
+    }
+    with studio.client(headers=BEARER) as api:
+        run_id = started(studio, config)
+        machine.execute(*handed.runs.get(timeout=60))
+        script.write_text("def agent(row):\n    return 'second'\n", "utf-8")
+        started(studio, config)
+        machine.execute(*handed.runs.get(timeout=60))
+        script.unlink()
+        assert api.post(f"/runs/{run_id}/resume", json={"failed": True}).status_code == 202
+        machine.execute(*handed.runs.get(timeout=60))
+        rows = api.get(f"/runs/{run_id}/cases").json()["items"]
+        run = api.get(f"/runs/{run_id}").json()
+    assert [row["response"] for row in rows] == ["first 1.0", None]
+    assert rows[1]["error_type"] == "ZeroDivisionError" and "own.py, line 2" in rows[1]["error_message"]
+    assert (run["generation"], run["configuration"]["agent"]["bundle"]) == (1, "own@0")
