@@ -67,10 +67,6 @@ def _scored(job: Job, case: Case) -> Scored:
         for name, score in scores.scores.items()
         if name in names and not redo(score.error, scores.generation, job.run)
     }
-    for shared in job.bindings.parts.values():
-        if any(name not in kept for name, _ in shared):  # one evaluation makes them all
-            for name, _ in shared:
-                kept.pop(name, None)
     return Scored(case, kept, len(kept))
 
 

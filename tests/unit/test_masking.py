@@ -81,3 +81,13 @@ def test_an_error_of_own_code_says_no_key_of_the_environment() -> None:
     assert secret not in described(ValueError(f"cannot log in: {secret}"))
     assert "Xk29vvQzLm" not in described(ValueError("x" * 1974 + secret))
     assert described(ValueError("postgres is down")) == "ValueError: postgres is down"
+
+
+def test_what_is_too_short_or_stands_for_a_key_is_no_secret() -> None:
+    """Hiding it would make answers unreadable."""
+    known = KnownKeys()
+    for word in ("ok", "none", "EMPTY"):
+        known.add(word)
+    assert known.hide("ok: none is EMPTY") == "ok: none is EMPTY"
+    known.add("k3y")
+    assert known.hide("a k3y of three") == f"a {HIDDEN} of three"
