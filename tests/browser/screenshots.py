@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page
 from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
 from tests.bench.word_problems import add_word_problems
+from tests.browser.access_site import hosted, log_in
 from tests.browser.chromium import launched
 from tests.browser.conftest import Site, serving
 
@@ -125,6 +126,20 @@ def main(folder: Path, only: Sequence[str] = ()) -> None:
                 for kind, page in shown if not only or name in only else ():
                     page.goto(site.url + path)
                     page.screenshot(path=folder / f"{name}-{kind}.png")
+        _access(Path(scratch) / "hosted", folder, shown, only)
+
+
+def _access(store: Path, folder: Path, shown: Sequence[tuple[str, Page]], only: Sequence[str]) -> None:
+    """Who gets in: the login, and then as an admin."""
+    places = ("login", "tokens", "people", "audit")
+    if only and not set(places) & set(only):
+        return
+    with hosted(store) as studio:
+        for kind, page in shown:
+            for name in places:
+                page.goto(f"{studio.url}/{name}")
+                page.screenshot(path=folder / f"{name}-{kind}.png")
+                log_in(page.context, studio)
 
 
 if __name__ == "__main__":
