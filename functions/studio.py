@@ -70,7 +70,10 @@ def sign_in(parameters: ParameterStore) -> SignIn | None:
         return None
     name = os.environ.get("PROMPTLAB_OIDC_CLIENT_SECRET_PARAMETER")
     secret = run(parameters.text(name)) if name else None
-    return SignIn(Provider(issuer, os.environ.get("PROMPTLAB_OIDC_CLIENT_ID", ""), secret))
+    here, pool = os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("PROMPTLAB_USER_POOL")
+    described_at = f"{here}/{pool}/.well-known/openid-configuration" if is_local() and here and pool else None
+    client = os.environ.get("PROMPTLAB_OIDC_CLIENT_ID", "")
+    return SignIn(Provider(issuer, client, secret, described_at=described_at))
 
 
 @cache

@@ -49,6 +49,9 @@ class Provider:
     client_secret: str | None = None
     """None for a client without one: PKCE stands in for it."""
     scope: str = "openid email profile"
+    described_at: str | None = None
+    """Where the provider describes itself, if not below its issuer: on a local AWS, whose tokens name AWS
+    itself as issuer."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.issuer)
@@ -219,13 +222,15 @@ class SignIn:
 
     async def _discovered(self) -> dict[str, Any]:
         if self._known is None:
-            issuer = self.provider.issuer
-            found = await self._asked("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+            issuer, local = self.provider.issuer, self.provider.described_at
+            found = await self._asked(
+                "GET", local or f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+            )
             needed = ("authorization_endpoint", "token_endpoint", "jwks_uri")
             if found.get("issuer") != issuer or not all(isinstance(found.get(n), str) for n in needed):
                 raise EndpointUnreachableError(f"{issuer} does not describe itself as an OpenID provider.")
             for name in needed:
-                if urlsplit(found[name]).scheme != "https" and urlsplit(issuer).scheme == "https":
+                if not local and urlsplit(issuer).scheme == "https" != urlsplit(found[name]).scheme:
                     raise EndpointUnreachableError(f"{issuer} names an address that is not https.")
             self._known = found
         return self._known
