@@ -7,7 +7,7 @@ WHERE_COMMANDS := promptlab is $(BIN)/promptlab here; make shell opens a shell t
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo shell test lint layers audit mutants bench bench-sandbox format clean
+.PHONY: help demo shell test lint layers audit mutants fuzz-api bench bench-sandbox format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,15 @@ layers: .venv/dev  ## draw the layers of the code, from pyproject.toml, into doc
 
 mutants: .venv/mutants frontend  ## change the code in 300 small ways and see whether the tests notice (NUMBER=300, SEED=1; 40 minutes)
 	@$(BIN)/python infra/mutants.py --number $(or $(NUMBER),300) --seed $(or $(SEED),1)
+
+# In an environment of its own: it wants other versions than we pin.
+.venv/fuzz-api/bin/schemathesis: .venv/dev
+	@$(BIN)/python -m venv .venv/fuzz-api
+	@.venv/fuzz-api/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+	@touch $@
+
+fuzz-api: .venv/fuzz-api/bin/schemathesis frontend  ## send schemathesis against the API of a Studio here (EXAMPLES=50 of each operation, SEED=1; 4 minutes)
+	@$(BIN)/python infra/fuzz_api.py --examples $(or $(EXAMPLES),50) --seed $(or $(SEED),1)
 
 bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults; 10 minutes)
 	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,run)

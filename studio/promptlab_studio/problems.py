@@ -13,6 +13,7 @@ from urllib.parse import quote
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match
@@ -228,10 +229,23 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods that a path has, of all of its routes: the router's own answer knows the first one only."""
+    """The methods that a path has, of all of its routes: the router's own answer knows the first one only.
+
+    Of a path that is a route of its own (/datasets/uploads), those; a dataset may have that name, too.
+    """
+    own = {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.path == request.url.path
+        for method in route.methods or ()
+    }
 
     def has(method: str) -> bool:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
 
-    return [method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") if has(method)]
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if (method in own if own else has(method))
+    ]

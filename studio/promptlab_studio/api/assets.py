@@ -28,6 +28,9 @@ PATHS: dict[AssetKind, str] = {"prompt_template": "prompts", "dataset": "dataset
 _ELSEWHERE: dict[int | str, dict[str, Any]] = {
     303: {"description": "Where it is, if it is long: in the cloud it comes from the bucket."}
 }
+_SAME: dict[int | str, dict[str, Any]] = {
+    200: {"model": AssetOut, "description": "The latest version has this content already."}
+}
 router = APIRouter(route_class=Exact)
 
 Name = Annotated[str, Path(max_length=200, description="The asset's name.")]
@@ -148,6 +151,7 @@ def _add_routes(kind: AssetKind, path: str, one: str, many: str, what: str) -> N
     tags=["prompts"],
     summary="Create a prompt template's next version",
     response_model=AssetOut,
+    responses=_SAME,
     response_model_exclude_unset=True,
 )
 async def create_prompt(lab: TheLab, who: Engineer, body: PromptIn, response: Response) -> Any:
@@ -166,6 +170,7 @@ _add_routes(
     tags=["datasets"],
     summary="Create a dataset's next version",
     response_model=AssetOut,
+    responses=_SAME,
     response_model_exclude_unset=True,
 )
 async def create_dataset(lab: TheLab, who: Engineer, body: DatasetIn, response: Response) -> Any:

@@ -48,7 +48,13 @@ async def sandbox(lab: TheLab, who: Viewer) -> Any:
     }
 
 
-@router.post("/code", status_code=201, summary="Create code's next version", response_model=AssetOut)
+@router.post(
+    "/code",
+    status_code=201,
+    summary="Create code's next version",
+    response_model=AssetOut,
+    responses={200: {"model": AssetOut, "description": "A version has this content already."}},
+)
 async def create_code(lab: TheLab, who: Sender, body: CodeIn, response: Response) -> Any:
     """From source text, or from an uploaded file with it. 201 with the new version; 200 with the one that has
     this very content already."""

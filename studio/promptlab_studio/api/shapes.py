@@ -39,6 +39,9 @@ Model = TypeVar("Model", bound=BaseModel)
 MOST_FIELDS, MOST_MESSAGES, MOST_MAPPED, MOST_METRICS, MOST_TAGS = 50_000, 1_000, 1_000, 100, 50
 
 
+Whole = Annotated[int, Field(strict=True)]
+"""A number as the document has it: a text of digits is none."""
+Flag = Annotated[bool, Field(strict=True)]
 OneTag = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -197,7 +200,7 @@ class ExportIn(Body):
         max_length=1,
         description="What stands between the values of a CSV file.",
     )
-    bom: bool = Field(
+    bom: Flag = Field(
         default=False, description="Whether a CSV file begins with a byte order mark, as Excel likes it."
     )
 
@@ -210,7 +213,7 @@ class UploadIn(Body):
         pattern=r"(?i)^[^/\\]{1,200}\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$",
         examples=["questions.jsonl"],
     )
-    size_bytes: int = Field(
+    size_bytes: Whole = Field(
         ge=0,
         le=MAX_UPLOAD_BYTES,
         description="Its length; in the cloud upload_url takes a body of this length only.",
@@ -263,7 +266,7 @@ class CodeUploadIn(Body):
     """A wheel, or a JSON file of code, that is about to be uploaded."""
 
     file_name: str = Field(pattern=r"^[^/\\]{1,200}\.(whl|json)$", description="Its name.")
-    size_bytes: int = Field(
+    size_bytes: Whole = Field(
         ge=1, le=MAX_WHEEL_BYTES, description="Its length; in the cloud upload_url takes this length only."
     )
 
@@ -273,7 +276,7 @@ class WheelIn(Body):
 
     file_name: str = Field(max_length=250, description="The wheel's file name.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The SHA-256 (hex) of the file.")
-    size_bytes: int = Field(ge=1, le=MAX_WHEEL_BYTES, description="The length of the file.")
+    size_bytes: Whole = Field(ge=1, le=MAX_WHEEL_BYTES, description="The length of the file.")
 
     upload: str | None = Field(
         default=None, pattern=UPLOAD_KEY, description="The key that POST /code/uploads gave."
@@ -346,7 +349,7 @@ class EvaluationIn(Body):
         "class says by default: each is then a metric, NAME.score.",
     )
 
-    headline: bool = Field(
+    headline: Flag = Field(
         default=False,
         description="The metric that runs are judged by first; the first metric by default.",
     )
@@ -457,11 +460,11 @@ class RunIn(Body):
     evaluation: Annotated[tuple[EvaluationIn, ...], _few(MOST_METRICS)] = Field(
         default=(), max_length=MOST_METRICS, description="The metrics."
     )
-    trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
+    trials: Whole = Field(default=1, ge=1, le=100, description="How often each row is asked.")
     tags: Annotated[tuple[OneTag, ...], _few(MOST_TAGS)] = Field(
         default=(), max_length=MOST_TAGS, description="Words to find the run by."
     )
-    strict: bool = Field(
+    strict: Flag = Field(
         default=False,
         description="Refuse the experiment where it would only be warned of (see `warnings` of a run).",
     )
@@ -496,13 +499,13 @@ class RunEditIn(Body):
     tags: Annotated[tuple[OneTag, ...] | None, _few(MOST_TAGS)] = Field(
         default=None, max_length=MOST_TAGS, description="All of its tags."
     )
-    archived: bool | None = Field(default=None, description="Whether lists leave it out.")
+    archived: Flag | None = Field(default=None, description="Whether lists leave it out.")
 
 
 class ResumeIn(Body):
     """The cases to do again."""
 
-    failed: bool = Field(default=False, description="Do the failed cases again, too.")
+    failed: Flag = Field(default=False, description="Do the failed cases again, too.")
     errors: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
         default=(),
         max_length=100,
@@ -513,7 +516,7 @@ class ResumeIn(Body):
 class LabelIn(Body):
     """The version that a label is to point to."""
 
-    version: int = Field(ge=0, description="The version.")
+    version: Whole = Field(ge=0, description="The version.")
 
 
 class PreviewIn(Body):
@@ -521,8 +524,8 @@ class PreviewIn(Body):
 
     prompt_template: PromptChoice = Field(description="The prompt: fields of a template, or a reference.")
     dataset: RowsChoice = Field(description="The rows: written out, or a reference.")
-    limit: int = Field(default=3, ge=1, le=20, description="How many rows; long prompts make it fewer.")
-    whole: bool = Field(
+    limit: Whole = Field(default=3, ge=1, le=20, description="How many rows; long prompts make it fewer.")
+    whole: Flag = Field(
         default=False,
         description="Cut no texts: a long answer then is a redirect to a file, in the cloud.",
     )
