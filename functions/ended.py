@@ -31,7 +31,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     run_id, _, generation = change.detail.name.rpartition("-")
     if not generation.isdecimal():
         # Somebody started the machine by hand, under a name of their own.
-        logger.warning("not a run's execution", name=change.detail.name)
+        logger.warning("not a run's execution", execution=change.detail.name)
         return {}
     run(worker().ended(run_id, int(generation), change.detail.status))
     return {}

@@ -29,6 +29,7 @@ PromptLabError
 ├── AuthenticationError         a hosted Studio wants a token, or another one
 ├── ForbiddenError              a hosted Studio knows the caller, whose role does not allow this
 ├── TooManyTriesError           too many wrong tokens came from this address
+├── TooManyJobsError            a lab has as many jobs under way as it may
 ├── RemoteError                 a hosted Studio answered what has no error of its own here
 ├── PortInUseError              something else listens on the Studio's port
 ├── EndpointUnreachableError    nothing answers at a model's endpoint
@@ -220,6 +221,10 @@ class AuthenticationError(PromptLabError):
 
 class ForbiddenError(PromptLabError):
     """A hosted Studio knows the caller, whose role does not allow this."""
+
+
+class TooManyJobsError(PromptLabError):
+    """A lab has as many jobs under way as it may have at once."""
 
 
 class TooManyTriesError(PromptLabError):

@@ -34,7 +34,7 @@ from promptlab.errors import (
     JobNotFoundError,
     PromptLabError,
     RunError,
-    StoreBusyError,
+    TooManyJobsError,
 )
 from promptlab.results.export import CsvStyle
 from promptlab.scratch import ScratchFolder
@@ -136,7 +136,7 @@ class Jobs:
         """Record a job and have it begun.
 
         Raises:
-            StoreBusyError: there are AT_ONCE already.
+            TooManyJobsError: there are AT_ONCE already.
         """
         job = Job(secrets.token_hex(16), kind, "queued", dict(args), self._lab.clock.now(), by=by)
         return await self._begin(job)
@@ -177,7 +177,7 @@ class Jobs:
         Raises:
             JobNotFoundError: there is none.
             RunError: it is under way, or done.
-            StoreBusyError: there are AT_ONCE already.
+            TooManyJobsError: there are AT_ONCE already.
         """
         job = await self.get(job_id)
         if job.status not in ("failed", "interrupted", "cancelled"):
@@ -261,7 +261,7 @@ class Jobs:
                     continue
             await self._records.put_record(SLOT, name, {"job": job_id}, expires_at=until)
             return name
-        raise StoreBusyError(
+        raise TooManyJobsError(
             f"{AT_ONCE} jobs are under way, which is the most at once: try again when one has ended."
         )
 

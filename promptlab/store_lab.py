@@ -69,6 +69,10 @@ class StoreLab:
         self.journal = Journal(parts.ledger, parts.clock)
         self._deleting = RunDeleting(parts.ledger, parts.blobs, parts.clock, self.journal)
         self._started: dict[str, asyncio.Task[RunRecord]] = {}
+        self.outbound = parts.outbound
+        self.on_ended: Callable[[RunRecord], Awaitable[object]] | None = None
+        """Told of each run that was started here (`start`, `start_resume`) when it has ended."""
+        self._telling: set[asyncio.Task[object]] = set()
         self._queries = _queries(parts)
 
     @classmethod
@@ -175,8 +179,18 @@ class StoreLab:
 
     def _ended(self, run_id: str, task: asyncio.Task[RunRecord]) -> None:
         self._started.pop(run_id, None)
+        if self.on_ended and not task.cancelled() and not task.exception():
+            # A task of its own: the run has ended, whatever becomes of telling so.
+            telling = asyncio.ensure_future(self.on_ended(task.result()))
+            self._telling.add(telling)
+            telling.add_done_callback(self._told)
         if not task.cancelled() and (error := task.exception()):
             logger.error("run %s could not be worked on\n%s", run_id, traceback_of(error))
+
+    def _told(self, telling: asyncio.Task[object]) -> None:
+        self._telling.discard(telling)
+        if not telling.cancelled() and (error := telling.exception()):
+            logger.error("the end of a run could not be told\n%s", traceback_of(error))
 
     async def _committed(self, config: ExperimentConfig, folder: Path | None) -> Work:
         """Check a configuration, and store the assets of it that are new."""
@@ -693,7 +707,7 @@ class StoreLab:
 
     async def close(self) -> None:
         """Stop what was started here, as on Ctrl-C, and close the store."""
-        for task in (started := list(self._started.values())):
+        for task in (started := [*self._started.values(), *self._telling]):
             task.cancel()
         await asyncio.gather(*started, return_exceptions=True)
         await self._queries.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable
@@ -18,7 +19,13 @@ from promptlab.loops import PerLoop
 REGION = "us-east-1"
 
 
-_NAMES = {"AWSStepFunctions": "stepfunctions", "AmazonSSM": "ssm"}
+_NAMES = {
+    "AWSStepFunctions": "stepfunctions",
+    "AmazonSSM": "ssm",
+    "AmazonSQS": "sqs",
+    "AWSEvents": "events",
+}
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/(\w+)/")
 
 
 class _Services:
@@ -37,7 +44,8 @@ class _Services:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        name = target.partition(".")[0] or "s3"
+        signed = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
+        name = target.partition(".")[0] or (signed[1] if signed else "s3")
         service = "dynamodb" if name.startswith("DynamoDB") else _NAMES.get(name, name)
         return self._turn.submit(lambda: list(self._app(service)(environ, start_response))).result()
 

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from promptlab.jobs import Starter, TaskStarter
 from promptlab.store_lab import StoreLab
+from promptlab.webhooks import tell
 from promptlab_studio.abandoned import Abandoned
 from promptlab_studio.access import undeclared
 from promptlab_studio.api import router as api
@@ -58,6 +59,8 @@ def create_app(
     )
     app.state.lab, app.state.auth = lab, auth
     app.state.starter = starter or TaskStarter()
+    if starter is None:  # in the cloud a function of its own tells of ends
+        lab.on_ended = partial(tell, lab)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     app.include_router(login)
     app.include_router(api)

@@ -26,6 +26,7 @@ from promptlab.errors import (
     DatasetError,
     PromptLabError,
     StoreBusyError,
+    TooManyJobsError,
     TooManyTriesError,
 )
 
@@ -131,7 +132,8 @@ async def _ours(request: Request, error: PromptLabError) -> Response:
 def _come_back(error: PromptLabError) -> dict[str, str] | None:
     if isinstance(error, TooManyTriesError):
         return {"Retry-After": str(error.wait_s)}
-    return {"Retry-After": RETRY_AFTER_S} if isinstance(error, StoreBusyError) else None
+    passes = isinstance(error, StoreBusyError | TooManyJobsError)
+    return {"Retry-After": RETRY_AFTER_S} if passes else None
 
 
 def answer_busy(

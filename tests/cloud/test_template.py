@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = (
     *("Plan", "Infer", "Evaluate", "Summarize", "Fail"),
-    *("Ended", "Watch", "Tidy", "Jobs", "Sandbox", "Studio"),
+    *("Ended", "Watch", "Tidy", "Notify", "Jobs", "Sandbox", "Studio"),
 )
 TIDIED = {
     *("RUNS", "RUNS#*", "ASSETS#*", "ERASING#*", "P#*"),
@@ -168,6 +168,7 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             own = {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*", "RECORDS#GONE"}
             more = {
                 "TidyRole": TIDIED,
+                "NotifyRole": {"WEBHOOK#*"},
                 "JobsRole": {"ASSETS#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"},
             }.get(role, set())
             assert set(keys) <= own | more, role
@@ -218,7 +219,7 @@ def test_what_no_function_could_take_is_kept_and_raises_an_alarm() -> None:
         assert target["DeadLetterConfig"] == {"Arn": queue}
         assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] >= 3600
     asynchronous = list(of_type("AWS::Lambda::EventInvokeConfig").values())
-    names = ("Ended", "Tidy", "Jobs")
+    names = ("Ended", "Tidy", "Notify", "Jobs")
     assert [a["FunctionName"] for a in asynchronous] == [{"Ref": f"{name}Function"} for name in names]
     for name, config in zip(names, asynchronous, strict=True):
         assert config["DestinationConfig"]["OnFailure"]["Destination"] == queue
@@ -245,6 +246,7 @@ def test_every_asynchronous_caller_is_known() -> None:
     assert called == {
         "EndedFunction": "events.amazonaws.com",
         "TidyFunction": "events.amazonaws.com",
+        "NotifyFunction": "events.amazonaws.com",
         "StudioFunction": "apigateway.amazonaws.com",
     }
 
@@ -258,7 +260,7 @@ def test_every_role_takes_a_boundary_and_everything_kept_a_key() -> None:
     )
     key = {"Fn::If": ["HasKmsKey", {"Ref": "KmsKeyArn"}, none]}
     assert all(group["KmsKeyId"] == key for group in of_type("AWS::Logs::LogGroup").values())
-    assert [t["KmsMasterKeyId"] for t in of_type("AWS::SNS::Topic").values()] == [key]
+    assert [t["KmsMasterKeyId"] for t in of_type("AWS::SNS::Topic").values()] == [key, key]
     assert [q["KmsMasterKeyId"] for q in of_type("AWS::SQS::Queue").values()] == [key]
     resources = template()["Resources"]
     assert "KmsKeyArn" in json.dumps(resources["Table"]["Properties"]["SSESpecification"])

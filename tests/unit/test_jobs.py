@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from promptlab.domain.assets import Dataset
-from promptlab.errors import JobNotFoundError, RunError, StoreBusyError
+from promptlab.errors import JobNotFoundError, RunError, StoreBusyError, TooManyJobsError
 from promptlab.jobs import AT_ONCE, JOB, Job, Jobs, TaskStarter
 from promptlab.store_lab import StoreLab
 from tests.browser import labs
@@ -154,11 +154,11 @@ async def test_jobs_at_once_are_bounded(lab: StoreLab) -> None:
     jobs = Jobs(lab, ByHand())
     args = await uploaded(lab)
     ids = [(await jobs.submit("ingest", args)).id for _ in range(AT_ONCE)]
-    with pytest.raises(StoreBusyError, match=f"{AT_ONCE} jobs are under way"):
+    with pytest.raises(TooManyJobsError, match=f"{AT_ONCE} jobs are under way"):
         await jobs.submit("ingest", args)
     await jobs.work(ids[0])
     ids.append((await jobs.submit("ingest", args)).id)
-    with pytest.raises(StoreBusyError):
+    with pytest.raises(TooManyJobsError):
         await jobs.submit("ingest", args)
     found = await lab.records.get_record(JOB, ids[1])
     assert found is not None

@@ -36,6 +36,7 @@ KINDS: dict[type[errors.PromptLabError], Kind] = {
     errors.DiskFullError: Kind(507, "disk-full", "The disk is full"),
     errors.AuthenticationError: Kind(401, "unauthenticated", "A token is needed"),
     errors.ForbiddenError: Kind(403, "forbidden", "This is not allowed"),
+    errors.TooManyJobsError: Kind(429, "too-many-jobs", "Too many jobs"),
     errors.TooManyTriesError: Kind(429, "too-many-tries", "Too many wrong tokens", "wait_s"),
     errors.RunNotFoundError: Kind(404, "run-not-found", "No such run", "run_id"),
     errors.JobNotFoundError: Kind(404, "job-not-found", "No such job", "job_id"),

@@ -161,6 +161,31 @@ class RunOut(RunBrief):
     summarized: bool = Field(description="Whether that is the end of it, with a results file.")
 
 
+class DeliveryOut(BaseModel):
+    """One attempt to tell the end of a run."""
+
+    at: str
+    attempt: int
+    status: int | None = Field(description="The status of the answer; null where there was none.")
+    error: str | None
+
+
+class WebhookOut(BaseModel):
+    """Where the end of a run is told, and what became of it."""
+
+    url: str
+    secret: str | None = Field(
+        default=None, description="The key of the signature: in the answer that starts the run only."
+    )
+    deliveries: list[DeliveryOut]
+
+
+class RunWithWebhook(RunOut):
+    """A run, with its webhook."""
+
+    webhook: WebhookOut | None = Field(default=None, description="Null where the run has none.")
+
+
 class RunPage(BaseModel):
     """Runs, newest first."""
 

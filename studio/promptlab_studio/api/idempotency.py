@@ -11,6 +11,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, PromptLabError, RunExistsError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.store_lab import StoreLab, new_run_id
+from promptlab.webhooks import WEBHOOK, register
 
 KIND = "IDEMPOTENCY"
 KEPT_S = 24 * 3600.0
@@ -18,15 +19,17 @@ KEPT_S = 24 * 3600.0
 
 async def start_once(
     lab: StoreLab, experiment: ExperimentConfig, body: dict[str, Any], key: str | None
-) -> RunRecord:
-    """Start the run, or give back the one that this key started.
+) -> tuple[RunRecord, str | None]:
+    """Start the run, or give back the one that this key started; and the secret of its webhook, the one time
+    that it is made.
 
     Raises:
         ConfigError: the key came with another body before.
         PromptLabError: the experiment is wrong; the key is free again.
     """
+    webhook = (body.get("webhook") or {}).get("url")
     if key is None:
-        return await lab.start(experiment)
+        return await _started(lab, experiment, None, webhook)
     name, seen = hashlib.sha256(key.encode()).hexdigest(), content_hash(body)
     # The id is settled before the run is recorded: whoever comes second, or again after a crash, uses the
     # same one.
@@ -42,11 +45,28 @@ async def start_once(
         )
     if recorded := await lab.ledger.get_run(mine["run_id"]):
         await lab.begin_again(recorded)
-        return await lab.get_run(mine["run_id"])
+        return await lab.get_run(mine["run_id"]), None
     try:
-        return await lab.start(experiment, run_id=mine["run_id"])
+        return await _started(lab, experiment, mine["run_id"], webhook)
     except RunExistsError:
-        return await lab.get_run(mine["run_id"])
+        return await lab.get_run(mine["run_id"]), None
     except PromptLabError:
         await lab.records.delete_record(KIND, name)
+        raise
+
+
+async def _started(
+    lab: StoreLab, experiment: ExperimentConfig, run_id: str | None, webhook: str | None
+) -> tuple[RunRecord, str | None]:
+    if webhook is None:
+        return await lab.start(experiment, run_id=run_id), None
+    # Before the run: one of a few cases may have ended when its start returns.
+    run_id = run_id or new_run_id(lab.clock.now())
+    secret = await register(lab.records, lab.outbound, run_id, webhook)
+    try:
+        return await lab.start(experiment, run_id=run_id), secret
+    except RunExistsError:
+        raise
+    except PromptLabError:
+        await lab.records.delete_record(WEBHOOK, run_id)
         raise

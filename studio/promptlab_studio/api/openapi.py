@@ -17,8 +17,8 @@ Errors are problem details (RFC 9457). Lists are read page by page: go on with `
 304."""
 
 _LATER = {
-    "429": "Too many wrong tokens came from this address.",
-    "503": "The store is busy, or too much is under way already.",
+    "429": "Too many wrong tokens came from this address, or too many jobs are under way.",
+    "503": "The store is busy.",
 }
 
 

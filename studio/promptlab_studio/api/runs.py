@@ -22,6 +22,7 @@ from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
+from promptlab.webhooks import shown
 from promptlab_studio.access import Engineer, Labeller, LinkViewer, TheLab, Viewer
 from promptlab_studio.api.answers import (
     AS_PROBLEM,
@@ -29,6 +30,7 @@ from promptlab_studio.api.answers import (
     ProgressOut,
     RunOut,
     RunPage,
+    RunWithWebhook,
     run_brief,
     run_object,
 )
@@ -58,7 +60,7 @@ Cursor = Annotated[
 ]
 
 
-@router.post("", status_code=202, summary="Start a run", response_model=RunOut)
+@router.post("", status_code=202, summary="Start a run", response_model=RunWithWebhook)
 async def start_run(
     lab: TheLab,
     who: Engineer,
@@ -75,9 +77,12 @@ async def start_run(
 ) -> Any:
     """Check the experiment, record the run and begin it. The same checks as everywhere: nothing is stored
     when one fails."""
-    run = await start_once(lab, body.experiment(), body.model_dump(mode="json"), idempotency_key)
+    run, secret = await start_once(lab, body.experiment(), body.model_dump(mode="json"), idempotency_key)
     response.headers["Location"] = f"/api/v1/runs/{run.run_id}"
-    return await run_object(lab, run)
+    found = await run_object(lab, run)
+    if (webhook := await shown(lab.records, run.run_id) if body.webhook else None) is not None:
+        found["webhook"] = {**webhook, "secret": secret}
+    return found
 
 
 @router.get("", summary="List runs", response_model=RunPage)
@@ -151,7 +156,7 @@ def _fitting(items: Sequence[dict[str, Any]]) -> int:
 @router.patch(
     "/{run_id}",
     summary="Tag or archive a run",
-    response_model=RunOut,
+    response_model=RunWithWebhook,
     responses={412: {"description": "The run is no longer what If-Match says.", **AS_PROBLEM}},
 )
 async def edit_run(
@@ -170,10 +175,10 @@ async def edit_run(
 ) -> Any:
     """Replace its tags; take it out of the lists, or back. What is left out stays as it is."""
     if if_match is not None:
-        now = etag_of(await run_object(lab, await lab.get_run(run_id)))
+        now = etag_of(await _with_webhook(lab, await lab.get_run(run_id)))
         if if_match.strip() != "*" and now not in tags_of(if_match):
             raise HTTPException(412, f"Run {run_id} was changed since: read it again. Its ETag is {now} now.")
-    found = await run_object(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
+    found = await _with_webhook(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
     response.headers["ETag"] = etag_of(found)
     return found
 
@@ -192,7 +197,7 @@ async def delete_run(lab: TheLab, who: Engineer, run_id: RunId) -> Response:
     return Response(status_code=204 if gone else 202)
 
 
-@router.get("/{run_id}", summary="Look at a run", response_model=RunOut)
+@router.get("/{run_id}", summary="Look at a run", response_model=RunWithWebhook)
 async def get_run(
     request: Request, lab: TheLab, who: LinkViewer, run_id: RunId, response: Response, wait: Wait = 0
 ) -> Any:
@@ -201,9 +206,13 @@ async def get_run(
     run = await waited(lambda: lab.get_run(run_id), lambda found: found.status in FINAL, wait)
     if run.status not in FINAL:
         moves(request)
-    found = await run_object(lab, run)
+    found = await _with_webhook(lab, run)
     response.headers["ETag"] = etag_of(found)
     return found
+
+
+async def _with_webhook(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
+    return {**await run_object(lab, run), "webhook": await shown(lab.records, run.run_id)}
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)

@@ -403,6 +403,17 @@ _MODEL_NAMES = AliasChoices(
 )
 
 
+class WebhookIn(Body):
+    """Where the end of a run is told."""
+
+    url: str = Field(
+        min_length=1,
+        max_length=2_000,
+        description="An https address that takes a POST; public, where the lab is hosted.",
+        examples=["https://ci.example.com/promptlab"],
+    )
+
+
 class RunIn(Body):
     """An experiment to run: what the YAML and the SDK's dict say, in JSON."""
 
@@ -467,6 +478,11 @@ class RunIn(Body):
     strict: Flag = Field(
         default=False,
         description="Refuse the experiment where it would only be warned of (see `warnings` of a run).",
+    )
+
+    webhook: WebhookIn | None = Field(
+        default=None,
+        description="Where the end is told, signed; the secret is in this answer, and nowhere else.",
     )
 
     def experiment(self) -> ExperimentConfig:
