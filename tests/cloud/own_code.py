@@ -1,0 +1,53 @@
+"""Code as a user has it, in a module of its own: it is sent with what it imports."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from promptlab import Evaluator, Model, ModelResponse, Score
+
+
+class Words(Evaluator):
+    """Passes for few words, says why not, and prints."""
+
+    def __init__(self, most: int = 40) -> None:
+        self.most = most
+
+    def evaluate(self, data: dict[str, Any]) -> Score:
+        words = len(data["text"].split())
+        if data["question"] == "What is 5?":
+            raise ValueError("five is right out")
+        return Score(passed=words <= self.most, reason=f"{words} words")
+
+
+def ending(data: dict[str, Any]) -> str:
+    """A label."""
+    return "question" if data["text"].rstrip().endswith("?") else "statement"
+
+
+class Shout(Model):
+    """A model without a key."""
+
+    async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+        return ModelResponse(response=user_prompt.upper())
+
+
+class Reaches(Evaluator):
+    """Tries what it may not."""
+
+    def evaluate(self, data: dict[str, Any]) -> Any:
+        found = [name for name in os.environ if "AWS" in name or "PROMPTLAB" in name]
+        for attempt in (
+            lambda: socket.create_connection(("127.0.0.1", 4566)),
+            os.fork,
+            lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        ):
+            try:
+                attempt()
+            except OSError:
+                continue
+            found.append(str(attempt))
+        return "contained" if not found else f"reached {found}"
