@@ -43,7 +43,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from promptlab.program import program
+from promptlab.program import is_deployed, program
 
 
 class PromptLabError(Exception):
@@ -84,6 +84,9 @@ class MissingKeyError(ConfigError):
             f"Model {model!r} names the secret {variable!r}, which is not there: promptlab cloud secrets "
             f"set {variable}"
             if secret
+            else f"Model {model!r} needs an API key, and a hosted lab has no environment of yours: set a "
+            "secret (promptlab cloud secrets set NAME) and name it in the model: api_key_secret: NAME."
+            if is_deployed()
             else f"Model {model!r} needs an API key: set the environment variable {variable}, or pass "
             "api_key=… (or api_key_env=…) to the model."
         )
@@ -111,7 +114,12 @@ class MissingExtraError(ConfigError):
 
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
-        super().__init__(f"{what} needs an optional package: pip install 'promptlab-serverless[{extra}]'")
+        super().__init__(
+            f"{what} needs a package of promptlab-serverless[{extra}], which this hosted lab does not have: "
+            "its functions have no room for it. Choose another, or do this on a machine of your own."
+            if is_deployed()
+            else f"{what} needs an optional package: pip install 'promptlab-serverless[{extra}]'"
+        )
 
 
 class TemplateError(ConfigError):

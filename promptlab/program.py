@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def program() -> str:
     if not script.is_file() or _is_found(script):
         return NAME
     return shlex.quote(str(_from_here(script)))
+
+
+def is_deployed() -> bool:
+    """Whether this is a function of a deployed lab: who reads its errors can install or set nothing in it."""
+    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ
 
 
 def _is_found(script: Path) -> bool:

@@ -211,3 +211,19 @@ async def test_the_admin_token_is_read_once_a_minute_and_not_with_every_request(
     for _ in range(5):
         assert (await hosted.ask("GET", "/api/v1/runs"))[0] == 200
     assert hosted.faulty.count("GetParameter") == 1
+
+
+async def test_a_missing_secret_is_named_with_the_command_that_sets_it(
+    hosted: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is stored; a model without one hears of secrets, and of no environment variable."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "studio")
+    model = {"name": "openai/gpt-6-luna", "api_key_secret": "team"}
+    status, _, said = await hosted.ask("POST", "/api/v1/runs", {**BODY, "model": model})
+    assert status == 422
+    assert "names the secret 'team', which is not there: promptlab cloud secrets set team" in said["detail"]
+    status, _, said = await hosted.ask("POST", "/api/v1/runs", {**BODY, "model": {"name": "openai/x"}})
+    assert status == 422
+    assert "promptlab cloud secrets set NAME" in said["detail"] and "OPENAI_API_KEY" not in said["detail"]
+    _, _, listed = await hosted.ask("GET", "/api/v1/runs")
+    assert listed["items"] == []

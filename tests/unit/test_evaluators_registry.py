@@ -187,6 +187,8 @@ def test_a_missing_optional_package_is_named_with_its_command(metric: str, packa
         "metrics",
         f"Metric '{metric}' needs an optional package: pip install 'promptlab-serverless[metrics]'",
     ]
+    hosted = run_python("import os; os.environ['AWS_LAMBDA_FUNCTION_NAME'] = 'studio'\n" + code)
+    assert "pip install" not in hosted and "this hosted lab does not have" in hosted
     assert issubclass(MissingExtraError, ConfigError)
 
 
