@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from promptlab.adapters.http.client import ApiClient
 from promptlab.clock import SystemClock
+from promptlab.cloud import probe
 from promptlab.cloud.inspection import DiffersError, Inspection, UnseenError
 from promptlab.cloud.stack import Stack
 from promptlab.domain.results import FINAL
@@ -80,6 +81,7 @@ class Smoke:
             ("ten rows", self._rows),
             ("the execution", self._execution),
             ("logs", self._logs),
+            ("the sandbox", self._sandbox),
             ("dead letters", see.dead_letters),
             ("alarms", see.alarms),
             ("clean-up", self._clean_up),
@@ -192,6 +194,23 @@ class Smoke:
         if self._see.is_local:
             raise UnseenError("the local AWS keeps none")
         raise DiffersError(f"{group} has no line of the run: may InferRole write it?")
+
+    async def _sandbox(self) -> str:
+        """Whether the kernel there confines code of users: one piece of it tries what it may not."""
+        if "SandboxFunction" not in self._see.resources:
+            raise UnseenError("there is none: AllowCode is false")
+        name = self._see.resources["SandboxFunction"][1]
+        body = json.dumps(probe.event()).encode()
+        answer = await self._see.ask("lambda", "invoke", FunctionName=name, Payload=body)
+        told = json.loads(answer["Payload"])
+        if answer.get("FunctionError") or "answers" not in told:
+            raise DiffersError(f"does not start: {str(told.get('refused') or told)[:500]}")
+        said = told["answers"][0]["score"]
+        if said.get("label") != probe.CONTAINED:
+            raise DiffersError(
+                f"does not hold code of users: {said.get('label') or said}. Deploy AllowCode=false"
+            )
+        return "runs code of users, which reaches nothing"
 
     async def _clean_up(self) -> str:
         if self._run_id is None or self._keep:

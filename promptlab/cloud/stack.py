@@ -103,6 +103,8 @@ class Stack:
         clients = self._session.clients(service)
         try:
             answer: dict[str, Any] = await getattr(await clients.get(), operation)(**request)
+            if hasattr(answer.get("Payload"), "read"):  # a function's answer is read while there is a client
+                answer["Payload"] = await answer["Payload"].read()
             return answer
         finally:
             await clients.aclose()

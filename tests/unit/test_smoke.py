@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 from botocore.exceptions import ClientError
 
+from promptlab.cloud import probe
 from promptlab.cloud.inspection import RIGHTS
 from promptlab.cloud.smoke import ROWS, Finding, Smoke
 from promptlab.cloud.stack import Stack
@@ -59,6 +61,7 @@ ANSWERS: dict[str, Any] = {
     },
     "list_objects_v2": {"KeyCount": 2},
     "filter_log_events": {"events": [{"message": "planned"}]},
+    "invoke": {"Payload": b'{"answers": [{"n": 0, "score": {"label": "contained"}}]}'},
     "get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessages": "0"}},
     "describe_alarms": {"MetricAlarms": [{"AlarmName": "lab-alarm", "StateValue": "OK"}]},
     "list_subscriptions_by_topic": {"Subscriptions": [{"SubscriptionArn": "arn:aws:sns:x"}]},
@@ -84,6 +87,7 @@ class Deployed(Stack):
         roles = {role: ("AWS::IAM::Role", f"lab-{role}") for role in {right[0] for right in RIGHTS}}
         return roles | {
             "PlanFunction": ("AWS::Lambda::Function", "lab-plan"),
+            "SandboxFunction": ("AWS::Lambda::Function", "lab-sandbox"),
             "InferLogs": ("AWS::Logs::LogGroup", "/promptlab/lab/infer"),
             "StalledAlarm": ("AWS::CloudWatch::Alarm", "lab-alarm"),
             "AlarmTopic": ("AWS::SNS::Topic", "arn:aws:sns:topic"),
@@ -170,7 +174,7 @@ async def looked(api: Api, stack: Stack, *, keep: bool = False) -> dict[str, Fin
 async def test_a_stack_that_is_well_has_nothing_that_differs(api: Api) -> None:
     """Thirteen things are looked at; the run is removed."""
     found = await looked(api, Deployed())
-    assert [one for one in found.values() if one.good is not True] == [] and len(found) == 13
+    assert [one for one in found.values() if one.good is not True] == [] and len(found) == 14
     assert api.deleted == ["/runs/20261126-000000-abcdef"]
 
 
@@ -247,3 +251,34 @@ async def test_a_stack_of_another_version_is_not_looked_at(api: Api) -> None:
     older = {name: value for name, value in OUTPUTS.items() if name != "AdminTokenParameter"}
     with pytest.raises(ConfigError, match="no output AdminTokenParameter"):
         await looked(api, Deployed(older))
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (b'{"refused": "code of users cannot be confined here"}', "does not start: code of users"),
+        (b'{"errorMessage": "Runtime.ExitError"}', "does not start"),
+        (b'{"answers": [{"n": 0, "score": {"label": "reached a socket"}}]}', "does not hold code of users"),
+    ],
+)  # fmt: skip
+async def test_a_sandbox_that_does_not_hold_is_told(api: Api, payload: bytes, says: str) -> None:
+    found = await Smoke(Deployed(invoke={"Payload": payload}), endpoint=api.url).look()
+    (sandbox,) = [finding for finding in found if finding.what == "the sandbox"]
+    assert sandbox.good is False and says in sandbox.said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
+def test_the_probe_tells_a_sandbox_from_none() -> None:
+    """In the sandbox it is contained; called here it reaches what it looks for."""
+    from promptlab.engine.sandbox.guard import Guard
+
+    guard = Guard()
+    try:
+        (answer,) = guard.answer(probe.event())["answers"]
+    finally:
+        guard.close()
+    assert answer["score"] == {"label": probe.CONTAINED}
+    space: dict[str, Any] = {}
+    source = probe.event()["bundle"]["content"]["files"]["probe.py"].replace('"a process": os.fork,', "")
+    exec(source, space)
+    assert "a socket" in space["probe"]({})
