@@ -135,10 +135,15 @@ async def estimate(
     """
     if config.prompt_template is None:
         raise ConfigError(
-            "An agent is a Python function: it does not run in the cloud, and there is nothing to estimate."
+            "An agent is a Python function: how many calls it makes is not known before it runs, so there is "
+            "nothing to estimate. Try it with a few rows: --limit."
         )
     if isinstance(config.model, CodeConfig):
-        raise ConfigError(f"model: {config.model.code} is code of your own, which does not run in the cloud.")
+        raise ConfigError(
+            f"model: {config.model.code} is code of your own: what a call costs is not known before it "
+            "runs. Try "
+            "it with a few rows: --limit."
+        )
     model = config.model.config if isinstance(config.model, Model) else config.model
     found, content = await _sample(lab, config.dataset, sample)
     prompt = await _prompt(lab, config.prompt_template)

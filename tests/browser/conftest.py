@@ -21,6 +21,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
 from tests.browser import labs
 from tests.browser.chromium import MISSING, chromium, launched
+from tests.studio.told import Told
 
 ROOT = Path(__file__).parent.parent.parent
 Made = TypeVar("Made")
@@ -54,7 +55,7 @@ class Site:
 
     async def _serve(self, fill: Callable[[StoreLab], Awaitable[Any]], ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
-        self.lab = labs.open_lab(self.folder)
+        self.lab = labs.open_lab(self.folder, Told())
         app = create_app(self.lab)
         try:
             self.runs = list(await fill(self.lab) or [])
@@ -90,6 +91,7 @@ def serving(folder: Path, fill: Callable[[StoreLab], Awaitable[Any]]) -> Iterato
 
 async def _with_runs(lab: StoreLab) -> list[RunRecord]:
     await labs.add_assets(lab)
+    await labs.add_code(lab)
     return await labs.add_runs(lab)
 
 

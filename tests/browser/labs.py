@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import RunRecord
 from promptlab.ports import Sandbox
 from promptlab.store_lab import StoreLab
@@ -53,6 +54,35 @@ def config(
         "evaluation": SUMS,
         **more,
     }
+
+
+RULES = '''"""How a reply speaks to customers."""
+
+from promptlab import Evaluator, Score
+
+WORDS = ("please", "thank", "sorry", "glad")
+
+
+class Politeness(Evaluator):
+    """Passes where a reply has enough polite words; says which."""
+
+    inputs = {"response": "$inference"}
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def evaluate(self, data: dict) -> Score:
+        found = [word for word in WORDS if word in data["response"].lower()]
+        return Score(passed=len(found) >= self.least, reason=", ".join(found) or "none of them")
+'''
+
+
+async def add_code(lab: StoreLab) -> None:
+    """Code of one's own in two versions, the second with a label."""
+    for text in (RULES.replace('"sorry", ', ""), RULES):
+        files = {"scoring/__init__.py": "", "scoring/rules.py": text}
+        await lab.assets.create(CodeBundle(name="scoring", description="How replies sound.", files=files))
+    await lab.assets.label("scoring", "production", version=1, kind="code")
 
 
 async def add_assets(lab: StoreLab, rows: int = 120) -> None:

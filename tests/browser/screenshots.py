@@ -17,6 +17,7 @@ from tests.bench.word_problems import add_word_problems
 from tests.browser.access_site import hosted, log_in
 from tests.browser.chromium import launched
 from tests.browser.conftest import Site, serving
+from tests.browser.labs import add_code
 
 SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
 SCHEMES = ("light", "dark")
@@ -50,9 +51,19 @@ def _places(runs: list[RunRecord]) -> dict[str, str]:
         "datasets": "/datasets",
         "dataset": "/dataset?name=word-problems",
         "new": f"/new?from={run}",
+        "code": "/code",
+        "source": "/source?name=scoring&version=1&against=0",
+        "code-new": "/code/new?name=scoring",
+        "new-code": "/new?dataset=word-problems@0&prompt=solve@1&model=simulated/demo"
+        "&code=scoring@1/scoring.rules:Politeness",
         "problem": "/runs/nothing",
         "help": "/",
     }
+
+
+async def _filled(lab: StoreLab) -> list[RunRecord]:
+    await add_code(lab)
+    return await add_word_problems(lab)
 
 
 async def _nothing(lab: StoreLab) -> None:
@@ -100,7 +111,7 @@ def main(folder: Path, only: Sequence[str] = ()) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, launched() as browser:
         shown = _pages(browser)
-        for site in serving(Path(scratch), add_word_problems):
+        for site in serving(Path(scratch), _filled):
             for name, path in _places(site.runs).items():
                 if only and name not in only:
                     continue

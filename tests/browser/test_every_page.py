@@ -41,6 +41,11 @@ def paths(runs: list[RunRecord]) -> dict[str, str]:
         "datasets": "/datasets",
         "dataset": "/dataset?name=arithmetic",
         "new": f"/new?from={run}",
+        "code": "/code",
+        "source": "/source?name=scoring&version=1",
+        "source-diff": "/source?name=scoring&version=1&against=0",
+        "code-new": "/code/new?name=scoring",
+        "new-code": f"/new?from={run}&code=scoring@1/scoring.rules:Politeness",
     }
 
 

@@ -165,7 +165,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_is(
     """Code of one's own, and keys."""
     (folder / "mine.py").write_text("class Mine:\n    def evaluate(self, data):\n        return 1\n")
     assert (
-        "code of your own"
+        "sandbox of a hosted lab only"
         in invoke(
             "run", experiment(folder, evaluation="[{metric: Mine, evaluator: 'mine.py:Mine'}]"), code=2
         ).stderr

@@ -18,7 +18,7 @@ from promptlab_studio.api.code import check_taken, code_host, keep
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import named_like, runs_with_code
 from promptlab_studio.pages.rendering import go_to, render, router
-from promptlab_studio.views.code import CodeDraft, contents_of, differences, file_of, numbered
+from promptlab_studio.views.code import CodeDraft, contents_of, differences, file_of, is_one_file, numbered
 from promptlab_studio.views.format import code_url
 from promptlab_studio.views.room import MOST_CHARS, Room
 from promptlab_studio.views.state import Query, whole
@@ -60,6 +60,7 @@ async def source_page(request: Request, name: str) -> HTMLResponse:
     context: dict[str, Any] = {
         "query": query,
         "bundle": bundle,
+        "editable": is_one_file(bundle),
         "contents": bundle.described(),
         "most": MOST_LISTED,
         "versions": versions[::-1],
@@ -89,9 +90,9 @@ async def new_code_page(request: Request) -> HTMLResponse:
     draft = CodeDraft(name, "", "", "")
     if name and await lab.assets.record(name, kind="code"):
         bundle = await _version(lab, name, query.get("version"))
-        chosen = file_of(bundle, "")
-        if len(bundle.files) == 1 and len(bundle.files[chosen]) <= MOST_CHARS:
-            draft = CodeDraft(name, bundle.description, chosen, bundle.files[chosen])
+        if is_one_file(bundle):
+            ((path, text),) = bundle.files.items()
+            draft = CodeDraft(name, bundle.description, path, text)
     return _form(request, draft)
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from promptlab.domain.assets import AssetVersion
 from promptlab.domain.code import CodeBundle, CodeContent
 from promptlab.domain.explain import explain
+from promptlab_studio.views.room import MOST_CHARS
 from promptlab_studio.views.text import MOST_LINES, DiffLine, text_diff
 
 MOST_DIFFS = 20
@@ -32,6 +33,13 @@ def file_of(bundle: CodeBundle, asked: str) -> str:
     }
     defining = (path for path, module in of_modules.items() if module in modules)
     return next(defining, next(iter(bundle.files), ""))
+
+
+def is_one_file(bundle: CodeBundle) -> bool:
+    """Whether the form can hold all of it: one file, no object and no packages."""
+    contents = bundle.described()
+    alone = len(bundle.files) == 1 and not (contents.pickled_bytes or contents.wheels)
+    return alone and sum(map(len, bundle.files.values())) <= MOST_CHARS
 
 
 def numbered(text: str) -> str:
