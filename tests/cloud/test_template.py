@@ -169,7 +169,7 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             more = {
                 "TidyRole": TIDIED,
                 "NotifyRole": {"WEBHOOK#*"},
-                "JobsRole": {"ASSETS#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"},
+                "JobsRole": {"ASSETS#*", "ERASING#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"},
             }.get(role, set())
             assert set(keys) <= own | more, role
 
