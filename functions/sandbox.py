@@ -7,6 +7,7 @@ answers go out. This process runs none of that code, and cannot be read by the o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import urllib.request
 from functools import cache
@@ -65,6 +66,12 @@ def guard() -> Guard:
 def _alone() -> bool:
     """Whether this machine is Lambda's, where nobody else's processes and files are."""
     return Path("/var/runtime").is_dir() and os.environ.get("AWS_EXECUTION_ENV", "").startswith("AWS_Lambda_")
+
+
+if _alone():
+    # While the environment starts there is a whole processor. What is wrong is said to who asks first.
+    with contextlib.suppress(SandboxUnavailableError):
+        guard()
 
 
 @logger.inject_lambda_context(clear_state=True)

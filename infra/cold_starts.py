@@ -21,7 +21,9 @@ from pathlib import Path
 from cloud_tools import HOME, say
 
 LIMITS_MS = {
-    **dict.fromkeys(("plan", "infer", "evaluate", "summarize", "fail", "ended", "watch", "tidy"), 1200),
+    **dict.fromkeys(
+        ("plan", "infer", "evaluate", "summarize", "fail", "ended", "watch", "tidy", "sandbox"), 1200
+    ),
     "studio": 900,
 }
 ZIPPED_LIMIT_MB = 60.0

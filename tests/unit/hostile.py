@@ -173,7 +173,14 @@ HOSTILE: tuple[Hostile, ...] = (
     Hostile("memory of the guard", "return open(f\"/proc/{data['guard']}/mem\", 'rb').read(1)", DENIED),
     Hostile("memory of the parent", "return open(f'/proc/{os.getppid()}/mem', 'rb').read(1)", DENIED),
     Hostile("maps of the guard", "return open(f\"/proc/{data['guard']}/maps\").read()", DENIED),
-    Hostile("descriptors of the guard", "return os.listdir(f\"/proc/{data['guard']}/fd\")", DENIED),
+    Hostile(
+        "descriptors of the guard",
+        """
+        folder = f"/proc/{data['guard']}/fd"
+        return str([os.readlink(f"{folder}/{number}") for number in os.listdir(folder)])
+        """,
+        DENIED,
+    ),
     Hostile("files through the guard", "return os.listdir(f\"/proc/{data['guard']}/root/\")", DENIED),
     Hostile("all processes", "return os.listdir('/proc')", DENIED, landlock=True),
     Hostile("credentials in a file", "return open(data['secret']).read()", DENIED, landlock=True),

@@ -482,6 +482,11 @@ def test_a_folder_is_emptied_whatever_is_in_it(tmp_path: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
+    (folder / "kept").mkdir()
+    (folder / "kept" / "file").write_text("x")
+    emptied(folder, {"kept"})
+    assert [path.name for path in folder.iterdir()] == ["kept"]
+    assert (folder / "kept" / "file").exists()
     emptied(folder)
     assert list(folder.iterdir()) == []
     assert (outside / "kept").read_text() == "x"

@@ -123,6 +123,32 @@ def children_of(process: int) -> int:
     return sum(len((task / "children").read_text().split()) for task in tasks)
 
 
+def test_the_guard_is_out_of_reach_without_landlock_too(
+    secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Lambda, whose kernel may have none: what is asked for of the guard is refused by other walls."""
+    from promptlab.engine.sandbox import child
+    from promptlab.engine.sandbox.guard import Guard
+
+    without = "import promptlab.engine.sandbox.landlock as l; l.version = lambda: 0\n"
+    head, rest = child._START.split("\n", 1)
+    monkeypatch.setattr(child, "_START", f"{head}\n{without}{rest}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    guard = Guard()
+    told = {"guard": os.getpid(), "port": 9, "secret": str(secret)}
+    asked = [one for one in HOSTILE if "guard" in one.body or "getppid" in one.body]
+    try:
+        assert guard.held["landlock"] == 0 and len(asked) >= 15
+        for one in asked:
+            if not one.landlock:
+                answer = guard.answer(invocation(one.source(), [{"do": True, **told}], limit_s=one.limit_s))
+                (score,) = [json.dumps(found["score"], separators=(",", ":")) for found in answer["answers"]]
+                assert one.held(score), (one.name, score)
+                assert CANARY not in score
+    finally:
+        guard.close()
+
+
 def test_there_are_more_than_sixty() -> None:
     assert len(HOSTILE) >= 60
     assert len({one.name for one in HOSTILE}) == len(HOSTILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -24,9 +25,9 @@ def measured(folder: Path, most: int) -> tuple[int, int]:
     return size, entries
 
 
-def emptied(folder: Path) -> None:
+def emptied(folder: Path, kept: Collection[str] = ()) -> None:
     """Remove all that is in a folder of ours, which nobody writes to any more: trees of any depth, folders
-    without rights, whatever names.
+    without rights, whatever names. What is directly in it and is `kept` stays.
 
     Raises:
         OSError: something cannot be removed.
@@ -35,7 +36,7 @@ def emptied(folder: Path) -> None:
     # No path ever grows long: each step is one folder down, or one up.
     above: list[tuple[str, list[str]]] = []
     try:
-        folders = _folders(here)
+        folders = _folders(here, kept)
         while True:
             if folders:
                 name = folders.pop()
@@ -62,11 +63,12 @@ def _moved(here: int, name: str) -> int:
     return there
 
 
-def _folders(here: int) -> list[str]:
+def _folders(here: int, kept: Collection[str] = ()) -> list[str]:
     """Remove all of a folder but its folders; give these."""
     found = []
     with os.scandir(here) as entries:
-        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        found_here = ((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        listed = [(name, is_folder) for name, is_folder in found_here if name not in kept]
     for name, is_folder in listed:
         if is_folder:
             found.append(name)

@@ -65,8 +65,8 @@ class Guard:
         """Start it, and make sure that a child can be confined.
 
         Args:
-            folder: where children have their files; all that is in it is removed between bundles. By default
-                a new one, which goes with this object.
+            folder: where children have their files; all that comes into it is removed between bundles. By
+                default a new one, which goes with this object.
             limits: what a child may have at most.
             fetch: gets a package from an address, of at most so many bytes; without it there are none.
             outbound: which addresses code may reach; None for none at all.
@@ -78,6 +78,8 @@ class Guard:
         protect()
         self._own = folder is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="promptlab-sandbox-"))
+        # Whose they are, and whether they may be removed, is not known.
+        self._there = frozenset(path.name for path in self._folder.iterdir())
         self._limits, self.fetch, self._outbound = limits, fetch, outbound
         self._bundles: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._child: Child | None = None
@@ -195,7 +197,7 @@ class Guard:
                 self._child.end()
             self._child = None
         if self._folder.exists():
-            emptied(self._folder)
+            emptied(self._folder, self._there)
 
     def _load(self, child: Child, metric: str, function: str, argument: bytes) -> int:
         """Have a child make something; give its key.
