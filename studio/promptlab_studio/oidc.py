@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import httpx
 import orjson
 
 from promptlab.errors import AuthenticationError, ConfigError, EndpointUnreachableError
@@ -237,6 +236,8 @@ class SignIn:
 
     async def _asked(self, method: str, url: str, **request: Any) -> dict[str, Any]:
         """The JSON object of an answer; an empty one where the provider refused."""
+        import httpx  # a fifth of a second, which a start without a sign-in need not wait for
+
         try:
             async with (
                 httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as client,
