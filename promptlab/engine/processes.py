@@ -409,7 +409,8 @@ class Processes:
         except _GoneError as error:
             if begun and left:
                 left.popleft().give(failed(recipe.metric, str(error)))
-            self._count_tries(left, str(error))
+            if not begun:
+                self._count_tries(left, str(error))
         self._queue.extendleft(reversed(left))
         return False
 

@@ -122,6 +122,16 @@ async def test_a_score_comes_back_as_the_evaluator_gave_it(pool: Processes) -> N
     assert found == [score for _, score in cases]
 
 
+async def test_cases_behind_some_that_end_their_process_are_evaluated(pool: Processes) -> None:
+    """However many went before them in the same message: they were not begun."""
+    made = recipe()
+    for _ in range(40):  # so quick that further ones come many at a time
+        await pool.call(made, {"do": "value", "value": 1.0}, 30.0)
+    cases = [{"do": "exit", "code": 3}] * 5 + [{"do": "value", "value": 0.5}] * 5
+    scores = await asyncio.gather(*(pool.call(made, data, 30.0) for data in cases))
+    assert [score.error is None for score in scores] == [False] * 5 + [True] * 5
+
+
 async def test_a_process_that_evaluates_starts_no_runs(pool: Processes, tmp_path: Path) -> None:
     """Each would start processes of its own, which load the same file."""
     score = await pool.call(recipe(), {"do": "runs", "db": str(tmp_path / "lab.db")}, 60.0)
