@@ -407,14 +407,17 @@ class Processes:
             if begun and left:
                 left.popleft().give(overdue(recipe.metric, items[0].limit_s))
         except _GoneError as error:
-            if begun and left:
-                left.popleft().give(failed(recipe.metric, str(error)))
-            if not begun:
-                self._count_tries(left, str(error))
+            self._lost(left, begun=begun, why=str(error))
         self._queue.extendleft(reversed(left))
         return False
 
-    def _count_tries(self, left: deque[_Item], why: str) -> None:
+    def _lost(self, left: deque[_Item], *, begun: bool, why: str) -> None:
+        """A process ended by itself: by its first case, if it had begun with one."""
+        if begun:
+            if left:
+                item = left.popleft()
+                item.give(failed(item.recipe.metric, why))
+            return
         for item in left:
             item.tries += 1
             if item.tries >= TRIES:
