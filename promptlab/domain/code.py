@@ -258,7 +258,7 @@ class CodeBundle(VersionedAsset):
         for one in value:
             if not _PIN.fullmatch(one):
                 raise AssetError(
-                    f"requirement {one[:200]!r} is not pinned: write name==version, as in rouge-score==0.1.2"
+                    f"requirement {one[:200]!r} is not pinned: write name==version, as in textstat==0.7.4"
                 )
         return tuple(sorted(set(value)))
 

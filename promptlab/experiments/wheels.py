@@ -51,7 +51,7 @@ def checked_pins(requirements: Sequence[str]) -> tuple[str, ...]:
         text = re.sub(r"\s+", "", given)
         if not PINNED.fullmatch(text):
             raise ConfigError(
-                f"requirement {given[:200]!r} is not pinned: write name==version, as in rouge-score==0.1.2, "
+                f"requirement {given[:200]!r} is not pinned: write name==version, as in textstat==0.7.4, "
                 "so "
                 "that the run is the same tomorrow."
             )

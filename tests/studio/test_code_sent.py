@@ -136,6 +136,19 @@ def test_a_key_of_the_lab_in_the_code_is_refused_before_anything_is_sent(
     assert pl.asset.list("code") == []
 
 
+def test_a_key_of_the_environment_is_not_sent(
+    pl: PromptLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in an object's state."""
+    monkeypatch.setenv("WEATHER_API_KEY", "w9Kz72LmQp04RtXv81Bn")
+    (tmp_path / "far.py").write_text("def f(data): return 'w9Kz72LmQp04RtXv81Bn'\n")
+    evaluators = (f"{tmp_path}/far.py:f", Least("w9Kz72LmQp04RtXv81Bn"))  # type: ignore[arg-type]
+    for evaluator in evaluators:
+        with pytest.raises(ConfigError, match="holds a key"):
+            pl.experiment.run(experiment(evaluation=[{"metric": "f", "evaluator": evaluator}]))
+    assert pl.asset.list("code") == []
+
+
 def test_a_piece_of_code_that_cannot_be_loaded_is_said_with_its_line(pl: PromptLab, tmp_path: Path) -> None:
     """Before the run is recorded."""
     (tmp_path / "rules.py").write_text("class Broken: pass\n")

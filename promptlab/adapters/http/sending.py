@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from promptlab.adapters.http.assets import RemoteAssets
+from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError
 from promptlab.experiments.bundles import Draft, gather, has_code, remedy_for
 from promptlab.experiments.config import ExperimentConfig
@@ -31,6 +33,7 @@ async def send_code(config: ExperimentConfig, assets: RemoteAssets, folder: Path
     if not has_code(config):
         return config.model_copy(update={"code": None})
     host = await assets.code_host()
+    remember_environment(os.environ)  # a key that is in use here is not sent, wherever in the code it stands
     # Reading a project's sources takes a tenth of a second and more.
     gathered = await asyncio.to_thread(gather, config, folder)
     pins = checked_pins(config.code.requirements if config.code else ())
