@@ -277,7 +277,9 @@ def _recipes(metrics: Sequence[tuple[Metric, Evaluator]], live: Live) -> dict[st
         own = not type(evaluator).__module__.startswith("promptlab.evaluators.")
         name = metric.evaluator_name
         if metric.code is not None and metric.code.bundle is not None:
-            argument = recipe_argument(metric.code, name, [part for _, part in parts.get(name, ())])
+            argument = recipe_argument(
+                metric.code, name, [part for _, part in parts.get(name, ())], metric.params
+            )
             found[metric.name] = Recipe(name, SANDBOX, argument)
         elif name in live.named or name not in live.evaluators:
             if own and metric.isolated is not False:

@@ -244,9 +244,11 @@ def model_of(code: CodeRef, said: Mapping[str, Any], given: Mapping[str, Any] | 
     return StoredModel(code, config)
 
 
-def recipe_argument(code: CodeRef, metric: str, parts: list[str]) -> bytes:
-    """What the sandbox needs to make a metric's evaluator, as JSON."""
-    ref = {"module": code.module, "qualname": code.qualname, "params": code.params}
+def recipe_argument(
+    code: CodeRef, metric: str, parts: list[str], params: Mapping[str, Any] | None = None
+) -> bytes:
+    """What the sandbox needs to make a metric's evaluator, with the metric's `params`, as JSON."""
+    ref = {"module": code.module, "qualname": code.qualname, "params": dict(params or {}) or None}
     return orjson.dumps(
         {"role": "evaluate", "hash": code.bundle_hash, "ref": ref, "metric": metric, "parts": parts}
     )

@@ -87,6 +87,22 @@ def rows_of(pl: PromptLab) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def worked_on(command: list[str], folder: Path, env: dict[str, str], machine: Machine, handed: Handed) -> int:
+    """Run a program, and meanwhile work on the runs that it starts; give its exit code."""
+    process = subprocess.Popen(command, cwd=folder, env=env)
+    try:
+        while process.poll() is None:
+            try:
+                machine.execute(*handed.runs.get(timeout=0.2))
+            except queue.Empty:
+                continue
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    return process.returncode
+
+
 @pytest.mark.parametrize("name", ["quickstart", "async_example", "custom_metric", "custom_model", "agent"])
 def test_a_sample_scores_in_a_hosted_lab_as_on_a_laptop(
     tmp_path: Path, machine: Machine, hosted: tuple[LiveStudio, Handed], name: str
@@ -102,18 +118,8 @@ def test_a_sample_scores_in_a_hosted_lab_as_on_a_laptop(
     remote = {"PROMPTLAB_ENDPOINT": studio.url, "PROMPTLAB_API_KEY": TOKEN}
     (tmp_path / "there").mkdir()
     script = copied(name, tmp_path / "there", HOSTED)
-    process = subprocess.Popen([sys.executable, str(script)], cwd=script.parent, env=environment(**remote))
-    try:
-        while process.poll() is None:
-            try:
-                machine.execute(*handed.runs.get(timeout=0.2))
-            except queue.Empty:
-                continue
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-    assert process.returncode == 0
+    command = [sys.executable, str(script)]
+    assert worked_on(command, script.parent, environment(**remote), machine, handed) == 0
     with PromptLab({"type": "remote", "endpoint": studio.url, "api_key": TOKEN}) as pl:
         found = rows_of(pl)
         assert found.keys() == expected.keys()
@@ -163,3 +169,69 @@ def test_a_run_goes_on_with_the_code_that_it_recorded(
     assert [row["response"] for row in rows] == ["first 1.0", None]
     assert rows[1]["error_type"] == "ZeroDivisionError" and "own.py, line 2" in rows[1]["error_message"]
     assert (run["generation"], run["configuration"]["agent"]["bundle"]) == (1, "own@0")
+
+
+NOTEBOOK = """
+from promptlab import Evaluator, PromptLab
+
+LIMIT = 3
+
+class Long(Evaluator):
+    def __init__(self, at):
+        self.at = at
+    def evaluate(self, data):
+        print("looked")
+        return len(data["response"]) > self.at + LIMIT
+
+run = PromptLab({"type": "remote"}).experiment.run({
+    "name": "own", "prompt_template": {"name": "p", "user_prompt": "<q>"}, "model": "simulated/demo",
+    "dataset": {"name": "d", "rows": [{"q": "What is 2 + 2?"}]},
+    "evaluation": [
+        {"metric": "long", "evaluator": Long(0), "column_mapping": {"response": "q"}},
+        {"metric": "even", "evaluator": lambda data: len(data["response"]) % 2 == 0,
+         "column_mapping": {"response": "q"}},
+    ],
+})
+"""
+FILE = """
+name: own
+prompt_template: {name: p, user_prompt: <q>}
+model: simulated/demo
+dataset: {name: d, rows: [{q: "What is 2 + 2?"}]}
+evaluation:
+  - {metric: long, evaluator: "mine.py:Long", params: {at: 3}, column_mapping: {response: q}}
+  - {metric: even, evaluator: "mine.py:even", column_mapping: {response: q}}
+code: {files: [words.txt]}
+"""
+MODULE = """
+from pathlib import Path
+
+class Long:
+    def __init__(self, at):
+        self.at = at
+    def evaluate(self, data):
+        assert (Path(__file__).parent / "words.txt").read_text() == "a word"
+        print("looked")
+        return len(data["response"]) > self.at
+
+def even(data):
+    return len(data["response"]) % 2 == 0
+"""
+
+
+@pytest.mark.parametrize("way", ["notebook", "file"])
+def test_a_notebook_and_the_command_line_send_code_too(
+    tmp_path: Path, machine: Machine, hosted: tuple[LiveStudio, Handed], way: str
+) -> None:
+    """Objects without a file go by value, those of a file by its name and with what they read."""
+    studio, handed = hosted
+    for name, text in (("own.yaml", FILE), ("mine.py", MODULE), ("words.txt", "a word")):
+        (tmp_path / name).write_text(text, "utf-8")
+    command = ["-c", NOTEBOOK] if way == "notebook" else ["-m", "promptlab", "run", "own.yaml"]
+    remote = environment(PROMPTLAB_ENDPOINT=studio.url, PROMPTLAB_API_KEY=TOKEN)
+    assert worked_on([sys.executable, *command], tmp_path, remote, machine, handed) == 0
+    with studio.client(headers=BEARER) as api:
+        run = api.get("/runs").json()["items"][0]["run_id"]
+        (row,) = api.get(f"/runs/{run}/cases").json()["items"]
+    assert (row["passed.long"], row["passed.even"]) == (True, True)
+    assert row["reason.long"] == "Printed:\nlooked\n"

@@ -171,6 +171,7 @@ def test_evaluators_of_users_score_in_the_sandbox(machine: Machine, invoked: Inv
             server,
             evaluation=[
                 metric("long", "Long", params={"at": 7}),
+                metric("longer", "Long", params={"at": 70}),
                 metric("both", "Several"),
                 metric("one", "several"),
                 {"metric": "length"},
@@ -182,7 +183,8 @@ def test_evaluators_of_users_score_in_the_sandbox(machine: Machine, invoked: Inv
     assert len(found) == len(ROWS)
     by_question = {row["input.question"]: row for row in found}
     five, twelve = by_question["What is 5?"], by_question["What is 12?"]
-    assert (twelve["passed.long"], twelve["score.both.words"], twelve["score.both.letters"]) == (True, 3, 8)
+    assert (twelve["passed.long"], twelve["passed.longer"]) == (True, False)
+    assert (twelve["score.both.words"], twelve["score.both.letters"]) == (3, 8)
     assert twelve["score.length"] is not None
     assert "ValueError: five is right out" in five["score_error.long"]
     assert 'm.py, line 11: raise ValueError("five is right out")' in five["score_error.long"]
