@@ -9,6 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel
 
 from functions.runtime import logger, parsed, run, worker
+from promptlab.adapters.aws.step_functions import named_by
 
 
 class Detail(BaseModel):
@@ -28,10 +29,11 @@ class StatusChange(BaseModel):
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Record the end."""
     change: StatusChange = parsed(StatusChange, event)
-    run_id, _, generation = change.detail.name.rpartition("-")
-    if not generation.isdecimal():
+    named = named_by(change.detail.name)
+    if named is None:
         # Somebody started the machine by hand, under a name of their own.
         logger.warning("not a run's execution", execution=change.detail.name)
         return {}
-    run(worker().ended(run_id, int(generation), change.detail.status))
+    project, run_id, generation = named
+    run(worker().of(project).ended(run_id, generation, change.detail.status))
     return {}

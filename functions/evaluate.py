@@ -7,7 +7,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from functions.runtime import ShardEvent, each_shard, logger, parsed, run, worker
+from functions.runtime import ShardEvent, each_shard, logger, parsed, run, worker_of
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -17,7 +17,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     outcome = each_shard(
         task.shard,
         context,
-        lambda shard, left_s: run(worker().evaluate(task.run_id, task.generation, shard, left_s)),
+        lambda shard, left_s: run(worker_of(task).evaluate(task.run_id, task.generation, shard, left_s)),
     )
     logger.info("evaluated", remaining=outcome.remaining)
     return {"remaining": outcome.remaining, "wait_s": ceil(outcome.wait_s)}

@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, Field
 
-from functions.runtime import ManifestLine, RunEvent, logger, parsed, run, worker
+from functions.runtime import ManifestLine, RunEvent, logger, parsed, run, worker_of
 
 LONGEST = 2000
 """Characters of a cause that are kept."""
@@ -35,5 +35,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if task.shard and task.shard.more:
         reason = f"{reason} (its worker was given {len(task.shard.shards())} shards, this one first)"
     logger.error("fault", reason=reason)
-    run(worker().fail(task.run_id, task.generation, reason, task.shard.number if task.shard else None))
+    run(worker_of(task).fail(task.run_id, task.generation, reason, task.shard.number if task.shard else None))
     return {}

@@ -8,7 +8,7 @@ from typing import Any
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from functions.runtime import ShardEvent, each_shard, logger, metrics, parsed, run, worker
+from functions.runtime import ShardEvent, each_shard, logger, metrics, parsed, run, worker_of
 from promptlab.domain.assets import Shard
 from promptlab.engine.job import Outcome
 from promptlab.worker import Tally
@@ -21,7 +21,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     task: ShardEvent = parsed(ShardEvent, event)
 
     def infer(shard: Shard, left_s: float) -> Outcome:
-        outcome, tally = run(worker().infer(task.run_id, task.generation, shard, left_s))
+        outcome, tally = run(worker_of(task).infer(task.run_id, task.generation, shard, left_s))
         _count(tally)
         logger.info(
             "inferred",

@@ -7,7 +7,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from functions.runtime import RunEvent, config, logger, parsed, run, worker
+from functions.runtime import RunEvent, config, logger, parsed, run, worker_of
 from promptlab.adapters.aws.function_versions import FunctionVersions
 
 
@@ -21,14 +21,16 @@ def versions() -> FunctionVersions:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Give the state machine what it maps over."""
     task: RunEvent = parsed(RunEvent, event)
-    planned = run(worker().plan(task.run_id, task.generation))
+    planned = run(worker_of(task).plan(task.run_id, task.generation))
     functions = run(versions().pinned(config().functions))
     logger.info("planned", shards=planned.shards, functions=functions)
     return {
         "run_id": task.run_id,
         "generation": task.generation,
+        "project": task.project,
         "bucket": config().bucket,
         "manifest": planned.manifest,
+        "map_prefix": planned.map_prefix,
         "shards": planned.shards,
         "max_concurrency": planned.max_concurrency,
         "functions": functions,

@@ -10,13 +10,14 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from functools import cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from promptlab.domain.assets import Shard
+from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
 from promptlab.engine.job import Outcome
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import CloudConfig, open_cloud
@@ -55,6 +56,11 @@ def worker() -> Worker:
     return Worker(lab())
 
 
+def worker_of(task: RunEvent) -> Worker:
+    """The steps over the project of a task."""
+    return worker().of(task.project)
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """The coroutine's result, on the process's loop."""
     return runner().run(coroutine)
@@ -67,6 +73,8 @@ class RunEvent(BaseModel):
 
     run_id: str
     generation: int
+    project: Annotated[str, AfterValidator(checked_project)] = DEFAULT_PROJECT
+    """An execution that an older version started names none."""
 
 
 class ManifestLine(BaseModel):
@@ -125,7 +133,7 @@ def each_shard(
 def parsed(model: type[BaseModel], event: dict[str, Any]) -> Any:
     """The event, typed; its run and shard are in every log line from here on."""
     found = model.model_validate(event)
-    names = {"run_id": getattr(found, "run_id", None), "generation": getattr(found, "generation", None)}
+    names = {name: getattr(found, name, None) for name in ("project", "run_id", "generation")}
     shard = getattr(found, "shard", None)
     logger.append_keys(**names, shard=shard.number if shard else None)
     return found

@@ -37,6 +37,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {
         "run_id": task.run_id,
         "generation": task.generation,
+        "project": task.project,
         "seen": seen.model_dump(mode="json") if seen else None,
         "over": seen is None,
     }
@@ -44,10 +45,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 async def _look(task: WatchEvent) -> Seen | None:
     """Return what is there to see; None when there is nothing to look at any more."""
-    record = await lab().ledger.get_run(task.run_id)
+    its = lab().for_project(task.project)
+    record = await its.ledger.get_run(task.run_id)
     if record is None or record.status in FINAL or record.generation > task.generation:
         return None
-    done, now = (await lab().progress(task.run_id)).done, datetime.fromisoformat(lab().clock.now())
+    done, now = (await its.progress(task.run_id)).done, datetime.fromisoformat(its.clock.now())
     seen = task.seen if task.seen and task.seen.done == done else Seen(done=done, since=now)
     minutes = (now - seen.since).total_seconds() / 60
     # Only while a run goes on: without data the alarm is quiet, and nothing is paid for.

@@ -28,6 +28,8 @@ UNCAUGHT = {"States.DataLimitExceeded", "States.Runtime"}
 LAMBDA_MAX_S = 900
 PATIENT = 500
 
+_OF_A_SHARD = {"run_id.$", "generation.$", "project.$", "functions.$", "shard.$"}
+
 
 def problems(machine: dict[str, Any]) -> list[str]:
     """Everything that is wrong, one line each; empty when all is well."""
@@ -83,10 +85,10 @@ def _map(state: State) -> Iterator[str]:
         yield "without a ResultWriter, results above 256 KiB fail the run"
     if not {"Bucket.$", "Prefix.$"} <= writer.get("Parameters", {}).keys():
         yield "the ResultWriter needs Bucket.$ and Prefix.$"
-    if set(state.get("ItemSelector", {})) != {"run_id.$", "generation.$", "functions.$", "shard.$"}:
+    if set(state.get("ItemSelector", {})) != _OF_A_SHARD:
         yield (
-            "ItemSelector must give run_id, generation, functions and shard: children see nothing else of "
-            "the run"
+            "ItemSelector must give run_id, generation, project, functions and shard: children see nothing "
+            "else of the run"
         )
     if "ResultPath" not in state or state["ResultPath"] is not None:
         yield "ResultPath must be null: what the children returned is in S3"

@@ -18,6 +18,9 @@ PromptLabError
 │   ├── RunBusyError            another process is working on the run
 │   └── RunInterruptedError     the run was stopped before its end; it can be resumed
 ├── JobNotFoundError
+├── ProjectNotFoundError        a lab has no project of this name
+├── ProjectExistsError          there is a project of this name already
+├── ProjectArchivedError        nothing is started or created in an archived project
 ├── BlobNotFoundError
 ├── StoreDamagedError           a record or the file of a store cannot be read
 ├── DiskFullError               the disk, or what one may use of it, is full
@@ -144,6 +147,40 @@ class VersionTakenError(AssetError):
 
 class VersionInUseError(AssetError):
     """A version that a run uses, or that has a label, is not deleted."""
+
+
+class ProjectNotFoundError(PromptLabError):
+    """A lab has no project of this name, or the caller may not see it.
+
+    Attributes:
+        project: the name that was asked for.
+    """
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        super().__init__(f"There is no project {project[:100]!r}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.project,))
+
+
+class ProjectExistsError(PromptLabError):
+    """There is a project of this name already, or its deletion has not ended.
+
+    Attributes:
+        project: its name.
+    """
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        super().__init__(f"There is a project {project!r} already, or its deletion has not ended yet.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.project,))
+
+
+class ProjectArchivedError(PromptLabError):
+    """A project is archived: what it has can be read, and nothing is started or created in it."""
 
 
 class RunError(PromptLabError):

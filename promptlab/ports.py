@@ -250,6 +250,9 @@ class DirectBlobs(Protocol):
     async def presign_get(self, key: str, *, max_age_s: int) -> str:
         """A URL that anybody may GET the blob from for some seconds; it is not checked that there is one."""
 
+    def whole_key(self, key: str) -> str:
+        """The key as others who reach the bucket by themselves know it."""
+
     async def origin(self) -> str:
         """The origin of all these URLs, as in `https://bucket.s3.eu-central-1.amazonaws.com`."""
 

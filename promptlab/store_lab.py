@@ -20,6 +20,7 @@ from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import traceback_of
+from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
@@ -36,6 +37,7 @@ from promptlab.experiments.trust import check_trusted, code_of, vouch
 from promptlab.loops import PerLoop
 from promptlab.named_files import working_folder
 from promptlab.ports import Records, Sandbox
+from promptlab.projects import Projects
 from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
 from promptlab.queries.query_engine import QueryEngine, ResultsQuery
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_results
@@ -49,6 +51,8 @@ Work = tuple[Experiment, Bindings]
 
 MAX_LOOKED_AT = 1_000
 """Runs that a filtered list looks at for one page."""
+IDLE_S = 300.0
+"""After so long without a question, what is kept for a project's is closed."""
 LOOK_S = 1.0
 """Seconds between two looks at a run that another process works on."""
 logger = logging.getLogger(__name__)
@@ -61,8 +65,9 @@ class StoreLab:
     goes_on = False
     """Whether a run goes on when its starter stops waiting."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, parts: Parts, *, of: StoreLab | None = None, project: str = DEFAULT_PROJECT) -> None:
+        self._parts, self.project, self._whole = parts, project, of or self
+        self._of_projects: dict[str, tuple[float, StoreLab]] = {}
         self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
         self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock, parts.tidier)
         self.where, self.stack = parts.where, parts.stack
@@ -74,6 +79,51 @@ class StoreLab:
         """Told of each run that was started here (`start`, `start_resume`) when it has ended."""
         self._telling: set[asyncio.Task[object]] = set()
         self._queries = _queries(parts)
+        self._closing: set[asyncio.Future[None]] = set()
+
+    def for_project(self, name: str) -> StoreLab:
+        """The lab of one project: it sees its own runs, assets, keys and cost only. Cheap, over the same
+        connections; whether there is such a project is the caller's to know.
+
+        Raises:
+            ConfigError: it is no project's name, or this store has one project only.
+        """
+        if name == self.project:
+            return self
+        if self._whole is not self:
+            return self._whole.for_project(name)
+        if checked_project(name) == DEFAULT_PROJECT:
+            return self
+        if self._parts.part_of is None:
+            raise ConfigError(
+                f"This store has one project, {DEFAULT_PROJECT!r}: projects are of hosted labs."
+            )
+        self._forget_idle()
+        _, lab = self._of_projects.get(name) or (
+            0.0,
+            StoreLab(self._parts.part_of(self._parts, name), of=self, project=name),
+        )
+        self._of_projects[name] = self.clock.monotonic(), lab
+        return lab
+
+    def _forget_idle(self) -> None:
+        """Close what is kept for projects that nobody asked of for a while: copies of their indexes."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        now = self.clock.monotonic()
+        for name, (asked_at, lab) in list(self._of_projects.items()):
+            if now - asked_at > IDLE_S and not lab._started:
+                del self._of_projects[name]
+                closing = asyncio.ensure_future(lab._queries.aclose())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+    @property
+    def projects(self) -> Projects:
+        """The projects of the lab."""
+        return Projects(self._whole.ledger, self.clock)
 
     @classmethod
     def open(cls, config: Mapping[str, Any] | None = None) -> StoreLab:
@@ -695,8 +745,9 @@ class StoreLab:
 
     @property
     def records(self) -> Records:
-        """Small JSON objects with an expiry: sessions, failed logins, idempotency keys."""
-        return self.ledger
+        """Small JSON objects with an expiry: sessions, failed logins, idempotency keys. Those of the whole
+        lab, whatever the project."""
+        return self._whole.ledger
 
     def tell(self, on_job: object) -> None:
         """Tell nothing: what this lab does is done when its calls return."""
@@ -707,15 +758,20 @@ class StoreLab:
 
     async def close(self) -> None:
         """Stop what was started here, as on Ctrl-C, and close the store."""
-        for task in (started := [*self._started.values(), *self._telling]):
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
-        await self._queries.aclose()
+        for _, lab in self._of_projects.values():
+            await lab._end_work()
+        await self._end_work()
         for part in (self._parts.runner, self._parts.secrets, self.ledger, self.blobs):
             await part.close()
         for other in (self._parts.tidier, self._parts.sandbox):
             if other is not None:
                 await other.close()
+
+    async def _end_work(self) -> None:
+        for task in (started := [*self._started.values(), *self._telling]):
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+        await self._queries.aclose()
 
 
 def _queries(parts: Parts) -> PerLoop[QueryEngine]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class Parts:
         "evaluator: path/to/file.py:Class."
     )
     """Why there is no sandbox, and what to do instead."""
+    part_of: Callable[[Parts, str], Parts] | None = None
+    """Makes the adapters of a project beside the default one, over the same connections; None where there
+    is one project only."""
     tidier: Tidier | None = None
     """Who removes what is deleted; None: this process does."""
     stack: Stack | None = None
@@ -254,6 +257,7 @@ def open_cloud(config: CloudConfig) -> Parts:
     """The adapters of a deployed lab, for its functions."""
     from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
     from promptlab.adapters.aws.lambda_sandbox import LambdaSandbox
+    from promptlab.adapters.aws.project_blobs import ProjectBlobs
     from promptlab.adapters.aws.s3_blobs import S3Blobs
     from promptlab.adapters.aws.secrets_manager import SecretNames, SecretsManagerSecrets
     from promptlab.adapters.aws.session import PATIENCE_S, AwsSession
@@ -276,6 +280,16 @@ def open_cloud(config: CloudConfig) -> Parts:
         read_s = SANDBOX_STUDIO_S if config.admin_token else SANDBOX_S
         sandbox = LambdaSandbox(config.sandbox, blobs, session=AwsSession(), read_s=read_s)
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
+
+    def part_of(whole: Parts, project: str) -> Parts:
+        own = ProjectBlobs(blobs, project)
+        records = ledger.for_project(project, own)
+        # Whoever replaced the runner, as tests do, has one for all projects.
+        its = runner.for_project(project, records) if whole.runner is runner else whole.runner
+        return replace(
+            whole, ledger=records, blobs=own, secrets=secrets.for_project(project), runner=its, part_of=None
+        )
+
     return Parts(
         ledger,
         blobs,
@@ -288,4 +302,5 @@ def open_cloud(config: CloudConfig) -> Parts:
         stack=config.stack,
         sandbox=sandbox,
         no_code=NO_CODE if config.allow_code else CODE_OFF,
+        part_of=part_of,
     )

@@ -7,6 +7,7 @@ later invocation depends on.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import random
 import time
@@ -32,6 +33,7 @@ from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
 from promptlab.experiments.stored import StoredModel
+from promptlab.ports import DirectBlobs
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import Stack
 
@@ -58,6 +60,9 @@ class Planned:
     """The part of a plan that the state machine needs."""
 
     manifest: str
+    """Its whole key, for the state machine."""
+    map_prefix: str
+    """Where the state machine writes what its map did."""
     shards: int
     max_concurrency: int
     """Shards to work on at once, so that all their calls in flight keep to the
@@ -102,6 +107,12 @@ class Worker:
         self._max_concurrency = (lab.stack or Stack()).max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
 
+    def of(self, project: str) -> Worker:
+        """The steps for one project, with this worker's connections and room for runs."""
+        part = copy.copy(self)
+        part._lab = self._lab.for_project(project)
+        return part
+
     async def close(self) -> None:
         """Close the connections to models and stores."""
         while self._bound:
@@ -118,7 +129,7 @@ class Worker:
         """
         run = await self._run(run_id, generation)
         if _is_over(run, generation):
-            return Planned("", 0, 1)
+            return Planned("", "", 0, 1)
         await self._beat(run)
         experiment = Experiment.model_validate(run.experiment)
         workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
@@ -126,7 +137,11 @@ class Worker:
         todo = await plan(
             self._lab.ledger, self._lab.blobs, run, content, at_once=workers, trials=experiment.trials
         )
-        return Planned(todo.manifest, todo.shards, workers)
+        blobs = self._lab.blobs
+        manifest, prefix = todo.manifest, f"runs/{run_id}/map"
+        if isinstance(blobs, DirectBlobs):
+            manifest, prefix = (blobs.whole_key(key) if key else "" for key in (manifest, prefix))
+        return Planned(manifest, prefix, todo.shards, workers)
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
         """Answer a shard's open cases, as far as `left_s` seconds allow.
@@ -305,7 +320,7 @@ class Worker:
     async def _bindings(self, run: RunRecord) -> tuple[Experiment, Bindings]:
         # The hash is that of everything the run depends on; only keys come from elsewhere, and they may
         # change.
-        key = f"{run.run_id}#{run.generation}"
+        key = f"{self._lab.project}#{run.run_id}#{run.generation}"
         if key not in self._bound:
             experiment = Experiment.model_validate(run.experiment)
             if len(self._bound) >= KEPT:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from functions import ended, fail, jobs, notify, runtime, tidy
+from functions import ended, fail, jobs, notify, runtime, tidy, watch
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 from promptlab.domain.results import FINAL, RunRecord
@@ -227,6 +227,7 @@ def work_through_everything(machine: Watched) -> None:
     machine.watch.function = "nobody"
     with ModelServer(lambda request: noise(20_000)) as server:
         runtime.run(secrets.put("OPENAI", Secret("sk-0123456789", (server.url,))))
+        runtime.run(secrets.for_project("team").put("OPENAI", Secret("sk-of-the-team", (server.url,))))
         runtime.run(secrets.close())
         machine.watch.function = "studio"
         # So that there is something to do again, and an index of before to forget.
@@ -266,6 +267,16 @@ def work_through_everything(machine: Watched) -> None:
         stopped = machine.start({**experiment, "name": "stopped"})
         runtime.run(machine.lab.cancel(stopped.run_id))
         machine._invoke(ended, {"detail": {"name": f"{stopped.run_id}-0", "status": "ABORTED"}})
+        team = machine.of("team")
+        server.script(Reply(status=400, text="no"), Reply(text="x"), prompt="What is 9?\n" + noise(200_000))
+        its = team.start(experiment)
+        team.execute(its.run_id)
+        again = runtime.run(team.lab.start_resume(its.run_id, failed=True))
+        team.execute(its.run_id, again.generation)
+        named = {**event, "run_id": its.run_id, "project": "team"}
+        team._invoke(fail, {**named, "shard": line})
+        team._invoke(watch, {"run_id": its.run_id, "generation": 0, "project": "team", "seen": None})
+        team._invoke(ended, {"detail": {"name": f"team.{its.run_id}-1", "status": "FAILED"}})
         for one in (run, stopped):
             assert runtime.run(machine.lab.delete_run(one.run_id, by="ada")) is False
         for kind, name in (("dataset", "rows"), ("prompt_template", "long")):
@@ -305,12 +316,13 @@ def test_every_request_of_a_function_is_allowed_by_its_role(machine: Watched) ->
         "tidy",
         "jobs",
         "notify",
+        "watch",
         "studio",
     }
     assert {"assets", "datasets", "runs"} <= {
         a.on.partition("/")[0] for a in asked if a.action.startswith("s3:")
     }
-    assert {"ASSET", "ASSETS", "RUN", "RUNS", "LEASE"} <= {
+    assert {"ASSET", "ASSETS", "RUN", "RUNS", "LEASE", "P"} <= {
         a.on.partition("#")[0] for a in asked if a.action.startswith("dynamodb:")
     }
     refused = "\n".join(sorted(str(a) for a in asked if not allowed(a)))

@@ -171,7 +171,10 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
                 "NotifyRole": {"WEBHOOK#*"},
                 "JobsRole": {"ASSETS#*", "ERASING#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"},
             }.get(role, set())
-            assert set(keys) <= own | more, role
+            assert {key.removeprefix("P#*#") for key in keys} <= own | more, role
+            if role != "TidyRole":  # the same of every project, and nothing else of one
+                in_projects = {key.removeprefix("P#*#") for key in keys if key.startswith("P#*#")}
+                assert in_projects == {key for key in keys if not key.startswith("P#*#")} - {"SCHEMA"}, role
 
 
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:

@@ -119,8 +119,20 @@ def test_a_run_goes_on_without_anybody_to_look_at_it() -> None:
     """Whatever the start of the watch says, Plan is next."""
     m = machine()
     watch = m["States"]["Watch"]
-    assert m["StartAt"] == "Watch" and watch["Next"] == "Plan"
+    assert watch["Next"] == "Plan"
     assert [catch["Next"] for catch in watch["Catch"]] == ["Plan"]
+
+
+def test_a_run_that_names_no_project_is_of_the_default_one() -> None:
+    """What an older version started has none; every step is told."""
+    m = machine()
+    choice = m["States"][m["StartAt"]]
+    assert choice["Choices"] == [{"Variable": "$.project", "IsPresent": True, "Next": "Watch"}]
+    default = m["States"][choice["Default"]]
+    assert (default["Result"], default["ResultPath"], default["Next"]) == ("default", "$.project", "Watch")
+    tasks = [s for s in {**m["States"], **child(m)}.values() if s["Type"] == "Task"]
+    payloads = [s["Parameters"].get("Payload") or s["Parameters"]["Input"] for s in tasks]
+    assert len(payloads) == 7 and all(payload["project.$"] == "$.project" for payload in payloads)
 
 
 def test_the_watch_ends_with_the_run_and_not_before() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
+from promptlab.adapters.aws.project_blobs import ProjectBlobs
 from promptlab.adapters.aws.s3_blobs import S3Blobs
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
@@ -32,6 +33,31 @@ def _dynamodb(request: pytest.FixtureRequest) -> Callable[[], Ledger]:
     return lambda: DynamoDBLedger(table, FileBlobs(folder), session=aws.session())
 
 
+def _project(request: pytest.FixtureRequest) -> Callable[[], Ledger]:
+    aws.credentials(request.getfixturevalue("monkeypatch"))
+    files = FileBlobs(request.getfixturevalue("tmp_path") / "blobs")
+    table = aws.new_table()
+
+    def opened() -> Ledger:
+        whole = DynamoDBLedger(table, files, session=aws.session())
+        return whole.for_project("team", ProjectBlobs(files, "team"))
+
+    return opened
+
+
+def _s3_project(request: pytest.FixtureRequest) -> Callable[[], Blobs]:
+    aws.credentials(request.getfixturevalue("monkeypatch"))
+    bucket = aws.new_bucket()
+    return lambda: _Closing(S3Blobs(bucket, session=aws.session()), "team")
+
+
+class _Closing(ProjectBlobs):
+    """The blobs of a project that take the lab's with them."""
+
+    async def close(self) -> None:
+        await self._blobs.close()
+
+
 def _s3(request: pytest.FixtureRequest) -> Callable[[], Blobs]:
     aws.credentials(request.getfixturevalue("monkeypatch"))
     bucket = aws.new_bucket()
@@ -42,8 +68,13 @@ def _s3(request: pytest.FixtureRequest) -> Callable[[], Blobs]:
 LEDGERS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Ledger]]] = {
     "sqlite": _sqlite,
     "dynamodb": _dynamodb,
+    "project": _project,
 }
-BLOBS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Blobs]]] = {"folder": _folder, "s3": _s3}
+BLOBS: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Blobs]]] = {
+    "folder": _folder,
+    "s3": _s3,
+    "project": _s3_project,
+}
 
 
 @pytest.fixture(params=LEDGERS)

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from functions import evaluate, fail, infer, plan, runtime, summarize
+from promptlab.adapters.aws.s3_blobs import S3Blobs
 from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
@@ -64,6 +65,12 @@ class Machine:
     waits: list[float] = field(default_factory=list)
     invocations: list[str] = field(default_factory=list)
     remaining_s: Callable[[int], float] = lambda _: 900
+    project: str | None = None
+    """What executions name; None: nothing, as an older version's."""
+
+    def of(self, project: str) -> Machine:
+        """The machine at work for a project."""
+        return replace(self, lab=self.lab.for_project(project), project=project)
 
     def start(self, config: dict[str, Any]) -> RunRecord:
         """Record a run, as the API does."""
@@ -81,15 +88,19 @@ class Machine:
 
     def execute(self, run_id: str, generation: int = 0) -> dict[str, Any]:
         """One execution, from Plan to Summarize."""
-        base = {"run_id": run_id, "generation": generation}
+        base: dict[str, Any] = {"run_id": run_id, "generation": generation}
+        base |= {"project": self.project} if self.project else {}
         planned = self._invoke(plan, base)
         for line in self.manifest(planned["manifest"]) if planned["shards"] else []:
             self._shard({**base, "shard": line})
         return self._invoke(summarize, base)
 
     def manifest(self, key: str) -> list[dict[str, Any]]:
-        """The lines of a manifest."""
-        return [orjson.loads(line) for line in runtime.run(self.lab.blobs.get(key)).splitlines()]
+        """The lines of a manifest, whose key is the bucket's."""
+        whole = S3Blobs(runtime.config().bucket)
+        lines = runtime.run(whole.get(key)).splitlines()
+        runtime.run(whole.close())
+        return [orjson.loads(line) for line in lines]
 
     def _shard(self, event: dict[str, Any]) -> None:
         try:

@@ -15,16 +15,22 @@
     <kind>#<key>              COUNT                   a counter (wrong tokens of an address)
     SCHEMA                    META                    the version of this layout
 
+Every partition key of a project beside the default one begins with `P#<project>#`, but for the last.
+
 There is no index, and a shard's scores are one item: docs/decisions/0030-dynamodb-items.md.
 """
 
 from __future__ import annotations
 
+import copy
+
 from promptlab.adapters.aws.dynamodb_assets import DynamoDBAssets
 from promptlab.adapters.aws.dynamodb_cases import DynamoDBCases
+from promptlab.adapters.aws.dynamodb_items import Bodies
 from promptlab.adapters.aws.dynamodb_part import VERSION
 from promptlab.adapters.aws.dynamodb_records import DynamoDBRecords
 from promptlab.adapters.aws.dynamodb_runs import DynamoDBRuns
+from promptlab.ports import Blobs
 
 __all__ = ["VERSION", "DynamoDBLedger"]
 
@@ -39,6 +45,13 @@ class DynamoDBLedger(DynamoDBAssets, DynamoDBRuns, DynamoDBCases, DynamoDBRecord
     PromptLabError where part of a batch stays unwritten that long, and where the table is of a newer
     version: each process looks once, with the first run or asset that it reads or adds.
     """
+
+    def for_project(self, name: str, blobs: Blobs) -> DynamoDBLedger:
+        """The ledger of one project in the same table, over the same connections; closing it closes them."""
+        part = copy.copy(self)
+        part._table, part._bodies = self._table.within(f"P#{name}#"), Bodies(blobs)
+        part._begun = set()
+        return part
 
     async def check(self) -> None:
         """Do nothing: DynamoDB looks after its own disks."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from promptlab.adapters.aws.busy import codes, is_busy
@@ -26,6 +27,9 @@ BATCH_GET = 100
 AT_ONCE = 8
 """Batches in flight for one call."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
+_PARTITION = frozenset({"pk", ":pk"})
+UNPREFIXED = "SCHEMA"
+"""The partition that is outside of every prefix."""
 _REFUSED = "ConditionalCheckFailed"
 
 
@@ -66,6 +70,16 @@ class DynamoDBTable:
         session = session or AwsSession()
         self._patience_s = session.patience_s
         self._clients = session.clients("dynamodb", read_timeout=10, retries={"total_max_attempts": 1})
+        self._prefix = ""
+
+    def within(self, prefix: str) -> DynamoDBTable:
+        """The same table, over the same connections, of which only partitions with a prefix are seen.
+
+        Their keys are read and written without it. The table's version is outside of every prefix.
+        """
+        part = copy.copy(self)
+        part._prefix = prefix
+        return part
 
     async def get(self, key: Key) -> Item | None:
         """One item, or None."""
@@ -261,13 +275,15 @@ class DynamoDBTable:
 
     async def _once(self, operation: str, **arguments: Any) -> dict[str, Any]:
         client = await self._clients.get()
+        if self._prefix:
+            arguments = _renamed(arguments, lambda pk: pk if pk == UNPREFIXED else self._prefix + pk)
         try:
             reply: dict[str, Any] = await getattr(client, operation)(**arguments)
         except Exception as error:
             if is_busy(error):
                 raise _PassingError(error) from error
             raise
-        return reply
+        return _renamed(reply, lambda pk: pk.removeprefix(self._prefix)) if self._prefix else reply
 
 
 class _PassingError(Exception):
@@ -276,6 +292,19 @@ class _PassingError(Exception):
     def __init__(self, cause: Exception) -> None:
         self.cause = cause
         super().__init__(str(cause))
+
+
+def _renamed(value: Any, change: Callable[[str], str]) -> Any:
+    """A request or an answer with every partition key in it changed, wherever it stands: no operation can be
+    forgotten."""
+    if isinstance(value, dict):
+        return {
+            name: {"S": change(inner["S"])}
+            if name in _PARTITION and isinstance(inner, dict) and inner.keys() == {"S"}
+            else _renamed(inner, change)
+            for name, inner in value.items()
+        }
+    return [_renamed(inner, change) for inner in value] if isinstance(value, list) else value
 
 
 def _key(key: Key) -> Item:

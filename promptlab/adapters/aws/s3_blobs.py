@@ -177,6 +177,10 @@ class S3Blobs:
         )
         return url
 
+    def whole_key(self, key: str) -> str:
+        """The key itself."""
+        return key
+
     async def origin(self) -> str:
         """The origin of all presigned URLs, as in `https://bucket.s3.eu-central-1.amazonaws.com`."""
         url = urlsplit(await self.presign_get("origin", max_age_s=1))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from typing import Self
 
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.clock import SystemClock
 from promptlab.domain.secrets import Secret, description_of, hosts_described
+from promptlab.errors import ConfigError
 from promptlab.ports import Clock
 
+OF_PROJECTS = "projects/"
+"""The beginning of the names of projects' secrets: `promptlab/keys/projects/team/openai`."""
 CACHE_S = 300.0
 """How long a value is used before it is read again: a key that was replaced works everywhere after this."""
 
@@ -33,7 +38,15 @@ class SecretsManagerSecrets:
         )
         self._known: dict[str, tuple[float, str]] = {}
 
+    def for_project(self, project: str) -> Self:
+        """The secrets of one project, over the same connections."""
+        part = copy.copy(self)
+        part.prefix, part._known = f"{self.prefix}{OF_PROJECTS}{project}/", {}
+        return part
+
     async def get(self, name: str) -> Secret | None:
+        if name.startswith(OF_PROJECTS):  # a project's, which nobody else's experiment gets by such a name
+            return None
         text = await self.text(name)
         return None if text is None else Secret.from_text(name, text)
 
@@ -65,7 +78,15 @@ class SecretsManagerSecrets:
             secret: what is kept.
             key: the ARN of the KMS key that encrypts it; default: AWS's own for a new one, else as it is.
             tags: the tags of a new one.
+
+        Raises:
+            ConfigError: its name is that of a project's secret.
         """
+        if name.startswith(OF_PROJECTS):
+            raise ConfigError(
+                f"The name {name!r} begins with {OF_PROJECTS!r}, where projects have theirs: say which with "
+                "--project."
+            )
         client = await self._clients.get()
         text, description = secret.to_text(), description_of(secret.hosts or ())
         kept = {"SecretString": text, "Description": description, **({"KmsKeyId": key} if key else {})}
@@ -92,6 +113,7 @@ class SecretsManagerSecrets:
             async for page in pages
             for secret in page["SecretList"]
             if secret["Name"].startswith(self.prefix)
+            and not secret["Name"].removeprefix(self.prefix).startswith(OF_PROJECTS)
         }
         return {name: hosts_described(name, found[name]) for name in sorted(found)}
 
@@ -113,6 +135,8 @@ class SecretNames(SecretsManagerSecrets):
     """
 
     async def get(self, name: str) -> Secret | None:
+        if name.startswith(OF_PROJECTS):
+            return None
         client = await self._clients.get()
         try:
             found = await client.describe_secret(SecretId=self.prefix + name)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
 from promptlab.adapters.aws.busy import is_busy
 from promptlab.adapters.aws.session import AwsSession
+from promptlab.domain.projects import DEFAULT_PROJECT, is_project_name
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.errors import RunBusyError
 from promptlab.ports import Clock, Ledger
@@ -40,8 +42,15 @@ class StepFunctionsRunner:
         self._clients = (session or AwsSession()).clients(
             "stepfunctions", retries={"mode": "standard", "total_max_attempts": 5}
         )
+        self._project = DEFAULT_PROJECT
         self._seen: dict[str, tuple[float, bool]] = {}
         """Per execution when it was described, and whether it went on."""
+
+    def for_project(self, project: str, ledger: Ledger) -> Self:
+        """The runner of one project's runs, over the same connections."""
+        part = copy.copy(self)
+        part._project, part._ledger = project, ledger
+        return part
 
     @asynccontextmanager
     async def claimed(self, run_id: str) -> AsyncIterator[None]:
@@ -63,7 +72,7 @@ class StepFunctionsRunner:
         """
         if self._is_fresh(run, run.beat_at, run.started_at or run.created_at):
             return True
-        described_at, active = self._seen.get(_name(run), (float("-inf"), False))
+        described_at, active = self._seen.get(self._name(run), (float("-inf"), False))
         if self._clock.monotonic() - described_at < KEPT_S:
             return active
         try:
@@ -77,9 +86,11 @@ class StepFunctionsRunner:
     async def hand_over(self, run: RunRecord) -> bool:
         """Start the execution of this pass, unless it was started before."""
         client = await self._clients.get()
-        body = orjson.dumps({"run_id": run.run_id, "generation": run.generation}).decode()
+        task = {"run_id": run.run_id, "generation": run.generation, "project": self._project}
         with suppress(client.exceptions.ExecutionAlreadyExists):  # the same pass, handed over twice
-            await client.start_execution(stateMachineArn=self._machine, name=_name(run), input=body)
+            await client.start_execution(
+                stateMachineArn=self._machine, name=self._name(run), input=orjson.dumps(task).decode()
+            )
         return True
 
     async def run(
@@ -135,12 +146,26 @@ class StepFunctionsRunner:
         active = found["status"] in ("RUNNING", "PENDING_REDRIVE")
         if len(self._seen) >= MOST_KEPT:
             self._seen.clear()
-        self._seen[_name(run)] = self._clock.monotonic(), active
+        self._seen[self._name(run)] = self._clock.monotonic(), active
         return active
 
     def _arn(self, run: RunRecord) -> str:
-        return f"{self._machine.replace(':stateMachine:', ':execution:')}:{_name(run)}"
+        return f"{self._machine.replace(':stateMachine:', ':execution:')}:{self._name(run)}"
+
+    def _name(self, run: RunRecord) -> str:
+        return execution_name(self._project, run.run_id, run.generation)
 
 
-def _name(run: RunRecord) -> str:
-    return f"{run.run_id}-{run.generation}"
+def execution_name(project: str, run_id: str, generation: int) -> str:
+    """The name of the execution of a pass; equal ids of two projects are two executions."""
+    name = f"{run_id}-{generation}"
+    return name if project == DEFAULT_PROJECT else f"{project}.{name}"
+
+
+def named_by(name: str) -> tuple[str, str, int] | None:
+    """Project, run and pass of an execution's name; None for one that somebody chose by hand."""
+    project, _, rest = name.rpartition(".")
+    run_id, _, generation = rest.rpartition("-")
+    if not generation.isdecimal() or (project and not is_project_name(project)):
+        return None
+    return project or DEFAULT_PROJECT, run_id, int(generation)
