@@ -36,6 +36,7 @@ from promptlab.errors import (
     RunError,
     TooManyJobsError,
 )
+from promptlab.ports import Records
 from promptlab.results.export import CsvStyle
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
@@ -130,7 +131,12 @@ class Jobs:
 
     def __init__(self, lab: StoreLab, starter: Starter, *, stale_s: float = STALE_S) -> None:
         self._lab, self._starter, self._stale_s = lab, starter, stale_s
-        self._records = lab.records
+        self._records: Records = lab.ledger  # the project's own
+
+    @property
+    def project(self) -> str:
+        """The project that they are of."""
+        return self._lab.project
 
     async def submit(self, kind: Kind, args: Mapping[str, Any], *, by: str = "") -> Job:
         """Record a job and have it begun.

@@ -287,7 +287,13 @@ def open_cloud(config: CloudConfig) -> Parts:
         # Whoever replaced the runner, as tests do, has one for all projects.
         its = runner.for_project(project, records) if whole.runner is runner else whole.runner
         return replace(
-            whole, ledger=records, blobs=own, secrets=secrets.for_project(project), runner=its, part_of=None
+            whole,
+            ledger=records,
+            blobs=own,
+            secrets=secrets.for_project(project),
+            runner=its,
+            sandbox=sandbox.for_project(own) if whole.sandbox is sandbox and sandbox else whole.sandbox,
+            part_of=None,
         )
 
     return Parts(

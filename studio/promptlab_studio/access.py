@@ -11,7 +11,8 @@ declares neither does not start.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,7 +20,14 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Mount
 
-from promptlab.errors import ForbiddenError
+from promptlab.domain.projects import DEFAULT_PROJECT as DEFAULT_PROJECT
+from promptlab.domain.projects import Project, is_project_name
+from promptlab.errors import (
+    AuthenticationError,
+    ForbiddenError,
+    ProjectArchivedError,
+    ProjectNotFoundError,
+)
 from promptlab.ports import Records
 from promptlab.store_lab import StoreLab
 
@@ -38,7 +46,10 @@ ACTIONS: Mapping[Action, Role] = MappingProxyType(
     }
 )
 """The least role for each action."""
-DEFAULT_PROJECT = "default"
+CHANGES: frozenset[Action] = frozenset({"label", "run", "code"})
+"""Actions that an archived project does not take."""
+PROJECT_HEADER, PROJECT_COOKIE = "promptlab-project", "promptlab-project"
+"""What says which project an admin of the whole lab is in: a request's header, or a browser's cookie."""
 _SCOPE = "promptlab.asked"
 
 
@@ -53,10 +64,19 @@ class Principal:
     project: str = DEFAULT_PROJECT
     only: tuple[str, ...] = ()
     """The ids of the runs that a link opens; nothing else is open to it."""
+    everywhere: bool = False
+    """It is an admin of the whole lab, who may enter every project; `project` is the one that it is in."""
+
+    @property
+    def of_all(self) -> bool:
+        """Whether it is an admin of the default project: that is one of the whole lab."""
+        return self.role == "admin" and not self.only and (self.everywhere or self.project == DEFAULT_PROJECT)
 
     def may(self, action: Action) -> bool:
-        """Whether its role allows an action."""
-        return ROLES.index(self.role) >= ROLES.index(ACTIONS[action])
+        """Whether its role allows an action. The admin of another project administers nothing but that."""
+        return (action != "administer" or self.of_all) and ROLES.index(self.role) >= ROLES.index(
+            ACTIONS[action]
+        )
 
 
 LOCAL = Principal("local", "local")
@@ -91,9 +111,17 @@ class Needs:
             least = ACTIONS[self.action]
             raise ForbiddenError(
                 f"This needs the role {least}{'' if least == 'admin' else ' or above'}; {who.name} has the "
-                f"role {who.role}. An admin can change that."
+                f"role {who.role}{_where(who)}. An admin can change that."
+            )
+        if self.action in CHANGES and asked_of(request.scope).archived:
+            raise ProjectArchivedError(
+                f"The project {who.project!r} is archived: it can be read, and nothing is changed in it."
             )
         return who
+
+
+def _where(who: Principal) -> str:
+    return f" in the project {who.project}" if who.role == "admin" else ""
 
 
 def runs_named(request: Request) -> list[str]:
@@ -122,6 +150,8 @@ class Asked:
 
     principal: Principal | None = None
     action: Action | None = None
+    archived: bool = False
+    """Whether the project is."""
 
 
 def asked_of(scope: MutableMapping[str, Any]) -> Asked:
@@ -140,8 +170,33 @@ async def principal(request: Request) -> Principal:
     asked = asked_of(request.scope)
     if asked.principal is None:
         auth = request.app.state.auth
-        asked.principal = LOCAL if auth is None else await auth.principal(request, records_of(request))
+        found = LOCAL if auth is None else await auth.principal(request, records_of(request))
+        project = await _project_of(request, found)
+        asked.archived = project.archived
+        asked.principal = replace(found, project=project.name, everywhere=found.of_all)
     return asked.principal
+
+
+async def _project_of(request: Request, who: Principal) -> Project:
+    """The project that a request is about: the caller's own, or the one that an admin of all names.
+
+    Raises:
+        ProjectNotFoundError: there is none of this name, or it is not the caller's to see.
+    """
+    projects = whole_lab(request).projects
+    named = request.headers.get(PROJECT_HEADER)
+    if named is not None:
+        if named != who.project and not who.of_all:
+            raise ProjectNotFoundError(named)
+        return await projects.get(named)
+    cookie = request.cookies.get(PROJECT_COOKIE) if who.of_all else None
+    if cookie and is_project_name(cookie):
+        with suppress(ProjectNotFoundError):  # it was deleted since
+            return await projects.get(cookie)
+    # Nobody has to be asked of the one that is always there, and can be neither archived nor deleted.
+    return (
+        Project(name=DEFAULT_PROJECT) if who.project == DEFAULT_PROJECT else await projects.get(who.project)
+    )
 
 
 def who_of(request: Request) -> Principal | None:
@@ -175,22 +230,41 @@ def records_of(request: Request) -> Records:
     return found
 
 
-def lab_of(request: Request) -> StoreLab:
-    """The lab that the app serves."""
+def whole_lab(request: Request) -> StoreLab:
+    """The lab that the app serves, for what belongs to no project: logins, people, projects themselves."""
     lab: StoreLab = request.app.state.lab
     return lab
 
 
+def lab_of(request: Request) -> StoreLab:
+    """The lab as the caller may see it: that of one project.
+
+    Raises:
+        AuthenticationError: it is not known yet who calls.
+    """
+    who = who_of(request)
+    if who is None:
+        raise AuthenticationError("Who asks is not known yet.")
+    return whole_lab(request).for_project(who.project)
+
+
 def takes_code(request: Request) -> bool:
     """Whether the lab takes code of users at all."""
-    return lab_of(request).code_refusal is None
+    return whole_lab(request).code_refusal is None
 
 
 async def _lab(request: Request) -> StoreLab:
     # As a coroutine: FastAPI calls functions in a thread, which cost each request more than its progress.
+    # Whoever declared what it needs is asked there, too: this comes first, or after it.
+    await principal(request)
     return lab_of(request)
 
 
+async def _whole_lab(request: Request) -> StoreLab:
+    return whole_lab(request)
+
+
+WholeLab = Annotated[StoreLab, Depends(_whole_lab)]
 TheLab = Annotated[StoreLab, Depends(_lab)]
 Viewer = Annotated[Principal, needs("look")]
 LinkViewer = Annotated[Principal, needs("look", link=True)]

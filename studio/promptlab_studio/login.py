@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from promptlab.errors import AuthenticationError, ForbiddenError, TooManyTriesError
-from promptlab_studio.access import ANYBODY, TheLab, Viewer, becomes
+from promptlab_studio.access import ANYBODY, Viewer, WholeLab, becomes
 from promptlab_studio.auth import Auth, LaptopAuth
 from promptlab_studio.forms import fields_of
 from promptlab_studio.oidc import SIGN_IN_S
@@ -37,7 +37,7 @@ async def login_form(request: Request) -> Response:
 
 
 @router.get("/open", dependencies=[ANYBODY])
-async def open_printed(request: Request, lab: TheLab) -> Response:
+async def open_printed(request: Request, lab: WholeLab) -> Response:
     """Open a session with the code in the printed address, and go on without it."""
     auth: Auth | None = request.app.state.auth
     if not isinstance(auth, LaptopAuth):
@@ -56,7 +56,7 @@ async def open_printed(request: Request, lab: TheLab) -> Response:
 
 # Not /login: there the local AWS of `make cloud` answers itself, as Cognito does.
 @router.post("/session", dependencies=[ANYBODY])
-async def login(request: Request, lab: TheLab) -> Response:
+async def login(request: Request, lab: WholeLab) -> Response:
     """Open a session and go on to where the user wanted to."""
     auth: Auth | None = request.app.state.auth
     fields = await fields_of(request)
@@ -77,7 +77,7 @@ async def login(request: Request, lab: TheLab) -> Response:
 
 
 @router.get("/shared", dependencies=[ANYBODY])
-async def open_link(request: Request, lab: TheLab) -> Response:
+async def open_link(request: Request, lab: WholeLab) -> Response:
     """Open a session with a link, for what it opens, and go on without the link's secret.
 
     Who has a session that sees it already keeps that.
@@ -113,7 +113,7 @@ def _sign_in_cookie(request: Request) -> tuple[str, bool]:
 
 
 @router.get("/sign-in", dependencies=[ANYBODY])
-async def begin_sign_in(request: Request, lab: TheLab) -> Response:
+async def begin_sign_in(request: Request, lab: WholeLab) -> Response:
     """Send the browser to the provider of accounts."""
     auth: Auth | None = request.app.state.auth
     if auth is None or auth.sign_in is None:
@@ -132,7 +132,7 @@ async def begin_sign_in(request: Request, lab: TheLab) -> Response:
 
 
 @router.get("/sign-in/back", dependencies=[ANYBODY])
-async def finish_sign_in(request: Request, lab: TheLab) -> Response:
+async def finish_sign_in(request: Request, lab: WholeLab) -> Response:
     """Open a session for the person who the provider says is here, if an admin has invited them."""
     auth: Auth | None = request.app.state.auth
     if auth is None or auth.sign_in is None:
@@ -162,7 +162,7 @@ def _place_of(runs: tuple[str, ...]) -> str:
 
 
 @router.post("/logout")
-async def logout(request: Request, lab: TheLab, who: Viewer) -> Response:
+async def logout(request: Request, lab: WholeLab, who: Viewer) -> Response:
     """End the session."""
     auth: Auth | None = request.app.state.auth
     place = "/" if auth is None else "/login?left=1" if auth.sign_in else "/login"

@@ -35,7 +35,7 @@ class Noted:
         self.events: list[dict[str, Any]] = []
 
     async def start(self, jobs: Jobs, job_id: str) -> None:
-        self.events.append({"job_id": job_id})
+        self.events.append({"job_id": job_id, "project": jobs.project})
 
 
 def test_an_export_is_written_by_the_function_and_waits_in_the_bucket(machine: Machine) -> None:
@@ -94,6 +94,12 @@ async def invoked() -> AsyncIterator[tuple[str, list[tuple[str, dict[str, str], 
         yield str(server.make_url("")), seen
 
 
+class OfTeam:
+    """As much of a project's jobs as the starter asks."""
+
+    project = "team"
+
+
 async def test_lambda_is_given_the_event_and_not_waited_for(
     invoked: tuple[str, list[tuple[str, dict[str, str], Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,11 +107,11 @@ async def test_lambda_is_given_the_event_and_not_waited_for(
     aws.credentials(monkeypatch)
     url, seen = invoked
     starter = LambdaStarter("promptlab-jobs", session=AwsSession(region=aws.REGION, endpoint_url=url))
-    await starter.start(None, "0" * 32)
+    await starter.start(OfTeam(), "0" * 32)
     await starter.close()
     ((path, headers, body),) = seen
     assert path == "/2015-03-31/functions/promptlab-jobs/invocations"
-    assert headers["X-Amz-Invocation-Type"] == "Event" and body == {"job_id": "0" * 32}
+    assert headers["X-Amz-Invocation-Type"] == "Event" and body == {"job_id": "0" * 32, "project": "team"}
 
 
 async def test_a_hosted_studio_s_jobs_by_its_api(hosted: Hosted) -> None:  # noqa: F811

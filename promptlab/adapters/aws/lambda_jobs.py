@@ -24,9 +24,8 @@ class LambdaStarter:
     async def start(self, jobs: Any, job_id: str) -> None:
         """Return once Lambda has the event."""
         client = await self._clients.get()
-        await client.invoke(
-            FunctionName=self._function, InvocationType="Event", Payload=orjson.dumps({"job_id": job_id})
-        )
+        event = orjson.dumps({"job_id": job_id, "project": jobs.project})
+        await client.invoke(FunctionName=self._function, InvocationType="Event", Payload=event)
 
     async def close(self) -> None:
         """Close the connections; jobs go on."""

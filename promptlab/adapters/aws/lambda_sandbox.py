@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,12 @@ class LambdaSandbox:
             "lambda", read_timeout=read_s, retries={"mode": "standard", "total_max_attempts": 1}
         )
         self._sender = BundleSender(blobs, self._url)
+
+    def for_project(self, blobs: Blobs) -> LambdaSandbox:
+        """The sandbox for the code of one project, over the same connections."""
+        part = copy.copy(self)
+        part._blobs, part._sender = blobs, BundleSender(blobs, part._url)
+        return part
 
     async def ask(self, bundle_hash: str, event: Mapping[str, Any]) -> dict[str, Any]:
         """Run one invocation.

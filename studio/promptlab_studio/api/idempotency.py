@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from promptlab.domain.assets import content_hash
+from promptlab.domain.projects import DEFAULT_PROJECT
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, PromptLabError, RunExistsError
 from promptlab.experiments.config import ExperimentConfig
@@ -30,7 +31,10 @@ async def start_once(
     webhook = (body.get("webhook") or {}).get("url")
     if key is None:
         return await _started(lab, experiment, None, webhook)
-    name, seen = hashlib.sha256(key.encode()).hexdigest(), content_hash(body)
+    # One key in two projects is two runs.
+    own = key if lab.project == DEFAULT_PROJECT else f"{lab.project}#{key}"
+    name = hashlib.sha256(own.encode()).hexdigest()
+    seen = content_hash(body)
     # The id is settled before the run is recorded: whoever comes second, or again after a crash, uses the
     # same one.
     mine = {"body": seen, "run_id": new_run_id(lab.clock.now())}

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from promptlab.jobs import OVER, Job, Jobs
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle
-from promptlab_studio.access import Engineer, Principal, TheLab, Viewer, lab_of
+from promptlab_studio.access import Engineer, Principal, TheLab, Viewer
 from promptlab_studio.api.answers import JobOut
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import ExportIn, IngestIn
@@ -27,9 +27,9 @@ router = APIRouter(tags=["jobs"], route_class=Exact)
 T = TypeVar("T")
 
 
-async def jobs_of(request: Request) -> Jobs:
-    """The jobs of the lab that is asked."""
-    return Jobs(lab_of(request), request.app.state.starter)
+async def jobs_of(request: Request, lab: TheLab) -> Jobs:
+    """The jobs of the project that is asked."""
+    return Jobs(lab, request.app.state.starter)
 
 
 TheJobs = Annotated[Jobs, Depends(jobs_of)]
