@@ -16,7 +16,11 @@ RESERVE_S = 30.0
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Do as much as time allows; the next invocation goes on."""
-    left_s = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
-    done = run(lab().go_on_deleting(max(0.0, left_s)))
-    logger.info("tidied", deletions=done)
+    marked = run(lab().apply_retention(_left_s(context) / 2))
+    done = run(lab().go_on_deleting(_left_s(context)))
+    logger.info("tidied", deletions=done, too_old=marked)
     return {"deletions": done}
+
+
+def _left_s(context: LambdaContext) -> float:
+    return max(0.0, context.get_remaining_time_in_millis() / 1000 - RESERVE_S)

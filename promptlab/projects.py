@@ -42,12 +42,13 @@ class Projects:
         Raises:
             ProjectNotFoundError: there is no such project, or it is being deleted.
         """
-        project = await self._found(name)
+        project = await self.find(name)
         if project is None or project.deleting_since:
             raise ProjectNotFoundError(name)
         return project
 
-    async def _found(self, name: str) -> Project | None:
+    async def find(self, name: str) -> Project | None:
+        """One project, also while it is being deleted; None where there is none."""
         record = await self._records.get_record(PROJECT, name)
         if record is None:
             return Project(name=DEFAULT_PROJECT) if name == DEFAULT_PROJECT else None
@@ -112,7 +113,7 @@ class Projects:
         """
         if name == DEFAULT_PROJECT:
             raise ConfigError("The default project cannot be deleted: delete its runs and assets.")
-        project = await self._found(name)
+        project = await self.find(name)
         if project is None:
             raise ProjectNotFoundError(name)
         project = replace(project, deleting_since=project.deleting_since or self._clock.now())

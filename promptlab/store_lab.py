@@ -14,6 +14,7 @@ from typing import Any
 
 from promptlab.assets.store import AssetStore
 from promptlab.deleting.journal import Deletion, Journal, user_name
+from promptlab.deleting.projects import ProjectDeleting, Retention, again_soon, once_a_day
 from promptlab.deleting.runs import RunDeleting
 from promptlab.deleting.versions import VersionDeleting
 from promptlab.domain.assets import Dataset, PromptTemplate
@@ -603,7 +604,15 @@ class StoreLab:
 
     async def go_on_deleting(self, within_s: float | None = None) -> int:
         """Remove what deletions left that were interrupted, or had too little time; give their number."""
-        until, done = None if within_s is None else self.clock.monotonic() + within_s, 0
+        until = None if within_s is None else self.clock.monotonic() + within_s
+        done = await self._gone_on(until)
+        if self._whole is self and self._parts.part_of is not None:
+            for project in (await self.projects.list())[1:]:
+                done += await self.for_project(project.name)._gone_on(until)
+        return done
+
+    async def _gone_on(self, until: float | None) -> int:
+        done = 0
         while found := [deletion async for deletion in self.journal.all_pending()]:
             before = done
             for deletion in found:
@@ -619,10 +628,66 @@ class StoreLab:
             # Nobody begins a pass over a run that is marked, and two who remove it do no harm.
             return await self._deleting.remove(deletion.id, until)
         if deletion.what == "project":
-            return False
+            return await self._project_removed(deletion, until)
         versions = VersionDeleting(self.ledger, self.blobs, self.clock, self.journal)
         await versions.finish(deletion)
         return True
+
+    async def _project_removed(self, deletion: Deletion, until: float | None) -> bool:
+        lab = self.for_project(deletion.id)
+        if not await ProjectDeleting(lab.ledger, lab.blobs, self.clock).remove(deletion.by, until):
+            return False
+        await self.projects.forget(deletion.id)
+        await self.journal.end(deletion)
+        return True
+
+    async def delete_project(self, name: str, *, by: str | None = None) -> bool:
+        """Remove a project for good, with its runs, assets and files; its keys of providers stay.
+
+        Nobody sees it from now on. After an interruption, the same call or `go_on_deleting` removes the rest.
+
+        Returns:
+            Whether all of it is gone; in the cloud it is gone within minutes.
+
+        Raises:
+            ProjectNotFoundError: there is no such project.
+            RunBusyError: a run of it goes on: cancel it first.
+            ConfigError: it is the default project.
+        """
+        whole = self._whole
+        if name != DEFAULT_PROJECT and (await whole.projects.find(name)) is not None:
+            for status in ("running", "pending"):
+                going, _ = await whole.for_project(name).list_runs(
+                    chosen=Chosen(status, archived=None), limit=1
+                )
+                if going:
+                    raise RunBusyError(
+                        f"Run {going[0].run_id} of the project {name!r} is {status}: cancel it first."
+                    )
+        await whole.projects.mark(name)
+        deletion = await whole.journal.begin("project", name, by or user_name())
+        if whole._parts.tidier is None:
+            return await whole._project_removed(deletion, None)
+        await whole.begin_to_tidy()
+        return False
+
+    async def apply_retention(self, within_s: float | None = None) -> int:
+        """Mark runs that ended longer ago than their project keeps them, once a day; give their number.
+
+        `go_on_deleting` removes them.
+        """
+        until = None if within_s is None else self.clock.monotonic() + within_s
+        marked = 0
+        for project in await self.projects.list():
+            if project.retention_days is None or not await once_a_day(self.ledger, project.name):
+                continue
+            lab = self.for_project(project.name)
+            found = await Retention(lab.ledger, lab.blobs, self.clock).mark(project.retention_days, until)
+            if found is None:
+                await again_soon(self.ledger, project.name)
+                break
+            marked += found
+        return marked
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""

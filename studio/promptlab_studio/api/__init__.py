@@ -8,7 +8,19 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from promptlab_studio.access import Viewer
-from promptlab_studio.api import access, assets, catalog, code, compare, health, jobs, preview, runs, uploads
+from promptlab_studio.api import (
+    access,
+    assets,
+    catalog,
+    code,
+    compare,
+    health,
+    jobs,
+    preview,
+    projects,
+    runs,
+    uploads,
+)
 from promptlab_studio.api.answers import Problem
 
 PREFIX = "/api/v1"
@@ -17,7 +29,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "descr
 
 router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 router.include_router(health.router)
-for subject in (runs, compare, jobs, uploads, assets, code, catalog, preview, access):
+for subject in (runs, compare, jobs, uploads, assets, code, catalog, preview, projects, access):
     router.include_router(subject.router)
 
 

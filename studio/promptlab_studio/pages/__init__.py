@@ -14,6 +14,7 @@ from promptlab_studio.pages import (
     export,
     jobs,
     new_run,
+    projects,
     prompts,
     run,
     runs,
@@ -37,5 +38,6 @@ for _routes in (
     new_run.routes,
     compare.routes,
     access.routes,
+    projects.routes,
 ):
     router.include_router(_routes)
