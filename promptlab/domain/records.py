@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 from promptlab.errors import StoreDamagedError
 
 T = TypeVar("T")
+SO_FAR = "SO_FAR"
+"""The kind of record that has the sum so far of a run under way."""
 LEASE = "LEASE"
 """The kind of record that a shard under way has."""
 TRIED = "TRIED"

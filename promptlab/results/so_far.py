@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import time
 
+from promptlab.domain.records import SO_FAR
 from promptlab.domain.results import RunRecord, ShardSummary
 from promptlab.domain.summary import Summary
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Ledger
 
-KIND = "SO_FAR"
+KIND = SO_FAR
 """The kind of the ledger's record."""
 VALID_S = 30.0
 """Seconds after which a record that nobody renews is gone."""

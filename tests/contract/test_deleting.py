@@ -14,7 +14,7 @@ from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.clock import SystemClock
 from promptlab.deleting.journal import Journal
 from promptlab.deleting.runs import RunDeleting
-from promptlab.domain.records import LEASE, TRIED
+from promptlab.domain.records import LEASE, SO_FAR, TRIED
 from promptlab.domain.results import Completion, RunRecord, ScoreSet, ShardSummary
 from promptlab.ports import Blobs, Ledger
 from tests.contract.builders import RUN, run
@@ -70,6 +70,7 @@ async def store_run(ledger: Ledger, blobs: Blobs, **changes: Any) -> RunRecord:
         await ledger.put_completions(RUN, cases)
         await ledger.put_scores(RUN, [ScoreSet(shard=shard, case=shard * 9, trial=0, scores={})])
         await ledger.put_record(TRIED, f"{RUN}#1#{shard}", {"cases": []})
+    await ledger.put_record(SO_FAR, RUN, {"summary": {}})
     await ledger.put_shard(RUN, ShardSummary(number=0, generation=0, summary={}, part="p"))
     for key in FILES:
         await blobs.put(key, b"x")
@@ -84,6 +85,7 @@ async def left(ledger: Ledger, blobs: Blobs) -> list[str]:
         found += [f"case {c.case}" for c in await ledger.get_completions(RUN, shard)]
         found += [f"scores {s.case}" for s in await ledger.get_scores(RUN, shard)]
         found += [f"tried {shard}"] * (await ledger.get_record(TRIED, f"{RUN}#1#{shard}") is not None)
+    found += ["sum so far"] * (await ledger.get_record(SO_FAR, RUN) is not None)
     found += ["run"] * (await ledger.get_run(RUN) is not None)
     return found
 
