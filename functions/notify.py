@@ -10,6 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from functions.ended import StatusChange
 from functions.runtime import lab, logger, parsed, run
 from promptlab.adapters.aws.announcing import announce
+from promptlab.adapters.aws.step_functions import named_by
 from promptlab.domain.results import FINAL
 from promptlab.webhooks import deliver, news
 
@@ -18,17 +19,19 @@ from promptlab.webhooks import deliver, news
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Tell everybody who wants to know."""
     change: StatusChange = parsed(StatusChange, event)
-    run_id, _, generation = change.detail.name.rpartition("-")
-    if not generation.isdecimal():
+    named = named_by(change.detail.name)
+    if named is None:
         logger.warning("not a run's execution", execution=change.detail.name)
         return {}
-    taken = run(_told(run_id, int(generation)))
+    project, run_id, generation = named
+    taken = run(_told(project, run_id, generation))
     logger.info("told", run_id=run_id, webhook=taken)
     return {"webhook": taken}
 
 
-async def _told(run_id: str, generation: int) -> bool:
-    found = await lab().ledger.get_run(run_id)
+async def _told(project: str, run_id: str, generation: int) -> bool:
+    its = lab().for_project(project)
+    found = await its.ledger.get_run(run_id)
     if found is None:
         return True  # deleted meanwhile
     if found.generation != generation or found.status not in FINAL:
@@ -36,6 +39,6 @@ async def _told(run_id: str, generation: int) -> bool:
         if found.generation > generation:
             return True
         raise RuntimeError(f"run {run_id} is {found.status}: its end is not recorded yet")
-    body = await news(lab(), found)
+    body = await news(its, found)
     await announce(body, topic=os.environ.get("PROMPTLAB_RUNS_TOPIC"), run_id=run_id, status=found.status)
-    return await deliver(lab().records, lab().outbound, lab().clock, run_id, body)
+    return await deliver(its.ledger, its.outbound, its.clock, run_id, body)

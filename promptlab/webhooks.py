@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from promptlab.domain.records import WEBHOOK as OF_RUNS
 from promptlab.domain.results import RunRecord
 from promptlab.domain.secrets import is_loopback_name
 from promptlab.errors import ConfigError
@@ -30,7 +31,7 @@ from promptlab.ports import Clock, Records
 from promptlab.report import brief
 from promptlab.store_lab import StoreLab
 
-WEBHOOK = "WEBHOOK"
+WEBHOOK = OF_RUNS
 """The kind of record that a run with a webhook has, by its id."""
 KEPT_S = 90 * 86_400.0
 PAUSES_S = (2.0, 10.0, 60.0, 300.0)
@@ -97,7 +98,7 @@ async def news(lab: StoreLab, run: RunRecord) -> bytes:
 
 async def tell(lab: StoreLab, run: RunRecord) -> bool:
     """Do as `deliver`, with the news of a run."""
-    return await deliver(lab.records, lab.outbound, lab.clock, run.run_id, await news(lab, run))
+    return await deliver(lab.ledger, lab.outbound, lab.clock, run.run_id, await news(lab, run))
 
 
 def signature(secret: str, body: bytes, now_s: int) -> str:

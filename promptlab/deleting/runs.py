@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from promptlab.deleting.journal import Journal
-from promptlab.domain.records import LEASE, SO_FAR, TRIED
+from promptlab.domain.records import LEASE, SO_FAR, TRIED, WEBHOOK
 from promptlab.domain.results import RunRecord
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Clock, Ledger
@@ -57,7 +57,8 @@ class RunDeleting:
         while await self._blobs.erase(f"runs/{run_id}/", limit=BLOBS_AT_ONCE) == BLOBS_AT_ONCE:
             if self._is_late(until):
                 return False
-        await self._ledger.delete_record(SO_FAR, run_id)
+        for kind in (SO_FAR, WEBHOOK):
+            await self._ledger.delete_record(kind, run_id)
         await self._ledger.delete_run(run_id)
         if deletion is not None:
             await self._journal.end(deletion)

@@ -13,6 +13,8 @@ from promptlab.errors import StoreDamagedError
 T = TypeVar("T")
 SO_FAR = "SO_FAR"
 """The kind of record that has the sum so far of a run under way."""
+WEBHOOK = "WEBHOOK"
+"""The kind of record that has the webhook of a run."""
 LEASE = "LEASE"
 """The kind of record that a shard under way has."""
 TRIED = "TRIED"

@@ -66,11 +66,11 @@ async def _started(
         return await lab.start(experiment, run_id=run_id), None
     # Before the run: one of a few cases may have ended when its start returns.
     run_id = run_id or new_run_id(lab.clock.now())
-    secret = await register(lab.records, lab.outbound, run_id, webhook)
+    secret = await register(lab.ledger, lab.outbound, run_id, webhook)
     try:
         return await lab.start(experiment, run_id=run_id), secret
     except RunExistsError:
         raise
     except PromptLabError:
-        await lab.records.delete_record(WEBHOOK, run_id)
+        await lab.ledger.delete_record(WEBHOOK, run_id)
         raise

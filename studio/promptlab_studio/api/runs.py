@@ -80,7 +80,7 @@ async def start_run(
     run, secret = await start_once(lab, body.experiment(), body.model_dump(mode="json"), idempotency_key)
     response.headers["Location"] = f"/api/v1/runs/{run.run_id}"
     found = await run_object(lab, run)
-    if (webhook := await shown(lab.records, run.run_id) if body.webhook else None) is not None:
+    if (webhook := await shown(lab.ledger, run.run_id) if body.webhook else None) is not None:
         found["webhook"] = {**webhook, "secret": secret}
     return found
 
@@ -212,7 +212,7 @@ async def get_run(
 
 
 async def _with_webhook(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
-    return {**await run_object(lab, run), "webhook": await shown(lab.records, run.run_id)}
+    return {**await run_object(lab, run), "webhook": await shown(lab.ledger, run.run_id)}
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)
