@@ -9,9 +9,10 @@ import pytest
 
 from promptlab import Dataset, ExperimentConfig, ModelConfig, ModelError, ModelResponse, PromptTemplate, Score
 from promptlab.domain.choice import checked_tags
-from promptlab.domain.messages import Messages, count_message, most_frequent
+from promptlab.domain.messages import SHOWN, Messages, count_message, most_frequent
 from promptlab.domain.names import visible
-from promptlab.domain.results import Completion, described
+from promptlab.domain.results import Completion, Progress, described
+from promptlab.domain.secrets import origin_of
 from promptlab.domain.statistics import as_count, as_number, as_object
 from promptlab.domain.templates import check_placeholders
 from promptlab.engine.answers import checked, said_by
@@ -25,6 +26,7 @@ from promptlab.evaluators.schemas import Schema
 from promptlab.evaluators.sizes import check_lengths, check_product
 from promptlab.evaluators.structure import IsJson, unfenced
 from promptlab.evaluators.text import quote, short
+from promptlab.queries.opened import cut as cut_row
 from tests.unit.test_templates import dataset
 
 
@@ -280,3 +282,42 @@ def test_of_many_faults_of_a_configuration_twenty_are_told() -> None:
     said = str(raised.value)
     assert f"  - {'z' * 200}…: unknown field" in said
     assert f"(got '{'t' * 199}…)" in said
+
+
+def test_a_row_of_a_list_is_cut_behind_its_greatest_length() -> None:
+    """And says which of its texts were."""
+    row = {"a": "x" * 300, "b": "x" * 301, "n": 10**400}
+    assert cut_row(row, 300) == {**row, "b": "x" * 300, "cut": ["b"]}
+
+
+def test_a_reference_that_is_no_number_is_quoted_in_part() -> None:
+    """Forty characters tell which it is."""
+    text = "1" + ".2" * 60
+    assert only_number(text) == f"is not one number: {text[:40]!r}"
+
+
+def test_of_each_type_of_error_three_messages_are_seen() -> None:
+    """The most frequent ones."""
+    messages: Messages = {}
+    for number in range(5):
+        count_message(messages, "timeout", f"after {number} s", 5 - number)
+    assert list(most_frequent(messages, SHOWN)["timeout"]) == ["after 0 s", "after 1 s", "after 2 s"]
+
+
+def test_progress_begins_with_nothing_used() -> None:
+    """None would say that it is unknown."""
+    begun = Progress(total=3)
+    assert (begun.done, begun.prompt_tokens, begun.completion_tokens, begun.cost_usd) == (0, 0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("https://api.openai.com", "https://api.openai.com:443"),
+        ("http://localhost", "http://localhost:80"),
+        ("http://[::1]", "http://[::1]:80"),
+    ],
+)
+def test_a_port_that_is_left_out_is_that_of_the_scheme(written: str, same: str) -> None:
+    """So that a key goes to the same host however it is written."""
+    assert origin_of(written) == origin_of(same) == same

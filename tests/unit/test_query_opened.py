@@ -13,7 +13,7 @@ import pytest
 
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.local.file_blobs import FileBlobs
-from promptlab.domain.results import RunRecord
+from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.errors import RunError
 from promptlab.queries.query_engine import Filter, QueryEngine
 from promptlab.store_lab import StoreLab
@@ -96,6 +96,8 @@ async def test_a_page_has_fifty_cases_and_a_search_reads_20_000_characters(
     page = await results.page()
     assert (len(page.rows), page.limit, page.offset, page.total) == (50, 50, 0, 61)
     assert (len(page.rows[0]["input.q"]), page.rows[0]["cut"]) == (300, ["input.q", "response"])
+    assert await results.case(3) == await results.case(3, 0) is not None
+    assert (await results.neighbours(3)).next == (await results.neighbours(3, 0)).next == CaseKey(4, 0)
     assert (await results.page(Filter(text="XY"))).total_matching == 1
     assert (await results.page(Filter(text="yZ"))).total_matching == 0
     last = await results.page(offset=50)
