@@ -41,9 +41,9 @@ IN_A_CHILD = {
     "promptlab/engine/watchdog_child.py": "promptlab/engine/watchdog.py",
 }
 """Modules that run in child processes, of which coverage knows nothing, and who asks them."""
-ROUNDS = ((80, 10.0), (400, 40.0))
-"""The most tests that a change meets, and the most seconds that they took without it: first, and where
-none noticed."""
+ROUNDS = ((80, 10.0), (1_500, 60.0))
+"""The most tests that a change meets, and the most seconds that they took without it: first the nearest, and
+where none noticed the shortest, of which so many fit in."""
 GRACE_S, PATIENCE = 30.0, 6
 """A test counts as hung when it takes this much longer (seconds), and so many times as long, as it should."""
 PROBLEMS = ("failure", "error", "skipped")
@@ -161,7 +161,7 @@ class Reach:
                     chosen.append(name)
             if names:
                 yield chosen or [min(names, key=lambda name: self.seconds[name])]
-            names = [name for name in names if name not in chosen]
+            names = sorted((name for name in names if name not in chosen), key=self.seconds.__getitem__)
 
 
 def file_of(name: str) -> str:

@@ -23,8 +23,11 @@ from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, CodeRef, Experimen
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.records import made
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.domain.secrets import Secret
 from promptlab.errors import DatasetError, StoreDamagedError
 from promptlab.evaluators.text import text_of
+from promptlab.results.run_table import RunTable
+from tests.contract import builders
 
 CONTENT = DatasetContent(
     blob="b",
@@ -300,3 +303,14 @@ def test_a_metric_of_which_an_older_version_recorded_less_is_a_plain_one() -> No
 def test_a_configuration_shows_no_key() -> None:
     """Nor that there is one."""
     assert "api_key=" not in repr(ModelConfig(name="openai/x", api_key="sk-0123456789abcdef"))
+
+
+def test_a_run_that_records_no_trials_has_one() -> None:
+    """As runs of older versions have."""
+    table = RunTable(None, None, builders.run("r", experiment={}), CONTENT, ())  # type: ignore[arg-type]
+    assert table.trials == 1
+
+
+def test_a_secret_shows_no_key() -> None:
+    """Wherever it is printed."""
+    assert "0123456789" not in repr(Secret("sk-0123456789", ("https://api.openai.com:443",)))

@@ -344,6 +344,14 @@ async def test_of_one_pair_there_is_no_interval(lab: StoreLab, engine: QueryEngi
         assert [value is not None for value in (length.stderr, length.low, length.high)] == [known] * 3
 
 
+async def test_long_answers_are_cut_in_a_list(lab: StoreLab, engine: QueryEngine) -> None:
+    """Behind 600 characters, unless one says otherwise."""
+    runs = [await _asked(lab, Suffix(word * 700, 50), [{"metric": "length"}], 2) for word in "xy"]
+    for way, most in (({}, 600), ({"text_chars": 20}, 20)):
+        page = await engine.compare(runs[0], runs[1:], **way)
+        assert page.rows[1].others[0].response == "y" * most
+
+
 async def test_pages_follow_each_other(lab: StoreLab, engine: QueryEngine) -> None:
     """Beyond the last, it is the last; by difference, the greatest loss comes first unless one says so."""
     runs = [await run(lab), await run(lab, shift=1)]
