@@ -105,7 +105,7 @@ def open_remote(config: Mapping[str, Any]) -> RemoteLab:
             "Write PromptLab({'type': 'remote', 'endpoint': 'https://…', 'api_key': '…'}), or set "
             "PROMPTLAB_API_KEY."
         )
-    if unknown := sorted(config.keys() - {"type", "endpoint", "api_key"}):
+    if unknown := sorted(config.keys() - {"type", "endpoint", "api_key", "project"}):
         raise ConfigError(
             f"Unknown key {unknown[0]!r} for a remote store: it takes 'endpoint' and 'api_key'."
         )
@@ -115,7 +115,11 @@ def open_remote(config: Mapping[str, Any]) -> RemoteLab:
             "A remote store needs the Studio's address: {'type': 'remote', 'endpoint': 'https://…'}, or "
             "PROMPTLAB_ENDPOINT."
         )
-    return RemoteLab(endpoint, config.get("api_key") or os.environ.get("PROMPTLAB_API_KEY"))
+    return RemoteLab(
+        endpoint,
+        config.get("api_key") or os.environ.get("PROMPTLAB_API_KEY"),
+        project=config.get("project") or os.environ.get("PROMPTLAB_PROJECT"),
+    )
 
 
 def open_parts(config: Mapping[str, Any] | None = None) -> Parts:

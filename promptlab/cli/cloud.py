@@ -85,6 +85,15 @@ def secrets() -> None:
     """The provider keys that a stack's workers use: a model names one with api_key_secret."""
 
 
+_of_project = click.option(
+    "--project",
+    metavar="PROJECT",
+    default="default",
+    show_default=True,
+    help="The project whose key it is; others neither see nor use it.",
+)
+
+
 @secrets.command("set")
 @click.argument("name", metavar="NAME")
 @click.option(
@@ -95,8 +104,9 @@ def secrets() -> None:
     help="A host that the key may be sent to, as in gateway.example.com:8443; may be given several times.  "
     "[default: the hosts of the provider that NAME names]",
 )
+@_of_project
 @_stack_options
-def set_secret(name: str, hosts: tuple[str, ...], stack: Stack) -> None:
+def set_secret(name: str, hosts: tuple[str, ...], project: str, stack: Stack) -> None:
     """Keep a provider key under NAME, for the given hosts only.
 
     The key is typed unseen, or comes from standard input. Workers use it within five minutes. Whoever runs an
@@ -111,7 +121,7 @@ def set_secret(name: str, hosts: tuple[str, ...], stack: Stack) -> None:
             f"Where may the key {name} be sent? Its name has none of {', '.join(OWN_HOSTS)} in it, whose "
             f"hosts are known: promptlab cloud secrets set {name} --host api.example.com"
         )
-    asyncio.run(stack.set_key(name, Secret(_value(name), bound)))
+    asyncio.run(stack.set_key(name, Secret(_value(name), bound), project=project))
     click.echo(
         f"The key {name} is set in {stack}, for {words_for(bound)} only. A model names it so: "
         f"api_key_secret: {name}",
@@ -120,13 +130,14 @@ def set_secret(name: str, hosts: tuple[str, ...], stack: Stack) -> None:
 
 
 @secrets.command("list")
+@_of_project
 @_stack_options
 @json_option
-def list_secrets(stack: Stack, as_json: bool) -> None:
+def list_secrets(project: str, stack: Stack, as_json: bool) -> None:
     """List the names of the keys, and where each may be sent; no key is shown."""
     from promptlab.domain.secrets import words_for
 
-    found = asyncio.run(stack.keys())
+    found = asyncio.run(stack.keys(project=project))
     if as_json:
         show_json([{"name": name, "hosts": list(hosts)} for name, hosts in found.items()])
     elif found:
@@ -137,14 +148,15 @@ def list_secrets(stack: Stack, as_json: bool) -> None:
 
 @secrets.command("delete")
 @click.argument("name", metavar="NAME")
+@_of_project
 @_stack_options
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def delete_secret(name: str, stack: Stack, yes: bool) -> None:
+def delete_secret(name: str, project: str, stack: Stack, yes: bool) -> None:
     """Remove a provider key, at once and for good."""
     name = _checked(name)
     if not yes:
         click.confirm(f"Remove the key {name} of {stack} for good?", abort=True, err=True)
-    if not asyncio.run(stack.delete_key(name)):
+    if not asyncio.run(stack.delete_key(name, project=project)):
         raise click.UsageError(f"There is no key {name!r} in {stack}: {program()} cloud secrets list")
     click.echo(f"The key {name} is gone.", err=True)
 

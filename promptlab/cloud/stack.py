@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
 from promptlab.domain.secrets import Secret
 from promptlab.errors import ConfigError
 
@@ -159,7 +160,7 @@ class Stack:
         async with self._secrets("") as kept:
             return await kept.text(f"{self.name}/admin-token")
 
-    async def set_key(self, name: str, secret: Secret) -> None:
+    async def set_key(self, name: str, secret: Secret, *, project: str = DEFAULT_PROJECT) -> None:
         """Keep a provider key for the stack's workers, new or not, with the hosts that it may be sent to.
 
         Raises:
@@ -170,38 +171,41 @@ class Stack:
         if "SecretsPrefix" not in outputs:
             await self.output("SecretsPrefix")  # which says what is wrong
         tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
-        async with self._secrets(outputs["SecretsPrefix"]) as kept:
+        async with self._secrets(outputs["SecretsPrefix"], project) as kept:
             await kept.put(name, secret, key=outputs.get("KmsKeyArn"), tags=tags)
 
-    async def keys(self) -> dict[str, tuple[str, ...]]:
+    async def keys(self, *, project: str = DEFAULT_PROJECT) -> dict[str, tuple[str, ...]]:
         """The hosts of each provider key, by its name, sorted; no value is read.
 
         Raises:
             ConfigError: as `set_key`.
         """
-        async with self._secrets(await self.output("SecretsPrefix")) as kept:
+        async with self._secrets(await self.output("SecretsPrefix"), project) as kept:
             return await kept.hosts()
 
-    async def delete_key(self, name: str) -> bool:
+    async def delete_key(self, name: str, *, project: str = DEFAULT_PROJECT) -> bool:
         """Remove a provider key at once and for good; False when there is none.
 
         Raises:
             ConfigError: as `set_key`.
         """
-        async with self._secrets(await self.output("SecretsPrefix")) as kept:
+        async with self._secrets(await self.output("SecretsPrefix"), project) as kept:
             if name not in await kept.names():
                 return False
             await kept.delete(name)
         return True
 
     @asynccontextmanager
-    async def _secrets(self, prefix: str) -> AsyncIterator[SecretsManagerSecrets]:
+    async def _secrets(
+        self, prefix: str, project: str = DEFAULT_PROJECT
+    ) -> AsyncIterator[SecretsManagerSecrets]:
         from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 
         kept = SecretsManagerSecrets(prefix, session=self._session)
         async with self._explained():
             try:
-                yield kept
+                # One beside the default project has its keys under the same prefix, in a folder of its own.
+                yield kept if checked_project(project) == DEFAULT_PROJECT else kept.for_project(project)
             finally:
                 await kept.close()
 

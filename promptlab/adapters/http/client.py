@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from promptlab.adapters.http.problems import error_from
 from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember
+from promptlab.domain.projects import checked_project
 from promptlab.domain.secrets import is_loopback_name
 from promptlab.errors import (
     AuthenticationError,
@@ -72,7 +73,9 @@ def checked_endpoint(url: str) -> str:
 class ApiClient:
     """Speaks to one Studio, from any event loop."""
 
-    def __init__(self, endpoint: str, api_key: str | None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, endpoint: str, api_key: str | None, clock: Clock | None = None, project: str | None = None
+    ) -> None:
         self.endpoint = checked_endpoint(endpoint)
         host = urllib.parse.urlsplit(self.endpoint).hostname or ""
         if api_key and self.endpoint.startswith("http://") and not is_loopback_name(host):
@@ -81,6 +84,8 @@ class ApiClient:
             )
         remember(api_key)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        if project:
+            self._headers["Promptlab-Project"] = checked_project(project)
         self._clock = clock or SystemClock()
         self._clients: PerLoop[httpx.AsyncClient] = PerLoop(_open, _close)
         self._answered = False
@@ -260,7 +265,7 @@ class ApiClient:
 
     def _failure(self, response: httpx.Response) -> PromptLabError:
         if response.status_code == 401:
-            said = "did not accept the token" if self._headers else "wants a token"
+            said = "did not accept the token" if "Authorization" in self._headers else "wants a token"
             return AuthenticationError(
                 f"The Studio at {self.endpoint} {said}. `{program()} cloud token` prints it: pass it as "
                 "api_key, or set PROMPTLAB_API_KEY."

@@ -53,8 +53,15 @@ class RemoteLab:
     goes_on = True
     """Whether a run goes on when its starter stops waiting."""
 
-    def __init__(self, endpoint: str, api_key: str | None = None, *, clock: Clock | None = None) -> None:
-        self._api = ApiClient(endpoint, api_key, clock)
+    def __init__(
+        self,
+        endpoint: str,
+        api_key: str | None = None,
+        *,
+        clock: Clock | None = None,
+        project: str | None = None,
+    ) -> None:
+        self._api = ApiClient(endpoint, api_key, clock, project)
         self.jobs = RemoteJobs(self._api)
         self.assets = RemoteAssets(self._api, self.jobs)
         self.where = self._api.endpoint
