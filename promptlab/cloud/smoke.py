@@ -89,11 +89,11 @@ class Smoke:
         return [await self._finding(what, check) for what, check in checks]
 
     async def _finding(self, what: str, check: Callable[[], Awaitable[str]]) -> Finding:
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             finding = Finding(what, True, await check())
-        except (DiffersError, PromptLabError) as error:
+        except (DiffersError, PromptLabError, BotoCoreError) as error:
             finding = Finding(what, False, str(error))
         except UnseenError as error:
             finding = Finding(what, None, str(error))
