@@ -18,7 +18,7 @@ import orjson
 
 SHARD_ROWS = 50
 """As `engine.ingest.SHARD_ROWS`."""
-PARENT_TRANSITIONS, CHILD_TRANSITIONS = 7, 6
+PARENT_TRANSITIONS, CHILD_TRANSITIONS = 8, 6
 """States that a run without faults enters: Watch, Plan, AnyShards, Shards, Summarize, Outcome, Done; the
 start of the child, Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
 WATCH_TRANSITIONS, WATCHED_S = 3, 300

@@ -48,9 +48,12 @@ ADMINS: set[Route] = {
         *(("GET", p) for p in PATHS),
     ]
     if path.startswith(("/people", "/audit", "/api/v1/people", "/api/v1/audit", "/api/v1/settings"))
+} | {
+    *(("POST", path) for path in ("/api/v1/projects", "/projects", "/projects/edit", "/projects/delete")),
+    *((method, "/api/v1/projects/{name}") for method in ("PATCH", "DELETE")),
 }
 READS: set[Route] = {
-    *(("POST", "/api/v1/preview"), ("POST", "/prompt/placeholders"), ("POST", "/logout")),
+    *(("POST", path) for path in ("/api/v1/preview", "/prompt/placeholders", "/projects/enter", "/logout")),
     # Who may read a run may have its file written; whose job it is decides who may stop it.
     *(("POST", "/api/v1/runs/{run_id}/exports"), ("POST", "/runs/{run_id}/exports")),
     *(("POST", f"{api}/jobs/{{job_id}}/{what}") for api in ("", "/api/v1") for what in ("cancel", "retry")),
@@ -202,5 +205,9 @@ async def test_a_principal_of_another_project_has_that_project(lab: Lab) -> None
     """What a project keeps from others, tests/studio/test_projects.py holds to: this says whose it is."""
     foreign = Principal("person:f@example.com", "F", "engineer", "elsewhere")
     token = await lab.studio.token("engineer", by=foreign)
+    unknown = await lab.client(token).get("/api/v1/me")
+    assert unknown.status_code == 404 and "no project 'elsewhere'" in unknown.text
+    made = await lab.client(lab.tokens["admin"]).post("/api/v1/projects", json={"name": "elsewhere"})
+    assert made.status_code == 201
     me = (await lab.client(token).get("/api/v1/me")).json()
     assert (me["project"], me["role"]) == ("elsewhere", "engineer")

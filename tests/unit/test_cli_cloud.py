@@ -486,7 +486,7 @@ def test_an_estimate_has_every_service_and_grows_with_the_rows(invoke: Invoke, f
     assert (
         "Lambda: functions at once" in shown
         and "MaxConcurrency 9 stays inside the quotas." in shown
-        and "Secret: the admin token" in shown
+        and "are charged by use only" in shown
     )
     assert sorted(folder.iterdir()) == before
 
