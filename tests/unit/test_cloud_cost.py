@@ -186,7 +186,13 @@ def test_transitions_are_those_of_the_state_machine() -> None:
     """The states that a run without faults enters, counted in the definition."""
     machine = json.loads((ROOT / "infra" / "experiment.asl.json").read_text("utf-8"))
     child = machine["States"]["Shards"]["ItemProcessor"]
-    turns = {"HasProject": "Watch", "AnyShards": "Shards", "InferredAll": "Evaluate", "EvaluatedAll": "ShardDone", "Outcome": "Done"}
+    turns = {
+        "HasProject": "Watch",
+        "AnyShards": "Shards",
+        "InferredAll": "Evaluate",
+        "EvaluatedAll": "ShardDone",
+        "Outcome": "Done",
+    }
     assert len(path(machine, turns)) == cloud_cost.PARENT_TRANSITIONS
     assert 1 + len(path(child, turns)) == cloud_cost.CHILD_TRANSITIONS
     again = path(child, {"InferredAll": "Wait"}, start="InferredAll", end="Infer")
