@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import re
 import threading
@@ -47,6 +48,11 @@ class _Services:
         signed = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
         name = target.partition(".")[0] or (signed[1] if signed else "s3")
         service = "dynamodb" if name.startswith("DynamoDB") else _NAMES.get(name, name)
+        # Before its turn: a client that breaks off in the middle of a body would keep all others waiting.
+        length, source = environ.get("CONTENT_LENGTH"), environ["wsgi.input"]
+        if length or environ.get("wsgi.input_terminated"):
+            body = source.read(int(length)) if length else source.read()
+            environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         return self._turn.submit(lambda: list(self._app(service)(environ, start_response))).result()
 
 
