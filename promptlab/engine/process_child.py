@@ -17,6 +17,7 @@ import pickle
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -45,13 +46,13 @@ def is_child() -> bool:
     return _in_child
 
 
-class Answers:
+class Answers(ABC):
     """An object that answers cases with JSON: what runs in a child besides evaluators. A class to inherit
     from, so that an evaluator of a user that happens to have such a method is none."""
 
+    @abstractmethod
     def answer(self, data: dict[str, Any]) -> dict[str, Any]:
         """Answer a case, whatever happens."""
-        raise NotImplementedError
 
 
 class Sink:
