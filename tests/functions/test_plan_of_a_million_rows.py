@@ -13,9 +13,9 @@ from promptlab.domain.assets import DatasetContent, Shard
 from tests.functions.conftest import Context, Machine
 
 ROWS, SHARDS, SHARD = 1_000_000, 20_000, 50
-BOUND_BYTES = 16 << 20
-"""Beyond what is loaded anyway. The index is 1.7 MB and is streamed; 20,000 lines as
-objects would be 12 MB."""
+BOUND_BYTES = 22 << 20
+"""Beyond what is loaded anyway. The index is 1.7 MB and is streamed; the S3 of this process copies what
+it is sent, and is measured with it: 12 to 17.5 MB. 20,000 lines as objects would be 12 MB more."""
 
 
 def test_a_million_rows_are_planned_in_bounded_memory(machine: Machine) -> None:
