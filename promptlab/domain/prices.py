@@ -24,6 +24,13 @@ OWN_HOSTS = {
 """The hosts at which a provider's own prices hold; anybody else behind another endpoint
 has prices of their own."""
 CACHE_WRITE, CACHE_WRITE_HOUR = 1.25, 2.0
+_TIERS = {
+    "openai": {"flex": 0.5},
+    "groq": {"flex": 1.0, "on_demand": 1.0},
+}
+"""What a provider's service tiers cost, as a share of the standard price. OpenAI charges flex as its batches,
+half (developers.openai.com/api/docs/guides/flex-processing); Groq as any call
+(console.groq.com/docs/flex-processing)."""
 _STANDARD_TIERS = (None, "default", "standard", "standard_only")
 # A version that costs what its model costs: gpt-4o-2024-08-06, claude-sonnet-4-20250514, …-v2:0.
 # Four digits are not one of these: mistral-large-2407 and -2512 have different prices.
@@ -50,12 +57,17 @@ class Price:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def price_of(config: ModelConfig) -> Price | None:
+def price_of(config: ModelConfig, *, tier: str | None = None) -> Price | None:
     """The price of a model, or None where it is not known.
 
     `input_usd_per_mtok` and `output_usd_per_mtok` of the configuration go before the table.
+
+    Args:
+        config: the model.
+        tier: the service tier that the provider says it billed; default: the one that the configuration
+            asks for.
     """
-    listed = _listed(config)
+    listed = _listed(config, tier or config.extra_params.get("service_tier"))
     own_in, own_out = config.input_usd_per_mtok, config.output_usd_per_mtok
     if own_in is None and own_out is None:
         return listed
@@ -110,21 +122,30 @@ def cost_with_cache_usd(
     return plain + more * price.input_usd_per_mtok / 1_000_000
 
 
-def _listed(config: ModelConfig) -> Price | None:
+def tier_share(config: ModelConfig, tier: object) -> float | None:
+    """The share of the standard price that a service tier costs; None where it is not known."""
+    if tier in _STANDARD_TIERS:
+        return 1.0
+    return _TIERS.get(config.provider, {}).get(tier) if isinstance(tier, str) else None
+
+
+def _listed(config: ModelConfig, tier: object) -> Price | None:
     if config.provider == "simulated":
         return Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
-    if not is_own_endpoint(config) or config.extra_params.get("service_tier") not in _STANDARD_TIERS:
+    share = tier_share(config, tier)
+    if share is None or not is_own_endpoint(config):
         return None
     if config.provider == "openrouter" and config.model_id.endswith(":free"):
         return Price(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
     row = listed_row(config)
     if row is None:
         return None
+    notes = (row.get("note"), None if share == 1 else f"{share:.0%} of it for service_tier {tier}")
     return Price(
-        input_usd_per_mtok=float(row["input"]),
-        output_usd_per_mtok=float(row["output"]),
+        input_usd_per_mtok=float(row["input"]) * share,
+        output_usd_per_mtok=float(row["output"]) * share,
         as_of=row["as_of"],
-        note=row.get("note"),
+        note="; ".join(note for note in notes if note) or None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import httpx
 
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import count_of, dollars_of, function_calls, json_text, mapping, with_calls
@@ -74,14 +75,20 @@ class OpenAICompatibleModel(HttpModel):
         usage = mapping(body.get("usage"))
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
+        read, written = count_of(usage.get("prompt_tokens")), _written(usage)
+        usd, tier = self._cost_usd(usage, answer.headers), body.get("service_tier")
+        if isinstance(tier, str) and tier != (self.config.extra_params.get("service_tier") or "default"):
+            # Asked for flex and served by default, or the other way round: it costs what was billed.
+            metadata["service_tier"] = tier
+            usd = cost_usd(price_of(self.config, tier=tier), read, written) if usd is None else usd
         return note_answer(
             self.config,
             ModelResponse(
                 response=text,
-                prompt_tokens=count_of(usage.get("prompt_tokens")),
-                completion_tokens=_written(usage),
+                prompt_tokens=read,
+                completion_tokens=written,
                 latency_ms=answer.latency_ms,
-                cost_usd=self._cost_usd(usage, answer.headers),
+                cost_usd=usd,
                 finish_reason=finish,
                 metadata=metadata,
             ),

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.base import Model
+from promptlab.models.http import Answer
+from promptlab.models.openai_compatible import OpenAIModel
 from promptlab.models.registry import get_model
 from tests.servers import ModelServer, Reply, vector
 
@@ -428,3 +431,29 @@ async def test_a_key_that_an_answer_repeats_is_not_in_it() -> None:
             model = get_model("openai/gpt-test", endpoint=server.openai_url, api_key=given)
             assert (await model.achat([{"role": "user", "content": "hi"}])).response == said
             await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("asked", "billed", "usd"),
+    [
+        ("flex", "flex", None),  # the price table's, which the engine looks up
+        ("flex", "default", 11.25),
+        (None, "flex", 5.625),
+        (None, "default", None),
+        ("default", None, None),
+    ],
+)
+def test_an_answer_costs_what_its_service_tier_was_billed_at(
+    asked: str | None, billed: str | None, usd: float | None
+):
+    """Also where another tier was asked for; the metadata tells of that one."""
+    tier = {} if asked is None else {"service_tier": asked}
+    model = OpenAIModel({"name": "openai/gpt-5", "api_key": "k", **tier})
+    body = {
+        "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000},
+        "service_tier": billed,
+    }
+    answer = model._answer(Answer(body, 1.0, httpx.Headers()))
+    assert answer.cost_usd == usd
+    assert answer.metadata == ({"service_tier": billed} if usd else {})

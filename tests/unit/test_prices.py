@@ -81,9 +81,20 @@ def test_price_holds_at_the_provider_only():
 
 
 def test_special_service_tier_has_no_list_price():
-    """Flex and priority processing cost something else."""
-    assert listed("openai/gpt-5", service_tier="flex") is None
+    """Priority processing costs something else, and so does flex where nobody says how much."""
+    assert listed("openai/gpt-5", service_tier="priority") is None
+    assert listed("anthropic/claude-opus-4", service_tier="flex") is None
+    assert listed("openai/gpt-5", service_tier=["flex"]) is None
     assert listed("openai/gpt-5", service_tier="default") == (1.25, 10.0)
+
+
+def test_flex_costs_what_the_provider_charges_for_it():
+    """OpenAI half, with a note; Groq as much as any call; a price of one's own stays as it is."""
+    assert listed("openai/gpt-5", service_tier="flex") == (0.625, 5.0)
+    assert listed("groq/llama-3.1-8b-instant", service_tier="flex") == listed("groq/llama-3.1-8b-instant")
+    assert listed("openai/gpt-5", service_tier="flex", input_usd_per_mtok=3, output_usd_per_mtok=4) == (3, 4)
+    flex = price_of(ModelConfig.model_validate({"name": "openai/gpt-5", "service_tier": "flex"}))
+    assert flex is not None and flex.note == "50% of it for service_tier flex"
 
 
 def test_configuration_goes_before_the_table():
