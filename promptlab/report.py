@@ -71,7 +71,7 @@ def all_failed(facts: Mapping[str, Any]) -> bool:
 def status_words(facts: Mapping[str, Any]) -> str:
     """Say how a run stands: its status, or `all failed: not_found, timeout` if no case of it succeeded."""
     if not all_failed(facts):
-        return str(facts["status"])
+        return str(facts["status"]).replace("_", " ")
     kinds = sorted(facts["errors"], key=lambda kind: -facts["errors"][kind])
     more = f" and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else ""
     return f"all failed: {', '.join(kinds[:SHOWN])}{more}"
@@ -116,7 +116,7 @@ def score_words(run: RunRecord, facts: Mapping[str, Any]) -> str:
     if all_failed(facts):
         return "No scores: no case was answered."
     if run.status in FINAL and run.status != "completed":
-        return f"No scores yet: the run is {run.status}, and no part of it is scored."
+        return f"No scores yet: the run is {status_words(facts)}, and no part of it is scored."
     if run.status != "completed":
         return "No scores yet."
     if any(metric.get("labels") for metric in (run.summary or {}).get("metrics", {}).values()):

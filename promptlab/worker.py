@@ -22,7 +22,7 @@ from promptlab.domain.assets import Dataset, DatasetContent, Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import hide_text
 from promptlab.domain.records import LEASE
-from promptlab.domain.results import Completion, RunRecord
+from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.infer import infer
@@ -158,6 +158,9 @@ class Worker:
             try:
                 outcome = await infer(job, shard)
                 await job.recorder.drain()
+                if job.halted is not None:
+                    await self._end(job.run, job.halted.changes())
+                    outcome = Outcome()  # the state machine comes again for none of it
             finally:
                 await job.scoring.isolation.close()
         assert isinstance(job.limiter, _CountingLimiter)
@@ -177,7 +180,11 @@ class Worker:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S)
             try:
-                return await evaluate(job, shard)
+                outcome = await evaluate(job, shard)
+                if job.halted is not None:
+                    await self._end(job.run, job.halted.changes())
+                    outcome = Outcome()
+                return outcome
             finally:
                 await job.scoring.close()
 
@@ -188,7 +195,7 @@ class Worker:
             RunNotFoundError: there is no such run.
         """
         run = await self._run(run_id, generation)
-        if run.generation > generation:
+        if _is_over(run, generation):
             return run, Summary()
         experiment = Experiment.model_validate(run.experiment)
         summary = await summarize(
@@ -368,7 +375,7 @@ class Worker:
 
 def _is_over(run: RunRecord, generation: int) -> bool:
     """Whether a pass over a run has nothing to do any more."""
-    return run.status == "cancelled" or run.generation > generation
+    return run.status in HALTED or run.generation > generation
 
 
 def at_once(max_concurrent_tasks: int, max_concurrency: int) -> int:

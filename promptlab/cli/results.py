@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from promptlab.results.export import CsvStyle, ExportFormat
 
 MOST_RUNS = 100_000
-STATUSES = ("pending", "running", "completed", "failed", "interrupted", "cancelled")
+STATUSES = (
+    "pending",
+    "running",
+    "completed",
+    "failed",
+    "stopped",
+    "budget_reached",
+    "interrupted",
+    "cancelled",
+)
 FORMATS = ("csv", "jsonl", "parquet")
 FAILURES_SHOWN, FAILED_SHOWN = 5, 50
 """Failed cases that `show` and `show --failed` list by default."""

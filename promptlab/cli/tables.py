@@ -98,7 +98,7 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableT
             if run.unreadable
             else Text("all failed", "red")
             if none
-            else Text(run.status, _STATUS.get(run.status, "yellow"))
+            else Text(run.status.replace("_", " "), _STATUS.get(run.status, "yellow"))
         )
         table.add_row(run.run_id, run.name, status, *counts, "\n".join(metrics))
     return table

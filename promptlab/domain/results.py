@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from promptlab.domain.masking import hide_text
 from promptlab.domain.spending import Sums, counts_of, spent, summed
 
-RunStatus = Literal["pending", "running", "completed", "failed", "interrupted", "cancelled"]
-FINAL: frozenset[str] = frozenset({"completed", "failed", "interrupted", "cancelled"})
+RunStatus = Literal[
+    "pending", "running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled"
+]
+FINAL: frozenset[str] = frozenset(get_args(RunStatus)) - {"pending", "running"}
 """Statuses of runs that nobody works on."""
+HALTED: frozenset[str] = FINAL - {"completed", "failed"}
+"""Statuses of runs that ended before all of their cases were done: no step of theirs does anything more."""
 
 
 CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})

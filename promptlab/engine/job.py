@@ -12,6 +12,7 @@ from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
 from promptlab.domain.summary import Summary
+from promptlab.engine.halting import Halt
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.engine.processes import Processes, Recipe
@@ -84,6 +85,19 @@ class Job:
     deadline: Deadline
     scoring: Scoring
     on_finished: Callable[[int, Summary], None]
+    halted: Halt | None = None
+    """Why the run ends before all of its cases are done; None while it goes on."""
+
+    def halt(self, halt: Halt) -> None:
+        """End the run early: no further call or evaluation starts, and those in flight end and are recorded.
+
+        The first reason stays. Whoever runs the job records it with the run, which can be resumed.
+        """
+        if self.halted is None:
+            self.halted = halt
+            self.limiter.stop()
+            self.scoring.limits.stop()
+            self.scoring.isolation.stop()
 
     @classmethod
     def begin(

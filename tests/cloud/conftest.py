@@ -16,7 +16,7 @@ import pytest
 from promptlab import PromptLab
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-ENDED = ("completed", "failed", "interrupted", "cancelled")
+ENDED = ("completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled")
 
 
 class Loopback(httpx.HTTPTransport):

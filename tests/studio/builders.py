@@ -10,7 +10,7 @@ import httpx
 from tests.servers import ModelServer, Request
 
 ROWS = [{"question": f"What is {n}?", "answer": f"it is {n}"} for n in range(120)]
-DONE = ("completed", "failed", "interrupted", "cancelled")
+DONE = ("completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled")
 
 
 def right(request: Request) -> str:

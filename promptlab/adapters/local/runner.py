@@ -264,6 +264,8 @@ class LocalRunner:
             await job.scoring.close()
             loading.cancel()
             gc.unfreeze()
+        if job.halted is not None:
+            return job.halted.changes()
         if work.faults:
             many = f"{len(work.faults):,} shards" if len(work.faults) > 1 else "1 shard"
             return _failed(f"{many} could not be finished; the first: {work.faults[0]}")
@@ -286,7 +288,7 @@ class LocalRunner:
             work.counter.begin_scoring(todo.answered)
             await self._shards(work, todo.manifest)
             await loading
-            if work.faults:
+            if work.faults or work.job.halted is not None:
                 return
             try:
                 summary = await summarize(self._ledger, self._blobs, run, content, metrics)

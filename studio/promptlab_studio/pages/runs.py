@@ -21,7 +21,7 @@ from promptlab_studio.views.state import Query
 
 SIZE = 50
 MOST_COMPARED = 4
-STATUSES = ("running", "completed", "failed", "interrupted", "cancelled")
+STATUSES = ("running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled")
 LIVE = 50
 """Running runs that one page asks about."""
 

@@ -15,7 +15,7 @@ from promptlab.domain.results import Progress
 from promptlab.domain.spending import total_tokens
 from promptlab.report import duration
 from promptlab_studio.views.digits import figure, money
-from promptlab_studio.views.status import state_of
+from promptlab_studio.views.status import state_of, symbol_of
 
 _NONE = "–"
 
@@ -169,6 +169,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "exact": exact,
     "addresses": addresses,
     "state": state_of,
+    "status_symbol": symbol_of,
     "prompt_url": prompt_url,
     "dataset_url": dataset_url,
     "code_url": code_url,

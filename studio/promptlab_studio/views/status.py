@@ -11,6 +11,8 @@ _SYMBOLS = {
     "failed": "✕",
     "running": "●",
     "pending": "○",
+    "stopped": "⊗",
+    "budget_reached": "$",
     "interrupted": "‖",
     "cancelled": "⊘",
 }
@@ -30,12 +32,17 @@ def state_of(run: RunRecord) -> RunState:
     if run.unreadable:
         return RunState("failed", "✕", "unreadable")
     if not all_failed(run):
-        return RunState(run.status, _SYMBOLS.get(run.status, "·"), run.status)
+        return RunState(run.status, symbol_of(run.status), run.status.replace("_", " "))
     assert run.summary is not None
     errors = run.summary["errors"]
     kinds = sorted(errors, key=lambda kind: -errors[kind])
     more = f" and {len(kinds) - 1} more" if len(kinds) > 1 else ""
     return RunState("failed", "✕", f"all failed: {kinds[0]}{more}" if kinds else "all failed")
+
+
+def symbol_of(status: str) -> str:
+    """The sign of a status."""
+    return _SYMBOLS.get(status, "·")
 
 
 def all_failed(run: RunRecord) -> bool:
