@@ -25,7 +25,7 @@ from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
-from promptlab.engine.infer import infer
+from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.plan import plan
@@ -341,7 +341,7 @@ class Worker:
         experiment, bindings = await self._bindings(run)
         clock = self._lab.clock
         in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
-        limiter = _CountingLimiter(in_flight, clock=clock)
+        limiter = _CountingLimiter(in_flight, clock=clock, max_pause_s=MAX_PAUSE_S)
         deadline = Deadline(clock, clock.monotonic() + left_s)
         job = Job.begin(
             self._lab.ledger,

@@ -48,7 +48,9 @@ class AdaptiveLimiter:
     the provider is ill, not that we are too fast.
     """
 
-    def __init__(self, maximum: int, *, clock: Clock) -> None:
+    def __init__(self, maximum: int, *, clock: Clock, max_pause_s: float | None = None) -> None:
+        """Bound the calls to `maximum`; whoever would wait longer than `max_pause_s` seconds for the end of a
+        hold is postponed instead."""
         self.maximum = maximum
         self.limit = float(maximum)
         self.in_use = 0
@@ -62,18 +64,28 @@ class AdaptiveLimiter:
         self._window_ends = float("-inf")
         self._floor = 1.0
         self._pause = 0
+        self._max_pause_s = max_pause_s
+        self._held_until = float("-inf")
+        self._ticking: asyncio.Task[None] | None = None
+        self._ticks_at = float("inf")
 
     async def acquire(self) -> None:
         """Wait for a slot, in turn.
 
         Raises:
-            Postponed: no further call may start (see `stop`).
+            Postponed: no further call may start (see `stop`), or none for longer than `max_pause_s` (see
+                `hold`).
         """
         if self.stopped:
             raise Postponed(0.0)
-        if self.in_use >= int(self.limit) or self._waiters:
+        wait_s = self._wait_s()
+        if wait_s > 0 or self.in_use >= int(self.limit) or self._waiters:
+            if self._is_too_long(wait_s):
+                raise Postponed(wait_s)
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
+            if wait_s > 0:
+                self._wake_in(wait_s)
             if len(self._waiters) >= BACKLOG:
                 self._hungry.clear()
             try:
@@ -98,12 +110,54 @@ class AdaptiveLimiter:
 
     def _wake(self) -> None:
         while self._waiters and self.in_use < int(self.limit):
+            if (wait_s := self._wait_s()) > 0:
+                self._wake_in(wait_s)
+                break
             waiter = self._waiters.popleft()
             if not waiter.done():
                 self._take()
                 waiter.set_result(None)
         if len(self._waiters) < BACKLOG:
             self._hungry.set()
+
+    def hold(self, seconds: float) -> None:
+        """Let no call start for some seconds; those in flight go on. Of two holds the one that ends later
+        counts.
+
+        Whoever waits for a slot longer than `max_pause_s` for that is postponed.
+        """
+        self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
+        wait_s = self._wait_s()
+        if self._is_too_long(wait_s):
+            self._postpone(wait_s)
+        elif self._waiters and wait_s > 0:
+            self._wake_in(wait_s)
+
+    def _wait_s(self) -> float:
+        """The seconds until a call may start, as far as that is known; 0 or less for now."""
+        if self._held_until == float("-inf"):
+            return 0.0
+        wait_s = self._held_until - self._clock.monotonic()
+        if wait_s <= 0:
+            self._held_until = float("-inf")
+        return wait_s
+
+    def _is_too_long(self, wait_s: float) -> bool:
+        return self._max_pause_s is not None and wait_s > self._max_pause_s
+
+    def _wake_in(self, wait_s: float) -> None:
+        """Have the waiting calls looked at in some seconds, unless they are sooner."""
+        at = self._clock.monotonic() + wait_s
+        if self._ticking is None or at < self._ticks_at:
+            if self._ticking is not None:
+                self._ticking.cancel()
+            self._ticks_at = at
+            self._ticking = asyncio.create_task(self._tick(at))
+
+    async def _tick(self, at: float) -> None:
+        await self._clock.sleep(max(0.0, at - self._clock.monotonic()))
+        self._ticking, self._ticks_at = None, float("inf")
+        self._wake()
 
     def succeeded(self) -> None:
         """Grow, unless a server error said to wait."""
@@ -127,11 +181,18 @@ class AdaptiveLimiter:
     def stop(self) -> None:
         """Let no further call start; those in flight go on."""
         self.stopped = True
+        self._postpone(0.0)
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+
+    def _postpone(self, wait_s: float) -> None:
+        """Send all away who wait for a slot."""
         self._hungry.set()
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(Postponed(0.0))
+                waiter.set_exception(Postponed(wait_s))
 
     async def hungry(self) -> None:
         """Wait until fewer than BACKLOG calls wait for a slot: more work can be had."""

@@ -133,12 +133,15 @@ async def with_retries(
 
     Raises:
         ModelError: it failed for good; `attempts` says after how many tries.
-        Postponed: `may_start` said no, or a wait is longer than `max_pause_s`.
+        Postponed: `may_start` or the slot's limiter said no, or a wait is longer than `max_pause_s`.
     """
     slot = slot or Slot()
     attempts, throttles, retries, waited_s = astuple(before)
     while True:
-        await slot.acquire()
+        try:
+            await slot.acquire()
+        except Postponed as later:
+            raise Postponed(later.wait_s, Tries(attempts, throttles, retries, waited_s)) from later
         if may_start is not None and not may_start():
             raise Postponed(0.0, Tries(attempts, throttles, retries, waited_s))
         attempts += 1

@@ -165,6 +165,77 @@ async def test_after_stop_no_call_starts_and_those_in_flight_are_waited_for(cloc
     await idle
 
 
+class Sleeps:
+    """A clock whose sleepers wake when a test moves it."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self._asleep: list[tuple[float, asyncio.Event]] = []
+
+    def now(self) -> str:
+        return f"{self.at}"
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        over = asyncio.Event()
+        self._asleep.append((self.at + seconds, over))
+        await over.wait()
+
+    async def move(self, to: float) -> None:
+        self.at = to
+        for _ in range(5):
+            for until, over in self._asleep:
+                if until <= to:
+                    over.set()
+            await asyncio.sleep(0)
+
+
+async def test_a_hold_keeps_every_call_from_starting_and_none_from_ending() -> None:
+    """Of two holds the one that ends later counts; then the calls start in turn."""
+    clock = Sleeps()
+    limiter = AdaptiveLimiter(2, clock=clock)
+    await limiter.acquire()
+    before = asyncio.create_task(limiter.acquire())
+    third = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0)
+    assert before.done() and not third.done()
+    limiter.hold(5.0)
+    limiter.hold(1.0)
+    limiter.release()
+    fourth = asyncio.create_task(limiter.acquire())
+    await clock.move(4.9)
+    assert not third.done() and not fourth.done() and limiter.in_use == 1
+    await clock.move(5.0)
+    assert third.done() and not fourth.done()
+    limiter.release()
+    await fourth
+    limiter.release()
+    await asyncio.wait_for(limiter.acquire(), 5)
+
+
+async def test_who_cannot_wait_for_the_end_of_a_hold_is_postponed() -> None:
+    """Those who wait for a slot and those who come; a shorter hold is waited for."""
+    clock = Sleeps()
+    limiter = AdaptiveLimiter(1, clock=clock, max_pause_s=5.0)
+    await limiter.acquire()
+    waiting = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0)
+    limiter.hold(4.0)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    limiter.hold(60.0)
+    with pytest.raises(Postponed) as later:
+        await waiting
+    assert later.value.wait_s == 60.0
+    await clock.move(20.0)
+    with pytest.raises(Postponed) as later:
+        await limiter.acquire()
+    assert later.value.wait_s == 40.0
+    limiter.stop()
+
+
 async def test_a_cancelled_waiter_leaves_no_slot_behind(clock: HandClock) -> None:
     """Also when the slot came in the same moment."""
     limiter = AdaptiveLimiter(1, clock=clock)
