@@ -322,9 +322,18 @@ class ModelError(PromptLabError):
         retry_after_s: seconds that the provider asked to wait, if it did.
         attempts: how many calls were made before it was final.
         sent: whether the request may have reached the provider.
+        said: the beginning of what came back, without keys; empty where nothing did.
+        request_id: the provider's own name for the call, for its support.
+        prompt_tokens, completion_tokens, cost_usd: what the failed call was billed, where its answer says;
+            None where nobody knows.
     """
 
     attempts: int = 1
+    said: str = ""
+    request_id: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
 
     def __init__(
         self,

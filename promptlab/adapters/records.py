@@ -13,6 +13,7 @@ import orjson
 from promptlab.domain.assets import AssetVersion
 from promptlab.domain.records import LISTED, made
 from promptlab.domain.results import (
+    Attempt,
     Completion,
     Failure,
     RunRecord,
@@ -96,7 +97,7 @@ def unreadable(run_id: str, name: str, created_at: str, cases: int, why: str) ->
 
 def completion_from(body: Mapping[str, Any]) -> Completion:
     """Make the completion of a JSON object, as `run_from` does."""
-    return made(Completion, body, error=_failure(body))
+    return made(Completion, body, error=_failure(body), tries=attempts_from(body.get("tries")))
 
 
 def score_set_from(body: Mapping[str, Any]) -> ScoreSet:
@@ -125,6 +126,11 @@ def asset_from(body: Mapping[str, Any], labels: Iterable[str]) -> AssetVersion:
     if not isinstance(asset.content, Mapping):
         raise StoreDamagedError(f"the content of {asset.name!r} is stored as {asset.content!r:.80}")
     return asset
+
+
+def attempts_from(listed: Iterable[Mapping[str, Any]] | None) -> tuple[Attempt, ...]:
+    """Make attempts of JSON objects, as `run_from` does."""
+    return tuple(made(Attempt, one) for one in listed or ())
 
 
 def _score(body: Mapping[str, Any]) -> Score:

@@ -59,6 +59,38 @@ class Failure:
     message: str
 
 
+MAX_SAID = 500
+"""Characters of what came back that an attempt keeps."""
+MAX_TRIES = 20
+"""Attempts that a case keeps: the first and the last ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One call that was made for a case, and what came of it."""
+
+    number: int
+    """1 for the first call of the pass, 2, …"""
+    started_at: str
+    """ISO 8601, UTC."""
+    duration_ms: float
+    status: int | None = None
+    """The HTTP status, where a failed call had one."""
+    type: str | None = None
+    """As in `Failure`; None for an answer."""
+    said: str = ""
+    """The first MAX_SAID characters of what came back, without keys; the error's own words where nothing
+    did. Empty for an answer, which the case has."""
+    request_id: str | None = None
+    """The provider's own name for the call."""
+    prompt_tokens: int | None = None
+    """Tokens read, where the provider says; those of a failed call were billed all the same."""
+    completion_tokens: int | None = None
+    """Tokens written, likewise."""
+    cost_usd: float | None = None
+    """Dollars; None where nobody knows what the call cost, or whether it did."""
+
+
 @dataclass(slots=True)
 class ModelResponse:
     """The answer of a model to one call."""
@@ -97,6 +129,9 @@ class Completion:
     """Dollars; None when the model's price is unknown."""
     attempts: int = 1
     """Calls made for this case, retries included."""
+    tries: tuple[Attempt, ...] = ()
+    """These calls, the first and the last MAX_TRIES / 2 where there were more; none of a case that was
+    answered at the first."""
     finish_reason: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Failure | None = None

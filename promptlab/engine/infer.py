@@ -13,6 +13,7 @@ from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, cut
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
+from promptlab.engine.attempts import Attempts
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.keyless import without_keys
 from promptlab.engine.tried import Tried
@@ -72,12 +73,13 @@ async def _answer(
     tried: Tried,
 ) -> None:
     """Answer and record one case; if that has to wait, append the seconds to `waits`."""
+    seen = tried.attempts(key, price)
     async with Slot(job.limiter) as slot:
         try:
-            completion = await _complete(job, shard, key, row, price, slot, tried.of(key))
+            completion = await _complete(job, shard, key, row, slot, tried.of(key), seen)
         except Postponed as later:
             waits.append(later.wait_s)
-            tried.keep(key, later.tries)
+            tried.keep(key, later.tries, seen)
             return
         # The slot is held until the answer is durable: whatever happens, no more calls than the
         # model's max_concurrent_tasks are ever paid for and not recorded.
@@ -85,7 +87,7 @@ async def _answer(
 
 
 async def _complete(
-    job: Job, shard: Shard, key: CaseKey, row: Row, price: Price | None, slot: Slot, before: Tries
+    job: Job, shard: Shard, key: CaseKey, row: Row, slot: Slot, before: Tries, seen: Attempts
 ) -> Completion:
     empty = Completion(
         shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
@@ -103,11 +105,12 @@ async def _complete(
                 may_start=lambda: may_start(job),
                 max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
                 before=before,
+                on_attempt=seen.add,
             )
     except ModelError as error:
         return replace(
             empty,
-            **_sums(used) if used.calls else {"cost_usd": _lost_usd(error, price)},
+            **seen.failed() | (_sums(used) if used.calls else {}),
             error=Failure(error.type, cut(str(error), MOST_MESSAGE)),
             attempts=error.attempts,
             created_at=job.clock.now(),
@@ -119,9 +122,10 @@ async def _complete(
             attempts=0,
             created_at=job.clock.now(),
         )
+    spent = _spent_on(response, used, seen.price)
     return replace(
         empty,
-        **_spent_on(response, used, price),
+        **seen.answered(spent) if seen.kept else spent,
         response=response.response,
         latency_ms=response.latency_ms,
         attempts=attempts,
@@ -191,12 +195,6 @@ def _sums(used: Usage) -> dict[str, Any]:
         "completion_tokens": used.completion_tokens if tokens else None,
         "cost_usd": None if used.unknown_cost else used.cost_usd,
     }
-
-
-def _lost_usd(error: ModelError, price: Price | None) -> float | None:
-    """The dollars of a call without an answer: none if it was refused, else unknown, for it may have been
-    paid for."""
-    return 0.0 if error.refused else cost_usd(price, None, None)
 
 
 def may_start(job: Job) -> bool:

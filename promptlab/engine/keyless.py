@@ -18,12 +18,26 @@ def without_keys(result: R) -> R:
     All texts of a case are looked at together, for an endpoint may send a key in pieces.
     """
     if isinstance(result, Completion):
-        texts = [result.response, result.finish_reason, dict(result.metadata), _texts(result.error)]
+        texts = [
+            result.response,
+            result.finish_reason,
+            dict(result.metadata),
+            _texts(result.error),
+            [[attempt.type, attempt.said, attempt.request_id] for attempt in result.tries],
+        ]
         clean = hidden(texts)
         if clean is not texts:
-            response, finish, metadata, error = clean
+            response, finish, metadata, error, tries = clean
             return replace(
-                result, response=response, finish_reason=finish, metadata=metadata, error=_failure(error)
+                result,
+                response=response,
+                finish_reason=finish,
+                metadata=metadata,
+                error=_failure(error),
+                tries=tuple(
+                    replace(attempt, type=kind, said=said, request_id=request_id)
+                    for attempt, (kind, said, request_id) in zip(result.tries, tries, strict=True)
+                ),
             )
     if isinstance(result, ScoreSet):
         said = {name: score for name, score in result.scores.items() if _says_something(score)}

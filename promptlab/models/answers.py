@@ -21,6 +21,17 @@ def json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
+def json_beginning(value: Any, most: int) -> str:
+    """The beginning of `json_text`, without writing the rest of a long value."""
+    parts, length = list[str](), 0
+    for part in json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).iterencode(value):
+        parts.append(part)
+        length += len(part)
+        if length >= most:
+            break
+    return "".join(parts)[:most]
+
+
 def count_of(value: Any) -> int | None:
     """Read a count of tokens, which some servers write as 12.0; None for what is no count."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import httpx
@@ -13,6 +14,7 @@ from promptlab.errors import ModelError
 from promptlab.models.answers import count_of, dollars_of, mapping, tool_call, with_calls
 from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
+from promptlab.models.provider import Spent
 from promptlab.models.usage import note_answer
 from promptlab.ports import Clock
 
@@ -62,12 +64,12 @@ class AnthropicModel(HttpModel):
         if system and turns:
             payload["system"] = system
         answer = await self.post(self._url, payload)
-        with self.reading(answer.body):
+        with self.reading(answer.body, answer.headers):
             return self._answer(answer)
 
     def _answer(self, answer: Answer) -> ModelResponse:
         body = answer.body
-        usage = mapping(body.get("usage"))
+        spent = self._usage(body, answer.headers)
         text, metadata = self._text(answer)
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
@@ -75,13 +77,19 @@ class AnthropicModel(HttpModel):
             self.config,
             ModelResponse(
                 response=text,
-                prompt_tokens=_read(usage),
-                completion_tokens=count_of(usage.get("output_tokens")),
+                prompt_tokens=spent.prompt_tokens,
+                completion_tokens=spent.completion_tokens,
                 latency_ms=answer.latency_ms,
-                cost_usd=_cost_usd(self.config, usage, answer.headers),
+                cost_usd=spent.cost_usd,
                 finish_reason=body.get("stop_reason"),
                 metadata=metadata,
             ),
+        )
+
+    def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
+        usage = mapping(body.get("usage"))
+        return Spent(
+            _read(usage), count_of(usage.get("output_tokens")), _cost_usd(self.config, usage, headers)
         )
 
     def _text(self, answer: Answer) -> tuple[str, dict[str, Any]]:
@@ -106,7 +114,7 @@ class AnthropicModel(HttpModel):
         return text, metadata
 
 
-def _cost_usd(config: ModelConfig, usage: dict[str, Any], headers: httpx.Headers) -> float | None:
+def _cost_usd(config: ModelConfig, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
     """Read the cost, or work it out where tokens were written to the cache; None leaves
     it to the price table."""
     told = dollars_of(headers.get("x-litellm-response-cost"))

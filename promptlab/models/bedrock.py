@@ -8,7 +8,7 @@ import importlib.util
 import os
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -17,7 +17,7 @@ from promptlab import awake
 from promptlab.domain.masking import Mask, remember
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
-from promptlab.domain.results import ModelResponse
+from promptlab.domain.results import MAX_SAID, ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
@@ -27,7 +27,7 @@ from promptlab.models.bedrock_client import close_client, open_client, session_o
 from promptlab.models.bodies import BodyTooLargeError, read_body, read_json
 from promptlab.models.endpoints import clean_endpoint
 from promptlab.models.failures import retry_after_s, trim
-from promptlab.models.provider import ProviderModel
+from promptlab.models.provider import NO_HEADERS, ProviderModel, Spent
 from promptlab.models.usage import note_answer, note_call
 from promptlab.outbound import Outbound
 from promptlab.ports import Clock
@@ -174,24 +174,29 @@ class BedrockModel(ProviderModel):
         started = time.perf_counter()
         body = await self._call(client.converse(**request))
         latency_ms = (time.perf_counter() - started) * 1000
-        with self.reading(body):
+        said = {name: value for name, value in body.items() if name != "ResponseMetadata"}
+        with self.reading(said, _headers(body)):
             return self._answer(body, latency_ms)
 
     def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
         text, metadata = self._text(body)
-        usage = mapping(body.get("usage"))
+        spent = self._usage(body, NO_HEADERS)
         return note_answer(
             self.config,
             ModelResponse(
                 response=text,
-                prompt_tokens=_read(usage),
-                completion_tokens=count_of(usage.get("outputTokens")),
+                prompt_tokens=spent.prompt_tokens,
+                completion_tokens=spent.completion_tokens,
                 latency_ms=latency_ms,
-                cost_usd=_cost_usd(self.config, usage),
+                cost_usd=spent.cost_usd,
                 finish_reason=body.get("stopReason"),
                 metadata=metadata,
             ),
         )
+
+    def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
+        usage = mapping(body.get("usage"))
+        return Spent(_read(usage), count_of(usage.get("outputTokens")), _cost_usd(self.config, usage))
 
     def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         stop = body.get("stopReason")
@@ -309,13 +314,15 @@ class BedrockModel(ProviderModel):
             or (("server_error", True) if status >= 500 else ("bad_request", False))
         )
         wait_s = retry_after_s(about.get("HTTPHeaders", {})) if retryable else None
-        return ModelError(
+        error = ModelError(
             f"{self.name}: HTTP {status} {code}: {said}",
             type=kind,
             status=status,
             retryable=retryable,
             retry_after_s=wait_s,
         )
+        error.said, error.request_id = said[:MAX_SAID], about.get("RequestId")
+        return error
 
     async def check(self) -> None:
         """Find out, without a call to Bedrock, whether there are a region and credentials.
@@ -352,3 +359,8 @@ def _cost_usd(config: ModelConfig, usage: dict[str, Any]) -> float | None:
     """The cost where tokens were written to the cache; None leaves it to the price table."""
     cached, written = count_of(usage.get("cacheWriteInputTokens")), count_of(usage.get("outputTokens"))
     return cost_with_cache_usd(price_of(config), _read(usage), written, cached) if cached else None
+
+
+def _headers(body: Any) -> Mapping[str, str]:
+    found: Mapping[str, str] = mapping(mapping(mapping(body).get("ResponseMetadata")).get("HTTPHeaders"))
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from promptlab.domain.results import MAX_SAID
 from promptlab.errors import ModelError
 from promptlab.models.answers import json_text, mapping
 
@@ -70,7 +71,31 @@ def status_error(
     if kind == "quota" and wait_s:
         text += f" (until {until(now, wait_s)})"
     wait_s = wait_s if retryable else None
-    return ModelError(text, type=kind, status=status, retryable=retryable, retry_after_s=wait_s)
+    error = ModelError(text, type=kind, status=status, retryable=retryable, retry_after_s=wait_s)
+    error.said = text_said(body)
+    error.request_id = request_id(headers)
+    return error
+
+
+def text_said(body: bytes) -> str:
+    """The beginning of a body, as an attempt keeps it."""
+    return body[: 4 * MAX_SAID].decode("utf-8", "replace")[:MAX_SAID]
+
+
+_REQUEST_IDS = (
+    "request-id",  # Anthropic
+    "x-request-id",
+    "apim-request-id",  # Azure
+    "x-amzn-requestid",
+    "x-goog-request-id",
+    "cf-ray",
+)
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Find the provider's own name for a call in its answer's headers."""
+    found = next((value for name in _REQUEST_IDS if (value := headers.get(name))), None)
+    return found[:200] if found else None
 
 
 _MEANING = {

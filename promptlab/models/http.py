@@ -39,7 +39,7 @@ from promptlab.models.bodies import (
     read_json,
 )
 from promptlab.models.endpoints import clean_endpoint, proxy_for, with_path
-from promptlab.models.failures import status_error, status_in, trim
+from promptlab.models.failures import request_id, status_error, status_in, text_said, trim
 from promptlab.models.provider import Key, ProviderModel
 from promptlab.outbound import AddressRefusedError, Outbound
 from promptlab.ports import Clock
@@ -225,7 +225,11 @@ class HttpModel(ProviderModel):
         body = self._mask.hide(body)
         if status != 200:
             raise self._explained(status_error(self.name, status, headers, body, url=str(url)))
-        return Answer(self._decode(body), latency_ms, headers)
+        try:
+            return Answer(self._decode(body), latency_ms, headers)
+        except ModelError as error:
+            error.said, error.request_id = text_said(body), request_id(headers)
+            raise
 
     def _explained(self, error: ModelError) -> ModelError:
         """Say why no key was sent, where one is there and the endpoint wanted one."""

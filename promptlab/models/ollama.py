@@ -16,6 +16,7 @@ from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import count_of, function_calls, with_calls
 from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
+from promptlab.models.provider import Spent
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
@@ -85,7 +86,7 @@ class OllamaModel(HttpModel):
             self._chat_url,
             {"model": self.config.model_id, "messages": turns, "stream": False, **self._params},
         )
-        with self.reading(answer.body):
+        with self.reading(answer.body, answer.headers):
             return self._answer(answer)
 
     def _answer(self, answer: Answer) -> ModelResponse:
@@ -96,18 +97,22 @@ class OllamaModel(HttpModel):
         text, metadata = with_calls(message["content"], function_calls(message))
         if not text and message.get("thinking"):
             metadata["only_reasoning"] = True
+        spent = self._usage(body, answer.headers)
         return note_answer(
             self.config,
             ModelResponse(
                 response=text,
-                # Ollama leaves the count out where the whole prompt was in its cache.
-                prompt_tokens=count_of(body.get("prompt_eval_count")),
-                completion_tokens=count_of(body.get("eval_count")),
+                prompt_tokens=spent.prompt_tokens,
+                completion_tokens=spent.completion_tokens,
                 latency_ms=answer.latency_ms,
                 finish_reason=body.get("done_reason"),
                 metadata=metadata,
             ),
         )
+
+    def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
+        # Ollama leaves the count out where the whole prompt was in its cache.
+        return Spent(count_of(body.get("prompt_eval_count")), count_of(body.get("eval_count")), None)
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         answer = await self.post(

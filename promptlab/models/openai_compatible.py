@@ -17,6 +17,7 @@ from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import count_of, dollars_of, function_calls, json_text, mapping, with_calls
 from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
+from promptlab.models.provider import Spent
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
@@ -57,7 +58,7 @@ class OpenAICompatibleModel(HttpModel):
         answer = await self.post(
             self._chat_url, {"model": self.config.model_id, "messages": messages, **self._params}
         )
-        with self.reading(answer.body):
+        with self.reading(answer.body, answer.headers):
             return self._answer(answer)
 
     def _answer(self, answer: Answer) -> ModelResponse:
@@ -72,23 +73,19 @@ class OpenAICompatibleModel(HttpModel):
             raise self.refusal(answer, "broken off", choice)
         finish = choice.get("finish_reason")
         text, metadata = self._text(answer, message, finish)
-        usage = mapping(body.get("usage"))
+        spent = self._usage(body, answer.headers)
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
-        read, written = count_of(usage.get("prompt_tokens")), _written(usage)
-        usd, tier = self._cost_usd(usage, answer.headers), body.get("service_tier")
-        if isinstance(tier, str) and tier != (self.config.extra_params.get("service_tier") or "default"):
-            # Asked for flex and served by default, or the other way round: it costs what was billed.
+        if (tier := self._other_tier(body)) is not None:
             metadata["service_tier"] = tier
-            usd = cost_usd(price_of(self.config, tier=tier), read, written) if usd is None else usd
         return note_answer(
             self.config,
             ModelResponse(
                 response=text,
-                prompt_tokens=read,
-                completion_tokens=written,
+                prompt_tokens=spent.prompt_tokens,
+                completion_tokens=spent.completion_tokens,
                 latency_ms=answer.latency_ms,
-                cost_usd=usd,
+                cost_usd=spent.cost_usd,
                 finish_reason=finish,
                 metadata=metadata,
             ),
@@ -114,6 +111,21 @@ class OpenAICompatibleModel(HttpModel):
             # A reasoning model that thought until its tokens were used up, or said nothing else.
             return "", {"only_reasoning": True} if reasoned else {}
         raise self.refusal(answer, "without content")
+
+    def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
+        usage = mapping(body.get("usage"))
+        read, written = count_of(usage.get("prompt_tokens")), _written(usage)
+        usd = self._cost_usd(usage, headers)
+        if usd is None and (tier := self._other_tier(body)) is not None:
+            usd = cost_usd(price_of(self.config, tier=tier), read, written)
+        return Spent(read, written, usd)
+
+    def _other_tier(self, body: dict[str, Any]) -> str | None:
+        """Find the tier that was billed, where it is not the one that was asked for: asked for flex and
+        served by default, or the other way round."""
+        tier = body.get("service_tier")
+        asked = self.config.extra_params.get("service_tier") or "default"
+        return tier if isinstance(tier, str) and tier != asked else None
 
     def _cost_usd(self, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
         """Read what the call cost, where whoever answered says so: LiteLLM's proxy does, in a header."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import orjson
@@ -15,16 +15,19 @@ from promptlab.clock import SystemClock
 from promptlab.domain.masking import hidden, remember
 from promptlab.domain.model_config import ModelConfig, misplaced
 from promptlab.domain.prices import cost_usd, price_of
-from promptlab.domain.results import ModelResponse, described
+from promptlab.domain.results import MAX_SAID, ModelResponse, described
 from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_given, secret_variable
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
+from promptlab.models.answers import json_beginning
 from promptlab.models.base import Model
-from promptlab.models.failures import message_of, trim
+from promptlab.models.failures import message_of, request_id, trim
 from promptlab.models.retry import RetryPolicy, Slot, with_retries
+from promptlab.models.usage import note_call
 from promptlab.outbound import Outbound
 from promptlab.ports import Clock
 
 T = TypeVar("T")
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Key(NamedTuple):
@@ -39,6 +42,15 @@ class Key(NamedTuple):
     """What to do where it may not be sent to an endpoint."""
     default: bool = False
     """Nobody named it: it is the provider's variable, and is set."""
+
+
+class Spent(NamedTuple):
+    """The usage of one call, as its answer states it."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    """Dollars; None leaves them to the price table."""
 
 
 class Gate:
@@ -230,7 +242,7 @@ class ProviderModel(Model):
         )
 
     @contextmanager
-    def reading(self, body: Any) -> Iterator[None]:
+    def reading(self, body: Any, headers: Mapping[str, str] = NO_HEADERS) -> Iterator[None]:
         """In the block a whole answer is read; it may be of any form, with null or a text where the provider
         has an object.
 
@@ -239,8 +251,29 @@ class ProviderModel(Model):
         """
         try:
             yield
+        except ModelError as error:
+            self._note_failed(error, body, headers)
+            raise
         except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise self.invalid(f"not of the provider's form ({described(error)})", body) from error
+            broken = self.invalid(f"not of the provider's form ({described(error)})", body)
+            self._note_failed(broken, body, headers)
+            raise broken from error
+
+    def _note_failed(self, error: ModelError, body: Any, headers: Mapping[str, str]) -> None:
+        """Write down what came back in place of an answer, and what it was billed."""
+        error.said = error.said or json_beginning(body, MAX_SAID)
+        error.request_id = error.request_id or request_id(headers)
+        with suppress(AttributeError, TypeError):  # a body of any form
+            read, written, usd = self._usage(body, headers)
+            if read is None and written is None and usd is None:
+                return
+            error.prompt_tokens, error.completion_tokens = read, written
+            error.cost_usd = cost_usd(price_of(self.config), read, written) if usd is None else usd
+            note_call(self.config, read, written, error.cost_usd)
+
+    def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
+        """Read the usage that an answer states."""
+        return Spent(None, None, None)
 
     async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import astuple, dataclass
+from datetime import datetime, timedelta
 from typing import Self, TypeVar
 
+from promptlab.domain.results import MAX_SAID, Attempt, storable
 from promptlab.errors import ModelError
 from promptlab.ports import Clock, RateLimiter
 
@@ -111,6 +113,7 @@ async def with_retries(
     max_pause_s: float | None = None,
     before: Tries = Tries(),
     jitter: Callable[[], float] = random.random,
+    on_attempt: Callable[[Attempt], None] | None = None,
 ) -> tuple[T, int]:
     """Make a call, again where that may help.
 
@@ -127,6 +130,8 @@ async def with_retries(
         max_pause_s: the longest wait, in seconds, that the caller can afford.
         before: what was tried before the call was postponed.
         jitter: a random number from 0 to 1.
+        on_attempt: told of each attempt as it ends; of one that is the first and an answer it is not, for
+            that is nearly every call, and nothing is to be told of it.
 
     Returns:
         The answer, and how many attempts it took, those of `before` included.
@@ -145,11 +150,14 @@ async def with_retries(
         if may_start is not None and not may_start():
             raise Postponed(0.0, Tries(attempts, throttles, retries, waited_s))
         attempts += 1
+        started = clock.monotonic()
         try:
             answer = await attempt()
         except ModelError as error:
             slot.report(error)
             error.attempts = attempts
+            if on_attempt is not None:
+                on_attempt(_attempt(attempts, started, clock, error))
             throttled = error.type == "rate_limit"
             wait_s = _wait_s(error, policy, throttles if throttled else retries, waited_s, jitter)
             throttles, retries = throttles + throttled, retries + (not throttled)
@@ -162,9 +170,32 @@ async def with_retries(
             raise
         else:
             slot.report(None)
+            if attempts > 1 and on_attempt is not None:
+                on_attempt(_attempt(attempts, started, clock))
             return answer, attempts
         waited_s += wait_s
         await clock.sleep(wait_s)
+
+
+def _attempt(number: int, started: float, clock: Clock, error: ModelError | None = None) -> Attempt:
+    """Write down an attempt that has just ended."""
+    took_s = clock.monotonic() - started
+    begun = datetime.fromisoformat(clock.now()) - timedelta(seconds=took_s)
+    started_at = f"{begun:%Y-%m-%dT%H:%M:%S.%fZ}"
+    if error is None:
+        return Attempt(number=number, started_at=started_at, duration_ms=took_s * 1000)
+    return Attempt(
+        number=number,
+        started_at=started_at,
+        duration_ms=took_s * 1000,
+        status=error.status,
+        type=error.type,
+        said=storable((error.said or str(error))[:MAX_SAID]),
+        request_id=error.request_id,
+        prompt_tokens=error.prompt_tokens,
+        completion_tokens=error.completion_tokens,
+        cost_usd=0.0 if error.cost_usd is None and error.refused else error.cost_usd,
+    )
 
 
 def _wait_s(
@@ -214,4 +245,7 @@ def _given_up(error: ModelError, why: str) -> ModelError:
         retry_after_s=error.retry_after_s,
     )
     final.attempts = error.attempts
+    final.said, final.request_id = error.said, error.request_id
+    final.prompt_tokens, final.completion_tokens = error.prompt_tokens, error.completion_tokens
+    final.cost_usd = error.cost_usd
     return final

@@ -15,6 +15,7 @@ from promptlab.duck import given, literal, parquet, quoted, reading_results, wit
 from promptlab.errors import ConfigError, DiskFullError
 from promptlab.results.files import FETCH, copy_whole, results_file, selected
 from promptlab.results.run_table import RunTable
+from promptlab.results.table import ATTEMPTS
 
 if TYPE_CHECKING:
     import duckdb
@@ -171,6 +172,8 @@ def safe_csv_columns(types: dict[str, str], values: Mapping[str, str]) -> str:
                 "IS NULL "
                 f"THEN '''' || {value} ELSE {value} END AS {column}"
             )
+        elif kind == ATTEMPTS:
+            parts.append(f"to_json({value})::VARCHAR AS {column}")
         else:
             parts.append(f"{value} AS {column}")
     return ", ".join(parts)

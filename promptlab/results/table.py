@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from promptlab.assets.rows import row_id
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import CaseKey, Completion, Score, ScoreSet
+from promptlab.duck import quoted
 
 _TYPES = {
     "string": "VARCHAR",
@@ -21,6 +22,20 @@ _TYPES = {
     "boolean": "BOOLEAN",
     "json": "VARCHAR",
 }
+_ATTEMPT = {
+    "number": "INTEGER",
+    "started_at": "VARCHAR",
+    "duration_ms": "DOUBLE",
+    "status": "INTEGER",
+    "type": "VARCHAR",
+    "said": "VARCHAR",
+    "request_id": "VARCHAR",
+    "prompt_tokens": "BIGINT",
+    "completion_tokens": "BIGINT",
+    "cost_usd": "DOUBLE",
+}
+ATTEMPTS = f"STRUCT({', '.join(f'{quoted(name)} {kind}' for name, kind in _ATTEMPT.items())})[]"
+"""DuckDB's type of a case's attempts: the fields of `Attempt`."""
 _COMPLETION = {
     "response": "VARCHAR",
     "error_type": "VARCHAR",
@@ -32,6 +47,7 @@ _COMPLETION = {
     "cost_usd": "DOUBLE",
     "attempts": "INTEGER",
     "metadata": "VARCHAR",
+    "tries": ATTEMPTS,
 }
 _SCORE = {
     "score": "DOUBLE",
@@ -131,10 +147,12 @@ def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) ->
     shape, done = columns(content, metrics), case.completion
     row = input_row(content, metrics, case.row, done.key)
     for name in _COMPLETION:
-        if name not in ("error_type", "error_message", "metadata"):
+        if name not in ("error_type", "error_message", "metadata", "tries"):
             row[name] = getattr(done, name)
     if done.metadata:
         row["metadata"] = orjson.dumps(done.metadata, default=dict).decode()
+    if done.tries:
+        row["tries"] = [asdict(attempt) for attempt in done.tries]
     if done.error:
         row["error_type"], row["error_message"] = done.error.type, done.error.message
     for metric, name in shape.scores if case.scores else ():

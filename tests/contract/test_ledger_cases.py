@@ -9,10 +9,10 @@ from types import MappingProxyType
 
 import pytest
 
-from promptlab.domain.results import Completion, Failure, Progress, Score, ScoreSet
+from promptlab.domain.results import Attempt, Completion, Failure, Progress, Score, ScoreSet
 from promptlab.errors import RunNotFoundError
 from promptlab.ports import Ledger
-from tests.contract.builders import RUN, completion, failed_completion, run, score_set, shard_summary
+from tests.contract.builders import NOW, RUN, completion, failed_completion, run, score_set, shard_summary
 
 ODD_TEXTS = ["", " ", "ü 🙂 漢字 \u0000\u2028", 'quote " and \\ back\r\n\tslash', "long " * 60_000]
 
@@ -92,6 +92,21 @@ async def test_metadata_may_be_any_mapping(ledger: Ledger) -> None:
         RUN, [completion(metadata=MappingProxyType({"a": MappingProxyType({"b": 1})}))]
     )
     assert (await ledger.get_completions(RUN, 0))[0].metadata == {"a": {"b": 1}}
+
+
+async def test_attempts_are_kept_with_their_case(ledger: Ledger) -> None:
+    """In order, with every field; of 20 with the longest texts, too."""
+    some = (
+        Attempt(number=1, started_at=NOW, duration_ms=0.5, status=429, type="rate_limit", said="é" * 500),
+        Attempt(number=2, started_at=NOW, duration_ms=1e3, request_id="r", prompt_tokens=1, cost_usd=0.1),
+    )
+    many = tuple(
+        Attempt(number=n, started_at=NOW, duration_ms=n, type="timeout", said=f"{n}" * 500)
+        for n in range(10, 30)
+    )
+    cases = [completion(0, attempts=2, tries=some), failed_completion(1, attempts=40, tries=many)]
+    await ledger.put_completions(RUN, cases)
+    assert await ledger.get_completions(RUN, 0) == cases
 
 
 async def test_a_shard_without_cases_is_empty(ledger: Ledger) -> None:

@@ -53,9 +53,17 @@ def table(lab: Any, run_id: str) -> list[dict[str, Any]]:
     """A run's rows, without what differs between any two runs."""
 
     async def rows() -> list[dict[str, Any]]:
-        return [{k: v for k, v in row.items() if k != "latency_ms"} async for row in lab.results(run_id)]
+        return [alike(row) async for row in lab.results(run_id)]
 
     return runtime.run(rows())
+
+
+def alike(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what differs between any two runs."""
+    tries = [
+        {k: v for k, v in one.items() if k not in ("started_at", "duration_ms")} for one in row["tries"] or ()
+    ]
+    return {k: v for k, v in row.items() if k != "latency_ms"} | {"tries": tries}
 
 
 def test_a_run_in_the_cloud_is_the_run_on_the_laptop(machine: Machine, tmp_path: Path) -> None:
@@ -70,7 +78,7 @@ def test_a_run_in_the_cloud_is_the_run_on_the_laptop(machine: Machine, tmp_path:
         with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as pl:
             server.script(Reply(status=400, text="no"), prompt="What is 7?")
             here = pl.experiment.run(experiment(server))
-            rows = [{k: v for k, v in row.items() if k != "latency_ms"} for row in here.results()]
+            rows = [alike(row) for row in here.results()]
     assert machine.invocations == ["plan", *["infer", "evaluate"] * 3, "summarize"]
     assert table(machine.lab, run.run_id) == rows
     cloud, local = dict(there.summary or {}), dict(here.record.summary or {})
@@ -136,6 +144,10 @@ def test_a_provider_that_stays_ill_is_asked_as_often_as_from_a_laptop(
     rows = {row["case"]: row for row in table(machine.lab, run.run_id)}
     assert (asked["What is 7?"], rows[7]["attempts"], rows[7]["response"]) == (calls, calls, None)
     assert (asked["What is 8?"], rows[8]["attempts"], rows[8]["response"]) == (4, 4, "it is 8")
+    kept = [*range(1, 11), *range(calls - 9, calls + 1)] if calls > 20 else [*range(1, calls + 1)]
+    assert [one["number"] for one in rows[7]["tries"]] == kept
+    assert [one["status"] for one in rows[8]["tries"]] == [status] * 3 + [None]
+    assert rows[9]["tries"] == []
     assert len(server.requests) == len(ROWS) - 2 + calls + 4
 
 

@@ -105,7 +105,13 @@ async def _lines(
 
 
 def _cells(row: Mapping[str, Any]) -> Sequence[Any]:
-    return [safe_csv_text(value) if isinstance(value, str) else value for value in row.values()]
+    return [_cell(value) for value in row.values()]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):  # the attempts, as JSON, which begins with no sign of a formula
+        return orjson.dumps(value).decode()
+    return safe_csv_text(value) if isinstance(value, str) else value
 
 
 def _csv(rows: Any, style: CsvStyle) -> bytes:

@@ -33,7 +33,7 @@ _NAMES = {
 TEXT = "c-text"
 WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-s": 84}
 """Pixels of the columns, as the style sheet has them; of texts the least."""
-_HIDDEN = ("case", "trial", "error_message", "metadata")
+_HIDDEN = ("case", "trial", "error_message", "metadata", "tries")
 _IN_SCORE = ("passed.", "label.", "score_error.")
 """Prefixes of the columns that the cell of a metric's score shows, too."""
 
