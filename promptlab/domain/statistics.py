@@ -21,7 +21,6 @@ _MAX_BUCKET = 40_000
 """Bucket of numbers near 1.8e308, the largest there are, with room to spare."""
 _SPLIT = 134217729.0
 """2²⁷ + 1 cuts a double into two halves of 26 bits, whose products with counts are exact (Dekker 1971)."""
-Z95 = 1.959963984540054
 
 
 @dataclass(slots=True)
@@ -227,45 +226,3 @@ def _buckets(value: Any) -> dict[int, int]:
 def _centre(bucket: int) -> float:
     """The value that stands for a bucket: at most 1% from any value in it."""
     return 2 * math.exp(bucket * _LOG_GAMMA) / (_GAMMA + 1)
-
-
-def wilson_interval(successes: float, n: int) -> tuple[float, float]:
-    """The 95% Wilson score interval of a proportion (Wilson, JASA 1927), within [0, 1].
-
-    Raises:
-        ValueError: n is below 1.
-    """
-    if n < 1:
-        raise ValueError(f"a proportion needs at least one observation, got n={n}")
-    # Rounding may put a sum of row means a little beyond its bounds.
-    p, z2 = min(max(successes / n, 0.0), 1.0), Z95 * Z95
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    # At p = 0 and p = 1 the bound is p itself; rounding must not put it beyond the mean.
-    return min(max(0.0, centre - half), p), max(min(1.0, centre + half), p)
-
-
-def mean_interval(mean: float, stderr: float, n: int) -> tuple[float, float]:
-    """The 95% interval of a mean: mean ± t·stderr with n-1 degrees of freedom.
-
-    t by the Cornish-Fisher expansion of Student's quantile (Abramowitz & Stegun 26.7.5): within
-    0.1% from four degrees of freedom on; the first three are tabled.
-
-    Raises:
-        ValueError: n is below 2.
-    """
-    if n < 2:
-        raise ValueError(f"the interval of a mean needs at least two observations, got n={n}")
-    t = _student_t95(n - 1)
-    return mean - t * stderr, mean + t * stderr
-
-
-def _student_t95(df: int) -> float:
-    if df in (1, 2, 3):
-        return (12.706204736, 4.302652730, 3.182446305)[df - 1]
-    z, d = Z95, float(df)
-    g1 = (z**3 + z) / 4
-    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
-    return z + g1 / d + g2 / d**2 + g3 / d**3 + g4 / d**4

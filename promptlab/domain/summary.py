@@ -14,10 +14,9 @@ from promptlab.domain.statistics import (
     as_count,
     as_number,
     as_object,
-    mean_interval,
-    wilson_interval,
 )
 from promptlab.errors import StoreDamagedError
+from promptlab.statistics import student_interval, wilson
 
 T = TypeVar("T")
 
@@ -114,10 +113,10 @@ class MetricSummary:
         """The 95% interval of the mean: Wilson's for pass/fail and zeros and ones, Student's otherwise."""
         if (self.binary or self.zero_one) and self.values.n and 0 <= self.values.mean <= 1:
             # With trials a row's value is between 0 and 1; Wilson's formula still holds, conservatively.
-            return wilson_interval(self.values.mean * self.values.n, self.values.n)
+            return wilson(self.values.mean * self.values.n, self.values.n)
         if self.values.stderr is None:
             return None, None
-        return mean_interval(self.values.mean, self.values.stderr, self.values.n)
+        return student_interval(self.values.mean, self.values.stderr, self.values.n)
 
     def brief(self) -> dict[str, Any]:
         """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, and the cases that were not

@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from promptlab.domain.statistics import mean_interval
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare_sql import ANSWER, CHANGES, Change, Pairing, Selected
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
+from promptlab.statistics import student_interval
 
 MAX_COMPARED = 4
 """Runs of one comparison at most, the base included."""
@@ -276,7 +276,7 @@ def _metric(pairing: Pairing, found: Mapping[str, Any], pair: int) -> MetricComp
         found[f"{name}{pair}"] for name in pairing.AGGREGATES
     )
     stderr = deviation / math.sqrt(n) if n > 1 else None
-    low, high = mean_interval(difference, stderr, n) if stderr is not None else (None, None)
+    low, high = student_interval(difference, stderr, n) if stderr is not None else (None, None)
     different = found["total"] - same
     return MetricComparison(
         metric,

@@ -14,12 +14,12 @@ import pytest
 
 from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptTemplate
 from promptlab.domain.results import RunRecord, Score
-from promptlab.domain.statistics import mean_interval
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare import Compared, MetricComparison
 from promptlab.queries.compare_sql import ANSWER
 from promptlab.queries.comparison_json import comparison_from, comparison_json
 from promptlab.queries.query_engine import QueryEngine
+from promptlab.statistics import student_interval
 from promptlab.store_lab import StoreLab
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, run
 
@@ -75,7 +75,7 @@ async def test_differences_intervals_and_counts_are_those_of_the_rows(
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     differences = [b - a for a, b in both]
     stderr = statistics.stdev(differences) / math.sqrt(len(both))
-    low, high = mean_interval(statistics.mean(differences), stderr, len(both))
+    low, high = student_interval(statistics.mean(differences), stderr, len(both))
     assert found.n == len(both) < len(pairs)
     wanted = (
         statistics.mean(a for a, _ in both),

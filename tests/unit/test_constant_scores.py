@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from promptlab.domain.results import Score
-from promptlab.domain.statistics import Distribution, wilson_interval
+from promptlab.domain.statistics import Distribution
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.errors import StoreDamagedError
+from promptlab.statistics import wilson
 
 
 def counted(values: list[float]) -> Distribution:
@@ -85,8 +86,8 @@ def test_the_mean_is_within_its_least_and_greatest_value() -> None:
 
 def test_wilson_takes_a_sum_that_rounding_put_beyond_n() -> None:
     """A proportion is at most 1 and at least 0."""
-    assert wilson_interval(3 * (1 + 2e-16), 3) == wilson_interval(3, 3)
-    assert wilson_interval(-1e-17, 3) == wilson_interval(0, 3)
+    assert wilson(3 * (1 + 2e-16), 3) == wilson(3, 3)
+    assert wilson(-1e-17, 3) == wilson(0, 3)
 
 
 def test_moments_that_rounding_once_made_negative_are_read() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from promptlab import Dataset, Evaluator, PromptLab, Run
 from promptlab.domain.results import Failure, Score, Usage
-from promptlab.domain.statistics import wilson_interval
 from promptlab.evaluators.base import plain_verdict, to_score
+from promptlab.statistics import wilson
 
 
 @dataclass
@@ -190,7 +190,7 @@ def test_zeros_and_ones_have_the_interval_of_pass_and_fail(tmp_path: Path) -> No
         rows = [{"q": q, "reference": "a"} for q in "aaab"]
         summary = run(lab, rows, *metrics, *measures).summary
         for name in (*forms, "token_f1"):
-            assert summary.metrics[name].interval == wilson_interval(3, 4), name
+            assert summary.metrics[name].interval == wilson(3, 4), name
         assert summary.metrics["length"].interval == (1.0, 1.0)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from promptlab.domain.statistics import RELATIVE_ERROR, Distribution, mean_interval, wilson_interval
+from promptlab.domain.statistics import RELATIVE_ERROR, Distribution
 from promptlab.errors import StoreDamagedError
+from promptlab.statistics import student_interval, wilson
 
 RANDOM = random.Random(5)
 STREAMS = {
@@ -171,26 +172,26 @@ def test_wilson_intervals_are_those_of_the_published_table(
     successes: int, n: int, low: float, high: float
 ) -> None:
     """To its four digits; and mirrored for failures."""
-    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
-    assert wilson_interval(n - successes, n) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(n - successes, n) == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1319, 100_000])
 def test_a_wilson_interval_holds_its_proportion(n: int) -> None:
     """Between 0 and 1, at both ends too."""
     for successes in {0, 1, n // 3, n - 1, n}:
-        low, high = wilson_interval(successes, n)
+        low, high = wilson(successes, n)
         assert 0 <= low <= successes / n <= high <= 1
         assert low < high
-    assert wilson_interval(0, n)[0] == 0
-    assert wilson_interval(n, n)[1] == 1
+    assert wilson(0, n)[0] == 0
+    assert wilson(n, n)[1] == 1
 
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_a_proportion_of_nothing_is_an_error(n: int) -> None:
     """There is no interval to give."""
     with pytest.raises(ValueError, match=f"n={n}"):
-        wilson_interval(0, n)
+        wilson(0, n)
 
 
 # Student's t at 97.5%, by degrees of freedom: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
@@ -215,7 +216,7 @@ STUDENT = {
 @pytest.mark.parametrize(("df", "t"), STUDENT.items())
 def test_the_interval_of_a_mean_uses_students_t(df: int, t: float) -> None:
     """Within 0.1% of the table and its rounding."""
-    low, high = mean_interval(10.0, 2.0, df + 1)
+    low, high = student_interval(10.0, 2.0, df + 1)
     assert 10 - low == pytest.approx(high - 10)
     assert (high - low) / 4 == pytest.approx(t, rel=1e-3, abs=5e-4)
 
@@ -239,20 +240,20 @@ QUANTILES = {
 @pytest.mark.parametrize(("df", "t"), QUANTILES.items())
 def test_students_t_lacks_only_the_terms_from_the_fifth_power_on(df: int, t: float) -> None:
     """Its four first terms are those of the expansion."""
-    _, high = mean_interval(0.0, 1.0, df + 1)
+    _, high = student_interval(0.0, 1.0, df + 1)
     assert abs(high - t) < 1.5 / df**5
 
 
 def test_the_interval_of_a_mean_of_many_is_the_normal_one() -> None:
     """t goes to 1.96."""
-    assert mean_interval(0.0, 1.0, 10_000_000) == pytest.approx((-1.959964, 1.959964), abs=1e-6)
+    assert student_interval(0.0, 1.0, 10_000_000) == pytest.approx((-1.959964, 1.959964), abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_the_interval_of_a_mean_needs_two_values(n: int) -> None:
     """One value says nothing of its spread."""
     with pytest.raises(ValueError, match=f"n={n}"):
-        mean_interval(1.0, 0.0, n)
+        student_interval(1.0, 0.0, n)
 
 
 def test_a_worked_example_of_a_mean() -> None:
@@ -262,7 +263,7 @@ def test_a_worked_example_of_a_mean() -> None:
     assert distribution.stderr == pytest.approx(stderr)
     assert distribution.stderr is not None
     expected = (5 - 2.364624 * stderr, 5 + 2.364624 * stderr)
-    assert mean_interval(distribution.mean, distribution.stderr, 8) == pytest.approx(expected, rel=1e-3)
+    assert student_interval(distribution.mean, distribution.stderr, 8) == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_quantile_is_within_the_values_at_both_ends() -> None:

@@ -11,8 +11,9 @@ import pytest
 from promptlab.domain.messages import count_message
 from promptlab.domain.results import Failure, Score, Usage
 from promptlab.domain.spending import Sums
-from promptlab.domain.statistics import Distribution, wilson_interval
+from promptlab.domain.statistics import Distribution
 from promptlab.domain.summary import MAX_LABELS, MetricSummary, Summary
+from promptlab.statistics import wilson
 
 FAILED = Score(error=Failure("TypeError", "no number"))
 
@@ -65,7 +66,7 @@ def test_a_pass_fail_metric_has_wilsons_interval() -> None:
     """Its mean is the share of passes."""
     summary = passes(True, True, False, True)
     assert summary.binary and summary.mean == 0.75 and summary.n == 4
-    assert summary.interval == wilson_interval(3, 4)
+    assert summary.interval == wilson(3, 4)
 
 
 def test_a_measured_metric_has_students_interval() -> None:
@@ -87,7 +88,7 @@ def test_the_trials_of_a_row_are_one_observation() -> None:
     """Their mean: asking again is not a new row. Cases are counted each."""
     summary = metric([Score(passed=True), Score(passed=False)], [Score(passed=True), Score(passed=True)])
     assert (summary.n, summary.scored, summary.mean) == (2, 4, 0.75)
-    assert summary.binary and summary.interval == wilson_interval(1.5, 2)
+    assert summary.binary and summary.interval == wilson(1.5, 2)
 
 
 def test_failed_scores_are_counted_and_left_out() -> None:
@@ -126,7 +127,7 @@ def test_a_shard_of_failures_leaves_a_pass_fail_metric_one() -> None:
         first = MetricSummary.from_json(first.to_json())
         first.merge(second)
         assert first.binary and first.n == 2 and first.failed == 1
-        assert first.interval == wilson_interval(1, 2)
+        assert first.interval == wilson(1, 2)
 
 
 def test_one_measured_shard_makes_the_metric_measured() -> None:

@@ -1,0 +1,175 @@
+"""Intervals of one mean: pass/fail, bounded numbers, any numbers, a median."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from promptlab.statistics.distributions import binomial_cdf, normal_quantile, student_quantile
+
+CONFIDENCE = 0.95
+"""The share of intervals that hold the true value, where nothing else is asked for."""
+
+
+class Interval(NamedTuple):
+    """The two ends of an interval, in the units of what it is of."""
+
+    low: float
+    high: float
+
+
+def z_of(confidence: float = CONFIDENCE) -> float:
+    """The two-sided normal quantile: 1.959964 at 95%."""
+    return normal_quantile(0.5 + confidence / 2)
+
+
+def t_of(df: float, confidence: float = CONFIDENCE) -> float:
+    """The two-sided quantile of Student's t with `df` degrees of freedom: 12.706 at 95% and df = 1."""
+    return student_quantile(0.5 + confidence / 2, df)
+
+
+def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
+    """The score interval of a share (Wilson, JASA 1927), within [0, 1].
+
+    Coverage at 95%, by enumeration: right on average over p; the worst p has 89.9% at n = 20, 92.1% at 100.
+
+    Args:
+        successes: from 0 to n; a sum of shares may be no whole number.
+        n: observations, at least 1.
+        confidence: 0 < confidence < 1.
+
+    Raises:
+        ValueError: n is below 1.
+    """
+    if n < 1:
+        raise ValueError(f"a proportion needs at least one observation, got n={n}")
+    return _score_interval(successes / n, n, z_of(confidence))
+
+
+def _score_interval(p: float, n: float, z: float) -> Interval:
+    # Rounding may put a sum of row means a little beyond its bounds.
+    p, z2 = min(max(p, 0.0), 1.0), z * z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    # At p = 0 and p = 1 the bound is p itself; rounding must not put it beyond the mean.
+    return Interval(min(max(0.0, centre - half), p), max(min(1.0, centre + half), p))
+
+
+def effective_n(mean: float, stderr: float, n: float) -> float:
+    """How many pass/fail observations would know a mean in [0, 1] as well as `stderr` does.
+
+    x̄(1 − x̄)/stderr², which is at least n − 1 for any n values in [0, 1]; n where all values are equal.
+    """
+    variance = stderr * stderr  # of a tiny stderr it is 0
+    return max(mean * (1 - mean) / variance, n - 1) if variance > 0 else n
+
+
+def wilson_t(
+    mean: float,
+    stderr: float,
+    n: int,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """The interval of a mean of bounded numbers: Wilson's inversion with the variance of the data.
+
+    Scaled to [0, 1], with nₑ = max(x̄(1−x̄)/stderr², n − 1) (n where stderr is 0): Wilson's formula of x̄ and
+    nₑ, with t₀.₉₇₅,ₙ₋₁ in z's place. Our own combination: of pass/fail data it is Wilson's but for t and
+    n − 1. It never leaves the range and never has width 0. Weak cell: Beta(2, .2) at n = 20, 91.6% (t 88.9).
+
+    Args:
+        mean: within `bounds`.
+        stderr: of the mean, s/√n; of clusters their robust one.
+        n: observations (of clusters: clusters), at least 2.
+        bounds: the least and the greatest possible value, finite.
+        confidence: 0 < confidence < 1.
+
+    Raises:
+        ValueError: n is below 2, or the bounds are not a range.
+    """
+    low, high = bounds
+    if n < 2:
+        raise ValueError(f"the interval of a mean needs at least two observations, got n={n}")
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(f"bounds must be finite, the lower one first, got {low} … {high}")
+    length = high - low
+    scaled = min(max((mean - low) / length, 0.0), 1.0)
+    n_e = effective_n(scaled, stderr / length, n)
+    ends = _score_interval(scaled, n_e, t_of(n - 1, confidence))
+    return Interval(min(low + length * ends.low, mean), max(low + length * ends.high, mean))
+
+
+def student_interval(
+    mean: float, stderr: float, n: int, *, confidence: float = CONFIDENCE, df: float | None = None
+) -> Interval:
+    """The interval of a mean of any numbers: mean ± t·stderr (Student, Biometrika 1908).
+
+    Args:
+        mean: any number.
+        stderr: s/√n, or that of clusters.
+        n: observations, at least 2.
+        confidence: 0 < confidence < 1.
+        df: degrees of freedom; n − 1 where nothing is said.
+
+    Raises:
+        ValueError: n is below 2.
+    """
+    if n < 2:
+        raise ValueError(f"the interval of a mean needs at least two observations, got n={n}")
+    half = t_of(n - 1 if df is None else df, confidence) * stderr
+    return Interval(mean - half, mean + half)
+
+
+def is_skewed(n: int, skewness: float) -> bool:
+    """Whether the t interval of a mean is too short: n < 25·g₁² (Cochran, Sampling Techniques, 1977, 2.15).
+
+    Args:
+        n: observations.
+        skewness: g₁ = m₃/m₂^(3/2) of the sample.
+    """
+    return n < 25 * skewness * skewness
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+    """The exact interval of a median by order statistics (David & Nagaraja, Order Statistics, 2003, 7.1).
+
+    The k-th least and the k-th greatest value, with the greatest k for which 2·P(Bin(n, ½) < k) is at most
+    1 − confidence; coverage is at least `confidence` for any distribution.
+
+    Args:
+        values: in any order.
+        confidence: 0 < confidence < 1.
+
+    Returns:
+        The interval; None where n is too small for one (below 6 at 95%).
+    """
+    n, alpha = len(values), 1 - confidence
+    low, high = 0, n // 2
+    while low < high:  # the greatest k with P(X ≤ k − 1) ≤ alpha/2
+        middle = (low + high + 1) // 2
+        if 2 * binomial_cdf(middle - 1, n) <= alpha:
+            low = middle
+        else:
+            high = middle - 1
+    if low == 0:
+        return None
+    ordered = sorted(values)
+    return Interval(ordered[low - 1], ordered[n - low])
+
+
+def worst_case(mean: float, n: int, missing: int, bounds: tuple[float, float]) -> Interval:
+    """The range of the mean of all, missing values counted as the least and as the greatest one (Manski,
+    Partial Identification of Probability Distributions, 2003).
+
+    No interval of confidence: bounds of the mean of these n + missing rows.
+
+    Args:
+        mean: of the n values that are there; anything where n is 0.
+        n, missing: 0 or more, together at least 1.
+        bounds: the least and the greatest possible value, finite.
+    """
+    total = n + missing
+    here = mean * n if n else 0.0
+    return Interval((here + bounds[0] * missing) / total, (here + bounds[1] * missing) / total)
