@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import httpx
+from yarl import URL
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
@@ -34,7 +34,7 @@ class AnthropicModel(HttpModel):
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
         self.endpoint = self.endpoint.removesuffix("/v1")
-        self._url = httpx.URL(self.url("/v1/messages"))
+        self._url = URL(self.url("/v1/messages"))
         extras = self.config.extra_params
         self._params: dict[str, Any] = {"max_tokens": self.config.max_tokens or MAX_TOKENS, **extras}
         if self.config.temperature is not None:

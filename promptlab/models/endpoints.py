@@ -8,7 +8,7 @@ import re
 import urllib.parse
 import urllib.request
 
-import httpx
+from yarl import URL
 
 from promptlab.domain.masking import remember
 from promptlab.errors import ConfigError
@@ -19,6 +19,9 @@ _SECRET = re.compile(
 )
 _NETLOC = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 """A host and a port in the one form that every program reads alike."""
+_DIGITS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+MAX_URL = 65_536
+"""Characters of an endpoint at most."""
 _USER = re.compile(r"(?<=//)[^/\s?#]*@")
 
 
@@ -76,12 +79,14 @@ def clean_endpoint(url: str, model: str, *, source: str = "endpoint", paths: tup
 
 
 def _is_known(url: str) -> bool:
-    """Whether httpx, which makes the request, takes a URL for one, too."""
+    """Whether aiohttp, which makes the request, takes a URL for one, too, and its host can be."""
     try:
-        httpx.URL(url)
-    except httpx.InvalidURL:
+        host = URL(url).host or ""
+        if ":" in host or _DIGITS.fullmatch(host):
+            ipaddress.ip_address(host)
+    except ValueError:
         return False
-    return True
+    return len(url) <= MAX_URL
 
 
 def with_path(base: str, path: str) -> str:

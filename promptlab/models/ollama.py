@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import httpx
+from yarl import URL
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
@@ -34,8 +34,8 @@ class OllamaModel(HttpModel):
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
-        self._chat_url = httpx.URL(self.url("/api/chat"))
-        self._embed_url = httpx.URL(self.url("/api/embed"))
+        self._chat_url = URL(self.url("/api/chat"))
+        self._embed_url = URL(self.url("/api/embed"))
         extras = self.config.extra_params
         given = {
             "temperature": self.config.temperature,
@@ -66,7 +66,7 @@ class OllamaModel(HttpModel):
             return _from_host(host)
         return super()._endpoint().removesuffix("/v1").removesuffix("/api")
 
-    async def post(self, url: httpx.URL, payload: Mapping[str, Any]) -> Answer:
+    async def post(self, url: URL, payload: Mapping[str, Any]) -> Answer:
         """Make one request; a missing model's error says how to get it."""
         try:
             return await super().post(url, payload)

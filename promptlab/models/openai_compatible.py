@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import httpx
+from yarl import URL
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
@@ -33,8 +33,8 @@ class OpenAICompatibleModel(HttpModel):
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
-        self._chat_url = httpx.URL(self._path_url("/chat/completions"))
-        self._embeddings_url = httpx.URL(self._path_url("/embeddings"))
+        self._chat_url = URL(self._path_url("/chat/completions"))
+        self._embeddings_url = URL(self._path_url("/embeddings"))
         given = {
             "temperature": self.config.temperature,
             self._max_tokens_name(): self.config.max_tokens,
