@@ -57,18 +57,32 @@ from promptlab.statistics.several import holm
 from promptlab.statistics.stopping import e_value, obrien_fleming
 from promptlab.statistics.trials import at_least_k, flake_rate, pass_at_k, pass_hat_k
 from promptlab.statistics.unpaired import newcombe, welch
+from promptlab.statistics.verdicts import (
+    MARGIN,
+    Clusters,
+    Judgement,
+    PairedData,
+    Verdict,
+    judge,
+    paired_data,
+)
 
 __all__ = [
     "ALPHA",
     "CONFIDENCE",
     "DISCORDANT",
     "FEWEST",
+    "MARGIN",
     "POWER",
     "Clustered",
+    "Clusters",
     "Corrected",
     "Interval",
+    "Judgement",
     "McNemar",
+    "PairedData",
     "Tested",
+    "Verdict",
     "at_least_k",
     "binomial_cdf",
     "binomial_pmf",
@@ -85,6 +99,7 @@ __all__ = [
     "holm",
     "incomplete_beta",
     "is_skewed",
+    "judge",
     "log_beta",
     "mcnemar",
     "median_interval",
@@ -93,6 +108,7 @@ __all__ = [
     "normal_quantile",
     "normal_two_sided",
     "obrien_fleming",
+    "paired_data",
     "paired_t",
     "pass_at_k",
     "pass_hat_k",
