@@ -7,7 +7,7 @@ WHERE_COMMANDS := promptlab is $(BIN)/promptlab here; make shell opens a shell t
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo shell test lint layers audit mutants fuzz-api bench bench-sandbox format clean
+.PHONY: help demo shell test lint layers audit mutants fuzz-api simulate bench bench-sandbox format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ mutants: .venv/mutants frontend  ## change the code in 300 small ways and see wh
 
 fuzz-api: .venv/fuzz-api/bin/schemathesis frontend  ## send schemathesis against the API of a Studio here (EXAMPLES=50 of each operation, SEED=1; 4 minutes)
 	@$(BIN)/python infra/fuzz_api.py --examples $(or $(EXAMPLES),50) --seed $(or $(SEED),1)
+
+simulate: .venv/dev  ## print how often intervals and verdicts are right, for docs/statistics.md (QUICK=1: 500 repetitions; 10 minutes)
+	@$(BIN)/python -m tests.simulation $(if $(QUICK),--quick)
 
 bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults; 10 minutes)
 	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,run)

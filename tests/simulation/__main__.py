@@ -1,0 +1,41 @@
+"""`python -m tests.simulation [--quick]`: print every table of docs/statistics.md."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+
+from tests.simulation import coverage, verdicts
+
+TABLES: list[tuple[str, Callable[..., Iterable[tuple[str, ...]]], bool]] = [
+    ("Wilson, share of intervals that hold the truth (%), exact", coverage.wilson_table, False),
+    ("wilson_t of bounded numbers (%)", coverage.wilson_t_table, True),
+    ("Tango, and the error of not worse (%), exact", coverage.tango_table, False),
+    ("bp_t of paired differences (%)", coverage.bp_t_table, True),
+    ("Clusters, t(G − 1) (%)", coverage.clusters_table, True),
+    ("PPI++ (%)", coverage.ppi_table, True),
+    ("False better or worse, one pass/fail metric (%), exact", verdicts.mid_p_table, False),
+    ("False better or worse of a family of metrics, 100 rows (%)", verdicts.false_positives_table, True),
+    ("Stopping early: shown % (mean calls)", verdicts.stopping_table, True),
+]
+
+
+def main() -> None:
+    """Print the tables as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="500 repetitions")
+    quick = parser.parse_args().quick
+    for title, table, repeated in TABLES:
+        began = time.perf_counter()
+        rows = list(table(500) if quick and repeated else table())
+        print(f"\n### {title}\n")
+        for number, row in enumerate(rows):
+            print(f"| {' | '.join(row)} |")
+            if not number:
+                print("|" + " --- |" * len(row))
+        print(f"\n({time.perf_counter() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""False positives of the verdict as shipped: the whole of `judge`, over runs that do not differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from promptlab.statistics import Clusters, PairedData, clustered, e_value, judge, mcnemar, obrien_fleming
+from promptlab.statistics.verdicts import paired_data
+from tests.simulation.coverage import percent
+
+Table = Iterator[tuple[str, ...]]
+DIFFERENT = ("better", "worse")
+
+
+def mid_p_table(sizes: tuple[int, ...] = (20, 50, 100, 200, 1000)) -> Table:
+    """False *better* or *worse* of one pass/fail metric, exactly, with the rule of five discordant pairs."""
+    yield ("n", "ψ .02", ".05", ".1", ".2", ".3", ".5")
+    for n in sizes:
+        critical = list[int]()
+        for d in range(n + 1):
+            k = critical[-1] if critical else -1
+            while 2 * (k + 1) < d and d >= 5 and mcnemar(k + 1, d - k - 1).mid_p <= 0.05:
+                k += 1
+            critical.append(k)
+        size = 2 * stats.binom.cdf(critical, np.arange(n + 1), 0.5)
+        shares = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+        yield (f"{n:,}", *(percent(stats.binom.pmf(np.arange(n + 1), n, p) @ size) for p in shares))
+
+
+def family(random: np.random.Generator, n: int, m: int, alike: float, kind: str) -> list[PairedData]:
+    """m metrics of two runs that do not differ; `alike` is the share of rows on which all metrics agree."""
+    common = random.random((2, n))
+    found = []
+    for _ in range(m):
+        own = random.random((2, n))
+        u = np.where(random.random(n) < alike, common, own)
+        hard = random.beta(0.5, 0.5, n)  # each row is as hard for both
+        if kind == "trials":
+            base, other = random.binomial(3, hard) / 3, random.binomial(3, hard) / 3
+        else:
+            base, other = (u[0] < hard).astype(float), (u[1] < hard).astype(float)
+        one, two = base.tolist(), other.tolist()
+        if kind == "missing":  # 3% of either, more often where it fails
+            gone = random.random((2, n)) < np.where(np.array([base, other]) == 0, 0.05, 0.01)
+            one = [None if g else v for v, g in zip(one, gone[0].tolist(), strict=True)]
+            two = [None if g else v for v, g in zip(two, gone[1].tolist(), strict=True)]
+        data = paired_data(one, two)
+        if kind == "clusters":
+            data = _clustered(base, other, data)
+        found.append(data)
+    return found
+
+
+def _clustered(base: np.ndarray, other: np.ndarray, data: PairedData) -> PairedData:
+    d = (other - base).reshape(-1, 5).sum(1)
+    found = clustered({k: (float(v), 5) for k, v in enumerate(d)})
+    return replace(data, clusters=Clusters(found.clusters, found.stderr, found.method))
+
+
+def false_positives_table(
+    repetitions: int = 10_000, n: int = 100, sizes: tuple[int, ...] = (1, 2, 5, 10)
+) -> Table:
+    """At least one *better* or *worse* among m metrics of runs that do not differ, 100 rows."""
+    yield ("metrics", "pass/fail", "pass/fail, correlated", "3 trials", "clusters of 5", "3% missing")
+    for m in sizes:
+        row = []
+        for kind, alike in (("plain", 0.0), ("plain", 0.7), ("trials", 0), ("clusters", 0), ("missing", 0)):
+            random = np.random.default_rng(16)
+            false = sum(
+                any(one.verdict in DIFFERENT for one in judge(family(random, n, m, alike, kind)))
+                for _ in range(repetitions)
+            )
+            row.append(percent(false / repetitions))
+        yield (f"{m}", *row)
+
+
+def stopping_table(repetitions: int = 10_000) -> Table:
+    """Ten waves with O'Brien–Fleming at 4%, the e-process at M ≥ 100 after each pair: shown (calls)."""
+    yield ("n, ψ", "δ = 0", ".05", ".10", ".20")
+    bounds = obrien_fleming(10, 0.04)
+    for n, psi in ((200, 0.2), (500, 0.2), (1319, 0.27)):
+        row = []
+        for delta in (0.0, 0.05, 0.1, 0.2):
+            random = np.random.default_rng(17)
+            ends = [stopped(random, n, psi, delta, bounds) for _ in range(repetitions)]
+            share = np.mean([shown for shown, _ in ends])
+            row.append(f"{percent(share)} ({np.mean([calls for _, calls in ends]):,.0f})")
+        yield (f"{n:,}, {psi:g}", *row)
+
+
+_NEEDED: dict[int, int] = {}
+
+
+def needed(discordant: int) -> int:
+    """The least max(b, c) of so many discordant pairs with M ≥ 100; beyond them where there is none."""
+    if discordant not in _NEEDED:
+        k = (discordant + 1) // 2
+        while k <= discordant and e_value(k, discordant - k) < 100:
+            k += 1
+        _NEEDED[discordant] = k
+    return _NEEDED[discordant]
+
+
+def stopped(
+    random: np.random.Generator, n: int, psi: float, delta: float, bounds: list[float]
+) -> tuple[bool, int]:
+    """Whether a difference was shown, and after how many calls."""
+    u = random.random(n)
+    up, down = u < (psi + delta) / 2, (u >= (psi + delta) / 2) & (u < psi)
+    b, c = np.cumsum(up), np.cumsum(down)
+    places = np.flatnonzero(up | down)
+    least = np.array([needed(d) for d in range(1, len(places) + 1)])
+    hit = np.flatnonzero(np.maximum(b[places], c[places]) >= least)
+    at = int(places[hit[0]]) + 1 if len(hit) else n + 1
+    for k, bound in enumerate(bounds):
+        size = round(n * (k + 1) / len(bounds))
+        if at <= size:
+            return True, at
+        up_to, down_to = int(b[size - 1]), int(c[size - 1])
+        if up_to + down_to and abs(up_to - down_to) / math.sqrt(up_to + down_to) >= bound:
+            return True, size
+    return False, n
