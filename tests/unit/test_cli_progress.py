@@ -105,10 +105,11 @@ def test_a_terminal_gets_a_bar_that_stays() -> None:
         with view:
             view.started(RUN)
             view(Progress(total=1000, done=250, failed=3))
-        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-        words = " ".join(shown.split())
+        # On a busy machine one more frame stands between two of ours, which a control sequence wipes.
+        lines = re.sub(r"(\x1b\[[0-9;?]*[a-zA-Z])+", "\n", out.getvalue()).splitlines()
+        words = " ".join(" ".join(lines).split())
         assert "gsm8k: run" in words and " 25% " in words and "250 of 1,000 done, 3 failed" in words
-        assert max(map(len, shown.splitlines())) <= width
+        assert max(map(len, lines)) <= width
 
 
 def test_a_run_that_never_began_leaves_no_bar() -> None:
