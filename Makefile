@@ -7,7 +7,7 @@ WHERE_COMMANDS := promptlab is $(BIN)/promptlab here; make shell opens a shell t
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo shell test lint layers audit mutants fuzz-api simulate bench bench-sandbox format clean
+.PHONY: help demo shell test test-long lint layers audit mutants fuzz-api simulate bench bench-sandbox format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,10 +38,15 @@ shell: .venv/demo  ## open a shell that finds this project's promptlab and pytho
 	@echo "promptlab and python are those of $(CURDIR)/.venv; exit leaves this shell."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" bash
 
-test: .venv/dev frontend chromium  ## install what the tests need and run them all
-	@# A file's tests stay in one worker: what its module fixtures make (labs, browsers, samples) is made once.
-	@# In the order of the folders: the browser's long files begin first, and none is left alone at the end.
-	@$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -m 'not cloud'
+# A file's tests stay in one worker: what its module fixtures make (labs, browsers, samples) is made once.
+# In the order of the folders: the browser's long files begin first, and none is left alone at the end.
+PYTEST = $(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder
+
+test: .venv/dev frontend chromium  ## install what the tests need and run them, but for the long tables and the cloud (WORKERS=4)
+	@$(PYTEST) -m 'not long and not cloud'
+
+test-long: .venv/dev frontend chromium  ## run the long tables: hostile and large inputs at every route and reader, misbehaving code, kills
+	@$(PYTEST) -m 'long and not cloud'
 
 lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud checks
 	@$(BIN)/ruff check .

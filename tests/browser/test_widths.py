@@ -95,6 +95,7 @@ def test_every_page_is_whole_at_every_width(
     assert found == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_over_wide_data(wide_site: Site, browser: Browser, scheme: Any) -> None:
     """Many metrics, trials, errors, scripts and runs break no rule of it, with menus open and shut."""

@@ -103,7 +103,16 @@ def worked_on(command: list[str], folder: Path, env: dict[str, str], machine: Ma
     return process.returncode
 
 
-@pytest.mark.parametrize("name", ["quickstart", "async_example", "custom_metric", "custom_model", "agent"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quickstart",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("async_example", "custom_metric", "custom_model", "agent")
+        ),
+    ],
+)
 def test_a_sample_scores_in_a_hosted_lab_as_on_a_laptop(
     tmp_path: Path, machine: Machine, hosted: tuple[LiveStudio, Handed], name: str
 ) -> None:

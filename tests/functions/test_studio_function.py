@@ -166,7 +166,7 @@ async def test_a_run_whose_start_failed_is_started_by_the_same_request_sent_agai
     assert [run["run_id"] for run in listed["items"]] == [run_id]
 
 
-@pytest.mark.parametrize("accepts", ["identity", "gzip"])
+@pytest.mark.parametrize("accepts", [pytest.param("identity", marks=pytest.mark.long), "gzip"])
 async def test_no_answer_is_longer_than_lambda_sends_and_long_texts_come_from_the_bucket(
     hosted: Hosted, accepts: str
 ) -> None:

@@ -14,7 +14,7 @@ from tests.studio.live import TOKEN
 from tests.studio.test_every_body import JSON, JSON_BODIES
 from tests.studio.test_every_route import FORM_FIELDS
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 FORMS = (
     "/tokens",

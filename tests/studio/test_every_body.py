@@ -11,7 +11,7 @@ import pytest
 
 from tests.studio.large_lab import BODIES, Asked
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 
 def experiment(**more: Any) -> bytes:

@@ -133,6 +133,7 @@ def soups() -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [address for addresses in PATHS.values() for address in addresses])
 async def test_an_address_may_be_anything(asked: Asked, path: str) -> None:
     """It is answered, and so is everybody else meanwhile."""
@@ -141,6 +142,7 @@ async def test_an_address_may_be_anything(asked: Asked, path: str) -> None:
         await asked.send("GET", path, query)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_path_may_be_anything(asked: Asked, path: str) -> None:
     """Names of assets and ids of runs come from it."""
@@ -182,6 +184,7 @@ FORM_FIELDS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", FORMS.values())
 async def test_a_form_may_be_anything(asked: Asked, path: str) -> None:
     """A million fields, or one of four megabytes."""
@@ -191,6 +194,7 @@ async def test_a_form_may_be_anything(asked: Asked, path: str) -> None:
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "path"), [(method, path) for (method, _), path in WITHOUT.items()])
 async def test_what_is_not_there_may_have_a_long_name(asked: Asked, method: str, path: str) -> None:
     await asked.send(method, path.replace("none", "n" * LONG))

@@ -87,7 +87,10 @@ CSV: dict[str, Make] = {
 
 
 @pytest.mark.parametrize("name", CSV)
-@pytest.mark.parametrize("end", ["csv", "semicolons.csv", "tsv", "csv.gz"])
+@pytest.mark.parametrize(
+    "end",
+    ["csv", *(pytest.param(end, marks=pytest.mark.long) for end in ("semicolons.csv", "tsv", "csv.gz"))],
+)
 async def test_csv_is_read_in_linear_time(tmp_path: Path, end: str, name: str) -> None:
     """Commas, semicolons, tabs, and packed."""
     delimiter = {"semicolons.csv": b";", "tsv": b"\t"}.get(end, b",")
@@ -153,7 +156,9 @@ JSON: dict[str, Callable[[int], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("name", JSON)
-@pytest.mark.parametrize("end", ["jsonl", "ndjson.gz", "json", "json.gz"])
+@pytest.mark.parametrize(
+    "end", ["jsonl", *(pytest.param(end, marks=pytest.mark.long) for end in ("ndjson.gz", "json", "json.gz"))]
+)
 async def test_json_is_read_in_linear_time(tmp_path: Path, end: str, name: str) -> None:
     """An object a line, one array of objects, and packed."""
 

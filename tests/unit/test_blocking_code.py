@@ -117,6 +117,7 @@ def ends_twice(tmp_path: Path, experiment: dict[str, Any]) -> Run:
         return again
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_an_evaluation_that_holds_its_loop_costs_its_own_score(tmp_path: Path, way: str) -> None:
     """The others are scored, though they wait in the same loop."""
@@ -127,6 +128,7 @@ def test_an_evaluation_that_holds_its_loop_costs_its_own_score(tmp_path: Path, w
     assert errors == ({} if way == "leaves a task" else late)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_a_call_that_holds_its_loop_costs_its_own_case(tmp_path: Path, way: str) -> None:
     """The others are answered."""

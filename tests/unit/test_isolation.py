@@ -128,6 +128,7 @@ def named(tmp_path: Path, name: str, **params: Any) -> dict[str, Any]:
     return {"evaluator": f"{tmp_path}/mine.py:{name}", "params": params}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["Where", "Waits"])
 @pytest.mark.parametrize("way", [*SAID, "leaves a process behind", "closes what it finds"])
 def test_what_an_evaluator_does_in_its_process_costs_its_own_score(

@@ -46,7 +46,9 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [*range(4), *(pytest.param(n, marks=pytest.mark.long) for n in range(4, 20))]
+)
 def test_a_killed_run_is_completed_by_resume_and_nothing_is_lost_or_doubled(
     seed: int, tmp_path: Path, numbers: Path
 ) -> None:

@@ -55,6 +55,7 @@ def ends_and_resumes(tmp_path: Path, config: dict[str, Any]) -> Run:
         return again
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["Sync", "Async"])
 @pytest.mark.parametrize("way", WAYS)
 def test_an_evaluation_that_misbehaves_costs_its_own_score(tmp_path: Path, kind: str, way: str) -> None:
@@ -71,6 +72,7 @@ def test_an_evaluation_that_misbehaves_costs_its_own_score(tmp_path: Path, kind:
     assert len(str(run.results())) < 300_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["SyncModel", "AsyncModel"])
 @pytest.mark.parametrize(
     "way", [way for way in WAYS if "returns" not in way or way in ("returns an object",)]

@@ -102,6 +102,7 @@ def studio(folder: Path) -> Iterator[str]:
         process.wait(200)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_line_and_the_studio_end_their_runs_whatever_evaluators_do(tmp_path: Path) -> None:
     """With code from a file; the Studio does what failed again, and serves its pages meanwhile."""
@@ -131,6 +132,7 @@ def test_the_command_line_and_the_studio_end_their_runs_whatever_evaluators_do(t
         check(pl.experiment.get(run_id).results())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_script_ends_its_run_whatever_its_objects_do(tmp_path: Path) -> None:
     """In threads and in the loop; isolated, where nothing else bears it."""

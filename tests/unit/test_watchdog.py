@@ -76,6 +76,7 @@ def start(tmp_path: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Odd", "OddAsync", "OddModel"])
 def test_a_process_that_stands_still_for_good_is_ended_with_the_reason(tmp_path: Path, kind: str) -> None:
@@ -93,6 +94,7 @@ def test_a_process_that_stands_still_for_good_is_ended_with_the_reason(tmp_path:
         assert out == "resumed completed 1\n", err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_process_that_was_stopped_is_not_ended(tmp_path: Path) -> None:
     """Whoever stopped it with a signal has it go on when they like."""
