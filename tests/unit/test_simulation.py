@@ -50,7 +50,7 @@ def test_a_family_of_metrics_is_called_different_in_few() -> None:
 
 
 def test_looking_early_is_wrong_in_few_and_saves_calls() -> None:
-    """By 300 orders: at most 5% and 4 standard errors; a great difference is shown in a seventh of the rows."""
+    """By 300 orders: at most 5% and 4 standard errors; a great difference shows in a seventh of the rows."""
     header, first, *_ = verdicts.stopping_table(300)
     assert header[1] == "δ = 0"
     assert float(first[1].split(" (")[0]) <= 10
