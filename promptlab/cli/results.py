@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from promptlab.cli.case import CaseParam, case_text, read_case
 from promptlab.cli.options import (
     Store,
     find_run,
@@ -25,7 +26,7 @@ from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from promptlab.domain.choice import Chosen
-    from promptlab.domain.results import Progress, RunRecord
+    from promptlab.domain.results import CaseKey, Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.lab import Lab
     from promptlab.results.export import CsvStyle, ExportFormat
@@ -127,10 +128,28 @@ async def _progress(lab: Lab, run: RunRecord) -> Progress | None:
     type=click.IntRange(1, MOST_FAILURES),
     help=f"How many failed cases at most.  [default: {FAILURES_SHOWN}; with --failed {FAILED_SHOWN}]",
 )
+@click.option(
+    "--case",
+    "key",
+    metavar="CASE",
+    type=CaseParam(),
+    help="Show one case whole, with its attempts: its row, from 0, and after a dot the trial (12, 12.1).",
+)
 @store_options
 @json_option
-def show(run_id: str, failed: bool, limit: int | None, store: Store, as_json: bool) -> None:
+def show(
+    run_id: str, failed: bool, limit: int | None, key: CaseKey | None, store: Store, as_json: bool
+) -> None:
     """Show a run: its summary, its exact configuration with hashes, and some of its failed cases."""
+    if key is not None:
+        if failed or limit:
+            raise click.UsageError("--case shows one case: leave out --failed and --limit.")
+        row = asyncio.run(read_case(store, run_id, key))
+        if as_json:
+            show_json(row)
+        else:
+            show_text(*case_text(row))
+        return
     from promptlab.cli.tables import configuration, failures_table
     from promptlab.report import brief, table
 
@@ -180,11 +199,25 @@ async def _failures(lab: Lab, run: RunRecord, most: int) -> list[dict[str, Any]]
             ]
             if row["error_type"]:
                 found.append(
-                    {**_case(row), "metric": None, "type": row["error_type"], "message": row["error_message"]}
+                    {
+                        **_case(row),
+                        "metric": None,
+                        "type": row["error_type"],
+                        "message": row["error_message"],
+                        "attempts": row["attempts"],
+                        "tries": row["tries"] or [],
+                    }
                 )
             elif scores:
                 found.append(
-                    {**_case(row), "metric": scores[0][0], "type": "evaluator", "message": scores[0][1]}
+                    {
+                        **_case(row),
+                        "metric": scores[0][0],
+                        "type": "evaluator",
+                        "message": scores[0][1],
+                        "attempts": row["attempts"],
+                        "tries": row["tries"] or [],
+                    }
                 )
             if len(found) == most:
                 break

@@ -158,13 +158,38 @@ def _pairs(value: Mapping[str, Any]) -> str:
 
 def failures_table(failures: Sequence[Mapping[str, Any]], *, more: bool) -> RenderableType:
     """Some failed cases and failed scores, with their messages; `more`: there may be more of them."""
-    table = _table("case", "id", "what", "message", right=("case",), whole=("case",))
+    numbers = ("case", "attempts")
+    table = _table("case", "id", "what", "attempts", "message", right=numbers, whole=numbers)
     for failure in failures:
         what = failure["type"] if failure["metric"] is None else f"metric {failure['metric']}"
         trial = f" trial {failure['trial'] + 1}" if failure["trial"] else ""
-        table.add_row(f"{failure['case']:,}{trial}", failure["id"], what, failure["message"])
+        table.add_row(
+            f"{failure['case']:,}{trial}", failure["id"], what, f"{failure['attempts']:,}", failure["message"]
+        )
     shown = f"The first {len(failures):,} failed cases" if more else "Failed cases"
     return Group(Text(f"{shown}:", style="yellow"), table)
+
+
+def attempts_table(tries: Sequence[Mapping[str, Any]], attempts: int) -> RenderableType:
+    """One line an attempt of a case; `attempts` is how many there were."""
+    names = ("no.", "began (UTC)", "took", "outcome", "cost", "what came back")
+    table = _table(*names, right=("no.", "took", "cost"), whole=names[:-1])
+    last = 0
+    for one in tries:
+        if one["number"] > last + 1:
+            table.add_row("…", f"{one['number'] - last - 1:,} more")
+        last = one["number"]
+        outcome = " ".join(str(part) for part in (one["type"] or "answered", one["status"]) if part)
+        request = f"(request {one['request_id']})" if one["request_id"] else ""
+        table.add_row(
+            str(one["number"]),
+            one["started_at"][11:19],
+            duration(one["duration_ms"] / 1000),
+            outcome,
+            dollars(one["cost_usd"]),
+            " ".join([*(one["said"] or "").split(), request]),
+        )
+    return Group(Text(f"{attempts:,} attempt{'s' if attempts != 1 else ''}:", style="bold"), table)
 
 
 def assets_table(assets: Sequence[AssetVersion]) -> _Fitted:

@@ -444,6 +444,30 @@ def test_a_run_is_found_by_the_beginning_of_its_id(invoke: Invoke) -> None:
             assert f"No run {name!r} in this store" in invoke(command, name, code=2).stderr
 
 
+def test_show_tells_of_one_case_and_its_attempts(invoke: Invoke, folder: Path) -> None:
+    """For people and as JSON; a case that is not there is a mistake of whoever asks."""
+
+    def answer(request: Request) -> Reply | str:
+        if "3 +" in request.prompt:
+            return Reply(status=400, headers={"x-request-id": "req_9"}, text="no")
+        return Reply(status=503) if "4 +" in request.prompt and request.attempt == 1 else "10"
+
+    with ModelServer(answer) as server:
+        file = replaced(folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key: k}}")
+        invoke("run", file)
+    shown = " ".join(invoke("show", "latest", "--case", "4").stdout.split())
+    assert "2 attempts:" in shown and "server_error 503" in shown and "answered" in shown
+    row = json.loads(invoke("show", "latest", "--case", "3.0", "--json").stdout)
+    assert (row["case"], row["input.a"], row["error_type"]) == (3, 3, "bad_request")
+    assert [(one["status"], one["request_id"]) for one in row["tries"]] == [(400, "req_9")]
+    assert "attempt" not in invoke("show", "latest", "--case", "0").stdout.replace("attempts", "")
+    (failure,) = json.loads(invoke("show", "latest", "--failed", "--json").stdout)["failures"]
+    assert (failure["attempts"], failure["tries"]) == (1, row["tries"])
+    assert "has no answer or failure of case 10.0" in invoke("show", "latest", "--case", "10", code=2).stderr
+    assert "is no case" in invoke("show", "latest", "--case", "x", code=2).stderr
+    assert "leave out" in invoke("show", "latest", "--case", "1", "--failed", code=2).stderr
+
+
 def test_show_has_the_exact_configuration(invoke: Invoke) -> None:
     """Hashes, versions, parameters."""
     invoke("run", "sums.yaml", "--tag", "nightly")

@@ -40,6 +40,7 @@ _SHOWN = (
     "cost_usd",
     "attempts",
     "metadata",
+    "tries",
 )
 _KEY = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))?")
 

@@ -90,6 +90,11 @@ def when(value: str | None) -> str:
     return f"{moment.day} {moment:%b}{year} {moment:%H:%M}"
 
 
+def clock(value: str) -> str:
+    """`09:15:02.125`: the time of day of an ISO time, in the local zone."""
+    return f"{local(value):%H:%M:%S.%f}"[:-3]
+
+
 def when_exactly(value: str | None) -> str:
     """`2026-11-23 09:15:04 CET (UTC+01:00)`: the same with its zone, for titles."""
     if not value:
@@ -163,6 +168,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "ms": milliseconds,
     "ms_pair": milliseconds_pair,
     "when": when,
+    "clock": clock,
     "when_exactly": when_exactly,
     "pretty": pretty,
     "one_line": one_line,
