@@ -21,24 +21,22 @@ _SHOWN = 2000
 """Characters of a text of which people see the beginning; --json has all of it."""
 
 
-class CaseParam(click.ParamType):
-    """A case as people name it: its row, from 0, and after a dot the trial, from 0."""
+def case_key(ctx: click.Context, param: click.Parameter, value: str | None) -> CaseKey | None:
+    """Read a case as people name it: its row, from 0, and after a dot the trial, from 0.
 
-    name = "case"
+    Raises:
+        click.BadParameter: it is none.
+    """
+    from promptlab.domain.results import CaseKey
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> CaseKey:
-        """Read one."""
-        from promptlab.domain.results import CaseKey
-
-        found = _KEY.fullmatch(str(value))
-        if not found:
-            self.fail(
-                f"{str(value)[:100]!r} is no case: give the row's number, from 0, and after a dot the trial, "
-                "as in 12 or 12.1.",
-                param,
-                ctx,
-            )
-        return CaseKey(int(found[1]), int(found[2] or 0))
+    if value is None:
+        return None
+    if not (found := _KEY.fullmatch(value)):
+        raise click.BadParameter(
+            f"{value[:100]!r} is no case: give the row's number, from 0, and after a dot the trial, as in 12 "
+            "or 12.1."
+        )
+    return CaseKey(int(found[1]), int(found[2] or 0))
 
 
 async def read_case(store: Store, run_id: str, key: CaseKey) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from promptlab.cli.case import CaseParam, case_text, read_case
+from promptlab.cli.case import case_key, case_text, read_case
 from promptlab.cli.options import (
     Store,
     find_run,
@@ -132,7 +132,7 @@ async def _progress(lab: Lab, run: RunRecord) -> Progress | None:
     "--case",
     "key",
     metavar="CASE",
-    type=CaseParam(),
+    callback=case_key,
     help="Show one case whole, with its attempts: its row, from 0, and after a dot the trial (12, 12.1).",
 )
 @store_options
