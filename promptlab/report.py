@@ -26,9 +26,9 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     """The run as one JSON object; for a run without a summary the counts are those of `progress` and the
     metrics those of `partial`.
 
-    Keys: run_id, status, cases, succeeded, failed, wall_s, prompt_tokens, completion_tokens,
-    cost_usd (each None where unknown), metrics: {name: {n, mean, stderr, ci_low, ci_high}}, errors: {type:
-    count},
+    Keys: run_id, status, error (why the run itself failed or stopped, if it did), cases, succeeded, failed,
+    wall_s, prompt_tokens, completion_tokens, cost_usd (each None where unknown), metrics: {name: {n, mean,
+    stderr, ci_low, ci_high}}, errors: {type: count},
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
     unknown_cost, unpriced; and unreadable, in words, if the record cannot be read in full.
@@ -45,6 +45,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     return {
         "run_id": run.run_id,
         "status": run.status,
+        **({"error": run.error} if run.error else {}),
         "cases": run.cases,
         "succeeded": counts["succeeded"],
         "failed": counts["failed"],
@@ -65,7 +66,9 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
 
 def all_failed(facts: Mapping[str, Any]) -> bool:
     """Whether a run, as `brief` has it, has ended without a single case that succeeded."""
-    return bool(facts["status"] == "completed" and facts["cases"] and facts["failed"] == facts["cases"])
+    return bool(
+        facts["status"] in ("completed", "failed") and facts["cases"] and facts["failed"] == facts["cases"]
+    )
 
 
 def status_words(facts: Mapping[str, Any]) -> str:

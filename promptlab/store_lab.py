@@ -389,7 +389,13 @@ class StoreLab:
                 "started_at": self.clock.now(),
             }
             changes |= {"finished_at": None, "error": None, "summary": None, "results": None}
-            changes |= {"redo_before": run.generation + 1, "redo_errors": tuple(errors)} if again else {}
+            if again:
+                # What stopped the run is done again in any case.
+                mine = run.redo_errors if run.status == "stopped" and errors else ()
+                kinds = tuple(dict.fromkeys((*errors, *mine)))
+                changes |= {"redo_before": run.generation + 1, "redo_errors": kinds}
+            if experiment.max_failures is not None:
+                changes["failed_before"] = (await self.ledger.progress(run_id)).failed
             await self.ledger.update_run(run_id, changes)
             yield await self._get(run_id), (experiment, bindings)
 

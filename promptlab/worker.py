@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from promptlab.domain.assets import Dataset, DatasetContent, Shard
@@ -25,6 +26,7 @@ from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
+from promptlab.engine.halting import allowed_failures, ended, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
@@ -50,6 +52,9 @@ LOOK_S = 5.0
 function that is under way), and renews its lease."""
 BEAT_S = (20.0, 30.0)
 """How old the mark that a run is worked on gets, before a worker that looks renews it."""
+PROBE_WAIT_S = 2.0
+"""How long the workers that a run begins with wait for the first answer to one of them."""
+PROBE_LOOK_S = 0.25
 LEASE_S = 15.0
 """For how long a shard belongs to a worker that does not renew it: one that was killed keeps others waiting
 no longer than this."""
@@ -106,6 +111,7 @@ class Worker:
         self._lab = lab
         self._max_concurrency = (lab.stack or Stack()).max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
+        self._telling = set[asyncio.Future[bool]]()
 
     def of(self, project: str) -> Worker:
         """The steps for one project, with this worker's connections and room for runs."""
@@ -156,12 +162,18 @@ class Worker:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S), tally
             try:
+                if not await self._may_begin(job):
+                    return Outcome(), tally
                 outcome = await infer(job, shard)
                 await job.recorder.drain()
+                if self._telling:
+                    await asyncio.wait(self._telling)
+                await self._look_at_failures(job)
                 if job.halted is not None:
-                    await self._end(job.run, job.halted.changes())
+                    await self._end(job.run, job.halted.changes(job.run))
                     outcome = Outcome()  # the state machine comes again for none of it
             finally:
+                job.prospects.end()
                 await job.scoring.isolation.close()
         assert isinstance(job.limiter, _CountingLimiter)
         tally.throttles = job.limiter.throttles
@@ -182,7 +194,7 @@ class Worker:
             try:
                 outcome = await evaluate(job, shard)
                 if job.halted is not None:
-                    await self._end(job.run, job.halted.changes())
+                    await self._end(job.run, job.halted.changes(job.run))
                     outcome = Outcome()
                 return outcome
             finally:
@@ -201,7 +213,7 @@ class Worker:
         summary = await summarize(
             self._lab.ledger, self._lab.blobs, run, await self._content(experiment), experiment.evaluation
         )
-        changes: dict[str, Any] = {"status": "completed", "error": None}
+        changes = dict(ended(run, summary))
         if missing := run.cases - summary.cases:
             why = f" The last fault: {run.error}" if run.error else ""
             changes = {
@@ -243,6 +255,40 @@ class Worker:
         }
         ended, error = words.get(status, ("failed", f"the execution ended with {status}"))
         await self._end(run, {"status": ended, "error": run.error or error})
+
+    async def _may_begin(self, job: Job) -> bool:
+        """Whether the calls of a shard may begin: of the workers that a run begins with, one goes first, and
+        the others wait for its first answer, up to PROBE_WAIT_S.
+
+        Else a wrong key would be tried by all of them at once.
+        """
+        run, workers = job.run, job.workers
+        if workers > 1 and not job.prospects.is_proven:
+            probe = f"{run.run_id}#{run.generation}#probe"
+            if not await self._lease(probe, "", only_if_absent=True):
+                patience = self._lab.clock.monotonic() + PROBE_WAIT_S
+                while self._lab.clock.monotonic() < patience:
+                    await self._lab.clock.sleep(PROBE_LOOK_S)
+                    now = await self._run(run.run_id, run.generation)
+                    if _is_over(now, run.generation):
+                        return False
+                    if now.proven == run.generation:
+                        return True
+        job.prospects.begin()
+        return True
+
+    async def _look_at_failures(self, job: Job) -> None:
+        """Halt the run for what one worker alone cannot see: all of its calls were refused and none was
+        answered before, or more cases failed in all shards together than may."""
+        most, failed = job.experiment.max_failures, job.prospects.all_refused
+        if job.halted is not None or not (failed or most is not None):
+            return
+        seen = await self._lab.ledger.progress(job.run.run_id)
+        if failed and seen.done == seen.failed:
+            job.prospects.give_up()
+        in_pass = seen.failed - job.run.failed_before
+        if most is not None and in_pass > (allowed := allowed_failures(most, job.run.cases)):
+            job.halt(too_many(in_pass, job.run.cases, allowed))
 
     @asynccontextmanager
     async def _held(self, job: Job, shard: Shard) -> AsyncIterator[bool]:
@@ -342,6 +388,7 @@ class Worker:
         clock = self._lab.clock
         in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
         limiter = _CountingLimiter(in_flight, clock=clock, max_pause_s=MAX_PAUSE_S)
+        workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
         deadline = Deadline(clock, clock.monotonic() + left_s)
         job = Job.begin(
             self._lab.ledger,
@@ -353,10 +400,22 @@ class Worker:
             deadline=deadline,
             on_record=tally.count,
             gather_s=GATHER_S,
-            workers=at_once(experiment.model.max_concurrent_tasks, self._max_concurrency),
+            workers=workers,
             sandbox=self._sandbox(bindings, deadline),
+            on_proven=partial(self._record_proven, run) if workers > 1 else lambda: None,
         )
         return job, tally
+
+    def _record_proven(self, run: RunRecord) -> None:
+        """Record, while the calls go on, that one of this pass was answered."""
+        change = self._lab.ledger.update_run(run.run_id, {"proven": run.generation}, if_status={"running"})
+        self._telling.add(task := asyncio.ensure_future(change))
+        task.add_done_callback(self._told)
+
+    def _told(self, task: asyncio.Future[bool]) -> None:
+        self._telling.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.warning("that calls of a run are answered was not recorded: %s", error)
 
     def _sandbox(self, bindings: Bindings, deadline: Deadline) -> SandboxPool | None:
         """The sandbox, where a run has code of its users.

@@ -294,7 +294,7 @@ def _report(
         show_json(facts)
     else:
         show(table(run, *ended.so_far))
-    if run.status == "completed":
+    if run.status == "completed" or all_failed(facts):
         if not quiet:
             click.echo("\n".join(next_steps(facts, ended.where)), err=True)
         met = [(condition, words) for condition in conditions if (words := condition.met(facts))]

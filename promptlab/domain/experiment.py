@@ -234,6 +234,8 @@ class Experiment(BaseModel):
     agent: CodeRef | None = None
     evaluation: tuple[Metric, ...] = ()
     trials: int = 1
+    max_failures: float | None = None
+    """How many cases may fail before the run is stopped: a count, or below 1 a share; None for any number."""
     prices: dict[str, Any] = {}
     """The rows of the price table that the run uses, with its date."""
     hash: str = ""

@@ -289,6 +289,10 @@ class RunRecord:
     """Failures recorded in a generation lower than this are done again."""
     redo_errors: tuple[str, ...] = ()
     """The types of the failures that are done again; all where none is named."""
+    proven: int = -1
+    """The newest pass of which a call was answered; kept in the cloud only, where several workers begin."""
+    failed_before: int = 0
+    """The failed cases when the newest pass began; counted where `max_failures` bounds those of a pass."""
     beat_at: str | None = None
     """When a worker was last seen at work on it, ISO 8601, UTC; kept in the cloud only."""
     wall_s: float = 0.0

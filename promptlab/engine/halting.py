@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from promptlab.domain.results import RunRecord, cut
+from promptlab.domain.summary import Summary
+from promptlab.engine.limits import AdaptiveLimiter
+from promptlab.errors import ModelError, TemplateError
+from promptlab.models.failures import ACCOUNT, Hopeless, hopeless, is_long_wait, same_words
+from promptlab.ports import Clock
+
 HaltStatus = Literal["stopped", "budget_reached", "interrupted"]
+
+SURE = 20
+"""So many refusals, and nothing else between them, say that every further call would be refused, too."""
+PROBE_S = 0.05
+"""How long all calls but the first SURE wait for the first answer. A healthy run pays for it once: 0.2% of
+10,000 rows at 100 calls in flight and 200 ms an answer."""
+MOST_REASON = 2_000
+"""Characters of a provider's words in a run's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +34,175 @@ class Halt:
     """The run's status from then on."""
     reason: str
     """Why, in words for people: it becomes the run's error."""
+    redo: tuple[str, ...] = ()
+    """The types of the failures that stand for the reason: a resume does them again."""
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self, run: RunRecord) -> dict[str, Any]:
         """The fields of the run's record."""
-        return {"status": self.status, "error": self.reason}
+        found: dict[str, Any] = {"status": self.status, "error": self.reason}
+        return found | (redone(run, self.redo) if self.redo else {})
+
+
+def redone(run: RunRecord, kinds: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a run by which its next pass does its failures of some types again, and those that this
+    pass was to do."""
+    all_of_them = run.redo_before > 0 and not run.redo_errors
+    errors = () if all_of_them else tuple(dict.fromkeys((*run.redo_errors, *kinds)))
+    return {"redo_before": run.generation + 1, "redo_errors": errors}
+
+
+class Prospects:
+    """Judges by what its calls come to whether a run can succeed, and halts it if not.
+
+    The first calls are a probe: until one of them says that calls can succeed, or PROBE_S have passed, no
+    more than SURE are in flight.
+    """
+
+    def __init__(
+        self,
+        limiter: AdaptiveLimiter,
+        halt: Callable[[Halt], None],
+        clock: Clock,
+        *,
+        cases: int,
+        max_failures: float | None = None,
+        is_proven: bool = False,
+        on_proven: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Judge a pass.
+
+        Args:
+            limiter: bounds the calls.
+            halt: ends the run.
+            clock: the time.
+            cases: how many cases the run has.
+            max_failures: how many cases may fail in this pass: a count, or below 1 a share of all.
+            is_proven: whether a call of this pass is known to have been answered.
+            on_proven: called when the first one is.
+        """
+        self._limiter, self._halt, self._clock, self._on_proven = limiter, halt, clock, on_proven
+        self._most = None if max_failures is None else allowed_failures(max_failures, cases)
+        self._cases, self._failures, self._refused = cases, 0, 0
+        self._words: str | None = None
+        self._last: ModelError | None = None
+        self._narrow = False
+        self._timer: asyncio.Task[None] | None = None
+        self.is_proven = is_proven
+        self.unsettled = not is_proven
+        """Whether an answer changes anything: asked for each, and false in nearly all of a run."""
+
+    def begin(self) -> None:
+        """Let the first calls be a probe."""
+        if not self.is_proven and self._limiter.maximum > SURE:
+            self._narrow = True
+            self._limiter.narrow(SURE)
+            self._timer = asyncio.create_task(self._open_later())
+
+    async def _open_later(self) -> None:
+        await self._clock.sleep(PROBE_S)
+        self._timer = None
+        self._open()
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _open(self) -> None:
+        self.end()
+        if self._narrow:
+            self._narrow = False
+            self._limiter.widen()
+
+    @property
+    def all_refused(self) -> bool:
+        """Whether there were calls, and all of them were refused for what has nothing to do with their
+        case."""
+        return 0 < self._refused == self._failures and not self.is_proven and self._words is None
+
+    def answered(self) -> None:
+        """Take note that a call was answered."""
+        if not self.is_proven:
+            self.is_proven = True
+            self._on_proven()
+        self._refused, self._words, self.unsettled = 0, None, False
+        self._open()
+
+    def failed(self, error: ModelError | TemplateError) -> None:
+        """Take note that a case failed for good."""
+        self._failures += 1
+        if self._most is not None and self._failures > self._most:
+            self._halt(too_many(self._failures, self._cases, self._most, str(error)))
+            return
+        why = hopeless(error) if isinstance(error, ModelError) else None
+        if why is None or (why is Hopeless.REQUEST and (self.is_proven or self._most is not None)):
+            self._refused = 0
+            self._open()
+            return
+        assert isinstance(error, ModelError)
+        words = same_words(str(error)) if why is Hopeless.REQUEST else None
+        if self._refused and words != self._words:
+            self._refused = 0
+            self._open()
+        self._refused, self._words, self._last, self.unsettled = self._refused + 1, words, error, True
+        self.end()  # of the timer: where the first answer is a refusal, no more than SURE are asked at once
+        if self._refused >= SURE or is_long_wait(error):
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Halt the run for its last refusal."""
+        if self._last is not None:
+            many = f"{self._refused} calls, one after another, were" if self._refused > 1 else "A call was"
+            self._halt(refused(f"{many} refused", self._last))
+
+
+def allowed_failures(most: float, cases: int) -> int:
+    """How many cases may fail, of a `max_failures`."""
+    return math.floor(most * cases + 1e-9) if 0 < most < 1 else int(most)
+
+
+def refused(what: str, error: ModelError) -> Halt:
+    """The halt of a run whose calls are refused, whatever they ask."""
+    return _stopped(what, cut(str(error), MOST_REASON), (error.type,))
+
+
+def _stopped(what: str, words: str, kinds: tuple[str, ...]) -> Halt:
+    words = words.rstrip(".")
+    return Halt(
+        "stopped",
+        f"{what}, and all others would be: {words}. Resume the run once that is put right: it goes on where "
+        "it was, and does what was refused again.",
+        redo=kinds,
+    )
+
+
+def too_many(failures: int, cases: int, most: int, words: str = "") -> Halt:
+    """The halt of a run in which more cases failed than may."""
+    last = f"; the last: {cut(words, MOST_REASON).rstrip('.')}" if words else ""
+    return Halt(
+        "stopped",
+        f"{failures:,} of {cases:,} cases failed, and max_failures allows {most:,}{last}. Resume the run to "
+        "go on with the others, with --failed to do the failed cases again, too.",
+    )
+
+
+def ended(run: RunRecord, summary: Summary) -> Mapping[str, Any]:
+    """How a pass ended in which every case was done: a run without one good case is not completed."""
+    if summary.succeeded or not summary.cases:
+        return {"status": "completed", "error": None}
+    kind, messages = max(
+        ((kind, messages) for kind, messages in summary.messages.items()),
+        key=lambda item: summary.errors.get(item[0], 0),
+        default=("", {}),
+    )
+    words = max(messages, key=lambda message: messages[message], default="")
+    many = f"All {summary.cases:,} cases" if summary.cases > 1 else "The only case"
+    if summary.errors and set(summary.errors) <= ACCOUNT:
+        what = f"{many} {'were' if summary.cases > 1 else 'was'} refused"
+        return _stopped(what, words, tuple(summary.errors)).changes(run)
+    said = f", most with {kind}: {words.rstrip('.')}" if kind else ""
+    return {
+        "status": "failed",
+        "error": f"{many} failed{said}. Once the cause is gone, do them again: resume the run with --failed.",
+    }

@@ -108,6 +108,7 @@ async def _complete(
                 on_attempt=seen.add,
             )
     except ModelError as error:
+        job.prospects.failed(error)
         return replace(
             empty,
             **seen.failed() | (_sums(used) if used.calls else {}),
@@ -116,6 +117,7 @@ async def _complete(
             created_at=job.clock.now(),
         )
     except TemplateError as error:
+        job.prospects.failed(error)
         return replace(
             empty,
             error=Failure("template_error", cut(str(error), MOST_MESSAGE)),
@@ -123,6 +125,8 @@ async def _complete(
             created_at=job.clock.now(),
         )
     spent = _spent_on(response, used, seen.price)
+    if job.prospects.unsettled:
+        job.prospects.answered()
     return replace(
         empty,
         **seen.answered(spent) if seen.kept else spent,

@@ -12,7 +12,7 @@ from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
 from promptlab.domain.summary import Summary
-from promptlab.engine.halting import Halt
+from promptlab.engine.halting import Halt, Prospects
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.engine.processes import Processes, Recipe
@@ -85,6 +85,9 @@ class Job:
     deadline: Deadline
     scoring: Scoring
     on_finished: Callable[[int, Summary], None]
+    prospects: Prospects
+    workers: int = 1
+    """How many workers work on the run at the same time."""
     halted: Halt | None = None
     """Why the run ends before all of its cases are done; None while it goes on."""
 
@@ -117,6 +120,7 @@ class Job:
         workers: int = 1,
         processes: Processes | None = None,
         sandbox: SandboxPool | None = None,
+        on_proven: Callable[[], None] = lambda: None,
     ) -> Job:
         """Begin to work on a run in this process.
 
@@ -128,10 +132,15 @@ class Job:
             workers: how many workers work on the run at the same time.
             processes: where evaluators run that can be sent there; without any, all run in this process.
             sandbox: where code runs that the lab keeps.
+            on_proven: called when a call is known to be answered in this pass, unless that was known before.
         """
         experiment, bindings = work
+
+        def halt(reason: Halt) -> None:
+            job.halt(reason)
+
         limits = ScoringLimits(bindings.model, limiter, clock=clock, workers=workers)
-        return cls(
+        job = cls(
             ledger=ledger,
             blobs=blobs,
             clock=clock,
@@ -152,7 +161,18 @@ class Job:
                 tell=on_scored,
             ),
             on_finished=on_finished,
+            workers=workers,
+            prospects=Prospects(
+                limiter,
+                halt,
+                clock,
+                cases=run.cases,
+                max_failures=experiment.max_failures,
+                is_proven=run.proven == run.generation,
+                on_proven=on_proven,
+            ),
         )
+        return job
 
 
 @dataclass(slots=True)

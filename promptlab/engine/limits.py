@@ -159,6 +159,15 @@ class AdaptiveLimiter:
         self._ticking, self._ticks_at = None, float("inf")
         self._wake()
 
+    def narrow(self, calls: int) -> None:
+        """Let so few calls be in flight at most, until `widen`."""
+        self.limit = float(min(calls, self.maximum))
+
+    def widen(self) -> None:
+        """Let as many calls be in flight again as there may be."""
+        self.limit = float(self.maximum)
+        self._wake()
+
     def succeeded(self) -> None:
         """Grow, unless a server error said to wait."""
         if self._pause:

@@ -278,6 +278,12 @@ class ExperimentConfig(BaseModel):
     )
     evaluation: tuple[EvaluationConfig, ...] = Field(default=(), description="The metrics.")
     trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
+    max_failures: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
+    )
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
     code: CodeOptions | None = Field(
         default=None, description="What code of one's own needs where a hosted lab runs it."
@@ -307,6 +313,13 @@ class ExperimentConfig(BaseModel):
         raise ValueError(
             f"expected a Model, a ModelConfig, a dict or 'provider/model', got {type(value).__name__}"
         )
+
+    @field_validator("max_failures")
+    @classmethod
+    def _failures_are_a_count_or_a_share(cls, value: float | None) -> float | None:
+        if value is not None and value >= 1 and not value.is_integer():
+            raise ValueError(f"{value:g} is neither a count (10) nor a share of all cases (0.1)")
+        return value
 
     @field_validator("tags")
     @classmethod

@@ -71,6 +71,7 @@ class Prepared:
             embedding_model_code=self.live.code_of("embedding_model", embedding),
             evaluation=self.metrics,
             trials=self.config.trials,
+            max_failures=self.config.max_failures,
             prices={name: price for one in self.live.models() for name, price in _prices(one.config).items()},
         )
         experiment = _hashed(experiment).model_copy(update={"warnings": self.warnings})

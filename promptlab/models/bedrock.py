@@ -26,7 +26,7 @@ from promptlab.models.base import Messages
 from promptlab.models.bedrock_client import close_client, open_client, session_of
 from promptlab.models.bodies import BodyTooLargeError, read_body, read_json
 from promptlab.models.endpoints import clean_endpoint
-from promptlab.models.failures import retry_after_s, trim
+from promptlab.models.failures import NO_MODEL, OF_A_DAY, retry_after_s, trim
 from promptlab.models.provider import NO_HEADERS, ProviderModel, Spent
 from promptlab.models.usage import note_answer, note_call
 from promptlab.outbound import Outbound
@@ -313,6 +313,10 @@ class BedrockModel(ProviderModel):
             or _BY_STATUS.get(status)
             or (("server_error", True) if status >= 500 else ("bad_request", False))
         )
+        if code == "ThrottlingException" and OF_A_DAY.search(said):
+            kind, retryable = "quota", False
+        elif code == "ValidationException" and NO_MODEL.search(said):
+            kind = "not_found"
         wait_s = retry_after_s(about.get("HTTPHeaders", {})) if retryable else None
         error = ModelError(
             f"{self.name}: HTTP {status} {code}: {said}",

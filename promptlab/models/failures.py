@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ import orjson
 from promptlab.domain.results import MAX_SAID
 from promptlab.errors import ModelError
 from promptlab.models.answers import json_text, mapping
+from promptlab.models.retry import MAX_WAIT_S
 
 LONGEST_WAIT_S = 366 * 86_400.0
 """A wait that is asked for counts as this long at most: 1e400 seconds, or until the year 9999."""
@@ -28,9 +30,53 @@ _QUOTA = re.compile(
 )
 # Gemini words its limit of a minute as it words an empty account; the details say which it is.
 _OF_A_MINUTE = re.compile(r"per[ _-]?minute", re.IGNORECASE)
-_OF_A_DAY = re.compile(r"per[ _-]?day", re.IGNORECASE)
+OF_A_DAY = re.compile(r"per[ _-]?day", re.IGNORECASE)
+# Google refuses a wrong key with 400, Mistral, DeepSeek and OpenRouter an unknown model.
+_NO_KEY = re.compile(r"api[ _]key (not valid|is invalid|expired)|api_key_invalid", re.IGNORECASE)
+NO_MODEL = re.compile(
+    r"model_not_found|model not exist|invalid[_ ]model\b|not a valid model|model identifier is invalid"
+    r"|deploymentnotfound|unknown model",
+    re.IGNORECASE,
+)
 _TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
 _RETRY_IN = re.compile(r"(?:retry|try again) in (\d{1,9}(?:\.\d{1,9})?) ?s", re.IGNORECASE)
+ACCOUNT = frozenset({"authentication", "quota", "not_found", "MissingKeyError", "ConfigError"})
+"""Types of errors that say something of the key, the account or the endpoint, nothing of what was asked."""
+_OF_THE_REQUEST = frozenset({"bad_request", "invalid_response"})
+_OWN = re.compile(r"\S*\d\S*")
+"""What differs between two messages that say the same: numbers, ids."""
+
+
+class Hopeless(Enum):
+    """Why a call would be refused again, whenever it is made."""
+
+    ACCOUNT = "account"
+    """The key, the account, the model or the endpoint is refused: every other call would be, too."""
+    REQUEST = "request"
+    """This request is refused: so is every other, if all are refused in the same words from the first on."""
+
+
+def hopeless(error: ModelError) -> Hopeless | None:
+    """Tell whether an error says that no further call can succeed, or may say so."""
+    if error.retryable:
+        return None
+    if error.type in ACCOUNT or is_long_wait(error):
+        return Hopeless.ACCOUNT
+    if error.type == "connection" and not error.sent:
+        return Hopeless.ACCOUNT  # a certificate that is not trusted, an address that must not be reached
+    return Hopeless.REQUEST if error.type in _OF_THE_REQUEST else None
+
+
+def is_long_wait(error: ModelError) -> bool:
+    """Whether a provider wants no call for longer than any waits."""
+    return error.type == "rate_limit" and (error.retry_after_s or 0.0) > MAX_WAIT_S
+
+
+def same_words(message: str) -> str:
+    """A message without what is its request's own."""
+    return _OWN.sub("#", message[:MAX_MESSAGE])
+
+
 _NAMED = {
     400: re.compile(r"invalid_request|invalid_argument|bad_request", re.IGNORECASE),
     401: re.compile(r"authentication|invalid_api_key|unauthorized|unauthenticated", re.IGNORECASE),
@@ -115,11 +161,15 @@ def classify(status: int, text: str) -> tuple[str, bool]:
     """Turn an HTTP status, with the provider's code and message, into (ModelError.type, retryable)."""
     if status == 429 and _TOO_LARGE.search(text):
         return "bad_request", False
-    brief = status == 429 and _OF_A_MINUTE.search(text) and not _OF_A_DAY.search(text)
+    brief = status == 429 and _OF_A_MINUTE.search(text) and not OF_A_DAY.search(text)
     if status in (400, 402, 403, 429) and _QUOTA.search(text) and not brief:
         return "quota", False
     if status in (400, 403, 422) and _FILTERED.search(text):
         return "content_filter", False
+    if status == 400 and _NO_KEY.search(text):
+        return "authentication", False
+    if status == 400 and NO_MODEL.search(text):
+        return "not_found", False
     known = {401: "authentication", 402: "quota", 403: "authentication", 404: "not_found"}
     if status in known:
         return known[status], False

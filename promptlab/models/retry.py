@@ -14,6 +14,8 @@ from promptlab.ports import Clock, RateLimiter
 
 T = TypeVar("T")
 
+MAX_WAIT_S = 300.0
+"""A provider that asks for a longer wait than this ends the case."""
 LONGEST_SHOWN_S = 366 * 86_400.0
 
 
@@ -56,7 +58,7 @@ class RetryPolicy:
     """The first wait is up to this long, and each further one up to twice as long …"""
     cap_s: float = 30.0
     """… but no longer than this."""
-    max_wait_s: float = 300.0
+    max_wait_s: float = MAX_WAIT_S
     """A provider that asks for a longer wait than this ends the case."""
     max_total_wait_s: float = 1800.0
     """All waits of one call together, at most: 30 times 300 s would be two and a half hours."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from promptlab.domain.results import RunRecord
-from promptlab.report import brief, next_steps
+from promptlab.domain.results import HALTED, RunRecord
+from promptlab.report import all_failed, brief, next_steps, resume_command
 from promptlab.sdk.progress import Lines, ProgressView, Silence, progress_view
 
 if TYPE_CHECKING:
@@ -37,9 +37,14 @@ def say(text: str) -> None:
 
 
 def say_next(run: RunRecord, where: str) -> None:
-    """Say what to do with a run that is complete."""
-    if run.status == "completed":
-        say("\n".join(next_steps(brief(run), where)))
+    """Say what to do with a run that is complete, or why it is not."""
+    facts = brief(run)
+    if run.error:
+        say(f"{run.status.replace('_', ' ').capitalize()}: {run.error}")
+    if run.status == "completed" or all_failed(facts):
+        say("\n".join(next_steps(facts, where)))
+    elif run.status in HALTED:
+        say(f"Go on with: {resume_command(run.run_id, where)}")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from promptlab.wiring import open_cloud
 from promptlab.worker import LEASE, LEASE_S, Worker
 from tests import aws
 from tests.functions.conftest import Context, Elsewhere, Machine
-from tests.servers import ModelServer, Reply, Request
+from tests.servers import PATIENCE_S, ModelServer, Reply, Request
 
 ROWS = [{"question": f"What is {n}?", "answer": f"it is {n}" if n % 4 else "unknown"} for n in range(120)]
 
@@ -467,3 +467,61 @@ def test_a_shard_is_not_summed_up_before_all_of_it_is_answered(machine: Machine)
         runtime.run(machine.lab.ledger.put_completions(run.run_id, answered))
         assert evaluate.handler(event, Context()) == {"remaining": 30, "wait_s": 0}
         assert runtime.run(machine.lab.ledger.get_scores(run.run_id, 0)) == []
+
+
+WRONG_KEY = Reply(status=401, body={"error": {"message": "Incorrect API key provided"}})
+
+
+def test_a_wrong_key_costs_the_calls_of_the_first_worker_and_stops_the_run(machine: Machine) -> None:
+    """With the provider's words; a resume does all of it, the refused cases too."""
+    with ModelServer(lambda request: WRONG_KEY) as server:
+        run = machine.start(experiment(server))
+        assert machine.execute(run.run_id) == {"status": "stopped"}
+        assert 20 <= len(server.requests) <= 50
+        stopped = runtime.run(machine.lab.get_run(run.run_id))
+        assert "Incorrect API key provided" in (stopped.error or "")
+        assert (stopped.summary, stopped.finished_at is not None) == (None, True)
+        server.answer, asked = right, len(server.requests)
+        again = runtime.run(machine.lab.start_resume(run.run_id))
+        assert machine.execute(run.run_id, again.generation) == {"status": "completed"}
+        assert len(server.requests) == asked + len(ROWS)
+
+
+@pytest.mark.parametrize("is_wrong", [True, False])
+def test_of_the_workers_that_a_run_begins_with_one_goes_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, is_wrong: bool
+) -> None:
+    """The others wait for the first answer: of a wrong key nobody else learns by a call of its own."""
+    monkeypatch.setattr("promptlab.worker.PROBE_WAIT_S", PATIENCE_S)  # however busy the machine is
+    with ModelServer(lambda request: WRONG_KEY if is_wrong else right(request)) as server:
+        model = {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 500}
+        run = machine.start(experiment(server, model=model))
+        plan.handler({"run_id": run.run_id, "generation": 0}, Context())
+
+        async def together() -> list[Outcome]:
+            manifest = f"runs/{run.run_id}/manifest-0.jsonl"
+            shards = [shard async for shard in read_manifest(machine.lab.blobs, manifest)]
+            workers = [Worker(machine.lab) for _ in shards]
+            steps = [w.infer(run.run_id, 0, s, 900) for w, s in zip(workers, shards, strict=True)]
+            found = await asyncio.gather(*steps)
+            for worker in workers:
+                for _, bindings in worker._bound.values():
+                    await bindings.aclose()
+            return [outcome for outcome, _ in found]
+
+        assert runtime.run(together()) == [Outcome()] * 3
+        now = runtime.run(machine.lab.get_run(run.run_id))
+        assert (now.status, now.proven) == (("stopped", -1) if is_wrong else ("running", 0))
+        assert len(server.requests) <= 50 if is_wrong else len(server.requests) == len(ROWS)
+
+
+def test_failures_of_all_workers_together_count_for_max_failures(machine: Machine) -> None:
+    """Each alone has fewer than the bound."""
+    with ModelServer(right) as server:
+        for n in range(0, 120, 10):
+            server.script(Reply(status=400, text="no"), prompt=f"What is {n}?")
+        run = machine.start(experiment(server, max_failures=7))
+        assert machine.execute(run.run_id) == {"status": "stopped"}
+        assert len(server.requests) == 100
+        stopped = runtime.run(machine.lab.get_run(run.run_id))
+        assert "10 of 120 cases failed, and max_failures allows 7" in (stopped.error or "")

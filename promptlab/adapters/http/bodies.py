@@ -36,6 +36,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
             for item in config.evaluation
         ],
         "trials": config.trials,
+        **({"max_failures": config.max_failures} if config.max_failures is not None else {}),
         "tags": list(config.tags),
         "strict": config.strict or None,
     }

@@ -20,7 +20,9 @@ from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import hide_text, traceback_of
 from promptlab.domain.results import RunRecord, described
+from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
+from promptlab.engine.halting import ended
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
@@ -59,6 +61,7 @@ class _Work:
     so_far: SoFar
     open: dict[asyncio.Task[None], Shard] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    summary: Summary | None = None
 
     async def room(self) -> None:
         """Wait until one more shard may be open, and is needed."""
@@ -265,11 +268,12 @@ class LocalRunner:
             loading.cancel()
             gc.unfreeze()
         if job.halted is not None:
-            return job.halted.changes()
+            return job.halted.changes(run)
         if work.faults:
             many = f"{len(work.faults):,} shards" if len(work.faults) > 1 else "1 shard"
             return _failed(f"{many} could not be finished; the first: {work.faults[0]}")
-        return {"status": "completed", "error": None}
+        assert work.summary is not None
+        return dict(ended(run, work.summary))
 
     async def _to_the_end(self, work: _Work, loading: asyncio.Task[None]) -> None:
         """Finish the shards, then summarize; with a shard at fault not, for no results file may stand for a
@@ -291,7 +295,7 @@ class LocalRunner:
             if work.faults or work.job.halted is not None:
                 return
             try:
-                summary = await summarize(self._ledger, self._blobs, run, content, metrics)
+                work.summary = summary = await summarize(self._ledger, self._blobs, run, content, metrics)
             except (PromptLabError, duckdb.Error):
                 if again or not await drop_broken_parts(self._ledger, self._blobs, run):
                     raise
@@ -305,6 +309,7 @@ class LocalRunner:
         """Work through the shards. More are opened whenever calls could start, so that the stragglers of some
         hold up nobody."""
         job = work.job
+        job.prospects.begin()
         try:
             async for shard in read_manifest(self._blobs, manifest):
                 await work.room()
@@ -319,6 +324,7 @@ class LocalRunner:
             await job.scoring.stop(GRACE_S)
             raise
         finally:
+            job.prospects.end()
             tasks = list(work.open)
             for task in tasks:
                 task.cancel()

@@ -472,6 +472,12 @@ class RunIn(Body):
         default=(), max_length=MOST_METRICS, description="The metrics."
     )
     trials: Whole = Field(default=1, ge=1, le=100, description="How often each row is asked.")
+    max_failures: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
+    )
     tags: Annotated[tuple[OneTag, ...], _few(MOST_TAGS)] = Field(
         default=(), max_length=MOST_TAGS, description="Words to find the run by."
     )
@@ -503,6 +509,7 @@ class RunIn(Body):
             "embedding_model": self.embedding_model,
             "evaluation": [item.model_dump() for item in self.evaluation],
             "trials": self.trials,
+            "max_failures": self.max_failures,
             "tags": self.tags,
             "strict": self.strict,
         }
