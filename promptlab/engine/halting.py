@@ -66,6 +66,7 @@ class Prospects:
         *,
         cases: int,
         max_failures: float | None = None,
+        is_own: bool = False,
         is_proven: bool = False,
         on_proven: Callable[[], None] = lambda: None,
     ) -> None:
@@ -77,12 +78,14 @@ class Prospects:
             clock: the time.
             cases: how many cases the run has.
             max_failures: how many cases may fail in this pass: a count, or below 1 a share of all.
+            is_own: whether a user's own code is called, whose failures are each its case's own.
             is_proven: whether a call of this pass is known to have been answered.
             on_proven: called when the first one is.
         """
         self._limiter, self._halt, self._clock, self._on_proven = limiter, halt, clock, on_proven
         self._most = None if max_failures is None else allowed_failures(max_failures, cases)
         self._cases, self._failures, self._refused = cases, 0, 0
+        self._by_request = not is_own and max_failures is None
         self._words: str | None = None
         self._last: ModelError | None = None
         self._narrow = False
@@ -136,7 +139,7 @@ class Prospects:
             self._halt(too_many(self._failures, self._cases, self._most, str(error)))
             return
         why = hopeless(error) if isinstance(error, ModelError) else None
-        if why is None or (why is Hopeless.REQUEST and (self.is_proven or self._most is not None)):
+        if why is None or (why is Hopeless.REQUEST and (self.is_proven or not self._by_request)):
             self._refused = 0
             self._open()
             return

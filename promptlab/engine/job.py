@@ -168,6 +168,7 @@ class Job:
                 clock,
                 cases=run.cases,
                 max_failures=experiment.max_failures,
+                is_own=bindings.model.runs_user_code or bindings.model.in_sandbox,
                 is_proven=run.proven == run.generation,
                 on_proven=on_proven,
             ),

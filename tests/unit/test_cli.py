@@ -304,11 +304,11 @@ def test_the_end_of_a_run_says_what_went_wrong_and_what_to_do(invoke: Invoke, fo
 
 def test_a_run_in_which_every_case_failed_is_an_error(invoke: Invoke, folder: Path) -> None:
     """Exit code 1, status words, the message in full, and why there are no scores."""
-    with ModelServer(lambda request: Reply(status=404, text="no model called m")) as server:
+    with ModelServer(lambda request: Reply(status=422, text="no model called m")) as server:
         file = replaced(folder, model=f"{{name: openai/m, endpoint: '{server.openai_url}', api_key: k}}")
         result = invoke("run", file, code=1)
     words = " ".join(result.stdout.split())
-    assert "all failed: not_found" in words and "no model called m" in words
+    assert "all failed: bad_request" in words and "no model called m" in words
     assert "No scores: no case was answered" in words
     assert "No scores" not in invoke("run", "sums.yaml").stdout
     bare = replaced(folder, evaluation="[]")
