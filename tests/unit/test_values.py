@@ -13,6 +13,7 @@ import pytest
 import promptlab
 
 FILLED = {
+    "Attempts",
     "Bindings",
     "Distribution",
     "Draft",
@@ -50,6 +51,7 @@ HELD = {"_Call", "_Item"}
 """What is under way: each is only itself."""
 NAMED = {
     "AssetVersion",
+    "Attempt",
     "CloudConfig",
     "CodeContent",
     "CodeFile",
@@ -60,8 +62,10 @@ NAMED = {
     "Deletion",
     "Entry",
     "Estimate",
+    "Judgement",
     "Limits",
     "MetricInfo",
+    "PairedData",
     "Price",
     "Progress",
     "Project",
