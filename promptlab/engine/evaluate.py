@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Sequence
-from dataclasses import replace
 
 import orjson
 
@@ -42,7 +41,7 @@ async def evaluate(job: Job, shard: Shard) -> Outcome:
         if remaining := await score(job, answered):
             return Outcome(remaining=remaining)
         sets = {scored.case.completion.key: scored.to_set(job) for scored in answered}
-        cases = [replace(case, scores=sets.get(case.completion.key)) for case in cases]
+        cases = [Case(case.row, case.completion, sets.get(case.completion.key)) for case in cases]
     await _finish(job, shard, cases)
     return Outcome()
 

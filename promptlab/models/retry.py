@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self, TypeVar
 
@@ -143,7 +143,9 @@ async def with_retries(
         Postponed: `may_start` or the slot's limiter said no, or a wait is longer than `max_pause_s`.
     """
     slot = slot or Slot()
-    attempts, throttles, retries, waited_s = astuple(before)
+    # Not by astuple, which copies deeply: 15 µs a call.
+    attempts, throttles = before.attempts, before.throttles
+    retries, waited_s = before.retries, before.waited_s
     while True:
         try:
             await slot.acquire()
