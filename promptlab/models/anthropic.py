@@ -29,7 +29,7 @@ class AnthropicModel(HttpModel):
     keeps_time = True
     default_endpoint = "https://api.anthropic.com"
     key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
-    endpoint_variables = ("ANTHROPIC_BASE_URL",)
+    endpoint_variables = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE")
     request_paths = ("/messages",)
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:

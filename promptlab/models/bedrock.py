@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import orjson
 
 from promptlab import awake
-from promptlab.domain.masking import Mask, remember
+from promptlab.domain.masking import Mask, hide_text, remember
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse
@@ -23,8 +23,9 @@ from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
 from promptlab.models.answers import count_of, mapping, tool_call, with_calls
 from promptlab.models.base import Messages
-from promptlab.models.bedrock_client import close_client, open_client, session_of
+from promptlab.models.bedrock_client import ENDPOINT_VARIABLES, close_client, open_client, session_of
 from promptlab.models.bodies import BodyTooLargeError, read_body, read_json
+from promptlab.models.certificates import tls_remedy
 from promptlab.models.endpoints import clean_endpoint
 from promptlab.models.failures import NO_MODEL, OF_A_DAY, retry_after_s, trim
 from promptlab.models.provider import NO_HEADERS, ProviderModel, Spent
@@ -41,7 +42,6 @@ _OF_CONVERSE = (
     "performanceConfig",
 )
 _OF_SESSION = ("region", "region_name", "profile", "profile_name")
-_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL")
 _AWS = re.compile(r"https://bedrock-runtime(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws):443")
 # Codes say more than the status: a model that is loading and a full account are both 429.
 _CODES = {
@@ -118,7 +118,7 @@ class BedrockModel(ProviderModel):
         if url is None:
             return
         clean = clean_endpoint(url, self.name)
-        named = (os.environ.get(variable) for variable in _ENDPOINT_VARIABLES)
+        named = (os.environ.get(variable) for variable in ENDPOINT_VARIABLES)
         if (
             "AWS_BEARER_TOKEN_BEDROCK" in os.environ
             and not _AWS.fullmatch(origin_of(clean))
@@ -126,7 +126,7 @@ class BedrockModel(ProviderModel):
         ):
             raise ConfigError(
                 f"Model {self.name!r}: AWS_BEARER_TOKEN_BEDROCK is sent to AWS only, and not to {clean}. If "
-                f"it is meant to go there, say so on this machine: {_ENDPOINT_VARIABLES[0]}={clean}"
+                f"it is meant to go there, say so on this machine: {ENDPOINT_VARIABLES[0]}={clean}"
             )
 
     def _converse_params(self) -> dict[str, Any]:
@@ -294,6 +294,21 @@ class BedrockModel(ProviderModel):
                 type="invalid_response",
                 retryable=True,
             ) from error
+        except errors.SSLError as error:
+            said, remedy = str(error), tls_remedy("AWS_CA_BUNDLE", "SSL_CERT_FILE")
+            raise ModelError(
+                f"{self.name}: no trusted TLS connection: {trim(self._mask.hide_text(said))} ({remedy})",
+                type="connection",
+                sent=False,
+            ) from error
+        except errors.ProxyConnectionError as error:
+            raise ModelError(
+                f"{self.name}: the proxy before Bedrock made no connection: {_proxy_said(error)} "
+                "(https_proxy names it, no_proxy=.amazonaws.com goes without)",
+                type="connection",
+                retryable=True,
+                sent=False,
+            ) from error
         except (errors.HTTPClientError, errors.ConnectionError, OSError) as error:
             raise ModelError(
                 f"{self.name}: the connection failed: {trim(self._mask.hide_text(str(error)))}",
@@ -368,3 +383,9 @@ def _cost_usd(config: ModelConfig, usage: dict[str, Any]) -> float | None:
 def _headers(body: Any) -> Mapping[str, str]:
     found: Mapping[str, str] = mapping(mapping(mapping(body).get("ResponseMetadata")).get("HTTPHeaders"))
     return found
+
+
+def _proxy_said(error: Exception) -> str:
+    """What a proxy answered, or why it did not: botocore's own words have its address alone."""
+    cause = getattr(error, "kwargs", {}).get("error") or error.__cause__ or error.__context__
+    return trim(hide_text(f"{error}: {cause}" if cause else str(error)))

@@ -11,7 +11,9 @@ from typing import Any
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.models.bodies import MAX_ERROR_BYTES, read_body
+from promptlab.models.endpoints import proxy_for
 
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL")
 CONNECT_S = 10.0
 _CHUNK = 2**16
 
@@ -67,17 +69,31 @@ def session_of(config: ModelConfig) -> Any:
     return core
 
 
+def address_of(config: ModelConfig, region: str) -> str:
+    """Where Bedrock's calls of a model go, by botocore's rules but for an AWS profile's `endpoint_url`."""
+    named = next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
+    return config.endpoint or named or f"https://bedrock-runtime.{region}.amazonaws.com"
+
+
+def _bundle() -> str | None:
+    """The file of certificates that is trusted, where it is not botocore's own choice (AWS_CA_BUNDLE)."""
+    return None if os.environ.get("AWS_CA_BUNDLE") else os.environ.get("SSL_CERT_FILE") or None
+
+
 async def open_client(config: ModelConfig) -> Any:
     session = await asyncio.to_thread(session_of, config)
+    # botocore's own reading of no_proxy knows neither networks nor ports.
+    proxy = proxy_for(address_of(config, session.get_config_variable("region")))
     settings = importlib.import_module("aiobotocore.config").AioConfig(
         connect_timeout=CONNECT_S,
         read_timeout=config.timeout_s,
         max_pool_connections=max(100, 2 * config.max_concurrent_tasks),
+        proxies={"http": proxy, "https": proxy} if proxy else {},
         retries={"total_max_attempts": 1},  # with_retries has them
         http_session_cls=_bounded_session(),
     )
     return await session.create_client(
-        "bedrock-runtime", endpoint_url=config.endpoint, config=settings
+        "bedrock-runtime", endpoint_url=config.endpoint, config=settings, verify=_bundle()
     ).__aenter__()
 
 

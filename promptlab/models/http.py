@@ -6,17 +6,16 @@ two thirds more: nothing of what httpx adds (cookies, redirects, authentication 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
-import ssl
 import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import aiohttp
-import certifi
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -37,9 +36,17 @@ from promptlab.models.bodies import (
     read_body,
     read_json,
 )
+from promptlab.models.certificates import tls_remedy, trusted
 from promptlab.models.endpoints import clean_endpoint, proxy_for, with_path
-from promptlab.models.failures import request_id, status_error, status_in, text_said, trim
+from promptlab.models.failures import provider_message, request_id, status_error, status_in, text_said, trim
 from promptlab.models.provider import Key, ProviderModel
+from promptlab.models.proxies import (
+    broken_at_proxy,
+    is_of_proxy,
+    proxy_headers,
+    proxy_shown,
+    refused_by_proxy,
+)
 from promptlab.outbound import AddressRefusedError, Outbound
 from promptlab.ports import Clock
 
@@ -76,6 +83,7 @@ class HttpModel(ProviderModel):
         super().__init__(config, clock=clock)
         self.endpoint = self._endpoint()
         self._proxy = proxy_for(self.endpoint)
+        self._to_proxy = proxy_headers(self._proxy)
         self._headers: CIMultiDict[str] | None = None
         self._origin: tuple[str, str | None, int | None] = ("", "", None)
         self._withheld: Key | None = None
@@ -203,7 +211,8 @@ class HttpModel(ProviderModel):
             }
             key = self._key_for(str(url))
             self._mask = Mask(key)
-            self._headers = CIMultiDict({**fixed, **self._auth_headers(key)})
+            to_proxy = self._to_proxy or {} if url.scheme == "http" else {}
+            self._headers = CIMultiDict({**fixed, **self._auth_headers(key), **to_proxy})
             self._origin = origin
         content = self._encode(payload)
         started = time.perf_counter()
@@ -222,6 +231,10 @@ class HttpModel(ProviderModel):
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._mask.hide(body)
         if status != 200:
+            if self._proxy is not None and url.scheme == "http" and is_of_proxy(status, headers):
+                raise refused_by_proxy(
+                    self.name, self.endpoint, self._proxy, status, provider_message(body)[0]
+                )
             raise self._explained(status_error(self.name, status, headers, body, url=str(url)))
         try:
             return Answer(self._decode(body), latency_ms, headers)
@@ -245,7 +258,12 @@ class HttpModel(ProviderModel):
         """Send a request and read as much of the answer as it may have."""
         session = await self._sessions.get()
         async with session.request(
-            method, url, headers=headers, data=content, allow_redirects=False
+            method,
+            url,
+            headers=headers,
+            data=content,
+            allow_redirects=False,
+            proxy_headers=self._to_proxy if url.scheme == "https" else None,  # those of CONNECT
         ) as response:
             status, found = response.status, _text_of(response.headers)
             if status == 200 and found.get("content-type", "").startswith("text/event-stream"):
@@ -313,13 +331,19 @@ class HttpModel(ProviderModel):
         refused = getattr(error, "os_error", error)
         if isinstance(refused, AddressRefusedError):
             return ModelError(f"{self.name}: {refused}", type="connection", sent=False)
+        if self._proxy is not None:
+            at_proxy = broken_at_proxy(self.name, self.endpoint, self._proxy, error)
+            if at_proxy is not None:
+                return at_proxy
         if isinstance(error, aiohttp.ServerTimeoutError):
             return ModelError(
                 f"{where}: no connection within {CONNECT_S:g} s", type="timeout", retryable=True, sent=False
             )
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
             return ModelError(
-                f"{where}: no trusted TLS connection: {trim(said)}", type="connection", sent=False
+                f"{where}: no trusted TLS connection: {trim(said)} ({tls_remedy()})",
+                type="connection",
+                sent=False,
             )
         if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
             what = trim(said) or type(error).__name__
@@ -342,13 +366,13 @@ class HttpModel(ProviderModel):
         Raises:
             MissingKeyError: a key is needed and there is none.
             ConfigError: the key must not go there, or calls may not.
-            EndpointUnreachableError: nothing answers at the endpoint (not looked at where a proxy stands
-                before it).
+            ConfigError: SSL_CERT_FILE names no certificates.
+            EndpointUnreachableError: nothing answers at the endpoint, or at the proxy before it.
         """
         self._key_for(self.endpoint)
-        if self._proxy is not None:
-            return
-        parts = urllib.parse.urlsplit(self.endpoint)
+        if self.endpoint.startswith("https"):
+            await asyncio.to_thread(trusted)  # it takes 20 ms
+        parts = urllib.parse.urlsplit(self._proxy or self.endpoint)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
             async with awake.timeout(min(CONNECT_S, self.config.timeout_s)):
@@ -365,6 +389,12 @@ class HttpModel(ProviderModel):
                 if known
                 else str(error)
             )
+            if self._proxy is not None:
+                raise EndpointUnreachableError(
+                    f"Nothing answers at {proxy_shown(self._proxy)}, the proxy before {self.endpoint} of "
+                    f"model {self.name!r}: {why}. Check http_proxy and https_proxy, or set no_proxy="
+                    f"{urllib.parse.urlsplit(self.endpoint).hostname} to go without."
+                ) from error
             hint = (
                 self.start_hint
                 if self.config.endpoint is None and self.start_hint
@@ -404,26 +434,12 @@ async def _open_session(
 ) -> aiohttp.ClientSession:
     secure = endpoint.startswith("https") or (proxy or "").startswith("https")
     # Loading the certificates takes 20 ms; a plain-text endpoint has no use for them.
-    trusted = _trusted() if secure else False
-    before = URL(proxy) if proxy else None  # it may refuse: then nothing is open yet
-    user = None
-    if before is not None and (before.user or before.password):
-        user = aiohttp.BasicAuth(before.user or "", before.password or "")
-        before = before.with_user(None)
+    verified = trusted() if secure else False
+    before = URL(proxy).with_user(None) if proxy else None  # it may refuse: then nothing is open yet
     return aiohttp.ClientSession(
-        connector=outbound.connector(limit=connections, keepalive_timeout=KEEPALIVE_S, ssl=trusted),
+        connector=outbound.connector(limit=connections, keepalive_timeout=KEEPALIVE_S, ssl=verified),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         auto_decompress=False,  # that is done within a bound, by read_body
         proxy=before,
-        proxy_auth=user,
     )
-
-
-@functools.cache
-def _trusted() -> ssl.SSLContext:
-    """The certificates of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's."""
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if file or folder:
-        return ssl.create_default_context(cafile=file or None, capath=None if file else folder)
-    return ssl.create_default_context(cafile=certifi.where())

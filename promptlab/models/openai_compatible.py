@@ -21,6 +21,8 @@ from promptlab.models.provider import Spent
 from promptlab.models.usage import note_answer, note_call
 from promptlab.ports import Clock
 
+FOUNDRY_VERSION = "2024-05-01-preview"
+"""The version of Azure AI Foundry's inference API, where the endpoint names none."""
 # OpenAI's reasoning models refuse max_tokens; the others take either name.
 _REASONING = re.compile(r"(ft:)?(o\d|gpt-([5-9]|\d\d))(?![\da-z])")
 
@@ -30,7 +32,7 @@ class OpenAICompatibleModel(HttpModel):
 
     keeps_time = True
     seed_name: ClassVar[str] = "seed"
-    request_paths = ("/chat/completions", "/embeddings")
+    request_paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/embeddings")
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
@@ -192,7 +194,8 @@ class AzureModel(OpenAICompatibleModel):
     """Azure OpenAI. The name is the deployment's: `azure/<deployment>`; the endpoint is the resource's."""
 
     key_variable = "AZURE_OPENAI_API_KEY"
-    endpoint_variables = ("AZURE_OPENAI_ENDPOINT",)
+    endpoint_variables = ("AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE")
+    request_paths = ("/chat/completions", "/embeddings", "/responses")
     default_api_version: ClassVar[str] = "2024-10-21"
 
     def _endpoint(self) -> str:
@@ -214,6 +217,10 @@ class AzureModel(OpenAICompatibleModel):
         given = dict(urllib.parse.parse_qsl(query))
         if base.endswith("/openai/v1"):
             return self.url(path)
+        if base.endswith("/models"):
+            # Azure AI Foundry's inference API: one address for all models of a resource.
+            given["api-version"] = self.config.api_version or given.get("api-version") or FOUNDRY_VERSION
+            return f"{base}{path}?{urllib.parse.urlencode(given)}"
         # Azure's portal shows a "target URI" that holds the deployment and the version.
         base, mark, named = base.partition("/openai/deployments/")
         base = base.removesuffix("/openai")
@@ -233,7 +240,7 @@ class OpenRouterModel(OpenAICompatibleModel):
 
     default_endpoint = "https://openrouter.ai/api/v1"
     key_variable = "OPENROUTER_API_KEY"
-    endpoint_variables = ("OPENROUTER_BASE_URL",)
+    endpoint_variables = ("OPENROUTER_BASE_URL", "OPENROUTER_API_BASE")
 
     def _cost_usd(self, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
         own = dollars_of(usage.get("cost"))
@@ -253,7 +260,7 @@ class GroqModel(OpenAICompatibleModel):
 
     default_endpoint = "https://api.groq.com/openai/v1"
     key_variable = "GROQ_API_KEY"
-    endpoint_variables = ("GROQ_BASE_URL",)
+    endpoint_variables = ("GROQ_BASE_URL", "GROQ_API_BASE")
 
 
 class MistralModel(OpenAICompatibleModel):
@@ -261,7 +268,7 @@ class MistralModel(OpenAICompatibleModel):
 
     default_endpoint = "https://api.mistral.ai/v1"
     key_variable = "MISTRAL_API_KEY"
-    endpoint_variables = ("MISTRAL_BASE_URL",)
+    endpoint_variables = ("MISTRAL_BASE_URL", "MISTRAL_API_BASE")
     seed_name = "random_seed"
 
 

@@ -13,6 +13,7 @@ from promptlab.models.registry import get_model
 from tests.servers import ModelServer
 
 AZURE = "https://res.openai.azure.com"
+FOUNDRY = "https://res.services.ai.azure.com"
 CHAT = "/chat/completions"
 
 
@@ -54,6 +55,16 @@ def test_endpoint_is_taken_as_it_is_written(endpoint: str, url: str) -> None:
         (f"{AZURE}/openai/deployments/dep", f"{AZURE}/openai/deployments/dep{CHAT}?api-version=2024-10-21"),
         (f"{AZURE}/openai/v1/?api-version=preview", f"{AZURE}/openai/v1{CHAT}?api-version=preview"),
         (f"{AZURE}?api-version=2024-06-01", f"{AZURE}/openai/deployments/gpt{CHAT}?api-version=2024-06-01"),
+        (
+            f"{AZURE}/openai/responses?api-version=2025-04-01-preview",
+            f"{AZURE}/openai/deployments/gpt{CHAT}?api-version=2025-04-01-preview",
+        ),
+        (f"{AZURE}/openai/v1/responses", f"{AZURE}/openai/v1{CHAT}"),
+        (
+            f"{FOUNDRY}/models{CHAT}?api-version=2024-05-01-preview",
+            f"{FOUNDRY}/models{CHAT}?api-version=2024-05-01-preview",
+        ),
+        (f"{FOUNDRY}/models", f"{FOUNDRY}/models{CHAT}?api-version=2024-05-01-preview"),
     ],
 )
 def test_azure_target_uri_is_an_endpoint(endpoint: str, url: str) -> None:
@@ -65,8 +76,11 @@ def test_azure_target_uri_is_an_endpoint(endpoint: str, url: str) -> None:
     ("name", "variable", "path"),
     [
         ("openai/gpt-4.1", "OPENAI_BASE_URL", CHAT),
+        ("openai/gpt-4.1", "OPENAI_API_BASE", CHAT),
         ("anthropic/claude-sonnet-4", "ANTHROPIC_BASE_URL", "/messages"),
+        ("anthropic/claude-sonnet-4", "ANTHROPIC_API_BASE", "/messages"),
         ("groq/llama-3.1-8b-instant", "GROQ_BASE_URL", CHAT),
+        ("groq/llama-3.1-8b-instant", "GROQ_API_BASE", CHAT),
     ],
 )
 def test_endpoint_of_the_environment_is_followed(
@@ -83,6 +97,16 @@ def test_endpoint_of_the_environment_is_followed(
     monkeypatch.setenv(variable, "gateway")
     with pytest.raises(ConfigError, match=variable):
         get_model(name)
+
+
+@pytest.mark.parametrize("provider", ["openrouter", "deepseek", "mistral", "groq", "vllm", "azure"])
+def test_every_provider_has_a_variable_for_its_address(
+    monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """Else prompts and keys would go to the public API in place of a company's gateway."""
+    variable = {"azure": "AZURE_OPENAI_ENDPOINT"}.get(provider, f"{provider.upper()}_BASE_URL")
+    monkeypatch.setenv(variable, "https://gateway.example/openai/v1")
+    assert chat_url(f"{provider}/x") == f"https://gateway.example/openai/v1{CHAT}"
 
 
 async def test_the_providers_own_endpoint_wants_a_key_however_it_is_given(
