@@ -15,6 +15,7 @@ PromptLabError
 ├── RunError
 │   ├── RunNotFoundError
 │   ├── RunExistsError          a run with this id is already in the ledger
+│   ├── RunChangedError         somebody else changed the run since it was read
 │   ├── RunBusyError            another process is working on the run
 │   └── RunInterruptedError     the run was stopped before its end; it can be resumed
 ├── JobNotFoundError
@@ -205,6 +206,14 @@ class JobNotFoundError(PromptLabError):
 
 class RunExistsError(RunError):
     """A run with this id is already in the ledger."""
+
+
+class RunChangedError(RunError):
+    """The run is no longer what it was when it was read."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"Run {run_id} was changed since: read it again.")
 
 
 class RunBusyError(RunError):

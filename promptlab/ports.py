@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.records import Swap
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.domain.secrets import Secret
 
@@ -40,6 +41,10 @@ class Records(Protocol):
 
     async def delete_record(self, kind: str, key: str) -> None:
         """Remove it; none is fine."""
+
+    async def swap_records(self, swaps: Sequence[Swap]) -> bool:
+        """Change some records at once, each from what it was to what it shall be; False (and no change) when
+        one of them is no longer what it was. At most 50, of different keys."""
 
     async def list_records(
         self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
@@ -109,9 +114,15 @@ class Ledger(Records, Protocol):
         """One run, or None."""
 
     async def update_run(
-        self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
+        self,
+        run_id: str,
+        changes: Mapping[str, Any],
+        *,
+        if_status: Collection[str] | None = None,
+        if_is: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Set some fields of a run, atomically; False (and no change) when its status is not in `if_status`.
+        """Set some fields of a run, atomically; False (and no change) when its status is not in `if_status`,
+        or one of its fields has another value than `if_is` says.
 
         Raises:
             RunNotFoundError: there is no such run.

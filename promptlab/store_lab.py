@@ -26,7 +26,14 @@ from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError, RunBusyError, RunError, RunNotFoundError, StoreDamagedError
+from promptlab.errors import (
+    ConfigError,
+    RunBusyError,
+    RunChangedError,
+    RunError,
+    RunNotFoundError,
+    StoreDamagedError,
+)
 from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
@@ -547,12 +554,24 @@ class StoreLab:
                 return found, cursor
 
     async def edit_run(
-        self, run_id: str, *, tags: Sequence[str] | None = None, archived: bool | None = None
+        self,
+        run_id: str,
+        *,
+        tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        was: RunRecord | None = None,
     ) -> RunRecord:
         """Replace a run's tags, or take it out of the lists and back; None leaves either as it is.
 
+        Args:
+            run_id: the run.
+            tags: its tags from now on.
+            archived: whether lists leave it out.
+            was: the run as it was read: nothing is changed if it has other tags by now, or was archived.
+
         Raises:
             RunNotFoundError: there is no such run.
+            RunChangedError: it is no longer what it `was`.
             ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
         """
         changes: dict[str, Any] = {}
@@ -561,7 +580,9 @@ class StoreLab:
         if archived is not None:
             changes["archived"] = archived
         await self._get(run_id)
-        await self.ledger.update_run(run_id, changes)
+        seen = None if was is None else {"tags": was.tags, "archived": was.archived}
+        if not await self.ledger.update_run(run_id, changes, if_is=seen):
+            raise RunChangedError(run_id)
         return await self.get_run(run_id)
 
     async def delete_run(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import orjson
 
 from promptlab.domain.assets import AssetVersion
-from promptlab.domain.records import LISTED, made
+from promptlab.domain.records import LISTED, SWAPS, Swap, made
 from promptlab.domain.results import (
     Attempt,
     Completion,
@@ -36,6 +36,21 @@ def to_json(value: Any) -> bytes:
         TypeError: something in it is not JSON.
     """
     return orjson.dumps(value, default=_plain)
+
+
+def plain(value: Any) -> Any:
+    """A value as it is once it was stored and read again: lists for tuples, objects for mappings."""
+    return orjson.loads(to_json(value))
+
+
+def check_swaps(swaps: Sequence[Swap]) -> None:
+    """Hold swaps to what every ledger can do at once.
+
+    Raises:
+        ValueError: there are too many, or two of one record.
+    """
+    if len(swaps) > SWAPS or len({(one.kind, one.key) for one in swaps}) < len(swaps):
+        raise ValueError(f"{len(swaps)} records cannot be changed at once: {SWAPS} at most, each once.")
 
 
 def _plain(value: Any) -> Any:

@@ -19,8 +19,24 @@ LEASE = "LEASE"
 """The kind of record that a shard under way has."""
 TRIED = "TRIED"
 """The kind of record that a shard with postponed cases has."""
+SWAPS = 50
+"""Records that may be changed at once: DynamoDB takes 100."""
 LISTED = frozenset({"DELETING", "DELETED", "GONE", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT"})
 """The kinds of records that `list_records` gives: there may be many of each, in one partition."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Swap:
+    """A change of one record from what it was to what it shall be."""
+
+    kind: str
+    key: str
+    was: Mapping[str, Any] | None
+    """As it was read; None: there was none."""
+    now: Mapping[str, Any] | None
+    """None: it is removed."""
+    expires_at: float | None = None
+    """When it is gone by itself, in seconds since 1970."""
 
 
 @lru_cache

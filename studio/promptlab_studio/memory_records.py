@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from promptlab.domain.records import Swap
 
 _Name = tuple[str, str]
 
@@ -39,6 +41,20 @@ class MemoryRecords:
 
     async def delete_record(self, kind: str, key: str) -> None:
         self._kept.pop((kind, key), None)
+
+    async def swap_records(self, swaps: Sequence[Swap]) -> bool:
+        # Nothing is awaited in between: nobody else gets a turn.
+        now = time.time()
+        for one in swaps:
+            value, ends = self._kept.get((one.kind, one.key), (None, 0.0))
+            if (value if ends > now else None) != one.was:
+                return False
+        for one in swaps:
+            self._kept.pop((one.kind, one.key), None)
+            if one.now is not None:
+                ends = math.inf if one.expires_at is None else one.expires_at
+                self._kept[one.kind, one.key] = dict(one.now), ends
+        return True
 
     async def list_records(
         self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100

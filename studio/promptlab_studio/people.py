@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from promptlab.domain.records import Swap, made
 from promptlab.errors import ConfigError
 from promptlab.ports import Records
 from promptlab_studio.access import DEFAULT_PROJECT, ROLES, Principal, Role
@@ -18,6 +19,9 @@ PERSON, SETTING = "PERSON", "SETTING"
 MOST = 2_000
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
 _ADMIN_TOKEN = "admin-token"
+_ADMINS = "admins"
+"""The setting that counts changes of who is an admin: each of them is made only if there was none since it
+looked who else is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,12 @@ class People:
     async def find(self, email: str) -> Person | None:
         """The person with an address, if there is one."""
         record = await self._records.get_record(PERSON, email)
-        return Person(**record) if record else None
+        return made(Person, record) if record else None
 
     async def everybody(self) -> list[Person]:
         """Everybody, by address."""
         found = await self._records.list_records(PERSON, limit=MOST)
-        return [Person(**record) for _, record in found]
+        return [made(Person, record) for _, record in found]
 
     async def put(
         self, who: Principal, email: str, *, role: Role, name: str = "", project: str | None = None
@@ -102,26 +106,33 @@ class People:
         email = checked_email(email)
         if role not in ROLES:
             raise ConfigError(f"There is no role {role!r}: {', '.join(ROLES)}.")
-        everybody = {person.email: person for person in await self.everybody()}
-        before = everybody.get(email)
-        if before is None and len(everybody) >= MOST:
-            raise ConfigError(f"There are {MOST:,} people: remove some first.")
-        if before and before.role == "admin" and role != "admin":
-            await self._keep_an_admin(email, list(everybody.values()))
-        person = Person(
-            email,
-            checked_name(name or (before.name if before else email)),
-            role,
-            project or (before.project if before else who.project),
-            invited_at=before.invited_at if before else _now(),
-            invited_by=before.invited_by if before else who.name,
-            last_seen_at=before.last_seen_at if before else None,
-            subject=before.subject if before else None,
-        )
-        if before is None and self._accounts is not None:
-            await self._accounts.invite(email)
-        await self._records.put_record(PERSON, email, asdict(person))
-        return person
+        invited = False
+        while True:
+            # Before the people are read: who changes an admin meanwhile changes this, too.
+            guard = await self._records.get_record(SETTING, _ADMINS)
+            records = dict(await self._records.list_records(PERSON, limit=MOST))
+            everybody = {key: made(Person, record) for key, record in records.items()}
+            before = everybody.get(email)
+            if before is None and len(everybody) >= MOST:
+                raise ConfigError(f"There are {MOST:,} people: remove some first.")
+            leaves = before is not None and before.role == "admin" and role != "admin"
+            if leaves:
+                await self._keep_an_admin(email, list(everybody.values()))
+            person = Person(
+                email,
+                checked_name(name or (before.name if before else email)),
+                role,
+                project or (before.project if before else who.project),
+                invited_at=before.invited_at if before else _now(),
+                invited_by=before.invited_by if before else who.name,
+                last_seen_at=before.last_seen_at if before else None,
+                subject=before.subject if before else None,
+            )
+            if before is None and self._accounts is not None and not invited:
+                invited = await self._accounts.invite(email) or True
+            changed = Swap(PERSON, email, records.get(email), asdict(person))
+            if await self._records.swap_records([changed, *([_noted(guard)] if leaves else [])]):
+                return person
 
     async def remove(self, email: str) -> bool:
         """Remove somebody, whose sessions end at once; False where there is nobody of this address.
@@ -129,12 +140,17 @@ class People:
         Raises:
             ConfigError: nobody would be left who is an admin.
         """
-        person = await self.find(email)
-        if person is None:
-            return False
-        if person.role == "admin":
-            await self._keep_an_admin(email, await self.everybody())
-        await self._records.delete_record(PERSON, email)
+        while True:
+            guard = await self._records.get_record(SETTING, _ADMINS)
+            record = await self._records.get_record(PERSON, email)
+            if record is None:
+                return False
+            leaves = made(Person, record).role == "admin"
+            if leaves:
+                await self._keep_an_admin(email, await self.everybody())
+            gone = Swap(PERSON, email, record, None)
+            if await self._records.swap_records([gone, *([_noted(guard)] if leaves else [])]):
+                break
         if self._accounts is not None:
             await self._accounts.remove(email)
         return True
@@ -155,7 +171,8 @@ class People:
     async def signed_in(self, email: str, subject: str, name: str) -> Person | None:
         """The person who an identity provider says is here; None where nobody invited this address, or
         another account of the same address was here first."""
-        person = await self.find(email)
+        was = await self._records.get_record(PERSON, email)
+        person = made(Person, was) if was else None
         if person is None and email == self.first_admin:
             person = Person(email, name or email, "admin", invited_at=_now(), invited_by="AdminEmail")
         if person is None or person.subject not in (None, subject):
@@ -163,7 +180,8 @@ class People:
         seen: dict[str, Any] = {**asdict(person), "subject": subject, "last_seen_at": _now()}
         if person.name == person.email and name.strip().isprintable() and name.strip():
             seen["name"] = name.strip()[:100]
-        await self._records.put_record(PERSON, email, seen)
+        if not await self._records.swap_records([Swap(PERSON, email, was, seen)]):
+            return await self.signed_in(email, subject, name)  # somebody changed or removed them just now
         return Person(**seen)
 
     async def admin_token_works(self) -> bool:
@@ -176,12 +194,22 @@ class People:
         Raises:
             ConfigError: nobody has signed in as an admin yet, so that nobody could switch it on again.
         """
-        if not on and not any(p.role == "admin" and p.last_seen_at for p in await self.everybody()):
-            raise ConfigError(
-                "No admin has signed in with an account yet: without the admin token nobody could get in. "
-                "Sign in first."
-            )
-        await self._records.put_record(SETTING, _ADMIN_TOKEN, {"on": on})
+        while True:
+            guard = await self._records.get_record(SETTING, _ADMINS)
+            was = await self._records.get_record(SETTING, _ADMIN_TOKEN)
+            if not on and not any(p.role == "admin" and p.last_seen_at for p in await self.everybody()):
+                raise ConfigError(
+                    "No admin has signed in with an account yet: without the admin token nobody could get "
+                    "in. Sign in first."
+                )
+            if await self._records.swap_records(
+                [Swap(SETTING, _ADMIN_TOKEN, was, {"on": on}), _noted(guard)]
+            ):
+                return
+
+
+def _noted(guard: Mapping[str, Any] | None) -> Swap:
+    return Swap(SETTING, _ADMINS, guard, {"changes": guard["changes"] + 1 if guard else 1})
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from promptlab.domain.records import Swap
 from promptlab.ports import Ledger
 
 PAST, FUTURE = time.time() - 1, time.time() + 3600
@@ -63,6 +64,44 @@ async def test_a_long_record_is_kept(ledger: Ledger) -> None:
     value = {"text": "".join(chr(33 + i % 90) for i in range(50_000))}
     await ledger.put_record("SESSION", "long", value)
     assert await ledger.get_record("SESSION", "long") == value
+
+
+async def test_records_are_swapped_all_or_none(ledger: Ledger) -> None:
+    """Only while each is what it was; what is absent is None, before and after, and so is what has ended."""
+    await ledger.put_record("PERSON", "a", {"role": "admin", "x": ["1"]})
+    await ledger.put_record("SETTING", "old", {"n": 1}, expires_at=PAST)
+    first = [
+        Swap("PERSON", "a", {"x": ["1"], "role": "admin"}, {"role": "viewer"}),
+        Swap("SETTING", "old", None, {"n": 2}),
+        Swap("SETTING", "new", None, {"n": "ü" * 5_000}, FUTURE),
+    ]
+    assert await ledger.swap_records(first)
+    assert not await ledger.swap_records(first)
+    late = Swap("PERSON", "a", {"role": "admin"}, None)
+    assert not await ledger.swap_records([Swap("SETTING", "old", {"n": 2}, None), late])
+    assert await ledger.get_record("SETTING", "old") == {"n": 2}
+    assert await ledger.get_record("SETTING", "new") == {"n": "ü" * 5_000}
+    gone = [Swap("PERSON", "a", {"role": "viewer"}, None), Swap("SETTING", "new", {"n": "ü" * 5_000}, None)]
+    assert await ledger.swap_records(gone)
+    assert await ledger.list_records("PERSON") == [] and await ledger.get_record("SETTING", "new") is None
+    with pytest.raises(ValueError, match="each once"):
+        await ledger.swap_records([Swap("SETTING", "old", None, {}), Swap("SETTING", "old", None, {})])
+
+
+async def test_of_many_who_swap_a_record_one_does(open_ledger: Callable[[], Ledger]) -> None:
+    """Each time: forty additions in eights, each tried again until it is the one, are forty."""
+    ledgers = [open_ledger() for _ in range(3)]
+
+    async def add(ledger: Ledger) -> None:
+        while True:
+            was = await ledger.get_record("SETTING", "n")
+            now = {"n": was["n"] + 1 if was else 1}
+            if await ledger.swap_records([Swap("SETTING", "n", was, now)]):
+                return
+
+    for _ in range(5):
+        await asyncio.gather(*(add(ledgers[i % 3]) for i in range(8)))
+    assert await ledgers[0].get_record("SETTING", "n") == {"n": 40}
 
 
 async def test_records_of_a_listed_kind_come_by_key_in_pages(open_ledger: Callable[[], Ledger]) -> None:

@@ -111,6 +111,27 @@ async def test_a_run_changes_only_in_the_statuses_that_are_asked_for(ledger: Led
     assert await ledger.get_run(RUN) == run(status="running", cases=7)
 
 
+async def test_a_run_changes_only_while_its_fields_are_what_was_seen(ledger: Ledger) -> None:
+    """Fields that nobody set have their defaults; lists and tuples are the same."""
+    await ledger.add_run(run(tags=("a", "ü")))
+    seen = {"tags": ["a", "ü"], "archived": False, "summary": None}
+    assert await ledger.update_run(RUN, {"tags": ("b",)}, if_is=seen)
+    assert not await ledger.update_run(RUN, {"tags": ("c",)}, if_is=seen)
+    assert not await ledger.update_run(RUN, {"tags": ("c",)}, if_is={"tags": ["b"]}, if_status={"completed"})
+    assert await ledger.get_run(RUN) == run(tags=("b",))
+
+
+async def test_of_many_who_saw_the_same_one_changes_it(open_ledger: Callable[[], Ledger]) -> None:
+    """The others hear that it is another by now."""
+    ledgers = [open_ledger() for _ in range(3)]
+    await ledgers[0].add_run(run())
+    seen = {"tags": (), "archived": False}
+    races = [ledgers[i % 3].update_run(RUN, {"tags": (f"{i}",)}, if_is=seen) for i in range(9)]
+    won = await asyncio.gather(*races)
+    assert won.count(True) == 1
+    assert await ledgers[0].get_run(RUN) == run(tags=(f"{won.index(True)}",))
+
+
 async def test_of_racing_updates_with_a_status_exactly_one_wins(open_ledger: Callable[[], Ledger]) -> None:
     """Two workers cannot both start a run."""
     ledgers = [open_ledger() for _ in range(4)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -123,6 +125,30 @@ async def test_a_change_is_made_only_to_what_was_seen(lab: StoreLab, api: httpx.
     for tag in (first.headers["etag"], "*"):
         again = await api.patch(f"/runs/{run.run_id}", json={"archived": False}, headers={"If-Match": tag})
         assert again.status_code == 200
+
+
+async def test_of_changes_at_once_to_what_was_seen_one_is_made(
+    lab: StoreLab, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them find the tag that they saw, and then the ledger has one of them only."""
+    run = await lab.run(labs.config({"name": "simulated/demo"}))
+    seen = (await api.get(f"/runs/{run.run_id}")).headers["etag"]
+    here, all_here, update = [], asyncio.Event(), lab.ledger.update_run
+
+    async def together(run_id: str, changes: Any, **options: Any) -> bool:
+        here.append(run_id)
+        if len(here) == 4:
+            all_here.set()
+        await all_here.wait()
+        return await update(run_id, changes, **options)
+
+    monkeypatch.setattr(lab.ledger, "update_run", together)
+    answers = await asyncio.gather(
+        *(api.patch(f"/runs/{run.run_id}", json={"tags": [t]}, headers={"If-Match": seen}) for t in "abcd")
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
+    (made,) = (answer.json()["tags"] for answer in answers if answer.status_code == 200)
+    assert (await lab.get_run(run.run_id)).tags == tuple(made)
 
 
 async def test_the_document_says_when_to_come_back(api: httpx.AsyncClient) -> None:

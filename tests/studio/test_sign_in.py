@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 from promptlab_studio.access import ADMIN
 from promptlab_studio.audit import AUDIT
 from promptlab_studio.auth import Auth
+from promptlab_studio.memory_records import MemoryRecords
 from promptlab_studio.oidc import Provider, SignIn
+from promptlab_studio.people import People, Person
 
 from promptlab.errors import ConfigError
 from tests.studio.hosted import Hosted
@@ -262,6 +266,46 @@ async def test_the_admin_token_can_be_switched_off_once_an_admin_signed_in(
     assert demoted.status_code == 422
     await zoe.put("/api/v1/settings/admin-token", json={"on": True})
     assert (await studio.client(TOKEN, address="192.0.2.5").get("/api/v1/runs")).status_code == 200
+
+
+class Late(MemoryRecords):
+    """Records whose readers of people wait for each other, so that all of them decide by the same."""
+
+    def __init__(self, readers: int) -> None:
+        super().__init__()
+        self.readers, self.together = readers, asyncio.Event()
+
+    async def list_records(self, kind: str, **options: Any) -> list[tuple[str, dict[str, Any]]]:
+        found = await super().list_records(kind, **options)
+        if kind == "PERSON":
+            self.readers -= 1
+            if self.readers <= 0:
+                self.together.set()
+            await self.together.wait()
+        return found
+
+
+@pytest.mark.parametrize("way", ["removed", "demoted", "token"])
+async def test_admins_who_go_at_the_same_moment_leave_one(way: str) -> None:
+    """Whichever is first, the last one stays: nobody is let in by what they read before the other went."""
+    records = Late(2)
+    for email in ("a@b.c", "d@e.f"):
+        seen = Person(email, email, "admin", last_seen_at="2026-11-26T08:00:00Z")
+        await records.put_record("PERSON", email, asdict(seen))
+    people = People(records)
+    if way != "token":
+        await records.put_record("SETTING", "admin-token", {"on": False})
+    going = {
+        "removed": lambda: [people.remove("a@b.c"), people.remove("d@e.f")],
+        "demoted": lambda: [people.put(ADMIN, email, role="viewer") for email in ("a@b.c", "d@e.f")],
+        "token": lambda: [people.switch_admin_token(False), people.remove("a@b.c"), people.remove("d@e.f")],
+    }
+    if way == "token":
+        records.readers = 3
+    ends = await asyncio.gather(*going[way](), return_exceptions=True)
+    assert sum(isinstance(end, ConfigError) for end in ends) == 1, ends
+    admins = [person for person in await people.everybody() if person.role == "admin"]
+    assert len(admins) == 1 or await people.admin_token_works()
 
 
 async def test_logging_out_ends_the_session_and_offers_to_leave_the_provider(

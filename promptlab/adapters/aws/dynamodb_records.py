@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptlab.adapters.aws.dynamodb_part import LedgerPart, keys, together
 from promptlab.adapters.aws.dynamodb_table import Item, Key
-from promptlab.adapters.records import check_listed, to_json
-from promptlab.domain.records import LISTED
+from promptlab.adapters.records import check_listed, check_swaps, plain, to_json
+from promptlab.domain.records import LISTED, Swap
 
 
 def _key(kind: str, key: str) -> Key:
@@ -21,6 +21,10 @@ def _key(kind: str, key: str) -> Key:
 def _end(expires_at: float) -> Item:
     # TTL takes whole seconds, and deletes some time after them: the exact time counts when reading.
     return {"expires_at": {"N": str(math.ceil(expires_at))}, "ends_at": {"N": repr(expires_at)}}
+
+
+def _now() -> dict[str, Any]:
+    return {"N": repr(time.time())}
 
 
 def _has_ended(item: Item) -> bool:
@@ -50,7 +54,7 @@ class DynamoDBRecords(LedgerPart):
             return True
         absent = {
             "ConditionExpression": "attribute_not_exists(pk) OR ends_at <= :now",
-            "ExpressionAttributeValues": {":now": {"N": repr(time.time())}},
+            "ExpressionAttributeValues": {":now": _now()},
         }
         return await self._table.transact({"Put": {"Item": item, **absent}})
 
@@ -62,6 +66,35 @@ class DynamoDBRecords(LedgerPart):
 
     async def delete_record(self, kind: str, key: str) -> None:
         await self._table.delete(_key(kind, key))
+
+    async def swap_records(self, swaps: Sequence[Swap]) -> bool:
+        check_swaps(swaps)
+        actions = await together(self._swap(one) for one in swaps)
+        if any(action is None for action in actions):
+            return False
+        return await self._table.transact(*(action for action in actions if action is not None))
+
+    async def _swap(self, one: Swap) -> dict[str, Any] | None:
+        """The action that changes a record if it is still as it was; None where it is not."""
+        found = await self._table.get(key := _key(one.kind, one.key))
+        if found is not None and _has_ended(found):
+            found = None
+        was = None if found is None else await self._bodies.unpack(found["b"])
+        if was != plain(one.was):
+            return None
+        if found is None:
+            condition, values = "attribute_not_exists(pk) OR ends_at <= :now", {":now": _now()}
+        else:
+            condition, values = "b = :was", {":was": found["b"]}
+        held = {"ConditionExpression": condition, "ExpressionAttributeValues": values}
+        if one.now is None:
+            return {"Delete": {"Key": keys(*key), **held}}
+        item: Item = {
+            **keys(*key),
+            "b": await self._bodies.pack(to_json(one.now), f"records/{one.kind}"),
+            **(_end(one.expires_at) if one.expires_at is not None else {}),
+        }
+        return {"Put": {"Item": item, **held}}
 
     async def list_records(
         self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
@@ -82,7 +115,7 @@ class DynamoDBRecords(LedgerPart):
         # Sent again after a lost answer it counts twice: for counters of tries that is the safe side.
         counter, end = _counter(kind, key), _end(expires_at)
         while True:
-            now = {":now": {"N": repr(time.time())}}
+            now = {":now": _now()}
             added = await self._table.update_if(
                 counter,
                 "ADD n :by SET ends_at = if_not_exists(ends_at, :ends), "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from promptlab.adapters.records import (
     check_limit,
     cursor_at,
     damaged,
+    plain,
     run_from,
     to_json,
     unreadable,
@@ -47,7 +48,12 @@ class DynamoDBRuns(LedgerPart):
         return await self._run(found) if found else None
 
     async def update_run(
-        self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
+        self,
+        run_id: str,
+        changes: Mapping[str, Any],
+        *,
+        if_status: Collection[str] | None = None,
+        if_is: Mapping[str, Any] | None = None,
     ) -> bool:
         check_changes(changes)
         await self._check_version()
@@ -58,11 +64,17 @@ class DynamoDBRuns(LedgerPart):
                 raise RunNotFoundError(run_id)
             if if_status is not None and await self._bodies.unpack(was["status"]) not in if_status:
                 return False
-            if not changes or await self._table.transact(
-                *await self._update(was, changes, values, if_status is not None)
-            ):
+            if if_is and not await self._is(was, if_is):
+                return False
+            held = [*(["status"] if if_status is not None else []), *(if_is or ())]
+            if not changes or await self._table.transact(*await self._update(was, changes, values, held)):
                 return True
-            # Somebody changed the status, or the run's places in the lists, in between: look again.
+            # Somebody changed what was looked at, or the run's places in the lists, in between: look again.
+
+    async def _is(self, was: Item, if_is: Mapping[str, Any]) -> bool:
+        """Whether fields have these values; one that an older version did not write has its default."""
+        run = await self._run(was)
+        return all(plain(getattr(run, name)) == plain(value) for name, value in if_is.items())
 
     async def list_runs(
         self, *, name: str | None = None, limit: int = 100, cursor: str | None = None
@@ -118,9 +130,9 @@ class DynamoDBRuns(LedgerPart):
         return value if isinstance(value, type(default)) else default
 
     async def _update(
-        self, was: Item, changes: Mapping[str, Any], values: Item, same_status: bool
+        self, was: Item, changes: Mapping[str, Any], values: Item, looked_at: Sequence[str]
     ) -> list[dict[str, dict[str, Any]]]:
-        """The actions that change a run if it is still as it was read: its status where that counts, its
+        """The actions that change a run if it is still as it was read: the fields that were looked at, its
         places in the lists where they change."""
         place = {name: await self._bodies.unpack(was[name]) for name in ("name", "created_at")}
         run_id = _id(was)
@@ -128,17 +140,17 @@ class DynamoDBRuns(LedgerPart):
             places(run_id, **place),
             places(run_id, **{name: changes.get(name, value) for name, value in place.items()}),
         )
-        held = [*(["status"] if same_status else []), *(place if before != now else [])]
+        held = dict.fromkeys((*looked_at, *(place if before != now else [])))
         update = {
             "Key": meta_key(run_id),
             "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in changes),
             "ConditionExpression": " AND ".join(
-                ["attribute_exists(pk)", *(f"#{name} = :was_{name}" for name in held)]
+                ["attribute_exists(pk)", *(_as_read(name, was) for name in held)]
             ),
             "ExpressionAttributeNames": {f"#{name}": name for name in {*changes, *held}},
             "ExpressionAttributeValues": {
                 **{f":{name}": value for name, value in values.items()},
-                **{f":was_{name}": was[name] for name in held},
+                **{f":was_{name}": was[name] for name in held if name in was},
             },
         }
         gone = [{"Delete": {"Key": place}} for place in before if place not in now]
@@ -170,6 +182,10 @@ class DynamoDBRuns(LedgerPart):
             digits = [number(shard, 6, "a shard") for shard in numbers]
             await self._table.delete_all([(f"RUN#{run_id}", f"{kind}#{of}") for of in digits])
         self._begun -= {mark for mark in list(self._begun) if mark[0] == run_id and mark[1] in numbers}
+
+
+def _as_read(name: str, was: Item) -> str:
+    return f"#{name} = :was_{name}" if name in was else f"attribute_not_exists(#{name})"
 
 
 def _id(meta: Item) -> str:

@@ -48,6 +48,7 @@ KINDS: dict[type[errors.PromptLabError], Kind] = {
     errors.ProjectNotFoundError: Kind(404, "project-not-found", "There is no such project", "project"),
     errors.ProjectExistsError: Kind(409, "project-exists", "There is a project of this name", "project"),
     errors.ProjectArchivedError: Kind(409, "project-archived", "The project is archived"),
+    errors.RunChangedError: Kind(412, "run-changed", "The run was changed since", "run_id"),
     errors.RunBusyError: Kind(409, "run-busy", "Somebody works on the run"),
     errors.VersionTakenError: Kind(409, "version-taken", "Somebody else created this version"),
     errors.AssetError: Kind(422, "asset-error", "The asset does not allow this"),

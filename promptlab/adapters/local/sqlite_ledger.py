@@ -23,9 +23,11 @@ from promptlab.adapters.records import (
     check_changes,
     check_limit,
     check_listed,
+    check_swaps,
     completion_from,
     cursor_at,
     damaged,
+    plain,
     run_from,
     score_set_from,
     shard_from,
@@ -34,6 +36,7 @@ from promptlab.adapters.records import (
 )
 from promptlab.domain.asset_checks import unreadable_asset
 from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.records import Swap
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.errors import (
     AssetNotFoundError,
@@ -146,10 +149,15 @@ class SqliteLedger:
         return await self._file.read(_get_run, run_id)
 
     async def update_run(
-        self, run_id: str, changes: Mapping[str, Any], *, if_status: Collection[str] | None = None
+        self,
+        run_id: str,
+        changes: Mapping[str, Any],
+        *,
+        if_status: Collection[str] | None = None,
+        if_is: Mapping[str, Any] | None = None,
     ) -> bool:
         check_changes(changes)
-        changed = await self._file.write(_update_run, run_id, dict(changes), if_status)
+        changed = await self._file.write(_update_run, run_id, dict(changes), if_status, if_is or {})
         self._here.add(run_id)
         return changed
 
@@ -226,6 +234,10 @@ class SqliteLedger:
 
     async def delete_record(self, kind: str, key: str) -> None:
         await self._file.write(sqlite_records.delete, kind, key)
+
+    async def swap_records(self, swaps: Sequence[Swap]) -> bool:
+        check_swaps(swaps)
+        return await self._file.write(sqlite_records.swap, swaps)
 
     async def list_records(
         self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
@@ -365,13 +377,19 @@ def _get_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 
 def _update_run(
-    connection: sqlite3.Connection, run_id: str, changes: dict[str, Any], if_status: Collection[str] | None
+    connection: sqlite3.Connection,
+    run_id: str,
+    changes: dict[str, Any],
+    if_status: Collection[str] | None,
+    if_is: Mapping[str, Any],
 ) -> bool:
     found = connection.execute("SELECT body FROM run WHERE run_id = ?", (run_id,)).fetchone()
     if found is None:
         raise RunNotFoundError(run_id)
     body = _read(dict, found[0])
     if if_status is not None and run_from(body).status not in if_status:
+        return False
+    if any(plain(getattr(run_from(body), name)) != plain(value) for name, value in if_is.items()):
         return False
     # The fields that a newer version has written stay.
     body |= changes

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
+
+import orjson
+
+from promptlab.adapters.records import plain, to_json
+from promptlab.domain.records import Swap
 
 SINCE = 2
 """The schema version that brought the table of records."""
@@ -29,6 +35,20 @@ def put(
     verb = "INSERT OR IGNORE" if only_if_absent else "INSERT OR REPLACE"
     values = (kind, key, expires_at, body)
     return bool(connection.execute(f"{verb} INTO record VALUES (?, ?, ?, ?)", values).rowcount)
+
+
+def swap(connection: sqlite3.Connection, swaps: Sequence[Swap]) -> bool:
+    for one in swaps:
+        body = get(connection, one.kind, one.key)
+        was = None if body is None else orjson.loads(body)
+        if was != plain(one.was):
+            return False
+    for one in swaps:
+        if one.now is None:
+            delete(connection, one.kind, one.key)
+        else:
+            put(connection, one.kind, one.key, to_json(one.now), one.expires_at, False)
+    return True
 
 
 def _forget_expired(connection: sqlite3.Connection) -> None:

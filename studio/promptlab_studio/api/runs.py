@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from promptlab.domain.choice import TAG_CHARS, Chosen
 from promptlab.domain.results import FINAL, CaseKey, RunRecord, RunStatus
 from promptlab.domain.spending import NAMES
-from promptlab.errors import RunError
+from promptlab.errors import RunChangedError, RunError
 from promptlab.ports import DirectBlobs
 from promptlab.results.export import CsvStyle, ExportFormat
 from promptlab.scratch import ScratchFolder
@@ -174,11 +174,15 @@ async def edit_run(
     ] = None,
 ) -> Any:
     """Replace its tags; take it out of the lists, or back. What is left out stays as it is."""
+    was = None
     if if_match is not None:
-        now = etag_of(await _with_webhook(lab, await lab.get_run(run_id)))
+        was = await lab.get_run(run_id)
+        now = etag_of(await _with_webhook(lab, was))
         if if_match.strip() != "*" and now not in tags_of(if_match):
-            raise HTTPException(412, f"Run {run_id} was changed since: read it again. Its ETag is {now} now.")
-    found = await _with_webhook(lab, await lab.edit_run(run_id, tags=body.tags, archived=body.archived))
+            raise RunChangedError(run_id)
+    # Somebody may change it between here and there: the ledger looks again as it writes.
+    run = await lab.edit_run(run_id, tags=body.tags, archived=body.archived, was=was)
+    found = await _with_webhook(lab, run)
     response.headers["ETag"] = etag_of(found)
     return found
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fastapi import Request, Response
 
 from promptlab.domain.choice import checked_tags
 from promptlab.domain.results import RunRecord
-from promptlab.errors import ConfigError, RunBusyError, RunNotFoundError
+from promptlab.errors import ConfigError, RunBusyError, RunChangedError, RunNotFoundError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of
@@ -38,13 +39,22 @@ async def tag_runs(request: Request, n: int) -> Response:
         for run in runs:
             if lab.clock.monotonic() > until:
                 break
-            kept = tuple(tag for tag in run.tags if tag not in given)
-            await lab.edit_run(run.run_id, tags=kept if remove else (*run.tags, *given))
+            await _retag(lab, run.run_id, given, remove=remove)
             done += 1
     except (ConfigError, RunNotFoundError) as error:
         return go_to(query.url(n=None), str(error), "problem")
     what = f"{'Removed' if remove else 'Added'} {' '.join(f'#{tag}' for tag in given)}"
     return go_to(query.url(n=None), f"{what}: {_of(done, len(runs))}.", "done" if done == n else "problem")
+
+
+async def _retag(lab: StoreLab, run_id: str, given: Sequence[str], *, remove: bool) -> None:
+    """Add tags to a run, or take them away, beside whoever else does so now."""
+    while True:
+        run = await lab.get_run(run_id)
+        kept = tuple(tag for tag in run.tags if tag not in given)
+        with suppress(RunChangedError):
+            await lab.edit_run(run_id, tags=kept if remove else (*run.tags, *given), was=run)
+            return
 
 
 @routes.post("/runs/archive", dependencies=[needs("label")])
