@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from promptlab.adapters.http.jobs import OnJob
+from promptlab.deleting.journal import Deletion
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset
 from promptlab.domain.choice import Chosen
 from promptlab.domain.code import CodeBundle
@@ -272,6 +273,17 @@ class Lab(Protocol):
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: somebody works on it: cancel it first.
+        """
+
+    async def deletions(
+        self, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[Sequence[Deletion], str | None]:
+        """Read a page of what was deleted in the last year, newest first, and the cursor of the next or None.
+
+        Those that are under way come before the first page's, and are not counted in its `limit`.
+
+        Raises:
+            CursorError: no list ended there.
         """
 
     def run_ids(self) -> AsyncIterator[str]:

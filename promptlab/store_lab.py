@@ -28,6 +28,7 @@ from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
 from promptlab.errors import (
     ConfigError,
+    CursorError,
     RunBusyError,
     RunChangedError,
     RunError,
@@ -624,6 +625,26 @@ class StoreLab:
             await self.begin_to_tidy()
         return False
 
+    async def deletions(
+        self, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[Sequence[Deletion], str | None]:
+        """Read a page of what was deleted in the last year, newest first, and the cursor of the next or None.
+
+        Those that are under way come before the first page's, and are not counted in its `limit`.
+
+        Raises:
+            CursorError: no list ended there.
+        """
+        first = cursor is None
+        if cursor is not None and (not cursor.isprintable() or not 0 < len(cursor) <= 500):
+            raise CursorError(f"{cursor[:100]!r} is not where a list of deletions ended.")
+        pending = [one async for one in self.journal.all_pending()] if first else []
+        page = await self.journal.done(after=cursor or "", limit=limit, newest=True)
+        # What it has of a person's name, and how far it is, is nobody's business.
+        found = [replace(one, was=(), done_to="", hash=None, blobs=()) for one in pending]
+        following = page[-1][0] if len(page) == limit else None
+        return [*reversed(found), *(deletion for _, deletion in page)], following
+
     async def begin_to_tidy(self) -> None:
         """Have what was deleted removed soon, where another process does that."""
         if self._parts.tidier is not None:
@@ -654,6 +675,8 @@ class StoreLab:
         if deletion.what == "run":
             # Nobody begins a pass over a run that is marked, and two who remove it do no harm.
             return await self._deleting.remove(deletion.id, until)
+        if deletion.what == "person":
+            return False  # the Studio's, which alone has sessions, tokens and the audit
         if deletion.what == "project":
             return await self._project_removed(deletion, until)
         versions = VersionDeleting(self.ledger, self.blobs, self.clock, self.journal)

@@ -74,7 +74,10 @@ class Parts:
 
 
 def store_from(
-    db: str | None = None, endpoint: str | None = None, api_key: str | None = None
+    db: str | None = None,
+    endpoint: str | None = None,
+    api_key: str | None = None,
+    project: str | None = None,
 ) -> dict[str, Any]:
     """The store configuration for what a command line says: a file, or a hosted Studio.
 
@@ -82,18 +85,23 @@ def store_from(
     any, it is ./promptlab.db.
 
     Raises:
-        ConfigError: a file and a Studio are given.
+        ConfigError: a file and a Studio are given, or a file and a project.
     """
     if db is not None and endpoint is not None:
         raise ConfigError(f"--db {db} and --endpoint {endpoint}: give the one or the other")
     if db is None and (endpoint := endpoint or os.environ.get("PROMPTLAB_ENDPOINT")):
-        return {"type": "remote", "endpoint": endpoint, "api_key": api_key}
+        return {"type": "remote", "endpoint": endpoint, "api_key": api_key, "project": project}
+    if project is not None:
+        raise ConfigError(
+            f"--project {project}: a store on this machine has no projects, a hosted lab has: give its "
+            "--endpoint, or set PROMPTLAB_ENDPOINT"
+        )
     return {"type": "sqlite", "db_file": db or os.environ.get("PROMPTLAB_DB") or DEFAULT_DB}
 
 
 def open_remote(config: Mapping[str, Any]) -> RemoteLab:
-    """The client for a store configuration `{"type": "remote", "endpoint": …, "api_key": …}`;
-    PROMPTLAB_ENDPOINT and PROMPTLAB_API_KEY stand in for what is left out.
+    """The client for a store configuration `{"type": "remote", "endpoint": …, "api_key": …,
+    "project": …}`; PROMPTLAB_ENDPOINT, PROMPTLAB_API_KEY and PROMPTLAB_PROJECT stand in for what is left out.
 
     Raises:
         ConfigError: a key is unknown, or there is no endpoint.
@@ -107,7 +115,7 @@ def open_remote(config: Mapping[str, Any]) -> RemoteLab:
         )
     if unknown := sorted(config.keys() - {"type", "endpoint", "api_key", "project"}):
         raise ConfigError(
-            f"Unknown key {unknown[0]!r} for a remote store: it takes 'endpoint' and 'api_key'."
+            f"Unknown key {unknown[0]!r} for a remote store: it takes 'endpoint', 'api_key' and 'project'."
         )
     endpoint = config.get("endpoint") or os.environ.get("PROMPTLAB_ENDPOINT")
     if not endpoint:

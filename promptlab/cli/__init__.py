@@ -17,6 +17,7 @@ from promptlab.cli.assets import code, datasets, prompts
 from promptlab.cli.beginning import init
 from promptlab.cli.cloud import cloud
 from promptlab.cli.comparing import compare
+from promptlab.cli.deletions import deletions
 from promptlab.cli.doctor import doctor
 from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.results import export, runs, show
@@ -86,7 +87,7 @@ def commands(ctx: click.Context) -> None:
 
 for command in (
     *(init, run, resume, cancel),
-    *(runs, show, compare, export, tag, archive, delete),
+    *(runs, show, compare, export, tag, archive, delete, deletions),
     *(prompts, datasets, code, label),
     *(studio, cloud, doctor, schema, version),
 ):

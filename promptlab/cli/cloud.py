@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from promptlab.cli.options import Store, json_option, opened, show, show_json, store_options
+from promptlab.cli.people import people
+from promptlab.cli.projects import projects
 from promptlab.cli.stack_options import stack_options as _stack_options
 from promptlab.cli.tokens import tokens
 from promptlab.program import program
@@ -27,9 +29,9 @@ OWN = "(the own hosts of the model's provider)"
 _NAME = re.compile(r"[A-Za-z0-9_+=.@-]{1,128}")
 
 
-@click.group(short_help="A stack in an AWS account: its token, its provider keys, its costs.")
+@click.group(short_help="A stack in an AWS account: its tokens, people, projects, provider keys, costs.")
 def cloud() -> None:
-    """A stack in an AWS account: its token, its address, its provider keys; and what a run there would cost.
+    """A stack in an AWS account: its tokens, people, projects and provider keys; what a run there would cost.
 
     All but estimate need AWS credentials, which come the usual ways.
     """
@@ -77,7 +79,8 @@ def smoke(stack: Stack, endpoint: str | None, keep: bool, as_json: bool) -> None
         sys.exit(1)
 
 
-cloud.add_command(tokens)
+for _group in (tokens, people, projects):
+    cloud.add_command(_group)
 
 
 @cloud.group(short_help="The provider keys that a stack's workers use.")

@@ -42,7 +42,7 @@ def creating_store_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def store_options(command: Callable[..., Any], *, creates: bool = False) -> Callable[..., Any]:
-    """Give a command --db, --endpoint and --api-key, and call it with the `store` that they mean.
+    """Give a command --db, --endpoint, --api-key and --project, and call it with the `store` that they mean.
 
     Unless it `creates` stores, a file that is named and not there is asked about.
 
@@ -61,13 +61,24 @@ def store_options(command: Callable[..., Any], *, creates: bool = False) -> Call
         help="The hosted Studio's token; others on this machine may see options.  [env var: "
         "PROMPTLAB_API_KEY]",
     )
+    @click.option(
+        "--project",
+        metavar="PROJECT",
+        help="The hosted lab's project, for an admin of all of it.  [env var: PROMPTLAB_PROJECT; default: "
+        "the token's]",
+    )
     @functools.wraps(command)
     def with_store(
-        *args: Any, db: str | None, endpoint: str | None, api_key: str | None, **options: Any
+        *args: Any,
+        db: str | None,
+        endpoint: str | None,
+        api_key: str | None,
+        project: str | None,
+        **options: Any,
     ) -> Any:
         from promptlab.wiring import store_from
 
-        store = store_from(db, endpoint, api_key)
+        store = store_from(db, endpoint, api_key, project)
         if not creates:
             check_store(store)
         return command(*args, store=store, **options)

@@ -16,6 +16,7 @@ from promptlab.report import all_failed, brief, dollars, duration, number
 
 if TYPE_CHECKING:
     from promptlab.cloud.estimate import Estimate
+    from promptlab.deleting.journal import Deletion
     from promptlab.domain.assets import AssetVersion
     from promptlab.domain.results import Progress, RunRecord
 
@@ -101,6 +102,17 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableT
             else Text(run.status.replace("_", " "), _STATUS.get(run.status, "yellow"))
         )
         table.add_row(run.run_id, run.name, status, *counts, "\n".join(metrics))
+    return table
+
+
+def deletions_table(deletions: Sequence[Deletion]) -> RenderableType:
+    """Show one line a deletion."""
+    whole = ("asked for", "gone")
+    table = _table("what", "which", "by", *whole, right=(), whole=whole)
+    for one in deletions:
+        what = {"prompt_template": "prompt"}.get(one.what, one.what)
+        done = one.done_at[:19] if one.done_at else Text("under way", "yellow")
+        table.add_row(what, one.id, one.by, one.at[:19], done)
     return table
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from promptlab.domain.records import made
+from promptlab.domain.records import Swap, made
 from promptlab.ports import Clock, Records
 
 PENDING, DONE = "DELETING", "DELETED"
@@ -16,7 +16,7 @@ PENDING, DONE = "DELETING", "DELETED"
 KEPT_S = 365 * 86_400.0
 """For how long it is known that something was deleted."""
 PAGE = 100
-Deletable = Literal["run", "prompt_template", "dataset", "code", "project"]
+Deletable = Literal["run", "prompt_template", "dataset", "code", "project", "person"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Deletion:
 
     what: Deletable
     id: str
-    """The run's id, `name@version` of an asset, or a project's name."""
+    """The run's id, `name@version` of an asset, a project's name, or what a deleted person is known by."""
     by: str
     """Who asked for it."""
     at: str
@@ -36,6 +36,10 @@ class Deletion:
     """A version's hash, while its deletion is under way."""
     blobs: tuple[str, ...] = ()
     """Its blobs, likewise."""
+    was: tuple[str, ...] = ()
+    """A person's address, name and tokens, likewise."""
+    done_to: str = ""
+    """How far a person's name is out of the audit, likewise."""
 
     @property
     def key(self) -> str:
@@ -49,10 +53,17 @@ class Journal:
         self._records, self._clock = records, clock
 
     async def begin(
-        self, what: Deletable, id: str, by: str, *, hash: str | None = None, blobs: tuple[str, ...] = ()
+        self,
+        what: Deletable,
+        id: str,
+        by: str,
+        *,
+        hash: str | None = None,
+        blobs: tuple[str, ...] = (),
+        was: tuple[str, ...] = (),
     ) -> Deletion:
         """Note that a deletion is under way; of one that was begun before, its first beginning counts."""
-        deletion = Deletion(what=what, id=id, by=by, at=self._clock.now(), hash=hash, blobs=blobs)
+        deletion = Deletion(what=what, id=id, by=by, at=self._clock.now(), hash=hash, blobs=blobs, was=was)
         if await self._records.put_record(PENDING, deletion.key, asdict(deletion), only_if_absent=True):
             return deletion
         return await self.pending(what, id) or deletion
@@ -62,23 +73,47 @@ class Journal:
         found = await self._records.get_record(PENDING, f"{what}/{id}")
         return _deletion(found) if found else None
 
+    async def note(self, deletion: Deletion) -> None:
+        """Note how far a deletion is."""
+        await self._records.put_record(PENDING, deletion.key, asdict(deletion))
+
+    async def drop(self, deletion: Deletion) -> None:
+        """Forget a deletion that was refused before anything was removed."""
+        await self._records.delete_record(PENDING, deletion.key)
+
     async def end(self, deletion: Deletion) -> None:
         """Note that all of it is gone."""
         now = self._clock.now()
-        ends = datetime.fromisoformat(now).timestamp() + KEPT_S
-        record = asdict(replace(deletion, done_at=now, hash=None, blobs=()))
-        await self._records.put_record(DONE, f"{deletion.at}/{deletion.key}", record, expires_at=ends)
+        await self._put_done(replace(deletion, done_at=now, hash=None, blobs=(), was=(), done_to=""))
         await self._records.delete_record(PENDING, deletion.key)
+
+    async def _put_done(self, deletion: Deletion) -> None:
+        ends = datetime.fromisoformat(deletion.done_at or deletion.at).timestamp() + KEPT_S
+        key = f"{deletion.at}/{deletion.key}"
+        await self._records.put_record(DONE, key, asdict(deletion), expires_at=ends)
+
+    async def rename(self, by: str, to: str) -> None:
+        """Give somebody who asked for deletions another id in what is known of them."""
+        async for key, found in self._all(PENDING):
+            if found.by == by:
+                record = await self._records.get_record(PENDING, key)
+                if record is not None:  # else it has ended just now
+                    await self._records.swap_records([Swap(PENDING, key, record, {**record, "by": to})])
+        async for _, found in self._all(DONE):
+            if found.by == by:
+                await self._put_done(replace(found, by=to))
 
     async def all_pending(self) -> AsyncIterator[Deletion]:
         """Give the deletions that are under way."""
         async for _, found in self._all(PENDING):
             yield found
 
-    async def done(self, *, after: str = "", limit: int = PAGE) -> list[tuple[str, Deletion]]:
-        """A page of what was deleted in the last year, oldest first, with the key that the next page is
-        after."""
-        found = await self._records.list_records(DONE, after=after, limit=limit)
+    async def done(
+        self, *, after: str = "", limit: int = PAGE, newest: bool = False
+    ) -> list[tuple[str, Deletion]]:
+        """A page of what was deleted in the last year, oldest or newest first, with the key that the next
+        page is after."""
+        found = await self._records.list_records(DONE, newest=newest, after=after, limit=limit)
         return [(key, _deletion(value)) for key, value in found]
 
     async def _all(self, kind: str) -> AsyncIterator[tuple[str, Deletion]]:
@@ -90,7 +125,7 @@ class Journal:
 
 
 def _deletion(record: Mapping[str, Any]) -> Deletion:
-    return made(Deletion, record, blobs=tuple(record.get("blobs") or ()))
+    return made(Deletion, record, blobs=tuple(record.get("blobs") or ()), was=tuple(record.get("was") or ()))
 
 
 def user_name() -> str:

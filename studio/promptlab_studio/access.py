@@ -152,6 +152,8 @@ class Asked:
     action: Action | None = None
     archived: bool = False
     """Whether the project is."""
+    path: str = ""
+    """What stands in the audit in place of its path, which names somebody who was deleted."""
 
 
 def asked_of(scope: MutableMapping[str, Any]) -> Asked:

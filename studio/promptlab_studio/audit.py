@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
@@ -110,10 +110,20 @@ class Audit:
             return
         await self._put(entry)
 
-    async def _put(self, entry: Entry) -> None:
-        ends = time.time() + KEPT_DAYS * 86_400
-        key = f"{entry.at}#{secrets.token_hex(4)}"
+    async def _put(self, entry: Entry, key: str = "") -> None:
+        ends = datetime.fromisoformat(entry.at).timestamp() + KEPT_DAYS * 86_400
+        key = key or f"{entry.at}#{secrets.token_hex(4)}"
         await self._records.put_record(AUDIT, key, asdict(entry), expires_at=ends)
+
+    async def rewrite(self, change: Callable[[Entry], Entry], *, after: str = "") -> str | None:
+        """Change a few hundred entries behind a key, oldest first; return the key that the next are behind,
+        or None after the last."""
+        found = await self._records.list_records(AUDIT, after=after, limit=AT_ONCE)
+        for key, record in found:
+            entry = made(Entry, record)
+            if (changed := change(entry)) != entry:
+                await self._put(changed, key)
+        return found[-1][0] if len(found) == AT_ONCE else None
 
     async def _has_room(self, entry: Entry) -> bool:
         for name, most in ((entry.address, MOST_DENIED), ("", MOST_DENIED_IN_ALL)):
@@ -234,7 +244,7 @@ class Audited:
             name=who.name if who else "",
             role=who.role if who else "",
             project=who.project if who else "",
-            action=f"{request.method} {request.url.path}"[:_PATH_CHARS],
+            action=f"{request.method} {asked.path or request.url.path}"[:_PATH_CHARS],
             outcome=outcome,
             status=status,
             address=address_of(request),

@@ -153,7 +153,7 @@ class Auth:
                 await self.tokens(records).used(opener.ref)
             return token.principal if token else None
         if opener.by == "person":
-            person = await self.people(records).find(opener.ref)
+            person = await self.people(records).of_session(opener.ref)
             return person.principal if person else None
         return None
 

@@ -151,7 +151,7 @@ async def finish_sign_in(request: Request, lab: WholeLab) -> Response:
     becomes(request, person.principal)
     response = RedirectResponse(local_path(path), status_code=303)
     response.delete_cookie(cookie, path="/", secure=secure, httponly=True, samesite="lax")
-    await auth.sessions.open(request, response, records, Opener("person", person.email))
+    await auth.sessions.open(request, response, records, Opener("person", person.session_ref))
     return response
 
 

@@ -35,11 +35,18 @@ class Person:
     invited_at: str = ""
     invited_by: str = ""
     """The name of who did."""
+    invited_by_id: str = ""
+    """Their id, as in the audit."""
     last_seen_at: str | None = None
     """The last sign-in."""
     subject: str | None = None
     """The issuer and id of the account that signed in first: another account with the same address is
     somebody else."""
+
+    @property
+    def session_ref(self) -> str:
+        """What a session of theirs is known by: it ends with this invitation, also if there is another."""
+        return f"{self.email} {self.invited_at}"
 
     @property
     def principal(self) -> Principal:
@@ -89,6 +96,11 @@ class People:
         record = await self._records.get_record(PERSON, email)
         return made(Person, record) if record else None
 
+    async def of_session(self, ref: str) -> Person | None:
+        """The person whose session it is; None once they were removed, also if they were invited again."""
+        person = await self.find(ref.partition(" ")[0])
+        return person if person is not None and person.session_ref == ref else None
+
     async def everybody(self) -> list[Person]:
         """Everybody, by address."""
         found = await self._records.list_records(PERSON, limit=MOST)
@@ -125,6 +137,7 @@ class People:
                 project or (before.project if before else who.project),
                 invited_at=before.invited_at if before else _now(),
                 invited_by=before.invited_by if before else who.name,
+                invited_by_id=before.invited_by_id if before else who.id,
                 last_seen_at=before.last_seen_at if before else None,
                 subject=before.subject if before else None,
             )

@@ -32,7 +32,8 @@ class Opener:
 
     by: By
     ref: str
-    """The hash of the admin token or of a token; the e-mail address of a person."""
+    """The hash of the admin token or of a token; of a person the e-mail address, and when they were
+    invited."""
 
 
 class Sessions:

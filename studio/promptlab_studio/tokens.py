@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from promptlab.domain.records import Swap
 from promptlab.errors import ConfigError, ForbiddenError
 from promptlab.ports import Records
 from promptlab_studio.access import ROLES, Principal, Role
@@ -145,6 +146,30 @@ class Tokens:
             await self._records.delete_record(USED, digest)
             return _token(digest, record)
         return None
+
+    async def of(self, owner: str) -> Sequence[Token]:
+        """The tokens and links that a principal made."""
+        found = await self._records.list_records(TOKEN, limit=MOST)
+        return [_token(digest, record) for digest, record in found if record["created_by"] == owner]
+
+    async def leave(self, owner: str, to: Principal | None) -> Sequence[str]:
+        """End the links of somebody who leaves, and their tokens, or make these another's; return their
+        ids as principals."""
+        left = []
+        for digest, record in await self._records.list_records(TOKEN, limit=MOST):
+            if record["created_by"] != owner:
+                continue
+            left.append(_token(digest, record).principal.id)
+            if to is None or record.get("only"):
+                await self._records.delete_record(TOKEN, digest)
+                await self._records.delete_record(USED, digest)
+                continue
+            ends = record["expires_at"]
+            until = None if ends is None else datetime.fromisoformat(ends).timestamp()
+            now = {**record, "created_by": to.id, "creator": to.name}
+            # If it is another by now, somebody has revoked it.
+            await self._records.swap_records([Swap(TOKEN, digest, record, now, until)])
+        return left
 
     async def find(self, digest: str) -> Token | None:
         """The token with a hash, if it is valid."""

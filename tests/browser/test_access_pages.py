@@ -12,7 +12,15 @@ from tests.browser.access_site import hosted, log_in
 from tests.browser.axe import findings
 from tests.studio.live import TOKEN, LiveStudio
 
-PAGES = ("/tokens", "/people", "/audit", "/audit?who=nobody", "/audit?since=x")
+PAGES = (
+    "/tokens",
+    "/people",
+    "/people?remove=max%40example.com",
+    "/deletions",
+    "/audit",
+    "/audit?who=nobody",
+    "/audit?since=x",
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 import uvicorn
@@ -21,6 +21,7 @@ from promptlab.ports import Blobs, Sandbox
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_parts
 
+T = TypeVar("T")
 # In pieces: this file is sent with code of tests that import it, and one with a known key in it is not.
 TOKEN = "-".join(("a", "token", "that", "is", "long", "enough"))
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -86,3 +87,7 @@ class LiveStudio:
     def client(self, **options: Any) -> httpx.Client:
         """A client of its API: `client.get("/runs")`."""
         return httpx.Client(base_url=self.api, timeout=200, **options)
+
+    def call(self, ask: Callable[[StoreLab], Coroutine[Any, Any, T]]) -> T:
+        """What a coroutine of its lab returns, run on its event loop."""
+        return asyncio.run_coroutine_threadsafe(ask(self.lab), self._loop).result(200)

@@ -66,7 +66,7 @@ async def test_an_address_may_be_anything(studio: Hosted, odd: str) -> None:
     admin = studio.client(TOKEN)
     names = ("who", "action", "address", "outcome", "since", "until", "before", "cursor", "limit", "format")
     query = "&".join(f"{name}={odd[:600]}" for name in names)
-    for path in ("/audit", "/api/v1/audit", "/api/v1/audit/export"):
+    for path in ("/audit", "/api/v1/audit", "/api/v1/audit/export", "/deletions", "/api/v1/deletions"):
         for address in (f"{path}?{query}", *(f"{path}?{name}={odd}" for name in names)):
             assert (await admin.get(address)).status_code < 500, address
     for method, path in (

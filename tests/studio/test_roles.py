@@ -39,6 +39,10 @@ LABELLER: set[Route] = {
     ("POST", "/runs/archive"),
     ("PATCH", "/api/v1/runs/{run_id}"),
 }
+ADMINS_PATHS = (
+    *("/people", "/audit", "/deletions"),
+    *(f"/api/v1/{what}" for what in ("people", "audit", "settings", "deletions")),
+)
 ADMINS: set[Route] = {
     (method, path)
     for method, path in [
@@ -47,7 +51,7 @@ ADMINS: set[Route] = {
         *(("POST", p) for p in FORMS),
         *(("GET", p) for p in PATHS),
     ]
-    if path.startswith(("/people", "/audit", "/api/v1/people", "/api/v1/audit", "/api/v1/settings"))
+    if path.startswith(ADMINS_PATHS)
 } | {
     *(("POST", path) for path in ("/api/v1/projects", "/projects", "/projects/edit", "/projects/delete")),
     *((method, "/api/v1/projects/{name}") for method in ("PATCH", "DELETE")),

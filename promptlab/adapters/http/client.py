@@ -141,7 +141,7 @@ class ApiClient:
             items[place] = await self.get(url.removeprefix(API))
         return items
 
-    async def delete(self, path: str) -> int:
+    async def delete(self, path: str, **params: Any) -> int:
         """Remove what there is at a path of the API.
 
         Returns:
@@ -151,7 +151,9 @@ class ApiClient:
             PromptLabError: as of `json`.
         """
         answer = await self._patiently(
-            functools.partial(self._send, "DELETE", self.endpoint + API + path, headers=self._headers)
+            functools.partial(
+                self._send, "DELETE", self.endpoint + API + path, headers=self._headers, params=params
+            )
         )
         return answer.status_code
 

@@ -15,7 +15,9 @@ from promptlab.adapters.http.bodies import experiment_body, progress_from, run_f
 from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.jobs import OnJob, RemoteJobs
 from promptlab.adapters.http.sending import send_code
+from promptlab.deleting.journal import Deletion
 from promptlab.domain.choice import Chosen
+from promptlab.domain.records import made
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import ConfigError, RemoteError, RunError, StoreDamagedError
@@ -232,6 +234,17 @@ class RemoteLab:
             RunBusyError: somebody works on it: cancel it first.
         """
         return await self._api.delete(_run(run_id)) != 202
+
+    async def deletions(
+        self, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[Sequence[Deletion], str | None]:
+        """Read a page of what was deleted in the last year, newest first, and the cursor of the next or None.
+
+        Raises:
+            ForbiddenError: the token is no admin's.
+        """
+        page = await self._api.get("/deletions", limit=min(limit, 500), cursor=cursor)
+        return [made(Deletion, item) for item in page["items"]], page["next_cursor"]
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""

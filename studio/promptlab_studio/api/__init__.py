@@ -14,6 +14,7 @@ from promptlab_studio.api import (
     catalog,
     code,
     compare,
+    deletions,
     health,
     jobs,
     preview,
@@ -29,7 +30,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "descr
 
 router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 router.include_router(health.router)
-for subject in (runs, compare, jobs, uploads, assets, code, catalog, preview, projects, access):
+for subject in (runs, compare, jobs, uploads, assets, code, catalog, preview, projects, access, deletions):
     router.include_router(subject.router)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -17,9 +17,11 @@ from promptlab_studio.access import (
     Principal,
     TheLab,
     Viewer,
+    asked_of,
     is_hosted,
     needs,
     records_of,
+    whole_lab,
 )
 from promptlab_studio.api.access_shapes import (
     MOST_RUNS,
@@ -39,6 +41,7 @@ from promptlab_studio.api.access_shapes import (
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.audit import OUTCOMES, Chosen, audit_of
 from promptlab_studio.audit_export import exported
+from promptlab_studio.leaving import Leaving, Left, NamesGo, TokensGo, Wish
 from promptlab_studio.people import People, Person
 from promptlab_studio.tokens import Token, Tokens
 
@@ -135,7 +138,11 @@ def link_address(request: Request, secret: str) -> str:
 @router.get("/people", summary="List people", response_model=PeoplePage)
 async def list_people(request: Request, who: Admin) -> Any:
     """Who may sign in with an account, and as what."""
-    return {"items": [asdict(person) for person in await people_of(request).everybody()]}
+    begun = await leaving_of(request).begun()
+    return {
+        "items": [asdict(person) for person in await people_of(request).everybody()],
+        "leaving": len(begun),
+    }
 
 
 Email = Annotated[str, Path(max_length=254, description="The e-mail address that somebody signs in with.")]
@@ -151,12 +158,51 @@ async def _put(request: Request, who: Principal, email: str, body: PersonIn) -> 
     return await people_of(request).put(who, email, role=body.role, name=body.name, project=body.project)
 
 
-@router.delete("/people/{email}", status_code=204, summary="Remove somebody", response_class=Response)
-async def remove_person(request: Request, who: Admin, email: Email) -> Response:
-    """With every session that is open, at once. What they made stays; so do their tokens: revoke those."""
-    if not await people_of(request).remove(email.strip().lower()):
+@router.delete(
+    "/people/{email}",
+    status_code=204,
+    summary="Delete somebody",
+    response_class=Response,
+    responses={202: {"description": "They are out; the same call goes on taking their name out of records."}},
+)
+async def delete_person(
+    request: Request,
+    who: Admin,
+    email: Email,
+    tokens: Annotated[
+        TokensGo, Query(description="Whether their tokens end, or are another's from now on. Links end.")
+    ] = "revoke",
+    to: Annotated[
+        str, Query(max_length=254, description="With hand_over, the address of who gets them: default: you.")
+    ] = "",
+    names: Annotated[
+        NamesGo,
+        Query(description="What the audit and records of deletions say: their name, or one without meaning."),
+    ] = "anonymise",
+) -> Response:
+    """Their sessions end at once. Runs, prompts and datasets stay: they say of nobody who made them."""
+    left = await deleted_person(request, who, email, Wish(tokens, to, names))
+    if left is None:
         raise HTTPException(404, "There is nobody of this address.")
-    return Response(status_code=204)
+    return Response(status_code=204 if left.is_done else 202)
+
+
+def leaving_of(request: Request) -> Leaving:
+    """What deletes people."""
+    return Leaving(whole_lab(request), people_of(request), tokens_of(request), audit_of(request))
+
+
+async def deleted_person(request: Request, who: Principal, email: str, wish: Wish) -> Left | None:
+    """Delete somebody, and keep their name out of the audit of that, too."""
+    left = await leaving_of(request).delete(who, email, wish)
+    if left is not None and wish.names == "anonymise":
+        asked, unnamed = asked_of(request.scope), left.id.removeprefix("person:")
+        if "email" in request.path_params:
+            asked.path = f"{request.url.path.rpartition('/')[0]}/{unnamed}"
+        if who.id == f"person:{email.strip().lower()}":
+            called = f"deleted person {unnamed.removeprefix('deleted-')}"
+            asked.principal = replace(who, id=left.id, name=called)
+    return left
 
 
 @router.get("/settings/admin-token", summary="Whether the admin token works", response_model=SwitchOut)

@@ -99,6 +99,10 @@ class PeoplePage(BaseModel):
     """Everybody, by address."""
 
     items: list[PersonOut]
+    leaving: int = Field(
+        description="Deleted people whose name is not out of all records yet: DELETE with their address, "
+        "once more, goes on."
+    )
 
 
 class SwitchIn(Body):

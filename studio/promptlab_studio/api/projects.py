@@ -110,7 +110,8 @@ async def edit_project(lab: WholeLab, who: Admin, name: Name, body: ProjectEditI
 @router.delete("/{name}", status_code=202, summary="Delete a project", response_class=Response)
 async def delete_project(lab: WholeLab, who: Admin, name: Name) -> Response:
     """With its runs, assets, files, tokens and people. Nobody sees it from now on; what it had is removed
-    within minutes. Keys of providers stay: `promptlab cloud secrets delete`."""
+    within minutes. Keys of providers are out of the Studio's reach: `promptlab cloud projects delete` removes
+    them, too."""
     await delete_with_people(lab, who, name)
     return Response(status_code=202)
 

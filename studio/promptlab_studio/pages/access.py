@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
+from promptlab.deleting.journal import Deletion
 from promptlab.errors import PromptLabError
 from promptlab_studio.access import ROLES, Principal, Role, asked_of, lab_of, needs
-from promptlab_studio.api.access import link_address, linked, people_of, tokens_of
+from promptlab_studio.api.access import (
+    deleted_person,
+    leaving_of,
+    link_address,
+    linked,
+    people_of,
+    tokens_of,
+)
 from promptlab_studio.api.access_shapes import LINK_DAYS
 from promptlab_studio.audit import OUTCOMES, Chosen, Entry, audit_of
 from promptlab_studio.forms import fields_of
+from promptlab_studio.leaving import WORK_S, NamesGo, Wish
 from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.state import Query
 
 AGES = (("1", "a day"), ("7", "a week"), ("30", "30 days"), ("90", "90 days"), ("365", "a year"))
 SIZE = 50
+MINE = "me"
+"""In the form, who asks: the admin token has no address."""
 
 routes = router()
 
@@ -102,7 +114,13 @@ async def create_link(request: Request) -> HTMLResponse:
 async def _people(request: Request, problem: str = "", status: int = 200) -> HTMLResponse:
     people = people_of(request)
     everybody = await people.everybody()
+    leaver = next((p for p in everybody if p.email == request.query_params.get("remove")), None)
     context = {
+        "leaver": leaver,
+        "owns": await tokens_of(request).of(f"person:{leaver.email}") if leaver else [],
+        "heirs": [p for p in everybody if p.principal.may("share") and p != leaver],
+        "caller": _caller(request),
+        "leaving": len(await leaving_of(request).begun()),
         "people": everybody,
         "roles": ROLES,
         "sign_in": request.app.state.auth.sign_in is not None,
@@ -138,13 +156,29 @@ async def put_person(request: Request) -> Response:
 
 @routes.post("/people/remove", dependencies=[needs("administer")])
 async def remove_person(request: Request) -> Response:
-    """Remove somebody, and end the sessions that are open."""
-    email = (await fields_of(request)).get("email", [""])[0]
+    """Delete somebody, end the sessions that are open, and do with their tokens and name as was chosen."""
+    fields = {name: values[0] for name, values in (await fields_of(request)).items()}
+    email, to = fields.get("email", ""), fields.get("to", "")
+    names: NamesGo = "anonymise" if "forget" in fields else "keep"
+    wish = Wish("hand_over" if to else "revoke", "" if to == MINE else to, names)
     try:
-        gone = await people_of(request).remove(email)
+        left = await deleted_person(request, _caller(request), email, wish)
     except PromptLabError as error:
         return go_to("/people", str(error), "problem")
-    return go_to("/people", f"{email[:100]} is removed." if gone else "There is nobody of this address.")
+    if left is None:
+        return go_to("/people", "There is nobody of this address.", "problem")
+    tokens = f" Tokens and links: {left.tokens}." if left.tokens else ""
+    return go_to("/people", f"Deleted.{tokens} The audit calls them {left.id.removeprefix('person:')}.")
+
+
+@routes.post("/people/go-on", dependencies=[needs("administer")])
+async def go_on_deleting(request: Request) -> Response:
+    """Go on taking the names of deleted people out of the audit."""
+    leaving, until = leaving_of(request), time.monotonic() + WORK_S
+    for deletion in await leaving.begun():
+        if not (await leaving.go_on(deletion, within_s=until - time.monotonic())).is_done:
+            return go_to("/people", "It takes longer: go on once more.", "problem")
+    return go_to("/people", "Done: no record has their name any more.")
 
 
 @routes.post("/people/admin-token", dependencies=[needs("administer")])
@@ -156,6 +190,27 @@ async def switch_admin_token(request: Request) -> Response:
     except PromptLabError as error:
         return go_to("/people", str(error), "problem")
     return go_to("/people", f"The admin token is switched {'on' if on else 'off'}.")
+
+
+@routes.get("/deletions", dependencies=[needs("administer")])
+async def deletions_page(request: Request) -> HTMLResponse:
+    """What was deleted in the last year, newest first, of the project that one is in."""
+    people_of(request)  # on a laptop, `promptlab deletions` lists them
+    query = Query.of("/deletions", request.query_params)
+    problem, following, found = "", None, list[Deletion]()
+    try:
+        page, following = await lab_of(request).deletions(limit=SIZE, cursor=query.get("before") or None)
+        found = list(page)
+    except PromptLabError as error:
+        problem = str(error)
+    context = {
+        "deletions": found,
+        "following": query.url(before=following) if following else None,
+        "first": query.url(before=None) if query.get("before") else None,
+        "problem": problem,
+        "caller": _caller(request),
+    }
+    return render(request, "deletions.html", context)
 
 
 @routes.get("/audit", dependencies=[needs("administer")])
