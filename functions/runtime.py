@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +16,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from promptlab.adapters.aws.lambda_sandbox import LambdaSandbox
 from promptlab.domain.assets import Shard
 from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
 from promptlab.engine.job import Outcome
@@ -57,7 +58,10 @@ def worker() -> Worker:
 
 
 def worker_of(task: RunEvent) -> Worker:
-    """The steps over the project of a task."""
+    """The steps over the project of a task, with the sandbox that its execution keeps to."""
+    # An invocation has the process for itself.
+    if isinstance(sandbox := lab().sandbox_or_none, LambdaSandbox):
+        sandbox.call(task.functions.get("sandbox"))
     return worker().of(task.project)
 
 
@@ -75,6 +79,8 @@ class RunEvent(BaseModel):
     generation: int
     project: Annotated[str, AfterValidator(checked_project)] = DEFAULT_PROJECT
     """An execution that an older version started names none."""
+    functions: Mapping[str, str] = {}
+    """The ARNs of the versions of functions that the execution keeps to, by the step."""
 
 
 class ManifestLine(BaseModel):

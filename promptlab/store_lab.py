@@ -143,6 +143,11 @@ class StoreLab:
         """
         return cls(open_parts(config))
 
+    @property
+    def sandbox_or_none(self) -> Sandbox | None:
+        """What runs code that the lab keeps, if anything does."""
+        return self._parts.sandbox
+
     def sandbox(self) -> Sandbox:
         """What runs code that the lab keeps.
 

@@ -215,12 +215,14 @@ class CloudConfig:
     """The name of the parameter that holds the admin token; only the Studio has it."""
     sandbox: str | None = None
     """The ARN of the function that runs code of users; None where a function has nothing to do with it."""
+    sandbox_by_tenant: bool = False
+    """Whether that has environments of its own for each project."""
     allow_code: bool = True
     """Whether the lab takes code of users."""
     jobs_function: str | None = None
     """The ARN of the function that works on jobs; only the Studio has it."""
     functions: Mapping[str, str] = field(default_factory=dict)
-    """The ARNs of the functions that work on a run, by the step; only Plan has them."""
+    """The ARNs of the functions that work on a run, by the step; only Plan has all of them."""
     stack: Stack = Stack()
     outbound: Outbound = field(default_factory=lambda: Outbound(hosted=True))
     """Which addresses the calls of experiments may reach."""
@@ -250,11 +252,12 @@ class CloudConfig:
             tidy_function=environment.get("PROMPTLAB_TIDY_FUNCTION"),
             admin_token=environment.get("PROMPTLAB_ADMIN_TOKEN_PARAMETER"),
             sandbox=environment.get("PROMPTLAB_SANDBOX_FUNCTION") or None,
+            sandbox_by_tenant=environment.get("PROMPTLAB_SANDBOX_TENANTS") == "isolated",
             allow_code=environment.get("PROMPTLAB_ALLOW_CODE", "true") == "true",
             jobs_function=environment.get("PROMPTLAB_JOBS_FUNCTION"),
             functions={
                 step: arn
-                for step in ("infer", "evaluate", "summarize")
+                for step in ("infer", "evaluate", "summarize", "sandbox")
                 if (arn := environment.get(f"PROMPTLAB_{step.upper()}_FUNCTION"))
             },
             stack=Stack(
@@ -290,7 +293,9 @@ def open_cloud(config: CloudConfig) -> Parts:
     if config.sandbox and config.allow_code:
         # A new one takes seconds to start, also where people wait: not the Studio's patience.
         read_s = SANDBOX_STUDIO_S if config.admin_token else SANDBOX_S
-        sandbox = LambdaSandbox(config.sandbox, blobs, session=AwsSession(), read_s=read_s)
+        sandbox = LambdaSandbox(
+            config.sandbox, blobs, session=AwsSession(), read_s=read_s, by_tenant=config.sandbox_by_tenant
+        )
     runner = StepFunctionsRunner(config.state_machine or "", ledger, clock, session=session)
 
     def part_of(whole: Parts, project: str) -> Parts:
@@ -298,13 +303,18 @@ def open_cloud(config: CloudConfig) -> Parts:
         records = ledger.for_project(project, own)
         # Whoever replaced the runner, as tests do, has one for all projects.
         its = runner.for_project(project, records) if whole.runner is runner else whole.runner
+        own_sandbox = whole.sandbox
+        if sandbox is not None and own_sandbox is sandbox:
+            own_sandbox = sandbox.for_project(project, own)
         return replace(
             whole,
             ledger=records,
             blobs=own,
             secrets=secrets.for_project(project),
             runner=its,
-            sandbox=sandbox.for_project(own) if whole.sandbox is sandbox and sandbox else whole.sandbox,
+            sandbox=sandbox.for_project(project, own)
+            if whole.sandbox is sandbox and sandbox
+            else whole.sandbox,
             part_of=None,
         )
 

@@ -81,6 +81,7 @@ class Chosen:
     """A part of the method and path."""
     address: str = ""
     """The beginning of the address."""
+    project: str = ""
     outcome: str = ""
     since: str = ""
     """The first day, as in 2026-11-23."""
@@ -93,6 +94,7 @@ class Chosen:
             self.who.casefold() in f"{entry.who} {entry.name}".casefold()
             and self.action.casefold() in entry.action.casefold()
             and entry.address.startswith(self.address)
+            and self.project in ("", entry.project)
             and self.outcome in ("", entry.outcome)
         )
 

@@ -92,7 +92,7 @@ class Machine:
         base |= {"project": self.project} if self.project else {}
         planned = self._invoke(plan, base)
         for line in self.manifest(planned["manifest"]) if planned["shards"] else []:
-            self._shard({**base, "shard": line})
+            self._shard({**base, "functions": planned["functions"], "shard": line})
         return self._invoke(summarize, base)
 
     def manifest(self, key: str) -> list[dict[str, Any]]:
@@ -134,7 +134,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setenv("AWS_REGION", aws.REGION)
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "PromptLab")
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "test")
-    for kept in (runtime.config, runtime.lab, runtime.worker):
+    for kept in (runtime.config, runtime.lab, runtime.worker, plan.versions):
         kept.cache_clear()
     lab = StoreLab(replace(open_cloud(runtime.config()), runner=Elsewhere()))
     yield Machine(lab)

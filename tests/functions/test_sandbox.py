@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -69,6 +70,8 @@ class Invoked:
     events: list[dict[str, Any]] = field(default_factory=list)
     faults: list[tuple[int, str, str]] = field(default_factory=list)
     """Status, error type, and the function's error (for 200)."""
+    functions: set[str] = field(default_factory=set)
+    """The functions, with their versions, that were invoked."""
     one: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -82,14 +85,20 @@ def invoked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invok
 
         def do_POST(self) -> None:
             event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path.endswith("/versions"):
+                self._answer(201, json.dumps({"Version": "7", "State": "Active"}).encode())
+                return
             told.events.append(event)
+            told.functions.add(unquote(self.path.split("/")[3]))
             status, type_, broken = told.faults.pop(0) if told.faults else (200, "", "")
             if status == 200 and not broken:
                 with told.one:  # an instance of a function has one invocation at a time
                     answer = sandbox.handler(event, Context(600))
             else:
                 answer = {"errorType": "Runtime.ExitError", "errorMessage": broken or type_}
-            body = json.dumps(answer).encode()
+            self._answer(status, json.dumps(answer).encode(), type_, broken)
+
+        def _answer(self, status: int, body: bytes, type_: str = "", broken: str = "") -> None:
             self.send_response(status)
             if type_:
                 self.send_header("x-amzn-errortype", type_)
@@ -179,6 +188,7 @@ def test_evaluators_of_users_score_in_the_sandbox(machine: Machine, invoked: Inv
         )
         run = machine.start(config)
         assert machine.execute(run.run_id) == {"status": "completed"}
+    assert invoked.functions == {"sandbox:7"}  # the version that Plan found
     found = rows(machine, run.run_id)
     assert len(found) == len(ROWS)
     by_question = {row["input.question"]: row for row in found}

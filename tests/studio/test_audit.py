@@ -146,6 +146,8 @@ async def test_it_is_read_by_time_in_pages_and_by_filters() -> None:
         (Chosen(who="CI 3"), [3]),
         (Chosen(who="token:1", address="192.0.2.2"), [2]),
         (Chosen(outcome="failed"), [2]),
+        (Chosen(project="default"), [3, 2, 1, 0]),
+        (Chosen(project="red"), []),
         (Chosen(action="delete"), []),
     ):
         found, _ = await audit.page(chosen)

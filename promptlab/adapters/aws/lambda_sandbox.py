@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,6 +13,7 @@ import orjson
 from promptlab.adapters.aws.busy import codes, is_busy
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.adapters.bundles import BundleSender
+from promptlab.domain.projects import DEFAULT_PROJECT
 from promptlab.errors import ConfigError, SandboxBusyError, SandboxError, SandboxLostError
 from promptlab.ports import Blobs, DirectBlobs
 
@@ -24,6 +27,23 @@ _BUSY = frozenset(
 _TOO_LARGE = frozenset({"RequestTooLarge", "RequestEntityTooLarge"})
 
 
+_TENANT: ContextVar[str] = ContextVar("promptlab_tenant")
+"""The project of the invocation that is being sent."""
+
+
+@dataclass(slots=True)
+class _Target:
+    """What all projects' sandboxes of a process call."""
+
+    deployed: str
+    now: str
+
+
+def _say_tenant(params: dict[str, Any], **_: Any) -> None:
+    """Say whose an invocation is. As a header: the pinned botocore is older than the parameter TenantId."""
+    params["headers"]["X-Amz-Tenant-Id"] = _TENANT.get()
+
+
 class LambdaSandbox:
     """Invokes the function.
 
@@ -32,21 +52,35 @@ class LambdaSandbox:
         blobs: where bundles and packages are.
         session: the account.
         read_s: how long an answer is waited for.
+        by_tenant: the function has an environment for each project (Lambda's tenant isolation).
     """
 
     def __init__(
-        self, function: str, blobs: Blobs, *, session: AwsSession | None = None, read_s: float = READ_S
+        self,
+        function: str,
+        blobs: Blobs,
+        *,
+        session: AwsSession | None = None,
+        read_s: float = READ_S,
+        by_tenant: bool = False,
     ) -> None:
-        self._function, self._blobs = function, blobs
+        self._target, self._blobs = _Target(function, function), blobs
+        self._project, self._by_tenant = DEFAULT_PROJECT, by_tenant
         # One attempt: who asks knows how long it may wait, and that an answer that is late was paid for.
         self._clients = (session or AwsSession()).clients(
             "lambda", read_timeout=read_s, retries={"mode": "standard", "total_max_attempts": 1}
         )
         self._sender = BundleSender(blobs, self._url)
 
-    def for_project(self, blobs: Blobs) -> LambdaSandbox:
+    def call(self, function: str | None) -> None:
+        """Call another version from now on, also for all projects: that of the execution which the process
+        works for; None: as it is deployed."""
+        self._target.now = function or self._target.deployed
+
+    def for_project(self, project: str, blobs: Blobs) -> LambdaSandbox:
         """The sandbox for the code of one project, over the same connections."""
         part = copy.copy(self)
+        part._project = project
         part._blobs, part._sender = blobs, BundleSender(blobs, part._url)
         return part
 
@@ -58,7 +92,7 @@ class LambdaSandbox:
             SandboxLostError: the function broke down or ran out of time.
             SandboxError: it refuses.
         """
-        return await self._sender.ask(bundle_hash, event, self._invoke)
+        return await self._sender.ask(bundle_hash, {**event, "tenant": self._project}, self._invoke)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -71,8 +105,11 @@ class LambdaSandbox:
 
     async def _invoke(self, payload: bytes) -> dict[str, Any]:
         client = await self._clients.get()
+        if self._by_tenant:
+            _TENANT.set(self._project)
+            client.meta.events.register("before-call.lambda.Invoke", _say_tenant, unique_id="tenant")
         try:
-            response = await client.invoke(FunctionName=self._function, Payload=payload)
+            response = await client.invoke(FunctionName=self._target.now, Payload=payload)
             body = await response["Payload"].read()
         except Exception as error:
             raise _told(error, len(payload)) from error

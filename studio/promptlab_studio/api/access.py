@@ -221,6 +221,7 @@ async def switch_admin_token(request: Request, who: Admin, body: SwitchIn) -> An
 Who = Annotated[str, Query(max_length=200, description="A part of the name or id of who it was.")]
 What = Annotated[str, Query(max_length=200, description="A part of method and path, as in DELETE or /runs.")]
 From = Annotated[str, Query(max_length=200, description="The beginning of the address that it came from.")]
+Of = Annotated[str, Query(max_length=100, description="The project that it was in.")]
 Day = Annotated[str, Query(max_length=10, description="A day, as in 2026-11-23.")]
 OutcomeIs = Annotated[
     str, Query(pattern=f"^({'|'.join(OUTCOMES)})?$", description=f"One of {', '.join(OUTCOMES)}.")
@@ -234,6 +235,7 @@ async def read_audit(
     who: Who = "",
     action: What = "",
     address: From = "",
+    project: Of = "",
     outcome: OutcomeIs = "",
     since: Day = "",
     until: Day = "",
@@ -245,7 +247,7 @@ async def read_audit(
     """Every change and every denied try of the last year. With a filter a page looks at 5,000 entries at
     most: it may have fewer than `limit`, and a next one."""
     _hosted(request)
-    chosen = Chosen(who, action, address, outcome, since, until)
+    chosen = Chosen(who, action, address, project, outcome, since, until)
     found, following = await audit_of(request).page(chosen, before=cursor, limit=limit)
     return {"items": [asdict(entry) for entry in found], "next_cursor": following}
 
@@ -263,11 +265,12 @@ async def export_audit(
     who: Who = "",
     action: What = "",
     address: From = "",
+    project: Of = "",
     outcome: OutcomeIs = "",
     since: Day = "",
     until: Day = "",
 ) -> Response:
     """The newest 10,000 entries that match; `X-Next-Cursor` says that there are more: choose fewer days."""
     _hosted(request)
-    chosen = Chosen(who, action, address, outcome, since, until)
+    chosen = Chosen(who, action, address, project, outcome, since, until)
     return await exported(audit_of(request), chosen, format)

@@ -218,7 +218,7 @@ async def audit_page(request: Request) -> HTMLResponse:
     """Every change and every denied try, newest first, filtered by what the address says."""
     people_of(request)  # a laptop's Studio has no audit
     query = Query.of("/audit", request.query_params)
-    names = ("who", "action", "address", "outcome", "since", "until")
+    names = ("who", "action", "address", "project", "outcome", "since", "until")
     values = {name: query.get(name).strip()[:200] for name in names}
     problem, following = "", None
     entries: list[Entry] = []
