@@ -439,7 +439,7 @@ class StoreLab:
         if await self.ledger.update_run(
             run_id,
             {"status": "cancelled", "finished_at": self.clock.now()},
-            if_status={"pending", "running", "interrupted"},
+            if_status={"running", "interrupted"},
         ) or (run.status == "cancelled" and await self.is_worked_on(run)):
             await self._parts.runner.cancel(run)
         return await self._get(run_id)
@@ -711,14 +711,13 @@ class StoreLab:
         """
         whole = self._whole
         if name != DEFAULT_PROJECT and (await whole.projects.find(name)) is not None:
-            for status in ("running", "pending"):
-                going, _ = await whole.for_project(name).list_runs(
-                    chosen=Chosen(status, archived=None), limit=1
+            going, _ = await whole.for_project(name).list_runs(
+                chosen=Chosen("running", archived=None), limit=1
+            )
+            if going:
+                raise RunBusyError(
+                    f"Run {going[0].run_id} of the project {name!r} is running: cancel it first."
                 )
-                if going:
-                    raise RunBusyError(
-                        f"Run {going[0].run_id} of the project {name!r} is {status}: cancel it first."
-                    )
         await whole.projects.mark(name)
         deletion = await whole.journal.begin("project", name, by or user_name())
         if whole._parts.tidier is None:

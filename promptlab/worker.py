@@ -354,7 +354,7 @@ class Worker:
         now = self._lab.clock.now()
         wall_s = run.wall_s + max(0.0, _seconds(run.started_at or run.created_at, now))
         await self._lab.ledger.update_run(
-            run.run_id, {**changes, "finished_at": now, "wall_s": wall_s}, if_status={"running", "pending"}
+            run.run_id, {**changes, "finished_at": now, "wall_s": wall_s}, if_status={"running"}
         )
 
     async def _run(self, run_id: str, generation: int) -> RunRecord:

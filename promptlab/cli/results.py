@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 100_000
 STATUSES = (
-    "pending",
     "running",
     "completed",
     "failed",

@@ -311,11 +311,7 @@ def _report(
 
 
 def _say_kept(run: RunRecord, done: Progress) -> None:
-    word = (
-        "The run goes on"
-        if run.status in ("running", "pending")
-        else run.status.replace("_", " ").capitalize()
-    )
+    word = "The run goes on" if run.status == "running" else run.status.replace("_", " ").capitalize()
     click.echo(f"{word}: {done.done:,} of {done.total:,} cases are done and kept.", err=True)
 
 

@@ -9,10 +9,8 @@ from typing import Any, Literal, NamedTuple, get_args
 from promptlab.domain.masking import hide_text
 from promptlab.domain.spending import Sums, counts_of, spent, summed
 
-RunStatus = Literal[
-    "pending", "running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled"
-]
-FINAL: frozenset[str] = frozenset(get_args(RunStatus)) - {"pending", "running"}
+RunStatus = Literal["running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled"]
+FINAL: frozenset[str] = frozenset(get_args(RunStatus)) - {"running"}
 """Statuses of runs that nobody works on."""
 HALTED: frozenset[str] = FINAL - {"completed", "failed"}
 """Statuses of runs that ended before all of their cases were done: no step of theirs does anything more."""

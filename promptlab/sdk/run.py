@@ -123,8 +123,8 @@ class Run:
 
     @property
     def status(self) -> RunStatus:
-        """completed, failed, stopped, budget_reached, interrupted, cancelled, running or
-        pending. Failed cases alone do not make a run failed."""
+        """completed, failed, stopped, budget_reached, interrupted, cancelled or running.
+        Failed cases alone do not make a run failed."""
         return self.record.status
 
     @property

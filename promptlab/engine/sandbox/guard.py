@@ -86,6 +86,7 @@ class Guard:
         self._turn = threading.Lock()
         self._whose: tuple[str, str] = ("", "")
         self._mean_s: dict[tuple[str, bytes], float] = {}
+        self._preload = preload
         self._zygote = Zygote(preload)
         try:
             self.held = self._begun().held
@@ -167,12 +168,7 @@ class Guard:
             CannotLoadError: it cannot be made.
         """
         child = self._child
-        if child is not None and (
-            self._whose != request.whose
-            or child.leftovers()
-            or time.monotonic() - child.began > RETIRE_S
-            or len(child.made) >= MOST_MADE
-        ):
+        if child is not None and not self._is_fit(child, request):
             self._end()
             child = None
         if child is None:
@@ -184,9 +180,25 @@ class Guard:
             child.made[request.recipe] = self._load(child, request.metric, _MAKE, request.recipe)
         return child
 
+    def _is_fit(self, child: Child, request: Request) -> bool:
+        """Whether a child that is there may go on with what is asked for."""
+        if (
+            self._whose != request.whose
+            or time.monotonic() - child.began > RETIRE_S
+            or len(child.made) >= MOST_MADE
+        ):
+            return False
+        try:
+            return not child.leftovers()
+        except GoneError:  # between two invocations: a thread that it left behind, or want of memory
+            return False
+
     def _begun(self) -> Child:
         self._end()
         folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=self._folder)).resolve()
+        if self._zygote.is_gone:
+            self._zygote.close()
+            self._zygote = Zygote(self._preload)
         self._child = Child(self._zygote, folder, self._limits, self._outbound)
         return self._child
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import ValidationError
@@ -44,6 +45,8 @@ from promptlab_studio.views.state import Query, whole
 PREVIEWED = 3
 CODE = 60
 """Classes and functions of the lab's code to choose from."""
+METRICS, AGENTS = ("evaluator", "function"), ("function",)
+"""Kinds of what code defines that can be a metric, and an agent."""
 ASSETS, VERSIONS = 40, 20
 """Assets with all of their versions to choose from, and versions of each."""
 SUGGESTED = ("simulated/demo", EXAMPLE_MODEL, "anthropic/claude-sonnet-5-5", "ollama/llama3.2")
@@ -106,9 +109,7 @@ async def _form(
         "texts": MODEL_TEXTS,
         "problem": problem,
         "wrong": wrong,
-        "preview": await _preview(lab, query, prompt, dataset) if prompt and dataset else None,
-        "estimate": await _estimate(lab, query, prompt, dataset) if prompt and dataset else None,
-        "ready": bool(prompt and dataset and query.get("model")),
+        **await _outlook(lab, query, prompt, dataset),
     }
     if target_of(request) != "outlook":  # what is offered stays on the page while somebody chooses
         choices = (
@@ -116,9 +117,40 @@ async def _form(
             _references(lab, "dataset", query.get("dataset")),
             _models(lab),
             _code(lab, query.all("code")),
+            _code(lab, [query.get("agent")] if query.get("agent") else [], AGENTS),
         )
-        context |= zip(("prompts", "datasets", "models", "code"), await asyncio.gather(*choices), strict=True)
+        names = ("prompts", "datasets", "models", "code", "agents")
+        context |= zip(names, await asyncio.gather(*choices), strict=True)
     return render(request, "new_run.html", context, status=status)
+
+
+async def _outlook(
+    lab: StoreLab, query: Query, prompt: PromptTemplate | None, dataset: Dataset | None
+) -> dict[str, Any]:
+    """What the form's right side shows: the first rows, the expected cost, whether all is there."""
+    if query.get("agent") and dataset:
+        calls = len(dataset) * (whole(query.get("trials")) or 1)
+        return {
+            "preview": {"problem": "", "warnings": (), "rows": await _given_rows(lab, dataset)},
+            "estimate": None,
+            "agent_calls": calls,
+            "ready": True,
+        }
+    if not prompt or not dataset:
+        return {"preview": None, "estimate": None, "agent_calls": 0, "ready": False}
+    return {
+        "agent_calls": 0,
+        "preview": await _preview(lab, query, prompt, dataset),
+        "estimate": await _estimate(lab, query, prompt, dataset),
+        "ready": bool(query.get("model")),
+    }
+
+
+async def _given_rows(lab: StoreLab, dataset: Dataset) -> list[list[dict[str, str]]]:
+    """The first rows as an agent gets them, in the form of messages."""
+    rows = await lab.assets.rows(dataset, 0, PREVIEWED)
+    texts = [orjson.dumps(row, default=str, option=orjson.OPT_INDENT_2).decode() for row in rows]
+    return [[{"role": "row", "content": text}] for text in texts]
 
 
 async def _references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, str]]:
@@ -134,14 +166,16 @@ async def _references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, 
     return found if not chosen or chosen in dict(found) else [(chosen, chosen), *found]
 
 
-async def _code(lab: StoreLab, chosen: Sequence[str]) -> list[tuple[str, str]]:
-    """What can be a metric of the code that the lab keeps, of the latest versions: what names it, and what it
-    is; and what is chosen already."""
+async def _code(
+    lab: StoreLab, chosen: Sequence[str], kinds_of: Sequence[str] = METRICS
+) -> list[tuple[str, str]]:
+    """What can be a metric, or an agent, of the code that the lab keeps, of the latest versions: what names
+    it, and what it is; and what is chosen already."""
     found: list[tuple[str, str]] = []
     if lab.code_refusal is None:
         for asset in await lab.assets.latest("code"):
             where, contents = f"{asset.name}@{asset.version}", contents_of(asset)
-            kinds = [e for e in contents.entries if e.kind in ("evaluator", "function")]
+            kinds = [e for e in contents.entries if e.kind in kinds_of]
             # Helpers are functions, too: where there are evaluators, these are meant.
             kinds = [e for e in kinds if e.kind == "evaluator"] or kinds
             found += [(f"{where}/{e.module}:{e.name}", e.name) for e in kinds]

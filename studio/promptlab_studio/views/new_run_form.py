@@ -15,6 +15,7 @@ from promptlab.domain.experiment import RESPONSE, CodeRef, Experiment, Metric, i
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe, exists
+from promptlab.experiments.config import ExperimentConfig
 from promptlab_studio.views.state import Pairs, Query, whole
 
 MODEL_NUMBERS = {
@@ -25,6 +26,7 @@ MODEL_NUMBERS = {
     "max_retries": int,
     "timeout_s": float,
 }
+AGENT_PARAMS, AGENT_TASKS = "agent_params", "agent_max_concurrent_tasks"
 MODEL_TEXTS = ("endpoint", "api_key_env", "api_key_secret")
 _EXPECTED = re.compile(
     r"^(reference|expected|expected_\w+|answer|target|label|gold|golden|ground_truth|truth|correct|solution|output)$",
@@ -121,12 +123,7 @@ def _code_metric(form: CodeForm) -> dict[str, Any]:
             f"Inputs of {form.text}: {wrong[0]!r} is no pair. Write input=column, as in "
             "response=$inference reference=answer; a column with spaces in quotes."
         )
-    try:
-        params = orjson.loads(form.params) if form.params.strip() else {}
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(f"Arguments of {form.text} are not valid JSON: {error}.") from None
-    if not isinstance(params, dict):
-        raise ConfigError(f'Arguments of {form.text} are a JSON object such as {{"least": 3}}.')
+    params = _object(form.params, form.text)
     return {
         "metric": form.name,
         "evaluator": form.text,
@@ -193,8 +190,9 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: a field does not say what it should.
     """
+    agent = query.get("agent")
     for name, text in (("prompt", "a prompt"), ("dataset", "a dataset"), ("model", "a model")):
-        if not query.get(name):
+        if not query.get(name) and (name == "dataset" or not agent):
             raise ConfigError(f"Choose {text} first.")
     evaluation: list[dict[str, Any]] = [
         {
@@ -205,15 +203,46 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         for form in metric_forms(query, columns)
     ] + [_code_metric(form) for form in code_forms(query, columns)]
     trials = query.get("trials", "1")
+    asked = _agent_of(query) if agent else {"prompt_template": query.get("prompt"), "model": model_of(query)}
+    called = agent.rpartition(":")[2] if agent else query.get("prompt")
     return {
-        "name": query.get("name") or query.get("prompt").partition("@")[0],
-        "prompt_template": query.get("prompt"),
+        "name": query.get("name") or called.partition("@")[0],
         "dataset": query.get("dataset"),
-        "model": model_of(query),
+        **asked,
         "evaluation": evaluation,
         "trials": trials if (number := whole(trials)) is None else number,
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
+
+
+def _agent_of(query: Query) -> dict[str, Any]:
+    """The agent, which stands in place of prompt and model.
+
+    Raises:
+        ConfigError: its arguments or its limit are not written as they are to be.
+    """
+    agent, at_once = query.get("agent"), query.get(AGENT_TASKS)
+    if at_once and whole(at_once) is None:
+        raise ConfigError(f"{AGENT_TASKS} must be a whole number (got {at_once!r}).")
+    found: dict[str, Any] = {
+        "agent_proxy": {"code": agent, "params": _object(query.get(AGENT_PARAMS), agent)}
+    }
+    return found | ({AGENT_TASKS: whole(at_once)} if at_once else {})
+
+
+def _object(text: str, of: str) -> dict[str, Any]:
+    """Arguments as they are typed.
+
+    Raises:
+        ConfigError: they are no JSON object.
+    """
+    try:
+        params = orjson.loads(text) if text.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"Arguments of {of} are not valid JSON: {error}.") from None
+    if not isinstance(params, dict):
+        raise ConfigError(f'Arguments of {of} are a JSON object such as {{"least": 3}}.')
+    return params
 
 
 def model_of(query: Query) -> dict[str, Any]:
@@ -286,7 +315,13 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
     pairs += [("other", orjson.dumps(other).decode())] if other else []
     pairs += [("trials", str(experiment.trials))] if experiment.trials != 1 else []
     pairs += [("tags", " ".join(tags))] if tags else []
-    left: list[str] = [] if experiment.prompt_template else ["its agent: agents are code and run from Python"]
+    left: list[str] = []
+    if experiment.agent is not None:
+        pairs = [pair for pair in pairs if pair[0] not in ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "other")]
+        if experiment.agent.bundle:
+            pairs += _agent_pairs(experiment.agent, model["max_concurrent_tasks"])
+        else:
+            left.append("its agent: it is code of your own and runs from Python")
     if experiment.model_code is not None:
         if experiment.model_code.bundle and not experiment.model_code.params:
             pairs = [
@@ -316,6 +351,13 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
 
 def _kept(code: CodeRef) -> str:
     return f"{code.bundle}/{code.module}:{code.qualname}" if code.qualname else str(code.bundle)
+
+
+def _agent_pairs(agent: CodeRef, at_once: int) -> list[tuple[str, str]]:
+    found = [("agent", _kept(agent))]
+    found += [(AGENT_PARAMS, orjson.dumps(dict(agent.params)).decode())] if agent.params else []
+    usual = ExperimentConfig.model_fields[AGENT_TASKS].default
+    return [*found, (AGENT_TASKS, str(at_once))] if at_once != usual else found
 
 
 def _code_pairs(metric: Metric) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ _SYMBOLS = {
     "completed": "✓",
     "failed": "✕",
     "running": "●",
-    "pending": "○",
     "stopped": "⊗",
     "budget_reached": "$",
     "interrupted": "‖",
