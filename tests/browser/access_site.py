@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +90,23 @@ async def add_access(lab: StoreLab, run: str = "20261126-020004-9a1c3e") -> None
         )
 
 
+async def add_projects(lab: StoreLab) -> None:
+    """Some projects, one of them archived, and what was deleted in the default one."""
+    words = "Answers to customers: tone, facts, and what is sent to a colleague instead."
+    await lab.projects.create("support-bot", description=words, retention_days=90, by="admin-token")
+    await lab.projects.create("a-project-with-a-rather-long-nam", description="", by="admin-token")
+    await lab.projects.create("archive-2025", description="last year's", by="admin-token")
+    await lab.projects.edit("archive-2025", archived=True)
+    for what, id, by in (
+        ("run", "20261121-101500-aa01bc", "person:max@example.com"),
+        ("prompt_template", "answer-with-a-rather-long-name-of-its-own@12", "token:8f2c417d05b6e83f"),
+        ("dataset", "شكاوى العملاء@3", "retention"),
+        ("person", "deleted-3f9a2c41", "admin-token"),
+    ):
+        await lab.journal.end(await lab.journal.begin(what, id, by))  # type: ignore[arg-type]
+    await lab.journal.begin("project", "old-experiments", "admin-token")
+
+
 @contextmanager
 def hosted(folder: Path, *, sign_in: bool = True) -> Iterator[LiveStudio]:
     """The Studio."""
@@ -98,7 +114,8 @@ def hosted(folder: Path, *, sign_in: bool = True) -> Iterator[LiveStudio]:
     folder.mkdir(parents=True, exist_ok=True)
     auth = Auth(TOKEN, secure=False, sign_in=provider, first_admin="zoe.brandt@example.com")
     with LiveStudio(folder, auth=auth) as live:
-        asyncio.run_coroutine_threadsafe(add_access(live.lab), live._loop).result(100)
+        live.call(add_access)
+        live.call(add_projects)
         yield live
 
 

@@ -17,6 +17,7 @@ PAGES = (
     "/people",
     "/people?remove=max%40example.com",
     "/deletions",
+    "/projects",
     "/audit",
     "/audit?who=nobody",
     "/audit?since=x",
@@ -65,6 +66,55 @@ def test_a_token_is_made_copied_and_revoked(studio: LiveStudio, browser: Browser
     page.get_by_role("button", name="Revoke it").click()
     page.get_by_text("Revoked: made by hand.").wait_for()
     assert page.get_by_text("made by hand", exact=True).count() == 0
+    context.close()
+
+
+def test_a_project_is_made_described_archived_and_deleted(studio: LiveStudio, browser: Browser) -> None:
+    """By an admin; the name is typed and asked about before all that it has goes."""
+    context = browser.new_context()
+    log_in(context, studio)
+    page = context.new_page()
+    page.goto(f"{studio.url}/projects")
+    page.get_by_label("Name", exact=True).fill("by-hand")
+    page.get_by_label("Keep runs for days").first.fill("30")
+    page.get_by_role("button", name="Create").click()
+    page.get_by_text("There is a project by-hand now.").wait_for()
+    card = page.get_by_role("region", name="by-hand")
+    assert "keeps runs for 30 days" in card.inner_text()
+    card.get_by_text("Edit", exact=True).click()
+    card.get_by_label("What it is for").fill("made by hand")
+    card.get_by_role("button", name="Save").click()
+    page.get_by_text("Changed: by-hand.").wait_for()
+    assert "made by hand" in page.get_by_role("region", name="by-hand").inner_text()
+    card.get_by_text("Edit", exact=True).click()
+    card.get_by_role("button", name="Archive").click()
+    card.get_by_text("archived", exact=True).wait_for()
+    card.get_by_text("Edit", exact=True).click()
+    card.get_by_label("Type its name").fill("by-hand")
+    card.get_by_role("button", name="Delete for good").click()
+    assert "promptlab cloud projects delete by-hand" in page.get_by_role("dialog").inner_text()
+    page.get_by_role("button", name="Cancel").click()
+    assert page.get_by_role("region", name="by-hand").count() == 1
+    context.close()
+
+
+def test_a_person_is_deleted_after_a_look_at_what_they_leave(studio: LiveStudio, browser: Browser) -> None:
+    """Their tokens go to whom is chosen; the audit calls them by no name."""
+    context = browser.new_context()
+    log_in(context, studio)
+    page = context.new_page()
+    page.goto(f"{studio.url}/people")
+    page.get_by_role("link", name="Delete Max Ortega").click()
+    form = page.get_by_role("form", name="Delete Max Ortega")
+    form.get_by_label("Their tokens (1)").select_option(label="are Zoë Brandt’s from now on")
+    assert form.get_by_role("checkbox").is_checked()
+    form.get_by_role("button", name="Delete for good").click()
+    page.get_by_text("The audit calls them deleted-").wait_for()
+    for path in ("/people", "/audit", "/deletions"):
+        page.goto(studio.url + path)
+        assert "Max Ortega" not in page.content() and "max@example.com" not in page.content(), path
+    page.goto(f"{studio.url}/tokens")
+    assert "notebook on the laptop" in page.content() and "the review on Friday" not in page.content()
     context.close()
 
 

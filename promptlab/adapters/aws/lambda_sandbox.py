@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -31,12 +30,11 @@ _TENANT: ContextVar[str] = ContextVar("promptlab_tenant")
 """The project of the invocation that is being sent."""
 
 
-@dataclass(slots=True)
 class _Target:
-    """What all projects' sandboxes of a process call."""
+    """What all projects' sandboxes of a process call: a function, or a version of it."""
 
-    deployed: str
-    now: str
+    def __init__(self, deployed: str) -> None:
+        self.deployed = self.now = deployed
 
 
 def _say_tenant(params: dict[str, Any], **_: Any) -> None:
@@ -64,7 +62,7 @@ class LambdaSandbox:
         read_s: float = READ_S,
         by_tenant: bool = False,
     ) -> None:
-        self._target, self._blobs = _Target(function, function), blobs
+        self._target, self._blobs = _Target(function), blobs
         self._project, self._by_tenant = DEFAULT_PROJECT, by_tenant
         # One attempt: who asks knows how long it may wait, and that an answer that is late was paid for.
         self._clients = (session or AwsSession()).clients(

@@ -117,7 +117,7 @@ async def _people(request: Request, problem: str = "", status: int = 200) -> HTM
     leaver = next((p for p in everybody if p.email == request.query_params.get("remove")), None)
     context = {
         "leaver": leaver,
-        "owns": await tokens_of(request).of(f"person:{leaver.email}") if leaver else [],
+        "owns": [t for t in await tokens_of(request).of(leaver.principal.id) if not t.only] if leaver else [],
         "heirs": [p for p in everybody if p.principal.may("share") and p != leaver],
         "caller": _caller(request),
         "leaving": len(await leaving_of(request).begun()),
