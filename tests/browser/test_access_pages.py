@@ -93,7 +93,7 @@ def test_a_project_is_made_described_archived_and_deleted(studio: LiveStudio, br
     card.get_by_label("Type its name").fill("by-hand")
     card.get_by_role("button", name="Delete for good").click()
     assert "promptlab cloud projects delete by-hand" in page.get_by_role("dialog").inner_text()
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Keep it").click()
     assert page.get_by_role("region", name="by-hand").count() == 1
     context.close()
 
