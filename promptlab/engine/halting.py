@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from promptlab.domain.results import RunRecord, cut
+from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
+from promptlab.engine.keyless import words as words_of
 from promptlab.engine.limits import AdaptiveLimiter
 from promptlab.errors import ModelError, TemplateError
 from promptlab.models.failures import ACCOUNT, Hopeless, hopeless, is_long_wait, same_words
@@ -167,7 +168,7 @@ def allowed_failures(most: float, cases: int) -> int:
 
 def refused(what: str, error: ModelError) -> Halt:
     """The halt of a run whose calls are refused, whatever they ask."""
-    return _stopped(what, cut(str(error), MOST_REASON), (error.type,))
+    return _stopped(what, words_of(error, MOST_REASON), (error.type,))
 
 
 def _stopped(what: str, words: str, kinds: tuple[str, ...]) -> Halt:
@@ -182,7 +183,7 @@ def _stopped(what: str, words: str, kinds: tuple[str, ...]) -> Halt:
 
 def too_many(failures: int, cases: int, most: int, words: str = "") -> Halt:
     """The halt of a run in which more cases failed than may."""
-    last = f"; the last: {cut(words, MOST_REASON).rstrip('.')}" if words else ""
+    last = f"; the last: {words_of(words, MOST_REASON).rstrip('.')}" if words else ""
     return Halt(
         "stopped",
         f"{failures:,} of {cases:,} cases failed, and max_failures allows {most:,}{last}. Resume the run to "

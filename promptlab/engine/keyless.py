@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from promptlab.domain.masking import hidden
-from promptlab.domain.results import Completion, Failure, Score, ScoreSet
+from promptlab.domain.results import Completion, Failure, Score, ScoreSet, cut
 
 R = TypeVar("R")
 
@@ -47,6 +47,13 @@ def without_keys(result: R) -> R:
             changed = {name: _score(score, clean[name]) for name, score in said.items()}
             return replace(result, scores={**result.scores, **changed})
     return result
+
+
+def words(said: object, most: int) -> str:
+    """Return an error or another's words as a run's record can have them: without any key in whichever form,
+    at most `most` characters long."""
+    found: str = hidden(str(said))
+    return cut(found, most)
 
 
 def _says_something(score: Score) -> bool:

@@ -52,7 +52,7 @@ def body(content: str, more: str = "", model: str = "m", finish: str = "stop") -
 
 def rows() -> list[dict[str, str]]:
     """A row for each form in each place."""
-    return [{"ask": f"{kind}|{name}"} for kind in KINDS for name in NAMES]
+    return [{"ask": f"{kind}|{name}"} for name in NAMES for kind in KINDS]
 
 
 def answer(request: Request) -> Reply:
@@ -160,6 +160,27 @@ def test_a_run_on_a_laptop_leaves_the_key_nowhere(
     exported = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert len(exported) == len(rows())
     assert sum("***" in json.dumps(row) for row in exported) >= len(rows()) * 0.7
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_a_run_that_is_stopped_names_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], form: str
+) -> None:
+    """The provider's words, which are the run's own then, have it in whichever form."""
+    monkeypatch.setenv("CANARY_API_KEY", KEY)
+    config: dict[str, Any] = {
+        "name": "canary",
+        "dataset": Dataset(name="asks", rows=[{"ask": f"html|{form}"}] * 30),
+        "prompt_template": PromptTemplate(name="ask", user_prompt="<ask>"),
+        "model": {"name": "openai/m", "api_key_env": "CANARY_API_KEY", "max_retries": 0},
+    }
+    with ModelServer(answer) as server, PromptLab(str(tmp_path / "lab.db"), quiet=False) as lab:
+        config["model"]["endpoint"] = server.openai_url
+        run = lab.experiment.run(config)
+        assert run.status == "stopped" and "***" in (run.record.error or "")
+        looked_at_files(tmp_path)
+        said = capfd.readouterr()
+        looked_at("what was said", (said.out + said.err + repr(run.record)).encode())
 
 
 def test_a_run_in_the_cloud_leaves_the_key_nowhere(
