@@ -1,13 +1,15 @@
-"""`promptlab doctor`."""
+"""`promptlab doctor`: a store, or a set-up."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
+from promptlab.cli.options import json_option, show_json
 from promptlab.program import program
 
 if TYPE_CHECKING:
@@ -17,13 +19,13 @@ DAMAGED = 1
 
 
 @click.command(
-    short_help="Check a store, or save what is left of a damaged one.",
-    epilog="Exit codes: 0 the store is sound, or what could be read is saved; 1 it is damaged; 2 there "
-    "is no such store.",
+    short_help="Check a store, or whether an experiment could run here; save a damaged store.",
+    epilog="Exit codes: 0 all is well, or what could be read is saved; 1 the store is damaged, or something "
+    "keeps the experiment from running; 2 there is no such store or experiment.",
 )
 @click.argument(
     "store",
-    metavar="[STORE]",
+    metavar="[STORE | EXPERIMENT.yaml]",
     envvar="PROMPTLAB_DB",
     default="promptlab.db",
     type=click.Path(path_type=Path),
@@ -35,15 +37,43 @@ DAMAGED = 1
     type=click.Path(path_type=Path),
     help="With --repair: the copy.  [default: STORE with .repaired before its suffix]",
 )
+@click.option(
+    "--db",
+    metavar="FILE",
+    envvar="PROMPTLAB_DB",
+    default="promptlab.db",
+    type=click.Path(path_type=Path),
+    help="With an experiment: the store that its run would be in.",
+)
+@click.option("--no-calls", is_flag=True, help="With an experiment: call no model.")
+@json_option
 @click.pass_context
-def doctor(ctx: click.Context, store: Path, repairing: bool, to: Path | None) -> None:
-    """Check every page, record and file of a store.
+def doctor(
+    ctx: click.Context,
+    store: Path,
+    repairing: bool,
+    to: Path | None,
+    db: Path,
+    no_calls: bool,
+    as_json: bool,
+) -> None:
+    """Check every page, record and file of a store; or whether an experiment could run on this machine.
+
+    Of an experiment: the store's place and room, open files, and of its models the address, the proxy, the
+    key (by one call: a list of models where the provider has one, else a call with max_tokens 1), the name,
+    whether it is shut down, and the clock.
 
     With --repair, what can be read goes into a copy, and the store itself stays as it is. Runs that lost
     answers are interrupted in the copy: promptlab resume asks for the missing ones only.
     """
     from promptlab.adapters.local.doctor import examine, repair
 
+    if store.suffix.lower() in (".yaml", ".yml"):
+        if repairing or to:
+            raise click.UsageError("--repair and --to are for a store.")
+        ctx.exit(_set_up(store, db, calls=not no_calls, as_json=as_json))
+    if as_json or no_calls:
+        raise click.UsageError("--json and --no-calls are for an experiment.")
     if to and not repairing:
         raise click.UsageError("--to goes with --repair.")
     if repairing:
@@ -52,6 +82,41 @@ def doctor(ctx: click.Context, store: Path, repairing: bool, to: Path | None) ->
         report = examine(store)
     _tell(report)
     ctx.exit(0 if report.sound or report.repaired else DAMAGED)
+
+
+def _set_up(experiment: Path, db: Path, *, calls: bool, as_json: bool) -> int:
+    """Check the set-up of an experiment; say it, and return the exit code."""
+    from promptlab.cli.set_up import SYMBOLS, look
+    from promptlab.domain.model_config import ModelConfig
+    from promptlab.experiments.file import load_experiment
+    from promptlab.models.base import Model
+    from promptlab.models.provider import ProviderModel
+    from promptlab.models.registry import get_model
+
+    config = load_experiment(experiment).config
+    given = [one for one in (config.model, config.embedding_model) if one is not None]
+    models = [
+        one if isinstance(one, Model) else get_model(one)
+        for one in given
+        if isinstance(one, Model | ModelConfig)
+    ]
+    if calls and not as_json:
+        for model in models:
+            if isinstance(model, ProviderModel):
+                click.echo(
+                    f"To see whether its key is accepted, {model.name} gets {model.probe_words}.", err=True
+                )
+    findings = asyncio.run(look(models, db, calls=calls))
+    wrong = any(finding.outcome == "error" for finding in findings)
+    if as_json:
+        show_json({"ok": not wrong, "findings": [finding.to_json() for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(f"{SYMBOLS[finding.outcome]} {finding.check}: {finding.message}")
+        click.echo(
+            "A run cannot begin, or would fail." if wrong else "Nothing keeps the experiment from running."
+        )
+    return DAMAGED if wrong else 0
 
 
 def _tell(report: Report) -> None:

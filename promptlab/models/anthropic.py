@@ -31,6 +31,7 @@ class AnthropicModel(HttpModel):
     key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
     endpoint_variables = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE")
     request_paths = ("/messages",)
+    probe_path = "/v1/models?limit=1000"
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)

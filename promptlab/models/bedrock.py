@@ -23,12 +23,19 @@ from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
 from promptlab.models.answers import count_of, mapping, tool_call, with_calls
 from promptlab.models.base import Messages
-from promptlab.models.bedrock_client import ENDPOINT_VARIABLES, close_client, open_client, session_of
+from promptlab.models.bedrock_client import (
+    ENDPOINT_VARIABLES,
+    address_of,
+    close_client,
+    open_client,
+    session_of,
+)
 from promptlab.models.bodies import BodyTooLargeError, read_body, read_json
 from promptlab.models.certificates import tls_remedy
-from promptlab.models.endpoints import clean_endpoint
+from promptlab.models.endpoints import clean_endpoint, proxy_for
 from promptlab.models.failures import NO_MODEL, OF_A_DAY, retry_after_s, trim
 from promptlab.models.provider import NO_HEADERS, ProviderModel, Spent
+from promptlab.models.proxies import proxy_shown
 from promptlab.models.usage import note_answer, note_call
 from promptlab.outbound import Outbound
 from promptlab.ports import Clock
@@ -342,6 +349,17 @@ class BedrockModel(ProviderModel):
         )
         error.said, error.request_id = said[:MAX_SAID], about.get("RequestId")
         return error
+
+    def ways(self) -> list[str]:
+        """Say where calls go, and through which proxy."""
+        try:
+            region = session_of(self.config).get_config_variable("region")
+        except (ConfigError, importlib.import_module("botocore.exceptions").BotoCoreError):
+            return []  # `check` says what is wrong
+        address = address_of(self.config, region)
+        proxy = proxy_for(address)
+        through = f"through the proxy {proxy_shown(proxy)}" if proxy else "without a proxy"
+        return [f"calls go to {address}, {through}"]
 
     async def check(self) -> None:
         """Find out, without a call to Bedrock, whether there are a region and credentials.

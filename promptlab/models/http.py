@@ -26,7 +26,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.secrets import Secret, is_loopback_name, origin_of, words_for
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
 from promptlab.loops import PerLoop
-from promptlab.models.answers import json_text
+from promptlab.models.answers import json_text, mapping
 from promptlab.models.bodies import (
     ENCODINGS,
     MAX_ANSWER_BYTES,
@@ -39,7 +39,7 @@ from promptlab.models.bodies import (
 from promptlab.models.certificates import tls_remedy, trusted
 from promptlab.models.endpoints import clean_endpoint, proxy_for, with_path
 from promptlab.models.failures import provider_message, request_id, status_error, status_in, text_said, trim
-from promptlab.models.provider import Key, ProviderModel
+from promptlab.models.provider import Key, Probe, ProviderModel
 from promptlab.models.proxies import (
     broken_at_proxy,
     is_of_proxy,
@@ -76,6 +76,8 @@ class HttpModel(ProviderModel):
     """Environment variables that name another endpoint, as the provider's own client reads them."""
     request_paths: ClassVar[tuple[str, ...]] = ()
     """Ends of whole request URLs, which people give for an endpoint."""
+    probe_path: ClassVar[str | None] = None
+    """A path below the endpoint that lists models, or tells of the key, and wants the key for that."""
     start_hint: ClassVar[str] = ""
     """What to do when nothing answers at a default endpoint on this machine."""
 
@@ -253,7 +255,7 @@ class HttpModel(ProviderModel):
         return error
 
     async def _exchange(
-        self, method: str, url: URL, headers: CIMultiDict[str], content: bytes
+        self, method: str, url: URL, headers: CIMultiDict[str], content: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request and read as much of the answer as it may have."""
         session = await self._sessions.get()
@@ -359,6 +361,38 @@ class HttpModel(ProviderModel):
             retryable=True,
         )
 
+    @property
+    def probe_words(self) -> str:
+        return f"GET {self.url(self.probe_path)}" if self.probe_path else super().probe_words
+
+    async def probe(self) -> Probe:
+        if self.probe_path is None:
+            return await super().probe()
+        url = URL(self.url(self.probe_path))
+        key = self._key_for(str(url))
+        self._mask = Mask(key)
+        headers = CIMultiDict({"Accept": "application/json", **self._auth_headers(key)})
+        try:
+            async with awake.timeout(self.config.timeout_s):
+                status, found, body = await self._exchange("GET", url, headers, None)
+        except TimeoutError:
+            raise ModelError(f"{self.name}: no answer in time", type="timeout", retryable=True) from None
+        except (BodyTooLargeError, BodyEncodingError) as error:
+            raise self._unreadable(error) from error
+        except (aiohttp.ClientError, OSError, ValueError) as broken:
+            raise self._connection_error(broken) from broken
+        if status in (404, 405):  # a gateway that serves chat only
+            return await super().probe()
+        body = self._mask.hide(body)
+        if status != 200:
+            raise self._explained(status_error(self.name, status, found, body, url=str(url)))
+        return Probe(self.probe_words, found, _listed(self._decode(body)))
+
+    def ways(self) -> list[str]:
+        """Say where calls go, and through which proxy."""
+        through = f"through the proxy {proxy_shown(self._proxy)}" if self._proxy else "without a proxy"
+        return [f"calls go to {self.endpoint}, {through}"]
+
     async def check(self) -> None:
         """Find out, without a paid call, whether calls can succeed: the key is there, and a TCP connection
         can be made.
@@ -407,6 +441,16 @@ class HttpModel(ProviderModel):
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The model can be used again."""
         await self._sessions.aclose()
+
+
+def _listed(body: dict[str, Any]) -> tuple[str, ...] | None:
+    """The names of the models in a list of them, as OpenAI, Anthropic and Ollama have it; of a page of one
+    that goes on, None."""
+    found = body.get("data") or body.get("models")
+    if not isinstance(found, list) or body.get("has_more"):
+        return None
+    names = (mapping(one).get("id") or mapping(one).get("name") for one in found[:100_000])
+    return tuple(str(name) for name in names if name)
 
 
 def _beginning(body: bytes) -> str:

@@ -31,6 +31,7 @@ class OllamaModel(HttpModel):
     keeps_time = True
     default_endpoint = f"http://localhost:{PORT}"
     key_variable: ClassVar[str] = "OLLAMA_API_KEY"
+    probe_path = "/api/tags"
     start_hint = "Start it with `ollama serve`, or set endpoint=… or OLLAMA_HOST."
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:

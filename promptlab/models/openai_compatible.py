@@ -33,6 +33,7 @@ class OpenAICompatibleModel(HttpModel):
     keeps_time = True
     seed_name: ClassVar[str] = "seed"
     request_paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/embeddings")
+    probe_path: ClassVar[str | None] = "/models"
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
@@ -196,6 +197,7 @@ class AzureModel(OpenAICompatibleModel):
     key_variable = "AZURE_OPENAI_API_KEY"
     endpoint_variables = ("AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE")
     request_paths = ("/chat/completions", "/embeddings", "/responses")
+    probe_path = None  # it lists the models of a region, and not the deployments
     default_api_version: ClassVar[str] = "2024-10-21"
 
     def _endpoint(self) -> str:
@@ -241,6 +243,7 @@ class OpenRouterModel(OpenAICompatibleModel):
     default_endpoint = "https://openrouter.ai/api/v1"
     key_variable = "OPENROUTER_API_KEY"
     endpoint_variables = ("OPENROUTER_BASE_URL", "OPENROUTER_API_BASE")
+    probe_path = "/key"  # its list of models wants no key
 
     def _cost_usd(self, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
         own = dollars_of(usage.get("cost"))

@@ -53,6 +53,16 @@ class Spent(NamedTuple):
     """Dollars; None leaves them to the price table."""
 
 
+class Probe(NamedTuple):
+    """The answer to the cheapest call that tells whether a model can be used."""
+
+    words: str
+    """What was called."""
+    headers: Mapping[str, str] = NO_HEADERS
+    models: tuple[str, ...] | None = None
+    """The models that the endpoint lists; None where it lists none."""
+
+
 class Gate:
     """A `RateLimiter` of fixed size, for calls outside of a run."""
 
@@ -198,6 +208,34 @@ class ProviderModel(Model):
             )
         remember(key)
         return key
+
+    @property
+    def probe_words(self) -> str:
+        """What `probe` calls."""
+        return "a call with max_tokens 1"
+
+    async def probe(self) -> Probe:
+        """Make the cheapest call that tells whether the key is accepted: one that lists models where the
+        provider has such a one, else one that is asked for a token.
+
+        Raises:
+            ModelError: it failed.
+            MissingKeyError: a key is needed and there is none.
+        """
+        config = self.config.model_copy(update={"max_tokens": 1})
+        model = type(self)(config, clock=self._clock)
+        if self._secret is not None:
+            model.use_secret(self._secret)
+        model.guard(self.outbound)
+        try:
+            await model.achat([{"role": "user", "content": "Hi"}])
+        finally:
+            await model.aclose()
+        return Probe("a call with max_tokens 1")
+
+    def ways(self) -> list[str]:
+        """Say where calls go."""
+        return []
 
     async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
         """Answer one prompt, with retries.
