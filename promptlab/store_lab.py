@@ -129,6 +129,12 @@ class StoreLab:
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
 
+    async def of_each_project(self) -> Sequence[StoreLab]:
+        """The labs of all projects of this store, the default one's first; a laptop's store has that one."""
+        if self._whole._parts.part_of is None:
+            return [self._whole]
+        return [self._whole.for_project(project.name) for project in await self.projects.list()]
+
     @property
     def projects(self) -> Projects:
         """The projects of the lab."""
@@ -658,11 +664,9 @@ class StoreLab:
     async def go_on_deleting(self, within_s: float | None = None) -> int:
         """Remove what deletions left that were interrupted, or had too little time; give their number."""
         until = None if within_s is None else self.clock.monotonic() + within_s
-        done = await self._gone_on(until)
-        if self._whole is self and self._parts.part_of is not None:
-            for project in (await self.projects.list())[1:]:
-                done += await self.for_project(project.name)._gone_on(until)
-        return done
+        if self._whole is not self:
+            return await self._gone_on(until)
+        return sum([await lab._gone_on(until) for lab in await self.of_each_project()])
 
     async def _gone_on(self, until: float | None) -> int:
         done = 0

@@ -152,8 +152,8 @@ class Leaving:
             if record.get("created_by") == person:
                 now = {**record, "created_by": id}
                 await self._records.swap_records([Swap(PROJECT, key, record, now)])
-        for project in await self._lab.projects.list():
-            await self._lab.for_project(project.name).journal.rename(person, id)
+        for lab in await self._lab.of_each_project():
+            await lab.journal.rename(person, id)
 
 
 def name_of(deletion: Deletion) -> str:
