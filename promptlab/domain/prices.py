@@ -12,17 +12,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.secrets import OWN_HOSTS
 
-OWN_HOSTS = {
-    "openai": "api.openai.com",
-    "anthropic": "api.anthropic.com",
-    "mistral": "api.mistral.ai",
-    "groq": "api.groq.com",
-    "deepseek": "api.deepseek.com",
-    "openrouter": "openrouter.ai",
-}
-"""The hosts at which a provider's own prices hold; anybody else behind another endpoint
-has prices of their own."""
+LISTED_HOSTS = {provider: urlsplit(origins[0]).hostname or "" for provider, origins in OWN_HOSTS.items()}
+"""The host of each provider at which the prices of its list hold: the first of its own. Its regional ones
+have prices of their own, and so has anybody else behind another endpoint."""
 CACHE_WRITE, CACHE_WRITE_HOUR = 1.25, 2.0
 _TIERS = {
     "openai": {"flex": 0.5},
@@ -155,7 +149,7 @@ def is_own_endpoint(config: ModelConfig) -> bool:
     if config.endpoint is None:
         return True
     host = urlsplit(config.endpoint).hostname or ""
-    own = OWN_HOSTS.get(config.provider)
+    own = LISTED_HOSTS.get(config.provider)
     return host.endswith(".amazonaws.com") if config.provider == "bedrock" else host == own
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import OWN_HOSTS
+from promptlab.domain.prices import LISTED_HOSTS
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.models.base import Model
 from promptlab.models.http import HttpModel
@@ -42,7 +42,7 @@ def test_every_registered_provider_is_there():
 
 def test_own_prices_hold_at_default_endpoints():
     """The hosts of the price table are those of the providers."""
-    for provider, host in OWN_HOSTS.items():
+    for provider, host in LISTED_HOSTS.items():
         module, _, name = PROVIDERS[provider].partition(":")
         made: type[HttpModel] = getattr(importlib.import_module(module), name)
         assert (
