@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -117,7 +118,9 @@ def measure(rows: int, url: str, in_flight: int, folder: Path) -> dict[str, Any]
         str(in_flight),
         str(folder / f"{time.time_ns()}.db"),
     ]
-    out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+    # As on a user's machine, where the second start finds bytecode: compiling all modules takes 0.2 s.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=kept).stdout
     return orjson.loads(out) | {"process_s": time.perf_counter() - started}
 
 
@@ -185,28 +188,34 @@ def main() -> None:
         folder = Path(name)
         with mock(200, folder) as url:
             one = min((measure(1, url, 100, folder) for _ in range(3)), key=lambda r: r["process_s"])
-            found.append(Target("1 row: over its call, whole process", one["process_s"] - 0.2, 1.0, "s"))
+            found.append(Target("1 row: over its call, whole process", one["process_s"] - 0.2, 0.4, "s"))
             ten = measure(10_000, url, 100, folder)
             found += _run_targets("10,000 rows at 200 ms", ten, one, 10_000, rss_mb=150)
             found.append(
-                Target("10,000 rows: ideal", 10_000 * 0.2 / 100 / ten["wall_s"], 0.93, "of 1", at_least=True)
+                Target("10,000 rows: ideal", 10_000 * 0.2 / 100 / ten["wall_s"], 0.95, "of 1", at_least=True)
             )
+        with mock(1, folder) as url:
+            fast = measure(10_000, url, 100, folder)
+            rate = 10_000 / (fast["wall_s"] - one["wall_s"] + 0.2)
+            found.append(Target("10,000 rows at 1 ms: rate", rate, 3_000, "rows/s", at_least=True))
         with mock(20, folder) as url:
             found += _run_targets(
                 "100,000 rows at 20 ms", measure(100_000, url, 100, folder), one, 100_000, rss_mb=200
             )
         with mock(200, folder, rate_429=0.05, rate_500=0.02, retry_after=1) as url:
-            faulty = measure(1_000, url, 100, folder)
+            # The last case to be refused twice in a row decides how long it takes: 3.7 to 6.8 s by chance.
+            runs = [measure(1_000, url, 100, folder) for _ in range(5)]
             found.append(
                 Target(
                     "1,000 rows, 5% 429 and 2% 500: good ones",
-                    faulty["succeeded"],
+                    min(run["succeeded"] for run in runs),
                     1_000,
                     "rows",
                     at_least=True,
                 )
             )
-            print(f"  with 5% 429 and 2% 500: 1,000 rows in {faulty['wall_s']:.1f} s")
+            middle = statistics.median(run["wall_s"] for run in runs)
+            print(f"  with 5% 429 and 2% 500: 1,000 rows in {middle:.1f} s, the middle of five runs")
     print("\n".join(map(str, found)))
     if any("MISS" in str(target) for target in found):
         raise SystemExit(1)
@@ -220,7 +229,7 @@ def _run_targets(
         flush=True,
     )
     return [
-        Target(f"{what}: CPU over start-up", (run["cpu_s"] - one["cpu_s"]) * 1000 / rows, 1.0, "ms a row"),
+        Target(f"{what}: CPU over start-up", (run["cpu_s"] - one["cpu_s"]) * 1000 / rows, 0.6, "ms a row"),
         Target(f"{what}: peak RSS", run["rss_mb"], rss_mb, "MB"),
         Target(f"{what}: longest block of the loop", run["blocked_ms"], 50, "ms"),
     ]
