@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from promptlab.adapters.http.jobs import OnJob
 from promptlab.deleting.journal import Deletion
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset
 from promptlab.domain.choice import Chosen
@@ -18,10 +17,14 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.queries.compare import Compared, ComparePage
+from promptlab.queries.compared import Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_remote
+
+if TYPE_CHECKING:
+    from promptlab.adapters.http.jobs import OnJob
+    from promptlab.queries.compare import ComparePage
 
 __all__ = ["Lab", "LabAssets", "OnProgress", "OnStart", "open_lab"]
 

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptlab.assets.store import AssetStore
 from promptlab.deleting.journal import Deletion, Journal, user_name
@@ -47,13 +47,16 @@ from promptlab.loops import PerLoop
 from promptlab.named_files import working_folder
 from promptlab.ports import Records, Sandbox
 from promptlab.projects import Projects
-from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
-from promptlab.queries.query_engine import QueryEngine, ResultsQuery
+from promptlab.queries.compared import MAX_COMPARED, Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_results
 from promptlab.results.files import read_results
 from promptlab.results.pages import MAX_ROWS, cases_page
 from promptlab.results.run_table import RunTable
 from promptlab.wiring import Parts, open_parts
+
+if TYPE_CHECKING:
+    from promptlab.queries.compare import ComparePage
+    from promptlab.queries.query_engine import QueryEngine, ResultsQuery
 
 OnProgress = Callable[[Progress], None]
 Work = tuple[Experiment, Bindings]
@@ -901,9 +904,15 @@ def _queries(parts: Parts) -> PerLoop[QueryEngine]:
     """One query engine for each event loop, made on use."""
 
     async def opened() -> QueryEngine:
+        # Here, for a run asks nothing: its SQL and statistics are 30 ms of a start.
+        from promptlab.queries.query_engine import QueryEngine
+
         return QueryEngine(parts.ledger, parts.blobs)
 
-    return PerLoop(opened, QueryEngine.close)
+    async def close(engine: QueryEngine) -> None:
+        await engine.close()
+
+    return PerLoop(opened, close)
 
 
 def new_run_id(now: str) -> str:

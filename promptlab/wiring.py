@@ -6,14 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from promptlab.adapters.http.lab import RemoteLab
 from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.outbound import Outbound
 from promptlab.ports import Blobs, Clock, Ledger, Runner, Sandbox, Seals, Secrets, Tidier
+
+if TYPE_CHECKING:
+    from promptlab.adapters.http.lab import RemoteLab
 
 DEFAULT_DB = "promptlab.db"
 SANDBOX_S, SANDBOX_STUDIO_S = 910.0, 25.0
@@ -123,6 +125,8 @@ def open_remote(config: Mapping[str, Any]) -> RemoteLab:
             "A remote store needs the Studio's address: {'type': 'remote', 'endpoint': 'https://…'}, or "
             "PROMPTLAB_ENDPOINT."
         )
+    from promptlab.adapters.http.lab import RemoteLab
+
     return RemoteLab(
         endpoint,
         config.get("api_key") or os.environ.get("PROMPTLAB_API_KEY"),

@@ -10,7 +10,8 @@ import click
 from promptlab.cli.options import Store, find_run, json_option, opened, show, show_json, store_options
 
 if TYPE_CHECKING:
-    from promptlab.queries.compare import Compared, ComparePage
+    from promptlab.queries.compare import ComparePage
+    from promptlab.queries.compared import Compared
 
 CHANGES = ("all", "different", "regressed", "improved", "same")
 
@@ -67,7 +68,7 @@ def compare(
     Each metric's difference comes with its 95% interval, over the rows that both runs scored, and
     with the cases won, lost and tied.
     """
-    from promptlab.queries.compare import MAX_COMPARED, Compared
+    from promptlab.queries.compared import MAX_COMPARED, Compared
     from promptlab.queries.comparison_json import comparison_json
     from promptlab.sdk.compare import comparison_table
 

@@ -16,7 +16,6 @@ from promptlab.domain.statistics import (
     as_object,
 )
 from promptlab.errors import StoreDamagedError
-from promptlab.statistics import student_interval, wilson
 
 T = TypeVar("T")
 
@@ -111,6 +110,8 @@ class MetricSummary:
     @property
     def interval(self) -> tuple[float, float] | tuple[None, None]:
         """The 95% interval of the mean: Wilson's for pass/fail and zeros and ones, Student's otherwise."""
+        from promptlab.statistics import student_interval, wilson  # on use: a run needs it at its end only
+
         if (self.binary or self.zero_one) and self.values.n and 0 <= self.values.mean <= 1:
             # With trials a row's value is between 0 and 1; Wilson's formula still holds, conservatively.
             return wilson(self.values.mean * self.values.n, self.values.n)

@@ -9,30 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptlab.errors import RunError, UnknownNameError
-from promptlab.queries.compare_sql import ANSWER, CHANGES, Change, Pairing, Selected
+from promptlab.queries.compare_sql import ANSWER, CHANGES, Pairing, Selected
+from promptlab.queries.compared import MAX_COMPARED, Change, Compared
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.statistics import student_interval
 
-MAX_COMPARED = 4
-"""Runs of one comparison at most, the base included."""
 Verdict = Literal["improved", "regressed", "same", "different", "missing"]
 """`different`: another label, another measure or another answer, which is neither better nor worse;
 `missing`: only one of the two has a score."""
 _VERDICTS: tuple[Verdict, ...] = ("same", "improved", "regressed", "different", "missing")
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The choice of a page's pairs of cases."""
-
-    change: Change = "all"
-    metric: str | None = None
-    """The metric that `change` is about; None: any that is not a mere fact."""
-    other: int | None = None
-    """The run, by its place in `others`, that `change` is about; None: any."""
-    text: str = ""
-    """A part of what a search of any of the runs would find (`Filter.text`)."""
 
 
 @dataclass(frozen=True, slots=True)

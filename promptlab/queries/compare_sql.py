@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from promptlab.duck import quoted
+from promptlab.queries.compared import Change
 from promptlab.results.index import ANSWER_HASH
 
-Change = Literal["all", "different", "regressed", "improved", "same"]
-"""`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`:
-by the metric's direction."""
 CHANGES: tuple[Literal["different", "regressed", "improved", "same"], ...] = (
     "different",
     "regressed",

@@ -24,7 +24,8 @@ from promptlab.duck import connect, given, parquet
 from promptlab.errors import RunError
 from promptlab.ports import Blobs, Ledger
 from promptlab.queries.answers import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
-from promptlab.queries.compare import Compared, ComparePage, compare
+from promptlab.queries.compare import ComparePage, compare
+from promptlab.queries.compared import Compared
 from promptlab.queries.filters import Filter, Range
 from promptlab.queries.finished import StoredResults
 from promptlab.queries.histograms import Bin, Histogram

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from promptlab.deprecated import warn_old
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset, PromptTemplate
@@ -16,13 +16,14 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab, open_lab
-from promptlab.queries.compare import Compared
-from promptlab.queries.compare_sql import Change
-from promptlab.sdk.compare import Comparison
+from promptlab.queries.compared import Change, Compared
 from promptlab.sdk.jobs import JobLine
 from promptlab.sdk.run import Config, OnProgress, Run, resume, run
 from promptlab.sdk.speaking import is_quiet, say
 from promptlab.sync import run_here, run_sync
+
+if TYPE_CHECKING:
+    from promptlab.sdk.compare import Comparison
 
 AnyAsset = TypeVar("AnyAsset", PromptTemplate, Dataset)
 
@@ -563,6 +564,8 @@ class Experiments:
             offset=offset,
             limit=limit,
         )
+        from promptlab.sdk.compare import Comparison
+
         return Comparison(ids, page)
 
     def tag(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:

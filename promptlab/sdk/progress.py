@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from promptlab.domain.results import Progress, RunRecord
 from promptlab.report import dollars, duration
@@ -18,6 +18,8 @@ WINDOW_S = 15.0
 """Over how long the rate is taken."""
 LINES_S = 2.0
 FRAMES_PER_S = 8
+_CONTROL = dict.fromkeys(map(ord, "\a\b\v\f\r"))
+"""Characters that would move a terminal's cursor, if somebody looks at the lines in one."""
 
 
 class ProgressView(Protocol):
@@ -30,6 +32,23 @@ class ProgressView(Protocol):
 
     def __call__(self, progress: Progress) -> None:
         """A case is done. Called for each: it only keeps the value."""
+
+
+class Printer(Protocol):
+    """Prints lines: rich's console, or `Plain`."""
+
+    def print(self, text: str, /, *, soft_wrap: bool) -> None:
+        """Print a line, as long as it is."""
+
+
+class Plain:
+    """Prints lines as rich does where there is no terminal: without rich, which takes 30 ms to load."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def print(self, text: str, /, *, soft_wrap: bool) -> None:
+        print(text.translate(_CONTROL), file=self._stream, flush=True)
 
 
 def progress_view(console: Console, *, quiet: bool) -> ProgressView:
@@ -109,7 +128,7 @@ class Silence:
 class Lines:
     """Plain lines for logs: the first, one every two seconds while there is something new, and the last."""
 
-    def __init__(self, console: Console, *, every_s: float = LINES_S) -> None:
+    def __init__(self, console: Console | Printer, *, every_s: float = LINES_S) -> None:
         self._console, self._every_s = console, every_s
         self._pace = Pace()
         self._latest: Progress | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from promptlab.domain.results import HALTED, RunRecord
 from promptlab.report import all_failed, brief, next_steps, resume_command
-from promptlab.sdk.progress import Lines, ProgressView, Silence, progress_view
+from promptlab.sdk.progress import Lines, Plain, ProgressView, Silence, progress_view
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +54,10 @@ def shown(*, quiet: bool) -> Iterator[ProgressView]:
     if quiet or stream is None:
         yield Silence()
         return
+    if _is_plain(stream):
+        with Lines(Plain(stream)) as lines:
+            yield lines
+        return
     console = _console(stream)
     mine = console.is_terminal and _bar.acquire(blocking=False)
     try:
@@ -73,6 +77,16 @@ def _stream() -> TextIO | None:
 
 def _in_notebook() -> bool:
     return type(sys.stderr).__module__.startswith("ipykernel")
+
+
+def _is_plain(stream: TextIO) -> bool:
+    """Whether output goes into a file or a pipe, and nobody asked for a terminal's look, as rich knows it."""
+    if _in_notebook() or any(map(os.environ.get, ("FORCE_COLOR", "TTY_COMPATIBLE"))):
+        return False
+    try:
+        return not stream.isatty()
+    except (AttributeError, ValueError):  # a stand-in for a stream, or one that is closed
+        return True
 
 
 def _console(stream: TextIO) -> Console:

@@ -25,7 +25,7 @@ from promptlab.errors import (
     VersionInUseError,
 )
 from promptlab.lab import Lab, open_lab
-from promptlab.queries.compare import Compared
+from promptlab.queries.compared import Compared
 from promptlab.report import brief
 from promptlab.results.export import CsvStyle
 from tests.servers import ModelServer, Reply, Request

@@ -8,7 +8,7 @@ from io import StringIO
 from rich.console import Console
 
 from promptlab.domain.results import Progress, RunRecord
-from promptlab.sdk.progress import Lines, LiveBar, Pace, Silence, progress_view
+from promptlab.sdk.progress import Lines, LiveBar, Pace, Plain, Silence, progress_view
 
 RUN = RunRecord(
     run_id="20261123-091500-3f9a2c",
@@ -93,6 +93,13 @@ def test_a_pipe_gets_a_line_now_and_then_only_where_there_is_news() -> None:
     view(Progress(total=10, done=2))
     view._line()
     assert [line.split(",")[0] for line in out.getvalue().splitlines()] == ["1 of 10 done", "2 of 10 done"]
+
+
+def test_a_plain_line_moves_no_cursor() -> None:
+    """Lines of a file may be looked at in a terminal: what would go back in them is left out, as by rich."""
+    out = StringIO()
+    Plain(out).print("a\rb\ac", soft_wrap=True)
+    assert out.getvalue() == "abc\n"
 
 
 def test_a_terminal_gets_a_bar_that_stays() -> None:

@@ -15,8 +15,9 @@ import pytest
 from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptTemplate
 from promptlab.domain.results import RunRecord, Score
 from promptlab.errors import RunError, UnknownNameError
-from promptlab.queries.compare import Compared, MetricComparison
+from promptlab.queries.compare import MetricComparison
 from promptlab.queries.compare_sql import ANSWER
+from promptlab.queries.compared import Compared
 from promptlab.queries.comparison_json import comparison_from, comparison_json
 from promptlab.queries.query_engine import QueryEngine
 from promptlab.statistics import student_interval

@@ -25,7 +25,8 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.portable import check_portable
 from promptlab.named_files import working_folder
 from promptlab.ports import Clock
-from promptlab.queries.compare import MAX_COMPARED, Compared, ComparePage
+from promptlab.queries.compare import ComparePage
+from promptlab.queries.compared import MAX_COMPARED, Compared
 from promptlab.queries.comparison_json import comparison_from
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.files import copy_whole, read_file

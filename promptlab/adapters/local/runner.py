@@ -61,6 +61,8 @@ class _Work:
     so_far: SoFar
     open: dict[asyncio.Task[None], Shard] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    busy: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the first calls are on their way."""
     summary: Summary | None = None
 
     async def room(self) -> None:
@@ -73,14 +75,16 @@ class _Work:
         await self.job.limiter.hungry()
 
 
-async def _settle() -> None:
-    """Load what the end of the run needs, while nobody waits for it, and set all that is loaded aside from
-    the garbage collector.
+async def _settle(busy: asyncio.Event) -> None:
+    """Load what the end of the run needs, while the first calls are answered, and set all that is loaded
+    aside from the garbage collector.
 
     Each full collection walked through every class and function of every library: 50 ms in which the
     event loop stood still, ten times in 100,000 cases. What is frozen is looked at again after the run.
     """
-    await asyncio.to_thread(importlib.import_module, "duckdb")  # 130 ms
+    await busy.wait()
+    for module in ("duckdb", "promptlab.statistics"):  # 130 and 15 ms
+        await asyncio.to_thread(importlib.import_module, module)
     gc.freeze()
 
 
@@ -259,7 +263,7 @@ class LocalRunner:
         work = _Work(job, counter, so_far)
         threads = Threads("promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
-        loading = asyncio.create_task(_settle())
+        loading = asyncio.create_task(_settle(work.busy))
         try:
             await self._to_the_end(work, loading)
         finally:
@@ -278,8 +282,6 @@ class LocalRunner:
     async def _to_the_end(self, work: _Work, loading: asyncio.Task[None]) -> None:
         """Finish the shards, then summarize; with a shard at fault not, for no results file may stand for a
         part of a run."""
-        import duckdb
-
         run, content, metrics = work.job.run, work.job.bindings.content, work.job.experiment.evaluation
         for again in (False, True):
             # What a pass of before left behind may have been lost since.
@@ -291,7 +293,10 @@ class LocalRunner:
             )
             work.counter.begin_scoring(todo.answered)
             await self._shards(work, todo.manifest)
+            work.busy.set()
             await loading
+            import duckdb  # not before: it is loaded while the first calls are answered
+
             if work.faults or work.job.halted is not None:
                 return
             try:
@@ -340,6 +345,7 @@ class LocalRunner:
         task.add_done_callback(work.open.pop)
         task.add_done_callback(lambda done: queued.set())
         await queued.wait()
+        work.busy.set()
 
     async def _finish(self, work: _Work, shard: Shard, on_queued: Callable[[], None]) -> None:
         """Do a shard, again where its store failed; record its fault if that does not help."""

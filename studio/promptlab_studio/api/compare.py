@@ -8,8 +8,7 @@ import orjson
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from promptlab.queries.compare import MAX_COMPARED, Compared
-from promptlab.queries.compare_sql import Change
+from promptlab.queries.compared import MAX_COMPARED, Change, Compared
 from promptlab.queries.comparison_json import comparison_json
 from promptlab_studio.access import LinkViewer, TheLab
 from promptlab_studio.api.answers import CompareOut

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from promptlab.domain.experiment import Experiment
 from promptlab.errors import ConfigError
-from promptlab.queries.query_engine import Compared
+from promptlab.queries.compared import Compared
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.rendering import render, router

@@ -11,7 +11,8 @@ from markupsafe import Markup, escape
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.queries.compare import MetricComparison, PairRow, Side
-from promptlab.queries.compare_sql import ANSWER, Change
+from promptlab.queries.compare_sql import ANSWER
+from promptlab.queries.compared import Change
 from promptlab.queries.query_engine import ComparePage
 from promptlab_studio.views.cases import case_path
 from promptlab_studio.views.digits import Digits, figure, money
