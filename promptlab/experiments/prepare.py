@@ -30,6 +30,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.stored import Stored
 from promptlab.models.base import Model
 from promptlab.models.provider import ProviderModel
+from promptlab.models.registry import load_provider
 from promptlab.outbound import Outbound
 from promptlab.ports import Secrets
 
@@ -123,6 +124,9 @@ async def prepare(
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
     """
     async with AsyncExitStack() as stack:
+        for given in (config.model, config.embedding_model):
+            if isinstance(given, ModelConfig):
+                await load_provider(given.provider)
         live = live_objects(config, folder, stored)
         made = [await checked_metrics(item, live, folder) for item in config.evaluation]
         metrics = tuple(metric for each in made for metric in each)
