@@ -363,6 +363,12 @@ class ModelError(PromptLabError):
         """Whether the call surely cost nothing: it was not made, or was answered with an error."""
         return not self.sent or self.type in _REFUSALS or (self.status or 0) >= 400
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing was there to answer: no connection, or a gateway that says so."""
+        lost = self.type == "connection" or (self.type == "timeout" and not self.sent)
+        return self.retryable and (lost or self.status in (502, 503))
+
 
 class HangingCodeError(ModelError):
     """Too many calls of a user's own code were given up and still hang: it is not called any more.

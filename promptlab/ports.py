@@ -16,6 +16,7 @@ from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.records import Swap
 from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.domain.secrets import Secret
+from promptlab.errors import ModelError
 
 
 class Records(Protocol):
@@ -360,6 +361,21 @@ class Seals(Protocol):
     def seal(self, text: bytes) -> str | None:
         """A code that only this user on this machine can make of a text; None where there is no place for a
         key."""
+
+
+class OutageWatch(Protocol):
+    """Learns from attempts whether the provider is there at all."""
+
+    streak: int
+    count: int
+
+    def failed(self, error: ModelError) -> bool:
+        """Take note of a failed attempt; whether it is an outage's, and not its case's."""
+        ...
+
+    def over(self) -> None:
+        """Take note that something answered."""
+        ...
 
 
 class RateLimiter(Protocol):

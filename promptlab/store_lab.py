@@ -410,7 +410,7 @@ class StoreLab:
                 "generation": run.generation + 1,
                 "started_at": self.clock.now(),
             }
-            changes |= {"finished_at": None, "error": None, "summary": None, "results": None}
+            changes |= {"outage": None, "finished_at": None, "error": None, "summary": None, "results": None}
             if again:
                 # What stopped the run is done again in any case.
                 mine = run.redo_errors if run.status == "stopped" and errors else ()

@@ -30,6 +30,7 @@ from promptlab.engine.halting import allowed_failures, ended, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
+from promptlab.engine.outage import Paused, outage_of
 from promptlab.engine.plan import plan
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
@@ -162,6 +163,8 @@ class Worker:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S), tally
             try:
+                if (wait_s := await self._outage_wait_s(job)) > 0:
+                    return Outcome(remaining=shard.count, wait_s=wait_s), tally
                 if not await self._may_begin(job):
                     return Outcome(), tally
                 outcome = await infer(job, shard)
@@ -277,6 +280,34 @@ class Worker:
         job.prospects.begin()
         return True
 
+    async def _outage_wait_s(self, job: Job) -> float:
+        """How long to wait, in seconds, before the provider of a run is asked again, of which some worker
+        found that nothing answers; 0 or less: no outage is known, or this worker is the one that asks now."""
+        seen, run = job.run.outage, job.run
+        if seen is None or job.outage is None:
+            return 0.0
+        wait_s = float(seen["ask_at"]) - time.time()
+        if wait_s <= 0 and not await self._lease(
+            f"{run.run_id}#{run.generation}#outage", "", only_if_absent=True
+        ):
+            wait_s = LOOK_S
+        if wait_s <= 0:
+            job.outage.go_on(_seconds(str(seen["since"]), self._lab.clock.now()), float(seen["pause_s"]))
+        return wait_s
+
+    def _record_outage(self, run: RunRecord, paused: Paused | None) -> None:
+        """Tell the other workers, and whoever looks at the run, that nothing answers; or that it does again."""
+        seen = paused and outage_of(paused, self._lab.clock.now())
+        self._tell(run, {"outage": seen})
+
+    def _tell(self, run: RunRecord, change: dict[str, Any]) -> None:
+        """Record a change of the run while its calls go on."""
+        telling = asyncio.ensure_future(
+            self._lab.ledger.update_run(run.run_id, change, if_status={"running"})
+        )
+        self._telling.add(telling)
+        telling.add_done_callback(self._told)
+
     async def _look_at_failures(self, job: Job) -> None:
         """Halt the run for what one worker alone cannot see: all of its calls were refused and none was
         answered before, or more cases failed in all shards together than may."""
@@ -354,7 +385,9 @@ class Worker:
         now = self._lab.clock.now()
         wall_s = run.wall_s + max(0.0, _seconds(run.started_at or run.created_at, now))
         await self._lab.ledger.update_run(
-            run.run_id, {**changes, "finished_at": now, "wall_s": wall_s}, if_status={"running"}
+            run.run_id,
+            {"outage": None, **changes, "finished_at": now, "wall_s": wall_s},
+            if_status={"running"},
         )
 
     async def _run(self, run_id: str, generation: int) -> RunRecord:
@@ -402,20 +435,19 @@ class Worker:
             gather_s=GATHER_S,
             workers=workers,
             sandbox=self._sandbox(bindings, deadline),
+            on_outage=partial(self._record_outage, run),
             on_proven=partial(self._record_proven, run) if workers > 1 else lambda: None,
         )
         return job, tally
 
     def _record_proven(self, run: RunRecord) -> None:
         """Record, while the calls go on, that one of this pass was answered."""
-        change = self._lab.ledger.update_run(run.run_id, {"proven": run.generation}, if_status={"running"})
-        self._telling.add(task := asyncio.ensure_future(change))
-        task.add_done_callback(self._told)
+        self._tell(run, {"proven": run.generation})
 
     def _told(self, task: asyncio.Future[bool]) -> None:
         self._telling.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            logger.warning("that calls of a run are answered was not recorded: %s", error)
+            logger.warning("what the other workers of a run are to know was not recorded: %s", error)
 
     def _sandbox(self, bindings: Bindings, deadline: Deadline) -> SandboxPool | None:
         """The sandbox, where a run has code of its users.

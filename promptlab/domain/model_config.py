@@ -98,6 +98,13 @@ class ModelConfig(BaseModel):
         le=100,
         description="Further tries after a server error, a timeout or a broken connection.",
     )
+    outage_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds for which a run waits while nothing answers at all; 600 by default, 0 for none.",
+    )
     temperature: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="Sampling temperature."
     )

@@ -247,6 +247,8 @@ class Progress:
     scored: int | None = None
     """Answered cases that are scored; None where nobody counts, or there are no metrics. Told of a run in
     this process."""
+    waiting: str | None = None
+    """Why no call is made now, in words: nothing answers. Told of a run in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +289,8 @@ class RunRecord:
     """Failures recorded in a generation lower than this are done again."""
     redo_errors: tuple[str, ...] = ()
     """The types of the failures that are done again; all where none is named."""
+    outage: Mapping[str, Any] | None = None
+    """While nothing answers: `since` (ISO 8601, UTC), `words`, `ask_at` (seconds since 1970), `pause_s`."""
     proven: int = -1
     """The newest pass of which a call was answered; kept in the cloud only, where several workers begin."""
     failed_before: int = 0

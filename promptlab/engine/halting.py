@@ -105,7 +105,7 @@ class Prospects:
     async def _open_later(self) -> None:
         await self._clock.sleep(PROBE_S)
         self._timer = None
-        self._open()
+        self.open()
 
     def end(self) -> None:
         """Wait for nothing any more."""
@@ -113,7 +113,8 @@ class Prospects:
             self._timer.cancel()
             self._timer = None
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Let all calls start: the probe is over."""
         self.end()
         if self._narrow:
             self._narrow = False
@@ -131,7 +132,7 @@ class Prospects:
             self.is_proven = True
             self._on_proven()
         self._refused, self._words, self.unsettled = 0, None, False
-        self._open()
+        self.open()
 
     def failed(self, error: ModelError | TemplateError) -> None:
         """Take note that a case failed for good."""
@@ -142,13 +143,13 @@ class Prospects:
         why = hopeless(error) if isinstance(error, ModelError) else None
         if why is None or (why is Hopeless.REQUEST and (self.is_proven or not self._by_request)):
             self._refused = 0
-            self._open()
+            self.open()
             return
         assert isinstance(error, ModelError)
         words = same_words(str(error)) if why is Hopeless.REQUEST else None
         if self._refused and words != self._words:
             self._refused = 0
-            self._open()
+            self.open()
         self._refused, self._words, self._last, self.unsettled = self._refused + 1, words, error, True
         self.end()  # of the timer: where the first answer is a refusal, no more than SURE are asked at once
         if self._refused >= SURE or is_long_wait(error):

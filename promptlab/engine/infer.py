@@ -73,7 +73,7 @@ async def _answer(
 ) -> None:
     """Answer and record one case; if that has to wait, append the seconds to `waits`."""
     seen = tried.attempts(key, price)
-    async with Slot(job.limiter) as slot:
+    async with Slot(job.limiter, job.outage) as slot:
         try:
             completion = await _complete(job, shard, key, row, slot, tried.of(key), seen)
         except Postponed as later:

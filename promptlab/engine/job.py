@@ -15,6 +15,7 @@ from promptlab.domain.summary import Summary
 from promptlab.engine.halting import Halt, Prospects
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
+from promptlab.engine.outage import OUTAGE_S, Outage, Paused
 from promptlab.engine.processes import Processes, Recipe
 from promptlab.engine.sandboxed import SandboxPool
 from promptlab.engine.side_loop import is_beside
@@ -86,6 +87,8 @@ class Job:
     scoring: Scoring
     on_finished: Callable[[int, Summary], None]
     prospects: Prospects
+    outage: Outage | None = None
+    """Watches whether the provider is there; None for a user's own code, or where no outage is waited out."""
     workers: int = 1
     """How many workers work on the run at the same time."""
     halted: Halt | None = None
@@ -121,6 +124,7 @@ class Job:
         processes: Processes | None = None,
         sandbox: SandboxPool | None = None,
         on_proven: Callable[[], None] = lambda: None,
+        on_outage: Callable[[Paused | None], None] = lambda paused: None,
     ) -> Job:
         """Begin to work on a run in this process.
 
@@ -133,6 +137,7 @@ class Job:
             processes: where evaluators run that can be sent there; without any, all run in this process.
             sandbox: where code runs that the lab keeps.
             on_proven: called when a call is known to be answered in this pass, unless that was known before.
+            on_outage: told while nothing answers, and when that is over (None).
         """
         experiment, bindings = work
 
@@ -173,6 +178,17 @@ class Job:
                 on_proven=on_proven,
             ),
         )
+        model = bindings.model
+        outage_s = OUTAGE_S if model.config.outage_s is None else model.config.outage_s
+        if outage_s > 0 and not (model.runs_user_code or model.in_sandbox):
+            job.outage = Outage(
+                limiter,
+                halt,
+                clock,
+                outage_s=outage_s,
+                on_change=on_outage,
+                before=job.prospects.open,
+            )
         return job
 
 

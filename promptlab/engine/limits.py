@@ -163,9 +163,9 @@ class AdaptiveLimiter:
         """Let so few calls be in flight at most, until `widen`."""
         self.limit = float(min(calls, self.maximum))
 
-    def widen(self) -> None:
-        """Let as many calls be in flight again as there may be."""
-        self.limit = float(self.maximum)
+    def widen(self, calls: float | None = None) -> None:
+        """Let so many calls be in flight again; by default as many as there may be."""
+        self.limit = float(self.maximum if calls is None else calls)
         self._wake()
 
     def succeeded(self) -> None:

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from promptlab.domain.results import MAX_SAID, Attempt, storable
 from promptlab.errors import ModelError
-from promptlab.ports import Clock, RateLimiter
+from promptlab.ports import Clock, OutageWatch, RateLimiter
 
 T = TypeVar("T")
 
@@ -71,8 +71,9 @@ class Slot:
     place is free for others.
     """
 
-    def __init__(self, limiter: RateLimiter | None = None) -> None:
-        self._limiter = limiter
+    def __init__(self, limiter: RateLimiter | None = None, outage: OutageWatch | None = None) -> None:
+        self._limiter, self._outage = limiter, outage
+        self._gone, self._outages = 0, 0 if outage is None else outage.count
         self._held = False
 
     async def acquire(self) -> None:
@@ -87,8 +88,28 @@ class Slot:
             self._held = False
             self._limiter.release()
 
-    def report(self, error: BaseException | None) -> None:
-        """Tell the limiter how the call went; None for an answer."""
+    def taken_back(self) -> int:
+        """How many failed attempts turned out to be the beginning of an outage, and are not their case's."""
+        if self._outage is None or self._outage.count == self._outages:
+            return 0
+        self._outages, gone, self._gone = self._outage.count, self._gone, 0
+        return gone
+
+    def report(self, error: BaseException | None) -> bool:
+        """Tell the limiter how the call went, None for an answer; whether it failed for an outage, which is
+        not its case's failure."""
+        self._limit(error)
+        if self._outage is None:
+            return False
+        if isinstance(error, ModelError):
+            is_outage = self._outage.failed(error)
+            self._gone += error.is_gone and not is_outage
+            return is_outage
+        if self._outage.streak:
+            self._outage.over()
+        return False
+
+    def _limit(self, error: BaseException | None) -> None:
         if self._limiter is None:
             return
         if error is None or (isinstance(error, ModelError) and not error.retryable):
@@ -151,6 +172,7 @@ async def with_retries(
             await slot.acquire()
         except Postponed as later:
             raise Postponed(later.wait_s, Tries(attempts, throttles, retries, waited_s)) from later
+        retries -= slot.taken_back()
         if may_start is not None and not may_start():
             raise Postponed(0.0, Tries(attempts, throttles, retries, waited_s))
         attempts += 1
@@ -158,10 +180,13 @@ async def with_retries(
         try:
             answer = await attempt()
         except ModelError as error:
-            slot.report(error)
+            is_outage = slot.report(error)
             error.attempts = attempts
             if on_attempt is not None:
                 on_attempt(_attempt(attempts, started, clock, error))
+            if is_outage:  # the limiter holds all calls, and says when the next one asks
+                slot.release()
+                continue
             throttled = error.type == "rate_limit"
             wait_s = _wait_s(error, policy, throttles if throttled else retries, waited_s, jitter)
             throttles, retries = throttles + throttled, retries + (not throttled)

@@ -104,6 +104,8 @@ class Pace:
         if now.cost_usd is not None:
             parts.append(dollars(now.cost_usd))
         parts.append(duration(self.elapsed_s))
+        if now.waiting:
+            return ", ".join([*parts, now.waiting])
         if now.done >= now.total:
             return ", ".join(parts)
         return ", ".join([*parts, *([f"{duration((now.total - now.done) / rate)} left"] if rate else [])])

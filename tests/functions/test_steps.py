@@ -525,3 +525,38 @@ def test_failures_of_all_workers_together_count_for_max_failures(machine: Machin
         assert len(server.requests) == 100
         stopped = runtime.run(machine.lab.get_run(run.run_id))
         assert "10 of 120 cases failed, and max_failures allows 7" in (stopped.error or "")
+
+
+def test_an_outage_is_waited_out_by_the_state_machine_and_asked_about_by_one_worker(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first worker finds it; the next one makes no call before its time, and then goes on."""
+    monkeypatch.setattr("promptlab.engine.outage.FIRST_PAUSE_S", 20.0)
+    with ModelServer(lambda request: Reply(status=503)) as server:
+        model = {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 10}
+        run = machine.start(experiment(server, model=model))
+        plan.handler({"run_id": run.run_id, "generation": 0}, Context())
+
+        async def steps() -> tuple[list[Outcome], list[int]]:
+            manifest = f"runs/{run.run_id}/manifest-0.jsonl"
+            shards = [shard async for shard in read_manifest(machine.lab.blobs, manifest)]
+            worker, found, asked = Worker(machine.lab), list[Outcome](), list[int]()
+            for number in (0, 1, 0):
+                if number == len(found) - 2:  # the last time: the provider is back, and the wait is over
+                    server.answer = right
+                    now = await machine.lab.get_run(run.run_id)
+                    assert now.outage is not None
+                    past = {**now.outage, "ask_at": 0}
+                    await machine.lab.ledger.update_run(run.run_id, {"outage": past})
+                found.append((await worker.infer(run.run_id, 0, shards[number], 900))[0])
+                asked.append(len(server.requests))
+            for _, bindings in worker._bound.values():
+                await bindings.aclose()
+            return found, asked
+
+        (first, second, third), asked = runtime.run(steps())
+        assert (first.remaining, second.remaining, third) == (50, 50, Outcome())
+        assert first.wait_s > 15 and 0 < second.wait_s <= 20
+        assert asked[0] == asked[1] <= 25 and asked[2] == asked[0] + 50
+        now = runtime.run(machine.lab.get_run(run.run_id))
+        assert (now.status, now.outage) == ("running", None)

@@ -63,6 +63,12 @@ class Counter:
         )
         self._tell()
 
+    def wait_for(self, words: str | None) -> None:
+        """Say why no call is made now; None once calls are made again."""
+        if self.now.waiting != words:
+            self.now = replace(self.now, waiting=words)
+            self._tell()
+
     def begin_scoring(self, cases: int) -> None:
         """Set how many cases are scored in shards that are not worked on."""
         if self.now.scored is not None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from promptlab.adapters.local.descriptors import calls_that_fit
@@ -26,6 +27,7 @@ from promptlab.engine.halting import ended
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
+from promptlab.engine.outage import Paused, outage_of
 from promptlab.engine.plan import plan, read_manifest
 from promptlab.engine.process_child import is_child
 from promptlab.engine.processes import Processes
@@ -95,6 +97,7 @@ class LocalRunner:
         self._ledger, self._blobs, self._clock, self._locks = ledger, blobs, clock, locks
         self._working: dict[str, asyncio.Task[dict[str, object]]] = {}
         self._reserve = Reserve(locks / "reserve")
+        self._telling = set[asyncio.Future[bool]]()
 
     async def is_active(self, run: RunRecord) -> bool:
         """Whether a process works on the run now. The system drops the lock of a killed process."""
@@ -189,8 +192,11 @@ class LocalRunner:
             await self._record_end(run, changes, seconds)
 
     async def _record_end(self, run: RunRecord, changes: dict[str, object], seconds: float) -> None:
+        if self._telling:
+            await asyncio.wait(self._telling)
         await self._ledger.update_run(
-            run.run_id, {"finished_at": self._clock.now(), "wall_s": run.wall_s + seconds}
+            run.run_id,
+            {"finished_at": self._clock.now(), "wall_s": run.wall_s + seconds, "outage": None},
         )
         # Whoever cancelled the run meanwhile has the last word on its status.
         await self._ledger.update_run(run.run_id, changes, if_status={"running"})
@@ -259,6 +265,7 @@ class LocalRunner:
             on_scored=counter.count_scored,
             processes=Processes(),
             on_finished=so_far.add,
+            on_outage=partial(self._tell_outage, run, counter),
         )
         work = _Work(job, counter, so_far)
         threads = Threads("promptlab-model")
@@ -278,6 +285,20 @@ class LocalRunner:
             return _failed(f"{many} could not be finished; the first: {work.faults[0]}")
         assert work.summary is not None
         return dict(ended(run, work.summary))
+
+    def _tell_outage(self, run: RunRecord, counter: Counter, paused: Paused | None) -> None:
+        """Say in the progress, and in the run's record for whoever looks from elsewhere, that nothing
+        answers."""
+        counter.wait_for(f"waiting: {paused.words}" if paused else None)
+        seen = paused and outage_of(paused, self._clock.now())
+        telling = asyncio.ensure_future(self._ledger.update_run(run.run_id, {"outage": seen}))
+        self._telling.add(telling)
+        telling.add_done_callback(self._told)
+
+    def _told(self, telling: asyncio.Future[bool]) -> None:
+        self._telling.discard(telling)
+        if not telling.cancelled() and (error := telling.exception()):
+            logger.debug("an outage was not recorded: %s", error)
 
     async def _to_the_end(self, work: _Work, loading: asyncio.Task[None]) -> None:
         """Finish the shards, then summarize; with a shard at fault not, for no results file may stand for a
