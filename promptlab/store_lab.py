@@ -22,7 +22,7 @@ from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import traceback_of
 from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
-from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
+from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord, waits_for
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
 from promptlab.engine.job import Bindings
@@ -768,9 +768,11 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
         """
+        waiting: str | None = None
         with suppress(StoreDamagedError):  # its rows can be counted all the same
-            await self._get(run_id)
-        return await self.ledger.progress(run_id)
+            waiting = waits_for(await self._get(run_id))
+        progress = await self.ledger.progress(run_id)
+        return replace(progress, waiting=waiting) if waiting else progress
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
         """Return what `report.brief` needs besides a run that is not summarized: its progress, and the sum

@@ -296,7 +296,7 @@ class Worker:
         return wait_s
 
     def _record_outage(self, run: RunRecord, paused: Paused | None) -> None:
-        """Tell the other workers, and whoever looks at the run, that nothing answers; or that it does again."""
+        """Tell the other workers, and whoever looks at the run, that nothing answers, or that all is well."""
         seen = paused and outage_of(paused, self._lab.clock.now())
         self._tell(run, {"outage": seen})
 

@@ -320,3 +320,10 @@ class RunRecord:
     def warnings(self) -> tuple[str, ...]:
         """Warnings about what was probably not meant in the experiment, as said before the first call."""
         return tuple(self.experiment.get("warnings", ()))
+
+
+def waits_for(run: RunRecord) -> str | None:
+    """Say why no call of a run is made now; None while calls are made."""
+    if run.status in FINAL or run.outage is None:
+        return None
+    return f"waiting: {run.outage.get('words', '')}"

@@ -174,6 +174,24 @@ async def test_a_run_in_which_every_case_failed_is_not_green(studio: Studio) -> 
     assert page.text.count(str(FAILURES[2].message)) == 1
 
 
+async def test_a_run_that_ended_early_says_why_and_one_that_waits_says_for_what(studio: Studio) -> None:
+    """The provider's words, the status in words, and Resume; an outage under way is no end."""
+    dataset = await make_dataset(studio.lab, 150)
+    run = await make_run(studio.lab, dataset, Made(ledger=True, results=False, shards=1))
+    for status, shown in (("stopped", "stopped"), ("budget_reached", "budget reached")):
+        change = {"status": status, "error": "HTTP 401 the key was refused: <no>"}
+        await studio.lab.ledger.update_run(run.run_id, change)
+        page, listed = (await studio.page(f"/runs/{run.run_id}")).text, (await studio.page("/")).text
+        assert "the key was refused: <no>" in page and "Resume" in page
+        assert shown in page and shown in listed
+        assert "No run matches" not in (await studio.page(f"/?status={status}")).text
+    outage = {"since": "2026-01-01T00:00:00Z", "words": "HTTP <503>", "ask_at": 0, "pause_s": 1}
+    await studio.lab.ledger.update_run(run.run_id, {"status": "running", "error": None, "outage": outage})
+    async with studio.lab._parts.runner.claimed(run.run_id):  # as if a process worked on it
+        page = (await studio.page(f"/runs/{run.run_id}")).text
+    assert "nothing answers" in page and "HTTP <503>" in page
+
+
 async def test_a_search_says_how_far_it_looked(studio: Studio) -> None:
     """Whoever finds nothing must know what was not looked at."""
     run = await make_run(studio.lab, await make_dataset(studio.lab, 20))

@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ import orjson
 from promptlab.adapters.aws.busy import is_busy
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.domain.projects import DEFAULT_PROJECT, is_project_name
-from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.results import FINAL, Progress, RunRecord, waits_for
 from promptlab.errors import RunBusyError
 from promptlab.ports import Clock, Ledger
 
@@ -102,7 +103,8 @@ class StepFunctionsRunner:
             now = await self._ledger.get_run(run.run_id)
             assert now is not None
             if on_progress:
-                on_progress(await self._ledger.progress(run.run_id))
+                seen = await self._ledger.progress(run.run_id)
+                on_progress(replace(seen, waiting=waits_for(now)))
             if now.status in FINAL:
                 return now
             await self._clock.sleep(POLL_S)

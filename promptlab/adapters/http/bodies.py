@@ -84,7 +84,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
 def progress_from(answer: Mapping[str, Any], *, total: str = "total") -> Progress:
     """The progress that the API tells of."""
     counts = {name: answer[name] for name in ("done", "failed", *NAMES) if name in answer}
-    return Progress(total=answer[total], **counts)
+    return Progress(total=answer[total], **counts, waiting=answer.get("waiting"))
 
 
 def asset_version_from(answer: Mapping[str, Any]) -> AssetVersion:

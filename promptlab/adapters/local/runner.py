@@ -20,7 +20,7 @@ from promptlab.adapters.local.run_progress import Counter, OnProgress, done_agai
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import hide_text, traceback_of
-from promptlab.domain.results import RunRecord, described
+from promptlab.domain.results import RunRecord, described, waits_for
 from promptlab.domain.summary import Summary
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import ended
@@ -289,8 +289,8 @@ class LocalRunner:
     def _tell_outage(self, run: RunRecord, counter: Counter, paused: Paused | None) -> None:
         """Say in the progress, and in the run's record for whoever looks from elsewhere, that nothing
         answers."""
-        counter.wait_for(f"waiting: {paused.words}" if paused else None)
-        seen = paused and outage_of(paused, self._clock.now())
+        seen = outage_of(paused, self._clock.now()) if paused else None
+        counter.wait_for(waits_for(replace(run, outage=seen)))
         telling = asyncio.ensure_future(self._ledger.update_run(run.run_id, {"outage": seen}))
         self._telling.add(telling)
         telling.add_done_callback(self._told)

@@ -82,6 +82,9 @@ class ProgressOut(BaseModel):
     unknown_tokens: int = Field(default=0, description="Cases whose tokens are unknown: not in the sums.")
     unknown_cost: int = Field(default=0, description="Cases whose cost is unknown: not in the dollars.")
     unpriced: int = Field(default=0, description="How many of those were answered.")
+    waiting: str | None = Field(
+        default=None, description="Why no call is made now, in words: nothing answers (docs/reliability.md)."
+    )
 
 
 class MetricBrief(BaseModel):

@@ -227,7 +227,8 @@ async def get_progress(request: Request, lab: TheLab, who: LinkViewer, run_id: R
     if run.status not in FINAL:
         moves(request)
     counts = ("total", "done", "failed", *NAMES)
-    return {"status": run.status, **{name: getattr(progress, name) for name in counts}}
+    found = {"status": run.status, **{name: getattr(progress, name) for name in counts}}
+    return found | {"waiting": progress.waiting}
 
 
 @router.get("/{run_id}/cases", summary="Page through a run's cases", response_model=CasePage)
