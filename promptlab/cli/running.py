@@ -142,7 +142,9 @@ def run(
 @run_argument
 @click.option("--failed", is_flag=True, help="Do the failed cases again, too.")
 @click.option(
+    "--only",
     "--errors",
+    "errors",
     metavar="TYPE",
     multiple=True,
     help="Do only those again that failed with this type of error, as in timeout; may be given again.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -14,6 +14,9 @@ EXAMPLE_MODEL = "openai/gpt-6-luna"
 one that is about to end."""
 MOST_PARAMETERS = 100
 """Further fields of a model, which are sent to its provider as they are."""
+Retries = Annotated[int, Field(ge=0, le=100)]
+RetriedKind = Literal["server_error", "timeout", "connection", "conflict", "invalid_response", "rate_limit"]
+"""The types of errors after which a call is made again."""
 _OURS = (
     (
         "max_concurrent_tasks",
@@ -92,11 +95,10 @@ class ModelConfig(BaseModel):
     timeout_s: float = Field(
         default=120, gt=0, allow_inf_nan=False, description="Seconds to wait for one answer."
     )
-    max_retries: int = Field(
+    max_retries: Retries | dict[RetriedKind, Retries] = Field(
         default=5,
-        ge=0,
-        le=100,
-        description="Further tries after a server error, a timeout or a broken connection.",
+        description="Further tries after a server error, a timeout or a broken connection; or those of "
+        "single types of errors, as in {timeout: 2, server_error: 5}, and 5 for each that is not named.",
     )
     outage_s: float | None = Field(
         default=None,

@@ -94,7 +94,7 @@ class Model:
     @property
     def retry_policy(self) -> RetryPolicy:
         """How often the engine makes a failed call again."""
-        return RetryPolicy(max_retries=self.config.max_retries)
+        return RetryPolicy.of(self.config.max_retries)
 
     @property
     def runs_user_code(self) -> bool:

@@ -318,7 +318,7 @@ class ProviderModel(Model):
         gate = self._gates.setdefault(loop, Gate(self.config.max_concurrent_tasks))
         async with Slot(gate) as slot:
             answer, _ = await with_retries(
-                attempt, RetryPolicy(self.config.max_retries), clock=self._clock, slot=slot
+                attempt, RetryPolicy.of(self.config.max_retries), clock=self._clock, slot=slot
             )
         return answer
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from promptlab.domain.results import MAX_SAID, Attempt, storable
 from promptlab.errors import ModelError
@@ -14,6 +14,8 @@ from promptlab.ports import Clock, OutageWatch, RateLimiter
 
 T = TypeVar("T")
 
+USUAL = 5
+"""Further tries where nothing else is said."""
 MAX_WAIT_S = 300.0
 """A provider that asks for a longer wait than this ends the case."""
 LONGEST_SHOWN_S = 366 * 86_400.0
@@ -30,6 +32,8 @@ class Tries:
     """Other failures among them."""
     waited_s: float = 0.0
     """Seconds of all waits together."""
+    kinds: tuple[tuple[str, int], ...] = ()
+    """The failures of types that have a number of retries of their own."""
 
 
 class Postponed(Exception):
@@ -62,6 +66,24 @@ class RetryPolicy:
     """A provider that asks for a longer wait than this ends the case."""
     max_total_wait_s: float = 1800.0
     """All waits of one call together, at most: 30 times 300 s would be two and a half hours."""
+    by_kind: Mapping[str, int] = field(default_factory=dict)
+    """Further tries after errors of single types, each counted by itself, in place of the other numbers."""
+
+    @classmethod
+    def of(cls, max_retries: int | Mapping[Any, int]) -> RetryPolicy:
+        """The policy of a model's `max_retries`."""
+        if isinstance(max_retries, int):
+            return cls(max_retries=max_retries)
+        return cls(max_retries=USUAL, by_kind={str(kind): most for kind, most in max_retries.items()})
+
+    def allowed(self, kind: str) -> int:
+        """How many further tries there are after errors of a type."""
+        if kind in self.by_kind:
+            return self.by_kind[kind]
+        if kind == "rate_limit":
+            return self.max_throttles
+        # A proxy's hiccup goes away at once; a wrong endpoint never does.
+        return min(self.max_retries, 1) if kind == "invalid_response" else self.max_retries
 
 
 class Slot:
@@ -167,14 +189,17 @@ async def with_retries(
     # Not by astuple, which copies deeply: 15 µs a call.
     attempts, throttles = before.attempts, before.throttles
     retries, waited_s = before.retries, before.waited_s
+    own = _OfKinds(policy, before.kinds)
     while True:
         try:
             await slot.acquire()
         except Postponed as later:
-            raise Postponed(later.wait_s, Tries(attempts, throttles, retries, waited_s)) from later
+            raise Postponed(
+                later.wait_s, Tries(attempts, throttles, retries, waited_s, own.counted())
+            ) from later
         retries -= slot.taken_back()
         if may_start is not None and not may_start():
-            raise Postponed(0.0, Tries(attempts, throttles, retries, waited_s))
+            raise Postponed(0.0, Tries(attempts, throttles, retries, waited_s, own.counted()))
         attempts += 1
         started = clock.monotonic()
         try:
@@ -188,11 +213,12 @@ async def with_retries(
                 slot.release()
                 continue
             throttled = error.type == "rate_limit"
-            wait_s = _wait_s(error, policy, throttles if throttled else retries, waited_s, jitter)
-            throttles, retries = throttles + throttled, retries + (not throttled)
+            failures = own.count(error, throttles if throttled else retries)
+            wait_s = _wait_s(error, policy, failures, waited_s, jitter)
+            throttles, retries = throttles + throttled, retries + own.is_shared(error)
             slot.release()
             if max_pause_s is not None and wait_s > max_pause_s:
-                tries = Tries(attempts, throttles, retries, waited_s + wait_s)
+                tries = Tries(attempts, throttles, retries, waited_s + wait_s, own.counted())
                 raise Postponed(wait_s, tries) from error
         except BaseException as error:
             slot.report(error)
@@ -204,6 +230,31 @@ async def with_retries(
             return answer, attempts
         waited_s += wait_s
         await clock.sleep(wait_s)
+
+
+class _OfKinds:
+    """Counts the failures of one call that have a number of retries of their own."""
+
+    def __init__(self, policy: RetryPolicy, kinds: Sequence[Sequence[Any]]) -> None:
+        self._own = policy.by_kind
+        self._counts: dict[str, int] = {str(kind): int(count) for kind, count in kinds}
+
+    def count(self, error: ModelError, others: int) -> int:
+        """Count a failure, and say how many of its kind were before it: `others`, unless it has a number of
+        its own."""
+        if error.type not in self._own:
+            return others
+        before = self._counts.get(error.type, 0)
+        self._counts[error.type] = before + 1
+        return before
+
+    def is_shared(self, error: ModelError) -> bool:
+        """Whether a failure counts among those of max_retries."""
+        return error.type != "rate_limit" and error.type not in self._own
+
+    def counted(self) -> tuple[tuple[str, int], ...]:
+        """The counts, for whoever goes on."""
+        return tuple(self._counts.items())
 
 
 def _attempt(number: int, started: float, clock: Clock, error: ModelError | None = None) -> Attempt:
@@ -235,10 +286,7 @@ def _wait_s(
     Raises:
         ModelError: the error, if it is final.
     """
-    allowed = policy.max_throttles if error.type == "rate_limit" else policy.max_retries
-    if error.type == "invalid_response":
-        allowed = min(allowed, 1)  # a proxy's hiccup goes away at once; a wrong endpoint never does
-    if not error.retryable or failures >= allowed:
+    if not error.retryable or failures >= policy.allowed(error.type):
         raise error
     asked_s = _asked_s(error)
     if asked_s > policy.max_wait_s:

@@ -310,8 +310,10 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
         (name, str(model[name]))
         for name in (*MODEL_NUMBERS, *MODEL_TEXTS)
         if model.get(name, usual[name].default) != usual[name].default
+        and not isinstance(model.get(name), dict)
     ]
-    other = {k: v for k, v in model.items() if k not in (*MODEL_NUMBERS, *MODEL_TEXTS, "name")}
+    ours = (*MODEL_NUMBERS, *MODEL_TEXTS, "name")
+    other = {k: v for k, v in model.items() if k not in ours or (k != "name" and isinstance(v, dict))}
     pairs += [("other", orjson.dumps(other).decode())] if other else []
     pairs += [("trials", str(experiment.trials))] if experiment.trials != 1 else []
     pairs += [("tags", " ".join(tags))] if tags else []
