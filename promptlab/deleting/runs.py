@@ -92,6 +92,7 @@ class RunDeleting:
 
     async def _forget_workers(self, run_id: str, numbers: Sequence[int], generations: range) -> None:
         gone = [(LEASE, f"{run_id}#{number}") for number in numbers]
-        gone += [(LEASE, f"{run_id}#{pass_}#probe") for pass_ in generations]
+        shared = ("probe", "outage")
+        gone += [(LEASE, f"{run_id}#{pass_}#{what}") for pass_ in generations for what in shared]
         gone += [(TRIED, f"{run_id}#{pass_}#{number}") for number in numbers for pass_ in generations]
         await asyncio.gather(*(self._ledger.delete_record(kind, key) for kind, key in gone))

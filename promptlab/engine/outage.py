@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from promptlab.domain.results import cut
 from promptlab.engine.halting import Halt
+from promptlab.engine.keyless import words as words_of
 from promptlab.engine.limits import AdaptiveLimiter
 from promptlab.errors import ModelError
 from promptlab.ports import Clock
@@ -98,7 +98,7 @@ class Outage:
             return True
         pause_s = min(self._pause_s, max(0.0, self._outage_s - lasted_s) + 0.001)
         self._limiter.hold(pause_s)
-        self._on_change(Paused(lasted_s, pause_s, cut(str(error), MOST_WORDS)))
+        self._on_change(Paused(lasted_s, pause_s, words_of(error, MOST_WORDS)))
         return True
 
     def go_on(self, lasted_s: float, pause_s: float) -> None:
@@ -136,6 +136,6 @@ def given_up(outage_s: float, error: ModelError) -> Halt:
     """The halt of a run whose provider did not come back."""
     return Halt(
         "interrupted",
-        f"Nothing answered for {outage_s:g} s (outage_s): {cut(str(error), 1_000).rstrip('.')}. Resume the "
+        f"Nothing answered for {outage_s:g} s (outage_s): {words_of(error, 1_000).rstrip('.')}. Resume the "
         "run once the provider is back: it does the rest.",
     )
