@@ -190,6 +190,7 @@ class Lab(Protocol):
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
         trust_code: bool = False,
@@ -202,6 +203,7 @@ class Lab(Protocol):
             run_id: the run.
             failed: do failed cases again, too.
             errors: do those again that failed with one of these types of error, and no others.
+            max_cost_usd: another budget for the run, over all of its passes; by default the one that it has.
             config: the run's configuration, where it has objects that cannot be made from their names.
             folder: as in `run`.
             trust_code: run the code that the run names, also where it was recorded elsewhere; a hosted lab
@@ -217,7 +219,12 @@ class Lab(Protocol):
         """
 
     async def start_resume(
-        self, run_id: str, *, failed: bool = False, errors: Sequence[str] = ()
+        self,
+        run_id: str,
+        *,
+        failed: bool = False,
+        errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
     ) -> RunRecord:
         """Do as `resume`, but return once the run is begun.
 
@@ -360,6 +367,20 @@ class Lab(Protocol):
             RunError: a run has no results yet, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
+
+    async def month_usd(self) -> float | None:
+        """Read what the project's runs may cost in a month, in dollars; None: as much as they do."""
+
+    async def set_month_usd(self, usd: float | None) -> None:
+        """Set what the project's runs may cost in a month; None: as much as they do.
+
+        Raises:
+            ConfigError: it is no sum that makes sense.
+            ForbiddenError: a hosted lab leaves that to its admins.
+        """
+
+    async def spent_this_month(self) -> float | None:
+        """Read how many dollars of that are spent; None where there is no such budget."""
 
     def tell(self, on_job: OnJob | None) -> None:
         """Have somebody told how far long work elsewhere is: uploads, datasets made of them, exports.

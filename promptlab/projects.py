@@ -13,6 +13,7 @@ from promptlab.domain.projects import (
     checked_days,
     checked_description,
     checked_project,
+    checked_usd,
 )
 from promptlab.errors import ConfigError, ProjectExistsError, ProjectNotFoundError
 from promptlab.ports import Clock, Records
@@ -85,8 +86,10 @@ class Projects:
         description: str | None = None,
         archived: bool | None = None,
         retention_days: int | None = UNCHANGED,
+        max_cost_usd_a_month: float | None = UNCHANGED,
     ) -> Project:
-        """Change what is given of a project; `retention_days=None` keeps its runs for ever.
+        """Change what is given of a project; `retention_days=None` keeps its runs for ever,
+        `max_cost_usd_a_month=None` bounds its spending no more.
 
         Raises:
             ProjectNotFoundError: there is no such project.
@@ -101,6 +104,8 @@ class Projects:
             project = replace(project, archived=archived)
         if retention_days is not UNCHANGED:
             project = replace(project, retention_days=checked_days(retention_days))
+        if max_cost_usd_a_month is not UNCHANGED:
+            project = replace(project, max_cost_usd_a_month=checked_usd(max_cost_usd_a_month))
         await self._records.put_record(PROJECT, name, project.to_json())
         return project
 

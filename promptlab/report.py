@@ -59,6 +59,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         },
         "cut": seen_metrics.cut,
         **{name: counts[name] for name in NAMES[3:] if counts[name]},
+        **({"max_cost_usd": run.max_cost_usd} if run.max_cost_usd is not None else {}),
         **({"warnings": list(run.warnings)} if run.warnings else {}),
         **({"unreadable": run.unreadable} if run.unreadable else {}),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord, waits_for
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
+from promptlab.engine.budget import check_budgeted, check_more, month_key, seed_month, spent_usd
 from promptlab.engine.job import Bindings
 from promptlab.errors import (
     ConfigError,
@@ -44,6 +45,7 @@ from promptlab.experiments.stored import look_up
 from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
 from promptlab.loops import PerLoop
+from promptlab.models.base import Model
 from promptlab.named_files import working_folder
 from promptlab.ports import Records, Sandbox
 from promptlab.projects import Projects
@@ -189,7 +191,8 @@ class StoreLab:
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        async with self._recorded(make, parsed.tags, on_start=on_start) as (run, work):
+        recorded = self._recorded(make, parsed.tags, max_cost_usd=parsed.max_cost_usd, on_start=on_start)
+        async with recorded as (run, work):
             return await self._parts.runner.run(run, work, on_progress)
 
     async def start(
@@ -212,7 +215,7 @@ class StoreLab:
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        return await self._begin(self._recorded(make, parsed.tags, run_id))
+        return await self._begin(self._recorded(make, parsed.tags, run_id, max_cost_usd=parsed.max_cost_usd))
 
     async def start_selected(self, run_id: str, rows: Sequence[int], *, said: str = "") -> RunRecord:
         """Start a new run of a run's experiment over some rows of its dataset; return once it is begun.
@@ -227,7 +230,8 @@ class StoreLab:
             ConfigError: one of the experiment's objects cannot be made again.
         """
         run = await self._get(run_id)
-        return await self._begin(self._recorded(partial(self._selected, run, rows, said), run.tags))
+        make = partial(self._selected, run, rows, said)
+        return await self._begin(self._recorded(make, run.tags, max_cost_usd=run.max_cost_usd))
 
     async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
         """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
@@ -272,6 +276,7 @@ class StoreLab:
         stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
         async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
             models = prepared.live.model, prepared.live.embedding_model
+            await self._check_budget(config.max_cost_usd, *models, prepared.live.evaluators.values())
             await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
             return await prepared.commit(self.assets)
@@ -280,6 +285,8 @@ class StoreLab:
         """Store some rows of a run's dataset as one of its own, for the run's experiment over it."""
         experiment = Experiment.model_validate(run.experiment)
         bindings = await self.bindings(experiment)  # what cannot work is found before anything is stored
+        scorers = [evaluator for _, evaluator in bindings.evaluators]
+        await self._check_budget(run.max_cost_usd, bindings.model, bindings.embedding_model, scorers)
         await check_models((bindings.model, bindings.embedding_model))
         whole = f"{experiment.dataset.name}@{experiment.dataset.version}"
         async with subset(self.assets, whole, Selected(rows), said=said) as part:
@@ -294,6 +301,8 @@ class StoreLab:
         make: Callable[[], Awaitable[Work]],
         tags: Sequence[str],
         run_id: str | None = None,
+        *,
+        max_cost_usd: float | None = None,
         on_start: OnStart | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed."""
@@ -308,6 +317,7 @@ class StoreLab:
             created_at=now,
             started_at=now,
             tags=tuple(tags),
+            max_cost_usd=max_cost_usd,
         )
         if run_id is not None:
             await self.ledger.add_run(run)  # of two requests with one id, one must hear that the run exists
@@ -322,12 +332,44 @@ class StoreLab:
                 on_start(run)
             yield run, (experiment, bindings)
 
+    async def _check_budget(
+        self, usd: float | None, model: Model | None, embedding: Model | None, evaluators: Iterable[object]
+    ) -> None:
+        """Find out whether a run's budget, or that of the month, can be kept.
+
+        Raises:
+            ConfigError: a price is not known.
+        """
+        if model is not None and (usd is not None or await self.month_usd() is not None):
+            check_budgeted(model, embedding, evaluators)
+
+    async def month_usd(self) -> float | None:
+        """What this project's runs may cost in a month; None: as much as they do."""
+        project = await self.projects.find(self.project)
+        return project.max_cost_usd_a_month if project else None
+
+    async def set_month_usd(self, usd: float | None) -> None:
+        """Set what this project's runs may cost in a month; None: as much as they do.
+
+        Raises:
+            ConfigError: it is no sum that makes sense.
+        """
+        await self.projects.edit(self.project, max_cost_usd_a_month=usd)
+
+    async def spent_this_month(self) -> float | None:
+        """What of the month's budget is spent; None where there is none."""
+        if await self.month_usd() is None:
+            return None
+        await seed_month(self.ledger, self.clock.now())
+        return await spent_usd(self.ledger, month_key(self.clock.now()))
+
     async def resume(
         self,
         run_id: str,
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
         trust_code: bool = False,
@@ -340,6 +382,7 @@ class StoreLab:
             run_id: the run.
             failed: do failed cases again, too.
             errors: do those again that failed with one of these types of error, and no others.
+            max_cost_usd: another budget for the run, over all of its passes; by default the one that it has.
             config: the run's configuration, where it has objects that cannot be made from their names.
             folder: as in `run`.
             trust_code: run the code that the run names, also where it was recorded elsewhere.
@@ -353,7 +396,10 @@ class StoreLab:
             ConfigError: one of its objects cannot be had again, or `config` differs
                 in more than keys and code.
         """
-        async with self._continued(run_id, failed, errors, config, folder, trust_code) as (run, work):
+        continued = self._continued(
+            run_id, failed, errors, config, folder, trust_code, max_cost_usd=max_cost_usd
+        )
+        async with continued as (run, work):
             if work is None:
                 return run
             if on_start:
@@ -361,7 +407,12 @@ class StoreLab:
             return await self._parts.runner.run(run, work, on_progress)
 
     async def start_resume(
-        self, run_id: str, *, failed: bool = False, errors: Sequence[str] = ()
+        self,
+        run_id: str,
+        *,
+        failed: bool = False,
+        errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
     ) -> RunRecord:
         """Do as `resume`, but return once the run is begun.
 
@@ -369,11 +420,12 @@ class StoreLab:
             run_id: the run.
             failed: do failed cases again, too.
             errors: as in `resume`.
+            max_cost_usd: as in `resume`.
 
         Raises:
             PromptLabError: as in `resume`.
         """
-        return await self._begin(self._continued(run_id, failed, errors))
+        return await self._begin(self._continued(run_id, failed, errors, max_cost_usd=max_cost_usd))
 
     @asynccontextmanager
     async def _continued(
@@ -384,6 +436,8 @@ class StoreLab:
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
         trust_code: bool = False,
+        *,
+        max_cost_usd: float | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
@@ -402,6 +456,10 @@ class StoreLab:
             if trust_code:
                 await vouch(code_of(experiment, live), self.ledger, self._parts.seals)
             bindings = await self.bindings(experiment, live, trust_code=trust_code)
+            usd = run.max_cost_usd if max_cost_usd is None else max_cost_usd
+            scorers = [evaluator for _, evaluator in bindings.evaluators]
+            await self._check_budget(usd, bindings.model, bindings.embedding_model, scorers)
+            await check_more(self.ledger, run, usd)
             # What cannot be read would be asked, and paid for, again.
             await self.ledger.check()
             await check_models((bindings.model, bindings.embedding_model))
@@ -409,6 +467,7 @@ class StoreLab:
                 "status": "running",
                 "generation": run.generation + 1,
                 "started_at": self.clock.now(),
+                "max_cost_usd": usd,
             }
             changes |= {"outage": None, "finished_at": None, "error": None, "summary": None, "results": None}
             if again:

@@ -25,6 +25,7 @@ from promptlab.domain.masking import hide_text
 from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
+from promptlab.engine.budget import Budget, ended_early, open_budget, reached
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import allowed_failures, ended, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
@@ -162,6 +163,7 @@ class Worker:
         async with self._held(job, shard) as mine:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S), tally
+            job.budget = await self._budget(job, shard)
             try:
                 if (wait_s := await self._outage_wait_s(job)) > 0:
                     return Outcome(remaining=shard.count, wait_s=wait_s), tally
@@ -172,6 +174,10 @@ class Worker:
                 if self._telling:
                     await asyncio.wait(self._telling)
                 await self._look_at_failures(job)
+                if job.budget is not None:
+                    await job.budget.close(keep=True)
+                    if job.out_of_budget:
+                        outcome = Outcome()  # what was answered is scored
                 if job.halted is not None:
                     await self._end(job.run, job.halted.changes(job.run))
                     outcome = Outcome()  # the state machine comes again for none of it
@@ -194,8 +200,11 @@ class Worker:
         async with self._held(job, shard) as mine:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S)
+            job.budget = await self._budget(job, shard)
             try:
                 outcome = await evaluate(job, shard)
+                if job.budget is not None:
+                    await job.budget.close(keep=bool(outcome.remaining))
                 if job.halted is not None:
                     await self._end(job.run, job.halted.changes(job.run))
                     outcome = Outcome()
@@ -217,7 +226,9 @@ class Worker:
             self._lab.ledger, self._lab.blobs, run, await self._content(experiment), experiment.evaluation
         )
         changes = dict(ended(run, summary))
-        if missing := run.cases - summary.cases:
+        if why := await reached(self._lab.ledger, run):
+            changes = ended_early(why).changes(run)
+        elif missing := run.cases - summary.cases:
             why = f" The last fault: {run.error}" if run.error else ""
             changes = {
                 "status": "failed",
@@ -448,6 +459,19 @@ class Worker:
         self._telling.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.warning("what the other workers of a run are to know was not recorded: %s", error)
+
+    async def _budget(self, job: Job, shard: Shard) -> Budget | None:
+        """What the calls for a shard may cost."""
+        return await open_budget(
+            self._lab.ledger,
+            self._lab.clock,
+            job.run,
+            model=job.bindings.model,
+            evaluators=job.bindings.evaluators,
+            month_usd=await self._lab.month_usd(),
+            shards=[shard.number],
+            limited=True,
+        )
 
     def _sandbox(self, bindings: Bindings, deadline: Deadline) -> SandboxPool | None:
         """The sandbox, where a run has code of its users.

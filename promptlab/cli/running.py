@@ -38,6 +38,12 @@ FAILED, CASES_FAILED, GATE_FAILED = 1, 3, 4
 MOST_ROWS = 10_000_000
 
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+_budget = click.option(
+    "--max-cost-usd",
+    metavar="USD",
+    type=click.FloatRange(0, min_open=True),
+    help="Dollars that the run's calls may cost: it ends as budget_reached before one that could go beyond.",
+)
 _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a case failed.")
 
 
@@ -79,6 +85,7 @@ _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a
     multiple=True,
     help="A package that code of your own needs in a hosted Studio; may be given again.",
 )
+@_budget
 @_quiet
 @_strict
 @click.pass_context
@@ -94,6 +101,7 @@ def run(
     seed: int | None,
     fail_if: tuple[str, ...],
     requirements: tuple[str, ...],
+    max_cost_usd: float | None,
     quiet: bool,
     fail_on_error: bool,
 ) -> None:
@@ -112,7 +120,7 @@ def run(
         raise click.UsageError("--seed chooses a sample: give --sample N, too.")
     file = _loaded(experiment, changes)
     config = file.config.model_copy(update={"tags": checked_tags((*file.config.tags, *tags))})
-    config = config.requiring(requirements)
+    config = config.requiring(requirements).within(max_cost_usd)
     names = [name for metric in config.evaluation for name in metric.metric_names]
     own = [metric.result_name for metric in config.evaluation if metric.evaluator is not None]
     conditions = [parse_condition(text, names, own) for text in fail_if]
@@ -160,6 +168,7 @@ def run(
     is_flag=True,
     help="Run the code that the run names, also where the store was made by somebody else.",
 )
+@_budget
 @store_options
 @json_option
 @_quiet
@@ -172,6 +181,7 @@ def resume(
     errors: tuple[str, ...],
     experiment: Path | None,
     trust_code: bool,
+    max_cost_usd: float | None,
     store: Store,
     as_json: bool,
     quiet: bool,
@@ -198,6 +208,7 @@ def resume(
             found.run_id,
             failed=failed,
             errors=errors,
+            max_cost_usd=max_cost_usd,
             config=config,
             folder=folder,
             on_start=on_start,

@@ -202,10 +202,9 @@ class Metric(BaseModel):
     def is_labelled(self, row: Mapping[str, Any]) -> bool:
         """Whether a dataset row has the reference that this metric reads; yes for a
         metric that reads none."""
-        column = self.reference_column
-        if column is None:
+        if self.reference_column is None:
             return True
-        value = row.get(column)
+        value = row.get(self.reference_column)
         return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
 
 

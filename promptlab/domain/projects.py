@@ -17,6 +17,7 @@ PROJECT = "PROJECT"
 """The kind of record that a project has."""
 MOST_PROJECTS = 100
 MOST_DAYS = 3_650
+MOST_USD = 1e9
 MOST_DESCRIPTION = 500
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 
@@ -33,6 +34,8 @@ class Project:
     """Its runs and assets can be read, and nothing is started or created in it."""
     retention_days: int | None = None
     """Runs that ended longer ago are deleted, unless they are archived; None: they are kept."""
+    max_cost_usd_a_month: float | None = None
+    """The dollars that the calls of its runs may cost in a calendar month (UTC); None: as many as they do."""
     deleting_since: str | None = None
     """When its deletion began: nobody sees it any more."""
 
@@ -77,6 +80,20 @@ def checked_description(text: str) -> str:
     except ValueError as error:
         raise ConfigError(f"The description {error}") from None
     return text
+
+
+def checked_usd(usd: float | None) -> float | None:
+    """What a project may spend in a month.
+
+    Raises:
+        ConfigError: it is no sum that makes sense.
+    """
+    if usd is not None and not 0 <= usd <= MOST_USD:
+        raise ConfigError(
+            f"A project spends 0 to {MOST_USD:,.0f} dollars a month, or (null) as many as it does; "
+            f"not {usd:,}."
+        )
+    return usd
 
 
 def checked_days(days: int | None) -> int | None:

@@ -17,6 +17,8 @@ WEBHOOK = "WEBHOOK"
 """The kind of record that has the webhook of a run."""
 LEASE = "LEASE"
 """The kind of record that a shard under way has."""
+BUDGET = "BUDGET"
+"""The kind of record that has what is spent and leased of a budget."""
 TRIED = "TRIED"
 """The kind of record that a shard with postponed cases has."""
 SWAPS = 50

@@ -264,6 +264,8 @@ class ShardSummary:
     """Key of the blob with the shard's rows, gzipped JSON lines."""
     largest_row_bytes: int = 0
     """The longest line of the part."""
+    partial: bool = False
+    """Whether cases or scores are missing: the budget was reached before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +310,8 @@ class RunRecord:
     """Key of the manifest, once planned."""
     results: str | None = None
     """Key of results.parquet, once summarized."""
+    max_cost_usd: float | None = None
+    """The dollars that its calls may cost, over all passes; None: as many as they do."""
     archived: bool = False
     """Left out of lists, unless they ask for it."""
     deleting_since: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -23,7 +24,8 @@ from promptlab.results.table import Case, table_row
 async def evaluate(job: Job, shard: Shard) -> Outcome:
     """Score the answered cases of a shard, then write its part and its summary.
 
-    Scores that are recorded already are kept, unless the case was answered again since.
+    Scores that are recorded already are kept, unless the case was answered again since. Where the budget is
+    tight, the cases that are answered are scored; where it is reached, the shard is finished with these.
 
     Raises:
         Exception: whatever the ledger or the blobs raise. An evaluator's error is a failed score.
@@ -31,18 +33,26 @@ async def evaluate(job: Job, shard: Shard) -> Outcome:
     run_id = job.run.run_id
     completions = await job.ledger.get_completions(run_id, shard.number)
     expected = shard.count * job.experiment.trials
-    if len(completions) < expected:
-        return Outcome(remaining=expected - len(completions))
+    missing = expected - len(completions)
+    if missing and job.budget is None:
+        return Outcome(remaining=missing)
     rows = await read_rows(job.blobs, job.bindings.content, shard)
     recorded = {s.key: s for s in await job.ledger.get_scores(run_id, shard.number)}
     cases = [_case(job, shard, completion, rows, recorded.get(completion.key)) for completion in completions]
     if job.bindings.evaluators:
         answered = [_scored(job, case) for case in cases if case.completion.error is None]
-        if remaining := await score(job, answered):
-            return Outcome(remaining=remaining)
+        left = await score(job, answered)
+        if job.budget is not None:
+            job.budget.scored(shard.number, expected)
+        if left and not job.out_of_budget:
+            return Outcome(remaining=left)
+        missing += left
         sets = {scored.case.completion.key: scored.to_set(job) for scored in answered}
-        cases = [Case(case.row, case.completion, sets.get(case.completion.key)) for case in cases]
-    await _finish(job, shard, cases)
+        cases = [replace(case, scores=sets.get(case.completion.key)) for case in cases]
+    if missing and not job.out_of_budget:
+        return Outcome(remaining=missing)
+    if cases:
+        await _finish(job, shard, cases, partial=missing > 0)
     return Outcome()
 
 
@@ -114,7 +124,7 @@ def _count(total: Summary, case: Case) -> None:
             count_message(total.messages, failed.type, failed.message)
 
 
-async def _finish(job: Job, shard: Shard, cases: Sequence[Case]) -> None:
+async def _finish(job: Job, shard: Shard, cases: Sequence[Case], *, partial: bool) -> None:
     """Write the shard's part, then its summary: a summary's part is always there."""
     summary = summarize_cases([m for m, _ in job.bindings.evaluators], cases)
     data, largest = await asyncio.to_thread(_part, job, cases)
@@ -128,6 +138,7 @@ async def _finish(job: Job, shard: Shard, cases: Sequence[Case]) -> None:
             summary=summary.to_json(),
             part=key,
             largest_row_bytes=largest,
+            partial=partial,
         ),
     )
     job.on_finished(shard.number, summary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from promptlab.assets.rows import read_rows
@@ -13,15 +14,17 @@ from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, cut
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.attempts import Attempts
+from promptlab.engine.budget import Part
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.keyless import without_keys
 from promptlab.engine.tried import Tried
 from promptlab.engine.user_code import OverdueError, apart, beside, in_time, said
 from promptlab.engine.watchdog import watchdog
 from promptlab.errors import ModelError, TemplateError
+from promptlab.models.allowance import allowed, within
 from promptlab.models.base import Model, in_thread, runs_on_loop
 from promptlab.models.retry import Postponed, Slot, Tries, with_retries
-from promptlab.models.usage import counted
+from promptlab.models.usage import counted, note_usage
 
 MAX_PAUSE_S = 5.0
 """With a deadline: a longer pause than this is cheaper to spend in the state machine than in a worker."""
@@ -83,24 +86,23 @@ async def _answer(
         # The slot is held until the answer is durable: whatever happens, no more calls than the
         # model's max_concurrent_tasks are ever paid for and not recorded.
         await job.recorder.record(without_keys(completion))
+        if job.budget is not None and completion.error is None:
+            job.budget.answered(shard.number)
 
 
 async def _complete(
     job: Job, shard: Shard, key: CaseKey, row: Row, slot: Slot, before: Tries, seen: Attempts
 ) -> Completion:
-    place: dict[str, Any] = {
-        "shard": shard.number,
-        "case": key.case,
-        "trial": key.trial,
-        "generation": job.run.generation,
-    }
+    empty = Completion(
+        shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
+    )
     used = Usage()
     try:
         messages = await job.bindings.messages(row)
         model = job.bindings.model
         with counted(used) if model.runs_user_code or model.in_sandbox else nullcontext():
             response, attempts = await with_retries(
-                lambda: _attempt(job, messages, key),
+                lambda: _attempt(job, messages, key) if job.budget is None else _paid(job, messages, key),
                 job.bindings.model.retry_policy,
                 slot=slot,
                 clock=job.clock,
@@ -111,8 +113,8 @@ async def _complete(
             )
     except ModelError as error:
         job.prospects.failed(error)
-        return Completion(
-            **place,
+        return replace(
+            empty,
             **seen.failed() | (_sums(used) if used.calls else {}),
             error=Failure(error.type, cut(str(error), MOST_MESSAGE)),
             attempts=error.attempts,
@@ -120,9 +122,8 @@ async def _complete(
         )
     except TemplateError as error:
         job.prospects.failed(error)
-        return Completion(
-            **place,
-            cost_usd=0.0,
+        return replace(
+            empty,
             error=Failure("template_error", cut(str(error), MOST_MESSAGE)),
             attempts=0,
             created_at=job.clock.now(),
@@ -130,8 +131,8 @@ async def _complete(
     spent = _spent_on(response, used, seen.price)
     if job.prospects.unsettled:
         job.prospects.answered()
-    return Completion(
-        **place,
+    return replace(
+        empty,
         **seen.answered(spent) if seen.kept else spent,
         response=response.response,
         latency_ms=response.latency_ms,
@@ -142,6 +143,29 @@ async def _complete(
     )
 
 
+async def _paid(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -> ModelResponse:
+    """Make one call within the budget.
+
+    Raises:
+        Postponed: it may not be paid for.
+    """
+    budget, model = job.budget, job.bindings.model
+    assert budget is not None
+    if budget.worst is not None:
+        usd = budget.worst.usd(messages)
+        return await within(budget.answers, model.config, usd, lambda: _attempt(job, messages, key))
+    part, answer = Part(budget), None
+    with counted() as used, allowed(part):
+        try:
+            answer = await _attempt(job, messages, key)
+        finally:
+            cost = used.cost_usd if answer is None or answer.cost_usd is None else answer.cost_usd
+            silent = answer is not None and answer.cost_usd is None and not used.calls
+            part.close(None if silent or used.unknown_cost else cost, model.name)
+    note_usage(used)
+    return answer
+
+
 async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -> ModelResponse:
     """Make one call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
     model, started = job.bindings.model, job.clock.monotonic()
@@ -150,7 +174,7 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -
         await_it = apart if runs_on_loop(model) else beside
     try:
         with watching(model, key):
-            if model.in_sandbox or (model.keeps_time and await_it is in_time):
+            if model.in_sandbox:
                 answer = await model.achat(messages)
             else:
                 answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)

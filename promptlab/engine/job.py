@@ -12,6 +12,7 @@ from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
 from promptlab.domain.summary import Summary
+from promptlab.engine.budget import Budget, ended_early
 from promptlab.engine.halting import Halt, Prospects
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
@@ -94,6 +95,14 @@ class Job:
     halted: Halt | None = None
     """Why the run ends before all of its cases are done; None while it goes on."""
 
+    budget: Budget | None = None
+    """What the calls may cost; None where nobody bounds that."""
+
+    def budget_halt(self) -> Halt:
+        """How a run ends whose budget is reached."""
+        assert self.budget is not None and self.budget.reached is not None
+        return ended_early(self.budget.reached)
+
     def halt(self, halt: Halt) -> None:
         """End the run early: no further call or evaluation starts, and those in flight end and are recorded.
 
@@ -104,6 +113,11 @@ class Job:
             self.limiter.stop()
             self.scoring.limits.stop()
             self.scoring.isolation.stop()
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether no further call may be paid for."""
+        return self.budget is not None and self.budget.reached is not None
 
     @classmethod
     def begin(
@@ -125,6 +139,7 @@ class Job:
         sandbox: SandboxPool | None = None,
         on_proven: Callable[[], None] = lambda: None,
         on_outage: Callable[[Paused | None], None] = lambda paused: None,
+        budget: Budget | None = None,
     ) -> Job:
         """Begin to work on a run in this process.
 
@@ -138,6 +153,7 @@ class Job:
             sandbox: where code runs that the lab keeps.
             on_proven: called when a call is known to be answered in this pass, unless that was known before.
             on_outage: told while nothing answers, and when that is over (None).
+            budget: what the calls may cost.
         """
         experiment, bindings = work
 
@@ -177,6 +193,7 @@ class Job:
                 is_proven=run.proven == run.generation,
                 on_proven=on_proven,
             ),
+            budget=budget,
         )
         model = bindings.model
         outage_s = OUTAGE_S if model.config.outage_s is None else model.config.outage_s

@@ -119,7 +119,10 @@ def _line(content: DatasetContent, shards: Sequence[Shard]) -> bytes:
 
 
 def _unfinished(shard: ShardSummary, run: RunRecord) -> bool:
-    """Whether a shard that was finished once has failures that this pass does again."""
+    """Whether a shard that was finished once has failures that this pass does again, or was left in its
+    middle when a budget was reached."""
+    if shard.partial:
+        return True
     try:
         return shard.generation < run.redo_before and Summary.from_json(shard.summary).has_failures
     except StoreDamagedError:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from time import monotonic, thread_time
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 from promptlab.awake import asleep_s
 from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, PROMPT, Metric
 from promptlab.domain.results import Score, Usage, described
+from promptlab.engine.budget import Part
 from promptlab.engine.infer import may_start
 from promptlab.engine.isolation import is_async
 from promptlab.engine.job import Job, cancelled_from_outside
@@ -24,6 +26,7 @@ from promptlab.engine.watchdog import watchdog
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator, plain_verdict, to_score
 from promptlab.evaluators.outcomes import broken, failed, overdue
+from promptlab.models.allowance import allowed
 from promptlab.models.retry import Postponed
 from promptlab.models.usage import counted
 from promptlab.results.table import Case
@@ -50,14 +53,13 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
     Raises:
         Exception: whatever the ledger raises. An evaluator's error is a failed score.
     """
-    asking = [(m, e) for m, e in job.bindings.evaluators if PROMPT in m.column_mapping.values()]
-    for scored in cases if asking else ():
-        if scored.open(asking):
+    for scored in cases:
+        if any(PROMPT in m.column_mapping.values() for m, _ in scored.open(job.bindings.evaluators)):
             scored.prompt = await _prompt(job, scored.case)
     pure = [(m, e) for m, e in job.bindings.evaluators if is_pure(e)]
     others = [(m, e) for m, e in job.bindings.evaluators if not is_pure(e)]
     await _batch(job, [(scored, m, e) for scored in cases for m, e in scored.open(pure)])
-    todo = [(scored, *bound) for scored in cases for bound in scored.open(others)] if others else []
+    todo = [(scored, *bound) for scored in cases for bound in scored.open(others)]
     for scored, _, _ in todo:
         scored.left += 1
     told = _Told(job, cases)
@@ -82,6 +84,7 @@ class _Told:
     """Tells how many cases of a shard are scored."""
 
     def __init__(self, job: Job, cases: Sequence[Scored]) -> None:
+        self._budget = job.budget
         self._tell, self._shard = job.scoring.tell, cases[0].case.completion.shard if cases else 0
         self._cases = sum(not scored.left for scored in cases)
         self._tell(self._shard, self._cases)
@@ -92,6 +95,8 @@ class _Told:
         if not scored.left:
             self._cases += 1
             self._tell(self._shard, self._cases)
+            if self._budget is not None:
+                self._budget.scored(self._shard)
 
 
 async def _one(
@@ -140,6 +145,9 @@ async def _isolated(job: Job, scored: Scored, metric: Metric, recipe: Recipe) ->
             return failed(metric.evaluator_name, why)
         isolation.stay(metric, why)
         return None
+    if score.usage is not None and job.budget is not None:
+        # Its calls were made in another process, where nobody could ask first.
+        _settle(job, metric, Part(job.budget), score.usage)
     if score.usage is not None and metric.isolated is None:
         # As many calls at once as its model bears, and not as many as there are processes.
         isolation.stay(metric)
@@ -154,19 +162,33 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
     """
     timeout_s, left_s = _timeout_s(metric), job.deadline.left_s()
     limit_s = timeout_s if left_s is None else min(timeout_s, max(0.0, left_s - MARGIN_S))
-    with counted() as usage:
+    part = None if job.budget is None else Part(job.budget)
+    with counted() as usage, nullcontext() if part is None else allowed(part):
         try:
             with watchdog.watched(f"{metric.name} (row {scored.case.completion.case})", limit_s):
                 score = await _verdict(job, scored, metric, evaluator, limit_s)
         except OverdueError as error:
-            if limit_s < timeout_s:
+            if limit_s < timeout_s or (part is not None and part.refused):
                 raise Postponed(0.0) from error
             score = overdue(metric.evaluator_name, _timeout_s(metric))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
                 raise
             score = broken(metric.evaluator_name, error, await said(error))
+    if part is not None:
+        _settle(job, metric, part, usage)
     return _with_usage(score, usage)
+
+
+def _settle(job: Job, metric: Metric, part: Part, usage: Usage) -> None:
+    """Count what an evaluation cost.
+
+    Raises:
+        Postponed: a call of it could not be paid for: what it made of that is no score.
+    """
+    assert job.budget is not None
+    job.budget.saw_scores(metric.name, part.reserved)
+    part.close(None if usage.unknown_cost else usage.cost_usd, f"the evaluator {metric.evaluator_name}")
 
 
 async def _verdict(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, limit_s: float) -> Score:

@@ -285,6 +285,13 @@ class ExperimentConfig(BaseModel):
         description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
     )
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
+    max_cost_usd: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Dollars that the run's calls may cost, its metrics' with them. A call that could go "
+        "beyond is not made: the run ends as budget_reached.",
+    )
     code: CodeOptions | None = Field(
         default=None, description="What code of one's own needs where a hosted lab runs it."
     )
@@ -392,6 +399,18 @@ class ExperimentConfig(BaseModel):
         code = self.code or CodeOptions()
         wanted = tuple(dict.fromkeys((*code.requirements, *requirements)))
         return self.model_copy(update={"code": code.model_copy(update={"requirements": wanted})})
+
+    def within(self, max_cost_usd: float | None) -> ExperimentConfig:
+        """The experiment with another budget; None: with the one that it has.
+
+        Raises:
+            ConfigError: it is no sum.
+        """
+        if max_cost_usd is None:
+            return self
+        if not 0 < max_cost_usd < float("inf"):
+            raise ConfigError(f"max_cost_usd is a number of dollars above 0, not {max_cost_usd}.")
+        return self.model_copy(update={"max_cost_usd": max_cost_usd})
 
     @classmethod
     def parse(cls, value: ExperimentConfig | Mapping[str, Any]) -> ExperimentConfig:

@@ -18,6 +18,7 @@ from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse, described
 from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_given, secret_variable
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
+from promptlab.models.allowance import asking
 from promptlab.models.answers import json_beginning
 from promptlab.models.base import Model
 from promptlab.models.failures import message_of, request_id, trim
@@ -101,6 +102,13 @@ class ProviderModel(Model):
     refused_extras: ClassVar[tuple[str, ...]] = ("stream", "stream_options")
     known_extras: ClassVar[Collection[str]] = ()
     """Parameters of the provider's own that have names like ours."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Also a package's own provider, whose calls a budget counts as it counts ours.
+        for name in ("achat", "_embed_batch"):
+            if name in cls.__dict__:
+                setattr(cls, name, asking(cls.__dict__[name], embeds=name == "_embed_batch"))
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config)

@@ -51,6 +51,11 @@ class SoFar:
             self._total.merge(summary)
             self._changed = True
 
+    @property
+    def cases(self) -> int:
+        """The cases that are in the sum."""
+        return self._total.cases
+
     async def record(self) -> None:
         """Record the sum, and what is in it."""
         if not self._changed:

@@ -306,6 +306,7 @@ class Experiments:
         config: Config,
         *,
         requirements: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
     ) -> Run:
@@ -314,6 +315,7 @@ class Experiments:
         Args:
             config: an `ExperimentConfig`, or a dict of its fields.
             requirements: packages that code of yours needs and a hosted lab lacks, as name==version.
+            max_cost_usd: the dollars that its calls may cost, in place of what the experiment says.
             on_progress: called with a `Progress` whenever cases are done, in place of showing it.
             quiet: say nothing; by default as the lab was opened.
 
@@ -322,7 +324,7 @@ class Experiments:
             KeyboardInterrupt: Ctrl-C; a note says how to go on. All that was answered is kept.
         """
         # Here and not on the loop's thread, where a warning could not say which line it is about.
-        config = ExperimentConfig.parse(config).requiring(requirements)
+        config = ExperimentConfig.parse(config).requiring(requirements).within(max_cost_usd)
         return run_sync(self.run_async(config, on_progress=on_progress, quiet=quiet))
 
     async def run_async(
@@ -330,12 +332,13 @@ class Experiments:
         config: Config,
         *,
         requirements: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
     ) -> Run:
         """Do as `run`."""
         # Here and not in a task of the run's own, for the same reason as in `run`.
-        config = ExperimentConfig.parse(config).requiring(requirements)
+        config = ExperimentConfig.parse(config).requiring(requirements).within(max_cost_usd)
         return await run(self._lab, config, on_progress=on_progress, quiet=self._is_quiet(quiet))
 
     def _is_quiet(self, quiet: bool | None) -> bool:
@@ -348,6 +351,7 @@ class Experiments:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         trust_code: bool = False,
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
@@ -359,6 +363,7 @@ class Experiments:
             config: its configuration, where it has objects that cannot be made again from their names.
             failed: do failed cases again, too.
             errors: do those again that failed with one of these types of error, and no others.
+            max_cost_usd: another budget for the run, over all of its passes.
             trust_code: run the code that the run names, also where it was recorded elsewhere.
             on_progress: as in `run`.
             quiet: as in `run`.
@@ -375,6 +380,7 @@ class Experiments:
                 config,
                 failed=failed,
                 errors=errors,
+                max_cost_usd=max_cost_usd,
                 trust_code=trust_code,
                 on_progress=on_progress,
                 quiet=quiet,
@@ -388,6 +394,7 @@ class Experiments:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         trust_code: bool = False,
         on_progress: OnProgress | None = None,
         quiet: bool | None = None,
@@ -399,6 +406,7 @@ class Experiments:
             config,
             failed=failed,
             errors=errors,
+            max_cost_usd=max_cost_usd,
             trust_code=trust_code,
             on_progress=on_progress,
             quiet=self._is_quiet(quiet),

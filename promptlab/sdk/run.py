@@ -86,6 +86,7 @@ async def resume(
     *,
     failed: bool,
     errors: Sequence[str] = (),
+    max_cost_usd: float | None = None,
     trust_code: bool = False,
     on_progress: OnProgress | None = None,
     quiet: bool = True,
@@ -97,6 +98,7 @@ async def resume(
                 run_id,
                 failed=failed,
                 errors=errors,
+                max_cost_usd=max_cost_usd,
                 config=config,
                 trust_code=trust_code,
                 on_start=said(started, view),
@@ -159,12 +161,20 @@ class Run:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         trust_code: bool = False,
         quiet: bool | None = None,
     ) -> Run:
         """Do as `pl.experiment.resume(run.run_id, …)`."""
         return run_sync(
-            self.resume_async(config, failed=failed, errors=errors, trust_code=trust_code, quiet=quiet)
+            self.resume_async(
+                config,
+                failed=failed,
+                errors=errors,
+                max_cost_usd=max_cost_usd,
+                trust_code=trust_code,
+                quiet=quiet,
+            )
         )
 
     async def resume_async(
@@ -173,6 +183,7 @@ class Run:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         trust_code: bool = False,
         quiet: bool | None = None,
     ) -> Run:
@@ -184,6 +195,7 @@ class Run:
             config,
             failed=failed,
             errors=errors,
+            max_cost_usd=max_cost_usd,
             trust_code=trust_code,
             quiet=is_quiet(quiet),
         )

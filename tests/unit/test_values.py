@@ -13,7 +13,6 @@ import pytest
 import promptlab
 
 FILLED = {
-    "Attempts",
     "Bindings",
     "Distribution",
     "Draft",
@@ -51,7 +50,6 @@ HELD = {"_Call", "_Item"}
 """What is under way: each is only itself."""
 NAMED = {
     "AssetVersion",
-    "Attempt",
     "CloudConfig",
     "CodeContent",
     "CodeFile",
@@ -62,10 +60,8 @@ NAMED = {
     "Deletion",
     "Entry",
     "Estimate",
-    "Judgement",
     "Limits",
     "MetricInfo",
-    "PairedData",
     "Price",
     "Progress",
     "Project",

@@ -38,6 +38,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "trials": config.trials,
         **({"max_failures": config.max_failures} if config.max_failures is not None else {}),
         "tags": list(config.tags),
+        "max_cost_usd": config.max_cost_usd,
         "strict": config.strict or None,
     }
     return {name: value for name, value in body.items() if value is not None}
@@ -70,6 +71,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         "wall_s",
         "error",
         "unreadable",
+        "max_cost_usd",
     )
     return made(
         RunRecord,

@@ -84,6 +84,7 @@ class ApiClient:
             )
         remember(api_key)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.project = project
         if project:
             self._headers["Promptlab-Project"] = checked_project(project)
         self._clock = clock or SystemClock()

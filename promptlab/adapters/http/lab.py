@@ -17,6 +17,7 @@ from promptlab.adapters.http.jobs import OnJob, RemoteJobs
 from promptlab.adapters.http.sending import send_code
 from promptlab.deleting.journal import Deletion
 from promptlab.domain.choice import Chosen
+from promptlab.domain.projects import DEFAULT_PROJECT
 from promptlab.domain.records import made
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
@@ -142,6 +143,7 @@ class RemoteLab:
         *,
         failed: bool = False,
         errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
         config: ExperimentConfig | Mapping[str, Any] | None = None,
         folder: Path | None = None,
         trust_code: bool = False,
@@ -160,7 +162,7 @@ class RemoteLab:
                 f"run {run_id}: a hosted Studio goes on with the run's own configuration: leave the "
                 "configuration out"
             )
-        run = await self.start_resume(run_id, failed=failed, errors=errors)
+        run = await self.start_resume(run_id, failed=failed, errors=errors, max_cost_usd=max_cost_usd)
         if run.status in FINAL:
             return run
         if on_start:
@@ -168,12 +170,43 @@ class RemoteLab:
         return await self.watch(run, on_progress)
 
     async def start_resume(
-        self, run_id: str, *, failed: bool = False, errors: Sequence[str] = ()
+        self,
+        run_id: str,
+        *,
+        failed: bool = False,
+        errors: Sequence[str] = (),
+        max_cost_usd: float | None = None,
     ) -> RunRecord:
         """As `resume`, but returns once the run is begun."""
         # A Studio of an older version does not know `errors`, and must not take it for all of them.
-        body = {"failed": failed, **({"errors": list(errors)} if errors else {})}
+        body: dict[str, Any] = {"failed": failed, **({"errors": list(errors)} if errors else {})}
+        body |= {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd}
         return run_from(await self._api.json("POST", f"{_run(run_id)}/resume", json=body, repeatable=False))
+
+    async def month_usd(self) -> float | None:
+        """What the project's runs may cost in a month."""
+        return self._dollars(await self._api.get(await self._project_path()), "max_cost_usd_a_month")
+
+    async def set_month_usd(self, usd: float | None) -> None:
+        """Set what the project's runs may cost in a month."""
+        body = {"max_cost_usd_a_month": usd}
+        await self._api.json("PATCH", await self._project_path(), json=body, repeatable=True)
+
+    async def spent_this_month(self) -> float | None:
+        """How many dollars of that are spent."""
+        return self._dollars(await self._api.get(await self._project_path()), "spent_usd_this_month")
+
+    async def _project_path(self) -> str:
+        """The path of the project that calls go to: the one that was named, or the caller's own."""
+        if self._api.project:
+            return f"/projects/{self._api.project}"
+        items = (await self._api.get("/projects"))["items"]
+        return f"/projects/{items[0]['name'] if len(items) == 1 else DEFAULT_PROJECT}"
+
+    @staticmethod
+    def _dollars(answer: Mapping[str, Any], field: str) -> float | None:
+        found = answer.get(field)
+        return None if found is None else float(found)
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Stop a run; what was answered is kept. One that has ended stays as it is.

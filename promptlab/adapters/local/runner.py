@@ -20,8 +20,10 @@ from promptlab.adapters.local.run_progress import Counter, OnProgress, done_agai
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import hide_text, traceback_of
+from promptlab.domain.projects import DEFAULT_PROJECT, PROJECT, Project
 from promptlab.domain.results import RunRecord, described, waits_for
 from promptlab.domain.summary import Summary
+from promptlab.engine.budget import Budget, open_budget
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import ended
 from promptlab.engine.infer import infer
@@ -253,6 +255,7 @@ class LocalRunner:
         counter = Counter(before, again, on_progress, slow_metrics=slow)
         concurrency = calls_that_fit(bindings.model.max_concurrent_tasks)
         limiter = AdaptiveLimiter(concurrency, clock=self._clock)
+        budget = await self._budget(run, bindings)
         job = Job.begin(
             self._ledger,
             self._blobs,
@@ -266,6 +269,7 @@ class LocalRunner:
             processes=Processes(),
             on_finished=so_far.add,
             on_outage=partial(self._tell_outage, run, counter),
+            budget=budget,
         )
         work = _Work(job, counter, so_far)
         threads = Threads("promptlab-model")
@@ -276,6 +280,8 @@ class LocalRunner:
         finally:
             threads.close()
             await job.scoring.close()
+            if budget is not None:
+                await budget.close()
             loading.cancel()
             gc.unfreeze()
         if job.halted is not None:
@@ -300,6 +306,18 @@ class LocalRunner:
         if not telling.cancelled() and (error := telling.exception()):
             logger.debug("an outage was not recorded: %s", error)
 
+    async def _budget(self, run: RunRecord, bindings: Bindings) -> Budget | None:
+        """What the run's calls may cost: its own budget, and that of this store for the month."""
+        project = await self._ledger.get_record(PROJECT, DEFAULT_PROJECT)
+        return await open_budget(
+            self._ledger,
+            self._clock,
+            run,
+            model=bindings.model,
+            evaluators=bindings.evaluators,
+            month_usd=Project.from_json(project).max_cost_usd_a_month if project else None,
+        )
+
     async def _to_the_end(self, work: _Work, loading: asyncio.Task[None]) -> None:
         """Finish the shards, then summarize; with a shard at fault not, for no results file may stand for a
         part of a run."""
@@ -320,6 +338,11 @@ class LocalRunner:
 
             if work.faults or work.job.halted is not None:
                 return
+            if work.job.out_of_budget:
+                # All that was answered is scored: the run is whole so far.
+                work.job.halt(work.job.budget_halt())
+                if not work.so_far.cases:
+                    return
             try:
                 work.summary = summary = await summarize(self._ledger, self._blobs, run, content, metrics)
             except (PromptLabError, duckdb.Error):
@@ -327,7 +350,7 @@ class LocalRunner:
                     raise
                 continue
             break
-        if summary.cases < run.cases:
+        if summary.cases < run.cases and not work.job.out_of_budget:
             work.faults.append(f"{run.cases - summary.cases:,} cases are in no shard's summary")
             await self._ledger.update_run(run.run_id, {"summary": None, "results": None})
 
@@ -339,7 +362,7 @@ class LocalRunner:
         try:
             async for shard in read_manifest(self._blobs, manifest):
                 await work.room()
-                if job.limiter.stopped:
+                if job.limiter.stopped or job.out_of_budget:
                     break
                 await self._open(work, shard)
             while work.open:
@@ -393,13 +416,16 @@ class LocalRunner:
         read = -1
         while True:
             left = await infer(job, shard, on_queued=on_queued)
-            if not left.remaining:
-                left = await evaluate(job, shard)
-                if not left.remaining:
+            if not left.remaining or job.budget is not None:
+                scored = await evaluate(job, shard)
+                if not scored.remaining:
                     return
-                read = await self._read_back(job, shard, read)
+                if job.budget is None:
+                    read = await self._read_back(job, shard, read)
             if job.limiter.stopped:
                 return
+            if job.budget is not None:
+                await job.budget.change()
             await self._clock.sleep(left.wait_s)
 
     async def _read_back(self, job: Job, shard: Shard, before: int) -> int:

@@ -136,6 +136,9 @@ class RunBrief(BaseModel):
     finished_at: str | None
     generation: int = Field(description="How often it was resumed.")
     error: str | None = Field(description="Why the run itself failed (not its cases).")
+    max_cost_usd: float | None = Field(
+        default=None, description="Dollars that its calls may cost, over all passes; null for no bound."
+    )
     unreadable: str | None = Field(
         default=None,
         description="Why the run's record cannot be read in full; then what is missing has its default.",

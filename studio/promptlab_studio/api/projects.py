@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from promptlab.domain.projects import MOST_DAYS, MOST_DESCRIPTION, Project
+from promptlab.domain.projects import MOST_DAYS, MOST_DESCRIPTION, MOST_USD, Project
 from promptlab.errors import ProjectNotFoundError
 from promptlab.projects import UNCHANGED
 from promptlab.store_lab import StoreLab
@@ -18,6 +18,8 @@ from promptlab_studio.api.bodies import Exact
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=Exact)
 Name = Annotated[str, Path(max_length=100, description="The project's name.")]
 _DAYS = "Days after which runs that have ended are deleted, unless they are archived; null keeps them."
+
+_USD = "Dollars that the calls of its runs may cost in a calendar month (UTC); null for no bound."
 
 
 class ProjectIn(BaseModel):
@@ -38,6 +40,9 @@ class ProjectEditIn(BaseModel):
     description: str | None = Field(default=None, max_length=MOST_DESCRIPTION, description="What it is for.")
     archived: bool | None = Field(default=None, description="Whether it can be read only.")
     retention_days: int | None = Field(default=None, ge=1, le=MOST_DAYS, description=_DAYS)
+    max_cost_usd_a_month: float | None = Field(
+        default=None, ge=0, le=MOST_USD, allow_inf_nan=False, description=_USD
+    )
 
 
 class ProjectOut(BaseModel):
@@ -49,6 +54,11 @@ class ProjectOut(BaseModel):
     created_by: str = Field(description="The id of who made it.")
     archived: bool = Field(description="Whether it can be read only.")
     retention_days: int | None = Field(description=_DAYS)
+    max_cost_usd_a_month: float | None = Field(default=None, description=_USD)
+    spent_usd_this_month: float | None = Field(
+        default=None,
+        description="Dollars of that budget that are spent; null without one, and where several are listed.",
+    )
 
 
 class ProjectPage(BaseModel):
@@ -92,17 +102,23 @@ async def get_project(lab: WholeLab, who: Viewer, name: Name) -> Any:
     """One that the caller may see; any other is not there."""
     for project in await seen_by(lab, who):
         if project.name == name:
-            return _object(project)
+            return _object(project) | {"spent_usd_this_month": await lab.for_project(name).spent_this_month()}
     raise ProjectNotFoundError(name)
 
 
 @router.patch("/{name}", summary="Change a project", response_model=ProjectOut)
 async def edit_project(lab: WholeLab, who: Admin, name: Name, body: ProjectEditIn) -> Any:
-    """Its description, whether it is archived, for how long it keeps runs. Its name stays."""
+    """Its description, whether it is archived, for how long it keeps runs, what they may cost. Its name
+    stays."""
     days = body.retention_days if "retention_days" in body.model_fields_set else UNCHANGED
+    usd = body.max_cost_usd_a_month if "max_cost_usd_a_month" in body.model_fields_set else UNCHANGED
     return _object(
         await lab.projects.edit(
-            name, description=body.description, archived=body.archived, retention_days=days
+            name,
+            description=body.description,
+            archived=body.archived,
+            retention_days=days,
+            max_cost_usd_a_month=usd,
         )
     )
 

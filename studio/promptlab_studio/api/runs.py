@@ -305,7 +305,9 @@ async def resume_run(
 ) -> Any:
     """Do what is missing, and nothing twice. A run that is complete is left as it is."""
     asked = body or ResumeIn()
-    run = await lab.start_resume(run_id, failed=asked.failed, errors=asked.errors)
+    run = await lab.start_resume(
+        run_id, failed=asked.failed, errors=asked.errors, max_cost_usd=asked.max_cost_usd
+    )
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
     return await run_object(lab, run)
 

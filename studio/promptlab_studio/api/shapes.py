@@ -478,6 +478,12 @@ class RunIn(Body):
         allow_inf_nan=False,
         description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
     )
+    max_cost_usd: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Dollars that the run's calls may cost, its metrics' with them.",
+    )
     tags: Annotated[tuple[OneTag, ...], _few(MOST_TAGS)] = Field(
         default=(), max_length=MOST_TAGS, description="Words to find the run by."
     )
@@ -511,6 +517,7 @@ class RunIn(Body):
             "trials": self.trials,
             "max_failures": self.max_failures,
             "tags": self.tags,
+            "max_cost_usd": self.max_cost_usd,
             "strict": self.strict,
         }
         return _checked(ExperimentConfig, fields)
@@ -533,6 +540,12 @@ class ResumeIn(Body):
         default=(),
         max_length=100,
         description="Do those again that failed with one of these types of error, and no others.",
+    )
+    max_cost_usd: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Another budget for the run, over all of its passes; without, it keeps the one it has.",
     )
 
 

@@ -7,12 +7,13 @@ from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
 from promptlab.domain.explain import explain
-from promptlab.domain.projects import MOST_DAYS, is_project_name
+from promptlab.domain.projects import MOST_DAYS, Project, is_project_name
 from promptlab.errors import ConfigError, PromptLabError
 from promptlab_studio.access import PROJECT_COOKIE, Admin, Viewer, WholeLab, needs
 from promptlab_studio.api.projects import ProjectIn, created, delete_with_people, seen_by
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.rendering import go_to, render, router
+from promptlab_studio.views.new_run_form import dollars_of
 from promptlab_studio.views.state import whole
 
 KEPT_S = 365 * 86_400
@@ -23,7 +24,9 @@ routes = router()
 @routes.get("/projects", dependencies=[needs("look")])
 async def projects_page(request: Request, lab: WholeLab, who: Viewer) -> HTMLResponse:
     """The projects that one may see."""
-    context = {"projects": await seen_by(lab, who), "caller": who, "most_days": MOST_DAYS}
+    projects = await seen_by(lab, who)
+    spent = {p.name: await lab.for_project(p.name).spent_this_month() for p in projects if _bounded(p)}
+    context = {"projects": projects, "caller": who, "most_days": MOST_DAYS, "spent": spent}
     return render(request, "projects.html", context)
 
 
@@ -72,6 +75,7 @@ async def edit(request: Request, lab: WholeLab) -> Response:
                 name,
                 description=fields.get("description", "").strip(),
                 retention_days=_days(fields.get("retention_days", "")),
+                max_cost_usd_a_month=dollars_of(fields.get("max_cost_usd_a_month", "")),
             )
     except PromptLabError as error:
         return go_to("/projects", str(error), "problem")
@@ -108,3 +112,7 @@ def _days(text: str) -> int | None:
     if days is None:
         raise ConfigError(f"{text[:50]!r} is no number of days.")
     return days
+
+
+def _bounded(project: Project) -> bool:
+    return project.max_cost_usd_a_month is not None

@@ -20,6 +20,7 @@ from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuer
 from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
+from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
@@ -42,6 +43,7 @@ from promptlab_studio.views.metric_cards import (
     metric_cards,
     with_histogram,
 )
+from promptlab_studio.views.new_run_form import dollars_of
 from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.run import Head, Spent, head_of, spent_on
 from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions, filter_of
@@ -174,15 +176,18 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
     summary = await lab.summary(run.run_id)
     spec = run.experiment
     cards = await _cards(query, summary, results, IN_STRIP)
+    head = await _head(lab, run)
+    of_metrics = summary.metrics_usage.cost_usd or 0.0
     return {
         "run": run,
         "spec": spec,
         "said": await _first_error(results) if all_failed(run) else "",
         "missing": "",
-        "head": await _head(lab, run),
+        "head": head,
         "whole_exports": whole_exports(run),
         "actions": actions_on(run),
         "summary": summary,
+        "budget_spent": (head.progress.cost_usd or 0.0) + of_metrics,
         "cards": cards,
         "more_metrics": max(0, len(summary.metrics) - IN_STRIP),
     }
@@ -270,7 +275,8 @@ async def resume(
     """Do what a run is missing and, with `failed`, its failed cases again: all, or those
     of some types of error."""
     try:
-        await lab_of(request).start_resume(run_id, failed=failed, errors=error)
+        usd = dollars_of((await fields_of(request)).get("max_cost_usd", [""])[0])
+        await lab_of(request).start_resume(run_id, failed=failed, errors=error, max_cost_usd=usd)
     except PromptLabError as error:
         return go_to(run_url(run_id), str(error), "problem")
     return go_to(run_url(run_id), "The run goes on.")

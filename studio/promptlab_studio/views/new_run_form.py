@@ -211,6 +211,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         **asked,
         "evaluation": evaluation,
         "trials": trials if (number := whole(trials)) is None else number,
+        "max_cost_usd": dollars_of(query.get("max_cost_usd")),
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
 
@@ -243,6 +244,20 @@ def _object(text: str, of: str) -> dict[str, Any]:
     if not isinstance(params, dict):
         raise ConfigError(f'Arguments of {of} are a JSON object such as {{"least": 3}}.')
     return params
+
+
+def dollars_of(text: str) -> float | None:
+    """The dollars of a form's field; None where it is empty.
+
+    Raises:
+        ConfigError: it is no number of dollars.
+    """
+    if not text.strip():
+        return None
+    try:
+        return float(text.strip().removeprefix("$"))
+    except ValueError:
+        raise ConfigError(f"{text[:50]!r} is no number of dollars.") from None
 
 
 def model_of(query: Query) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""What calls of models may still cost: each asks before it is made, wherever it is made from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
+
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.results import ModelResponse, Usage
+from promptlab.domain.worst_case import worst_case
+from promptlab.errors import ModelError
+from promptlab.models.usage import counted, note_usage
+
+T = TypeVar("T")
+
+
+class Allowance(Protocol):
+    """Gives out dollars, and takes back what was not spent."""
+
+    async def reserve(self, usd: float) -> None:
+        """Wait until so many dollars may be spent.
+
+        Raises:
+            Postponed: they may not, for now or for good.
+        """
+
+    def settle(self, reserved: float, spent: float) -> None:
+        """Say what was spent of what was reserved."""
+
+
+ALLOWANCE: ContextVar[Allowance | None] = ContextVar("promptlab_allowance", default=None)
+"""Where the calls of built-in models ask that judges, agents and other code of users make; None: nowhere.
+The call of the model under test itself is reserved by the engine."""
+
+
+@contextmanager
+def allowed(allowance: Allowance) -> Iterator[None]:
+    """In the block, calls of built-in models ask an allowance, in whichever thread or task they end up."""
+    token = ALLOWANCE.set(allowance)
+    try:
+        yield
+    finally:
+        ALLOWANCE.reset(token)
+
+
+async def within(
+    allowance: Allowance, config: ModelConfig, usd: float, attempt: Callable[[], Awaitable[T]]
+) -> T:
+    """Make one call of a model, of at most `usd` dollars, once they may be spent.
+
+    Whatever may have been charged counts in full: a call that was lost, or whose answer has no price.
+
+    Raises:
+        Postponed: they may not be spent.
+        Exception: whatever the call raised.
+    """
+    await allowance.reserve(usd)
+    spent, token, used = usd, ALLOWANCE.set(None), Usage()
+    try:
+        with counted(used):
+            answer = await attempt()
+        spent = _spent(config, answer, used, usd)
+        return answer
+    except ModelError as error:
+        spent = usd if error.cost_usd is None else error.cost_usd
+        if error.cost_usd is None and error.refused:
+            spent = 0.0
+        raise
+    finally:
+        ALLOWANCE.reset(token)
+        if used.calls:
+            note_usage(used)
+        allowance.settle(usd, spent)
+
+
+def _spent(config: ModelConfig, answer: object, used: Usage, worst: float) -> float:
+    if isinstance(answer, ModelResponse):
+        read, written = answer.prompt_tokens, answer.completion_tokens
+        usd = cost_usd(price_of(config), read, written) if answer.cost_usd is None else answer.cost_usd
+        return worst if usd is None else usd
+    return worst if used.cost_usd is None or used.unknown_cost or not used.calls else used.cost_usd
+
+
+def asking(call: Callable[..., Awaitable[Any]], *, embeds: bool) -> Callable[..., Awaitable[Any]]:
+    """A provider's method that makes one call, which asks before it where there is somebody to ask.
+
+    Args:
+        call: `achat(self, messages)` or `_embed_batch(self, texts)`.
+        embeds: which of the two it is.
+    """
+
+    @functools.wraps(call)
+    def asked(self: Any, what: Any) -> Awaitable[Any]:
+        allowance = ALLOWANCE.get()
+        if allowance is None:
+            return call(self, what)
+        worst = worst_case(self.config, embeds=embeds)
+        usd = worst.of_texts(what) if embeds else worst.usd(what)
+        return within(allowance, self.config, usd, lambda: call(self, what))
+
+    return asked
