@@ -368,6 +368,12 @@ class Lab(Protocol):
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
 
+    async def clear_cache(self) -> None:
+        """Forget all answers that are kept for equal requests."""
+
+    async def cached_answers(self) -> int:
+        """Count about how many answers are kept for equal requests."""
+
     async def month_usd(self) -> float | None:
         """Read what the project's runs may cost in a month, in dollars; None: as much as they do."""
 

@@ -47,6 +47,10 @@ class Records(Protocol):
         """Change some records at once, each from what it was to what it shall be; False (and no change) when
         one of them is no longer what it was. At most 50, of different keys."""
 
+    async def clear_records(self, kind: str) -> None:
+        """Remove all records of a kind, where the store can find them by it; else those with an end go at
+        that."""
+
     async def list_records(
         self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
     ) -> list[tuple[str, dict[str, Any]]]:

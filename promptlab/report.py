@@ -58,6 +58,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             for kind, known in most_frequent(seen_metrics.messages, SHOWN).items()
         },
         "cut": seen_metrics.cut,
+        **({"cached": seen_metrics.cached} if seen_metrics.cached else {}),
         **{name: counts[name] for name in NAMES[3:] if counts[name]},
         **({"max_cost_usd": run.max_cost_usd} if run.max_cost_usd is not None else {}),
         **({"warnings": list(run.warnings)} if run.warnings else {}),
@@ -292,6 +293,8 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
     counts = f"{facts['succeeded']:,} of {facts['cases']:,} cases succeeded in {duration(run.wall_s)}"
     done = facts["succeeded"] + facts["failed"]
     spent = spending(Sums(**{name: facts[name] for name in NAMES if name in facts}), done, "cases")
+    if facts.get("cached"):
+        spent += f", {facts['cached']:,} from the cache"
     latency = ""
     if summary and summary.latency_ms.n:
         latency = (

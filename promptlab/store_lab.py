@@ -26,6 +26,7 @@ from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord, waits_
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
 from promptlab.engine.budget import check_budgeted, check_more, month_key, seed_month, spent_usd
+from promptlab.engine.cache import check_cached, clear, size
 from promptlab.engine.job import Bindings
 from promptlab.errors import (
     ConfigError,
@@ -191,7 +192,12 @@ class StoreLab:
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        recorded = self._recorded(make, parsed.tags, max_cost_usd=parsed.max_cost_usd, on_start=on_start)
+        recorded = self._recorded(
+            make,
+            parsed.tags,
+            bounds=(parsed.max_cost_usd, parsed.cache_days),
+            on_start=on_start,
+        )
         async with recorded as (run, work):
             return await self._parts.runner.run(run, work, on_progress)
 
@@ -215,7 +221,9 @@ class StoreLab:
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        return await self._begin(self._recorded(make, parsed.tags, run_id, max_cost_usd=parsed.max_cost_usd))
+        return await self._begin(
+            self._recorded(make, parsed.tags, run_id, bounds=(parsed.max_cost_usd, parsed.cache_days))
+        )
 
     async def start_selected(self, run_id: str, rows: Sequence[int], *, said: str = "") -> RunRecord:
         """Start a new run of a run's experiment over some rows of its dataset; return once it is begun.
@@ -231,7 +239,7 @@ class StoreLab:
         """
         run = await self._get(run_id)
         make = partial(self._selected, run, rows, said)
-        return await self._begin(self._recorded(make, run.tags, max_cost_usd=run.max_cost_usd))
+        return await self._begin(self._recorded(make, run.tags, bounds=(run.max_cost_usd, run.cache_days)))
 
     async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
         """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
@@ -277,6 +285,8 @@ class StoreLab:
         async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
             models = prepared.live.model, prepared.live.embedding_model
             await self._check_budget(config.max_cost_usd, *models, prepared.live.evaluators.values())
+            if prepared.live.model is not None:
+                check_cached(prepared.live.model, config.cache_days)
             await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
             return await prepared.commit(self.assets)
@@ -302,10 +312,11 @@ class StoreLab:
         tags: Sequence[str],
         run_id: str | None = None,
         *,
-        max_cost_usd: float | None = None,
+        bounds: tuple[float | None, float | None] = (None, None),
         on_start: OnStart | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
-        """A new run, recorded and claimed."""
+        """A new run, recorded and claimed; `bounds` are its budget in dollars, and for how many days its
+        answers are kept."""
         experiment, bindings = await make()
         now = self.clock.now()
         run = RunRecord(
@@ -317,7 +328,8 @@ class StoreLab:
             created_at=now,
             started_at=now,
             tags=tuple(tags),
-            max_cost_usd=max_cost_usd,
+            max_cost_usd=bounds[0],
+            cache_days=bounds[1],
         )
         if run_id is not None:
             await self.ledger.add_run(run)  # of two requests with one id, one must hear that the run exists
@@ -347,6 +359,14 @@ class StoreLab:
         """What this project's runs may cost in a month; None: as much as they do."""
         project = await self.projects.find(self.project)
         return project.max_cost_usd_a_month if project else None
+
+    async def clear_cache(self) -> None:
+        """Forget all answers that are kept for equal requests."""
+        await clear(self.ledger)
+
+    async def cached_answers(self) -> int:
+        """About how many answers are kept for equal requests."""
+        return await size(self.ledger)
 
     async def set_month_usd(self, usd: float | None) -> None:
         """Set what this project's runs may cost in a month; None: as much as they do.

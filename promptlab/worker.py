@@ -26,6 +26,7 @@ from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.engine.budget import Budget, ended_early, open_budget, reached
+from promptlab.engine.cache import AnswerCache, open_cache
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import allowed_failures, ended, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
@@ -169,8 +170,11 @@ class Worker:
                     return Outcome(remaining=shard.count, wait_s=wait_s), tally
                 if not await self._may_begin(job):
                     return Outcome(), tally
+                job.cache = await self._cache(job)
                 outcome = await infer(job, shard)
                 await job.recorder.drain()
+                if job.cache is not None:
+                    await job.cache.close()
                 if self._telling:
                     await asyncio.wait(self._telling)
                 await self._look_at_failures(job)
@@ -201,8 +205,11 @@ class Worker:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S)
             job.budget = await self._budget(job, shard)
+            job.cache = await self._cache(job)
             try:
                 outcome = await evaluate(job, shard)
+                if job.cache is not None:
+                    await job.cache.close()
                 if job.budget is not None:
                     await job.budget.close(keep=bool(outcome.remaining))
                 if job.halted is not None:
@@ -459,6 +466,10 @@ class Worker:
         self._telling.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.warning("what the other workers of a run are to know was not recorded: %s", error)
+
+    async def _cache(self, job: Job) -> AnswerCache | None:
+        """Answers of before, of the run's project."""
+        return await open_cache(self._lab.ledger, job.run, job.bindings.model, job.bindings.evaluators)
 
     async def _budget(self, job: Job, shard: Shard) -> Budget | None:
         """What the calls for a shard may cost."""

@@ -16,6 +16,7 @@ import click
 from promptlab.cli.assets import code, datasets, prompts
 from promptlab.cli.beginning import init
 from promptlab.cli.budget import budget
+from promptlab.cli.cache import cache
 from promptlab.cli.cloud import cloud
 from promptlab.cli.comparing import compare
 from promptlab.cli.deletions import deletions
@@ -90,7 +91,7 @@ for command in (
     *(init, run, resume, cancel),
     *(runs, show, compare, export, tag, archive, delete, deletions),
     *(prompts, datasets, code, label),
-    *(studio, cloud, budget, doctor, schema, version),
+    *(studio, cloud, budget, cache, doctor, schema, version),
 ):
     commands.add_command(command)
 

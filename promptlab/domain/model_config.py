@@ -73,6 +73,21 @@ def _is_object(value: Any) -> bool:
     return callable(value) or hasattr(value, "invoke") or hasattr(value, "ainvoke")
 
 
+class CacheConfig(BaseModel):
+    """How long answers are kept, to be given again to an equal request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    expires_days: float = Field(
+        default=30, gt=0, le=365, allow_inf_nan=False, description="Days after which an answer is forgotten."
+    )
+
+
+def cache_given(value: Any) -> Any:
+    """Read `true` as the default cache."""
+    return CacheConfig() if value is True else value
+
+
 class ModelConfig(BaseModel):
     """The model to call, and how to call it. Any further field is sent to the provider as it is."""
 
@@ -106,6 +121,11 @@ class ModelConfig(BaseModel):
         le=86_400,
         allow_inf_nan=False,
         description="Seconds for which a run waits while nothing answers at all; 600 by default, 0 for none.",
+    )
+    cache: CacheConfig | Literal[False] | None = Field(
+        default=None,
+        description="Whether equal requests are answered from the store: true, false, or {expires_days: 7}. "
+        "By default as the run has it.",
     )
     temperature: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="Sampling temperature."
@@ -154,6 +174,11 @@ class ModelConfig(BaseModel):
                 if near:
                     raise ValueError(f"unknown model parameter {key!r}: did you mean {near[0]!r}?")
         return value
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache_is_one(cls, value: Any) -> Any:
+        return cache_given(value)
 
     @field_validator("name")
     @classmethod

@@ -133,6 +133,8 @@ class Completion:
     finish_reason: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Failure | None = None
+    cached: bool = False
+    """Whether it is the answer to an equal request of before: no call was made, and it cost nothing."""
     created_at: str = ""
     """ISO 8601, UTC."""
 
@@ -310,6 +312,8 @@ class RunRecord:
     """Key of the manifest, once planned."""
     results: str | None = None
     """Key of results.parquet, once summarized."""
+    cache_days: float | None = None
+    """For how many days its answers are kept for equal requests; None: not, unless its model says so."""
     max_cost_usd: float | None = None
     """The dollars that its calls may cost, over all passes; None: as many as they do."""
     archived: bool = False

@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_LABELS = 50
 SCORE_ERRORS = ("evaluator_error", "evaluator_timeout")
 """The types of failed scores' errors."""
-_COUNTS = ("cases", "succeeded", "failed", "attempts", "cut")
+_COUNTS = ("cases", "succeeded", "failed", "attempts", "cut", "cached")
 
 
 @dataclass(slots=True)
@@ -227,6 +227,8 @@ class Summary:
     summaries of older versions."""
     cut: int = 0
     """Answers that the model stopped at its limit of tokens."""
+    cached: int = 0
+    """Cases that were answered from the cache."""
     latency_ms: Distribution = field(default_factory=Distribution)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
 
@@ -282,6 +284,7 @@ class Summary:
             "errors": dict(self.errors),
             "messages": most_frequent(self.messages),
             "cut": self.cut,
+            **({"cached": self.cached} if self.cached else {}),
             "latency_ms": self.latency_ms.to_json(),
             "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
         }

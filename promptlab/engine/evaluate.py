@@ -111,6 +111,7 @@ def _count(total: Summary, case: Case) -> None:
     total.cases += 1
     total.attempts += completion.attempts
     total.cut += completion.was_cut
+    total.cached += completion.cached
     total.spend(completion.spent)
     if completion.latency_ms is not None:
         total.latency_ms.add(completion.latency_ms)

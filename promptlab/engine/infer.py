@@ -100,6 +100,8 @@ async def _complete(
     try:
         messages = await job.bindings.messages(row)
         model = job.bindings.model
+        if job.cache is not None and (found := await job.cache.find(model, messages, key.trial)) is not None:
+            return _again(job, empty, found)
         with counted(used) if model.runs_user_code or model.in_sandbox else nullcontext():
             response, attempts = await with_retries(
                 lambda: _attempt(job, messages, key) if job.budget is None else _paid(job, messages, key),
@@ -128,6 +130,8 @@ async def _complete(
             attempts=0,
             created_at=job.clock.now(),
         )
+    if job.cache is not None:
+        await job.cache.keep(model, messages, key.trial, response)
     spent = _spent_on(response, used, seen.price)
     if job.prospects.unsettled:
         job.prospects.answered()
@@ -139,6 +143,21 @@ async def _complete(
         attempts=attempts,
         finish_reason=response.finish_reason,
         metadata=response.metadata,
+        created_at=job.clock.now(),
+    )
+
+
+def _again(job: Job, empty: Completion, found: ModelResponse) -> Completion:
+    """The answer of before, which is neither called for nor paid."""
+    return replace(
+        empty,
+        response=found.response,
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        finish_reason=found.finish_reason,
+        metadata=found.metadata,
+        attempts=0,
+        cached=True,
         created_at=job.clock.now(),
     )
 

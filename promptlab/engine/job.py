@@ -13,6 +13,7 @@ from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
 from promptlab.domain.summary import Summary
 from promptlab.engine.budget import Budget, ended_early
+from promptlab.engine.cache import AnswerCache
 from promptlab.engine.halting import Halt, Prospects
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
@@ -97,6 +98,8 @@ class Job:
 
     budget: Budget | None = None
     """What the calls may cost; None where nobody bounds that."""
+    cache: AnswerCache | None = None
+    """Answers of before; None where the run has none."""
 
     def budget_halt(self) -> Halt:
         """How a run ends whose budget is reached."""

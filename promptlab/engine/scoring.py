@@ -15,6 +15,7 @@ from promptlab.awake import asleep_s
 from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, PROMPT, Metric
 from promptlab.domain.results import Score, Usage, described
 from promptlab.engine.budget import Part
+from promptlab.engine.cache import Trial
 from promptlab.engine.infer import may_start
 from promptlab.engine.isolation import is_async
 from promptlab.engine.job import Job, cancelled_from_outside
@@ -26,7 +27,7 @@ from promptlab.engine.watchdog import watchdog
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator, plain_verdict, to_score
 from promptlab.evaluators.outcomes import broken, failed, overdue
-from promptlab.models.allowance import allowed
+from promptlab.models.allowance import allowed, remembering
 from promptlab.models.retry import Postponed
 from promptlab.models.usage import counted
 from promptlab.results.table import Case
@@ -163,7 +164,12 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
     timeout_s, left_s = _timeout_s(metric), job.deadline.left_s()
     limit_s = timeout_s if left_s is None else min(timeout_s, max(0.0, left_s - MARGIN_S))
     part = None if job.budget is None else Part(job.budget)
-    with counted() as usage, nullcontext() if part is None else allowed(part):
+    trial = None if job.cache is None else Trial(job.cache, scored.case.completion.trial)
+    with (
+        counted() as usage,
+        nullcontext() if part is None else allowed(part),
+        nullcontext() if trial is None else remembering(trial),
+    ):
         try:
             with watchdog.watched(f"{metric.name} (row {scored.case.completion.case})", limit_s):
                 score = await _verdict(job, scored, metric, evaluator, limit_s)

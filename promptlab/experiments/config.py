@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
@@ -26,7 +26,7 @@ from promptlab.domain.choice import checked_tags
 from promptlab.domain.code import STORED
 from promptlab.domain.experiment import When
 from promptlab.domain.explain import explain
-from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
 from promptlab.errors import ConfigError
 from promptlab.models.base import Model
@@ -285,6 +285,11 @@ class ExperimentConfig(BaseModel):
         description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
     )
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
+    cache: CacheConfig | Literal[False] | None = Field(
+        default=None,
+        description="Whether equal requests are answered from the store, also of earlier runs: true, or "
+        "{expires_days: 7}.",
+    )
     max_cost_usd: float | None = Field(
         default=None,
         gt=0,
@@ -327,6 +332,11 @@ class ExperimentConfig(BaseModel):
         if value is not None and value >= 1 and not value.is_integer():
             raise ValueError(f"{value:g} is neither a count (10) nor a share of all cases (0.1)")
         return value
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache_is_one(cls, value: Any) -> Any:
+        return cache_given(value)
 
     @field_validator("tags")
     @classmethod
@@ -399,6 +409,11 @@ class ExperimentConfig(BaseModel):
         code = self.code or CodeOptions()
         wanted = tuple(dict.fromkeys((*code.requirements, *requirements)))
         return self.model_copy(update={"code": code.model_copy(update={"requirements": wanted})})
+
+    @property
+    def cache_days(self) -> float | None:
+        """For how many days answers are kept; None: they are not."""
+        return self.cache.expires_days if isinstance(self.cache, CacheConfig) else None
 
     def within(self, max_cost_usd: float | None) -> ExperimentConfig:
         """The experiment with another budget; None: with the one that it has.

@@ -39,6 +39,7 @@ class AgentModel(Model):
         name = getattr(function, "__qualname__", type(function).__name__).replace("<", "").replace(">", "")
         super().__init__(agent_config(name, max_concurrent_tasks))
         self.function = function
+        self.cacheable = bool(getattr(function, "cacheable", False))
 
     @property
     def retry_policy(self) -> RetryPolicy:

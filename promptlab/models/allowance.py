@@ -13,7 +13,8 @@ from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, Usage
 from promptlab.domain.worst_case import worst_case
 from promptlab.errors import ModelError
-from promptlab.models.usage import counted, note_usage
+from promptlab.models.base import Messages, Model
+from promptlab.models.usage import counted, note_answer, note_usage
 
 T = TypeVar("T")
 
@@ -32,9 +33,32 @@ class Allowance(Protocol):
         """Say what was spent of what was reserved."""
 
 
+class Answers(Protocol):
+    """Gives answers of before again, and keeps new ones."""
+
+    async def find(self, model: Model, messages: Messages) -> ModelResponse | None:
+        """The answer to an equal request of before; None where there is none."""
+
+    async def keep(self, model: Model, messages: Messages, answer: ModelResponse) -> None:
+        """Keep an answer."""
+
+
+CACHED: ContextVar[Answers | None] = ContextVar("promptlab_cached", default=None)
+"""Where the chat calls of judges, agents and other code of users look for an answer of before; None:
+nowhere."""
 ALLOWANCE: ContextVar[Allowance | None] = ContextVar("promptlab_allowance", default=None)
 """Where the calls of built-in models ask that judges, agents and other code of users make; None: nowhere.
 The call of the model under test itself is reserved by the engine."""
+
+
+@contextmanager
+def remembering(answers: Answers) -> Iterator[None]:
+    """In the block, chat calls of built-in models are answered by answers of before."""
+    token = CACHED.set(answers)
+    try:
+        yield
+    finally:
+        CACHED.reset(token)
 
 
 @contextmanager
@@ -95,11 +119,37 @@ def asking(call: Callable[..., Awaitable[Any]], *, embeds: bool) -> Callable[...
 
     @functools.wraps(call)
     def asked(self: Any, what: Any) -> Awaitable[Any]:
-        allowance = ALLOWANCE.get()
-        if allowance is None:
+        allowance, answers = ALLOWANCE.get(), None if embeds else CACHED.get()
+        if allowance is None and answers is None:
             return call(self, what)
-        worst = worst_case(self.config, embeds=embeds)
-        usd = worst.of_texts(what) if embeds else worst.usd(what)
-        return within(allowance, self.config, usd, lambda: call(self, what))
+        paid = _paid(call, self, what, allowance, embeds)
+        return paid() if answers is None else _remembered(answers, self, what, paid)
 
     return asked
+
+
+def _paid(
+    call: Callable[..., Awaitable[Any]], model: Model, what: Any, allowance: Allowance | None, embeds: bool
+) -> Callable[[], Awaitable[Any]]:
+    """The call, within the allowance if there is one."""
+    if allowance is None:
+        return lambda: call(model, what)
+
+    def paid() -> Awaitable[Any]:
+        worst = worst_case(model.config, embeds=embeds)
+        usd = worst.of_texts(what) if embeds else worst.usd(what)
+        return within(allowance, model.config, usd, lambda: call(model, what))
+
+    return paid
+
+
+async def _remembered(
+    answers: Answers, model: Model, messages: Messages, call: Callable[[], Awaitable[Any]]
+) -> Any:
+    """An answer of before, or a new one, which is kept."""
+    found = await answers.find(model, messages)
+    if found is not None:
+        return note_answer(model.config, found)
+    answer = await call()
+    await answers.keep(model, messages, answer)
+    return answer

@@ -51,6 +51,9 @@ class Model:
     config: ModelConfig
     """How it is configured; for your own class by default only a name."""
 
+    cacheable: bool = False
+    """For your own class: whether its answer depends on the request alone, so that `cache` may keep it."""
+
     def __init__(self, config: ModelConfig | dict[str, Any] | None = None) -> None:
         self.config = ModelConfig.model_validate(config) if config is not None else self._default_config()
 

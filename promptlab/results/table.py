@@ -48,6 +48,7 @@ _COMPLETION = {
     "attempts": "INTEGER",
     "metadata": "VARCHAR",
     "tries": ATTEMPTS,
+    "cached": "BOOLEAN",
 }
 _SCORE = {
     "score": "DOUBLE",

@@ -56,6 +56,9 @@ class MemoryRecords:
                 self._kept[one.kind, one.key] = dict(one.now), ends
         return True
 
+    async def clear_records(self, kind: str) -> None:
+        self._kept = {name: kept for name, kept in self._kept.items() if name[0] != kind}
+
     async def list_records(
         self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
     ) -> list[tuple[str, dict[str, Any]]]:

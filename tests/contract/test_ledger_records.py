@@ -152,3 +152,11 @@ async def test_a_counter_begins_anew_at_its_end(ledger: Ledger) -> None:
     assert await ledger.count_up("LOGIN", "a", by=3, expires_at=PAST) == (3, PAST)
     assert await ledger.count_up("LOGIN", "a", expires_at=FUTURE) == (1, FUTURE)
     assert await ledger.count_up("LOGIN", "a", expires_at=FUTURE + 9) == (2, FUTURE)
+
+
+async def test_records_of_a_kind_are_cleared_or_go_at_their_end(ledger: Ledger) -> None:
+    """Others stay."""
+    await ledger.put_record("CACHE", "a", {"x": 1}, expires_at=FUTURE)
+    await ledger.put_record("SESSION", "a", {"x": 2}, expires_at=FUTURE)
+    await ledger.clear_records("CACHE")
+    assert await ledger.get_record("SESSION", "a") == {"x": 2}

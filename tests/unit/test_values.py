@@ -13,7 +13,10 @@ import pytest
 import promptlab
 
 FILLED = {
+    "AnswerCache",
+    "Attempts",
     "Bindings",
+    "Budget",
     "Distribution",
     "Draft",
     "Gathered",
@@ -24,6 +27,7 @@ FILLED = {
     "Packed",
     "Pairing",
     "Prepared",
+    "Purse",
     "Recorder",
     "Report",
     "Scored",
@@ -50,6 +54,7 @@ HELD = {"_Call", "_Item"}
 """What is under way: each is only itself."""
 NAMED = {
     "AssetVersion",
+    "Attempt",
     "CloudConfig",
     "CodeContent",
     "CodeFile",
@@ -60,8 +65,10 @@ NAMED = {
     "Deletion",
     "Entry",
     "Estimate",
+    "Judgement",
     "Limits",
     "MetricInfo",
+    "PairedData",
     "Price",
     "Progress",
     "Project",

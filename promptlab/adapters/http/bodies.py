@@ -39,6 +39,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         **({"max_failures": config.max_failures} if config.max_failures is not None else {}),
         "tags": list(config.tags),
         "max_cost_usd": config.max_cost_usd,
+        "cache": {"expires_days": config.cache_days} if config.cache_days is not None else None,
         "strict": config.strict or None,
     }
     return {name: value for name, value in body.items() if value is not None}

@@ -196,6 +196,14 @@ class RemoteLab:
         """How many dollars of that are spent."""
         return self._dollars(await self._api.get(await self._project_path()), "spent_usd_this_month")
 
+    async def clear_cache(self) -> None:
+        """Forget all answers that are kept for equal requests."""
+        await self._api.json("DELETE", f"{await self._project_path()}/cache", repeatable=True)
+
+    async def cached_answers(self) -> int:
+        """About how many answers are kept for equal requests."""
+        return int((await self._api.get(await self._project_path())).get("cached_answers") or 0)
+
     async def _project_path(self) -> str:
         """The path of the project that calls go to: the one that was named, or the caller's own."""
         if self._api.project:

@@ -24,6 +24,7 @@ from promptlab.domain.projects import DEFAULT_PROJECT, PROJECT, Project
 from promptlab.domain.results import RunRecord, described, waits_for
 from promptlab.domain.summary import Summary
 from promptlab.engine.budget import Budget, open_budget
+from promptlab.engine.cache import open_cache
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import ended
 from promptlab.engine.infer import infer
@@ -271,6 +272,7 @@ class LocalRunner:
             on_outage=partial(self._tell_outage, run, counter),
             budget=budget,
         )
+        job.cache = await open_cache(self._ledger, run, bindings.model, bindings.evaluators)
         work = _Work(job, counter, so_far)
         threads = Threads("promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
@@ -282,6 +284,8 @@ class LocalRunner:
             await job.scoring.close()
             if budget is not None:
                 await budget.close()
+            if job.cache is not None:
+                await job.cache.close()
             loading.cancel()
             gc.unfreeze()
         if job.halted is not None:

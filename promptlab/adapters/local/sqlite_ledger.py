@@ -239,6 +239,9 @@ class SqliteLedger:
         check_swaps(swaps)
         return await self._file.write(sqlite_records.swap, swaps)
 
+    async def clear_records(self, kind: str) -> None:
+        await self._file.write(sqlite_records.clear, kind)
+
     async def list_records(
         self, kind: str, *, newest: bool = False, after: str = "", limit: int = 100
     ) -> list[tuple[str, dict[str, Any]]]:

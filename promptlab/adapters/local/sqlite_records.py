@@ -70,6 +70,10 @@ def delete(connection: sqlite3.Connection, kind: str, key: str) -> None:
     connection.execute("DELETE FROM record WHERE kind = ? AND key = ?", (kind, key))
 
 
+def clear(connection: sqlite3.Connection, kind: str) -> None:
+    connection.execute("DELETE FROM record WHERE kind = ?", (kind,))
+
+
 def listed(
     connection: sqlite3.Connection, kind: str, newest: bool, after: str, limit: int
 ) -> list[tuple[str, bytes]]:

@@ -136,6 +136,7 @@ class RunBrief(BaseModel):
     finished_at: str | None
     generation: int = Field(description="How often it was resumed.")
     error: str | None = Field(description="Why the run itself failed (not its cases).")
+    cached: int = Field(default=0, description="Cases that were answered from the cache.")
     max_cost_usd: float | None = Field(
         default=None, description="Dollars that its calls may cost, over all passes; null for no bound."
     )

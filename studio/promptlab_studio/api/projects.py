@@ -59,6 +59,10 @@ class ProjectOut(BaseModel):
         default=None,
         description="Dollars of that budget that are spent; null without one, and where several are listed.",
     )
+    cached_answers: int | None = Field(
+        default=None,
+        description="About how many answers are kept for equal requests; null where several are listed.",
+    )
 
 
 class ProjectPage(BaseModel):
@@ -102,7 +106,9 @@ async def get_project(lab: WholeLab, who: Viewer, name: Name) -> Any:
     """One that the caller may see; any other is not there."""
     for project in await seen_by(lab, who):
         if project.name == name:
-            return _object(project) | {"spent_usd_this_month": await lab.for_project(name).spent_this_month()}
+            part = lab.for_project(name)
+            more = {"spent_usd_this_month": await part.spent_this_month()}
+            return _object(project) | more | {"cached_answers": await part.cached_answers()}
     raise ProjectNotFoundError(name)
 
 
@@ -121,6 +127,16 @@ async def edit_project(lab: WholeLab, who: Admin, name: Name, body: ProjectEditI
             max_cost_usd_a_month=usd,
         )
     )
+
+
+@router.delete(
+    "/{name}/cache", status_code=204, summary="Forget a project's kept answers", response_class=Response
+)
+async def clear_cache(lab: WholeLab, who: Admin, name: Name) -> Response:
+    """Those that runs with `cache` keep for equal requests: from now on none of them is given again."""
+    await lab.projects.get(name)
+    await lab.for_project(name).clear_cache()
+    return Response(status_code=204)
 
 
 @router.delete("/{name}", status_code=202, summary="Delete a project", response_class=Response)

@@ -24,7 +24,7 @@ from pydantic import (
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
 from promptlab.domain.experiment import When
-from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
+from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.results.export import ExportFormat
 from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
@@ -478,6 +478,9 @@ class RunIn(Body):
         allow_inf_nan=False,
         description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
     )
+    cache: Flag | CacheConfig | None = Field(
+        default=None, description="Whether equal requests are answered from the store, also of earlier runs."
+    )
     max_cost_usd: float | None = Field(
         default=None,
         gt=0,
@@ -518,6 +521,7 @@ class RunIn(Body):
             "max_failures": self.max_failures,
             "tags": self.tags,
             "max_cost_usd": self.max_cost_usd,
+            "cache": self.cache,
             "strict": self.strict,
         }
         return _checked(ExperimentConfig, fields)

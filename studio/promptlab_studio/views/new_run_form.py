@@ -212,6 +212,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         "evaluation": evaluation,
         "trials": trials if (number := whole(trials)) is None else number,
         "max_cost_usd": dollars_of(query.get("max_cost_usd")),
+        "cache": True if query.get("cache") else None,
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
 
