@@ -28,6 +28,14 @@ CHANGES = ("all", "different", "regressed", "improved", "same")
     show_default=True,
     help="Which cases to show.",
 )
+@click.option(
+    "--margin",
+    "margins",
+    metavar="[NAME=]D",
+    multiple=True,
+    help="A difference that does not matter, of every metric or of one; may be given again.  "
+    "[default: 0.02 of pass/fail]",
+)
 @click.option("--metric", metavar="NAME", help="The metric that --change is about.  [default: any]")
 @click.option("--text", metavar="TEXT", default="", help="Only cases in which a search finds TEXT.")
 @click.option(
@@ -54,6 +62,7 @@ CHANGES = ("all", "different", "regressed", "improved", "same")
 def compare(
     run_ids: tuple[str, ...],
     change: str,
+    margins: tuple[str, ...],
     metric: str | None,
     text: str,
     sort: str,
@@ -65,16 +74,17 @@ def compare(
 ) -> None:
     """Compare a run, the base, with one to three others over the same rows.
 
-    Each metric's difference comes with its 95% interval, over the rows that both runs scored, and
-    with the cases won, lost and tied.
+    Each metric's difference comes with its 95% interval, over the rows that both runs have a value for,
+    with the rows won, lost and tied, and with a verdict: better, worse, the same within the margin, not
+    worse by more than it, or no evidence of a difference (Holm's p over all metrics and runs).
     """
-    from promptlab.queries.compared import MAX_COMPARED, Compared
+    from promptlab.queries.compared import MAX_COMPARED, Compared, margins_of
     from promptlab.queries.comparison_json import comparison_json
     from promptlab.sdk.compare import comparison_table
 
     if not 2 <= len(run_ids) <= MAX_COMPARED:
         raise click.UsageError(f"A comparison is of 2 to {MAX_COMPARED} runs, not of {len(run_ids)}.")
-    chosen = Compared(change, metric, None, text.strip())  # type: ignore[arg-type]
+    chosen = Compared(change, metric, None, text.strip(), margins_of(margins))  # type: ignore[arg-type]
     ids, page = asyncio.run(_compared(store, run_ids, chosen, sort, descending, offset, limit))
     if as_json:
         show_json(comparison_json(ids, page))

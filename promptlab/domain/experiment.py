@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
@@ -141,6 +141,11 @@ FACTS = {"length": ("min", "max"), "latency": ("max_ms",), "cost": ("max_usd",)}
 """Built-in metrics that measure, and the parameters that bound them."""
 
 
+Missing = Literal["fail", "exclude", "bound"]
+"""How cases without a score count. `fail`: what is the model's doing (a refusal, no usable answer) as the
+worst value, the rest as `bound`; `bound`: in no mean, but in its worst-case range; `exclude`: nowhere."""
+
+
 class Metric(BaseModel):
     """One metric of a resolved experiment."""
 
@@ -162,6 +167,10 @@ class Metric(BaseModel):
 
     headline: bool | None = None
     """Whether this is the metric that a run is judged by first."""
+    missing: Missing | None = None
+    """How cases without a score count; None for the default."""
+    value_range: tuple[float, float] | None = None
+    """The least and the greatest value, where the evaluator says so, and they are not 0 and 1."""
     evaluator: str | None = None
     """What the evaluator is called, where it gives several scores: each is a metric of its own."""
     part: str | None = None
@@ -188,6 +197,19 @@ class Metric(BaseModel):
         """Whether a mean of zeros and ones is the share of cases that pass, and not one
         of lengths or distances."""
         return self.code is not None or self.metric not in (*FACTS, "edit_distance")
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The range of its values: the evaluator's, else 0 to 1, which holds as long as no value is beyond;
+        None for measures, which have none."""
+        if self.value_range is not None:
+            return self.value_range
+        return (0.0, 1.0) if self.may_be_a_share else None
+
+    @property
+    def has_declared_bounds(self) -> bool:
+        """Whether the range is known, and not only what the values look like."""
+        return self.value_range is not None or (self.code is None and self.may_be_a_share)
 
     @property
     def reference_column(self) -> str | None:

@@ -20,6 +20,11 @@ CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_win
 """Finish reasons, as providers put them, of answers that end where the tokens did."""
 
 
+MODELS_DOING = frozenset({"content_filter", "refusal", "invalid_answer", "empty_answer"}) | CUT
+"""Types of failed cases' errors that are the model's doing: it refused, or gave no usable answer. All others
+(connections, timeouts, limits) say nothing of the model."""
+
+
 def storable(text: str) -> str:
     """The text as UTF-8 can hold it: a lone half of a surrogate pair, which JSON allows and UTF-8 does not,
     becomes �."""

@@ -103,6 +103,11 @@ class MetricSummary:
         return self.values.mean if self.values.n else None
 
     @property
+    def is_share(self) -> bool:
+        """Whether the mean is the share of rows that pass: every value is 0 or 1, of one trial."""
+        return (self.binary or self.zero_one) and 0 < self.values.n == self.scored
+
+    @property
     def stderr(self) -> float | None:
         """The standard error of the mean; None below two rows."""
         return self.values.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -193,6 +194,8 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         timeout_s=item.timeout_s,
         isolated=item.isolated,
         headline=item.headline or None,
+        missing=item.missing,
+        value_range=_range_of(evaluator),
     )
     return tuple(
         metric.model_copy(
@@ -206,6 +209,27 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         )
         for number, part in enumerate(_scores_of(item, evaluator))
     ) or (metric,)
+
+
+def _range_of(evaluator: Evaluator) -> tuple[float, float] | None:
+    """The finite range that an evaluator's class gives, where it is not 0 to 1, which is the default.
+
+    Raises:
+        ConfigError: it is no range.
+    """
+    given = getattr(evaluator, "value_range", None)
+    if given is None or tuple(given) == (0.0, 1.0) or None in tuple(given):
+        return None
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError) as error:
+        name = type(evaluator).__name__
+        raise ConfigError(f"value_range of {name} must be two numbers, not {given!r}") from error
+    if not (math.isfinite(high - low) and low < high):
+        raise ConfigError(
+            f"value_range of {type(evaluator).__name__} must be finite, the lower end first, not {given!r}"
+        )
+    return low, high
 
 
 async def checked_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metric, ...]:

@@ -24,7 +24,7 @@ from promptlab.deprecated import PAGE, warn_old
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import checked_tags
 from promptlab.domain.code import STORED
-from promptlab.domain.experiment import When
+from promptlab.domain.experiment import Missing, When
 from promptlab.domain.explain import explain
 from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
@@ -83,6 +83,13 @@ class EvaluationConfig(BaseModel):
         max_length=50,
         description="The names of the scores that an evaluator of your own gives, as its class says by "
         "default: each is then a metric, NAME.score.",
+    )
+
+    missing: Missing | None = Field(
+        default=None,
+        description="How cases without a score count. fail: what is the model's doing (a refusal, no usable "
+        "answer) as the worst value, the rest as bound; bound: in no mean, but in its worst-case range; "
+        "exclude: nowhere. By default fail of pass/fail and of metrics with a known range, else bound.",
     )
 
     headline: bool = Field(

@@ -14,7 +14,7 @@ from promptlab.errors import ConfigError
 from promptlab.experiments.prepare import Prepared
 
 KEYS = {"api_key", "api_key_env", "api_key_secret"}
-CODE = {"code", "higher_is_better", "needs_embedding", "isolated"}
+CODE = {"code", "higher_is_better", "needs_embedding", "isolated", "value_range"}
 """Fields of a metric that its code decides, and where it runs."""
 MOST_SHOWN = 20
 LONGEST_VALUE = 100

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from promptlab.domain.experiment import Metric
+from promptlab.domain.summary import MetricSummary
+from promptlab.duck import quoted
 from promptlab.errors import RunError, UnknownNameError
-from promptlab.queries.compare_sql import ANSWER, CHANGES, Pairing, Selected
+from promptlab.queries.compare_sql import ANSWER, CHANGES, Counting, Pairing, Selected
 from promptlab.queries.compared import MAX_COMPARED, Change, Compared
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
-from promptlab.statistics import student_interval
+from promptlab.statistics import Interval, Judgement, PairedData, judge
 
 Verdict = Literal["improved", "regressed", "same", "different", "missing"]
 """`different`: another label, another measure or another answer, which is neither better nor worse;
@@ -25,28 +27,16 @@ _VERDICTS: tuple[Verdict, ...] = ("same", "improved", "regressed", "different", 
 class MetricComparison:
     """One metric of the base run and one other.
 
-    The interval is that of a paired difference: with dᵢ = otherᵢ − baseᵢ over the n dataset rows that
-    both scored (of trials, the row's mean), it is d̄ ± t₀.₉₇₅,ₙ₋₁ · s_d/√n, s_d the standard deviation of
-    the dᵢ (Student, "The probable error of a mean", Biometrika 1908; for evaluations: Miller, "Adding
-    Error Bars to Evals", 2024, section 4.2).
+    Means, interval, p and verdict are `judgement`'s, over the dataset rows that both runs have a value for
+    (of trials, each run's mean of a row); docs/statistics.md says how they are made. The counts below are of
+    cases.
     """
 
     metric: str
     other: int
     """The other run, by its place in `others`."""
     higher_is_better: bool
-    n: int
-    """Dataset rows with a score in both."""
-    base_mean: float | None
-    """Over these rows."""
-    other_mean: float | None
-    difference: float | None
-    """other − base."""
-    stderr: float | None
-    """The interval of the difference; None below two rows."""
-    low: float | None
-    """The 95% interval of the difference."""
-    high: float | None
+    judgement: Judgement
     improved: int
     """Cases that the other run won: what `Compared("improved", metric, other)` selects.
     So with the next ones."""
@@ -56,6 +46,40 @@ class MetricComparison:
     """Every case that is not the same: improved, regressed, another label, scored by only one."""
     fact: bool = False
     """It only measures: no case is better or worse by it."""
+    not_comparable: str | None = None
+    """Why the two runs' values are not of the same metric: then there is no verdict."""
+
+    @property
+    def n(self) -> int:
+        """Dataset rows with a value in both."""
+        return self.judgement.n
+
+    @property
+    def base_mean(self) -> float | None:
+        """Over these rows."""
+        return self.judgement.base_mean
+
+    @property
+    def other_mean(self) -> float | None:
+        return self.judgement.other_mean
+
+    @property
+    def difference(self) -> float | None:
+        """other − base."""
+        return self.judgement.difference
+
+    @property
+    def stderr(self) -> float | None:
+        return self.judgement.stderr
+
+    @property
+    def low(self) -> float | None:
+        """The 95% interval of the difference."""
+        return self.judgement.ci_low
+
+    @property
+    def high(self) -> float | None:
+        return self.judgement.ci_high
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +197,7 @@ async def compare(
         offset=offset,
         limit=limit,
         counts={"all": total, **{change: page[change] for change in CHANGES}},
-        metrics=tuple(
-            _metric(pairing, page, n) for n, (name, _) in enumerate(pairing.pairs) if name != ANSWER
-        ),
+        metrics=_metrics(runs, pairing, page | await _statistics(pool, runs, pairing), selected.margins),
         joined_on=pairing.joined_on,
         unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
     )
@@ -202,6 +224,7 @@ async def _pairing(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
         names=names,
         pairs=pairs,
         higher={m.name: m.higher_is_better for m in base.metrics},
+        counting=[_counting(runs, metric, other) for metric, other in pairs],
         facts={m.name for m in base.metrics if m.is_fact},
         bounded={m.name for m in base.metrics if m.is_bounded},
         joined_on="case" if same else "id",
@@ -219,6 +242,20 @@ async def _align(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) 
         ((answer,),) = await pool.fetch(pairing.alignment())
         known[key] = bool(answer)
     pairing.aligned = known[key]
+
+
+async def _statistics(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) -> dict[str, Any]:
+    """What each pair is judged by. The files never change: it is asked once, and not for each page."""
+    known, key = runs[0].compared, tuple(pairing.sources[1:])
+    if key not in known:
+        found: dict[str, Any] = {}
+        for other in range(len(runs) - 1):
+            sql, names = pairing.statistics(other)
+            if names:
+                (row,) = await pool.fetch(sql)
+                found |= zip(names, row, strict=True)
+        known[key] = found
+    return known[key]
 
 
 def _selected(
@@ -256,30 +293,134 @@ async def _ask(
     return dict(zip(names, row, strict=True))
 
 
-def _metric(pairing: Pairing, found: Mapping[str, Any], pair: int) -> MetricComparison:
-    metric, other = pairing.pairs[pair]
-    n, base, mean, difference, deviation, improved, regressed, same = (
-        found[f"{name}{pair}"] for name in pairing.AGGREGATES
+def _named(run: StoredRun, name: str) -> Metric:
+    return next(m for m in run.metrics if m.name == name)
+
+
+def _counting(runs: Sequence[StoredRun], name: str, other: int) -> Counting:
+    """How the values of a metric count: as the base run's metric says, or by default as its values are."""
+    if name == ANSWER:
+        return Counting()
+    metric, pair = _named(runs[0], name), (runs[0], runs[other + 1])
+    bounds = metric.bounds
+    if not any(_is_incomplete(run, name) for run in pair):
+        return Counting(complete=True)
+    if metric.missing == "exclude":
+        return Counting(applies=_applies(runs[0], metric))
+    fails = metric.missing == "fail" or (
+        metric.missing is None and (metric.has_declared_bounds or all(_is_binary(run, name) for run in pair))
     )
-    stderr = deviation / math.sqrt(n) if n > 1 else None
-    low, high = student_interval(difference, stderr, n) if stderr is not None else (None, None)
-    different = found["total"] - same
-    return MetricComparison(
-        metric,
-        other,
-        pairing.higher[metric],
-        n,
-        base,
-        mean,
-        difference,
-        stderr,
-        low,
-        high,
-        improved,
-        regressed,
-        same,
-        different,
-        metric in pairing.facts,
+    worst = None
+    if fails and bounds is not None:
+        worst = bounds[0] if metric.higher_is_better else bounds[1]
+    return Counting(worst, bounds, applies=_applies(runs[0], metric))
+
+
+def _is_incomplete(run: StoredRun, name: str) -> bool:
+    """Whether a case of a run may be without a score: one failed, or one of its scores did."""
+    summary = run.run.summary
+    if summary is None or name not in (summary.get("metrics") or {}):
+        return True
+    return bool(summary["failed"] or summary["metrics"][name].get("failed"))
+
+
+def _is_binary(run: StoredRun, name: str) -> bool:
+    """Whether every value of a run is pass or fail."""
+    found = ((run.run.summary or {}).get("metrics") or {}).get(name)
+    return found is not None and MetricSummary.from_json(found).is_share
+
+
+def _applies(run: StoredRun, metric: Metric) -> str:
+    """SQL of whether the metric is to score a row, as far as the index tells: what `when` looks at is not in
+    it, so that a row without any score is then left out."""
+    if metric.when is not None:
+        return "false"
+    column = metric.reference_column
+    names = {source: name for source, name, _ in run.columns.inputs}
+    if column is None or column not in names:
+        return "true"
+    value = quoted(names[column])
+    return f"coalesce(trim(CAST({value} AS VARCHAR)) NOT IN ('', '[]'), false)"
+
+
+def _not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | None:
+    """Say why the metric of two runs is not the same one; None where it is, as far as they tell."""
+    a, b = _named(runs[0], name), _named(runs[other + 1], name)
+    if a.metric != b.metric and (a.code is None or b.code is None):
+        return f"it is {a.metric} in one run and {b.metric} in the other"
+    if a.params != b.params:
+        names = sorted(k for k in a.params.keys() | b.params.keys() if a.params.get(k) != b.params.get(k))
+        return f"its parameters differ: {', '.join(names)}"
+    if a.higher_is_better != b.higher_is_better:
+        return "higher is better in one run, lower in the other"
+    if a.missing != b.missing:
+        ways = [m.missing or "the default" for m in (a, b)]
+        return f"missing is {ways[0]} in one run and {ways[1]} in the other"
+    codes = [m.code.bundle_hash if m.code else None for m in (a, b)]
+    if None not in codes and codes[0] != codes[1]:
+        return "its evaluator's code differs"
+    return None
+
+
+def _paired(
+    runs: Sequence[StoredRun],
+    pairing: Pairing,
+    found: Mapping[str, Any],
+    pair: int,
+    margins: Mapping[str, float],
+) -> PairedData:
+    name, _ = pairing.pairs[pair]
+    metric = _named(runs[0], name)
+    value = {key: found[f"{key}{pair}"] for key in Pairing.AGGREGATES}
+    bounds = metric.bounds
+    if bounds is None or not (value["n"] and bounds[0] <= value["lowest"] and value["highest"] <= bounds[1]):
+        bounds = None
+    share = bounds == (0.0, 1.0) and bool(value["ones"]) and pairing.trials == 1
+    extremes = None
+    if bounds is not None and value["least"] is not None and value["least"] < value["most"]:
+        extremes = Interval(value["least"], value["most"])
+    return PairedData(
+        n=value["n"],
+        kind="binary" if share else "bounded" if bounds else "unbounded",
+        base_mean=value["base"],
+        other_mean=value["mean"],
+        difference=value["difference"],
+        deviation=value["deviation"] or 0.0,
+        rose=value["rose"],
+        fell=value["fell"],
+        higher_is_better=metric.higher_is_better,
+        bounds=bounds,
+        missing_base=value["missing_base"],
+        missing_other=value["missing_other"],
+        extremes=extremes,
+        fact=metric.is_fact,
+        margin=None if metric.is_fact else margins.get(name, margins.get("")),
+    )
+
+
+def _metrics(
+    runs: Sequence[StoredRun], pairing: Pairing, found: Mapping[str, Any], margins: Mapping[str, float]
+) -> tuple[MetricComparison, ...]:
+    """Judge all pairs of a metric and a run together; those that are not comparable count for nobody."""
+    places = [n for n, (name, _) in enumerate(pairing.pairs) if name != ANSWER]
+    reasons = [_not_comparable(runs, *pairing.pairs[n]) for n in places]
+    paired = [_paired(runs, pairing, found, n, margins) for n in places]
+    data = [replace(one, fact=True) if reason else one for one, reason in zip(paired, reasons, strict=True)]
+    judged = judge(data)
+    return tuple(
+        MetricComparison(
+            metric=pairing.pairs[n][0],
+            other=pairing.pairs[n][1],
+            higher_is_better=pairing.higher[pairing.pairs[n][0]],
+            judgement=judgement,
+            improved=found[f"improved{n}"],
+            regressed=found[f"regressed{n}"],
+            same=found[f"same{n}"],
+            different=found["total"] - found[f"same{n}"],
+            fact=pairing.pairs[n][0] in pairing.facts,
+            not_comparable=reason,
+        )
+        for n, judgement, reason in zip(places, judged, reasons, strict=True)
     )
 
 

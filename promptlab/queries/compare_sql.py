@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from promptlab.duck import quoted
+from promptlab.domain.results import MODELS_DOING
+from promptlab.duck import literal, quoted
 from promptlab.queries.compared import Change
 from promptlab.results.index import ANSWER_HASH
 
@@ -35,12 +36,41 @@ class Selected:
     descending: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How a metric's values are counted."""
+
+    worst: float | None = None
+    """The value of an answer that the model failed to give; None: such a case has none."""
+    bounds: tuple[float, float] | None = None
+    """The range that missing values are filled with; None: nobody asks, or there is none."""
+    complete: bool = False
+    """Whether no run has a case without a score, so that nothing of this matters."""
+    applies: str = "false"
+    """SQL over a row of a run: whether the metric is to score the row, though neither run has a value."""
+
+
 @dataclass(slots=True)
 class Pairing:
     """How the base run and the others are joined. `a0` is the base, `a1` … the others."""
 
-    AGGREGATES: ClassVar = ("n", "base", "mean", "difference", "deviation", "improved", "regressed", "same")
-    """The columns of the query for each pair, in this order."""
+    AGGREGATES: ClassVar = (
+        "n",
+        "base",
+        "mean",
+        "difference",
+        "deviation",
+        "rose",
+        "fell",
+        "lowest",
+        "highest",
+        "ones",
+        "missing_base",
+        "missing_other",
+        "least",
+        "most",
+    )
+    """What the query gives for each pair, over dataset rows."""
 
     sources: Sequence[str]
     """Their indexes, as SQL."""
@@ -57,6 +87,8 @@ class Pairing:
     """Measures with a bound: what counts is whether it is kept."""
     joined_on: Literal["case", "id"]
     trials: int
+    counting: Sequence[Counting] = field(default_factory=tuple)
+    """Per pair."""
     aligned: bool = False
     """Row n of one is row n of all: they are then read side by side, in a third of a join's time and half of
     its memory."""
@@ -67,11 +99,10 @@ class Pairing:
             f'(a0."case", a0.trial) IS NOT DISTINCT FROM (a{n}."case", a{n}.trial)'
             for n in range(1, len(self.sources))
         )
-        return f"SELECT bool_and({keys}) FROM {self._side_by_side()}"
+        return f"SELECT bool_and({keys}) FROM {self._side_by_side(range(len(self.sources)))}"
 
     def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
-        """SQL of one row, and the names of what it gives: counts, statistics of each
-        pair, and `page`, the rows."""
+        """SQL of one row, and the names of what it gives: counts, and `page`, the rows."""
         where = f"hit AND {_changed(which.change, which.chosen)}"
         counted = {"total": "count(*)", "matching": f"count(*) FILTER ({where})"}
         counted |= {change: f"count(*) FILTER ({_changed(change, which.chosen)})" for change in CHANGES}
@@ -80,7 +111,6 @@ class Pairing:
                 f"{name}{n}": f"count(*) FILTER (v{n} = {code})"
                 for name, code in (("improved", 1), ("regressed", 2), ("same", 0))
             }
-        measured = {name: part for n in range(len(self.pairs)) for name, part in _statistics(n).items()}
         rows = [
             *(f"r{n}" for n in range(len(self.sources))),
             *(f"{name}{n}" for n in range(len(self.pairs)) for name in "dv"),
@@ -93,24 +123,74 @@ class Pairing:
         for n in range(1, len(self.sources)):
             other |= {f"base_only{n - 1}": self._only(0, n), f"other_only{n - 1}": self._only(n, 0)}
         with_j = f"WITH j AS MATERIALIZED ({self._joined(which.found)})"
-        if self.trials == 1:
-            return f"{with_j} SELECT {', '.join((counted | measured | other).values())} FROM j", [
-                *counted,
-                *measured,
-                *other,
-            ]
-        # A row's trials are not independent: they are one observation, their mean.
-        means = ", ".join(f"avg(s{n}) AS s{n}, avg(d{n}) AS d{n}" for n in range(len(self.pairs)))
-        rows_of = (
-            f"SELECT {', '.join(measured.values()) or 'count(*)'} FROM (SELECT {means or '1 AS one'} "
-            "FROM j GROUP BY c)"
+        return f"{with_j} SELECT {', '.join((counted | other).values())} FROM j", [*counted, *other]
+
+    def statistics(self, other: int) -> tuple[str, list[str]]:
+        """SQL of one row: what the pairs of one other run are judged by, over the dataset rows that it shares
+        with the base, whatever further runs have; and its names, none where there is no such pair."""
+        chosen = [n for n, (metric, run) in enumerate(self.pairs) if run == other and metric != ANSWER]
+        measured = {f"{name}{n}": part for n in chosen for name, part in _statistics(n).items()}
+        return f"SELECT {', '.join(measured.values())} FROM ({self._valued(chosen, other)})", list(measured)
+
+    def _valued(self, chosen: Sequence[int], other: int) -> str:
+        """A row a dataset row: per pair both values x, y, whether the metric is to score it (u), whether a
+        case of it is missing, and the values' ends however that one is filled.
+
+        A row's trials are not independent: they are one observation, the mean of each run's own."""
+        grouped = self.trials > 1
+        sides = []
+        for run in (0, other + 1):
+            key = ['"case"', "any_value(id) AS id" if grouped else "id"] + ["trial"] * (not grouped)
+            sums = [part for n in chosen for part in self._sums(run, n, grouped)]
+            columns = ", ".join([*key, *sums])
+            group = ' GROUP BY "case"' * grouped
+            sides.append(f"(SELECT {columns} FROM {self.sources[run]}{group}) a{run}")
+        parts = ", ".join(part for n in chosen for part in self._values(n, other))
+        if self.aligned and not grouped:
+            return f"SELECT {parts} FROM {sides[0]} POSITIONAL JOIN {sides[1]}"
+        names = ('"case"' if self.joined_on == "case" else "id", *["trial"] * (not grouped))
+        on = " AND ".join(f"a{other + 1}.{name} = a0.{name}" for name in names)
+        return f"SELECT {parts} FROM {sides[0]} JOIN {sides[1]} ON {on}"
+
+    def _sums(self, run: int, n: int, grouped: bool) -> list[str]:
+        """Sum up one run's values of one pair, over the trials of a row: their sum (s) and count (c), the
+        cases that the model failed (f), those lost otherwise (l), and whether to score the row (a)."""
+        metric, counting = self.pairs[n][0], self.counting[n]
+        score, label, unscored = (
+            quoted(f"{part}.{self.names[run][metric]}") for part in ("score", "label", "unscored")
         )
-        both = f"(SELECT {', '.join((counted | other).values())} FROM j) CROSS JOIN ({rows_of})"
-        return f"{with_j} SELECT * FROM {both}", [*counted, *other, *(measured or ["none"])]
+        cells = {"s": score, "c": f"({score} IS NOT NULL)::INTEGER"}
+        if not counting.complete:
+            missing = f"{score} IS NULL AND {label} IS NULL AND (error IS NOT NULL OR {unscored})"
+            doing = f"coalesce(error IN ({', '.join(map(literal, sorted(MODELS_DOING)))}), false)"
+            fails = counting.worst is not None
+            cells["f"] = f"({missing} AND {doing})::INTEGER" if fails else "0"
+            cells["l"] = f"({missing}{f' AND NOT {doing}' if fails else ''})::INTEGER"
+            cells["a"] = f"({counting.applies})"
+        if not grouped:
+            return [f"{sql} AS {name}{n}" for name, sql in cells.items()]
+        return [f"{'any_value' if k == 'a' else 'sum'}({sql}) AS {k}{n}" for k, sql in cells.items()]
+
+    def _values(self, n: int, other: int) -> list[str]:
+        counting, runs = self.counting[n], {"x": "a0", "y": f"a{other + 1}"}
+        if counting.complete:
+            found = {v: f"{a}.s{n} / nullif({a}.c{n}, 0)" for v, a in runs.items()} | {"u": "true"}
+            found |= {"xm": "0", "ym": "0"} | dict.fromkeys(("xl", "xh", "yl", "yh"), "NULL::DOUBLE")
+            return [f"{sql} AS {name}{n}" for name, sql in found.items()]
+        found = {"u": f"({' OR '.join(f'{a}.c{n} > 0' for a in runs.values())} OR a0.a{n})"}
+        for v, a in runs.items():
+            total = f"(coalesce({a}.s{n}, 0) + {a}.f{n} * {counting.worst or 0.0})"
+            counted = f"({a}.c{n} + {a}.f{n})"
+            found[v] = f"CASE WHEN {found['u']} THEN {total} / nullif({counted}, 0) END"
+            found[f"{v}m"] = f"{a}.f{n} + {a}.l{n}"
+            for end, bound in zip("lh", counting.bounds or ("NULL", "NULL"), strict=True):
+                filled = f"({total} + {a}.l{n} * {bound}) / nullif({counted} + {a}.l{n}, 0)"
+                found[f"{v}{end}"] = f"({filled})::DOUBLE"
+        return [f"{sql} AS {name}{n}" for name, sql in found.items()]
 
     def _joined(self, found: Sequence[str]) -> str:
         """A row a pair: the row numbers r0 …, the base's case, whether a search found it in any run, and per
-        pair of a metric and a run the base's score, the difference and the verdict."""
+        pair of a metric and a run the difference and the verdict."""
         rows = [f"a{n}.file_row_number::INTEGER AS r{n}" for n in range(len(self.sources))]
         scores = [part for n, pair in enumerate(self.pairs) for part in self._pair(n, *pair)]
         hits = " OR ".join(
@@ -123,7 +203,6 @@ class Pairing:
         if metric == ANSWER:
             changed = f"a0.{ANSWER_HASH} IS DISTINCT FROM a{other + 1}.{ANSWER_HASH}"
             return [
-                f"NULL::DOUBLE AS s{n}",
                 f"NULL::DOUBLE AS d{n}",
                 f"CASE WHEN {changed} THEN 3 ELSE 0 END AS v{n}",
             ]
@@ -140,22 +219,22 @@ class Pairing:
         else:
             gain = f"({two} - {one})" if self.higher[metric] else f"({one} - {two})"
             verdict = f"CASE WHEN {gain} > {TOLERANCE} THEN 1 WHEN {gain} < -{TOLERANCE} THEN 2 {verdict}"
-        both = f"CASE WHEN {two} IS NOT NULL THEN {one} END"
-        return [f"{both} AS s{n}", f"{two} - {one} AS d{n}", f"({verdict})::UTINYINT AS v{n}"]
+        return [f"{two} - {one} AS d{n}", f"({verdict})::UTINYINT AS v{n}"]
 
-    def _source(self) -> str:
+    def _source(self, runs: Sequence[int] | None = None) -> str:
+        runs = range(len(self.sources)) if runs is None else runs
         if self.aligned:
-            return self._side_by_side()
+            return self._side_by_side(runs)
         on = (
             'a{n}."case" = a0."case" AND a{n}.trial = a0.trial'
             if self.joined_on == "case"
             else "a{n}.id = a0.id AND a{n}.trial = a0.trial"
         )
-        joins = [f"JOIN {source} a{n} ON {on.format(n=n)}" for n, source in enumerate(self.sources) if n]
+        joins = [f"JOIN {self.sources[n]} a{n} ON {on.format(n=n)}" for n in runs if n]
         return f"{self.sources[0]} a0 {' '.join(joins)}"
 
-    def _side_by_side(self) -> str:
-        return " POSITIONAL JOIN ".join(f"{source} a{n}" for n, source in enumerate(self.sources))
+    def _side_by_side(self, runs: Sequence[int]) -> str:
+        return " POSITIONAL JOIN ".join(f"{self.sources[n]} a{n}" for n in runs)
 
     def _order(self, which: Selected) -> str:
         if not which.by_difference:
@@ -177,14 +256,28 @@ class Pairing:
 
 
 def _statistics(n: int) -> dict[str, str]:
-    """How many have both scores, both means, and mean and standard deviation of the
-    differences of one pair."""
+    """What `PairedData` is made of, for one pair, over dataset rows.
+
+    Without FILTER: DuckDB keeps a chunk of all columns for each, 600 MB for ten pairs.
+    """
+    x, y, d = f"x{n}", f"y{n}", f"(y{n} - x{n})"
+    base, other = f"CASE WHEN {y} IS NOT NULL THEN {x} END", f"CASE WHEN {x} IS NOT NULL THEN {y} END"
     return {
-        f"n{n}": f"count(d{n})",
-        f"base{n}": f"avg(s{n})",
-        f"mean{n}": f"avg(s{n} + d{n})",
-        f"difference{n}": f"avg(d{n})",
-        f"deviation{n}": f"stddev_samp(d{n})",
+        "n": f"count({d})",
+        "base": f"avg({base})",
+        "mean": f"avg({other})",
+        "difference": f"avg({d})",
+        "deviation": f"stddev_samp({d})",
+        "rose": f"count(nullif({d} > {TOLERANCE}, false))",
+        "fell": f"count(nullif({d} < -{TOLERANCE}, false))",
+        "lowest": f"min(least({base}, {other}))",
+        "highest": f"max(greatest({base}, {other}))",
+        "ones": f"bool_and({base} IN (0, 1) AND {other} IN (0, 1))",
+        "missing_base": f"count(nullif(u{n} AND {x} IS NULL AND xm{n} > 0, false))",
+        "missing_other": f"count(nullif(u{n} AND {y} IS NULL AND ym{n} > 0, false))",
+        # A row in which nothing is missing has both ends at its value.
+        "least": f"avg(CASE WHEN u{n} THEN yl{n} - xh{n} END)",
+        "most": f"avg(CASE WHEN u{n} THEN yh{n} - xl{n} END)",
     }
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
+
+from promptlab.errors import ConfigError
 
 Change = Literal["all", "different", "regressed", "improved", "same"]
 """`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`:
@@ -23,3 +27,40 @@ class Compared:
     """The run, by its place in `others`, that `change` is about; None: any."""
     text: str = ""
     """A part of what a search of any of the runs would find (`Filter.text`)."""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """δ by metric, a difference that does not matter; under "" that of all others."""
+
+
+def margins_of(given: float | Mapping[str, float] | Sequence[str] | None) -> dict[str, float]:
+    """Read δ by metric; under "" that of all others.
+
+    Args:
+        given: one δ for all, δ by metric, or texts: `0.02`, `length=20`.
+
+    Raises:
+        ConfigError: one is no number above 0.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, int | float):
+        pairs = [("", given)]
+    elif isinstance(given, Mapping):
+        pairs = list(given.items())
+    else:
+        pairs = [(text.rpartition("=")[0].strip(), text.rpartition("=")[2]) for text in given]  # type: ignore[misc]
+    found = {}
+    for name, value in pairs:
+        try:
+            margin = float(value)
+        except (TypeError, ValueError):
+            margin = math.nan
+        if not (math.isfinite(margin) and margin > 0):
+            said = f"{name}={value}" if name else repr(value)
+            raise ConfigError(f"margin {said}: it must be a number above 0, as in 0.02 or length=20")
+        found[name] = margin
+    return found
+
+
+def margin_texts(margins: Mapping[str, float]) -> list[str]:
+    """Write margins as `margins_of` reads them."""
+    return [f"{name}={value!r}" if name else repr(value) for name, value in margins.items()]

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from promptlab.queries.compare import ComparePage, Delta, MetricComparison, PairRow, Side
-
-METHOD = "paired t"
-"""How the interval of a difference is made; see `MetricComparison`."""
+from promptlab.statistics import Judgement
 
 
 def comparison_json(run_ids: Sequence[str], page: ComparePage) -> dict[str, Any]:
@@ -47,20 +45,14 @@ def comparison_json(run_ids: Sequence[str], page: ComparePage) -> dict[str, Any]
 
 def _metric_json(m: MetricComparison) -> dict[str, Any]:
     return {
-        "n": m.n,
         "higher_is_better": m.higher_is_better,
-        "base_mean": m.base_mean,
-        "other_mean": m.other_mean,
-        "difference": m.difference,
-        "stderr": m.stderr,
-        "ci_low": m.low,
-        "ci_high": m.high,
-        "method": METHOD if m.stderr is not None else None,
-        "wins": m.improved,
-        "losses": m.regressed,
-        "ties": m.same,
+        **asdict(m.judgement),
+        "improved": m.improved,
+        "regressed": m.regressed,
+        "same": m.same,
         "different": m.different,
         "fact": m.fact,
+        "not_comparable": m.not_comparable,
     }
 
 
@@ -98,26 +90,25 @@ def comparison_from(value: Mapping[str, Any]) -> ComparePage:
     )
 
 
+_JUDGED = tuple(field.name for field in fields(Judgement))
+
+
 def _metric_from(name: str, place: int, value: Mapping[str, Any]) -> MetricComparison:
-    same = (
-        "higher_is_better",
-        "n",
-        "base_mean",
-        "other_mean",
-        "difference",
-        "stderr",
-        "different",
-    )
+    # A Studio of an older version gives some of it only: its wins, losses and ties are those of cases.
+    judged: dict[str, Any] = {key: value.get(key) for key in _JUDGED} | {
+        key: value.get(key, 0) for key in ("missing_base", "missing_other")
+    }
     return MetricComparison(
         metric=name,
         other=place,
-        **{field: value[field] for field in same},
-        low=value["ci_low"],
-        high=value["ci_high"],
-        improved=value["wins"],
-        regressed=value["losses"],
-        same=value["ties"],
-        fact=value.get("fact", False),  # a Studio of an older version does not say
+        higher_is_better=value["higher_is_better"],
+        judgement=Judgement(**judged),
+        improved=value.get("improved", value["wins"]),
+        regressed=value.get("regressed", value["losses"]),
+        same=value.get("same", value["ties"]),
+        different=value["different"],
+        fact=value.get("fact", False),
+        not_comparable=value.get("not_comparable"),
     )
 
 

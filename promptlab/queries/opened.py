@@ -38,6 +38,8 @@ class StoredRun:
     """The folder for copies of parts, for blobs that are not files."""
     edges: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """The bins of histograms, by column and wished number of bins."""
+    compared: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+    """What this run and some others, by their indexes, are judged by."""
     aligned: dict[tuple[str, ...], bool] = field(default_factory=dict)
     """Whether row n of this run is the same case as row n of some others, by their indexes."""
 

@@ -16,7 +16,7 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab, open_lab
-from promptlab.queries.compared import Change, Compared
+from promptlab.queries.compared import Change, Compared, margins_of
 from promptlab.sdk.jobs import JobLine
 from promptlab.sdk.run import Config, OnProgress, Run, resume, run
 from promptlab.sdk.speaking import is_quiet, say
@@ -517,6 +517,7 @@ class Experiments:
         descending: bool = False,
         offset: int = 0,
         limit: int = 25,
+        margin: float | Mapping[str, float] | None = None,
     ) -> Comparison:
         """Compare a run, the base, with one to three others over the same rows.
 
@@ -530,10 +531,13 @@ class Experiments:
             descending: the other way round.
             offset: pairs to skip.
             limit: pairs at most.
+            margin: δ, a difference that does not matter, of every metric or by its name; .02 of pass/fail
+                metrics where nothing is said.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunError: a run has no results yet, or there are not one to three others.
+            ConfigError: a margin is no number above 0.
             UnknownNameError: the base does not share this metric with another run.
         """
         return run_sync(
@@ -547,6 +551,7 @@ class Experiments:
                 descending=descending,
                 offset=offset,
                 limit=limit,
+                margin=margin,
             )
         )
 
@@ -561,12 +566,13 @@ class Experiments:
         descending: bool = False,
         offset: int = 0,
         limit: int = 25,
+        margin: float | Mapping[str, float] | None = None,
     ) -> Comparison:
         """Do as `compare`."""
         ids = [run if isinstance(run, str) else run.run_id for run in (base, *others)]
         page = await self._lab.compare(
             ids,
-            Compared(change, metric, None, text),
+            Compared(change, metric, None, text, margins_of(margin)),
             sort=sort,
             descending=descending,
             offset=offset,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.queries.compare import ComparePage, MetricComparison, PairRow
 from promptlab.queries.comparison_json import comparison_json
+from promptlab.queries.verdict_words import missing_words, verdict_words, why
 from promptlab.report import number
 from promptlab.sdk.rendered import rendered
 
@@ -75,6 +76,7 @@ def comparison_table(run_ids: Sequence[str], page: ComparePage) -> Group:
                 Text(f"Only in A: {base:,} cases; only in {letter}: {other:,} cases.", style="yellow")
             )
     lines += [Text(), _metrics_table(page) if page.metrics else Text("The runs share no metric.")]
+    lines += [Text(), *(Text(line) for line in _reasons(page))] if page.metrics else []
     if page.rows:
         shown = f"{len(page.rows):,} of {page.total_matching:,} cases"
         lines += [Text(), Text(f"{shown}:", style="bold"), *_pairs(page)]
@@ -86,18 +88,46 @@ def _metrics_table(page: ComparePage) -> Any:
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     right = ("A", "other", "difference", "n", "won", "lost", "tied")
-    for column in ("metric", "with", "A", "other", "difference", "95% interval", "n", "won", "lost", "tied"):
-        table.add_column(column, justify="right" if column in right else "left")
+    names = (
+        "metric",
+        "with",
+        "A",
+        "other",
+        "difference",
+        "95% interval",
+        "n",
+        "won",
+        "lost",
+        "tied",
+        "verdict",
+    )
+    for column in names:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for m in page.metrics:
         interval = "–" if m.low is None else f"{number(m.low)} … {number(m.high)}"
         difference = "–" if m.difference is None else f"{m.difference:+.4g}"
+        found = m.judgement
         table.add_row(
             m.metric + ("" if m.higher_is_better else " (lower is better)"),
             LETTERS[m.other + 1],
             *(number(m.base_mean), number(m.other_mean), difference, interval),
-            *(f"{count:,}" for count in (m.n, m.improved, m.regressed, m.same)),
+            *(f"{count:,}" for count in (found.n, found.wins, found.losses, found.ties)),
+            verdict_words(m),
         )
     return table
+
+
+def _reasons(page: ComparePage) -> list[str]:
+    """Say what each verdict rests on, and how many rows are missing."""
+    lines = []
+    for m in page.metrics:
+        if m.judgement.verdict is not None or m.not_comparable:
+            missing = missing_words(m)
+            lines.append(
+                f"{m.metric}, {LETTERS[m.other + 1]}: {verdict_words(m)}. {why(m)}"
+                + (f" {missing}." if missing and "have no score" not in why(m) else "")
+            )
+    return lines
 
 
 def _pairs(page: ComparePage) -> list[Any]:

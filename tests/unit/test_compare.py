@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +19,7 @@ from promptlab.queries.compare_sql import ANSWER
 from promptlab.queries.compared import Compared
 from promptlab.queries.comparison_json import comparison_from, comparison_json
 from promptlab.queries.query_engine import QueryEngine
-from promptlab.statistics import student_interval
+from promptlab.statistics import bp_t, judge, paired_data
 from promptlab.store_lab import StoreLab
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, run
 
@@ -75,8 +74,9 @@ async def test_differences_intervals_and_counts_are_those_of_the_rows(
     pairs = [(a[f"score.{name}"], b[f"score.{name}"]) for a, b in zip(base, other, strict=True)]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     differences = [b - a for a, b in both]
-    stderr = statistics.stdev(differences) / math.sqrt(len(both))
-    low, high = student_interval(statistics.mean(differences), stderr, len(both))
+    judged = judge([paired_data([a for a, _ in both], [b for _, b in both], higher_is_better=gain > 0)])[0]
+    stderr, low, high = judged.stderr, judged.ci_low, judged.ci_high
+    assert judged.method == found.judgement.method == ("tango" if name == QUOTED else "bp_t")
     assert found.n == len(both) < len(pairs)
     wanted = (
         statistics.mean(a for a, _ in both),
@@ -194,7 +194,9 @@ async def test_trials_of_a_row_are_one_observation(lab: StoreLab, engine: QueryE
         if row[f"score.{QUOTED}"] is not None
     }
     assert (found.n, page.total) == (len(scored), 320)
-    assert found.stderr == pytest.approx(statistics.stdev(scored.values()) / math.sqrt(len(scored)))
+    d, n = list(scored.values()), len(scored)
+    wanted = bp_t(statistics.mean(d), statistics.stdev(d), n, 1)
+    assert (found.judgement.method, found.stderr) == ("bp_t", pytest.approx(wanted.stderr))
     assert found.improved == changes(base, other, QUOTED, 1).count("improved")
 
 
@@ -208,11 +210,13 @@ async def test_runs_with_different_numbers_of_trials_share_what_both_have(
 
 
 async def test_a_run_compared_with_itself_is_the_same(lab: StoreLab, engine: QueryEngine) -> None:
-    """No difference, an interval of zero width, nothing different."""
+    """No difference, an interval that says how little so many rows can tell, nothing different."""
     one = await run(lab)
     page = await engine.compare(one, [one])
     found = metric(page.metrics, RATE)
-    assert (found.difference, found.low, found.high, page.counts["different"]) == (0, 0, 0, 0)
+    assert (found.difference, page.counts["different"], found.judgement.p) == (0, 0, 1)
+    assert found.low == -found.high < 0  # type: ignore[operator]
+    assert metric(page.metrics, QUOTED).judgement.verdict == "too few cases"
 
 
 async def test_a_page_beyond_the_end_is_the_last_one(lab: StoreLab, engine: QueryEngine) -> None:
@@ -322,7 +326,7 @@ async def test_a_mere_fact_is_no_verdict(lab: StoreLab, engine: QueryEngine) -> 
     assert dict(page.counts) == {"all": 30, "different": 0, "regressed": 0, "improved": 0, "same": 30}
     written = comparison_json([base.run_id, other.run_id], page)
     assert written["others"][0]["metrics"]["length"]["fact"] is True
-    assert written["others"][0]["metrics"]["length"]["method"] == "paired t"
+    assert written["others"][0]["metrics"]["length"]["method"] == "t"
     assert comparison_from(written) == page
     for value in written["others"][0]["metrics"].values():
         del value["fact"]  # a Studio of an older version does not say

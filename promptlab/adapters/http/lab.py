@@ -27,7 +27,7 @@ from promptlab.experiments.portable import check_portable
 from promptlab.named_files import working_folder
 from promptlab.ports import Clock
 from promptlab.queries.compare import ComparePage
-from promptlab.queries.compared import MAX_COMPARED, Compared
+from promptlab.queries.compared import MAX_COMPARED, Compared, margin_texts
 from promptlab.queries.comparison_json import comparison_from
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.files import copy_whole, read_file
@@ -430,6 +430,7 @@ class RemoteLab:
             metric=selected.metric,
             other=selected.other,
             text=selected.text,
+            margin=margin_texts(selected.margins) or None,
             sort=sort,
             descending=descending,
             offset=offset,

@@ -12,6 +12,7 @@ from promptlab.domain.assets import AssetVersion
 from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
 from promptlab.report import brief
+from promptlab.statistics import Verdict
 from promptlab.store_lab import StoreLab
 
 
@@ -235,24 +236,43 @@ class CasePage(BaseModel):
 
 
 class MetricComparisonOut(BaseModel):
-    """One metric of the base and one other run, over the dataset rows that both scored."""
+    """One metric of the base and one other run, over the dataset rows that both have a value for."""
 
-    n: int = Field(description="Dataset rows with a score in both.")
+    n: int = Field(description="Dataset rows with a value in both.")
+    missing_base: int = Field(description="Rows without a value in the base.")
+    missing_other: int
     higher_is_better: bool
     base_mean: float | None
     other_mean: float | None
     difference: float | None = Field(description="other − base.")
     stderr: float | None = Field(description="Of the difference; null below two rows.")
-    ci_low: float | None = Field(description="The 95% interval of the difference.")
+    ci_low: float | None = Field(description="The 95% interval of the difference, of this metric alone.")
     ci_high: float | None
-    method: str | None = Field(description="How the interval is made.")
-    wins: int = Field(description="Cases that the other run won.")
+    method: str | None = Field(description="How the interval is made: tango, bp_t or t.")
+    p: float | None = Field(description="Two-sided p of no difference; of pass/fail McNemar's mid-p.")
+    p_exact: float | None = Field(description="McNemar's exact p, of pass/fail only.")
+    p_adjusted: float | None = Field(description="Holm's, over all metrics and runs of the comparison.")
+    wins: int = Field(description="Dataset rows in which the other run is better.")
     losses: int
     ties: int
+    verdict: Verdict | None = Field(description="The verdict; null of a metric that only measures.")
+    margin: float | None = Field(description="The δ of the verdict.")
+    minimum_detectable: float | None = Field(
+        description="The smallest difference that so many rows show with 80% power."
+    )
+    rows_needed: int | None = Field(description="Rows that show a difference of δ with 80% power.")
+    worst_low: float | None = Field(
+        description="The least difference, whatever the missing scores are; null where none are missing."
+    )
+    worst_high: float | None
+    improved: int = Field(description="Cases that change=improved selects.")
+    regressed: int
+    same: int
     different: int = Field(
         description="Cases that are not tied: won, lost, another label, scored in one only."
     )
     fact: bool = Field(description="It only measures: no case is better or worse by it.")
+    not_comparable: str | None = Field(description="Why the runs' values are not of the same metric.")
 
 
 class ComparedWith(BaseModel):

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from promptlab.queries.compared import MAX_COMPARED, Change, Compared
+from promptlab.queries.compared import MAX_COMPARED, Change, Compared, margins_of
 from promptlab.queries.comparison_json import comparison_json
 from promptlab_studio.access import LinkViewer, TheLab
 from promptlab_studio.api.answers import CompareOut
@@ -43,6 +43,13 @@ async def compare_runs(
     text: Annotated[
         str, Query(max_length=1_000, description="Only pairs in which a search of any of the runs finds it.")
     ] = "",
+    margin: Annotated[
+        list[Annotated[str, Query(min_length=1, max_length=250)]] | None,
+        Query(
+            max_length=50,
+            description="δ, a difference that does not matter: 0.02 for every metric, NAME=20 for one.",
+        ),
+    ] = None,
     sort: Annotated[
         Literal["case", "difference"], Query(description="By case, or the greatest loss first.")
     ] = "case",
@@ -58,7 +65,7 @@ async def compare_runs(
     """Every metric that the base shares with another run, and a page of the pairs of cases."""
     page = await lab.compare(
         run,
-        Compared(change, metric, other, text.strip()),
+        Compared(change, metric, other, text.strip(), margins_of(margin)),
         sort=sort,
         descending=descending,
         offset=offset,

@@ -14,6 +14,7 @@ from promptlab.queries.compare import MetricComparison, PairRow, Side
 from promptlab.queries.compare_sql import ANSWER
 from promptlab.queries.compared import Change
 from promptlab.queries.query_engine import ComparePage
+from promptlab.queries.verdict_words import missing_words, verdict_words, why
 from promptlab_studio.views.cases import case_path
 from promptlab_studio.views.digits import Digits, figure, money
 from promptlab_studio.views.format import milliseconds, one_line
@@ -57,7 +58,7 @@ class MetricDelta:
     difference: str
     between: str
     word: str
-    """Better, worse, no clear difference; nothing for a fact."""
+    """The verdict; nothing for a fact."""
     css: str
     low: float
     high: float
@@ -66,7 +67,9 @@ class MetricDelta:
     counts: Sequence[tuple[str, str, int, str, bool]]
     """Change, in words, cases, address, whether it is chosen."""
     n: int
-    """Dataset rows that both scored."""
+    """Dataset rows that both have a value for."""
+    why: str
+    """What the verdict rests on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +178,15 @@ def _delta(query: Query, m: MetricComparison, digits: Digits, span: float) -> Me
         at(m.difference),
         _counts(query, m),
         m.n,
+        " ".join(filter(None, (why(m), missing_words(m)))),
     )
 
 
 def _verdict(m: MetricComparison) -> tuple[str, str]:
-    """Judge a difference: nothing, while its interval includes 0."""
-    if m.fact or m.difference is None:
-        return "", "muted"
-    if m.low is None or m.high is None or m.low <= 0 <= m.high:
-        return "no clear difference", "muted"
-    return ("better", "good") if (m.difference > 0) == m.higher_is_better else ("worse", "bad")
+    """The verdict and its colour; nothing of a fact."""
+    words = verdict_words(m)
+    css = {"better": "good", "worse": "bad", "not comparable": "warn", "depends on missing scores": "warn"}
+    return words, css.get(words, "muted")
 
 
 def _counts(query: Query, m: MetricComparison) -> list[tuple[str, str, int, str, bool]]:

@@ -1,0 +1,68 @@
+"""Verdicts in words, the same on the command line, in a notebook and in the Studio."""
+
+from __future__ import annotations
+
+from promptlab.queries.compare import MetricComparison
+
+
+def verdict_words(m: MetricComparison) -> str:
+    """Say the verdict, with δ as a number; nothing of a metric that only measures."""
+    if m.not_comparable:
+        return "not comparable"
+    verdict = m.judgement.verdict
+    if verdict is None:
+        return ""
+    return verdict.replace("δ", _short(m.judgement.margin or 0.0))
+
+
+def why(m: MetricComparison) -> str:
+    """Say what the verdict rests on, in a sentence or two."""
+    if m.not_comparable:
+        return f"The runs' values are not of the same metric: {m.not_comparable}."
+    found = m.judgement
+    if found.verdict is None:
+        return "It only measures: neither is better by it."
+    if found.verdict == "too few cases":
+        return (
+            f"{found.n:,} rows, of which {found.wins + found.losses:,} differ, show too little.{_needed(m)}"
+        )
+    if found.verdict == "depends on missing scores":
+        return (
+            f"{_missing(m)} have no score: counted in one way or the other they move the difference from "
+            f"{_signed(found.worst_low)} to {_signed(found.worst_high)}."
+        )
+    p = f"p {_p(found.p_adjusted)}" + (" (Holm)" if found.p_adjusted != found.p else "")
+    if found.verdict in ("better", "worse"):
+        return f"{p}: {found.wins:,} rows won, {found.losses:,} lost, {found.ties:,} tied."
+    seen = found.minimum_detectable
+    least = f" So many rows show {_short(seen)} with 80% power." if seen is not None else ""
+    return f"{p}.{least}{_needed(m)}"
+
+
+def missing_words(m: MetricComparison) -> str:
+    """Say how many rows have no value; nothing where all have one."""
+    return f"{_missing(m)} without a score" if m.judgement.missing_base or m.judgement.missing_other else ""
+
+
+def _missing(m: MetricComparison) -> str:
+    base, other = m.judgement.missing_base, m.judgement.missing_other
+    return f"{base:,} rows of the base and {other:,} of the other run"
+
+
+def _needed(m: MetricComparison) -> str:
+    rows, margin = m.judgement.rows_needed, m.judgement.margin
+    if rows is None or rows <= m.judgement.n:
+        return ""
+    return f" To show {_short(margin)}, {rows:,} are needed." if margin else f" {rows:,} are needed."
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
+
+
+def _p(p: float | None) -> str:
+    return "–" if p is None else "< .0001" if p < 0.0001 else f"{p:.4f}".lstrip("0") if p < 1 else "1"
