@@ -86,7 +86,7 @@ def comparison_table(run_ids: Sequence[str], page: ComparePage) -> Group:
 def _metrics_table(page: ComparePage) -> Any:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     right = ("A", "other", "difference", "n", "won", "lost", "tied")
     names = (
         "metric",
@@ -102,7 +102,7 @@ def _metrics_table(page: ComparePage) -> Any:
         "verdict",
     )
     for column in names:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in right else "left")
     for m in page.metrics:
         interval = "–" if m.low is None else f"{number(m.low)} … {number(m.high)}"
         difference = "–" if m.difference is None else f"{m.difference:+.4g}"
