@@ -385,20 +385,27 @@ class OutageWatch(Protocol):
 class RateLimiter(Protocol):
     """Decides when a model call may start.
 
-    A holder of a slot calls exactly one of `succeeded`, `throttled` or `failed`, then `release`.
+    A holder of a slot calls exactly one of `succeeded`, `throttled`, `timed_out` or `failed`, then `release`.
+    What `acquire` returned says to the first three which call it was.
     """
 
-    async def acquire(self) -> None:
+    async def acquire(self) -> Any:
         """Wait for a slot."""
 
     def release(self) -> None:
         """Give the slot back."""
 
-    def succeeded(self) -> None:
+    def spread_s(self) -> float:
+        """The seconds that retries after a 429 should spread over at most."""
+
+    def succeeded(self, start: Any) -> None:
         """The provider answered: the limit may grow."""
 
-    def throttled(self) -> None:
-        """The provider said 429: the limit is cut."""
+    def throttled(self, start: Any, wait_s: float | None = None) -> None:
+        """The provider said 429, and perhaps when to ask again: fewer calls start."""
+
+    def timed_out(self, start: Any) -> None:
+        """No answer came in time: fewer calls are in flight."""
 
     def failed(self) -> None:
         """A server error or a lost connection: the limit stops growing for a while."""

@@ -33,6 +33,7 @@ from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import Paused, outage_of
+from promptlab.engine.pacing import Start
 from promptlab.engine.plan import plan
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
@@ -102,9 +103,9 @@ class _CountingLimiter(AdaptiveLimiter):
 
     throttles = 0
 
-    def throttled(self) -> None:
+    def throttled(self, start: Start, wait_s: float | None = None) -> None:
         self.throttles += 1
-        super().throttled()
+        super().throttled(start, wait_s)
 
 
 class Worker:

@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptlab import awake
+from promptlab.engine.pacing import Pacer, Start
 from promptlab.models.base import Model
 from promptlab.models.retry import Postponed, Slot
 from promptlab.ports import Clock
 
 GROWTH = 0.1
-"""The addition to the limit for a success; a 429 takes 1. The limit settles where one answer in eleven
-is a 429: rarer ones do not slow a run, and a provider's real limit is overstepped by no more than
-that. The textbook's halving for each loss settles, at 5% random 429s, at 4 calls in flight of 100
-(10,000 rows took 547 s)."""
+"""The addition to the limit for an answer; a timeout takes 1. The limit settles where one call in eleven
+times out: rarer ones do not slow a run."""
 WORST_CUT = 0.5
-"""The share of the limit that a burst of 429s leaves within CUT_WINDOW_S: they are one
-message, sent many times."""
-CUT_WINDOW_S = 1.0
+"""The share of the limit that timeouts of calls that started before the last cut leave: they are one message,
+sent many times."""
 BACKLOG = 50
 """Calls that wait for a slot so that none is ever free for want of work: one shard's."""
 PAUSE = 5
@@ -42,34 +40,37 @@ Where = Literal["loop", "threads", "processes"]
 
 
 class AdaptiveLimiter:
-    """Bounds the calls in flight of one process by how the provider answers.
+    """Bounds the calls in flight of one process, and paces their starts, by how the provider answers.
 
-    A 429 cuts the limit, a success grows it, a server error only pauses the growth: it says that
-    the provider is ill, not that we are too fast.
+    A 429 is about the rate of starts (`Pacer`). A timeout says that too many calls are in flight: it cuts
+    their number, and an answer grows it. A server error only pauses the growth: the provider is ill, and we
+    are not too fast.
     """
 
-    def __init__(self, maximum: int, *, clock: Clock, max_pause_s: float | None = None) -> None:
-        """Bound the calls to `maximum`; whoever would wait longer than `max_pause_s` seconds for the end of a
-        hold is postponed instead."""
+    def __init__(
+        self, maximum: int, *, clock: Clock, max_pause_s: float | None = None, fill: bool = True
+    ) -> None:
+        """Bound the calls to `maximum`; whoever would wait longer than `max_pause_s` seconds for the next
+        start is postponed instead. Without `fill` the first calls are not spread: they ask no provider."""
         self.maximum = maximum
         self.limit = float(maximum)
         self.in_use = 0
+        self.pacer = Pacer(maximum if fill else 0, now=clock.monotonic())
         self._clock = clock
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[Start]] = deque()
         self.stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._hungry = asyncio.Event()
         self._hungry.set()
-        self._window_ends = float("-inf")
+        self._cut_at = float("-inf")
         self._floor = 1.0
         self._pause = 0
         self._max_pause_s = max_pause_s
-        self._held_until = float("-inf")
         self._ticking: asyncio.Task[None] | None = None
         self._ticks_at = float("inf")
 
-    async def acquire(self) -> None:
+    async def acquire(self) -> Start:
         """Wait for a slot, in turn.
 
         Raises:
@@ -78,28 +79,29 @@ class AdaptiveLimiter:
         """
         if self.stopped:
             raise Postponed(0.0)
-        wait_s = self._wait_s()
+        now = self._clock.monotonic()
+        wait_s = self.pacer.wait_s(now)
         if wait_s > 0 or self.in_use >= int(self.limit) or self._waiters:
             if self._is_too_long(wait_s):
                 raise Postponed(wait_s)
-            waiter = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             if wait_s > 0:
                 self._wake_in(wait_s)
             if len(self._waiters) >= BACKLOG:
                 self._hungry.clear()
             try:
-                await waiter
+                return await waiter
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                     self.release()  # the slot came in the same moment
                 raise
-            return
-        self._take()
+        return self._take(now)
 
-    def _take(self) -> None:
+    def _take(self, now: float) -> Start:
         self.in_use += 1
         self._idle.clear()
+        return self.pacer.start(now)
 
     def release(self) -> None:
         """Give the slot back and wake whoever is next."""
@@ -110,13 +112,13 @@ class AdaptiveLimiter:
 
     def _wake(self) -> None:
         while self._waiters and self.in_use < int(self.limit):
-            if (wait_s := self._wait_s()) > 0:
+            now = self._clock.monotonic()
+            if (wait_s := self.pacer.wait_s(now)) > 0:
                 self._wake_in(wait_s)
                 break
             waiter = self._waiters.popleft()
             if not waiter.done():
-                self._take()
-                waiter.set_result(None)
+                waiter.set_result(self._take(now))
         if len(self._waiters) < BACKLOG:
             self._hungry.set()
 
@@ -126,21 +128,17 @@ class AdaptiveLimiter:
 
         Whoever waits for a slot longer than `max_pause_s` for that is postponed.
         """
-        self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
-        wait_s = self._wait_s()
+        now = self._clock.monotonic()
+        self.pacer.held_until = max(self.pacer.held_until, now + seconds)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
+        """Have those who wait woken when the next call may start, or send them away."""
+        wait_s = self.pacer.wait_s(now)
         if self._is_too_long(wait_s):
             self._postpone(wait_s)
         elif self._waiters and wait_s > 0:
             self._wake_in(wait_s)
-
-    def _wait_s(self) -> float:
-        """The seconds until a call may start, as far as that is known; 0 or less for now."""
-        if self._held_until == float("-inf"):
-            return 0.0
-        wait_s = self._held_until - self._clock.monotonic()
-        if wait_s <= 0:
-            self._held_until = float("-inf")
-        return wait_s
 
     def _is_too_long(self, wait_s: float) -> bool:
         return self._max_pause_s is not None and wait_s > self._max_pause_s
@@ -168,19 +166,32 @@ class AdaptiveLimiter:
         self.limit = float(self.maximum if calls is None else calls)
         self._wake()
 
-    def succeeded(self) -> None:
+    def spread_s(self) -> float:
+        """Return the seconds in which all calls that wait or are in flight can start: retries that spread
+        over more would only end later. Towards the end of a run it goes to nothing."""
+        now = self._clock.monotonic()
+        return (self.in_use + len(self._waiters)) / max(self.pacer.pace(now), 1e-3)
+
+    def succeeded(self, start: Start) -> None:
         """Grow, unless a server error said to wait."""
+        self.pacer.accepted(start, self._clock.monotonic())
         if self._pause:
             self._pause -= 1
         elif self.limit < self.maximum:
             self.limit = min(self.maximum, self.limit + GROWTH)
             self._wake()
 
-    def throttled(self) -> None:
-        """Cut, but by no more than half in CUT_WINDOW_S, and never below one call."""
+    def throttled(self, start: Start, wait_s: float | None = None) -> None:
+        """Pace the starts, and let none begin before the wait that the provider asks for is over."""
         now = self._clock.monotonic()
-        if now >= self._window_ends:
-            self._window_ends, self._floor = now + CUT_WINDOW_S, max(1.0, self.limit * WORST_CUT)
+        self.pacer.refused(start, now, wait_s)
+        self._look(now)
+
+    def timed_out(self, start: Start) -> None:
+        """Cut, but by no more than half for calls that started before the last cut, and never below one
+        call."""
+        if start.at >= self._cut_at:
+            self._cut_at, self._floor = self._clock.monotonic(), max(1.0, self.limit * WORST_CUT)
         self.limit = max(self._floor, self.limit - 1)
 
     def failed(self) -> None:
@@ -224,9 +235,9 @@ class ScoringLimits:
         """Bound the evaluations of a run; each of several workers has its share."""
         self._clock, self._workers = clock, workers
         self._models = {_provider_key(model): calls}
-        self._unknown = AdaptiveLimiter(max(1, EVALUATIONS // workers), clock=clock)
-        self._threads = AdaptiveLimiter(THREADS, clock=clock)
-        self._processes = AdaptiveLimiter(IN_PROCESSES, clock=clock)
+        self._unknown = AdaptiveLimiter(max(1, EVALUATIONS // workers), clock=clock, fill=False)
+        self._threads = AdaptiveLimiter(THREADS, clock=clock, fill=False)
+        self._processes = AdaptiveLimiter(IN_PROCESSES, clock=clock, fill=False)
 
     @asynccontextmanager
     async def slots(self, evaluator: object, where: Where) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -76,10 +77,17 @@ class Gate:
     def release(self) -> None:
         self._places.release()
 
-    def succeeded(self) -> None:
+    def spread_s(self) -> float:
+        """Without end: nothing else paces these calls."""
+        return math.inf
+
+    def succeeded(self, start: None) -> None:
         """The size is fixed."""
 
-    def throttled(self) -> None:
+    def throttled(self, start: None, wait_s: float | None = None) -> None:
+        """The size is fixed."""
+
+    def timed_out(self, start: None) -> None:
         """The size is fixed."""
 
     def failed(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,11 +98,12 @@ class Slot:
         self._limiter, self._outage = limiter, outage
         self._gone, self._outages = 0, 0 if outage is None else outage.count
         self._held = False
+        self._start: Any = None
 
     async def acquire(self) -> None:
         """Wait for the place, unless it is held."""
         if self._limiter is not None and not self._held:
-            await self._limiter.acquire()
+            self._start = await self._limiter.acquire()
             self._held = True
 
     def release(self) -> None:
@@ -135,11 +137,17 @@ class Slot:
         if self._limiter is None:
             return
         if error is None or (isinstance(error, ModelError) and not error.retryable):
-            self._limiter.succeeded()  # a refusal that will stay one is an answer too
+            self._limiter.succeeded(self._start)  # a refusal that will stay one is an answer too
         elif isinstance(error, ModelError) and error.type == "rate_limit":
-            self._limiter.throttled()
+            self._limiter.throttled(self._start, _asked_s(error) or None)
+        elif isinstance(error, ModelError) and error.type == "timeout":
+            self._limiter.timed_out(self._start)
         else:
             self._limiter.failed()
+
+    def spread_s(self) -> float:
+        """Return the seconds that retries after a 429 should spread over at most."""
+        return math.inf if self._limiter is None else self._limiter.spread_s()
 
     async def __aenter__(self) -> Self:
         return self
@@ -164,7 +172,8 @@ async def with_retries(
 
     A wait is what the provider asked for (`Retry-After`) plus full jitter: uniform between 0 and
     min(cap_s, base_s · 2^k) after the k-th failure of its kind, from k = 0 (Brooker, "Exponential
-    Backoff And Jitter", AWS Architecture Blog, 2015).
+    Backoff And Jitter", AWS Architecture Blog, 2015). After a 429 no longer than the limiter needs to start
+    all that wait: towards the end of a run, with few left, that is at once, for the limiter paces them.
 
     Args:
         attempt: makes the call once. Only a retryable ModelError is tried again;
@@ -214,7 +223,8 @@ async def with_retries(
                 continue
             throttled = error.type == "rate_limit"
             failures = own.count(error, throttles if throttled else retries)
-            wait_s = _wait_s(error, policy, failures, waited_s, jitter)
+            spread_s = slot.spread_s() if throttled else math.inf
+            wait_s = _wait_s(error, policy, failures, waited_s, jitter, spread_s)
             throttles, retries = throttles + throttled, retries + own.is_shared(error)
             slot.release()
             if max_pause_s is not None and wait_s > max_pause_s:
@@ -279,7 +289,12 @@ def _attempt(number: int, started: float, clock: Clock, error: ModelError | None
 
 
 def _wait_s(
-    error: ModelError, policy: RetryPolicy, failures: int, waited_s: float, jitter: Callable[[], float]
+    error: ModelError,
+    policy: RetryPolicy,
+    failures: int,
+    waited_s: float,
+    jitter: Callable[[], float],
+    spread_s: float,
 ) -> float:
     """Work out the wait after an error, with `failures` of its kind before it and `waited_s` waited so far.
 
@@ -294,7 +309,7 @@ def _wait_s(
             error,
             f"the provider asks to wait {_shown(asked_s)}; a case waits {policy.max_wait_s:.0f} s at most",
         ) from error
-    wait_s = asked_s + jitter() * min(policy.cap_s, policy.base_s * 2.0 ** min(failures, 60))
+    wait_s = asked_s + jitter() * min(spread_s, policy.cap_s, policy.base_s * 2.0 ** min(failures, 60))
     if waited_s + wait_s > policy.max_total_wait_s:
         raise _given_up(
             error,

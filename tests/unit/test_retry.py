@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import pytest
@@ -28,11 +29,17 @@ class Limiter:
         self.in_use -= 1
         self.log.append("release")
 
-    def succeeded(self) -> None:
+    def spread_s(self) -> float:
+        return math.inf
+
+    def succeeded(self, start: None) -> None:
         self.log.append("succeeded")
 
-    def throttled(self) -> None:
+    def throttled(self, start: None, wait_s: float | None = None) -> None:
         self.log.append("throttled")
+
+    def timed_out(self, start: None) -> None:
+        self.log.append("timed out")
 
     def failed(self) -> None:
         self.log.append("failed")
