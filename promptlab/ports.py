@@ -389,8 +389,8 @@ class RateLimiter(Protocol):
     What `acquire` returned says to the first three which call it was.
     """
 
-    async def acquire(self) -> Any:
-        """Wait for a slot."""
+    async def acquire(self, tokens: float = 0.0) -> Any:
+        """Wait for a slot, for a call of so many tokens."""
 
     def release(self) -> None:
         """Give the slot back."""
@@ -403,6 +403,9 @@ class RateLimiter(Protocol):
 
     def throttled(self, start: Any, wait_s: float | None = None) -> None:
         """The provider said 429, and perhaps when to ask again: fewer calls start."""
+
+    def settle(self, reserved: float, used: float, written: float) -> None:
+        """Correct the tokens that a call was given by those that it used, some of them written."""
 
     def timed_out(self, start: Any) -> None:
         """No answer came in time: fewer calls are in flight."""

@@ -24,6 +24,11 @@ _OURS = (
         r"|(max|n)_?parallel(ism|_?(calls|requests|tasks))?|parallel(ism|_?(calls|requests|tasks))?"
         r"|(concurrency|parallelism)_?limit|(num|n)_?(workers|threads)|threads|semaphore|pool_?size",
     ),
+    (
+        "requests_per_minute",
+        r"(max_?)?(requests|req|calls|queries|prompts)_?(per|an?)_?(m|min|minute)|(max_?)?[rq]pm(_?limit)?",
+    ),
+    ("tokens_per_minute", r"(max_?)?(tokens|tok)_?(per|an?)_?(m|min|minute)|(max_?)?tpm(_?limit)?"),
     ("timeout_s", r"(request_?)?time_?out(_?(ms|sec|secs|seconds|in_?seconds))?|deadline(_?s)?"),
     ("max_retries", r"((num|n|max)_?)?(retry|retries|attempts)|retry_?(count|limit)"),
     ("endpoint", r"(api_?)?base(_?ur[il])?|api_?(url|endpoint|host)|ur[il]"),
@@ -62,8 +67,8 @@ def misplaced(parameter: str) -> str | None:
         )
     if _LIMITS.fullmatch(name):
         return (
-            "PromptLab has no such limit; max_concurrent_tasks bounds the calls in flight, "
-            "and answers 429 slow a run down by themselves. Leave it out."
+            "PromptLab has no such limit; requests_per_minute and tokens_per_minute are shared by all runs, "
+            "max_concurrent_tasks bounds the calls in flight, and answers 429 slow a run down by themselves."
         )
     return None
 
@@ -107,6 +112,18 @@ class ModelConfig(BaseModel):
     )
     api_version: str | None = Field(default=None, description="Azure's API version.")
     max_concurrent_tasks: int = Field(default=10, ge=1, le=10_000, description="Calls in flight at most.")
+    requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Calls a minute at most, by all runs and workers of the lab with this model and key.",
+    )
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000_000,
+        description="Tokens a minute at most, read and written, counted in the same way.",
+    )
     timeout_s: float = Field(
         default=120, gt=0, allow_inf_nan=False, description="Seconds to wait for one answer."
     )

@@ -12,6 +12,7 @@ from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, cut
+from promptlab.domain.tokens import chat_tokens
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.attempts import Attempts
 from promptlab.engine.budget import Part
@@ -102,6 +103,9 @@ async def _complete(
         model = job.bindings.model
         if job.cache is not None and (found := await job.cache.find(model, messages, key.trial)) is not None:
             return _again(job, empty, found)
+        permits = job.limiter.permits
+        if permits is not None and permits.counts_tokens:
+            slot.tokens = permits.estimate(chat_tokens(messages), model.config.max_tokens)
         with counted(used) if model.runs_user_code or model.in_sandbox else nullcontext():
             response, attempts = await with_retries(
                 lambda: _attempt(job, messages, key) if job.budget is None else _paid(job, messages, key),
@@ -133,6 +137,8 @@ async def _complete(
     if job.cache is not None:
         await job.cache.keep(model, messages, key.trial, response)
     spent = _spent_on(response, used, seen.price)
+    if slot.tokens and (written := spent["completion_tokens"]) is not None:
+        slot.settle(written + (spent["prompt_tokens"] or 0), written)
     if job.prospects.unsettled:
         job.prospects.answered()
     return replace(

@@ -18,6 +18,7 @@ from promptlab.engine.halting import Halt, Prospects
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.engine.outage import OUTAGE_S, Outage, Paused
+from promptlab.engine.permits import permits_for
 from promptlab.engine.processes import Processes, Recipe
 from promptlab.engine.sandboxed import SandboxPool
 from promptlab.engine.side_loop import is_beside
@@ -163,7 +164,8 @@ class Job:
         def halt(reason: Halt) -> None:
             job.halt(reason)
 
-        limits = ScoringLimits(bindings.model, limiter, clock=clock, workers=workers)
+        limiter.share(permits_for(bindings.model, ledger, clock))
+        limits = ScoringLimits(bindings.model, limiter, clock=clock, workers=workers, ledger=ledger)
         job = cls(
             ledger=ledger,
             blobs=blobs,

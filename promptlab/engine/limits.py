@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptlab import awake
-from promptlab.engine.pacing import Pacer, Start
+from promptlab.engine.pacing import LONGEST_HOLD_S, Pacer, Start
+from promptlab.engine.permits import Permits, permits_for
 from promptlab.models.base import Model
 from promptlab.models.retry import Postponed, Slot
-from promptlab.ports import Clock
+from promptlab.ports import Clock, Records
 
 GROWTH = 0.1
 """The addition to the limit for an answer; a timeout takes 1. The limit settles where one call in eleven
@@ -23,6 +24,8 @@ WORST_CUT = 0.5
 sent many times."""
 BACKLOG = 50
 """Calls that wait for a slot so that none is ever free for want of work: one shard's."""
+MAX_QUEUE_S = 60.0
+"""Seconds that a call waits at most behind others where its caller is a function that is paid for."""
 PAUSE = 5
 """Successes that do not grow the limit after a server error."""
 EVALUATIONS = 50
@@ -56,8 +59,10 @@ class AdaptiveLimiter:
         self.limit = float(maximum)
         self.in_use = 0
         self.pacer = Pacer(maximum if fill else 0, now=clock.monotonic())
+        self.permits: Permits | None = None
+        """What else a start needs, where the user gave limits: see `share`."""
         self._clock = clock
-        self._waiters: deque[asyncio.Future[Start]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[Start], float]] = deque()
         self.stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,24 +75,31 @@ class AdaptiveLimiter:
         self._ticking: asyncio.Task[None] | None = None
         self._ticks_at = float("inf")
 
-    async def acquire(self) -> Start:
+    def share(self, permits: Permits | None) -> None:
+        """Let no call start without a permit, which all that work on the same ledger share."""
+        self.permits = permits
+        if permits is not None:
+            permits.on_lease = self._wake
+
+    async def acquire(self, tokens: float = 0.0) -> Start:
         """Wait for a slot, in turn.
+
+        Args:
+            tokens: how many the call is going to use, where their limit is known.
 
         Raises:
             Postponed: no further call may start (see `stop`), or none for longer than `max_pause_s` (see
-                `hold`).
+                `hold`), or those that wait already take longer than MAX_QUEUE_S.
         """
         if self.stopped:
             raise Postponed(0.0)
         now = self._clock.monotonic()
-        wait_s = self.pacer.wait_s(now)
-        if wait_s > 0 or self.in_use >= int(self.limit) or self._waiters:
-            if self._is_too_long(wait_s):
-                raise Postponed(wait_s)
+        if self._waiters or self.in_use >= int(self.limit) or self._wait_s(now, tokens) > 0:
+            self._refuse_to_wait_long(now)
             waiter: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            if wait_s > 0:
-                self._wake_in(wait_s)
+            self._waiters.append((waiter, tokens))
+            if len(self._waiters) == 1:
+                self._wake()
             if len(self._waiters) >= BACKLOG:
                 self._hungry.clear()
             try:
@@ -97,6 +109,24 @@ class AdaptiveLimiter:
                     self.release()  # the slot came in the same moment
                 raise
         return self._take(now)
+
+    def _wait_s(self, now: float, tokens: float) -> float:
+        """Return the seconds until a call may start; 0 or less for now: then its permit is taken."""
+        wait_s = self.pacer.wait_s(now)
+        if wait_s <= 0 and self.permits is not None and not self.permits.take(tokens):
+            return self.permits.lease(len(self._waiters) + 1, tokens)
+        return wait_s
+
+    def _refuse_to_wait_long(self, now: float) -> None:
+        if self._max_pause_s is None:
+            return
+        wait_s = self.pacer.wait_s(now)
+        if self._is_too_long(wait_s):
+            raise Postponed(wait_s)
+        if self.pacer.rate is not None or self.permits is not None:
+            queue_s = len(self._waiters) / max(self.pacer.pace(now), 1e-3)
+            if queue_s > MAX_QUEUE_S:
+                raise Postponed(min(queue_s, LONGEST_HOLD_S))
 
     def _take(self, now: float) -> Start:
         self.in_use += 1
@@ -112,13 +142,14 @@ class AdaptiveLimiter:
 
     def _wake(self) -> None:
         while self._waiters and self.in_use < int(self.limit):
-            now = self._clock.monotonic()
-            if (wait_s := self.pacer.wait_s(now)) > 0:
-                self._wake_in(wait_s)
-                break
-            waiter = self._waiters.popleft()
+            waiter, tokens = self._waiters[0]
             if not waiter.done():
+                now = self._clock.monotonic()
+                if (wait_s := self._wait_s(now, tokens)) > 0:
+                    self._wake_in(wait_s)
+                    break
                 waiter.set_result(self._take(now))
+            self._waiters.popleft()
         if len(self._waiters) < BACKLOG:
             self._hungry.set()
 
@@ -187,6 +218,11 @@ class AdaptiveLimiter:
         self.pacer.refused(start, now, wait_s)
         self._look(now)
 
+    def settle(self, reserved: float, used: float, written: float) -> None:
+        """Correct the tokens that a call was given by those that it used."""
+        if self.permits is not None:
+            self.permits.settle(reserved, used, written)
+
     def timed_out(self, start: Start) -> None:
         """Cut, but by no more than half for calls that started before the last cut, and never below one
         call."""
@@ -210,7 +246,7 @@ class AdaptiveLimiter:
         """Send all away who wait for a slot."""
         self._hungry.set()
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter, _ = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_exception(Postponed(wait_s))
 
@@ -231,9 +267,18 @@ class ScoringLimits:
     that is the model under test shares its slots: `max_concurrent_tasks` is what its provider bears.
     """
 
-    def __init__(self, model: Model, calls: AdaptiveLimiter, *, clock: Clock, workers: int = 1) -> None:
-        """Bound the evaluations of a run; each of several workers has its share."""
-        self._clock, self._workers = clock, workers
+    def __init__(
+        self,
+        model: Model,
+        calls: AdaptiveLimiter,
+        *,
+        clock: Clock,
+        workers: int = 1,
+        ledger: Records | None = None,
+    ) -> None:
+        """Bound the evaluations of a run; each of several workers has its share. By the ledger judges share
+        their limits with all others that have the same."""
+        self._clock, self._workers, self._ledger = clock, workers, ledger
         self._models = {_provider_key(model): calls}
         self._unknown = AdaptiveLimiter(max(1, EVALUATIONS // workers), clock=clock, fill=False)
         self._threads = AdaptiveLimiter(THREADS, clock=clock, fill=False)
@@ -257,7 +302,9 @@ class ScoringLimits:
     def _of(self, key: tuple[str, ...], model: Model) -> AdaptiveLimiter:
         if key not in self._models:
             share = max(1, model.max_concurrent_tasks // self._workers)
-            self._models[key] = AdaptiveLimiter(share, clock=self._clock)
+            self._models[key] = limiter = AdaptiveLimiter(share, clock=self._clock)
+            if self._ledger is not None:
+                limiter.share(permits_for(model, self._ledger, self._clock))
         return self._models[key]
 
     def stop(self) -> None:

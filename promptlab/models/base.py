@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -93,6 +94,15 @@ class Model:
     @max_concurrent_tasks.setter
     def max_concurrent_tasks(self, value: int) -> None:
         self.config = self.config.model_copy(update={"max_concurrent_tasks": value})
+
+    @property
+    def counted_by(self) -> str:
+        """A name, without anything secret, of what a provider counts the calls by: the model, its endpoint
+        and the key."""
+        return hashlib.sha256("\n".join(self._counted_by()).encode()).hexdigest()[:32]
+
+    def _counted_by(self) -> tuple[str, ...]:
+        return (self.name, str(self.config.endpoint or ""))
 
     @property
     def retry_policy(self) -> RetryPolicy:

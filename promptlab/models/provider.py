@@ -71,7 +71,7 @@ class Gate:
     def __init__(self, size: int) -> None:
         self._places = asyncio.Semaphore(size)
 
-    async def acquire(self) -> None:
+    async def acquire(self, tokens: float = 0.0) -> None:
         await self._places.acquire()
 
     def release(self) -> None:
@@ -86,6 +86,9 @@ class Gate:
 
     def throttled(self, start: None, wait_s: float | None = None) -> None:
         """The size is fixed."""
+
+    def settle(self, reserved: float, used: float, written: float) -> None:
+        """Tokens are not counted."""
 
     def timed_out(self, start: None) -> None:
         """The size is fixed."""
@@ -212,6 +215,13 @@ class ProviderModel(Model):
         if named or self._key_is_required:
             raise MissingKeyError(self.name, variable)
         return None
+
+    def _counted_by(self) -> tuple[str, ...]:
+        try:
+            key = self._find_key()
+        except ConfigError:
+            key = None  # the call itself says so
+        return (*super()._counted_by(), key.value if key else "")
 
     def _usable(self, key: str, source: str) -> str:
         key = key.strip()

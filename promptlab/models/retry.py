@@ -99,11 +99,13 @@ class Slot:
         self._gone, self._outages = 0, 0 if outage is None else outage.count
         self._held = False
         self._start: Any = None
+        self.tokens = 0.0
+        """How many a call is going to use, where their limit is known."""
 
     async def acquire(self) -> None:
         """Wait for the place, unless it is held."""
         if self._limiter is not None and not self._held:
-            self._start = await self._limiter.acquire()
+            self._start = await self._limiter.acquire(self.tokens)
             self._held = True
 
     def release(self) -> None:
@@ -144,6 +146,11 @@ class Slot:
             self._limiter.timed_out(self._start)
         else:
             self._limiter.failed()
+
+    def settle(self, used: float, written: float) -> None:
+        """Correct the tokens that the call was given by those that it used, some of them written."""
+        if self._limiter is not None and self.tokens:
+            self._limiter.settle(self.tokens, used, written)
 
     def spread_s(self) -> float:
         """Return the seconds that retries after a 429 should spread over at most."""

@@ -20,7 +20,7 @@ class Limiter:
         self.log: list[str] = []
         self.in_use = 0
 
-    async def acquire(self) -> None:
+    async def acquire(self, tokens: float = 0.0) -> None:
         await asyncio.sleep(0)
         self.in_use += 1
         self.log.append("acquire")
@@ -37,6 +37,9 @@ class Limiter:
 
     def throttled(self, start: None, wait_s: float | None = None) -> None:
         self.log.append("throttled")
+
+    def settle(self, reserved: float, used: float, written: float) -> None:
+        self.log.append("settled")
 
     def timed_out(self, start: None) -> None:
         self.log.append("timed out")

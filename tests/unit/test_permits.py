@@ -1,0 +1,163 @@
+"""Limits that the user gave, shared by processes over one ledger, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from promptlab.engine.limits import AdaptiveLimiter
+from promptlab.engine.permits import Permits
+from promptlab.models.retry import RetryPolicy, Slot, with_retries
+from tests.unit.test_pacing import Provider
+from tests.virtual import VirtualClock, run_virtual
+
+
+class Counters:
+    """A ledger's counters in memory, with the time that a write takes."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.writes: list[float] = []
+
+    async def count_up(self, kind: str, key: str, *, by: int = 1, expires_at: float) -> tuple[int, float]:
+        await asyncio.sleep(0.005)
+        self.writes.append(asyncio.get_running_loop().time())
+        self.counts[key] = self.counts.get(key, 0) + by
+        return self.counts[key], expires_at
+
+
+class Process:
+    """What one process does: cases, until it is done or killed."""
+
+    def __init__(self, ledger: Any, provider: Provider, *, tokens: float = 0.0, **limits: int) -> None:
+        self.clock = VirtualClock()
+        loop = asyncio.get_running_loop()
+        self.limiter = AdaptiveLimiter(50, clock=self.clock)
+        self.limiter.share(Permits(ledger, self.clock, "a-model", wall=loop.time, **limits))
+        self.provider, self.tokens = provider, tokens
+        self.task: asyncio.Task[None] | None = None
+
+    async def work(self, cases: int) -> None:
+        async def case() -> None:
+            async with Slot(self.limiter) as slot:
+                slot.tokens = self.tokens
+                await with_retries(self.provider.call, RetryPolicy(5), clock=self.clock, slot=slot)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(cases):
+                await self.limiter.hungry()
+                group.create_task(case())
+                await asyncio.sleep(0)
+
+
+def most_in_a_minute(arrivals: list[float]) -> int:
+    """Return the most arrivals in any 60 s."""
+    first, most = 0, 0
+    for last, at in enumerate(arrivals):
+        while arrivals[first] <= at - 60.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_requests_a_minute_are_never_more_and_nearly_all_used(processes: int) -> None:
+    """600 a minute, over three minutes."""
+    provider, ledger = Provider(late_s=0.05), Counters()
+
+    async def main() -> None:
+        work = [Process(ledger, provider, requests_per_minute=600) for _ in range(processes)]
+        tasks = [asyncio.create_task(one.work(2_000)) for one in work]
+        await asyncio.sleep(180)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run_virtual(main())
+    assert most_in_a_minute(provider.arrivals) <= 600
+    assert len(provider.arrivals) >= 0.9 * 1_800
+    if processes == 1:
+        assert len(ledger.writes) <= 182
+
+
+def test_of_processes_that_share_none_gets_nothing() -> None:
+    """Each of four gets a fair part, also one that begins later."""
+    ledger = Counters()
+
+    async def main() -> list[int]:
+        providers = [Provider() for _ in range(4)]
+        tasks = []
+        for provider in providers:
+            process = Process(ledger, provider, requests_per_minute=600)
+            tasks.append(asyncio.create_task(process.work(2_000)))
+            await asyncio.sleep(1.3)
+        await asyncio.sleep(60)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [len(provider.arrivals) for provider in providers]
+
+    assert min(run_virtual(main())) >= 60
+
+
+def test_what_a_killed_process_had_is_the_others_at_once() -> None:
+    """Full use within 30 s: it is within two."""
+    provider, ledger = Provider(), Counters()
+
+    async def main() -> None:
+        one, other = (Process(ledger, provider, requests_per_minute=600) for _ in range(2))
+        tasks = [asyncio.create_task(process.work(2_000)) for process in (one, other)]
+        await asyncio.sleep(20)
+        tasks[0].cancel()
+        await asyncio.sleep(60)
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run_virtual(main())
+    assert sum(22 < at <= 32 for at in provider.arrivals) >= 0.9 * 100
+
+
+def test_tokens_a_minute_are_shared_too() -> None:
+    """60,000 a minute, in calls of 500."""
+    provider, ledger = Provider(late_s=0.05), Counters()
+
+    async def main() -> None:
+        work = [Process(ledger, provider, tokens=500.0, tokens_per_minute=60_000) for _ in range(4)]
+        tasks = [asyncio.create_task(one.work(2_000)) for one in work]
+        await asyncio.sleep(180)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run_virtual(main())
+    assert most_in_a_minute(provider.arrivals) * 500 <= 60_000
+    assert len(provider.arrivals) * 500 >= 0.9 * 180_000
+
+
+def test_a_call_of_more_tokens_than_a_minute_has_is_made() -> None:
+    """Refusing it is the provider's to do."""
+    provider, ledger = Provider(), Counters()
+
+    async def main() -> None:
+        await Process(ledger, provider, tokens=9_000.0, tokens_per_minute=5_000).work(2)
+
+    run_virtual(main())
+    assert len(provider.answers) == 2
+
+
+def test_tokens_that_were_not_used_are_given_back_and_those_beyond_owed() -> None:
+    """Settled by what the provider says."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        permits = Permits(Counters(), VirtualClock(), "m", tokens_per_minute=60_000, wall=loop.time)  # type: ignore[arg-type]
+        while not permits.take(800):
+            await asyncio.sleep(min(0.05, permits.lease(1, 800)))
+        permits.settle(800, 100, 50)
+        assert permits.take(700)
+        permits.settle(700, 5_000, 50)
+        assert not permits.take(1)
+
+    run_virtual(main())
