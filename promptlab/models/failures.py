@@ -110,6 +110,8 @@ def status_error(
     said, code = provider_message(body) if value is None else message_of(value)
     wait_s = retry_after_s(headers, now=now)
     wait_s = _wait_in(value, said, now) if wait_s is None else wait_s
+    if wait_s is None and status == 429:
+        wait_s = reset_after_s(headers, now=now)
     kind, retryable = classify(status, f"{code} {said} {_limits(value)}")
     text = f"{model}: HTTP {status} {_MEANING[kind]}{f': {said}' if said else ''}"
     if status == 404 or 300 <= status < 400:
@@ -303,6 +305,54 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
     except (ValueError, OverflowError, TypeError, IndexError):  # the last three: dates that no calendar has
         return None
     return min(max(0.0, wait_s), LONGEST_WAIT_S)
+
+
+_COUNTED = (
+    *((f"x-ratelimit-remaining-{of}", f"x-ratelimit-reset-{of}") for of in ("requests", "tokens")),
+    *(
+        (f"anthropic-ratelimit-{of}-remaining", f"anthropic-ratelimit-{of}-reset")
+        for of in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+)
+"""Headers by which a provider says what is left of a limit, and when it is whole again."""
+_DURATION = re.compile(
+    r"(?=[\d.])(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,12}(?:\.\d{1,9})?)ms)?"
+)
+_SECONDS_OF_2001 = 1e9
+
+
+def reset_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
+    """Read from the headers of a 429 in how many seconds a limit of which nothing is left is whole again: the
+    longest of them; None where no header tells.
+
+    The time is a duration as in Go (`6m0s`, `120ms`: OpenAI, Groq), a time of day (RFC 3339: Anthropic), a
+    number of seconds, or one of seconds or milliseconds since 1970.
+    """
+    now = now or datetime.now(UTC)
+    waits = [
+        wait_s
+        for remaining, reset in _COUNTED
+        if seconds_of(headers.get(remaining)) == 0.0 and (wait_s := _until_reset(headers.get(reset), now))
+    ]
+    return max(waits, default=None)
+
+
+def _until_reset(value: str | None, now: datetime) -> float | None:
+    text = (value or "").strip()[:100]
+    number = seconds_of(text, most_s=1e15)
+    if number is not None:
+        if number >= _SECONDS_OF_2001:
+            number = (number / 1000 if number >= 1000 * _SECONDS_OF_2001 else number) - now.timestamp()
+        return min(max(0.0, number), LONGEST_WAIT_S)
+    if found := _DURATION.fullmatch(text):
+        hours, minutes, seconds, ms = (float(part or 0) for part in found.groups())
+        return min(3600 * hours + 60 * minutes + seconds + ms / 1000, LONGEST_WAIT_S)
+    try:
+        at = datetime.fromisoformat(text)
+        return min(max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()), LONGEST_WAIT_S)
+    except (ValueError, OverflowError):
+        return None
 
 
 def seconds_of(value: Any, *, unit_s: float = 1.0, most_s: float = LONGEST_WAIT_S) -> float | None:
