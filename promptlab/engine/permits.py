@@ -13,7 +13,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from promptlab.errors import PromptLabError
 from promptlab.models.base import Model
@@ -33,21 +32,15 @@ CONTENDED = 10
 logger = logging.getLogger(__name__)
 
 
-@dataclass
 class _Pool:
-    """The permits of one kind."""
+    """The permits of one kind, as this process has them."""
 
-    name: str
-    per_window: float
-    balance: float = 0.0
-    peers: int = 1
-    contended: int = 0
-    window: int = -1
-    """The window that was asked for last."""
-    asked: int = 0
-    """How many were asked for of it."""
-    closed: bool = False
-    """Whether it has no more."""
+    def __init__(self, name: str, per_window: float) -> None:
+        self.name, self.per_window = name, per_window
+        self.balance = 0.0
+        self.peers, self.contended = 1, 0
+        self.window, self.asked, self.closed = -1, 0, False
+        """The window that was asked last, for how many, and whether it has no more."""
 
     def allowance(self, window: int) -> int:
         """The whole permits of a window: on average `per_window`."""
