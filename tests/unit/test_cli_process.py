@@ -267,7 +267,7 @@ def test_studio_serves_until_ctrl_c(folder: Path, start: Start) -> None:
     answer.close()
     printed = process.stderr.readline()
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    with opener.open(printed.split(": ", 1)[1].split()[0], timeout=10) as page:
+    with opener.open(printed.split(": ", 1)[1].split()[0], timeout=60) as page:
         assert page.status == 200 and page.url == f"http://127.0.0.1:{port}/"
     process.send_signal(signal.SIGINT)
     out, err, code = finish(process)

@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+
+def pytest_configure() -> None:
+    """Let requests wait a minute: httpx's 5 s were too little for a page while 25 others worked."""
+    calls: tuple[Any, ...] = (
+        httpx.Client.__init__,
+        httpx.AsyncClient.__init__,
+        *(getattr(httpx, name) for name in ("delete", "get", "patch", "post", "put", "request")),
+    )
+    for call in calls:
+        call.__kwdefaults__["timeout"] = httpx.Timeout(60)
