@@ -12,7 +12,7 @@ class SystemClock:
 
     def now(self) -> str:
         """The time of day, ISO 8601 with microseconds, UTC, ending in Z."""
-        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start."""

@@ -224,9 +224,10 @@ class Metric(BaseModel):
     def is_labelled(self, row: Mapping[str, Any]) -> bool:
         """Whether a dataset row has the reference that this metric reads; yes for a
         metric that reads none."""
-        if self.reference_column is None:
+        column = self.reference_column
+        if column is None:
             return True
-        value = row.get(self.reference_column)
+        value = row.get(column)
         return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
 
 

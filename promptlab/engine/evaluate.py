@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Sequence
-from dataclasses import replace
 
 import orjson
 
@@ -48,7 +47,7 @@ async def evaluate(job: Job, shard: Shard) -> Outcome:
             return Outcome(remaining=left)
         missing += left
         sets = {scored.case.completion.key: scored.to_set(job) for scored in answered}
-        cases = [replace(case, scores=sets.get(case.completion.key)) for case in cases]
+        cases = [Case(case.row, case.completion, sets.get(case.completion.key)) for case in cases]
     if missing and not job.out_of_budget:
         return Outcome(remaining=missing)
     if cases:

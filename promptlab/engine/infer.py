@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 from promptlab.assets.rows import read_rows
@@ -94,9 +93,12 @@ async def _answer(
 async def _complete(
     job: Job, shard: Shard, key: CaseKey, row: Row, slot: Slot, before: Tries, seen: Attempts
 ) -> Completion:
-    empty = Completion(
-        shard=shard.number, case=key.case, trial=key.trial, generation=job.run.generation, cost_usd=0.0
-    )
+    place: dict[str, Any] = {
+        "shard": shard.number,
+        "case": key.case,
+        "trial": key.trial,
+        "generation": job.run.generation,
+    }
     used = Usage()
     try:
         messages = await job.bindings.messages(row)
@@ -119,8 +121,8 @@ async def _complete(
             )
     except ModelError as error:
         job.prospects.failed(error)
-        return replace(
-            empty,
+        return Completion(
+            **place,
             **seen.failed() | (_sums(used) if used.calls else {}),
             error=Failure(error.type, cut(str(error), MOST_MESSAGE)),
             attempts=error.attempts,
@@ -128,8 +130,9 @@ async def _complete(
         )
     except TemplateError as error:
         job.prospects.failed(error)
-        return replace(
-            empty,
+        return Completion(
+            **place,
+            cost_usd=0.0,
             error=Failure("template_error", cut(str(error), MOST_MESSAGE)),
             attempts=0,
             created_at=job.clock.now(),
@@ -141,8 +144,8 @@ async def _complete(
         slot.settle(written + (spent["prompt_tokens"] or 0), written)
     if job.prospects.unsettled:
         job.prospects.answered()
-    return replace(
-        empty,
+    return Completion(
+        **place,
         **seen.answered(spent) if seen.kept else spent,
         response=response.response,
         latency_ms=response.latency_ms,
@@ -199,7 +202,7 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -
         await_it = apart if runs_on_loop(model) else beside
     try:
         with watching(model, key):
-            if model.in_sandbox:
+            if model.in_sandbox or (model.keeps_time and await_it is in_time):
                 answer = await model.achat(messages)
             else:
                 answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)

@@ -30,13 +30,17 @@ class Scored:
     """How many are to be made one by one."""
     prompt: str | TemplateError | None = None
     """The text that was sent to the model, where a metric is given it; or why it cannot be made again."""
+    made: tuple[int, ScoreSet] | None = None
+    """What `to_set` gave last, and of how many scores."""
 
     def to_set(self, job: Job) -> ScoreSet:
         """The scores so far, in the order of the metrics."""
+        if self.made is not None and self.made[0] == len(self.scores):
+            return self.made[1]  # the ledger has been given it, the shard's part is to have the same
         done = self.case.completion
         names = (metric.name for metric, _ in job.bindings.evaluators)
         # Here, for the ledger and the shard's part have the scores from this.
-        return without_keys(
+        clean = without_keys(
             ScoreSet(
                 shard=done.shard,
                 case=done.case,
@@ -45,6 +49,8 @@ class Scored:
                 scores={name: self.scores[name] for name in names if name in self.scores},
             )
         )
+        self.made = len(self.scores), clean
+        return clean
 
     def open(self, evaluators: Sequence[Bound]) -> list[Bound]:
         """The metrics that apply to the case and have no score yet; of those that share an evaluator the

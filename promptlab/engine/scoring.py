@@ -54,13 +54,14 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
     Raises:
         Exception: whatever the ledger raises. An evaluator's error is a failed score.
     """
-    for scored in cases:
-        if any(PROMPT in m.column_mapping.values() for m, _ in scored.open(job.bindings.evaluators)):
+    asking = [(m, e) for m, e in job.bindings.evaluators if PROMPT in m.column_mapping.values()]
+    for scored in cases if asking else ():
+        if scored.open(asking):
             scored.prompt = await _prompt(job, scored.case)
     pure = [(m, e) for m, e in job.bindings.evaluators if is_pure(e)]
     others = [(m, e) for m, e in job.bindings.evaluators if not is_pure(e)]
     await _batch(job, [(scored, m, e) for scored in cases for m, e in scored.open(pure)])
-    todo = [(scored, *bound) for scored in cases for bound in scored.open(others)]
+    todo = [(scored, *bound) for scored in cases for bound in scored.open(others)] if others else []
     for scored, _, _ in todo:
         scored.left += 1
     told = _Told(job, cases)

@@ -34,6 +34,8 @@ def json_beginning(value: Any, most: int) -> str:
 
 def count_of(value: Any) -> int | None:
     """Read a count of tokens, which some servers write as 12.0; None for what is no count."""
+    if type(value) is int and value >= 0:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
     return int(value)

@@ -26,6 +26,7 @@ MAX_TOKENS = 4096
 class AnthropicModel(HttpModel):
     """Claude models. The API has no seed and no embeddings."""
 
+    keeps_time = True
     default_endpoint = "https://api.anthropic.com"
     key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
     endpoint_variables = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 from promptlab.deprecated import warn_old
 from promptlab.domain.model_config import ModelConfig
@@ -114,6 +114,9 @@ class Model:
         """Whether a call runs code that is not PromptLab's: such a call may do
         anything, and is kept apart."""
         return not type(self).__module__.startswith("promptlab.")
+
+    keeps_time: ClassVar[bool] = False
+    """Whether `achat` itself ends within `config.timeout_s`: nobody else need watch the time."""
 
     @property
     def in_sandbox(self) -> bool:

@@ -70,7 +70,7 @@ async def read_body(
         BodyTooLargeError: there is more.
         BodyEncodingError: it is encoded in another way than with gzip or deflate, or wrongly.
     """
-    layers = _layers(encoding)
+    layers = _layers(encoding) if encoding else []
     received, body = 0, bytearray()
     async for chunk in chunks:
         received += len(chunk)

@@ -28,6 +28,7 @@ _TOP_LEVEL = ("format", "keep_alive", "think", "tools", "truncate", "dimensions"
 class OllamaModel(HttpModel):
     """Models that Ollama serves, on this machine unless `endpoint` or OLLAMA_HOST says otherwise."""
 
+    keeps_time = True
     default_endpoint = f"http://localhost:{PORT}"
     key_variable: ClassVar[str] = "OLLAMA_API_KEY"
     probe_path = "/api/tags"

@@ -30,6 +30,7 @@ _REASONING = re.compile(r"(ft:)?(o\d|gpt-([5-9]|\d\d))(?![\da-z])")
 class OpenAICompatibleModel(HttpModel):
     """Chat completions and embeddings under one base URL, which usually ends in /v1."""
 
+    keeps_time = True
     seed_name: ClassVar[str] = "seed"
     request_paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/embeddings")
     probe_path: ClassVar[str | None] = "/models"
