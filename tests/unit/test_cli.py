@@ -683,7 +683,10 @@ def test_the_documentation_has_every_command_with_an_example() -> None:
 def test_the_documentation_has_every_option_and_no_other(name: str) -> None:
     """The table of options of a command is that of its --help."""
     real = {
-        opt for param in documentable()[name].params if isinstance(param, click.Option) for opt in param.opts
+        opt
+        for param in documentable()[name].params
+        if isinstance(param, click.Option)
+        for opt in (*param.opts, *param.secondary_opts)
     }
     rows = [line for line in sections()[name].splitlines() if line.startswith("| `-")]
     assert {
