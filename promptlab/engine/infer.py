@@ -104,7 +104,7 @@ async def _complete(
         messages = await job.bindings.messages(row)
         model = job.bindings.model
         if job.cache is not None and (found := await job.cache.find(model, messages, key.trial)) is not None:
-            return _again(job, empty, found)
+            return _again(job, place, found)
         permits = job.limiter.permits
         if permits is not None and permits.counts_tokens:
             slot.tokens = permits.estimate(chat_tokens(messages), model.config.max_tokens)
@@ -156,10 +156,11 @@ async def _complete(
     )
 
 
-def _again(job: Job, empty: Completion, found: ModelResponse) -> Completion:
-    """The answer of before, which is neither called for nor paid."""
-    return replace(
-        empty,
+def _again(job: Job, place: dict[str, Any], found: ModelResponse) -> Completion:
+    """Return the answer of before, which is neither called for nor paid."""
+    return Completion(
+        **place,
+        cost_usd=0.0,
         response=found.response,
         prompt_tokens=found.prompt_tokens,
         completion_tokens=found.completion_tokens,
