@@ -31,7 +31,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     stderr, ci_low, ci_high}}, errors: {type: count},
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
-    unknown_cost, unpriced; and unreadable, in words, if the record cannot be read in full.
+    unknown_cost, unpriced; limited_by, what held the
+    run back, in words; and unreadable, in words, if the record cannot be read in full.
     """
     summary = Summary.from_json(run.summary) if run.summary else None
     seen_metrics = summary or partial or Summary()
@@ -62,6 +63,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         **{name: counts[name] for name in NAMES[3:] if counts[name]},
         **({"max_cost_usd": run.max_cost_usd} if run.max_cost_usd is not None else {}),
         **({"warnings": list(run.warnings)} if run.warnings else {}),
+        **({"limited_by": run.limited_by} if run.limited_by else {}),
         **({"unreadable": run.unreadable} if run.unreadable else {}),
     }
 
@@ -272,6 +274,7 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         lines += [Text(), *(Text(line, style="yellow") for line in said)]
     notes = [said for said in (score_words(run, facts), cut_words(facts)) if said]
     lines += [Text(), *(Text(said, style="yellow") for said in notes)] if notes else []
+    lines += [Text(), Text(f"Limited by {run.limited_by}.", style="dim")] if run.limited_by else []
     lines += [Text(said, style="red") for said in dict.fromkeys((run.error, run.unreadable)) if said]
     return Group(*lines)
 

@@ -33,7 +33,6 @@ from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import Paused, outage_of
-from promptlab.engine.pacing import Start
 from promptlab.engine.plan import plan
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
@@ -96,16 +95,6 @@ class Tally:
         self.prompt_tokens += completion.prompt_tokens or 0
         self.completion_tokens += completion.completion_tokens or 0
         self.cost_usd += completion.cost_usd or 0.0
-
-
-class _CountingLimiter(AdaptiveLimiter):
-    """Counts the 429s for the metrics."""
-
-    throttles = 0
-
-    def throttled(self, start: Start, wait_s: float | None = None) -> None:
-        self.throttles += 1
-        super().throttled(start, wait_s)
 
 
 class Worker:
@@ -189,7 +178,6 @@ class Worker:
             finally:
                 job.prospects.end()
                 await job.scoring.isolation.close()
-        assert isinstance(job.limiter, _CountingLimiter)
         tally.throttles = job.limiter.throttles
         return outcome, tally
 
@@ -439,7 +427,7 @@ class Worker:
         experiment, bindings = await self._bindings(run)
         clock = self._lab.clock
         in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
-        limiter = _CountingLimiter(in_flight, clock=clock, max_pause_s=MAX_PAUSE_S)
+        limiter = AdaptiveLimiter(in_flight, clock=clock, max_pause_s=MAX_PAUSE_S)
         workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
         deadline = Deadline(clock, clock.monotonic() + left_s)
         job = Job.begin(

@@ -312,6 +312,9 @@ class RunRecord:
     """A `Summary`, as JSON, once summarized."""
     error: str | None = None
     """The reason why the run itself failed (not its cases)."""
+    limited_by: str | None = None
+    """What held its newest pass back, in words; None where too little was measured, and of runs in the
+    cloud."""
     tags: tuple[str, ...] = ()
     manifest: str | None = None
     """Key of the manifest, once planned."""

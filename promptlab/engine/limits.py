@@ -71,6 +71,8 @@ class AdaptiveLimiter:
         self._cut_at = float("-inf")
         self._floor = 1.0
         self._pause = 0
+        self.throttles = 0
+        """Answers 429 so far."""
         self._max_pause_s = max_pause_s
         self._ticking: asyncio.Task[None] | None = None
         self._ticks_at = float("inf")
@@ -214,6 +216,7 @@ class AdaptiveLimiter:
 
     def throttled(self, start: Start, wait_s: float | None = None) -> None:
         """Pace the starts, and let none begin before the wait that the provider asks for is over."""
+        self.throttles += 1
         now = self._clock.monotonic()
         self.pacer.refused(start, now, wait_s)
         self._look(now)

@@ -29,6 +29,7 @@ from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import ended
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job
+from promptlab.engine.limited import Measured, limited_by
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import Paused, outage_of
 from promptlab.engine.plan import plan, read_manifest
@@ -69,6 +70,25 @@ class _Work:
     busy: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the first calls are on their way."""
     summary: Summary | None = None
+    wall_s: float = 0.0
+    """Seconds in which its shards were worked on."""
+    cpu_s: float = 0.0
+    """CPU seconds of this process meanwhile."""
+
+    def limited_by(self) -> str | None:
+        """Say what held the pass back."""
+        counter, limiter = self.counter, self.job.limiter
+        return limited_by(
+            Measured(
+                counter.calls,
+                counter.answer_ms / 1000,
+                self.wall_s,
+                self.cpu_s,
+                limiter.throttles,
+                limiter.limit,
+                limiter.maximum,
+            )
+        )
 
     async def room(self) -> None:
         """Wait until one more shard may be open, and is needed."""
@@ -294,7 +314,7 @@ class LocalRunner:
             many = f"{len(work.faults):,} shards" if len(work.faults) > 1 else "1 shard"
             return _failed(f"{many} could not be finished; the first: {work.faults[0]}")
         assert work.summary is not None
-        return dict(ended(run, work.summary))
+        return {**ended(run, work.summary), "limited_by": work.limited_by()}
 
     def _tell_outage(self, run: RunRecord, counter: Counter, paused: Paused | None) -> None:
         """Say in the progress, and in the run's record for whoever looks from elsewhere, that nothing
@@ -335,8 +355,11 @@ class LocalRunner:
                 self._ledger, self._blobs, run, content, parts=parts, on_finished=work.so_far.keep
             )
             work.counter.begin_scoring(todo.answered)
+            begun, busy = time.monotonic(), time.process_time()
             await self._shards(work, todo.manifest)
             work.busy.set()
+            work.wall_s += time.monotonic() - begun
+            work.cpu_s += time.process_time() - busy
             await loading
             import duckdb  # not before: it is loaded while the first calls are answered
 

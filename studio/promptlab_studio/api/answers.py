@@ -141,6 +141,9 @@ class RunBrief(BaseModel):
     max_cost_usd: float | None = Field(
         default=None, description="Dollars that its calls may cost, over all passes; null for no bound."
     )
+    limited_by: str | None = Field(
+        default=None, description="What held the run back, in words; of runs on one machine."
+    )
     unreadable: str | None = Field(
         default=None,
         description="Why the run's record cannot be read in full; then what is missing has its default.",

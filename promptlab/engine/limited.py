@@ -1,0 +1,66 @@
+"""What held a run back, in a line of words: the provider, the user's bound, this machine, or nothing.
+
+Nothing is measured for it in a call: the seconds of the answers are added up as they are counted, and by
+Little's law (L = λW) their sum over the run's time is how many calls were in flight on average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MANY_THROTTLED = 0.01
+"""The share of answers 429 from which on they are the limit."""
+BUSY = 0.85
+"""The share of a core from which on this machine is the limit: the event loop has one, and starts calls late
+when it has no time left."""
+FULL = 0.8
+"""The share of the calls that may be in flight from which on, if so many were on average, that bound is the
+limit."""
+LEAST_CALLS, LEAST_S = 20, 1.0
+"""Fewer calls, or less time, tell nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Sums over one pass of a run, in one process."""
+
+    calls: int
+    answer_s: float
+    """Seconds of all answers together."""
+    wall_s: float
+    """Seconds in which they were made."""
+    cpu_s: float
+    """CPU seconds of this process meanwhile."""
+    throttles: int
+    """Answers 429."""
+    limit: float
+    """Calls that the provider's answers let be in flight at the end."""
+    maximum: int
+    """Calls in flight at most: max_concurrent_tasks, or what the limit of open files allows."""
+
+
+def limited_by(seen: Measured) -> str | None:
+    """Say what the limit was; None where too little was measured."""
+    if seen.calls < LEAST_CALLS or seen.wall_s < LEAST_S:
+        return None
+    in_flight, busy = seen.answer_s / seen.wall_s, seen.cpu_s / seen.wall_s
+    if seen.throttles >= MANY_THROTTLED * seen.calls:
+        left = f", and of {seen.maximum:,} calls at once {seen.limit:,.0f} were left"
+        down = left if seen.limit < seen.maximum else ""
+        return f"the provider: it answered 429 {seen.throttles:,} times{down}"
+    if busy >= BUSY:
+        return (
+            f"this machine: PromptLab was busy {min(busy, 1):.0%} of the time, with {in_flight:,.0f} of "
+            f"{seen.maximum:,} calls in flight"
+        )
+    if in_flight >= FULL * min(seen.maximum, seen.calls):
+        if seen.calls <= seen.maximum:
+            return "nothing: all calls were in flight at once"
+        return (
+            f"max_concurrent_tasks: {in_flight:,.0f} of {seen.maximum:,} calls were in flight on average; if "
+            "the provider allows more, a higher one is faster"
+        )
+    return (
+        f"nothing: {in_flight:,.0f} of {seen.maximum:,} calls were in flight on average, the provider "
+        f"answered 429 {seen.throttles:,} times and this machine was busy {busy:.0%} of the time"
+    )
