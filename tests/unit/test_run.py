@@ -392,7 +392,7 @@ def test_a_custom_model_that_never_answers_is_timed_out(pl: PromptLab) -> None:
             return ModelResponse(response="x")
 
     run = pl.experiment.run(
-        experiment(model=Stuck(ModelConfig(name="custom/stuck", timeout_s=0.05, max_retries=0)))
+        experiment(model=Stuck(ModelConfig(name="custom/stuck", timeout_s=2, max_retries=0)))
     )
     assert run.summary is not None
     assert run.summary.errors == {"timeout": 1}
