@@ -34,4 +34,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "shards": planned.shards,
         "max_concurrency": planned.max_concurrency,
         "functions": functions,
+        "batch": planned.batch,
     }

@@ -147,6 +147,7 @@ class Lab(Protocol):
         folder: Path | None = None,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
+        leave: bool = False,
     ) -> RunRecord:
         """Check an experiment, then run it to its end.
 
@@ -155,6 +156,7 @@ class Lab(Protocol):
             folder: where relative paths to code start; the working folder by default.
             on_start: called once the run is recorded, before the first call.
             on_progress: called whenever cases are done.
+            leave: of a run in batch mode, return once all of it is submitted; `resume` collects it.
 
         Raises:
             PromptLabError: the experiment is wrong (nothing is stored then).
@@ -196,6 +198,7 @@ class Lab(Protocol):
         trust_code: bool = False,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
+        leave: bool = False,
     ) -> RunRecord:
         """Do what a run is missing; with `failed`, its failed cases again too. A whole run is left as it is.
 
@@ -209,6 +212,7 @@ class Lab(Protocol):
             trust_code: run the code that the run names, also where it was recorded elsewhere; a hosted lab
             runs none. on_start: called once the pass is begun; never where there is nothing to do.
             on_progress: as in `run`.
+            leave: as in `run`.
 
         Raises:
             RunNotFoundError: there is no such run.

@@ -291,9 +291,16 @@ class Runner(Protocol):
         """
 
     async def run(
-        self, run: RunRecord, work: Any, on_progress: Callable[[Progress], None] | None = None
+        self,
+        run: RunRecord,
+        work: Any,
+        on_progress: Callable[[Progress], None] | None = None,
+        *,
+        leave: bool = False,
     ) -> RunRecord:
         """Work on a claimed run to its end and give it back as it is then; `work` is what `Lab` made for it.
+
+        With `leave`, only until all that is open is in batches at its provider.
 
         Raises:
             asyncio.CancelledError: the caller stopped waiting. In this process the run is recorded as

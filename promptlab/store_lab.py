@@ -25,6 +25,7 @@ from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord, waits_for
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
+from promptlab.engine.batching import batched
 from promptlab.engine.budget import check_budgeted, check_more, month_key, seed_month, spent_usd
 from promptlab.engine.cache import check_cached, clear, size
 from promptlab.engine.job import Bindings
@@ -177,6 +178,7 @@ class StoreLab:
         folder: Path | None = None,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
+        leave: bool = False,
     ) -> RunRecord:
         """Check an experiment, then run it to its end.
 
@@ -185,6 +187,7 @@ class StoreLab:
             folder: what relative paths to code count from; the working folder by default.
             on_start: called once the run is recorded, before the first call.
             on_progress: called whenever cases are done.
+            leave: of a run in batch mode, return once all of it is submitted; `resume` collects it.
 
         Raises:
             PromptLabError: the experiment is wrong (nothing is stored then).
@@ -199,7 +202,7 @@ class StoreLab:
             on_start=on_start,
         )
         async with recorded as (run, work):
-            return await self._parts.runner.run(run, work, on_progress)
+            return await self._parts.runner.run(run, work, on_progress, leave=leave)
 
     async def start(
         self,
@@ -395,6 +398,7 @@ class StoreLab:
         trust_code: bool = False,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
+        leave: bool = False,
     ) -> RunRecord:
         """Do what a run is missing; with `failed`, its failed cases again too. A whole run is left as it is.
 
@@ -408,6 +412,7 @@ class StoreLab:
             trust_code: run the code that the run names, also where it was recorded elsewhere.
             on_start: as in `run`.
             on_progress: as in `run`.
+            leave: as in `run`.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -424,7 +429,7 @@ class StoreLab:
                 return run
             if on_start:
                 on_start(run)
-            return await self._parts.runner.run(run, work, on_progress)
+            return await self._parts.runner.run(run, work, on_progress, leave=leave)
 
     async def start_resume(
         self,
@@ -847,11 +852,17 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        waiting: str | None = None
+        run: RunRecord | None = None
         with suppress(StoreDamagedError):  # its rows can be counted all the same
-            waiting = waits_for(await self._get(run_id))
+            run = await self._get(run_id)
         progress = await self.ledger.progress(run_id)
-        return replace(progress, waiting=waiting) if waiting else progress
+        if run is None:
+            return progress
+        if waiting := waits_for(run):
+            progress = replace(progress, waiting=waiting)
+        if run.status == "completed" or not in_batches(run):
+            return progress
+        return replace(progress, batched=await batched(self.ledger, run_id))
 
     async def so_far(self, run: RunRecord) -> tuple[Progress | None, Summary | None]:
         """Return what `report.brief` needs besides a run that is not summarized: its progress, and the sum
@@ -979,6 +990,12 @@ class StoreLab:
             task.cancel()
         await asyncio.gather(*started, return_exceptions=True)
         await self._queries.aclose()
+
+
+def in_batches(run: RunRecord) -> bool:
+    """Whether a run is in batch mode."""
+    model = run.experiment.get("model")
+    return isinstance(model, Mapping) and model.get("batch") is True
 
 
 def _queries(parts: Parts) -> PerLoop[QueryEngine]:

@@ -25,6 +25,7 @@ from promptlab.domain.masking import hide_text
 from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
+from promptlab.engine.batching import Batching
 from promptlab.engine.budget import Budget, ended_early, open_budget, reached
 from promptlab.engine.cache import AnswerCache, open_cache
 from promptlab.engine.evaluate import evaluate
@@ -38,6 +39,7 @@ from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
 from promptlab.experiments.stored import StoredModel
+from promptlab.models.batches.registry import batches_of
 from promptlab.ports import DirectBlobs
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import Stack
@@ -75,6 +77,8 @@ class Planned:
     max_concurrency: int
     """Shards to work on at once, so that all their calls in flight keep to the
     model's max_concurrent_tasks."""
+    batch: bool = False
+    """Whether the cases are answered by the provider's batches first."""
 
 
 @dataclass(slots=True)
@@ -140,7 +144,7 @@ class Worker:
         manifest, prefix = todo.manifest, f"runs/{run_id}/map"
         if isinstance(blobs, DirectBlobs):
             manifest, prefix = (blobs.whole_key(key) if key else "" for key in (manifest, prefix))
-        return Planned(manifest, prefix, todo.shards, workers)
+        return Planned(manifest, prefix, todo.shards, workers, experiment.model.batch)
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
         """Answer a shard's open cases, as far as `left_s` seconds allow.
@@ -151,7 +155,7 @@ class Worker:
         job, tally = await self._job(run_id, generation, left_s)
         if _is_over(job.run, generation):
             return Outcome(), tally
-        async with self._held(job, shard) as mine:
+        async with self._held(job, shard.number) as mine:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S), tally
             job.budget = await self._budget(job, shard)
@@ -181,6 +185,33 @@ class Worker:
         tally.throttles = job.limiter.throttles
         return outcome, tally
 
+    async def batch(self, run_id: str, generation: int, left_s: float) -> tuple[Outcome, Tally]:
+        """Bring the batches of a run as far as they come within `left_s` seconds, without waiting for them.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: the model has no batch mode here.
+        """
+        job, tally = await self._job(run_id, generation, left_s)
+        if _is_over(job.run, generation):
+            return Outcome(), tally
+        assert job.run.manifest is not None
+        batching = Batching(job, batches_of(job.bindings.model))
+        async with self._held(job, "batch") as mine:
+            if not mine:
+                return Outcome(remaining=job.run.cases, wait_s=LEASE_S), tally
+            try:
+                outcome = await batching.step(job.run.manifest)
+                await job.recorder.drain()
+                await self._beat(job.run)
+                if job.halted is not None:
+                    await self._end(job.run, job.halted.changes(job.run))
+                    outcome = Outcome()
+            finally:
+                await batching.batches.aclose()
+                await job.scoring.isolation.close()
+        return outcome, tally
+
     async def evaluate(self, run_id: str, generation: int, shard: Shard, left_s: float) -> Outcome:
         """Score a shard's answers and sum the shard up.
 
@@ -190,7 +221,7 @@ class Worker:
         job, _ = await self._job(run_id, generation, left_s)
         if _is_over(job.run, generation):
             return Outcome()
-        async with self._held(job, shard) as mine:
+        async with self._held(job, shard.number) as mine:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=LEASE_S)
             job.budget = await self._budget(job, shard)
@@ -329,10 +360,10 @@ class Worker:
             job.halt(too_many(in_pass, job.run.cases, allowed))
 
     @asynccontextmanager
-    async def _held(self, job: Job, shard: Shard) -> AsyncIterator[bool]:
-        """Whether the shard is this worker's alone for as long as it works: an invocation that comes twice
-        must not pay twice."""
-        name, owner = f"{job.run.run_id}#{shard.number}", uuid.uuid4().hex
+    async def _held(self, job: Job, part: int | str) -> AsyncIterator[bool]:
+        """Whether a part of the run, a shard by its number, is this worker's alone while it works: an
+        invocation that comes twice must not pay twice."""
+        name, owner = f"{job.run.run_id}#{part}", uuid.uuid4().hex
         if not await self._lease(name, owner, only_if_absent=True):
             yield False
             return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,7 @@ from promptlab.cli.options import (
     store_options,
 )
 from promptlab.cli.working import Ended, work
-from promptlab.errors import UntrustedCodeError
+from promptlab.errors import ConfigError, UntrustedCodeError
 from promptlab.program import program
 from promptlab.sync import run_in_this_thread
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 FAILED, CASES_FAILED, GATE_FAILED = 1, 3, 4
 MOST_ROWS = 10_000_000
+NOT_LEFT = (
+    "--no-wait: this run's calls are made by this process. Say batch: true with its model to leave it to the "
+    "provider, or leave --no-wait out."
+)
 
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 _budget = click.option(
@@ -43,6 +47,11 @@ _budget = click.option(
     metavar="USD",
     type=click.FloatRange(0, min_open=True),
     help="Dollars that the run's calls may cost: it ends as budget_reached before one that could go beyond.",
+)
+_no_wait = click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Do not wait: of a run in batch mode, or of a hosted Studio. Come back with resume.",
 )
 _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a case failed.")
 
@@ -86,6 +95,7 @@ _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a
     help="A package that code of your own needs in a hosted Studio; may be given again.",
 )
 @_budget
+@_no_wait
 @_quiet
 @_strict
 @click.pass_context
@@ -102,6 +112,7 @@ def run(
     fail_if: tuple[str, ...],
     requirements: tuple[str, ...],
     max_cost_usd: float | None,
+    no_wait: bool,
     quiet: bool,
     fail_on_error: bool,
 ) -> None:
@@ -128,12 +139,15 @@ def run(
     async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
         from promptlab.experiments.subset import First, Sample, subset
 
+        if no_wait and not lab.goes_on and not _in_batches(config.model):
+            raise ConfigError(NOT_LEFT)
+        told: dict[str, Any] = {"on_start": on_start, "on_progress": on_progress, "leave": no_wait}
         if limit is None and sample is None:
-            return await lab.run(config, folder=file.folder, on_start=on_start, on_progress=on_progress)
+            return await lab.run(config, folder=file.folder, **told)
         choice = First(limit) if limit is not None else Sample(sample or 0, seed or 0)
         async with subset(lab.assets, config.dataset, choice) as dataset:
             part = config.model_copy(update={"dataset": dataset})
-            return await lab.run(part, folder=file.folder, on_start=on_start, on_progress=on_progress)
+            return await lab.run(part, folder=file.folder, **told)
 
     ctx.exit(
         _report(
@@ -142,6 +156,7 @@ def run(
             quiet=quiet,
             fail_on_error=fail_on_error,
             conditions=conditions,
+            no_wait=no_wait,
         )
     )
 
@@ -171,6 +186,7 @@ def run(
 @_budget
 @store_options
 @json_option
+@_no_wait
 @_quiet
 @_strict
 @click.pass_context
@@ -184,6 +200,7 @@ def resume(
     max_cost_usd: float | None,
     store: Store,
     as_json: bool,
+    no_wait: bool,
     quiet: bool,
     fail_on_error: bool,
 ) -> None:
@@ -199,9 +216,11 @@ def resume(
 
     async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
         found = await find_run(lab, run_id)
+        if no_wait and not lab.goes_on and not _in_batches(found.experiment.get("model")):
+            raise ConfigError(NOT_LEFT)
         if lab.goes_on and found.status not in FINAL:
             on_start(found)
-            return await lab.watch(found, on_progress)
+            return found if no_wait else await lab.watch(found, on_progress)
         config, folder = (file.config, file.folder) if file else (None, None)
         once = partial(
             lab.resume,
@@ -213,6 +232,7 @@ def resume(
             folder=folder,
             on_start=on_start,
             on_progress=on_progress,
+            leave=no_wait,
         )
         try:
             return await once(trust_code=trust_code)
@@ -228,7 +248,14 @@ def resume(
     )
     if not ended.started and ended.run and not quiet:
         click.echo(_nothing_to_do(ended.run, errors), err=True)
-    ctx.exit(_report(ended, as_json=as_json, quiet=quiet, fail_on_error=fail_on_error))
+    ctx.exit(_report(ended, as_json=as_json, quiet=quiet, fail_on_error=fail_on_error, no_wait=no_wait))
+
+
+def _in_batches(model: Any) -> bool:
+    """Whether a model, or what is recorded of one, is in batch mode."""
+    config = getattr(model, "config", model)
+    batch = config.get("batch") if isinstance(config, Mapping) else getattr(config, "batch", False)
+    return batch is True
 
 
 def _nothing_to_do(run: RunRecord, errors: Sequence[str]) -> str:
@@ -288,7 +315,13 @@ def _loaded(path: Path, changes: tuple[str, ...] = ()) -> ExperimentFile:
 
 
 def _report(
-    ended: Ended, *, as_json: bool, quiet: bool, fail_on_error: bool, conditions: Sequence[Condition] = ()
+    ended: Ended,
+    *,
+    as_json: bool,
+    quiet: bool,
+    fail_on_error: bool,
+    conditions: Sequence[Condition] = (),
+    no_wait: bool = False,
 ) -> int:
     """Print what came of a run; the exit code."""
     from promptlab.report import all_failed, brief, next_steps, table
@@ -320,11 +353,21 @@ def _report(
         return CASES_FAILED if fail_on_error and facts["failed"] else 0
     _say_kept(run, done)
     click.echo("\n".join(ended.hints), err=True)
-    return _signalled(ended) if ended.signal else FAILED
+    if ended.signal:
+        return _signalled(ended)
+    return 0 if no_wait and _is_left(run, done) else FAILED
+
+
+def _is_left(run: RunRecord, done: Progress) -> bool:
+    """Whether the provider, or a hosted Studio, goes on with a run."""
+    return run.status == "running" or (run.status == "interrupted" and done.batched is not None)
 
 
 def _say_kept(run: RunRecord, done: Progress) -> None:
     word = "The run goes on" if run.status == "running" else run.status.replace("_", " ").capitalize()
+    if done.batched is not None and done.batched.since is not None:
+        words = done.batched.words
+        click.echo(f"{words[0].upper()}{words[1:]}. The provider goes on by itself.", err=True)
     click.echo(f"{word}: {done.done:,} of {done.total:,} cases are done and kept.", err=True)
 
 

@@ -276,6 +276,7 @@ def _money(found: Estimate) -> _Fitted:
     table = _table("a run", "low", "expected", "high", right=("low", "expected", "high"))
     rows = [
         (f"{found.model}, tokens", found.model_usd),
+        *([("the same in batches, within a day", found.batch_usd)] if found.batch_usd else []),
         *found.services.items(),
         ("all but the model", found.cloud_usd),
     ]

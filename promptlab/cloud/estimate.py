@@ -19,7 +19,7 @@ from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.domain.templates import check_placeholders, compile_template_async
@@ -29,6 +29,7 @@ from promptlab.errors import ConfigError
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.lab import Lab
 from promptlab.models.base import Model
+from promptlab.models.batches.registry import has_batch_mode
 from promptlab.wiring import Stack
 from promptlab.worker import IN_FLIGHT, at_once
 
@@ -65,7 +66,9 @@ class Estimate:
     answer_tokens: Interval
     model: str
     model_usd: Interval | None
-    """The cost of all calls; None when the model's price is not known."""
+    """The usual cost of all calls; None when the model's price is not known."""
+    batch_usd: Interval | None
+    """The cost in the provider's batch mode; None where it has none, or the price is not known."""
     services: Mapping[str, Interval]
     """Dollars, by AWS service."""
     wall_s: Interval
@@ -92,6 +95,7 @@ class Estimate:
             "answer_tokens": asdict(self.answer_tokens),
             "model": self.model,
             "model_usd": asdict(self.model_usd) if self.model_usd else None,
+            "batch_usd": asdict(self.batch_usd) if self.batch_usd else None,
             "cloud_usd": asdict(self.cloud_usd),
             "services_usd": {name: asdict(interval) for name, interval in self.services.items()},
             "wall_s": asdict(self.wall_s),
@@ -165,7 +169,10 @@ async def estimate(
         prompt_tokens=read,
         answer_tokens=written,
         model=model.name,
-        model_usd=_model_usd(model, read, written, work.cases),
+        model_usd=_model_usd(price_of(model), read, written, work.cases),
+        batch_usd=_model_usd(price_of(model, tier=BATCH), read, written, work.cases)
+        if has_batch_mode(model)
+        else None,
         services={
             service: _around(*(spent[name][service] for name in runs)) for service in spent["expected"]
         },
@@ -223,8 +230,7 @@ def _around(first: float, expected: float, last: float) -> Interval:
     return Interval(min(first, expected, last), expected, max(first, expected, last))
 
 
-def _model_usd(model: ModelConfig, read: Interval, written: Interval, cases: int) -> Interval | None:
-    price = price_of(model)
+def _model_usd(price: Price | None, read: Interval, written: Interval, cases: int) -> Interval | None:
     each = [
         cost_usd(price, round(getattr(read, name) * 1000), round(getattr(written, name) * 1000))
         for name in ("low", "expected", "high")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from promptlab.deleting.journal import Journal
-from promptlab.domain.records import LEASE, SO_FAR, TRIED, WEBHOOK
+from promptlab.domain.records import BATCH, LEASE, SO_FAR, TRIED, WEBHOOK
 from promptlab.domain.results import RunRecord
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Clock, Ledger
@@ -57,7 +57,12 @@ class RunDeleting:
         while await self._blobs.erase(f"runs/{run_id}/", limit=BLOBS_AT_ONCE) == BLOBS_AT_ONCE:
             if self._is_late(until):
                 return False
-        for kind in (SO_FAR, WEBHOOK):
+        number = 0
+        while await self._ledger.get_record(BATCH, f"{run_id}#{number}"):
+            number += 1
+        for last in reversed(range(number)):  # so that what an interruption leaves is found again
+            await self._ledger.delete_record(BATCH, f"{run_id}#{last}")
+        for kind in (SO_FAR, WEBHOOK, BATCH):
             await self._ledger.delete_record(kind, run_id)
         await self._ledger.delete_run(run_id)
         if deletion is not None:

@@ -18,13 +18,18 @@ LISTED_HOSTS = {provider: urlsplit(origins[0]).hostname or "" for provider, orig
 """The host of each provider at which the prices of its list hold: the first of its own. Its regional ones
 have prices of their own, and so has anybody else behind another endpoint."""
 CACHE_WRITE, CACHE_WRITE_HOUR = 1.25, 2.0
+BATCH = "batch"
+"""The tier of batch mode; half the price wherever there is one, also Gemini's, which no row is of."""
 _TIERS = {
-    "openai": {"flex": 0.5},
+    "openai": {"flex": 0.5, BATCH: 0.5},
+    "anthropic": {BATCH: 0.5},
+    "bedrock": {BATCH: 0.5},
     "groq": {"flex": 1.0, "on_demand": 1.0},
 }
 """What a provider's service tiers cost, as a share of the standard price. OpenAI charges flex as its batches,
 half (developers.openai.com/api/docs/guides/flex-processing); Groq as any call
-(console.groq.com/docs/flex-processing)."""
+(console.groq.com/docs/flex-processing). Batches: platform.claude.com, "Batch processing"; aws.amazon.com,
+"Amazon Bedrock pricing"."""
 _STANDARD_TIERS = (None, "default", "standard", "standard_only")
 # A version that costs what its model costs: gpt-4o-2024-08-06, claude-sonnet-4-20250514, …-v2:0.
 # Four digits are not one of these: mistral-large-2407 and -2512 have different prices.

@@ -27,6 +27,8 @@ TRIED = "TRIED"
 """The kind of record that a shard with postponed cases has."""
 SWAPS = 50
 """Records that may be changed at once: DynamoDB takes 100."""
+BATCH = "BATCH"
+"""The kind of record that a run in batch mode has, and each of its batches."""
 LISTED = frozenset({"DELETING", "DELETED", "GONE", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT"})
 """The kinds of records that `list_records` gives: there may be many of each, in one partition."""
 

@@ -232,6 +232,40 @@ class ScoreSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batched:
+    """How far the batches of a run are at its provider."""
+
+    batches: int
+    """Batches of the run so far."""
+    open: int
+    """Those of them whose results are not collected yet."""
+    cases: int
+    """Cases in the open ones."""
+    done: int = 0
+    """Cases of the open ones that the provider has worked on, as far as it says."""
+    failed: int = 0
+    """Those of them that failed."""
+    since: str | None = None
+    """When the oldest open one was submitted, ISO 8601, UTC; None before that."""
+
+    @property
+    def words(self) -> str:
+        """`waiting for 2 batches: 120 of 1,000 answered there, submitted 2026-11-26 10:32 UTC`."""
+        many = "1 batch" if self.open == 1 else f"{self.open:,} batches"
+        if self.since is None:
+            return f"submitting {many} of {self.cases:,} cases"
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        at = f"{self.since[:10]} {self.since[11:16]} UTC"
+        return f"waiting for {many}: {self.done:,} of {self.cases:,} answered there{failed}, submitted {at}"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Batched:
+        """Read it from the run's record."""
+        numbers = {name: int(value.get(name) or 0) for name in ("batches", "open", "cases", "done", "failed")}
+        return cls(**numbers, since=value.get("since"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run is. Counts are cases; a case counts once its call has ended."""
 
@@ -256,6 +290,8 @@ class Progress:
     this process."""
     waiting: str | None = None
     """Why no call is made now, in words: nothing answers. Told of a run in this process."""
+    batched: Batched | None = None
+    """How far the provider's batches are, of a run in batch mode that waits for some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

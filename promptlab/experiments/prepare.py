@@ -17,7 +17,7 @@ from promptlab.assets.store import AssetStore, Draft
 from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTemplate, content_hash
 from promptlab.domain.experiment import PROMPT, SPECIAL, AssetRef, Experiment, Metric, is_special
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import price_of
+from promptlab.domain.prices import BATCH, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.secrets import secret_variable
 from promptlab.domain.shutdowns import shutdown_warnings
@@ -29,6 +29,7 @@ from promptlab.experiments.binding import Live, bind, checked_metrics, live_obje
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.stored import Stored
 from promptlab.models.base import Model
+from promptlab.models.batches.registry import batches_of
 from promptlab.models.provider import ProviderModel
 from promptlab.models.registry import load_provider
 from promptlab.outbound import Outbound
@@ -109,7 +110,7 @@ def _ref(asset: Asset) -> AssetRef:
 
 
 def _prices(config: ModelConfig) -> dict[str, Any]:
-    price = price_of(config)
+    price = price_of(config, tier=BATCH if config.batch else None)
     return {config.name: price.to_json()} if price else {}
 
 
@@ -157,6 +158,7 @@ async def prepare(
         _check_embedding(metrics, live)
         configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
+        _check_batch(live, content.rows * config.trials)
         yield Prepared(config, prompt, dataset, metrics, live, warnings)
 
 
@@ -166,9 +168,12 @@ async def check_models(models: Iterable[Model | None]) -> None:
     Raises:
         MissingKeyError: a key is needed and there is none.
         EndpointUnreachableError: nothing answers at an endpoint.
+        ConfigError: batch mode is asked for where there is none.
     """
     for model in models:
         if model is not None:
+            if model.config.batch:
+                batches_of(model)
             await model.check()
 
 
@@ -272,6 +277,20 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 def _list(names: list[str]) -> str:
     shown = ", ".join(map(clip, names[:20]))
     return shown if len(names) <= 20 else f"{shown}, … ({len(names)} in all)"
+
+
+def _check_batch(live: Live, cases: int) -> None:
+    """Refuse batch mode where there is none, and a batch that is too small for its provider."""
+    if live.embedding_model is not None and live.embedding_model.config.batch:
+        raise ConfigError("embedding_model: texts are embedded directly; leave its batch out")
+    if live.model is None or not live.model.config.batch:
+        return
+    least = batches_of(live.model).limits.least
+    if cases < least:
+        raise ConfigError(
+            f"Model {live.model.name!r}: a batch there has at least {least} requests, and this run has "
+            f"{cases}: leave batch out, or run more rows or trials"
+        )
 
 
 def _check_embedding(metrics: tuple[Metric, ...], live: Live) -> None:

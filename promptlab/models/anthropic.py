@@ -50,12 +50,8 @@ class AnthropicModel(HttpModel):
     def _auth_headers(self, key: str | None) -> dict[str, str]:
         return {"anthropic-version": API_VERSION, **({"x-api-key": key} if key else {})}
 
-    async def achat(self, messages: Messages) -> ModelResponse:
-        """Answer a list of chat messages in one attempt; system and developer messages go into `system`.
-
-        Raises:
-            ModelError: the call failed.
-        """
+    def payload(self, messages: Messages) -> dict[str, Any]:
+        """The body of a request; system and developer messages go into `system`."""
         system = "\n\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
         turns = [m for m in messages if m["role"] not in ("system", "developer")]
         payload = {
@@ -65,11 +61,24 @@ class AnthropicModel(HttpModel):
         }
         if system and turns:
             payload["system"] = system
-        answer = await self.post(self._url, payload)
-        with self.reading(answer.body, answer.headers):
-            return self._answer(answer)
+        return payload
 
-    def _answer(self, answer: Answer) -> ModelResponse:
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages in one attempt.
+
+        Raises:
+            ModelError: the call failed.
+        """
+        answer = await self.post(self._url, self.payload(messages))
+        with self.reading(answer.body, answer.headers):
+            return self.read_answer(answer)
+
+    def read_answer(self, answer: Answer) -> ModelResponse:
+        """Read the answer of a request.
+
+        Raises:
+            ModelError: it holds none.
+        """
         body = answer.body
         spent = self._usage(body, answer.headers)
         text, metadata = self._text(answer)

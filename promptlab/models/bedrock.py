@@ -49,6 +49,7 @@ _OF_CONVERSE = (
     "performanceConfig",
 )
 _OF_SESSION = ("region", "region_name", "profile", "profile_name")
+_OF_BATCHES = ("batch_s3_uri", "batch_role_arn")
 _AWS = re.compile(r"https://bedrock-runtime(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws):443")
 # Codes say more than the status: a model that is loading and a full account are both 429.
 _CODES = {
@@ -137,7 +138,7 @@ class BedrockModel(ProviderModel):
             )
 
     def _converse_params(self) -> dict[str, Any]:
-        extras = {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
+        extras = {k: v for k, v in self.config.extra_params.items() if k not in (*_OF_SESSION, *_OF_BATCHES)}
         given: dict[str, Any] = {"maxTokens": self.config.max_tokens, "temperature": self.config.temperature}
         inference = {k: v for k, v in given.items() if v is not None}
         inference |= {
@@ -158,12 +159,8 @@ class BedrockModel(ProviderModel):
             | ({"additionalModelRequestFields": more} if more else {})
         )
 
-    async def achat(self, messages: Messages) -> ModelResponse:
-        """Answer a list of chat messages in one attempt.
-
-        Raises:
-            ModelError: the call failed.
-        """
+    def payload(self, messages: Messages) -> dict[str, Any]:
+        """The parameters of a call of Converse."""
         system = [{"text": m["content"]} for m in messages if m["role"] in ("system", "developer")]
         turns = [
             {"role": m["role"], "content": [{"text": m["content"]}]}
@@ -177,15 +174,29 @@ class BedrockModel(ProviderModel):
         }
         if system and turns:
             request["system"] = system
+        return request
+
+    async def achat(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages in one attempt.
+
+        Raises:
+            ModelError: the call failed.
+        """
+        request = self.payload(messages)
         client = await self._clients.get()
         started = time.perf_counter()
-        body = await self._call(client.converse(**request))
+        body = await self.call(client.converse(**request))
         latency_ms = (time.perf_counter() - started) * 1000
         said = {name: value for name, value in body.items() if name != "ResponseMetadata"}
         with self.reading(said, _headers(body)):
-            return self._answer(body, latency_ms)
+            return self.read_answer(body, latency_ms)
 
-    def _answer(self, body: dict[str, Any], latency_ms: float) -> ModelResponse:
+    def read_answer(self, body: dict[str, Any], latency_ms: float | None) -> ModelResponse:
+        """Read the answer of a request.
+
+        Raises:
+            ModelError: it holds none.
+        """
         text, metadata = self._text(body)
         spent = self._usage(body, NO_HEADERS)
         return note_answer(
@@ -254,7 +265,7 @@ class BedrockModel(ProviderModel):
         return {k: v for k, v in self.config.extra_params.items() if k not in _OF_SESSION}
 
     async def _invoke(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
-        value = await self._call(self._read_invoke(client, body))
+        value = await self.call(self._read_invoke(client, body))
         if not isinstance(value, dict) or not ("embedding" in value or "embeddings" in value):
             raise self.invalid("without embeddings")
         note_call(self.config, count_of(value.get("inputTextTokenCount")))
@@ -269,14 +280,20 @@ class BedrockModel(ProviderModel):
         except orjson.JSONDecodeError:
             return None
 
-    async def _call(self, call: Awaitable[Any]) -> Any:
+    async def call(self, call: Awaitable[Any], timeout_s: float | None = None) -> Any:
+        """Wait for a call of AWS, `timeout_s` of the configuration by default.
+
+        Raises:
+            ModelError: it failed.
+        """
         errors = importlib.import_module("botocore.exceptions")
+        timeout_s = timeout_s or self.config.timeout_s
         try:
-            async with awake.timeout(self.config.timeout_s):
+            async with awake.timeout(timeout_s):
                 return await call
         except (TimeoutError, errors.ReadTimeoutError, errors.ConnectTimeoutError):
             raise ModelError(
-                f"{self.name}: no whole answer within {self.config.timeout_s:g} s (timeout_s)",
+                f"{self.name}: no whole answer within {timeout_s:g} s (timeout_s)",
                 type="timeout",
                 retryable=True,
             ) from None

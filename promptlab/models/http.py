@@ -12,7 +12,8 @@ import json
 import os
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import aiohttp
@@ -54,6 +55,8 @@ CHUNK_BYTES = 16 * 1024
 """The largest piece in which a body is read."""
 CONNECT_S = 10.0
 """Seconds for a connection, within the call's own timeout_s."""
+SLOWEST_BYTES_PER_S = 50_000
+"""The slowest line over which a file of requests is uploaded."""
 KEEPALIVE_S = 15.0
 """Seconds that an idle connection is kept: less than providers and load balancers keep it."""
 
@@ -243,6 +246,108 @@ class HttpModel(ProviderModel):
         except ModelError as error:
             error.said, error.request_id = text_said(body), request_id(headers)
             raise
+
+    def key_for(self, url: str) -> str | None:
+        """The key for a URL of the provider's other services; None where none is to be sent.
+
+        Raises:
+            MissingKeyError: a key is needed, or a variable was named, and there is none.
+            ConfigError: the key must not go there.
+        """
+        key = self._key_for(url)
+        self._mask = Mask(key)
+        return key
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        content: bytes | AsyncIterator[bytes] = b"",
+        size_bytes: int = 0,
+    ) -> Answer:
+        """Make one request to another of the provider's services than calls go to: files, batches.
+
+        Args:
+            method: GET or POST.
+            url: where to.
+            headers: headers besides those of the key, or in their place; an empty one is left out.
+            content: the body, whole or in pieces.
+            size_bytes: the size of a body in pieces: a large one may take longer than `timeout_s`.
+
+        Raises:
+            ModelError: no JSON object came back.
+            ConfigError: the key must not go there.
+        """
+        asked = self._service_headers(url, headers, has_body=bool(content))
+        body_of: Any = content  # aiohttp takes it whole or in pieces
+        timeout_s = self.config.timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+        started = time.perf_counter()
+        try:
+            async with awake.timeout(timeout_s):
+                status, found, body = await self._exchange(method, URL(url, encoded=True), asked, body_of)
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ServerTimeoutError):
+                raise self._connection_error(error) from error
+            message = f"{self.name}: no whole answer within {timeout_s:g} s"
+            raise ModelError(message, type="timeout", retryable=True) from None
+        except (BodyTooLargeError, BodyEncodingError) as error:
+            raise self._unreadable(error) from error
+        except (aiohttp.ClientError, OSError, ValueError) as broken:
+            raise self._connection_error(broken) from broken
+        body = self._mask.hide(body)
+        if status not in (200, 201):
+            raise self._explained(status_error(self.name, status, found, body, url=url))
+        latency_ms = (time.perf_counter() - started) * 1000
+        return Answer(self._decode(body) if body.strip() else {}, latency_ms, found)
+
+    async def download(
+        self, url: str, *, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncIterator[bytes]:
+        """Stream what a GET gives, in pieces; no piece may take longer than `timeout_s`.
+
+        Raises:
+            ModelError: it is refused, or breaks off.
+            ConfigError: the key must not go there.
+        """
+        plain = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        asked = self._service_headers(url, {**plain, **headers})
+        session = await self._sessions.get()
+        try:
+            async with awake.timeout(self.config.timeout_s):
+                response = await session.get(URL(url, encoded=True), headers=asked, allow_redirects=False)
+            async with response:
+                chunks = response.content.iter_chunked(2**18)
+                if response.status != 200:
+                    async with awake.timeout(self.config.timeout_s):
+                        refused = await read_body(chunks, most=MAX_ERROR_BYTES, cut=True)
+                    said, found = self._mask.hide(refused), _text_of(response.headers)
+                    raise self._explained(status_error(self.name, response.status, found, said, url=url))
+                while True:
+                    async with awake.timeout(self.config.timeout_s):
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        return
+                    yield self._mask.hide(chunk)
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ServerTimeoutError):
+                raise self._connection_error(error) from error
+            message = f"{self.name}: nothing came for {self.config.timeout_s:g} s (timeout_s)"
+            raise ModelError(message, type="timeout", retryable=True) from None
+        except (aiohttp.ClientError, OSError, ValueError) as broken:
+            raise self._connection_error(broken) from broken
+
+    def _service_headers(
+        self, url: str, headers: Mapping[str, str], *, has_body: bool = False
+    ) -> CIMultiDict[str]:
+        fixed = {"Accept": "application/json", "Accept-Encoding": ENCODINGS}
+        if has_body:
+            fixed["Content-Type"] = "application/json"
+        found = CIMultiDict({**fixed, **self._auth_headers(self.key_for(url))})
+        for name, value in headers.items():
+            found[name] = value
+        return CIMultiDict((name, value) for name, value in found.items() if value)
 
     def _explained(self, error: ModelError) -> ModelError:
         """Say why no key was sent, where one is there and the endpoint wanted one."""

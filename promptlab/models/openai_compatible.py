@@ -50,8 +50,19 @@ class OpenAICompatibleModel(HttpModel):
     def _path_url(self, path: str) -> str:
         return self.url(path)
 
+    batch_path: ClassVar[str] = "/v1/chat/completions"
+    """The path by which a line of a batch's file names what it asks."""
+
+    def service_url(self, path: str) -> str:
+        """The URL of what is not one model's: files, batches."""
+        return self.url(path)
+
     def _max_tokens_name(self) -> str:
         return "max_tokens"
+
+    def payload(self, messages: Messages) -> dict[str, Any]:
+        """The body of a request."""
+        return {"model": self.config.model_id, "messages": messages, **self._params}
 
     async def achat(self, messages: Messages) -> ModelResponse:
         """Answer a list of chat messages in one attempt.
@@ -59,13 +70,16 @@ class OpenAICompatibleModel(HttpModel):
         Raises:
             ModelError: the call failed.
         """
-        answer = await self.post(
-            self._chat_url, {"model": self.config.model_id, "messages": messages, **self._params}
-        )
+        answer = await self.post(self._chat_url, self.payload(messages))
         with self.reading(answer.body, answer.headers):
-            return self._answer(answer)
+            return self.read_answer(answer)
 
-    def _answer(self, answer: Answer) -> ModelResponse:
+    def read_answer(self, answer: Answer) -> ModelResponse:
+        """Read the answer of a request.
+
+        Raises:
+            ModelError: it holds none.
+        """
         body = answer.body
         choices = body.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
@@ -229,6 +243,24 @@ class AzureModel(OpenAICompatibleModel):
         deployment = named if mark else urllib.parse.quote(self.config.model_id, safe="")
         given["api-version"] = self.config.api_version or given.get("api-version") or self.default_api_version
         return f"{base}/openai/deployments/{deployment}{path}?{urllib.parse.urlencode(given)}"
+
+    @property
+    def batch_path(self) -> str:  # type: ignore[override]
+        """As the versions of the API have it: Azure's own leaves the version out."""
+        return "/v1/chat/completions" if self._is_v1 else "/chat/completions"
+
+    @property
+    def _is_v1(self) -> bool:
+        return self.endpoint.partition("?")[0].endswith("/openai/v1")
+
+    def service_url(self, path: str) -> str:
+        """The URL of what is not one deployment's: files, batches."""
+        if self._is_v1:
+            return self.url(path)
+        base, _, given = self._path_url("").partition("?")
+        resource = base.partition("/openai/deployments/")[0]
+        path, mark, query = path.partition("?")
+        return f"{resource}/openai{path}?{query}{'&' if mark else ''}{given}"
 
     def _auth_headers(self, key: str | None) -> dict[str, str]:
         return {"api-key": key} if key else {}

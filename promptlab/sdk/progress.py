@@ -93,6 +93,8 @@ class Pace:
 
     def words(self, now: Progress) -> str:
         """`312 of 1,319 done, 2 failed, 148/s, $0.0123, 2.1 s, 7 s left`."""
+        if now.batched is not None and now.done < now.total:
+            return f"{now.done:,} of {now.total:,} done, {now.batched.words}"
         rate = self.rate
         parts = [f"{now.done:,} of {now.total:,} done", f"{now.failed:,} failed"]
         if now.scored is not None:

@@ -165,7 +165,7 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             # "For all values" holds for none, too: for an operation that names no key.
             on_aws = {"Fn::If": ["OnAws", "false", "true"]}
             assert s["Condition"]["Null"] == {"dynamodb:LeadingKeys": on_aws}
-            own = {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*", "RECORDS#GONE"}
+            own = {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*", "BATCH#*", "RECORDS#GONE"}
             more = {
                 "TidyRole": TIDIED,
                 "NotifyRole": {"WEBHOOK#*"},
@@ -295,7 +295,7 @@ def test_an_execution_keeps_to_the_versions_that_plan_found() -> None:
     )
     child = states["Shards"]["ItemProcessor"]["States"]
     called = {name: s["Parameters"] for name, s in {**states, **child}.items() if s["Type"] == "Task"}
-    assert {name for name, p in called.items() if "FunctionName.$" in p} == set(PINNED)
+    assert {name for name, p in called.items() if "FunctionName.$" in p} == {*PINNED, "Batch"}
     assert all(called[name]["FunctionName.$"] == f"$.functions.{name.lower()}" for name in PINNED)
     assert states["Shards"]["ItemSelector"]["functions.$"] == "$.functions"
     environment = of_type("AWS::Lambda::Function")["PlanFunction"]["Environment"]["Variables"]

@@ -91,7 +91,19 @@ def test_a_failed_path_never_ends_in_success() -> None:
 def test_a_run_without_work_skips_the_map() -> None:
     """No shards: straight to Summarize."""
     choice = machine()["States"]["AnyShards"]
-    assert choice["Choices"][0]["Next"] == "Shards" and choice["Default"] == "Summarize"
+    assert choice["Choices"][0]["Next"] == "InBatches" and choice["Default"] == "Summarize"
+
+
+def test_a_run_in_batch_mode_waits_in_the_state_machine() -> None:
+    """Batch says how long; a run without batches goes straight to its shards."""
+    states = machine()["States"]
+    assert states["InBatches"]["Default"] == "Shards"
+    assert states["InBatches"]["Choices"] == [{"Variable": "$.batch", "BooleanEquals": True, "Next": "Batch"}]
+    assert states["Batch"]["Next"] == "BatchedAll"
+    assert states["BatchedAll"]["Choices"][0]["Next"] == "WaitForBatches"
+    assert states["BatchedAll"]["Default"] == "Shards"
+    wait = states["WaitForBatches"]
+    assert (wait["Type"], wait["SecondsPath"], wait["Next"]) == ("Wait", "$.work.wait_s", "Batch")
 
 
 def test_every_task_of_a_run_tries_again_in_the_same_way() -> None:
@@ -100,7 +112,7 @@ def test_every_task_of_a_run_tries_again_in_the_same_way() -> None:
     tasks = {
         name: s for name, s in {**m["States"], **child(m)}.items() if ":lambda:" in s.get("Resource", "")
     }
-    assert len(tasks) == 6
+    assert len(tasks) == 7
     assert all(task["Retry"] == tasks["Plan"]["Retry"] for task in tasks.values())
 
 
@@ -132,7 +144,7 @@ def test_a_run_that_names_no_project_is_of_the_default_one() -> None:
     assert (default["Result"], default["ResultPath"], default["Next"]) == ("default", "$.project", "Watch")
     tasks = [s for s in {**m["States"], **child(m)}.values() if s["Type"] == "Task"]
     payloads = [s["Parameters"].get("Payload") or s["Parameters"]["Input"] for s in tasks]
-    assert len(payloads) == 7 and all(payload["project.$"] == "$.project" for payload in payloads)
+    assert len(payloads) == 8 and all(payload["project.$"] == "$.project" for payload in payloads)
 
 
 def test_the_watch_ends_with_the_run_and_not_before() -> None:

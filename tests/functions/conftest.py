@@ -44,7 +44,9 @@ class Elsewhere:
     async def hand_over(self, run: RunRecord) -> bool:
         return True
 
-    async def run(self, run: RunRecord, work: Any, on_progress: Any = None) -> RunRecord:
+    async def run(
+        self, run: RunRecord, work: Any, on_progress: Any = None, *, leave: bool = False
+    ) -> RunRecord:
         raise AssertionError("the run was handed over")
 
     async def is_active(self, run: RunRecord) -> bool:
@@ -91,6 +93,9 @@ class Machine:
         base: dict[str, Any] = {"run_id": run_id, "generation": generation}
         base |= {"project": self.project} if self.project else {}
         planned = self._invoke(plan, base)
+        while planned["shards"] and planned["batch"]:
+            if self._finished(self._invoke(infer, base)):
+                break
         for line in self.manifest(planned["manifest"]) if planned["shards"] else []:
             self._shard({**base, "functions": planned["functions"], "shard": line})
         return self._invoke(summarize, base)

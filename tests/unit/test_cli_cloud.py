@@ -478,6 +478,7 @@ def test_an_estimate_has_every_service_and_grows_with_the_rows(invoke: Invoke, f
     # "What is 4 + 7?" and nothing else: about four tokens, and seven around them.
     assert many["prompt_tokens"]["expected"] == pytest.approx(10.5, abs=0.5)
     assert many["model_usd"]["expected"] == pytest.approx(100_000 * (10.5 * 0.1 + 250 * 0.5) / 1e6, rel=0.01)
+    assert many["batch_usd"]["expected"] == pytest.approx(many["model_usd"]["expected"] / 2)
     shown = " ".join(
         invoke(
             "cloud", "estimate", file, "--rows", "100000", "--new-account", "--answer-tokens", "10"

@@ -454,6 +454,6 @@ def test_an_answer_costs_what_its_service_tier_was_billed_at(
         "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000},
         "service_tier": billed,
     }
-    answer = model._answer(Answer(body, 1.0, httpx.Headers()))
+    answer = model.read_answer(Answer(body, 1.0, httpx.Headers()))
     assert answer.cost_usd == usd
     assert answer.metadata == ({"service_tier": billed} if usd else {})

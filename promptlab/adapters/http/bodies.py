@@ -7,7 +7,7 @@ from typing import Any
 
 from promptlab.domain.assets import AssetVersion, PromptTemplate
 from promptlab.domain.records import made
-from promptlab.domain.results import Progress, RunRecord
+from promptlab.domain.results import Batched, Progress, RunRecord
 from promptlab.domain.spending import NAMES
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.experiments.portable import portable_model
@@ -87,7 +87,13 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
 def progress_from(answer: Mapping[str, Any], *, total: str = "total") -> Progress:
     """The progress that the API tells of."""
     counts = {name: answer[name] for name in ("done", "failed", *NAMES) if name in answer}
-    return Progress(total=answer[total], **counts, waiting=answer.get("waiting"))
+    batched = answer.get("batched")
+    return Progress(
+        total=answer[total],
+        **counts,
+        waiting=answer.get("waiting"),
+        batched=Batched.from_json(batched) if batched else None,
+    )
 
 
 def asset_version_from(answer: Mapping[str, Any]) -> AssetVersion:

@@ -77,6 +77,7 @@ class RemoteLab:
         folder: Path | None = None,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
+        leave: bool = False,
     ) -> RunRecord:
         """Start an experiment there, and watch it to its end.
 
@@ -85,6 +86,7 @@ class RemoteLab:
             folder: what relative paths to code count from; the working folder by default.
             on_start: called once the run is recorded.
             on_progress: called with each look at the run.
+            leave: return once it is started.
 
         Raises:
             PromptLabError: the experiment is wrong, or cannot be sent (nothing is sent then).
@@ -93,7 +95,7 @@ class RemoteLab:
         run = await self.start(config, folder=folder)
         if on_start:
             on_start(run)
-        return await self.watch(run, on_progress)
+        return run if leave else await self.watch(run, on_progress)
 
     async def start(
         self,
@@ -149,6 +151,7 @@ class RemoteLab:
         trust_code: bool = False,
         on_start: OnStart | None = None,
         on_progress: OnProgress | None = None,
+        leave: bool = False,
     ) -> RunRecord:
         """Do what a run is missing; with `failed`, its failed cases again too. A whole run is left as it is.
 
@@ -167,7 +170,7 @@ class RemoteLab:
             return run
         if on_start:
             on_start(run)
-        return await self.watch(run, on_progress)
+        return run if leave else await self.watch(run, on_progress)
 
     async def start_resume(
         self,

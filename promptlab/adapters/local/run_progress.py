@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from promptlab.domain.masking import traceback_of
-from promptlab.domain.results import Completion, Progress, RunRecord
+from promptlab.domain.results import Batched, Completion, Progress, RunRecord
 from promptlab.domain.spending import summed
 from promptlab.domain.summary import Summary
 from promptlab.ports import Ledger
@@ -70,6 +70,12 @@ class Counter:
         """Say why no call is made now; None once calls are made again."""
         if self.now.waiting != words:
             self.now = replace(self.now, waiting=words)
+            self._tell()
+
+    def set_batched(self, batched: Batched | None) -> None:
+        """Set how far the provider's batches are."""
+        if batched != self.now.batched:
+            self.now = replace(self.now, batched=batched)
             self._tell()
 
     def begin_scoring(self, cases: int) -> None:

@@ -70,6 +70,10 @@ class _Work:
     busy: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the first calls are on their way."""
     summary: Summary | None = None
+    leave: bool = False
+    """Whether to end once all that is open is in batches at the provider."""
+    left: bool = False
+    """Whether that is so."""
     wall_s: float = 0.0
     """Seconds in which its shards were worked on."""
     cpu_s: float = 0.0
@@ -161,7 +165,12 @@ class LocalRunner:
         return False
 
     async def run(
-        self, run: RunRecord, work: tuple[Experiment, Bindings], on_progress: OnProgress | None = None
+        self,
+        run: RunRecord,
+        work: tuple[Experiment, Bindings],
+        on_progress: OnProgress | None = None,
+        *,
+        leave: bool = False,
     ) -> RunRecord:
         """Work on a claimed run until its end. Whatever else stops it is recorded with it, as why it failed.
 
@@ -173,7 +182,7 @@ class LocalRunner:
         experiment, bindings = work
         started = time.monotonic()
         so_far = SoFar(self._ledger, run)
-        task = asyncio.create_task(self._work(run, experiment, bindings, on_progress, so_far))
+        task = asyncio.create_task(self._work(run, (experiment, bindings), on_progress, so_far, leave))
         watch = asyncio.create_task(self._watch(run, task, so_far))
         self._working[run.run_id] = task
         changes: dict[str, object] = {"status": "interrupted"}
@@ -264,11 +273,12 @@ class LocalRunner:
     async def _work(
         self,
         run: RunRecord,
-        experiment: Experiment,
-        bindings: Bindings,
+        bound: tuple[Experiment, Bindings],
         on_progress: OnProgress | None,
         so_far: SoFar,
+        leave: bool,
     ) -> dict[str, object]:
+        experiment, bindings = bound
         before = await self._ledger.progress(run.run_id)
         slow = not all(is_pure(evaluator) for _, evaluator in bindings.evaluators)
         before = replace(before, scored=0 if experiment.evaluation else None)
@@ -293,7 +303,7 @@ class LocalRunner:
             budget=budget,
         )
         job.cache = await open_cache(self._ledger, run, bindings.model, bindings.evaluators)
-        work = _Work(job, counter, so_far)
+        work = _Work(job, counter, so_far, leave=leave)
         threads = Threads("promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
         loading = asyncio.create_task(_settle(work.busy))
@@ -313,6 +323,8 @@ class LocalRunner:
         if work.faults:
             many = f"{len(work.faults):,} shards" if len(work.faults) > 1 else "1 shard"
             return _failed(f"{many} could not be finished; the first: {work.faults[0]}")
+        if work.left:
+            return {"status": "interrupted", "error": None}
         assert work.summary is not None
         return {**ended(run, work.summary), "limited_by": work.limited_by()}
 
@@ -355,6 +367,8 @@ class LocalRunner:
                 self._ledger, self._blobs, run, content, parts=parts, on_finished=work.so_far.keep
             )
             work.counter.begin_scoring(todo.answered)
+            if work.job.bindings.model.config.batch and not await self._batches(work, todo.manifest):
+                return
             begun, busy = time.monotonic(), time.process_time()
             await self._shards(work, todo.manifest)
             work.busy.set()
@@ -380,6 +394,32 @@ class LocalRunner:
         if summary.cases < run.cases and not work.job.out_of_budget:
             work.faults.append(f"{run.cases - summary.cases:,} cases are in no shard's summary")
             await self._ledger.update_run(run.run_id, {"summary": None, "results": None})
+
+    async def _batches(self, work: _Work, manifest: str) -> bool:
+        """Have the open cases answered by the provider's batches, and wait for those; False where the run
+        ends before they do."""
+        from promptlab.engine.batching import Batching  # most runs have no use for it
+        from promptlab.models.batches.registry import batches_of
+
+        job = work.job
+        batching = Batching(job, batches_of(job.bindings.model))
+        try:
+            while True:
+                left = await batching.step(manifest)
+                work.counter.set_batched(batching.state if left.remaining else None)
+                if not left.remaining:
+                    return True
+                if work.leave and batching.is_submitted:
+                    work.left = True
+                    return False
+                if job.limiter.stopped:
+                    if job.halted is None:
+                        work.faults.append("answers of a batch could not be written")
+                    return False
+                await self._clock.sleep(left.wait_s)
+        finally:
+            await job.recorder.drain()
+            await batching.batches.aclose()
 
     async def _shards(self, work: _Work, manifest: str) -> None:
         """Work through the shards. More are opened whenever calls could start, so that the stragglers of some

@@ -70,6 +70,17 @@ class Health(BaseModel):
     version: str
 
 
+class BatchedOut(BaseModel):
+    """How far the batches of a run are at its provider."""
+
+    batches: int = Field(description="Batches of the run so far.")
+    open: int = Field(description="Those of them whose results are not collected yet.")
+    cases: int = Field(description="Cases in the open ones.")
+    done: int = Field(description="Cases of the open ones that the provider has worked on.")
+    failed: int = Field(description="Those of them that failed.")
+    since: str | None = Field(description="When the oldest open one was submitted; null before that.")
+
+
 class ProgressOut(BaseModel):
     """How far a run is. Counts are cases; a case counts once its call has ended."""
 
@@ -85,6 +96,9 @@ class ProgressOut(BaseModel):
     unpriced: int = Field(default=0, description="How many of those were answered.")
     waiting: str | None = Field(
         default=None, description="Why no call is made now, in words: nothing answers (docs/reliability.md)."
+    )
+    batched: BatchedOut | None = Field(
+        default=None, description="Of a run in batch mode that waits for its provider."
     )
 
 

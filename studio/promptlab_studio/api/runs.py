@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -227,8 +228,9 @@ async def get_progress(request: Request, lab: TheLab, who: LinkViewer, run_id: R
     if run.status not in FINAL:
         moves(request)
     counts = ("total", "done", "failed", *NAMES)
+    batched = asdict(progress.batched) if progress.batched else None
     found = {"status": run.status, **{name: getattr(progress, name) for name in counts}}
-    return found | {"waiting": progress.waiting}
+    return found | {"waiting": progress.waiting, "batched": batched}
 
 
 @router.get("/{run_id}/cases", summary="Page through a run's cases", response_model=CasePage)

@@ -17,12 +17,13 @@ from starlette.datastructures import QueryParams
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL, Experiment
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
-from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.prices import BATCH, cost_usd, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.domain.tokens import chat_tokens
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
+from promptlab.models.batches.registry import has_batch_mode
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.forms import form_of
@@ -67,6 +68,10 @@ class Estimate:
     basis: str
     usd: float | None
     known_price: bool
+    has_batches: bool
+    """Whether the model's provider has a batch mode."""
+    batch_usd: float | None
+    """Dollars in batch mode."""
 
 
 @routes.get("/new", dependencies=[needs("run")])
@@ -246,7 +251,12 @@ async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
     each, basis = await _written(lab, prompt, config)
     written = None if each is None else round(each * calls)
     price = price_of(config) if config else None
-    return Estimate(calls, read, written, basis, cost_usd(price, read, written), price is not None)
+    usd = cost_usd(price, read, written)
+    half = cost_usd(price_of(config, tier=BATCH), read, written) if config else None
+    # A deployed lab has no bucket and no role for those of Bedrock.
+    has_batches = config is not None and has_batch_mode(config)
+    has_batches = has_batches and (lab.stack is None or config is None or config.provider != "bedrock")
+    return Estimate(calls, read, written, basis, usd, price is not None, has_batches, half)
 
 
 async def _written(

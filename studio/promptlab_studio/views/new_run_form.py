@@ -279,6 +279,8 @@ def model_of(query: Query) -> dict[str, Any]:
                     f"{name} must be a {'whole number' if kind is int else 'number'} (got {text!r})."
                 ) from None
     model |= {name: query.get(name) for name in MODEL_TEXTS if query.get(name)}
+    if query.get("batch"):
+        model["batch"] = True
     if other := query.get("other"):
         try:
             more = orjson.loads(other)
@@ -328,7 +330,8 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
         if model.get(name, usual[name].default) != usual[name].default
         and not isinstance(model.get(name), dict)
     ]
-    ours = (*MODEL_NUMBERS, *MODEL_TEXTS, "name")
+    pairs += [("batch", "yes")] if model.get("batch") else []
+    ours = (*MODEL_NUMBERS, *MODEL_TEXTS, "batch", "name")
     other = {k: v for k, v in model.items() if k not in ours or (k != "name" and isinstance(v, dict))}
     pairs += [("other", orjson.dumps(other).decode())] if other else []
     pairs += [("trials", str(experiment.trials))] if experiment.trials != 1 else []
@@ -342,9 +345,8 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
             left.append("its agent: it is code of your own and runs from Python")
     if experiment.model_code is not None:
         if experiment.model_code.bundle and not experiment.model_code.params:
-            pairs = [
-                pair for pair in pairs if pair[0] not in ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "other")
-            ]
+            of_model = ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "batch", "other")
+            pairs = [pair for pair in pairs if pair[0] not in of_model]
             pairs.append(("model", _kept(experiment.model_code)))
         else:
             left.append("its model: it is code of your own and runs from Python")

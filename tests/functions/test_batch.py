@@ -1,0 +1,90 @@
+"""Batch mode in the cloud: the state Batch, again and again, with Waits between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from functions import infer, plan, runtime
+from promptlab import Dataset, PromptTemplate
+from tests.batch_server import BatchServer
+from tests.functions.conftest import Context, Machine
+
+
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    with BatchServer(lambda prompt: f"it is {prompt}") as running:
+        yield running
+
+
+def experiment(server: BatchServer) -> dict[str, Any]:
+    return {
+        "name": "night",
+        "dataset": Dataset(name="numbers", rows=[{"n": f"{n}"} for n in range(120)]),
+        "prompt_template": PromptTemplate(name="ask", user_prompt="<n>"),
+        "model": {"name": "anthropic/claude", "endpoint": server.url, "batch": True},
+        "evaluation": [{"metric": "length"}],
+    }
+
+
+def answers(machine: Machine, run_id: str) -> list[str | None]:
+    async def rows() -> list[str | None]:
+        return [row["response"] async for row in machine.lab.results(run_id)]
+
+    return runtime.run(rows())
+
+
+def test_a_run_in_batch_mode_is_waited_for_by_the_state_machine(
+    machine: Machine, server: BatchServer
+) -> None:
+    """One batch for all shards; a function looks at it, and none waits for it."""
+    server.looks = 3
+    run = machine.start(experiment(server))
+    assert machine.execute(run.run_id) == {"status": "completed"}
+    assert machine.invocations == ["plan", *["infer"] * 5, *["infer", "evaluate"] * 3, "summarize"]
+    assert machine.waits == [10] * 4
+    assert len(server.batches) == 1
+    assert server.direct == []
+    assert answers(machine, run.run_id) == [f"it is {n}" for n in range(120)]
+    assert runtime.run(machine.lab.progress(run.run_id)).batched is None
+
+
+def test_an_invocation_with_little_time_leaves_the_rest_to_the_next(
+    machine: Machine, server: BatchServer
+) -> None:
+    """Nothing is submitted that could not be recorded."""
+    machine.remaining_s = lambda time: 5 if time == 1 else 900
+    run = machine.start(experiment(server))
+    assert machine.execute(run.run_id) == {"status": "completed"}
+    assert len(server.batches) == 1
+
+
+def test_two_invocations_at_the_same_time_submit_once(machine: Machine, server: BatchServer) -> None:
+    """The batches of a run belong to one worker at a time, and the pages see how far they are."""
+    run = machine.start(experiment(server))
+    event = {"run_id": run.run_id, "generation": 0}
+    assert plan.handler(event, Context())["batch"] is True
+    assert infer.handler(event, Context())["remaining"] == 120
+    batched = runtime.run(machine.lab.progress(run.run_id)).batched
+    assert batched is not None
+    assert (batched.open, batched.cases) == (1, 120)
+    runtime.run(
+        machine.lab.ledger.put_record("LEASE", f"{run.run_id}#batch", {"owner": "other"}, expires_at=1e12)
+    )
+    assert infer.handler(event, Context()) == {"remaining": 120, "wait_s": 15}
+    assert len(server.batches) == 1
+
+
+def test_a_refused_submission_stops_the_run(machine: Machine, server: BatchServer) -> None:
+    """With the provider's words; resumed, it is submitted once."""
+    server.refuse = [(401, "invalid x-api-key")]
+    run = machine.start(experiment(server))
+    machine.execute(run.run_id)
+    stopped = runtime.run(machine.lab.get_run(run.run_id))
+    assert stopped.status == "stopped"
+    assert "invalid x-api-key" in (stopped.error or "")
+    runtime.run(machine.lab.start_resume(run.run_id))
+    assert machine.execute(run.run_id, 1) == {"status": "completed"}
+    assert len(server.batches) == 1
