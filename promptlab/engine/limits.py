@@ -148,7 +148,10 @@ class AdaptiveLimiter:
             if not waiter.done():
                 now = self._clock.monotonic()
                 if (wait_s := self._wait_s(now, tokens)) > 0:
-                    self._wake_in(wait_s)
+                    if self._is_too_long(wait_s):
+                        self._postpone(wait_s)
+                    else:
+                        self._wake_in(wait_s)
                     break
                 waiter.set_result(self._take(now))
             self._waiters.popleft()

@@ -202,6 +202,25 @@ async def test_who_cannot_wait_for_the_end_of_a_hold_is_postponed() -> None:
     limiter.stop()
 
 
+async def test_calls_that_wait_are_sent_away_also_after_a_429_that_asks_for_long() -> None:
+    """First it is looked whether the provider accepts others meanwhile, and then nobody waits in a function
+    that is paid for."""
+    clock = Sleeps()
+    limiter = AdaptiveLimiter(2, clock=clock, max_pause_s=5.0)
+    start = await limiter.acquire()
+    await limiter.acquire()
+    waiting = asyncio.create_task(limiter.acquire())
+    await clock.move(0.1)
+    limiter.throttled(start, 299.0)
+    limiter.release()
+    limiter.release()
+    await clock.move(1.0)
+    with pytest.raises(Postponed) as later:
+        await asyncio.wait_for(waiting, 5)
+    assert 290 < later.value.wait_s <= 299.0
+    limiter.stop()
+
+
 async def test_a_cancelled_waiter_leaves_no_slot_behind(clock: HandClock) -> None:
     """Also when the slot came in the same moment."""
     limiter = AdaptiveLimiter(1, clock=clock)
