@@ -144,7 +144,7 @@ class Worker:
         manifest, prefix = todo.manifest, f"runs/{run_id}/map"
         if isinstance(blobs, DirectBlobs):
             manifest, prefix = (blobs.whole_key(key) if key else "" for key in (manifest, prefix))
-        return Planned(manifest, prefix, todo.shards, workers, experiment.model.batch)
+        return Planned(manifest, prefix, todo.shards, workers, bool(experiment.model.batch))
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
         """Answer a shard's open cases, as far as `left_s` seconds allow.

@@ -152,8 +152,8 @@ class ModelConfig(BaseModel):
     response_format: Mapping[str, Any] | None = Field(
         default=None, description="Structured output, as the provider takes it."
     )
-    batch: bool = Field(
-        default=False,
+    batch: bool | None = Field(
+        default=None,
         description="Ask through the provider's batch mode: half the price, within a day.",
     )
     input_usd_per_mtok: float | None = Field(

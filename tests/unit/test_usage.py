@@ -199,7 +199,13 @@ def test_cost_of_a_run_in_which_all_failed(
     """Nothing where every call was refused; unknown where answers were lost, for they
     may have been charged."""
     server.answer = lambda request: reply
-    model = {"name": "openai/mini", "endpoint": server.openai_url, "max_retries": 0, "input_usd_per_mtok": 1}
+    model = {
+        "name": "openai/mini",
+        "endpoint": server.openai_url,
+        "max_retries": 0,
+        "input_usd_per_mtok": 1,
+        "outage_s": 0,
+    }
     few = Dataset(name="few", rows=[{"q": f"q{n}"} for n in range(10)])  # more refusals would stop the run
     done = run(pl, server, [], model=model, dataset=few)
     assert done.summary is not None and done.summary.failed == 10
