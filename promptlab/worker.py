@@ -108,6 +108,7 @@ class Worker:
         self._lab = lab
         self._max_concurrency = (lab.stack or Stack()).max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
+        self._months: dict[str, float | None] = {}
         self._telling = set[asyncio.Future[bool]]()
 
     def of(self, project: str) -> Worker:
@@ -499,10 +500,20 @@ class Worker:
             job.run,
             model=job.bindings.model,
             evaluators=job.bindings.evaluators,
-            month_usd=await self._lab.month_usd(),
+            month_usd=await self._month_usd(job.run),
             shards=[shard.number],
             limited=True,
         )
+
+    async def _month_usd(self, run: RunRecord) -> float | None:
+        """What the project's runs may cost in a month, as it was when this worker first met the pass: a
+        look for each shard is paid for."""
+        key = f"{self._lab.project}/{run.run_id}/{run.generation}"
+        if key not in self._months:
+            while len(self._months) >= KEPT:
+                del self._months[next(iter(self._months))]
+            self._months[key] = await self._lab.month_usd()
+        return self._months[key]
 
     def _sandbox(self, bindings: Bindings, deadline: Deadline) -> SandboxPool | None:
         """The sandbox, where a run has code of its users.

@@ -18,10 +18,10 @@ _OWN_LIMITS = (
     (r"openai/(gpt-[5-9]|gpt-\d\d).*", 128_000),
     (r"openai/(o1-mini)", 65_536),
     (r"openai/o\d.*", 100_000),
-    (r"openai/gpt-4\.1.*", 32_768),
+    (r"openai/(gpt-4\.1).*", 32_768),
     (r"openai/(gpt-4o|chatgpt-4o).*", 16_384),
     (r"openai/(gpt-4-turbo|gpt-4-\d{4}-preview|gpt-3\.5).*", 4_096),
-    (r"openai/gpt-4(-0613)?", 8_192),
+    (r"openai/(gpt-4)(-0613)?", 8_192),
 )
 """Tokens that a model writes at most where no max_tokens says less: the first pattern that fits its name.
 Anthropic's is what we send, for its API wants a number; the others are from the pages of the models

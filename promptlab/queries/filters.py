@@ -65,12 +65,11 @@ def number_columns(shape: Columns) -> list[str]:
 
 
 def sort_columns(shape: Columns) -> list[str]:
-    """List the columns that cases can be sorted by: all but metadata, the attempts, and the reasons and
-    messages of scores."""
+    """List the columns that cases can be sorted by: those that the index of a run has, without the reasons
+    and messages of scores."""
     unsorted = ("reason.", "score_error.")
-    return [
-        name for name in shape.types if name not in ("metadata", "tries") and not name.startswith(unsorted)
-    ]
+    beside = ("metadata", "tries", "cached")
+    return [name for name in shape.types if name not in beside and not name.startswith(unsorted)]
 
 
 def number_column(name: str, shape: Columns) -> str:

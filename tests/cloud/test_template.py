@@ -166,7 +166,11 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             on_aws = {"Fn::If": ["OnAws", "false", "true"]}
             assert s["Condition"]["Null"] == {"dynamodb:LeadingKeys": on_aws}
             own = {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*", "BATCH#*", "RECORDS#GONE"}
+            spending = {"BUDGET#*", "CACHE#*", "CACHE_EPOCH#*", "PERMITS#*", "RECORDS#PROJECT"}
             more = {
+                "InferRole": spending,
+                "EvaluateRole": spending,
+                "SummarizeRole": {"BUDGET#*"},
                 "TidyRole": TIDIED,
                 "NotifyRole": {"WEBHOOK#*"},
                 "JobsRole": {"ASSETS#*", "ERASING#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"},
@@ -174,7 +178,10 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             assert {key.removeprefix("P#*#") for key in keys} <= own | more, role
             if role != "TidyRole":  # the same of every project, and nothing else of one
                 in_projects = {key.removeprefix("P#*#") for key in keys if key.startswith("P#*#")}
-                assert in_projects == {key for key in keys if not key.startswith("P#*#")} - {"SCHEMA"}, role
+                assert in_projects == {key for key in keys if not key.startswith("P#*#")} - {
+                    "SCHEMA",
+                    "RECORDS#PROJECT",  # of all projects, in one partition: names, budgets, days
+                }, role
 
 
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:

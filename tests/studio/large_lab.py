@@ -154,6 +154,7 @@ WITHOUT = {
     ("POST", "/api/v1/jobs/{job_id}/retry"): f"/api/v1/jobs/{'0' * 32}/retry",
     ("DELETE", "/api/v1/runs/{run_id}"): "/api/v1/runs/none",
     ("DELETE", "/api/v1/projects/{name}"): "/api/v1/projects/none",
+    ("DELETE", "/api/v1/projects/{name}/cache"): "/api/v1/projects/none/cache",
     ("DELETE", "/api/v1/prompts/{name}/versions/{version}"): "/api/v1/prompts/none/versions/1",
     ("DELETE", "/api/v1/datasets/{name}/versions/{version}"): "/api/v1/datasets/none/versions/1",
     ("DELETE", "/api/v1/code/{name}/versions/{version}"): "/api/v1/code/none/versions/1",

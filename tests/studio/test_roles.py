@@ -55,6 +55,7 @@ ADMINS: set[Route] = {
 } | {
     *(("POST", path) for path in ("/api/v1/projects", "/projects", "/projects/edit", "/projects/delete")),
     *((method, "/api/v1/projects/{name}") for method in ("PATCH", "DELETE")),
+    ("DELETE", "/api/v1/projects/{name}/cache"),
 }
 READS: set[Route] = {
     *(("POST", path) for path in ("/api/v1/preview", "/prompt/placeholders", "/projects/enter", "/logout")),
