@@ -203,7 +203,7 @@ def main() -> None:
                 "100,000 rows at 20 ms", measure(100_000, url, 100, folder), one, 100_000, rss_mb=200
             )
         with mock(200, folder, rate_429=0.05, rate_500=0.02, retry_after=1) as url:
-            # The last case to be refused twice in a row decides how long it takes: 3.7 to 6.8 s by chance.
+            # The last case to be refused twice in a row decides how long it takes: simulated, 3.7 to 6.8 s.
             runs = [measure(1_000, url, 100, folder) for _ in range(5)]
             found.append(
                 Target(
