@@ -71,7 +71,7 @@ def test_a_bundle_is_sent_once_and_asked_for_where_it_is_not_known(guard: Guard)
 
 
 def test_a_bundle_that_is_not_what_its_hash_says_is_refused(guard: Guard) -> None:
-    asked = event("def f(data): return 1", "f", {})
+    asked = event("def f(data): return 1  # and nobody has sent it before", "f", {})
     asked["bundle"]["content"]["files"]["m.py"] += "\n"
     with pytest.raises(EventError, match="not what its hash says"):
         guard.answer(asked)
