@@ -33,7 +33,7 @@ class Hostile:
     @property
     def limit_s(self) -> float:
         """How long it may take: what never ends is waited for no longer than that takes to see."""
-        return 0.5 if LATE in self.says else 30.0
+        return 2.0 if LATE in self.says else 30.0
 
     def held(self, score: str) -> bool:
         """Whether a score says what it should."""
