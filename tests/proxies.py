@@ -8,6 +8,7 @@ import datetime
 import ipaddress
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -18,7 +19,7 @@ ANSWER = (
 )
 
 
-class _Threaded:
+class _Threaded(ABC):
     """A server of asyncio in a thread of its own; `port` once it is entered."""
 
     port = 0
@@ -59,8 +60,9 @@ class _Threaded:
         finally:
             writer.transport.abort()
 
+    @abstractmethod
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+        """Talk with one client until it, or this server, has enough."""
 
 
 @dataclass
