@@ -6,6 +6,7 @@ PromptLabError
 │   ├── MissingKeyError         a provider needs an API key and none was found
 │   ├── UntrustedCodeError      a store names code that this user did not record in it
 │   ├── MissingExtraError       an optional package is not installed
+│   ├── MessageError            a conversation is no list of messages
 │   └── TemplateError           a prompt template cannot be parsed, or its placeholders cannot be filled
 ├── DatasetError                a dataset cannot be read or breaks a rule
 ├── AssetError
@@ -128,6 +129,10 @@ class MissingExtraError(ConfigError):
 
 class TemplateError(ConfigError):
     """A prompt template cannot be parsed, or a placeholder cannot be filled."""
+
+
+class MessageError(ConfigError):
+    """A conversation is no list of messages that can be read."""
 
 
 class DatasetError(PromptLabError):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.domain.messages import SHOWN, most_frequent
 from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.said import SHOWN, most_frequent
 from promptlab.domain.spending import NAMES, Spending, Sums
 from promptlab.domain.summary import SCORE_ERRORS, Summary
 from promptlab.named_files import working_folder

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from promptlab.domain.masking import hide_text
+from promptlab.domain.messages import Message, Text, answer_text
 from promptlab.domain.spending import Sums, counts_of, spent, summed
+from promptlab.domain.texts import storable
 
 RunStatus = Literal["running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled"]
 FINAL: frozenset[str] = frozenset(get_args(RunStatus)) - {"running"}
@@ -23,17 +25,6 @@ CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_win
 MODELS_DOING = frozenset({"content_filter", "refusal", "invalid_answer", "empty_answer"}) | CUT
 """Types of failed cases' errors that are the model's doing: it refused, or gave no usable answer. All others
 (connections, timeouts, limits) say nothing of the model."""
-
-
-def storable(text: str) -> str:
-    """The text as UTF-8 can hold it: a lone half of a surrogate pair, which JSON allows and UTF-8 does not,
-    becomes �."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def cut(text: str, most: int) -> str:
-    """The text as a store can hold it, of at most `most` characters and a note of how long it was."""
-    return storable(text if len(text) <= most else f"{text[:most]}… (cut: {len(text):,} characters)")
 
 
 def described(error: BaseException) -> str:
@@ -96,10 +87,10 @@ class Attempt:
 
 @dataclass(slots=True)
 class ModelResponse:
-    """The answer of a model to one call."""
+    """The answer of a model to one call: a text, or messages."""
 
-    response: str
-    """The text."""
+    response: str = ""
+    """The text; of messages that of the last one of the assistant, unless it is given."""
     prompt_tokens: int | None = None
     """Tokens read, or None where the provider does not say."""
     completion_tokens: int | None = None
@@ -113,6 +104,20 @@ class ModelResponse:
     as the provider puts it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, JSON (the model version that answered, …)."""
+    messages: Sequence[Message] = ()
+    """What was said, at least one message: made of `response` where none is given."""
+    cached_tokens: int | None = None
+    """How many of `prompt_tokens` were read from the provider's cache; None where it does not say."""
+    cache_write_tokens: int | None = None
+    """How many of `prompt_tokens` were written to the provider's cache; None where it does not say."""
+    reasoning_tokens: int | None = None
+    """How many of `completion_tokens` were thought and not said; None where the provider does not say."""
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            self.messages = (Message("assistant", (Text(self.response),)),)
+        elif not self.response:
+            self.response = answer_text(self.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

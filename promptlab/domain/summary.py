@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-from promptlab.domain.messages import Messages, merge_messages, most_frequent
 from promptlab.domain.results import Score, Usage
+from promptlab.domain.said import Messages, merge_messages, most_frequent
 from promptlab.domain.spending import NAMES, Spending, counts_of, summed
 from promptlab.domain.statistics import (
     Distribution,

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from promptlab.domain.results import ModelResponse, cut, described, storable
+from promptlab.domain.results import ModelResponse, described
+from promptlab.domain.texts import cut, storable
 from promptlab.engine.user_code import said
 from promptlab.errors import ModelError
 

@@ -24,7 +24,8 @@ from promptlab.assets.rows import read_rows
 from promptlab.domain import prices
 from promptlab.domain.assets import Shard
 from promptlab.domain.records import BATCH
-from promptlab.domain.results import Batched, CaseKey, Completion, Failure, ModelResponse, RunRecord, cut
+from promptlab.domain.results import Batched, CaseKey, Completion, Failure, ModelResponse, RunRecord
+from promptlab.domain.texts import cut
 from promptlab.engine.answers import MOST_MESSAGE, checked
 from promptlab.engine.halting import Halt
 from promptlab.engine.infer import may_start

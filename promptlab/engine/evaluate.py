@@ -11,8 +11,8 @@ import orjson
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Metric
-from promptlab.domain.messages import count_message
 from promptlab.domain.results import Completion, ScoreSet, ShardSummary
+from promptlab.domain.said import count_message
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.engine.job import Job, Outcome, Row, redo
 from promptlab.engine.scored import Scored

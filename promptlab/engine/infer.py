@@ -10,7 +10,8 @@ from typing import Any
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.prices import Price, cost_usd, price_of
-from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, cut
+from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage
+from promptlab.domain.texts import cut
 from promptlab.domain.tokens import chat_tokens
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.attempts import Attempts

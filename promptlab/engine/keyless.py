@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from promptlab.domain.masking import hidden
-from promptlab.domain.results import Completion, Failure, Score, ScoreSet, cut
+from promptlab.domain.results import Completion, Failure, Score, ScoreSet
+from promptlab.domain.texts import cut
 
 R = TypeVar("R")
 

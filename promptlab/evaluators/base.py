@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 
 from promptlab.deprecated import PAGE
-from promptlab.domain.results import Failure, Score, Usage, cut
+from promptlab.domain.results import Failure, Score, Usage
+from promptlab.domain.texts import cut
 
 MAX_VALUE = 1e150
 """Squares of larger numbers overflow, and with them every variance."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from promptlab.domain.results import Failure, Score, cut, described
+from promptlab.domain.results import Failure, Score, described
+from promptlab.domain.texts import cut
 from promptlab.evaluators.base import to_score
 
 MAX_SEVERAL = 50

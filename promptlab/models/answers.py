@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promptlab.domain.results import storable
+from promptlab.domain.texts import storable
 
 
 def mapping(value: Any) -> dict[str, Any]:

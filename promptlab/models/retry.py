@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
-from promptlab.domain.results import MAX_SAID, Attempt, storable
+from promptlab.domain.results import MAX_SAID, Attempt
+from promptlab.domain.texts import storable
 from promptlab.errors import ModelError
 from promptlab.ports import Clock, OutageWatch, RateLimiter
 

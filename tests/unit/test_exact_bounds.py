@@ -9,9 +9,9 @@ import pytest
 
 from promptlab import Dataset, ExperimentConfig, ModelConfig, ModelError, ModelResponse, PromptTemplate, Score
 from promptlab.domain.choice import checked_tags
-from promptlab.domain.messages import SHOWN, Messages, count_message, most_frequent
 from promptlab.domain.names import visible
 from promptlab.domain.results import Completion, Progress, described
+from promptlab.domain.said import SHOWN, Messages, count_message, most_frequent
 from promptlab.domain.secrets import origin_of
 from promptlab.domain.statistics import as_count, as_number, as_object
 from promptlab.domain.templates import check_placeholders

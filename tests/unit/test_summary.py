@@ -8,8 +8,8 @@ import random
 import orjson
 import pytest
 
-from promptlab.domain.messages import count_message
 from promptlab.domain.results import Failure, Score, Usage
+from promptlab.domain.said import count_message
 from promptlab.domain.spending import Sums
 from promptlab.domain.statistics import Distribution
 from promptlab.domain.summary import MAX_LABELS, MetricSummary, Summary

@@ -72,6 +72,7 @@ NAMED = {
     "Estimate",
     "Judgement",
     "Limits",
+    "Media",
     "MetricInfo",
     "PairedData",
     "Price",

@@ -8,7 +8,8 @@ import os
 import traceback
 from pathlib import Path
 
-from promptlab.domain.results import described, storable
+from promptlab.domain.results import described
+from promptlab.domain.texts import storable
 
 MOST_LINES = 3
 """Lines of a user's code that an error tells of: the last ones."""
