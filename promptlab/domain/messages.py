@@ -41,9 +41,13 @@ class Reasoning:
     """What a model thought before it answered: never part of the answer that is scored."""
 
     content: str
+    """In words; empty where the provider keeps them to itself."""
+    signature: str | None = None
+    """What the provider wants back with it in a later request of the same conversation, as it gave it."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": "reasoning", "content": self.content}
+        said = {"type": "reasoning", "content": self.content}
+        return said if self.signature is None else {**said, "signature": self.signature}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Message:
     @property
     def reasoning(self) -> str:
         """What was thought, its parts on lines of their own."""
-        return "\n".join(part.content for part in self.parts if isinstance(part, Reasoning))
+        return "\n".join(part.content for part in self.parts if isinstance(part, Reasoning) and part.content)
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -243,7 +247,8 @@ def _part(value: Any, where: str) -> Part:
     if kind == "refusal":
         return Text(_said(value.get("refusal"), where))
     if kind in ("reasoning", "thinking"):
-        return Reasoning(_said(value.get("content", value.get("thinking")), where))
+        signature = _words(value.get("signature"), f"{where}: signature")
+        return Reasoning(_said(value.get("content", value.get("thinking")), where), signature)
     if kind == "tool_call":
         return tool_call(value.get("name"), value.get("arguments"), value.get("id"), where)
     if kind == "tool_call_response":

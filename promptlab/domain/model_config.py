@@ -152,6 +152,11 @@ class ModelConfig(BaseModel):
     response_format: Mapping[str, Any] | None = Field(
         default=None, description="Structured output, as the provider takes it."
     )
+    reasoning_tags: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]{0,50}$")] | None = Field(
+        default=None,
+        description="The tag in which the model writes thoughts into its answer, to be kept apart from it: "
+        "true for think, as in <think>…</think>, or another name.",
+    )
     batch: bool | None = Field(
         default=None,
         description="Ask through the provider's batch mode: half the price, within a day.",
@@ -200,6 +205,11 @@ class ModelConfig(BaseModel):
     @classmethod
     def _cache_is_one(cls, value: Any) -> Any:
         return cache_given(value)
+
+    @field_validator("reasoning_tags", mode="before")
+    @classmethod
+    def _tags_are_named(cls, value: Any) -> Any:
+        return "think" if value is True else None if value is False else value
 
     @field_validator("name")
     @classmethod

@@ -115,7 +115,7 @@ class ModelResponse:
 
     def __post_init__(self) -> None:
         if not self.messages:
-            self.messages = (Message("assistant", (Text(self.response),)),)
+            self.messages = (Message("assistant", (Text(self.response),), self.finish_reason),)
         elif not self.response:
             self.response = answer_text(self.messages)
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from promptlab.domain.messages import Message, Part, Reasoning, Text, ToolCall
+from promptlab.domain.messages import tool_call as parsed_call
 from promptlab.domain.texts import storable
 
 
@@ -52,23 +54,76 @@ def dollars_of(value: Any) -> float | None:
     return found if math.isfinite(found) and found >= 0 else None
 
 
-def with_calls(text: str, calls: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """Put an answer's text and its calls of tools into a response and its metadata.
+class Said(NamedTuple):
+    """What a model said, ready for a `ModelResponse`."""
 
-    The response is the text; without one it is the calls as JSON, `[{"name": …, "arguments": …}]`.
-    `metadata["tool_calls"]` lists the calls in both cases, each with the provider's id if it has one.
+    text: str
+    """The answer: without calls of tools, and without what was thought."""
+    messages: tuple[Message, ...]
+    """The message in full where there is more to it than the text; else none."""
+    metadata: dict[str, Any]
+    """`tool_calls`, `only_reasoning`: what mappings and pages of before messages read."""
+
+
+def said(
+    text: str, parts: Sequence[Part], calls: Sequence[Mapping[str, Any]] = (), finish: str | None = None
+) -> Said:
+    """Put together what a model said.
+
+    Args:
+        text: the text of the answer.
+        parts: all parts in their order, `text` among them.
+        calls: the calls of tools as the provider gave them, for `metadata["tool_calls"]`.
+        finish: the reason why the model stopped.
     """
-    if not calls:
-        return text, {}
-    brief = [{"name": call["name"], "arguments": call["arguments"]} for call in calls]
-    # Half of a surrogate pair, which an answer may hold, can be in no store.
-    kept = json.loads(storable(json_text(calls)))
-    return text or json_text(brief), {"tool_calls": kept}
+    if not calls and not any(isinstance(part, Reasoning) for part in parts):
+        return Said(text, (), {})
+    metadata: dict[str, Any] = {}
+    if calls:
+        # Half of a surrogate pair, which an answer may hold, can be in no store.
+        metadata["tool_calls"] = json.loads(storable(json_text(calls)))
+    elif not text:
+        metadata["only_reasoning"] = True
+    return Said(text, (Message("assistant", tuple(parts), finish),), metadata)
+
+
+def without_tags(text: str, tag: str) -> list[Part]:
+    """Part the thoughts that a model wrote into its answer, as `<think>…</think>`, from what it said.
+
+    A chat template may have written the first `<think>` itself: then the text begins with thoughts. One that
+    is never closed was cut: all that follows are thoughts.
+    """
+    opening, closing = f"<{tag}>", f"</{tag}>"
+    parts: list[Part] = []
+    before, found, after = text.partition(closing)
+    if found and opening not in before:
+        parts, text = _thought(before), after
+    while opening in text:
+        words, _, text = text.partition(opening)
+        thought, _, text = text.partition(closing)
+        parts += [*_worded(words), *_thought(thought)]
+    parts += _worded(text.lstrip() if parts else text)
+    return parts
+
+
+def _thought(text: str) -> list[Part]:
+    return [Reasoning(text.strip())] if text.strip() else []
+
+
+def _worded(text: str) -> list[Part]:
+    return [Text(text)] if text.strip() else []
 
 
 def tool_call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]:
     """Make one call of a tool; `arguments` as the provider gives them, a JSON text or an object."""
     return {**({"id": call_id} if call_id else {}), "name": name, "arguments": arguments}
+
+
+def call_part(call: Mapping[str, Any]) -> ToolCall:
+    """The call as a part of a message: arguments that are JSON as a text are read."""
+    name, arguments, call_id = call["name"], call["arguments"], call.get("id")
+    name = name if isinstance(name, str) and name else json_text(name)
+    return parsed_call(name, arguments, None if call_id is None else str(call_id))
 
 
 def function_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -81,3 +136,20 @@ def function_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
         function = mapping(call.get("function", call))
         found.append(tool_call(function.get("name"), function.get("arguments"), call.get("id")))
     return found
+
+
+def reasoning_of(message: Mapping[str, Any]) -> str:
+    """Find what was thought in a message of OpenAI's form: `reasoning_content` (DeepSeek, LiteLLM, vLLM),
+    `reasoning` (OpenRouter, Groq, vLLM), `thinking` (Ollama), or parts of the content (Mistral)."""
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(found := message.get(name), str) and found:
+            return found
+    content = message.get("content")
+    parts = map(mapping, content if isinstance(content, list) else ())
+    return "".join(_words_of(part.get("thinking")) for part in parts if part.get("type") == "thinking")
+
+
+def _words_of(thinking: Any) -> str:
+    if isinstance(thinking, list):
+        return "".join(str(mapping(part).get("text") or "") for part in thinking)
+    return thinking if isinstance(thinking, str) else ""

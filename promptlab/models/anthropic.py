@@ -7,17 +7,19 @@ from typing import Any, ClassVar
 
 from yarl import URL
 
+from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
-from promptlab.models.answers import count_of, dollars_of, mapping, tool_call, with_calls
+from promptlab.models.answers import call_part, count_of, dollars_of, mapping, tool_call
 from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
-from promptlab.models.usage import note_answer
 from promptlab.ports import Clock
 
+REDACTED = "redacted:"
+"""What stands before the data of thoughts that only Anthropic can read."""
 API_VERSION = "2023-06-01"
 MAX_TOKENS = 4096
 """Tokens to write at most, where the configuration does not say: the API wants a number."""
@@ -80,49 +82,54 @@ class AnthropicModel(HttpModel):
             ModelError: it holds none.
         """
         body = answer.body
-        spent = self._usage(body, answer.headers)
-        text, metadata = self._text(answer)
+        parts, calls = self._parts(answer)
+        metadata = {}
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
-        return note_answer(
-            self.config,
-            ModelResponse(
-                response=text,
-                prompt_tokens=spent.prompt_tokens,
-                completion_tokens=spent.completion_tokens,
-                latency_ms=answer.latency_ms,
-                cost_usd=spent.cost_usd,
-                finish_reason=body.get("stop_reason"),
-                metadata=metadata,
-            ),
+        return self.answered(
+            parts,
+            calls,
+            self._usage(body, answer.headers),
+            finish=body.get("stop_reason"),
+            latency_ms=answer.latency_ms,
+            metadata=metadata,
         )
 
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
         usage = mapping(body.get("usage"))
         return Spent(
-            _read(usage), count_of(usage.get("output_tokens")), _cost_usd(self.config, usage, headers)
+            _read(usage),
+            count_of(usage.get("output_tokens")),
+            _cost_usd(self.config, usage, headers),
+            count_of(usage.get("cache_read_input_tokens")),
+            count_of(usage.get("cache_creation_input_tokens")),
+            count_of(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
         )
 
-    def _text(self, answer: Answer) -> tuple[str, dict[str, Any]]:
+    def _parts(self, answer: Answer) -> tuple[list[Part], list[dict[str, Any]]]:
+        """Read the blocks of an answer, and the calls of tools among them."""
         blocks, stop = answer.body.get("content"), answer.body.get("stop_reason")
         if not isinstance(blocks, list):
             raise self.refusal(answer, "without content")
-        text = "".join(block.get("text", "") for block in blocks if block.get("type") == "text")
-        calls = [
-            tool_call(block.get("name"), block.get("input"), block.get("id"))
-            for block in blocks
-            if block.get("type") == "tool_use"
-        ]
-        if not text and not calls and stop == "refusal":
+        parts, calls = list[Part](), list[dict[str, Any]]()
+        for block in blocks:
+            kind = block.get("type")
+            if kind == "text" and block.get("text"):
+                parts.append(Text(block["text"]))
+            elif kind == "thinking":
+                parts.append(Reasoning(str(block.get("thinking") or ""), block.get("signature") or None))
+            elif kind == "redacted_thinking":
+                parts.append(Reasoning("", f"{REDACTED}{block.get('data')}"))
+            elif kind == "tool_use":
+                calls.append(tool_call(block.get("name"), block.get("input"), block.get("id")))
+                parts.append(call_part(calls[-1]))
+        if stop == "refusal" and not any(isinstance(part, Text | ToolCall) for part in parts):
             raise ModelError(
                 f"{self.name}: the model refused to answer (stop_reason refusal)",
                 type="content_filter",
                 status=200,
             )
-        text, metadata = with_calls(text, calls)
-        if not text and any(block.get("type") == "thinking" for block in blocks):
-            metadata["only_reasoning"] = True
-        return text, metadata
+        return parts, calls
 
 
 def _cost_usd(config: ModelConfig, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:

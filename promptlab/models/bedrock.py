@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import importlib.util
 import os
@@ -15,13 +16,15 @@ import orjson
 
 from promptlab import awake
 from promptlab.domain.masking import Mask, hide_text, remember
+from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_with_cache_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
-from promptlab.models.answers import count_of, mapping, tool_call, with_calls
+from promptlab.models.answers import call_part, count_of, mapping, tool_call
+from promptlab.models.anthropic import REDACTED
 from promptlab.models.base import Messages
 from promptlab.models.bedrock_client import (
     ENDPOINT_VARIABLES,
@@ -36,7 +39,7 @@ from promptlab.models.endpoints import clean_endpoint, proxy_for
 from promptlab.models.failures import NO_MODEL, OF_A_DAY, retry_after_s, trim
 from promptlab.models.provider import NO_HEADERS, ProviderModel, Spent
 from promptlab.models.proxies import proxy_shown
-from promptlab.models.usage import note_answer, note_call
+from promptlab.models.usage import note_call
 from promptlab.outbound import Outbound
 from promptlab.ports import Clock
 
@@ -197,43 +200,50 @@ class BedrockModel(ProviderModel):
         Raises:
             ModelError: it holds none.
         """
-        text, metadata = self._text(body)
-        spent = self._usage(body, NO_HEADERS)
-        return note_answer(
-            self.config,
-            ModelResponse(
-                response=text,
-                prompt_tokens=spent.prompt_tokens,
-                completion_tokens=spent.completion_tokens,
-                latency_ms=latency_ms,
-                cost_usd=spent.cost_usd,
-                finish_reason=body.get("stopReason"),
-                metadata=metadata,
-            ),
-        )
+        parts, calls = self._parts(body)
+        spent, finish = self._usage(body, NO_HEADERS), body.get("stopReason")
+        return self.answered(parts, calls, spent, finish=finish, latency_ms=latency_ms)
 
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
         usage = mapping(body.get("usage"))
-        return Spent(_read(usage), count_of(usage.get("outputTokens")), _cost_usd(self.config, usage))
+        return Spent(
+            _read(usage),
+            count_of(usage.get("outputTokens")),
+            _cost_usd(self.config, usage),
+            count_of(usage.get("cacheReadInputTokens")),
+            count_of(usage.get("cacheWriteInputTokens")),
+        )
 
-    def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _parts(self, body: dict[str, Any]) -> tuple[list[Part], list[dict[str, Any]]]:
+        """Read the blocks of an answer, and the calls of tools among them."""
         stop = body.get("stopReason")
         blocks = ((body.get("output") or {}).get("message") or {}).get("content")
         if not isinstance(blocks, list):
             raise self.invalid("without content")
-        text = "".join(block.get("text", "") for block in blocks)
-        uses = [block["toolUse"] for block in blocks if "toolUse" in block]
-        calls = [tool_call(use.get("name"), use.get("input"), use.get("toolUseId")) for use in uses]
-        if not text and not calls and stop in ("content_filtered", "guardrail_intervened"):
+        parts, calls = list[Part](), list[dict[str, Any]]()
+        for block in blocks:
+            if block.get("text"):
+                parts.append(Text(self._mask.hide_text(block["text"])))
+            elif "reasoningContent" in block:
+                parts.append(self._thought(mapping(block["reasoningContent"])))
+            elif "toolUse" in block:
+                use = block["toolUse"]
+                calls.append(tool_call(use.get("name"), use.get("input"), use.get("toolUseId")))
+                parts.append(call_part(calls[-1]))
+        filtered = stop in ("content_filtered", "guardrail_intervened")
+        if filtered and not any(isinstance(part, Text | ToolCall) for part in parts):
             raise ModelError(
                 f"{self.name}: a content filter removed the answer ({stop})",
                 type="content_filter",
                 status=200,
             )
-        text, metadata = with_calls(self._mask.hide_text(text), calls)
-        if not text and any("reasoningContent" in block for block in blocks):
-            metadata["only_reasoning"] = True
-        return text, metadata
+        return parts, calls
+
+    def _thought(self, block: dict[str, Any]) -> Reasoning:
+        if isinstance(redacted := block.get("redactedContent"), bytes):
+            return Reasoning("", f"{REDACTED}{base64.b64encode(redacted).decode()}")
+        said = mapping(block.get("reasoningText"))
+        return Reasoning(self._mask.hide_text(str(said.get("text") or "")), said.get("signature") or None)
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         client = await self._clients.get()

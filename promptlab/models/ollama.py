@@ -9,15 +9,16 @@ from typing import Any, ClassVar
 
 from yarl import URL
 
+from promptlab.domain.messages import Part, Reasoning, Text
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.answers import count_of, function_calls, with_calls
+from promptlab.models.answers import call_part, count_of, function_calls, reasoning_of
 from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
-from promptlab.models.usage import note_answer, note_call
+from promptlab.models.usage import note_call
 from promptlab.ports import Clock
 
 PORT = 11434
@@ -96,20 +97,16 @@ class OllamaModel(HttpModel):
         message = body.get("message")
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise self.refusal(answer, "without a message")
-        text, metadata = with_calls(message["content"], function_calls(message))
-        if not text and message.get("thinking"):
-            metadata["only_reasoning"] = True
-        spent = self._usage(body, answer.headers)
-        return note_answer(
-            self.config,
-            ModelResponse(
-                response=text,
-                prompt_tokens=spent.prompt_tokens,
-                completion_tokens=spent.completion_tokens,
-                latency_ms=answer.latency_ms,
-                finish_reason=body.get("done_reason"),
-                metadata=metadata,
-            ),
+        text, calls, thought = message["content"], function_calls(message), reasoning_of(message)
+        parts: list[Part] = [Reasoning(thought)] if thought else []
+        parts += [Text(text)] if text else []
+        parts += map(call_part, calls)
+        return self.answered(
+            parts,
+            calls,
+            self._usage(body, answer.headers),
+            finish=body.get("done_reason"),
+            latency_ms=answer.latency_ms,
         )
 
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:

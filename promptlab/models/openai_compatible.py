@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from yarl import URL
 
+from promptlab.domain.messages import Part, Reasoning, Text
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.answers import count_of, dollars_of, function_calls, json_text, mapping, with_calls
+from promptlab.models.answers import (
+    call_part,
+    count_of,
+    dollars_of,
+    function_calls,
+    json_text,
+    mapping,
+    reasoning_of,
+)
 from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
-from promptlab.models.usage import note_answer, note_call
+from promptlab.models.usage import note_call
 from promptlab.ports import Clock
 
 FOUNDRY_VERSION = "2024-05-01-preview"
@@ -91,43 +100,43 @@ class OpenAICompatibleModel(HttpModel):
             raise self.refusal(answer, "broken off", choice)
         finish = choice.get("finish_reason")
         text, metadata = self._text(answer, message, finish)
-        spent = self._usage(body, answer.headers)
+        calls, thought = function_calls(message), reasoning_of(message)
+        parts: list[Part] = [Reasoning(thought)] if thought else []
+        parts += [Text(text)] if text else []
+        parts += map(call_part, calls)
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
         if (tier := self._other_tier(body)) is not None:
             metadata["service_tier"] = tier
-        return note_answer(
-            self.config,
-            ModelResponse(
-                response=text,
-                prompt_tokens=spent.prompt_tokens,
-                completion_tokens=spent.completion_tokens,
-                latency_ms=answer.latency_ms,
-                cost_usd=spent.cost_usd,
-                finish_reason=finish,
-                metadata=metadata,
-            ),
+        return self.answered(
+            parts,
+            calls,
+            self._usage(body, answer.headers),
+            finish=finish,
+            latency_ms=answer.latency_ms,
+            metadata=metadata,
         )
 
     def _text(self, answer: Answer, message: dict[str, Any], finish: Any) -> tuple[str, dict[str, Any]]:
-        """Read the answer: its text, a refusal's text, or the tool calls as JSON; and what stands beside."""
-        content, calls = _content(message.get("content")), function_calls(message)
-        reasoned = message.get("reasoning_content") or message.get("reasoning")
+        """Read the words of an answer: its text, a refusal's, or those of a sound; and what they are."""
+        content = _content(message.get("content"))
         if content:
-            return with_calls(content, calls)
+            return content, {}
         if message.get("refusal"):
             return str(message["refusal"]), {"refusal": True}
-        if calls:
-            return with_calls("", calls)
+        if spoken := mapping(message.get("audio")).get("transcript"):
+            return str(spoken), {}
+        if function_calls(message):
+            return "", {}
         if finish == "content_filter":
             raise ModelError(
                 f"{self.name}: a content filter removed the answer", type="content_filter", status=200
             )
         if answer.body.get("error"):
             raise self.refusal(answer, "without content")
-        if content is not None or finish == "length" or reasoned:
+        if content is not None or finish == "length" or reasoning_of(message):
             # A reasoning model that thought until its tokens were used up, or said nothing else.
-            return "", {"only_reasoning": True} if reasoned else {}
+            return "", {}
         raise self.refusal(answer, "without content")
 
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
@@ -136,7 +145,8 @@ class OpenAICompatibleModel(HttpModel):
         usd = self._cost_usd(usage, headers)
         if usd is None and (tier := self._other_tier(body)) is not None:
             usd = cost_usd(price_of(self.config, tier=tier), read, written)
-        return Spent(read, written, usd)
+        cached, cache_write = _cached(usage)
+        return Spent(read, written, usd, cached, cache_write, _reasoned(usage))
 
     def _other_tier(self, body: dict[str, Any]) -> str | None:
         """Find the tier that was billed, where it is not the one that was asked for: asked for flex and
@@ -187,11 +197,31 @@ def _written(usage: dict[str, Any]) -> int | None:
     """Tokens written. Reasoning is a part of `completion_tokens` at OpenAI and stands beside them at xAI: the
     total tells."""
     written = count_of(usage.get("completion_tokens"))
-    reasoned = count_of(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+    reasoned = _reasoned(usage)
     read, total = count_of(usage.get("prompt_tokens")), count_of(usage.get("total_tokens"))
     if written is None or not reasoned or read is None or total is None:
         return written
     return written + reasoned if total - read - written >= reasoned else written
+
+
+def _reasoned(usage: dict[str, Any]) -> int | None:
+    return count_of(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+
+
+def _cached(usage: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens from the cache and into it: in OpenAI's details, as OpenRouter and LiteLLM add to them,
+    or as DeepSeek has them."""
+    details = mapping(usage.get("prompt_tokens_details"))
+    read = (details.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"))
+    written = (
+        *(details.get(name) for name in ("cache_write_tokens", "cache_creation_tokens")),
+        usage.get("cache_creation_input_tokens"),
+    )
+    return _first(read), _first(written)
+
+
+def _first(counts: Iterable[Any]) -> int | None:
+    return next((count for count in map(count_of, counts) if count is not None), None)
 
 
 class OpenAIModel(OpenAICompatibleModel):

@@ -14,17 +14,18 @@ import orjson
 
 from promptlab.clock import SystemClock
 from promptlab.domain.masking import hidden, remember
+from promptlab.domain.messages import Part, Text, read_messages, text_message
 from promptlab.domain.model_config import ModelConfig, misplaced
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse, described
 from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_given, secret_variable
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
 from promptlab.models.allowance import asking
-from promptlab.models.answers import json_beginning
+from promptlab.models.answers import json_beginning, said, without_tags
 from promptlab.models.base import Model
 from promptlab.models.failures import message_of, request_id, trim
 from promptlab.models.retry import RetryPolicy, Slot, with_retries
-from promptlab.models.usage import note_call
+from promptlab.models.usage import note_answer, note_call
 from promptlab.outbound import Outbound
 from promptlab.ports import Clock
 
@@ -53,6 +54,12 @@ class Spent(NamedTuple):
     completion_tokens: int | None
     cost_usd: float | None
     """Dollars; None leaves them to the price table."""
+    cached_tokens: int | None = None
+    """How many of `prompt_tokens` came from the provider's cache."""
+    cache_write_tokens: int | None = None
+    """How many of `prompt_tokens` went into the provider's cache."""
+    reasoning_tokens: int | None = None
+    """How many of `completion_tokens` were thought and not said."""
 
 
 class Probe(NamedTuple):
@@ -271,8 +278,11 @@ class ProviderModel(Model):
             MissingKeyError: a key is needed and there is none.
         """
         answer = await self._retried(lambda: super(ProviderModel, self).ainvoke(system_prompt, user_prompt))
-        answer.response, metadata = hidden([answer.response, dict(answer.metadata)])
-        answer.metadata = metadata
+        messages = [message.to_json() for message in answer.messages if not message.is_plain]
+        found = [answer.response, dict(answer.metadata), messages]
+        if (clean := hidden(found)) is not found:
+            answer.response, answer.metadata, messages = clean
+            answer.messages = read_messages(messages) or (text_message("assistant", answer.response),)
         if answer.cost_usd is None:
             answer.cost_usd = cost_usd(price_of(self.config), answer.prompt_tokens, answer.completion_tokens)
         return answer
@@ -328,7 +338,8 @@ class ProviderModel(Model):
         error.said = error.said or json_beginning(body, MAX_SAID)
         error.request_id = error.request_id or request_id(headers)
         with suppress(AttributeError, TypeError):  # a body of any form
-            read, written, usd = self._usage(body, headers)
+            spent = self._usage(body, headers)
+            read, written, usd = spent.prompt_tokens, spent.completion_tokens, spent.cost_usd
             if read is None and written is None and usd is None:
                 return
             error.prompt_tokens, error.completion_tokens = read, written
@@ -338,6 +349,51 @@ class ProviderModel(Model):
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
         """Read the usage that an answer states."""
         return Spent(None, None, None)
+
+    def answered(
+        self,
+        parts: Sequence[Part],
+        calls: Sequence[Mapping[str, Any]],
+        spent: Spent,
+        *,
+        finish: Any = None,
+        latency_ms: float | None = None,
+        metadata: Mapping[str, Any] = NO_HEADERS,
+    ) -> ModelResponse:
+        """Make the answer of what a model said, and count it where somebody counts.
+
+        Args:
+            parts: its parts, in their order.
+            calls: the calls of tools among them, as the provider gave them.
+            spent: its usage.
+            finish: the reason why the model stopped.
+            latency_ms: milliseconds that the call took.
+            metadata: what else is worth keeping.
+        """
+        if (tag := self.config.reasoning_tags) is not None:
+            parts = [
+                new
+                for part in parts
+                for new in (without_tags(part.content, tag) if isinstance(part, Text) else (part,))
+            ]
+        text = "".join(part.content for part in parts if isinstance(part, Text))
+        found = said(text, parts, calls, finish if isinstance(finish, str) else None)
+        return note_answer(
+            self.config,
+            ModelResponse(
+                response=found.text,
+                messages=found.messages,
+                prompt_tokens=spent.prompt_tokens,
+                completion_tokens=spent.completion_tokens,
+                cached_tokens=spent.cached_tokens,
+                cache_write_tokens=spent.cache_write_tokens,
+                reasoning_tokens=spent.reasoning_tokens,
+                latency_ms=latency_ms,
+                cost_usd=spent.cost_usd,
+                finish_reason=finish,
+                metadata={**found.metadata, **metadata},
+            ),
+        )
 
     async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()

@@ -17,12 +17,14 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptlab.domain.explain import explain
+from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
+from promptlab.models.answers import call_part, json_text, tool_call
 from promptlab.models.base import Messages
-from promptlab.models.provider import ProviderModel
-from promptlab.models.usage import note_answer, note_call
+from promptlab.models.provider import ProviderModel, Spent
+from promptlab.models.usage import note_call
 from promptlab.ports import Clock
 
 DIMENSIONS = 64
@@ -44,6 +46,15 @@ LOOKED_AT = 100_000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
+class Calling(BaseModel):
+    """A call of a tool that a simulated model makes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200, description="The tool's name.")
+    arguments: dict[str, Any] = Field(default={}, description="What the tool is given, an object.")
+
+
 class Behaviour(BaseModel):
     """The parameters of a simulated model. Others, as a real provider has them, change nothing."""
 
@@ -61,6 +72,15 @@ class Behaviour(BaseModel):
     )
     retry_after_s: float | None = Field(
         default=None, ge=0, description="What such an answer asks to wait, in seconds."
+    )
+    reasoning: str | None = Field(
+        default=None, max_length=10_000, description="What it thinks before it answers."
+    )
+    tool_calls: tuple[Calling, ...] = Field(
+        default=(),
+        max_length=100,
+        description="The tools that it calls, all at once, in place of an answer; it answers once they have "
+        "responded.",
     )
     accuracy: float = Field(default=0.8, ge=0, le=1, description="The fraction of sums that it gets right.")
 
@@ -93,17 +113,30 @@ class SimulatedModel(ProviderModel):
         asked = "\n".join(f"{m['role']}: {m['content']}" for m in messages)
         await self._take_time(asked)
         text = next((m["content"] for m in reversed(messages) if m["role"] == "user"), asked)
-        answer, finish = self._cut(self._answer(text, asked))
-        return note_answer(
-            self.config,
-            ModelResponse(
-                response=answer,
-                prompt_tokens=sum(count_tokens(m["content"]) + 4 for m in messages),
-                completion_tokens=count_tokens(answer),
-                latency_ms=(time.perf_counter() - started) * 1000,
-                finish_reason=finish,
-            ),
+        parts, calls, finish = self._played(text, asked)
+        thought = count_tokens(self.behaviour.reasoning or "")
+        written = sum(count_tokens(_words_of(part)) for part in parts)
+        read = sum(count_tokens(m["content"]) + 4 for m in messages)
+        return self.answered(
+            parts,
+            calls,
+            Spent(read, written, None, reasoning_tokens=thought if self.behaviour.reasoning else None),
+            finish=finish,
+            latency_ms=(time.perf_counter() - started) * 1000,
         )
+
+    def _played(self, text: str, asked: str) -> tuple[list[Part], list[dict[str, Any]], str]:
+        """What it thinks, and what it says or which tools it calls."""
+        play = self.behaviour
+        parts: list[Part] = [Reasoning(play.reasoning)] if play.reasoning else []
+        if play.tool_calls:
+            calls = [
+                tool_call(call.name, call.arguments, f"call_{number}")
+                for number, call in enumerate(play.tool_calls, 1)
+            ]
+            return [*parts, *map(call_part, calls)], calls, "tool_calls"
+        answer, finish = self._cut(self._answer(text, asked))
+        return [*parts, Text(answer)], [], finish
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         await self._take_time("\n".join(texts))
@@ -195,6 +228,12 @@ class SimulatedModel(ProviderModel):
             return answer, "stop"
         end = [match.end() for match in _TOKEN.finditer(answer)][most - 1]
         return answer[:end], "length"
+
+
+def _words_of(part: Part) -> str:
+    if isinstance(part, ToolCall):
+        return f"{part.name} {json_text(part.arguments)}"
+    return part.content if isinstance(part, Text | Reasoning) else ""
 
 
 def count_tokens(text: str) -> int:

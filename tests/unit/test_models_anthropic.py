@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from promptlab.domain.messages import ToolCall
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.registry import get_model
@@ -153,8 +153,8 @@ async def test_tokens_written_to_the_cache_cost_more(server: ModelServer):
         assert answer.cost_usd == pytest.approx(cost)
 
 
-async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer):
-    """Names and arguments, as JSON."""
+async def test_tool_use_without_a_text_leaves_the_text_empty(server: ModelServer):
+    """The calls stand in the messages."""
     server.script(
         Reply(
             body={
@@ -163,7 +163,8 @@ async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer
             }
         )
     )
-    assert json.loads((await ask(server)).response) == [{"name": "add", "arguments": {"a": 1}}]
+    answer = await ask(server)
+    assert (answer.response, answer.messages[0].tool_calls) == ("", (ToolCall("add", {"a": 1}),))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import socket
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from promptlab.domain.messages import ToolCall
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.models.registry import get_model
@@ -113,15 +113,16 @@ async def test_tokens_from_and_for_the_cache_are_tokens_read(server: ModelServer
     assert (answer.prompt_tokens, answer.cost_usd) == (7000, pytest.approx(0.008))
 
 
-async def test_tool_use_is_the_answer_where_there_is_no_text(server: ModelServer):
-    """Names and arguments, as JSON."""
+async def test_tool_use_without_a_text_leaves_the_text_empty(server: ModelServer):
+    """The calls stand in the messages."""
     block = {"toolUse": {"toolUseId": "1", "name": "add", "input": {"a": 1}}}
     server.script(
         Reply(
             body={"output": {"message": {"role": "assistant", "content": [block]}}, "stopReason": "tool_use"}
         )
     )
-    assert json.loads((await ask(server)).response) == [{"name": "add", "arguments": {"a": 1}}]
+    answer = await ask(server)
+    assert (answer.response, answer.messages[0].tool_calls) == ("", (ToolCall("add", {"a": 1}, "1"),))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from promptlab.domain.messages import ToolCall
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.ollama import OllamaModel
@@ -114,15 +114,16 @@ async def test_model_that_is_not_there_says_how_to_get_it(server: ModelServer):
     assert caught.value.type == "not_found"
 
 
-async def test_tool_calls_are_the_answer_where_there_is_no_text(server: ModelServer):
-    """Names and arguments, as JSON."""
+async def test_tool_calls_without_a_text_leave_the_text_empty(server: ModelServer):
+    """They stand in the messages."""
     message = {
         "role": "assistant",
         "content": "",
         "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}],
     }
     server.script(Reply(body={"message": message, "done": True}))
-    assert json.loads((await ask(server)).response) == [{"name": "add", "arguments": {"a": 1}}]
+    answer = await ask(server)
+    assert (answer.response, answer.messages[0].tool_calls) == ("", (ToolCall("add", {"a": 1}),))
 
 
 async def test_tool_calls_beside_a_text_are_kept(server: ModelServer):

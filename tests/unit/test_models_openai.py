@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from promptlab.domain.messages import ToolCall
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.base import Model
 from promptlab.models.http import Answer
@@ -147,10 +147,11 @@ async def test_refusal_is_the_answer(server: ModelServer):
 CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
 
-async def test_tool_calls_are_the_answer_where_there_is_no_text(server: ModelServer):
-    """Their names and arguments, as JSON; and with their ids beside it."""
+async def test_tool_calls_without_a_text_leave_the_text_empty(server: ModelServer):
+    """They stand in the messages, and as the provider gave them in the metadata."""
     answer = await ask(server, reply({"content": None, "tool_calls": [CALL]}, "tool_calls"))
-    assert json.loads(answer.response) == [{"name": "add", "arguments": '{"a": 1}'}]
+    assert answer.response == ""
+    assert answer.messages[0].tool_calls == (ToolCall("add", {"a": 1}, "1"),)
     assert answer.metadata["tool_calls"] == [{"id": "1", "name": "add", "arguments": '{"a": 1}'}]
     assert answer.finish_reason == "tool_calls"
 
@@ -164,19 +165,24 @@ async def test_tool_calls_beside_a_text_are_kept(server: ModelServer):
 
 
 @pytest.mark.parametrize(
-    ("message", "text"),
+    ("message", "text", "calls"),
     [
-        ({"content": ["1", "8"]}, "18"),
-        ({"content": {"answer": 18}}, '{"answer":18}'),
+        ({"content": ["1", "8"]}, "18", ()),
+        ({"content": {"answer": 18}}, '{"answer":18}', ()),
+        ({"content": None, "audio": {"id": "a", "transcript": "eighteen"}}, "eighteen", ()),
         (
             {"content": None, "function_call": {"name": "f", "arguments": '{"a":1}'}},
-            '[{"name":"f","arguments":"{\\"a\\":1}"}]',
+            "",
+            (ToolCall("f", {"a": 1}),),
         ),
     ],
 )
-async def test_other_forms_of_a_message_are_read(server: ModelServer, message: dict[str, Any], text: str):
-    """A list of strings, an object, and OpenAI's first form of a call."""
-    assert (await ask(server, reply(message))).response == text
+async def test_other_forms_of_a_message_are_read(
+    server: ModelServer, message: dict[str, Any], text: str, calls: tuple[ToolCall, ...]
+):
+    """A list of strings, an object, a sound's words, and OpenAI's first form of a call."""
+    answer = await ask(server, reply(message))
+    assert (answer.response, answer.messages[0].tool_calls) == (text, calls)
 
 
 async def test_reasoning_without_an_answer_is_marked(server: ModelServer):
@@ -388,10 +394,7 @@ async def test_wrong_embeddings_are_an_invalid_answer(server: ModelServer, body:
         (b'\xef\xbb\xbf{"choices": [{"message": {"content": "b"}}]}', "b"),
         (b'{"choices": [{"message": {"content": "c"}}], "usage": {"prompt_tokens": NaN}}', "c"),
         (b'{"choices": [{"message": {"content": "half \\ud83d of it"}}]}', "half \ud83d of it"),
-        (
-            b'{"choices": [{"message": {"content": null, "tool_calls": [null]}}]}',
-            '[{"name":null,"arguments":null}]',
-        ),
+        (b'{"choices": [{"message": {"content": null, "tool_calls": [null]}}]}', ""),
     ],
 )
 async def test_an_answer_is_had_whatever_stands_beside_it(body: bytes, text: str) -> None:

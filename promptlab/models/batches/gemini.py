@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 import orjson
 
+from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.answers import count_of, json_text, mapping, tool_call, with_calls
+from promptlab.models.answers import call_part, count_of, json_text, mapping, tool_call
 from promptlab.models.base import Messages
 from promptlab.models.batches.base import (
     LIST_PAGES,
@@ -34,6 +35,7 @@ from promptlab.models.batches.base import (
 )
 from promptlab.models.failures import status_error, status_in
 from promptlab.models.openai_compatible import OpenAICompatibleModel
+from promptlab.models.provider import Spent
 
 PATH = "/openai"
 """The end of the OpenAI-compatible endpoint; what stands before is the API's own."""
@@ -216,26 +218,19 @@ class GeminiBatches(Batches):
         if not candidates and not blocked:
             raise self._model.invalid("without candidates", body)
         parts = [mapping(part) for part in mapping(first.get("content")).get("parts") or ()]
-        text = "".join(str(part.get("text", "")) for part in parts if not part.get("thought"))
-        calls = [
-            tool_call(call.get("name"), call.get("args"))
-            for call in (mapping(part["functionCall"]) for part in parts if "functionCall" in part)
-        ]
-        if not text and not calls and (blocked or finish in _FILTERED):
+        said, calls = _parts(parts)
+        if not any(isinstance(part, Text | ToolCall) for part in said) and (blocked or finish in _FILTERED):
             raise ModelError(
                 f"{self._model.name}: a content filter removed the answer ({blocked or finish})",
                 type="content_filter",
                 status=200,
             )
-        text, metadata = with_calls(text, calls)
-        usage = mapping(body.get("usageMetadata"))
-        written = [count_of(usage.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
-        return ModelResponse(
-            response=text,
-            prompt_tokens=count_of(usage.get("promptTokenCount")),
-            completion_tokens=sum(filter(None, written)) if written != [None, None] else None,
-            finish_reason="length" if finish == "MAX_TOKENS" else str(finish or "").lower() or None,
-            metadata={**metadata, **({"model": body["modelVersion"]} if body.get("modelVersion") else {})},
+        return self._model.answered(
+            said,
+            calls,
+            _usage(mapping(body.get("usageMetadata"))),
+            finish="length" if finish == "MAX_TOKENS" else str(finish or "").lower() or None,
+            metadata={"model": body["modelVersion"]} if body.get("modelVersion") else {},
         )
 
     def _auth(self, url: str) -> dict[str, str]:
@@ -251,6 +246,30 @@ class GeminiBatches(Batches):
         if not isinstance(found, str) or not found:
             raise self._model.invalid("without a name", dict(body))
         return found
+
+
+def _parts(given: list[dict[str, Any]]) -> tuple[list[Part], list[dict[str, Any]]]:
+    """Read the parts of an answer, and the calls of tools among them."""
+    parts, calls = list[Part](), list[dict[str, Any]]()
+    for part in given:
+        if "functionCall" in part:
+            call = mapping(part["functionCall"])
+            calls.append(tool_call(call.get("name"), call.get("args"), call.get("id")))
+            parts.append(call_part(calls[-1]))
+        elif text := str(part.get("text") or ""):
+            parts.append(Reasoning(text) if part.get("thought") else Text(text))
+    return parts, calls
+
+
+def _usage(usage: Mapping[str, Any]) -> Spent:
+    said, thought = (count_of(usage.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount"))
+    return Spent(
+        count_of(usage.get("promptTokenCount")),
+        None if said is None and thought is None else (said or 0) + (thought or 0),
+        None,
+        cached_tokens=count_of(usage.get("cachedContentTokenCount")),
+        reasoning_tokens=thought,
+    )
 
 
 def _format(given: Mapping[str, Any] | None) -> dict[str, Any]:
