@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -49,11 +49,23 @@ class RefusedError(PromptLabError):
     """The function itself raised; the message is that error's class and words."""
 
 
+class Bounds(NamedTuple):
+    """The bounds of one call."""
+
+    cpu_s: float = CPU_S
+    """Seconds of processor time."""
+    memory_bytes: int = MEMORY_BYTES
+    """Address space of the child."""
+    wall_s: float = WALL_S
+    """Seconds that the caller waits."""
+
+
 class _Child:
     """One child process, and the pipe to it."""
 
-    def __init__(self) -> None:
-        code = _START.format(path=[p for p in sys.path if p], memory=MEMORY_BYTES, most=MOST_BYTES)
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        code = _START.format(path=[p for p in sys.path if p], memory=bounds.memory_bytes, most=MOST_BYTES)
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-c", code],
             stdin=subprocess.PIPE,
@@ -93,7 +105,7 @@ class _Child:
     def _why(self, wall_s: float) -> str:
         code = self._process.wait()
         if code == -getattr(signal, "SIGPROF", 0):
-            return f"it took more than {CPU_S:g} s of processor time"
+            return f"it took more than {self._bounds.cpu_s:g} s of processor time"
         if code == -getattr(signal, "SIGKILL", 0):
             return f"it took more than {wall_s:g} s"
         return f"its process broke down (exit code {code}), most likely for want of memory"
@@ -111,33 +123,40 @@ class _Child:
 class Bounded:
     """A pool of warm child processes that make calls for this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds = Bounds(), children: int = CHILDREN) -> None:  # noqa: B008 - frozen
+        """`children`: processes at most."""
+        self._bounds, self._children = bounds, children
         self._reset()
+        atexit.register(self.close)
+        if hasattr(os, "register_at_fork"):
+            # The children are the parent's: two processes that read from one pipe would take each other's
+            # answers.
+            os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._idle: list[_Child] = []
-        self._free = threading.Semaphore(CHILDREN)
+        self._free = threading.Semaphore(self._children)
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    def call(self, function: str, *args: Any, wall_s: float = WALL_S) -> Any:
-        """Call a function in a child process, with CPU_S seconds and MEMORY_BYTES, and return its answer.
+    def call(self, function: str, *args: Any, wall_s: float | None = None) -> Any:
+        """Call a function in a child process, within the pool's bounds, and return its answer.
 
         Args:
             function: `module:function`.
             args: JSON values.
-            wall_s: seconds to wait for the answer.
+            wall_s: seconds to wait for the answer, if not those of the bounds.
 
         Raises:
             BoundExceededError: it took more time or memory than it may.
             RefusedError: the function raised an error.
             TypeError: an argument is no JSON value.
         """
-        request = orjson.dumps([function, CPU_S, args])
+        request = orjson.dumps([function, self._bounds.cpu_s, args])
         with self._free:
             child = self._take()
             try:
-                answer = orjson.loads(child.call(request, wall_s))
+                answer = orjson.loads(child.call(request, self._bounds.wall_s if wall_s is None else wall_s))
             except BaseException:
                 child.close()
                 raise
@@ -151,11 +170,11 @@ class Bounded:
             raise RefusedError(answer["error"])
         return answer["value"]
 
-    async def call_async(self, function: str, *args: Any, wall_s: float = WALL_S) -> Any:
+    async def call_async(self, function: str, *args: Any, wall_s: float | None = None) -> Any:
         """As `call`, off the event loop."""
         with self._lock:
             if self._threads is None:
-                self._threads = ThreadPoolExecutor(CHILDREN, thread_name_prefix="promptlab-bounded")
+                self._threads = ThreadPoolExecutor(self._children, thread_name_prefix="promptlab-bounded")
             threads = self._threads
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(threads, lambda: self.call(function, *args, wall_s=wall_s))
@@ -164,7 +183,7 @@ class Bounded:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return _Child()
+        return _Child(self._bounds)
 
     def close(self) -> None:
         """End all idle children."""
@@ -176,9 +195,4 @@ class Bounded:
 
 
 bounded = Bounded()
-"""The pool of this process."""
-
-atexit.register(bounded.close)
-if hasattr(os, "register_at_fork"):
-    # The children are the parent's: two processes that read from one pipe would take each other's answers.
-    os.register_at_fork(after_in_child=bounded._reset)
+"""The pool of this process for templates and schemas."""

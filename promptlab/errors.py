@@ -6,6 +6,7 @@ PromptLabError
 │   ├── MissingKeyError         a provider needs an API key and none was found
 │   ├── UntrustedCodeError      a store names code that this user did not record in it
 │   ├── MissingExtraError       an optional package is not installed
+│   ├── SqlError                a question in SQL cannot be answered: it is wrong, or asks for too much
 │   ├── MessageError            a conversation is no list of messages
 │   └── TemplateError           a prompt template cannot be parsed, or its placeholders cannot be filled
 ├── DatasetError                a dataset cannot be read or breaks a rule
@@ -129,6 +130,10 @@ class MissingExtraError(ConfigError):
 
 class TemplateError(ConfigError):
     """A prompt template cannot be parsed, or a placeholder cannot be filled."""
+
+
+class SqlError(ConfigError):
+    """A question in SQL cannot be answered: it is wrong, or asks for too much."""
 
 
 class MessageError(ConfigError):

@@ -25,6 +25,7 @@ from promptlab.wiring import open_remote
 if TYPE_CHECKING:
     from promptlab.adapters.http.jobs import OnJob
     from promptlab.queries.compare import ComparePage
+    from promptlab.queries.sql import SqlAnswer
 
 __all__ = ["Lab", "LabAssets", "OnProgress", "OnStart", "open_lab"]
 
@@ -370,6 +371,15 @@ class Lab(Protocol):
             RunNotFoundError: there is no such run.
             RunError: a run has no results yet, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
+        """
+
+    async def sql(self, run_id: str, sql: str) -> SqlAnswer:
+        """Answer a question in SQL about a run's results, which are the table `cases`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: it has no results yet.
+            SqlError: the question is wrong, or asks for too much.
         """
 
     async def clear_cache(self) -> None:

@@ -61,6 +61,7 @@ from promptlab.wiring import Parts, open_parts
 if TYPE_CHECKING:
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.query_engine import QueryEngine, ResultsQuery
+    from promptlab.queries.sql import SqlAnswer
 
 OnProgress = Callable[[Progress], None]
 Work = tuple[Experiment, Bindings]
@@ -951,6 +952,16 @@ class StoreLab:
             limit=limit,
             text_chars=text_chars,
         )
+
+    async def sql(self, run_id: str, sql: str) -> SqlAnswer:
+        """Answer a question in SQL about a run's results, which are the table `cases`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: it has no results yet.
+            SqlError: the question is wrong, or asks for too much.
+        """
+        return await (await self._queries.get()).sql(await self.get_run(run_id), sql)
 
     async def warm(self) -> None:
         """Load what the first question would wait for (DuckDB, some 200 ms)."""

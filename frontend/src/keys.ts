@@ -71,8 +71,12 @@ function closeMenus(inside: HTMLElement | null): boolean {
 /** Elements say their keys in data-key; rows are walked by focus, so that Enter opens one as any link. */
 export function keys(): void {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     const target = event.target as HTMLElement;
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && target.matches("[data-ctrl-enter]")) {
+      event.preventDefault();
+      return (target as HTMLTextAreaElement).form?.requestSubmit();
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (target.matches(TYPING)) {
       if (event.key === "Escape") target.blur();
       return;

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from promptlab.deleting.journal import Deletion
     from promptlab.domain.assets import AssetVersion
     from promptlab.domain.results import Progress, RunRecord
+    from promptlab.queries.sql import SqlAnswer
 
+_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
 _HASH = 12
 """Characters of a hash that people see."""
 _STATUS = {"completed": "green", "running": "cyan"}
@@ -202,6 +204,15 @@ def attempts_table(tries: Sequence[Mapping[str, Any]], attempts: int) -> Rendera
             " ".join([*(one["said"] or "").split(), request]),
         )
     return Group(Text(f"{attempts:,} attempt{'s' if attempts != 1 else ''}:", style="bold"), table)
+
+
+def answer_table(answer: SqlAnswer) -> RenderableType:
+    """The rows that a question in SQL gave."""
+    numbers = [name for name, kind in zip(answer.columns, answer.types, strict=True) if kind in _NUMBERS]
+    table = _table(*answer.columns, right=numbers)
+    for row in answer.rows:
+        table.add_row(*("" if value is None else Text(str(value)) for value in row))
+    return table
 
 
 def assets_table(assets: Sequence[AssetVersion]) -> _Fitted:

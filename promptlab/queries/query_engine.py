@@ -32,6 +32,7 @@ from promptlab.queries.histograms import Bin, Histogram
 from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
 from promptlab.queries.unfinished import LiveResults
 from promptlab.results.index import Parts, forget_old_indexes, index_keys, put_index
@@ -123,6 +124,20 @@ class QueryEngine:
             limit=limit,
             text_chars=text_chars,
         )
+
+    async def sql(self, run: RunRecord, sql: str) -> SqlAnswer:
+        """Answer a question in SQL about a run; see `queries.sql`.
+
+        Raises:
+            RunError: the run has no results yet.
+            SqlError: the question is wrong, or asks for too much.
+            BlobNotFoundError: its results file is gone.
+        """
+        if run.results is None:
+            raise RunError(f"Run {run.run_id} is {run.status} and has no results yet: SQL is for those.")
+        with ScratchFolder("sql") as folder:
+            (results,) = await self._blobs.files([run.results], folder)
+            return await ask(results, folder, sql)
 
     def _threads(self) -> DuckDBPool:
         if self._pool is None:

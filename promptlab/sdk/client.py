@@ -23,6 +23,7 @@ from promptlab.sdk.speaking import is_quiet, say
 from promptlab.sync import run_here, run_sync
 
 if TYPE_CHECKING:
+    from promptlab.queries.sql import SqlAnswer
     from promptlab.sdk.compare import Comparison
 
 AnyAsset = TypeVar("AnyAsset", PromptTemplate, Dataset)
@@ -581,6 +582,26 @@ class Experiments:
         from promptlab.sdk.compare import Comparison
 
         return Comparison(ids, page)
+
+    def sql(self, run: Run | str, sql: str) -> SqlAnswer:
+        """Ask a run's results in SQL: one SELECT over the table `cases`, which has the columns of an export.
+
+            pl.experiment.sql(run, 'SELECT "input.kind", avg("score.f1") FROM cases GROUP BY ALL')
+
+        Args:
+            run: the run, or its id.
+            sql: the question, in DuckDB's SQL. 1,000 rows are given at most.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: it has no results yet.
+            SqlError: the question is wrong, or asks for too much.
+        """
+        return run_sync(self.sql_async(run, sql))
+
+    async def sql_async(self, run: Run | str, sql: str) -> SqlAnswer:
+        """Do as `sql`."""
+        return await self._lab.sql(run if isinstance(run, str) else run.run_id, sql)
 
     def tag(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:
         """Give a run tags, and take those of `remove` away.

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Page
 
@@ -21,6 +22,8 @@ from tests.browser.labs import add_code
 
 SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
 SCHEMES = ("light", "dark")
+SLOWEST_WRONG = """SELECT "case", response, "input.answer", latency_ms
+FROM cases WHERE "score.numeric_match" = 0 ORDER BY latency_ms DESC"""
 OPENED = {
     "help": "[data-opens=help]",
     "columns": "#columns > summary",
@@ -41,6 +44,8 @@ def _places(runs: list[RunRecord]) -> dict[str, str]:
         "run-filtered": f"/runs/{run}?fail=numeric_match",
         "columns": f"/runs/{run}",
         "summary": f"/runs/{run}?tab=summary",
+        "sql": f"/runs/{run}?tab=sql",
+        "sql-asked": f"/runs/{run}?{urlencode({'tab': 'sql', 'sql': SLOWEST_WRONG})}",
         "configuration": f"/runs/{run}?tab=configuration",
         "case": f"/runs/{run}/cases/3",
         "compare": f"/compare?run={before}&run={run}",

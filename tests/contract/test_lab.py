@@ -22,6 +22,7 @@ from promptlab.errors import (
     RunBusyError,
     RunError,
     RunNotFoundError,
+    SqlError,
     VersionInUseError,
 )
 from promptlab.lab import Lab, open_lab
@@ -323,3 +324,14 @@ async def test_a_version_is_deleted_unless_a_run_uses_it(lab: Lab, model: ModelS
         await lab.assets.delete("questions", version=0)
     created = await lab.assets.create(Dataset(name="questions", rows=ROWS[:3]))
     assert created.version == 1
+
+
+async def test_a_run_is_asked_in_sql(lab: Lab, model: ModelServer) -> None:
+    """The table has the columns of an export; what is no question, and a run without results, is an error."""
+    run = await lab.run({**experiment(model), **TEN})
+    found = await lab.sql(run.run_id, 'SELECT count(*) AS n, avg("score.exact_match") AS mean FROM cases')
+    assert (found.columns, found.rows, found.more) == (("n", "mean"), ((10, 1.0),), False)
+    with pytest.raises(SqlError, match="Only SELECT"):
+        await lab.sql(run.run_id, "DROP VIEW cases")
+    with pytest.raises(RunNotFoundError):
+        await lab.sql("nothing", "SELECT 1")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -101,6 +102,9 @@ def every_page(run: RunRecord, other: RunRecord) -> dict[str, str]:
         "run": f"/runs/{name}",
         "failed": f"/runs/{name}?status=failed",
         "summary": f"/runs/{name}?tab=summary",
+        "sql": f"/runs/{name}?tab=sql",
+        "asked": f"/runs/{name}?tab=sql&sql=SELECT+*+FROM+cases",
+        "asked wrongly": f"/runs/{name}?tab=sql&sql=SELECT+nothing",
         "configuration": f"/runs/{name}?tab=configuration",
         "case": f"/runs/{name}/cases/1",
         "trial": f"/runs/{name}/cases/1.2",
@@ -281,6 +285,21 @@ async def test_compare_is_of_the_headline_metric(studio: Studio) -> None:
     assert found and named and found[0] == named[0]
     fact = counts.search((await studio.page(f"{path}&metric=length")).text)
     assert fact and "Regressed 0 Improved 0" in fact[0]
+
+
+async def test_a_run_is_asked_in_sql(studio: Studio) -> None:
+    """Rows with links to their cases; the words of an error; questions to begin from that are answered."""
+    (run,) = await add_wide(studio.lab, rows=12, runs=1)
+    path = f"/runs/{run.run_id}?tab=sql"
+    asked = urlencode({"sql": 'SELECT "case", trial, id FROM cases WHERE trial = 1 ORDER BY 1'})
+    page = await studio.page(f"{path}&{asked}")
+    assert "12 rows" in page.text
+    assert f"/runs/{run.run_id}/cases/3.1" in page.links
+    assert "Only SELECT" in (await studio.page(f"{path}&sql=DROP+VIEW+cases")).text
+    examples = [link for link in (await studio.page(path)).links if "sql=SELECT" in link]
+    assert len(examples) == 3
+    for link in examples:
+        assert " row" in (await studio.page(link)).text, link
 
 
 async def test_actions_are_of_what_the_page_shows(studio: Studio) -> None:

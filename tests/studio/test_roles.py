@@ -60,6 +60,7 @@ ADMINS: set[Route] = {
 READS: set[Route] = {
     *(("POST", path) for path in ("/api/v1/preview", "/prompt/placeholders", "/projects/enter", "/logout")),
     # Who may read a run may have its file written; whose job it is decides who may stop it.
+    ("POST", "/api/v1/runs/{run_id}/sql"),
     *(("POST", "/api/v1/runs/{run_id}/exports"), ("POST", "/runs/{run_id}/exports")),
     *(("POST", f"{api}/jobs/{{job_id}}/{what}") for api in ("", "/api/v1") for what in ("cancel", "retry")),
 }

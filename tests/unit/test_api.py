@@ -56,6 +56,7 @@ EXPORTED = [
 PAIRS = [
     (Assets, "unlabel", "unlabel_async"),
     (Experiments, "compare", "compare_async"),
+    (Experiments, "sql", "sql_async"),
     (Experiments, "tag", "tag_async"),
     (Experiments, "archive", "archive_async"),
     (Experiments, "delete", "delete_async"),

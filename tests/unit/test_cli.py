@@ -243,6 +243,18 @@ def test_a_pipe_gets_whole_lines(invoke: Invoke, monkeypatch: pytest.MonkeyPatch
     assert value["run_id"] in words and set(name.split()) < set(words)
 
 
+def test_a_run_is_asked_in_sql(invoke: Invoke) -> None:
+    """As a table, as JSON and from Python alike; what DuckDB says of a wrong question is the message."""
+    run = json.loads(invoke("run", "sums.yaml", "--json", "-q").stdout)["run_id"]
+    asked = 'SELECT "score.exact_match" AS right, count(*) AS n FROM cases GROUP BY ALL'
+    assert invoke("sql", run, asked).stdout.split() == ["right", "n", "1.0", "10"]
+    value = json.loads(invoke("sql", "latest", asked, "--json").stdout)
+    assert value["rows"] == [[1.0, 10]]
+    assert "nowhere" in invoke("sql", run, "SELECT * FROM nowhere", code=2).stderr
+    with PromptLab() as pl:
+        assert pl.experiment.sql(run, asked).to_json() == value
+
+
 def test_runs_are_compared(invoke: Invoke, folder: Path) -> None:
     """Means, interval, cases won and lost, and the cases that differ; as a table and as JSON,
     and from Python alike."""

@@ -82,6 +82,7 @@ NAMED = {
     "RunRecord",
     "ScoreSet",
     "ShardSummary",
+    "SqlAnswer",
     "Stack",
     "Submission",
     "Sums",

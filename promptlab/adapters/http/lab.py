@@ -29,6 +29,7 @@ from promptlab.ports import Clock
 from promptlab.queries.compare import ComparePage
 from promptlab.queries.compared import MAX_COMPARED, Compared, margin_texts
 from promptlab.queries.comparison_json import comparison_from
+from promptlab.queries.sql import SqlAnswer
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.files import copy_whole, read_file
 from promptlab.scratch import ScratchFolder
@@ -441,6 +442,16 @@ class RemoteLab:
             text_chars=text_chars,
         )
         return comparison_from(answer)
+
+    async def sql(self, run_id: str, sql: str) -> SqlAnswer:
+        """Answer a question in SQL about a run's results, which are the table `cases`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: it has no results yet.
+            SqlError: the question is wrong, or asks for too much.
+        """
+        return SqlAnswer.from_json(await self._api.json("POST", f"{_run(run_id)}/sql", json={"sql": sql}))
 
     def tell(self, on_job: OnJob | None) -> None:
         """Have somebody told how far uploads, and jobs there, are."""

@@ -53,6 +53,7 @@ KINDS: dict[type[errors.PromptLabError], Kind] = {
     errors.VersionTakenError: Kind(409, "version-taken", "Somebody else created this version"),
     errors.AssetError: Kind(422, "asset-error", "The asset does not allow this"),
     errors.ConfigError: Kind(422, "config", "The experiment is not valid"),
+    errors.SqlError: Kind(422, "sql", "The question cannot be answered"),
     errors.TemplateError: Kind(422, "template", "The prompt template is not valid"),
     errors.DatasetError: Kind(422, "dataset", "The dataset is not valid"),
     errors.CursorError: Kind(422, "cursor", "The cursor is not valid"),

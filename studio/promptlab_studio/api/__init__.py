@@ -20,6 +20,7 @@ from promptlab_studio.api import (
     preview,
     projects,
     runs,
+    sql,
     uploads,
 )
 from promptlab_studio.api.answers import Problem
@@ -30,7 +31,20 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "descr
 
 router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 router.include_router(health.router)
-for subject in (runs, compare, jobs, uploads, assets, code, catalog, preview, projects, access, deletions):
+for subject in (
+    runs,
+    sql,
+    compare,
+    jobs,
+    uploads,
+    assets,
+    code,
+    catalog,
+    preview,
+    projects,
+    access,
+    deletions,
+):
     router.include_router(subject.router)
 
 

@@ -452,6 +452,24 @@ class PreviewRow(BaseModel):
     error: str | None
 
 
+class SqlColumn(BaseModel):
+    """A column of an answer."""
+
+    name: str
+    type: str = Field(description="DuckDB's type.")
+
+
+class SqlOut(BaseModel):
+    """The rows that a question in SQL gave."""
+
+    columns: list[SqlColumn]
+    rows: list[list[Any]] = Field(
+        description="JSON values in the order of `columns`. Dates, decimals and the like are texts; lists "
+        "and structs are JSON's text."
+    )
+    more: bool = Field(description="Whether rows were left out: 1,000 are given at most.")
+
+
 class PreviewOut(BaseModel):
     """The first rows, as the model would see them."""
 

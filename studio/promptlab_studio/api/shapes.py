@@ -26,6 +26,7 @@ from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON
 from promptlab.domain.experiment import When
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
+from promptlab.queries.sql import MOST_SQL_CHARS
 from promptlab.results.export import ExportFormat
 from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
 from promptlab_studio.security import MAX_UPLOAD_BYTES
@@ -557,6 +558,17 @@ class LabelIn(Body):
     """The version that a label is to point to."""
 
     version: Whole = Field(ge=0, description="The version.")
+
+
+class SqlIn(Body):
+    """A question about a run."""
+
+    sql: str = Field(
+        min_length=1,
+        max_length=MOST_SQL_CHARS,
+        description="One SELECT over the table `cases`, in DuckDB's SQL: `SELECT error_type, count(*) "
+        "FROM cases GROUP BY ALL`.",
+    )
 
 
 class PreviewIn(Body):

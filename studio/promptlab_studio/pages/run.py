@@ -14,9 +14,10 @@ from promptlab.assets.json_rows import clip
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.errors import AssetNotFoundError, BlobNotFoundError, PromptLabError
+from promptlab.errors import AssetNotFoundError, BlobNotFoundError, PromptLabError, SqlError
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuery
+from promptlab.queries.sql import examples
 from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
@@ -46,13 +47,16 @@ from promptlab_studio.views.metric_cards import (
 from promptlab_studio.views.new_run_form import dollars_of
 from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.run import Head, Spent, head_of, spent_on
+from promptlab_studio.views.sql import named, sql_rows
 from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions, filter_of
 from promptlab_studio.views.status import all_failed
 
-TABS = (("", "Cases"), ("summary", "Summary"), ("configuration", "Configuration"))
+TABS = (("", "Cases"), ("summary", "Summary"), ("sql", "SQL"), ("configuration", "Configuration"))
 ERROR_CHARS = 2_000
 SAID_CHARS = 300
 """How much of a filter the description of the selected rows has."""
+SQL_IN_ADDRESS = 4_000
+"""Characters of a question on the page: it is in the address, so that it can be sent on."""
 IN_STRIP = 6
 """Metrics above the cases; all are on the summary."""
 
@@ -89,6 +93,8 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     context |= {"query": query, "tab": tab, "tabs": TABS, "size": SIZE, "searched": SEARCH_CHARS}
     if tab == "summary":
         context |= await _summary(lab, run, query, results, context["head"])
+    elif tab == "sql":
+        context |= await _sql(lab, run, query, results)
     elif tab == "configuration":
         prompt, missing = await prompt_or_why(lab, experiment)
         context |= {"experiment": experiment, "prompt": prompt, "missing": missing}
@@ -222,6 +228,25 @@ async def _summary(
             (kind, n, query.url(tab=None, error=kind))
             for kind, n in sorted(summary.errors.items(), key=lambda item: -item[1])
         ],
+    }
+
+
+async def _sql(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
+    """Answer the question in the address, if there is one."""
+    asked, answer, failed = query.get("sql"), None, ""
+    if asked and not results.live:
+        try:
+            answer = sql_rows(run.run_id, await lab.sql(run.run_id, asked))
+        except SqlError as error:
+            failed = str(error)
+    return {
+        "asked": asked,
+        "answer": answer,
+        "failed": failed,
+        "results_live": results.live,
+        "columns": named(results.columns.types),
+        "examples": examples(results.columns.types),
+        "most_chars": SQL_IN_ADDRESS,
     }
 
 

@@ -1,0 +1,60 @@
+"""The SQL of a run: a question, and the rows that it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from promptlab.queries.sql import SqlAnswer
+from promptlab_studio.views.format import exact, run_url
+
+CELL_CHARS = 600
+"""Characters of a value that the page shows."""
+_NUMBERS = ("INT", "BIGINT", "HUGEINT", "SMALLINT", "TINYINT", "UINT", "UBIG", "DOUBLE", "FLOAT", "DECIMAL")
+
+
+@dataclass(frozen=True, slots=True)
+class SqlCell:
+    """A value, and the page of the case that it names."""
+
+    text: str
+    css: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlRows:
+    """An answer as a table."""
+
+    heads: list[tuple[str, str, str]]
+    """(name, type, class) of each column."""
+    rows: list[list[SqlCell]]
+    more: bool
+
+
+def sql_rows(run_id: str, answer: SqlAnswer) -> SqlRows:
+    """Lay out an answer; a column called `case` leads to its case, of the trial in the column `trial`."""
+    css = ["num" if kind.startswith(_NUMBERS) and "[" not in kind else "" for kind in answer.types]
+    case = answer.columns.index("case") if "case" in answer.columns else None
+    trial = answer.columns.index("trial") if "trial" in answer.columns else None
+    rows = []
+    for values in answer.rows:
+        cells = [SqlCell(_short(exact(value)), kind) for value, kind in zip(values, css, strict=True)]
+        if case is not None and type(values[case]) is int:
+            of_trial = f".{values[trial]}" if trial is not None and values[trial] else ""
+            url = run_url(run_id, f"/cases/{values[case]}{of_trial}")
+            cells[case] = SqlCell(cells[case].text, css[case], url)
+        rows.append(cells)
+    return SqlRows([*zip(answer.columns, answer.types, css, strict=True)], rows, answer.more)
+
+
+def named(columns: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The columns as one writes them in a question, with their types; those of structs in short."""
+    return [
+        (name if name.isidentifier() else f'"{name}"', "JSON" if "STRUCT" in kind else kind)
+        for name, kind in columns.items()
+    ]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= CELL_CHARS else f"{text[:CELL_CHARS]}…"
