@@ -111,6 +111,8 @@ FORMS: dict[str, str] = {
     "/projects/delete": "/projects/delete",
     "/dataset/delete": "/dataset/delete",
     "/runs/tags": "/runs/tags",
+    "/runs/views": "/runs/views",
+    "/runs/views/remove": "/runs/views/remove",
     "/jobs/{job_id}/cancel": f"/jobs/{'0' * 32}/cancel",
     "/jobs/{job_id}/retry": f"/jobs/{'0' * 32}/retry",
     "/runs/{run_id}/exports": "/runs/none/exports",

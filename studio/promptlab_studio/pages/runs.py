@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -13,15 +14,27 @@ from promptlab.errors import RunNotFoundError
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import READ, read_runs
 from promptlab_studio.pages.rendering import render, router
+from promptlab_studio.saved_views import saved_views
 from promptlab_studio.shared import moves
 from promptlab_studio.views.actions import run_actions
 from promptlab_studio.views.charts import cost_chart, time_chart
-from promptlab_studio.views.runs_table import acted_on, matching, metric_columns, rows_of
+from promptlab_studio.views.runs_table import (
+    acted_on,
+    matching,
+    metric_columns,
+    offered_columns,
+    rows_of,
+    run_conditions,
+    run_filters,
+    shown_columns,
+)
 from promptlab_studio.views.state import Query
 
 SIZE = 50
 MOST_COMPARED = 4
 STATUSES = ("running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled")
+IN_FORM = ("q", "page", "run", "experiment", "model", "prompt", "dataset", "since", "until", "col")
+"""Parameters that have fields of their own, or start anew when one is changed."""
 LIVE = 50
 """Running runs that one page asks about."""
 
@@ -37,7 +50,9 @@ async def runs_page(request: Request) -> HTMLResponse:
     found = matching(runs, query)
     offset = min((query.page() - 1) * SIZE, max(0, (len(found) - 1) // SIZE * SIZE))
     shown = found[offset : offset + SIZE]
-    metrics = metric_columns(found)
+    offered = offered_columns(found)
+    columns = shown_columns(offered, query)
+    metrics = [column.text for column in columns if column.key.startswith("m:")]
     progress = {run.run_id: await lab.progress(run.run_id) for run in shown if not run.summary}
     meant = acted_on(runs, query)
     context: dict[str, Any] = {
@@ -49,11 +64,17 @@ async def runs_page(request: Request) -> HTMLResponse:
         "size": SIZE,
         "more": more,
         "most": READ,
-        "metrics": metrics,
+        "columns": columns,
+        "in_form": IN_FORM,
+        "choices": [(c.key, c.text, c in columns or c.key in query.all("col"), c.usual) for c in offered],
+        "filters": run_filters(runs),
+        "conditions": run_conditions(query),
+        "views": await saved_views(lab.ledger),
+        "address": urlencode([pair for pair in query.pairs if pair[0] not in ("page", "run")]),
         "rows": rows_of(shown, progress, metrics),
         "statuses": [(s, n) for s in STATUSES if (n := sum(r.status == s for r in runs))],
         "experiments": sorted({r.name for r in runs}, key=str.casefold),
-        "tags": Counter(t for r in runs for t in r.tags).most_common(12),
+        "tags": Counter(t for r in runs for t in r.tags).most_common(8),
         "active": [r.run_id for r in shown if r.status not in FINAL],
         "picked": query.all("run"),
         "actions": run_actions(meant, query),

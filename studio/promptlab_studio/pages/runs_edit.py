@@ -1,4 +1,5 @@
-"""Tags, archives or deletes the runs that are picked in the list, or that match its filter."""
+"""Tags, archives or deletes the runs that are picked in the list, or that match its filter; keeps views of
+it."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, router
+from promptlab_studio.saved_views import forget_view, save_view
 from promptlab_studio.views.runs_table import acted_on
 from promptlab_studio.views.state import Query
 
@@ -101,6 +103,30 @@ async def delete_runs(request: Request, n: int, who: Engineer) -> Response:
     left = n - done - busy
     said += f" {left:,} are left: delete once more." if left else ""
     return go_to(query.url(n=None, run=None), said, "done" if done == n else "problem")
+
+
+@routes.post("/runs/views", dependencies=[needs("label")])
+async def save_list(request: Request) -> Response:
+    """Keep the list as it is filtered, sorted and laid out under a name."""
+    lab, query = lab_of(request), Query.of("/", request.query_params)
+    name = " ".join((await fields_of(request)).get("name", []))
+    try:
+        await save_view(lab.ledger, name, query.url().partition("?")[2])
+    except ConfigError as error:
+        return go_to(query.url(), str(error), "problem")
+    return go_to(query.url(), f"Kept as {name.strip()}.")
+
+
+@routes.post("/runs/views/remove", dependencies=[needs("label")])
+async def remove_list(request: Request) -> Response:
+    """Forget a view."""
+    lab, query = lab_of(request), Query.of("/", request.query_params)
+    name = " ".join((await fields_of(request)).get("name", []))
+    try:
+        await forget_view(lab.ledger, name)
+    except ConfigError as error:
+        return go_to(query.url(), str(error), "problem")
+    return go_to(query.url(), f"Removed the view {name}.")
 
 
 async def _meant(lab: StoreLab, query: Query, said: int) -> Sequence[RunRecord]:

@@ -4,19 +4,57 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from promptlab.domain.choice import Chosen, checked_time
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.spending import total_tokens
 from promptlab.domain.summary import MetricSummary, Summary
+from promptlab.report import duration
 from promptlab_studio.views.digits import Digits, money, money_decimals
 from promptlab_studio.views.figures import Interval, interval, scale_of
-from promptlab_studio.views.state import Query
+from promptlab_studio.views.format import count, milliseconds_pair
+from promptlab_studio.views.state import Condition, Query
 
 METRICS = 3
-"""Metrics that have columns of their own."""
+"""Metrics that have columns of their own, unless others are chosen."""
+MOST_METRICS = 100
+"""Metrics that can be chosen."""
+MOST_OFFERED = 300
+"""Models, prompts or datasets that a filter offers."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunColumn:
+    """A column of the list that can be shown or not."""
+
+    key: str
+    text: str
+    css: str
+    """Its width, and how its cells stand."""
+    down: bool = False
+    """Whether the first click sorts it downwards."""
+    title: str = ""
+    usual: bool = True
+    """Whether it is shown unless others are chosen."""
+
+
+_PLAIN = (
+    RunColumn("prompt", "Prompt", "c-ref"),
+    RunColumn("dataset", "Dataset", "c-ref"),
+    RunColumn("model", "Model", "c-model"),
+)
+_NUMBERS = (
+    RunColumn("cases", "Cases", "c-xs num", True, usual=False),
+    RunColumn("failed", "Failed", "c-xs num", True, usual=False),
+    RunColumn("cost", "Cost", "c-money num", True),
+    RunColumn("tokens", "Tokens", "c-xs num spare", True),
+    RunColumn("latency", "p50 / p95", "c-m num", True, "Latency of a call: half are faster; 95% are faster"),
+    RunColumn("duration", "Duration", "c-duration num spare", True),
+    RunColumn("started", "Started", "c-when", True, "Local time; the zone is in each title"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +84,48 @@ class RunRow:
     p95_ms: float | None
     duration_s: float | None
     metrics: Mapping[str, MetricCell] = field(default_factory=dict)
-    more: int = 0
-    """Metrics without a column."""
+
+    def figure(self, key: str) -> str:
+        """What stands in one of the columns of numbers."""
+        words: Mapping[str, Callable[[], str]] = {
+            "cases": lambda: count(self.run.cases),
+            "failed": lambda: count(self.failed),
+            "cost": lambda: self.cost,
+            "tokens": lambda: "unknown" if self.tokens is None else count(self.tokens),
+            "latency": lambda: milliseconds_pair(self.p50_ms, self.p95_ms),
+            "duration": lambda: "–" if self.duration_s is None else duration(self.duration_s),
+        }
+        return words[key]()
+
+
+def chosen_of(query: Query) -> Chosen:
+    """Read the part of the address that lists of runs have in common, in API and SDK, too.
+
+    Raises:
+        ConfigError: a day is none.
+    """
+    named = {name: query.get(name) or None for name in ("status", "model", "prompt", "dataset")}
+    since, until = _midnight("since", query.get("since")), _midnight("until", query.get("until"), days=1)
+    return Chosen(**named, archived=None, since=since, until=until)
+
+
+def _midnight(name: str, day: str, days: int = 0) -> str | None:
+    """A day of this machine's zone as a time in UTC."""
+    if not day:
+        return None
+    checked_time(name, day)
+    begins = datetime.fromisoformat(day[:10]) + timedelta(days=days)
+    return f"{begins.astimezone().astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
-    """The runs that the address asks for, in its order."""
-    status, name, tags, text = (
-        query.get("status"),
+    """The runs that the address asks for, in its order.
+
+    Raises:
+        ConfigError: a day of the address is none.
+    """
+    chosen, name, tags, text = (
+        chosen_of(query),
         query.get("experiment"),
         set(query.all("tag")),
         query.get("q").casefold().strip(),
@@ -61,7 +133,7 @@ def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     found = [
         r
         for r in runs
-        if (not status or r.status == status)
+        if chosen.matches(r)
         and (not name or r.name == name)
         and tags <= set(r.tags)
         and (not text or text in _words(r))
@@ -79,7 +151,7 @@ def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     return [r for _, r in known] + [r for value, r in valued if value is None]
 
 
-RUN_FILTERS = ("q", "status", "experiment", "tag", "archived")
+RUN_FILTERS = ("q", "status", "experiment", "tag", "model", "prompt", "dataset", "since", "until", "archived")
 """Parameters of an address that say which runs are meant."""
 
 
@@ -118,6 +190,7 @@ def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
         "dataset": lambda run: ref(run, "dataset"),
         "model": lambda run: run.experiment["model"]["name"],
         "cases": lambda run: run.cases,
+        "failed": of_summary(lambda s: s["failed"]),
         "duration": lambda run: run.wall_s if run.status in FINAL else None,
         "cost": of_summary(lambda s: s["cost_usd"]),
         "tokens": of_summary(lambda s: total_tokens(s["prompt_tokens"], s["completion_tokens"])),
@@ -126,10 +199,68 @@ def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
     return of_summary(mean) if name.startswith("m:") else keys.get(name)
 
 
-def metric_columns(runs: Sequence[RunRecord]) -> list[str]:
+def metric_columns(runs: Sequence[RunRecord], most: int = METRICS) -> list[str]:
     """The metrics that most of these runs have."""
     seen = Counter(name for run in runs if run.summary for name in run.summary["metrics"])
-    return [name for name, _ in seen.most_common(METRICS)]
+    return [name for name, _ in seen.most_common(most)]
+
+
+def offered_columns(runs: Sequence[RunRecord]) -> list[RunColumn]:
+    """Every column that these runs can have."""
+    metrics = [
+        RunColumn(f"m:{name}", name, "c-metric", True, f"{name}: mean with its 95% interval", at < METRICS)
+        for at, name in enumerate(metric_columns(runs, MOST_METRICS))
+    ]
+    return [*_PLAIN, *metrics, *_NUMBERS]
+
+
+def shown_columns(offered: Sequence[RunColumn], query: Query) -> list[RunColumn]:
+    """The columns that the address names, or else the usual ones; who chose one sees it at every width."""
+    keys = set(query.all("col"))
+    chosen = [replace(c, css=c.css.replace(" spare", "")) for c in offered if c.key in keys]
+    return chosen or [c for c in offered if c.usual]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """A choice that narrows the list."""
+
+    key: str
+    text: str
+    options: Sequence[str]
+
+
+def run_filters(runs: Sequence[RunRecord]) -> list[RunFilter]:
+    """The models, prompts and datasets that these runs have; of assets with several versions each version,
+    too."""
+
+    def named(kind: str) -> list[str]:
+        versions: dict[str, set[int]] = {}
+        for run in runs:
+            if asset := run.experiment.get(kind):
+                versions.setdefault(asset["name"], set()).add(asset["version"])
+        found: list[str] = []
+        for name in sorted(versions, key=str.casefold):
+            several = sorted(versions[name], reverse=True) if len(versions[name]) > 1 else ()
+            found += [name, *(f"{name}@{version}" for version in several)]
+        return found[:MOST_OFFERED]
+
+    models = sorted({run.experiment["model"]["name"] for run in runs}, key=str.casefold)
+    return [
+        RunFilter("model", "Model", models[:MOST_OFFERED]),
+        RunFilter("prompt", "Prompt", named("prompt_template")),
+        RunFilter("dataset", "Dataset", named("dataset")),
+    ]
+
+
+def run_conditions(query: Query) -> list[Condition]:
+    """The choices of the filter menu that are in the address, in words."""
+    words = {"model": "model", "prompt": "prompt", "dataset": "dataset", "since": "from", "until": "to"}
+    return [
+        Condition(f"{text} {query.get(name)}", query.url(**{name: None}))
+        for name, text in words.items()
+        if query.get(name)
+    ]
 
 
 def rows_of(
@@ -183,7 +314,6 @@ def _row(
         p95_ms=summary.latency_ms.quantile(0.95) if summary else None,
         duration_s=run.wall_s if run.status in FINAL else None,
         metrics=_cells(summary, scales, digits) if summary else {},
-        more=len(summary.metrics.keys() - scales.keys()) if summary else 0,
     )
 
 
