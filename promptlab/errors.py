@@ -19,6 +19,9 @@ PromptLabError
 │   ├── RunExistsError          a run with this id is already in the ledger
 │   ├── RunChangedError         somebody else changed the run since it was read
 │   ├── RunBusyError            another process is working on the run
+│   ├── RunInUseError           a run that a label points at is not deleted
+│   ├── LabelNotFoundError      no run of the experiment has this label
+│   ├── LabelMovedError         somebody else moved the label since
 │   └── RunInterruptedError     the run was stopped before its end; it can be resumed
 ├── JobNotFoundError
 ├── ProjectNotFoundError        a lab has no project of this name
@@ -228,6 +231,18 @@ class RunChangedError(RunError):
 
 class RunBusyError(RunError):
     """Another process is working on the run right now."""
+
+
+class RunInUseError(RunError):
+    """A label points at the run: it is not deleted."""
+
+
+class LabelNotFoundError(RunError):
+    """No run of the experiment has this label."""
+
+
+class LabelMovedError(RunError):
+    """The label points at another run than it did when it was read."""
 
 
 class RunInterruptedError(RunError):

@@ -19,6 +19,7 @@ from promptlab.domain.summary import Summary
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.queries.compared import Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
+from promptlab.run_labels import ANY
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_remote
 
@@ -277,6 +278,33 @@ class Lab(Protocol):
             ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
         """
 
+    async def label_run(self, run_id: str, label: str, *, was: str | None = ANY) -> RunRecord:
+        """Point a label, such as production, of the run's experiment at the run; it leaves the run that it
+        pointed at before.
+
+        Args:
+            run_id: the run.
+            label: the label.
+            was: the run that it must point at until now, None for none; without, whichever it does.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: the label cannot be used, or the experiment has 50.
+            LabelMovedError: it points at another run than `was`; nothing is changed.
+        """
+
+    async def unlabel_run(self, run_id: str, label: str) -> RunRecord:
+        """Take a label from the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            LabelNotFoundError: its experiment has no such label.
+            LabelMovedError: the label points at another run.
+        """
+
+    async def run_labels(self, name: str) -> Mapping[str, str]:
+        """Read the labels of an experiment's runs, each with the id of its run."""
+
     async def delete_run(self, run_id: str) -> bool:
         """Remove a run for good, with its answers, scores and results. Assets stay.
 
@@ -288,6 +316,7 @@ class Lab(Protocol):
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: somebody works on it: cancel it first.
+            RunInUseError: a label points at it.
         """
 
     async def deletions(

@@ -32,7 +32,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
     unknown_cost, unpriced; limited_by, what held the
-    run back, in words; and unreadable, in words, if the record cannot be read in full.
+    run back, in words; labels that point at it; commit, that it was made at; and unreadable, in words, if
+    the record cannot be read in full.
     """
     summary = Summary.from_json(run.summary) if run.summary else None
     seen_metrics = summary or partial or Summary()
@@ -63,6 +64,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         **{name: counts[name] for name in NAMES[3:] if counts[name]},
         **({"max_cost_usd": run.max_cost_usd} if run.max_cost_usd is not None else {}),
         **({"warnings": list(run.warnings)} if run.warnings else {}),
+        **({"labels": list(run.labels)} if run.labels else {}),
+        **({"commit": run.commit} if run.commit else {}),
         **({"limited_by": run.limited_by} if run.limited_by else {}),
         **({"unreadable": run.unreadable} if run.unreadable else {}),
     }
@@ -229,6 +232,7 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         (run.run_id, "cyan"),
         "  ",
         (status_words(facts), _style(facts)),
+        *((f"  @{label}", "magenta") for label in run.labels),
     )
     lines: list[Any] = [head, Text(_facts(run, facts, summary))]
     if summary and summary.metrics:

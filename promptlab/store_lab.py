@@ -35,6 +35,7 @@ from promptlab.errors import (
     RunBusyError,
     RunChangedError,
     RunError,
+    RunInUseError,
     RunNotFoundError,
     StoreDamagedError,
 )
@@ -56,6 +57,7 @@ from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_r
 from promptlab.results.files import read_results
 from promptlab.results.pages import MAX_ROWS, cases_page
 from promptlab.results.run_table import RunTable
+from promptlab.run_labels import ANY, RunLabels, labels_at
 from promptlab.wiring import Parts, open_parts
 
 if TYPE_CHECKING:
@@ -196,12 +198,7 @@ class StoreLab:
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        recorded = self._recorded(
-            make,
-            parsed.tags,
-            bounds=(parsed.max_cost_usd, parsed.cache_days),
-            on_start=on_start,
-        )
+        recorded = self._recorded(make, _said_of(parsed), on_start=on_start)
         async with recorded as (run, work):
             return await self._parts.runner.run(run, work, on_progress, leave=leave)
 
@@ -225,9 +222,7 @@ class StoreLab:
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        return await self._begin(
-            self._recorded(make, parsed.tags, run_id, bounds=(parsed.max_cost_usd, parsed.cache_days))
-        )
+        return await self._begin(self._recorded(make, _said_of(parsed), run_id))
 
     async def start_selected(self, run_id: str, rows: Sequence[int], *, said: str = "") -> RunRecord:
         """Start a new run of a run's experiment over some rows of its dataset; return once it is begun.
@@ -243,7 +238,7 @@ class StoreLab:
         """
         run = await self._get(run_id)
         make = partial(self._selected, run, rows, said)
-        return await self._begin(self._recorded(make, run.tags, bounds=(run.max_cost_usd, run.cache_days)))
+        return await self._begin(self._recorded(make, {name: getattr(run, name) for name in _SAID}))
 
     async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
         """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
@@ -313,14 +308,12 @@ class StoreLab:
     async def _recorded(
         self,
         make: Callable[[], Awaitable[Work]],
-        tags: Sequence[str],
+        said: Mapping[str, Any],
         run_id: str | None = None,
         *,
-        bounds: tuple[float | None, float | None] = (None, None),
         on_start: OnStart | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
-        """A new run, recorded and claimed; `bounds` are its budget in dollars, and for how many days its
-        answers are kept."""
+        """A new run, recorded and claimed; `said` are the fields of `_SAID`."""
         experiment, bindings = await make()
         now = self.clock.now()
         run = RunRecord(
@@ -331,9 +324,7 @@ class StoreLab:
             cases=bindings.content.rows * experiment.trials,
             created_at=now,
             started_at=now,
-            tags=tuple(tags),
-            max_cost_usd=bounds[0],
-            cache_days=bounds[1],
+            **said,
         )
         if run_id is not None:
             await self.ledger.add_run(run)  # of two requests with one id, one must hear that the run exists
@@ -612,7 +603,45 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return await self._seen(await self._get(run_id))
+        return (await self.with_labels([await self._seen(await self._get(run_id))]))[0]
+
+    async def with_labels(self, runs: Sequence[RunRecord]) -> list[RunRecord]:
+        """Give the runs with the labels that point at them."""
+        names = list({run.name for run in runs})
+        found = await asyncio.gather(*(RunLabels(self.ledger).of(name) for name in names))
+        known = dict(zip(names, found, strict=True))
+        return [
+            replace(run, labels=labels) if (labels := labels_at(known[run.name], run.run_id)) else run
+            for run in runs
+        ]
+
+    async def label_run(self, run_id: str, label: str, *, was: str | None = ANY) -> RunRecord:
+        """Point a label of the run's experiment at the run; it leaves the run that it pointed at before.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: the label cannot be used.
+            LabelMovedError: it points at another run than `was`.
+        """
+        run = await self._get(run_id)
+        await RunLabels(self.ledger).move(run.name, label, run_id, was=was)
+        return await self.get_run(run_id)
+
+    async def unlabel_run(self, run_id: str, label: str) -> RunRecord:
+        """Take a label from the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            LabelNotFoundError: its experiment has no such label.
+            LabelMovedError: the label points at another run.
+        """
+        run = await self._get(run_id)
+        await RunLabels(self.ledger).remove(run.name, label, was=run_id)
+        return await self.get_run(run_id)
+
+    async def run_labels(self, name: str) -> Mapping[str, str]:
+        """Read the labels of an experiment's runs, each with the id of its run."""
+        return await RunLabels(self.ledger).of(name)
 
     async def _seen(self, run: RunRecord) -> RunRecord:
         """A run that says it is running while nobody works on it was killed."""
@@ -649,9 +678,9 @@ class StoreLab:
             found += [run for run in seen if chosen.matches(run)]
             looked_at += max(len(page), 20)
             if page and chosen.is_before(page[-1].created_at):
-                return found, None  # newest first: what follows is older still
+                return await self.with_labels(found), None  # newest first: what follows is older still
             if cursor is None or len(found) >= limit or looked_at >= MAX_LOOKED_AT:
-                return found, cursor
+                return await self.with_labels(found), cursor
 
     async def edit_run(
         self,
@@ -705,6 +734,7 @@ class StoreLab:
         Raises:
             RunNotFoundError: there is no such run.
             RunBusyError: somebody works on it: cancel it first.
+            RunInUseError: a label points at it.
         """
         until = None if within_s is None else self.clock.monotonic() + within_s
         found = await self.ledger.get_run(run_id)
@@ -714,6 +744,11 @@ class StoreLab:
             run = await self._seen(checked(found))
             if run.status not in FINAL or await self.is_worked_on(run):
                 raise RunBusyError(f"Run {run_id} is {run.status}: cancel it first, then delete it.")
+            if labels := labels_at(await self.run_labels(run.name), run_id):
+                raise RunInUseError(
+                    f"Run {run_id} is {' and '.join(labels)} of {run.name!r}: move or remove the label first "
+                    f"(promptlab label {run_id} {labels[0]} --remove)."
+                )
         async with self._parts.runner.claimed(run_id):
             if found is not None and not found.deleting_since:
                 await self._deleting.mark(found, by or user_name())
@@ -1001,6 +1036,14 @@ class StoreLab:
             task.cancel()
         await asyncio.gather(*started, return_exceptions=True)
         await self._queries.aclose()
+
+
+_SAID = ("tags", "max_cost_usd", "cache_days", "commit")
+"""What an experiment says of a run of it, and its resolved form does not have."""
+
+
+def _said_of(config: ExperimentConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in _SAID}
 
 
 def in_batches(run: RunRecord) -> bool:

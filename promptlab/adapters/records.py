@@ -82,6 +82,7 @@ def run_from(body: Mapping[str, Any]) -> RunRecord:
         body,
         tags=tuple(body.get("tags") or ()),
         redo_errors=tuple(body.get("redo_errors") or ()),
+        labels=(),
     )
     expected = {"run_id": str, "name": str, "created_at": str, "cases": int, "generation": int}
     for name, kind in expected.items():

@@ -31,7 +31,7 @@ from promptlab.domain.assets import (
 )
 from promptlab.domain.code import CodeBundle
 from promptlab.domain.code_entries import entries_of
-from promptlab.domain.names import visible
+from promptlab.domain.names import checked_label
 from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
 from promptlab.ports import Blobs, Clock, Ledger, Tidier
 
@@ -205,14 +205,10 @@ class AssetStore:
             AssetNotFoundError: no such asset or version.
             AssetError: the label is not usable.
         """
-        if which_version(label) != {"label": label} or any(c in "@#/\\ \t\n" for c in label):
-            raise AssetError(
-                f"{label!r} is not a usable label: letters, digits, - _ . and not only digits, not 'latest'"
-            )
         try:
-            visible(label)
-        except ValueError as error:
-            raise AssetError(f"label {error}") from None
+            checked_label(label)
+        except ConfigError as error:
+            raise AssetError(str(error)) from None
         asset = await self.get(name, version=version, kind=kind)
         assert asset.version is not None
         await self._ledger.set_label(kind_of(asset), name, label, asset.version)

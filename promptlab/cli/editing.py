@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -138,18 +139,66 @@ async def _finished(lab: Lab, run_id: str) -> bool:
 
 
 @click.command(
-    short_help="Point a label at a version of a prompt or dataset, or remove it.",
-    epilog="ASSET names a version, as in qa@3; without one it is the latest.",
+    short_help="Point a label at a run or a version of a prompt or dataset, or remove it.",
+    epilog="THING is a run's id, the beginning of one, or latest; or a version, as in qa@3; or the name of a "
+    "prompt or dataset, for its latest version.",
 )
-@click.argument("asset", metavar="ASSET")
+@click.argument("thing", metavar="THING")
 @click.argument("label_", metavar="LABEL")
-@click.option("--remove", "-r", is_flag=True, help="Remove the label; the version stays.")
-@click.option("--dataset", is_flag=True, help="ASSET is a dataset, where a prompt has the same name.")
-@click.option("--prompt", is_flag=True, help="ASSET is a prompt template, where a dataset has the same name.")
+@click.option("--remove", "-r", is_flag=True, help="Remove the label; the run or version stays.")
+@click.option("--run", "of_run", is_flag=True, help="THING is a run, however it reads.")
+@click.option("--dataset", is_flag=True, help="THING is a dataset, where a prompt has the same name.")
+@click.option("--prompt", is_flag=True, help="THING is a prompt template, where a dataset has the same name.")
+@click.option(
+    "--instead-of",
+    metavar="RUN",
+    help="Move a run's label only if it points at this run until now, or at none with `none`.",
+)
 @store_options
-def label(asset: str, label_: str, remove: bool, dataset: bool, prompt: bool, store: Store) -> None:
-    """Point a label such as production at a version, or remove it."""
-    click.echo(asyncio.run(_labelled(store, asset, label_, remove, _kind(dataset, prompt))), err=True)
+def label(
+    thing: str,
+    label_: str,
+    remove: bool,
+    of_run: bool,
+    dataset: bool,
+    prompt: bool,
+    instead_of: str | None,
+    store: Store,
+) -> None:
+    """Point a label such as production at a run or at a version, or remove it.
+
+    A label of runs is its experiment's: compare and gate take it as a baseline, as in qa@production. It
+    leaves the run that it pointed at before, at once. A run with a label is not deleted.
+    """
+    kind = _kind(dataset, prompt)
+    if of_run and kind:
+        raise click.UsageError("--run, --dataset and --prompt: give one of them.")
+    is_run = of_run or (kind is None and _reads_as_run(thing))
+    if instead_of is not None and (remove or not is_run):
+        raise click.UsageError("--instead-of goes with moving a run's label.")
+    if is_run:
+        click.echo(asyncio.run(_labelled_run(store, thing, label_, remove, instead_of)), err=True)
+    else:
+        click.echo(asyncio.run(_labelled(store, thing, label_, remove, kind)), err=True)
+
+
+def _reads_as_run(text: str) -> bool:
+    """Whether a text reads as a run: `latest`, or an id from its day on."""
+    return text == "latest" or re.match(r"\d{8}-", text) is not None
+
+
+async def _labelled_run(store: Store, text: str, label: str, remove: bool, instead_of: str | None) -> str:
+    async with opened(store) as lab:
+        run = await find_run(lab, text)
+        if remove:
+            await lab.unlabel_run(run.run_id, label)
+            return f"{run.name} has no label {label} any more."
+        if instead_of is None:
+            await lab.label_run(run.run_id, label)
+        else:
+            was = None if instead_of == "none" else (await find_run(lab, instead_of)).run_id
+            await lab.label_run(run.run_id, label, was=was)
+        return f"{run.name}@{label} is run {run.run_id}."
 
 
 async def _labelled(store: Store, text: str, label: str, remove: bool, kind: AssetKind | None) -> str:

@@ -125,7 +125,8 @@ async def opened(store: Store) -> AsyncIterator[Lab]:
 
 
 async def find_run(lab: Lab, text: str) -> RunRecord:
-    """The run that a user names: by its id, by the beginning of its id, or as `latest`.
+    """The run that a user names: by its id, by the beginning of its id, as `latest`, or by a label, as
+    in `qa@production`.
 
     Raises:
         RunNotFoundError: there is none.
@@ -144,6 +145,8 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
     try:
         return await lab.get_run(text)
     except RunNotFoundError:
+        if (found_label := await labelled_run(lab, text)) is not None:
+            return found_label
         found = [run_id async for run_id in lab.run_ids() if text and run_id.startswith(text)]
     if not found:
         raise RunNotFoundError(text)
@@ -154,6 +157,13 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
             "more of the id."
         )
     return await lab.get_run(found[0])
+
+
+async def labelled_run(lab: Lab, text: str) -> RunRecord | None:
+    """The run that EXPERIMENT@LABEL names; None where there is none."""
+    name, at, label = text.rpartition("@")
+    run_id = (await lab.run_labels(name)).get(label) if at and name and label else None
+    return None if run_id is None else await lab.get_run(run_id)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from promptlab.cli.commits import commit_option, found_commit
 from promptlab.cli.options import (
     Store,
     creating_store_options,
@@ -95,6 +96,7 @@ _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a
     help="A package that code of your own needs in a hosted Studio; may be given again.",
 )
 @_budget
+@commit_option
 @_no_wait
 @_quiet
 @_strict
@@ -112,6 +114,7 @@ def run(
     fail_if: tuple[str, ...],
     requirements: tuple[str, ...],
     max_cost_usd: float | None,
+    commit: str | None,
     no_wait: bool,
     quiet: bool,
     fail_on_error: bool,
@@ -131,7 +134,7 @@ def run(
         raise click.UsageError("--seed chooses a sample: give --sample N, too.")
     file = _loaded(experiment, changes)
     config = file.config.model_copy(update={"tags": checked_tags((*file.config.tags, *tags))})
-    config = config.requiring(requirements).within(max_cost_usd)
+    config = config.requiring(requirements).within(max_cost_usd).at_commit(found_commit(commit, file.folder))
     names = [name for metric in config.evaluation for name in metric.metric_names]
     own = [metric.result_name for metric in config.evaluation if metric.evaluator is not None]
     conditions = [parse_condition(text, names, own) for text in fail_if]

@@ -103,7 +103,8 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableT
             if none
             else Text(run.status.replace("_", " "), _STATUS.get(run.status, "yellow"))
         )
-        table.add_row(run.run_id, run.name, status, *counts, "\n".join(metrics))
+        name = "\n".join((run.name, *(f"@{label}" for label in run.labels)))
+        table.add_row(run.run_id, name, status, *counts, "\n".join(metrics))
     return table
 
 
@@ -140,8 +141,9 @@ def configuration(run: RunRecord) -> RenderableType:
     table.add_row("trials", str(spec.get("trials", 1)))
     for model, price in spec.get("prices", {}).items():
         table.add_row("price", f"{model}: {_pairs(price)}")
-    if run.tags:
-        table.add_row("tags", ", ".join(run.tags))
+    for name, words in (("tags", run.tags), ("labels", run.labels), ("commit", (run.commit or "",))):
+        if any(words):
+            table.add_row(name, ", ".join(words))
     if spec.get("hash"):
         table.add_row("experiment", f"sha256 {spec['hash']}")
     times = [

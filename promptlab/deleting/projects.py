@@ -12,6 +12,7 @@ from promptlab.domain.records import LISTED
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.versioned import KINDS
 from promptlab.ports import Blobs, Clock, Ledger, Records
+from promptlab.run_labels import RunLabels
 
 RETENTION = "retention"
 """Who deletes what is older than its project keeps it."""
@@ -74,12 +75,13 @@ class Retention:
 
     def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock) -> None:
         self._ledger, self._clock = ledger, clock
+        self._labels: dict[str, dict[str, str]] = {}
         self._runs = RunDeleting(ledger, blobs, clock, Journal(ledger, clock))
 
     async def mark(self, days: int, until: float | None = None) -> int | None:
         """Mark the runs that are too old; give their number, or None where time was short.
 
-        Archived runs are kept, and so are those that have not ended.
+        Archived runs are kept, and so are those that have not ended, and those that a label points at.
         """
         before = (
             datetime.fromisoformat(self._clock.now()).astimezone(UTC) - timedelta(days=days)
@@ -92,6 +94,11 @@ class Retention:
             marked += 1
         return marked
 
+    async def _is_labelled(self, run: RunRecord) -> bool:
+        if run.name not in self._labels:
+            self._labels[run.name] = await RunLabels(self._ledger).of(run.name)
+        return run.run_id in self._labels[run.name].values()
+
     async def _ended_before(self, moment: str) -> AsyncIterator[RunRecord]:
         limit, cursor = datetime.fromisoformat(moment), None
         while True:
@@ -99,7 +106,7 @@ class Retention:
             for run in runs:
                 ended = run.finished_at or run.created_at
                 kept = run.archived or run.deleting_since or run.unreadable or run.status not in FINAL
-                if not kept and datetime.fromisoformat(ended) < limit:
+                if not kept and datetime.fromisoformat(ended) < limit and not await self._is_labelled(run):
                     yield run
             if cursor is None:
                 return

@@ -12,6 +12,7 @@ from promptlab.domain.records import BATCH, LEASE, SO_FAR, TRIED, WEBHOOK
 from promptlab.domain.results import RunRecord
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Clock, Ledger
+from promptlab.run_labels import RunLabels
 
 SHARDS_AT_ONCE = 50
 """Shards of one step: 2,500 rows and scores, a second or two."""
@@ -64,6 +65,8 @@ class RunDeleting:
             await self._ledger.delete_record(BATCH, f"{run_id}#{last}")
         for kind in (SO_FAR, WEBHOOK, BATCH):
             await self._ledger.delete_record(kind, run_id)
+        if run is not None:
+            await RunLabels(self._ledger).forget(run.name, run_id)
         await self._ledger.delete_run(run_id)
         if deletion is not None:
             await self._journal.end(deletion)

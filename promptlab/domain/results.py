@@ -372,6 +372,10 @@ class RunRecord:
     unreadable: str | None = None
     """The reason why the record cannot be read in full; found while reading, null in every store. What could
     not be read has its default."""
+    labels: tuple[str, ...] = ()
+    """Labels that point at it, such as production; found while reading (`run_labels`), none in any store."""
+    commit: str | None = None
+    """The commit of the code that it was made at."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

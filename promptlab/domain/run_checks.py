@@ -143,6 +143,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "error": _optional(_text),
     "tags": _tags,
     "results": _optional(_text),
+    "commit": _optional(_text),
 }
 _DEFAULTS = {f.name: None if f.default is MISSING else f.default for f in fields(RunRecord)} | {
     "name": "?",

@@ -109,6 +109,9 @@ class EvaluationConfig(BaseModel):
         return tuple(f"{self.result_name}.{score}" for score in self.scores) or (self.result_name,)
 
 
+COMMIT, COMMIT_CHARS = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", 100
+Commit = Annotated[str, Field(min_length=1, max_length=COMMIT_CHARS, pattern=COMMIT)]
+"""A commit's hash, or another name of it."""
 CODE = rf"^((.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*|{STORED})$"
 """How code is named: `path/to/file.py:name` or `module:name`; and what a hosted lab keeps, as
 `name@version/module:name`."""
@@ -304,6 +307,9 @@ class ExperimentConfig(BaseModel):
         description="Dollars that the run's calls may cost, its metrics' with them. A call that could go "
         "beyond is not made: the run ends as budget_reached.",
     )
+    commit: Commit | None = Field(
+        default=None, description="The commit of your code that the run is made at, to find it by."
+    )
     code: CodeOptions | None = Field(
         default=None, description="What code of one's own needs where a hosted lab runs it."
     )
@@ -433,6 +439,20 @@ class ExperimentConfig(BaseModel):
         if not 0 < max_cost_usd < float("inf"):
             raise ConfigError(f"max_cost_usd is a number of dollars above 0, not {max_cost_usd}.")
         return self.model_copy(update={"max_cost_usd": max_cost_usd})
+
+    def at_commit(self, commit: str | None) -> ExperimentConfig:
+        """The experiment with another commit; None: with the one that it has.
+
+        Raises:
+            ConfigError: it is no commit.
+        """
+        if commit is None:
+            return self
+        if len(commit) > COMMIT_CHARS or re.fullmatch(COMMIT, commit) is None:
+            raise ConfigError(
+                f"commit {commit[:COMMIT_CHARS]!r} is none: 1 to {COMMIT_CHARS} letters, digits and . _ / + -"
+            )
+        return self.model_copy(update={"commit": commit})
 
     @classmethod
     def parse(cls, value: ExperimentConfig | Mapping[str, Any]) -> ExperimentConfig:

@@ -17,6 +17,7 @@ from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compared import Change, Compared, margins_of
+from promptlab.run_labels import ANY, no_such_label
 from promptlab.sdk.jobs import JobLine
 from promptlab.sdk.run import Config, OnProgress, Run, resume, run
 from promptlab.sdk.speaking import is_quiet, say
@@ -618,6 +619,56 @@ class Experiments:
         kept = [tag for tag in dict.fromkeys((*run.tags, *tags)) if tag not in remove]
         return Run(self._lab, await self._lab.edit_run(run_id, tags=kept))
 
+    def label(self, run: Run | str, label: str, *, was: str | None = ANY) -> Run:
+        """Point a label, such as production, of the run's experiment at a run.
+
+        It leaves the run that it pointed at before, at once; `compare` and gates take it as a baseline.
+
+        Args:
+            run: the run, or its id.
+            label: the label.
+            was: the id of the run that it must point at until now, None for none; without, whichever it does.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: the label cannot be used.
+            LabelMovedError: it points at another run than `was`; nothing is changed.
+        """
+        return run_sync(self.label_async(run, label, was=was))
+
+    async def label_async(self, run: Run | str, label: str, *, was: str | None = ANY) -> Run:
+        """Do as `label`."""
+        return Run(self._lab, await self._lab.label_run(_id_of(run), label, was=was))
+
+    def unlabel(self, run: Run | str, label: str) -> Run:
+        """Take a label from a run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            LabelNotFoundError: its experiment has no such label.
+            LabelMovedError: the label points at another run.
+        """
+        return run_sync(self.unlabel_async(run, label))
+
+    async def unlabel_async(self, run: Run | str, label: str) -> Run:
+        """Do as `unlabel`."""
+        return Run(self._lab, await self._lab.unlabel_run(_id_of(run), label))
+
+    def labelled(self, name: str, label: str) -> Run:
+        """Give the run of an experiment that a label points at.
+
+        Raises:
+            LabelNotFoundError: there is none.
+        """
+        return run_sync(self.labelled_async(name, label))
+
+    async def labelled_async(self, name: str, label: str) -> Run:
+        """Do as `labelled`."""
+        labels = await self._lab.run_labels(name)
+        if label not in labels:
+            raise no_such_label(name, label, labels)
+        return await self.get_async(labels[label])
+
     def archive(self, run_id: str, archived: bool = True) -> Run:
         """Leave a run out of lists, or put it back.
 
@@ -648,6 +699,10 @@ class Experiments:
     async def delete_async(self, run_id: str) -> bool:
         """Do as `delete`."""
         return await self._lab.delete_run(run_id)
+
+
+def _id_of(run: Run | str) -> str:
+    return run if isinstance(run, str) else run.run_id
 
 
 class Studio:

@@ -135,6 +135,16 @@ class Run:
         return self.record.warnings
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of its experiment that point at it, such as production."""
+        return self.record.labels
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that it was made at, where it was said."""
+        return self.record.commit
+
+    @property
     def summary(self) -> Summary | None:
         """The aggregate; None before the run is summarized."""
         return Summary.from_json(self.record.summary) if self.record.summary else None

@@ -19,8 +19,11 @@ from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.errors import (
     AssetNotFoundError,
     ConfigError,
+    LabelMovedError,
+    LabelNotFoundError,
     RunBusyError,
     RunError,
+    RunInUseError,
     RunNotFoundError,
     SqlError,
     VersionInUseError,
@@ -252,6 +255,28 @@ async def test_runs_are_tagged_archived_found_and_deleted(lab: Lab, model: Model
         await lab.delete_run(one)
     assert await found(archived=None) == [two]
     assert len([row async for row in lab.results(two)]) == 10
+
+
+async def test_a_label_points_at_one_run_of_an_experiment(lab: Lab, model: ModelServer) -> None:
+    """It moves from the run that is named and from no other, and keeps its run from being deleted."""
+    one, two = [(await lab.run({**experiment(model), **TEN, "commit": "abc1234"})).run_id for _ in "ab"]
+    assert (await lab.label_run(one, "production", was=None)).labels == ("production",)
+    with pytest.raises(LabelMovedError, match=f"points at run {one}"):
+        await lab.label_run(two, "production", was=None)
+    assert (await lab.label_run(two, "production", was=one)).labels == ("production",)
+    found = await lab.get_run(two)
+    assert (found.commit, brief(found)["labels"]) == ("abc1234", ["production"])
+    assert await lab.run_labels(found.name) == {"production": two} and await lab.run_labels("none") == {}
+    with pytest.raises(RunInUseError, match="is production of"):
+        await lab.delete_run(two)
+    with pytest.raises(LabelMovedError):
+        await lab.unlabel_run(one, "production")
+    with pytest.raises(LabelNotFoundError, match="no label 'staging'"):
+        await lab.unlabel_run(two, "staging")
+    with pytest.raises(ConfigError, match="not a usable label"):
+        await lab.label_run(two, "7")
+    assert (await lab.unlabel_run(two, "production")).labels == ()
+    assert await lab.delete_run(two)
 
 
 async def test_a_run_that_goes_on_is_not_deleted(lab: Lab, model: ModelServer) -> None:

@@ -39,6 +39,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         **({"max_failures": config.max_failures} if config.max_failures is not None else {}),
         "tags": list(config.tags),
         "max_cost_usd": config.max_cost_usd,
+        "commit": config.commit,
         "cache": {"expires_days": config.cache_days} if config.cache_days is not None else None,
         "strict": config.strict or None,
     }
@@ -73,6 +74,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         "error",
         "unreadable",
         "max_cost_usd",
+        "commit",
     )
     return made(
         RunRecord,
@@ -80,6 +82,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         experiment=answer["configuration"],
         summary=answer["summary"] if answer["summarized"] else None,
         tags=tuple(answer["tags"]),
+        labels=tuple(answer.get("labels") or ()),
         archived=answer.get("archived", False),
     )
 

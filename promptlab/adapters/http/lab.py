@@ -17,6 +17,7 @@ from promptlab.adapters.http.jobs import OnJob, RemoteJobs
 from promptlab.adapters.http.sending import send_code
 from promptlab.deleting.journal import Deletion
 from promptlab.domain.choice import Chosen
+from promptlab.domain.names import checked_label
 from promptlab.domain.projects import DEFAULT_PROJECT
 from promptlab.domain.records import made
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
@@ -32,6 +33,7 @@ from promptlab.queries.comparison_json import comparison_from
 from promptlab.queries.sql import SqlAnswer
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.files import copy_whole, read_file
+from promptlab.run_labels import ANY
 from promptlab.scratch import ScratchFolder
 
 FIRST_POLL_S, LAST_POLL_S = 1.0, 5.0
@@ -268,6 +270,34 @@ class RemoteLab:
             **({"archived": archived} if archived is not None else {}),
         }
         return run_from(await self._api.json("PATCH", _run(run_id), json=changes))
+
+    async def label_run(self, run_id: str, label: str, *, was: str | None = ANY) -> RunRecord:
+        """Point a label of the run's experiment at the run; it leaves the run that it pointed at before.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: the label cannot be used.
+            LabelMovedError: it points at another run than `was`.
+        """
+        path = f"{_run(run_id)}/labels/{quote(checked_label(label), safe='')}"
+        body = {} if was is ANY else {"was": was}
+        return run_from(await self._api.json("PUT", path, json=body, repeatable=was is ANY))
+
+    async def unlabel_run(self, run_id: str, label: str) -> RunRecord:
+        """Take a label from the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            LabelNotFoundError: its experiment has no such label.
+            LabelMovedError: the label points at another run.
+        """
+        await self._api.delete(f"{_run(run_id)}/labels/{quote(label, safe='')}")
+        return await self.get_run(run_id)
+
+    async def run_labels(self, name: str) -> Mapping[str, str]:
+        """Read the labels of an experiment's runs, each with the id of its run."""
+        found: Mapping[str, str] = (await self._api.get("/run-labels", name=name))["labels"]
+        return found
 
     async def delete_run(self, run_id: str) -> bool:
         """Remove a run for good, with its answers, scores and results. Assets stay.

@@ -19,6 +19,7 @@ from promptlab_studio.api import (
     jobs,
     preview,
     projects,
+    run_labels,
     runs,
     sql,
     uploads,
@@ -33,6 +34,7 @@ router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 router.include_router(health.router)
 for subject in (
     runs,
+    run_labels,
     sql,
     compare,
     jobs,

@@ -167,6 +167,8 @@ class RunBrief(BaseModel):
         description="What was probably not meant in the experiment, as said before the first call.",
     )
     archived: bool = Field(description="Whether lists leave it out.")
+    labels: list[str] = Field(default=[], description="Labels that point at it, such as production.")
+    commit: str | None = Field(default=None, description="The commit that it was made at.")
 
 
 class RunOut(RunBrief):

@@ -25,7 +25,7 @@ from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
 from promptlab.domain.experiment import When
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
-from promptlab.experiments.config import CodeConfig, ExperimentConfig
+from promptlab.experiments.config import CodeConfig, Commit, ExperimentConfig
 from promptlab.queries.sql import MOST_SQL_CHARS
 from promptlab.results.export import ExportFormat
 from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
@@ -496,6 +496,9 @@ class RunIn(Body):
         description="Refuse the experiment where it would only be warned of (see `warnings` of a run).",
     )
 
+    commit: Commit | None = Field(
+        default=None, description="The commit of your code that the run is made at."
+    )
     webhook: WebhookIn | None = Field(
         default=None,
         description="Where the end is told, signed; the secret is in this answer, and nowhere else.",
@@ -522,6 +525,7 @@ class RunIn(Body):
             "max_failures": self.max_failures,
             "tags": self.tags,
             "max_cost_usd": self.max_cost_usd,
+            "commit": self.commit,
             "cache": self.cache,
             "strict": self.strict,
         }

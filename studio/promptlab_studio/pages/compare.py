@@ -12,8 +12,9 @@ from fastapi.responses import HTMLResponse
 from promptlab.domain.experiment import Experiment
 from promptlab.errors import ConfigError
 from promptlab.queries.compared import Compared
+from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
-from promptlab_studio.pages.reading import prompt_or_why
+from promptlab_studio.pages.reading import find_run, prompt_or_why
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
 from promptlab_studio.views.compare import (
@@ -43,7 +44,8 @@ async def compare_page(request: Request) -> HTMLResponse:
     ids = query.all("run")
     if not 2 <= len(ids) <= len(LETTERS):
         return render(request, "compare_none.html", {"count": len(ids)}, status=200 if not ids else 400)
-    runs = [await lab.get_run(run_id) for run_id in ids]
+    runs = [await find_run(lab, text) for text in ids]
+    ids = [run.run_id for run in runs]
     experiments = [Experiment.model_validate(r.experiment) for r in runs]
     metric = chosen_metric(query, experiments)
     chosen = _chosen(query, metric)
@@ -63,6 +65,7 @@ async def compare_page(request: Request) -> HTMLResponse:
             (LETTERS[n], run, query.url(run=[run.run_id, *(i for i in ids if i != run.run_id)], other=None))
             for n, run in enumerate(runs)
         ],
+        "baselines": [] if runs[0].labels else await _baselines(lab, query, ids, runs[-1].name),
         "configuration": configuration(experiments),
         "prompts": [] if request.headers.get("HX-Request") else await _prompts(request, experiments),
         "metric_rows": metric_rows(query, page, len(runs) - 1, metric or ""),
@@ -88,6 +91,12 @@ def _chosen(query: Query, metric: str | None) -> Compared:
     if other and whole(other) is None:
         raise ConfigError(f"other={other!r} is not the place of a run: 0 is the second run.")
     return Compared(change, metric, whole(other), query.get("q").strip())
+
+
+async def _baselines(lab: StoreLab, query: Query, ids: Sequence[str], name: str) -> list[tuple[str, str]]:
+    """Offer the labelled runs of the experiment as the base, in place of the one that is."""
+    labels = sorted((await lab.run_labels(name)).items())
+    return [(label, query.url(run=[base, *ids[1:]], other=None)) for label, base in labels if base not in ids]
 
 
 async def _prompts(request: Request, experiments: Sequence[Experiment]) -> list[tuple[str, list[DiffLine]]]:

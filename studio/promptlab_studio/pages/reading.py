@@ -32,6 +32,17 @@ async def read_runs(lab: StoreLab, *, archived: bool = False) -> tuple[list[RunR
     return found, cursor is not None
 
 
+async def find_run(lab: StoreLab, text: str) -> RunRecord:
+    """Read the run that an address names: by its id, or by a label, as in `qa@production`.
+
+    Raises:
+        RunNotFoundError: there is none.
+    """
+    name, at, label = text.rpartition("@")
+    labels = await lab.run_labels(name) if at and name else {}
+    return await lab.get_run(labels.get(label, text))
+
+
 def named_like(assets: Sequence[AssetVersion], text: str) -> list[AssetVersion]:
     """Pick the assets that have a text in their name, description or labels, whatever its case."""
     wanted = text.casefold().strip()

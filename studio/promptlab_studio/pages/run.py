@@ -14,7 +14,15 @@ from promptlab.assets.json_rows import clip
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.errors import AssetNotFoundError, BlobNotFoundError, PromptLabError, SqlError
+from promptlab.errors import (
+    AssetNotFoundError,
+    BlobNotFoundError,
+    ConfigError,
+    PromptLabError,
+    RunError,
+    RunNotFoundError,
+    SqlError,
+)
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuery
 from promptlab.queries.sql import examples
@@ -30,6 +38,7 @@ from promptlab_studio.views.actions import (
     Again,
     actions_on,
     again_of,
+    baselines_of,
     export_links,
     retry_of,
     whole_exports,
@@ -186,6 +195,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
     of_metrics = summary.metrics_usage.cost_usd or 0.0
     return {
         "run": run,
+        "baselines": baselines_of(run.run_id, await lab.run_labels(run.name)),
         "spec": spec,
         "said": await _first_error(results) if all_failed(run) else "",
         "missing": "",
@@ -279,6 +289,23 @@ async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
         else {}
     )
     return render(request, "run.html", {**context, "query": query, "tab": query.get("tab")}, headers=said)
+
+
+@routes.post("/runs/{run_id}/labels", dependencies=[needs("run")])
+async def label(request: Request, run_id: str) -> Response:
+    """Point a label of the run's experiment at the run, or take it away."""
+    fields, lab = await fields_of(request), lab_of(request)
+    name = fields.get("label", [""])[0].strip().removeprefix("@")
+    try:
+        if "remove" in fields:
+            run = await lab.unlabel_run(run_id, name)
+            return go_to(run_url(run_id), f"{run.name} has no label {name} any more.")
+        run = await lab.label_run(run_id, name)
+    except (ConfigError, RunError) as error:
+        if isinstance(error, RunNotFoundError):
+            raise
+        return go_to(run_url(run_id), str(error), "problem")
+    return go_to(run_url(run_id), f"{run.name}@{name} is this run.")
 
 
 @routes.post("/runs/{run_id}/cancel", dependencies=[needs("run")])

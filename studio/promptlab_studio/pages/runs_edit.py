@@ -10,7 +10,7 @@ from fastapi import Request, Response
 
 from promptlab.domain.choice import checked_tags
 from promptlab.domain.results import RunRecord
-from promptlab.errors import ConfigError, RunBusyError, RunChangedError, RunNotFoundError
+from promptlab.errors import ConfigError, RunBusyError, RunChangedError, RunInUseError, RunNotFoundError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of
@@ -86,7 +86,7 @@ async def delete_runs(request: Request, n: int, who: Engineer) -> Response:
         runs = await _meant(lab, query, n)
     except ConfigError as error:
         return go_to(query.url(n=None), str(error), "problem")
-    busy, done, until = 0, 0, lab.clock.monotonic() + WORK_S
+    busy, labelled, done, until = 0, 0, 0, lab.clock.monotonic() + WORK_S
     for run in runs:
         if lab.clock.monotonic() > until:
             break
@@ -97,10 +97,13 @@ async def delete_runs(request: Request, n: int, who: Engineer) -> Response:
             done += 1  # somebody else deleted it meanwhile
         except RunBusyError:
             busy += 1
+        except RunInUseError:
+            labelled += 1
     await lab.begin_to_tidy()
     said = f"Deleted: {_of(done, n)}."
     said += f" {busy:,} still going on: cancel first what is to be deleted." if busy else ""
-    left = n - done - busy
+    said += f" {labelled:,} with a label: take it away first." if labelled else ""
+    left = n - done - busy - labelled
     said += f" {left:,} are left: delete once more." if left else ""
     return go_to(query.url(n=None, run=None), said, "done" if done == n else "problem")
 

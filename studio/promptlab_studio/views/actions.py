@@ -91,6 +91,15 @@ def actions_on(run: RunRecord) -> RunActions | None:
     return run_actions([run], Query("/", (("run", run.run_id), *archived)))
 
 
+def baselines_of(run_id: str, labels: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Offer comparisons of a run with the labelled runs of its experiment: labels with addresses."""
+    return [
+        (label, f"/compare?{urlencode([('run', base), ('run', run_id)])}")
+        for label, base in sorted(labels.items())
+        if base != run_id
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """A new run of the same experiment over the rows that a page shows."""

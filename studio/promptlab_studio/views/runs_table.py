@@ -168,7 +168,18 @@ def acted_on(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
 def _words(run: RunRecord) -> str:
     spec = run.experiment
     named = [f"{a['name']}@{a['version']}" for a in (spec.get("prompt_template"), spec["dataset"]) if a]
-    return " ".join([run.run_id, run.name, run.status, spec["model"]["name"], *named, *run.tags]).casefold()
+    labels = [f"@{label}" for label in run.labels]
+    words = [
+        run.run_id,
+        run.name,
+        run.status,
+        spec["model"]["name"],
+        *named,
+        *run.tags,
+        *labels,
+        run.commit or "",
+    ]
+    return " ".join(words).casefold()
 
 
 def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
