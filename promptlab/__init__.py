@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
+    from promptlab.domain.chat import ChatRequest, Tool
+    from promptlab.domain.messages import Media, Message, Reasoning, Text, ToolCall, ToolCallResponse
     from promptlab.domain.model_config import ModelConfig
     from promptlab.domain.results import Failure, ModelResponse, Progress, Score
     from promptlab.domain.summary import MetricSummary, Summary
+    from promptlab.domain.trace import Trace
     from promptlab.errors import ModelError, PromptLabError
     from promptlab.evaluators.base import Evaluator
     from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
@@ -22,11 +25,14 @@ if TYPE_CHECKING:
 # Loaded on use: `import promptlab` costs a few milliseconds, whatever a program then needs of it.
 _HOMES = {
     "ChatMessage": "domain.assets",
+    "ChatRequest": "domain.chat",
     "Dataset": "domain.assets",
     "EvaluationConfig": "experiments.config",
     "Evaluator": "evaluators.base",
     "ExperimentConfig": "experiments.config",
     "Failure": "domain.results",
+    "Media": "domain.messages",
+    "Message": "domain.messages",
     "MetricSummary": "domain.summary",
     "Model": "models.base",
     "ModelConfig": "domain.model_config",
@@ -36,20 +42,29 @@ _HOMES = {
     "PromptLab": "sdk.client",
     "PromptLabError": "errors",
     "PromptTemplate": "domain.assets",
+    "Reasoning": "domain.messages",
     "Results": "sdk.run",
     "Run": "sdk.run",
     "Score": "domain.results",
     "Summary": "domain.summary",
+    "Text": "domain.messages",
+    "Tool": "domain.chat",
+    "ToolCall": "domain.messages",
+    "ToolCallResponse": "domain.messages",
+    "Trace": "domain.trace",
     "get_model": "models.registry",
 }
 
 __all__ = [
     "ChatMessage",
+    "ChatRequest",
     "Dataset",
     "EvaluationConfig",
     "Evaluator",
     "ExperimentConfig",
     "Failure",
+    "Media",
+    "Message",
     "MetricSummary",
     "Model",
     "ModelConfig",
@@ -59,10 +74,16 @@ __all__ = [
     "PromptLab",
     "PromptLabError",
     "PromptTemplate",
+    "Reasoning",
     "Results",
     "Run",
     "Score",
     "Summary",
+    "Text",
+    "Tool",
+    "ToolCall",
+    "ToolCallResponse",
+    "Trace",
     "get_model",
 ]
 

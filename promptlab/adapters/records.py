@@ -11,6 +11,7 @@ from typing import Any, get_args
 import orjson
 
 from promptlab.domain.assets import AssetVersion
+from promptlab.domain.messages import read_messages
 from promptlab.domain.records import LISTED, SWAPS, Swap, made
 from promptlab.domain.results import (
     Attempt,
@@ -23,10 +24,14 @@ from promptlab.domain.results import (
     ShardSummary,
     Usage,
 )
-from promptlab.errors import CursorError, StoreDamagedError
+from promptlab.domain.trace import trace_from
+from promptlab.errors import CursorError, MessageError, StoreDamagedError
 
 CHANGEABLE = frozenset(f.name for f in dataclasses.fields(RunRecord)) - {"run_id"}
 """The fields that `update_run` may change."""
+_TOKENS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_SELDOM = {"messages", "trace", *_TOKENS}
+_ALWAYS = tuple(f.name for f in dataclasses.fields(Completion) if f.name not in _SELDOM)
 
 
 def to_json(value: Any) -> bytes:
@@ -113,7 +118,27 @@ def unreadable(run_id: str, name: str, created_at: str, cases: int, why: str) ->
 
 def completion_from(body: Mapping[str, Any]) -> Completion:
     """Make the completion of a JSON object, as `run_from` does."""
-    return made(Completion, body, error=_failure(body), tries=attempts_from(body.get("tries")))
+    changes: dict[str, Any] = {}
+    if said := body.get("messages"):
+        try:
+            changes["messages"] = read_messages(said)
+        except MessageError as error:
+            raise StoreDamagedError(f"a stored answer cannot be read: {error}") from error
+    if traced := body.get("trace"):
+        changes["trace"] = trace_from(traced)
+    return made(Completion, body, error=_failure(body), tries=attempts_from(body.get("tries")), **changes)
+
+
+def completion_body(completion: Completion) -> dict[str, Any]:
+    """Give a completion as a JSON object. What most have not is left out where there is none, so that an
+    answer of one text takes no more room than it ever did."""
+    body = {name: getattr(completion, name) for name in _ALWAYS}
+    body |= {name: value for name in _TOKENS if (value := getattr(completion, name)) is not None}
+    if completion.messages:
+        body["messages"] = [message.to_json() for message in completion.messages]
+    if completion.trace is not None:
+        body["trace"] = completion.trace.to_json()
+    return body
 
 
 def score_set_from(body: Mapping[str, Any]) -> ScoreSet:

@@ -26,6 +26,12 @@ SPECIAL = (
     "$prompt_tokens",
     "$completion_tokens",
     "$metadata",
+    "$messages",
+    "$tool_calls",
+    "$reasoning",
+    "$contexts",
+    "$turns",
+    "$spans",
 )
 """Everything that a column_mapping may name besides the dataset's columns and the keys of `$metadata`."""
 

@@ -147,6 +147,13 @@ def text_message(role: Role, content: str) -> Message:
     return Message(role, (Text(content),))
 
 
+def beyond_text(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Give the messages of an answer where they say more than one text does; none, where they do not."""
+    if len(messages) == 1 and messages[0].is_plain and messages[0].role == "assistant":
+        return ()
+    return tuple(messages)
+
+
 def answer_text(messages: Sequence[Message]) -> str:
     """Find the text of the last message of the assistant that has one; empty where none has."""
     return next((m.text for m in reversed(messages) if m.role == "assistant" and m.text), "")
@@ -163,7 +170,7 @@ def read_messages(value: Any, where: str = "messages") -> tuple[Message, ...]:
 
     Args:
         value: the list; each message has a `role`, and either `parts` or OpenAI's `content`, `tool_calls`
-            and `tool_call_id`.
+            and `tool_call_id`, or is a `Message` already.
         where: the place to name in an error, as in `column 'chat' of row 3`.
 
     Raises:
@@ -183,6 +190,8 @@ def read_messages(value: Any, where: str = "messages") -> tuple[Message, ...]:
 
 
 def _message(value: Any, where: str) -> Message:
+    if isinstance(value, Message):
+        return value
     if not isinstance(value, Mapping):
         raise MessageError(f"{where} must be an object with a role, not {type(value).__name__}")
     role = value.get("role")

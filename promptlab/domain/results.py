@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from promptlab.domain.masking import hide_text
-from promptlab.domain.messages import Message, Text, answer_text
+from promptlab.domain.messages import Message, Text, answer_text, read_messages
 from promptlab.domain.spending import Sums, counts_of, spent, summed
 from promptlab.domain.texts import storable
+from promptlab.domain.trace import Trace
 
 RunStatus = Literal["running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled"]
 FINAL: frozenset[str] = frozenset(get_args(RunStatus)) - {"running"}
@@ -105,18 +106,24 @@ class ModelResponse:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, JSON (the model version that answered, …)."""
     messages: Sequence[Message] = ()
-    """What was said, at least one message: made of `response` where none is given."""
+    """What was said, at least one message: made of `response` where none is given. Objects in the form of
+    OpenTelemetry or OpenAI are read, too."""
     cached_tokens: int | None = None
     """How many of `prompt_tokens` were read from the provider's cache; None where it does not say."""
     cache_write_tokens: int | None = None
     """How many of `prompt_tokens` were written to the provider's cache; None where it does not say."""
     reasoning_tokens: int | None = None
     """How many of `completion_tokens` were thought and not said; None where the provider does not say."""
+    trace: Trace | None = None
+    """What happened beside the messages: of agents and conversations."""
 
     def __post_init__(self) -> None:
         if not self.messages:
             self.messages = (Message("assistant", (Text(self.response),), self.finish_reason),)
-        elif not self.response:
+            return
+        if any(type(message) is not Message for message in self.messages):
+            self.messages = read_messages(self.messages)
+        if self.response == "":
             self.response = answer_text(self.messages)
 
 
@@ -147,6 +154,17 @@ class Completion:
     """Whether it is the answer to an equal request of before: no call was made, and it cost nothing."""
     created_at: str = ""
     """ISO 8601, UTC."""
+    messages: tuple[Message, ...] = ()
+    """All that was said, where that is more than the one text in `response`: tool calls and their results,
+    reasoning, media, several messages."""
+    cached_tokens: int | None = None
+    """How many of `prompt_tokens` the provider read from its cache; None where it does not say."""
+    cache_write_tokens: int | None = None
+    """How many of `prompt_tokens` it wrote to its cache, likewise."""
+    reasoning_tokens: int | None = None
+    """How many of `completion_tokens` were thought and not said, likewise."""
+    trace: Trace | None = None
+    """What was retrieved, the spans and the turns; None where there are none."""
 
     @property
     def key(self) -> CaseKey:

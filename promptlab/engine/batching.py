@@ -28,7 +28,7 @@ from promptlab.domain.results import Batched, CaseKey, Completion, Failure, Mode
 from promptlab.domain.texts import cut
 from promptlab.engine.answers import MOST_MESSAGE, checked
 from promptlab.engine.halting import Halt
-from promptlab.engine.infer import may_start
+from promptlab.engine.infer import may_start, more_of
 from promptlab.engine.job import Job, Outcome, redo
 from promptlab.engine.keyless import without_keys
 from promptlab.engine.plan import read_manifest
@@ -404,6 +404,7 @@ class Batching:
             attempts=1,
             finish_reason=answer.finish_reason,
             metadata={**answer.metadata, "batch": batch_id},
+            **more_of(answer),
         )
 
     def _usd(self, read: int | None, written: int | None, usual: float | None) -> float | None:

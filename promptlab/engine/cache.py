@@ -13,9 +13,11 @@ from typing import Any
 import orjson
 
 from promptlab.domain.masking import hidden
+from promptlab.domain.messages import beyond_text, read_messages
 from promptlab.domain.model_config import CacheConfig
 from promptlab.domain.records import CACHE, CACHE_EPOCH, Swap
 from promptlab.domain.results import ModelResponse, RunRecord
+from promptlab.engine.keyless import with_words, words_of
 from promptlab.engine.limits import models_of
 from promptlab.errors import ConfigError
 from promptlab.models.base import Messages, Model
@@ -29,6 +31,7 @@ COUNTED = 100
 """How many answers one write to the counter of them stands for."""
 DAY_S = 86_400.0
 _EPOCH = "epoch"
+_TOKENS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
 def request_key(model: Model, messages: Messages, trial: int) -> str:
@@ -80,7 +83,11 @@ class AnswerCache:
         found = await self.records.get_record(CACHE, self._key(model, messages, trial))
         if found is None:
             return None
+        more: dict[str, Any] = {name: found.get(name) for name in _TOKENS}
+        if "messages" in found:
+            more["messages"] = read_messages(found["messages"])
         return ModelResponse(
+            **more,
             response=str(found.get("response", "")),
             prompt_tokens=found.get("prompt_tokens"),
             completion_tokens=found.get("completion_tokens"),
@@ -95,14 +102,19 @@ class AnswerCache:
         if days is None:
             return
         # As recorded: without any key that an endpoint or code of a user sent back.
-        text, metadata = hidden([answer.response, dict(answer.metadata)])
-        value = {
+        said = beyond_text(answer.messages)
+        text, metadata, parts = hidden([answer.response, dict(answer.metadata), words_of(said)])
+        more = {"messages": [m.to_json() for m in with_words(said, parts)]} if said else {}
+        more |= {name: count for name in _TOKENS if (count := getattr(answer, name)) is not None}
+        value = more | {
             "response": text,
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": answer.completion_tokens,
             "finish_reason": answer.finish_reason,
             "metadata": metadata,
         }
+        if answer.trace is not None:
+            return  # an agent's, whose trace says what it did at that time
         with suppress(TypeError):  # metadata of a model of a user's own that is not JSON
             if len(orjson.dumps(value)) > MOST_BYTES:
                 return

@@ -9,6 +9,7 @@ from typing import Any
 
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
+from promptlab.domain.messages import beyond_text
 from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage
 from promptlab.domain.texts import cut
@@ -29,6 +30,8 @@ from promptlab.models.usage import counted, note_usage
 
 MAX_PAUSE_S = 5.0
 """With a deadline: a longer pause than this is cheaper to spend in the state machine than in a worker."""
+SELDOM = ("cached_tokens", "cache_write_tokens", "reasoning_tokens", "trace")
+"""Fields of an answer that a completion has, too, and that are None in most."""
 RESERVE_S = 10.0
 """With a deadline: no call starts when less than this is left."""
 
@@ -154,7 +157,16 @@ async def _complete(
         finish_reason=response.finish_reason,
         metadata=response.metadata,
         created_at=job.clock.now(),
+        **more_of(response),
     )
+
+
+def more_of(response: ModelResponse) -> dict[str, Any]:
+    """Return the fields of a completion that an answer seldom has: nothing of one that is a text."""
+    found: dict[str, Any] = {name: value for name in SELDOM if (value := getattr(response, name)) is not None}
+    if said := beyond_text(response.messages):
+        found["messages"] = said
+    return found
 
 
 def _again(job: Job, place: dict[str, Any], found: ModelResponse) -> Completion:
@@ -170,6 +182,7 @@ def _again(job: Job, place: dict[str, Any], found: ModelResponse) -> Completion:
         attempts=0,
         cached=True,
         created_at=job.clock.now(),
+        **more_of(found),
     )
 
 
@@ -209,7 +222,7 @@ async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -
             else:
                 answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
         elapsed_ms = (job.clock.monotonic() - started) * 1000
-        if plain(answer):
+        if plain(answer) or not model.runs_user_code:
             return checked(answer, elapsed_ms, model.name)
         # Objects of a user's own classes may do anything, and take any time, when they are read.
         found: ModelResponse = await in_time(

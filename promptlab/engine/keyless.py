@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from promptlab.domain.masking import hidden
+from promptlab.domain.messages import Media, Message, Reasoning, Text, ToolCall, ToolCallResponse
 from promptlab.domain.results import Completion, Failure, Score, ScoreSet
 from promptlab.domain.texts import cut
+from promptlab.domain.trace import Trace
 
 R = TypeVar("R")
+
+_SAID: dict[type, tuple[str, ...]] = {
+    Text: ("content",),
+    Reasoning: ("content", "signature"),
+    ToolCall: ("id", "name", "arguments"),
+    ToolCallResponse: ("id", "response"),
+    Media: ("mime_type", "uri", "file_id"),
+}
+"""The fields of a part that an endpoint fills with texts."""
 
 
 def without_keys(result: R) -> R:
@@ -25,10 +37,12 @@ def without_keys(result: R) -> R:
             dict(result.metadata),
             _texts(result.error),
             [[attempt.type, attempt.said, attempt.request_id] for attempt in result.tries],
+            words_of(result.messages),
+            None if result.trace is None else _lists(result.trace),
         ]
         clean = hidden(texts)
         if clean is not texts:
-            response, finish, metadata, error, tries = clean
+            response, finish, metadata, error, tries, said_in, traced = clean
             return replace(
                 result,
                 response=response,
@@ -39,6 +53,8 @@ def without_keys(result: R) -> R:
                     replace(attempt, type=kind, said=said, request_id=request_id)
                     for attempt, (kind, said, request_id) in zip(result.tries, tries, strict=True)
                 ),
+                messages=with_words(result.messages, said_in),
+                trace=None if traced is None else Trace(*map(tuple, traced)),
             )
     if isinstance(result, ScoreSet):
         said = {name: score for name, score in result.scores.items() if _says_something(score)}
@@ -48,6 +64,33 @@ def without_keys(result: R) -> R:
             changed = {name: _score(score, clean[name]) for name, score in said.items()}
             return replace(result, scores={**result.scores, **changed})
     return result
+
+
+def words_of(messages: Sequence[Message]) -> list[Any]:
+    """Take all that was said out of messages, of whichever of their parts."""
+    return [
+        [m.finish_reason, [[getattr(part, name) for name in _SAID[type(part)]] for part in m.parts]]
+        for m in messages
+    ]
+
+
+def with_words(messages: Sequence[Message], said: Sequence[Any]) -> tuple[Message, ...]:
+    """Put what `words_of` took out back into messages."""
+    return tuple(
+        replace(
+            m,
+            finish_reason=finish,
+            parts=tuple(
+                replace(part, **dict(zip(_SAID[type(part)], texts, strict=True)))
+                for part, texts in zip(m.parts, parts, strict=True)
+            ),
+        )
+        for m, (finish, parts) in zip(messages, said, strict=True)
+    )
+
+
+def _lists(trace: Trace) -> list[Any]:
+    return [trace.contexts, trace.spans, trace.turns]
 
 
 def words(said: object, most: int) -> str:

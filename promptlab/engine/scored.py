@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from promptlab.domain.experiment import METADATA, PROMPT, RESPONSE, Metric
-from promptlab.domain.results import Score, ScoreSet
+from promptlab.domain.messages import text_message, tool_calls_of
+from promptlab.domain.results import Completion, Score, ScoreSet
 from promptlab.engine.job import Job
 from promptlab.engine.keyless import without_keys
 from promptlab.errors import TemplateError
@@ -91,9 +92,44 @@ def _value(scored: Scored, source: str) -> Any:
         return scored.prompt
     if source.startswith(f"{METADATA}."):
         return _at(completion.metadata, source.removeprefix(f"{METADATA}."))
+    if source in _SAID:
+        return _SAID[source](completion)
     if source.startswith("$"):
         return getattr(completion, source[1:])
     return scored.case.row.get(source)
+
+
+def _messages(completion: Completion) -> list[dict[str, Any]]:
+    said = completion.messages
+    if not said and completion.response is not None:
+        said = (text_message("assistant", completion.response),)
+    return [message.to_json() for message in said]
+
+
+def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
+    return [
+        {"id": call.id, "name": call.name, "arguments": call.arguments}
+        for call in tool_calls_of(completion.messages)
+    ]
+
+
+def _reasoning(completion: Completion) -> str | None:
+    return "\n".join(m.reasoning for m in completion.messages if m.reasoning) or None
+
+
+def _traced(name: str) -> Callable[[Completion], list[Any]]:
+    return lambda completion: [] if completion.trace is None else list(getattr(completion.trace, name))
+
+
+_SAID: dict[str, Callable[[Completion], Any]] = {
+    "$messages": _messages,
+    "$tool_calls": _tool_calls,
+    "$reasoning": _reasoning,
+    "$contexts": _traced("contexts"),
+    "$turns": _traced("turns"),
+    "$spans": _traced("spans"),
+}
+"""How what was said becomes JSON: messages as OpenTelemetry has them."""
 
 
 def _at(value: Any, path: str) -> Any:

@@ -24,6 +24,7 @@ from promptlab.domain.experiment import CodeRef
 from promptlab.domain.model_config import ModelConfig
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, said_by
 from promptlab.engine.process_child import Answers
+from promptlab.engine.sandbox.answers import response_body
 from promptlab.engine.sandbox.words import said
 from promptlab.errors import ConfigError, ModelError
 from promptlab.evaluators.base import Evaluator
@@ -145,7 +146,8 @@ class _Asked(Answers):
     async def _call(self, messages: Any) -> dict[str, Any]:
         began = monotonic()
         answer = await self._model.achat(messages)
-        return {"response": asdict(checked(answer, (monotonic() - began) * 1000, self._model.name))}
+        found = checked(answer, (monotonic() - began) * 1000, self._model.name)
+        return {"response": response_body(found)}
 
     def _failed(self, error: BaseException) -> dict[str, Any]:
         if not isinstance(error, ModelError):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from promptlab.duck import quoted
 from promptlab.errors import UnknownNameError
-from promptlab.results.table import Columns
+from promptlab.results.table import TOKEN_COUNTS, Columns
 
 Status = Literal["ok", "failed"]
 _NUMBERS = ("BIGINT", "DOUBLE", "INTEGER")
@@ -68,7 +68,7 @@ def sort_columns(shape: Columns) -> list[str]:
     """List the columns that cases can be sorted by: those that the index of a run has, without the reasons
     and messages of scores."""
     unsorted = ("reason.", "score_error.")
-    beside = ("metadata", "tries", "cached")
+    beside = ("metadata", "tries", "cached", "messages", "trace", *TOKEN_COUNTS)
     return [name for name in shape.types if name not in beside and not name.startswith(unsorted)]
 
 

@@ -15,7 +15,7 @@ from promptlab.duck import given, literal, parquet, quoted, reading_results, wit
 from promptlab.errors import ConfigError, DiskFullError
 from promptlab.results.files import FETCH, copy_whole, results_file, selected
 from promptlab.results.run_table import RunTable
-from promptlab.results.table import ATTEMPTS
+from promptlab.results.table import ATTEMPTS, MESSAGES, messages_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -135,7 +135,9 @@ def _write_csv(
 
 
 def _write_lines(con: duckdb.DuckDBPyConnection, source: Path, path: Path, types: dict[str, str]) -> None:
-    columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in selected(con, source, types).items())
+    values = selected(con, source, types)
+    values["messages"] = messages_sql(values["messages"])
+    columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in values.items())
     # DuckDB's own JSON writer buffers more than the memory we give it.
     rows = con.execute(f"SELECT to_json(t) FROM (SELECT {columns} FROM {parquet(source)}) t")
     with path.open("w", encoding="utf-8") as file:
@@ -174,6 +176,8 @@ def safe_csv_columns(types: dict[str, str], values: Mapping[str, str]) -> str:
             )
         elif kind == ATTEMPTS:
             parts.append(f"to_json({value})::VARCHAR AS {column}")
+        elif kind == MESSAGES:
+            parts.append(f"{messages_sql(value)}::VARCHAR AS {column}")
         else:
             parts.append(f"{value} AS {column}")
     return ", ".join(parts)

@@ -15,7 +15,7 @@ import orjson
 from promptlab.assets.rows import read_index
 from promptlab.duck import connect, given, json_lines, literal, parquet, quoted, reading_results, with_room
 from promptlab.results.run_table import RunTable
-from promptlab.results.table import known_type, with_answer_columns
+from promptlab.results.table import known_type, natural, with_answer_columns
 from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ async def read_file(path: Path) -> AsyncGenerator[dict[str, Any], None]:
             names = [column[0] for column in cursor.description or ()]
             while rows := await asyncio.to_thread(cursor.fetchmany, FETCH):
                 for row in rows:
-                    yield dict(zip(names, row, strict=True))
+                    yield natural(dict(zip(names, row, strict=True)))
     finally:
         con.close()
 

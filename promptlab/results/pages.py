@@ -14,6 +14,7 @@ from promptlab.domain.results import CaseKey
 from promptlab.duck import parquet, reading_results, with_room
 from promptlab.results.files import results_file
 from promptlab.results.run_table import RunTable
+from promptlab.results.table import natural
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,7 +60,7 @@ def _from_file(path: Path, after: CaseKey | None, limit: int) -> Page:
         page = _Page(limit)
         while not page.full and (found := cursor.fetchmany(50)):
             for values in found:
-                if not page.add(dict(zip(names, values, strict=True))):
+                if not page.add(natural(dict(zip(names, values, strict=True)))):
                     break
         pages.append(page)
 

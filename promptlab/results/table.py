@@ -13,7 +13,7 @@ from promptlab.assets.rows import row_id
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import CaseKey, Completion, Score, ScoreSet
-from promptlab.duck import quoted
+from promptlab.duck import literal, quoted
 
 _TYPES = {
     "string": "VARCHAR",
@@ -34,8 +34,48 @@ _ATTEMPT = {
     "completion_tokens": "BIGINT",
     "cost_usd": "DOUBLE",
 }
-ATTEMPTS = f"STRUCT({', '.join(f'{quoted(name)} {kind}' for name, kind in _ATTEMPT.items())})[]"
+_PART = {
+    "type": "VARCHAR",
+    "content": "VARCHAR",
+    "signature": "VARCHAR",
+    "id": "VARCHAR",
+    "name": "VARCHAR",
+    "arguments": "JSON",
+    "response": "JSON",
+    "is_error": "BOOLEAN",
+    "modality": "VARCHAR",
+    "mime_type": "VARCHAR",
+    "sha256": "VARCHAR",
+    "size": "BIGINT",
+    "uri": "VARCHAR",
+    "file_id": "VARCHAR",
+}
+
+
+_MEDIA = ("modality", "mime_type")
+_KINDS: dict[str, tuple[str, ...]] = {
+    "text": ("content",),
+    "reasoning": ("content",),
+    "tool_call": ("id", "name", "arguments"),
+    "tool_call_response": ("id", "response"),
+    "blob": (*_MEDIA, "sha256", "size"),
+    "uri": (*_MEDIA, "uri"),
+    "file": (*_MEDIA, "file_id"),
+}
+"""The fields of each kind of part."""
+_MAYBE = {"reasoning": "signature", "tool_call_response": "is_error"}
+"""A further field of some, which most lack."""
+
+
+def _structs(fields: Mapping[str, str]) -> str:
+    return f"STRUCT({', '.join(f'{quoted(name)} {kind}' for name, kind in fields.items())})[]"
+
+
+ATTEMPTS = _structs(_ATTEMPT)
 """DuckDB's type of a case's attempts: the fields of `Attempt`."""
+MESSAGES = _structs({"role": "VARCHAR", "parts": _structs(_PART), "finish_reason": "VARCHAR"})
+"""DuckDB's type of a case's messages: those of `Message` and of all kinds of parts; null where a kind of part
+has no such field."""
 _COMPLETION = {
     "response": "VARCHAR",
     "error_type": "VARCHAR",
@@ -49,7 +89,20 @@ _COMPLETION = {
     "metadata": "VARCHAR",
     "tries": ATTEMPTS,
     "cached": "BOOLEAN",
+    "messages": MESSAGES,
+    "trace": "VARCHAR",
+    "cached_tokens": "BIGINT",
+    "cache_write_tokens": "BIGINT",
+    "reasoning_tokens": "BIGINT",
 }
+TOKEN_COUNTS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
+"""Columns of tokens that are known of few answers."""
+_ALWAYS = tuple(
+    name
+    for name in _COMPLETION
+    if name not in ("error_type", "error_message", "metadata", "tries", "messages", "trace", *TOKEN_COUNTS)
+)
+"""The completion's columns that a row has whatever they hold."""
 _SCORE = {
     "score": "DOUBLE",
     "passed": "BOOLEAN",
@@ -131,6 +184,50 @@ def known_type(name: str) -> str | None:
     return fixed or (_SCORE.get(part) if point else None)
 
 
+def messages_sql(value: str) -> str:
+    """Make SQL of a case's messages as JSON, each part with the fields of its kind only."""
+    kinds = []
+    for kind, fields in _KINDS.items():
+        there = _MAYBE.get(kind)
+        if there is not None:
+            # False is as good as nothing.
+            has = f"p.type = '{kind}' AND coalesce(p.{quoted(there)}::VARCHAR, 'false') <> 'false'"
+            kinds.append(f"WHEN {has} THEN {_object('p', ('type', *fields, there))}")
+        kinds.append(f"WHEN p.type = '{kind}' THEN {_object('p', ('type', *fields))}")
+    part = f"CASE {' '.join(kinds)} END"
+    parts = f"'parts', list_transform(m.parts, lambda p: {part})"
+    said = f"json_object('role', m.role, {parts}"
+    message = (
+        f"CASE WHEN m.finish_reason IS NULL THEN {said}) ELSE {said}, 'finish_reason', m.finish_reason) END"
+    )
+    return f"to_json(list_transform({value}, lambda m: {message}))"
+
+
+def _object(of: str, fields: Sequence[str]) -> str:
+    return f"json_object({', '.join(f'{literal(name)}, {of}.{quoted(name)}' for name in fields)})"
+
+
+def natural(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a row that was read from Parquet with its messages as `Message.to_json` gives them."""
+    if not row.get("messages"):
+        return row
+    said = [
+        {"role": m["role"], "parts": [_natural_part(part) for part in m["parts"]]}
+        | ({} if m["finish_reason"] is None else {"finish_reason": m["finish_reason"]})
+        for m in row["messages"]
+    ]
+    return {**row, "messages": said}
+
+
+def _natural_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: part[name] for name in ("type", *_KINDS[part["type"]])}
+    for name in ("arguments", "response"):
+        if isinstance(found.get(name), str):
+            found[name] = orjson.loads(found[name])
+    maybe = _MAYBE.get(part["type"])
+    return found | {maybe: part[maybe]} if maybe is not None and part.get(maybe) else found
+
+
 def input_row(
     content: DatasetContent, metrics: Sequence[Metric], source: Mapping[str, Any], key: CaseKey
 ) -> dict[str, Any]:
@@ -147,9 +244,15 @@ def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) ->
     """One row of the table; a column without a value is left out."""
     shape, done = columns(content, metrics), case.completion
     row = input_row(content, metrics, case.row, done.key)
-    for name in _COMPLETION:
-        if name not in ("error_type", "error_message", "metadata", "tries"):
-            row[name] = getattr(done, name)
+    for name in _ALWAYS:
+        row[name] = getattr(done, name)
+    for name in TOKEN_COUNTS:
+        if (count := getattr(done, name)) is not None:
+            row[name] = count
+    if done.messages:
+        row["messages"] = [message.to_json() for message in done.messages]
+    if done.trace is not None:
+        row["trace"] = orjson.dumps(done.trace.to_json()).decode()
     if done.metadata:
         row["metadata"] = orjson.dumps(done.metadata, default=dict).decode()
     if done.tries:

@@ -9,8 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import orjson
+
+from promptlab.domain.messages import read_messages
 from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
+from promptlab.domain.trace import trace_from
 from promptlab.errors import MissingExtraError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.lab import Lab
@@ -150,12 +154,15 @@ class Run:
         return Summary.from_json(self.record.summary) if self.record.summary else None
 
     def results(self) -> Results:
-        """The rows, one a case; of an unfinished run those that are there."""
+        """The rows, one a case; of an unfinished run those that are there.
+
+        `messages`, where an answer is more than a text, is a list of `Message`, and `trace` a `Trace`.
+        """
         return run_sync(self.results_async())
 
     async def results_async(self) -> Results:
         """As `results`."""
-        return Results([row async for row in self._lab.results(self.run_id)])
+        return Results([with_objects(row) async for row in self._lab.results(self.run_id)])
 
     def refresh(self) -> Run:
         """The run as it is now."""
@@ -274,6 +281,15 @@ class Run:
         from html import escape
 
         return f"<pre>{escape(rendered(table(self.record)))}</pre>"
+
+
+def with_objects(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a row of results with its messages and its trace as the objects that these are."""
+    if row.get("messages"):
+        row = {**row, "messages": list(read_messages(row["messages"]))}
+    if row.get("trace"):
+        row = {**row, "trace": trace_from(orjson.loads(row["trace"]))}
+    return row
 
 
 class Results(Sequence[dict[str, Any]]):

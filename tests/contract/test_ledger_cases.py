@@ -9,11 +9,18 @@ from types import MappingProxyType
 
 import pytest
 
+from promptlab.domain.messages import Media, Message, Reasoning, Text, ToolCall, ToolCallResponse
 from promptlab.domain.results import Attempt, Completion, Failure, Progress, Score, ScoreSet
+from promptlab.domain.trace import Trace
 from promptlab.errors import RunNotFoundError
 from promptlab.ports import Ledger
 from tests.contract.builders import NOW, RUN, completion, failed_completion, run, score_set, shard_summary
 
+SAID = (
+    Message("assistant", (Reasoning("hm ü"), ToolCall("find", {"q": [1, None, "x"], "text": ""}, "c1"))),
+    Message("tool", (ToolCallResponse('{"a": 1}', "c1"), ToolCallResponse(None, None, is_error=True))),
+    Message("assistant", (Text("four"), Media(modality="image", sha256="ab" * 32, size=3)), "stop"),
+)
 ODD_TEXTS = ["", " ", "ü 🙂 漢字 \u0000\u2028", 'quote " and \\ back\r\n\tslash', "long " * 60_000]
 
 
@@ -28,6 +35,14 @@ async def test_a_completion_comes_back_as_it_was_put(ledger: Ledger) -> None:
         ),
         failed_completion(1, error=Failure("rate_limit", "429: slow down 🙂")),
         Completion(shard=0, case=2, trial=0),
+        completion(
+            3,
+            messages=SAID,
+            cached_tokens=7,
+            cache_write_tokens=0,
+            reasoning_tokens=3,
+            trace=Trace(("a", {"text": "b"}), ({"name": "s", "duration_ms": 1.5},), ({"number": 1},)),
+        ),
     ]
     await ledger.put_completions(RUN, put)
     assert await ledger.get_completions(RUN, 0) == put

@@ -33,11 +33,14 @@ SDK_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sdk.md").read_text("
 
 EXPORTED = [
     "ChatMessage",
+    "ChatRequest",
     "Dataset",
     "EvaluationConfig",
     "Evaluator",
     "ExperimentConfig",
     "Failure",
+    "Media",
+    "Message",
     "MetricSummary",
     "Model",
     "ModelConfig",
@@ -47,10 +50,16 @@ EXPORTED = [
     "PromptLab",
     "PromptLabError",
     "PromptTemplate",
+    "Reasoning",
     "Results",
     "Run",
     "Score",
     "Summary",
+    "Text",
+    "Tool",
+    "ToolCall",
+    "ToolCallResponse",
+    "Trace",
     "get_model",
 ]
 PAIRS = [

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from promptlab.domain.masking import remember
+from promptlab.domain.messages import Media, Message, Reasoning, Text, ToolCall, ToolCallResponse
 from promptlab.domain.results import Completion, Failure, Score, ScoreSet
+from promptlab.domain.trace import Trace
 from promptlab.engine.keyless import without_keys
 
 KEY = "sk-proj-7Yq2vX9bLm4KzR8tWc3N"
@@ -33,6 +35,24 @@ def scores(score: Score) -> ScoreSet:
         ({"metadata": {SAID: 1}}, {"metadata": {CLEAN: 1}}),
         ({"error": Failure("timeout", SAID)}, {"error": Failure("timeout", CLEAN)}),
         ({"error": Failure(SAID, "x")}, {"error": Failure(CLEAN, "x")}),
+        *(
+            (
+                {"messages": (Message("assistant", (d, Text("x")), "stop"),)},
+                {"messages": (Message("assistant", (c, Text("x")), "stop"),)},
+            )
+            for d, c in [
+                (Text(SAID), Text(CLEAN)),
+                (Reasoning(SAID), Reasoning(CLEAN)),
+                (ToolCall("f", {"a": [SAID]}), ToolCall("f", {"a": [CLEAN]})),
+                (ToolCall(SAID, SAID, SAID), ToolCall(CLEAN, CLEAN, CLEAN)),
+                (ToolCallResponse({SAID: 1}, "c"), ToolCallResponse({CLEAN: 1}, "c")),
+                (Media(modality="image", uri=SAID), Media(modality="image", uri=CLEAN)),
+            ]
+        ),
+        (
+            {"trace": Trace(contexts=(SAID,), spans=({"name": SAID},), turns=({"user": SAID},))},
+            {"trace": Trace(contexts=(CLEAN,), spans=({"name": CLEAN},), turns=({"user": CLEAN},))},
+        ),
     ],
 )
 def test_an_answer_is_recorded_without_keys(dirty: dict[str, Any], clean: dict[str, Any]) -> None:

@@ -17,7 +17,14 @@ from typing import Any
 import orjson
 
 from promptlab.adapters.aws.dynamodb_table import Item
-from promptlab.adapters.records import FAULTS, completion_from, damaged, score_set_from, to_json
+from promptlab.adapters.records import (
+    FAULTS,
+    completion_body,
+    completion_from,
+    damaged,
+    score_set_from,
+    to_json,
+)
 from promptlab.domain.results import CaseKey, Completion, Progress, Score, ScoreSet
 from promptlab.domain.spending import NAMES, Sums, spent, summed
 from promptlab.errors import BlobNotFoundError
@@ -104,8 +111,8 @@ def case_body(completion: Completion) -> bytes:
     differs from its default."""
     kept = {
         name: value
-        for name in _CASE_FIELDS
-        if name not in _ELSEWHERE and not _is_default(name, value := getattr(completion, name))
+        for name, value in completion_body(completion).items()
+        if name not in _ELSEWHERE and not _is_default(name, value)
     }
     return to_json(kept)
 

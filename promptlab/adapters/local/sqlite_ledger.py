@@ -24,6 +24,7 @@ from promptlab.adapters.records import (
     check_limit,
     check_listed,
     check_swaps,
+    completion_body,
     completion_from,
     cursor_at,
     damaged,
@@ -445,7 +446,7 @@ def _completion_row(run_id: str, c: Completion) -> tuple[Any, ...]:
         c.completion_tokens,
         c.cost_usd,
         c.latency_ms,
-        orjson.Fragment(to_json(c)),
+        orjson.Fragment(to_json(completion_body(c))),
     )
 
 

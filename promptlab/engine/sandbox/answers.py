@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +10,24 @@ from typing import Any
 
 import orjson
 
+from promptlab.domain.messages import beyond_text, read_messages
 from promptlab.domain.results import Failure, ModelResponse, Score, Usage
-from promptlab.engine.answers import MOST_CHARACTERS, MOST_MESSAGE, MOST_METADATA, MOST_TOKENS, MOST_TYPE
+from promptlab.domain.trace import trace_from
+from promptlab.engine.answers import (
+    MOST_CHARACTERS,
+    MOST_MESSAGE,
+    MOST_MESSAGES,
+    MOST_METADATA,
+    MOST_TOKENS,
+    MOST_TYPE,
+)
+from promptlab.errors import MessageError
 from promptlab.evaluators.base import MAX_LABEL, MAX_METADATA, MAX_REASON, MAX_VALUE
 
 NOTE = 60
 """Characters of the note that says how long a text was before it was cut."""
 MOST_RETRY_S = 86_400.0
+_TOKENS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
 class AnswerError(ValueError):
@@ -69,12 +81,22 @@ def response_of(given: Any) -> ModelResponse:
         "cost_usd",
         "finish_reason",
         "metadata",
+        *_TOKENS,
+        "messages",
+        "trace",
     )
     text = _text(found["response"], "response", MOST_CHARACTERS)
     if text is None:
         raise AnswerError("there is no response")
+    try:
+        messages = read_messages(_bounded(found["messages"] or [], "messages"))
+    except MessageError as error:
+        raise AnswerError(str(error)) from None
     return ModelResponse(
         response=text,
+        messages=messages,
+        trace=trace_from(_bounded(found["trace"], "trace")),
+        **{name: _count(found[name], name) for name in _TOKENS},
         prompt_tokens=_count(found["prompt_tokens"], "prompt_tokens"),
         completion_tokens=_count(found["completion_tokens"], "completion_tokens"),
         latency_ms=_number(found["latency_ms"], "latency_ms", MAX_VALUE),
@@ -82,6 +104,14 @@ def response_of(given: Any) -> ModelResponse:
         finish_reason=_text(found["finish_reason"], "finish_reason", MOST_TYPE + NOTE),
         metadata=_metadata(found["metadata"], MOST_METADATA),
     )
+
+
+def response_body(response: ModelResponse) -> dict[str, Any]:
+    """Give a model's answer as `response_of` reads it."""
+    body = {f.name: getattr(response, f.name) for f in dataclasses.fields(ModelResponse)}
+    body["messages"] = [m.to_json() for m in beyond_text(response.messages)]
+    body["trace"] = None if response.trace is None else response.trace.to_json()
+    return {name: value for name, value in body.items() if value or name == "response"}
 
 
 def call_failed(given: Any) -> CallFailed:
@@ -143,6 +173,12 @@ def _metadata(given: Any, most: int) -> Mapping[str, Any]:
         raise AnswerError(f"metadata is a {type(given).__name__}, not an object")
     if (size := len(orjson.dumps(given))) > most + 1000:
         raise AnswerError(f"metadata has {size:,} bytes; at most {most:,} are kept")
+    return given
+
+
+def _bounded(given: Any, name: str) -> Any:
+    if given and (size := len(orjson.dumps(given))) > MOST_MESSAGES + 1000:
+        raise AnswerError(f"{name}: {size:,} bytes; at most {MOST_MESSAGES:,} are kept")
     return given
 
 

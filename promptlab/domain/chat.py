@@ -1,0 +1,96 @@
+"""What a model is asked: plain chat messages, or a request with parts and tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from promptlab.domain.messages import (
+    ROLES,
+    Media,
+    Message,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolCallResponse,
+    text_message,
+)
+
+TOOL_CHOICES = ("auto", "none", "required")
+"""What `tool_choice` may be, beside the name of a tool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+    """The JSON Schema of its arguments."""
+
+    def to_json(self) -> dict[str, Any]:
+        said = {"name": self.name, "parameters": dict(self.parameters)}
+        return said if self.description is None else {**said, "description": self.description}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A question to a model that is more than one text a message."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    """auto, none, required, or the name of a tool; None: as the provider does."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a model must take to be asked this: see `Model.takes`."""
+        found = {"tools"} if self.tools else set[str]()
+        for part in (part for message in self.messages for part in message.parts):
+            if isinstance(part, ToolCall | ToolCallResponse):
+                found.add("tools")
+            elif isinstance(part, Media):
+                found |= {part.modality} if part.uri is None else {part.modality, "uri"}
+        return frozenset(found)
+
+    def to_json(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"messages": [message.to_json() for message in self.messages]}
+        if self.tools:
+            said["tools"] = [tool.to_json() for tool in self.tools]
+        return said if self.tool_choice is None else {**said, "tool_choice": self.tool_choice}
+
+
+Prompt = Sequence[dict[str, str]] | ChatRequest
+"""`[{"role": …, "content": text}, …]` where each message is one text and there are no tools; else a
+request."""
+
+
+def as_request(prompt: Prompt) -> ChatRequest:
+    """Give a prompt as a request, whichever it is."""
+    if isinstance(prompt, ChatRequest):
+        return prompt
+    return ChatRequest(tuple(text_message(ROLES[one["role"]], one["content"]) for one in prompt))
+
+
+def chat_of(request: ChatRequest) -> Prompt:
+    """Give a request as plain messages where it is no more than these; what a model thought before is not
+    said to it again then."""
+    if request.tools:
+        return request
+    spoken = [tuple(p for p in message.parts if not isinstance(p, Reasoning)) for message in request.messages]
+    if not all(isinstance(part, Text) for parts in spoken for part in parts):
+        return request
+    return [
+        {"role": message.role, "content": message.text}
+        for message, parts in zip(request.messages, spoken, strict=True)
+        if parts
+    ]
+
+
+def texts_of(prompt: Prompt) -> list[str]:
+    """The texts of a prompt's messages, in order; those without any are left out of a request."""
+    if isinstance(prompt, ChatRequest):
+        return [message.text for message in prompt.messages if message.text]
+    return [message["content"] for message in prompt]
