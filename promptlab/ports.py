@@ -402,6 +402,9 @@ class RateLimiter(Protocol):
     def release(self) -> None:
         """Give the slot back."""
 
+    async def pause(self, seconds: float, clock: Clock) -> None:
+        """Wait, but no longer than until no further call may start."""
+
     def spread_s(self) -> float:
         """The seconds that retries after a 429 should spread over at most."""
 

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -158,16 +158,19 @@ class Worker:
             return Outcome(), tally
         async with self._held(job, shard.number) as mine:
             if not mine:
-                return Outcome(remaining=shard.count, wait_s=LEASE_S), tally
+                return Outcome(remaining=shard.count, wait_s=job.time.shorten(LEASE_S)), tally
+            if await self._is_late(job):
+                return Outcome(), tally
             job.budget = await self._budget(job, shard)
             try:
                 if (wait_s := await self._outage_wait_s(job)) > 0:
-                    return Outcome(remaining=shard.count, wait_s=wait_s), tally
+                    return Outcome(remaining=shard.count, wait_s=job.time.shorten(wait_s)), tally
                 if not await self._may_begin(job):
                     return Outcome(), tally
                 job.cache = await self._cache(job)
-                outcome = await infer(job, shard)
-                await job.recorder.drain()
+                with job.time.running():
+                    outcome = await infer(job, shard)
+                    await job.recorder.drain()
                 if job.cache is not None:
                     await job.cache.close()
                 if self._telling:
@@ -184,7 +187,7 @@ class Worker:
                 job.prospects.end()
                 await job.scoring.isolation.close()
         tally.throttles = job.limiter.throttles
-        return outcome, tally
+        return replace(outcome, wait_s=job.time.shorten(outcome.wait_s)), tally
 
     async def batch(self, run_id: str, generation: int, left_s: float) -> tuple[Outcome, Tally]:
         """Bring the batches of a run as far as they come within `left_s` seconds, without waiting for them.
@@ -200,10 +203,13 @@ class Worker:
         batching = Batching(job, batches_of(job.bindings.model))
         async with self._held(job, "batch") as mine:
             if not mine:
-                return Outcome(remaining=job.run.cases, wait_s=LEASE_S), tally
+                return Outcome(remaining=job.run.cases, wait_s=job.time.shorten(LEASE_S)), tally
             try:
-                outcome = await batching.step(job.run.manifest)
-                await job.recorder.drain()
+                if await self._is_late(job):
+                    return Outcome(), tally
+                with job.time.running():
+                    outcome = await batching.step(job.run.manifest)
+                    await job.recorder.drain()
                 await self._beat(job.run)
                 if job.halted is not None:
                     await self._end(job.run, job.halted.changes(job.run))
@@ -211,7 +217,7 @@ class Worker:
             finally:
                 await batching.batches.aclose()
                 await job.scoring.isolation.close()
-        return outcome, tally
+        return replace(outcome, wait_s=job.time.shorten(outcome.wait_s)), tally
 
     async def evaluate(self, run_id: str, generation: int, shard: Shard, left_s: float) -> Outcome:
         """Score a shard's answers and sum the shard up.
@@ -224,11 +230,14 @@ class Worker:
             return Outcome()
         async with self._held(job, shard.number) as mine:
             if not mine:
-                return Outcome(remaining=shard.count, wait_s=LEASE_S)
+                return Outcome(remaining=shard.count, wait_s=job.time.shorten(LEASE_S))
+            if await self._is_late(job):
+                return Outcome()
             job.budget = await self._budget(job, shard)
             job.cache = await self._cache(job)
             try:
-                outcome = await evaluate(job, shard)
+                with job.time.running():
+                    outcome = await evaluate(job, shard)
                 if job.cache is not None:
                     await job.cache.close()
                 if job.budget is not None:
@@ -236,7 +245,7 @@ class Worker:
                 if job.halted is not None:
                     await self._end(job.run, job.halted.changes(job.run))
                     outcome = Outcome()
-                return outcome
+                return replace(outcome, wait_s=job.time.shorten(outcome.wait_s))
             finally:
                 await job.scoring.close()
 
@@ -297,6 +306,13 @@ class Worker:
         }
         ended, error = words.get(status, ("failed", f"the execution ended with {status}"))
         await self._end(run, {"status": ended, "error": run.error or error})
+
+    async def _is_late(self, job: Job) -> bool:
+        """Whether the time of the pass is over; then the run is ended."""
+        if not job.time.is_over() or job.halted is None:
+            return False
+        await self._end(job.run, job.halted.changes(job.run))
+        return True
 
     async def _may_begin(self, job: Job) -> bool:
         """Whether the calls of a shard may begin: of the workers that a run begins with, one goes first, and

@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class _Jump(selectors.SelectSelector):
@@ -39,7 +42,7 @@ class VirtualClock:
     """The `Clock` port over the running loop's time."""
 
     def now(self) -> str:
-        return f"{self.monotonic():.6f}"
+        return (BEGINNING + timedelta(seconds=self.monotonic())).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()

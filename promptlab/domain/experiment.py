@@ -265,6 +265,10 @@ class Experiment(BaseModel):
     trials: int = 1
     max_failures: float | None = None
     """How many cases may fail before the run is stopped: a count, or below 1 a share; None for any number."""
+    case_deadline_s: float | None = None
+    """How long a case may take over all of its attempts and waits, in seconds; None: for any time."""
+    run_deadline_s: float | None = None
+    """How long each pass of a run may take, in seconds; None: any time."""
     prices: dict[str, Any] = {}
     """The rows of the price table that the run uses, with its date."""
     hash: str = ""

@@ -121,6 +121,7 @@ async def _complete(
                 may_start=lambda: may_start(job),
                 max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
                 before=before,
+                deadline_s=job.experiment.case_deadline_s,
                 on_attempt=seen.add,
             )
     except ModelError as error:

@@ -18,6 +18,7 @@ from promptlab.engine.halting import Halt, Prospects
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
 from promptlab.engine.outage import OUTAGE_S, Outage, Paused
+from promptlab.engine.pass_time import PassTime
 from promptlab.engine.permits import permits_for
 from promptlab.engine.processes import Processes, Recipe
 from promptlab.engine.sandboxed import SandboxPool
@@ -90,6 +91,8 @@ class Job:
     scoring: Scoring
     on_finished: Callable[[int, Summary], None]
     prospects: Prospects
+    time: PassTime
+    """How long the pass may take."""
     outage: Outage | None = None
     """Watches whether the provider is there; None for a user's own code, or where no outage is waited out."""
     workers: int = 1
@@ -198,6 +201,7 @@ class Job:
                 is_proven=run.proven == run.generation,
                 on_proven=on_proven,
             ),
+            time=PassTime(run, experiment.run_deadline_s, halt, clock),
             budget=budget,
         )
         model = bindings.model

@@ -76,6 +76,8 @@ class AdaptiveLimiter:
         self._max_pause_s = max_pause_s
         self._ticking: asyncio.Task[None] | None = None
         self._ticks_at = float("inf")
+        self._pausing = set[asyncio.Future[None]]()
+        """Waits of calls that are to be made again."""
 
     def share(self, permits: Permits | None) -> None:
         """Let no call start without a permit, which all that work on the same ledger share."""
@@ -244,6 +246,8 @@ class AdaptiveLimiter:
         """Let no further call start; those in flight go on."""
         self.stopped = True
         self._postpone(0.0)
+        for pausing in self._pausing:
+            pausing.cancel()
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
@@ -263,6 +267,18 @@ class AdaptiveLimiter:
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
         await self._idle.wait()
+
+    async def pause(self, seconds: float, clock: Clock) -> None:
+        """Wait, but no longer than until no further call may start (see `stop`)."""
+        if self.stopped:
+            return
+        pausing = asyncio.ensure_future(clock.sleep(seconds))
+        self._pausing.add(pausing)
+        try:
+            await asyncio.wait((pausing,))
+        finally:
+            pausing.cancel()
+            self._pausing.discard(pausing)
 
 
 class ScoringLimits:

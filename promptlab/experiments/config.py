@@ -214,6 +214,8 @@ DatasetChoice = Annotated[
 ]
 
 
+MOST_DEADLINE_S = 14 * 86_400.0
+"""Seconds of a deadline at most: what an execution in the cloud may take."""
 MOST_TEXT = 100_000
 """Characters of the texts among an experiment's parameters: a pattern of 10,000 is compiled in 0.1 s, and a
 hundred of them took one request 8 s."""
@@ -293,6 +295,20 @@ class ExperimentConfig(BaseModel):
         ge=0,
         allow_inf_nan=False,
         description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
+    )
+    case_deadline_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_DEADLINE_S,
+        description="How long a case may take over all of its attempts and the waits between them, in "
+        "seconds. Then it has failed, with the error type deadline.",
+    )
+    run_deadline_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_DEADLINE_S,
+        description="How long each pass of the run may take, in seconds. Then it is interrupted, and can be "
+        "resumed.",
     )
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
     cache: CacheConfig | Literal[False] | None = Field(

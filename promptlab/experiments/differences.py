@@ -57,8 +57,10 @@ def _differences(experiment: Experiment, given: Prepared) -> Iterator[str]:
     code = live.code_of("embedding_model", embedding)
     yield from _params("embedding_model.params", experiment.embedding_model_code, code)
     yield from _metrics(experiment.evaluation, given.metrics)
-    if experiment.trials != given.config.trials:
-        yield _changed("trials", experiment.trials, given.config.trials)
+    for field in ("trials", "max_failures", "case_deadline_s", "run_deadline_s"):
+        before, after = getattr(experiment, field), getattr(given.config, field)
+        if before != after:
+            yield _changed(field, before, after)
 
 
 def _asset(field: str, before: AssetRef | None, after: Draft | None) -> Iterator[str]:

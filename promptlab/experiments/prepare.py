@@ -74,6 +74,8 @@ class Prepared:
             evaluation=self.metrics,
             trials=self.config.trials,
             max_failures=self.config.max_failures,
+            case_deadline_s=self.config.case_deadline_s,
+            run_deadline_s=self.config.run_deadline_s,
             prices={name: price for one in self.live.models() for name, price in _prices(one.config).items()},
         )
         experiment = _hashed(experiment).model_copy(update={"warnings": self.warnings})
@@ -158,7 +160,7 @@ async def prepare(
         _check_embedding(metrics, live)
         configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
-        _check_batch(live, content.rows * config.trials)
+        _check_batch(live, content.rows * config.trials, config.case_deadline_s)
         yield Prepared(config, prompt, dataset, metrics, live, warnings)
 
 
@@ -279,12 +281,17 @@ def _list(names: list[str]) -> str:
     return shown if len(names) <= 20 else f"{shown}, … ({len(names)} in all)"
 
 
-def _check_batch(live: Live, cases: int) -> None:
+def _check_batch(live: Live, cases: int, case_deadline_s: float | None) -> None:
     """Refuse batch mode where there is none, and a batch that is too small for its provider."""
     if live.embedding_model is not None and live.embedding_model.config.batch:
         raise ConfigError("embedding_model: texts are embedded directly; leave its batch out")
     if live.model is None or not live.model.config.batch:
         return
+    if case_deadline_s is not None:
+        raise ConfigError(
+            f"case_deadline_s: {case_deadline_s:g}: a provider answers a batch within a day, and no case by "
+            "itself. Leave it out in batch mode, or say run_deadline_s"
+        )
     least = batches_of(live.model).limits.least
     if cases < least:
         raise ConfigError(

@@ -84,6 +84,10 @@ class Gate:
     def release(self) -> None:
         self._places.release()
 
+    async def pause(self, seconds: float, clock: Clock) -> None:
+        """Nobody ends these calls but their caller."""
+        await clock.sleep(seconds)
+
     def spread_s(self) -> float:
         """Without end: nothing else paces these calls."""
         return math.inf

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from promptlab.domain.results import MAX_SAID, Attempt
 from promptlab.domain.texts import storable
 from promptlab.errors import ModelError
+from promptlab.models.case_time import DEADLINE, CaseTime
 from promptlab.ports import Clock, OutageWatch, RateLimiter
 
 T = TypeVar("T")
@@ -36,6 +37,8 @@ class Tries:
     """Seconds of all waits together."""
     kinds: tuple[tuple[str, int], ...] = ()
     """The failures of types that have a number of retries of their own."""
+    began_at: float | None = None
+    """When the first attempt began, in seconds since 1970, where the time of a case has a bound."""
 
 
 class Postponed(Exception):
@@ -139,12 +142,12 @@ class Slot:
     def _limit(self, error: BaseException | None) -> None:
         if self._limiter is None:
             return
-        if error is None or (isinstance(error, ModelError) and not error.retryable):
+        if isinstance(error, ModelError) and error.type in ("timeout", DEADLINE):
+            self._limiter.timed_out(self._start)
+        elif error is None or (isinstance(error, ModelError) and not error.retryable):
             self._limiter.succeeded(self._start)  # a refusal that will stay one is an answer too
         elif isinstance(error, ModelError) and error.type == "rate_limit":
             self._limiter.throttled(self._start, _asked_s(error) or None)
-        elif isinstance(error, ModelError) and error.type == "timeout":
-            self._limiter.timed_out(self._start)
         else:
             self._limiter.failed()
 
@@ -152,6 +155,10 @@ class Slot:
         """Correct the tokens that the call was given by those that it used, some of them written."""
         if self._limiter is not None and self.tokens:
             self._limiter.settle(self.tokens, used, written)
+
+    async def pause(self, seconds: float, clock: Clock) -> None:
+        """Wait, but no longer than until no further call may start."""
+        await (clock.sleep(seconds) if self._limiter is None else self._limiter.pause(seconds, clock))
 
     def spread_s(self) -> float:
         """Return the seconds that retries after a 429 should spread over at most."""
@@ -173,6 +180,7 @@ async def with_retries(
     may_start: Callable[[], bool] | None = None,
     max_pause_s: float | None = None,
     before: Tries = Tries(),
+    deadline_s: float | None = None,
     jitter: Callable[[], float] = random.random,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> tuple[T, int]:
@@ -191,6 +199,7 @@ async def with_retries(
         may_start: asked before each attempt.
         max_pause_s: the longest wait, in seconds, that the caller can afford.
         before: what was tried before the call was postponed.
+        deadline_s: how long it may take from its first attempt on, with all waits; see `CaseTime`.
         jitter: a random number from 0 to 1.
         on_attempt: told of each attempt as it ends; of one that is the first and an answer it is not, for
             that is nearly every call, and nothing is to be told of it.
@@ -203,51 +212,93 @@ async def with_retries(
         Postponed: `may_start` or the slot's limiter said no, or a wait is longer than `max_pause_s`.
     """
     slot = slot or Slot()
-    # Not by astuple, which copies deeply: 15 µs a call.
-    attempts, throttles = before.attempts, before.throttles
-    retries, waited_s = before.retries, before.waited_s
-    own = _OfKinds(policy, before.kinds)
+    call = _Call(policy, CaseTime(deadline_s, clock, before.began_at), before)
     while True:
-        try:
-            await slot.acquire()
-        except Postponed as later:
-            raise Postponed(
-                later.wait_s, Tries(attempts, throttles, retries, waited_s, own.counted())
-            ) from later
-        retries -= slot.taken_back()
-        if may_start is not None and not may_start():
-            raise Postponed(0.0, Tries(attempts, throttles, retries, waited_s, own.counted()))
-        attempts += 1
+        await call.begin(slot, may_start)
         started = clock.monotonic()
         try:
-            answer = await attempt()
+            answer = await call.time.within(attempt, call.last)
         except ModelError as error:
             is_outage = slot.report(error)
-            error.attempts = attempts
+            error.attempts = call.attempts
             if on_attempt is not None:
-                on_attempt(_attempt(attempts, started, clock, error))
+                on_attempt(_attempt(call.attempts, started, clock, error))
             if is_outage:  # the limiter holds all calls, and says when the next one asks
+                call.time.begin_anew()
                 slot.release()
                 continue
-            throttled = error.type == "rate_limit"
-            failures = own.count(error, throttles if throttled else retries)
-            spread_s = slot.spread_s() if throttled else math.inf
-            wait_s = _wait_s(error, policy, failures, waited_s, jitter, spread_s)
-            throttles, retries = throttles + throttled, retries + own.is_shared(error)
+            wait_s = call.wait_s(error, jitter, slot)
             slot.release()
             if max_pause_s is not None and wait_s > max_pause_s:
-                tries = Tries(attempts, throttles, retries, waited_s + wait_s, own.counted())
-                raise Postponed(wait_s, tries) from error
+                raise Postponed(wait_s, call.tries()) from error
         except BaseException as error:
             slot.report(error)
             raise
         else:
             slot.report(None)
-            if attempts > 1 and on_attempt is not None:
-                on_attempt(_attempt(attempts, started, clock))
-            return answer, attempts
-        waited_s += wait_s
-        await clock.sleep(wait_s)
+            if call.attempts > 1 and on_attempt is not None:
+                on_attempt(_attempt(call.attempts, started, clock))
+            return answer, call.attempts
+        await slot.pause(wait_s, clock)
+
+
+class _Call:
+    """Counts what was tried for one call."""
+
+    __slots__ = ("_own", "_policy", "_retries", "_throttles", "_waited_s", "attempts", "last", "time")
+
+    def __init__(self, policy: RetryPolicy, time: CaseTime, before: Tries) -> None:
+        # Not by astuple, which copies deeply: 15 µs a call.
+        self.attempts, self._throttles = before.attempts, before.throttles
+        self._retries, self._waited_s = before.retries, before.waited_s
+        self._policy, self._own, self.time = policy, _OfKinds(policy, before.kinds), time
+        self.last: ModelError | None = None
+
+    def tries(self) -> Tries:
+        """What was tried, for whoever goes on."""
+        return Tries(
+            self.attempts,
+            self._throttles,
+            self._retries,
+            self._waited_s,
+            self._own.counted(),
+            self.time.began_at,
+        )
+
+    async def begin(self, slot: Slot, may_start: Callable[[], bool] | None) -> None:
+        """Wait for the turn of the next attempt.
+
+        Raises:
+            ModelError: its case has no time for that.
+            Postponed: it is not to be made here.
+        """
+        try:
+            await self.time.within(slot.acquire, self.last)
+        except Postponed as later:
+            raise Postponed(later.wait_s, self.tries()) from later
+        self._retries -= slot.taken_back()
+        if may_start is not None and not may_start():
+            raise Postponed(0.0, self.tries())
+        self.attempts += 1
+        self.time.begin()
+
+    def wait_s(self, error: ModelError, jitter: Callable[[], float], slot: Slot) -> float:
+        """Count a failed attempt, and return the seconds until the next.
+
+        Raises:
+            ModelError: there is none.
+        """
+        throttled = error.type == "rate_limit"
+        failures = self._own.count(error, self._throttles if throttled else self._retries)
+        spread_s = slot.spread_s() if throttled else math.inf
+        wait_s = _wait_s(error, self._policy, failures, self._waited_s, jitter, spread_s)
+        if wait_s >= self.time.left_s():
+            raise self.time.over(error) from error
+        self._throttles += throttled
+        self._retries += self._own.is_shared(error)
+        self._waited_s += wait_s
+        self.last = error
+        return wait_s
 
 
 class _OfKinds:

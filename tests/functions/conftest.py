@@ -67,6 +67,8 @@ class Machine:
     waits: list[float] = field(default_factory=list)
     invocations: list[str] = field(default_factory=list)
     remaining_s: Callable[[int], float] = lambda _: 900
+    on_wait: Callable[[float], None] = lambda _: None
+    """Called in place of each wait, which takes no time here."""
     project: str | None = None
     """What executions name; None: nothing, as an older version's."""
 
@@ -120,6 +122,7 @@ class Machine:
     def _finished(self, outcome: dict[str, Any]) -> bool:
         if outcome["remaining"]:
             self.waits.append(outcome["wait_s"])
+            self.on_wait(outcome["wait_s"])
         return not outcome["remaining"]
 
 

@@ -50,6 +50,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
         "dataset: numbers@0 in the run, numbers with another content here",
     ),
     ({"trials": 3}, "trials: 1 in the run, 3 here"),
+    ({"run_deadline_s": 60}, "run_deadline_s: not set in the run, 60.0 here"),
     ({"evaluation": []}, "evaluation numeric_match: only in the run"),
     (
         {

@@ -29,6 +29,9 @@ class Limiter:
         self.in_use -= 1
         self.log.append("release")
 
+    async def pause(self, seconds: float, clock: Clock) -> None:
+        await clock.sleep(seconds)
+
     def spread_s(self) -> float:
         return math.inf
 

@@ -36,7 +36,9 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
             for item in config.evaluation
         ],
         "trials": config.trials,
-        **({"max_failures": config.max_failures} if config.max_failures is not None else {}),
+        "max_failures": config.max_failures,
+        "case_deadline_s": config.case_deadline_s,
+        "run_deadline_s": config.run_deadline_s,
         "tags": list(config.tags),
         "max_cost_usd": config.max_cost_usd,
         "commit": config.commit,

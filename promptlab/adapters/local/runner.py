@@ -367,10 +367,13 @@ class LocalRunner:
                 self._ledger, self._blobs, run, content, parts=parts, on_finished=work.so_far.keep
             )
             work.counter.begin_scoring(todo.answered)
-            if work.job.bindings.model.config.batch and not await self._batches(work, todo.manifest):
-                return
             begun, busy = time.monotonic(), time.process_time()
-            await self._shards(work, todo.manifest)
+            with work.job.time.running():
+                if work.job.bindings.model.config.batch:
+                    if not await self._batches(work, todo.manifest):
+                        return
+                    begun, busy = time.monotonic(), time.process_time()
+                await self._shards(work, todo.manifest)
             work.busy.set()
             work.wall_s += time.monotonic() - begun
             work.cpu_s += time.process_time() - busy
@@ -416,7 +419,7 @@ class LocalRunner:
                     if job.halted is None:
                         work.faults.append("answers of a batch could not be written")
                     return False
-                await self._clock.sleep(left.wait_s)
+                await job.limiter.pause(job.time.shorten(left.wait_s), self._clock)
         finally:
             await job.recorder.drain()
             await batching.batches.aclose()

@@ -25,7 +25,7 @@ from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
 from promptlab.domain.experiment import When
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
-from promptlab.experiments.config import CodeConfig, Commit, ExperimentConfig
+from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
 from promptlab.queries.sql import MOST_SQL_CHARS
 from promptlab.results.export import ExportFormat
 from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
@@ -479,6 +479,20 @@ class RunIn(Body):
         allow_inf_nan=False,
         description="Stop the run once more cases than this have failed: a count, or below 1 a share of all.",
     )
+    case_deadline_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_DEADLINE_S,
+        description="How long a case may take over all of its attempts and the waits between them, in "
+        "seconds. Then it has failed, with the error type deadline.",
+    )
+    run_deadline_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_DEADLINE_S,
+        description="How long each pass of the run may take, in seconds. Then it is interrupted, and can be "
+        "resumed.",
+    )
     cache: Flag | CacheConfig | None = Field(
         default=None, description="Whether equal requests are answered from the store, also of earlier runs."
     )
@@ -523,6 +537,8 @@ class RunIn(Body):
             "evaluation": [item.model_dump() for item in self.evaluation],
             "trials": self.trials,
             "max_failures": self.max_failures,
+            "case_deadline_s": self.case_deadline_s,
+            "run_deadline_s": self.run_deadline_s,
             "tags": self.tags,
             "max_cost_usd": self.max_cost_usd,
             "commit": self.commit,

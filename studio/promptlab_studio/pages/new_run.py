@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
 from promptlab.domain.assets import Dataset, PromptTemplate
-from promptlab.domain.experiment import SPECIAL, Experiment
+from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
 from promptlab.domain.prices import BATCH, cost_usd, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
@@ -41,6 +41,7 @@ from promptlab_studio.views.new_run_form import (
     metric_forms,
     model_of,
 )
+from promptlab_studio.views.run_bounds import BOUNDS, cache_choices
 from promptlab_studio.views.state import Query, whole
 
 PREVIEWED = 3
@@ -85,7 +86,7 @@ async def new_run_page(request: Request) -> Response:
 
 async def _again(lab: StoreLab, run_id: str) -> Response:
     run = await lab.get_run(run_id)
-    pairs, left = fields_from(Experiment.model_validate(run.experiment), run.tags)
+    pairs, left = fields_from(run)
     url = "/new?" + urlencode(pairs)
     if len(url) > MAX_FORM_ADDRESS_BYTES or len(pairs) > MAX_PARAMETERS:
         said = "This run has more parameters than the form holds: start it again from a file or a script."
@@ -112,6 +113,8 @@ async def _form(
         "numbers": list(MODEL_NUMBERS),
         "defaults": {name: ModelConfig.model_fields[name].default for name in MODEL_NUMBERS},
         "texts": MODEL_TEXTS,
+        "bounds": BOUNDS,
+        "caches": cache_choices(query.get("cache")),
         "problem": problem,
         "wrong": wrong,
         **await _outlook(lab, query, prompt, dataset),

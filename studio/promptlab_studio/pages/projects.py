@@ -13,7 +13,7 @@ from promptlab_studio.access import PROJECT_COOKIE, Admin, Viewer, WholeLab, nee
 from promptlab_studio.api.projects import ProjectIn, created, delete_with_people, seen_by
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.rendering import go_to, render, router
-from promptlab_studio.views.new_run_form import dollars_of
+from promptlab_studio.views.run_bounds import dollars_of
 from promptlab_studio.views.state import whole
 
 KEPT_S = 365 * 86_400

@@ -53,9 +53,9 @@ from promptlab_studio.views.metric_cards import (
     metric_cards,
     with_histogram,
 )
-from promptlab_studio.views.new_run_form import dollars_of
 from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.run import Head, Spent, head_of, spent_on
+from promptlab_studio.views.run_bounds import dollars_of
 from promptlab_studio.views.sql import named, sql_rows
 from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions, filter_of
 from promptlab_studio.views.status import all_failed

@@ -13,9 +13,11 @@ import orjson
 from promptlab.domain.code import StoredCode
 from promptlab.domain.experiment import RESPONSE, CodeRef, Experiment, Metric, is_special
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe, exists
 from promptlab.experiments.config import ExperimentConfig
+from promptlab_studio.views.run_bounds import bound_pairs, bounds_of
 from promptlab_studio.views.state import Pairs, Query, whole
 
 MODEL_NUMBERS = {
@@ -211,8 +213,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         **asked,
         "evaluation": evaluation,
         "trials": trials if (number := whole(trials)) is None else number,
-        "max_cost_usd": dollars_of(query.get("max_cost_usd")),
-        "cache": True if query.get("cache") else None,
+        **bounds_of(query),
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
 
@@ -245,20 +246,6 @@ def _object(text: str, of: str) -> dict[str, Any]:
     if not isinstance(params, dict):
         raise ConfigError(f'Arguments of {of} are a JSON object such as {{"least": 3}}.')
     return params
-
-
-def dollars_of(text: str) -> float | None:
-    """The dollars of a form's field; None where it is empty.
-
-    Raises:
-        ConfigError: it is no number of dollars.
-    """
-    if not text.strip():
-        return None
-    try:
-        return float(text.strip().removeprefix("$"))
-    except ValueError:
-        raise ConfigError(f"{text[:50]!r} is no number of dollars.") from None
 
 
 def model_of(query: Query) -> dict[str, Any]:
@@ -313,8 +300,9 @@ def _params(form: MetricForm) -> dict[str, Any]:
     return found
 
 
-def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, list[str]]:
-    """The form's fields for an experiment that ran, and what of it the form cannot hold."""
+def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
+    """The form's fields for the experiment of a run, and what of it the form cannot hold."""
+    experiment = Experiment.model_validate(run.experiment)
     model: Mapping[str, Any] = experiment.model.public()
     usual = ModelConfig.model_fields
     pairs: list[tuple[str, str]] = [
@@ -335,7 +323,8 @@ def fields_from(experiment: Experiment, tags: Sequence[str]) -> tuple[Pairs, lis
     other = {k: v for k, v in model.items() if k not in ours or (k != "name" and isinstance(v, dict))}
     pairs += [("other", orjson.dumps(other).decode())] if other else []
     pairs += [("trials", str(experiment.trials))] if experiment.trials != 1 else []
-    pairs += [("tags", " ".join(tags))] if tags else []
+    pairs += [("tags", " ".join(run.tags))] if run.tags else []
+    pairs += bound_pairs(run, experiment)
     left: list[str] = []
     if experiment.agent is not None:
         pairs = [pair for pair in pairs if pair[0] not in ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "other")]
