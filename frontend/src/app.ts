@@ -1,8 +1,10 @@
 import htmx from "htmx.org";
 import { confirmation } from "./dialogs";
+import { gone } from "./gone";
 import { keeping } from "./kept";
 import { keys } from "./keys";
 import { live } from "./live";
+import { palette } from "./palette";
 import { themeButton } from "./theme_button";
 import { toasts } from "./toasts";
 import { uploads } from "./uploads";
@@ -17,9 +19,11 @@ htmx.config.defaultSwapDelay = 0;
 htmx.config.defaultSwapStyle = "outerHTML";
 
 toasts();
+gone();
 themeButton();
 confirmation();
 keys();
+palette();
 keeping();
 live();
 uploads();

@@ -25,7 +25,6 @@ export function toasts(): void {
     const { xhr } = (event as CustomEvent).detail as { xhr: XMLHttpRequest };
     toast(problemIn(xhr.responseText) ?? `The Studio answered ${xhr.status}.`, "problem");
   });
-  document.addEventListener("htmx:sendError", () => toast("The Studio does not answer. Is it still running?", "problem"));
 }
 
 /** The detail of an answer in the shape of RFC 9457, or null. */

@@ -28,6 +28,7 @@ def paths(runs: list[RunRecord]) -> dict[str, str]:
         "runs": "/",
         "charts": "/?charts=1",
         "nothing": "/?q=nowhere",
+        "go": "/go?q=sums",
         "run": f"/runs/{run}",
         "run-filtered": f"/runs/{run}?status=failed",
         "summary": f"/runs/{run}?tab=summary",

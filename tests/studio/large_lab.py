@@ -20,6 +20,7 @@ from tests.work import held_to_its_bound
 PATHS: dict[str, list[str]] = {
     "/": ["/", "/?charts=1"],
     "/live": ["/live?run={run}"],
+    "/go": ["/go", "/go?q=a"],
     "/login": ["/login"],
     "/open": ["/open?code=x"],
     "/shared": ["/shared?key=x"],

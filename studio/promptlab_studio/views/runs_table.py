@@ -136,7 +136,7 @@ def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
         if chosen.matches(r)
         and (not name or r.name == name)
         and tags <= set(r.tags)
-        and (not text or text in _words(r))
+        and (not text or text in words_of(r))
     ]
     key = _sort_key(query.get("sort"))
     if key is None:
@@ -165,7 +165,8 @@ def acted_on(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     return matching(runs, query) if filtered else []
 
 
-def _words(run: RunRecord) -> str:
+def words_of(run: RunRecord) -> str:
+    """What a search of the list looks into."""
     spec = run.experiment
     named = [f"{a['name']}@{a['version']}" for a in (spec.get("prompt_template"), spec["dataset"]) if a]
     labels = [f"@{label}" for label in run.labels]

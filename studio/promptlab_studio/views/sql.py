@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from promptlab.queries.sql import SqlAnswer
 from promptlab_studio.views.format import exact, run_url
 
+MOST_CELLS = 1_600
+"""Values that the page shows; the API gives all of an answer."""
 CELL_CHARS = 600
 """Characters of a value that the page shows."""
 _NUMBERS = ("INT", "BIGINT", "HUGEINT", "SMALLINT", "TINYINT", "UINT", "UBIG", "DOUBLE", "FLOAT", "DECIMAL")
@@ -29,6 +31,8 @@ class SqlRows:
     heads: list[tuple[str, str, str]]
     """(name, type, class) of each column."""
     rows: list[list[SqlCell]]
+    given: int
+    """Rows of the answer."""
     more: bool
 
 
@@ -38,14 +42,17 @@ def sql_rows(run_id: str, answer: SqlAnswer) -> SqlRows:
     case = answer.columns.index("case") if "case" in answer.columns else None
     trial = answer.columns.index("trial") if "trial" in answer.columns else None
     rows = []
-    for values in answer.rows:
+    shown = max(1, MOST_CELLS // max(1, len(answer.columns)))
+    for values in answer.rows[:shown]:
         cells = [SqlCell(_short(exact(value)), kind) for value, kind in zip(values, css, strict=True)]
         if case is not None and type(values[case]) is int:
             of_trial = f".{values[trial]}" if trial is not None and values[trial] else ""
             url = run_url(run_id, f"/cases/{values[case]}{of_trial}")
             cells[case] = SqlCell(cells[case].text, css[case], url)
         rows.append(cells)
-    return SqlRows([*zip(answer.columns, answer.types, css, strict=True)], rows, answer.more)
+    return SqlRows(
+        [*zip(answer.columns, answer.types, css, strict=True)], rows, len(answer.rows), answer.more
+    )
 
 
 def named(columns: Mapping[str, str]) -> list[tuple[str, str]]:
