@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptlab.domain.means import label_shares, n_of, notes
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.said import SHOWN, most_frequent
 from promptlab.domain.spending import NAMES, Spending, Sums
-from promptlab.domain.summary import SCORE_ERRORS, Summary
+from promptlab.domain.summary import SCORE_ERRORS, MetricSummary, Summary
 from promptlab.named_files import working_folder
 from promptlab.program import program
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_TYPES = 10
 """Types of errors that people see."""
+MOST_LABELS = 8
+"""Labels of a metric that people see in a table."""
 
 
 def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | None = None) -> dict[str, Any]:
@@ -27,8 +30,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     metrics those of `partial`.
 
     Keys: run_id, status, error (why the run itself failed or stopped, if it did), cases, succeeded, failed,
-    wall_s, prompt_tokens, completion_tokens, cost_usd (each None where unknown), metrics: {name: {n, mean,
-    stderr, ci_low, ci_high}}, errors: {type: count},
+    wall_s, prompt_tokens, completion_tokens, cost_usd (each None where unknown), metrics: {name: {n, rows,
+    mean, stderr, ci_low, ci_high, method, …}} (`promptlab.domain.means.brief`), errors: {type: count},
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
     unknown_cost, unpriced; limited_by, what held the
@@ -249,10 +252,12 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
                 name,
                 number(metric.mean),
                 interval,
-                number(metric.values.stderr),
-                f"{metric.n or metric.scored:,}",
+                number(metric.stderr),
+                n_of(metric) if metric.n else f"{metric.scored:,}",
                 better,
             )
+            for said in notes(metric, number):
+                shown.add_row(Text(f"  {said}", style="dim"))
             if metric.not_applicable:
                 shown.add_row(Text(f"  not applicable to {metric.not_applicable:,} cases", style="dim"))
             if metric.unlabelled:
@@ -263,24 +268,31 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
                     )
                 )
             if metric.labels:
-                shown.add_row(
-                    Text(
-                        "  "
-                        + ", ".join(
-                            f"{label}: {count:,}"
-                            for label, count in sorted(metric.labels.items(), key=lambda i: -i[1])[:8]
-                        ),
-                        style="dim",
-                    )
-                )
+                shown.add_row(Text(f"  {_labels(metric)}", style="dim"))
         lines += [Text(), shown]
-    if said := failure_lines(facts):
-        lines += [Text(), *(Text(line, style="yellow") for line in said)]
-    notes = [said for said in (score_words(run, facts), cut_words(facts)) if said]
-    lines += [Text(), *(Text(said, style="yellow") for said in notes)] if notes else []
+    if failures := failure_lines(facts):
+        lines += [Text(), *(Text(line, style="yellow") for line in failures)]
+    words = [said for said in (score_words(run, facts), cut_words(facts)) if said]
+    lines += [Text(), *(Text(said, style="yellow") for said in words)] if words else []
     lines += [Text(), Text(f"Limited by {run.limited_by}.", style="dim")] if run.limited_by else []
     lines += [Text(said, style="red") for said in dict.fromkeys((run.error, run.unreadable)) if said]
     return Group(*lines)
+
+
+def _labels(metric: MetricSummary) -> str:
+    """Say how often each label was given: rows with the interval of their share; of older runs cases."""
+    if shares := label_shares(metric):
+        return ", ".join(
+            f"{label}: {found['n']:,} ({_percent(found['share'])}, {_percent(found['ci_low'])} … "
+            f"{_percent(found['ci_high'])})"
+            for label, found in list(shares.items())[:MOST_LABELS]
+        )
+    counts = sorted(metric.labels.items(), key=lambda i: -i[1])[:MOST_LABELS]
+    return ", ".join(f"{label}: {count:,}" for label, count in counts)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"
 
 
 def _style(facts: Mapping[str, Any]) -> str:

@@ -2,8 +2,11 @@
 
     expression  = and-part { "or" and-part }
     and-part    = comparison { "and" comparison }
-    comparison  = NAME [ "." ( "mean" | "n" | "stderr" | "ci_low" | "ci_high" ) ] OP NUMBER
+    comparison  = NAME [ "." NUMBER ] OP NUMBER
     OP          = "<" | "<=" | ">" | ">=" | "==" | "!="
+
+    NUMBER      = "mean" | "n" | "rows" | "stderr" | "ci_low" | "ci_high" | "missing_rows" | "failures"
+                | "lost" | "worst_low" | "worst_high"
 
 NAME is a metric of the experiment (in double quotes if there are spaces in it) or a number of the run.
 """
@@ -31,7 +34,28 @@ RUN_NUMBERS = (
     "completion_tokens",
     "cost_usd",
 )
-METRIC_NUMBERS = ("mean", "n", "stderr", "ci_low", "ci_high")
+METRIC_NUMBERS = (
+    "mean",
+    "n",
+    "rows",
+    "stderr",
+    "ci_low",
+    "ci_high",
+    "missing_rows",
+    "failures",
+    "lost",
+    "worst_low",
+    "worst_high",
+)
+_WHERE_NOTHING_IS_MISSING = {
+    "missing_rows": None,
+    "failures": None,
+    "lost": None,
+    "worst_low": "mean",
+    "worst_high": "mean",
+}
+"""Numbers that `report.brief` leaves out where every case has a score: what they are then, 0 or another
+number."""
 _OPERATORS = {
     "<": operator.lt,
     "<=": operator.le,
@@ -65,6 +89,9 @@ class Comparison:
         """Read the number from what `report.brief` gives; None if it is unknown."""
         found = facts if self.metric is None else facts["metrics"].get(self.metric, {})
         value = found.get(self.number)
+        if self.number in _WHERE_NOTHING_IS_MISSING and "rows" in found and "missing" not in found:
+            other = _WHERE_NOTHING_IS_MISSING[self.number]
+            value = found.get(other) if other else 0
         return None if value is None else float(value)
 
     def met(self, facts: Mapping[str, Any]) -> bool:

@@ -93,7 +93,9 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableT
     )
     for run, progress in runs:
         facts = brief(run, progress)
-        metrics = [f"{name} {number(metric['mean'])}" for name, metric in facts["metrics"].items()]
+        metrics = [
+            f"{name} {number(metric['mean'])}{_of(metric)}" for name, metric in facts["metrics"].items()
+        ]
         counts = (f"{run.cases:,}", f"{facts['failed']:,}", dollars(facts["cost_usd"]))
         none = all_failed(facts)
         status = (
@@ -106,6 +108,12 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableT
         name = "\n".join((run.name, *(f"@{label}" for label in run.labels)))
         table.add_row(run.run_id, name, status, *counts, "\n".join(metrics))
     return table
+
+
+def _of(metric: Mapping[str, Any]) -> str:
+    """Say how many rows the mean is of where some have no value."""
+    missing = metric.get("missing_rows")
+    return f" ({metric['n']:,} of {metric['rows']:,})" if missing else ""
 
 
 def deletions_table(deletions: Sequence[Deletion]) -> RenderableType:

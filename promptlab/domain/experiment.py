@@ -177,6 +177,8 @@ class Metric(BaseModel):
     """How cases without a score count; None for the default."""
     value_range: tuple[float, float] | None = None
     """The least and the greatest value, where the evaluator says so, and they are not 0 and 1."""
+    cluster_by: str | None = None
+    """The dataset column whose values tell which rows belong together; None where rows are independent."""
     evaluator: str | None = None
     """What the evaluator is called, where it gives several scores: each is a metric of its own."""
     part: str | None = None

@@ -53,6 +53,11 @@ class Failure:
     """A short, stable name (`rate_limit`, `timeout`, …, or an exception's class name)."""
     message: str
 
+    @property
+    def is_models_doing(self) -> bool:
+        """Whether the model refused or gave no usable answer, and nothing else was in the way."""
+        return self.type in MODELS_DOING
+
 
 MAX_SAID = 500
 """Characters of what came back that an attempt keeps."""

@@ -48,6 +48,9 @@ class Distribution:
     negative: dict[int, int] = field(default_factory=dict)
     """The same for the magnitudes of negative values."""
     zeros: int = 0
+    m3: float | None = 0.0
+    """Sum of cubed differences from the mean (Pébay, Sandia 2008); None where it is unknown, as in records of
+    older versions."""
 
     def add(self, value: float) -> None:
         """Count one finite value."""
@@ -55,6 +58,9 @@ class Distribution:
         if n:
             high, low = self._exact_mean()
             delta = (value - high) - low
+            if self.m3 is not None:
+                cubed = delta * n * (n - 1) / ((n + 1) * (n + 1)) * delta * delta
+                self.m3 += cubed - 3 * delta * self.m2 / (n + 1)
             self.m2 += delta * delta * n / (n + 1)
             self.min, self.max = min(self.min, value), max(self.max, value)  # type: ignore[type-var]
         else:
@@ -75,10 +81,11 @@ class Distribution:
         if self.n:
             (high, low), (other_high, other_low) = self._exact_mean(), other._exact_mean()
             delta = (other_high - high) + (other_low - low)
+            self.m3 = self._merged_m3(other, delta)
             self.m2 += other.m2 + delta * delta * self.n * other.n / (self.n + other.n)
             self.min, self.max = min(self.min, other.min), max(self.max, other.max)  # type: ignore[type-var]
         else:
-            self.m2, self.min, self.max = other.m2, other.min, other.max
+            self.m2, self.m3, self.min, self.max = other.m2, other.m3, other.min, other.max
         self.n += other.n
         self._sum(other.total)
         self.carry += other.carry
@@ -86,6 +93,13 @@ class Distribution:
         for mine, theirs in ((self.bins, other.bins), (self.negative, other.negative)):
             for bucket, count in theirs.items():
                 mine[bucket] = mine.get(bucket, 0) + count
+
+    def _merged_m3(self, other: Self, delta: float) -> float | None:
+        if self.m3 is None or other.m3 is None:
+            return None
+        a, b, n = self.n, other.n, self.n + other.n
+        between = delta * a * b * (a - b) / (n * n) * delta * delta
+        return self.m3 + other.m3 + between + 3 * delta * (a * other.m2 - b * self.m2) / n
 
     def _exact_mean(self) -> tuple[float, float]:
         """The mean as a double and what that double lacks; of equal values the second is 0."""
@@ -117,11 +131,29 @@ class Distribution:
         """Standard error of the mean, s/√n with the sample's s; None below two values."""
         return math.sqrt(max(0.0, self.m2) / (self.n - 1) / self.n) if self.n > 1 else None
 
+    @property
+    def skewness(self) -> float | None:
+        """g₁ = m₃/m₂^(3/2) of the values; 0 where all are equal, None where it is unknown."""
+        if self.m3 is None or not self.n:
+            return None
+        spread = math.sqrt(max(0.0, self.m2) / self.n)
+        if spread == 0:
+            return 0.0
+        found = self.m3 / self.n / spread / spread / spread
+        return found if math.isfinite(found) else None
+
+    def at(self, rank: int) -> float | None:
+        """The value at a rank, 0 for the least; within 1%."""
+        return self._ranked(rank)
+
     def quantile(self, q: float) -> float | None:
         """The value at quantile `q` (0 to 1), within 1%; None when empty."""
+        return self._ranked(q * (self.n - 1))
+
+    def _ranked(self, rank: float) -> float | None:
         if not self.n:
             return None
-        rank, seen = q * (self.n - 1), 0
+        seen = 0
         buckets = [(-_centre(b), c) for b, c in sorted(self.negative.items(), reverse=True)]
         buckets += [(0.0, self.zeros)] if self.zeros else []
         buckets += [(_centre(b), c) for b, c in sorted(self.bins.items())]
@@ -144,6 +176,7 @@ class Distribution:
             "bins": {str(k): v for k, v in sorted(self.bins.items())},
             "negative": {str(k): v for k, v in sorted(self.negative.items())},
             "zeros": self.zeros,
+            "m3": self.m3,
         }
 
     @classmethod
@@ -156,7 +189,7 @@ class Distribution:
         value = as_object(value, "distribution")
         n, zeros = as_count(value.get("n", 0), "n"), as_count(value.get("zeros", 0), "zeros")
         # Squares of values beyond 1e154 overflow, and JSON has no infinity. Below 0 it once was by rounding.
-        m2 = value.get("m2", 0.0)
+        m2, m3 = value.get("m2", 0.0), value.get("m3", None if n else 0.0)
         bins, negative = _buckets(value.get("bins", {})), _buckets(value.get("negative", {}))
         if (counted := sum(bins.values()) + sum(negative.values()) + zeros) != n:
             raise StoreDamagedError(f"bins hold {counted:,} values of n {n:,}")
@@ -170,6 +203,7 @@ class Distribution:
             bins=bins,
             negative=negative,
             zeros=zeros,
+            m3=None if m3 is None else as_number(m3, "m3"),
         )
 
 

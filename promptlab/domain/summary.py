@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+from promptlab.domain.counting import MAX_LABELS, RowCounts
+from promptlab.domain.experiment import Metric
 from promptlab.domain.results import Score, Usage
 from promptlab.domain.said import Messages, merge_messages, most_frequent
 from promptlab.domain.spending import NAMES, Spending, counts_of, summed
@@ -19,10 +21,56 @@ from promptlab.errors import StoreDamagedError
 
 T = TypeVar("T")
 
-MAX_LABELS = 50
 SCORE_ERRORS = ("evaluator_error", "evaluator_timeout")
 """The types of failed scores' errors."""
 _COUNTS = ("cases", "succeeded", "failed", "attempts", "cut", "cached")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteredMean:
+    """A mean over rows that belong together, by a dataset's column."""
+
+    column: str
+    groups: int
+    """Different values of the column."""
+    stderr: float
+    """The cluster-robust standard error of the mean."""
+    method: str
+    """`CR1`, or `CR3` where sizes differ by more than 2:1."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "column": self.column,
+            "groups": self.groups,
+            "stderr": self.stderr,
+            "method": self.method,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            StoreDamagedError: a number in it is none.
+        """
+        value = as_object(value, "clusters")
+        return cls(
+            str(value.get("column", "")),
+            as_count(value.get("groups", 0), "groups"),
+            as_number(value.get("stderr", 0.0), "stderr"),
+            str(value.get("method", "CR1")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanInterval:
+    """The interval of a mean at 95%, and how it is made; None for what so few rows do not give."""
+
+    low: float | None = None
+    high: float | None = None
+    stderr: float | None = None
+    method: str | None = None
+    """`wilson`, `wilson_t`, `t`, or with clusters `CR1 t`, `CR3 wilson_t`, …"""
 
 
 @dataclass(slots=True)
@@ -48,21 +96,41 @@ class MetricSummary:
     """Whether every value so far was 0 or 1, of a metric whose mean is then a share: also if evaluators
     return numbers."""
     values: Distribution = field(default_factory=Distribution)
-    """Over dataset rows (mean of their trials)."""
+    """Over dataset rows (mean of their trials), of the cases that have a value."""
     labels: dict[str, int] = field(default_factory=dict)
     """Cases per label; beyond 50 different ones, counted under `…`."""
     usage: Usage = field(default_factory=Usage)
     """The usage of the metric's own calls to models: judges, embeddings. Not part of the
     run's cost of the model."""
+    counting: RowCounts | None = field(default_factory=RowCounts)
+    """How the rows count that have no value, and trials; None in summaries of older versions."""
+    clusters: ClusteredMean | None = None
+    """The mean over rows that belong together, of a finished run with `cluster_by`."""
 
-    def add_row(self, scores: Iterable[Score]) -> None:
-        """Count one dataset row: the scores of its trials."""
-        values = []
+    @classmethod
+    def of(cls, metric: Metric) -> Self:
+        """An empty one for a metric of an experiment."""
+        return cls(
+            higher_is_better=metric.higher_is_better,
+            zero_one=metric.may_be_a_share,
+            counting=RowCounts.of(metric),
+        )
+
+    def add_row(self, scores: Iterable[Score], *, failures: int = 0, lost: int = 0) -> None:
+        """Count one dataset row.
+
+        Args:
+            scores: of its trials, as far as they have one.
+            failures: trials that the model failed.
+            lost: trials without a score for another reason; failed scores are counted besides.
+        """
+        values, labels = list[float](), list[str]()
         for score in scores:
             if score.usage:
                 self.usage.add(score.usage)
             if score.error:
                 self.failed += 1
+                lost += 1
                 continue
             self.scored += score.value is not None or score.label is not None
             if score.value is not None:
@@ -70,9 +138,12 @@ class MetricSummary:
                 self.zero_one = self.zero_one and score.value in (0.0, 1.0)
                 self.binary = self.binary and score.passed is not None and score.value in (0.0, 1.0)
             if score.label is not None:
+                labels.append(score.label)
                 self._count_label(score.label, 1)
         if values:
             self.values.add(sum(values) / len(values))
+        if self.counting is not None:
+            self.counting.add_row(values, labels, failures, lost)
 
     def _count_label(self, label: str, count: int) -> None:
         if label not in self.labels and len(self.labels) >= MAX_LABELS:
@@ -90,54 +161,91 @@ class MetricSummary:
         self.zero_one = self.zero_one and other.zero_one
         self.values.merge(other.values)
         self.usage.add(other.usage)
+        self.clusters = None
         for label, count in other.labels.items():
             self._count_label(label, count)
+        if self.counting is None or other.counting is None:
+            self.counting = None
+        else:
+            self.counting.merge(other.counting)
+
+    @property
+    def fills(self) -> bool:
+        """Whether what the model failed counts as the worst value in the mean: as `missing` says, else of
+        pass/fail and of metrics with a known range."""
+        found = self.counting
+        if (
+            found is None
+            or found.bounds is None
+            or not (self.values.n or (found.declared and not self.labels))
+        ):
+            return False
+        if self.values.n and not (found.bounds[0] <= self.values.min and self.values.max <= found.bounds[1]):  # type: ignore[operator]
+            return False
+        known = found.declared or ((self.binary or self.zero_one) and self.values.n > 0)
+        return found.missing == "fail" or (found.missing is None and known)
+
+    @property
+    def counted(self) -> Distribution:
+        """The values that the mean is of, over dataset rows."""
+        return self.counting.filled if self.counting is not None and self.fills else self.values
 
     @property
     def n(self) -> int:
-        """Dataset rows with a value."""
-        return self.values.n
+        """Dataset rows with a value in the mean; of a metric of labels alone, with a label."""
+        if not self.counted.n and self.labels and self.counting is not None:
+            return self.counting.labelled
+        return self.counted.n
+
+    @property
+    def rows(self) -> int | None:
+        """Dataset rows that the metric is to score; None in summaries of older versions."""
+        return None if self.counting is None else max(self.counting.rows, self.n)
 
     @property
     def mean(self) -> float | None:
-        return self.values.mean if self.values.n else None
+        return self.counted.mean if self.counted.n else None
 
     @property
     def is_share(self) -> bool:
         """Whether the mean is the share of rows that pass: every value is 0 or 1, of one trial."""
+        if self.counting is not None:
+            return (self.binary or self.zero_one) and self.counted.n > 0 and not self.counting.several
         return (self.binary or self.zero_one) and 0 < self.values.n == self.scored
 
     @property
+    def estimate(self) -> MeanInterval:
+        """The mean's interval, its standard error, and how they are made."""
+        from promptlab.domain.means import estimate  # on use: a run needs it at its end only
+
+        return estimate(self)
+
+    @property
     def stderr(self) -> float | None:
-        """The standard error of the mean; None below two rows."""
-        return self.values.stderr
+        """The standard error of the mean; None where there is no interval."""
+        return self.estimate.stderr
 
     @property
     def interval(self) -> tuple[float, float] | tuple[None, None]:
-        """The 95% interval of the mean: Wilson's for pass/fail and zeros and ones, Student's otherwise."""
-        from promptlab.statistics import student_interval, wilson  # on use: a run needs it at its end only
+        """The 95% interval of the mean: Wilson's for pass/fail and zeros and ones, wilson_t for bounded
+        numbers and trials, Student's for all others."""
+        found = self.estimate
+        return (None, None) if found.low is None or found.high is None else (found.low, found.high)
 
-        if (self.binary or self.zero_one) and self.values.n and 0 <= self.values.mean <= 1:
-            # With trials a row's value is between 0 and 1; Wilson's formula still holds, conservatively.
-            return wilson(self.values.mean * self.values.n, self.values.n)
-        if self.values.stderr is None:
-            return None, None
-        return student_interval(self.values.mean, self.values.stderr, self.values.n)
+    @property
+    def worst_case(self) -> tuple[float, float] | tuple[None, None]:
+        """The least and the greatest mean over all rows, whatever the missing scores are; None where none are
+        missing, or `missing` is `exclude`."""
+        from promptlab.domain.means import worst_case
+
+        return worst_case(self)
 
     def brief(self) -> dict[str, Any]:
-        """Return `{n, mean, stderr, ci_low, ci_high}`, `failed` if scores failed, and the cases that were not
-        to be scored: `not_applicable` by the metric's `when`, `unlabelled` by an empty reference."""
-        low, high = self.interval
-        return {
-            "n": self.n,
-            "mean": self.mean,
-            "stderr": self.stderr,
-            "ci_low": low,
-            "ci_high": high,
-            **({"failed": self.failed} if self.failed else {}),
-            **({"not_applicable": self.not_applicable} if self.not_applicable else {}),
-            **({"unlabelled": self.unlabelled} if self.unlabelled else {}),
-        }
+        """Return what programs are told of it: `{n, rows, mean, stderr, ci_low, ci_high, method, …}`, as
+        `promptlab.domain.means.brief` has it."""
+        from promptlab.domain.means import brief
+
+        return brief(self)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -151,6 +259,8 @@ class MetricSummary:
             "values": self.values.to_json(),
             "labels": dict(self.labels),
             **({"usage": self.usage.to_json()} if self.usage.calls else {}),
+            **({"counting": self.counting.to_json()} if self.counting is not None else {}),
+            **({"clusters": self.clusters.to_json()} if self.clusters is not None else {}),
         }
 
     @classmethod
@@ -161,6 +271,9 @@ class MetricSummary:
             StoreDamagedError: a number in it is none, or counts what cannot be counted.
         """
         value = as_object(value, "metric")
+        values = Distribution.from_json(value.get("values", {}))
+        labels = _counts(value.get("labels", {}), "labels")
+        counting, clusters = value.get("counting"), value.get("clusters")
         return cls(
             higher_is_better=bool(value.get("higher_is_better", True)),
             scored=as_count(value.get("scored", 0), "scored"),
@@ -169,9 +282,11 @@ class MetricSummary:
             unlabelled=as_count(value.get("unlabelled", 0), "unlabelled"),
             binary=bool(value.get("binary", False)),
             zero_one=bool(value.get("zero_one", False)),
-            values=Distribution.from_json(value.get("values", {})),
-            labels=_counts(value.get("labels", {}), "labels"),
+            values=values,
+            labels=labels,
             usage=_usage(value["usage"]) if value.get("usage") else Usage(),
+            counting=None if counting is None else RowCounts.from_json(counting, values, labels),
+            clusters=None if clusters is None else ClusteredMean.from_json(clusters),
         )
 
 

@@ -80,12 +80,7 @@ def _scored(job: Job, case: Case) -> Scored:
 
 def summarize_cases(metrics: Sequence[Metric], cases: Sequence[Case]) -> Summary:
     """The aggregate of cases."""
-    total = Summary(
-        metrics={
-            m.name: MetricSummary(higher_is_better=m.higher_is_better, zero_one=m.may_be_a_share)
-            for m in metrics
-        }
-    )
+    total = Summary(metrics={m.name: MetricSummary.of(m) for m in metrics})
     by_row: dict[int, list[Case]] = {}
     for case in cases:
         _count(total, case)
@@ -99,9 +94,11 @@ def summarize_cases(metrics: Sequence[Metric], cases: Sequence[Case]) -> Summary
             if not spec.is_labelled(trials[0].row):
                 metric.unlabelled += len(trials)
                 continue
-            metric.add_row(
-                [c.scores.scores[spec.name] for c in trials if c.scores and spec.name in c.scores.scores]
+            scores = [c.scores.scores[spec.name] for c in trials if c.scores and spec.name in c.scores.scores]
+            failures = sum(
+                c.completion.error is not None and c.completion.error.is_models_doing for c in trials
             )
+            metric.add_row(scores, failures=failures, lost=len(trials) - len(scores) - failures)
     return total
 
 

@@ -27,6 +27,7 @@ from promptlab.statistics.intervals import (
     effective_n,
     is_skewed,
     median_interval,
+    median_rank,
     student_interval,
     t_of,
     wilson,
@@ -58,6 +59,7 @@ from promptlab.statistics.stopping import e_value, obrien_fleming
 from promptlab.statistics.trials import at_least_k, flake_rate, pass_at_k, pass_hat_k
 from promptlab.statistics.unpaired import newcombe, welch
 from promptlab.statistics.verdicts import (
+    FEWEST_ROWS,
     MARGIN,
     Clusters,
     Judgement,
@@ -72,6 +74,7 @@ __all__ = [
     "CONFIDENCE",
     "DISCORDANT",
     "FEWEST",
+    "FEWEST_ROWS",
     "MARGIN",
     "POWER",
     "Clustered",
@@ -103,6 +106,7 @@ __all__ = [
     "log_beta",
     "mcnemar",
     "median_interval",
+    "median_rank",
     "newcombe",
     "normal_cdf",
     "normal_quantile",

@@ -132,11 +132,25 @@ def is_skewed(n: int, skewness: float) -> bool:
     return n < 25 * skewness * skewness
 
 
+def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
+    """The greatest k with 2·P(Bin(n, ½) < k) ≤ 1 − confidence, from 1; None where there is none (n below 6 at
+    95%)."""
+    alpha = 1 - confidence
+    low, high = 0, n // 2
+    while low < high:  # the greatest k with P(X ≤ k − 1) ≤ alpha/2
+        middle = (low + high + 1) // 2
+        if 2 * binomial_cdf(middle - 1, n) <= alpha:
+            low = middle
+        else:
+            high = middle - 1
+    return low or None
+
+
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
     """The exact interval of a median by order statistics (David & Nagaraja, Order Statistics, 2003, 7.1).
 
-    The k-th least and the k-th greatest value, with the greatest k for which 2·P(Bin(n, ½) < k) is at most
-    1 − confidence; coverage is at least `confidence` for any distribution.
+    The k-th least and the k-th greatest value, with the k of `median_rank`; coverage is at least `confidence`
+    for any distribution.
 
     Args:
         values: in any order.
@@ -145,18 +159,11 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     Returns:
         The interval; None where n is too small for one (below 6 at 95%).
     """
-    n, alpha = len(values), 1 - confidence
-    low, high = 0, n // 2
-    while low < high:  # the greatest k with P(X ≤ k − 1) ≤ alpha/2
-        middle = (low + high + 1) // 2
-        if 2 * binomial_cdf(middle - 1, n) <= alpha:
-            low = middle
-        else:
-            high = middle - 1
-    if low == 0:
+    n, rank = len(values), median_rank(len(values), confidence)
+    if rank is None:
         return None
     ordered = sorted(values)
-    return Interval(ordered[low - 1], ordered[n - low])
+    return Interval(ordered[rank - 1], ordered[n - rank])
 
 
 def worst_case(mean: float, n: int, missing: int, bounds: tuple[float, float]) -> Interval:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from promptlab.domain.counting import RowCounts
 from promptlab.domain.results import Score
 from promptlab.domain.statistics import Distribution
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.errors import StoreDamagedError
-from promptlab.statistics import wilson
+from promptlab.statistics import t_of, wilson
 
 
 def counted(values: list[float]) -> Distribution:
@@ -48,12 +49,15 @@ def test_equal_scores_have_no_spread_however_many_there_are(value: float) -> Non
 
 
 def test_equal_row_means_of_trials_have_no_spread() -> None:
-    """Three trials of 0.1, 0.2 and 0.3 in each of 5,000 rows."""
-    metric = MetricSummary()
+    """Three trials of 0.1, 0.2 and 0.3 in each of 5,000 rows: of scores from 0 to 1 the interval has a width
+    all the same, and the error is the one that it is made of."""
+    metric = MetricSummary(counting=RowCounts(bounds=(0.0, 1.0), worst=0.0))
     for _ in range(5_000):
         metric.add_row([Score(value=0.1), Score(value=0.2), Score(value=0.3)])
+    assert metric.values.stderr == 0 and metric.mean == pytest.approx(0.2)
     low, high = metric.interval
-    assert low == high == metric.mean == pytest.approx(0.2)
+    assert low is not None and high is not None and low < 0.2 < high
+    assert metric.stderr == pytest.approx((high - low) / 2 / t_of(4_999))
 
 
 @pytest.mark.parametrize(
@@ -105,8 +109,8 @@ def test_a_summary_of_another_version_is_read() -> None:
     summary.metrics["f1"].add_row([Score(value=0.5)])
     summary.metrics["f1"].not_applicable = 3
     newer = summary.to_json() | {"from_tomorrow": 1}
-    newer["metrics"]["f1"] |= {"skewness": 3}
-    newer["metrics"]["f1"]["values"] |= {"m3": 1.5}
+    newer["metrics"]["f1"] |= {"kurtosis": 3}
+    newer["metrics"]["f1"]["values"] |= {"m4": 1.5}
     assert Summary.from_json(newer) == summary
     assert Summary.from_json({"cases": 2, "succeeded": 2}) == Summary(cases=2, succeeded=2)
 

@@ -13,7 +13,7 @@ from promptlab.domain.said import count_message
 from promptlab.domain.spending import Sums
 from promptlab.domain.statistics import Distribution
 from promptlab.domain.summary import MAX_LABELS, MetricSummary, Summary
-from promptlab.statistics import wilson
+from promptlab.statistics import wilson, wilson_t
 
 FAILED = Score(error=Failure("TypeError", "no number"))
 
@@ -80,15 +80,17 @@ def test_a_measured_metric_has_students_interval() -> None:
 
 def test_one_measured_value_has_no_interval() -> None:
     """And none has no mean either."""
-    assert values(3.0).brief() == {"n": 1, "mean": 3.0, "stderr": None, "ci_low": None, "ci_high": None}
-    assert MetricSummary().brief() == {"n": 0, "mean": None, "stderr": None, "ci_low": None, "ci_high": None}
+    nothing = {"stderr": None, "ci_low": None, "ci_high": None}
+    assert values(3.0).brief() == {"n": 1, "rows": 1, "mean": 3.0, **nothing}
+    assert MetricSummary().brief() == {"n": 0, "rows": 0, "mean": None, **nothing}
 
 
 def test_the_trials_of_a_row_are_one_observation() -> None:
     """Their mean: asking again is not a new row. Cases are counted each."""
     summary = metric([Score(passed=True), Score(passed=False)], [Score(passed=True), Score(passed=True)])
     assert (summary.n, summary.scored, summary.mean) == (2, 4, 0.75)
-    assert summary.binary and summary.interval == wilson(1.5, 2)
+    assert summary.binary and not summary.is_share
+    assert summary.interval == wilson_t(0.75, 0.25, 2)
 
 
 def test_failed_scores_are_counted_and_left_out() -> None:
@@ -103,10 +105,10 @@ def test_a_verdict_with_a_value_between_is_measured() -> None:
 
 
 def test_labels_are_counted_by_case() -> None:
-    """A metric of labels alone has no mean."""
+    """A metric of labels alone has no mean; its n is of rows, as every n."""
     summary = metric([Score(label="a"), Score(label="b")], [Score(label="a")], [Score()])
     assert summary.labels == {"a": 2, "b": 1}
-    assert (summary.scored, summary.n, summary.mean) == (3, 0, None)
+    assert (summary.scored, summary.n, summary.mean) == (3, 2, None)
 
 
 def test_no_more_than_fifty_labels_are_kept() -> None:
@@ -220,6 +222,7 @@ EMPTY = {
     "bins": {},
     "negative": {},
     "zeros": 0,
+    "m3": 0.0,
 }
 
 
@@ -231,7 +234,8 @@ def test_what_nothing_was_counted_in_is_empty() -> None:
     run = {**cases, **spent, "errors": {}, "messages": {}, "latency_ms": EMPTY, "metrics": {}}
     for distribution in (Distribution(), Distribution.from_json({})):
         assert distribution.to_json() == EMPTY
-    assert MetricSummary().to_json() == {**metric, "binary": True, "zero_one": False}
+    counting = {"counting": {"rows": 0}}
+    assert MetricSummary().to_json() == {**metric, **counting, "binary": True, "zero_one": False}
     assert MetricSummary.from_json({}).to_json() == {**metric, "binary": False, "zero_one": False}
     for summary in (Summary(), Summary.from_json({})):
         assert summary.to_json() == run

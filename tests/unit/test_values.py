@@ -24,6 +24,7 @@ FILLED = {
     "Batching",
     "_Writer",
     "Live",
+    "RowCounts",
     "MetricSummary",
     "ModelResponse",
     "Outside",
@@ -56,6 +57,7 @@ FILLED = {
 HELD = {"_Call", "_Item"}
 """What is under way: each is only itself."""
 NAMED = {
+    "MeanInterval",
     "AssetVersion",
     "Attempt",
     "BatchState",

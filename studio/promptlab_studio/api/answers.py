@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from promptlab.adapters.http.problems import MEDIA_TYPE
 from promptlab.domain.assets import AssetVersion
+from promptlab.domain.experiment import Missing
 from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
 from promptlab.report import brief
@@ -102,14 +103,67 @@ class ProgressOut(BaseModel):
     )
 
 
-class MetricBrief(BaseModel):
-    """A metric over the cases that are scored."""
+class ShareOut(BaseModel):
+    """A share, or another mean from 0 to 1, with its 95% interval; over rows."""
 
-    n: int
-    mean: float | None
-    stderr: float | None
+    n: float = Field(
+        description="Rows: with the label; of trials those whose mean it is. With trials a row "
+        "may have a part of a label."
+    )
+    share: float | None = Field(default=None, description="Of a label.")
+    mean: float | None = Field(default=None, description="Of trials.")
     ci_low: float | None
     ci_high: float | None
+
+
+class TrialsOut(BaseModel):
+    """Several answers to a row, of pass/fail; each a mean over rows, of unbiased values of a row."""
+
+    trials: int = Field(description="Answers of a row at most.")
+    pass_at: dict[str, ShareOut] = Field(description="k → the probability that one of k answers passes.")
+    pass_hat: dict[str, ShareOut] = Field(description="k → the probability that all of k answers pass.")
+    at_least: dict[str, ShareOut] = Field(description="k → rows of which at least k answers passed.")
+    flake_rate: ShareOut = Field(description="The probability that two answers to a row differ.")
+
+
+class ClustersOut(BaseModel):
+    """Rows that belong together."""
+
+    column: str
+    groups: int
+    stderr: float = Field(description="Cluster-robust, of the mean.")
+    method: str = Field(description="CR1, or CR3 where sizes differ by more than 2:1.")
+
+
+class MetricBrief(BaseModel):
+    """A metric over dataset rows; with trials a row's value is their mean."""
+
+    n: int = Field(description="Rows that the mean is of.")
+    rows: int | None = Field(default=None, description="Rows to score; null for runs of older versions.")
+    mean: float | None
+    stderr: float | None
+    ci_low: float | None = Field(description="The 95% interval.")
+    ci_high: float | None
+    method: str | None = Field(default=None, description="wilson, wilson_t, t, or with clusters CR1 t, ….")
+    missing: Missing | None = Field(
+        default=None, description="How cases without a score count; null where all have one."
+    )
+    failures: int = Field(default=0, description="Cases that the model failed: no usable answer.")
+    lost: int = Field(default=0, description="Cases without a score for any other reason.")
+    missing_rows: int = Field(default=0, description="Rows that the mean is not of.")
+    partial_rows: int = Field(default=0, description="Rows of which some trials have no score.")
+    worst_low: float | None = Field(
+        default=None, description="The mean of all rows at least, whatever the missing scores are."
+    )
+    worst_high: float | None = Field(default=None, description="At most.")
+    skewed: bool = Field(default=False, description="The interval of the mean is too short: use the median.")
+    median: float | None = Field(default=None, description="Of skewed values, within 1%.")
+    median_low: float | None = Field(default=None, description="Its exact 95% interval.")
+    median_high: float | None = None
+    labels: dict[str, ShareOut] = Field(default={}, description="Label → its share of rows.")
+    trials: TrialsOut | None = Field(default=None, description="Null for one trial, and for no pass/fail.")
+    clusters: ClustersOut | None = Field(default=None, description="Of a finished run with cluster_by.")
+    failed: int = Field(default=0, description="Scores that failed.")
     not_applicable: int = Field(default=0, description="Cases of rows that the metric's `when` leaves out.")
     unlabelled: int = Field(default=0, description="Cases of rows whose reference is empty: not scored.")
 

@@ -26,7 +26,7 @@ class Interval:
 
 def scale_of(metrics: Sequence[MetricSummary]) -> tuple[float, float]:
     """The range that one metric's bars share: 0 to 1 where the values are all over it."""
-    values = [m.values for m in metrics if m.values.n]
+    values = [m.counted for m in metrics if m.counted.n]
     low = min((v.min for v in values if v.min is not None), default=0.0)
     high = max((v.max for v in values if v.max is not None), default=1.0)
     if low >= 0 and 0.2 <= high <= 1:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from promptlab.domain.means import label_shares, n_of, notes
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.queries.query_engine import Histogram
 from promptlab_studio.views.digits import Digits, figure
@@ -25,6 +26,7 @@ class Choice:
     text: str
     url: str
     on: bool
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class MetricCard:
     unscored: Choice | None = None
     unlabelled: int = 0
     """Cases whose reference is empty."""
+    of_rows: str = ""
+    """`1,198 of 1,319 rows, 217 failures as 0`: what the mean is of, where a case has no score."""
+    notes: Sequence[str] = ()
+    """What a reader of the mean has to know: missing scores, trials, few rows."""
 
 
 def metric_cards(
@@ -102,7 +108,7 @@ def _card(
         if metric.labels:
             top = sorted(metric.labels.items(), key=lambda item: -item[1])[:MOST_LABELS]
             labels = [
-                _choice(query, "label", f"{column}~{label}", f"{label} {count(n)}")
+                _choice(query, "label", f"{column}~{label}", f"{label} {count(n)}", _share_of(metric, label))
                 for label, n in top
                 if label != "…"
             ]
@@ -126,7 +132,9 @@ def _card(
         else "higher is better"
         if metric.higher_is_better
         else "lower is better",
-        n=metric.scored if sorts else metric.n,
+        n=metric.n or metric.scored if sorts else metric.n,
+        of_rows=of_rows(metric),
+        notes=notes(metric, digits.show),
         failed=metric.failed,
         unlabelled=metric.unlabelled,
         bar=interval(metric, scale_of([metric])),
@@ -134,13 +142,35 @@ def _card(
     )
 
 
+def of_rows(metric: MetricSummary) -> str:
+    """Say how many rows a mean is of, and how many failures are in it; nothing where no score is missing."""
+    parts = []
+    if metric.rows is not None and metric.rows > metric.n:
+        parts.append(f"{n_of(metric)} rows")
+    if metric.counting is not None and metric.fills and (failures := metric.counting.failures):
+        parts.append(f"{failures:,} failed as {figure(metric.counting.worst)}")
+    return ", ".join(parts)
+
+
 def _most_frequent(metric: MetricSummary) -> str:
     label, n = max(metric.labels.items(), key=lambda item: item[1])
+    shares = label_shares(metric)
+    if label in shares:
+        return f"{percent(shares[label]['share'], 1)} {label}"
     return f"{percent(n, metric.scored)} {label}"
 
 
-def _choice(query: Query, name: str, value: str, text: str) -> Choice:
-    return Choice(text, _cases(query).toggled(name, value), value in query.all(name))
+def _share_of(metric: MetricSummary, label: str) -> str:
+    """Say the share of a label and its interval, of rows; nothing for runs of older versions."""
+    found = label_shares(metric).get(label)
+    if found is None or found["ci_low"] is None:
+        return ""
+    share, low, high = (percent(found[name], 1) for name in ("share", "ci_low", "ci_high"))
+    return f"{label}: {share} of the rows, 95% interval {low} to {high}"
+
+
+def _choice(query: Query, name: str, value: str, text: str, title: str = "") -> Choice:
+    return Choice(text, _cases(query).toggled(name, value), value in query.all(name), title)
 
 
 def _cases(query: Query) -> Query:
@@ -150,7 +180,7 @@ def _cases(query: Query) -> Query:
 
 def _verdicts(query: Query, column: str, metric: MetricSummary) -> list[Choice]:
     # Over dataset rows; with trials the mean of a row counts, so these are said as shares.
-    share = metric.values.mean
+    share = metric.mean or 0.0
     return [
         _choice(query, "pass", column, f"✓ pass {percent(share, 1)}"),
         _choice(query, "fail", column, f"✕ fail {percent(1 - share, 1)}"),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from promptlab.domain.choice import Chosen, checked_time
+from promptlab.domain.means import n_of, notes
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.spending import total_tokens
 from promptlab.domain.summary import MetricSummary, Summary
@@ -16,6 +17,7 @@ from promptlab.report import duration
 from promptlab_studio.views.digits import Digits, money, money_decimals
 from promptlab_studio.views.figures import Interval, interval, scale_of
 from promptlab_studio.views.format import count, milliseconds_pair
+from promptlab_studio.views.metric_cards import of_rows
 from promptlab_studio.views.state import Condition, Query
 
 METRICS = 3
@@ -64,6 +66,8 @@ class MetricCell:
     text: str
     title: str
     bar: Interval | None
+    of_rows: str = ""
+    """`1,198 of 1,319`, where the mean is not of all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,8 +349,12 @@ def _cells(
             if metric.mean is not None
             else (f"{len(metric.labels)} labels" if metric.labels else "–")
         )
+        said = "; ".join([f"{n_of(metric)} rows", *notes(metric, show)])
         cells[name] = MetricCell(
-            text, f"{name}: {show(metric.mean)}{between}, {metric.n:,} rows", interval(metric, scale)
+            text,
+            f"{name}: {show(metric.mean)}{between}, {said}",
+            interval(metric, scale),
+            of_rows(metric),
         )
     return cells
 
