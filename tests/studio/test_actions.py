@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import pytest
 
-from promptlab.domain.assets import Dataset
+from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.results import FINAL, RunRecord
 from tests.studio.test_pages import Studio, studio
 
@@ -235,3 +235,28 @@ async def test_a_label_is_removed_on_the_prompts_page(studio: Studio) -> None:
     fields = {"name": "ask", "version": "0", "label": "production"}
     assert (await posted(studio, "/prompt/label", **fields, remove=""))[1].startswith("done|ask has no label")
     assert (await posted(studio, "/prompt/label", **fields, remove=""))[1].startswith("problem|")
+
+
+async def test_some_rows_are_tried_before_all(studio: Studio) -> None:
+    """The first ones, or a sample; calls are counted so, and a number that is none is said."""
+    await studio.lab.assets.create(PromptTemplate(name="ask", user_prompt="<question>"))
+    await studio.lab.assets.create(
+        Dataset(name="thirty", rows=[{"id": f"r{n}", "question": f"{n} + 1"} for n in range(30)])
+    )
+    chosen = {
+        "prompt": "ask@0",
+        "dataset": "thirty@0",
+        "model": "simulated/demo",
+        "rows": "sample",
+        "rows_n": "7",
+    }
+    form = await studio.page(f"/new?{urlencode(chosen)}")
+    assert "calls 7" in form.text
+    answer = await studio.client.post("/new", data=chosen)
+    assert answer.status_code == 303
+    run = await ended(studio, answer.headers["location"].rpartition("/")[2])
+    assert run.cases == 7
+    assert run.experiment["dataset"]["name"] == "thirty-sample-7-seed-0"
+    refused = await studio.client.post("/new", data={**chosen, "rows_n": "few"})
+    assert refused.status_code == 422
+    assert "How many rows?" in refused.text

@@ -23,6 +23,7 @@ from promptlab.domain.templates import check_placeholders, compile_template_asyn
 from promptlab.domain.tokens import chat_tokens
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
+from promptlab.experiments.subset import subset
 from promptlab.models.batches.registry import has_batch_mode
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
@@ -35,11 +36,14 @@ from promptlab_studio.views.format import run_url
 from promptlab_studio.views.new_run_form import (
     MODEL_NUMBERS,
     MODEL_TEXTS,
+    ROWS,
     code_forms,
     experiment_of,
     fields_from,
     metric_forms,
     model_of,
+    rows_asked,
+    rows_of,
 )
 from promptlab_studio.views.run_bounds import BOUNDS, cache_choices
 from promptlab_studio.views.state import Query, whole
@@ -114,6 +118,7 @@ async def _form(
         "defaults": {name: ModelConfig.model_fields[name].default for name in MODEL_NUMBERS},
         "texts": MODEL_TEXTS,
         "bounds": BOUNDS,
+        "row_choices": ROWS,
         "caches": cache_choices(query.get("cache")),
         "problem": problem,
         "wrong": wrong,
@@ -137,7 +142,7 @@ async def _outlook(
 ) -> dict[str, Any]:
     """What the form's right side shows: the first rows, the expected cost, whether all is there."""
     if query.get("agent") and dataset:
-        calls = len(dataset) * (whole(query.get("trials")) or 1)
+        calls = rows_asked(query, len(dataset)) * (whole(query.get("trials")) or 1)
         return {
             "preview": {"problem": "", "warnings": (), "rows": await _given_rows(lab, dataset)},
             "estimate": None,
@@ -240,7 +245,7 @@ async def _preview(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset:
 
 
 async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
-    calls = len(dataset) * (whole(query.get("trials")) or 1)
+    calls = rows_asked(query, len(dataset)) * (whole(query.get("trials")) or 1)
     assert dataset.content is not None
     try:
         given = model_of(query) if query.get("model") else {"code": ""}
@@ -292,7 +297,11 @@ async def start(request: Request) -> Response:
     columns: Sequence[str] = dataset.columns if dataset else ()
     try:
         config = ExperimentConfig.parse(experiment_of(query, columns))
-        run = await lab.start(config)
+        if (choice := rows_of(query)) is None:
+            run = await lab.start(config)
+        else:
+            async with subset(lab.assets, config.dataset, choice) as part:
+                run = await lab.start(config.model_copy(update={"dataset": part}))
     except ValidationError as error:
         return await _form(request, lab, query, explain_experiment(error), 422)
     except PromptLabError as error:

@@ -17,6 +17,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe, exists
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.subset import First, Sample
 from promptlab_studio.views.run_bounds import bound_pairs, bounds_of
 from promptlab_studio.views.state import Pairs, Query, whole
 
@@ -216,6 +217,35 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         **bounds_of(query),
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
+
+
+ROWS = (("", "all of them"), ("first", "the first"), ("sample", "a random sample of"))
+"""Which rows of the dataset a run is over."""
+
+
+def rows_of(query: Query) -> First | Sample | None:
+    """The rows that are chosen; None: all.
+
+    Raises:
+        ConfigError: their number, or the seed of a sample, is none.
+    """
+    choice = query.get("rows")
+    if choice == "":
+        return None
+    count, seed = whole(query.get("rows_n")), whole(query.get("rows_seed", "0"))
+    if choice not in dict(ROWS):
+        raise ConfigError(f"rows={choice!r} is not known: first or sample, or nothing for all.")
+    if not count:
+        raise ConfigError(f"How many rows? A whole number from 1 on, not {query.get('rows_n')!r}.")
+    if seed is None:
+        raise ConfigError(f"The seed of a sample is a whole number, not {query.get('rows_seed')!r}.")
+    return First(count) if choice == "first" else Sample(count, seed)
+
+
+def rows_asked(query: Query, rows: int) -> int:
+    """How many rows of a dataset with so many rows the run will be over, as far as the form says."""
+    count = whole(query.get("rows_n")) if query.get("rows") else None
+    return min(rows, count) if count else rows
 
 
 def _agent_of(query: Query) -> dict[str, Any]:
