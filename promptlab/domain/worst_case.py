@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Mapping, Sequence
 
 import orjson
 
+from promptlab.domain.chat import ChatRequest
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import CACHE_WRITE_HOUR, Price, cost_usd, price_of
-from promptlab.domain.tokens import MESSAGE_TOKENS, REPLY_TOKENS
+from promptlab.domain.tokens import MESSAGE_TOKENS, REPLY_TOKENS, media_of, media_tokens, told
 from promptlab.errors import ConfigError
 
 _OWN_LIMITS = (
@@ -41,9 +43,12 @@ def most_written(config: ModelConfig) -> int | None:
     return most if most is None else most * (answers if isinstance(answers, int) and answers > 1 else 1)
 
 
-def most_read(messages: Sequence[Mapping[str, str]]) -> int:
+def most_read(messages: Sequence[Mapping[str, str]] | ChatRequest) -> int:
     """The most tokens that a prompt can have: no tokenizer makes more tokens of a text than it has bytes of
     UTF-8 (those of today's models begin with bytes, and only join them)."""
+    if isinstance(messages, ChatRequest):
+        media = sum(media_tokens(one, most=True) for one in media_of(messages))
+        return len(told(messages).encode()) + math.ceil(media) + REPLY_TOKENS
     texts = sum(len(m["content"].encode("utf-8", "replace")) for m in messages)
     return texts + len(messages) * MESSAGE_TOKENS + REPLY_TOKENS
 
@@ -80,7 +85,7 @@ class WorstCase:
             )
         return price
 
-    def usd(self, messages: Sequence[Mapping[str, str]]) -> float:
+    def usd(self, messages: Sequence[Mapping[str, str]] | ChatRequest) -> float:
         """The most dollars that the answer to chat messages can cost."""
         return self._of(most_read(messages))
 

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from promptlab.assets.rows import read_rows
 from promptlab.domain import prices
 from promptlab.domain.assets import Shard
+from promptlab.domain.chat import ChatRequest
 from promptlab.domain.records import BATCH
 from promptlab.domain.results import Batched, CaseKey, Completion, Failure, ModelResponse, RunRecord
 from promptlab.domain.texts import cut
@@ -220,6 +221,8 @@ class Batching:
             where = (shard.number, *key)
             try:
                 messages = await job.bindings.messages(rows[key.case - shard.first])
+                if isinstance(messages, ChatRequest):
+                    raise ModelError("batches ask texts only, without media and tools", type="bad_request")
                 # Which batch a request is in is in its id: none of another batch has it.
                 await writer.add(lambda name, of=messages: self.batches.line(name, of), where)
             except (TemplateError, ModelError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.masking import hidden
 from promptlab.domain.messages import beyond_text, read_messages
 from promptlab.domain.model_config import CacheConfig
@@ -20,7 +21,7 @@ from promptlab.domain.results import ModelResponse, RunRecord
 from promptlab.engine.keyless import with_words, words_of
 from promptlab.engine.limits import models_of
 from promptlab.errors import ConfigError
-from promptlab.models.base import Messages, Model
+from promptlab.models.base import Model
 from promptlab.ports import Records
 
 MOST_ENTRIES = 1_000_000
@@ -34,7 +35,7 @@ _EPOCH = "epoch"
 _TOKENS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
-def request_key(model: Model, messages: Messages, trial: int) -> str:
+def request_key(model: Model, messages: Prompt, trial: int) -> str:
     """The SHA-256 of all that an answer depends on: where it comes from, the model, its parameters, the
     messages and the trial."""
     config = model.config
@@ -48,7 +49,7 @@ def request_key(model: Model, messages: Messages, trial: int) -> str:
         "response_format": config.response_format and dict(config.response_format),
         "api_version": config.api_version,
         "more": config.extra_params,
-        "messages": list(messages),
+        "messages": messages.to_json() if isinstance(messages, ChatRequest) else list(messages),
         "trial": trial,
     }
     flags = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
@@ -76,7 +77,7 @@ class AnswerCache:
         own = model.config.cache
         return self.days if own is None else own.expires_days if isinstance(own, CacheConfig) else None
 
-    async def find(self, model: Model, messages: Messages, trial: int) -> ModelResponse | None:
+    async def find(self, model: Model, messages: Prompt, trial: int) -> ModelResponse | None:
         """The answer to an equal request of before, which costs nothing now; None where there is none."""
         if self.days_of(model) is None:
             return None
@@ -96,7 +97,7 @@ class AnswerCache:
             metadata=found.get("metadata") or {},
         )
 
-    async def keep(self, model: Model, messages: Messages, trial: int, answer: ModelResponse) -> None:
+    async def keep(self, model: Model, messages: Prompt, trial: int, answer: ModelResponse) -> None:
         """Keep an answer, unless it is too long."""
         days = self.days_of(model)
         if days is None:
@@ -134,7 +135,7 @@ class AnswerCache:
         if count >= MOST_ENTRIES:
             await clear(self.records, self.epoch)
 
-    def _key(self, model: Model, messages: Messages, trial: int) -> str:
+    def _key(self, model: Model, messages: Prompt, trial: int) -> str:
         return f"{self.epoch}/{request_key(model, messages, trial)}"
 
 
@@ -196,12 +197,12 @@ class Trial:
     def __init__(self, cache: AnswerCache, trial: int) -> None:
         self._cache, self._trial, self._loop = cache, trial, asyncio.get_running_loop()
 
-    async def find(self, model: Model, messages: Messages) -> ModelResponse | None:
+    async def find(self, model: Model, messages: Prompt) -> ModelResponse | None:
         """The answer to an equal request of before."""
         found: ModelResponse | None = await self._there(self._cache.find(model, messages, self._trial))
         return found
 
-    async def keep(self, model: Model, messages: Messages, answer: ModelResponse) -> None:
+    async def keep(self, model: Model, messages: Prompt, answer: ModelResponse) -> None:
         """Keep an answer."""
         await self._there(self._cache.keep(model, messages, self._trial, answer))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
+from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.messages import beyond_text
 from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage
@@ -24,7 +25,8 @@ from promptlab.engine.user_code import OverdueError, apart, beside, in_time, sai
 from promptlab.engine.watchdog import watchdog
 from promptlab.errors import ModelError, TemplateError
 from promptlab.models.allowance import allowed, within
-from promptlab.models.base import Model, in_thread, runs_on_loop
+from promptlab.models.base import Model, in_thread, refusal, runs_on_loop
+from promptlab.models.media import READER
 from promptlab.models.retry import Postponed, Slot, Tries, with_retries
 from promptlab.models.usage import counted, note_usage
 
@@ -59,6 +61,7 @@ async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambd
     price = price_of(job.bindings.model.config)
     waits: list[float] = []
     tried = await Tried.read(job, shard)
+    READER.set(job.media)
     async with asyncio.TaskGroup() as group:
         for key in todo:
             row = rows[key.case - shard.first]
@@ -107,6 +110,8 @@ async def _complete(
     try:
         messages = await job.bindings.messages(row)
         model = job.bindings.model
+        if isinstance(messages, ChatRequest) and (why := refusal(model, messages)):
+            raise ModelError(why, type="bad_request", sent=False)
         if job.cache is not None and (found := await job.cache.find(model, messages, key.trial)) is not None:
             return _again(job, place, found)
         permits = job.limiter.permits
@@ -187,7 +192,7 @@ def _again(job: Job, place: dict[str, Any], found: ModelResponse) -> Completion:
     )
 
 
-async def _paid(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -> ModelResponse:
+async def _paid(job: Job, messages: Prompt, key: CaseKey) -> ModelResponse:
     """Make one call within the budget.
 
     Raises:
@@ -210,7 +215,15 @@ async def _paid(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -> M
     return answer
 
 
-async def _attempt(job: Job, messages: Sequence[dict[str, str]], key: CaseKey) -> ModelResponse:
+async def _attempt(job: Job, messages: Prompt, key: CaseKey) -> ModelResponse:
+    """Make one call, once there is room for its media."""
+    if not isinstance(messages, ChatRequest):
+        return await _call(job, messages, key)
+    async with job.media.room(messages):
+        return await _call(job, messages, key)
+
+
+async def _call(job: Job, messages: Any, key: CaseKey) -> ModelResponse:
     """Make one call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
     model, started = job.bindings.model, job.clock.monotonic()
     await_it = in_time

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from promptlab.domain.assets import DatasetContent
+from promptlab.domain.chat import Prompt
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
 from promptlab.domain.summary import Summary
@@ -26,6 +27,7 @@ from promptlab.engine.side_loop import is_beside
 from promptlab.engine.user_code import apart, in_time
 from promptlab.evaluators.base import Evaluator
 from promptlab.models.base import Model
+from promptlab.models.media import MediaReader
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.threads import Threads
 
@@ -49,8 +51,8 @@ class Bindings:
 
     model: Model
     """The model; for an agent, the agent as one."""
-    messages: Callable[[Row], Awaitable[Sequence[dict[str, str]]]]
-    """A row's rendered chat messages; for an agent, one message that stands for the row."""
+    messages: Callable[[Row], Awaitable[Prompt]]
+    """A row's rendered prompt; for an agent, one message that stands for the row."""
     content: DatasetContent
     evaluators: Sequence[tuple[Metric, Evaluator]]
     embedding_model: Model | None = None
@@ -104,6 +106,14 @@ class Job:
     """What the calls may cost; None where nobody bounds that."""
     cache: AnswerCache | None = None
     """Answers of before; None where the run has none."""
+    _media: MediaReader | None = None
+
+    @property
+    def media(self) -> MediaReader:
+        """Reads the media of calls."""
+        if self._media is None:
+            self._media = MediaReader(self.blobs)
+        return self._media
 
     def budget_halt(self) -> Halt:
         """How a run ends whose budget is reached."""

@@ -12,6 +12,7 @@ from time import monotonic, thread_time
 from typing import Any, cast
 
 from promptlab.awake import asleep_s
+from promptlab.domain.chat import texts_of
 from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, PROMPT, Metric
 from promptlab.domain.results import Score, Usage, described
 from promptlab.engine.budget import Part
@@ -77,7 +78,7 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
 async def _prompt(job: Job, case: Case) -> str | TemplateError:
     """Fill the prompt once more: an answer is recorded without the text that it is the answer to."""
     try:
-        return "\n\n".join(message["content"] for message in await job.bindings.messages(case.row))
+        return "\n\n".join(texts_of(await job.bindings.messages(case.row)))
     except TemplateError as error:
         return error
 

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
+from promptlab.domain.chat import Prompt
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse, Usage
 from promptlab.domain.worst_case import worst_case
 from promptlab.errors import ModelError
-from promptlab.models.base import Messages, Model
+from promptlab.models.base import Model
 from promptlab.models.usage import counted, note_answer, note_usage
 
 T = TypeVar("T")
@@ -36,10 +37,10 @@ class Allowance(Protocol):
 class Answers(Protocol):
     """Gives answers of before again, and keeps new ones."""
 
-    async def find(self, model: Model, messages: Messages) -> ModelResponse | None:
+    async def find(self, model: Model, messages: Prompt) -> ModelResponse | None:
         """The answer to an equal request of before; None where there is none."""
 
-    async def keep(self, model: Model, messages: Messages, answer: ModelResponse) -> None:
+    async def keep(self, model: Model, messages: Prompt, answer: ModelResponse) -> None:
         """Keep an answer."""
 
 
@@ -144,7 +145,7 @@ def _paid(
 
 
 async def _remembered(
-    answers: Answers, model: Model, messages: Messages, call: Callable[[], Awaitable[Any]]
+    answers: Answers, model: Model, messages: Prompt, call: Callable[[], Awaitable[Any]]
 ) -> Any:
     """An answer of before, or a new one, which is kept."""
     found = await answers.find(model, messages)

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from promptlab.deprecated import warn_old
+from promptlab.domain.chat import ChatRequest
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse, described
 from promptlab.errors import ModelError
@@ -115,6 +116,10 @@ class Model:
         anything, and is kept apart."""
         return not type(self).__module__.startswith("promptlab.")
 
+    takes: frozenset[str] = frozenset()
+    """What `achat` takes beside texts, in a `ChatRequest`: of `tools`, `image`, `audio`, `video`, `document`,
+    and `uri` (media by their https address)."""
+
     keeps_time: ClassVar[bool] = False
     """Whether `achat` itself ends within `config.timeout_s`: nobody else need watch the time."""
 
@@ -147,10 +152,15 @@ class Model:
     async def achat(self, messages: Messages) -> ModelResponse:
         """Answer a list of chat messages in one attempt, without retries: the engine has those.
 
+        Where a prompt has parts or tools, and the model says in `takes` that it takes them, it is given a
+        `ChatRequest` in place of the list.
+
         Raises:
             ModelError: the call failed.
             ValueError: the model takes one system and one user message only, and these are not.
         """
+        if isinstance(messages, ChatRequest):
+            raise ValueError(refusal(self, messages))
         roles = [m["role"] for m in messages]
         if roles not in (["system", "user"], ["developer", "user"], ["user"], ["system"], ["developer"]):
             raise ValueError(
@@ -186,6 +196,26 @@ class Model:
 
     async def aclose(self) -> None:
         """Release connections of the running event loop. The model can be used again."""
+
+
+def refusal(model: Model, request: ChatRequest) -> str:
+    """Say what a request needs that a model does not take; an empty text where it takes all of it."""
+    lacking = sorted(request.needs - model.takes)
+    if not lacking:
+        return ""
+    words = ", ".join(_LACKING[name] for name in lacking)
+    taken = ", ".join(sorted(model.takes)) or "texts only"
+    return f"model {model.name} does not take {words}; it takes {taken}."
+
+
+_LACKING = {
+    "tools": "tools and their calls",
+    "image": "pictures",
+    "audio": "sounds",
+    "video": "films",
+    "document": "documents",
+    "uri": "media by their address (give them as files or data)",
+}
 
 
 def runs_on_loop(model: Model) -> bool:

@@ -1,0 +1,117 @@
+"""The bytes of pictures, sounds and documents that calls of models send: read from blobs as they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from promptlab.domain.chat import ChatRequest, Prompt
+from promptlab.domain.messages import Media
+from promptlab.errors import BlobNotFoundError, ModelError
+from promptlab.ports import Blobs
+
+AT_ONCE_BYTES = 24 << 20
+"""Bytes of media in calls in flight: each is there about four times (as it is, in base64, in the body, and as
+the connection sends it). Six pictures of 4 MB took 110 MB."""
+
+
+def media_key(sha256: str) -> str:
+    """The key of the blob that has a medium."""
+    return f"media/{sha256}"
+
+
+class MediaReader:
+    """Reads media from blobs, and bounds how many bytes of them calls hold at once."""
+
+    def __init__(self, blobs: Blobs, most: int = AT_ONCE_BYTES) -> None:
+        self._blobs, self._most, self._used = blobs, most, 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def read(self, media: Media) -> bytes:
+        """Read a medium that is in a blob.
+
+        Raises:
+            ModelError: the blob is gone; it says so, and is not tried again.
+        """
+        assert media.sha256 is not None
+        try:
+            return await self._blobs.get(media_key(media.sha256))
+        except BlobNotFoundError as error:
+            raise ModelError(
+                f"the {media.modality} {media.sha256[:12]}… is not in the store any more",
+                type="media_missing",
+            ) from error
+
+    @asynccontextmanager
+    async def room(self, prompt: Prompt) -> AsyncIterator[None]:
+        """In the block, the media of a prompt may be in memory; waits until there is room for them. What is
+        larger than all of the room goes alone."""
+        size = media_bytes(prompt)
+        if size:
+            await self._take(size)
+        try:
+            yield
+        finally:
+            if size:
+                self._give(size)
+
+    async def _take(self, size: int) -> None:
+        if not self._waiting and self._fits(size):
+            self._used += size
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give(size)
+            else:
+                self._waiting = deque(one for one in self._waiting if one[1] is not turn)
+                self._wake()
+            raise
+
+    def _fits(self, size: int) -> bool:
+        return not self._used or self._used + size <= self._most
+
+    def _give(self, size: int) -> None:
+        self._used -= size
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size, turn = self._waiting.popleft()
+            if not turn.done():
+                self._used += size
+                turn.set_result(None)
+
+
+READER: ContextVar[MediaReader | None] = ContextVar("promptlab_media_reader", default=None)
+"""Reads the media of the calls that are made in this context."""
+
+
+def media_bytes(prompt: Prompt) -> int:
+    """How many bytes of media a prompt has in blobs."""
+    if not isinstance(prompt, ChatRequest):
+        return 0
+    parts = (part for message in prompt.messages for part in message.parts)
+    return sum(part.size or 0 for part in parts if isinstance(part, Media) and part.sha256 is not None)
+
+
+async def read_media(media: Media) -> bytes:
+    """Read a medium that is in a blob, within a call that the engine makes.
+
+    Raises:
+        ModelError: there is no store to read it from, or the store has it no more.
+    """
+    reader = READER.get()
+    if reader is None:
+        raise ModelError(
+            f"the {media.modality} {(media.sha256 or '')[:12]}… is in a store, and nothing says in "
+            "which: ask in an experiment",
+            type="media_missing",
+        )
+    return await reader.read(media)
