@@ -85,6 +85,10 @@ fuzz-api: .venv/fuzz-api/bin/schemathesis frontend  ## send schemathesis against
 simulate: .venv/dev  ## print how often intervals and verdicts are right, for docs/statistics.md (QUICK=1: 500 repetitions; 10 minutes)
 	@$(BIN)/python -m tests.simulation $(if $(QUICK),--quick)
 
+.PHONY: prices
+prices: .venv/demo  ## write the kept table of models' prices anew, from the newest genai-prices
+	@$(BIN)/python infra/update_prices.py
+
 bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults, 10 minutes; LIMITS=1: rate limits, 4 minutes)
 	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,$(if $(LIMITS),limits,run))
 

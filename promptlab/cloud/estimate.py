@@ -232,11 +232,10 @@ def _around(first: float, expected: float, last: float) -> Interval:
 
 def _model_usd(price: Price | None, read: Interval, written: Interval, cases: int) -> Interval | None:
     each = [
-        cost_usd(price, round(getattr(read, name) * 1000), round(getattr(written, name) * 1000))
-        for name in ("low", "expected", "high")
+        cost_usd(price, getattr(read, name), getattr(written, name)) for name in ("low", "expected", "high")
     ]
     known = [usd for usd in each if usd is not None]
-    return Interval(*known).times(cases / 1000) if len(known) == len(each) else None
+    return Interval(*known).times(cases) if len(known) == len(each) else None
 
 
 def _work(

@@ -1,13 +1,18 @@
-"""When a provider stops serving a model: dates from `prices.json`, and the warning before a run."""
+"""When a provider stops serving a model: dates from `shutdowns.json`, and the warning before a run."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from importlib import resources
+from typing import Any
+
+import orjson
 
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import is_own_endpoint, listed_row
+from promptlab.domain.prices import is_own_endpoint, listed_as, names_of
 
 WARN_BEFORE = timedelta(days=31)
 
@@ -24,8 +29,10 @@ class Shutdown:
 
 def shutdown_of(config: ModelConfig) -> Shutdown | None:
     """Find when the provider's own API stops serving a model; None where that is not known, and elsewhere."""
-    row = listed_row(config) if is_own_endpoint(config) else None
-    if row is None or "shutdown" not in row:
+    found = listed_as(config) if is_own_endpoint(config) else None
+    names = names_of(*found) if found else ()
+    row = next((_table()[found[0], name] for name in names if found and (found[0], name) in _table()), None)
+    if row is None:
         return None
     return Shutdown(date.fromisoformat(row["shutdown"]), row.get("replacement"))
 
@@ -41,3 +48,9 @@ def shutdown_warnings(configs: Iterable[ModelConfig], today: date) -> tuple[str,
         what = "was shut down" if today >= end.on else "will be shut down"
         found.append(f"{config.name} {what} by its provider on {end.on}.{instead}")
     return tuple(dict.fromkeys(found))
+
+
+@functools.cache
+def _table() -> dict[tuple[str, str], dict[str, Any]]:
+    text = resources.files("promptlab.domain").joinpath("shutdowns.json").read_bytes()
+    return {(row["provider"], row["model"]): row for row in orjson.loads(text)["shutdowns"]}

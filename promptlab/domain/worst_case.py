@@ -11,7 +11,7 @@ import orjson
 
 from promptlab.domain.chat import ChatRequest
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import CACHE_WRITE_HOUR, Price, cost_usd, price_of
+from promptlab.domain.prices import Price, cost_usd, price_of
 from promptlab.domain.tokens import MESSAGE_TOKENS, REPLY_TOKENS, media_of, media_tokens, told
 from promptlab.errors import ConfigError
 
@@ -70,9 +70,11 @@ class WorstCase:
             default=str,
             option=orjson.OPT_NON_STR_KEYS,
         )
-        # Tools and schemas are read with every prompt; what is written to a cache costs up to twice as much.
+        # Tools and schemas are read with every prompt.
         self._fixed = len(extras)
-        self._factor = CACHE_WRITE_HOUR if b"cache" in extras.lower() else 1.0
+        # These two write to their cache where they are asked to, others (gpt-6) as they like.
+        asks = config.provider in ("anthropic", "bedrock")
+        self._may_write = not asks or b"cache" in extras.lower()
 
     @staticmethod
     def _checked(config: ModelConfig, price: Price | None, embeds: bool) -> Price:
@@ -103,7 +105,14 @@ class WorstCase:
         return 4 * self._written
 
     def _of(self, read: int) -> float:
-        return self._factor * (cost_usd(self.price, read + self._fixed, self._written) or 0.0)
+        read += self._fixed
+        written = cost_usd(self.price, read, self._written) or 0.0
+        if not self._may_write:
+            return written
+        costs = (
+            cost_usd(self.price, read, self._written, cache_write=read, for_an_hour=n) for n in (0, read)
+        )
+        return max(written, *(usd or 0.0 for usd in costs))
 
 
 def _limit(config: ModelConfig) -> int:

@@ -390,14 +390,14 @@ class Batching:
             usd = 0.0 if result.refused else None
             read, written = result.prompt_tokens, result.completion_tokens
             if read is not None or written is not None:  # it was billed all the same
-                usd = self._usd(read, written, result.cost_usd)
+                usd = self._usd(ModelResponse("", read, written, cost_usd=result.cost_usd))
             failed = self._failed(where, result.type, str(result), 1, usd)
             return replace(failed, prompt_tokens=read, completion_tokens=written)
         try:
             answer = checked(result, 0.0, model.name)
         except ModelError as error:
             return self._failed(where, error.type, str(error), 1, None)
-        usd = self._usd(answer.prompt_tokens, answer.completion_tokens, answer.cost_usd)
+        usd = self._usd(answer)
         return replace(
             self._empty(where),
             response=answer.response,
@@ -410,12 +410,13 @@ class Batching:
             **more_of(answer),
         )
 
-    def _usd(self, read: int | None, written: int | None, usual: float | None) -> float | None:
+    def _usd(self, answer: ModelResponse) -> float | None:
         """Work out the dollars of an answer, from those that it would usually cost where they are known."""
+        usual = answer.cost_usd
         config = self.job.bindings.model.config
         price, full = prices.price_of(config, tier=prices.BATCH), prices.price_of(config)
         if usual is None:
-            return prices.cost_usd(price, read, written)
+            return prices.cost_of(price, answer)
         if price is None or full is None or not full.output_usd_per_mtok or not price.output_usd_per_mtok:
             return usual
         return usual * price.output_usd_per_mtok / full.output_usd_per_mtok

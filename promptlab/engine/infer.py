@@ -11,7 +11,7 @@ from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.messages import beyond_text
-from promptlab.domain.prices import Price, cost_usd, price_of
+from promptlab.domain.prices import Price, cost_of, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage
 from promptlab.domain.texts import cut
 from promptlab.domain.tokens import chat_tokens
@@ -271,7 +271,7 @@ def _spent_on(response: ModelResponse, used: Usage, price: Price | None) -> dict
     if used.calls and read is None and written is None:
         return _sums(used) if usd is None else _sums(used) | {"cost_usd": usd}
     if usd is None:
-        usd = used.cost_usd if used.calls else cost_usd(price, read, written)
+        usd = used.cost_usd if used.calls else cost_of(price, response)
     return {"prompt_tokens": read, "completion_tokens": written, "cost_usd": usd}
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from promptlab.domain.chat import Prompt
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.prices import cost_of, price_of
 from promptlab.domain.results import ModelResponse, Usage
 from promptlab.domain.worst_case import worst_case
 from promptlab.errors import ModelError
@@ -104,8 +104,7 @@ async def within(
 
 def _spent(config: ModelConfig, answer: object, used: Usage, worst: float) -> float:
     if isinstance(answer, ModelResponse):
-        read, written = answer.prompt_tokens, answer.completion_tokens
-        usd = cost_usd(price_of(config), read, written) if answer.cost_usd is None else answer.cost_usd
+        usd = cost_of(price_of(config), answer)
         return worst if usd is None else usd
     return worst if used.cost_usd is None or used.unknown_cost or not used.calls else used.cost_usd
 

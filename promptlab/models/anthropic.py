@@ -9,7 +9,7 @@ from yarl import URL
 
 from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import cost_with_cache_usd, price_of
+from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.answers import call_part, count_of, dollars_of, mapping, tool_call
@@ -133,15 +133,20 @@ class AnthropicModel(HttpModel):
 
 
 def _cost_usd(config: ModelConfig, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
-    """Read the cost, or work it out where tokens were written to the cache; None leaves
-    it to the price table."""
+    """Read the cost, or work it out where tokens were written to the cache for an hour; None leaves it to
+    the price table."""
     told = dollars_of(headers.get("x-litellm-response-cost"))
-    cached = count_of(usage.get("cache_creation_input_tokens"))
-    if told is not None or not cached:
+    an_hour = count_of(mapping(usage.get("cache_creation")).get("ephemeral_1h_input_tokens"))
+    if told is not None or not an_hour:
         return told
-    an_hour = count_of(mapping(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")) or 0
-    written = count_of(usage.get("output_tokens"))
-    return cost_with_cache_usd(price_of(config), _read(usage), written, cached, min(an_hour, cached))
+    return cost_usd(
+        price_of(config),
+        _read(usage),
+        count_of(usage.get("output_tokens")),
+        cached=count_of(usage.get("cache_read_input_tokens")),
+        cache_write=count_of(usage.get("cache_creation_input_tokens")),
+        for_an_hour=an_hour,
+    )
 
 
 def _read(usage: dict[str, Any]) -> int | None:

@@ -18,7 +18,7 @@ from promptlab import awake
 from promptlab.domain.masking import Mask, hide_text, remember
 from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import cost_with_cache_usd, price_of
+from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
@@ -420,9 +420,20 @@ def _read(usage: dict[str, Any]) -> int | None:
 
 
 def _cost_usd(config: ModelConfig, usage: dict[str, Any]) -> float | None:
-    """The cost where tokens were written to the cache; None leaves it to the price table."""
-    cached, written = count_of(usage.get("cacheWriteInputTokens")), count_of(usage.get("outputTokens"))
-    return cost_with_cache_usd(price_of(config), _read(usage), written, cached) if cached else None
+    """The cost where tokens were written to the cache for an hour; None leaves it to the price table."""
+    kept = usage.get("cacheDetails")
+    hours = (mapping(one) for one in (kept if isinstance(kept, list) else ()))
+    an_hour = sum(count_of(one.get("inputTokens")) or 0 for one in hours if one.get("ttl") == "1h")
+    if not an_hour:
+        return None
+    return cost_usd(
+        price_of(config),
+        _read(usage),
+        count_of(usage.get("outputTokens")),
+        cached=count_of(usage.get("cacheReadInputTokens")),
+        cache_write=count_of(usage.get("cacheWriteInputTokens")),
+        for_an_hour=an_hour,
+    )
 
 
 def _headers(body: Any) -> Mapping[str, str]:

@@ -143,9 +143,10 @@ class OpenAICompatibleModel(HttpModel):
         usage = mapping(body.get("usage"))
         read, written = count_of(usage.get("prompt_tokens")), _written(usage)
         usd = self._cost_usd(usage, headers)
-        if usd is None and (tier := self._other_tier(body)) is not None:
-            usd = cost_usd(price_of(self.config, tier=tier), read, written)
         cached, cache_write = _cached(usage)
+        if usd is None and (tier := self._other_tier(body)) is not None:
+            price = price_of(self.config, tier=tier)
+            usd = cost_usd(price, read, written, cached=cached, cache_write=cache_write)
         return Spent(read, written, usd, cached, cache_write, _reasoned(usage))
 
     def _other_tier(self, body: dict[str, Any]) -> str | None:

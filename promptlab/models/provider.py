@@ -16,7 +16,7 @@ from promptlab.clock import SystemClock
 from promptlab.domain.masking import hidden, remember
 from promptlab.domain.messages import Part, Text, read_messages, text_message
 from promptlab.domain.model_config import ModelConfig, misplaced
-from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.prices import cost_of, cost_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse, described
 from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_given, secret_variable
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
@@ -288,7 +288,7 @@ class ProviderModel(Model):
             answer.response, answer.metadata, messages = clean
             answer.messages = read_messages(messages) or (text_message("assistant", answer.response),)
         if answer.cost_usd is None:
-            answer.cost_usd = cost_usd(price_of(self.config), answer.prompt_tokens, answer.completion_tokens)
+            answer.cost_usd = cost_of(price_of(self.config), answer)
         return answer
 
     async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -347,12 +347,17 @@ class ProviderModel(Model):
             if read is None and written is None and usd is None:
                 return
             error.prompt_tokens, error.completion_tokens = read, written
-            error.cost_usd = cost_usd(price_of(self.config), read, written) if usd is None else usd
+            error.cost_usd = self._dollars(spent) if usd is None else usd
             note_call(self.config, read, written, error.cost_usd)
 
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
         """Read the usage that an answer states."""
         return Spent(None, None, None)
+
+    def _dollars(self, spent: Spent) -> float | None:
+        """What a call's tokens cost by the price table."""
+        price, cached, written = price_of(self.config), spent.cached_tokens, spent.cache_write_tokens
+        return cost_usd(price, *spent[:2], cached=cached, cache_write=written)
 
     def answered(
         self,

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import asdict
 
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.prices import cost_of, cost_usd, price_of
 from promptlab.domain.results import ModelResponse, Usage
 from promptlab.domain.spending import spent
 
@@ -32,7 +32,9 @@ def counted(usage: Usage | None = None) -> Iterator[Usage]:
 
 def note_answer(config: ModelConfig, answer: ModelResponse) -> ModelResponse:
     """Count an answer, if anybody counts; gives it back."""
-    note_call(config, answer.prompt_tokens, answer.completion_tokens, answer.cost_usd)
+    if _COUNTED.get() is not None:
+        usd = cost_of(price_of(config), answer)
+        note_call(config, answer.prompt_tokens, answer.completion_tokens, usd)
     return answer
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from promptlab.domain.messages import ToolCall
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_of, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.registry import get_model
@@ -149,8 +151,9 @@ async def test_tokens_written_to_the_cache_cost_more(server: ModelServer):
     for given, cost in ((usage, 3.753), (hour, 6.003)):
         server.script(Reply(body={"content": [{"type": "text", "text": "x"}], "usage": given}))
         answer = await ask(server, input_usd_per_mtok=3, output_usd_per_mtok=15)
+        price = price_of(ModelConfig(name="anthropic/x", input_usd_per_mtok=3, output_usd_per_mtok=15))
         assert answer.prompt_tokens == 1_001_000
-        assert answer.cost_usd == pytest.approx(cost)
+        assert cost_of(price, answer) == pytest.approx(cost)
 
 
 async def test_tool_use_without_a_text_leaves_the_text_empty(server: ModelServer):

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from promptlab.domain.messages import ToolCall
+from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.prices import cost_of, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.models.registry import get_model
@@ -110,7 +112,8 @@ async def test_tokens_from_and_for_the_cache_are_tokens_read(server: ModelServer
     }
     server.script(Reply(body={"output": {"message": {"content": [{"text": "x"}]}}, "usage": usage}))
     answer = await ask(server, input_usd_per_mtok=1, output_usd_per_mtok=1)
-    assert (answer.prompt_tokens, answer.cost_usd) == (7000, pytest.approx(0.008))
+    price = price_of(ModelConfig(name="bedrock/x", input_usd_per_mtok=1, output_usd_per_mtok=1))
+    assert (answer.prompt_tokens, cost_of(price, answer)) == (7000, pytest.approx(0.008))
 
 
 async def test_tool_use_without_a_text_leaves_the_text_empty(server: ModelServer):

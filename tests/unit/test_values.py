@@ -77,6 +77,7 @@ NAMED = {
     "Media",
     "MetricInfo",
     "PairedData",
+    "LongPrompt",
     "Price",
     "Progress",
     "Project",

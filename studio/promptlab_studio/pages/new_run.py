@@ -17,7 +17,7 @@ from starlette.datastructures import QueryParams
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
-from promptlab.domain.prices import BATCH, cost_usd, price_of
+from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.domain.tokens import chat_tokens
@@ -259,12 +259,18 @@ async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
     each, basis = await _written(lab, prompt, config)
     written = None if each is None else round(each * calls)
     price = price_of(config) if config else None
-    usd = cost_usd(price, read, written)
-    half = cost_usd(price_of(config, tier=BATCH), read, written) if config else None
+    usd = _dollars(price, read, written, calls)
+    half = _dollars(price_of(config, tier=BATCH), read, written, calls) if config else None
     # A deployed lab has no bucket and no role for those of Bedrock.
     has_batches = config is not None and has_batch_mode(config)
     has_batches = has_batches and (lab.stack is None or config is None or config.provider != "bedrock")
     return Estimate(calls, read, written, basis, usd, price is not None, has_batches, half)
+
+
+def _dollars(price: Price | None, read: int, written: int | None, calls: int) -> float | None:
+    """What so many equal calls cost: one by one, for long prompts cost more."""
+    one = cost_usd(price, read / max(calls, 1), None if written is None else written / max(calls, 1))
+    return None if one is None else one * calls
 
 
 async def _written(
