@@ -8,6 +8,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from promptlab.domain.extraction import Step
 from promptlab.domain.model_config import ModelConfig
 
 RESPONSE = "$inference"
@@ -147,6 +148,10 @@ FACTS = {"length": ("min", "max"), "latency": ("max_ms",), "cost": ("max_usd",)}
 """Built-in metrics that measure, and the parameters that bound them."""
 
 
+PART_JUDGED = frozenset({"choice", "math_equal", "code_tests", "sql_result"})
+"""Built-in metrics that find the part of the answer that they judge by themselves."""
+
+
 Missing = Literal["fail", "exclude", "bound"]
 """How cases without a score count. `fail`: what is the model's doing (a refusal, no usable answer) as the
 worst value, the rest as `bound`; `bound`: in no mean, but in its worst-case range; `exclude`: nowhere."""
@@ -183,6 +188,15 @@ class Metric(BaseModel):
     """What the evaluator is called, where it gives several scores: each is a metric of its own."""
     part: str | None = None
     """The name of the evaluator's score that this is; None where it gives one only."""
+    extract: tuple[Step, ...] | None = None
+    """The steps that take what is judged out of the answer; None where all of it is."""
+    extract_reference: tuple[Step, ...] | None = None
+    """The same for the reference."""
+
+    @property
+    def judges_part(self) -> bool:
+        """Whether what was judged is a part of the answer, which is kept beside the score."""
+        return self.extract is not None or (self.code is None and self.metric in PART_JUDGED)
 
     @property
     def evaluator_name(self) -> str:

@@ -231,6 +231,8 @@ class Score:
     error: Failure | None = None
     usage: Usage | None = None
     """The usage of the metric's own calls to models (a judge, embeddings); None where it made none."""
+    judged: str | None = None
+    """What of the answer was judged, where that is a part of it: the letter of a choice, a number."""
 
     def __post_init__(self) -> None:
         if self.value is None and self.passed is not None:

@@ -101,16 +101,16 @@ def words(said: object, most: int) -> str:
 
 
 def _says_something(score: Score) -> bool:
-    return bool(score.label or score.reason or score.metadata or score.error)
+    return bool(score.label or score.reason or score.metadata or score.error or score.judged)
 
 
 def _of_score(score: Score) -> list[Any]:
-    return [score.label, score.reason, dict(score.metadata), _texts(score.error)]
+    return [score.label, score.reason, dict(score.metadata), _texts(score.error), score.judged]
 
 
 def _score(score: Score, texts: list[Any]) -> Score:
-    label, reason, metadata, error = texts
-    return replace(score, label=label, reason=reason, metadata=metadata, error=_failure(error))
+    label, reason, metadata, error, judged = texts
+    return replace(score, label=label, reason=reason, metadata=metadata, error=_failure(error), judged=judged)
 
 
 def _texts(error: Failure | None) -> list[str] | None:

@@ -231,7 +231,7 @@ class _Server:
                 stream.flush()
 
 
-_FIELDS = ("value", "label", "passed", "reason", "metadata", "error")
+_FIELDS = ("value", "label", "passed", "reason", "metadata", "error", "judged")
 
 
 def _named(function: str) -> Any:

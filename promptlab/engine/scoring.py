@@ -17,12 +17,13 @@ from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, PROMPT, Metric
 from promptlab.domain.results import Score, Usage, described
 from promptlab.engine.budget import Part
 from promptlab.engine.cache import Trial
+from promptlab.engine.extracted import Taken, taken
 from promptlab.engine.infer import may_start
 from promptlab.engine.isolation import is_async
 from promptlab.engine.job import Job, cancelled_from_outside
 from promptlab.engine.limits import Where, models_of
 from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
-from promptlab.engine.scored import Scored, inputs
+from promptlab.engine.scored import Scored
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.engine.watchdog import watchdog
 from promptlab.errors import TemplateError
@@ -116,7 +117,7 @@ async def _one(
                     raise Postponed(0.0)
                 if isolation.recipe(metric, evaluator) is not recipe:
                     continue  # it was moved meanwhile
-                work = _isolated(job, scored, metric, recipe) if recipe else None
+                work = _isolated(job, scored, metric, evaluator, recipe) if recipe else None
                 score = await (work or _evaluated(job, scored, metric, evaluator))
                 if score is None:
                     continue
@@ -131,15 +132,19 @@ async def _one(
         left.append(later)
 
 
-async def _isolated(job: Job, scored: Scored, metric: Metric, recipe: Recipe) -> Score | None:
+async def _isolated(
+    job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, recipe: Recipe
+) -> Score | None:
     """Evaluate a case in a process; None if the metric is no longer evaluated there."""
     isolation = job.scoring.isolation
     try:
-        data = inputs(scored, metric.column_mapping)
-    except TemplateError as error:
+        given = await _taken(job, scored, metric, evaluator)
+    except (TemplateError, ValueError, TimeoutError) as error:
         return failed(metric.evaluator_name, described(error))
+    if given.score is not None:
+        return given.score
     try:
-        score = await isolation.place(recipe).call(recipe, data, _timeout_s(metric))
+        score = given.marked(await isolation.place(recipe).call(recipe, given.data, _timeout_s(metric)))
     except MovedError:
         return None
     except CannotLoadError as error:
@@ -199,8 +204,23 @@ def _settle(job: Job, metric: Metric, part: Part, usage: Usage) -> None:
     part.close(None if usage.unknown_cost else usage.cost_usd, f"the evaluator {metric.evaluator_name}")
 
 
+async def _taken(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator) -> Taken:
+    """Take an evaluation's inputs; in a thread where steps take something out of the answer."""
+    if not (metric.extract or metric.extract_reference):
+        return taken(scored, metric, evaluator)
+    found: Taken = await job.scoring.threads.call(lambda: taken(scored, metric, evaluator))
+    return found
+
+
 async def _verdict(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, limit_s: float) -> Score:
-    data = inputs(scored, metric.column_mapping)
+    given = await _taken(job, scored, metric, evaluator)
+    score = given.score or await _evaluate(job, metric, evaluator, given.data, limit_s)
+    return given.marked(score)
+
+
+async def _evaluate(
+    job: Job, metric: Metric, evaluator: Evaluator, data: dict[str, Any], limit_s: float
+) -> Score:
     threads = job.scoring.threads
     if is_async(evaluator):
         call = cast("Callable[[], Awaitable[Any]]", lambda: evaluator.evaluate(data))
@@ -252,7 +272,9 @@ class _Batch:
             scored, metric, evaluator = self.todo[number]
             self.at = number, monotonic()
             try:
-                self.found[number] = to_score(evaluator.evaluate(inputs(scored, metric.column_mapping)))
+                given = taken(scored, metric, evaluator)
+                score = given.score or to_score(evaluator.evaluate(given.data))
+                self.found[number] = given.marked(score)
             except BaseException as error:  # noqa: BLE001 - it costs its own score only
                 self.found[number] = failed(metric.name, described(error))
 

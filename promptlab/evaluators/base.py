@@ -20,6 +20,8 @@ MAX_VALUE = 1e150
 MAX_LABEL = 500
 MAX_REASON = 20_000
 """Characters of a label and of a reason that are kept; a note says how long a longer one was."""
+MAX_JUDGED = 2_000
+"""Characters of what was judged that are kept beside the score."""
 MAX_METADATA = 100_000
 """Bytes of a score's metadata, as JSON."""
 
@@ -53,6 +55,8 @@ class Evaluator:
     scores: Sequence[str] = ()
     """The names of the scores that `evaluate` gives, where there are several: each is then a metric of its
     own, `<metric>.<name>`, with a mean and an interval. Without names the first score counts."""
+    decides: ClassVar[bool] = False
+    """Whether every score of it passes or fails: an answer in which nothing is found to judge then fails."""
     needs_embedding: ClassVar[bool] = False
     """Whether it is to be given the experiment's embedding model, as `embedding_model`."""
     embedding_model: Any = None
@@ -124,6 +128,7 @@ def _checked(score: Score) -> Score:
         metadata=_metadata(score.metadata),
         error=_error(score.error),
         usage=score.usage if isinstance(score.usage, Usage) else None,
+        judged=None if score.judged is None else cut(str(score.judged), MAX_JUDGED),
     )
 
 
@@ -151,7 +156,14 @@ def plain_verdict(verdict: Any) -> bool:
     return (
         all(
             type(value) in (bool, int, float, str, type(None))
-            for value in (verdict.value, verdict.passed, verdict.label, verdict.reason, verdict.error)
+            for value in (
+                verdict.value,
+                verdict.passed,
+                verdict.label,
+                verdict.reason,
+                verdict.error,
+                verdict.judged,
+            )
         )
         and type(verdict.metadata) is dict
         and type(verdict.usage) in (Usage, type(None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -20,7 +21,9 @@ from promptlab.evaluators.text import (
     references_of,
     response_of,
     short,
+    squad,
     text_of,
+    without_articles,
 )
 
 Scalar = str | int | float | bool
@@ -33,6 +36,25 @@ class ExactMatch(TextMetric):
 
     inputs = {"response": "$inference", "reference": None}
     value_range: ClassVar = (0.0, 1.0)
+    decides: ClassVar = True
+
+    fold_whitespace: bool = Field(False, description="Whether runs of white space count as one space.")
+    ignore_articles: bool = Field(False, description="Whether the words a, an, the are left out.")
+    normalize: Literal["nfkc", "squad"] | None = Field(
+        None,
+        description="nfkc makes compatible characters equal first (ﬁ and fi, full width and half width); "
+        "squad is SQuAD's: lower case, without ASCII punctuation, articles and spare white space.",
+    )
+
+    def prepare(self, text: str) -> str:
+        if self.normalize == "squad":
+            text = squad(text)
+        elif self.normalize == "nfkc":
+            text = unicodedata.normalize("NFKC", text)
+        if self.ignore_articles:
+            text = without_articles(text)
+        text = super().prepare(text)
+        return " ".join(text.split()) if self.fold_whitespace or self.ignore_articles else text
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         response, references = response_of(data), references_of(data)
@@ -48,6 +70,7 @@ class _Needles(TextMetric):
 
     inputs = {"response": "$inference", "reference": None}
     value_range: ClassVar = (0.0, 1.0)
+    decides: ClassVar = True
 
     values: Scalar | list[Scalar] | None = Field(
         None, description="The text or texts to look for, in place of the reference."
@@ -138,6 +161,7 @@ class RegexMatch(Evaluator):
 
     inputs = {"response": "$inference"}
     value_range: ClassVar = (0.0, 1.0)
+    decides: ClassVar = True
 
     pattern: str = Field(description="The regular expression (of the regex package, a superset of re).")
     match: Literal["search", "start", "full"] = Field(

@@ -27,6 +27,7 @@ class NumericMatch(Evaluator):
 
     inputs = {"response": "$inference", "reference": None}
     value_range: ClassVar = (0.0, 1.0)
+    decides: ClassVar = True
 
     response_pattern: str | None = Field(
         None,

@@ -13,7 +13,16 @@ from pydantic.dataclasses import dataclass
 from promptlab.domain.results import Score
 from promptlab.errors import MissingExtraError
 from promptlab.evaluators.base import Evaluator
-from promptlab.evaluators.scripts import UNSPACED, cannot_part, has_other_letters, mostly_other_letters, warn
+from promptlab.evaluators.sacre import TOKENIZERS, forget, sacrebleu_metric
+from promptlab.evaluators.scripts import (
+    UNSPACED,
+    cannot_part,
+    chose,
+    fitting,
+    has_other_letters,
+    mostly_other_letters,
+    warn,
+)
 from promptlab.evaluators.sizes import check_lengths, check_product
 from promptlab.evaluators.text import STRICT, nfc, references_of, response_of, without_punctuation
 
@@ -37,24 +46,39 @@ class TokenF1(Evaluator):
     case_sensitive: bool = Field(False, description="Whether upper and lower case differ.")
     ignore_punctuation: bool = Field(True, description="Whether punctuation is left out.")
     ignore_articles: bool = Field(True, description="Whether the words a, an, the are left out.")
-    unit: Literal["words", "characters"] = Field(
-        "words", description="What a token is; characters suit Chinese, Japanese and Thai."
+    unit: Literal["auto", "words", "characters"] = Field(
+        "auto",
+        description="What a token is. auto takes words, and characters where a text is of a script without "
+        "spaces between words (Chinese, Japanese, Thai, …).",
     )
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: `F1 = 2PR / (P + R)` over the bags of tokens (Rajpurkar et al. 2016)."""
-        check_lengths(response_of(data), *references_of(data))
-        response = self._tokens(response_of(data))
-        return Score(value=max(_f1(response, self._tokens(reference)) for reference in references_of(data)))
+        text, references = response_of(data), references_of(data)
+        check_lengths(text, *references)
+        unspaced = any(cannot_part(each, "none") for each in (text, *references))
+        by_characters = self.unit == "characters" or (self.unit == "auto" and unspaced)
+        response = self._tokens(text, by_characters)
+        value = max(_f1(response, self._tokens(reference, by_characters)) for reference in references)
+        if not unspaced or self.unit == "characters":
+            return Score(value=value)
+        if self.unit == "words":
+            return Score(
+                value=value,
+                reason=warn("token_f1", "words", "parts words by spaces, which the text lacks", "characters"),
+            )
+        return Score(
+            value=value, reason=chose("token_f1", "characters", "the text has no spaces between words")
+        )
 
-    def _tokens(self, text: str) -> list[str]:
+    def _tokens(self, text: str, by_characters: bool) -> list[str]:
         text = nfc(text if self.case_sensitive else text.casefold())
         if self.ignore_punctuation:
             text = without_punctuation(text)
         words = text.split()
         if self.ignore_articles:
             words = [word for word in words if word.casefold() not in _ARTICLES]
-        return words if self.unit == "words" else list("".join(words))
+        return list("".join(words)) if by_characters else words
 
 
 def _f1(response: list[str], reference: list[str]) -> float:
@@ -75,56 +99,57 @@ class Bleu(Evaluator):
     smoothing: Literal["exp", "floor", "add-k", "none"] = Field(
         "exp", description="How an n-gram order without a match is smoothed."
     )
-    tokenizer: Literal["13a", "intl", "char", "zh", "none"] = Field(
-        "13a", description="sacreBLEU's tokenizer; zh for Chinese, char for any language."
+    tokenizer: Literal["auto", *TOKENIZERS] = Field(  # type: ignore[valid-type]
+        "auto",
+        description="sacreBLEU's tokenizer. auto takes 13a, zh where a text is Chinese, and char where it is "
+        "of another script without spaces between words. ja-mecab, ko-mecab and the spm ones need packages "
+        "or models of their own.",
     )
     case_sensitive: bool = Field(True, description="Whether upper and lower case differ.")
 
     def __post_init__(self) -> None:
-        _ = self._metric  # a missing package is an error now, not at the first case
+        _ = self._metric(
+            "13a" if self.tokenizer == "auto" else self.tokenizer
+        )  # what is missing is an error now
 
     @cached_property
-    def _metric(self) -> Any:
-        try:
-            from sacrebleu.metrics.bleu import BLEU
-        except ImportError as error:
-            raise MissingExtraError("Metric 'bleu'", "metrics") from error
-        return BLEU(
-            lowercase=not self.case_sensitive,
-            tokenize=self.tokenizer,
-            smooth_method=self.smoothing,
-            max_ngram_order=self.max_order,
-            effective_order=True,
-        )
+    def _metrics(self) -> dict[str, Any]:
+        return {}
 
-    @cached_property
-    def _clear_caches(self) -> list[Callable[[], None]]:
-        """sacreBLEU keeps 65,536 texts a tokenizer: 11 KB a case of 300 words, measured, for texts that never
-        come again."""
-        tokenizer = self._metric.tokenizer
-        cached = [
-            type(t).__call__
-            for t in (tokenizer, getattr(tokenizer, "_post_tokenizer", None))
-            if t is not None
-        ]
-        return [call.cache_clear for call in cached if hasattr(call, "cache_clear")]
+    def _metric(self, tokenizer: str) -> Any:
+        """sacreBLEU's metric with a tokenizer, made once."""
+        if tokenizer not in self._metrics:
+            self._metrics[tokenizer] = sacrebleu_metric(
+                "bleu",
+                tokenizer,
+                lowercase=not self.case_sensitive,
+                smooth_method=self.smoothing,
+                max_ngram_order=self.max_order,
+                effective_order=True,
+            )
+        return self._metrics[tokenizer]
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: Papineni et al. 2002, with effective order, as sacreBLEU's `sentence_bleu`, divided
         by 100."""
         response, references = nfc(response_of(data)), [nfc(reference) for reference in references_of(data)]
         check_lengths(response, *references)
+        texts = (response, *references)
+        tokenizer = fitting(texts) if self.tokenizer == "auto" else self.tokenizer
+        metric = self._metric(tokenizer)
         try:
-            result = self._metric.sentence_score(response, references)
+            result = metric.sentence_score(response, references)
         finally:
-            for clear in self._clear_caches:
-                clear()
+            forget(metric)
         value = min(1.0, result.score / 100)
-        if not any(cannot_part(text, self.tokenizer) for text in (response, *references)):
+        if self.tokenizer == "auto":
+            why = "the text has no spaces between words"
+            return Score(value=value, reason=None if tokenizer == "13a" else chose("bleu", tokenizer, why))
+        if not any(cannot_part(text, tokenizer) for text in texts):
             return Score(value=value)
         return Score(
             value=value,
-            reason=warn("bleu", self.tokenizer, "parts words by spaces, which the text lacks", "char"),
+            reason=warn("bleu", tokenizer, "parts words by spaces, which the text lacks", "char"),
         )
 
 

@@ -18,7 +18,7 @@ from promptlab.evaluators.foreign import scores_of
 
 _PARTS = "promptlab.parts"
 """The key of a joined score's metadata under which its parts are."""
-_KEPT = ("value", "passed", "label", "reason", "metadata", "error")
+_KEPT = ("value", "passed", "label", "reason", "metadata", "error", "judged")
 
 
 def joining(evaluator: Evaluator, parts: Sequence[str]) -> Evaluator:
@@ -60,18 +60,25 @@ def parted(score: Score, parts: Sequence[str]) -> dict[str, Score]:
     """
     kept = score.metadata.get(_PARTS)
     if isinstance(kept, Mapping):
-        found = {part: _score(kept[part]) for part in parts}
+        found = {part: _judged(_score(kept[part]), score.judged) for part in parts}
     elif "left_out" in score.metadata:
         why = f"the scores' {score.metadata['left_out']}"
         found = dict.fromkeys(parts, Score(error=Failure("evaluator_error", why)))
     else:
         found = dict.fromkeys(
-            parts, Score(score.value, score.label, score.passed, score.reason, error=score.error)
+            parts,
+            Score(
+                score.value, score.label, score.passed, score.reason, error=score.error, judged=score.judged
+            ),
         )
     if score.usage is not None:
         first = parts[0]
         found[first] = _score({**asdict(found[first]), "usage": score.usage})
     return found
+
+
+def _judged(score: Score, judged: str | None) -> Score:
+    return score if judged is None or score.judged is not None else replace(score, judged=judged)
 
 
 def with_printed(score: Score, printed: str, parts: Sequence[str] = ()) -> Score:

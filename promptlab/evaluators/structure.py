@@ -34,7 +34,7 @@ def unfenced(text: str) -> str:
     A block is fenced by three or more backticks or tildes, as models write it: indented, behind words, on one
     line, closed at the end of its last line, or not closed at all.
     """
-    found = list(islice(_blocks(text), MAX_BLOCKS))
+    found = list(fenced_blocks(text))
     for wanted in (_JSON_NAMES, frozenset({""})):
         for language, body in found:
             if language in wanted:
@@ -42,8 +42,12 @@ def unfenced(text: str) -> str:
     return text
 
 
+def fenced_blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Give every fenced block: its language, in lower case, and its content; at most MAX_BLOCKS."""
+    return islice(_blocks(text), MAX_BLOCKS)
+
+
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Every fenced block: its language, in lower case, and its content."""
     lines = iter(text.splitlines(keepends=True))
     for line in lines:
         opened = _OPENING.search(line)
@@ -87,6 +91,7 @@ class IsJson(Evaluator):
 
     inputs = {"response": "$inference"}
     value_range: ClassVar = (0.0, 1.0)
+    decides: ClassVar = True
 
     fenced: bool = Field(
         False, description="Whether JSON inside a fenced block, with text around it, is accepted."
@@ -113,6 +118,7 @@ class JsonSchema(Evaluator):
 
     inputs = {"response": "$inference"}
     value_range: ClassVar = (0.0, 1.0)
+    decides: ClassVar = True
 
     schema: dict[str, Any] = Field(
         description="The JSON Schema: Draft 2020-12, unless its $schema names another. Nothing is ever "

@@ -4,6 +4,7 @@ how a reason quotes one."""
 from __future__ import annotations
 
 import json
+import re
 import string
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,9 @@ from promptlab.evaluators.base import Evaluator
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """How parameters are checked: no silent conversions ("no" is not False), no unknown names, no NaN."""
 
+_ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
+_SMALL_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 REASON_LIMIT = 200
 _QUOTE_LIMIT = 80
 
@@ -63,6 +67,17 @@ def without_punctuation(text: str) -> str:
     """The text without ASCII punctuation (`string.punctuation`) and every character of
     Unicode's categories P*."""
     return "".join(c for c in text if c not in string.punctuation and unicodedata.category(c)[0] != "P")
+
+
+def without_articles(text: str) -> str:
+    """The text with a space in place of each of the words a, an, the."""
+    return _ARTICLES.sub(" ", text)
+
+
+def squad(text: str) -> str:
+    """The text as SQuAD's evaluation compares it (`normalize_answer`, Rajpurkar et al. 2016)."""
+    text = text.lower().translate(_NO_PUNCTUATION)
+    return " ".join(_SMALL_ARTICLES.sub(" ", text).split())
 
 
 def nfc(text: str) -> str:

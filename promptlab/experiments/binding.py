@@ -16,6 +16,7 @@ import orjson
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import CodeRef, Experiment, Metric, parts_of
+from promptlab.domain.extraction import Step
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.templates import compile_template_async
 from promptlab.engine.isolation import by_value
@@ -25,6 +26,7 @@ from promptlab.engine.processes import Recipe
 from promptlab.engine.sandboxed import SANDBOX
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.extraction import extraction
 from promptlab.evaluators.foreign import MAX_SEVERAL
 from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
@@ -196,6 +198,8 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         headline=item.headline or None,
         missing=item.missing,
         value_range=_range_of(evaluator),
+        extract=_ready(item, "extract", item.extract),
+        extract_reference=_ready(item, "extract_reference", item.extract_reference),
     )
     return tuple(
         metric.model_copy(
@@ -209,6 +213,19 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         )
         for number, part in enumerate(_scores_of(item, evaluator))
     ) or (metric,)
+
+
+def _ready(item: EvaluationConfig, name: str, steps: tuple[Step, ...]) -> tuple[Step, ...] | None:
+    """The steps of an extraction, of which it is known that they can be carried out; None without any.
+
+    Raises:
+        ConfigError: a pattern or a path is none.
+    """
+    try:
+        extraction(steps)
+    except ValueError as error:
+        raise ConfigError(f"metric {item.result_name!r}: {name}: {error}") from None
+    return steps or None
 
 
 def _range_of(evaluator: Evaluator) -> tuple[float, float] | None:

@@ -26,6 +26,7 @@ from promptlab.domain.choice import checked_tags
 from promptlab.domain.code import STORED
 from promptlab.domain.experiment import Missing, When
 from promptlab.domain.explain import explain
+from promptlab.domain.extraction import Steps
 from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
 from promptlab.errors import ConfigError
@@ -90,6 +91,16 @@ class EvaluationConfig(BaseModel):
         description="How cases without a score count. fail: what is the model's doing (a refusal, no usable "
         "answer) as the worst value, the rest as bound; bound: in no mean, but in its worst-case range; "
         "exclude: nowhere. By default fail of pass/fail and of metrics with a known range, else bound.",
+    )
+
+    extract: Steps = Field(
+        default=(),
+        description="What of the answer is judged, as a step or a chain of steps: last_number, boxed, "
+        "choice, code_block, {after: 'Answer:'}, {json: $.path}, {regex: '…'}, {strip: reasoning}. By "
+        "default all of it.",
+    )
+    extract_reference: Steps = Field(
+        default=(), description="What of the reference counts, in the same steps. By default all of it."
     )
 
     headline: bool = Field(

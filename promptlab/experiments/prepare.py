@@ -233,6 +233,11 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
                 f"metric {metric.name!r}: column_mapping {name!r} names the column {clip(source)!r}, which "
                 f"the dataset does not have.{hint} Columns: {_list(names)}."
             )
+    for field, name in (("extract", "response"), ("extract_reference", "reference")):
+        if getattr(metric, field) and name not in mapping:
+            raise ConfigError(
+                f"metric {metric.name!r} reads no {name}, so that {field} would change nothing."
+            )
     return metric.model_copy(update={"column_mapping": mapping})
 
 

@@ -67,7 +67,7 @@ def number_columns(shape: Columns) -> list[str]:
 def sort_columns(shape: Columns) -> list[str]:
     """List the columns that cases can be sorted by: those that the index of a run has, without the reasons
     and messages of scores."""
-    unsorted = ("reason.", "score_error.")
+    unsorted = ("reason.", "score_error.", "judged.")
     beside = ("metadata", "tries", "cached", "messages", "trace", *TOKEN_COUNTS)
     return [name for name in shape.types if name not in beside and not name.startswith(unsorted)]
 

@@ -110,6 +110,8 @@ _SCORE = {
     "reason": "VARCHAR",
     "score_error": "VARCHAR",
 }
+_JUDGED = {"judged": "VARCHAR"}
+"""The further column of a metric that judges a part of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +138,13 @@ class Columns:
 def columns(content: DatasetContent, metrics: Sequence[Metric]) -> Columns:
     """The columns: `case`, `trial`, `id`, `input.<column>` …, the completion's, and per metric
     `score.<metric>` …"""
-    return _columns(tuple((c.name, c.type) for c in content.columns), tuple(m.name for m in metrics))
+    return _columns(
+        tuple((c.name, c.type) for c in content.columns), tuple((m.name, m.judges_part) for m in metrics)
+    )
 
 
 @lru_cache(maxsize=64)
-def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[str, ...]) -> Columns:
+def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[tuple[str, bool], ...]) -> Columns:
     # SQL names are the same whatever their case; two columns that differ only so get a number.
     taken: set[str] = set()
 
@@ -153,11 +157,13 @@ def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[str, ...]) -> C
 
     named = tuple((name, unique(name), kind) for name, kind in inputs)
     taken.clear()
-    scores = tuple((name, unique(name)) for name in metrics)
+    scores = tuple((name, unique(name)) for name, _ in metrics)
     types = {"case": "BIGINT", "trial": "INTEGER", "id": "VARCHAR"}
     types |= {f"input.{unique_name}": _TYPES[kind] for _, unique_name, kind in named}
     types |= _COMPLETION
-    types |= {f"{part}.{unique_name}": kind for _, unique_name in scores for part, kind in _SCORE.items()}
+    for (_, unique_name), (_, judges_part) in zip(scores, metrics, strict=True):
+        parts = _SCORE | _JUDGED if judges_part else _SCORE
+        types |= {f"{part}.{unique_name}": kind for part, kind in parts.items()}
     return Columns(
         types,
         tuple(
@@ -181,7 +187,7 @@ def known_type(name: str) -> str | None:
     """DuckDB's type of a column whose name alone tells it; None for those of a dataset."""
     fixed: str | None = {"case": "BIGINT", "trial": "INTEGER", "id": "VARCHAR", **_COMPLETION}.get(name)
     part, point, _ = name.partition(".")
-    return fixed or (_SCORE.get(part) if point else None)
+    return fixed or ((_SCORE | _JUDGED).get(part) if point else None)
 
 
 def messages_sql(value: str) -> str:
@@ -263,6 +269,8 @@ def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) ->
         score = case.scores.scores.get(metric)  # type: ignore[union-attr]
         if score is not None:
             row.update(_score(name, score))
+            if score.judged is not None and f"judged.{name}" in shape.types:
+                row[f"judged.{name}"] = score.judged
     return row
 
 

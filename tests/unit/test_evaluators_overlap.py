@@ -48,7 +48,8 @@ def texts(seed: int, count: int) -> list[str]:
         ("x", "", {}, 0.0),
         ("x y", ["a", "x y z", "x"], {}, 0.8),
         (42, 42.0, {}, 0.0),
-        ("天气很好", "天气不好", {}, 0.0),
+        ("天气很好", "天气不好", {"unit": "words"}, 0.0),
+        ("天气很好", "天气不好", {}, 0.75),
         ("天气很好", "天气不好。", {"unit": "characters"}, 0.75),
         ("caf\u00e9", "CAFE\u0301", {}, 1.0),
     ],
@@ -93,12 +94,13 @@ def test_bleu_parameters() -> None:
     assert value("bleu", CAT, MAT, smoothing="none") == 0.0
     # four of five characters agree once split, none as one word
     assert value("bleu", "天气很好吗", "天气不好吗", tokenizer="char", max_order=1) == pytest.approx(0.8)
-    assert value("bleu", "天气很好吗", "天气不好吗", max_order=1) == 0.0
+    assert value("bleu", "天气很好吗", "天气不好吗", max_order=1, tokenizer="13a") == 0.0
+    assert value("bleu", "天气很好吗", "天气不好吗", max_order=1) == pytest.approx(0.8)
 
 
 def test_bleu_is_sacrebleu_divided_by_100() -> None:
     """On random texts, and again after the package's caches were emptied."""
-    evaluator = build("bleu")
+    evaluator = build("bleu", {"tokenizer": "13a"})
     for response, reference in zip(texts(1, 100), texts(2, 100), strict=True):
         score = evaluator.evaluate({"response": response, "reference": [reference, response[::-1]]})
         assert isinstance(score, Score)
@@ -203,9 +205,13 @@ def test_rouge_takes_huge_texts_where_it_can() -> None:
         (
             "bleu",
             "これはテストです",
-            {},
+            {"tokenizer": "13a"},
             "tokenizer '13a' parts words by spaces, which the text lacks: use tokenizer: char",
         ),
+        ("bleu", "これはテストです", {}, "tokenizer 'char' was taken"),
+        ("bleu", "你好", {}, "tokenizer 'zh' was taken"),
+        ("token_f1", "สวัสดี", {}, "tokenizer 'characters' was taken"),
+        ("token_f1", "สวัสดี", {"unit": "words"}, "use tokenizer: characters"),
         ("bleu", "สวัสดี", {"tokenizer": "intl"}, "use tokenizer: char"),
         ("bleu", "これは", {"tokenizer": "zh"}, "use tokenizer: char"),
         ("bleu", "你好", {"tokenizer": "zh"}, None),

@@ -22,7 +22,7 @@ from promptlab.engine.answers import (
     MOST_TYPE,
 )
 from promptlab.errors import MessageError
-from promptlab.evaluators.base import MAX_LABEL, MAX_METADATA, MAX_REASON, MAX_VALUE
+from promptlab.evaluators.base import MAX_JUDGED, MAX_LABEL, MAX_METADATA, MAX_REASON, MAX_VALUE
 
 NOTE = 60
 """Characters of the note that says how long a text was before it was cut."""
@@ -51,7 +51,8 @@ def score_of(given: Any) -> Score:
     Raises:
         AnswerError: it is none, or larger than one may be.
     """
-    found = _fields(given, "value", "label", "passed", "reason", "metadata", "error", "usage")
+    names = ("value", "label", "passed", "reason", "metadata", "error", "usage", "judged")
+    found = _fields(given, *names)
     value, passed = _number(found["value"], "value", MAX_VALUE), found["passed"]
     if passed is not None and type(passed) is not bool:
         raise AnswerError(f"passed is a {type(passed).__name__}, not true or false")
@@ -63,6 +64,7 @@ def score_of(given: Any) -> Score:
         metadata=_metadata(found["metadata"], MAX_METADATA),
         error=_failure(found["error"]),
         usage=usage_of(found["usage"]),
+        judged=_text(found["judged"], "judged", MAX_JUDGED + NOTE),
     )
 
 

@@ -32,7 +32,7 @@ TRIES = 3
 """How often a case is given to a child that is gone before it has begun with it."""
 
 Case = tuple[int, Any]
-_FIELDS = ("value", "label", "passed", "reason", "metadata", "error", "usage")
+_FIELDS = ("value", "label", "passed", "reason", "metadata", "error", "usage", "judged")
 
 
 class StrangeError(GoneError):

@@ -24,6 +24,7 @@ from pydantic import (
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
 from promptlab.domain.experiment import When
+from promptlab.domain.extraction import Steps
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
 from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
 from promptlab.queries.sql import MOST_SQL_CHARS
@@ -348,6 +349,16 @@ class EvaluationIn(Body):
         max_length=50,
         description="The names of the scores that a metric of an installed package, or code, gives, as its "
         "class says by default: each is then a metric, NAME.score.",
+    )
+
+    extract: Steps = Field(
+        default=(),
+        description="What of the answer is judged, as a step or a chain of steps: last_number, boxed, "
+        "choice, code_block, {after: 'Answer:'}, {json: $.path}, {regex: '…'}, {strip: reasoning}. By "
+        "default all of it.",
+    )
+    extract_reference: Steps = Field(
+        default=(), description="What of the reference counts, in the same steps. By default all of it."
     )
 
     headline: Flag = Field(

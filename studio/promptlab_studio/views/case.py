@@ -28,6 +28,8 @@ class ScoreView:
     error: str | None
     shown: str
     """The value, where it says more than pass or fail."""
+    judged: str | None = None
+    """What of the answer was judged, where that is a part of it."""
 
 
 def score_view(
@@ -47,7 +49,7 @@ def score_view(
                 else None
             )
     shown = beside_verdict(value, passed, measured=measured)
-    return ScoreView(metric, name, value, passed, label, reason, error, shown)
+    return ScoreView(metric, name, value, passed, label, reason, error, shown, row.get(f"judged.{name}"))
 
 
 @dataclass(frozen=True, slots=True)

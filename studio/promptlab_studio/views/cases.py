@@ -110,7 +110,12 @@ def _default(
         # Who looks for what failed wants to see where.
         summary = run.summary["metrics"] if run.summary else {}
         metrics = tuple(sorted(metrics, key=lambda m: not summary.get(m[0], {}).get("failed")))
-    scores = [f"score.{name}" for _, name in metrics[:_SHOWN_METRICS]]
+    scores = [
+        key
+        for _, name in metrics[:_SHOWN_METRICS]
+        for key in (f"judged.{name}", f"score.{name}")
+        if key in table.types
+    ]
     return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
 
 
@@ -125,6 +130,8 @@ def expected_columns(experiment: Experiment) -> list[str]:
 
 def _column(key: str, table: Columns, expected: Sequence[str] = ()) -> Column:
     kind = table.types[key]
+    if key.startswith("judged."):
+        return Column(key, "Judged", TEXT)
     if key == "id":
         return Column(key, "Case", "c-id")
     if key.startswith("score."):
@@ -188,7 +195,8 @@ def _column_name(key: str) -> str:
     kind, dot, name = key.partition(".")
     if not dot:
         return _NAMES.get(key, key)
-    return {"input": name, "score": f"metric {name}", "reason": f"reason of {name}"}.get(kind, key)
+    named = {"input": name, "score": f"metric {name}", "reason": f"reason of {name}"}
+    return (named | {"judged": f"judged by {name}"}).get(kind, key)
 
 
 def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:

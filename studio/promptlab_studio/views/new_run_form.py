@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import yaml
 
 from promptlab.domain.code import StoredCode
 from promptlab.domain.experiment import RESPONSE, CodeRef, Experiment, Metric, is_special
@@ -29,6 +30,8 @@ MODEL_NUMBERS = {
     "max_retries": int,
     "timeout_s": float,
 }
+MAX_STEPS = 2_000
+"""Characters of an extraction that is typed."""
 AGENT_PARAMS, AGENT_TASKS = "agent_params", "agent_max_concurrent_tasks"
 MODEL_TEXTS = ("endpoint", "api_key_env", "api_key_secret")
 _EXPECTED = re.compile(
@@ -69,6 +72,16 @@ class MetricForm:
     info: MetricInfo
     inputs: Sequence[InputField]
     params: Sequence[ParamField]
+    extracts: Sequence[ParamField] = ()
+    """The steps of its extraction, of the answer and of the reference, where it reads them."""
+
+
+EXTRACTS = {"extract": "response", "extract_reference": "reference"}
+"""Fields of extraction, and the input that each is of."""
+_EXTRACT_HINTS = {
+    "extract": "last_number, or [{after: 'Answer:'}, choice]",
+    "extract_reference": "{after: '####'}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +184,39 @@ def _metric_form(query: Query, info: MetricInfo, columns: Sequence[str]) -> Metr
                 hint,
             )
         )
-    return MetricForm(info, inputs, params)
+    extracts = [
+        ParamField(
+            name,
+            field := f"e.{info.name}.{name}",
+            query.get(field),
+            f"What of the {of} is judged, in steps, as in YAML; all of it by default.",
+            (),
+            False,
+            _EXTRACT_HINTS[name],
+        )
+        for name, of in EXTRACTS.items()
+        if of in info.inputs
+    ]
+    return MetricForm(info, inputs, params, extracts)
+
+
+def _steps(form: MetricForm) -> dict[str, Any]:
+    """The steps of a metric's extractions, as they are typed.
+
+    Raises:
+        ConfigError: they are no YAML.
+    """
+    found = {}
+    for field in form.extracts:
+        if not field.value.strip():
+            continue
+        try:
+            found[field.name] = yaml.safe_load(field.value[:MAX_STEPS])
+        except (yaml.YAMLError, RecursionError):
+            raise ConfigError(
+                f"{field.name} of {form.info.name} is not written as steps are: {_EXTRACT_HINTS[field.name]}."
+            ) from None
+    return found
 
 
 def _as_text(value: Any) -> str:
@@ -202,6 +247,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
             "metric": form.info.name,
             "column_mapping": {i.name: i.value for i in form.inputs if i.value},
             "params": _params(form),
+            **_steps(form),
         }
         for form in metric_forms(query, columns)
     ] + [_code_metric(form) for form in code_forms(query, columns)]
@@ -385,6 +431,11 @@ def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
             pairs.append(("metric", name))
             pairs += [(f"m.{name}.{key}", value) for key, value in metric.column_mapping.items()]
             pairs += [(f"p.{name}.{key}", _as_text(value)) for key, value in metric.params.items()]
+            pairs += [
+                (f"e.{name}.{field}", orjson.dumps([step.as_written() for step in steps]).decode())
+                for field in EXTRACTS
+                if (steps := getattr(metric, field))
+            ]
     return tuple(pairs), left
 
 
