@@ -14,7 +14,14 @@ import orjson
 
 from promptlab.domain.results import Score
 from promptlab.engine.frames import ANSWER, BEGUN, ENDED, PRINTED
-from promptlab.engine.sandbox.answers import AnswerError, call_failed, response_of, score_of, usage_of
+from promptlab.engine.sandbox.answers import (
+    AnswerError,
+    call_failed,
+    response_body,
+    response_of,
+    score_of,
+    usage_of,
+)
 from promptlab.engine.sandbox.child import Child, GoneError
 from promptlab.evaluators.outcomes import failed, overdue
 
@@ -201,7 +208,7 @@ class Batch:
         usage = {} if usage_of(given.get("usage")) is None else {"usage": given["usage"]}
         if "error" in given:
             return {"error": asdict(call_failed(given["error"])), **usage}
-        return {"response": asdict(response_of(given.get("response"))), **usage}
+        return {"response": response_body(response_of(given.get("response"))), **usage}
 
 
 class _Told:
