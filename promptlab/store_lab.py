@@ -42,6 +42,7 @@ from promptlab.errors import (
 from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
+from promptlab.experiments.judges import steps_made
 from promptlab.experiments.portable import check_portable
 from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset
 from promptlab.experiments.stored import look_up
@@ -282,12 +283,15 @@ class StoreLab:
             check_portable(config)
         stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
         async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
-            models = prepared.live.model, prepared.live.embedding_model
-            await self._check_budget(config.max_cost_usd, *models, prepared.live.evaluators.values())
+            live = prepared.live
+            models = live.given_models
+            scorers = live.evaluators.values()
+            await self._check_budget(config.max_cost_usd, live.model, live.embedding_model, scorers)
             if prepared.live.model is not None:
                 check_cached(prepared.live.model, config.cache_days)
             await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
+            prepared.metrics = await steps_made(prepared.metrics, live.evaluators, live.judges)
             return await prepared.commit(self.assets)
 
     async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> Work:
@@ -296,7 +300,7 @@ class StoreLab:
         bindings = await self.bindings(experiment)  # what cannot work is found before anything is stored
         scorers = [evaluator for _, evaluator in bindings.evaluators]
         await self._check_budget(run.max_cost_usd, bindings.model, bindings.embedding_model, scorers)
-        await check_models((bindings.model, bindings.embedding_model))
+        await check_models(bindings.models)
         whole = f"{experiment.dataset.name}@{experiment.dataset.version}"
         async with subset(self.assets, whole, Selected(rows), said=said) as part:
             dataset = await self.assets.create(part)
@@ -479,7 +483,7 @@ class StoreLab:
             await check_more(self.ledger, run, usd)
             # What cannot be read would be asked, and paid for, again.
             await self.ledger.check()
-            await check_models((bindings.model, bindings.embedding_model))
+            await check_models(bindings.models)
             changes: dict[str, Any] = {
                 "status": "running",
                 "generation": run.generation + 1,
@@ -588,7 +592,7 @@ class StoreLab:
         assert isinstance(dataset, Dataset)
         assert prompt is None or isinstance(prompt, PromptTemplate)
         bound = await bind(experiment, prompt, dataset, live or Live())
-        await unlock((bound.model, bound.embedding_model), self._parts.secrets, self._parts.outbound)
+        await unlock(bound.models, self._parts.secrets, self._parts.outbound)
         return bound
 
     async def _get(self, run_id: str) -> RunRecord:

@@ -87,6 +87,7 @@ def doctor(
 def _set_up(experiment: Path, db: Path, *, calls: bool, as_json: bool) -> int:
     """Check the set-up of an experiment; say it, and return the exit code."""
     from promptlab.cli.set_up import SYMBOLS, look
+    from promptlab.domain.judges import JudgeConfig
     from promptlab.domain.model_config import ModelConfig
     from promptlab.experiments.file import load_experiment
     from promptlab.models.base import Model
@@ -94,9 +95,10 @@ def _set_up(experiment: Path, db: Path, *, calls: bool, as_json: bool) -> int:
     from promptlab.models.registry import get_model
 
     config = load_experiment(experiment).config
-    given = [one for one in (config.model, config.embedding_model) if one is not None]
+    judges = (one for item in config.evaluation for one in item.judge or ())
+    given = [one for one in (config.model, config.embedding_model, *judges) if one is not None]
     models = [
-        one if isinstance(one, Model) else get_model(one)
+        one if isinstance(one, Model) else get_model(one.model() if isinstance(one, JudgeConfig) else one)
         for one in given
         if isinstance(one, Model | ModelConfig)
     ]

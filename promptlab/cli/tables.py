@@ -169,7 +169,9 @@ def _metric(metric: Mapping[str, Any]) -> str:
     )
     code = f" {_code(metric['code'])}" if metric.get("code") else ""
     params = f"; {_pairs(metric['params'])}" if metric.get("params") else ""
-    return f"{called}{code}: {_pairs(metric['column_mapping'])}{params}"
+    judges = ", ".join(str(judge["name"]) for judge in metric.get("judge") or ())
+    judged = f"; judged by {judges}" if judges else ""
+    return f"{called}{code}: {_pairs(metric['column_mapping'])}{params}{judged}"
 
 
 def _code(code: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from promptlab.domain.extraction import Step
+from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.model_config import ModelConfig
 
 RESPONSE = "$inference"
@@ -188,6 +189,10 @@ class Metric(BaseModel):
     """What the evaluator is called, where it gives several scores: each is a metric of its own."""
     part: str | None = None
     """The name of the evaluator's score that this is; None where it gives one only."""
+    judge: tuple[JudgeConfig, ...] | None = None
+    """The models that judge; None for a metric that asks none."""
+    judge_code: tuple[CodeRef | None, ...] | None = None
+    """References to those of them that are of a user's own class, in the same order."""
     extract: tuple[Step, ...] | None = None
     """The steps that take what is judged out of the answer; None where all of it is."""
     extract_reference: tuple[Step, ...] | None = None

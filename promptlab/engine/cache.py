@@ -194,8 +194,12 @@ def check_cached(model: Model, days: float | None) -> None:
 class Trial:
     """The cache for what code of a user asks in one trial; from whichever loop it asks."""
 
-    def __init__(self, cache: AnswerCache, trial: int) -> None:
-        self._cache, self._trial, self._loop = cache, trial, asyncio.get_running_loop()
+    def __init__(self, cache: AnswerCache, trial: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._cache, self._trial, self._loop = cache, trial, loop or asyncio.get_running_loop()
+
+    def of_trial(self, trial: int) -> Trial:
+        """The answers of another trial."""
+        return Trial(self._cache, trial, self._loop)
 
     async def find(self, model: Model, messages: Prompt) -> ModelResponse | None:
         """The answer to an equal request of before."""

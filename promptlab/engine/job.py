@@ -58,14 +58,21 @@ class Bindings:
     embedding_model: Model | None = None
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     """How processes make the evaluators that were given by name, or are to be isolated; by metric."""
+    judges: Sequence[Model] = ()
+    """The models of the metrics' `judge`."""
     parts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     """The metrics that one evaluation gives the scores of, by evaluator: see `parts_of`."""
+
+    @property
+    def models(self) -> list[Model]:
+        """The models that the experiment names, each of which must be callable."""
+        return [one for one in (self.model, self.embedding_model, *self.judges) if one is not None]
 
     async def aclose(self) -> None:
         """Release the connections of the models, also of those that evaluators hold; what goes wrong with
         that is logged."""
         held = (model for _, evaluator in self.evaluators for model in models_of(evaluator))
-        for model in {id(m): m for m in (self.model, self.embedding_model, *held) if m is not None}.values():
+        for model in {id(m): m for m in (*self.models, *held) if m is not None}.values():
             try:
                 if not model.runs_user_code:
                     await in_time(model.aclose, CLOSE_S)

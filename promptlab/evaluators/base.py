@@ -61,6 +61,12 @@ class Evaluator:
     """Whether it is to be given the experiment's embedding model, as `embedding_model`."""
     embedding_model: Any = None
     """The experiment's embedding model, where `needs_embedding`."""
+    needs_judge: ClassVar[bool] = False
+    """Whether it asks models of its own, which its metric names in `judge`."""
+    any_inputs: ClassVar[bool] = False
+    """Whether it takes inputs beyond `inputs`, under whatever names its column_mapping has."""
+    renamed_inputs: ClassVar[Mapping[str, str]] = {}
+    """Further names of inputs, as other libraries have them → ours."""
 
     if not TYPE_CHECKING:
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from promptlab import plugins
-from promptlab.deprecated import PAGE
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.evaluators import plugged
 from promptlab.evaluators.base import Evaluator
@@ -33,6 +32,23 @@ _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "semantic_similarity": ("semantic:SemanticSimilarity", ("cosine_similarity",)),
     "latency": ("bounds:Latency", ()),
     "cost": ("bounds:Cost", ()),
+    "rubric": ("judging.verdicts:Rubric", ("criteria",)),
+    "closed_qa": ("judging.verdicts:ClosedQa", ()),
+    "factuality": ("judging.verdicts:Factuality", ()),
+    "faithfulness": ("judging.claims:Faithfulness", ("groundedness",)),
+    "answer_relevance": ("judging.claims:AnswerRelevance", ("relevance", "answer_relevancy")),
+    "context_precision": ("judging.claims:ContextPrecision", ()),
+    "context_recall": ("judging.claims:ContextRecall", ()),
+    "factual_correctness": ("judging.claims:FactualCorrectness", ()),
+    "instruction_following": ("judging.claims:InstructionFollowing", ("prompt_alignment",)),
+    "coherence": ("judging.verdicts:Coherence", ()),
+    "fluency": ("judging.verdicts:Fluency", ()),
+    "harmful_content": ("judging.verdicts:HarmfulContent", ("harmfulness",)),
+    "summarization": ("judging.claims:Summarization", ()),
+    "g_eval": ("judging.g_eval:GEval", ()),
+    "pairwise": ("judging.pairwise:Pairwise", ()),
+    "goal_reached": ("judging.verdicts:GoalReached", ("agent_goal_accuracy",)),
+    "tool_choice": ("judging.claims:ToolChoice", ()),
 }
 """Name → "module:Class" and further names."""
 
@@ -41,10 +57,6 @@ _CUSTOM = (
     'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": '
     'MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
 )
-
-
-_JUDGES = ("relevance", "coherence", "fluency", "groundedness", "faithfulness", "harmful_content")
-"""Metrics of promptlab 0.1 that asked a model for a mark."""
 
 
 def _normal(name: str) -> str:
@@ -75,6 +87,10 @@ class MetricInfo:
     higher_is_better: bool
     """With default parameters."""
     needs_embedding: bool
+    needs_judge: bool
+    """Whether it asks models of its own: those of the metric's `judge`."""
+    any_inputs: bool
+    """Whether further inputs may be mapped, under any names: a judge is shown them."""
     extra: str | None
     """The optional set of packages that it needs, as in `pip install 'promptlab-serverless[metrics]'`."""
 
@@ -118,21 +134,8 @@ def canonical(metric: str) -> str:
         further = plugins.names(plugins.EVALUATORS)
         name = next((plugin for plugin in further if _normal(plugin) == normal), None)
         if name is None:
-            raise UnknownNameError("metric", metric, [*known(), *further], _judged(normal) or _CUSTOM)
+            raise UnknownNameError("metric", metric, [*known(), *further], _CUSTOM)
     return name
-
-
-def _judged(normal: str) -> str:
-    """Say how a metric that asked a model for a mark is written now; nothing for any other."""
-    for name in _JUDGES:
-        if _normal(name) == normal:
-            made = name.title().replace("_", "")
-            return (
-                "promptlab 0.1 asked the completion model for a mark; an evaluator of your own with a "
-                "model does so "
-                f'now: {{"metric": "{name}", "evaluator": {made}(), …}} ({PAGE} has one whole).'
-            )
-    return ""
 
 
 def build(metric: str, params: Mapping[str, Any] | None = None) -> Evaluator:
@@ -182,6 +185,8 @@ def describe(metric: str) -> MetricInfo:
         value_range=getattr(cls, "value_range", (None, None)),
         higher_is_better=getattr(cls, "higher_is_better", True),
         needs_embedding=getattr(cls, "needs_embedding", False),
+        needs_judge=getattr(cls, "needs_judge", False),
+        any_inputs=getattr(cls, "any_inputs", False),
         extra=_EXTRAS.get(name),
     )
 

@@ -29,14 +29,14 @@ def joining(evaluator: Evaluator, parts: Sequence[str]) -> Evaluator:
         async def joined(data: dict[str, Any]) -> Score:
             return _join(await evaluate(data), parts)
 
-        bound.evaluate = joined  # type: ignore[method-assign]
+        object.__setattr__(bound, "evaluate", joined)  # whatever its class lets be set
         return bound
 
     def joined_in_thread(data: dict[str, Any]) -> Score | Awaitable[Score]:
         verdict = evaluate(data)
         return _later(verdict, parts) if inspect.isawaitable(verdict) else _join(verdict, parts)
 
-    bound.evaluate = joined_in_thread  # type: ignore[method-assign]
+    object.__setattr__(bound, "evaluate", joined_in_thread)
     return bound
 
 

@@ -17,6 +17,7 @@ import orjson
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import CodeRef, Experiment, Metric, parts_of
 from promptlab.domain.extraction import Step
+from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.templates import compile_template_async
 from promptlab.engine.isolation import by_value
@@ -32,6 +33,7 @@ from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
 from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
+from promptlab.experiments.judges import judges_recorded, made_judges, remade_judges
 from promptlab.experiments.stored import (
     Stored,
     StoredEvaluator,
@@ -61,6 +63,8 @@ class Live:
     """The code of the configuration that the lab keeps."""
     codes: dict[str, CodeRef] = field(default_factory=dict)
     """References to the models and the agent that the configuration names as code; by field."""
+    judges: dict[str, list[tuple[JudgeConfig, Model]]] = field(default_factory=dict)
+    """The judges of metrics, by result name."""
 
     def code_of(self, name: str, model: Model | None) -> CodeRef | None:
         """Refer to a user's own model class; None for the built-in ones, which their
@@ -68,6 +72,12 @@ class Live:
         if model is None or isinstance(model, AgentModel) or "agent_proxy" in self.codes:
             return None
         return self.codes.get(name) or (None if is_registered(model) else code_ref(model))
+
+    @property
+    def given_models(self) -> list[Model]:
+        """The models that the configuration names: the one under test, that of embeddings, judges."""
+        judges = [judge for pairs in self.judges.values() for _, judge in pairs]
+        return [one for one in (self.model, self.embedding_model, *judges) if one is not None]
 
     def models(self) -> list[Model]:
         """The models that the run is known to call: the model under test, the embedding model, judges."""
@@ -177,6 +187,10 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
     else:
         code = code or code_ref(thing)
         evaluator = kept or evaluator_from(item.result_name, code, thing, item.params)
+    pairs = made_judges(item, evaluator, live.model)
+    if pairs:
+        live.judges[item.result_name] = pairs
+        evaluator = evaluator.with_models({"judges": pairs})
     live.evaluators[item.result_name] = evaluator
     live.isolated[item.result_name] = item.isolated
     if item.evaluator is None or isinstance(item.evaluator, str):
@@ -200,6 +214,7 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         value_range=_range_of(evaluator),
         extract=_ready(item, "extract", item.extract),
         extract_reference=_ready(item, "extract_reference", item.extract_reference),
+        **judges_recorded(pairs),
     )
     return tuple(
         metric.model_copy(
@@ -384,6 +399,7 @@ async def bind(
         metric.model_copy(update={"isolated": _where(metric, live)}) for metric in experiment.evaluation
     ]
     made: dict[str, Evaluator] = {}
+    judges = list[Model]()
     parts = parts_of(metrics)
     for metric in metrics:
         name = metric.evaluator_name
@@ -392,6 +408,10 @@ async def bind(
             if found is None and metric.code is None and _is_large(metric.params):
                 found = await asyncio.to_thread(_remade_evaluator, metric)
             given = _with_models(metric, found or _remade_evaluator(metric), models)
+            if metric.judge:
+                pairs = live.judges.get(name) or remade_judges(metric, _remade)
+                judges += [judge for _, judge in pairs]
+                given = given.with_models({"judges": pairs})
             made[name] = joining(given, [part for _, part in parts[name]]) if name in parts else given
     evaluators = [(metric, made[metric.evaluator_name]) for metric in metrics]
     assert dataset.content is not None
@@ -402,6 +422,7 @@ async def bind(
         content=dataset.content,
         evaluators=evaluators,
         embedding_model=embedding,
+        judges=judges,
         parts=parts,
         recipes=_recipes(evaluators, live),
     )

@@ -16,6 +16,7 @@ from pydantic import (
     Tag,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -27,6 +28,7 @@ from promptlab.domain.code import STORED
 from promptlab.domain.experiment import Missing, When
 from promptlab.domain.explain import explain
 from promptlab.domain.extraction import Steps
+from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
 from promptlab.errors import ConfigError
@@ -109,6 +111,23 @@ class EvaluationConfig(BaseModel):
         "default.",
     )
 
+    judge: Any = Field(
+        default=None,
+        description="The model that judges, of metrics that ask one: provider/model or its configuration. A "
+        "list is a jury.",
+    )
+
+    @field_validator("judge")
+    @classmethod
+    def _judges_are_models(cls, value: Any) -> tuple[JudgeConfig | Model, ...] | None:
+        return None if value is None else judges_given(value)
+
+    @field_serializer("judge")
+    def _judges_as_written(self, value: Any) -> list[dict[str, Any]] | None:
+        if value is None:
+            return None
+        return [(one.config if isinstance(one, Model) else one).public() for one in value]
+
     @property
     def result_name(self) -> str:
         """Its name in results."""
@@ -123,6 +142,33 @@ class EvaluationConfig(BaseModel):
 COMMIT, COMMIT_CHARS = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", 100
 Commit = Annotated[str, Field(min_length=1, max_length=COMMIT_CHARS, pattern=COMMIT)]
 """A commit's hash, or another name of it."""
+
+
+def judges_given(value: Any) -> tuple[JudgeConfig | Model, ...]:
+    """Read the judges of a metric: one, or a list.
+
+    Raises:
+        ValueError: one is none.
+    """
+    given = value if isinstance(value, list | tuple) else [value]
+    if not 1 <= len(given) <= MOST_JUDGES:
+        raise ValueError(f"judge: 1 to {MOST_JUDGES} models, not {len(given)}")
+    for one in given:
+        if not isinstance(one, Model | ModelConfig | str | Mapping):
+            raise ValueError(
+                "judge: expected 'provider/model', a dict, a ModelConfig or a Model, got "
+                f"{type(one).__name__}"
+            )
+    return tuple(
+        one
+        if isinstance(one, Model | JudgeConfig)
+        else JudgeConfig.of(one)
+        if isinstance(one, ModelConfig)
+        else JudgeConfig.model_validate(one)
+        for one in given
+    )
+
+
 CODE = rf"^((.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*|{STORED})$"
 """How code is named: `path/to/file.py:name` or `module:name`; and what a hosted lab keeps, as
 `name@version/module:name`."""

@@ -102,7 +102,18 @@ def _metrics(before: tuple[Metric, ...], after: tuple[Metric, ...]) -> Iterator[
         if name not in old or name not in new:
             yield f"{field}: only {'in the run' if name in old else 'here'}"
         else:
-            yield from _fields(field, _plain(old[name], CODE), _plain(new[name], CODE))
+            was, now = _plain_metric(old[name]), _plain_metric(new[name])
+            if not new[name].params.get("steps") and (steps := old[name].params.get("steps")):
+                now["params"] = {**now.get("params", {}), "steps": steps}  # made when the run began
+            yield from _fields(field, was, now)
+
+
+def _plain_metric(metric: Metric) -> dict[str, Any]:
+    """A metric's fields without what its code decides, and without keys."""
+    found = _plain(metric, CODE)
+    if metric.judge:
+        found["judge"] = [_plain(judge, KEYS) for judge in metric.judge]
+    return found
 
 
 def _fields(of: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

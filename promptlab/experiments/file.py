@@ -17,6 +17,7 @@ from pydantic_core import PydanticOmit
 
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL
+from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, DatasetError, PromptLabError
 from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, ExperimentConfig
@@ -328,6 +329,8 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
 
     defs["CodeConfig"] = CodeConfig.model_json_schema(schema_generator=_Generator)
     defs["ModelConfig"] = _plain(ModelConfig.model_json_schema(schema_generator=_Generator))
+    defs["JudgeConfig"] = JudgeConfig.model_json_schema(schema_generator=_Generator)
+    defs |= defs["JudgeConfig"].pop("$defs", {})
     # In a condition null is a value: rows that have none.
     defs = {name: d if name == "When" else _plain(d) for name, d in sorted(defs.items())}
     for asset, field in (("Dataset", "dataset"), ("PromptTemplate", "prompt_template")):
@@ -390,6 +393,9 @@ def _suggest(evaluation: dict[str, Any], metrics: Mapping[str, Mapping[str, Any]
             {"type": "string"},
         ]
     }
+    judge = [{"type": "string", "pattern": "^[^/]+/.+"}, {"$ref": "#/$defs/JudgeConfig"}]
+    jury = {"type": "array", "items": {"anyOf": judge}, "minItems": 1, "maxItems": MOST_JUDGES}
+    fields["judge"] = {"anyOf": [*judge, jury], "description": fields["judge"]["description"]}
     fields["evaluator"] = {
         "type": "string",
         "pattern": "^.+:.+$",

@@ -37,6 +37,12 @@ def check_portable(
         )
     for item in () if code else config.evaluation:
         _check_metric(item, where)
+    for name, judge in ((item.result_name, one) for item in config.evaluation for one in item.judge or ()):
+        given = portable_model(f"judge of {name!r}", judge, where)
+        if not variables and given.api_key_env is not None:
+            raise ConfigError(
+                f"judge of {name!r}: api_key_env names a variable of this machine. {_key_remedy()}"
+            )
     for field in ("model", "embedding_model"):
         given = getattr(config, field)
         if code and field == "model" and _is_own(given):

@@ -130,6 +130,9 @@ async def prepare(
         for given in (config.model, config.embedding_model):
             if isinstance(given, ModelConfig):
                 await load_provider(given.provider)
+        for judge in (one for item in config.evaluation for one in item.judge or ()):
+            if isinstance(judge, ModelConfig):
+                await load_provider(judge.provider)
         live = live_objects(config, folder, stored)
         made = [await checked_metrics(item, live, folder) for item in config.evaluation]
         metrics = tuple(metric for each in made for metric in each)
@@ -203,7 +206,8 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
     """Complete the metric's column_mapping, and check it against the dataset."""
     names = [c.name for c in content.columns]
     _check_when(metric, content)
-    mapping = dict(metric.column_mapping)
+    renamed = getattr(evaluator, "renamed_inputs", {}) if metric.code is None else {}
+    mapping = {renamed.get(name, name): source for name, source in metric.column_mapping.items()}
     inputs: Mapping[str, str | None] = getattr(evaluator, "inputs", {})
     for name, default in inputs.items():
         source = mapping.setdefault(name, default or (name if name in names else ""))
@@ -213,7 +217,7 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
                 f"{{{name}: {names[0]}}}. Columns: {_list(names)}."
             )
     for name, source in mapping.items():
-        if inputs and name not in inputs and metric.code is None:
+        if inputs and name not in inputs and metric.code is None and not _takes_any(evaluator):
             raise ConfigError(
                 f"metric {metric.name!r} has no input {name!r}; its inputs are {_list(list(inputs))}."
             )
@@ -239,6 +243,10 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
                 f"metric {metric.name!r} reads no {name}, so that {field} would change nothing."
             )
     return metric.model_copy(update={"column_mapping": mapping})
+
+
+def _takes_any(evaluator: Evaluator) -> bool:
+    return bool(getattr(evaluator, "any_inputs", False))
 
 
 def _check_names(metrics: Sequence[Metric]) -> None:

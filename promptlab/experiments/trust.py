@@ -27,6 +27,9 @@ def code_of(experiment: Experiment, live: Live | None = None) -> list[CodeRef]:
     live = live or Live()
     found = [m.code for m in experiment.evaluation if m.name not in live.evaluators]
     found += [] if live.model else [experiment.agent, experiment.model_code]
+    found += [
+        code for m in experiment.evaluation if m.name not in live.evaluators for code in m.judge_code or ()
+    ]
     found += [] if live.embedding_model else [experiment.embedding_model_code]
     # What the lab keeps runs in its sandbox, by its hash: nobody needs to vouch for it.
     return [code for code in found if code is not None and code.bundle is None]

@@ -43,6 +43,9 @@ class Answers(Protocol):
     async def keep(self, model: Model, messages: Prompt, answer: ModelResponse) -> None:
         """Keep an answer."""
 
+    def of_trial(self, trial: int) -> Answers:
+        """The answers of another trial."""
+
 
 CACHED: ContextVar[Answers | None] = ContextVar("promptlab_cached", default=None)
 """Where the chat calls of judges, agents and other code of users look for an answer of before; None:
@@ -53,8 +56,8 @@ The call of the model under test itself is reserved by the engine."""
 
 
 @contextmanager
-def remembering(answers: Answers) -> Iterator[None]:
-    """In the block, chat calls of built-in models are answered by answers of before."""
+def remembering(answers: Answers | None) -> Iterator[None]:
+    """In the block, chat calls of built-in models are answered by answers of before; None: by none."""
     token = CACHED.set(answers)
     try:
         yield

@@ -122,6 +122,13 @@ class HttpModel(ProviderModel):
             self._headers = None
             self._sessions = self._new_sessions()
 
+    def formed(self, response_format: Mapping[str, Any]) -> ProviderModel:
+        """Make a model whose answers have a form, with this one's key and over its connections."""
+        made = super().formed(response_format)
+        if isinstance(made, HttpModel):
+            made._sessions = self._sessions
+        return made
+
     def _endpoint(self) -> str:
         """The base URL, without a slash at its end: the configuration's, else the
         environment's, else the provider's."""

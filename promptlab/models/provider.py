@@ -22,7 +22,7 @@ from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_giv
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
 from promptlab.models.allowance import asking
 from promptlab.models.answers import json_beginning, said, without_tags
-from promptlab.models.base import Model
+from promptlab.models.base import Messages, Model
 from promptlab.models.failures import message_of, request_id, trim
 from promptlab.models.retry import RetryPolicy, Slot, with_retries
 from promptlab.models.usage import note_answer, note_call
@@ -281,7 +281,31 @@ class ProviderModel(Model):
             ModelError: every attempt failed.
             MissingKeyError: a key is needed and there is none.
         """
-        answer = await self._retried(lambda: super(ProviderModel, self).ainvoke(system_prompt, user_prompt))
+        return await self._asked(lambda: super(ProviderModel, self).ainvoke(system_prompt, user_prompt))
+
+    async def ask(self, messages: Messages) -> ModelResponse:
+        """Answer a list of chat messages, with retries.
+
+        Raises:
+            ModelError: every attempt failed.
+            MissingKeyError: a key is needed and there is none.
+        """
+        return await self._asked(lambda: self.achat(messages))
+
+    def formed(self, response_format: Mapping[str, Any]) -> ProviderModel:
+        """Make a model whose answers have a form, with this one's key and over its connections.
+
+        Raises:
+            ConfigError: the provider has no such form.
+        """
+        config = self.config.model_copy(update={"response_format": response_format})
+        made = type(self)(config, clock=self._clock)
+        made.guard(self.outbound)
+        made._secret, made._gates = self._secret, self._gates
+        return made
+
+    async def _asked(self, attempt: Callable[[], Awaitable[ModelResponse]]) -> ModelResponse:
+        answer = await self._retried(attempt)
         messages = [message.to_json() for message in answer.messages if not message.is_plain]
         found = [answer.response, dict(answer.metadata), messages]
         if (clean := hidden(found)) is not found:

@@ -11,6 +11,7 @@ import math
 import operator
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -135,7 +136,8 @@ class SimulatedModel(ProviderModel):
                 for number, call in enumerate(play.tool_calls, 1)
             ]
             return [*parts, *map(call_part, calls)], calls, "tool_calls"
-        answer, finish = self._cut(self._answer(text, asked))
+        formed = self._formed(asked)
+        answer, finish = (formed, "stop") if formed is not None else self._cut(self._answer(text, asked))
         return [*parts, Text(answer)], [], finish
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
@@ -185,6 +187,27 @@ class SimulatedModel(ProviderModel):
         if "json" in str((self.config.response_format or {}).get("type", "")):
             return orjson.dumps({"answer": answer}).decode()
         return answer
+
+    def _formed(self, asked: str) -> str | None:
+        """Fill the JSON schema that the answer is to have, as a judge's; None where there is none."""
+        schema = (self.config.response_format or {}).get("json_schema", {}).get("schema")
+        return None if schema is None else orjson.dumps(self._filled(schema, asked, "")).decode()
+
+    def _filled(self, schema: Mapping[str, Any], asked: str, path: str) -> Any:
+        kind = schema.get("type")
+        if kind == "object":
+            members = schema.get("properties", {})
+            return {name: self._filled(one, asked, f"{path}.{name}") for name, one in members.items()}
+        if kind == "array":
+            count = 1 + int(self._draw("items", asked, path) * 4)
+            return [self._filled(schema["items"], asked, f"{path}.{number}") for number in range(count)]
+        if "enum" in schema:
+            # The first label is the good one, as a rule.
+            drawn = self._draw("label", asked, path)
+            return schema["enum"][0 if drawn < self.behaviour.accuracy else -1]
+        if kind == "integer":
+            return 1 + int(path.split(".")[2]) if path.count(".") > 2 else 1
+        return self._said(asked[-2_000:], asked) if kind == "string" else None
 
     def _worked_out(self, text: str, asked: str) -> str | None:
         sums = _SUM.findall(text[-LOOKED_AT:])

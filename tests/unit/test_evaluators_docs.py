@@ -13,7 +13,8 @@ from promptlab.domain.experiment import SPECIAL
 from promptlab.evaluators.registry import build, describe, known
 from promptlab.experiments.config import EvaluationConfig
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "evaluators.md").read_text("utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXT = "\n".join((DOCS / page).read_text("utf-8") for page in ("evaluators.md", "judges.md"))
 
 
 def blocks(language: str) -> list[str]:

@@ -14,23 +14,45 @@ from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.registry import build, canonical, describe, known
 
 NAMES = [
+    "answer_relevance",
     "bleu",
+    "closed_qa",
+    "coherence",
     "contains",
+    "context_precision",
+    "context_recall",
     "cost",
     "edit_distance",
     "exact_match",
+    "factual_correctness",
+    "factuality",
+    "faithfulness",
+    "fluency",
+    "g_eval",
+    "goal_reached",
+    "harmful_content",
+    "instruction_following",
     "is_json",
     "json_schema",
     "latency",
     "length",
     "numeric_match",
+    "pairwise",
     "regex_match",
     "rouge",
+    "rubric",
     "semantic_similarity",
     "starts_with",
+    "summarization",
     "token_f1",
+    "tool_choice",
 ]
-REQUIRED: dict[str, dict[str, Any]] = {"regex_match": {"pattern": "a"}, "json_schema": {"schema": {}}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "regex_match": {"pattern": "a"},
+    "json_schema": {"schema": {}},
+    "rubric": {"criterion": "It is polite."},
+    "g_eval": {"criterion": "It is polite."},
+}
 
 
 def run_python(code: str) -> str:
@@ -51,7 +73,7 @@ def test_what_measures_has_no_upper_end_and_is_better_when_it_is_lower() -> None
         info = describe(name)
         ends = (0.0, None) if name in measures else (0.0, 1.0)
         assert info.value_range == ((-1.0, 1.0) if name == "semantic_similarity" else ends)
-        assert info.higher_is_better == (name not in measures)
+        assert info.higher_is_better == (name not in {*measures, "harmful_content"})
         assert info.needs_embedding == (name == "semantic_similarity")
 
 
@@ -208,7 +230,12 @@ def test_one_evaluator_serves_many_threads(metric: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", [name for name in NAMES if name not in ("latency", "cost", "semantic_similarity")]
+    "metric",
+    [
+        name
+        for name in NAMES
+        if name not in ("latency", "cost", "semantic_similarity") and not describe(name).needs_judge
+    ],
 )
 def test_a_missing_response_is_an_error_of_the_case(metric: str) -> None:
     """No metric takes null for a text."""
@@ -218,7 +245,13 @@ def test_a_missing_response_is_an_error_of_the_case(metric: str) -> None:
 
 @pytest.mark.parametrize(
     "metric",
-    [name for name in NAMES if "reference" in describe(name).inputs and name != "semantic_similarity"],
+    [
+        name
+        for name in NAMES
+        if "reference" in describe(name).inputs
+        and name != "semantic_similarity"
+        and not describe(name).needs_judge
+    ],
 )
 @pytest.mark.parametrize(
     ("reference", "message"),

@@ -153,8 +153,10 @@ asyncio.run(pl.experiment.run_async({{
 
 @pytest.fixture
 def server() -> Iterator[ModelServer]:
+    item = {"text": "It is ready on Monday.", "reasoning": "It says when.", "verdict": "relevant"}
+    judged = json.dumps({"items": [item]})
     with ModelServer(
-        lambda request: "4" if "Question:" in request.prompt else "It will be ready on Monday"
+        lambda request: judged if "<<<QUESTION>>>" in request.prompt else "It will be ready on Monday"
     ) as it:
         yield it
 
@@ -229,10 +231,10 @@ def means(run: Run | None) -> dict[str, tuple[int, float | None]]:
 
 def test_the_quickstart_is_ported() -> None:
     """As it is, its metric is an error with the new line; by the table it runs without a warning."""
-    with pytest.raises(ConfigError, match=r'\{"metric": "relevance", "evaluator": Relevance\(\), …\}'):
+    with pytest.raises(ConfigError, match="asks a model of its own"):
         run_program(QUICKSTART)
     found = means(run_ported(QUICKSTART, "Line by line")["newest"])
-    assert found["relevance"] == (2, 4)
+    assert found["relevance"] == (2, 1)
     assert found["semantic_similarity"][0] == 2
 
 
@@ -287,7 +289,7 @@ def test_own_models_are_ported() -> None:
         assert line in text
     found = means(run_ported(MODEL, "Line by line")["newest"])
     assert found["semantic_similarity"] == before
-    assert found["relevance"] == (2, 4)
+    assert found["relevance"] == (2, 1)
 
 
 def test_a_hosted_studio_is_ported(tmp_path: Path) -> None:
@@ -360,9 +362,8 @@ def test_an_import_without_a_successor_says_what_to_write() -> None:
 
 def test_metrics_that_asked_a_model_are_named_with_their_successor() -> None:
     """However the name is written."""
-    for name in ("relevance", "harmful_content", "HarmfulContent"):
-        with pytest.raises(ConfigError, match=r"evaluator\": (Relevance|HarmfulContent)\(\)"):
-            canonical(name)
+    for name, now in (("relevance", "answer_relevance"), ("HarmfulContent", "harmful_content")):
+        assert canonical(name) == now
 
 
 def test_an_evaluator_without_the_old_attributes_is_as_before() -> None:

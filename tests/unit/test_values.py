@@ -14,6 +14,7 @@ import promptlab
 
 FILLED = {
     "AnswerCache",
+    "Asked",
     "Attempts",
     "Bindings",
     "Budget",
@@ -54,7 +55,7 @@ FILLED = {
     "promptlab.engine.job.Job",
 }
 """What is filled while work goes on, or is a user's own to change."""
-HELD = {"_Call", "_Item"}
+HELD = {"Asked", "_Call", "_Item"}
 """What is under way: each is only itself."""
 NAMED = {
     "MeanInterval",

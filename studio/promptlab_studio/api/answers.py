@@ -489,6 +489,8 @@ class MetricOut(BaseModel):
     value_range: tuple[float | None, float | None]
     higher_is_better: bool
     needs_embedding: bool
+    needs_judge: bool = Field(description="Whether it asks models of its own: those of `judge`.")
+    any_inputs: bool = Field(description="Whether further inputs may be mapped, under any names.")
     extra: str | None
 
 

@@ -25,6 +25,7 @@ from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
 from promptlab.domain.experiment import When
 from promptlab.domain.extraction import Steps
+from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
 from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
 from promptlab.queries.sql import MOST_SQL_CHARS
@@ -314,6 +315,21 @@ class KeptCode(Body):
         return value
 
 
+Given = TypeVar("Given", bound=ModelConfig)
+
+
+def _without_key(model: Given) -> Given:
+    if model.api_key is not None:
+        raise ValueError(
+            "a key must not be sent: name it with api_key_secret (`promptlab cloud secrets set NAME`), "
+            "or with api_key_env on one's own machine"
+        )
+    return model
+
+
+JudgeIn = Annotated[JudgeConfig, AfterValidator(_without_key)]
+
+
 class EvaluationIn(Body):
     """One metric: a built-in one, or code that the lab keeps."""
 
@@ -366,6 +382,12 @@ class EvaluationIn(Body):
         description="The metric that runs are judged by first; the first metric by default.",
     )
 
+    judge: JudgeIn | Annotated[tuple[JudgeIn, ...], _few(MOST_JUDGES)] | None = Field(
+        default=None,
+        description="The model that judges, of metrics that ask one (`needs_judge` in GET /metrics); a list "
+        "is a jury.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _brings_no_code(cls, value: Any) -> Any:
@@ -376,15 +398,6 @@ class EvaluationIn(Body):
                 "scoring@3/rules:Length; or leave it out and use a built-in metric (GET /api/v1/metrics)"
             )
         return value
-
-
-def _without_key(model: ModelConfig) -> ModelConfig:
-    if model.api_key is not None:
-        raise ValueError(
-            "a key must not be sent: name it with api_key_secret (`promptlab cloud secrets set NAME`), "
-            "or with api_key_env on one's own machine"
-        )
-    return model
 
 
 def _how(value: Any) -> str:

@@ -120,6 +120,7 @@ async def _form(
         "bounds": BOUNDS,
         "row_choices": ROWS,
         "caches": cache_choices(query.get("cache")),
+        "suggested_judge": EXAMPLE_MODEL,
         "problem": problem,
         "wrong": wrong,
         **await _outlook(lab, query, prompt, dataset),

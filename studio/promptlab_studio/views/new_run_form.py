@@ -13,6 +13,7 @@ import yaml
 
 from promptlab.domain.code import StoredCode
 from promptlab.domain.experiment import RESPONSE, CodeRef, Experiment, Metric, is_special
+from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
@@ -74,6 +75,12 @@ class MetricForm:
     params: Sequence[ParamField]
     extracts: Sequence[ParamField] = ()
     """The steps of its extraction, of the answer and of the reference, where it reads them."""
+    judge: str = ""
+    """The models that judge, as they are typed: names with spaces between, or their configuration as JSON."""
+
+    @property
+    def judge_field(self) -> str:
+        return f"j.{self.info.name}"
 
 
 EXTRACTS = {"extract": "response", "extract_reference": "reference"}
@@ -197,7 +204,7 @@ def _metric_form(query: Query, info: MetricInfo, columns: Sequence[str]) -> Metr
         for name, of in EXTRACTS.items()
         if of in info.inputs
     ]
-    return MetricForm(info, inputs, params, extracts)
+    return MetricForm(info, inputs, params, extracts, query.get(f"j.{info.name}"))
 
 
 def _steps(form: MetricForm) -> dict[str, Any]:
@@ -248,6 +255,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
             "column_mapping": {i.name: i.value for i in form.inputs if i.value},
             "params": _params(form),
             **_steps(form),
+            **({"judge": judges_of(form.judge, form.info.name)} if form.info.needs_judge else {}),
         }
         for form in metric_forms(query, columns)
     ] + [_code_metric(form) for form in code_forms(query, columns)]
@@ -292,6 +300,38 @@ def rows_asked(query: Query, rows: int) -> int:
     """How many rows of a dataset with so many rows the run will be over, as far as the form says."""
     count = whole(query.get("rows_n")) if query.get("rows") else None
     return min(rows, count) if count else rows
+
+
+def judges_of(text: str, metric: str) -> Any:
+    """The judges of a metric as they are typed; None where nothing is.
+
+    Raises:
+        ConfigError: they are neither names nor JSON, or bring a key.
+    """
+    text = text.strip()
+    if not text.startswith(("{", "[")):
+        return text.split() or None
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"Judge of {metric} is not valid JSON: {error}.") from None
+    if any(
+        "api_key" in one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict)
+    ):
+        raise ConfigError(f"Judge of {metric}: a key must not be sent: name its variable or secret.")
+    return found
+
+
+def _judges_typed(metric: Metric) -> str:
+    """The judges of a metric as one would type them."""
+    usual = JudgeConfig(name="a/b").public()
+    given = [
+        {name: value for name, value in one.public().items() if name == "name" or usual.get(name) != value}
+        for one in metric.judge or ()
+    ]
+    if all(one.keys() == {"name"} for one in given):
+        return " ".join(one["name"] for one in given)
+    return orjson.dumps(given if len(given) > 1 else given[0]).decode()
 
 
 def _agent_of(query: Query) -> dict[str, Any]:
@@ -436,6 +476,7 @@ def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
                 for field in EXTRACTS
                 if (steps := getattr(metric, field))
             ]
+            pairs += [(f"j.{name}", _judges_typed(metric))] if metric.judge else []
     return tuple(pairs), left
 
 
