@@ -28,6 +28,9 @@ MAX_QUEUE_S = 60.0
 """Seconds that a call waits at most behind others where its caller is a function that is paid for."""
 PAUSE = 5
 """Successes that do not grow the limit after a server error."""
+TIMER_S = 0.001
+"""How late a timer of the event loop is at most, for its system counts in milliseconds: so much of a wait is
+spent in steps of the loop instead. A bucket of one call a sixtieth of a second lost 3% of its calls by it."""
 EVALUATIONS = 50
 """Async evaluations in flight at most whose model, if they have one, is not known."""
 MOST_MODELS = 100
@@ -191,7 +194,11 @@ class AdaptiveLimiter:
             self._ticking = asyncio.create_task(self._tick(at))
 
     async def _tick(self, at: float) -> None:
-        await self._clock.sleep(max(0.0, at - self._clock.monotonic()))
+        await self._clock.sleep(max(0.0, at - TIMER_S - self._clock.monotonic()))
+        while (left_s := at - (now := self._clock.monotonic())) > 0:
+            await asyncio.sleep(0)
+            if self._clock.monotonic() <= now:
+                await self._clock.sleep(left_s)
         self._ticking, self._ticks_at = None, float("inf")
         self._wake()
 

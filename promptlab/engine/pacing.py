@@ -25,6 +25,9 @@ MOST_BY_CHANCE = 0.6
 """A larger share of answers 429 is never one that has nothing to do with the rate."""
 MOST_REFUSED = 0.75
 """A larger share of answers 429 comes of a rate far too high: what was taken before is no guide."""
+TELLING, TELLS = 0.2, 0.85
+"""Where more than such a share is refused, a cut that left more than so much of the rate does not say whether
+that comes by chance."""
 TRIAL_CALLS = 30
 """Calls after a cut from which it is told whether the cut helped."""
 WINDOW_S, WINDOW_CALLS = 5.0, 100
@@ -50,6 +53,21 @@ chance."""
 SLACK_S, LITTLE_SLACK_S = 0.01, 0.001
 """How late a start may be and still be made up for: at 100 a second or more, for a busy event loop is, and at
 less: what a timer is late by. A bucket of one call takes no two at once."""
+
+
+WIDE, NARROW = 0.04, 0.004
+"""What an answer 429 takes of the rate where the limit is known closely: at first, and after some of them."""
+NEAR = 0.15
+"""A share of answers 429, beyond those by chance, that says that the limit is near."""
+STILL = 0.7
+"""What is left of the rate when answers 429 that did not get fewer are taken for chance."""
+AIM = 0.04
+"""The share of answers 429 at which the rate stays there: what each accepted call adds follows from both
+(Kaernbach, "Simple adaptive testing with the weighted up-down method", 1991)."""
+LOST = 0.25
+"""A share of answers 429 that says that the limit is not known closely any more …"""
+LATELY = 32
+"""… of so many calls."""
 
 
 class Start(NamedTuple):
@@ -97,6 +115,15 @@ class Pacer:
         self._accepted_then = self._refused_then = 0.0
         self._resumed = Start(0, now)
         self._held_pace, self._short_holds = 0.0, 0
+        self._is_limit = False
+        """Whether a cut lowered the share of answers 429."""
+        self._close = False
+        """Whether the limit is known so closely that each call's outcome moves the rate a little."""
+        self._step, self._since, self._entered = WIDE, 0, 0.0
+        self._lately = 0.0
+        """The share of answers 429 of the last LATELY calls, about."""
+        self._refunded = 0
+        """The last refused call whose place another one got."""
         self._undo: float | None = None
         self._undone = True
 
@@ -140,6 +167,8 @@ class Pacer:
         self._filling = 0  # whoever answers so soon is not flooded
         if not self._seen_429:
             return
+        if self._close:
+            self._outcome(start, now, refused=False)
         if self._trial is not None:
             self._confirm(now)
         if now - self._begun.at > WINDOW_S and self.starts - self._begun.number > WINDOW_CALLS:
@@ -158,7 +187,10 @@ class Pacer:
         if wait_s is not None and 0 < wait_s <= LONGEST_HOLD_S:
             self._ask(start, now, wait_s)
         if start.number > self._begun.number and now >= self.held_until:
-            self._weigh(now)
+            if self._close:
+                self._outcome(start, now, refused=True)
+            else:
+                self._weigh(now)
 
     # -- what is known of the calls that started
 
@@ -187,6 +219,43 @@ class Pacer:
         half = self._begun.number + (self.starts - self._begun.number) // 2
         self._begun = Start(half, (self._begun.at + now) / 2)
 
+    # -- a limit that is known closely
+
+    def _come_close(self, share: float, now: float) -> None:
+        """Begin to move the rate by each outcome, from where few are refused."""
+        assert self.rate is not None
+        self._close, self._step, self._lately = True, WIDE, share
+        self._entered, self._since, self._changed_at = self.rate, self.starts, now
+        self._begun = Start(self.starts, now)
+        if self.by_chance < NEAR:
+            self.by_chance = 0.0  # near a limit one is easily taken for the other: see below
+
+    def _outcome(self, start: Start, now: float, *, refused: bool) -> None:
+        """Move the rate a little, so that a share of AIM is refused beyond what is by chance."""
+        if start.number <= self._begun.number or self.rate is None:
+            return
+        self._lately += (refused - self._lately) / LATELY
+        aim = self.by_chance + AIM
+        if self._lately > self.by_chance + LOST or now - self._changed_at > LONG_CALM_S:
+            self._close = False
+            self._changed_at = self._grown_at = now
+            self._begun = Start(self.starts, now)
+            return
+        if not refused:
+            self.rate *= 1 + self._step * aim / (1 - aim)
+            if start.number - self._since > 3 / aim:
+                self._since, self._step = start.number, min(WIDE, self._step * 1.5)
+            return
+        self.rate = max(LEAST_RATE, self.rate * (1 - self._step))
+        self._changed_at = now
+        self._since, self._step = start.number, max(NARROW, self._step * 0.7)
+        if self.rate < STILL * self._entered and self._lately > aim:
+            self.by_chance, self.rate = self._lately, self._entered
+        if self._refunded < start.number - 1:
+            # It took nothing of the provider's bucket: the next one has its place.
+            self._refunded = start.number
+            self._due = max(now, self._due - 1 / self.rate)
+
     # -- a rate that is too high
 
     def _weigh(self, now: float) -> None:
@@ -202,6 +271,9 @@ class Pacer:
         beyond = refused - self.by_chance * calls
         if beyond < FEWEST + 2 * math.sqrt(self.by_chance * calls) or beyond < LEAST_SHARE * calls:
             return
+        if self._is_limit and self._trial is None and refused < (self.by_chance + NEAR) * calls:
+            self._come_close(refused / calls, now)
+            return
         accepted, refused = self._outcomes(first, last)
         share, pace = refused / (accepted + refused), self.pace(now)
         # At little more than a bucket of one call takes, it refuses every other call, and not more.
@@ -211,7 +283,9 @@ class Pacer:
         taken = (accepted + 0.5) / max(last.at - first.at, 1e-3)
         if self._trial is not None and self._trial[0] < MOST_BY_CHANCE and calls < TRIAL_CALLS:
             return
-        if self._is_by_chance(share, pace):
+        if self._trial is not None and share > TELLING and pace > TELLS * self._trial[1]:
+            good = 0.0  # so small a cut told nothing: now to what was taken
+        elif self._is_by_chance(share, pace):
             self.by_chance = (share + self._trial[0]) / 2 if self._trial else share
             self.rate, self._trial = self._before, None
             self._begun = Start(self.starts, now)
@@ -269,11 +343,13 @@ class Pacer:
             return
         accepted, refused = self._outcomes(self._begun, last)
         if refused < expected / 2:
-            self._trial = None
+            self._trial, self._is_limit = None, True
             self.by_chance = min(self.by_chance, refused / max(1, accepted + refused))
 
     def _grow(self, now: float) -> None:
         assert self.rate is not None
+        if self._close:
+            return
         seconds = now - self._grown_at
         if seconds <= 0:
             return
