@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from promptlab.adapters.http.client import ApiClient
 from promptlab.errors import ConfigError, EndpointUnreachableError, ModelError
 from promptlab.models.registry import get_model
 from tests.proxies import Proxy, TlsProvider
@@ -176,3 +177,28 @@ async def test_bedrock_keeps_to_no_proxy_with_networks(
         refused_secure
     )
     assert isinstance(untrusted, ModelError) and not untrusted.retryable and "AWS_CA_BUNDLE" in str(untrusted)
+
+
+async def test_the_client_of_a_hosted_studio_follows_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network and a port in no_proxy, too, which httpx by itself does not read."""
+    with Proxy(user="me:secret-of-the-proxy") as proxy, ModelServer() as server:
+        monkeypatch.setenv("http_proxy", f"http://me:secret-of-the-proxy@127.0.0.1:{proxy.port}")
+
+        async def ask(url: str) -> None:
+            client = ApiClient(url, None)
+            assert await client.get("/runs") == {"error": {"message": "no such path: /api/v1/runs"}}
+            await client.close()
+
+        await ask(server.url)
+        assert len(proxy.asked) == 1
+        monkeypatch.setenv("no_proxy", "10.0.0.0/8,127.0.0.0/8")
+        await ask(server.url)
+        monkeypatch.setenv("no_proxy", f"127.0.0.1:{server.port}")
+        await ask(server.url)
+        monkeypatch.setenv("no_proxy", "10.0.0.0/8")
+        await ask(f"http://studio.localhost:{server.port}")  # always this machine
+        assert len(proxy.asked) == 1
+        await ask(server.url)
+        assert len(proxy.asked) == 2

@@ -25,6 +25,7 @@ from promptlab.errors import (
 )
 from promptlab.loops import PerLoop
 from promptlab.models.bodies import ENCODINGS, BodyEncodingError, BodyTooLargeError, read_body
+from promptlab.models.endpoints import proxy_for
 from promptlab.ports import Clock
 from promptlab.program import program
 
@@ -336,28 +337,55 @@ def _origin(url: str) -> str:
 async def _open() -> httpx.AsyncClient:
     import httpx
 
-    class Loopback(httpx.AsyncHTTPTransport):
-        """Names under localhost are this machine (RFC 6761, 6.3). Browsers know; the C library mostly does
-        not, and resolves only `localhost`."""
+    class Ways(httpx.AsyncBaseTransport):
+        """Sends each request through the proxy that this machine's settings put before its address.
+
+        httpx's own reading of no_proxy knows no networks (10.0.0.0/8), and models follow the same settings.
+        """
+
+        def __init__(self) -> None:
+            self._proxies: dict[str, str | None] = {}
+            self._ways: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            # The Host header stands already, and says which name was meant.
-            url = request.url.copy_with(host="127.0.0.1")
-            here = httpx.Request(
-                request.method,
-                url,
-                headers=request.headers,
-                stream=request.stream,
-                extensions=request.extensions,
-            )
-            return await super().handle_async_request(here)
+            proxy = None
+            if request.url.host.endswith(".localhost"):
+                request = _at_loopback(request)
+            else:
+                proxy = await self._before(f"{request.url.scheme}://{request.url.netloc.decode('ascii')}")
+            if proxy not in self._ways:
+                self._ways[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
+            return await self._ways[proxy].handle_async_request(request)
+
+        async def _before(self, origin: str) -> str | None:
+            if origin not in self._proxies:
+                self._proxies[origin] = await asyncio.to_thread(proxy_for, origin)
+            return self._proxies[origin]
+
+        async def aclose(self) -> None:
+            for way in self._ways.values():
+                await way.aclose()
 
     timeout = httpx.Timeout(TIMEOUT_S, connect=10)
     return httpx.AsyncClient(
         timeout=timeout,
         follow_redirects=False,
-        mounts={"all://*.localhost": Loopback()},
+        transport=Ways(),
         headers={"Accept-Encoding": ENCODINGS},
+    )
+
+
+def _at_loopback(request: httpx.Request) -> httpx.Request:
+    """Send a request for a name under localhost to this machine (RFC 6761, 6.3). Browsers know; the C library
+    mostly does not, and resolves only `localhost`."""
+    import httpx
+
+    return httpx.Request(  # the Host header stands already, and says which name was meant
+        request.method,
+        request.url.copy_with(host="127.0.0.1"),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
     )
 
 
