@@ -189,7 +189,7 @@ async def test_the_client_of_a_hosted_studio_follows_the_same_settings(
         async def ask(url: str) -> None:
             client = ApiClient(url, None)
             assert await client.get("/runs") == {"error": {"message": "no such path: /api/v1/runs"}}
-            await client.close()
+            await client.aclose()
 
         await ask(server.url)
         assert len(proxy.asked) == 1
