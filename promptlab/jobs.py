@@ -322,7 +322,8 @@ async def _ingest(work: _UnderWay) -> dict[str, Any]:
         work.says("reading rows", 0)
         try:
             created = await work.lab.assets.create(
-                Dataset(**args, file_path=path), on_rows=lambda rows: work.says("reading rows", rows)
+                Dataset(**args, file_path=path).without_files(),
+                on_rows=lambda rows: work.says("reading rows", rows),
             )
         except DatasetError as error:
             raise DatasetError(str(error).replace(str(path), path.name)) from error

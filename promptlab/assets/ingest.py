@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
 
 from promptlab.assets.json_rows import MAX_ROW_BYTES, too_big
+from promptlab.assets.media_files import MediaFiles
 from promptlab.assets.readers import open_source
 from promptlab.assets.row_checks import Columns, Ids
 from promptlab.assets.sources import MAX_COLUMNS
-from promptlab.domain.assets import Dataset, DatasetContent, Shard
+from promptlab.domain.assets import Column, Dataset, DatasetContent, Shard
+from promptlab.domain.keys import media_key
 from promptlab.errors import DatasetError
 from promptlab.ports import Blobs
 from promptlab.scratch import ScratchFolder
@@ -43,6 +45,10 @@ class StagedDataset:
     """SHA-256 (hex) of the rows."""
     rows_path: Path
     index_path: Path
+    media: Mapping[str, Path] = field(default_factory=dict)
+    """The files of its media, by their hash."""
+    named: frozenset[str] = frozenset()
+    """Hashes of media that its rows name, and that must be in the store already."""
 
 
 @asynccontextmanager
@@ -71,7 +77,20 @@ async def stage(
 
 
 async def commit(staged: StagedDataset, blobs: Blobs) -> None:
-    """Put the rows and their index into blobs, unless they are there."""
+    """Put the rows and their index into blobs, unless they are there, and each medium once.
+
+    Raises:
+        DatasetError: a row names a medium by its hash, which the store does not have.
+    """
+    for sha256 in sorted(staged.named - staged.media.keys()):
+        if not await blobs.exists(media_key(sha256)):
+            raise DatasetError(f"A row names the medium {sha256[:12]}…, which the store does not have.")
+    for sha256, path in staged.media.items():
+        if not await blobs.exists(media_key(sha256)):
+            await blobs.put_file(media_key(sha256), path)
+    if staged.content.media is not None:
+        listed = "\n".join(sorted({*staged.media, *staged.named}))
+        await blobs.put(staged.content.media, listed.encode())
     for key, path in ((staged.content.blob, staged.rows_path), (staged.content.index, staged.index_path)):
         if not await blobs.exists(key):
             await blobs.put_file(key, path)
@@ -86,10 +105,13 @@ def _stage(
 ) -> StagedDataset:
     source = open_source(dataset, folder)
     columns, ids = Columns(), Ids(folder, dataset.id_column, source)
+    media = MediaFiles(dataset.media, dataset.media_folder, folder, dataset._kept)
     rows_path, index_path = folder / "rows.jsonl", folder / "index.jsonl"
     count = largest = 0
     with _Shards(rows_path, index_path, stop) as shards, closing(ids), closing(source.rows):
         for number, row in source.rows:
+            if dataset.media:
+                row = media.placed(row, source.where(number))
             line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
             size = len(line) - 1
             if size > largest:
@@ -117,11 +139,24 @@ def _stage(
         rows=count,
         bytes=shards.offset,
         shards=shards.number,
-        columns=columns.result(count),
+        columns=_with_media(columns.result(count), dataset),
         id_column=id_column,
         largest_row_bytes=largest,
+        media=f"datasets/{digest}.media.txt" if media.files or media.named else None,
+        addresses=media.addresses,
     )
-    return StagedDataset(content, digest, rows_path, index_path)
+    return StagedDataset(content, digest, rows_path, index_path, media.files, frozenset(media.named))
+
+
+def _with_media(columns: tuple[Column, ...], dataset: Dataset) -> tuple[Column, ...]:
+    names = {column.name for column in columns}
+    if lacking := next((name for name in dataset.media if name not in names), None):
+        raise DatasetError(
+            f"Dataset {dataset.name!r}: media names the column {lacking[:100]!r}, which it does not "
+            f"have; it has "
+            f"{', '.join(sorted(names)[:20])}."
+        )
+    return tuple(replace(c, media=dataset.media.get(c.name)) for c in columns)
 
 
 class _Shards:

@@ -17,6 +17,7 @@ from promptlab.assets.ingest import stage
 from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
+from promptlab.domain.chat import Prompt
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
@@ -208,7 +209,7 @@ def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
     return sum(dollars(units(work, run.wall_s)).values())
 
 
-def prompt_tokens(prompts: Sequence[Sequence[Mapping[str, str]]]) -> Interval:
+def prompt_tokens(prompts: Sequence[Prompt]) -> Interval:
     """Tokens of one prompt: the mean of some rendered ones, between what chance in the sample and other
     tokenizers leave open."""
     counts = [chat_tokens(messages) for messages in prompts]

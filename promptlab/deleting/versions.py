@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from promptlab.deleting.journal import Deletion, Journal
+from promptlab.domain.keys import media_key
 from promptlab.domain.results import RunRecord
 from promptlab.domain.versioned import AssetKind, AssetVersion
-from promptlab.errors import VersionInUseError
+from promptlab.errors import BlobNotFoundError, VersionInUseError
 from promptlab.ports import Blobs, Clock, Ledger
 
 GONE = "GONE"
@@ -20,6 +21,8 @@ ERASING_S = 60.0
 ERASING_LOOK_S = 0.25
 _WORDS: Mapping[AssetKind, str] = {"prompt_template": "prompt template", "dataset": "dataset", "code": "code"}
 _SAID = 5
+MEDIA_LIST = ".media.txt"
+"""What the key of a list of media ends with: the media that it names go with it."""
 
 
 class VersionDeleting:
@@ -75,11 +78,28 @@ class VersionDeleting:
         await self._ledger.put_record(ERASING, str(deletion.hash), {}, expires_at=ends)
         try:
             others = {key async for one in self._versions(kind) for key in blobs_of(one)}
-            for key in deletion.blobs:
-                if key not in others:
-                    await self._blobs.erase(key)
+            gone = [key for key in deletion.blobs if key not in others]
+            await self._erase_media([key for key in gone if key.endswith(MEDIA_LIST)], others)
+            for key in gone:
+                await self._blobs.erase(key)
         finally:
             await self._ledger.delete_record(ERASING, str(deletion.hash))
+
+    async def _erase_media(self, lists: list[str], others: set[str]) -> None:
+        """Remove the media that lists name, and that no list of another version does."""
+        if not lists:
+            return
+        kept = {one for key in others if key.endswith(MEDIA_LIST) for one in await self._listed(key)}
+        for key in lists:
+            for sha256 in await self._listed(key):
+                if sha256 not in kept:
+                    await self._blobs.erase(media_key(sha256))
+
+    async def _listed(self, key: str) -> list[str]:
+        try:
+            return (await self._blobs.get(key)).decode().split()
+        except BlobNotFoundError:  # removed by an attempt of before
+            return []
 
     async def _versions(self, kind: AssetKind) -> AsyncIterator[AssetVersion]:
         for latest in await self._ledger.list_assets(kind):
@@ -99,7 +119,7 @@ class VersionDeleting:
 
 def blobs_of(version: AssetVersion) -> Iterator[str]:
     """The blobs that a version's content names; those of a prompt's long text are the ledger's own."""
-    for name in ("blob", "index"):
+    for name in ("blob", "index", "media"):
         if isinstance(key := version.content.get(name), str) and key:
             yield key
     for wheel in version.content.get("wheels") or ():

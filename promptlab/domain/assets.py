@@ -18,6 +18,8 @@ from pydantic import (
 )
 
 from promptlab.domain.code import CodeBundle, CodeContent
+from promptlab.domain.messages import Modality
+from promptlab.domain.prompt_parts import MOST_TOOLS, ContentPart, TextPart, ToolSpec, check_tools
 from promptlab.domain.versioned import KINDS as KINDS
 from promptlab.domain.versioned import NAME as NAME
 from promptlab.domain.versioned import AssetKind as AssetKind
@@ -35,7 +37,24 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"] = Field(description="Who says it.")
-    content: str = Field(description="The text, with placeholders.")
+    content: str | Annotated[tuple[ContentPart, ...], Field(min_length=1, max_length=100)] = Field(
+        description="The text, with placeholders; or a list of parts: {type: text, text: …} and "
+        "{type: image, "
+        "column: …}, likewise audio, video, document and pdf."
+    )
+
+    @property
+    def text(self) -> str:
+        """What it says, with a line for each part that is no text."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(
+            p.text if isinstance(p, TextPart) else f"[{p.type}: {p.column}]" for p in self.content
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The versioned content of the message."""
+        return self.model_dump(mode="json")
 
 
 class PromptTemplate(VersionedAsset):
@@ -48,37 +67,93 @@ class PromptTemplate(VersionedAsset):
 
     system_prompt: str = Field(default="", description="The system message, with placeholders.")
     user_prompt: str = Field(default="", description="The user message, with placeholders.")
-    messages: tuple[ChatMessage, ...] = Field(
-        default=(), description="A list of chat messages, in place of system_prompt and user_prompt."
+    messages: tuple[ChatMessage, ...] | Annotated[str, Field(pattern=r"^\$.+")] = Field(
+        default=(),
+        description="A list of chat messages, in place of system_prompt and user_prompt; or `$column`, the "
+        "column of the dataset that holds a whole transcript, in OpenAI's form or OpenTelemetry's.",
     )
     template_format: Literal["simple", "jinja2"] = Field(
         default="simple",
         description="How placeholders are written: `<name>` (simple) or `{{ name }}` (jinja2).",
     )
+    tools: tuple[ToolSpec, ...] = Field(
+        default=(), max_length=MOST_TOOLS, description="The functions that the model may call."
+    )
+    tool_choice: str | None = Field(
+        default=None,
+        max_length=64,
+        description="auto, none, required, or the name of a tool. Default: as the provider does.",
+    )
 
     @model_validator(mode="after")
     def _has_text(self) -> PromptTemplate:
+        check_tools(self.tools, self.tool_choice)
+        if self.transcript is not None and not self.user_prompt:
+            return self
         if self.messages and (self.system_prompt or self.user_prompt):
-            raise ValueError("give either `messages` or `system_prompt`/`user_prompt`, not both")
+            raise ValueError(
+                "give either `messages` or `system_prompt`/`user_prompt`, not both; a system_prompt may "
+                "stand "
+                "before the transcript of a column"
+            )
         if not self.messages and not (self.system_prompt or self.user_prompt):
             raise ValueError("a prompt template needs a user_prompt, a system_prompt or messages")
         return self
 
     def content(self) -> dict[str, Any]:
         """The versioned content, as JSON."""
-        return {
+        given = self.messages
+        content: dict[str, Any] = {
             "system_prompt": self.system_prompt,
             "user_prompt": self.user_prompt,
-            "messages": [m.model_dump() for m in self.messages],
+            "messages": given if isinstance(given, str) else [m.to_json() for m in given],
             "template_format": self.template_format,
         }
+        # What a template does not use is not in its content: templates of before keep their hash.
+        if self.tools:
+            content["tools"] = [tool.model_dump(mode="json") for tool in self.tools]
+        if self.tool_choice is not None:
+            content["tool_choice"] = self.tool_choice
+        return content
+
+    @property
+    def transcript(self) -> str | None:
+        """The column that holds the messages; None where the template does."""
+        return self.messages[1:] if isinstance(self.messages, str) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each of its messages is one text, and it has no tools."""
+        return (
+            not isinstance(self.messages, str)
+            and not self.tools
+            and all(isinstance(m.content, str) for m in self.messages)
+        )
 
     def chat(self) -> list[dict[str, str]]:
-        """The messages, unrendered: `[{"role": …, "content": …}, …]`."""
-        if self.messages:
-            return [m.model_dump() for m in self.messages]
+        """The messages, unrendered and as people read them: `[{"role": …, "content": …}, …]`."""
+        if self.messages and not isinstance(self.messages, str):
+            return [{"role": m.role, "content": m.text} for m in self.messages]
         pairs = (("system", self.system_prompt), ("user", self.user_prompt))
-        return [{"role": role, "content": text} for role, text in pairs if text]
+        said = [{"role": role, "content": text} for role, text in pairs if text]
+        if self.transcript is not None:
+            said.append({"role": "user", "content": f"[the messages in column {self.transcript}]"})
+        return said
+
+    def texts(self) -> list[tuple[str, str]]:
+        """The role and text of all that has placeholders, in order."""
+        if self.messages and not isinstance(self.messages, str):
+            return [
+                (m.role, text)
+                for m in self.messages
+                for text in (
+                    [m.content]
+                    if isinstance(m.content, str)
+                    else [p.text for p in m.content if isinstance(p, TextPart)]
+                )
+            ]
+        pairs = (("system", self.system_prompt), ("user", self.user_prompt))
+        return [(role, text) for role, text in pairs if text]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +175,9 @@ class Column:
         at all; None: unknown."""
         return None if self.nulls is None else rows - self.rows + self.nulls
 
+    media: Modality | None = None
+    """What its values are, where these are media: objects that say where each is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetContent:
@@ -116,9 +194,18 @@ class DatasetContent:
     id_column: str | None
     """The column that names a row; None: rows are named by their number, from 0."""
     largest_row_bytes: int = 0
+    media: str | None = None
+    """Key of the list of its media: the hash of each, one a line; None where there are none in blobs."""
+    addresses: bool = False
+    """Whether any of its media is an https address."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Give it as JSON; what a dataset without media has not is left out."""
+        found = asdict(self)
+        for column in found["columns"]:
+            if column["media"] is None:
+                del column["media"]
+        return {name: value for name, value in found.items() if value or name not in ("media", "addresses")}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DatasetContent:
@@ -185,7 +272,34 @@ class Dataset(VersionedAsset):
         description="The column that names a row. Default: the column `id` if there is one, else row "
         "numbers from 0.",
     )
+    media: dict[str, Modality] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="The columns that hold media, and of which kind: {photo: image}; also audio, video and "
+        "document. A value is a file's path beside the dataset, a data: address or an https address, or "
+        "a list "
+        "of these.",
+    )
     _content: DatasetContent | None = PrivateAttr(default=None)
+    _files_beside: bool = PrivateAttr(default=True)
+    _kept: dict[str, Path] = PrivateAttr(default_factory=dict)
+
+    @property
+    def media_folder(self) -> Path | None:
+        """The folder whose files its rows may name; None: none may."""
+        if not self._files_beside:
+            return None
+        return Path.cwd() if self.file_path is None else Path(self.file_path).resolve().parent
+
+    def without_files(self) -> Dataset:
+        """Have its rows name no files: it came from somebody else, and files are this machine's."""
+        self._files_beside = False
+        return self
+
+    def keeping(self, files: Mapping[str, Path]) -> Dataset:
+        """Have the files of its media that rows name by their hash be these, before they are in a store."""
+        self._kept = dict(files)
+        return self
 
     @field_validator("rows")
     @classmethod
@@ -254,7 +368,8 @@ def asset_from(record: AssetVersion) -> Asset:
         asset = CodeBundle.stored(base, CodeContent.from_json(record.content))
     else:
         content = DatasetContent.from_json(record.content)
-        asset = Dataset(**base, id_column=content.id_column)
+        media = {column.name: column.media for column in content.columns if column.media is not None}
+        asset = Dataset(**base, id_column=content.id_column, media=media)
         asset._content = content
     asset._hash, asset._labels = record.hash, record.labels
     return asset

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from promptlab.domain.messages import (
     ROLES,
     Media,
     Message,
+    Part,
     Reasoning,
     Text,
     ToolCall,
@@ -87,6 +90,33 @@ def chat_of(request: ChatRequest) -> Prompt:
         for message, parts in zip(request.messages, spoken, strict=True)
         if parts
     ]
+
+
+def in_words(prompt: Prompt) -> list[dict[str, str]]:
+    """Give a prompt as people read it: parts that are no text in a line each."""
+    if not isinstance(prompt, ChatRequest):
+        return list(prompt)
+    return [
+        {"role": message.role, "content": "\n".join(line for part in message.parts if (line := _line(part)))}
+        for message in prompt.messages
+    ]
+
+
+def _line(part: Part) -> str:
+    match part:
+        case Text() | Reasoning():
+            return part.content
+        case ToolCall():
+            return f"[calls {part.name}({_json(part.arguments)})]"
+        case ToolCallResponse():
+            return f"[{'failed' if part.is_error else 'gave'}: {_json(part.response)}]"
+        case Media():
+            here = f"{part.mime_type}, {part.size or 0:,} bytes"
+            return f"[{part.modality}: {part.uri or part.file_id or here}]"
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
 def texts_of(prompt: Prompt) -> list[str]:

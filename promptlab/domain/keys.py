@@ -7,6 +7,11 @@ import re
 _PART = re.compile(r"[A-Za-z0-9._=-]+")
 
 
+def media_key(sha256: str) -> str:
+    """The key of the blob that has a medium."""
+    return f"media/{sha256}"
+
+
 def is_part(part: str) -> bool:
     """Whether it can stand between the slashes of a key."""
     return part not in (".", "..") and _PART.fullmatch(part) is not None

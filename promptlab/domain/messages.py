@@ -306,6 +306,19 @@ def _media(value: Mapping[str, Any], where: str) -> Media:
     return Media(modality=modality, **given, size=size if isinstance(size, int) else None)
 
 
+def read_media_value(value: Any, modality: Modality, where: str) -> Media:
+    """Read the value of a dataset's column as media: as the dataset's creation made it, or an https address.
+
+    Raises:
+        MessageError: it is neither.
+    """
+    if isinstance(value, str) and value.startswith("https://"):
+        return Media(modality=modality, uri=value)
+    if isinstance(value, Mapping) and value.get("type") in ("blob", "uri", "file"):
+        return _media(value, where)
+    raise MessageError(f"{where} holds {type(value).__name__} {value!r:.60}, not media")
+
+
 def _said(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise MessageError(f"{where}: its content must be a text, not {type(value).__name__}")

@@ -44,7 +44,7 @@ def prompt_warnings(
         content: the dataset.
         mappings: each metric's name and its column_mapping.
     """
-    texts = _beginnings([message["content"] for message in template.chat()])
+    texts = _beginnings([text for _, text in template.texts()])
     columns = {c.name.casefold(): c.name for c in content.columns}
     found = _gold(template, compiled, mappings)
     foreign = [*_files(template, texts), *_foreign(template, compiled, texts, columns)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ import orjson
 
 from promptlab.bounded import BoundExceededError, RefusedError, bounded
 from promptlab.domain.assets import DatasetContent, PromptTemplate
+from promptlab.domain.chat import ChatRequest, Prompt, chat_of
+from promptlab.domain.messages import ROLES, Message, Part, Text, text_message
+from promptlab.domain.prompt_parts import MediaPart, TextPart, media_in, transcript_in
 from promptlab.errors import TemplateError
 
 Row = Mapping[str, Any]
@@ -59,36 +62,70 @@ class CompiledTemplate:
     """In Jinja: the text of each message."""
     _is_long: bool = False
     """In the simple format: whether it is filled in a thread."""
+    template: PromptTemplate | None = None
+    """The template, where it is more than texts: with parts, tools or a transcript."""
 
-    def render(self, row: Row) -> list[dict[str, str]]:
-        """Fill the chat messages with one row: `[{"role": …, "content": …}, …]`. Jinja blocks the caller.
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a model must take for it, as far as the template says: see `Model.takes`."""
+        if self.template is None:
+            return frozenset()
+        found = {part.modality for part in media_parts(self.template)}
+        return frozenset({*found, "tools"} if self.template.tools else found)
+
+    def render(self, row: Row) -> Prompt:
+        """Fill the chat messages with one row: `[{"role": …, "content": …}, …]`, or a request where there are
+        parts, tools or a transcript. Jinja blocks the caller.
 
         Raises:
             TemplateError: the row lacks a column, a Jinja expression fails on it, or the prompt is
                 too large or takes too long.
         """
         if not self._texts:
-            return self._as_chat([fill(row) for fill in self._fills])
+            return self._as_chat([fill(row) for fill in self._fills], row)
         try:
             answers = bounded.call(_FILL, self._texts, dict(row))
         except (BoundExceededError, RefusedError, TypeError) as error:
             raise self._unfilled(error) from None
-        return self._as_chat(self._filled(answers))
+        return self._as_chat(self._filled(answers), row)
 
-    async def render_async(self, row: Row) -> list[dict[str, str]]:
+    async def render_async(self, row: Row) -> Prompt:
         """As `render`, with Jinja and long templates off the event loop."""
         if not self._texts and self._is_long:
             return await asyncio.to_thread(self.render, row)
         if not self._texts:
-            return self._as_chat([fill(row) for fill in self._fills])
+            return self._as_chat([fill(row) for fill in self._fills], row)
         try:
             answers = await bounded.call_async(_FILL, self._texts, dict(row))
         except (BoundExceededError, RefusedError, TypeError) as error:
             raise self._unfilled(error) from None
-        return self._as_chat(self._filled(answers))
+        return self._as_chat(self._filled(answers), row)
 
-    def _as_chat(self, texts: list[str]) -> list[dict[str, str]]:
-        return [{"role": role, "content": text} for role, text in zip(self.roles, texts, strict=True)]
+    def _as_chat(self, texts: list[str], row: Row) -> Prompt:
+        if self.template is None:
+            return [{"role": role, "content": text} for role, text in zip(self.roles, texts, strict=True)]
+        tools = tuple(tool.tool() for tool in self.template.tools)
+        said = tuple(self._messages(self.template, iter(texts), row))
+        return chat_of(ChatRequest(said, tools, self.template.tool_choice))
+
+    def _messages(self, template: PromptTemplate, texts: Iterator[str], row: Row) -> Iterator[Message]:
+        where = f"Prompt template {self.name!r}"
+        if isinstance(template.messages, str) or not template.messages:
+            yield from (text_message(ROLES[role], text) for role, text in zip(self.roles, texts, strict=True))
+            if template.transcript is not None:
+                yield from transcript_in(row, template.transcript, where)
+            return
+        for message in template.messages:
+            if isinstance(message.content, str):
+                yield text_message(message.role, next(texts))
+                continue
+            parts: list[Part] = []
+            for part in message.content:
+                if isinstance(part, TextPart):
+                    parts.append(Text(next(texts)))
+                else:
+                    parts += media_in(row, part, where)
+            yield Message(message.role, tuple(parts))
 
     def _filled(self, answers: list[dict[str, Any]]) -> list[str]:
         for role, answer in zip(self.roles, answers, strict=True):
@@ -137,11 +174,11 @@ async def compile_template_async(template: PromptTemplate) -> CompiledTemplate:
 
 
 def _is_long(template: PromptTemplate) -> bool:
-    return sum(len(message["content"]) for message in template.chat()) > _INLINE_CHARS
+    return sum(len(text) for _, text in template.texts()) > _INLINE_CHARS
 
 
 def _texts_of(template: PromptTemplate) -> list[str]:
-    return [message["content"] for message in template.chat()]
+    return [text for _, text in template.texts()]
 
 
 def _unread(template: PromptTemplate, error: Exception) -> TemplateError:
@@ -160,26 +197,53 @@ def _refused(where: str, answer: Mapping[str, Any]) -> TemplateError:
 
 
 def _jinja_template(template: PromptTemplate, found: list[dict[str, Any]]) -> CompiledTemplate:
-    roles = tuple(message["role"] for message in template.chat())
+    roles = tuple(role for role, _ in template.texts())
     for role, answer in zip(roles, found, strict=True):
         if "error" in answer:
             raise _refused(_where(template.name, role), answer)
     names = dict.fromkeys(name for answer in found for name in answer["names"])
     optional = frozenset(name for answer in found for name in answer["optional"])
-    return CompiledTemplate(template.name, tuple(names), optional, roles, (), tuple(_texts_of(template)))
+    names |= dict.fromkeys(_columns(template))
+    texts = tuple(_texts_of(template))
+    return CompiledTemplate(template.name, tuple(names), optional, roles, (), texts, template=_more(template))
 
 
 def _simple_template(template: PromptTemplate) -> CompiledTemplate:
     names: dict[str, None] = {}
     fills, roles = [], []
-    for message in template.chat():
-        fill, used = _simple(message["content"], _where(template.name, message["role"]))
+    for role, text in template.texts():
+        fill, used = _simple(text, _where(template.name, role))
         names.update(dict.fromkeys(used))
         fills.append(fill)
-        roles.append(message["role"])
+        roles.append(role)
+    names.update(dict.fromkeys(_columns(template)))
     return CompiledTemplate(
-        template.name, tuple(names), frozenset(), tuple(roles), tuple(fills), (), _is_long(template)
+        template.name,
+        tuple(names),
+        frozenset(),
+        tuple(roles),
+        tuple(fills),
+        (),
+        _is_long(template),
+        _more(template),
     )
+
+
+def _more(template: PromptTemplate) -> PromptTemplate | None:
+    return None if template.is_plain else template
+
+
+def media_parts(template: PromptTemplate) -> Iterator[MediaPart]:
+    """Give the parts of a template's messages that are media."""
+    for message in () if isinstance(template.messages, str) else template.messages:
+        if not isinstance(message.content, str):
+            yield from (part for part in message.content if isinstance(part, MediaPart))
+
+
+def _columns(template: PromptTemplate) -> list[str]:
+    """The columns that it names beside its texts."""
+    named = [part.column for part in media_parts(template)]
+    return named if template.transcript is None else [*named, template.transcript]
 
 
 def placeholders(template: PromptTemplate) -> tuple[str, ...]:

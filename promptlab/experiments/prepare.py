@@ -21,14 +21,19 @@ from promptlab.domain.prices import BATCH, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.secrets import secret_variable
 from promptlab.domain.shutdowns import shutdown_warnings
-from promptlab.domain.templates import check_placeholders, compile_template_async
+from promptlab.domain.templates import (
+    CompiledTemplate,
+    check_placeholders,
+    compile_template_async,
+    media_parts,
+)
 from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError, MissingKeyError
+from promptlab.errors import ConfigError, MissingKeyError, TemplateError
 from promptlab.evaluators.base import Evaluator
 from promptlab.experiments.binding import Live, bind, checked_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.stored import Stored
-from promptlab.models.base import Model
+from promptlab.models.base import Model, lacking
 from promptlab.models.batches.registry import batches_of
 from promptlab.models.provider import ProviderModel
 from promptlab.models.registry import load_provider
@@ -150,6 +155,7 @@ async def prepare(
             assert isinstance(prompt.asset, PromptTemplate)
             compiled = await compile_template_async(prompt.asset)
             check_placeholders(prompt.asset, content, compiled)
+            _check_takes(prompt.asset, compiled, content, live.model)
         metrics = tuple(
             _mapped(m, live.evaluators[m.evaluator_name], content, prompt is not None) for m in metrics
         )
@@ -165,6 +171,37 @@ async def prepare(
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
         _check_batch(live, content.rows * config.trials, config.case_deadline_s)
         yield Prepared(config, prompt, dataset, metrics, live, warnings)
+
+
+def _check_takes(
+    template: PromptTemplate, compiled: CompiledTemplate, content: DatasetContent, model: Model | None
+) -> None:
+    """Hold what a prompt sends beside texts against the dataset's columns and what the model takes.
+
+    Raises:
+        TemplateError: a part names a column that holds other than its media.
+        ConfigError: the model does not take them.
+    """
+    columns = {column.name: column.media for column in content.columns}
+    for part in media_parts(template):
+        if columns.get(part.column) != part.modality:
+            raise TemplateError(
+                f"Prompt template {template.name!r}: column {part.column!r} is no {part.modality} of the "
+                f"dataset. "
+                f"Create the dataset with media: {{{part.column}: {part.modality}}}."
+            )
+    needs = compiled.needs
+    if not needs or model is None:
+        return
+    if content.addresses and needs - {"tools"}:
+        needs |= {"uri"}
+    if why := lacking(model, needs):
+        raise ConfigError(f"Prompt template {template.name!r}: {why}")
+    if model.config.batch:
+        raise ConfigError(
+            f"Prompt template {template.name!r}: batches ask texts only, without media and tools: leave "
+            f"batch out."
+        )
 
 
 async def check_models(models: Iterable[Model | None]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,13 +107,14 @@ async def subset(
         AssetNotFoundError: a reference to nothing.
         DatasetError: the dataset cannot be read.
     """
-    folder = ScratchFolder("subset")
+    folder, open_files = ScratchFolder("subset"), AsyncExitStack()
+    kept: Mapping[str, Path] = {}
     try:
         path = Path(folder.path) / "rows.jsonl"
         if isinstance(dataset, Dataset) and dataset.version is None:
-            async with stage(dataset) as staged:
-                wanted, content = choice.of(staged.content.rows), staged.content
-                await asyncio.to_thread(_copy, staged.rows_path, path, wanted, _added_id(content))
+            staged = await open_files.enter_async_context(stage(dataset))
+            wanted, content, kept = choice.of(staged.content.rows), staged.content, staged.media
+            await asyncio.to_thread(_copy, staged.rows_path, path, wanted, _added_id(content))
             name, whole = dataset.name, dataset.name
         else:
             stored = await _stored(assets, dataset)
@@ -127,8 +128,10 @@ async def subset(
             description=f"{len(wanted):,} of {content.rows:,} rows of {whole}{said and f': {said}'}",
             file_path=path,
             id_column=content.id_column or "id",
-        )
+            media={column.name: column.media for column in content.columns if column.media is not None},
+        ).keeping(kept)
     finally:
+        await open_files.aclose()
         await asyncio.to_thread(folder.close)
 
 

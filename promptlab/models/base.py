@@ -200,10 +200,15 @@ class Model:
 
 def refusal(model: Model, request: ChatRequest) -> str:
     """Say what a request needs that a model does not take; an empty text where it takes all of it."""
-    lacking = sorted(request.needs - model.takes)
-    if not lacking:
+    return lacking(model, request.needs)
+
+
+def lacking(model: Model, needs: frozenset[str]) -> str:
+    """Say what of some needs a model does not take; an empty text where it takes all."""
+    missing = sorted(needs - model.takes)
+    if not missing:
         return ""
-    words = ", ".join(_LACKING[name] for name in lacking)
+    words = ", ".join(_LACKING[name] for name in missing)
     taken = ", ".join(sorted(model.takes)) or "texts only"
     return f"model {model.name} does not take {words}; it takes {taken}."
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 from promptlab.domain.chat import ChatRequest, Prompt
+from promptlab.domain.keys import media_key as media_key
 from promptlab.domain.messages import Media
 from promptlab.errors import BlobNotFoundError, ModelError
 from promptlab.ports import Blobs
@@ -16,11 +17,6 @@ from promptlab.ports import Blobs
 AT_ONCE_BYTES = 24 << 20
 """Bytes of media in calls in flight: each is there about four times (as it is, in base64, in the body, and as
 the connection sends it). Six pictures of 4 MB took 110 MB."""
-
-
-def media_key(sha256: str) -> str:
-    """The key of the blob that has a medium."""
-    return f"media/{sha256}"
 
 
 class MediaReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from promptlab.adapters.http.bodies import asset_version_from, prompt_body
 from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.jobs import RemoteJobs
 from promptlab.assets.given_rows import given_rows
+from promptlab.assets.ingest import StagedDataset, stage
 from promptlab.assets.store import one_kind
 from promptlab.domain.assets import (
     KINDS,
@@ -74,9 +76,18 @@ class RemoteAssets:
                 f"Dataset {asset.name!r} has {'both' if asset.rows is not None else 'neither'} file_path "
                 "and rows: give one of them."
             )
+        if asset.media:
+            return await self._create_with_media(fields | {"media": asset.media}, asset)
         if asset.file_path is not None:
             return await self._upload(fields, _existing(asset.file_path))
         return await self._create_from_rows(fields, asset.rows)
+
+    async def _create_with_media(self, fields: Mapping[str, Any], dataset: Dataset) -> Asset:
+        """Send a dataset's rows with its files in them, as data."""
+        async with stage(dataset) as staged:
+            path = staged.rows_path.with_name("sent.jsonl")
+            await asyncio.to_thread(_write_with_media, staged, path, list(dataset.media))
+            return await self._upload({k: v for k, v in fields.items() if k != "delimiter"}, path)
 
     async def _create_code(self, bundle: CodeBundle) -> Asset:
         body = {"name": bundle.name, "description": bundle.description, **bundle.content()}
@@ -345,6 +356,25 @@ def _existing(file: str | Path) -> Path:
             "at the working folder."
         )
     return path
+
+
+def _write_with_media(staged: StagedDataset, path: Path, columns: Sequence[str]) -> None:
+    """Write the rows of a staged dataset with what its files hold as data: addresses."""
+
+    def sent(value: Any) -> Any:
+        if isinstance(value, list):
+            return [sent(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        if value["type"] != "blob" or (file := staged.media.get(value["sha256"])) is None:
+            return value.get("uri", value)
+        return f"data:{value['mime_type']};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+    with staged.rows_path.open("rb") as rows, path.open("wb") as out:
+        for line in rows:
+            row = orjson.loads(line)
+            row |= {name: sent(row[name]) for name in columns if name in row}
+            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def _write_rows(path: Path, rows: Any) -> int:

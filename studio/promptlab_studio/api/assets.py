@@ -176,12 +176,17 @@ _add_routes(
 async def create_dataset(lab: TheLab, who: Engineer, body: DatasetIn, response: Response) -> Any:
     """From rows, or from an uploaded file of at most 100 MB (a larger one: POST /datasets/ingests). 201 with
     the new version; 200 with the latest one, if it has these rows already."""
-    fields = {"name": body.name, "description": body.description, "id_column": body.id_column}
+    fields: dict[str, Any] = {
+        "name": body.name,
+        "description": body.description,
+        "id_column": body.id_column,
+        "media": body.media,
+    }
     if body.upload is None:
         return await _create(lab, RowsIn(**fields, rows=body.rows or []).asset(), response)
     await check_waitable(lab.records, body.upload)
     async with uploaded(lab.blobs, body.upload) as path:
-        dataset = Dataset(**fields, delimiter=body.delimiter, file_path=path)
+        dataset = Dataset(**fields, delimiter=body.delimiter, file_path=path).without_files()
         return await _create(lab, dataset, response)
 
 

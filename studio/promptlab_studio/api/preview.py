@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.chat import in_words
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.templates import CompiledTemplate, check_placeholders, compile_template_async
 from promptlab.errors import TemplateError
@@ -123,6 +124,6 @@ async def _all_rendered(
 
 async def _rendered(compiled: CompiledTemplate, row: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"row": row, "messages": await compiled.render_async(row), "error": None}
+        return {"row": row, "messages": in_words(await compiled.render_async(row)), "error": None}
     except TemplateError as error:
         return {"row": row, "messages": None, "error": str(error)}

@@ -26,7 +26,9 @@ from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON
 from promptlab.domain.experiment import When
 from promptlab.domain.extraction import Steps
 from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
+from promptlab.domain.messages import Modality
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
+from promptlab.domain.prompt_parts import MOST_TOOLS, ToolSpec
 from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
 from promptlab.queries.sql import MOST_SQL_CHARS
 from promptlab.results.export import ExportFormat
@@ -88,10 +90,19 @@ class PromptIn(Body):
         default="", description="The system message, with placeholders such as <question>."
     )
     user_prompt: str = Field(default="", description="The user message, with placeholders.")
-    messages: Annotated[tuple[ChatMessage, ...], _few(MOST_MESSAGES)] = Field(
+    messages: (
+        Annotated[tuple[ChatMessage, ...], _few(MOST_MESSAGES), Field(max_length=MOST_MESSAGES)]
+        | Annotated[str, Field(pattern=r"^\$.+", max_length=1_000)]
+    ) = Field(
         default=(),
-        max_length=MOST_MESSAGES,
-        description="A list of chat messages, in place of system_prompt and user_prompt.",
+        description="A list of chat messages, in place of system_prompt and user_prompt; or `$column`, the "
+        "column of the dataset that holds a whole transcript.",
+    )
+    tools: tuple[ToolSpec, ...] = Field(
+        default=(), max_length=MOST_TOOLS, description="The functions that the model may call."
+    )
+    tool_choice: str | None = Field(
+        default=None, max_length=64, description="auto, none, required, or the name of a tool."
     )
     template_format: str = Field(
         default="simple",
@@ -120,6 +131,13 @@ class RowsIn(Body):
     name: str = Field(description="The asset's name; versions share it.", min_length=1, max_length=200)
     description: str = Field(default="", description="What it is for.", max_length=10_000)
     rows: list[dict[str, Any]] = Field(fail_fast=True, description="The rows, one object each.")
+    media: dict[str, Modality] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="The columns that hold media, and of which kind: image, audio, video or document. A "
+        "value "
+        "is a data: or an https address, or a list of these.",
+    )
     id_column: str | None = Field(
         default=None,
         description="The column that names a row. Default: `id` if there is one, else row numbers from 0.",
@@ -131,7 +149,7 @@ class RowsIn(Body):
         Raises:
             RequestValidationError: it breaks a rule of datasets.
         """
-        return _checked(Dataset, self.model_dump(), "dataset")
+        return _checked(Dataset, self.model_dump(), "dataset").without_files()
 
 
 class DatasetIn(Body):
@@ -148,6 +166,13 @@ class DatasetIn(Body):
         default=None,
         pattern=UPLOAD_KEY,
         description="The key that POST /datasets/uploads gave, once the file is there.",
+    )
+    media: dict[str, Modality] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="The columns that hold media, and of which kind: image, audio, video or document. A "
+        "value "
+        "is a data: or an https address, or a list of these.",
     )
     id_column: str | None = Field(
         default=None,
@@ -180,6 +205,13 @@ class IngestIn(Body):
         pattern=UPLOAD_KEY,
         description="The key that POST /datasets/uploads gave, once the file is there.",
         examples=["uploads/" + "0" * 32 + "/questions.jsonl"],
+    )
+    media: dict[str, Modality] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="The columns that hold media, and of which kind: image, audio, video or document. A "
+        "value "
+        "is a data: or an https address, or a list of these.",
     )
     id_column: str | None = Field(
         default=None,

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
+from promptlab.domain.chat import in_words
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.domain.templates import compile_template_async
@@ -163,7 +164,7 @@ async def messages_of(
         return (
             "An agent answered: it got the row itself."
             if prompt is None
-            else await (await compile_template_async(prompt)).render_async(row)
+            else in_words(await (await compile_template_async(prompt)).render_async(row))
         )
     except (AssetNotFoundError, TemplateError) as error:
         return str(error)

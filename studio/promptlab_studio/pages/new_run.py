@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.chat import in_words
 from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
 from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
@@ -239,7 +240,7 @@ async def _preview(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset:
         ]
         warnings = prompt_warnings(prompt, compiled, dataset.content, mappings)
         first = await lab.assets.rows(dataset, 0, PREVIEWED)
-        rows = [await compiled.render_async(row) for row in first]
+        rows = [in_words(await compiled.render_async(row)) for row in first]
     except TemplateError as error:
         problem = str(error)
     return {"problem": problem, "warnings": warnings, "rows": rows}

@@ -20,7 +20,15 @@ from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.format import prompt_url
-from promptlab_studio.views.prompts import Draft, as_text, draft_of, names_in, placeholders_of, with_room
+from promptlab_studio.views.prompts import (
+    Draft,
+    as_text,
+    draft_of,
+    names_in,
+    placeholders_of,
+    read_of,
+    with_room,
+)
 from promptlab_studio.views.room import MOST_CHARS, Room
 from promptlab_studio.views.state import Query, whole
 from promptlab_studio.views.text import text_diff
@@ -53,7 +61,7 @@ async def prompt_page(request: Request, name: str) -> HTMLResponse:
     url = f"/api/v1/prompts/{quote(name, safe='')}/versions/{prompt.version}"
     context: dict[str, Any] = {
         "query": query,
-        "messages": [(m["role"], room.take(m["content"], url, MOST_CHARS)) for m in prompt.chat()],
+        "messages": [(m["role"], room.take(m["content"], url, MOST_CHARS)) for m in read_of(prompt)],
         "prompt": prompt,
         "versions": versions[::-1],
         "this": next(v for v in versions if v.version == prompt.version),
@@ -78,6 +86,12 @@ async def edit_page(request: Request) -> HTMLResponse:
     query = Query.of("/prompt/edit", request.query_params)
     name = query.get("name")
     prompt = await _version(lab_of(request), name, query.get("version")) if name else None
+    if prompt is not None and not prompt.is_plain:
+        raise AssetError(
+            f"Prompt {name!r} has tools, media or a transcript, which the form does not take. Make its next "
+            "version from a file: `promptlab run` with an experiment that has it, or pl.asset.create in "
+            "a script."
+        )
     size = sum(len(m["content"]) for m in prompt.chat()) if prompt else 0
     if size > MOST_CHARS:
         raise AssetError(

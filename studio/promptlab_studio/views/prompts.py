@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from promptlab.domain.assets import ChatMessage, PromptTemplate
@@ -22,9 +23,19 @@ async def names_in(prompt: PromptTemplate) -> tuple[Sequence[str], str]:
         return (), str(error)
 
 
+def read_of(prompt: PromptTemplate) -> list[dict[str, str]]:
+    """Give a template's messages as people read them, with its tools behind."""
+    if not prompt.tools:
+        return prompt.chat()
+    tools = [tool.tool().to_json() for tool in prompt.tools]
+    chosen = f"tool_choice: {prompt.tool_choice}\n" if prompt.tool_choice else ""
+    text = chosen + orjson.dumps(tools, option=orjson.OPT_INDENT_2).decode()
+    return [*prompt.chat(), {"role": "tools", "content": text}]
+
+
 def as_text(prompt: PromptTemplate) -> str:
     """A prompt's messages as one text, for diffs."""
-    return "\n".join(f"[{m['role']}]\n{m['content']}" for m in prompt.chat())
+    return "\n".join(f"[{m['role']}]\n{m['content']}" for m in read_of(prompt))
 
 
 def with_room(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
