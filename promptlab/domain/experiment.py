@@ -145,7 +145,7 @@ def _equal(a: Any, b: Any) -> bool:
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
-FACTS = {"length": ("min", "max"), "latency": ("max_ms",), "cost": ("max_usd",)}
+FACTS = {"length": ("min", "max"), "latency": ("max_ms",), "cost": ("max_usd",), "turn_count": ("min", "max")}
 """Built-in metrics that measure, and the parameters that bound them."""
 
 
@@ -223,7 +223,7 @@ class Metric(BaseModel):
     def may_be_a_share(self) -> bool:
         """Whether a mean of zeros and ones is the share of cases that pass, and not one
         of lengths or distances."""
-        return self.code is not None or self.metric not in (*FACTS, "edit_distance")
+        return self.code is not None or self.metric not in (*FACTS, "edit_distance", "wer", "cer", "ter")
 
     @property
     def bounds(self) -> tuple[float, float] | None:

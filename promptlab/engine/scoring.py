@@ -294,7 +294,7 @@ async def _batch(job: Job, todo: Sequence[tuple[Scored, Metric, Evaluator]]) -> 
                 task.cancel()
         for number, score in list(batch.found.items()):
             scored, metric, _ = todo[number]
-            scored.scores[metric.name] = score
+            scored.keep(metric, score, job.bindings.parts)
 
 
 async def _watched(batch: _Batch, task: asyncio.Future[Any]) -> int:

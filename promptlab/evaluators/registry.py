@@ -49,10 +49,23 @@ _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pairwise": ("judging.pairwise:Pairwise", ()),
     "goal_reached": ("judging.verdicts:GoalReached", ("agent_goal_accuracy",)),
     "tool_choice": ("judging.claims:ToolChoice", ()),
+    "choice": ("choice:Choice", ("multiple_choice",)),
+    "json_fields": ("json_fields:JsonFields", ()),
+    "refusal": ("refusals:Refusal", ()),
+    "wer": ("error_rates:Wer", ("word_error_rate",)),
+    "cer": ("error_rates:Cer", ("character_error_rate",)),
+    "chrf": ("error_rates:Chrf", ()),
+    "ter": ("error_rates:Ter", ()),
+    "retrieval": ("retrieval:Retrieval", ()),
+    "tool_calls": ("agents:ToolCalls", ()),
+    "trajectory": ("agents:Trajectory", ()),
+    "turn_count": ("agents:TurnCount", ()),
+    "no_error_calls": ("agents:NoErrorCalls", ()),
+    "sql_result": ("sql_result:SqlResult", ()),
 }
 """Name → "module:Class" and further names."""
 
-_EXTRAS = {"bleu": "metrics", "rouge": "metrics"}
+_EXTRAS = dict.fromkeys(("bleu", "rouge", "chrf", "ter"), "metrics")
 _CUSTOM = (
     'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": '
     'MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
@@ -91,6 +104,8 @@ class MetricInfo:
     """Whether it asks models of its own: those of the metric's `judge`."""
     any_inputs: bool
     """Whether further inputs may be mapped, under any names: a judge is shown them."""
+    scores: tuple[str, ...]
+    """The names of its scores, where it gives several: each is a metric of its own."""
     extra: str | None
     """The optional set of packages that it needs, as in `pip install 'promptlab-serverless[metrics]'`."""
 
@@ -183,12 +198,17 @@ def describe(metric: str) -> MetricInfo:
         },
         required=tuple(schema.get("required", ())),
         value_range=getattr(cls, "value_range", (None, None)),
-        higher_is_better=getattr(cls, "higher_is_better", True),
+        higher_is_better=_first(getattr(cls, "higher_is_better", True)),
         needs_embedding=getattr(cls, "needs_embedding", False),
         needs_judge=getattr(cls, "needs_judge", False),
         any_inputs=getattr(cls, "any_inputs", False),
+        scores=tuple(getattr(cls, "scores", ())),
         extra=_EXTRAS.get(name),
     )
+
+
+def _first(better: bool | Mapping[str, bool]) -> bool:
+    return next(iter(better.values()), True) if isinstance(better, Mapping) else better
 
 
 def _load(name: str) -> type[Evaluator]:

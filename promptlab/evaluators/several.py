@@ -29,7 +29,7 @@ def joining(evaluator: Evaluator, parts: Sequence[str]) -> Evaluator:
         async def joined(data: dict[str, Any]) -> Score:
             return _join(await evaluate(data), parts)
 
-        object.__setattr__(bound, "evaluate", joined)  # whatever its class lets be set
+        object.__setattr__(bound, "evaluate", joined)  # built-in metrics are frozen
         return bound
 
     def joined_in_thread(data: dict[str, Any]) -> Score | Awaitable[Score]:

@@ -1,4 +1,4 @@
-"""docs/evaluators.md is complete, and its examples run."""
+"""docs/evaluators.md and the pages of further metrics are complete, and their examples run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from promptlab.evaluators.registry import build, describe, known
 from promptlab.experiments.config import EvaluationConfig
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-TEXT = "\n".join((DOCS / page).read_text("utf-8") for page in ("evaluators.md", "judges.md"))
+PAGES = (DOCS / "evaluators.md", DOCS / "judges.md", *sorted(DOCS.glob("metrics-*.md")))
+TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
+"""The overview, and a page for each further family of metrics."""
 
 
 def blocks(language: str) -> list[str]:
@@ -37,13 +39,13 @@ def test_docs_tell_what_a_metric_reads_takes_and_gives(metric: str) -> None:
     """Every input, alias and parameter with its default and meaning is in the metric's section; the metric is
     in the table."""
     info, text = describe(metric), section(f"`{metric}`")
-    assert f"| [`{metric}`](#{metric}) | {info.description} |" in TEXT
+    assert re.search(rf"\| \[`{metric}`\]\([\w.-]*#{metric}\) \| {re.escape(info.description)} \|", TEXT)
     assert info.description in text
     assert ("higher" if info.higher_is_better else "lower") in re.search(r"- Score: .*", text)[0]  # type: ignore[index]
     assert "Formula: " in text
     for name in (*info.inputs, *info.aliases):
         assert f"`{name}`" in text
-    if "](#text-parameters)" in text:
+    if "#text-parameters)" in text:
         text += section("Text parameters")
     for name, schema in info.params.items():
         row = re.search(rf"^\| `{name}` \| .*$", text, re.MULTILINE)
@@ -52,11 +54,13 @@ def test_docs_tell_what_a_metric_reads_takes_and_gives(metric: str) -> None:
         assert schema["description"] in row[0]
         for choice in schema.get("enum", ()):
             assert f"`{choice}`" in row[0]
+    for name in info.scores:
+        assert f"`{name}`" in text
 
 
 def test_docs_have_no_metric_that_is_not_there() -> None:
     """A section without a metric would be a promise."""
-    assert sorted(re.findall(r"^### `(\w+)`$", TEXT, re.MULTILINE)) == known()
+    assert sorted(re.findall(r"^##+ `(\w+)`$", TEXT, re.MULTILINE)) == known()
 
 
 def test_docs_name_every_value_of_the_answer() -> None:

@@ -491,6 +491,10 @@ class MetricOut(BaseModel):
     needs_embedding: bool
     needs_judge: bool = Field(description="Whether it asks models of its own: those of `judge`.")
     any_inputs: bool = Field(description="Whether further inputs may be mapped, under any names.")
+    scores: list[str] = Field(
+        default_factory=list,
+        description="The names of its scores, where it gives several: each is a metric, NAME.score.",
+    )
     extra: str | None
 
 

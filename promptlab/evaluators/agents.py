@@ -1,0 +1,288 @@
+"""Metrics of agents, over messages and calls of tools: tool_calls, trajectory, turn_count, no_error_calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import orjson
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from promptlab.domain.messages import (
+    Message,
+    ToolCall,
+    ToolCallResponse,
+    read_messages,
+    tool_call,
+    tool_calls_of,
+)
+from promptlab.domain.results import Score
+from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.json_fields import json_key
+from promptlab.evaluators.overlap import f_measure
+from promptlab.evaluators.schemas import Schema
+from promptlab.evaluators.text import STRICT, short
+
+MAX_CALLS = 500
+"""Calls of one case, made or expected: the matching looks at every pair."""
+_SCHEMA_S = 1.0
+Mode = Literal["strict", "unordered", "subset", "superset"]
+Arguments = Literal["exact", "subset", "ignore", "schema"]
+_MODE = (
+    "strict: the expected calls and no others, in their order; unordered: the same in any order; subset: no "
+    "call that is not expected; superset: every expected call, and perhaps others."
+)
+_ARGUMENTS = (
+    "How arguments are compared: exact, as JSON; subset: the expected ones are among those given; ignore; "
+    "schema: what is expected is a JSON Schema, which the arguments fit."
+)
+_SCORES = ("match", "precision", "recall", "f1")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
+class _Calls(Evaluator):
+    """A metric that holds calls of tools against expected ones."""
+
+    scores = _SCORES
+    value_range: ClassVar = (0.0, 1.0)
+
+    mode: Mode = Field("strict", description=_MODE)
+    arguments: Arguments = Field("exact", description=_ARGUMENTS)
+
+    def scored(
+        self, made: Sequence[ToolCall], wanted: Sequence[ToolCall], *, in_order: bool | None = None
+    ) -> dict[str, Score]:
+        """Give the four scores of calls.
+
+        Args:
+            made: the calls that were made.
+            wanted: those that are expected.
+            in_order: whether the sequence is as expected; None to compare the calls one by one.
+        """
+        for calls, name in ((made, "made"), (wanted, "expected")):
+            if len(calls) > MAX_CALLS:
+                raise ValueError(f"{len(calls):,} calls are {name}; at most {MAX_CALLS} are compared")
+        fits = [[self._same(call, other) for other in wanted] for call in made]
+        paired = _matched(fits, len(wanted))
+        pairs = len(paired)
+        if in_order is None:
+            in_order = len(made) == len(wanted) and all(fits[n][n] for n in range(len(made)))
+        all_made, all_wanted = pairs == len(made), pairs == len(wanted)
+        passed = {
+            "strict": in_order,
+            "unordered": all_made and all_wanted,
+            "subset": all_made,
+            "superset": all_wanted,
+        }[self.mode]
+        precision = pairs / len(made) if made else 1.0
+        recall = pairs / len(wanted) if wanted else 1.0
+        extra = [call.name for number, call in enumerate(made) if number not in paired]
+        missed = [call.name for number, call in enumerate(wanted) if number not in paired.values()]
+        return {
+            "match": Score(passed=passed, reason=None if passed else _why(pairs, len(wanted), missed, extra)),
+            "precision": Score(value=precision, metadata={"extra": extra[:100]} if extra else {}),
+            "recall": Score(value=recall, metadata={"missing": missed[:100]} if missed else {}),
+            "f1": Score(value=f_measure(precision, recall)),
+        }
+
+    def _same(self, made: ToolCall, wanted: ToolCall) -> bool:
+        if made.name != wanted.name:
+            return False
+        given, expected = made.arguments or {}, wanted.arguments or {}
+        if self.arguments == "ignore":
+            return True
+        if self.arguments == "exact":
+            return bool(json_key(given) == json_key(expected))
+        if self.arguments == "subset":
+            return _within(expected, given)
+        if not isinstance(expected, Mapping):
+            raise ValueError(f"arguments of the expected call of {wanted.name} must be a JSON Schema")
+        return _schema(orjson.dumps(expected)).fault(given) is None
+
+
+@lru_cache(maxsize=128)
+def _schema(schema: bytes) -> Schema:
+    return Schema(orjson.loads(schema), timeout_s=_SCHEMA_S, check_format=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
+class ToolCalls(_Calls):
+    """The tools that were called, with their arguments, are the expected ones."""
+
+    inputs = {"tool_calls": "$tool_calls", "expected": None}
+
+    def evaluate(self, data: dict[str, Any]) -> dict[str, Score]:
+        """Score one case; precision, recall and F1 are of calls, paired one to one as many as can be.
+
+        Where no call is expected and none made, all four are 1; where some are made, precision is 0, recall 1
+        and F1 0; where none is made of those expected, precision is 1, recall 0 and F1 0.
+        """
+        return self.scored(
+            calls_of(data.get("tool_calls"), "tool_calls"), calls_of(data.get("expected"), "expected")
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
+class Trajectory(_Calls):
+    """The messages go the way of the reference's: who speaks, and which tools are called."""
+
+    inputs = {"messages": "$messages", "reference": None}
+
+    def evaluate(self, data: dict[str, Any]) -> dict[str, Score]:
+        """Score one case: by its calls as `tool_calls`, and strict by the roles and the calls of each
+        message, whose order within the message does not count; what is said is not compared."""
+        said, wanted = (
+            [message for message in read_messages(data.get(name), name) if message.role != "system"]
+            for name in ("messages", "reference")
+        )
+        asked = 0 if any(m.role == "user" for m in said) else _opening(wanted)
+        wanted = wanted[asked:]
+        return self.scored(
+            list(tool_calls_of(said)), list(tool_calls_of(wanted)), in_order=self._same_way(said, wanted)
+        )
+
+    def _same_way(self, said: Sequence[Message], wanted: Sequence[Message]) -> bool:
+        if [message.role for message in said] != [message.role for message in wanted]:
+            return False
+        return all(self._same_calls(a.tool_calls, b.tool_calls) for a, b in zip(said, wanted, strict=True))
+
+    def _same_calls(self, made: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> bool:
+        if len(made) != len(wanted) or len(made) > MAX_CALLS:
+            return False
+        return len(_matched([[self._same(a, b) for b in wanted] for a in made], len(wanted))) == len(wanted)
+
+
+def _opening(messages: Sequence[Message]) -> int:
+    """How many messages come before the first of the assistant: an answer's messages are those after."""
+    return next((n for n, message in enumerate(messages) if message.role == "assistant"), 0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
+class TurnCount(Evaluator):
+    """How many messages there are of a role; with a bound also whether it is kept."""
+
+    inputs = {"messages": "$messages"}
+    higher_is_better = False
+    value_range: ClassVar = (0.0, None)
+
+    of: Literal["assistant", "user", "tool", "all"] = Field(
+        "assistant", description="Whose messages are counted; system messages never are."
+    )
+    min: int | None = Field(None, ge=0, description="The fewest messages that pass.")
+    max: int | None = Field(None, ge=0, description="The most messages that pass.")
+
+    def __post_init__(self) -> None:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min must be at most max (got min {self.min}, max {self.max})")
+        object.__setattr__(self, "higher_is_better", self.min is not None and self.max is None)
+
+    def evaluate(self, data: dict[str, Any]) -> Score:
+        roles = [message.role for message in read_messages(data.get("messages"), "messages")]
+        count = sum(role == self.of or (self.of == "all" and role != "system") for role in roles)
+        if self.min is None and self.max is None:
+            return Score(value=float(count))
+        few, many = self.min is not None and count < self.min, self.max is not None and count > self.max
+        why = (
+            f"{count} is below min {self.min}"
+            if few
+            else f"{count} is above max {self.max}"
+            if many
+            else None
+        )
+        return Score(value=float(count), passed=not (few or many), reason=why)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
+class NoErrorCalls(Evaluator):
+    """No call of a tool failed."""
+
+    inputs = {"messages": "$messages"}
+    value_range: ClassVar = (0.0, 1.0)
+    decides: ClassVar = True
+
+    def evaluate(self, data: dict[str, Any]) -> Score:
+        """Score one case: 1 if no response of a tool is marked as an error, or is an object whose `error`
+        says one."""
+        messages = read_messages(data.get("messages"), "messages")
+        names: dict[str | None, str] = {call.id: call.name for call in tool_calls_of(messages) if call.id}
+        parts = [part for m in messages for part in m.parts if isinstance(part, ToolCallResponse)]
+        failed = [part for part in parts if _is_error(part)]
+        if not failed:
+            return Score(passed=True)
+        first = failed[0]
+        said = orjson.dumps(first.response, default=str).decode()
+        return Score(
+            passed=False,
+            reason=short(
+                f"{len(failed)} of {len(parts)} calls failed: {names.get(first.id, 'a tool')}: {said}"
+            ),
+        )
+
+
+def _is_error(part: ToolCallResponse) -> bool:
+    response = part.response
+    if isinstance(response, str) and response.lstrip().startswith("{") and len(response) < 1_000_000:
+        try:
+            response = orjson.loads(response)
+        except orjson.JSONDecodeError:
+            return part.is_error
+    error = response.get("error", response.get("is_error")) if isinstance(response, Mapping) else None
+    return part.is_error or (error not in (None, False, "", 0, [], {}))
+
+
+def calls_of(value: Any, name: str) -> list[ToolCall]:
+    """Read calls of tools: a list of `{name, arguments}`, in OpenAI's form too, or its JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value) if value.strip() else []
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"{name} is no JSON list of calls: {error}") from None
+    if value is None or not isinstance(value, list | tuple):
+        raise ValueError(f"{name} must be a list of calls, not {type(value).__name__}")
+    found = []
+    for number, call in enumerate(value):
+        function = call.get("function", call) if isinstance(call, Mapping) else {"name": call}
+        if not isinstance(function, Mapping):
+            function = {"name": function}
+        where = f"{name}[{number}]"
+        found.append(tool_call(function.get("name"), function.get("arguments"), None, where))
+    return found
+
+
+def _matched(fits: Sequence[Sequence[bool]], wanted: int) -> dict[int, int]:
+    """Pair as many rows with columns as fit, each once (Kuhn's augmenting paths): row → column."""
+    row_of: dict[int, int] = {}
+
+    def placed(row: int, seen: set[int]) -> bool:
+        for column in range(wanted):
+            if fits[row][column] and column not in seen:
+                seen.add(column)
+                if column not in row_of or placed(row_of[column], seen):
+                    row_of[column] = row
+                    return True
+        return False
+
+    for row in range(len(fits)):
+        placed(row, set())
+    return {row: column for column, row in row_of.items()}
+
+
+def _within(expected: Any, given: Any) -> bool:
+    """Whether every expected argument is there; of nested objects likewise."""
+    if isinstance(expected, Mapping) and isinstance(given, Mapping):
+        return all(key in given and _within(value, given[key]) for key, value in expected.items())
+    return bool(json_key(expected) == json_key(given))
+
+
+def _why(pairs: int, wanted: int, missed: Sequence[str], extra: Sequence[str]) -> str:
+    parts = [f"{pairs} of {wanted} expected calls"]
+    parts += [f"missing {', '.join(missed[:10])}"] if missed else []
+    parts += [f"extra {', '.join(extra[:10])}"] if extra else []
+    parts += ["in another order or place"] if not missed and not extra else []
+    return short("; ".join(parts))
