@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.extraction import at_path, json_values, read_path
-from promptlab.evaluators.text import STRICT, quote, response_of, short, text_of
+from promptlab.evaluators.text import STRICT, quote, references_of, response_of, short, text_of
 
 MAX_FIELDS = 10_000
 _Rule = Literal["exact", "text", "number", "set", "ignore"]
@@ -54,8 +54,10 @@ class JsonFields(Evaluator):
         extra = values of the response that the reference lacks ÷ values of the response. The reference with
         the greatest share counts.
         """
-        references = _read(data.get("reference"))
-        said = next(iter(json_values(response_of(data))), _NONE)
+        text, references = response_of(data), data.get("reference")
+        references_of(data)
+        references = _read(references)
+        said = next(iter(json_values(text)), _NONE)
         given = references if isinstance(references, list) else [references]
         return max(
             (self._against(said, reference) for reference in given),

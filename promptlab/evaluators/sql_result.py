@@ -17,7 +17,7 @@ from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.extraction import without_reasoning
 from promptlab.evaluators.structure import fenced_blocks
-from promptlab.evaluators.text import STRICT, quote, response_of, short, text_of
+from promptlab.evaluators.text import STRICT, quote, references_of, response_of, short, text_of
 
 MAX_ROWS = 10_000
 MAX_SQL = 1_000_000
@@ -69,23 +69,28 @@ class SqlResult(Evaluator):
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: 1 if the rows are the same, with as many columns in the same order; names of
         columns do not count."""
-        sql, reference = _sql(response_of(data)), text_of(data.get("reference"), "reference")
+        sql, references = _sql(response_of(data)), references_of(data)
         script = self.database if self.database is not None else text_of(data.get("database"), "database")
         with self._opened(script) as connection:
-            try:
-                wanted = self._rows(connection, reference)
-            except (sqlite3.Error, _TooMuchError) as error:
-                raise ValueError(f"the reference {quote(reference)} gives no rows: {error}") from None
+            wanted = [self._wanted(connection, reference) for reference in references]
             try:
                 got = self._rows(connection, sql)
             except (sqlite3.Error, _TooMuchError) as error:
                 return Score(passed=False, judged=sql, reason=short(f"it gives no rows: {error}"))
-        ordered = self.order == "always" or (
-            self.order == "auto" and "order by" in " ".join(reference.lower().split())
-        )
-        if self._same(got, wanted, ordered):
-            return Score(passed=True, judged=sql)
-        return Score(passed=False, judged=sql, reason=_difference(got, wanted))
+        for reference, rows in zip(references, wanted, strict=True):
+            if self._same(got, rows, self._ordered(reference)):
+                return Score(passed=True, judged=sql)
+        return Score(passed=False, judged=sql, reason=_difference(got, wanted[0]))
+
+    def _wanted(self, connection: sqlite3.Connection, reference: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._rows(connection, reference)
+        except (sqlite3.Error, _TooMuchError) as error:
+            raise ValueError(f"the reference {quote(reference)} gives no rows: {error}") from None
+
+    def _ordered(self, reference: str) -> bool:
+        written = "order by" in " ".join(reference.lower().split())
+        return self.order == "always" or (self.order == "auto" and written)
 
     @contextmanager
     def _opened(self, script: str) -> Iterator[sqlite3.Connection]:

@@ -81,7 +81,7 @@ def test_known_lists_every_metric_sorted() -> None:
 
 def test_what_measures_has_no_upper_end_and_is_better_when_it_is_lower() -> None:
     """All else lies between 0 and 1, but for a similarity; only that needs an embedding model."""
-    measures = {"length", "latency", "cost", "edit_distance"}
+    measures = {"length", "latency", "cost", "edit_distance", "turn_count", "wer", "cer", "ter"}
     for name in NAMES:
         info = describe(name)
         ends = (0.0, None) if name in measures else (0.0, 1.0)
@@ -97,7 +97,8 @@ def test_every_metric_builds_and_agrees_with_its_description(name: str) -> None:
     assert isinstance(evaluator, Evaluator)
     assert info.name == name and info.description.endswith(".")
     assert dict(evaluator.inputs) == dict(info.inputs)
-    assert evaluator.higher_is_better is info.higher_is_better
+    better = evaluator.higher_is_better
+    assert (next(iter(better.values())) if isinstance(better, dict) else better) is info.higher_is_better
     assert evaluator.needs_embedding is info.needs_embedding
     assert set(info.required) == set(REQUIRED.get(name, {}))
     for parameter, schema in info.params.items():
@@ -247,7 +248,9 @@ def test_one_evaluator_serves_many_threads(metric: str) -> None:
     [
         name
         for name in NAMES
-        if name not in ("latency", "cost", "semantic_similarity") and not describe(name).needs_judge
+        if "response" in describe(name).inputs
+        and name != "semantic_similarity"
+        and not describe(name).needs_judge
     ],
 )
 def test_a_missing_response_is_an_error_of_the_case(metric: str) -> None:
@@ -261,7 +264,7 @@ def test_a_missing_response_is_an_error_of_the_case(metric: str) -> None:
     [
         name
         for name in NAMES
-        if "reference" in describe(name).inputs
+        if {"response", "reference"} <= set(describe(name).inputs)
         and name != "semantic_similarity"
         and not describe(name).needs_judge
     ],
@@ -273,4 +276,4 @@ def test_a_missing_response_is_an_error_of_the_case(metric: str) -> None:
 def test_a_missing_reference_is_an_error_of_the_case(metric: str, reference: Any, message: str) -> None:
     """A dataset without the answer cannot say that the model was wrong."""
     with pytest.raises(ValueError, match=message):
-        build(metric).evaluate({"response": "1", "reference": reference})
+        build(metric).evaluate({"response": "1", "reference": reference, "database": ""})
