@@ -202,13 +202,16 @@ class NoErrorCalls(Evaluator):
     value_range: ClassVar = (0.0, 1.0)
     decides: ClassVar = True
 
+    ignore: list[str] | None = Field(None, description="Tools whose failures do not count.")
+
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: 1 if no response of a tool is marked as an error, or is an object whose `error`
         says one."""
         messages = read_messages(data.get("messages"), "messages")
         names: dict[str | None, str] = {call.id: call.name for call in tool_calls_of(messages) if call.id}
         parts = [part for m in messages for part in m.parts if isinstance(part, ToolCallResponse)]
-        failed = [part for part in parts if _is_error(part)]
+        ignored = set(self.ignore or ())
+        failed = [part for part in parts if _is_error(part) and names.get(part.id) not in ignored]
         if not failed:
             return Score(passed=True)
         first = failed[0]
