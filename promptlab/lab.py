@@ -26,6 +26,7 @@ from promptlab.wiring import open_remote
 if TYPE_CHECKING:
     from promptlab.adapters.http.jobs import OnJob
     from promptlab.queries.compare import ComparePage
+    from promptlab.queries.slices import Slices
     from promptlab.queries.sql import SqlAnswer
 
 __all__ = ["Lab", "LabAssets", "OnProgress", "OnStart", "open_lab"]
@@ -400,6 +401,16 @@ class Lab(Protocol):
             RunNotFoundError: there is no such run.
             RunError: a run has no results yet, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
+        """
+
+    async def slices(self, run_ids: Sequence[str], column: str, margins: Mapping[str, float]) -> Slices:
+        """A run, the base, and at most three others against it, by the values of a column of the base's
+        dataset: means, intervals, differences and verdicts of each.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: a run has no results yet, or there are none or more than three others.
+            UnknownNameError: the dataset has no such column.
         """
 
     async def sql(self, run_id: str, sql: str) -> SqlAnswer:

@@ -64,6 +64,7 @@ from promptlab.wiring import Parts, open_parts
 if TYPE_CHECKING:
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.query_engine import QueryEngine, ResultsQuery
+    from promptlab.queries.slices import Slices
     from promptlab.queries.sql import SqlAnswer
 
 OnProgress = Callable[[Progress], None]
@@ -991,6 +992,19 @@ class StoreLab:
             limit=limit,
             text_chars=text_chars,
         )
+
+    async def slices(self, run_ids: Sequence[str], column: str, margins: Mapping[str, float]) -> Slices:
+        """A run, and others against it, by a dataset column.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: a run has no results yet, or there are none or more than three others.
+            UnknownNameError: the base's dataset has no such column.
+        """
+        if not 1 <= len(run_ids) <= MAX_COMPARED:
+            raise RunError(f"Slices are of 1 to {MAX_COMPARED} runs, not of {len(run_ids)}.")
+        runs = [await self.get_run(run_id) for run_id in run_ids]
+        return await (await self._queries.get()).slices(runs, column, margins)
 
     async def sql(self, run_id: str, sql: str) -> SqlAnswer:
         """Answer a question in SQL about a run's results, which are the table `cases`.

@@ -25,6 +25,7 @@ from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
+from promptlab.cli.slicing import slices
 from promptlab.cli.sql import sql
 from promptlab.domain.masking import hide_text
 from promptlab.errors import DiskFullError, ModelError, PromptLabError
@@ -90,7 +91,7 @@ def commands(ctx: click.Context) -> None:
 
 for command in (
     *(init, run, resume, cancel),
-    *(runs, show, compare, sql, export, tag, archive, delete, deletions),
+    *(runs, show, compare, slices, sql, export, tag, archive, delete, deletions),
     *(prompts, datasets, code, label),
     *(studio, cloud, budget, cache, doctor, schema, version),
 ):

@@ -296,6 +296,8 @@ class Experiment(BaseModel):
     """SHA-256 of all of the above: equal for runs of the same experiment."""
     warnings: tuple[str, ...] = ()
     """Warnings about what was probably not meant, as said before the first call. Not part of the hash."""
+    slices: tuple[str, ...] = ()
+    """Dataset columns to look at the metrics by. Not part of the hash."""
 
     @property
     def headline(self) -> Metric | None:
@@ -307,4 +309,4 @@ class Experiment(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         found = self.model_dump(mode="json", exclude_none=True)
-        return found if self.warnings else {k: v for k, v in found.items() if k != "warnings"}
+        return {k: v for k, v in found.items() if v or k not in ("warnings", "slices")}

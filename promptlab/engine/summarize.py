@@ -11,6 +11,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Ledger
+from promptlab.results.clusters import cluster_means
 from promptlab.results.files import write_parquet
 from promptlab.results.index import forget_old_indexes, put_index
 from promptlab.results.table import columns
@@ -41,6 +42,8 @@ async def summarize(
             raise StoreDamagedError(
                 f"The parts of run {run.run_id} give {rows:,} rows of {total.cases:,}: one is damaged."
             )
+        if any(metric.cluster_by for metric in metrics):
+            await asyncio.to_thread(cluster_means, out, shape, metrics, total)
         await put_index(blobs, run, out, shape, parts, largest)
         await blobs.put_file(key, out)
     await ledger.update_run(run.run_id, {"summary": total.to_json(), "results": key})

@@ -368,6 +368,18 @@ class ExperimentConfig(BaseModel):
         "resumed.",
     )
     tags: tuple[str, ...] = Field(default=(), description="Words to find the run by.")
+    cluster_by: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_000,
+        description="The dataset column whose values tell which rows belong together (a conversation, a "
+        "document): intervals and verdicts then know of it.",
+    )
+    slices: tuple[Annotated[str, Field(min_length=1, max_length=1_000)], ...] = Field(
+        default=(),
+        max_length=20,
+        description="Dataset columns to look at the metrics by.",
+    )
     cache: CacheConfig | Literal[False] | None = Field(
         default=None,
         description="Whether equal requests are answered from the store, also of earlier runs: true, or "

@@ -28,7 +28,7 @@ from promptlab.domain.templates import (
     media_parts,
 )
 from promptlab.engine.job import Bindings
-from promptlab.errors import ConfigError, MissingKeyError, TemplateError
+from promptlab.errors import ConfigError, MissingKeyError, TemplateError, UnknownNameError
 from promptlab.evaluators.base import Evaluator
 from promptlab.experiments.binding import Live, bind, checked_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
@@ -83,21 +83,42 @@ class Prepared:
             run_deadline_s=self.config.run_deadline_s,
             prices={name: price for one in self.live.models() for name, price in _prices(one.config).items()},
         )
-        experiment = _hashed(experiment).model_copy(update={"warnings": self.warnings})
+        experiment = _hashed(experiment).model_copy(
+            update={"warnings": self.warnings, "slices": self.config.slices}
+        )
         return experiment, await bind(
             experiment, prompt if isinstance(prompt, PromptTemplate) else None, dataset, self.live
         )
+
+
+def _grouped(
+    config: ExperimentConfig, content: DatasetContent, metrics: tuple[Metric, ...]
+) -> tuple[Metric, ...]:
+    """The metrics with the column that rows belong together by.
+
+    Raises:
+        UnknownNameError: the dataset lacks that column, or one to look at the metrics by.
+    """
+    known = [column.name for column in content.columns]
+    for what, name in [("cluster_by", config.cluster_by), *(("slices", name) for name in config.slices)]:
+        if name is not None and name not in known:
+            raise UnknownNameError(f"dataset column of {what}", name, known)
+    if config.cluster_by is None:
+        return metrics
+    return tuple(metric.model_copy(update={"cluster_by": config.cluster_by}) for metric in metrics)
 
 
 def with_dataset(experiment: Experiment, dataset: Dataset) -> Experiment:
     """Make an experiment of one that ran, over another dataset and at today's prices."""
     prices = [_prices(c) for c in (experiment.model, experiment.embedding_model) if c]
     changes = {
+        "slices": (),
         "dataset": _ref(dataset),
         "prices": experiment.prices | {k: v for each in prices for k, v in each.items()},
     }
     changed = experiment.model_copy(update={**changes, "hash": "", "warnings": ()})
-    return _hashed(changed).model_copy(update={"warnings": experiment.warnings})
+    unhashed = {"warnings": experiment.warnings, "slices": experiment.slices}
+    return _hashed(changed).model_copy(update=unhashed)
 
 
 def _hashed(experiment: Experiment) -> Experiment:
@@ -159,6 +180,7 @@ async def prepare(
         metrics = tuple(
             _mapped(m, live.evaluators[m.evaluator_name], content, prompt is not None) for m in metrics
         )
+        metrics = _grouped(config, content, metrics)
         warnings: tuple[str, ...] = ()
         if prompt is not None and compiled is not None:
             assert isinstance(prompt.asset, PromptTemplate)

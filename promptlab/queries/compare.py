@@ -15,7 +15,8 @@ from promptlab.queries.compare_sql import ANSWER, CHANGES, Counting, Pairing, Se
 from promptlab.queries.compared import MAX_COMPARED, Change, Compared
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
-from promptlab.statistics import Interval, Judgement, PairedData, judge
+from promptlab.results.clusters import error_of
+from promptlab.statistics import Clusters, Interval, Judgement, PairedData, judge
 
 Verdict = Literal["improved", "regressed", "same", "different", "missing"]
 """`different`: another label, another measure or another answer, which is neither better nor worse;
@@ -176,7 +177,7 @@ async def compare(
     """
     if not 2 <= len(runs) <= MAX_COMPARED:
         raise RunError(f"A comparison is of a run with one to three others, not with {len(runs) - 1}.")
-    pairing = await _pairing(pool, runs)
+    pairing = await pairing_of(pool, runs)
     async with AsyncExitStack() as stack:
         found = (
             [await stack.enter_async_context(run.matches.found(run.search, selected.text)) for run in runs]
@@ -203,7 +204,8 @@ async def compare(
     )
 
 
-async def _pairing(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
+async def pairing_of(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
+    """How runs are joined, and which metrics they share."""
     base, names = (
         runs[0],
         [
@@ -224,10 +226,11 @@ async def _pairing(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
         names=names,
         pairs=pairs,
         higher={m.name: m.higher_is_better for m in base.metrics},
-        counting=[_counting(runs, metric, other) for metric, other in pairs],
+        counting=[counting_of(runs, metric, other) for metric, other in pairs],
         facts={m.name for m in base.metrics if m.is_fact},
         bounded={m.name for m in base.metrics if m.is_bounded},
         joined_on="case" if same else "id",
+        clustered={m.name for m in base.metrics if m.cluster_by},
         trials=max(run.run.experiment.get("trials", 1) for run in runs),
     )
     if same and len(set(pairing.totals)) == 1:
@@ -254,8 +257,26 @@ async def _statistics(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pair
             if names:
                 (row,) = await pool.fetch(sql)
                 found |= zip(names, row, strict=True)
+            found |= (await cluster_errors(pool, pairing, "0", other)).get(0, {})
         known[key] = found
     return known[key]
+
+
+async def cluster_errors(
+    pool: DuckDBPool, pairing: Pairing, key: str, other: int | None
+) -> dict[Any, dict[str, Clusters]]:
+    """The pairs' standard errors over clusters, of each slice, by `clusters` and the number of the pair."""
+    sql, chosen = pairing.clusters_by(key, other)
+    if not chosen:
+        return {}
+    found: dict[Any, dict[str, Clusters]] = {}
+    for row in await pool.fetch(sql):
+        made = {}
+        for place, n in enumerate(chosen):
+            groups, stderr, method = error_of(row[1 + 4 * place : 5 + 4 * place])
+            made[f"clusters{n}"] = Clusters(groups, stderr, method)
+        found[row[0]] = made
+    return found
 
 
 def _selected(
@@ -297,7 +318,7 @@ def _named(run: StoredRun, name: str) -> Metric:
     return next(m for m in run.metrics if m.name == name)
 
 
-def _counting(runs: Sequence[StoredRun], name: str, other: int) -> Counting:
+def counting_of(runs: Sequence[StoredRun], name: str, other: int) -> Counting:
     """How the values of a metric count: as the base run's metric says, or by default as its values are."""
     if name == ANSWER:
         return Counting()
@@ -325,9 +346,12 @@ def _is_incomplete(run: StoredRun, name: str) -> bool:
 
 
 def _is_binary(run: StoredRun, name: str) -> bool:
-    """Whether every value of a run is pass or fail."""
+    """Whether every value of a run is pass or fail, so that what the model failed is a failure."""
     found = ((run.run.summary or {}).get("metrics") or {}).get(name)
-    return found is not None and MetricSummary.from_json(found).is_share
+    if found is None:
+        return False
+    metric = MetricSummary.from_json(found)
+    return metric.is_share if metric.counting is None else metric.fills
 
 
 def _applies(run: StoredRun, metric: Metric) -> str:
@@ -343,7 +367,7 @@ def _applies(run: StoredRun, metric: Metric) -> str:
     return f"coalesce(trim(CAST({value} AS VARCHAR)) NOT IN ('', '[]'), false)"
 
 
-def _not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | None:
+def not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | None:
     """Say why the metric of two runs is not the same one; None where it is, as far as they tell."""
     a, b = _named(runs[0], name), _named(runs[other + 1], name)
     if a.metric != b.metric and (a.code is None or b.code is None):
@@ -353,6 +377,9 @@ def _not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | N
         return f"its parameters differ: {', '.join(names)}"
     if a.higher_is_better != b.higher_is_better:
         return "higher is better in one run, lower in the other"
+    if a.cluster_by != b.cluster_by:
+        ways = [m.cluster_by or "no column" for m in (a, b)]
+        return f"rows are clustered by {ways[0]} in one run and by {ways[1]} in the other"
     if a.missing != b.missing:
         ways = [m.missing or "the default" for m in (a, b)]
         return f"missing is {ways[0]} in one run and {ways[1]} in the other"
@@ -362,13 +389,14 @@ def _not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | N
     return None
 
 
-def _paired(
+def paired_of(
     runs: Sequence[StoredRun],
     pairing: Pairing,
     found: Mapping[str, Any],
     pair: int,
     margins: Mapping[str, float],
 ) -> PairedData:
+    """One pair's statistics as what is judged."""
     name, _ = pairing.pairs[pair]
     metric = _named(runs[0], name)
     value = {key: found[f"{key}{pair}"] for key in Pairing.AGGREGATES}
@@ -393,6 +421,7 @@ def _paired(
         missing_base=value["missing_base"],
         missing_other=value["missing_other"],
         extremes=extremes,
+        clusters=found.get(f"clusters{pair}"),
         fact=metric.is_fact,
         margin=None if metric.is_fact else margins.get(name, margins.get("")),
     )
@@ -403,8 +432,8 @@ def _metrics(
 ) -> tuple[MetricComparison, ...]:
     """Judge all pairs of a metric and a run together; those that are not comparable count for nobody."""
     places = [n for n, (name, _) in enumerate(pairing.pairs) if name != ANSWER]
-    reasons = [_not_comparable(runs, *pairing.pairs[n]) for n in places]
-    paired = [_paired(runs, pairing, found, n, margins) for n in places]
+    reasons = [not_comparable(runs, *pairing.pairs[n]) for n in places]
+    paired = [paired_of(runs, pairing, found, n, margins) for n in places]
     data = [replace(one, fact=True) if reason else one for one, reason in zip(paired, reasons, strict=True)]
     judged = judge(data)
     return tuple(

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from promptlab.domain.results import MODELS_DOING
 from promptlab.duck import literal, quoted
 from promptlab.queries.compared import Change
+from promptlab.results.clusters import CLUSTER, cluster_sql
 from promptlab.results.index import ANSWER_HASH
 
 CHANGES: tuple[Literal["different", "regressed", "improved", "same"], ...] = (
@@ -89,6 +90,8 @@ class Pairing:
     trials: int
     counting: Sequence[Counting] = field(default_factory=tuple)
     """Per pair."""
+    clustered: Collection[str] = ()
+    """Metrics of the base whose rows belong together."""
     aligned: bool = False
     """Row n of one is row n of all: they are then read side by side, in a third of a join's time and half of
     its memory."""
@@ -132,7 +135,55 @@ class Pairing:
         measured = {f"{name}{n}": part for n in chosen for name, part in _statistics(n).items()}
         return f"SELECT {', '.join(measured.values())} FROM ({self._valued(chosen, other)})", list(measured)
 
-    def _valued(self, chosen: Sequence[int], other: int) -> str:
+    def statistics_by(self, key: str, other: int) -> tuple[str, list[str]]:
+        """SQL of a row a slice: its key, an expression over a row of the base's index, and what the pairs of
+        one other run are judged by, as `statistics` has it; and the names."""
+        chosen = [n for n, (metric, run) in enumerate(self.pairs) if run == other and metric != ANSWER]
+        measured = {f"{name}{n}": part for n in chosen for name, part in _statistics(n).items()}
+        parts = ", ".join(["k", *measured.values()])
+        return f"SELECT {parts} FROM ({self._valued(chosen, other, key)}) GROUP BY k", ["k", *measured]
+
+    def means_by(self, key: str) -> tuple[str, list[str]]:
+        """SQL of a row a slice: its key, how many dataset rows it has, and of each metric of the base what
+        its mean and interval are made of."""
+        chosen = range(len(self.pairs))
+        measured = {f"{name}{n}": part for n in chosen for name, part in _means(n).items()}
+        parts = ", ".join(["k", "count(*)", *measured.values()])
+        return f"SELECT {parts} FROM ({self._alone(chosen, key)}) GROUP BY k", ["k", "rows", *measured]
+
+    def clusters_by(self, key: str, other: int | None) -> tuple[str, list[int]]:
+        """SQL of a row a slice with the standard errors over clusters (`cluster_sql`) of the differences to
+        one other run, or without one of the base's means; and the pairs that they are of."""
+        chosen = [
+            n
+            for n, (metric, run) in enumerate(self.pairs)
+            if metric in self.clustered and run == (other or 0)
+        ]
+        if other is None:
+            values = [f"x{n}" for n in chosen]
+            return cluster_sql(self._alone(chosen, key, clusters=True), values), chosen
+        values = [f"(y{n} - x{n})" for n in chosen]
+        return cluster_sql(self._valued(chosen, other, key, clusters=True), values), chosen
+
+    def _alone(self, chosen: Sequence[int], key: str, *, clusters: bool = False) -> str:
+        """The base's dataset rows: k, its cluster if it is asked for, and each metric's value, as `_values`
+        has it."""
+        grouped = self.trials > 1
+        sums = [part for n in chosen for part in self._sums(0, n, grouped)]
+        keys = self._keys(key, grouped, clusters)
+        side = f"SELECT {', '.join([*keys, *sums])} FROM {self.sources[0]}" + ' GROUP BY "case"' * grouped
+        values = [part for n in chosen for part in self._values(n, {"x": "a0"})]
+        names = ["a0.k", *(["a0.cl"] if clusters else []), *values]
+        return f"SELECT {', '.join(names)} FROM ({side}) a0"
+
+    @staticmethod
+    def _keys(key: str, grouped: bool, clusters: bool) -> list[str]:
+        found = {"k": key} | ({"cl": CLUSTER} if clusters else {})
+        return [f"any_value({sql}) AS {k}" if grouped else f"{sql} AS {k}" for k, sql in found.items()]
+
+    def _valued(
+        self, chosen: Sequence[int], other: int, by: str | None = None, *, clusters: bool = False
+    ) -> str:
         """A row a dataset row: per pair both values x, y, whether the metric is to score it (u), whether a
         case of it is missing, and the values' ends however that one is filled.
 
@@ -142,10 +193,12 @@ class Pairing:
         for run in (0, other + 1):
             key = ['"case"', "any_value(id) AS id" if grouped else "id"] + ["trial"] * (not grouped)
             sums = [part for n in chosen for part in self._sums(run, n, grouped)]
+            key += self._keys(by, grouped, clusters) if by and not run else []
             columns = ", ".join([*key, *sums])
             group = ' GROUP BY "case"' * grouped
             sides.append(f"(SELECT {columns} FROM {self.sources[run]}{group}) a{run}")
-        parts = ", ".join(part for n in chosen for part in self._values(n, other))
+        values = [p for n in chosen for p in self._values(n, {"x": "a0", "y": f"a{other + 1}"})]
+        parts = ", ".join([*(["a0.k"] if by else []), *(["a0.cl"] if clusters else []), *values])
         if self.aligned and not grouped:
             return f"SELECT {parts} FROM {sides[0]} POSITIONAL JOIN {sides[1]}"
         names = ('"case"' if self.joined_on == "case" else "id", *["trial"] * (not grouped))
@@ -171,11 +224,12 @@ class Pairing:
             return [f"{sql} AS {name}{n}" for name, sql in cells.items()]
         return [f"{'any_value' if k == 'a' else 'sum'}({sql}) AS {k}{n}" for k, sql in cells.items()]
 
-    def _values(self, n: int, other: int) -> list[str]:
-        counting, runs = self.counting[n], {"x": "a0", "y": f"a{other + 1}"}
+    def _values(self, n: int, runs: Mapping[str, str]) -> list[str]:
+        counting = self.counting[n]
         if counting.complete:
             found = {v: f"{a}.s{n} / nullif({a}.c{n}, 0)" for v, a in runs.items()} | {"u": "true"}
-            found |= {"xm": "0", "ym": "0"} | dict.fromkeys(("xl", "xh", "yl", "yh"), "NULL::DOUBLE")
+            for v in runs:
+                found |= {f"{v}m": "0", f"{v}l": "NULL::DOUBLE", f"{v}h": "NULL::DOUBLE"}
             return [f"{sql} AS {name}{n}" for name, sql in found.items()]
         found = {"u": f"({' OR '.join(f'{a}.c{n} > 0' for a in runs.values())} OR a0.a{n})"}
         for v, a in runs.items():
@@ -278,6 +332,22 @@ def _statistics(n: int) -> dict[str, str]:
         # A row in which nothing is missing has both ends at its value.
         "least": f"avg(CASE WHEN u{n} THEN yl{n} - xh{n} END)",
         "most": f"avg(CASE WHEN u{n} THEN yh{n} - xl{n} END)",
+    }
+
+
+def _means(n: int) -> dict[str, str]:
+    """What a mean is made of, for one metric, over dataset rows."""
+    x, u = f"x{n}", f"u{n}"
+    return {
+        "n": f"count({x})",
+        "asked": f"count(nullif({u} AND ({x} IS NOT NULL OR xm{n} > 0), false))",
+        "mean": f"avg({x})",
+        "deviation": f"stddev_samp({x})",
+        "lowest": f"min({x})",
+        "highest": f"max({x})",
+        "ones": f"bool_and({x} IN (0, 1))",
+        "least": f"avg(CASE WHEN {u} THEN xl{n} END)",
+        "most": f"avg(CASE WHEN {u} THEN xh{n} END)",
     }
 
 

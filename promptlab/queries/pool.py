@@ -69,7 +69,10 @@ class DuckDBPool:
 
     async def close(self) -> None:
         """Wait for running queries and let go of everything. Closing twice is fine."""
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        try:
+            await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        except RuntimeError:  # the interpreter ends, and starts no thread any more
+            self._threads.shutdown(cancel_futures=True)
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptlab.domain.results import RunRecord
@@ -32,6 +32,7 @@ from promptlab.queries.histograms import Bin, Histogram
 from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.slices import Slices, slices
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
 from promptlab.queries.unfinished import LiveResults
@@ -89,6 +90,16 @@ class QueryEngine:
             return LiveResults(await RunTable.open(self._ledger, self._blobs, run))
         return StoredResults(await self._stored(run), self._threads())
 
+    async def slices(self, runs: Sequence[RunRecord], column: str, margins: Mapping[str, float]) -> Slices:
+        """A run, and others against it, by a dataset column; see `queries.slices.slices`.
+
+        Raises:
+            RunError: a run has no results yet, or there are more than three others.
+            UnknownNameError: the base's dataset has no such column.
+        """
+        stored = [await self._stored(_ended(run)) for run in runs]
+        return await slices(self._threads(), stored, column, margins)
+
     async def compare(
         self,
         base: RunRecord,
@@ -107,13 +118,7 @@ class QueryEngine:
             RunError: a run has no results yet, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
-        for run in (base, *others):
-            if run.results is None:
-                raise RunError(
-                    f"Run {run.run_id} is {run.status} and has no results yet: it can be compared once it "
-                    "has ended."
-                )
-        runs = [await self._stored(run) for run in (base, *others)]
+        runs = [await self._stored(run) for run in map(_ended, (base, *others))]
         return await compare(
             self._threads(),
             runs,
@@ -236,3 +241,11 @@ class QueryEngine:
 
 def _name(key: str) -> str:
     return key.replace("/", "-")
+
+
+def _ended(run: RunRecord) -> RunRecord:
+    if run.results is None:
+        raise RunError(
+            f"Run {run.run_id} is {run.status} and has no results yet: it can be compared once it has ended."
+        )
+    return run

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from promptlab.queries.compare import MetricComparison
+from promptlab.statistics import Judgement
 
 
 def verdict_words(m: MetricComparison) -> str:
     """Say the verdict, with δ as a number; nothing of a metric that only measures."""
-    if m.not_comparable:
+    return words_of(m.judgement, m.not_comparable)
+
+
+def words_of(judgement: Judgement, not_comparable: str | None) -> str:
+    """Say a verdict, with δ as a number; nothing where there is none."""
+    if not_comparable:
         return "not comparable"
-    verdict = m.judgement.verdict
-    if verdict is None:
+    if judgement.verdict is None:
         return ""
-    return verdict.replace("δ", _short(m.judgement.margin or 0.0))
+    return judgement.verdict.replace("δ", _short(judgement.margin or 0.0))
 
 
 def why(m: MetricComparison) -> str:

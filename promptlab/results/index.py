@@ -27,6 +27,7 @@ from promptlab.duck import given, literal, parquet, quoted, with_room
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs
 from promptlab.program import program
+from promptlab.results.clusters import CLUSTER, cluster_column
 from promptlab.results.files import MIN_OBJECT_BYTES
 from promptlab.results.table import Columns
 from promptlab.scratch import ScratchFolder
@@ -116,8 +117,9 @@ class Parts:
         return cls(keys, list(accumulate(counts)))
 
 
-def index_types(shape: Columns) -> dict[str, str]:
-    """The index's columns for one table: name → SQL expression over the table."""
+def index_types(shape: Columns, cluster: str | None = None) -> dict[str, str]:
+    """The index's columns for one table: name → SQL expression over the table; of runs with `cluster_by` a
+    number for each value of that column."""
     selected = {name: quoted(name) for name in _PLAIN}
     # Ids such as 2 and 10, or q-2 and q-10, are in the order of their numbers.
     selected |= {
@@ -136,6 +138,8 @@ def index_types(shape: Columns) -> dict[str, str]:
             name: quoted(name) for name in (f"score.{metric}", f"passed.{metric}", f"label.{metric}")
         }
         selected[f"unscored.{metric}"] = f"{quoted(f'score_error.{metric}')} IS NOT NULL"
+    if cluster is not None:
+        selected[CLUSTER] = f"hash({quoted(cluster)})"
     return selected
 
 
@@ -152,11 +156,18 @@ def _texts(shape: Columns) -> list[str]:
 
 
 def write_index(
-    con: duckdb.DuckDBPyConnection, results: Path, index: Path, search: Path, shape: Columns
+    con: duckdb.DuckDBPyConnection,
+    results: Path,
+    index: Path,
+    search: Path,
+    shape: Columns,
+    cluster: str | None = None,
 ) -> None:
     """Write the index and the search texts of a results file."""
     source = parquet(results)
-    selected = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in index_types(shape).items())
+    selected = ", ".join(
+        f"{expression} AS {quoted(name)}" for name, expression in index_types(shape, cluster).items()
+    )
     con.execute(f"COPY (SELECT {selected} FROM {source}) TO {literal(str(index))} ({_INDEX})")
     texts = ", ".join(f"left(CAST({quoted(name)} AS VARCHAR), {SEARCH_CHARS})" for name in _texts(shape))
     text = f"lower(concat_ws(chr(31), {texts}))"
@@ -194,7 +205,9 @@ async def put_index(
     keys = index_keys(run)
     with ScratchFolder() as folder:
         index, search = folder / "index.parquet", folder / "search.parquet"
-        await asyncio.to_thread(_write_index, given(results, folder), index, search, shape, largest_row_bytes)
+        cluster = cluster_column(run.experiment.get("evaluation", ()), shape)
+        large = largest_row_bytes > MIN_OBJECT_BYTES
+        await asyncio.to_thread(_write_index, given(results, folder), index, search, shape, cluster, large)
         await blobs.put(keys.parts, Parts.dump(parts))
         await blobs.put_file(keys.narrow, index)
         await blobs.put_file(keys.search, search)
@@ -214,9 +227,7 @@ async def forget_old_indexes(blobs: Blobs, run: RunRecord) -> None:
         logger.warning("old indexes of run %s are left behind: %s", run.run_id, error)
 
 
-def _write_index(results: Path, index: Path, search: Path, shape: Columns, largest_row_bytes: int) -> None:
-    with_room(
-        lambda con: write_index(con, results, index, search, shape),
-        index.parent,
-        large=largest_row_bytes > MIN_OBJECT_BYTES,
-    )
+def _write_index(
+    results: Path, index: Path, search: Path, shape: Columns, cluster: str | None, large: bool
+) -> None:
+    with_room(lambda con: write_index(con, results, index, search, shape, cluster), index.parent, large=large)

@@ -26,6 +26,7 @@ from promptlab.sync import run_here, run_sync
 if TYPE_CHECKING:
     from promptlab.queries.sql import SqlAnswer
     from promptlab.sdk.compare import Comparison
+    from promptlab.sdk.slices import RunSlices
 
 AnyAsset = TypeVar("AnyAsset", PromptTemplate, Dataset)
 
@@ -583,6 +584,42 @@ class Experiments:
         from promptlab.sdk.compare import Comparison
 
         return Comparison(ids, page)
+
+    def slices(
+        self,
+        run: Run | str,
+        column: str,
+        *others: Run | str,
+        margin: float | Mapping[str, float] | None = None,
+    ) -> RunSlices:
+        """Slice a run, and others against it, by the values of a column of its dataset.
+
+        Args:
+            run: the run, or its id.
+            column: of the run's dataset; a column of many numbers is cut into five bins.
+            others: at most three runs that are compared with it.
+            margin: δ, as in `compare`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: a run has no results yet, or there are more than three others.
+            ConfigError: a margin is no number above 0.
+            UnknownNameError: the dataset has no such column.
+        """
+        return run_sync(self.slices_async(run, column, *others, margin=margin))
+
+    async def slices_async(
+        self,
+        run: Run | str,
+        column: str,
+        *others: Run | str,
+        margin: float | Mapping[str, float] | None = None,
+    ) -> RunSlices:
+        """Do as `slices`."""
+        from promptlab.sdk.slices import sliced
+
+        ids = [one if isinstance(one, str) else one.run_id for one in (run, *others)]
+        return await sliced(self._lab, ids, column, margin)
 
     def sql(self, run: Run | str, sql: str) -> SqlAnswer:
         """Ask a run's results in SQL: one SELECT over the table `cases`, which has the columns of an export.

@@ -112,6 +112,7 @@ def _metrics_table(page: ComparePage) -> Any:
             LETTERS[m.other + 1],
             *(number(m.base_mean), number(m.other_mean), difference, interval),
             *(f"{count:,}" for count in (found.n, found.wins, found.losses, found.ties)),
+            verdict_words(m),
         )
     return table
 

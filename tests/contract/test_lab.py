@@ -217,6 +217,26 @@ async def test_runs_are_compared_case_by_case(lab: Lab, model: ModelServer) -> N
             await lab.compare(ids)
 
 
+async def test_runs_are_sliced_by_a_column(lab: Lab, model: ModelServer) -> None:
+    """Each value with its mean, and against another run; an unknown column is named."""
+    runs = []
+    for numbers in ((1, 2, 3), (3, 4)):
+        model.answer = wrong_on(*numbers)
+        runs.append((await lab.run({**experiment(model), **TEN})).run_id)
+    row = (await lab.cases(runs[0], limit=1))[0][0]
+    column = next(name.removeprefix("input.") for name in row if name.startswith("input."))
+    found = await lab.slices(runs, column, {"": 0.1})
+    assert sum(one.rows for one in found.slices) == 10
+    means = [one.means["exact_match"] for one in found.slices]
+    assert sum(mean.n * (mean.mean or 0.0) for mean in means) == pytest.approx(7)
+    assert sum(one.differences[0]["exact_match"].judgement.wins for one in found.slices) == 2
+    with pytest.raises(ConfigError, match="no such column"):
+        await lab.slices(runs, "no such column", {})
+    for ids in ([], [*runs, *runs, *runs]):
+        with pytest.raises(RunError, match="1 to 4 runs"):
+            await lab.slices(ids, column, {})
+
+
 async def test_a_run_without_results_is_not_compared(lab: Lab, model: ModelServer) -> None:
     """The message names the run and what it waits for."""
     model.answer = lambda request: Reply(text=right(request), hang=True)

@@ -62,7 +62,19 @@ NAMES = (
         "text",
         "done",
     ),
-    *("text_chars", "delimiter", "format", "bom", "archived", "details", "descending", "charts", "picked"),
+    *(
+        "margin",
+        "column",
+        "text_chars",
+        "delimiter",
+        "format",
+        "bom",
+        "archived",
+        "details",
+        "descending",
+        "charts",
+        "picked",
+    ),
 )
 """Parameters that some route knows."""
 

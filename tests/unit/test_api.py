@@ -66,6 +66,7 @@ PAIRS = [
     (Assets, "unlabel", "unlabel_async"),
     (Experiments, "compare", "compare_async"),
     (Experiments, "sql", "sql_async"),
+    (Experiments, "slices", "slices_async"),
     (Experiments, "tag", "tag_async"),
     (Experiments, "label", "label_async"),
     (Experiments, "unlabel", "unlabel_async"),

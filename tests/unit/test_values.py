@@ -59,6 +59,10 @@ HELD = {"Asked", "_Call", "_Item"}
 """What is under way: each is only itself."""
 NAMED = {
     "MeanInterval",
+    "Slice",
+    "SliceDifference",
+    "SliceMean",
+    "Slices",
     "AssetVersion",
     "Attempt",
     "BatchState",

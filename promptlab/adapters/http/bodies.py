@@ -40,6 +40,8 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "case_deadline_s": config.case_deadline_s,
         "run_deadline_s": config.run_deadline_s,
         "tags": list(config.tags),
+        "cluster_by": config.cluster_by,
+        "slices": list(config.slices) or None,
         "max_cost_usd": config.max_cost_usd,
         "commit": config.commit,
         "cache": {"expires_days": config.cache_days} if config.cache_days is not None else None,

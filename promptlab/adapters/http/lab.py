@@ -30,6 +30,8 @@ from promptlab.ports import Clock
 from promptlab.queries.compare import ComparePage
 from promptlab.queries.compared import MAX_COMPARED, Compared, margin_texts
 from promptlab.queries.comparison_json import comparison_from
+from promptlab.queries.slices import Slices
+from promptlab.queries.slices_json import slices_from
 from promptlab.queries.sql import SqlAnswer
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.files import copy_whole, read_file
@@ -472,6 +474,21 @@ class RemoteLab:
             text_chars=text_chars,
         )
         return comparison_from(answer)
+
+    async def slices(self, run_ids: Sequence[str], column: str, margins: Mapping[str, float]) -> Slices:
+        """A run, and others against it, by a dataset column.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunError: a run has no results yet, or there are none or more than three others.
+            UnknownNameError: the base's dataset has no such column.
+        """
+        if not 1 <= len(run_ids) <= MAX_COMPARED:
+            raise RunError(f"Slices are of 1 to {MAX_COMPARED} runs, not of {len(run_ids)}.")
+        answer = await self._api.get(
+            "/slices", run=list(run_ids), column=column, margin=margin_texts(margins) or None
+        )
+        return slices_from(answer)
 
     async def sql(self, run_id: str, sql: str) -> SqlAnswer:
         """Answer a question in SQL about a run's results, which are the table `cases`.

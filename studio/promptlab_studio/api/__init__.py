@@ -21,6 +21,7 @@ from promptlab_studio.api import (
     projects,
     run_labels,
     runs,
+    slices,
     sql,
     uploads,
 )
@@ -37,6 +38,7 @@ for subject in (
     run_labels,
     sql,
     compare,
+    slices,
     jobs,
     uploads,
     assets,

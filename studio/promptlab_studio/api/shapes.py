@@ -561,6 +561,15 @@ class RunIn(Body):
     tags: Annotated[tuple[OneTag, ...], _few(MOST_TAGS)] = Field(
         default=(), max_length=MOST_TAGS, description="Words to find the run by."
     )
+    cluster_by: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_000,
+        description="The dataset column whose values tell which rows belong together.",
+    )
+    slices: tuple[Annotated[str, Field(min_length=1, max_length=1_000)], ...] = Field(
+        default=(), max_length=20, description="Dataset columns to look at the metrics by."
+    )
     strict: Flag = Field(
         default=False,
         description="Refuse the experiment where it would only be warned of (see `warnings` of a run).",
@@ -596,6 +605,8 @@ class RunIn(Body):
             "case_deadline_s": self.case_deadline_s,
             "run_deadline_s": self.run_deadline_s,
             "tags": self.tags,
+            "cluster_by": self.cluster_by,
+            "slices": self.slices,
             "max_cost_usd": self.max_cost_usd,
             "commit": self.commit,
             "cache": self.cache,

@@ -20,6 +20,7 @@ from promptlab_studio.pages import (
     run,
     runs,
     runs_edit,
+    slices,
     texts,
 )
 
@@ -39,6 +40,7 @@ for _routes in (
     assets_edit.routes,
     new_run.routes,
     compare.routes,
+    slices.routes,
     access.routes,
     projects.routes,
 ):

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from promptlab.domain.experiment import Experiment
 from promptlab.errors import ConfigError
-from promptlab.queries.compared import Compared
+from promptlab.queries.compared import Compared, margins_of
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import find_run, prompt_or_why
@@ -70,6 +71,8 @@ async def compare_page(request: Request) -> HTMLResponse:
         "prompts": [] if request.headers.get("HX-Request") else await _prompts(request, experiments),
         "metric_rows": metric_rows(query, page, len(runs) - 1, metric or ""),
         "metric": metric,
+        "margin": query.get("margin").strip(),
+        "slices_url": f"/slices?{urlencode([('run', run_id) for run_id in ids])}",
         "any": ANY,
         "changes": [
             (key, text, page.counts[key]) for key, text in (CHANGES if page.metrics else ANSWER_CHANGES)
@@ -90,7 +93,8 @@ def _chosen(query: Query, metric: str | None) -> Compared:
         raise ConfigError(f"change={change!r} is not known: {', '.join(key for key, _ in CHANGES)}.")
     if other and whole(other) is None:
         raise ConfigError(f"other={other!r} is not the place of a run: 0 is the second run.")
-    return Compared(change, metric, whole(other), query.get("q").strip())
+    margins = [part for text in query.get("margin").split(",") if (part := text.strip())]
+    return Compared(change, metric, whole(other), query.get("q").strip(), margins_of(margins))
 
 
 async def _baselines(lab: StoreLab, query: Query, ids: Sequence[str], name: str) -> list[tuple[str, str]]:
