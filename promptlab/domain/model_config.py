@@ -152,6 +152,15 @@ class ModelConfig(BaseModel):
     response_format: Mapping[str, Any] | None = Field(
         default=None, description="Structured output, as the provider takes it."
     )
+    api: Literal["chat", "responses"] | None = Field(
+        default=None,
+        description="Which of OpenAI's protocols is spoken: chat completions, or the Responses API.",
+    )
+    stream: bool | None = Field(
+        default=None,
+        description="Whether answers are asked for as streams of events, and gathered: for servers that give "
+        "no others. By default where a server says that it wants that.",
+    )
     reasoning_tags: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]{0,50}$")] | None = Field(
         default=None,
         description="The tag in which the model writes thoughts into its answer, to be kept apart from it: "

@@ -51,6 +51,7 @@ def request_key(model: Model, messages: Prompt, trial: int) -> str:
         "more": config.extra_params,
         "messages": messages.to_json() if isinstance(messages, ChatRequest) else list(messages),
         "trial": trial,
+        **{name: value for name in ("api", "reasoning_tags") if (value := getattr(config, name)) is not None},
     }
     flags = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
     return hashlib.sha256(orjson.dumps(given, option=flags, default=_plain)).hexdigest()

@@ -7,19 +7,19 @@ from typing import Any, ClassVar
 
 from yarl import URL
 
+from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.answers import call_part, count_of, dollars_of, mapping, tool_call
-from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
+from promptlab.models.wire.anthropic import REDACTED, anthropic_fields
+from promptlab.models.wire.parts import NOTHING, Loaded, loaded
 from promptlab.ports import Clock
 
-REDACTED = "redacted:"
-"""What stands before the data of thoughts that only Anthropic can read."""
 API_VERSION = "2023-06-01"
 MAX_TOKENS = 4096
 """Tokens to write at most, where the configuration does not say: the API wants a number."""
@@ -33,6 +33,7 @@ class AnthropicModel(HttpModel):
     key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
     endpoint_variables = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE")
     request_paths = ("/messages",)
+    takes = frozenset({"tools", "image", "document", "uri"})
     probe_path = "/v1/models?limit=1000"
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
@@ -52,8 +53,11 @@ class AnthropicModel(HttpModel):
     def _auth_headers(self, key: str | None) -> dict[str, str]:
         return {"anthropic-version": API_VERSION, **({"x-api-key": key} if key else {})}
 
-    def payload(self, messages: Messages) -> dict[str, Any]:
+    def payload(self, messages: Prompt, data: Loaded = NOTHING) -> dict[str, Any]:
         """The body of a request; system and developer messages go into `system`."""
+        if isinstance(messages, ChatRequest):
+            fields = anthropic_fields(messages, self.name, data)
+            return {"model": self.config.model_id, **self._params, **fields}
         system = "\n\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
         turns = [m for m in messages if m["role"] not in ("system", "developer")]
         payload = {
@@ -65,13 +69,14 @@ class AnthropicModel(HttpModel):
             payload["system"] = system
         return payload
 
-    async def achat(self, messages: Messages) -> ModelResponse:
-        """Answer a list of chat messages in one attempt.
+    async def achat(self, messages: Prompt) -> ModelResponse:
+        """Answer chat messages, or a request with parts and tools, in one attempt.
 
         Raises:
             ModelError: the call failed.
         """
-        answer = await self.post(self._url, self.payload(messages))
+        data = await loaded(messages) if isinstance(messages, ChatRequest) else NOTHING
+        answer = await self.post(self._url, self.payload(messages, data))
         with self.reading(answer.body, answer.headers):
             return self.read_answer(answer)
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from promptlab.deprecated import warn_old
 from promptlab.domain.chat import ChatRequest
+from promptlab.domain.messages import Media
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse, described
 from promptlab.errors import ModelError
@@ -116,6 +117,8 @@ class Model:
         anything, and is kept apart."""
         return not type(self).__module__.startswith("promptlab.")
 
+    by_address: frozenset[str] | None = None
+    """Which kinds of media are taken by their address, where a model takes `uri`; None: all."""
     takes: frozenset[str] = frozenset()
     """What `achat` takes beside texts, in a `ChatRequest`: of `tools`, `image`, `audio`, `video`, `document`,
     and `uri` (media by their https address)."""
@@ -200,7 +203,15 @@ class Model:
 
 def refusal(model: Model, request: ChatRequest) -> str:
     """Say what a request needs that a model does not take; an empty text where it takes all of it."""
-    return lacking(model, request.needs)
+    if found := lacking(model, request.needs):
+        return found
+    if model.by_address is None:
+        return ""
+    parts = (part for message in request.messages for part in message.parts)
+    media = (part for part in parts if isinstance(part, Media) and part.uri is not None)
+    wrong = sorted({_LACKING[one.modality] for one in media if one.modality not in model.by_address})
+    words = ", ".join(f"{name} by their address (give them as files or data)" for name in wrong)
+    return f"model {model.name} does not take {words}." if wrong else ""
 
 
 def lacking(model: Model, needs: frozenset[str]) -> str:

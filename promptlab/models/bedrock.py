@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import orjson
 
 from promptlab import awake
+from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.masking import Mask, hide_text, remember
 from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
@@ -24,8 +25,6 @@ from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
 from promptlab.models.answers import call_part, count_of, mapping, tool_call
-from promptlab.models.anthropic import REDACTED
-from promptlab.models.base import Messages
 from promptlab.models.bedrock_client import (
     ENDPOINT_VARIABLES,
     address_of,
@@ -40,6 +39,9 @@ from promptlab.models.failures import NO_MODEL, OF_A_DAY, retry_after_s, trim
 from promptlab.models.provider import NO_HEADERS, ProviderModel, Spent
 from promptlab.models.proxies import proxy_shown
 from promptlab.models.usage import note_call
+from promptlab.models.wire.anthropic import REDACTED
+from promptlab.models.wire.bedrock import converse_fields
+from promptlab.models.wire.parts import NOTHING, Loaded, loaded
 from promptlab.outbound import Outbound
 from promptlab.ports import Clock
 
@@ -84,6 +86,7 @@ class BedrockModel(ProviderModel):
     """
 
     batch_texts: ClassVar[int] = 96
+    takes = frozenset({"tools", "image", "video", "document"})
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
@@ -162,8 +165,11 @@ class BedrockModel(ProviderModel):
             | ({"additionalModelRequestFields": more} if more else {})
         )
 
-    def payload(self, messages: Messages) -> dict[str, Any]:
+    def payload(self, messages: Prompt, data: Loaded = NOTHING) -> dict[str, Any]:
         """The parameters of a call of Converse."""
+        if isinstance(messages, ChatRequest):
+            fields = converse_fields(messages, self.name, data)
+            return {"modelId": self.config.model_id, **self._params, **fields}
         system = [{"text": m["content"]} for m in messages if m["role"] in ("system", "developer")]
         turns = [
             {"role": m["role"], "content": [{"text": m["content"]}]}
@@ -179,13 +185,14 @@ class BedrockModel(ProviderModel):
             request["system"] = system
         return request
 
-    async def achat(self, messages: Messages) -> ModelResponse:
-        """Answer a list of chat messages in one attempt.
+    async def achat(self, messages: Prompt) -> ModelResponse:
+        """Answer chat messages, or a request with parts and tools, in one attempt.
 
         Raises:
             ModelError: the call failed.
         """
-        request = self.payload(messages)
+        data = await loaded(messages) if isinstance(messages, ChatRequest) else NOTHING
+        request = self.payload(messages, data)
         client = await self._clients.get()
         started = time.perf_counter()
         body = await self.call(client.converse(**request))

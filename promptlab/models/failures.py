@@ -47,6 +47,18 @@ _OWN = re.compile(r"\S*\d\S*")
 """What differs between two messages that say the same: numbers, ids."""
 
 
+_STREAM = re.compile(
+    r"only\W+(\w+\W+){0,4}stream|stream(ing)?\W+(\w+\W+){0,4}(required|only|must|to be true)"
+    r"|(requires?|must|enable|set)\W+(\w+\W+){0,4}stream|stream\s*=\s*true",
+    re.IGNORECASE,
+)
+
+
+def wants_stream(error: ModelError) -> bool:
+    """Whether a server refused a request for it answers as a stream of events only."""
+    return error.status in (400, 422) and _STREAM.search(str(error)) is not None
+
+
 class Hopeless(Enum):
     """Why a call would be refused again, whenever it is made."""
 

@@ -48,6 +48,7 @@ from promptlab.models.proxies import (
     proxy_shown,
     refused_by_proxy,
 )
+from promptlab.models.wire.events import StreamError, gathered, is_stream
 from promptlab.outbound import AddressRefusedError, Outbound
 from promptlab.ports import Clock
 
@@ -380,7 +381,8 @@ class HttpModel(ProviderModel):
             proxy_headers=self._to_proxy if url.scheme == "https" else None,  # those of CONNECT
         ) as response:
             status, found = response.status, _text_of(response.headers)
-            if status == 200 and found.get("content-type", "").startswith("text/event-stream"):
+            streamed = found.get("content-type", "").startswith("text/event-stream")
+            if status == 200 and streamed and not self.reads_streams:
                 raise BodyEncodingError("it is a stream of events, which was not asked for")
             refused = status != 200
             body = await read_body(
@@ -411,7 +413,9 @@ class HttpModel(ProviderModel):
 
     def _decode(self, body: bytes) -> dict[str, Any]:
         try:
-            value = read_json(body)
+            value = gathered(body) if self.reads_streams and is_stream(body) else read_json(body)
+        except StreamError as error:
+            raise self.invalid(f"a stream of events that cannot be read ({error})") from None
         except BodyTooLargeError as error:
             raise self._unreadable(error) from error
         except orjson.JSONDecodeError:

@@ -9,16 +9,18 @@ from typing import Any, ClassVar
 
 from yarl import URL
 
+from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.messages import Part, Reasoning, Text
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import call_part, count_of, function_calls, reasoning_of
-from promptlab.models.base import Messages
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
 from promptlab.models.usage import note_call
+from promptlab.models.wire.ollama import ollama_fields
+from promptlab.models.wire.parts import loaded
 from promptlab.ports import Clock
 
 PORT = 11434
@@ -33,6 +35,7 @@ class OllamaModel(HttpModel):
     default_endpoint = f"http://localhost:{PORT}"
     key_variable: ClassVar[str] = "OLLAMA_API_KEY"
     probe_path = "/api/tags"
+    takes = frozenset({"tools", "image"})
     start_hint = "Start it with `ollama serve`, or set endpoint=… or OLLAMA_HOST."
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
@@ -78,17 +81,20 @@ class OllamaModel(HttpModel):
                 error.args = (f"{error}. Pull it with `ollama pull {self.config.model_id}`.",)
             raise
 
-    async def achat(self, messages: Messages) -> ModelResponse:
-        """Answer a list of chat messages in one attempt.
+    async def achat(self, messages: Prompt) -> ModelResponse:
+        """Answer chat messages, or a request with parts and tools, in one attempt.
 
         Raises:
             ModelError: the call failed.
         """
-        turns = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
-        answer = await self.post(
-            self._chat_url,
-            {"model": self.config.model_id, "messages": turns, "stream": False, **self._params},
-        )
+        fields: dict[str, Any]
+        if isinstance(messages, ChatRequest):
+            fields = ollama_fields(messages, self.name, await loaded(messages))
+        else:
+            turns = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
+            fields = {"messages": turns}
+        asked = {"model": self.config.model_id, "stream": False, **self._params, **fields}
+        answer = await self.post(self._chat_url, asked)
         with self.reading(answer.body, answer.headers):
             return self._answer(answer)
 

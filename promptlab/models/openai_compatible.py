@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from yarl import URL
 
-from promptlab.domain.messages import Part, Reasoning, Text
+from promptlab.domain.chat import ChatRequest, Prompt, as_request
+from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import (
@@ -24,10 +24,19 @@ from promptlab.models.answers import (
     mapping,
     reasoning_of,
 )
-from promptlab.models.base import Messages
+from promptlab.models.failures import wants_stream
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
 from promptlab.models.usage import note_call
+from promptlab.models.wire.chat import (
+    chat_fields,
+    mistral_media,
+    openai_media,
+    openrouter_media,
+    vllm_media,
+)
+from promptlab.models.wire.parts import NOTHING, Loaded, loaded
+from promptlab.models.wire.responses import parts_in, responses_fields, text_format, usage_in
 from promptlab.ports import Clock
 
 FOUNDRY_VERSION = "2024-05-01-preview"
@@ -41,20 +50,49 @@ class OpenAICompatibleModel(HttpModel):
 
     keeps_time = True
     seed_name: ClassVar[str] = "seed"
-    request_paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/embeddings")
+    request_paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/embeddings", "/responses")
+    speaks = ("chat", "responses")
+    reads_streams = True
+    takes = frozenset({"tools", "image", "audio", "document", "uri"})
+    by_address = frozenset({"image"})
+    media_part: ClassVar[staticmethod[Any, dict[str, Any]]] = staticmethod(openai_media)
+    """Makes a part of a message of a medium."""
+    reasoning_back: ClassVar[str | None] = None
+    """The name under which thoughts go back with the calls of tools that came of them."""
     probe_path: ClassVar[str | None] = "/models"
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
-        self._chat_url = URL(self._path_url("/chat/completions"))
+        self._by_responses = self.config.api == "responses"
+        self._streams = bool(self.config.stream)
+        self._chat_url = URL(
+            self._responses_url() if self._by_responses else self._path_url("/chat/completions")
+        )
         self._embeddings_url = URL(self._path_url("/embeddings"))
-        given = {
-            "temperature": self.config.temperature,
-            self._max_tokens_name(): self.config.max_tokens,
-            self.seed_name: self.config.seed,
-            "response_format": self.config.response_format,
-        }
-        self._params = {**{k: v for k, v in given.items() if v is not None}, **self.config.extra_params}
+        self._params = {**self._own_params(), **self.config.extra_params}
+        if self._by_responses and self.config.batch:
+            raise ConfigError(
+                f"Model {self.name!r}: batches ask for chat completions: leave out api, or batch"
+            )
+
+    def _own_params(self) -> dict[str, Any]:
+        config = self.config
+        given: dict[str, Any]
+        if self._by_responses:  # it has no seed
+            given = {"temperature": config.temperature, "max_output_tokens": config.max_tokens}
+            if config.response_format is not None:
+                given["text"] = {**config.extra_params.get("text", {}), **text_format(config.response_format)}
+        else:
+            given = {
+                "temperature": config.temperature,
+                self._max_tokens_name(): config.max_tokens,
+                self.seed_name: config.seed,
+                "response_format": config.response_format,
+            }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _responses_url(self) -> str:
+        return self.service_url("/responses")
 
     def _path_url(self, path: str) -> str:
         return self.url(path)
@@ -69,19 +107,40 @@ class OpenAICompatibleModel(HttpModel):
     def _max_tokens_name(self) -> str:
         return "max_tokens"
 
-    def payload(self, messages: Messages) -> dict[str, Any]:
-        """The body of a request."""
-        return {"model": self.config.model_id, "messages": messages, **self._params}
+    def payload(self, messages: Prompt, data: Loaded = NOTHING) -> dict[str, Any]:
+        """The body of a request, with media of which the bytes are given."""
+        fields: dict[str, Any]
+        if self._by_responses:
+            fields = responses_fields(as_request(messages), self.name, data)
+        elif isinstance(messages, ChatRequest):
+            part, back = self.media_part, self.reasoning_back
+            fields = chat_fields(messages, self.name, data, media_part=part, reasoning=back)
+        else:
+            fields = {"messages": messages}
+        return {"model": self.config.model_id, **self._params, **fields}
 
-    async def achat(self, messages: Messages) -> ModelResponse:
-        """Answer a list of chat messages in one attempt.
+    async def achat(self, messages: Prompt) -> ModelResponse:
+        """Answer chat messages, or a request with parts and tools, in one attempt.
 
         Raises:
             ModelError: the call failed.
         """
-        answer = await self.post(self._chat_url, self.payload(messages))
+        data = await loaded(messages) if isinstance(messages, ChatRequest) else NOTHING
+        answer = await self._ask(self.payload(messages, data))
         with self.reading(answer.body, answer.headers):
             return self.read_answer(answer)
+
+    async def _ask(self, payload: dict[str, Any]) -> Answer:
+        """Ask for an answer; as a stream of events where the server wants that."""
+        if not self._streams:
+            try:
+                return await self.post(self._chat_url, payload)
+            except ModelError as error:
+                if self.config.stream is False or not wants_stream(error):
+                    raise
+            self._streams = True
+        options = {} if self._by_responses else {"stream_options": {"include_usage": True}}
+        return await self.post(self._chat_url, {**payload, "stream": True, **options})
 
     def read_answer(self, answer: Answer) -> ModelResponse:
         """Read the answer of a request.
@@ -90,6 +149,8 @@ class OpenAICompatibleModel(HttpModel):
             ModelError: it holds none.
         """
         body = answer.body
+        if self._by_responses:
+            return self._read_response(answer)
         choices = body.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
@@ -104,18 +165,39 @@ class OpenAICompatibleModel(HttpModel):
         parts: list[Part] = [Reasoning(thought)] if thought else []
         parts += [Text(text)] if text else []
         parts += map(call_part, calls)
+        return self._answered(answer, parts, calls, finish, metadata)
+
+    def _answered(
+        self,
+        answer: Answer,
+        parts: list[Part],
+        calls: list[dict[str, Any]],
+        finish: Any,
+        metadata: dict[str, Any],
+    ) -> ModelResponse:
+        body = answer.body
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
         if (tier := self._other_tier(body)) is not None:
             metadata["service_tier"] = tier
+        spent = self._usage(body, answer.headers)
         return self.answered(
-            parts,
-            calls,
-            self._usage(body, answer.headers),
-            finish=finish,
-            latency_ms=answer.latency_ms,
-            metadata=metadata,
+            parts, calls, spent, finish=finish, latency_ms=answer.latency_ms, metadata=metadata
         )
+
+    def _read_response(self, answer: Answer) -> ModelResponse:
+        """Read an answer of the Responses API."""
+        body = answer.body
+        output, status = body.get("output"), body.get("status")
+        if not isinstance(output, list) or status == "failed":
+            raise self.refusal(answer, "without output")
+        parts, calls, refused = parts_in(output)
+        why = mapping(body.get("incomplete_details")).get("reason")
+        if why == "content_filter" and not any(isinstance(part, Text | ToolCall) for part in parts):
+            raise ModelError(
+                f"{self.name}: a content filter removed the answer", type="content_filter", status=200
+            )
+        return self._answered(answer, parts, calls, why or status, {"refusal": True} if refused else {})
 
     def _text(self, answer: Answer, message: dict[str, Any], finish: Any) -> tuple[str, dict[str, Any]]:
         """Read the words of an answer: its text, a refusal's, or those of a sound; and what they are."""
@@ -141,13 +223,15 @@ class OpenAICompatibleModel(HttpModel):
 
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
         usage = mapping(body.get("usage"))
-        read, written = count_of(usage.get("prompt_tokens")), _written(usage)
         usd = self._cost_usd(usage, headers)
-        cached, cache_write = _cached(usage)
+        if self._by_responses:
+            spent = usage_in(usage, usd)
+        else:
+            read = count_of(usage.get("prompt_tokens"))
+            spent = Spent(read, _written(usage), usd, *_cached(usage), _reasoned(usage))
         if usd is None and (tier := self._other_tier(body)) is not None:
-            price = price_of(self.config, tier=tier)
-            usd = cost_usd(price, read, written, cached=cached, cache_write=cache_write)
-        return Spent(read, written, usd, cached, cache_write, _reasoned(usage))
+            return spent._replace(cost_usd=self._dollars(spent, tier))
+        return spent
 
     def _other_tier(self, body: dict[str, Any]) -> str | None:
         """Find the tier that was billed, where it is not the one that was asked for: asked for flex and
@@ -241,7 +325,6 @@ class AzureModel(OpenAICompatibleModel):
 
     key_variable = "AZURE_OPENAI_API_KEY"
     endpoint_variables = ("AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE")
-    request_paths = ("/chat/completions", "/embeddings", "/responses")
     probe_path = None  # it lists the models of a region, and not the deployments
     default_api_version: ClassVar[str] = "2024-10-21"
 
@@ -307,6 +390,10 @@ class OpenRouterModel(OpenAICompatibleModel):
     key_variable = "OPENROUTER_API_KEY"
     endpoint_variables = ("OPENROUTER_BASE_URL", "OPENROUTER_API_BASE")
     probe_path = "/key"  # its list of models wants no key
+    takes = frozenset({"tools", "image", "audio", "video", "document", "uri"})
+    by_address = frozenset({"image", "document", "video"})
+    media_part = staticmethod(openrouter_media)
+    reasoning_back = "reasoning"
 
     def _cost_usd(self, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:
         own = dollars_of(usage.get("cost"))
@@ -319,6 +406,8 @@ class DeepSeekModel(OpenAICompatibleModel):
     default_endpoint = "https://api.deepseek.com/v1"
     key_variable = "DEEPSEEK_API_KEY"
     endpoint_variables = ("DEEPSEEK_BASE_URL", "DEEPSEEK_API_BASE")
+    takes = frozenset({"tools"})
+    reasoning_back = "reasoning_content"
 
 
 class GroqModel(OpenAICompatibleModel):
@@ -327,6 +416,7 @@ class GroqModel(OpenAICompatibleModel):
     default_endpoint = "https://api.groq.com/openai/v1"
     key_variable = "GROQ_API_KEY"
     endpoint_variables = ("GROQ_BASE_URL", "GROQ_API_BASE")
+    takes = frozenset({"tools", "image", "uri"})
 
 
 class MistralModel(OpenAICompatibleModel):
@@ -336,6 +426,8 @@ class MistralModel(OpenAICompatibleModel):
     key_variable = "MISTRAL_API_KEY"
     endpoint_variables = ("MISTRAL_BASE_URL", "MISTRAL_API_BASE")
     seed_name = "random_seed"
+    by_address = frozenset({"image", "document", "audio"})
+    media_part = staticmethod(mistral_media)
 
 
 class VllmModel(OpenAICompatibleModel):
@@ -345,6 +437,9 @@ class VllmModel(OpenAICompatibleModel):
     key_variable = "VLLM_API_KEY"
     endpoint_variables = ("VLLM_BASE_URL",)
     start_hint = "Start it with `vllm serve <model>`, or pass endpoint=…."
+    takes = frozenset({"tools", "image", "audio", "video", "uri"})
+    by_address = frozenset({"image", "audio", "video"})
+    media_part = staticmethod(vllm_media)
 
     @property
     def _key_is_required(self) -> bool:

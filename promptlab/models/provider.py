@@ -121,7 +121,11 @@ class ProviderModel(Model):
     """Texts in one embedding request at most."""
     batch_chars: ClassVar[int] = 300_000
     """Characters in one embedding request at most (one text may be longer)."""
-    refused_extras: ClassVar[tuple[str, ...]] = ("stream", "stream_options")
+    refused_extras: ClassVar[tuple[str, ...]] = ("stream_options",)
+    speaks: ClassVar[tuple[str, ...]] = ()
+    """The protocols among which `api` chooses."""
+    reads_streams: ClassVar[bool] = False
+    """Whether an answer may come as a stream of events."""
     known_extras: ClassVar[Collection[str]] = ()
     """Parameters of the provider's own that have names like ours."""
 
@@ -145,6 +149,14 @@ class ProviderModel(Model):
 
     def _check_extras(self) -> None:
         extras = self.config.extra_params
+        if self.config.api is not None and self.config.api not in self.speaks:
+            raise ConfigError(
+                f"Model {self.name!r}: api {self.config.api!r} is for providers that speak OpenAI's protocol"
+            )
+        if self.config.stream and not self.reads_streams:
+            raise ConfigError(
+                f"Model {self.name!r}: stream is for providers that speak OpenAI's protocol: leave it out"
+            )
         for name in self.refused_extras:
             if name in extras:
                 raise ConfigError(
@@ -378,9 +390,13 @@ class ProviderModel(Model):
         """Read the usage that an answer states."""
         return Spent(None, None, None)
 
-    def _dollars(self, spent: Spent) -> float | None:
+    def _dollars(self, spent: Spent, tier: str | None = None) -> float | None:
         """What a call's tokens cost by the price table."""
-        price, cached, written = price_of(self.config), spent.cached_tokens, spent.cache_write_tokens
+        price, cached, written = (
+            price_of(self.config, tier=tier),
+            spent.cached_tokens,
+            spent.cache_write_tokens,
+        )
         return cost_usd(price, *spent[:2], cached=cached, cache_write=written)
 
     def answered(

@@ -11,19 +11,20 @@ import math
 import operator
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.explain import explain
-from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
+from promptlab.domain.messages import Message, Part, Reasoning, Text, ToolCall, ToolCallResponse
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
+from promptlab.domain.tokens import media_of, media_tokens
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import call_part, json_text, tool_call
-from promptlab.models.base import Messages
 from promptlab.models.provider import ProviderModel, Spent
 from promptlab.models.usage import note_call
 from promptlab.ports import Clock
@@ -95,6 +96,7 @@ class SimulatedModel(ProviderModel):
     """
 
     known_extras = frozenset(Behaviour.model_fields)
+    takes = frozenset({"tools", "image", "audio", "video", "document", "uri"})
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
@@ -104,20 +106,24 @@ class SimulatedModel(ProviderModel):
             raise ConfigError(explain(error, "simulated model", Behaviour)) from None
         self._failed: dict[int, int] = {}
 
-    async def achat(self, messages: Messages) -> ModelResponse:
-        """Answer a list of chat messages.
+    async def achat(self, messages: Prompt) -> ModelResponse:
+        """Answer chat messages, or a request with parts and tools.
 
         Raises:
             ModelError: as often as `failure_rate` and `rate_limit_rate` say.
         """
-        started = time.perf_counter()
+        started, request = time.perf_counter(), None
+        if isinstance(messages, ChatRequest):
+            request = messages
+            messages = [{"role": m.role, "content": _told(m)} for m in request.messages]
         asked = "\n".join(f"{m['role']}: {m['content']}" for m in messages)
         await self._take_time(asked)
         text = next((m["content"] for m in reversed(messages) if m["role"] == "user"), asked)
-        parts, calls, finish = self._played(text, asked)
+        parts, calls, finish = self._played(text, asked, request)
         thought = count_tokens(self.behaviour.reasoning or "")
         written = sum(count_tokens(_words_of(part)) for part in parts)
         read = sum(count_tokens(m["content"]) + 4 for m in messages)
+        read += round(sum(map(media_tokens, media_of(request)))) if request else 0
         return self.answered(
             parts,
             calls,
@@ -126,19 +132,35 @@ class SimulatedModel(ProviderModel):
             latency_ms=(time.perf_counter() - started) * 1000,
         )
 
-    def _played(self, text: str, asked: str) -> tuple[list[Part], list[dict[str, Any]], str]:
+    def _played(
+        self, text: str, asked: str, request: ChatRequest | None
+    ) -> tuple[list[Part], list[dict[str, Any]], str]:
         """What it thinks, and what it says or which tools it calls."""
         play = self.behaviour
         parts: list[Part] = [Reasoning(play.reasoning)] if play.reasoning else []
-        if play.tool_calls:
+        if wanted := self._wanted(request):
             calls = [
                 tool_call(call.name, call.arguments, f"call_{number}")
-                for number, call in enumerate(play.tool_calls, 1)
+                for number, call in enumerate(wanted, 1)
             ]
             return [*parts, *map(call_part, calls)], calls, "tool_calls"
         formed = self._formed(asked)
         answer, finish = (formed, "stop") if formed is not None else self._cut(self._answer(text, asked))
         return [*parts, Text(answer)], [], finish
+
+    def _wanted(self, request: ChatRequest | None) -> Sequence[Calling]:
+        """The calls of tools that it makes: none once the tools have responded, and none of tools that must
+        not be called; one with made-up arguments where one must be."""
+        if request is None:
+            return self.behaviour.tool_calls
+        last = request.messages[-1].parts if request.messages else ()
+        choice = request.tool_choice
+        if choice == "none" or any(isinstance(part, ToolCallResponse) for part in last):
+            return ()
+        if self.behaviour.tool_calls or choice in (None, "auto"):
+            return self.behaviour.tool_calls
+        tool = next((one for one in request.tools if choice in ("required", one.name)), None)
+        return () if tool is None else [Calling(name=tool.name, arguments=_made_up(tool.parameters))]
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
         await self._take_time("\n".join(texts))
@@ -253,7 +275,30 @@ class SimulatedModel(ProviderModel):
         return answer[:end], "length"
 
 
+_MADE_UP: Mapping[Any, Any] = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "null": None}
+
+
+def _made_up(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that fit a tool's schema as far as its own level goes."""
+    properties = schema.get("properties")
+    found: dict[str, Any] = {}
+    for name, kind in (properties if isinstance(properties, Mapping) else {}).items():
+        kind = kind if isinstance(kind, Mapping) else {}
+        chosen = kind.get("enum") or [
+            _MADE_UP.get(str(kind.get("type")), {} if "properties" in kind else "text")
+        ]
+        found[name] = chosen[0]
+    return found
+
+
+def _told(message: Message) -> str:
+    """All the words of a message."""
+    return "\n".join(filter(None, map(_words_of, message.parts)))
+
+
 def _words_of(part: Part) -> str:
+    if isinstance(part, ToolCallResponse):
+        return part.response if isinstance(part.response, str) else json_text(part.response)
     if isinstance(part, ToolCall):
         return f"{part.name} {json_text(part.arguments)}"
     return part.content if isinstance(part, Text | Reasoning) else ""

@@ -153,10 +153,16 @@ async def test_answer_of_millions_of_values_is_too_large(server: ModelServer, fi
     ],
 )
 async def test_stream_of_events_is_named(server: ModelServer, reply: Reply) -> None:
-    """A server that streams without being asked."""
+    """A server that streams without being asked, to who cannot read it."""
     server.script(reply)
-    error = await failure(server, "openai/x")
+    error = await failure(server, "anthropic/x")
     assert error.type == "invalid_response" and "stream of events" in str(error)
+
+
+async def test_stream_without_end_is_read_no_further_than_any_answer(server: ModelServer) -> None:
+    """Its events are not gathered as they come."""
+    server.script(Reply(headers={"Content-Type": "text/event-stream"}, endless=b"data: 1\n\n" * 1000))
+    assert (await failure(server, "openai/x")).type == "answer_too_large"
 
 
 @pytest.mark.parametrize("part", [b"X-a: " + b"a" * 1000 + b"\r\n", b"a" * 1000])

@@ -1,0 +1,1 @@
+"""The forms in which each provider wants messages, tools and media."""
