@@ -74,14 +74,15 @@ class RowCounts:
         self.failures += failures
         self.lost += lost
         self.partial += bool((values or labels) and (failures or lost))
-        self.several = self.several or len(values) + failures + lost > 1 or len(labels) > 1
+        several = len(values) + failures + lost > 1
+        self.several = self.several or several or len(labels) > 1
         if labels:
             self.labelled += 1
             for label in set(labels):
                 _share(self.shares, label, labels.count(label) / len(labels))
         if self.bounds is not None and self.worst is not None and not (labels and not values):
             self._fill(values, failures, lost, self.worst, sum(self.bounds) - self.worst)
-        if all(v in (0.0, 1.0) for v in values):
+        if several and all(v in (0.0, 1.0) for v in values):
             passed, n = int(sum(values)), len(values)
             if n:
                 self.passes[passed, n] = self.passes.get((passed, n), 0) + 1
