@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from promptlab.evaluators.base import Evaluator
     from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
     from promptlab.models.base import Model
+    from promptlab.models.recording import CaseRecorder, current_case
     from promptlab.models.registry import get_model
     from promptlab.sdk.client import PromptLab
     from promptlab.sdk.run import Results, Run
 
 # Loaded on use: `import promptlab` costs a few milliseconds, whatever a program then needs of it.
 _HOMES = {
+    "CaseRecorder": "models.recording",
     "ChatMessage": "domain.assets",
     "ChatRequest": "domain.chat",
     "Dataset": "domain.assets",
@@ -52,10 +54,12 @@ _HOMES = {
     "ToolCall": "domain.messages",
     "ToolCallResponse": "domain.messages",
     "Trace": "domain.trace",
+    "current_case": "models.recording",
     "get_model": "models.registry",
 }
 
 __all__ = [
+    "CaseRecorder",
     "ChatMessage",
     "ChatRequest",
     "Dataset",
@@ -84,6 +88,7 @@ __all__ = [
     "ToolCall",
     "ToolCallResponse",
     "Trace",
+    "current_case",
     "get_model",
 ]
 

@@ -360,6 +360,7 @@ class ModelError(PromptLabError):
         request_id: the provider's own name for the call, for its support.
         prompt_tokens, completion_tokens, cost_usd: what the failed call was billed, where its answer says;
             None where nobody knows.
+        messages, trace: what code of a user recorded before it failed.
     """
 
     attempts: int = 1
@@ -368,6 +369,8 @@ class ModelError(PromptLabError):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
+    messages: Any = ()
+    trace: Any = None
 
     def __init__(
         self,

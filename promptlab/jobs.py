@@ -37,7 +37,7 @@ from promptlab.errors import (
     TooManyJobsError,
 )
 from promptlab.ports import Records
-from promptlab.results.export import CsvStyle
+from promptlab.results.export import CsvStyle, export_name
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 
@@ -356,7 +356,7 @@ async def _export(work: _UnderWay) -> dict[str, Any]:
     args, lab = work.job.args, work.lab
     format_ = args["format"]
     style = CsvStyle(args.get("delimiter", ","), bool(args.get("bom", False)))
-    name = f"{args['run_id']}.{format_}"
+    name = export_name(args["run_id"], format_)
     await forget_exports(lab.blobs)
     with ScratchFolder("job") as folder:
         path = folder / f"results.{format_}"

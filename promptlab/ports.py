@@ -14,8 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.records import Swap
-from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.domain.results import CaseKey, Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.domain.secrets import Secret
+from promptlab.domain.turns import Turn
 from promptlab.errors import ModelError
 
 
@@ -140,7 +141,7 @@ class Ledger(Records, Protocol):
         the cursor of the next page or None."""
 
     async def delete_run(self, run_id: str) -> bool:
-        """Remove a run with its completions, scores and shards, the run itself last;
+        """Remove a run with its completions, turns, scores and shards, the run itself last;
         False when there was none.
 
         After a failure in the middle calling it again removes the rest.
@@ -150,7 +151,7 @@ class Ledger(Records, Protocol):
         """The lowest numbers of the shards that something of a run is recorded of."""
 
     async def clear_shards(self, run_id: str, numbers: Collection[int]) -> None:
-        """Remove the completions, scores and summaries of some shards; none is fine."""
+        """Remove the completions, turns, scores and summaries of some shards; none is fine."""
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
         """Record completions, all or, where it fails, any part of them; one with the same
@@ -162,6 +163,20 @@ class Ledger(Records, Protocol):
 
     async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
         """A shard's completions, by case and trial."""
+
+    async def put_turns(self, run_id: str, turns: Sequence[Turn]) -> None:
+        """Record turns of conversations under way, as `put_completions` does; one with the same case, trial
+        and number is replaced.
+
+        Raises:
+            RunNotFoundError: this ledger recorded or changed the run before, and it is gone since.
+        """
+
+    async def get_turns(self, run_id: str, shard: int) -> list[Turn]:
+        """A shard's turns, by case, trial and number."""
+
+    async def clear_turns(self, run_id: str, shard: int, cases: Collection[CaseKey]) -> None:
+        """Remove the turns of some cases, whose completions have all of them; none is fine."""
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
         """Record score sets, all or, where it fails, any part of them; one with the same case

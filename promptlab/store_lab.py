@@ -286,8 +286,7 @@ class StoreLab:
         async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
             live = prepared.live
             models = live.given_models
-            scorers = live.evaluators.values()
-            await self._check_budget(config.max_cost_usd, live.model, live.embedding_model, scorers)
+            await self._check_budget(config.max_cost_usd, live.called, live.evaluators.values())
             if prepared.live.model is not None:
                 check_cached(prepared.live.model, config.cache_days)
             await unlock(models, self._parts.secrets, self._parts.outbound)
@@ -300,7 +299,7 @@ class StoreLab:
         experiment = Experiment.model_validate(run.experiment)
         bindings = await self.bindings(experiment)  # what cannot work is found before anything is stored
         scorers = [evaluator for _, evaluator in bindings.evaluators]
-        await self._check_budget(run.max_cost_usd, bindings.model, bindings.embedding_model, scorers)
+        await self._check_budget(run.max_cost_usd, bindings.called, scorers)
         await check_models(bindings.models)
         whole = f"{experiment.dataset.name}@{experiment.dataset.version}"
         async with subset(self.assets, whole, Selected(rows), said=said) as part:
@@ -345,15 +344,16 @@ class StoreLab:
             yield run, (experiment, bindings)
 
     async def _check_budget(
-        self, usd: float | None, model: Model | None, embedding: Model | None, evaluators: Iterable[object]
+        self, usd: float | None, called: Sequence[Model | None], evaluators: Iterable[object]
     ) -> None:
         """Find out whether a run's budget, or that of the month, can be kept.
 
         Raises:
             ConfigError: a price is not known.
         """
+        model, embedding, *others = called
         if model is not None and (usd is not None or await self.month_usd() is not None):
-            check_budgeted(model, embedding, evaluators)
+            check_budgeted(model, embedding, evaluators, [one for one in others if one is not None])
 
     async def month_usd(self) -> float | None:
         """What this project's runs may cost in a month; None: as much as they do."""
@@ -480,7 +480,7 @@ class StoreLab:
             bindings = await self.bindings(experiment, live, trust_code=trust_code)
             usd = run.max_cost_usd if max_cost_usd is None else max_cost_usd
             scorers = [evaluator for _, evaluator in bindings.evaluators]
-            await self._check_budget(usd, bindings.model, bindings.embedding_model, scorers)
+            await self._check_budget(usd, bindings.called, scorers)
             await check_more(self.ledger, run, usd)
             # What cannot be read would be asked, and paid for, again.
             await self.ledger.check()

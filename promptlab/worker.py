@@ -170,7 +170,7 @@ class Worker:
                 job.cache = await self._cache(job)
                 with job.time.running():
                     outcome = await infer(job, shard)
-                    await job.recorder.drain()
+                    await job.drain()
                 if job.cache is not None:
                     await job.cache.close()
                 if self._telling:
@@ -209,7 +209,7 @@ class Worker:
                     return Outcome(), tally
                 with job.time.running():
                     outcome = await batching.step(job.run.manifest)
-                    await job.recorder.drain()
+                    await job.drain()
                 await self._beat(job.run)
                 if job.halted is not None:
                     await self._end(job.run, job.halted.changes(job.run))
@@ -393,7 +393,7 @@ class Worker:
             if not watch.done() or at_work.uncancel():
                 raise
             # What was handed over is written first: it must not come after the deletion.
-            await job.recorder.drain()
+            await job.drain()
             await job.scoring.recorder.drain()
             raise RunNotFoundError(job.run.run_id) from None
         finally:

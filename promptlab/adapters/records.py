@@ -25,6 +25,7 @@ from promptlab.domain.results import (
     Usage,
 )
 from promptlab.domain.trace import trace_from
+from promptlab.domain.turns import Turn
 from promptlab.errors import CursorError, MessageError, StoreDamagedError
 
 CHANGEABLE = frozenset(f.name for f in dataclasses.fields(RunRecord)) - {"run_id"}
@@ -138,6 +139,25 @@ def completion_body(completion: Completion) -> dict[str, Any]:
         body["messages"] = [message.to_json() for message in completion.messages]
     if completion.trace is not None:
         body["trace"] = completion.trace.to_json()
+    return body
+
+
+def turn_from(body: Mapping[str, Any]) -> Turn:
+    """Make the turn of a JSON object, as `run_from` does."""
+    answer, used = body.get("answer"), body.get("simulator")
+    return made(
+        Turn,
+        body,
+        answer=completion_from(answer) if answer else None,
+        simulator=made(Usage, used) if used else None,
+    )
+
+
+def turn_body(turn: Turn) -> dict[str, Any]:
+    """Give a turn as a JSON object."""
+    body = {f.name: getattr(turn, f.name) for f in dataclasses.fields(turn)}
+    if turn.answer is not None:
+        body["answer"] = completion_body(turn.answer)
     return body
 
 

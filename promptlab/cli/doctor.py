@@ -96,7 +96,9 @@ def _set_up(experiment: Path, db: Path, *, calls: bool, as_json: bool) -> int:
 
     config = load_experiment(experiment).config
     judges = (one for item in config.evaluation for one in item.judge or ())
-    given = [one for one in (config.model, config.embedding_model, *judges) if one is not None]
+    played = config.conversation and config.conversation.simulated_user
+    named = (config.model, config.embedding_model, played and played.model, *judges)
+    given = [one for one in named if one is not None]
     models = [
         one if isinstance(one, Model) else get_model(one.model() if isinstance(one, JudgeConfig) else one)
         for one in given

@@ -41,7 +41,7 @@ STATUSES = (
     "interrupted",
     "cancelled",
 )
-FORMATS = ("csv", "jsonl", "parquet")
+FORMATS = ("csv", "jsonl", "parquet", "otel")
 FAILURES_SHOWN, FAILED_SHOWN = 5, 50
 """Failed cases that `show` and `show --failed` list by default."""
 MOST_FAILURES = 100_000
@@ -236,13 +236,13 @@ def _case(row: dict[str, Any]) -> dict[str, Any]:
     "--format",
     "format_",
     type=click.Choice(FORMATS),
-    help="The file's format.  [default: that of --output, else csv]",
+    help="The file's format; otel is OTLP JSON, a trace a line.  [default: that of --output, else csv]",
 )
 @click.option(
     "--output",
     "-o",
     metavar="FILE",
-    help="Where to write; - is standard output (csv, jsonl).  [default: RUN.FORMAT in the working folder]",
+    help="Where to write; - is standard output (not parquet).  [default: RUN.FORMAT in the working folder]",
 )
 @click.option(
     "--delimiter",
@@ -277,6 +277,8 @@ def _format_of(output: str | None) -> ExportFormat:
 async def _export(
     store: Store, run_id: str, format_: ExportFormat, output: str | None, style: CsvStyle
 ) -> None:
+    from promptlab.results.export import export_name
+
     async with opened(store) as lab:
         run = await find_run(lab, run_id)
         if output == "-":
@@ -285,7 +287,7 @@ async def _export(
                 await lab.export(run.run_id, path, format_, style)
                 _copy(path)
             return
-        path = Path(output) if output else Path(f"{run.run_id}.{format_}")
+        path = Path(output) if output else Path(export_name(run.run_id, format_))
         await lab.export(run.run_id, path, format_, style)
         so_far = "" if run.status == "completed" else f" (the run is {run.status}: what there is so far)"
         click.echo(f"Wrote {path}{so_far}.", err=True)

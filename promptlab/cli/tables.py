@@ -3,7 +3,7 @@ a paragraph."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -144,8 +144,9 @@ def configuration(run: RunRecord) -> RenderableType:
     for kind in ("agent", "model_code"):
         if code := spec.get(kind):
             table.add_row(kind.replace("_", " "), _code(code))
-    for metric in spec.get("evaluation", ()):
-        table.add_row("metric", _metric(metric))
+    metrics = (("metric", _metric(metric)) for metric in spec.get("evaluation", ()))
+    for name, value in (*_conversation(spec), *metrics):
+        table.add_row(name, value)
     table.add_row("trials", str(spec.get("trials", 1)))
     for model, price in spec.get("prices", {}).items():
         table.add_row("price", f"{model}: {_pairs(price)}")
@@ -161,6 +162,15 @@ def configuration(run: RunRecord) -> RenderableType:
     ]
     table.add_row("times", ", ".join(times))
     return table
+
+
+def _conversation(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a run's conversations are, if its cases are some."""
+    if talk := spec.get("conversation"):
+        played = talk.get("simulated_user") or {}
+        yield "conversation", _pairs({key: value for key, value in talk.items() if key != "simulated_user"})
+        if played:
+            yield "simulated user", _pairs({**played, "model": _pairs(played["model"])})
 
 
 def _metric(metric: Mapping[str, Any]) -> str:

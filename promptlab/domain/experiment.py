@@ -8,6 +8,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from promptlab.domain.conversation import Conversation
 from promptlab.domain.extraction import Step
 from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.model_config import ModelConfig
@@ -282,6 +283,8 @@ class Experiment(BaseModel):
     embedding_model: ModelConfig | None = None
     embedding_model_code: CodeRef | None = None
     agent: CodeRef | None = None
+    conversation: Conversation | None = None
+    """How each case is a dialogue; None: it is one call."""
     evaluation: tuple[Metric, ...] = ()
     trials: int = 1
     max_failures: float | None = None

@@ -35,6 +35,8 @@ def prompt_warnings(
     compiled: CompiledTemplate,
     content: DatasetContent,
     mappings: Iterable[tuple[str, Mapping[str, str]]],
+    *,
+    is_all: bool = True,
 ) -> tuple[str, ...]:
     """Say what in a prompt is probably not meant. Nothing of it keeps a run from beginning.
 
@@ -43,13 +45,14 @@ def prompt_warnings(
         compiled: the same, made ready.
         content: the dataset.
         mappings: each metric's name and its column_mapping.
+        is_all: whether the prompt is all that the model is sent, and not the beginning of a conversation.
     """
     texts = _beginnings([text for _, text in template.texts()])
     columns = {c.name.casefold(): c.name for c in content.columns}
     found = _gold(template, compiled, mappings)
     foreign = [*_files(template, texts), *_foreign(template, compiled, texts, columns)]
     found += foreign
-    if not compiled.placeholders and content.rows > 1 and not foreign:
+    if is_all and not compiled.placeholders and content.rows > 1 and not foreign:
         example = _written(template, content.columns[0].name)
         found.append(
             f"Prompt template {template.name!r} has no placeholder: all {content.rows:,} rows get the same "

@@ -610,8 +610,11 @@ async def recorded_usd(ledger: Ledger, run_id: str, shards: Sequence[int] | None
     if shards is None:
         shards = await ledger.shard_numbers(run_id, limit=1_000_000)
     for number in shards:
-        for completion in await ledger.get_completions(run_id, number):
-            total += completion.cost_usd or 0.0
+        completions = await ledger.get_completions(run_id, number)
+        total += sum(completion.cost_usd or 0.0 for completion in completions)
+        done = {completion.key for completion in completions}  # with what their turns cost
+        for turn in await ledger.get_turns(run_id, number):
+            total += 0.0 if turn.case_key in done else turn.cost_usd
         for scores in await ledger.get_scores(run_id, number):
             used = (score.usage for score in scores.scores.values() if score.usage)
             total += sum(usage.cost_usd or 0.0 for usage in used)
@@ -634,7 +637,9 @@ async def check_more(ledger: Ledger, run: RunRecord, usd: float | None) -> None:
         )
 
 
-def check_budgeted(model: Model, embedding: Model | None, evaluators: Iterable[object]) -> None:
+def check_budgeted(
+    model: Model, embedding: Model | None, evaluators: Iterable[object], others: Iterable[Model] = ()
+) -> None:
     """Find out whether a budget can be kept: the price of every model that is called must be known.
 
     What an agent, or a model of one's own that calls others, costs is what these calls cost.
@@ -644,7 +649,7 @@ def check_budgeted(model: Model, embedding: Model | None, evaluators: Iterable[o
     """
     inner = list(models_of(model)) if model.runs_user_code else []
     known = not isinstance(model, AgentModel) and not model.in_sandbox and not inner
-    for one in [model] if known else inner:
+    for one in [*([model] if known else inner), *others]:
         worst_case(one.config)
     if embedding is not None:
         worst_case(embedding.config, embeds=True)

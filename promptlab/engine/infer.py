@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,9 +15,10 @@ from promptlab.domain.prices import Price, cost_of, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage
 from promptlab.domain.texts import cut
 from promptlab.domain.tokens import chat_tokens
+from promptlab.domain.worst_case import worst_case
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
-from promptlab.engine.attempts import Attempts
 from promptlab.engine.budget import Part
+from promptlab.engine.conversation import OpenCall, Talks, place_of, unfilled
 from promptlab.engine.job import Job, Outcome, Row, cancelled_from_outside, redo
 from promptlab.engine.keyless import without_keys
 from promptlab.engine.tried import Tried
@@ -27,7 +28,9 @@ from promptlab.errors import ModelError, TemplateError
 from promptlab.models.allowance import allowed, within
 from promptlab.models.base import Model, in_thread, refusal, runs_on_loop
 from promptlab.models.media import READER
-from promptlab.models.retry import Postponed, Slot, Tries, with_retries
+from promptlab.models.recording import CaseRecorder, finished, recording
+from promptlab.models.retry import Postponed, Slot, with_retries
+from promptlab.models.spans import collect_spans
 from promptlab.models.usage import counted, note_usage
 
 MAX_PAUSE_S = 5.0
@@ -62,10 +65,11 @@ async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambd
     waits: list[float] = []
     tried = await Tried.read(job, shard)
     READER.set(job.media)
+    talks = None if job.experiment.conversation is None else await Talks.read(job, shard, done)
     async with asyncio.TaskGroup() as group:
         for key in todo:
             row = rows[key.case - shard.first]
-            group.create_task(_answer(job, shard, key, row, price, waits, tried))
+            group.create_task(_answer(job, shard, key, row, price, waits, tried, talks))
         await asyncio.sleep(0)
         on_queued()
     await tried.write(job)
@@ -80,12 +84,17 @@ async def _answer(
     price: Price | None,
     waits: list[float],
     tried: Tried,
+    talks: Talks | None,
 ) -> None:
     """Answer and record one case; if that has to wait, append the seconds to `waits`."""
     seen = tried.attempts(key, price)
     async with Slot(job.limiter, job.outage) as slot:
         try:
-            completion = await _complete(job, shard, key, row, slot, tried.of(key), seen)
+            open_call = OpenCall(job.limiter, slot, tried.of(key), seen)
+            if talks is not None:
+                completion = await talks.converse(key, row, open_call, ask)
+            else:
+                completion = await _complete(job, shard, key, row, open_call)
         except Postponed as later:
             waits.append(later.wait_s)
             tried.keep(key, later.tries, seen)
@@ -95,37 +104,58 @@ async def _answer(
         await job.recorder.record(without_keys(completion))
         if job.budget is not None and completion.error is None:
             job.budget.answered(shard.number)
+    if talks is not None and completion.error is None:
+        await talks.clear(key)
 
 
-async def _complete(
-    job: Job, shard: Shard, key: CaseKey, row: Row, slot: Slot, before: Tries, seen: Attempts
-) -> Completion:
-    place: dict[str, Any] = {
-        "shard": shard.number,
-        "case": key.case,
-        "trial": key.trial,
-        "generation": job.run.generation,
-    }
-    used = Usage()
+async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, open_call: OpenCall) -> Completion:
+    place = place_of(job, shard, key)
     try:
         messages = await job.bindings.messages(row)
-        model = job.bindings.model
+    except TemplateError as error:
+        return unfilled(job, place, error)
+    return await ask(job, place, messages, open_call)
+
+
+async def ask(
+    job: Job,
+    place: Mapping[str, Any],
+    messages: Prompt,
+    open_call: OpenCall,
+    model: Model | None = None,
+) -> Completion:
+    """Make one call, with all that holds for every call of a run: its pace, retries, budget and cache.
+
+    Args:
+        job: the run.
+        place: where the answer belongs: `place_of`.
+        messages: what is asked.
+        open_call: the call's place among those in flight, and what was tried for it before.
+        model: who is asked; None for the model under test.
+
+    Raises:
+        Postponed: it may not be made now, or not be paid for.
+    """
+    slot, seen, key = open_call.slot, open_call.seen, CaseKey(place["case"], place["trial"])
+    used = Usage()
+    try:
+        model = model or job.bindings.model
         if isinstance(messages, ChatRequest) and (why := refusal(model, messages)):
             raise ModelError(why, type="bad_request", sent=False)
         if job.cache is not None and (found := await job.cache.find(model, messages, key.trial)) is not None:
             return _again(job, place, found)
-        permits = job.limiter.permits
+        permits = open_call.limiter.permits
         if permits is not None and permits.counts_tokens:
             slot.tokens = permits.estimate(chat_tokens(messages), model.config.max_tokens)
         with counted(used) if model.runs_user_code or model.in_sandbox else nullcontext():
             response, attempts = await with_retries(
-                lambda: _attempt(job, messages, key) if job.budget is None else _paid(job, messages, key),
-                job.bindings.model.retry_policy,
+                lambda: (_attempt if job.budget is None else _paid)(job, model, messages, key),
+                model.retry_policy,
                 slot=slot,
                 clock=job.clock,
                 may_start=lambda: may_start(job),
                 max_pause_s=None if job.deadline.at is None else MAX_PAUSE_S,
-                before=before,
+                before=open_call.before,
                 deadline_s=job.experiment.case_deadline_s,
                 on_attempt=seen.add,
             )
@@ -134,17 +164,9 @@ async def _complete(
         return Completion(
             **place,
             **seen.failed() | (_sums(used) if used.calls else {}),
+            **recorded_before(error),
             error=Failure(error.type, cut(str(error), MOST_MESSAGE)),
             attempts=error.attempts,
-            created_at=job.clock.now(),
-        )
-    except TemplateError as error:
-        job.prospects.failed(error)
-        return Completion(
-            **place,
-            cost_usd=0.0,
-            error=Failure("template_error", cut(str(error), MOST_MESSAGE)),
-            attempts=0,
             created_at=job.clock.now(),
         )
     if job.cache is not None:
@@ -175,7 +197,13 @@ def more_of(response: ModelResponse) -> dict[str, Any]:
     return found
 
 
-def _again(job: Job, place: dict[str, Any], found: ModelResponse) -> Completion:
+def recorded_before(error: ModelError) -> dict[str, Any]:
+    """Return the fields of a completion that code of a user recorded before it failed."""
+    found: dict[str, Any] = {"messages": tuple(error.messages)} if error.messages else {}
+    return found if error.trace is None else {**found, "trace": error.trace}
+
+
+def _again(job: Job, place: Mapping[str, Any], found: ModelResponse) -> Completion:
     """Return the answer of before, which is neither called for nor paid."""
     return Completion(
         **place,
@@ -192,21 +220,22 @@ def _again(job: Job, place: dict[str, Any], found: ModelResponse) -> Completion:
     )
 
 
-async def _paid(job: Job, messages: Prompt, key: CaseKey) -> ModelResponse:
+async def _paid(job: Job, model: Model, messages: Prompt, key: CaseKey) -> ModelResponse:
     """Make one call within the budget.
 
     Raises:
         Postponed: it may not be paid for.
     """
-    budget, model = job.budget, job.bindings.model
+    budget = job.budget
     assert budget is not None
-    if budget.worst is not None:
-        usd = budget.worst.usd(messages)
-        return await within(budget.answers, model.config, usd, lambda: _attempt(job, messages, key))
+    worst = budget.worst if model is job.bindings.model else worst_case(model.config)
+    if worst is not None:
+        usd = worst.usd(messages)
+        return await within(budget.answers, model.config, usd, lambda: _attempt(job, model, messages, key))
     part, answer = Part(budget), None
     with counted() as used, allowed(part):
         try:
-            answer = await _attempt(job, messages, key)
+            answer = await _attempt(job, model, messages, key)
         finally:
             cost = used.cost_usd if answer is None or answer.cost_usd is None else answer.cost_usd
             silent = answer is not None and answer.cost_usd is None and not used.calls
@@ -215,17 +244,32 @@ async def _paid(job: Job, messages: Prompt, key: CaseKey) -> ModelResponse:
     return answer
 
 
-async def _attempt(job: Job, messages: Prompt, key: CaseKey) -> ModelResponse:
-    """Make one call, once there is room for its media."""
-    if not isinstance(messages, ChatRequest):
-        return await _call(job, messages, key)
-    async with job.media.room(messages):
-        return await _call(job, messages, key)
+async def _attempt(job: Job, model: Model, messages: Prompt, key: CaseKey) -> ModelResponse:
+    """Make one call, once there is room for its media; of code of a user with what it recorded, also where it
+    failed."""
+    if isinstance(messages, ChatRequest):
+        async with job.media.room(messages):
+            return await _recorded(job, model, messages, key)
+    return await _recorded(job, model, messages, key)
 
 
-async def _call(job: Job, messages: Any, key: CaseKey) -> ModelResponse:
+async def _recorded(job: Job, model: Model, messages: Any, key: CaseKey) -> ModelResponse:
+    if not model.runs_user_code:
+        return await _called(job, model, messages, key, None)
+    collect_spans()
+    with recording(CaseRecorder()) as case:
+        try:
+            return await _called(job, model, messages, key, case)
+        except ModelError as error:
+            error.messages, error.trace = case.said, case.trace()
+            raise
+
+
+async def _called(
+    job: Job, model: Model, messages: Any, key: CaseKey, case: CaseRecorder | None
+) -> ModelResponse:
     """Make one call. Whatever a user's own model raises becomes a `ModelError` of that exception's name."""
-    model, started = job.bindings.model, job.clock.monotonic()
+    started = job.clock.monotonic()
     await_it = in_time
     if model.runs_user_code:
         await_it = apart if runs_on_loop(model) else beside
@@ -236,11 +280,12 @@ async def _call(job: Job, messages: Any, key: CaseKey) -> ModelResponse:
             else:
                 answer = await await_it(lambda: model.achat(messages), model.config.timeout_s)
         elapsed_ms = (job.clock.monotonic() - started) * 1000
-        if plain(answer) or not model.runs_user_code:
+        if case is None or (plain(answer) and case.is_empty):
             return checked(answer, elapsed_ms, model.name)
         # Objects of a user's own classes may do anything, and take any time, when they are read.
         found: ModelResponse = await in_time(
-            lambda: in_thread(checked, answer, elapsed_ms, model.name), model.config.timeout_s
+            lambda: in_thread(lambda: checked(finished(answer, case), elapsed_ms, model.name)),
+            model.config.timeout_s,
         )
         return found
     except OverdueError as error:

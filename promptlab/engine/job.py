@@ -13,6 +13,7 @@ from promptlab.domain.chat import Prompt
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
 from promptlab.domain.summary import Summary
+from promptlab.domain.turns import Turn
 from promptlab.engine.budget import Budget, ended_early
 from promptlab.engine.cache import AnswerCache
 from promptlab.engine.halting import Halt, Prospects
@@ -34,7 +35,7 @@ from promptlab.threads import Threads
 Row = dict[str, Any]
 logger = logging.getLogger(__name__)
 
-R = TypeVar("R", Completion, ScoreSet)
+R = TypeVar("R", Completion, ScoreSet, Turn)
 
 CLOSE_S = 5.0
 """How long a model may take to close its connections."""
@@ -56,6 +57,10 @@ class Bindings:
     content: DatasetContent
     evaluators: Sequence[tuple[Metric, Evaluator]]
     embedding_model: Model | None = None
+    simulated_user: Model | None = None
+    """The model that says the user's part of conversations."""
+    persona: Callable[[Row], Awaitable[Sequence[dict[str, str]]]] | None = None
+    """A row's rendered system message for it."""
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     """How processes make the evaluators that were given by name, or are to be isolated; by metric."""
     judges: Sequence[Model] = ()
@@ -64,9 +69,14 @@ class Bindings:
     """The metrics that one evaluation gives the scores of, by evaluator: see `parts_of`."""
 
     @property
+    def called(self) -> tuple[Model | None, ...]:
+        """The models that the run itself calls; its metrics' are their own."""
+        return (self.model, self.embedding_model, self.simulated_user)
+
+    @property
     def models(self) -> list[Model]:
         """The models that the experiment names, each of which must be callable."""
-        return [one for one in (self.model, self.embedding_model, *self.judges) if one is not None]
+        return [one for one in (*self.called, *self.judges) if one is not None]
 
     async def aclose(self) -> None:
         """Release the connections of the models, also of those that evaluators hold; what goes wrong with
@@ -96,6 +106,7 @@ class Job:
     bindings: Bindings
     limiter: AdaptiveLimiter
     recorder: Recorder[Completion]
+    turns: Recorder[Turn]
     deadline: Deadline
     scoring: Scoring
     on_finished: Callable[[int, Summary], None]
@@ -137,6 +148,11 @@ class Job:
             self.limiter.stop()
             self.scoring.limits.stop()
             self.scoring.isolation.stop()
+
+    async def drain(self) -> None:
+        """Wait until all answers that were handed over are written, or their callers know why not."""
+        await self.turns.drain()
+        await self.recorder.drain()
 
     @property
     def out_of_budget(self) -> bool:
@@ -197,6 +213,7 @@ class Job:
             recorder=Recorder(
                 lambda batch: ledger.put_completions(run.run_id, batch), limiter, clock, on_record
             ),
+            turns=Recorder(lambda batch: ledger.put_turns(run.run_id, batch), limiter, clock),
             deadline=deadline,
             scoring=Scoring(
                 limits=limits,

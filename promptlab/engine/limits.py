@@ -328,6 +328,10 @@ class ScoringLimits:
                 await (await held.enter_async_context(Slot(limiter))).acquire()
             yield
 
+    def limiter_of(self, model: Model) -> AdaptiveLimiter:
+        """The limiter of the calls of one model, which all share that call it."""
+        return self._of(_provider_key(model), model)
+
     def _of(self, key: tuple[str, ...], model: Model) -> AdaptiveLimiter:
         if key not in self._models:
             share = max(1, model.max_concurrent_tasks // self._workers)

@@ -130,13 +130,15 @@ class SandboxPool:
                 note_usage(used)
             if "error" in answer:
                 told = call_failed(answer["error"])
-                raise ModelError(
+                failed_call = ModelError(
                     told.message,
                     type=told.type,
                     retryable=told.retryable,
                     sent=told.sent,
                     retry_after_s=told.retry_after_s,
                 )
+                failed_call.messages, failed_call.trace = told.messages, told.trace
+                raise failed_call
             response = response_of(answer.get("response"))
         except AnswerError as error:
             raise ModelError(

@@ -15,6 +15,7 @@ from typing import Any, cast
 import orjson
 
 from promptlab.domain.assets import Dataset, PromptTemplate
+from promptlab.domain.conversation import SimulatedUser
 from promptlab.domain.experiment import CodeRef, Experiment, Metric, parts_of
 from promptlab.domain.extraction import Step
 from promptlab.domain.judges import JudgeConfig
@@ -53,6 +54,7 @@ class Live:
 
     model: Model | None = None
     embedding_model: Model | None = None
+    simulated_user: Model | None = None
     evaluators: dict[str, Evaluator] = field(default_factory=dict)
     """By result name."""
     isolated: dict[str, bool | None] = field(default_factory=dict)
@@ -74,15 +76,20 @@ class Live:
         return self.codes.get(name) or (None if is_registered(model) else code_ref(model))
 
     @property
+    def called(self) -> tuple[Model | None, ...]:
+        """The models that the run itself calls; its metrics' are their own."""
+        return (self.model, self.embedding_model, self.simulated_user)
+
+    @property
     def given_models(self) -> list[Model]:
-        """The models that the configuration names: the one under test, that of embeddings, judges."""
+        """The models that the configuration names: those that the run calls, and judges."""
         judges = [judge for pairs in self.judges.values() for _, judge in pairs]
-        return [one for one in (self.model, self.embedding_model, *judges) if one is not None]
+        return [one for one in (*self.called, *judges) if one is not None]
 
     def models(self) -> list[Model]:
         """The models that the run is known to call: the model under test, the embedding model, judges."""
         judges = [model for evaluator in self.evaluators.values() for model in models_of(evaluator)]
-        return [model for model in (self.model, self.embedding_model, *judges) if model is not None]
+        return [model for model in (*self.called, *judges) if model is not None]
 
     def agent_code(self, model: Model) -> CodeRef | None:
         """Refer to an agent's function; None for a model."""
@@ -126,6 +133,8 @@ def live_objects(config: ExperimentConfig, folder: Path, stored: Stored | None =
 
 def _with_embedding(live: Live, config: ExperimentConfig, folder: Path) -> Live:
     live.embedding_model = _model("embedding_model", config.embedding_model, live, folder)
+    if config.conversation is not None and config.conversation.simulated_user is not None:
+        live.simulated_user = get_model(config.conversation.simulated_user.model)
     return live
 
 
@@ -394,6 +403,7 @@ async def bind(
     if embedding is None and experiment.embedding_model is not None:
         ref = experiment.embedding_model_code
         embedding = _remade(ref, experiment.embedding_model) if ref else get_model(experiment.embedding_model)
+    simulator, persona = await _simulated(experiment, live)
     models = {"embedding": embedding}
     metrics = [
         metric.model_copy(update={"isolated": _where(metric, live)}) for metric in experiment.evaluation
@@ -423,9 +433,25 @@ async def bind(
         evaluators=evaluators,
         embedding_model=embedding,
         judges=judges,
+        simulated_user=simulator,
+        persona=persona,
         parts=parts,
         recipes=_recipes(evaluators, live),
     )
+
+
+async def _simulated(experiment: Experiment, live: Live) -> tuple[Model | None, Any]:
+    """The model that plays the user of an experiment's conversations, and what fills its system message."""
+    played = experiment.conversation and experiment.conversation.simulated_user
+    if not played:
+        return None, None
+    compiled = await compile_template_async(persona_template(played))
+    return live.simulated_user or get_model(played.model), compiled.render_async
+
+
+def persona_template(played: SimulatedUser) -> PromptTemplate:
+    """The prompt of a simulated user, as a template."""
+    return PromptTemplate(name="simulated_user", system_prompt=played.prompt)
 
 
 def _where(metric: Metric, live: Live) -> bool | None:

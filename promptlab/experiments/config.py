@@ -25,6 +25,7 @@ from promptlab.deprecated import PAGE, warn_old
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.choice import checked_tags
 from promptlab.domain.code import STORED
+from promptlab.domain.conversation import Conversation
 from promptlab.domain.experiment import Missing, When
 from promptlab.domain.explain import explain
 from promptlab.domain.extraction import Steps
@@ -345,6 +346,11 @@ class ExperimentConfig(BaseModel):
     agent_max_concurrent_tasks: int = Field(
         default=10, ge=1, le=10_000, description="Calls of the agent in flight at most."
     )
+    conversation: Conversation | None = Field(
+        default=None,
+        description="Makes each case a dialogue of several turns with the model or agent, whose user's part "
+        "is in the dataset or is played by a model.",
+    )
     evaluation: tuple[EvaluationConfig, ...] = Field(default=(), description="The metrics.")
     trials: int = Field(default=1, ge=1, le=100, description="How often each row is asked.")
     max_failures: float | None = Field(
@@ -565,6 +571,7 @@ _ALIASES = ("inference_model", "completion_model_config", "embedding_model_confi
 _NESTED: dict[str, type[BaseModel]] = {
     "prompt_template": PromptTemplate,
     "dataset": Dataset,
+    "conversation": Conversation,
     "evaluation": EvaluationConfig,
 }
 

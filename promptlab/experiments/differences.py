@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from promptlab.assets.store import Draft
+from promptlab.domain.conversation import Conversation
 from promptlab.domain.experiment import AssetRef, CodeRef, Experiment, Metric
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
@@ -56,6 +57,7 @@ def _differences(experiment: Experiment, given: Prepared) -> Iterator[str]:
     yield from _model("embedding_model", experiment.embedding_model, embedding.config if embedding else None)
     code = live.code_of("embedding_model", embedding)
     yield from _params("embedding_model.params", experiment.embedding_model_code, code)
+    yield from _conversation(experiment.conversation, given.config.conversation)
     yield from _metrics(experiment.evaluation, given.metrics)
     for field in ("trials", "max_failures", "case_deadline_s", "run_deadline_s"):
         before, after = getattr(experiment, field), getattr(given.config, field)
@@ -90,6 +92,15 @@ def _model(field: str, before: ModelConfig | None, after: ModelConfig | None) ->
     yield from _fields(field, _plain(before, KEYS), _plain(after, KEYS))
 
 
+def _conversation(before: Conversation | None, after: Conversation | None) -> Iterator[str]:
+    old, new = (_plain(one) if one else {} for one in (before, after))
+    for one in (old, new):
+        model = (one.get("simulated_user") or {}).get("model", {})
+        for key in KEYS & model.keys():
+            del model[key]
+    yield from _fields("conversation", old, new)
+
+
 def _params(field: str, before: CodeRef | None, after: CodeRef | None) -> Iterator[str]:
     old, new = ((_plain(code).get("params", {}) if code else {}) for code in (before, after))
     yield from _fields(field, old, new)
@@ -122,7 +133,9 @@ def _fields(of: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Ite
             yield _changed(f"{of}.{name}", before.get(name), after.get(name))
 
 
-def _plain(value: ModelConfig | Metric | CodeRef, without: set[str] | None = None) -> dict[str, Any]:
+def _plain(
+    value: ModelConfig | Metric | CodeRef | Conversation, without: set[str] | None = None
+) -> dict[str, Any]:
     return value.model_dump(mode="json", exclude_none=True, exclude=without)
 
 

@@ -348,6 +348,11 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
             "anyOf": [name, {"$ref": "#/$defs/ModelConfig"}, {"$ref": "#/$defs/CodeConfig"}],
             "description": fields[field]["description"],
         }
+    played = defs["SimulatedUser"]["properties"]["model"]
+    defs["SimulatedUser"]["properties"]["model"] = {
+        "anyOf": [{"type": "string", "pattern": "^[^/]+/.+"}, {"$ref": "#/$defs/ModelConfig"}],
+        "description": played["description"],
+    }
     fields["agent_proxy"] = {
         "anyOf": [{"type": "string", "pattern": CODE}, {"$ref": "#/$defs/CodeConfig"}],
         "description": fields["agent_proxy"]["description"],

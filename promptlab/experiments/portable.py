@@ -51,6 +51,22 @@ def check_portable(
             model = portable_model(field, given, where)
             if not variables and model.api_key_env is not None:
                 raise ConfigError(f"{field}: api_key_env names a variable of this machine. {_key_remedy()}")
+    check_simulated(config, where, variables=variables)
+
+
+def check_simulated(config: ExperimentConfig, where: str, *, variables: bool) -> None:
+    """Refuse a simulated user whose key stays on this machine.
+
+    Raises:
+        ConfigError: it has one.
+    """
+    played = config.conversation and config.conversation.simulated_user
+    if played:
+        model = portable_model("simulated_user", played.model, where)
+        if not variables and model.api_key_env is not None:
+            raise ConfigError(
+                f"simulated_user: api_key_env names a variable of this machine. {_key_remedy()}"
+            )
 
 
 def _is_kept(thing: Any) -> bool:

@@ -32,6 +32,7 @@ from promptlab.errors import ConfigError, MissingKeyError, TemplateError, Unknow
 from promptlab.evaluators.base import Evaluator
 from promptlab.experiments.binding import Live, bind, checked_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.conversations import check_conversation
 from promptlab.experiments.stored import Stored
 from promptlab.models.base import Model, lacking
 from promptlab.models.batches.registry import batches_of
@@ -76,6 +77,7 @@ class Prepared:
             agent=self.live.agent_code(model),
             embedding_model=embedding.config if embedding else None,
             embedding_model_code=self.live.code_of("embedding_model", embedding),
+            conversation=self.config.conversation,
             evaluation=self.metrics,
             trials=self.config.trials,
             max_failures=self.config.max_failures,
@@ -185,9 +187,13 @@ async def prepare(
         if prompt is not None and compiled is not None:
             assert isinstance(prompt.asset, PromptTemplate)
             mappings = [(m.name, m.column_mapping) for m in metrics]
-            warnings = prompt_warnings(prompt.asset, compiled, content, mappings)
+            warnings = prompt_warnings(
+                prompt.asset, compiled, content, mappings, is_all=config.conversation is None
+            )
         if warnings and config.strict:
             raise ConfigError("\n".join(("The experiment is strict, and would be warned of:", *warnings)))
+        if config.conversation is not None:
+            await check_conversation(config.conversation, live, content)
         _check_embedding(metrics, live)
         configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())

@@ -13,7 +13,7 @@ import inspect
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -24,7 +24,7 @@ from promptlab.domain.experiment import CodeRef
 from promptlab.domain.model_config import ModelConfig
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, said_by
 from promptlab.engine.process_child import Answers
-from promptlab.engine.sandbox.answers import response_body
+from promptlab.engine.sandbox.answers import CallFailed, failure_body, response_body
 from promptlab.engine.sandbox.words import said
 from promptlab.errors import ConfigError, ModelError
 from promptlab.evaluators.base import Evaluator
@@ -32,8 +32,10 @@ from promptlab.evaluators.foreign import MAX_SEVERAL
 from promptlab.evaluators.several import joining
 from promptlab.experiments.binding import agent_function, evaluator_from, model_object
 from promptlab.experiments.code import load_code
-from promptlab.models.agent import AgentModel
+from promptlab.models.agent import AgentModel, takes_case
 from promptlab.models.base import Model
+from promptlab.models.recording import CaseRecorder, current_case, finished, recording
+from promptlab.models.spans import collect_spans
 from promptlab.models.usage import counted
 
 CODE, PACKAGES = "code", "packages"
@@ -135,33 +137,27 @@ class _Asked(Answers):
 
     def answer(self, data: dict[str, Any]) -> dict[str, Any]:
         """Answer the messages of a case; what is raised is the answer, too."""
-        with counted() as usage:
+        collect_spans()
+        with counted() as usage, recording(CaseRecorder()) as case:
             try:
                 # In this case's context: the runner would keep its first one, with the count of calls.
                 found = self._runner.run(self._call(data["messages"]), context=contextvars.copy_context())
             except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own case only
-                found = self._failed(error)
+                failed = self._failed(error)
+                found = {"error": failure_body(replace(failed, messages=case.said, trace=case.trace()))}
         return {**found, "usage": asdict(usage)} if usage.calls else found
 
     async def _call(self, messages: Any) -> dict[str, Any]:
         began = monotonic()
-        answer = await self._model.achat(messages)
+        answer = finished(await self._model.achat(messages), current_case())
         found = checked(answer, (monotonic() - began) * 1000, self._model.name)
         return {"response": response_body(found)}
 
-    def _failed(self, error: BaseException) -> dict[str, Any]:
+    def _failed(self, error: BaseException) -> CallFailed:
         if not isinstance(error, ModelError):
-            return {"error": {"type": type(error).__name__[:MOST_TYPE], "message": said(error, self._folder)}}
+            return CallFailed(type(error).__name__[:MOST_TYPE], said(error, self._folder))
         told = asyncio.run(said_by(error))
-        return {
-            "error": {
-                "type": told.type,
-                "message": str(told)[:MOST_MESSAGE],
-                "retryable": told.retryable,
-                "sent": told.sent,
-                "retry_after_s": told.retry_after_s,
-            }
-        }
+        return CallFailed(told.type, str(told)[:MOST_MESSAGE], told.retryable, told.sent, told.retry_after_s)
 
 
 class _Described(Answers):
@@ -184,7 +180,8 @@ class _Described(Answers):
         if inspect.isroutine(thing) or not (inspect.isclass(thing) or hasattr(thing, "evaluate")):
             if not callable(thing):
                 return {"kind": "nothing", "what": type(thing).__name__}
-            return {"kind": "function", "scores": [], "higher_is_better": True, "needs_embedding": False}
+            said_of = {"kind": "function", "scores": [], "higher_is_better": True, "needs_embedding": False}
+            return {**said_of, "takes_case": takes_case(thing) is not None}
         evaluator = evaluator_from("the metric", self._code, thing, self._params)
         return _evaluator(evaluator)
 

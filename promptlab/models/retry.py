@@ -399,4 +399,5 @@ def _given_up(error: ModelError, why: str) -> ModelError:
     final.said, final.request_id = error.said, error.request_id
     final.prompt_tokens, final.completion_tokens = error.prompt_tokens, error.completion_tokens
     final.cost_usd = error.cost_usd
+    final.messages, final.trace = error.messages, error.trace
     return final

@@ -30,6 +30,11 @@ def counted(usage: Usage | None = None) -> Iterator[Usage]:
         _COUNTED.reset(token)
 
 
+def usage_here() -> Usage | None:
+    """Give what the calls of the running code are counted in; None where nobody counts."""
+    return _COUNTED.get()
+
+
 def note_answer(config: ModelConfig, answer: ModelResponse) -> ModelResponse:
     """Count an answer, if anybody counts; gives it back."""
     if _COUNTED.get() is not None:

@@ -1,4 +1,4 @@
-"""Writes the results of a run into a file for other programs: CSV, JSON lines or Parquet."""
+"""Writes the results of a run into a file for other programs: CSV, JSON lines, Parquet or OTLP JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Literal
 from promptlab.duck import given, literal, parquet, quoted, reading_results, with_room
 from promptlab.errors import ConfigError, DiskFullError
 from promptlab.results.files import FETCH, copy_whole, results_file, selected
+from promptlab.results.otel import write_traces
 from promptlab.results.run_table import RunTable
 from promptlab.results.table import ATTEMPTS, MESSAGES, messages_sql
 
 if TYPE_CHECKING:
     import duckdb
 
-ExportFormat = Literal["csv", "jsonl", "parquet"]
+ExportFormat = Literal["csv", "jsonl", "parquet", "otel"]
+SUFFIXES: dict[str, str] = {"otel": "otel.jsonl"}
+"""The suffixes of files whose format is called otherwise."""
 BOM = "\ufeff"
 _FORMULA = r"^[=+\-@\t\r]"
 
@@ -60,17 +64,24 @@ class CsvStyle:
 PLAIN_CSV = CsvStyle()
 
 
+def export_name(run_id: str, format: str) -> str:
+    """Name the file of an export."""
+    return f"{run_id}.{SUFFIXES.get(format, format)}"
+
+
 def export_format(path: Path) -> ExportFormat:
-    """The format of a path's suffix.
+    """The format of a path's suffix: `.otel.jsonl` is OTLP JSON.
 
     Raises:
-        ConfigError: it is none of .csv, .jsonl and .parquet.
+        ConfigError: it is none of .csv, .jsonl, .parquet and .otel.jsonl.
     """
     suffix = path.suffix.lower()
+    if path.name.lower().endswith(".otel.jsonl"):
+        return "otel"
     if suffix not in (".csv", ".jsonl", ".parquet"):
         raise ConfigError(
-            f"Cannot tell the format from {path.name!r}: name it .csv, .jsonl or .parquet, or give the "
-            "format."
+            f"Cannot tell the format from {path.name!r}: name it .csv, .jsonl, .parquet or .otel.jsonl, or "
+            "give the format."
         )
     return suffix[1:]  # type: ignore[return-value]
 
@@ -86,15 +97,16 @@ async def export_results(
         DiskFullError: the disk, or what one may use of it, is full.
     """
     style.check(format)
+    if format == "otel":
+        with _draft_of(path) as draft:
+            await write_traces(table, draft)
+        return
     async with results_file(table) as source:
         await asyncio.to_thread(_export, source, path, format, table.columns.types, style)
 
 
 def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str], style: CsvStyle) -> None:
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"Cannot write {path}: there is no folder {path.absolute().parent}.")
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _draft_of(path) as draft:
         if format == "parquet":
             copy_whole(source, draft)
         elif format == "jsonl":
@@ -105,6 +117,21 @@ def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str
             target = given(draft, source.parent)
             with reading_results():
                 with_room(lambda con: _write_csv(con, source, target, types, style), source.parent)
+
+
+@contextmanager
+def _draft_of(path: Path) -> Iterator[Path]:
+    """A file beside another, which it replaces at the end of the block.
+
+    Raises:
+        ConfigError: there is no such folder, or the file may not be written.
+        DiskFullError: the disk, or what one may use of it, is full.
+    """
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"Cannot write {path}: there is no folder {path.absolute().parent}.")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield draft
         draft.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

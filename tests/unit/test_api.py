@@ -32,6 +32,7 @@ from promptlab.sdk.client import Assets, Experiments, Studio
 SDK_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sdk.md").read_text("utf-8")
 
 EXPORTED = [
+    "CaseRecorder",
     "ChatMessage",
     "ChatRequest",
     "Dataset",
@@ -60,6 +61,7 @@ EXPORTED = [
     "ToolCall",
     "ToolCallResponse",
     "Trace",
+    "current_case",
     "get_model",
 ]
 PAIRS = [

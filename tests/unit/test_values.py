@@ -28,6 +28,7 @@ FILLED = {
     "RowCounts",
     "MetricSummary",
     "ModelResponse",
+    "OpenCall",
     "Outside",
     "Packed",
     "Pairing",
@@ -41,6 +42,7 @@ FILLED = {
     "Sources",
     "Stored",
     "Summary",
+    "Talks",
     "Tally",
     "Throttle",
     "Tried",
@@ -51,6 +53,7 @@ FILLED = {
     "_Job",
     "_Left",
     "_Measured",
+    "_Talk",
     "_Work",
     "promptlab.engine.job.Job",
 }
@@ -94,6 +97,7 @@ NAMED = {
     "Stack",
     "Submission",
     "Sums",
+    "Turn",
     "Units",
     "Work",
 }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from itertools import groupby
 
 from promptlab.adapters.aws import dynamodb_items as items
 from promptlab.adapters.aws.dynamodb_items import CASE_BYTES, SCORES_BYTES, number, shard_key
 from promptlab.adapters.aws.dynamodb_part import LedgerPart, keys, listed, together
 from promptlab.adapters.aws.dynamodb_table import Item
-from promptlab.adapters.records import shard_from, to_json
-from promptlab.domain.results import Completion, Progress, ScoreSet, ShardSummary
+from promptlab.adapters.records import shard_from, to_json, turn_body, turn_from
+from promptlab.domain.results import CaseKey, Completion, Progress, ScoreSet, ShardSummary
+from promptlab.domain.turns import Turn
 from promptlab.errors import RunNotFoundError
 
 _MAX_MARKS = 10_000
@@ -20,9 +21,14 @@ class DynamoDBCases(LedgerPart):
     """The ledger's methods for completions, score sets, shards and progress."""
 
     async def put_completions(self, run_id: str, completions: Sequence[Completion]) -> None:
-        begun = {(run_id, c.shard, c.generation) for c in completions} - self._begun
-        marks = [items.progress_item(run_id, shard, None) for _, shard, _ in begun]
-        await self._table.write([*marks, *await together(self._case(run_id, c) for c in completions)])
+        marked = {(run_id, c.shard, c.generation) for c in completions}
+        await self._write(marked, await together(self._case(run_id, c) for c in completions))
+
+    async def _write(self, marked: set[tuple[str, int, int]], found: Iterable[Item]) -> None:
+        """Write what is recorded of shards, and with it the marks by which they are found again."""
+        begun = marked - self._begun
+        marks = [items.progress_item(run_id, shard, None) for run_id, shard, _ in begun]
+        await self._table.write([*marks, *found])
         if len(self._begun) > _MAX_MARKS:
             self._begun.clear()
         self._begun |= begun
@@ -37,6 +43,29 @@ class DynamoDBCases(LedgerPart):
 
         found = await listed(self._table.query(shard_key(run_id, shard), "C#"))
         return sorted(await together(map(completion, found)), key=lambda c: c.key)
+
+    async def put_turns(self, run_id: str, turns: Sequence[Turn]) -> None:
+        marked = {(run_id, t.shard, t.generation) for t in turns}
+        await self._write(marked, await together(self._turn(run_id, t) for t in turns))
+
+    async def _turn(self, run_id: str, t: Turn) -> Item:
+        stem = f"runs/{run_id}/text/{t.shard}/{t.case}-{t.trial}-turn-{t.number}"
+        body = await self._bodies.pack(to_json(turn_body(t)), stem, CASE_BYTES)
+        return {**keys(shard_key(run_id, t.shard), items.turn_key(t.key)), "b": body}
+
+    async def get_turns(self, run_id: str, shard: int) -> list[Turn]:
+        async def turn(item: Item) -> Turn:
+            return turn_from(await self._bodies.unpack(item["b"]))
+
+        found = await listed(self._table.query(shard_key(run_id, shard), "T#"))
+        return sorted(await together(map(turn, found)), key=lambda t: t.key)
+
+    async def clear_turns(self, run_id: str, shard: int, cases: Collection[CaseKey]) -> None:
+        # Texts too long for their items stay under the run's key, and go with the run.
+        pk = shard_key(run_id, shard)
+        for key in cases:
+            found = self._table.query(pk, items.turn_prefix(key), only_keys=True)
+            await self._table.delete_all([(pk, item["sk"]["S"]) async for item in found])
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
         by_shard = groupby(sorted(scores, key=lambda s: s.shard), key=lambda s: s.shard)

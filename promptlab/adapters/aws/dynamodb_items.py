@@ -27,6 +27,7 @@ from promptlab.adapters.records import (
 )
 from promptlab.domain.results import CaseKey, Completion, Progress, Score, ScoreSet
 from promptlab.domain.spending import NAMES, Sums, spent, summed
+from promptlab.domain.turns import TurnKey
 from promptlab.errors import BlobNotFoundError
 from promptlab.ports import Blobs
 
@@ -104,6 +105,16 @@ def number(value: int, digits: int, what: str) -> str:
 def shard_key(run_id: str, shard: int) -> str:
     """The partition of a shard's cases."""
     return f"RUN#{run_id}#{shard}"
+
+
+def turn_prefix(key: CaseKey) -> str:
+    """What the sort keys of a case's turns begin with."""
+    return f"T#{number(key.case, 9, 'a case')}#{key.trial}#"
+
+
+def turn_key(key: TurnKey) -> str:
+    """The sort key of a turn."""
+    return f"{turn_prefix(CaseKey(key.case, key.trial))}{number(key.number, 4, 'a turn')}"
 
 
 def case_body(completion: Completion) -> bytes:

@@ -26,6 +26,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "embedding_model": portable_model("embedding_model", config.embedding_model).public()
         if config.embedding_model is not None
         else None,
+        "conversation": _conversation(config),
         "evaluation": [
             item.model_dump(
                 mode="json",
@@ -48,6 +49,15 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "strict": config.strict or None,
     }
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _conversation(config: ExperimentConfig) -> dict[str, Any] | None:
+    talk = config.conversation
+    if talk is None:
+        return None
+    if talk.simulated_user is not None:
+        portable_model("simulated_user", talk.simulated_user.model)
+    return talk.model_dump(mode="json", exclude_none=True)
 
 
 def _model(given: Any) -> dict[str, Any]:

@@ -421,7 +421,7 @@ class LocalRunner:
                     return False
                 await job.limiter.pause(job.time.shorten(left.wait_s), self._clock)
         finally:
-            await job.recorder.drain()
+            await job.drain()
             await batching.batches.aclose()
 
     async def _shards(self, work: _Work, manifest: str) -> None:
@@ -448,7 +448,7 @@ class LocalRunner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await job.recorder.drain()
+            await job.drain()
             await job.scoring.recorder.drain()
 
     async def _open(self, work: _Work, shard: Shard) -> None:

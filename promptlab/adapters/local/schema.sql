@@ -52,6 +52,17 @@ CREATE TABLE IF NOT EXISTS score_set (
     PRIMARY KEY (run_id, shard, case_number, trial)
 ) STRICT;
 
+-- Since version 4: the turns of conversations under way.
+CREATE TABLE IF NOT EXISTS turn (
+    run_id TEXT NOT NULL,
+    shard INTEGER NOT NULL,
+    case_number INTEGER NOT NULL,
+    trial INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (run_id, shard, case_number, trial, number)
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS shard (
     run_id TEXT NOT NULL,
     number INTEGER NOT NULL,

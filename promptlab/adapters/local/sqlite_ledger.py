@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from promptlab.adapters.local import sqlite_records, sqlite_tally
+from promptlab.adapters.local import sqlite_records, sqlite_tally, sqlite_turns
 from promptlab.adapters.local.sqlite_file import SqliteFile
 from promptlab.adapters.local.sqlite_open import check
 from promptlab.adapters.records import (
@@ -33,12 +33,15 @@ from promptlab.adapters.records import (
     score_set_from,
     shard_from,
     to_json,
+    turn_body,
+    turn_from,
     unreadable,
 )
 from promptlab.domain.asset_checks import unreadable_asset
 from promptlab.domain.assets import AssetKind, AssetVersion
 from promptlab.domain.records import Swap
-from promptlab.domain.results import Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.domain.results import CaseKey, Completion, Progress, RunRecord, ScoreSet, ShardSummary
+from promptlab.domain.turns import Turn
 from promptlab.errors import (
     AssetNotFoundError,
     RunExistsError,
@@ -80,6 +83,7 @@ _PUT_COMPLETIONS = _upsert(
     "completion", _CASE, ("error_type", "prompt_tokens", "completion_tokens", "cost_usd", "latency_ms")
 )
 _PUT_SCORES = _upsert("score_set", _CASE, ())
+_PUT_TURNS = _upsert("turn", (*_CASE, "number"), ())
 _PUT_SHARD = _upsert("shard", ("run_id", "number"), ())
 _SHARDS_AT_ONCE = 200
 """Shards whose rows one transaction removes: others want to write, too."""
@@ -186,6 +190,19 @@ class SqliteLedger:
 
     async def get_completions(self, run_id: str, shard: int) -> list[Completion]:
         return await self._file.read(_shard_of, "completion", completion_from, run_id, shard)
+
+    async def put_turns(self, run_id: str, turns: Sequence[Turn]) -> None:
+        rows = [
+            (run_id, t.shard, t.case, t.trial, t.number, orjson.Fragment(to_json(turn_body(t))))
+            for t in turns
+        ]
+        await self._put(run_id, _PUT_TURNS, rows)
+
+    async def get_turns(self, run_id: str, shard: int) -> list[Turn]:
+        return [_read(turn_from, body) for body in await self._file.read(sqlite_turns.bodies, run_id, shard)]
+
+    async def clear_turns(self, run_id: str, shard: int, cases: Collection[CaseKey]) -> None:
+        await self._file.write(sqlite_turns.clear, run_id, shard, cases)
 
     async def put_scores(self, run_id: str, scores: Sequence[ScoreSet]) -> None:
         await self._put(
@@ -329,7 +346,9 @@ def _delete_label(connection: sqlite3.Connection, kind: AssetKind, name: str, la
 
 def _shard_numbers(connection: sqlite3.Connection, run_id: str, limit: int) -> list[int]:
     # Each table has an index that begins with these two columns: no row is read.
-    tables = (("completion", "shard"), ("score_set", "shard"), ("shard", "number"))
+    tables = [("completion", "shard"), ("score_set", "shard"), ("shard", "number")]
+    if not sqlite_turns.is_missing(connection):
+        tables.append(("turn", "shard"))
     some = (
         f"SELECT * FROM (SELECT DISTINCT {n} FROM {table} WHERE run_id = ?1 ORDER BY {n} LIMIT ?2)"
         for table, n in tables
@@ -342,7 +361,8 @@ def _clear_shards(connection: sqlite3.Connection, run_id: str, numbers: Collecti
     _overwrite(connection)
     some = "(SELECT value FROM json_each(?))"
     values = (run_id, orjson.dumps(list(numbers)).decode())
-    for table, number in (("completion", "shard"), ("score_set", "shard"), ("shard", "number")):
+    tables = (("completion", "shard"), ("turn", "shard"), ("score_set", "shard"), ("shard", "number"))
+    for table, number in tables:
         connection.execute(f"DELETE FROM {table} WHERE run_id = ? AND {number} IN {some}", values)
 
 

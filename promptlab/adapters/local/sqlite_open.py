@@ -17,7 +17,7 @@ from promptlab.program import program
 
 APPLICATION_ID = 0x504C4142
 """In the header of every file of ours (SQLite's application_id): "PLAB" in ASCII."""
-VERSION = 3
+VERSION = 4
 """The version of the schema (SQLite's user_version)."""
 BUSY_S = 10.0
 """Seconds to wait for another process's lock."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from promptlab.domain.messages import beyond_text, read_messages
+from promptlab.domain.messages import Message, beyond_text, read_messages
 from promptlab.domain.results import Failure, ModelResponse, Score, Usage
-from promptlab.domain.trace import trace_from
+from promptlab.domain.trace import Trace, trace_from
 from promptlab.engine.answers import (
     MOST_CHARACTERS,
     MOST_MESSAGE,
@@ -43,6 +43,8 @@ class CallFailed:
     retryable: bool = False
     sent: bool = True
     retry_after_s: float | None = None
+    messages: Sequence[Message] = ()
+    trace: Trace | None = None
 
 
 def score_of(given: Any) -> Score:
@@ -90,13 +92,9 @@ def response_of(given: Any) -> ModelResponse:
     text = _text(found["response"], "response", MOST_CHARACTERS)
     if text is None:
         raise AnswerError("there is no response")
-    try:
-        messages = read_messages(_bounded(found["messages"] or [], "messages"))
-    except MessageError as error:
-        raise AnswerError(str(error)) from None
     return ModelResponse(
         response=text,
-        messages=messages,
+        messages=_messages(found["messages"]),
         trace=trace_from(_bounded(found["trace"], "trace")),
         **{name: _count(found[name], name) for name in _TOKENS},
         prompt_tokens=_count(found["prompt_tokens"], "prompt_tokens"),
@@ -122,14 +120,31 @@ def call_failed(given: Any) -> CallFailed:
     Raises:
         AnswerError: it says so in no way that is known.
     """
-    found = _fields(given, "type", "message", "retryable", "sent", "retry_after_s")
+    found = _fields(given, "type", "message", "retryable", "sent", "retry_after_s", "messages", "trace")
     return CallFailed(
         type=_text(found["type"], "type", MOST_TYPE + NOTE) or "error",
         message=_text(found["message"], "message", MOST_MESSAGE + NOTE) or "",
         retryable=found["retryable"] is True,
         sent=found["sent"] is not False,
         retry_after_s=_number(found["retry_after_s"], "retry_after_s", MOST_RETRY_S),
+        messages=_messages(found["messages"]),
+        trace=trace_from(_bounded(found["trace"], "trace")),
     )
+
+
+def _messages(given: Any) -> Sequence[Message]:
+    try:
+        return read_messages(_bounded(given or [], "messages"))
+    except MessageError as error:
+        raise AnswerError(str(error)) from None
+
+
+def failure_body(failed: CallFailed) -> dict[str, Any]:
+    """Give how a call failed as `call_failed` reads it."""
+    body = {f.name: getattr(failed, f.name) for f in dataclasses.fields(failed)}
+    body["messages"] = [message.to_json() for message in failed.messages]
+    body["trace"] = None if failed.trace is None else failed.trace.to_json()
+    return {name: value for name, value in body.items() if value not in (None, [])}
 
 
 def _fields(given: Any, *names: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from promptlab.engine.frames import ANSWER, BEGUN, ENDED, PRINTED
 from promptlab.engine.sandbox.answers import (
     AnswerError,
     call_failed,
+    failure_body,
     response_body,
     response_of,
     score_of,
@@ -207,7 +208,7 @@ class Batch:
             return {"said": given}
         usage = {} if usage_of(given.get("usage")) is None else {"usage": given["usage"]}
         if "error" in given:
-            return {"error": asdict(call_failed(given["error"])), **usage}
+            return {"error": failure_body(call_failed(given["error"])), **usage}
         return {"response": response_body(response_of(given.get("response"))), **usage}
 
 

@@ -20,7 +20,7 @@ from promptlab.domain.results import FINAL, CaseKey, RunRecord, RunStatus
 from promptlab.domain.spending import NAMES
 from promptlab.errors import RunChangedError, RunError
 from promptlab.ports import DirectBlobs
-from promptlab.results.export import CsvStyle, ExportFormat
+from promptlab.results.export import CsvStyle, ExportFormat, export_name
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 from promptlab.webhooks import shown
@@ -52,6 +52,7 @@ _TYPES = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
+    "otel": "application/x-ndjson",
 }
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=Exact)
@@ -340,7 +341,7 @@ async def export_run(
     """One row a case; of a run that is not complete, what there is."""
     style = CsvStyle(delimiter, bom)
     style.check(format)
-    run, file_name = await lab.get_run(run_id), f"{run_id}.{format}"
+    run, file_name = await lab.get_run(run_id), export_name(run_id, format)
     blobs = lab.blobs
     if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results:
         return RedirectResponse(await blobs.presign_get(run.results, max_age_s=EXPORT_S), status_code=303)

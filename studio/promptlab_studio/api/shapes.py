@@ -23,6 +23,7 @@ from pydantic import (
 
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
+from promptlab.domain.conversation import Conversation
 from promptlab.domain.experiment import When
 from promptlab.domain.extraction import Steps
 from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
@@ -446,6 +447,15 @@ RowsChoice = Annotated[
 ModelIn = Annotated[ModelConfig, AfterValidator(_without_key)]
 
 
+def _user_without_key(talk: Conversation) -> Conversation:
+    if talk.simulated_user is not None:
+        _without_key(talk.simulated_user.model)
+    return talk
+
+
+ConversationIn = Annotated[Conversation, AfterValidator(_user_without_key)]
+
+
 def _model_form(value: Any) -> str:
     return (
         BY_CODE if isinstance(value, KeptCode) or (isinstance(value, dict) and "code" in value) else AS_MODEL
@@ -525,6 +535,11 @@ class RunIn(Body):
         validation_alias=AliasChoices("embedding_model", "embedding_model_config"),
         description="For metrics such as semantic_similarity.",
     )
+    conversation: ConversationIn | None = Field(
+        default=None,
+        description="Makes each case a dialogue of several turns, whose user's part is in the dataset or is "
+        "played by a model.",
+    )
     evaluation: Annotated[tuple[EvaluationIn, ...], _few(MOST_METRICS)] = Field(
         default=(), max_length=MOST_METRICS, description="The metrics."
     )
@@ -599,6 +614,7 @@ class RunIn(Body):
             "agent_proxy": _code(self.agent_proxy),
             "agent_max_concurrent_tasks": self.agent_max_concurrent_tasks,
             "embedding_model": self.embedding_model,
+            "conversation": self.conversation,
             "evaluation": [item.model_dump() for item in self.evaluation],
             "trials": self.trials,
             "max_failures": self.max_failures,
