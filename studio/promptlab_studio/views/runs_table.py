@@ -354,7 +354,7 @@ def _cells(
             text,
             f"{name}: {show(metric.mean)}{between}, {said}",
             interval(metric, scale),
-            of_rows(metric),
+            n_of(metric) if metric.rows is not None and metric.rows > metric.n else of_rows(metric),
         )
     return cells
 
