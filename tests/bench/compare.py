@@ -1,10 +1,12 @@
-"""`python -m tests.bench.compare`: two runs of 100,000 cases with five metrics, compared (bound 0.3 s)."""
+"""`python -m tests.bench.compare`: two runs of 100,000 cases with five metrics, compared and
+sliced (bound 0.3 s each)."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from promptlab.duck import connect, literal, parquet
@@ -17,7 +19,8 @@ ROWS, METRICS = 100_000, 5
 def write(path: Path, seed: int, folder: Path) -> None:
     """An index: three metrics of pass/fail, two of numbers, 1% of the cases failed."""
     failed = "hash(r, 7) % 100 = 0"
-    columns = ['r AS "case"', "0 AS trial", "'q-' || r AS id", "hash(r) AS answer_hash"]
+    columns = ["'kind ' || (r % 37) AS kind", "r % 9000 AS cluster_key"]
+    columns += ['r AS "case"', "0 AS trial", "'q-' || r AS id", "hash(r) AS answer_hash"]
     columns.append(f"CASE WHEN {failed} THEN 'timeout' END AS error")
     for n in range(METRICS):
         draw = f"(hash(r, {n}, {seed}) % 1000) / 1000.0"
@@ -56,18 +59,25 @@ async def main() -> None:
                 counting=[Counting(0.0, (0.0, 1.0), complete, "true")] * METRICS,
                 aligned=aligned,
             )
+            cases = " ".join(f"WHEN 'kind {n}' THEN {n}" for n in range(37))
+            key = f"CASE kind {cases} END"
+            grouped = replace(pairing, clustered={f"m{n}" for n in range(METRICS)})
             await pool.fetch("SELECT 1")
             times = []
             for sql in (
                 pairing.query(Selected("all", [], [], False, False), 25, 0)[0],
                 pairing.statistics(0)[0],
+                pairing.means_by(key)[0],
+                pairing.statistics_by(key, 0)[0],
+                grouped.clusters_by("0", 0)[0],
             ):
                 for _ in range(2):
                     began, cpu = time.perf_counter(), time.process_time()
                     await pool.fetch(sql)
                     times.append(f"{time.perf_counter() - began:.3f} s ({time.process_time() - cpu:.3f} CPU)")
-            said = f"page {times[0]}, {times[1]}; statistics {times[2]}, {times[3]}"
-            print(f"aligned {aligned}, complete {complete}: {said}")
+            names = ("page", "statistics", "slices of one", "slices of both", "clusters")
+            said = [f"{name} {times[2 * n]}, {times[2 * n + 1]}" for n, name in enumerate(names)]
+            print(f"aligned {aligned}, complete {complete}: {'; '.join(said)}")
             await pool.close()
 
 
