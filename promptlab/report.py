@@ -63,6 +63,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             for kind, known in most_frequent(seen_metrics.messages, SHOWN).items()
         },
         "cut": seen_metrics.cut,
+        "finish_reasons": dict(seen_metrics.finish_reasons),
+        **({"filtered": seen_metrics.filtered} if seen_metrics.filtered else {}),
         **({"cached": seen_metrics.cached} if seen_metrics.cached else {}),
         **{name: counts[name] for name in NAMES[3:] if counts[name]},
         **({"max_cost_usd": run.max_cost_usd} if run.max_cost_usd is not None else {}),
@@ -143,6 +145,14 @@ def cut_words(facts: Mapping[str, Any]) -> str:
         return ""
     answers = "1 answer was" if facts["cut"] == 1 else f"{facts['cut']:,} answers were"
     return f"{answers} cut where the tokens ended (finish_reason length): give the model more max_tokens."
+
+
+def filtered_words(facts: Mapping[str, Any]) -> str:
+    """Say how many answers a filter held back; empty if none."""
+    if not (count := facts.get("filtered")):
+        return ""
+    answers = "1 answer was" if count == 1 else f"{count:,} answers were"
+    return f"{answers} held back by the provider's filter (finish_reason content_filter), wholly or in part."
 
 
 def next_steps(facts: Mapping[str, Any], where: str) -> list[str]:
@@ -272,7 +282,7 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         lines += [Text(), shown]
     if failures := failure_lines(facts):
         lines += [Text(), *(Text(line, style="yellow") for line in failures)]
-    words = [said for said in (score_words(run, facts), cut_words(facts)) if said]
+    words = [said for said in (score_words(run, facts), cut_words(facts), filtered_words(facts)) if said]
     lines += [Text(), *(Text(said, style="yellow") for said in words)] if words else []
     lines += [Text(), Text(f"Limited by {run.limited_by}.", style="dim")] if run.limited_by else []
     lines += [Text(said, style="red") for said in dict.fromkeys((run.error, run.unreadable)) if said]

@@ -23,6 +23,12 @@ CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_win
 """Finish reasons, as providers put them, of answers that end where the tokens did."""
 
 
+FILTERED = frozenset(
+    {"content_filter", "content_filtered", "guardrail_intervened", "refusal", "safety", "prohibited_content"}
+)
+"""Finish reasons of answers that a provider's filter, or the model itself, held back."""
+
+
 MODELS_DOING = frozenset({"content_filter", "refusal", "invalid_answer", "empty_answer"}) | CUT
 """Types of failed cases' errors that are the model's doing: it refused, or gave no usable answer. All others
 (connections, timeouts, limits) say nothing of the model."""

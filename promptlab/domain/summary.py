@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from promptlab.domain.counting import MAX_LABELS, RowCounts
 from promptlab.domain.experiment import Metric
-from promptlab.domain.results import Score, Usage
+from promptlab.domain.results import FILTERED, Score, Usage
 from promptlab.domain.said import Messages, merge_messages, most_frequent
 from promptlab.domain.spending import NAMES, Spending, counts_of, summed
 from promptlab.domain.statistics import (
@@ -24,6 +24,9 @@ T = TypeVar("T")
 SCORE_ERRORS = ("evaluator_error", "evaluator_timeout")
 """The types of failed scores' errors."""
 _COUNTS = ("cases", "succeeded", "failed", "attempts", "cut", "cached")
+MOST_REASONS, OTHER = 20, "other"
+"""Different finish reasons that are counted by name, and the name of all others: a user's own model says
+whatever it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +352,9 @@ class Summary:
     """Answers that the model stopped at its limit of tokens."""
     cached: int = 0
     """Cases that were answered from the cache."""
+    finish_reasons: dict[str, int] = field(default_factory=dict)
+    """Answers by why the model stopped, as the provider puts it; what is said beyond MOST_REASONS different
+    ones is `other`. Empty in summaries of older versions."""
     latency_ms: Distribution = field(default_factory=Distribution)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
 
@@ -376,6 +382,18 @@ class Summary:
         for name, value in summed(self, more).items():
             setattr(self, name, value)
 
+    def finished(self, reason: str, count: int = 1) -> None:
+        """Count answers that finished for a reason."""
+        known = self.finish_reasons
+        if reason not in known and len(known) >= MOST_REASONS:
+            reason = OTHER
+        known[reason] = known.get(reason, 0) + count
+
+    @property
+    def filtered(self) -> int:
+        """Answers that a filter held back."""
+        return sum(n for reason, n in self.finish_reasons.items() if reason.lower() in FILTERED)
+
     def merge(self, other: Self) -> None:
         """Add all that `other` has counted."""
         for name in _COUNTS:
@@ -383,6 +401,8 @@ class Summary:
         self.spend(other)
         for error, count in other.errors.items():
             self.errors[error] = self.errors.get(error, 0) + count
+        for reason, count in other.finish_reasons.items():
+            self.finished(reason, count)
         merge_messages(self.messages, other.messages)
         self.latency_ms.merge(other.latency_ms)
         for name, metric in other.metrics.items():
@@ -405,6 +425,7 @@ class Summary:
             "messages": most_frequent(self.messages),
             "cut": self.cut,
             **({"cached": self.cached} if self.cached else {}),
+            **({"finish_reasons": dict(self.finish_reasons)} if self.finish_reasons else {}),
             "latency_ms": self.latency_ms.to_json(),
             "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
         }
@@ -423,6 +444,7 @@ class Summary:
             **{name: as_count(value.get(name, 0), name) for name in _COUNTS},
             **_spending(value),
             errors=_counts(value.get("errors", {}), "errors"),
+            finish_reasons=_counts(value.get("finish_reasons", {}), "finish_reasons"),
             messages={
                 kind: _counts(known, f"messages: {kind}")
                 for kind, known in as_object(value.get("messages", {}), "messages").items()

@@ -117,6 +117,8 @@ def _count(total: Summary, case: Case) -> None:
         count_message(total.messages, error.type, error.message)
     else:
         total.succeeded += 1
+        if completion.finish_reason:
+            total.finished(completion.finish_reason)
         if case.scores and (failed := case.scores.error):
             count_message(total.messages, failed.type, failed.message)
 

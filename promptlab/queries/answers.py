@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from promptlab.domain.results import CaseKey, RunRecord
@@ -70,6 +70,8 @@ class Facets:
     """Failed cases by type, most frequent first; at most 50."""
     metrics: Mapping[str, MetricFacet]
     """By the metric's name in the table."""
+    finish_reasons: Mapping[str, int] = field(default_factory=dict)
+    """Cases by why the model stopped, most frequent first; at most 50."""
 
 
 class ResultsQuery(Protocol):

@@ -54,6 +54,8 @@ class Filter:
     """(metric, its label)."""
     unscored: tuple[str, ...] = ()
     """Metrics whose evaluator failed."""
+    finish_reason: str | None = None
+    """Why the model stopped: as in `Summary.finish_reasons`."""
 
 
 NO_FILTER = Filter()
@@ -106,6 +108,8 @@ def _conditions(filter: Filter, shape: Columns) -> Iterator[tuple[str, list[Any]
         yield f"error IS {'NOT ' if filter.status == 'failed' else ''}NULL", []
     if filter.error_type is not None:
         yield "error = ?", [_clean(filter.error_type)]
+    if filter.finish_reason is not None:
+        yield "finish_reason = ?", [_clean(filter.finish_reason)]
     for bounds in filter.ranges:
         column = number_column(bounds.column, shape)
         if bounds.low is not None:

@@ -116,7 +116,7 @@ class StoredResults:
 
     async def facets(self, filter: Filter = NO_FILTER) -> Facets:
         metrics = [metric for _, metric in self.columns.scores]
-        counts = ["count(*)", "count(error)", _top("error")]
+        counts = ["count(*)", "count(error)", _top("error"), _top("finish_reason")]
         for metric in metrics:
             passed = quoted(f"passed.{metric}")
             counts += [
@@ -127,6 +127,7 @@ class StoredResults:
             counts.append(_top(quoted(f"label.{metric}")))
         columns = [
             "error",
+            "finish_reason",
             *(quoted(f"{part}.{metric}") for metric in metrics for part in ("passed", "unscored", "label")),
         ]
         async with self._stored.matching(filter) as (where, values):
@@ -134,13 +135,13 @@ class StoredResults:
                 f"WITH m AS MATERIALIZED (SELECT {', '.join(columns)} FROM {self._stored.index} WHERE "
                 f"{where}) SELECT {', '.join(counts)} FROM m"
             )
-            ((total, failed, errors, *rest),) = await self._pool.fetch(sql, values)
+            ((total, failed, errors, reasons, *rest),) = await self._pool.fetch(sql, values)
         groups = [rest[at : at + 4] for at in range(0, len(rest), 4)]
         found = {
             m: MetricFacet(passed, not_passed, unscored, _counts(labels))
             for m, (passed, not_passed, unscored, labels) in zip(metrics, groups, strict=True)
         }
-        return Facets(total, total - failed, failed, _counts(errors), found)
+        return Facets(total, total - failed, failed, _counts(errors), found, _counts(reasons))
 
     def _keys(self, sort: str) -> list[str]:
         return [f"k{n}" for n in range(len(order(sort, self.columns)))]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
 from promptlab.ports import Blobs
@@ -83,7 +85,17 @@ def _read(paths: Sequence[Path], lines: Sequence[Sequence[int]]) -> list[list[di
     return [part_rows(path.read_bytes(), wanted) for path, wanted in zip(paths, lines, strict=True)]
 
 
+def counted(row: dict[str, Any]) -> dict[str, int]:
+    """Count the calls of tools and the turns of a case."""
+    parts = (part for message in row.get("messages") or () for part in message["parts"])
+    turns = (orjson.loads(row["trace"]).get("turns") or ()) if row.get("trace") else ()
+    return {"calls": sum(part["type"] == "tool_call" for part in parts), "turns": len(turns)}
+
+
 def cut(row: dict[str, Any], chars: int) -> dict[str, Any]:
-    """The row with its long texts cut, and `cut`: the names of those columns."""
+    """The row with its long texts cut, and `cut`: the names of those columns; of an answer that is more than
+    a text also `calls` and `turns`, how many it has."""
+    if row.get("messages") or row.get("trace"):
+        row = row | counted(row)
     long = [name for name, value in row.items() if isinstance(value, str) and len(value) > chars]
     return {**row, **{name: row[name][:chars] for name in long}, "cut": long}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 MACROS = {
     "m": "macros.html",
+    "talk": "chat.html",
     "asset_parts": "asset_parts.html",
     "run_parts": "run_parts.html",
     "charts_of": "chart.html",

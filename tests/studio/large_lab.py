@@ -51,6 +51,7 @@ PATHS: dict[str, list[str]] = {
         "/runs/{run}/cases/1/text",
         "/runs/{run}/cases/1/text?of=input.question",
     ],
+    "/runs/{run_id}/cases/{key}/media/{sha256}": [f"/runs/{{run}}/cases/1/media/{'0' * 64}"],
     "/jobs/{job_id}": [f"/jobs/{'0' * 32}"],
     "/prompts": ["/prompts"],
     "/prompt": ["/prompt?name=made-qa", "/prompt?name=long&version=1&against=0", "/prompt?name=many"],

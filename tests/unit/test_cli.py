@@ -44,6 +44,7 @@ BRIEF = [
     "errors",
     "messages",
     "cut",
+    "finish_reasons",
 ]
 Invoke = Callable[..., Result]
 

@@ -199,6 +199,10 @@ class RunBrief(BaseModel):
         description="The most frequent messages of each type of error."
     )
     cut: int = Field(description="Answers that the model stopped at its limit of tokens.")
+    finish_reasons: dict[str, int] = Field(
+        default={}, description="Answers by why the model stopped; beyond 20 different reasons, `other`."
+    )
+    filtered: int = Field(default=0, description="Answers that a filter held back, wholly or in part.")
     tags: list[str]
     created_at: str = Field(description="ISO 8601, UTC.")
     started_at: str | None = Field(description="When the newest pass began.")

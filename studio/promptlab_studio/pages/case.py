@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,19 +12,22 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
-from promptlab.domain.chat import in_words
+from promptlab.domain.chat import ChatRequest, Prompt, in_words
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.domain.templates import compile_template_async
 from promptlab.errors import AssetNotFoundError, BlobNotFoundError, TemplateError
+from promptlab.ports import DirectBlobs
 from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import ResultsQuery
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
+from promptlab_studio.bounds import MAX_ANSWER_BYTES
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.case import case_state, score_view, way_up
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
+from promptlab_studio.views.chat import MOST_MESSAGES, chat_view, timeline, traced
 from promptlab_studio.views.format import exact
 from promptlab_studio.views.room import MOST_OF_ONE, Beginning, Room
 from promptlab_studio.views.state import VIEW_PARAMS, Query, filter_of
@@ -42,6 +46,8 @@ _SHOWN = (
     "attempts",
     "metadata",
     "tries",
+    "messages",
+    "trace",
 )
 _KEY = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))?")
 
@@ -96,7 +102,13 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     scores = [
         score_view(metric, name, row, name in measured, experiment) for metric, name in results.columns.scores
     ]
-    messages = await messages_of(lab, experiment, asked)
+    prompt = await prompt_for(lab, experiment, asked)
+    messages = prompt if isinstance(prompt, str) else in_words(prompt)
+
+    def media(part: Mapping[str, Any]) -> str | None:
+        return media_url(lab, case_path(run_id, case, trial), part)
+
+    trace = traced(row)
     context: dict[str, Any] = {
         "run": run,
         "row": row,
@@ -114,6 +126,17 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
             for source, _, value in values
         ],
         "begun": begun,
+        "chat": chat_view(row["messages"] or (), "said", begun, media),
+        "asked": chat_view(prompt.to_json()["messages"], "asked", begun, media)
+        if isinstance(prompt, ChatRequest)
+        else (),
+        "tools": [tool.name for tool in prompt.tools] if isinstance(prompt, ChatRequest) else (),
+        "left_out": max(0, len(row["messages"] or ()) - MOST_MESSAGES),
+        "spans": timeline(trace.get("spans") or ()),
+        "contexts": [
+            begun(one if isinstance(one, str) else exact(one), f"context.{n}", 5_000)
+            for n, one in enumerate((trace.get("contexts") or ())[:100])
+        ],
         "answer": shown(answer.text, form) if answer else Markup(),
         "answer_begins": answer,
         "form": form,
@@ -153,10 +176,36 @@ async def row_of(lab: StoreLab, experiment: Experiment, case: int) -> dict[str, 
     return row
 
 
+def media_in(value: Any) -> list[Mapping[str, Any]]:
+    """Find the media in a value of a dataset's row."""
+    listed = value if isinstance(value, list) else [value]
+    return [
+        one
+        for one in listed
+        if isinstance(one, dict) and one.get("type") in ("blob", "uri") and "modality" in one
+    ]
+
+
+def media_url(lab: StoreLab, path: str, part: Mapping[str, Any]) -> str | None:
+    """Where a browser gets a medium: from here, if it is in a blob; a page loads nothing from elsewhere."""
+    sha256, size = part.get("sha256"), part.get("size") or 0
+    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        return None
+    if size > MAX_ANSWER_BYTES and isinstance(lab.blobs, DirectBlobs):
+        return None  # it would be sent from the bucket, which a page may not show
+    return f"{path}/media/{sha256}"
+
+
 async def messages_of(
     lab: StoreLab, experiment: Experiment, row: dict[str, Any] | str
 ) -> list[dict[str, str]] | str:
-    """The messages as the model got them, or why they cannot be shown."""
+    """The messages as the model got them, in words, or why they cannot be shown."""
+    prompt = await prompt_for(lab, experiment, row)
+    return prompt if isinstance(prompt, str) else in_words(prompt)
+
+
+async def prompt_for(lab: StoreLab, experiment: Experiment, row: dict[str, Any] | str) -> Prompt | str:
+    """The prompt as the model got it, or why it cannot be shown."""
     if isinstance(row, str):
         return row
     try:
@@ -164,7 +213,7 @@ async def messages_of(
         return (
             "An agent answered: it got the row itself."
             if prompt is None
-            else in_words(await (await compile_template_async(prompt)).render_async(row))
+            else await (await compile_template_async(prompt)).render_async(row)
         )
     except (AssetNotFoundError, TemplateError) as error:
         return str(error)

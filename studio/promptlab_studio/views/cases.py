@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
 from promptlab.queries.query_engine import CasePage, Facets
-from promptlab.results.table import Columns
+from promptlab.results.table import TOKEN_COUNTS, Columns
 from promptlab_studio.views.digits import figure, money
 from promptlab_studio.views.format import milliseconds, one_line, run_url
 from promptlab_studio.views.state import VIEW_PARAMS, Query, conditions
@@ -30,10 +30,14 @@ _NAMES = {
     "finish_reason": "Finish",
     **_NUMBERS,
 }
+_COUNTED = {"calls": "Calls", "turns": "Turns"}
+"""Columns of a page on which any case has such."""
+_USUAL = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "eos", "eos_token"})
+"""Finish reasons of an answer that is whole: these are no news."""
 TEXT = "c-text"
 WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-s": 84}
 """Pixels of the columns, as the style sheet has them; of texts the least."""
-_HIDDEN = ("case", "trial", "error_message", "metadata", "tries")
+_HIDDEN = ("case", "trial", "error_message", "metadata", "tries", "messages", "trace", *TOKEN_COUNTS)
 _IN_SCORE = ("passed.", "label.", "score_error.")
 """Prefixes of the columns that the cell of a metric's score shows, too."""
 
@@ -48,6 +52,8 @@ class Column:
     css: str
     down: bool = False
     """Sorts downwards first."""
+    sorts: bool = True
+    """Whether cases can be sorted by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,8 @@ class CasesView:
     page: CasePage
     facets: Facets | None
     conditions: Sequence[Any]
+    odd_finishes: Sequence[tuple[str, int]]
+    """Finish reasons of cases that match, other than the usual ones, and how many these are."""
     least: int
     """The width at which every column can be read, in pixels."""
 
@@ -167,6 +175,12 @@ def cases_view(
         facets: the counts of what matches; None while the run has no results.
     """
     columns = [_fitted(c, page.rows) for c in shown_columns(run, table, experiment, placeholders, query)]
+    if not query.all("col"):
+        columns += [
+            Column(key, text, "c-s num", sorts=False)
+            for key, text in _COUNTED.items()
+            if any(row.get(key) for row in page.rows)
+        ]
     shown, usual = {c.key for c in columns}, set(_default(run, table, experiment, placeholders, query))
     rest, measured = urlencode(query.only(*VIEW_PARAMS)), measured_metrics(run, table)
     return CasesView(
@@ -180,6 +194,11 @@ def cases_view(
         page=page,
         facets=facets,
         conditions=conditions(query),
+        odd_finishes=[
+            (reason, n)
+            for reason, n in (facets.finish_reasons if facets else {}).items()
+            if reason.lower() not in _USUAL
+        ][:4],
         least=least_width(sum(WIDTHS[c.css.split(" ")[0]] for c in columns)),
     )
 
@@ -247,7 +266,7 @@ def _cell(key: str, row: Mapping[str, Any], measured: Collection[str]) -> Cell:
         return Cell(milliseconds(value), "num")
     if key == "cost_usd":
         return Cell("–" if value is None else money(value), "num")
-    if key in _NUMBERS:
+    if key in _NUMBERS or key in _COUNTED:
         return Cell("–" if value is None else f"{value:,}", "num")
     return Cell(one_line(value))
 

@@ -97,7 +97,7 @@ class Condition:
     without: str
 
 
-FILTER_PARAMS = ("q", "status", "error", "range", "pass", "fail", "label", "unscored")
+FILTER_PARAMS = ("q", "status", "error", "range", "pass", "fail", "label", "unscored", "finish")
 """Parameters of an address that say which cases are meant."""
 VIEW_PARAMS = (*FILTER_PARAMS, "sort", "desc", "col")
 """These, the order and the columns: what stays while one goes from case to case."""
@@ -150,6 +150,7 @@ def filter_of(query: Query) -> Filter:
         text=query.get("q").strip(),
         status=status or None,  # type: ignore[arg-type]
         error_type=query.get("error") or None,
+        finish_reason=query.get("finish") or None,
         ranges=tuple(parse_range(r) for r in query.all("range")),
         passed=tuple(verdicts),
         labels=tuple(_pair(v, "label") for v in query.all("label")),
@@ -161,6 +162,8 @@ def conditions(query: Query) -> list[Condition]:
     """The filter of an address in words, but for the search text and the status, which
     have fields of their own."""
     found = [Condition(f"error: {query.get('error')}", query.url(error=None))] if query.get("error") else []
+    if query.get("finish"):
+        found.append(Condition(f"finished: {query.get('finish')}", query.url(finish=None)))
     for text in query.all("range"):
         found.append(Condition(_in_words(parse_range(text)), query.minus("range", text)))
     for name, verb in (("pass", "passed"), ("fail", "did not pass"), ("unscored", "not scored")):
