@@ -35,6 +35,7 @@ from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import Paused, outage_of
 from promptlab.engine.plan import plan
+from promptlab.engine.pledges import OWNER, Pledges
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
@@ -207,9 +208,13 @@ class Worker:
             try:
                 if await self._is_late(job):
                     return Outcome(), tally
+                money = await self._budget(job, owner=OWNER, recorded=batching.recorded)
+                batching.pledges = None if money is None else Pledges(money)
                 with job.time.running():
                     outcome = await batching.step(job.run.manifest)
                     await job.drain()
+                if money is not None:
+                    await money.close()
                 await self._beat(job.run)
                 if job.halted is not None:
                     await self._end(job.run, job.halted.changes(job.run))
@@ -508,8 +513,8 @@ class Worker:
         """Answers of before, of the run's project."""
         return await open_cache(self._lab.ledger, job.run, job.bindings.model, job.bindings.evaluators)
 
-    async def _budget(self, job: Job, shard: Shard) -> Budget | None:
-        """What the calls for a shard may cost."""
+    async def _budget(self, job: Job, shard: Shard | None = None, **of: Any) -> Budget | None:
+        """What the calls for a shard, or the batches of a run, may cost."""
         return await open_budget(
             self._lab.ledger,
             self._lab.clock,
@@ -517,8 +522,9 @@ class Worker:
             model=job.bindings.model,
             evaluators=job.bindings.evaluators,
             month_usd=await self._month_usd(job.run),
-            shards=[shard.number],
+            shards=None if shard is None else [shard.number],
             limited=True,
+            **of,
         )
 
     async def _month_usd(self, run: RunRecord) -> float | None:

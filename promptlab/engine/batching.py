@@ -33,6 +33,7 @@ from promptlab.engine.infer import may_start, more_of
 from promptlab.engine.job import Job, Outcome, redo
 from promptlab.engine.keyless import without_keys
 from promptlab.engine.plan import read_manifest
+from promptlab.engine.pledges import Pledges
 from promptlab.errors import ModelError, TemplateError
 from promptlab.models.batches.base import Batches, BatchState, Submission, UndecidedError, lines_of
 from promptlab.ports import Ledger
@@ -49,10 +50,6 @@ MOST_TRIES = 20
 TOGETHER = 100
 """Answers that are handed to the recorder at once."""
 FLUSH_BYTES = 1 << 20
-NO_BUDGET = (
-    "Batch mode keeps no budget: a batch is billed by what it used once it is done. Leave batch out, or the "
-    "budgets of the run and of the month."
-)
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +79,10 @@ class Batch:
     failed: int = 0
     tries: int = 0
     """Looks that failed, in a row."""
+    usd: float = 0.0
+    """What it may cost at most, where there is a budget."""
+    spent_usd: float = 0.0
+    """What it cost, once it is collected."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Batch:
@@ -102,7 +103,11 @@ class Batching:
     batches: Batches
     state: Batched | None = None
     """How far they are, after a step."""
+    pledges: Pledges | None = None
+    """What they may cost; None where nobody bounds that."""
     _unsent: int = 0
+    _waiting: set[int] = field(default_factory=set)
+    """Batches that wait for what others leave of the budget."""
 
     async def step(self, manifest: str) -> Outcome:
         """Go as far as is possible without waiting; the outcome says what is open, and when to come again.
@@ -112,17 +117,20 @@ class Batching:
 
         Where the provider refuses a batch, or does not answer any more, the job is halted.
         """
-        if self.job.budget is not None:
-            self.job.halt(Halt("stopped", NO_BUDGET))
-            return Outcome(remaining=self.job.run.cases)
         while True:
             head = await self._head()
             if not head["planned"] and not await self._plan(manifest, head):
                 return Outcome(remaining=1)
             open_batches = await self._open(head)
+            if self.pledges is not None:
+                for batch in open_batches:
+                    if batch.state != "ready":
+                        self.pledges.remember(batch.number, batch.usd, batch.cases)
             wait_s = [await self._advance(batch, open_batches) for batch in open_batches]
             left = [batch for batch in open_batches if batch.state != "collected"]
             await self._save_head(head, left)
+            if left and self.out_of_budget:
+                return Outcome()  # what was answered is scored
             if left:
                 waits = [s for s, batch in zip(wait_s, open_batches, strict=True) if batch in left]
                 return Outcome(remaining=sum(batch.cases for batch in left), wait_s=min(waits))
@@ -131,6 +139,30 @@ class Batching:
             # Those of an earlier pass are collected: what is open now is this pass's.
             head |= {"generation": self.job.run.generation, "planned": False}
             await self._put_head(head)
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether what the next batch may cost is not there."""
+        return self.pledges is not None and self.pledges.budget.reached is not None
+
+    async def recorded(self) -> float:
+        """What the batches of the run cost so far, by what is recorded."""
+        total, number = 0.0, 0
+        while record := await self.job.ledger.get_record(BATCH, self._key(number)):
+            batch, number = Batch.from_json(record), number + 1
+            total += batch.spent_usd
+            if batch.state == "collecting":
+                total += await self._cost_of(batch)
+        return total
+
+    async def _cost_of(self, batch: Batch) -> float:
+        """What the recorded cases of a batch cost; one of unknown cost counts as what it may have cost."""
+        total, cases = 0.0, await self._asked(batch)
+        for shard in sorted({shard for shard, _, _ in cases}):
+            for one in await self.job.ledger.get_completions(self.job.run.run_id, shard):
+                if (shard, *one.key) in cases and not redo(one.error, one.generation, self.job.run):
+                    total += batch.usd / batch.cases if one.cost_usd is None else one.cost_usd
+        return total
 
     @property
     def is_submitted(self) -> bool:
@@ -152,7 +184,7 @@ class Batching:
     async def _save_head(self, head: dict[str, Any], left: list[Batch]) -> None:
         """Record how far the batches are, for those who look."""
         sent = [batch for batch in left if batch.state not in ("ready", "submitting")]
-        self._unsent = len(left) - len(sent)
+        self._unsent = len([b for b in left if b not in sent and b.number not in self._waiting])
         since = min((batch.since for batch in sent), default=None)
         self.state = Batched(
             batches=head["batches"],
@@ -195,7 +227,8 @@ class Batching:
         number = made[-1].number + 1 if made else head["batches"]
         after = mine[-1].last if mine else (-1, -1, -1)
         with ScratchFolder() as folder:
-            writer = _Writer(self, head["generation"], number, folder)
+            most_usd = None if self.pledges is None else await self.pledges.most_usd()
+            writer = _Writer(self, head["generation"], number, folder, most_usd)
             async for shard in read_manifest(self.job.blobs, manifest):
                 if shard.number < after[0]:
                     continue
@@ -224,10 +257,17 @@ class Batching:
                 if isinstance(messages, ChatRequest):
                     raise ModelError("batches ask texts only, without media and tools", type="bad_request")
                 # Which batch a request is in is in its id: none of another batch has it.
-                await writer.add(lambda name, of=messages: self.batches.line(name, of), where)
+                await writer.add(
+                    lambda name, of=messages: self.batches.line(name, of), where, self._worst_usd(messages)
+                )
             except (TemplateError, ModelError) as error:
                 kind = "template_error" if isinstance(error, TemplateError) else error.type
                 await job.recorder.record(self._failed(where, kind, str(error), 0))
+
+    def _worst_usd(self, messages: Any) -> float:
+        """What the answer to a request may cost; 0 where nobody asks."""
+        worst = None if self.pledges is None else self.pledges.budget.worst
+        return 0.0 if worst is None else self._in_batch(worst.usd(messages))
 
     def prefix(self, generation: int, number: int) -> str:
         """The name of a batch: what the custom ids of its requests begin with."""
@@ -283,6 +323,14 @@ class Batching:
                 return batch.since + SETTLE_S - now
         elif now < batch.not_before:
             return batch.not_before - now
+        if self.out_of_budget:
+            return SOONEST_S
+        if self.pledges is not None and not await self.pledges.take(batch.number, batch.usd, batch.cases):
+            if not self.pledges.is_open:
+                self.pledges.give_up(batch.usd)
+            self._waiting.add(batch.number)  # others may leave something
+            return SOONEST_S
+        self._waiting.discard(batch.number)
         # From here on it may be there, whatever happens to this process.
         await self._save(batch, state="submitting", since=now)
         try:
@@ -320,7 +368,10 @@ class Batching:
             await self._save(batch, state="collecting")
         if not await self._record(batch, state, again):
             return 0.0
-        await self._save(batch, state="collected", done=batch.cases)
+        spent = 0.0 if self.pledges is None else await self._cost_of(batch)
+        await self._save(batch, state="collected", done=batch.cases, spent_usd=spent)
+        if self.pledges is not None:
+            self.pledges.settle(batch.number, spent)
         await self.job.blobs.delete(self.blob(batch.number))
         return 0.0
 
@@ -412,11 +463,15 @@ class Batching:
 
     def _usd(self, answer: ModelResponse) -> float | None:
         """Work out the dollars of an answer, from those that it would usually cost where they are known."""
-        usual = answer.cost_usd
+        if answer.cost_usd is None:
+            price = prices.price_of(self.job.bindings.model.config, tier=prices.BATCH)
+            return prices.cost_of(price, answer)
+        return self._in_batch(answer.cost_usd)
+
+    def _in_batch(self, usual: float) -> float:
+        """What costs so many dollars usually, in a batch."""
         config = self.job.bindings.model.config
         price, full = prices.price_of(config, tier=prices.BATCH), prices.price_of(config)
-        if usual is None:
-            return prices.cost_of(price, answer)
         if price is None or full is None or not full.output_usd_per_mtok or not price.output_usd_per_mtok:
             return usual
         return usual * price.output_usd_per_mtok / full.output_usd_per_mtok
@@ -454,6 +509,10 @@ _WHY = {
 }
 
 
+_Written = tuple[bytes, tuple[int, int, int], float]
+"""A request's line, where its case is, and what it may cost."""
+
+
 @dataclass(slots=True)
 class _Writer:
     """Writes requests to files, a new one where the next request would not fit into the provider's bounds.
@@ -466,16 +525,20 @@ class _Writer:
     generation: int
     number: int
     folder: Path
-    _tail: deque[tuple[bytes, tuple[int, int, int]]] = field(default_factory=deque)
+    most_usd: float | None = None
+    """What one batch may cost at most; a single request may cost more."""
+    _usd: float = 0.0
+    """What the requests of the file may cost."""
+    _tail: deque[_Written] = field(default_factory=deque)
     """The last requests of the file, not written yet: some of them may have to go to the next."""
     _pending: list[bytes] = field(default_factory=list)
     _pending_bytes: int = 0
     _count: int = 0
     _size: int = 0
-    _next: list[tuple[bytes, tuple[int, int, int]]] = field(default_factory=list)
+    _next: list[_Written] = field(default_factory=list)
 
-    async def add(self, line: Any, where: tuple[int, int, int]) -> None:
-        """Add a request; `line` writes it under a custom id.
+    async def add(self, line: Any, where: tuple[int, int, int], usd: float) -> None:
+        """Add a request, which may cost so many dollars; `line` writes it under a custom id.
 
         Raises:
             ModelError: it cannot be written, or is larger than a batch may be.
@@ -496,19 +559,23 @@ class _Writer:
             return found
 
         made = written(self.number)
-        if not self._next and self._count < limits.requests and self._size + len(made) <= limits.size_bytes:
-            await self._append(made, where)
+        fits = self._count < limits.requests and self._size + len(made) <= limits.size_bytes
+        if self.most_usd is not None and self._count >= limits.least:
+            fits = fits and (not self._count or self._usd + usd <= self.most_usd)
+        if not self._next and fits:
+            await self._append(made, where, usd)
             return
-        self._next.append((written(self.number + 1), where))
+        self._next.append((written(self.number + 1), where, usd))
         if len(self._next) >= limits.least:
             await self._finish()
             self._next, moved = [], self._next
             for item in moved:
                 await self._append(*item)
 
-    async def _append(self, line: bytes, where: tuple[int, int, int]) -> None:
-        self._tail.append((line, where))
+    async def _append(self, line: bytes, where: tuple[int, int, int], usd: float) -> None:
+        self._tail.append((line, where, usd))
         self._count += 1
+        self._usd += usd
         self._size += len(line)
         if len(self._tail) > self.batching.batches.limits.least:
             await self._flush(self._tail.popleft()[0])
@@ -531,11 +598,14 @@ class _Writer:
         if self._next:
             moved = [self._tail.pop() for _ in range(min(least - len(self._next), len(self._tail)))]
             self._count -= len(moved)
-            self._size -= sum(len(line) for line, _ in moved)
+            self._size -= sum(len(line) for line, _, _ in moved)
+            self._usd -= sum(usd for _, _, usd in moved)
             here, there = (
                 f'"{self.batching.prefix(self.generation, n)}-s' for n in (self.number, self.number + 1)
             )
-            following = [(line.replace(here.encode(), there.encode(), 1), at) for line, at in reversed(moved)]
+            following = [
+                (line.replace(here.encode(), there.encode(), 1), at, usd) for line, at, usd in reversed(moved)
+            ]
             following += self._next
             await self._finish()
             for item in following:
@@ -546,13 +616,14 @@ class _Writer:
     async def _finish(self) -> None:
         """Make the file a blob, then record its batch."""
         last = self._tail[-1][1]
-        await self._flush(*(line for line, _ in self._tail), all=True)
+        await self._flush(*(line for line, _, _ in self._tail), all=True)
         job, key = self.batching.job, self.batching.blob(self.number)
         await job.blobs.put_file(key, self._path)
         await asyncio.to_thread(self._path.unlink)
-        batch = Batch(self.number, self.generation, self._count, self._size, last)
+        batch = Batch(self.number, self.generation, self._count, self._size, last, usd=self._usd)
         await self.batching._save(batch)
         self.number, self._count, self._size = self.number + 1, 0, 0
+        self._usd = 0.0
         self._tail.clear()
 
 

@@ -194,6 +194,12 @@ def _spent(record: Mapping[str, Any]) -> float:
     return float(record["spent"] + sum(lease[1] for lease in record["leases"].values()))
 
 
+async def room_usd(purse: Purse) -> float:
+    """What nobody has spent or reserved of a budget."""
+    others = _without(await purse.ledger.get_record(BUDGET, purse.key), purse.owner)
+    return purse.limit - _committed(others) - purse.settled - purse.reserved
+
+
 async def spent_usd(ledger: Ledger, key: str) -> float:
     """What has been spent of a budget, as far as its holders have written it down."""
     record = await ledger.get_record(BUDGET, key)
@@ -218,6 +224,8 @@ class Budget:
     reached: str | None = None
     """Why no further call may be made; None while they may."""
     in_flight: int = 0
+    pledged: float = 0.0
+    """Dollars of batches that are at their provider: they stay leased when this process ends."""
     unscored: dict[int, int] = field(default_factory=dict)
     """Answered cases that wait for their scores, by shard."""
     _seen: dict[str, float] = field(default_factory=dict)
@@ -333,9 +341,26 @@ class Budget:
     async def close(self, *, keep: bool = False) -> None:
         """Write down what was spent, and give the rest back; with `keep` but for what scores need."""
         for purse in self.purses:
-            await purse.close(self.held if keep else 0.0)
+            await purse.close((self.held if keep else 0.0) + self.pledged)
         if self.reached is not None and self.limited:
             await note_reached(self.purses[0].ledger, self.run_id, self.generation, self.reached)
+
+    async def set_aside(self, usd: float, beside: float) -> bool:
+        """Reserve dollars that others settle, later; False where they are not there, with `beside` for what
+        else is needed."""
+        if not self._take(usd, beside) and not (await self._filled(usd + beside) and self._take(usd, beside)):
+            return False
+        self.in_flight -= 1  # no call here is waited for
+        return True
+
+    def reach(self, usd: float) -> None:
+        """Let no further call be made: the next one may cost so much."""
+        self._reach(usd)
+
+    def rebase(self, usd: float) -> None:
+        """Take note that others spent so much for the same part of the run, and counted it."""
+        for purse in self.purses:
+            purse.base += usd
 
     def _take(self, usd: float, beside: float = 0.0) -> bool:
         if any(purse.free + DUST < usd + beside for purse in self.purses):
@@ -511,6 +536,8 @@ async def open_budget(
     month_usd: float | None,
     shards: Sequence[int] | None = None,
     limited: bool = False,
+    owner: str | None = None,
+    recorded: Callable[[], Awaitable[float]] | None = None,
 ) -> Budget | None:
     """Open the budgets of a run for this process.
 
@@ -523,15 +550,17 @@ async def open_budget(
         month_usd: what the project may spend in a month; None: as much as it likes.
         shards: the part of the run that this process works on; None: all of it.
         limited: whether it is a worker, which cannot wait long.
+        owner: who leases; by default the part of the run.
+        recorded: what the owner's part has cost by what is recorded; by default what its shards have.
 
     Returns:
         None where there is none.
     """
     if run.max_cost_usd is None and month_usd is None:
         return None
-    part = "all" if shards is None else ",".join(map(str, shards))
+    part = owner or ("all" if shards is None else ",".join(map(str, shards)))
 
-    async def recorded() -> float:
+    async def by_shards() -> float:
         return await recorded_usd(ledger, run.run_id, shards) if run.generation or shards is not None else 0.0
 
     purses = []
@@ -544,7 +573,7 @@ async def open_budget(
         words = f"the project's budget of {_usd(month_usd)} for {now[:7]}"
         purses.append(Purse(ledger, month_key(now), f"{run.run_id}/{part}", month_usd, words))
     for purse in purses:
-        await purse.open(recorded)
+        await purse.open(recorded or by_shards)
     return Budget(
         purses,
         clock,

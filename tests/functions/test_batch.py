@@ -88,3 +88,24 @@ def test_a_refused_submission_stops_the_run(machine: Machine, server: BatchServe
     runtime.run(machine.lab.start_resume(run.run_id))
     assert machine.execute(run.run_id, 1) == {"status": "completed"}
     assert len(server.batches) == 1
+
+
+def test_a_budget_is_kept_by_batches_in_the_cloud(machine: Machine, server: BatchServer) -> None:
+    """Each invocation goes on with what the one before set aside; what was answered is scored."""
+    config = experiment(server)
+    prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0, "max_tokens": 20}
+    config["model"] |= prices
+    run = machine.start({**config, "max_cost_usd": 0.002})
+    assert machine.execute(run.run_id) == {"status": "budget_reached"}
+    found = runtime.run(machine.lab.get_run(run.run_id))
+    asked = [prompt for made in server.batches for prompt in made.requests.values()]
+    cost = sum(len(prompt) + 2 * len(f"it is {prompt}") for prompt in asked) / 1e6
+    assert 0 < cost <= 0.002 and 0 < len(asked) < 120 and server.direct == []
+    assert found.summary is not None and found.summary["metrics"]["length"]["n"] == len(asked)
+    again = runtime.run(machine.lab.start_resume(run.run_id, max_cost_usd=1.0))
+    assert machine.execute(run.run_id, again.generation) == {"status": "completed"}
+    asked = [prompt for made in server.batches for prompt in made.requests.values()]
+    assert sorted(asked, key=int) == [f"{n}" for n in range(120)] and server.direct == []
+    record = runtime.run(machine.lab.ledger.get_record("BUDGET", f"run/{run.run_id}"))
+    spent = sum(len(prompt) + 2 * len(f"it is {prompt}") for prompt in asked) / 1e6
+    assert record is not None and record["spent"] == pytest.approx(spent)

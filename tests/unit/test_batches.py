@@ -16,7 +16,9 @@ import pytest
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.local.runner import LocalRunner
 from promptlab.clock import SystemClock
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import Progress, RunRecord
+from promptlab.domain.worst_case import worst_case
 from promptlab.errors import ConfigError
 from promptlab.models.batches import anthropic, bedrock, gemini, openai
 from promptlab.models.batches.base import Batches, Limits
@@ -69,7 +71,8 @@ class MortalLedger:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._ledger, name)
-        if name not in ("put_record", "get_record", "put_completions", "update_run", "put_shard"):
+        steps = ("put_record", "get_record", "put_completions", "update_run", "put_shard", "swap_records")
+        if name not in steps:
             return found
 
         async def step(*args: Any, **kwargs: Any) -> Any:
@@ -189,9 +192,13 @@ async def test_a_run_is_answered_by_batches_and_scored(
     assert not await lab.blobs.keys(f"runs/{run.run_id}/batches/")
 
 
-@pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini", "bedrock"])
+@pytest.mark.parametrize(
+    ("kind", "has_budget"),
+    [("openai", False), ("anthropic", False), ("gemini", False), ("bedrock", False), ("anthropic", True)],
+)
 async def test_a_run_that_is_killed_anywhere_asks_each_case_once(
     kind: str,
+    has_budget: bool,
     tmp_path: Path,
     serve: Serve,
     clock: FastClock,
@@ -200,10 +207,13 @@ async def test_a_run_that_is_killed_anywhere_asks_each_case_once(
     """Killed before or after any step of the ledger or the provider, and resumed: no batch is made twice."""
     rows = small(monkeypatch, kind, 4)
     server = serve(kind)
+    config = experiment(kind, server, rows)
+    if has_budget:  # enough for all of it twice: nothing is counted more than once
+        config, _ = with_budget(kind, server, rows, 2.0)
     whole = Life()
     server.life = whole
     lab = mortal_lab(tmp_path / "whole.db", clock, whole)
-    await lab.run(experiment(kind, server, rows))
+    await lab.run(config)
     await lab.close()
     chance, died = random.Random(kind), 0
     for number, at in enumerate(chance.sample(range(4, whole.steps), 8)):
@@ -212,13 +222,13 @@ async def test_a_run_that_is_killed_anywhere_asks_each_case_once(
         life = server.life = Life(at=at, after=chance.random() < 0.5)
         lab = mortal_lab(db, clock, life)
         with suppress(BaseException):  # dead is dead, whatever it died of
-            await lab.run(experiment(kind, server, rows))
+            await lab.run(config)
         died += life.dead  # unless it had fewer steps this time: the watch beside a run takes some
         server.life = Life()
         lab = mortal_lab(db, clock, Life())
         runs, _ = await lab.list_runs()
         # Killed before the run was recorded, it is begun anew.
-        run = await (lab.resume(runs[0].run_id) if runs else lab.run(experiment(kind, server, rows)))
+        run = await (lab.resume(runs[0].run_id) if runs else lab.run(config))
         assert (run.status, run.error) == ("completed", None), (at, life.after)
         assert await answers(lab, run) == [(n, 0, f"it is {n}", None) for n in range(rows)], (at, life.after)
         asked = [prompt for made in server.batches for prompt in made.requests.values()]
@@ -322,19 +332,83 @@ async def test_a_submission_that_is_refused_ends_the_run_and_loses_nothing(
     await lab.close()
 
 
-async def test_a_budget_stops_a_run_before_anything_is_submitted(
+def paid(server: BatchServer) -> float:
+    """What the batches at a server cost, by the prices of `experiment`."""
+    asked = [prompt for made in server.batches for prompt in made.requests.values()]
+    return sum(len(prompt) + 2 * len(f"it is {prompt}") for prompt in asked) / 1e6
+
+
+def with_budget(kind: str, server: BatchServer, rows: int, share: float) -> tuple[dict[str, Any], float]:
+    """An experiment whose budget is a share of what its calls may cost at most; and that budget."""
+    config = experiment(kind, server, rows)
+    config["model"]["max_tokens"] = 20
+    worst = worst_case(ModelConfig.model_validate(config["model"]))
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "10"}]
+    budget = share * rows * worst.usd(chat)
+    return {**config, "max_cost_usd": budget}, budget
+
+
+async def test_a_budget_is_set_aside_for_a_batch_before_it_is_submitted(
     tmp_path: Path, serve: Serve, clock: FastClock
 ) -> None:
-    """What a batch costs is known too late to keep one."""
-    server = serve("openai")
+    """What may be spent is asked in several batches, as the ones before leave of it; what was answered is
+    scored, and a resume with more does the rest."""
+    rows, server = 40, serve("openai")
     lab = mortal_lab(tmp_path / "lab.db", clock, Life())
-    config = experiment("openai", server, 3, max_cost_usd=5.0)
-    config["model"]["max_tokens"] = 10
+    config, budget = with_budget("openai", server, rows, 0.3)
     run = await lab.run(config)
+    assert (run.status, run.summary is not None) == ("budget_reached", True)
+    assert "max_cost_usd" in (run.error or "") and 0 < paid(server) <= budget
+    found = [row async for row in lab.results(run.run_id)]
+    done = [row for row in found if row["response"] is not None]
+    assert len(done) == sum(len(made.requests) for made in server.batches) < rows
+    assert all(row["score.length"] is not None for row in done)
+    assert server.direct == []
+    whole = await lab.resume(run.run_id, max_cost_usd=100 * budget)
+    assert whole.status == "completed"
+    assert await answers(lab, whole) == [(n, 0, f"it is {n}", None) for n in range(rows)]
+    asked = [prompt for made in server.batches for prompt in made.requests.values()] + server.direct
+    assert sorted(asked, key=int) == [f"{n}" for n in range(rows)]
+    assert (await lab.ledger.get_record("BUDGET", f"run/{run.run_id}"))["spent"] == pytest.approx(
+        paid(server)
+    )
     await lab.close()
-    assert run.status == "stopped"
-    assert "Batch mode keeps no budget" in (run.error or "")
-    assert (server.batches, server.direct) == ([], [])
+
+
+async def test_a_budget_that_batches_do_not_use_up_is_enough(
+    tmp_path: Path, serve: Serve, clock: FastClock
+) -> None:
+    """All of the run at once might cost more than it may; batch by batch it does not."""
+    server = serve("openai", lambda prompt: "")
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    config, _ = with_budget("openai", server, 40, 0.8)
+    run = await lab.run(config)
+    assert (run.status, run.error) == ("completed", None)
+    assert len(server.batches) >= 2
+    await lab.close()
+
+
+async def test_what_is_set_aside_for_a_batch_outlives_whoever_submitted_it(
+    tmp_path: Path, serve: Serve, clock: FastClock
+) -> None:
+    """While a batch is open nobody else has its dollars; another process collects it, and it costs what it
+    did."""
+    server = serve("openai")
+    server.looks = 3
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    config, budget = with_budget("openai", server, 10, 2.5)
+    run = await lab.run(config, leave=True)
+    assert run.status == "interrupted"
+    record = await lab.ledger.get_record("BUDGET", f"run/{run.run_id}")
+    (lease,) = record["leases"].values()
+    assert lease[0] == pytest.approx(budget / 2.5, rel=0.05)
+    await lab.close()
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    run = await lab.resume(run.run_id)
+    assert run.status == "completed"
+    record = await lab.ledger.get_record("BUDGET", f"run/{run.run_id}")
+    assert record["spent"] == pytest.approx(paid(server)) and not record["leases"]
+    await lab.close()
 
 
 async def test_a_server_error_while_submitting_makes_no_second_batch(

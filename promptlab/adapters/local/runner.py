@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from promptlab.adapters.local.descriptors import calls_that_fit
 from promptlab.adapters.local.reserve import Reserve
@@ -342,7 +343,7 @@ class LocalRunner:
         if not telling.cancelled() and (error := telling.exception()):
             logger.debug("an outage was not recorded: %s", error)
 
-    async def _budget(self, run: RunRecord, bindings: Bindings) -> Budget | None:
+    async def _budget(self, run: RunRecord, bindings: Bindings, **of: Any) -> Budget | None:
         """What the run's calls may cost: its own budget, and that of this store for the month."""
         project = await self._ledger.get_record(PROJECT, DEFAULT_PROJECT)
         return await open_budget(
@@ -352,6 +353,7 @@ class LocalRunner:
             model=bindings.model,
             evaluators=bindings.evaluators,
             month_usd=Project.from_json(project).max_cost_usd_a_month if project else None,
+            **of,
         )
 
     async def _to_the_end(self, work: _Work, loading: asyncio.Task[None]) -> None:
@@ -402,15 +404,22 @@ class LocalRunner:
         """Have the open cases answered by the provider's batches, and wait for those; False where the run
         ends before they do."""
         from promptlab.engine.batching import Batching  # most runs have no use for it
+        from promptlab.engine.pledges import OWNER, Pledges
         from promptlab.models.batches.registry import batches_of
 
         job = work.job
         batching = Batching(job, batches_of(job.bindings.model))
+        money = await self._budget(job.run, job.bindings, owner=OWNER, recorded=batching.recorded)
+        batching.pledges = None if money is None else Pledges(money)
         try:
             while True:
                 left = await batching.step(manifest)
                 work.counter.set_batched(batching.state if left.remaining else None)
                 if not left.remaining:
+                    if job.budget is not None and money is not None:
+                        job.budget.rebase(await batching.recorded() - money.purses[0].base)
+                        if money.reached is not None:
+                            job.budget.give_up(money.reached)
                     return True
                 if work.leave and batching.is_submitted:
                     work.left = True
@@ -423,6 +432,8 @@ class LocalRunner:
         finally:
             await job.drain()
             await batching.batches.aclose()
+            if money is not None:
+                await money.close()
 
     async def _shards(self, work: _Work, manifest: str) -> None:
         """Work through the shards. More are opened whenever calls could start, so that the stragglers of some
@@ -432,7 +443,8 @@ class LocalRunner:
         try:
             async for shard in read_manifest(self._blobs, manifest):
                 await work.room()
-                if job.limiter.stopped or job.out_of_budget:
+                # What came in batches waits to be scored, also where no further one may be paid for.
+                if job.limiter.stopped or (job.out_of_budget and not job.bindings.model.config.batch):
                     break
                 await self._open(work, shard)
             while work.open:
