@@ -9,6 +9,7 @@ import pytest
 
 from functions import infer, plan, runtime
 from promptlab import Dataset, PromptTemplate
+from promptlab.domain.summary import Summary
 from tests.batch_server import BatchServer
 from tests.functions.conftest import Context, Machine
 
@@ -101,7 +102,7 @@ def test_a_budget_is_kept_by_batches_in_the_cloud(machine: Machine, server: Batc
     asked = [prompt for made in server.batches for prompt in made.requests.values()]
     cost = sum(len(prompt) + 2 * len(f"it is {prompt}") for prompt in asked) / 1e6
     assert 0 < cost <= 0.002 and 0 < len(asked) < 120 and server.direct == []
-    assert found.summary is not None and found.summary["metrics"]["length"]["n"] == len(asked)
+    assert Summary.from_json(found.summary or {}).metrics["length"].scored == len(asked)
     again = runtime.run(machine.lab.start_resume(run.run_id, max_cost_usd=1.0))
     assert machine.execute(run.run_id, again.generation) == {"status": "completed"}
     asked = [prompt for made in server.batches for prompt in made.requests.values()]
