@@ -17,11 +17,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from math import ceil
 from typing import Any
 
 from promptlab.domain.assets import Dataset, DatasetContent, Shard
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import hide_text
+from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
@@ -33,7 +35,7 @@ from promptlab.engine.halting import allowed_failures, ended, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
-from promptlab.engine.outage import Paused, outage_of
+from promptlab.engine.outage import FIRST_PAUSE_S, Paused, outage_of
 from promptlab.engine.plan import plan
 from promptlab.engine.pledges import OWNER, Pledges
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
@@ -58,6 +60,9 @@ LOOK_S = 5.0
 function that is under way), and renews its lease."""
 BEAT_S = (20.0, 30.0)
 """How old the mark that a run is worked on gets, before a worker that looks renews it."""
+SLOW_ANSWER_S = 30.0
+"""What an answer takes at most, as a rule: so many calls are in flight of a model whose requests a minute are
+bounded as start in this time."""
 PROBE_WAIT_S = 2.0
 """How long the workers that a run begins with wait for the first answer to one of them."""
 PROBE_LOOK_S = 0.25
@@ -105,8 +110,18 @@ class Tally:
 class Worker:
     """The steps, each for one invocation."""
 
-    def __init__(self, lab: StoreLab) -> None:
-        self._lab = lab
+    def __init__(
+        self, lab: StoreLab, *, probe_wait_s: float = PROBE_WAIT_S, first_pause_s: float = FIRST_PAUSE_S
+    ) -> None:
+        """Work for a lab.
+
+        Args:
+            lab: the lab.
+            probe_wait_s: how long the workers that a run begins with wait for the first answer to one of
+                them.
+            first_pause_s: how long nobody is asked where nothing answers, at first.
+        """
+        self._lab, self._probe_wait_s, self._first_pause_s = lab, probe_wait_s, first_pause_s
         self._max_concurrency = (lab.stack or Stack()).max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
         self._months: dict[str, float | None] = {}
@@ -137,7 +152,7 @@ class Worker:
             return Planned("", "", 0, 1)
         await self._beat(run)
         experiment = Experiment.model_validate(run.experiment)
-        workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
+        workers = at_once(experiment.model, self._max_concurrency)
         content = await self._content(experiment)  # and no model, which would want its key
         todo = await plan(
             self._lab.ledger, self._lab.blobs, run, content, at_once=workers, trials=experiment.trials
@@ -321,7 +336,7 @@ class Worker:
 
     async def _may_begin(self, job: Job) -> bool:
         """Whether the calls of a shard may begin: of the workers that a run begins with, one goes first, and
-        the others wait for its first answer, up to PROBE_WAIT_S.
+        the others wait for its first answer, for a while.
 
         Else a wrong key would be tried by all of them at once.
         """
@@ -329,7 +344,7 @@ class Worker:
         if workers > 1 and not job.prospects.is_proven:
             probe = f"{run.run_id}#{run.generation}#probe"
             if not await self._lease(probe, "", only_if_absent=True):
-                patience = self._lab.clock.monotonic() + PROBE_WAIT_S
+                patience = self._lab.clock.monotonic() + self._probe_wait_s
                 while self._lab.clock.monotonic() < patience:
                     await self._lab.clock.sleep(PROBE_LOOK_S)
                     now = await self._run(run.run_id, run.generation)
@@ -481,7 +496,7 @@ class Worker:
         clock = self._lab.clock
         in_flight = min(bindings.model.max_concurrent_tasks, IN_FLIGHT)
         limiter = AdaptiveLimiter(in_flight, clock=clock, max_pause_s=MAX_PAUSE_S)
-        workers = at_once(experiment.model.max_concurrent_tasks, self._max_concurrency)
+        workers = at_once(experiment.model, self._max_concurrency)
         deadline = Deadline(clock, clock.monotonic() + left_s)
         job = Job.begin(
             self._lab.ledger,
@@ -496,6 +511,7 @@ class Worker:
             workers=workers,
             sandbox=self._sandbox(bindings, deadline),
             on_outage=partial(self._record_outage, run),
+            first_pause_s=self._first_pause_s,
             on_proven=partial(self._record_proven, run) if workers > 1 else lambda: None,
         )
         return job, tally
@@ -557,10 +573,16 @@ def _is_over(run: RunRecord, generation: int) -> bool:
     return run.status in HALTED or run.generation > generation
 
 
-def at_once(max_concurrent_tasks: int, max_concurrency: int) -> int:
-    """Workers at once, so that all their calls in flight keep to the model's max_concurrent_tasks and to the
-    stack's bound."""
-    return min(max(1, max_concurrent_tasks // min(max_concurrent_tasks, IN_FLIGHT)), max_concurrency)
+def at_once(model: ModelConfig, max_concurrency: int) -> int:
+    """Workers at once, so that all their calls in flight keep to the model's max_concurrent_tasks, and to the
+    stack's bound; no more than its requests_per_minute can keep busy, for a worker that waits for permits is
+    paid for."""
+    tasks = model.max_concurrent_tasks
+    workers = min(max(1, tasks // min(tasks, IN_FLIGHT)), max_concurrency)
+    if model.requests_per_minute is not None:
+        busy = model.requests_per_minute / 60 * SLOW_ANSWER_S / min(tasks, IN_FLIGHT)
+        workers = min(workers, max(1, ceil(busy)))
+    return workers
 
 
 def _seconds(start: str, end: str) -> float:

@@ -248,7 +248,7 @@ def _work(
     worker_memory: int,
 ) -> Work:
     allowed = model.max_concurrent_tasks
-    workers = at_once(allowed, max_concurrency)
+    workers = at_once(model, max_concurrency)
     work = Work(
         rows=rows,
         trials=config.trials,

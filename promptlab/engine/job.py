@@ -19,7 +19,7 @@ from promptlab.engine.cache import AnswerCache
 from promptlab.engine.halting import Halt, Prospects
 from promptlab.engine.isolation import Isolation
 from promptlab.engine.limits import AdaptiveLimiter, Deadline, ScoringLimits, models_of
-from promptlab.engine.outage import OUTAGE_S, Outage, Paused
+from promptlab.engine.outage import FIRST_PAUSE_S, OUTAGE_S, Outage, Paused
 from promptlab.engine.pass_time import PassTime
 from promptlab.engine.permits import permits_for
 from promptlab.engine.processes import Processes, Recipe
@@ -179,6 +179,7 @@ class Job:
         sandbox: SandboxPool | None = None,
         on_proven: Callable[[], None] = lambda: None,
         on_outage: Callable[[Paused | None], None] = lambda paused: None,
+        first_pause_s: float = FIRST_PAUSE_S,
         budget: Budget | None = None,
     ) -> Job:
         """Begin to work on a run in this process.
@@ -193,6 +194,7 @@ class Job:
             sandbox: where code runs that the lab keeps.
             on_proven: called when a call is known to be answered in this pass, unless that was known before.
             on_outage: told while nothing answers, and when that is over (None).
+            first_pause_s: between the first two askings of an outage, in seconds.
             budget: what the calls may cost.
         """
         experiment, bindings = work
@@ -246,6 +248,7 @@ class Job:
                 halt,
                 clock,
                 outage_s=outage_s,
+                first_pause_s=first_pause_s,
                 on_change=on_outage,
                 before=job.prospects.open,
             )

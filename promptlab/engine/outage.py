@@ -53,6 +53,7 @@ class Outage:
         clock: Clock,
         *,
         outage_s: float = OUTAGE_S,
+        first_pause_s: float = FIRST_PAUSE_S,
         on_change: Callable[[Paused | None], None] = lambda paused: None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,12 +64,14 @@ class Outage:
             halt: ends the run.
             clock: the time.
             outage_s: how long an outage is waited out, in seconds.
+            first_pause_s: between the first two askings, in seconds.
             on_change: told whenever the provider was asked in vain, and of the end of an outage (None).
             before: called when an outage begins, before the limiter is narrowed.
         """
         self._limiter, self._halt, self._clock, self._outage_s = limiter, halt, clock, outage_s
         self._on_change, self._before = on_change, before
-        self._needed, self._wide, self._since, self._pause_s = LEAST, 0.0, 0.0, FIRST_PAUSE_S
+        self._first_pause_s = first_pause_s
+        self._needed, self._wide, self._since, self._pause_s = LEAST, 0.0, 0.0, first_pause_s
         self.streak = 0
         """Failures without another outcome between them."""
         self.is_on = False
@@ -86,7 +89,7 @@ class Outage:
         if not self.is_on:
             if self.streak < self._needed:
                 return False
-            self.go_on(0.0, FIRST_PAUSE_S)
+            self.go_on(0.0, self._first_pause_s)
             logger.warning("nothing answers any more, and the run waits for it: %s", error)
         elif self._limiter.in_use > 1:
             return True  # one that was in flight when it began

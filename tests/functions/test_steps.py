@@ -106,6 +106,18 @@ def test_the_map_is_as_wide_as_the_model_allows(machine: Machine) -> None:
     assert widths == [1, 1, 4, 7]
 
 
+def test_no_more_workers_begin_than_a_known_rate_keeps_busy(machine: Machine) -> None:
+    """A worker that waits for permits is paid for: at 600 requests a minute and 30 s an answer six of 50
+    calls are busy."""
+    with ModelServer(right) as server:
+        widths = []
+        for a_minute in (30, 600, 100_000):
+            model = {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 5000}
+            run = machine.start(experiment(server, model={**model, "requests_per_minute": a_minute}))
+            widths.append(plan.handler({"run_id": run.run_id, "generation": 0}, Context())["max_concurrency"])
+    assert widths == [1, 6, 7]
+
+
 def test_a_worker_that_runs_out_of_time_comes_back_for_the_rest(machine: Machine) -> None:
     """Nothing is asked twice, and no call starts when time is short."""
     machine.remaining_s = lambda time: 5 if time == 1 else 900
@@ -488,11 +500,8 @@ def test_a_wrong_key_costs_the_calls_of_the_first_worker_and_stops_the_run(machi
 
 
 @pytest.mark.parametrize("is_wrong", [True, False])
-def test_of_the_workers_that_a_run_begins_with_one_goes_first(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, is_wrong: bool
-) -> None:
+def test_of_the_workers_that_a_run_begins_with_one_goes_first(machine: Machine, is_wrong: bool) -> None:
     """The others wait for the first answer: of a wrong key nobody else learns by a call of its own."""
-    monkeypatch.setattr("promptlab.worker.PROBE_WAIT_S", PATIENCE_S)  # however busy the machine is
     with ModelServer(lambda request: WRONG_KEY if is_wrong else right(request)) as server:
         model = {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 500}
         run = machine.start(experiment(server, model=model))
@@ -501,7 +510,8 @@ def test_of_the_workers_that_a_run_begins_with_one_goes_first(
         async def together() -> list[Outcome]:
             manifest = f"runs/{run.run_id}/manifest-0.jsonl"
             shards = [shard async for shard in read_manifest(machine.lab.blobs, manifest)]
-            workers = [Worker(machine.lab) for _ in shards]
+            # However busy the machine is.
+            workers = [Worker(machine.lab, probe_wait_s=PATIENCE_S) for _ in shards]
             steps = [w.infer(run.run_id, 0, s, 900) for w, s in zip(workers, shards, strict=True)]
             found = await asyncio.gather(*steps)
             for worker in workers:
@@ -528,10 +538,9 @@ def test_failures_of_all_workers_together_count_for_max_failures(machine: Machin
 
 
 def test_an_outage_is_waited_out_by_the_state_machine_and_asked_about_by_one_worker(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
 ) -> None:
     """The first worker finds it; the next one makes no call before its time, and then goes on."""
-    monkeypatch.setattr("promptlab.engine.outage.FIRST_PAUSE_S", 500.0)  # however busy the machine is
     with ModelServer(lambda request: Reply(status=503)) as server:
         model = {"name": "openai/mini", "endpoint": server.openai_url, "max_concurrent_tasks": 10}
         run = machine.start(experiment(server, model=model))
@@ -540,7 +549,8 @@ def test_an_outage_is_waited_out_by_the_state_machine_and_asked_about_by_one_wor
         async def steps() -> tuple[list[Outcome], list[int]]:
             manifest = f"runs/{run.run_id}/manifest-0.jsonl"
             shards = [shard async for shard in read_manifest(machine.lab.blobs, manifest)]
-            worker, found, asked = Worker(machine.lab), list[Outcome](), list[int]()
+            worker = Worker(machine.lab, first_pause_s=500)  # however busy the machine is
+            found, asked = list[Outcome](), list[int]()
             for number in (0, 1, 0):
                 if number == len(found) - 2:  # the last time: the provider is back, and the wait is over
                     server.answer = right
