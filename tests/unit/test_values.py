@@ -25,6 +25,7 @@ FILLED = {
     "Batching",
     "_Writer",
     "Live",
+    "Pledges",
     "RowCounts",
     "MetricSummary",
     "ModelResponse",
