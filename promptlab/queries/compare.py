@@ -383,10 +383,32 @@ def not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | No
     if a.missing != b.missing:
         ways = [m.missing or "the default" for m in (a, b)]
         return f"missing is {ways[0]} in one run and {ways[1]} in the other"
-    codes = [m.code.bundle_hash if m.code else None for m in (a, b)]
-    if None not in codes and codes[0] != codes[1]:
-        return "its evaluator's code differs"
-    return None
+    if a.value_range != b.value_range:
+        return "its range of values differs"
+    if a.when != b.when:
+        return "it applies to other rows in one run than in the other"
+    return _other_code(a, b) or _other_embedding(runs[0], runs[other + 1], a)
+
+
+def _other_code(a: Metric, b: Metric) -> str | None:
+    """Say that two metrics are of different code; of a laptop's code only the name is known."""
+    if a.code is None or b.code is None:
+        return None
+    if a.code.qualname != b.code.qualname:
+        return f"it is {a.code.qualname} in one run and {b.code.qualname} in the other"
+    hashes = a.code.bundle_hash, b.code.bundle_hash
+    return "its evaluator's code differs" if None not in hashes and hashes[0] != hashes[1] else None
+
+
+def _other_embedding(a: StoredRun, b: StoredRun, metric: Metric) -> str | None:
+    if not metric.needs_embedding:
+        return None
+    names = [(run.run.experiment.get("embedding_model") or {}).get("name", "none") for run in (a, b)]
+    return (
+        f"its embedding model is {names[0]} in one run and {names[1]} in the other"
+        if names[0] != names[1]
+        else None
+    )
 
 
 def paired_of(

@@ -143,6 +143,18 @@ async def test_missing_is_what_a_metric_says(
     assert (found.worst_low, found.worst_high) == ((None, None) if ends is None else pytest.approx(ends))
 
 
+async def test_a_metric_of_other_code_or_other_rows_is_not_comparable(lab: StoreLab) -> None:
+    """The same name over another class, or with another `when`: numbers, no verdict, and the reason."""
+    base = await run(lab, ["1", "0"] * 20)
+    number = await compared(lab, base, await run(lab, ["1", "0"] * 20, Number()))
+    assert number.not_comparable == "it is Passes in one run and Number in the other"
+    assert verdict_words(number) == "not comparable" and number.judgement.verdict is None
+    mapping = {"column_mapping": {"response": "$inference"}, "when": {"column": "number", "is_not": 3}}
+    some = await run(lab, ["1", "0"] * 20, evaluation=[{"metric": "right", "evaluator": Passes(), **mapping}])
+    found = await compared(lab, base, some)
+    assert found.not_comparable == "it applies to other rows in one run than in the other"
+
+
 async def test_scores_that_failed_are_missing(lab: StoreLab) -> None:
     """An evaluator that raises says nothing of the model."""
     runs = [await run(lab, ["1", "0"] * 20), await run(lab, ["1", "0", "1", "-1"] * 10)]
