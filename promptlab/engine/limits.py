@@ -12,7 +12,9 @@ from typing import Any, Literal
 from promptlab import awake
 from promptlab.engine.pacing import LONGEST_HOLD_S, Pacer, Start
 from promptlab.engine.permits import Permits, permits_for
+from promptlab.engine.told import Holder
 from promptlab.models.base import Model
+from promptlab.models.provider import TELLS
 from promptlab.models.retry import Postponed, Slot
 from promptlab.ports import Clock, Records
 
@@ -322,11 +324,23 @@ class ScoringLimits:
         """
         models = sorted((_provider_key(model), model) for model in models_of(evaluator))
         places = {"loop": self._unknown, "threads": self._threads, "processes": self._processes}
-        wanted = [self._of(key, model) for key, model in models] or [places[where]]
+        if not models:
+            async with Slot(places[where]) as slot:
+                await slot.acquire()
+                yield
+            return
+        holder = Holder(_provider_key)
         async with AsyncExitStack() as held:
-            for limiter in wanted:  # all in the same order: two evaluations never wait for each other
-                await (await held.enter_async_context(Slot(limiter))).acquire()
-            yield
+            for key, model in models:  # all in the same order: two evaluations never wait for each other
+                limiter = self._of(key, model)
+                slot = await held.enter_async_context(Slot(limiter))
+                await slot.acquire()
+                holder.add(key, limiter, slot.start)
+            token = TELLS.set(holder)
+            try:
+                yield
+            finally:
+                TELLS.reset(token)
 
     def limiter_of(self, model: Model) -> AdaptiveLimiter:
         """The limiter of the calls of one model, which all share that call it."""

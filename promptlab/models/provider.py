@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import orjson
@@ -27,7 +28,7 @@ from promptlab.models.failures import message_of, request_id, trim
 from promptlab.models.retry import RetryPolicy, Slot, with_retries
 from promptlab.models.usage import note_answer, note_call
 from promptlab.outbound import Outbound
-from promptlab.ports import Clock
+from promptlab.ports import Clock, RateLimiter
 
 T = TypeVar("T")
 NO_HEADERS: Mapping[str, str] = {}
@@ -70,6 +71,12 @@ class Probe(NamedTuple):
     headers: Mapping[str, str] = NO_HEADERS
     models: tuple[str, ...] | None = None
     """The models that the endpoint lists; None where it lists none."""
+
+
+TELLS: ContextVar[Callable[[Model, RateLimiter], RateLimiter] | None] = ContextVar(
+    "promptlab_tells", default=None
+)
+"""What gives the calls of a metric a limiter that tells its model's own how they went; None: nobody."""
 
 
 class Gate:
@@ -447,7 +454,8 @@ class ProviderModel(Model):
     async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         gate = self._gates.setdefault(loop, Gate(self.config.max_concurrent_tasks))
-        async with Slot(gate) as slot:
+        tells = TELLS.get()
+        async with Slot(gate if tells is None else tells(self, gate)) as slot:
             answer, _ = await with_retries(
                 attempt, RetryPolicy.of(self.config.max_retries), clock=self._clock, slot=slot
             )

@@ -106,6 +106,11 @@ class Slot:
         self.tokens = 0.0
         """How many a call is going to use, where their limit is known."""
 
+    @property
+    def start(self) -> Any:
+        """What the limiter says of the call's start, once the place is held."""
+        return self._start
+
     async def acquire(self) -> None:
         """Wait for the place, unless it is held."""
         if self._limiter is not None and not self._held:
