@@ -44,6 +44,7 @@ def paths(runs: list[RunRecord]) -> dict[str, str]:
         "datasets": "/datasets",
         "dataset": "/dataset?name=arithmetic",
         "new": f"/new?from={run}",
+        "playground": "/playground?prompt=sums&dataset=arithmetic",
         "code": "/code",
         "source": "/source?name=scoring&version=1",
         "source-diff": "/source?name=scoring&version=1&against=0",

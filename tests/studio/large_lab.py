@@ -60,6 +60,7 @@ PATHS: dict[str, list[str]] = {
     "/dataset": ["/dataset?name=wide", "/dataset?name=columns", "/dataset?name=texts"],
     "/dataset/columns": ["/dataset/columns?name=columns"],
     "/new": ["/new?dataset=columns&prompt=many&model=simulated/demo", "/new?dataset=texts&prompt=long"],
+    "/playground": ["/playground?dataset=texts&prompt=long", "/playground?run={run}&run={other}"],
     "/code": ["/code", "/code?q=sco"],
     "/code/new": ["/code/new?name=scoring"],
     "/source": ["/source?name=scoring", "/source?name=scoring&version=1&against=0&file=scoring/m001.py"],
@@ -132,6 +133,8 @@ FORMS: dict[str, str] = {
     "/source/label": "/source/label",
     "/source/delete": "/source/delete",
     "/new": "/new",
+    "/playground": "/playground",
+    "/playground/save": "/playground/save",
 }
 """What takes forms."""
 BODIES: dict[tuple[str, str], str] = {

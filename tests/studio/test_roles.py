@@ -69,6 +69,7 @@ READS: set[Route] = {
 """What is sent as a body and changes nothing that others see."""
 ENGINEERS_PAGES: set[Route] = {
     ("GET", "/new"),
+    ("GET", "/playground"),
     ("GET", "/prompt/edit"),
     ("GET", "/code/new"),
     ("GET", "/tokens"),

@@ -128,9 +128,9 @@ async def _form(
     }
     if target_of(request) != "outlook":  # what is offered stays on the page while somebody chooses
         choices = (
-            _references(lab, "prompt_template", query.get("prompt")),
-            _references(lab, "dataset", query.get("dataset")),
-            _models(lab),
+            references(lab, "prompt_template", query.get("prompt")),
+            references(lab, "dataset", query.get("dataset")),
+            known_models(lab),
             _code(lab, query.all("code")),
             _code(lab, [query.get("agent")] if query.get("agent") else [], AGENTS),
         )
@@ -168,7 +168,7 @@ async def _given_rows(lab: StoreLab, dataset: Dataset) -> list[list[dict[str, st
     return [[{"role": "row", "content": text}] for text in texts]
 
 
-async def _references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, str]]:
+async def references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, str]]:
     """List what can be chosen, and how it is called: `name@version` of every version, newest first, with its
     labels; of more than ASSETS, the latest."""
     latest = await lab.assets.latest(kind)
@@ -199,7 +199,7 @@ async def _code(
     return [(text, known.get(text, text)) for text in dict.fromkeys((*known, *chosen))]
 
 
-async def _models(lab: StoreLab) -> list[str]:
+async def known_models(lab: StoreLab) -> list[str]:
     runs, _ = await read_runs(lab)
     return list(
         dict.fromkeys(

@@ -253,7 +253,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         {
             "metric": form.info.name,
             "column_mapping": {i.name: i.value for i in form.inputs if i.value},
-            "params": _params(form),
+            "params": params_of(form),
             **_steps(form),
             **({"judge": judges_of(form.judge, form.info.name)} if form.info.needs_judge else {}),
         }
@@ -398,7 +398,7 @@ def model_of(query: Query) -> dict[str, Any]:
     return model
 
 
-def _params(form: MetricForm) -> dict[str, Any]:
+def params_of(form: MetricForm) -> dict[str, Any]:
     found = {}
     for param in form.params:
         if param.value == "":
