@@ -448,6 +448,8 @@ def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
             pairs += _agent_pairs(experiment.agent, model["max_concurrent_tasks"])
         else:
             left.append("its agent: it is code of your own and runs from Python")
+    if experiment.conversation is not None:
+        left.append("its conversation: it is written in a file or a script")
     if experiment.model_code is not None:
         if experiment.model_code.bundle and not experiment.model_code.params:
             of_model = ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "batch", "other")
