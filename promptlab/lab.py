@@ -17,6 +17,7 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.gates import GateOutcome, Gates
 from promptlab.queries.compared import Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.run_labels import ANY
@@ -301,6 +302,31 @@ class Lab(Protocol):
             RunNotFoundError: there is no such run.
             LabelNotFoundError: its experiment has no such label.
             LabelMovedError: the label points at another run.
+        """
+
+    async def gate(
+        self, run_id: str, *, baseline: str | None = None, gates: Gates | None = None
+    ) -> GateOutcome:
+        """Judge whether a run keeps to its gates, and record what came of it.
+
+        Args:
+            run_id: the run, ended.
+            baseline: a label of its experiment, `experiment@label`, or a run's id; by default the one that
+                the gates name.
+            gates: the checks; by default those that the run was started with, else that no metric is worse.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            LabelNotFoundError: there is no such baseline.
+            RunError: a run has not ended, or has no results.
+            ConfigError: a check needs a baseline and none is named, or names what there is not.
+        """
+
+    async def gate_of(self, run_id: str) -> GateOutcome | None:
+        """Read what came of a run's newest gate; None where it was not judged.
+
+        Raises:
+            RunNotFoundError: there is no such run.
         """
 
     async def run_labels(self, name: str) -> Mapping[str, str]:

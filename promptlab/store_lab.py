@@ -22,6 +22,7 @@ from promptlab.domain.choice import Chosen, checked_tags
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import traceback_of
 from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
+from promptlab.domain.records import GATE
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord, waits_for
 from promptlab.domain.run_checks import checked
 from promptlab.domain.summary import Summary
@@ -48,6 +49,7 @@ from promptlab.experiments.prepare import check_models, prepare, unlock, with_da
 from promptlab.experiments.stored import look_up
 from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
+from promptlab.gates import GateOutcome, Gates, gates_of
 from promptlab.loops import PerLoop
 from promptlab.models.base import Model
 from promptlab.named_files import working_folder
@@ -62,6 +64,7 @@ from promptlab.run_labels import ANY, RunLabels, labels_at
 from promptlab.wiring import Parts, open_parts
 
 if TYPE_CHECKING:
+    from promptlab.gates.judging import Measured
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.query_engine import QueryEngine, ResultsQuery
     from promptlab.queries.slices import Slices
@@ -319,6 +322,8 @@ class StoreLab:
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
         """A new run, recorded and claimed; `said` are the fields of `_SAID`."""
         experiment, bindings = await make()
+        if said["gates"]:
+            gates_of(said["gates"]).check_columns([column.name for column in bindings.content.columns])
         now = self.clock.now()
         run = RunRecord(
             run_id=run_id or new_run_id(now),
@@ -643,6 +648,37 @@ class StoreLab:
         run = await self._get(run_id)
         await RunLabels(self.ledger).remove(run.name, label, was=run_id)
         return await self.get_run(run_id)
+
+    async def gate(
+        self, run_id: str, *, baseline: str | None = None, gates: Gates | None = None
+    ) -> GateOutcome:
+        """Judge whether a run keeps to its gates, and record what came of it; see `promptlab.gating`.
+
+        Raises:
+            RunNotFoundError: there is no such run, or no such baseline.
+            LabelNotFoundError: the experiment has no such label.
+            RunError: a run has not ended, or has no results.
+            ConfigError: a check needs a baseline and none is named, or names what there is not.
+        """
+        from promptlab.gating import gate  # its statistics are a part of a start that a run does not need
+
+        return await gate(self, await self.get_run(run_id), baseline, gates)
+
+    async def gate_of(self, run_id: str) -> GateOutcome | None:
+        """Read what came of a run's newest gate; None where it was not judged.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        await self._get(run_id)
+        record = await self.ledger.get_record(GATE, run_id)
+        return None if record is None else GateOutcome.from_json(record)
+
+    async def gated(
+        self, run: RunRecord, base: RunRecord | None, gates: Gates
+    ) -> tuple[Sequence[Measured], tuple[str, ...]]:
+        """Measure what the checks of a gate look at, and say which rows were in quarantine."""
+        return await (await self._queries.get()).gated(run, base, gates)
 
     async def run_labels(self, name: str) -> Mapping[str, str]:
         """Read the labels of an experiment's runs, each with the id of its run."""
@@ -1056,12 +1092,13 @@ class StoreLab:
         await self._queries.aclose()
 
 
-_SAID = ("tags", "max_cost_usd", "cache_days", "commit")
+_SAID = ("tags", "max_cost_usd", "cache_days", "commit", "gates")
 """What an experiment says of a run of it, and its resolved form does not have."""
 
 
 def _said_of(config: ExperimentConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in _SAID}
+    said = {name: getattr(config, name) for name in _SAID}
+    return said | {"gates": config.gates.to_json() if config.gates else None}
 
 
 def in_batches(run: RunRecord) -> bool:

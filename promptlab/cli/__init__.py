@@ -22,6 +22,7 @@ from promptlab.cli.comparing import compare
 from promptlab.cli.deletions import deletions
 from promptlab.cli.doctor import doctor
 from promptlab.cli.editing import archive, delete, label, tag
+from promptlab.cli.gating import gate
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
@@ -82,7 +83,8 @@ def commands(ctx: click.Context) -> None:
       1    a run failed as a whole, every case of it failed, or something unexpected happened
       2    wrong usage or configuration: nothing was run or stored
       3    with --fail-on-error: the run is completed, and some of its cases failed
-      4    with --fail-if: the run is completed, and a condition holds
+      4    with --fail-if: the run is completed, and a condition holds; a gate that fails
+      5    a gate that cannot decide
       130  interrupted by Ctrl-C; 143 by SIGTERM. What was answered is kept: promptlab resume
     """
     if ctx.invoked_subcommand is None:
@@ -90,7 +92,7 @@ def commands(ctx: click.Context) -> None:
 
 
 for command in (
-    *(init, run, resume, cancel),
+    *(init, run, resume, cancel, gate),
     *(runs, show, compare, slices, sql, export, tag, archive, delete, deletions),
     *(prompts, datasets, code, label),
     *(studio, cloud, budget, cache, doctor, schema, version),

@@ -29,10 +29,10 @@ from promptlab.program import program
 from promptlab.sync import run_in_this_thread
 
 if TYPE_CHECKING:
-    from promptlab.cli.conditions import Condition
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.experiments.file import ExperimentFile
+    from promptlab.gates.conditions import Condition
     from promptlab.lab import Lab, OnProgress, OnStart
 
 FAILED, CASES_FAILED, GATE_FAILED = 1, 3, 4
@@ -125,8 +125,8 @@ def run(
     output, progress to standard error. Ctrl-C keeps what was answered and says how to go on; a run
     of a hosted Studio goes on by itself.
     """
-    from promptlab.cli.conditions import parse_condition
     from promptlab.domain.choice import checked_tags
+    from promptlab.gates.conditions import parse_condition
 
     if limit is not None and sample is not None:
         raise click.UsageError("--limit and --sample: give the one or the other.")
@@ -135,9 +135,7 @@ def run(
     file = _loaded(experiment, changes)
     config = file.config.model_copy(update={"tags": checked_tags((*file.config.tags, *tags))})
     config = config.requiring(requirements).within(max_cost_usd).at_commit(found_commit(commit, file.folder))
-    names = [name for metric in config.evaluation for name in metric.metric_names]
-    own = [metric.result_name for metric in config.evaluation if metric.evaluator is not None]
-    conditions = [parse_condition(text, names, own) for text in fail_if]
+    conditions = [parse_condition(text, *config.gated_names) for text in fail_if]
 
     async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
         from promptlab.experiments.subset import First, Sample, subset
@@ -153,7 +151,7 @@ def run(
             return await lab.run(part, folder=file.folder, **told)
 
     ctx.exit(
-        _report(
+        report(
             run_in_this_thread(work(store, begin, quiet=quiet)),
             as_json=as_json,
             quiet=quiet,
@@ -251,7 +249,7 @@ def resume(
     )
     if not ended.started and ended.run and not quiet:
         click.echo(_nothing_to_do(ended.run, errors), err=True)
-    ctx.exit(_report(ended, as_json=as_json, quiet=quiet, fail_on_error=fail_on_error, no_wait=no_wait))
+    ctx.exit(report(ended, as_json=as_json, quiet=quiet, fail_on_error=fail_on_error, no_wait=no_wait))
 
 
 def _in_batches(model: Any) -> bool:
@@ -317,7 +315,7 @@ def _loaded(path: Path, changes: tuple[str, ...] = ()) -> ExperimentFile:
     return load_experiment(path, changes)
 
 
-def _report(
+def report(
     ended: Ended,
     *,
     as_json: bool,
@@ -326,7 +324,9 @@ def _report(
     conditions: Sequence[Condition] = (),
     no_wait: bool = False,
 ) -> int:
-    """Print what came of a run; the exit code."""
+    """Print what came of a run; return the exit code."""
+    from promptlab.domain.summary import Summary
+    from promptlab.gates.facts import speeds
     from promptlab.report import all_failed, brief, next_steps, table
 
     run, done = ended.run, ended.done
@@ -346,7 +346,8 @@ def _report(
     if run.status == "completed" or all_failed(facts):
         if not quiet:
             click.echo("\n".join(next_steps(facts, ended.where)), err=True)
-        met = [(condition, words) for condition in conditions if (words := condition.met(facts))]
+        numbers = {**speeds(Summary.from_json(run.summary) if run.summary else None, run.cases), **facts}
+        met = [(condition, words) for condition in conditions if (words := condition.met(numbers))]
         for condition, words in met:
             click.echo(f"Failed: {words} (--fail-if {condition.text!r}).", err=True)
         if all_failed(facts):

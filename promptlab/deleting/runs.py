@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from promptlab.deleting.journal import Journal
-from promptlab.domain.records import BATCH, LEASE, SO_FAR, TRIED, WEBHOOK
+from promptlab.domain.records import BATCH, GATE, LEASE, SO_FAR, TRIED, WEBHOOK
 from promptlab.domain.results import RunRecord
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Clock, Ledger
@@ -63,7 +63,7 @@ class RunDeleting:
             number += 1
         for last in reversed(range(number)):  # so that what an interruption leaves is found again
             await self._ledger.delete_record(BATCH, f"{run_id}#{last}")
-        for kind in (SO_FAR, WEBHOOK, BATCH):
+        for kind in (SO_FAR, WEBHOOK, BATCH, GATE):
             await self._ledger.delete_record(kind, run_id)
         if run is not None:
             await RunLabels(self._ledger).forget(run.name, run_id)

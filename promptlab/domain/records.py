@@ -29,6 +29,8 @@ SWAPS = 50
 """Records that may be changed at once: DynamoDB takes 100."""
 BATCH = "BATCH"
 """The kind of record that a run in batch mode has, and each of its batches."""
+GATE = "GATE"
+"""The kind of record that has what came of a run's gate."""
 RUN_LABELS = "RUN_LABELS"
 """The kind of record that has the labels of an experiment's runs, by its name."""
 LISTED = frozenset({"DELETING", "DELETED", "GONE", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT"})

@@ -407,6 +407,8 @@ class RunRecord:
     """Labels that point at it, such as production; found while reading (`run_labels`), none in any store."""
     commit: str | None = None
     """The commit of the code that it was made at."""
+    gates: Mapping[str, Any] | None = None
+    """What it must keep to (`promptlab.gates.Gates`, as JSON); None: nobody said."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
 from promptlab.errors import ConfigError
+from promptlab.gates.config import Gates
 from promptlab.models.base import Model
 from promptlab.program import program
 
@@ -398,6 +399,11 @@ class ExperimentConfig(BaseModel):
         description="Dollars that the run's calls may cost, its metrics' with them. A call that could go "
         "beyond is not made: the run ends as budget_reached.",
     )
+    gates: Gates | None = Field(
+        default=None,
+        description="What a run must keep to: a list of checks, or {baseline, quarantine, checks}. "
+        "`promptlab gate` judges them (docs/gates.md).",
+    )
     commit: Commit | None = Field(
         default=None, description="The commit of your code that the run is made at, to find it by."
     )
@@ -466,6 +472,22 @@ class ExperimentConfig(BaseModel):
                 "which is the most together"
             )
         return value
+
+    @model_validator(mode="after")
+    def _gates_are_of_its_metrics(self) -> ExperimentConfig:
+        if self.gates is not None:
+            try:
+                self.gates.check_names(*self.gated_names)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def gated_names(self) -> tuple[list[str], list[str]]:
+        """The metrics that conditions and gates may be about: their names, and those of evaluators of one's
+        own, whose classes may give several scores."""
+        names = [name for metric in self.evaluation for name in metric.metric_names]
+        return names, [metric.result_name for metric in self.evaluation if metric.evaluator is not None]
 
     @field_validator("agent_proxy")
     @classmethod

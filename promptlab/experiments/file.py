@@ -139,6 +139,28 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
         raise ConfigError(f"{path}: {error}") from None
 
 
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file that is no whole experiment, by the same rules.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, is too large, or has a key twice.
+    """
+    loader = _loader(path)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        check_bounds(path, root)
+        _check_twice(path, root)
+        return loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ConfigError(_syntax(path, error)) from None
+    except RecursionError:
+        raise ConfigError(f"{path}: brackets are nested too deep.") from None
+    finally:
+        loader.dispose()
+
+
 def _value(text: str) -> Any:
     """Read a value as YAML does."""
     try:

@@ -181,8 +181,38 @@ class Pairing:
         found = {"k": key} | ({"cl": CLUSTER} if clusters else {})
         return [f"any_value({sql}) AS {k}" if grouped else f"{sql} AS {k}" for k, sql in found.items()]
 
+    def sliced(
+        self, other: int, by: str | None, without: Sequence[str], most: int
+    ) -> tuple[str, list[str], list[str]]:
+        """SQL of a row a slice, the largest first: a value of a column, and what `statistics` gives over its
+        rows, with `spread`, the deviation of the other run's values.
+
+        Args:
+            other: the other run's place.
+            by: the column in the base's table; None: one row over all, with a null.
+            without: ids of rows that are left out.
+            most: slices at most.
+
+        Returns:
+            The query, the names of what follows the value, and the query's parameters.
+        """
+        chosen = [n for n, (metric, run) in enumerate(self.pairs) if run == other and metric != ANSWER]
+        measured = {f"{name}{n}": part for n in chosen for name, part in _statistics(n).items()}
+        measured |= {f"spread{n}": f"stddev_samp(CASE WHEN x{n} IS NOT NULL THEN y{n} END)" for n in chosen}
+        rows = self._valued(chosen, other, quoted(by) if by else None, without=without)
+        head = "NULL" if by is None else "k"
+        group = "" if by is None else " GROUP BY k ORDER BY count(*) DESC, k"
+        sql = f"SELECT {', '.join([head, *measured.values()])} FROM ({rows}){group} LIMIT {int(most)}"
+        return sql, list(measured), [*without, *without]
+
     def _valued(
-        self, chosen: Sequence[int], other: int, by: str | None = None, *, clusters: bool = False
+        self,
+        chosen: Sequence[int],
+        other: int,
+        by: str | None = None,
+        *,
+        clusters: bool = False,
+        without: Sequence[str] = (),
     ) -> str:
         """A row a dataset row: per pair both values x, y, whether the metric is to score it (u), whether a
         case of it is missing, and the values' ends however that one is filled.
@@ -195,11 +225,12 @@ class Pairing:
             sums = [part for n in chosen for part in self._sums(run, n, grouped)]
             key += self._keys(by, grouped, clusters) if by and not run else []
             columns = ", ".join([*key, *sums])
+            where = f" WHERE id NOT IN ({', '.join('?' * len(without))})" if without else ""
             group = ' GROUP BY "case"' * grouped
-            sides.append(f"(SELECT {columns} FROM {self.sources[run]}{group}) a{run}")
+            sides.append(f"(SELECT {columns} FROM {self.sources[run]}{where}{group}) a{run}")
         values = [p for n in chosen for p in self._values(n, {"x": "a0", "y": f"a{other + 1}"})]
         parts = ", ".join([*(["a0.k"] if by else []), *(["a0.cl"] if clusters else []), *values])
-        if self.aligned and not grouped:
+        if self.aligned and not grouped and not without:
             return f"SELECT {parts} FROM {sides[0]} POSITIONAL JOIN {sides[1]}"
         names = ('"case"' if self.joined_on == "case" else "id", *["trial"] * (not grouped))
         on = " AND ".join(f"a{other + 1}.{name} = a0.{name}" for name in names)

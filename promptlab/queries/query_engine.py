@@ -22,12 +22,15 @@ from pathlib import Path
 from promptlab.domain.results import RunRecord
 from promptlab.duck import connect, given, parquet
 from promptlab.errors import RunError
+from promptlab.gates.config import Gates
+from promptlab.gates.judging import Measured
 from promptlab.ports import Blobs, Ledger
 from promptlab.queries.answers import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
 from promptlab.queries.compare import ComparePage, compare
 from promptlab.queries.compared import Compared
 from promptlab.queries.filters import Filter, Range
 from promptlab.queries.finished import StoredResults
+from promptlab.queries.gated import measured
 from promptlab.queries.histograms import Bin, Histogram
 from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
@@ -143,6 +146,24 @@ class QueryEngine:
         with ScratchFolder("sql") as folder:
             (results,) = await self._blobs.files([run.results], folder)
             return await ask(results, folder, sql)
+
+    async def gated(
+        self, run: RunRecord, base: RunRecord | None, gates: Gates
+    ) -> tuple[list[Measured], tuple[str, ...]]:
+        """Measure what a gate looks at; see `queries.gated.measured`.
+
+        Raises:
+            RunError: a run has no results yet.
+            ConfigError: a column to slice by is none.
+        """
+        for one in (run, base):
+            if one is not None and one.results is None:
+                raise RunError(
+                    f"Run {one.run_id} is {one.status} and has no results yet: it can be judged once it has "
+                    "ended."
+                )
+        opened = await self._stored(base) if base is not None else None
+        return await measured(self._threads(), await self._stored(run), opened, gates)
 
     def _threads(self) -> DuckDBPool:
         if self._pool is None:

@@ -15,9 +15,11 @@ from promptlab.domain.choice import Chosen
 from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.gates import Gates, gates_of
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compared import Change, Compared, margins_of
 from promptlab.run_labels import ANY, no_such_label
+from promptlab.sdk.gate import Gate
 from promptlab.sdk.jobs import JobLine
 from promptlab.sdk.run import Config, OnProgress, Run, resume, run
 from promptlab.sdk.speaking import is_quiet, say
@@ -640,6 +642,49 @@ class Experiments:
     async def sql_async(self, run: Run | str, sql: str) -> SqlAnswer:
         """Do as `sql`."""
         return await self._lab.sql(run if isinstance(run, str) else run.run_id, sql)
+
+    def gate(
+        self,
+        run: Run | str | Config,
+        *,
+        baseline: Run | str | None = None,
+        gates: Gates | Mapping[str, Any] | Sequence[Any] | None = None,
+        quiet: bool | None = None,
+    ) -> Gate:
+        """Judge whether a run keeps to its gates; an experiment is run first. The outcome is recorded.
+
+        Args:
+            run: the run, ended, or its id; or an experiment's configuration.
+            baseline: a run, its id, or a label of the experiment; by default the one that the gates name.
+            gates: the checks, or `{baseline, quarantine, checks}`; by default those that the run was started
+                with, else that no metric is worse than the baseline's.
+            quiet: as in `run`.
+
+        Returns:
+            The outcome: `passed`, `failed` or `undecided`, with a reason for every check.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            LabelNotFoundError: there is no such baseline.
+            RunError: a run has not ended, or has no results.
+            ConfigError: the gates are not well written, or a check needs a baseline and none is named.
+        """
+        return run_sync(self.gate_async(run, baseline=baseline, gates=gates, quiet=quiet))
+
+    async def gate_async(
+        self,
+        run: Run | str | Config,
+        *,
+        baseline: Run | str | None = None,
+        gates: Gates | Mapping[str, Any] | Sequence[Any] | None = None,
+        quiet: bool | None = None,
+    ) -> Gate:
+        """Do as `gate`."""
+        checks = None if gates is None else gates_of(gates)
+        if not isinstance(run, Run | str):
+            run = await self.run_async(run, quiet=quiet)
+        against = None if baseline is None else _id_of(baseline)
+        return Gate(await self._lab.gate(_id_of(run), baseline=against, gates=checks))
 
     def tag(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:
         """Give a run tags, and take those of `remove` away.

@@ -28,6 +28,7 @@ from promptlab.errors import (
     SqlError,
     VersionInUseError,
 )
+from promptlab.gates import gates_of
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compared import Compared
 from promptlab.report import brief
@@ -297,6 +298,26 @@ async def test_a_label_points_at_one_run_of_an_experiment(lab: Lab, model: Model
         await lab.label_run(two, "7")
     assert (await lab.unlabel_run(two, "production")).labels == ()
     assert await lab.delete_run(two)
+
+
+async def test_a_run_is_judged_by_its_gates(lab: Lab, model: ModelServer) -> None:
+    """The outcome is kept with the run; the baseline is a label, and gates may come with the experiment."""
+    gates = gates_of({"baseline": "production", "checks": [{"metric": "exact_match", "no_regression": 0.4}]})
+    base = await lab.run({**experiment(model), "gates": gates})
+    with pytest.raises(LabelNotFoundError, match="production"):
+        await lab.gate(base.run_id)
+    await lab.label_run(base.run_id, "production")
+    same = await lab.run({**experiment(model), "gates": gates})
+    found = await lab.gate(same.run_id)
+    assert (found.outcome, found.baseline, found.baseline_label) == ("passed", base.run_id, "production")
+    assert found.checks[0].verdict == "the same within 0.4" and await lab.gate_of(same.run_id) == found
+    assert await lab.gate_of(base.run_id) is None
+    bound = await lab.gate(same.run_id, gates=gates_of([{"metric": "exact_match", "max": 0.2}]))
+    assert (bound.outcome, (await lab.gate_of(same.run_id) or bound).checks) == ("failed", bound.checks)
+    with pytest.raises(ConfigError, match="no metric 'wrong'"):
+        await lab.gate(same.run_id, gates=gates_of([{"metric": "wrong", "min": 1}]))
+    with pytest.raises(RunNotFoundError):
+        await lab.gate("none")
 
 
 async def test_a_run_that_goes_on_is_not_deleted(lab: Lab, model: ModelServer) -> None:

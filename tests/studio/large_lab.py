@@ -36,6 +36,7 @@ PATHS: dict[str, list[str]] = {
     "/api/v1/settings/admin-token": ["/api/v1/settings/admin-token"],
     "/api/v1/audit": ["/api/v1/audit"],
     "/api/v1/deletions": ["/api/v1/deletions"],
+    "/api/v1/runs/{run_id}/gate": ["/api/v1/runs/{run}/gate"],
     "/api/v1/run-labels": ["/api/v1/run-labels?name=sums"],
     "/api/v1/audit/export": ["/api/v1/audit/export"],
     "/runs/{run_id}": [
@@ -143,6 +144,7 @@ BODIES: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/runs/{run_id}/cancel"): "/api/v1/runs/{run}/cancel",
     ("POST", "/api/v1/runs/{run_id}/resume"): "/api/v1/runs/{run}/resume",
     ("POST", "/api/v1/runs/{run_id}/sql"): "/api/v1/runs/{run}/sql",
+    ("POST", "/api/v1/runs/{run_id}/gate"): "/api/v1/runs/{run}/gate",
     ("PUT", "/api/v1/runs/{run_id}/labels/{label}"): "/api/v1/runs/{run}/labels/l",
     ("POST", "/api/v1/prompts"): "/api/v1/prompts",
     ("PUT", "/api/v1/prompts/{name}/labels/{label}"): "/api/v1/prompts/long/labels/l",

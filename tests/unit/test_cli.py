@@ -710,7 +710,7 @@ def test_the_documentation_has_every_option_and_no_other(name: str) -> None:
 def test_the_documentation_has_every_exit_code(invoke: Invoke) -> None:
     """The same as --help."""
     codes = set(re.findall(r"^\| (\d+) \|", DOCS.read_text(encoding="utf-8"), flags=re.M))
-    assert codes == {"0", "1", "2", "3", "4", "130", "143"}
+    assert codes == {"0", "1", "2", "3", "4", "5", "130", "143"}
     assert all(code in invoke("--help").stdout for code in codes)
 
 

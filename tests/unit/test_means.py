@@ -15,13 +15,13 @@ import pytest
 from scipy import stats
 
 from promptlab import Dataset, Evaluator, Model, ModelError, ModelResponse, PromptTemplate, Score
-from promptlab.cli.conditions import parse_condition
 from promptlab.domain.counting import RowCounts
 from promptlab.domain.experiment import Metric
 from promptlab.domain.means import median_of, notes, skewed
 from promptlab.domain.results import RunRecord
 from promptlab.domain.statistics import Distribution
 from promptlab.domain.summary import MetricSummary, Summary
+from promptlab.gates.conditions import parse_condition
 from promptlab.queries.compare import Compared
 from promptlab.report import brief, number, table
 from promptlab.sdk.rendered import rendered

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from promptlab import Evaluator, PromptLab, Score, get_model
-from promptlab.cli.conditions import parse_condition
 from promptlab.errors import ConfigError
 from promptlab.evaluators.foreign import scores_of
+from promptlab.gates.conditions import parse_condition
 
 Pair = namedtuple("Pair", "precision recall")
 

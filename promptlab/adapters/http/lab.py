@@ -25,6 +25,7 @@ from promptlab.domain.summary import Summary
 from promptlab.errors import ConfigError, RemoteError, RunError, StoreDamagedError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.portable import check_portable
+from promptlab.gates import GateOutcome, Gates
 from promptlab.named_files import working_folder
 from promptlab.ports import Clock
 from promptlab.queries.compare import ComparePage
@@ -295,6 +296,29 @@ class RemoteLab:
         """
         await self._api.delete(f"{_run(run_id)}/labels/{quote(label, safe='')}")
         return await self.get_run(run_id)
+
+    async def gate(
+        self, run_id: str, *, baseline: str | None = None, gates: Gates | None = None
+    ) -> GateOutcome:
+        """Judge whether a run keeps to its gates, and record what came of it.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            LabelNotFoundError: there is no such baseline.
+            RunError: a run has not ended, or has no results.
+            ConfigError: a check needs a baseline and none is named, or names what there is not.
+        """
+        body = {"baseline": baseline, "gates": gates.to_json() if gates else None}
+        return GateOutcome.from_json(await self._api.json("POST", f"{_run(run_id)}/gate", json=body))
+
+    async def gate_of(self, run_id: str) -> GateOutcome | None:
+        """Read what came of a run's newest gate; None where it was not judged.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        found = (await self._api.get(f"{_run(run_id)}/gate"))["gate"]
+        return GateOutcome.from_json(found) if found else None
 
     async def run_labels(self, name: str) -> Mapping[str, str]:
         """Read the labels of an experiment's runs, each with the id of its run."""

@@ -15,6 +15,7 @@ from promptlab_studio.api import (
     code,
     compare,
     deletions,
+    gates,
     health,
     jobs,
     preview,
@@ -36,6 +37,7 @@ router.include_router(health.router)
 for subject in (
     runs,
     run_labels,
+    gates,
     sql,
     compare,
     slices,

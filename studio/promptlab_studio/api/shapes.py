@@ -31,6 +31,7 @@ from promptlab.domain.messages import Modality
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
 from promptlab.domain.prompt_parts import MOST_TOOLS, ToolSpec
 from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
+from promptlab.gates import Gates
 from promptlab.queries.sql import MOST_SQL_CHARS
 from promptlab.results.export import ExportFormat
 from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
@@ -590,6 +591,11 @@ class RunIn(Body):
         description="Refuse the experiment where it would only be warned of (see `warnings` of a run).",
     )
 
+    gates: Gates | None = Field(
+        default=None,
+        description="What the run must keep to: a list of checks, or {baseline, quarantine, checks}; POST "
+        "/runs/{run_id}/gate judges them.",
+    )
     commit: Commit | None = Field(
         default=None, description="The commit of your code that the run is made at."
     )
@@ -625,6 +631,7 @@ class RunIn(Body):
             "slices": self.slices,
             "max_cost_usd": self.max_cost_usd,
             "commit": self.commit,
+            "gates": self.gates,
             "cache": self.cache,
             "strict": self.strict,
         }

@@ -45,6 +45,7 @@ from promptlab_studio.views.actions import (
 )
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
+from promptlab_studio.views.gate import gate_view
 from promptlab_studio.views.metric_cards import (
     BINS,
     MetricCard,
@@ -196,6 +197,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
     return {
         "run": run,
         "baselines": baselines_of(run.run_id, await lab.run_labels(run.name)),
+        "gate": gate_view(await lab.gate_of(run.run_id)) if run.summary else None,
         "spec": spec,
         "said": await _first_error(results) if all_failed(run) else "",
         "missing": "",

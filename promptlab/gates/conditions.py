@@ -33,6 +33,10 @@ RUN_NUMBERS = (
     "prompt_tokens",
     "completion_tokens",
     "cost_usd",
+    "cost_per_case_usd",
+    "latency_mean_ms",
+    "latency_p50_ms",
+    "latency_p95_ms",
 )
 METRIC_NUMBERS = (
     "mean",
@@ -86,7 +90,7 @@ class Comparison:
         return f"{self.metric}.{self.number}" if self.metric is not None else self.number
 
     def value(self, facts: Mapping[str, Any]) -> float | None:
-        """Read the number from what `report.brief` gives; None if it is unknown."""
+        """Read the number of a run's facts (`gates.facts`); None if it is unknown."""
         found = facts if self.metric is None else facts["metrics"].get(self.metric, {})
         value = found.get(self.number)
         if self.number in _WHERE_NOTHING_IS_MISSING and "rows" in found and "missing" not in found:
@@ -98,6 +102,11 @@ class Comparison:
         """Check the number. An unknown one meets every condition: nobody can say that all is well."""
         value = self.value(facts)
         return value is None or bool(_OPERATORS[self.sign](value, self.bound))
+
+    def holds(self, facts: Mapping[str, Any]) -> bool | None:
+        """Whether the comparison holds; None where the number is unknown."""
+        value = self.value(facts)
+        return None if value is None else bool(_OPERATORS[self.sign](value, self.bound))
 
     def said(self, facts: Mapping[str, Any]) -> str:
         """Say the number beside its bound: `exact_match.ci_low is 0.71, which is < 0.8`."""
@@ -121,11 +130,21 @@ class Condition:
                 return " and ".join(comparison.said(facts) for comparison in group)
         return None
 
+    def holds(self, facts: Mapping[str, Any]) -> bool | None:
+        """Whether the condition holds; None where that depends on a number that is unknown."""
+        groups = [[comparison.holds(facts) for comparison in group] for group in self.groups]
+        if any(all(group) for group in groups):
+            return True
+        return False if all(False in group for group in groups) else None
 
-def parse_condition(text: str, metrics: Collection[str], own: Collection[str] = ()) -> Condition:
+
+def parse_condition(
+    text: str, metrics: Collection[str], own: Collection[str] = (), of: str = "--fail-if"
+) -> Condition:
     """Read an expression.
 
     Args:
+        of: where it is written, for messages.
         text: the expression.
         metrics: the names of the experiment's metrics.
         own: those of evaluators whose classes may say that they give several scores, `NAME.score`.
@@ -134,20 +153,20 @@ def parse_condition(text: str, metrics: Collection[str], own: Collection[str] = 
         ConfigError: it is none, or names a metric that the experiment does not have.
     """
     if len(text) > CHARS:
-        raise ConfigError(f"--fail-if has {len(text):,} characters: {CHARS:,} at most.")
+        raise ConfigError(f"{of} has {len(text):,} characters: {CHARS:,} at most.")
     groups = [
-        [_comparison(part, text, metrics, own) for part in _WORDS["and"].split(group)]
+        [_comparison(part, text, metrics, own, of) for part in _WORDS["and"].split(group)]
         for group in _WORDS["or"].split(text.strip())
     ]
     return Condition(text, groups)
 
 
-def _comparison(part: str, text: str, metrics: Collection[str], own: Collection[str]) -> Comparison:
+def _comparison(part: str, text: str, metrics: Collection[str], own: Collection[str], of: str) -> Comparison:
     found = _COMPARISON.fullmatch(part)
     bound = _number(found[4]) if found else None
     if found is None or bound is None:
         raise ConfigError(
-            f"--fail-if {text!r}: {part.strip()!r} is no comparison such as exact_match.ci_low < 0.8; "
+            f"{of} {text!r}: {part.strip()!r} is no comparison such as exact_match.ci_low < 0.8; "
             "join several with `and` and `or`."
         )
     name, field = found[1].strip('"'), (found[2] or "")[1:]
@@ -167,7 +186,7 @@ def _comparison(part: str, text: str, metrics: Collection[str], own: Collection[
         return Comparison(score, number, found[3], bound)
     known = ", ".join([*metrics, *RUN_NUMBERS])
     raise ConfigError(
-        f"--fail-if {text!r}: there is no {whole!r}. A condition is about one of {known}; "
+        f"{of} {text!r}: there is no {whole!r}. A condition is about one of {known}; "
         f"of a metric, NAME.{', NAME.'.join(METRIC_NUMBERS)}."
     )
 

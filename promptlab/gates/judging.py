@@ -1,0 +1,241 @@
+"""From what was measured to the outcome of a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from promptlab.gates.conditions import parse_condition
+from promptlab.gates.config import Check, Gates
+from promptlab.gates.outcome import CheckOutcome
+from promptlab.statistics import Judgement, PairedData, judge
+from promptlab.statistics.intervals import Interval, student_interval, wilson, wilson_t
+
+PASSING = ("better", "the same within δ", "not worse by more than δ")
+"""The only verdicts that a comparison passes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One metric of the run over all rows, or over those of one slice; without the quarantined ones."""
+
+    metric: str
+    slice: str | None = None
+    """`column=value`; None of all rows."""
+    n: int
+    """Rows with a value."""
+    missing: int = 0
+    """Rows without one."""
+    mean: float | None = None
+    deviation: float = 0.0
+    """Of n − 1 degrees of freedom."""
+    share: bool = False
+    """Whether every value is 0 or 1, of one trial."""
+    bounds: tuple[float, float] | None = None
+    paired: PairedData | None = None
+    """Against the baseline; None without one, or where it lacks the metric or the slice."""
+    not_comparable: str | None = None
+    """Why the two runs' values are not of the same metric."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95% interval of the mean; None where there is too little for one."""
+        if self.mean is None or self.n < (1 if self.share else 2):
+            return None
+        if self.share:
+            return wilson(round(self.mean * self.n), self.n)
+        stderr = self.deviation / self.n**0.5
+        if self.bounds is not None:
+            return wilson_t(self.mean, stderr, self.n, bounds=self.bounds)
+        return student_interval(self.mean, stderr, self.n)
+
+
+def judged(
+    gates: Gates,
+    measured: Sequence[Measured],
+    facts: Mapping[str, Any],
+    base_facts: Mapping[str, Any] | None = None,
+) -> list[CheckOutcome]:
+    """Judge every check.
+
+    Metrics that may not be worse are judged together, by Holm's adjustment, as in a comparison. Slices that
+    must all hold need none (intersection–union), and neither does non-inferiority.
+
+    Args:
+        gates: the checks.
+        measured: what each check of a metric looks at, overall and by slice.
+        facts: the run's numbers (`facts_of`).
+        base_facts: the baseline's; None without one.
+    """
+    family = _family(gates, measured)
+    found: list[CheckOutcome] = []
+    for check in gates.checks:
+        if check.kind == "condition":
+            found.append(_condition(check, facts))
+        elif check.kind == "number":
+            found.append(_number(check, facts, base_facts))
+        else:
+            found += _of_metric(check, measured, family)
+    return found
+
+
+def _family(gates: Gates, measured: Sequence[Measured]) -> dict[tuple[str, float | None], Judgement]:
+    """Judge the metrics that may not be worse together, each with its margin."""
+    wanted: dict[tuple[str, float | None], PairedData] = {}
+    whole = {one.metric: one for one in measured if one.slice is None}
+    for check in gates.checks:
+        one = whole.get(check.metric or "")
+        if check.kind != "no_regression" or check.slices or one is None or one.paired is None:
+            continue
+        if one.not_comparable is None and not one.paired.fact:
+            wanted[one.metric, check.margin] = replace(one.paired, margin=check.margin)
+    return dict(zip(wanted, judge(list(wanted.values())), strict=True))
+
+
+def _of_metric(
+    check: Check, measured: Sequence[Measured], family: Mapping[tuple[str, float | None], Judgement]
+) -> list[CheckOutcome]:
+    mine = [one for one in measured if one.metric == check.metric]
+    if check.slices:
+        chosen = [one for one in mine if one.slice and one.slice.partition("=")[0] in check.slices]
+    else:
+        chosen = [one for one in mine if one.slice is None]
+    if not chosen:
+        said = f"the run has no values of {check.metric}" + (" in any slice" if check.slices else "")
+        return [_outcome(check, None, "undecided", said)]
+    found = []
+    for one in chosen:
+        if one.slice is not None and one.n < check.min_rows:
+            said = f"{one.n:,} rows, and {check.min_rows:,} are wanted of a slice"
+            found.append(_outcome(check, one, "left out", said))
+        elif check.kind == "bound":
+            found.append(_bound(check, one))
+        else:
+            found.append(_compared(check, one, family))
+    return found
+
+
+def _bound(check: Check, one: Measured) -> CheckOutcome:
+    interval = one.interval
+    if interval is None or one.mean is None:
+        return _outcome(check, one, "undecided", f"{one.n:,} rows are too few for an interval")
+    low, high = interval
+    least = float("-inf") if check.min is None else check.min
+    most = float("inf") if check.max is None else check.max
+    wanted = " and ".join(
+        f"{sign} {bound:g}" for sign, bound in (("≥", check.min), ("≤", check.max)) if bound is not None
+    )
+    said = f"mean {one.mean:.4g}, 95% interval {low:.4g} … {high:.4g}, must be {wanted}"
+    outcome = "undecided"
+    if least <= low and high <= most:
+        outcome = "passed"
+    elif high < least or low > most:
+        outcome = "failed"
+    else:
+        said += ": the interval holds the bound, so that more rows are needed"
+    if one.missing:
+        said += f"; {one.missing:,} rows have no value"
+    return _outcome(check, one, outcome, said, value=one.mean, low=low, high=high)
+
+
+def _compared(
+    check: Check, one: Measured, family: Mapping[tuple[str, float | None], Judgement]
+) -> CheckOutcome:
+    if one.not_comparable:
+        said = f"the runs' values are not of the same metric: {one.not_comparable}"
+        return _outcome(check, one, "undecided", said)
+    if one.paired is None:
+        return _outcome(check, one, "undecided", "the baseline has no values of it")
+    if one.paired.fact:
+        said = "it only measures, and neither run is better by it: give it a bound"
+        return _outcome(check, one, "undecided", said)
+    found = family.get((one.metric, check.margin)) if one.slice is None else None
+    if found is None or check.kind == "non_inferior":
+        (found,) = judge([replace(one.paired, margin=check.margin)])
+    verdict = found.verdict
+    outcome = "passed" if verdict in PASSING else "failed" if verdict == "worse" else "undecided"
+    words = (verdict or "").replace("δ", f"{found.margin:.3g}" if found.margin else "δ")
+    return _outcome(
+        check,
+        one,
+        outcome,
+        _why(words, found),
+        verdict=words,
+        n=found.n,
+        value=found.difference,
+        low=found.ci_low,
+        high=found.ci_high,
+        p=found.p_adjusted,
+    )
+
+
+def _why(words: str, found: Judgement) -> str:
+    parts = [words]
+    if found.difference is not None and found.ci_low is not None and found.ci_high is not None:
+        parts.append(f"difference {found.difference:+.4g} ({found.ci_low:+.4g} … {found.ci_high:+.4g})")
+    if found.p_adjusted is not None:
+        parts.append(f"p {found.p_adjusted:.4f}" if found.p_adjusted >= 0.0001 else "p < .0001")
+    parts.append(f"{found.wins:,} rows won, {found.losses:,} lost, {found.ties:,} tied")
+    if found.missing_base or found.missing_other:
+        parts.append(f"without a score: {found.missing_base:,} of the baseline, {found.missing_other:,} here")
+    if found.rows_needed and found.rows_needed > found.n and found.verdict in _MORE_ROWS:
+        parts.append(f"{found.rows_needed:,} rows are needed")
+    if found.margin is None and found.verdict == "no evidence of a difference":
+        parts.append("without a margin only better passes: give one")
+    return "; ".join(parts)
+
+
+_MORE_ROWS = ("too few cases", "no evidence of a difference")
+
+
+def _condition(check: Check, facts: Mapping[str, Any]) -> CheckOutcome:
+    text = check.require or check.fail_if or ""
+    metrics = facts["metrics"]
+    condition = parse_condition(text, metrics, [name.rpartition(".")[0] for name in metrics], "gates")
+    unknown = [one.name for group in condition.groups for one in group if one.value(facts) is None]
+    numbers = dict.fromkeys(
+        f"{one.name} is {one.value(facts):.6g}"
+        for group in condition.groups
+        for one in group
+        if one.value(facts) is not None
+    )
+    holds = condition.holds(facts)
+    if holds is None:
+        return _outcome(check, None, "undecided", f"unknown: {', '.join(dict.fromkeys(unknown))}")
+    passed = holds if check.require is not None else not holds
+    return _outcome(check, None, "passed" if passed else "failed", "; ".join(numbers))
+
+
+def _number(check: Check, facts: Mapping[str, Any], base_facts: Mapping[str, Any] | None) -> CheckOutcome:
+    name = check.number or ""
+    value = facts.get(name)
+    if value is None:
+        return _outcome(check, None, "undecided", f"{name} is unknown")
+    wanted: list[tuple[str, float, bool]] = []
+    if check.min is not None:
+        wanted.append((f"≥ {check.min:g}", check.min, value >= check.min))
+    if check.max is not None:
+        wanted.append((f"≤ {check.max:g}", check.max, value <= check.max))
+    if check.max_ratio is not None:
+        base = (base_facts or {}).get(name)
+        if base is None:
+            return _outcome(check, None, "undecided", f"{name} is unknown of the baseline")
+        most = base * check.max_ratio
+        wanted.append((f"≤ {check.max_ratio:g} × the baseline's {base:.6g}", most, value <= most))
+    said = f"{name} is {value:.6g}, must be {' and '.join(words for words, _, _ in wanted)}"
+    return _outcome(
+        check, None, "passed" if all(ok for *_, ok in wanted) else "failed", said, value=float(value)
+    )
+
+
+def _outcome(check: Check, one: Measured | None, outcome: Any, said: str, **numbers: Any) -> CheckOutcome:
+    return CheckOutcome(
+        check=check.title,
+        kind=check.kind,
+        outcome=outcome,
+        said=said,
+        metric=check.metric,
+        slice=one.slice if one else None,
+        **{"n": one.n if one else None, **numbers},
+    )

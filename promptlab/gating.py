@@ -1,0 +1,109 @@
+"""Judges a run by its gates, over a lab's store, and records the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.records import GATE
+from promptlab.domain.results import FINAL, RunRecord
+from promptlab.errors import ConfigError, RunError, RunNotFoundError
+from promptlab.gates.config import Check, Gates, default_gates, gates_of
+from promptlab.gates.facts import facts_of, numbers
+from promptlab.gates.judging import Measured, judged
+from promptlab.gates.outcome import CheckOutcome, GateOutcome, overall
+from promptlab.ports import Clock, Ledger
+from promptlab.run_labels import RunLabels, no_such_label
+
+
+class Measuring(Protocol):
+    """What of a lab a gate needs."""
+
+    ledger: Ledger
+    clock: Clock
+
+    async def get_run(self, run_id: str) -> RunRecord:
+        """Read one run."""
+
+    async def gated(
+        self, run: RunRecord, base: RunRecord | None, gates: Gates
+    ) -> tuple[Sequence[Measured], tuple[str, ...]]:
+        """Measure what the checks look at."""
+
+
+async def gate(
+    lab: Measuring, run: RunRecord, baseline: str | None = None, gates: Gates | None = None
+) -> GateOutcome:
+    """Judge a run, and record what came of it.
+
+    Args:
+        lab: where runs are.
+        run: the run, ended.
+        baseline: a label of its experiment, or a run's id; by default the one that the gates name.
+        gates: the checks; by default those that the run was started with, else that no metric is worse.
+
+    Raises:
+        RunNotFoundError: there is no such baseline.
+        LabelNotFoundError: the experiment has no such label.
+        RunError: a run has not ended, or has no results.
+        ConfigError: a check needs a baseline and none is named, or names what there is not.
+    """
+    if run.status not in FINAL:
+        raise RunError(f"Run {run.run_id} is {run.status}: it can be judged once it has ended.")
+    metrics = [metric.name for metric in Experiment.model_validate(run.experiment).evaluation]
+    checks = gates or (gates_of(run.gates) if run.gates else default_gates(metrics) if metrics else None)
+    if checks is None:
+        raise ConfigError(f"Run {run.run_id} has no metrics and no gates: say what it must keep to.")
+    checks.check_names(metrics)
+    base, label = await _baseline(lab, run, baseline or checks.baseline)
+    if base is None and checks.compares:
+        raise ConfigError(
+            f"The gates of {run.name!r} compare with a baseline: name one (--baseline RUN|LABEL, or "
+            "baseline: "
+            f"in the gates). `promptlab label RUN production` labels a run."
+        )
+    measured, quarantined = await lab.gated(run, base, checks)
+    outcomes = [*_ended(run), *judged(checks, measured, facts_of(run), facts_of(base) if base else None)]
+    found = GateOutcome(
+        run_id=run.run_id,
+        name=run.name,
+        outcome=overall(outcomes),
+        checks=tuple(outcomes),
+        baseline=base.run_id if base else None,
+        baseline_label=label,
+        quarantined=quarantined,
+        at=lab.clock.now(),
+        commit=run.commit,
+        facts=numbers(facts_of(run)),
+    )
+    await lab.ledger.put_record(GATE, run.run_id, found.to_json())
+    return found
+
+
+def _ended(run: RunRecord) -> list[CheckOutcome]:
+    """A check of its own for a run that did not come to its end; none for one that did."""
+    if run.status == "completed":
+        return []
+    said = f"the run is {run.status.replace('_', ' ')}" + (f": {run.error}" if run.error else "")
+    check = Check(require="failed == 0", name="the run is complete")
+    outcome = "failed" if run.status == "failed" else "undecided"
+    return [CheckOutcome(check=check.title, kind="run", outcome=outcome, said=said)]  # type: ignore[arg-type]
+
+
+async def _baseline(lab: Measuring, run: RunRecord, named: str | None) -> tuple[RunRecord | None, str | None]:
+    """The run that a label or an id names, and the label."""
+    if named is None:
+        return None, None
+    name, label = named.rpartition("@")[::2] if "@" in named else (run.name, named)
+    labels = await RunLabels(lab.ledger).of(name)
+    if label in labels:
+        found, known = await lab.get_run(labels[label]), label
+    else:
+        try:
+            found, known = await lab.get_run(named), None
+        except RunNotFoundError:
+            raise no_such_label(name, label, labels) from None
+    if found.run_id == run.run_id:
+        raise ConfigError(f"Run {run.run_id} is its own baseline ({named}): hold it against another run.")
+    return found, known

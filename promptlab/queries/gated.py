@@ -1,0 +1,136 @@
+"""What a gate looks at: a run's metrics, alone and against a baseline, over all rows and by slice, without
+the rows in quarantine. One query over the runs' indexes for all rows, and one a column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promptlab.errors import ConfigError
+from promptlab.gates.config import Gates
+from promptlab.gates.judging import Measured
+from promptlab.queries.compare import not_comparable, paired_of, pairing_of
+from promptlab.queries.compare_sql import ANSWER, Pairing
+from promptlab.queries.opened import StoredRun
+from promptlab.queries.pool import DuckDBPool
+
+MOST_SLICES = 200
+"""Values of one column: a column with more (an id, a text) is none to slice by."""
+
+
+async def measured(
+    pool: DuckDBPool, run: StoredRun, base: StoredRun | None, gates: Gates
+) -> tuple[list[Measured], tuple[str, ...]]:
+    """Measure what the checks of a gate need.
+
+    Args:
+        pool: where to ask.
+        run: the run, finished.
+        base: the baseline, finished; None without one.
+        gates: the checks.
+
+    Returns:
+        Each metric overall and by the slices that a check names; and the ids of the run's rows in quarantine.
+
+    Raises:
+        ConfigError: a column to slice by is none of the dataset's, or has too many values.
+    """
+    # Against itself a run has its own values on both sides.
+    alone = await pairing_of(pool, [run, run])
+    both = await pairing_of(pool, [base, run]) if base is not None else None
+    columns = sorted({column for check in gates.checks for column in check.slices})
+    found: list[Measured] = []
+    for column in (None, *columns):
+        wanted = {c.metric for c in gates.checks if c.metric and (column is None or column in c.slices)}
+        if not wanted:
+            continue
+        own = await _asked(pool, run, alone, gates.quarantine, column)
+        other = await _asked(pool, base, both, gates.quarantine, column) if base and both else {}
+        for value in own:
+            for pair, (metric, _) in enumerate(alone.pairs):
+                if metric not in wanted or metric == ANSWER:
+                    continue
+                one = _own([run, run], alone, own[value], pair, column, value)
+                found.append(_with_base(one, base, run, both, other.get(value)))
+    return found, await _quarantined(pool, run, gates.quarantine)
+
+
+async def _asked(
+    pool: DuckDBPool, base: StoredRun, pairing: Pairing, without: Sequence[str], column: str | None
+) -> dict[str | None, dict[str, Any]]:
+    """The aggregates of each slice, by its value; of no column those of all rows, under None."""
+    by = None
+    if column is not None:
+        names = {source: name for source, name, _ in base.columns.inputs}
+        if column not in names:
+            raise ConfigError(
+                f"gates: the dataset of run {base.run.run_id} has no column {column!r} to slice by; it has "
+                f"{', '.join(sorted(names)) or 'none'}."
+            )
+        by = names[column]
+    sql, names_of, values = pairing.sliced(0, by, without, MOST_SLICES + 1)
+    if not names_of:
+        return {}
+    rows = await pool.fetch(sql, values)
+    if len(rows) > MOST_SLICES:
+        raise ConfigError(
+            f"gates: the column {column!r} has more than {MOST_SLICES} values: slice by one with fewer."
+        )
+    keys = [None if column is None else "" if row[0] is None else str(row[0]) for row in rows]
+    return {
+        key: dict(zip(names_of, row[1:], strict=True))
+        for key, row in sorted(zip(keys, rows, strict=True), key=lambda one: one[0] or "")
+    }
+
+
+def _own(
+    runs: Sequence[StoredRun],
+    pairing: Pairing,
+    found: Mapping[str, Any],
+    pair: int,
+    column: str | None,
+    value: str | None,
+) -> Measured:
+    data = paired_of(runs, pairing, found, pair, {})
+    return Measured(
+        metric=pairing.pairs[pair][0],
+        slice=None if column is None else f"{column}={value}",
+        n=data.n,
+        missing=data.missing_other,
+        mean=data.other_mean,
+        deviation=found[f"spread{pair}"] or 0.0,
+        share=data.kind == "binary",
+        bounds=data.bounds,
+    )
+
+
+def _with_base(
+    one: Measured,
+    base: StoredRun | None,
+    run: StoredRun,
+    both: Pairing | None,
+    found: Mapping[str, Any] | None,
+) -> Measured:
+    if base is None or both is None or found is None:
+        return one
+    place = next((n for n, (metric, _) in enumerate(both.pairs) if metric == one.metric), None)
+    if place is None:
+        return one
+    runs = [base, run]
+    return Measured(
+        **{name: getattr(one, name) for name in ("metric", "slice", "n", "missing", "mean", "deviation")},
+        share=one.share,
+        bounds=one.bounds,
+        paired=paired_of(runs, both, found, place, {}),
+        not_comparable=not_comparable(runs, one.metric, 0),
+    )
+
+
+async def _quarantined(pool: DuckDBPool, run: StoredRun, ids: Sequence[str]) -> tuple[str, ...]:
+    if not ids:
+        return ()
+    marks = ", ".join("?" * len(ids))
+    rows = await pool.fetch(
+        f"SELECT DISTINCT id FROM {run.index} WHERE id IN ({marks}) ORDER BY id", list(ids)
+    )
+    return tuple(str(row[0]) for row in rows)
