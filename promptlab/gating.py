@@ -11,7 +11,7 @@ from promptlab.domain.results import FINAL, RunRecord
 from promptlab.errors import ConfigError, RunError, RunNotFoundError
 from promptlab.gates.config import Check, Gates, default_gates, gates_of
 from promptlab.gates.facts import facts_of, numbers
-from promptlab.gates.judging import Measured, judged
+from promptlab.gates.judging import GatedMetric, judged
 from promptlab.gates.outcome import CheckOutcome, GateOutcome, overall
 from promptlab.ports import Clock, Ledger
 from promptlab.run_labels import RunLabels, no_such_label
@@ -28,7 +28,7 @@ class Measuring(Protocol):
 
     async def gated(
         self, run: RunRecord, base: RunRecord | None, gates: Gates
-    ) -> tuple[Sequence[Measured], tuple[str, ...]]:
+    ) -> tuple[Sequence[GatedMetric], tuple[str, ...]]:
         """Measure what the checks look at."""
 
 

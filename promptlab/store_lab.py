@@ -64,7 +64,7 @@ from promptlab.run_labels import ANY, RunLabels, labels_at
 from promptlab.wiring import Parts, open_parts
 
 if TYPE_CHECKING:
-    from promptlab.gates.judging import Measured
+    from promptlab.gates.judging import GatedMetric
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.query_engine import QueryEngine, ResultsQuery
     from promptlab.queries.slices import Slices
@@ -676,7 +676,7 @@ class StoreLab:
 
     async def gated(
         self, run: RunRecord, base: RunRecord | None, gates: Gates
-    ) -> tuple[Sequence[Measured], tuple[str, ...]]:
+    ) -> tuple[Sequence[GatedMetric], tuple[str, ...]]:
         """Measure what the checks of a gate look at, and say which rows were in quarantine."""
         return await (await self._queries.get()).gated(run, base, gates)
 

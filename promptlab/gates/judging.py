@@ -17,7 +17,7 @@ PASSING = ("better", "the same within δ", "not worse by more than δ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class GatedMetric:
     """One metric of the run over all rows, or over those of one slice; without the quarantined ones."""
 
     metric: str
@@ -53,7 +53,7 @@ class Measured:
 
 def judged(
     gates: Gates,
-    measured: Sequence[Measured],
+    measured: Sequence[GatedMetric],
     facts: Mapping[str, Any],
     base_facts: Mapping[str, Any] | None = None,
 ) -> list[CheckOutcome]:
@@ -80,7 +80,7 @@ def judged(
     return found
 
 
-def _family(gates: Gates, measured: Sequence[Measured]) -> dict[tuple[str, float | None], Judgement]:
+def _family(gates: Gates, measured: Sequence[GatedMetric]) -> dict[tuple[str, float | None], Judgement]:
     """Judge the metrics that may not be worse together, each with its margin."""
     wanted: dict[tuple[str, float | None], PairedData] = {}
     whole = {one.metric: one for one in measured if one.slice is None}
@@ -94,7 +94,7 @@ def _family(gates: Gates, measured: Sequence[Measured]) -> dict[tuple[str, float
 
 
 def _of_metric(
-    check: Check, measured: Sequence[Measured], family: Mapping[tuple[str, float | None], Judgement]
+    check: Check, measured: Sequence[GatedMetric], family: Mapping[tuple[str, float | None], Judgement]
 ) -> list[CheckOutcome]:
     mine = [one for one in measured if one.metric == check.metric]
     if check.slices:
@@ -116,7 +116,7 @@ def _of_metric(
     return found
 
 
-def _bound(check: Check, one: Measured) -> CheckOutcome:
+def _bound(check: Check, one: GatedMetric) -> CheckOutcome:
     interval = one.interval
     if interval is None or one.mean is None:
         return _outcome(check, one, "undecided", f"{one.n:,} rows are too few for an interval")
@@ -140,7 +140,7 @@ def _bound(check: Check, one: Measured) -> CheckOutcome:
 
 
 def _compared(
-    check: Check, one: Measured, family: Mapping[tuple[str, float | None], Judgement]
+    check: Check, one: GatedMetric, family: Mapping[tuple[str, float | None], Judgement]
 ) -> CheckOutcome:
     if one.not_comparable:
         said = f"the runs' values are not of the same metric: {one.not_comparable}"
@@ -229,7 +229,7 @@ def _number(check: Check, facts: Mapping[str, Any], base_facts: Mapping[str, Any
     )
 
 
-def _outcome(check: Check, one: Measured | None, outcome: Any, said: str, **numbers: Any) -> CheckOutcome:
+def _outcome(check: Check, one: GatedMetric | None, outcome: Any, said: str, **numbers: Any) -> CheckOutcome:
     return CheckOutcome(
         check=check.title,
         kind=check.kind,

@@ -8,7 +8,7 @@ from typing import Any
 
 from promptlab.errors import ConfigError
 from promptlab.gates.config import Gates
-from promptlab.gates.judging import Measured
+from promptlab.gates.judging import GatedMetric
 from promptlab.queries.compare import not_comparable, paired_of, pairing_of
 from promptlab.queries.compare_sql import ANSWER, Pairing
 from promptlab.queries.opened import StoredRun
@@ -20,7 +20,7 @@ MOST_SLICES = 200
 
 async def measured(
     pool: DuckDBPool, run: StoredRun, base: StoredRun | None, gates: Gates
-) -> tuple[list[Measured], tuple[str, ...]]:
+) -> tuple[list[GatedMetric], tuple[str, ...]]:
     """Measure what the checks of a gate need.
 
     Args:
@@ -39,7 +39,7 @@ async def measured(
     alone = await pairing_of(pool, [run, run])
     both = await pairing_of(pool, [base, run]) if base is not None else None
     columns = sorted({column for check in gates.checks for column in check.slices})
-    found: list[Measured] = []
+    found: list[GatedMetric] = []
     for column in (None, *columns):
         wanted = {c.metric for c in gates.checks if c.metric and (column is None or column in c.slices)}
         if not wanted:
@@ -90,9 +90,9 @@ def _own(
     pair: int,
     column: str | None,
     value: str | None,
-) -> Measured:
+) -> GatedMetric:
     data = paired_of(runs, pairing, found, pair, {})
-    return Measured(
+    return GatedMetric(
         metric=pairing.pairs[pair][0],
         slice=None if column is None else f"{column}={value}",
         n=data.n,
@@ -105,19 +105,19 @@ def _own(
 
 
 def _with_base(
-    one: Measured,
+    one: GatedMetric,
     base: StoredRun | None,
     run: StoredRun,
     both: Pairing | None,
     found: Mapping[str, Any] | None,
-) -> Measured:
+) -> GatedMetric:
     if base is None or both is None or found is None:
         return one
     place = next((n for n, (metric, _) in enumerate(both.pairs) if metric == one.metric), None)
     if place is None:
         return one
     runs = [base, run]
-    return Measured(
+    return GatedMetric(
         **{name: getattr(one, name) for name in ("metric", "slice", "n", "missing", "mean", "deviation")},
         share=one.share,
         bounds=one.bounds,

@@ -23,7 +23,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.duck import connect, given, parquet
 from promptlab.errors import RunError
 from promptlab.gates.config import Gates
-from promptlab.gates.judging import Measured
+from promptlab.gates.judging import GatedMetric
 from promptlab.ports import Blobs, Ledger
 from promptlab.queries.answers import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
 from promptlab.queries.compare import ComparePage, compare
@@ -149,7 +149,7 @@ class QueryEngine:
 
     async def gated(
         self, run: RunRecord, base: RunRecord | None, gates: Gates
-    ) -> tuple[list[Measured], tuple[str, ...]]:
+    ) -> tuple[list[GatedMetric], tuple[str, ...]]:
         """Measure what a gate looks at; see `queries.gated.measured`.
 
         Raises:

@@ -70,7 +70,7 @@ NAMED = {
     "AssetVersion",
     "CheckOutcome",
     "GateOutcome",
-    "Measured",
+    "GatedMetric",
     "Attempt",
     "BatchState",
     "Batched",
