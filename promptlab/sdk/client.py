@@ -26,6 +26,7 @@ from promptlab.sdk.speaking import is_quiet, say
 from promptlab.sync import run_here, run_sync
 
 if TYPE_CHECKING:
+    from promptlab.planning import Power
     from promptlab.queries.sql import SqlAnswer
     from promptlab.sdk.compare import Comparison
     from promptlab.sdk.slices import RunSlices
@@ -685,6 +686,47 @@ class Experiments:
             run = await self.run_async(run, quiet=quiet)
         against = None if baseline is None else _id_of(baseline)
         return Gate(await self._lab.gate(_id_of(run), baseline=against, gates=checks))
+
+    def power(
+        self,
+        difference: float,
+        *runs: Run | str,
+        metric: str | None = None,
+        discordance: float | None = None,
+        deviation: float | None = None,
+    ) -> Power:
+        """Say how many rows show a difference with 80% power, and what they cost.
+
+        Args:
+            difference: in the metric's units, above 0: 0.05 of pass/fail is 5 in 100 rows.
+            runs: two runs, the base first, that say how often they differ and what a case costs; or none.
+            metric: the metric of these runs; the first one by default.
+            discordance: without runs: the share of rows in which two runs differ, .2 where nothing is said.
+            deviation: without runs, of numbers: the standard deviation of the paired differences.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            UnknownNameError: the runs share no such metric.
+            ConfigError: a number is none that makes sense, or there are neither two runs nor none.
+        """
+        asked = {"metric": metric, "discordance": discordance, "deviation": deviation}
+        return run_sync(self.power_async(difference, *runs, **asked))  # type: ignore[arg-type]
+
+    async def power_async(
+        self,
+        difference: float,
+        *runs: Run | str,
+        metric: str | None = None,
+        discordance: float | None = None,
+        deviation: float | None = None,
+    ) -> Power:
+        """Do as `power`."""
+        from promptlab.planning import planned
+
+        ids = [_id_of(run) for run in runs]
+        return await planned(
+            self._lab, ids, difference, metric=metric, discordance=discordance, deviation=deviation
+        )
 
     def tag(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:
         """Give a run tags, and take those of `remove` away.

@@ -37,6 +37,7 @@ PATHS: dict[str, list[str]] = {
     "/api/v1/audit": ["/api/v1/audit"],
     "/api/v1/deletions": ["/api/v1/deletions"],
     "/api/v1/runs/{run_id}/gate": ["/api/v1/runs/{run}/gate"],
+    "/api/v1/power": ["/api/v1/power?difference=0.05"],
     "/api/v1/run-labels": ["/api/v1/run-labels?name=sums"],
     "/api/v1/audit/export": ["/api/v1/audit/export"],
     "/runs/{run_id}": [

@@ -71,6 +71,7 @@ NAMED = {
     "CheckOutcome",
     "GateOutcome",
     "GatedMetric",
+    "Power",
     "Attempt",
     "BatchState",
     "Batched",
