@@ -23,7 +23,7 @@ from promptlab.cli.deletions import deletions
 from promptlab.cli.doctor import doctor
 from promptlab.cli.editing import archive, delete, label, tag
 from promptlab.cli.gating import gate
-from promptlab.cli.planning import power
+from promptlab.cli.planning import estimate, power
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
 from promptlab.cli.serving import schema, studio, version
@@ -94,7 +94,7 @@ def commands(ctx: click.Context) -> None:
 
 for command in (
     *(init, run, resume, cancel, gate),
-    *(runs, show, compare, slices, sql, power, export, tag, archive, delete, deletions),
+    *(runs, show, compare, slices, sql, power, estimate, export, tag, archive, delete, deletions),
     *(prompts, datasets, code, label),
     *(studio, cloud, budget, cache, doctor, schema, version),
 ):

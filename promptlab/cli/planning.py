@@ -1,15 +1,20 @@
-"""`promptlab power`: how many cases a difference needs, before one pays for them."""
+"""`promptlab power` and `promptlab estimate`: what a run needs and costs, before one pays for it."""
 
 from __future__ import annotations
 
 import asyncio
+import pathlib
 from typing import TYPE_CHECKING
 
 import click
 
-from promptlab.cli.options import Store, find_run, json_option, opened, show_json, store_options
+from promptlab.cli.options import Store, find_run, json_option, opened, show, show_json, store_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from promptlab.cloud.estimate import Estimate
+    from promptlab.experiments.file import ExperimentFile
     from promptlab.planning import Power
 
 
@@ -77,3 +82,47 @@ async def _planned(
         return await planned(
             lab, ids, difference, metric=metric, discordance=discordance, deviation=deviation
         )
+
+
+@click.command(
+    short_help="Say what a run would cost on this machine, and how long it would take.",
+    epilog="In the cloud: promptlab cloud estimate.",
+)
+@click.argument("experiment", metavar="EXPERIMENT.yaml", type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "--try",
+    "tries",
+    metavar="N",
+    type=click.IntRange(1, 1_000),
+    default=None,
+    help="Run and pay for N random rows to see; the run is kept.",
+)
+@click.option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(1, 1_000_000_000),
+    help="How many rows to estimate for.  [default: those of the dataset]",
+)
+@store_options
+@json_option
+def estimate(experiment: Path, tries: int | None, rows: int | None, store: Store, as_json: bool) -> None:
+    """Say what a run would cost and how long it would take at the model's limits, compared with batches and
+    the flex tier, and in the worst case.
+
+    Nothing is called and nothing is stored, unless --try has rows run.
+    """
+    from promptlab.cli.tables import laptop_tables
+    from promptlab.experiments.file import load_experiment
+
+    found = asyncio.run(_estimated(store, load_experiment(experiment), tries, rows))
+    if as_json:
+        show_json(found.to_json())
+    else:
+        show(laptop_tables(found))
+
+
+async def _estimated(store: Store, file: ExperimentFile, tries: int | None, rows: int | None) -> Estimate:
+    from promptlab.cloud.estimate import estimate
+
+    async with opened(store) as lab:
+        return await estimate(lab, file.config, tries=tries or 0, rows=rows, folder=file.folder)

@@ -305,6 +305,48 @@ def estimate_tables(found: Estimate) -> RenderableType:
     return Group(_money(found), Text(), *map(Text, _course(found)), Text(), _idle(found))
 
 
+def laptop_tables(found: Estimate) -> RenderableType:
+    """Show what a run on this machine would cost, and how long it would take."""
+    table = _table("dollars", "low", "expected", "high", right=("low", "expected", "high"))
+    rows = [
+        (found.model, found.model_usd),
+        ("in batches, within a day", found.batch_usd),
+        ("in the flex tier, slower", found.flex_usd),
+    ]
+    for name, usd in rows[: 1 if found.model_usd is None else None]:
+        if usd is not None or name == found.model:
+            cells = (usd.low, usd.expected, usd.high) if usd else (None, None, None)
+            table.add_row(name, *map(dollars, cells))
+    return Group(table, Text(), *map(Text, _laptop_lines(found)))
+
+
+def _laptop_lines(found: Estimate) -> list[str]:
+    wall, read, written = found.laptop_wall_s, found.prompt_tokens, found.answer_tokens
+    lines = [
+        f"{found.work.cases:,} cases take {duration(wall.low)} … {duration(wall.expected)} … "
+        f"{duration(wall.high)} on one machine, by {found.limited_by}."
+    ]
+    if found.worst_usd is not None:
+        lines.append(
+            f"At most {dollars(found.worst_usd)}, were every answer as long as it may be; --max-cost-usd "
+            "bounds it."
+        )
+    if found.metrics_usd:
+        lines.append(f"The metrics' own calls: about {dollars(found.metrics_usd)} more.")
+    if found.tried is not None:
+        failed = f", {found.tried.failed:,} of them failed" if found.tried.failed else ""
+        lines.append(
+            f"{found.tried.cases:,} cases were run to see ({found.tried.run_id}{failed}): "
+            f"{read.expected:,.0f} tokens read and {written.expected:,.0f} written a call."
+        )
+    else:
+        lines.append(
+            f"A call reads {read.low:,.0f} … {read.high:,.0f} tokens (from {found.sampled:,} rows) and is "
+            f"taken to write {written.low:,.0f} … {written.high:,.0f}: --try 20 runs 20 rows to see."
+        )
+    return lines
+
+
 def _money(found: Estimate) -> _Fitted:
     table = _table("a run", "low", "expected", "high", right=("low", "expected", "high"))
     rows = [

@@ -15,6 +15,7 @@ import orjson
 
 from promptlab.assets.ingest import stage
 from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
+from promptlab.cloud.sampled import MOST_TRIED, Interval, SampledRun, slowest, times_by_limit, tried_of
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
 from promptlab.domain.chat import Prompt
@@ -25,9 +26,11 @@ from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.domain.tokens import ASCII_CHARS, chat_tokens
+from promptlab.domain.worst_case import worst_case
 from promptlab.engine.plan import together
 from promptlab.errors import ConfigError
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
+from promptlab.experiments.subset import Sample, subset
 from promptlab.lab import Lab
 from promptlab.models.base import Model
 from promptlab.models.batches.registry import has_batch_mode
@@ -39,19 +42,6 @@ TOKENIZERS = (0.8, 1.3)
 ANSWER_TOKENS = 250
 _PLACES = 5
 _Z = 1.96
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Three numbers that what comes will probably lie between and near."""
-
-    low: float
-    expected: float
-    high: float
-
-    def times(self, factor: float) -> Interval:
-        """All three times a number."""
-        return Interval(self.low * factor, self.expected * factor, self.high * factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +69,27 @@ class Estimate:
     """The largest MaxConcurrency that hits no quota."""
     idle: Sequence[IdleItem]
     """By the month."""
+    flex_usd: Interval | None = None
+    """The cost in the provider's flex tier; None where it has none, or the price is not known."""
+    worst_usd: float | None = None
+    """The most that the calls can cost, each answered at the first try: what a budget would set aside; None
+    where a price, or how much the model may write, is not known."""
+    metrics_usd: float | None = None
+    """The metrics' own calls, as the tried rows' cost; None where no row was tried, or it is not known."""
+    laptop_s: Mapping[str, Interval]
+    """Seconds that each limit of the model makes the run take on one machine, at least."""
+    tried: SampledRun | None = None
+    """The rows that were really run."""
+
+    @property
+    def laptop_wall_s(self) -> Interval:
+        """Seconds on one machine: those of the limit that counts."""
+        return slowest(self.laptop_s)[1]
+
+    @property
+    def limited_by(self) -> str:
+        """The limit that counts."""
+        return slowest(self.laptop_s)[0]
 
     @property
     def cloud_usd(self) -> Interval:
@@ -97,6 +108,13 @@ class Estimate:
             "model": self.model,
             "model_usd": asdict(self.model_usd) if self.model_usd else None,
             "batch_usd": asdict(self.batch_usd) if self.batch_usd else None,
+            "flex_usd": asdict(self.flex_usd) if self.flex_usd else None,
+            "worst_usd": self.worst_usd,
+            "metrics_usd": self.metrics_usd,
+            "laptop_wall_s": asdict(self.laptop_wall_s),
+            "laptop_s": {name: asdict(seconds) for name, seconds in self.laptop_s.items()},
+            "limited_by": self.limited_by,
+            "tried": asdict(self.tried) if self.tried else None,
             "cloud_usd": asdict(self.cloud_usd),
             "services_usd": {name: asdict(interval) for name, interval in self.services.items()},
             "wall_s": asdict(self.wall_s),
@@ -121,8 +139,10 @@ async def estimate(
     max_concurrency: int = 100,
     worker_memory: int = 512,
     new_account: bool = False,
+    tries: int = 0,
+    folder: Path | None = None,
 ) -> Estimate:
-    """Estimate an experiment. Nothing is stored, and no model is called.
+    """Estimate an experiment. Nothing is stored, and no model is called, unless rows are to be tried.
 
     Args:
         lab: where assets are that the experiment names by reference.
@@ -134,9 +154,11 @@ async def estimate(
         max_concurrency: the stack's MaxConcurrency.
         worker_memory: the stack's WorkerMemory, in MB.
         new_account: use the quotas of a new AWS account.
+        tries: rows that are really run and paid for, a random sample; what they took replaces the guesses.
+        folder: what relative paths to code count from, as in `Lab.run`.
 
     Raises:
-        PromptLabError: the experiment is wrong.
+        PromptLabError: the experiment is wrong, or no tried row was answered.
     """
     if config.prompt_template is None:
         raise ConfigError(
@@ -154,8 +176,12 @@ async def estimate(
     prompt = await _prompt(lab, config.prompt_template)
     compiled = await compile_template_async(prompt)
     check_placeholders(prompt, content, compiled)
-    read = prompt_tokens([await compiled.render_async(row) for row in found])
-    written = _answer(model, answer_tokens)
+    prompts = [await compiled.render_async(row) for row in found]
+    read, written = prompt_tokens(prompts), _answer(model, answer_tokens)
+    tried = await _tried(lab, config, tries, folder) if tries else None
+    if tried is not None:
+        read, written = tried.prompt_tokens or read, tried.completion_tokens or written
+        latency_s = tried.latency_s.expected if tried.latency_s else latency_s
     work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory)
     quotas = NEW_ACCOUNT if new_account else DEFAULT
     runs = {
@@ -164,13 +190,26 @@ async def estimate(
     }
     timed = {name: simulate(run, quotas) for name, run in runs.items()}
     spent = {name: dollars(units(run, timed[name].wall_s)) for name, run in runs.items()}
+    usual, flex = price_of(model), price_of(model, tier="flex")
     return Estimate(
         work=runs["expected"],
         sampled=len(found),
         prompt_tokens=read,
         answer_tokens=written,
         model=model.name,
-        model_usd=_model_usd(price_of(model), read, written, work.cases),
+        model_usd=tried.usd.times(work.cases)
+        if tried is not None and tried.usd is not None
+        else _model_usd(usual, read, written, work.cases),
+        flex_usd=_model_usd(flex, read, written, work.cases) if flex != usual else None,
+        worst_usd=_worst_usd(model, prompts, work.cases),
+        metrics_usd=None if tried is None or tried.metrics_usd is None else tried.metrics_usd * work.cases,
+        laptop_s=times_by_limit(
+            model,
+            work.cases,
+            (tried.latency_s if tried else None) or Interval(latency_s / 2, latency_s, 2 * latency_s),
+            read.plus(written),
+        ),
+        tried=tried,
         batch_usd=_model_usd(price_of(model, tier=BATCH), read, written, work.cases)
         if has_batch_mode(model)
         else None,
@@ -217,6 +256,31 @@ def prompt_tokens(prompts: Sequence[Prompt]) -> Interval:
     spread = _Z * statistics.stdev(counts) / sqrt(len(counts)) if len(counts) > 1 else mean / 2
     low, high = TOKENIZERS
     return Interval(max(0.0, mean - spread) * low, mean, (mean + spread) * high)
+
+
+async def _tried(lab: Lab, config: ExperimentConfig, tries: int, folder: Path | None) -> SampledRun:
+    """Run a random sample of the rows, and sum up what they took."""
+    if not 1 <= tries <= MOST_TRIED:
+        raise ConfigError(f"{tries:,} rows to try: 1 to {MOST_TRIED:,} are tried.")
+    async with subset(lab.assets, config.dataset, Sample(tries, 0)) as dataset:
+        run = await lab.run(config.model_copy(update={"dataset": dataset}), folder=folder)
+    if run.summary is None or not run.summary["succeeded"]:
+        raise ConfigError(
+            f"No row of the {tries:,} that were tried was answered: {run.error or run.status} (run "
+            f"{run.run_id})."
+        )
+    return await tried_of(run, lab.results(run.run_id))
+
+
+def _worst_usd(
+    model: ModelConfig, prompts: Sequence[Sequence[Mapping[str, str]]], cases: int
+) -> float | None:
+    """The most that all calls can cost, by the longest prompt of the sample."""
+    try:
+        worst = worst_case(model)
+    except ConfigError:
+        return None
+    return max(worst.usd(messages) for messages in prompts) * cases
 
 
 def _answer(model: ModelConfig, given: int | None) -> Interval:

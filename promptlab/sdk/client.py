@@ -26,6 +26,7 @@ from promptlab.sdk.speaking import is_quiet, say
 from promptlab.sync import run_here, run_sync
 
 if TYPE_CHECKING:
+    from promptlab.cloud.estimate import Estimate
     from promptlab.planning import Power
     from promptlab.queries.sql import SqlAnswer
     from promptlab.sdk.compare import Comparison
@@ -727,6 +728,26 @@ class Experiments:
         return await planned(
             self._lab, ids, difference, metric=metric, discordance=discordance, deviation=deviation
         )
+
+    def estimate(self, config: Config, *, tries: int = 0, rows: int | None = None) -> Estimate:
+        """Estimate what a run would cost, in usual calls, in batches and in the flex tier, and how long it
+        would take, here and in the cloud.
+
+        Args:
+            config: the experiment.
+            tries: rows that are really run and paid for, a random sample; what they took replaces guesses.
+            rows: how many rows to estimate for; those of the dataset by default.
+
+        Raises:
+            PromptLabError: the experiment is wrong, or no tried row was answered.
+        """
+        return run_sync(self.estimate_async(ExperimentConfig.parse(config), tries=tries, rows=rows))
+
+    async def estimate_async(self, config: Config, *, tries: int = 0, rows: int | None = None) -> Estimate:
+        """Do as `estimate`."""
+        from promptlab.cloud.estimate import estimate
+
+        return await estimate(self._lab, ExperimentConfig.parse(config), tries=tries, rows=rows)
 
     def tag(self, run_id: str, *tags: str, remove: Sequence[str] = ()) -> Run:
         """Give a run tags, and take those of `remove` away.

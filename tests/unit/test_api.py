@@ -70,6 +70,7 @@ PAIRS = [
     (Experiments, "sql", "sql_async"),
     (Experiments, "slices", "slices_async"),
     (Experiments, "tag", "tag_async"),
+    (Experiments, "estimate", "estimate_async"),
     (Experiments, "power", "power_async"),
     (Experiments, "gate", "gate_async"),
     (Experiments, "label", "label_async"),

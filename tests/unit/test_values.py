@@ -71,6 +71,7 @@ NAMED = {
     "CheckOutcome",
     "GateOutcome",
     "GatedMetric",
+    "SampledRun",
     "Power",
     "Attempt",
     "BatchState",
