@@ -263,14 +263,15 @@ async def _statistics(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pair
 
 
 async def cluster_errors(
-    pool: DuckDBPool, pairing: Pairing, key: str, other: int | None
+    pool: DuckDBPool, pairing: Pairing, key: str, other: int | None, without: Sequence[str] = ()
 ) -> dict[Any, dict[str, Clusters]]:
-    """The pairs' standard errors over clusters, of each slice, by `clusters` and the number of the pair."""
-    sql, chosen = pairing.clusters_by(key, other)
+    """The pairs' standard errors over clusters, of each slice, by `clusters` and the number of the pair;
+    without the rows of some ids."""
+    sql, chosen = pairing.clusters_by(key, other, without)
     if not chosen:
         return {}
     found: dict[Any, dict[str, Clusters]] = {}
-    for row in await pool.fetch(sql):
+    for row in await pool.fetch(sql, [*without, *without]):
         made = {}
         for place, n in enumerate(chosen):
             groups, stderr, method = error_of(row[1 + 4 * place : 5 + 4 * place])

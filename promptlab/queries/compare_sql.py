@@ -151,7 +151,7 @@ class Pairing:
         parts = ", ".join(["k", "count(*)", *measured.values()])
         return f"SELECT {parts} FROM ({self._alone(chosen, key)}) GROUP BY k", ["k", "rows", *measured]
 
-    def clusters_by(self, key: str, other: int | None) -> tuple[str, list[int]]:
+    def clusters_by(self, key: str, other: int | None, without: Sequence[str] = ()) -> tuple[str, list[int]]:
         """SQL of a row a slice with the standard errors over clusters (`cluster_sql`) of the differences to
         one other run, or without one of the base's means; and the pairs that they are of."""
         chosen = [
@@ -163,7 +163,8 @@ class Pairing:
             values = [f"x{n}" for n in chosen]
             return cluster_sql(self._alone(chosen, key, clusters=True), values), chosen
         values = [f"(y{n} - x{n})" for n in chosen]
-        return cluster_sql(self._valued(chosen, other, key, clusters=True), values), chosen
+        rows = self._valued(chosen, other, key, clusters=True, without=without)
+        return cluster_sql(rows, values), chosen
 
     def _alone(self, chosen: Sequence[int], key: str, *, clusters: bool = False) -> str:
         """The base's dataset rows: k, its cluster if it is asked for, and each metric's value, as `_values`

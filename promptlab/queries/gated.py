@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from promptlab.duck import quoted
 from promptlab.errors import ConfigError
 from promptlab.gates.config import Gates
 from promptlab.gates.judging import GatedMetric
-from promptlab.queries.compare import not_comparable, paired_of, pairing_of
+from promptlab.queries.compare import cluster_errors, not_comparable, paired_of, pairing_of
 from promptlab.queries.compare_sql import ANSWER, Pairing
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
@@ -44,8 +45,8 @@ async def measured(
         wanted = {c.metric for c in gates.checks if c.metric and (column is None or column in c.slices)}
         if not wanted:
             continue
-        own = await _asked(pool, run, alone, gates.quarantine, column)
-        other = await _asked(pool, base, both, gates.quarantine, column) if base and both else {}
+        own = await _asked(pool, run, run, alone, gates.quarantine, column)
+        other = await _asked(pool, base, run, both, gates.quarantine, column) if base and both else {}
         for value in own:
             for pair, (metric, _) in enumerate(alone.pairs):
                 if metric not in wanted or metric == ANSWER:
@@ -56,7 +57,12 @@ async def measured(
 
 
 async def _asked(
-    pool: DuckDBPool, base: StoredRun, pairing: Pairing, without: Sequence[str], column: str | None
+    pool: DuckDBPool,
+    base: StoredRun,
+    run: StoredRun,
+    pairing: Pairing,
+    without: Sequence[str],
+    column: str | None,
 ) -> dict[str | None, dict[str, Any]]:
     """The aggregates of each slice, by its value; of no column those of all rows, under None."""
     by = None
@@ -77,8 +83,11 @@ async def _asked(
             f"gates: the column {column!r} has more than {MOST_SLICES} values: slice by one with fewer."
         )
     keys = [None if column is None else "" if row[0] is None else str(row[0]) for row in rows]
+    # Rows that belong together (`cluster_by`) are not independent: of the difference to the baseline.
+    apart = base is not run
+    errors = await cluster_errors(pool, pairing, quoted(by) if by else "0", 0, without) if apart else {}
     return {
-        key: dict(zip(names_of, row[1:], strict=True))
+        key: dict(zip(names_of, row[1:], strict=True)) | errors.get(0 if column is None else row[0], {})
         for key, row in sorted(zip(keys, rows, strict=True), key=lambda one: one[0] or "")
     }
 

@@ -388,3 +388,17 @@ async def test_a_run_that_goes_on_is_not_judged(lab: StoreLab) -> None:
     await lab.ledger.update_run(done.run_id, {"status": "cancelled", "results": None})
     with pytest.raises(RunError, match="no results yet"):
         await lab.gate(done.run_id, gates=gates_of([{"metric": "right", "min": 0.5}]))
+
+
+async def test_rows_that_belong_together_are_not_independent(lab: StoreLab) -> None:
+    """Twelve documents of 25 questions each: three that are lost as a whole are no 75 losses."""
+    rows = [{"id": f"q{n}", "number": n, "doc": f"d{n // 25}"} for n in range(300)]
+    dataset = Dataset(name="docs", description="", rows=rows, id_column="id")
+    base = await run(lab, ["1"] * 300, dataset=dataset, cluster_by="doc")
+    lost = await run(lab, ["0"] * 75 + ["1"] * 225, dataset=dataset, cluster_by="doc")
+    checks: list[dict[str, Any]] = [{"metric": "right", "no_regression": 0.02}]
+    page = await lab.compare([base.run_id, lost.run_id], limit=1)
+    for more in ({}, {"quarantine": ["q299"]}):
+        found = await lab.gate(lost.run_id, baseline=base.run_id, gates=gates_of({"checks": checks, **more}))
+        assert found.checks[0].verdict == page.metrics[0].judgement.verdict == "no evidence of a difference"
+    assert page.metrics[0].judgement.method == "CR1 t"
