@@ -18,7 +18,7 @@ from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, sce
 from promptlab.cloud.sampled import MOST_TRIED, Interval, SampledRun, slowest, times_by_limit, tried_of
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
-from promptlab.domain.chat import Prompt
+from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
@@ -273,7 +273,7 @@ async def _tried(lab: Lab, config: ExperimentConfig, tries: int, folder: Path | 
 
 
 def _worst_usd(
-    model: ModelConfig, prompts: Sequence[Sequence[Mapping[str, str]]], cases: int
+    model: ModelConfig, prompts: Sequence[Sequence[Mapping[str, str]] | ChatRequest], cases: int
 ) -> float | None:
     """The most that all calls can cost, by the longest prompt of the sample."""
     try:

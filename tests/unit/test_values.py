@@ -71,6 +71,7 @@ NAMED = {
     "CheckOutcome",
     "GateOutcome",
     "GatedMetric",
+    "Decided",
     "SampledRun",
     "Power",
     "Attempt",
