@@ -15,6 +15,7 @@ from promptlab_studio.app import create_app
 from promptlab.domain.choice import Chosen
 from promptlab.errors import ConfigError
 from promptlab.store_lab import StoreLab
+from promptlab.wiring import open_parts
 from tests.browser import labs
 
 
@@ -127,25 +128,43 @@ async def test_a_change_is_made_only_to_what_was_seen(lab: StoreLab, api: httpx.
         assert again.status_code == 200
 
 
+class MeetingLedger:
+    """A ledger in which changes of a run wait for each other, and then are made at once."""
+
+    def __init__(self, ledger: Any, changes: int) -> None:
+        self._ledger, self._missing, self._all_here = ledger, changes, asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def update_run(self, run_id: str, changes: Any, **options: Any) -> bool:
+        """Wait until all are here."""
+        self._missing -= 1
+        if not self._missing:
+            self._all_here.set()
+        await self._all_here.wait()
+        made: bool = await self._ledger.update_run(run_id, changes, **options)
+        return made
+
+
 async def test_of_changes_at_once_to_what_was_seen_one_is_made(
-    lab: StoreLab, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    lab: StoreLab, api: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     """All of them find the tag that they saw, and then the ledger has one of them only."""
     run = await lab.run(labs.config({"name": "simulated/demo"}))
     seen = (await api.get(f"/runs/{run.run_id}")).headers["etag"]
-    here, all_here, update = [], asyncio.Event(), lab.ledger.update_run
-
-    async def together(run_id: str, changes: Any, **options: Any) -> bool:
-        here.append(run_id)
-        if len(here) == 4:
-            all_here.set()
-        await all_here.wait()
-        return await update(run_id, changes, **options)
-
-    monkeypatch.setattr(lab.ledger, "update_run", together)
-    answers = await asyncio.gather(
-        *(api.patch(f"/runs/{run.run_id}", json={"tags": [t]}, headers={"If-Match": seen}) for t in "abcd")
-    )
+    parts = open_parts({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    ledger: Any = MeetingLedger(parts.ledger, 4)
+    other = StoreLab(replace(parts, ledger=ledger))
+    transport = httpx.ASGITransport(create_app(other))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost/api/v1", timeout=60) as four:
+        answers = await asyncio.gather(
+            *(
+                four.patch(f"/runs/{run.run_id}", json={"tags": [t]}, headers={"If-Match": seen})
+                for t in "abcd"
+            )
+        )
+    await other.close()
     assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
     (made,) = (answer.json()["tags"] for answer in answers if answer.status_code == 200)
     assert (await lab.get_run(run.run_id)).tags == tuple(made)
