@@ -8,7 +8,6 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +33,7 @@ from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
 from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
+from promptlab.experiments.functions import OPTIONS, FunctionEvaluator, named_inputs
 from promptlab.experiments.judges import judges_recorded, made_judges, remade_judges
 from promptlab.experiments.stored import (
     Stored,
@@ -96,13 +96,6 @@ class Live:
         if "agent_proxy" in self.codes or not isinstance(model, AgentModel):
             return self.codes.get("agent_proxy")
         return code_ref(model.function)
-
-
-class FunctionEvaluator(Evaluator):
-    """Scores with a function of the inputs: `function(data, **params)`, sync or async."""
-
-    def __init__(self, function: Any, params: Mapping[str, Any]) -> None:
-        self.evaluate = partial(function, **params)  # type: ignore[method-assign]
 
 
 def live_objects(config: ExperimentConfig, folder: Path, stored: Stored | None = None) -> Live:
@@ -374,7 +367,8 @@ def evaluator_from(name: str, code: CodeRef, thing: Any, params: Mapping[str, An
     if inspect.isclass(thing):
         thing = made_of(code, thing, params)
     elif inspect.isroutine(thing):
-        with_params(code, thing, params)
+        if named_inputs(thing, params, getattr(thing, OPTIONS, {}).get("inputs")) is None:
+            with_params(code, thing, params)
         return FunctionEvaluator(thing, params)
     elif params:
         raise ConfigError(

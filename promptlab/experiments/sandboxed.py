@@ -180,10 +180,16 @@ class _Described(Answers):
         if inspect.isroutine(thing) or not (inspect.isclass(thing) or hasattr(thing, "evaluate")):
             if not callable(thing):
                 return {"kind": "nothing", "what": type(thing).__name__}
-            said_of = {"kind": "function", "scores": [], "higher_is_better": True, "needs_embedding": False}
-            return {**said_of, "takes_case": takes_case(thing) is not None}
+            return {**self._function(), "kind": "function", "takes_case": takes_case(thing) is not None}
         evaluator = evaluator_from("the metric", self._code, thing, self._params)
         return _evaluator(evaluator)
+
+    def _function(self) -> dict[str, Any]:
+        """Describe a function as the evaluator that it would be; an agent's is none, and has no inputs."""
+        try:
+            return _evaluator(evaluator_from("the metric", self._code, self._thing, self._params))
+        except ConfigError:
+            return {"scores": [], "higher_is_better": True, "needs_embedding": False}
 
 
 def _evaluator(evaluator: Evaluator) -> dict[str, Any]:

@@ -62,6 +62,7 @@ EXPORTED = [
     "ToolCallResponse",
     "Trace",
     "current_case",
+    "evaluator",
     "get_model",
 ]
 PAIRS = [
