@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from promptlab.errors import ModelError, PromptLabError
     from promptlab.evaluators.base import Evaluator
     from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
-    from promptlab.experiments.functions import evaluator
     from promptlab.models.base import Model
     from promptlab.models.recording import CaseRecorder, current_case
     from promptlab.models.registry import get_model
@@ -56,7 +55,6 @@ _HOMES = {
     "ToolCallResponse": "domain.messages",
     "Trace": "domain.trace",
     "current_case": "models.recording",
-    "evaluator": "experiments.functions",
     "get_model": "models.registry",
 }
 
@@ -91,7 +89,6 @@ __all__ = [
     "ToolCallResponse",
     "Trace",
     "current_case",
-    "evaluator",
     "get_model",
 ]
 

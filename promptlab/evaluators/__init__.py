@@ -1,1 +1,5 @@
-"""Metrics: the built-in ones, and the class that custom ones derive from."""
+"""Metrics: the built-in ones, the class that custom ones derive from, and the decorator of functions."""
+
+from promptlab.evaluators.decorator import evaluator
+
+__all__ = ["evaluator"]

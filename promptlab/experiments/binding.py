@@ -27,13 +27,14 @@ from promptlab.engine.processes import Recipe
 from promptlab.engine.sandboxed import SANDBOX
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.decorator import OPTIONS
 from promptlab.evaluators.extraction import extraction
 from promptlab.evaluators.foreign import MAX_SEVERAL
 from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
 from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
-from promptlab.experiments.functions import OPTIONS, FunctionEvaluator, named_inputs
+from promptlab.experiments.functions import FunctionEvaluator, named_inputs
 from promptlab.experiments.judges import judges_recorded, made_judges, remade_judges
 from promptlab.experiments.stored import (
     Stored,

@@ -3,71 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.decorator import DEFAULTS, OPTIONS
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-OPTIONS = "__promptlab_evaluator__"
-"""The attribute of a function that says how it is to be used."""
 _NAMED = ("response", "reference")
 """Names of inputs: a function with one parameter of these names is given that input, any other the dict."""
-_DEFAULTS = {"response": "$inference"}
-
-
-@overload
-def evaluator(function: F, /) -> F: ...
-
-
-@overload
-def evaluator(
-    *,
-    higher_is_better: bool | Mapping[str, bool] = True,
-    inputs: Mapping[str, str | None] | Sequence[str] | None = None,
-    scores: Sequence[str] = (),
-    value_range: tuple[float, float] | None = None,
-) -> Callable[[F], F]: ...
-
-
-def evaluator(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    higher_is_better: bool | Mapping[str, bool] = True,
-    inputs: Mapping[str, str | None] | Sequence[str] | None = None,
-    scores: Sequence[str] = (),
-    value_range: tuple[float, float] | None = None,
-) -> Any:
-    """Say how a function is to be used as an evaluator; the function itself stays as it is.
-
-    Args:
-        function: the function, where nothing else is said.
-        higher_is_better: whether a higher value is a better one; by name where there are several scores.
-        inputs: the inputs that it reads, by name: input → its default mapping, or None when the user must
-            map it; or the names alone. By default its parameters.
-        scores: the names of its scores, where it gives several: each is then a metric of its own.
-        value_range: the least and the greatest value.
-
-    Raises:
-        TypeError: `inputs` is one name, not a list of them.
-    """
-    if isinstance(inputs, str):
-        raise TypeError(f'inputs are a list or a dict, as in inputs=["{inputs}"]')
-    said: dict[str, Any] = {"higher_is_better": higher_is_better, "scores": tuple(scores)}
-    if value_range is not None:
-        said["value_range"] = value_range
-    if inputs is not None:
-        known = inputs if isinstance(inputs, Mapping) else {name: _DEFAULTS.get(name) for name in inputs}
-        said["inputs"] = dict(known)
-
-    def marked(function: F) -> F:
-        setattr(function, OPTIONS, said)
-        return function
-
-    return marked if function is None else marked(function)
 
 
 class FunctionEvaluator(Evaluator):
@@ -89,7 +33,7 @@ class FunctionEvaluator(Evaluator):
             self.evaluate = self.function  # type: ignore[method-assign]
             return
         required, self.optional, self.takes_all = named
-        self.inputs = said.get("inputs") or {name: _DEFAULTS.get(name) for name in required}
+        self.inputs = said.get("inputs") or {name: DEFAULTS.get(name) for name in required}
         if inspect.iscoroutinefunction(function):
             self.evaluate = self._named_async  # type: ignore[method-assign]
         else:

@@ -62,7 +62,6 @@ EXPORTED = [
     "ToolCallResponse",
     "Trace",
     "current_case",
-    "evaluator",
     "get_model",
 ]
 PAIRS = [

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from promptlab import Dataset, Model, ModelResponse, PromptLab, PromptTemplate, Run, evaluator
+from promptlab import Dataset, Model, ModelResponse, PromptLab, PromptTemplate, Run
 from promptlab.errors import ConfigError
+from promptlab.evaluators import evaluator
 from promptlab.experiments.functions import FunctionEvaluator
 
 
@@ -127,7 +128,7 @@ def test_a_function_of_a_file_runs_in_processes_with_its_names(tmp_path: Path) -
     """As an evaluator that is named in YAML."""
     (tmp_path / "mine.py").write_text(
         textwrap.dedent("""
-            from promptlab import evaluator
+            from promptlab.evaluators import evaluator
 
             @evaluator(higher_is_better=False)
             def shorter(response, reference):
