@@ -17,6 +17,7 @@ from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.rescoring import Metrics
 from promptlab.gates import GateOutcome, Gates
 from promptlab.queries.compared import Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
@@ -238,6 +239,51 @@ class Lab(Protocol):
 
         Raises:
             PromptLabError: as in `resume`.
+        """
+
+    async def score(
+        self,
+        run_id: str,
+        evaluation: Metrics,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+        folder: Path | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+        leave: bool = False,
+    ) -> RunRecord:
+        """Score a completed run by further or other metrics, without asking its model again.
+
+        Args:
+            run_id: the run.
+            evaluation: metrics, as an experiment has them. One that is new is added; one of a name that is
+                there, but not the same, takes its place, and the scores of before stay under `NAME@PASS`.
+            only: the names of those of them that are wanted; all where none is named.
+            max_cost_usd: as in `resume`.
+            folder: as in `run`.
+            on_start: called once the pass is begun; never where there is nothing to do.
+            on_progress: as in `run`.
+            leave: of a hosted lab, return once the pass is begun.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: it is being worked on.
+            ConfigError: a metric is wrong, or the run is not completed.
+        """
+
+    async def start_score(
+        self,
+        run_id: str,
+        evaluation: Metrics,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+    ) -> RunRecord:
+        """Do as `score`, but return once the pass is begun.
+
+        Raises:
+            PromptLabError: as in `score`.
         """
 
     async def cancel(self, run_id: str) -> RunRecord:

@@ -45,7 +45,8 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.judges import steps_made
 from promptlab.experiments.portable import check_portable
-from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset
+from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset, with_metrics
+from promptlab.experiments.rescoring import Metrics, check_scorable, scoring_config
 from promptlab.experiments.stored import look_up
 from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
@@ -504,6 +505,98 @@ class StoreLab:
                 changes |= {"redo_before": run.generation + 1, "redo_errors": kinds}
             if experiment.max_failures is not None:
                 changes["failed_before"] = (await self.ledger.progress(run_id)).failed
+            await self.ledger.update_run(run_id, changes)
+            yield await self._get(run_id), (experiment, bindings)
+
+    async def score(
+        self,
+        run_id: str,
+        evaluation: Metrics,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+        folder: Path | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+        leave: bool = False,
+    ) -> RunRecord:
+        """Score a completed run by further or other metrics, without asking its model again.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: a metric is wrong, or the run is not completed.
+        """
+        async with self._scored_again(run_id, evaluation, only, max_cost_usd, folder) as (run, work):
+            if work is None:
+                return run
+            if on_start:
+                on_start(run)
+            return await self._parts.runner.run(run, work, on_progress)
+
+    async def start_score(
+        self,
+        run_id: str,
+        evaluation: Metrics,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+    ) -> RunRecord:
+        """Do as `score`, but return once the pass is begun.
+
+        Raises:
+            PromptLabError: as in `score`.
+        """
+        return await self._begin(self._scored_again(run_id, evaluation, only, max_cost_usd, None))
+
+    @asynccontextmanager
+    async def _scored_again(
+        self,
+        run_id: str,
+        evaluation: Metrics,
+        only: Sequence[str],
+        max_cost_usd: float | None,
+        folder: Path | None,
+    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+        """A completed run, claimed and ready for a pass that scores it; without work where all is there."""
+        async with self._parts.runner.claimed((await self._get(run_id)).run_id):
+            run = await self._get(run_id)
+            check_scorable(run)
+            before = Experiment.model_validate(run.experiment)
+            config = scoring_config(before, evaluation, only)
+            if self.stack is not None:
+                check_portable(config)
+            stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
+            async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
+                live = prepared.live
+                judges = [judge for pairs in live.judges.values() for _, judge in pairs]
+                await unlock(judges, self._parts.secrets, self._parts.outbound)
+                await check_models(judges)
+                metrics = await steps_made(prepared.metrics, live.evaluators, live.judges)
+            generation = run.generation + 1
+            live.model = None  # as it was recorded; nobody asks it
+            experiment = with_metrics(before, metrics, generation, judges)
+            if experiment.evaluation == before.evaluation:
+                yield run, None
+                return
+            # What is not new is made again from what is recorded.
+            await check_trusted(code_of(before), self.ledger, self._parts.seals)
+            live.codes.clear()
+            bindings = await self.bindings(experiment, live, trust_code=True)
+            usd = run.max_cost_usd if max_cost_usd is None else max_cost_usd
+            scorers = [evaluator for _, evaluator in bindings.evaluators]
+            await self._check_budget(usd, bindings.called, scorers)
+            await check_more(self.ledger, run, usd)
+            await self.ledger.check()
+            await vouch(code_of(experiment), self.ledger, self._parts.seals)
+            changes: dict[str, Any] = {
+                "experiment": experiment.to_json(),
+                "status": "running",
+                "generation": generation,
+                "score_before": generation,
+                "started_at": self.clock.now(),
+                "max_cost_usd": usd,
+            }
+            changes |= {"outage": None, "finished_at": None, "error": None, "summary": None, "results": None}
             await self.ledger.update_run(run_id, changes)
             yield await self._get(run_id), (experiment, bindings)
 

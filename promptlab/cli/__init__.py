@@ -26,6 +26,7 @@ from promptlab.cli.gating import gate
 from promptlab.cli.planning import estimate, power
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
+from promptlab.cli.scoring import score
 from promptlab.cli.serving import schema, studio, version
 from promptlab.cli.slicing import slices
 from promptlab.cli.sql import sql
@@ -93,7 +94,7 @@ def commands(ctx: click.Context) -> None:
 
 
 for command in (
-    *(init, run, resume, cancel, gate),
+    *(init, run, resume, score, cancel, gate),
     *(runs, show, compare, slices, sql, power, estimate, export, tag, archive, delete, deletions),
     *(prompts, datasets, code, label),
     *(studio, cloud, budget, cache, doctor, schema, version),

@@ -194,6 +194,10 @@ class Metric(BaseModel):
     """The models that judge; None for a metric that asks none."""
     judge_code: tuple[CodeRef | None, ...] | None = None
     """References to those of them that are of a user's own class, in the same order."""
+    since: int | None = None
+    """The pass in which it was added to the run, or replaced another; None where the run began with it."""
+    kept: str | None = None
+    """What it was called before another took its name: its scores are kept, and no more are made."""
     extract: tuple[Step, ...] | None = None
     """The steps that take what is judged out of the answer; None where all of it is."""
     extract_reference: tuple[Step, ...] | None = None

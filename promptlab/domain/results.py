@@ -392,6 +392,8 @@ class RunRecord:
     """Key of the manifest, once planned."""
     results: str | None = None
     """Key of results.parquet, once summarized."""
+    score_before: int = 0
+    """Shards that were finished in an earlier pass are scored again: metrics were added or replaced."""
     cache_days: float | None = None
     """For how many days its answers are kept for equal requests; None: not, unless its model says so."""
     max_cost_usd: float | None = None

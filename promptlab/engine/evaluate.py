@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import Shard
 from promptlab.domain.experiment import Metric
-from promptlab.domain.results import Completion, ScoreSet, ShardSummary
+from promptlab.domain.results import Completion, Score, ScoreSet, ShardSummary
 from promptlab.domain.said import count_message
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.engine.job import Job, Outcome, Row, redo
@@ -72,10 +72,20 @@ def _scored(job: Job, case: Case) -> Scored:
         return Scored(case, {}, 0)
     kept = {
         name: score
-        for name, score in scores.scores.items()
+        for name, score in under_their_names(job.experiment.evaluation, scores).items()
         if name in names and not redo(score.error, scores.generation, job.run)
     }
     return Scored(case, kept, len(kept))
+
+
+def under_their_names(metrics: Sequence[Metric], scores: ScoreSet) -> Mapping[str, Score]:
+    """The scores of a case by today's names: those that were recorded before another metric took their name
+    are of the one that was called so."""
+    found = dict(scores.scores)
+    for metric in sorted((m for m in metrics if m.kept), key=lambda m: m.since or 0):
+        if scores.generation < (metric.since or 0) and str(metric.kept) in found:
+            found[metric.name] = found.pop(str(metric.kept))
+    return found
 
 
 def summarize_cases(metrics: Sequence[Metric], cases: Sequence[Case]) -> Summary:

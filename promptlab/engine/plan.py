@@ -119,9 +119,9 @@ def _line(content: DatasetContent, shards: Sequence[Shard]) -> bytes:
 
 
 def _unfinished(shard: ShardSummary, run: RunRecord) -> bool:
-    """Whether a shard that was finished once has failures that this pass does again, or was left in its
-    middle when a budget was reached."""
-    if shard.partial:
+    """Whether a shard that was finished once has failures that this pass does again, is to be scored again,
+    or was left in its middle when a budget was reached."""
+    if shard.partial or shard.generation < run.score_before:
         return True
     try:
         return shard.generation < run.redo_before and Summary.from_json(shard.summary).has_failures

@@ -59,7 +59,7 @@ class Scored:
         row = self.case.row
         found: dict[str, Bound] = {}
         for m, e in evaluators:
-            if m.name not in self.scores and m.applies_to(row) and m.is_labelled(row):
+            if m.kept is None and m.name not in self.scores and m.applies_to(row) and m.is_labelled(row):
                 found.setdefault(m.evaluator_name, (m, e))
         return list(found.values())
 

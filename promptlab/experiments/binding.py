@@ -413,7 +413,7 @@ async def bind(
             if found is None and metric.code is None and _is_large(metric.params):
                 found = await asyncio.to_thread(_remade_evaluator, metric)
             given = _with_models(metric, found or _remade_evaluator(metric), models)
-            if metric.judge:
+            if metric.judge and metric.kept is None:
                 pairs = live.judges.get(name) or remade_judges(metric, _remade)
                 judges += [judge for _, judge in pairs]
                 given = given.with_models({"judges": pairs})
@@ -468,6 +468,8 @@ def _with_models(metric: Metric, evaluator: Evaluator, models: Mapping[str, Any]
 
 
 def _remade_evaluator(metric: Metric, *, script: bool = True) -> Evaluator:
+    if metric.kept is not None:
+        return Evaluator()  # its scores are there, and no more are made
     if metric.code is None:
         return build(metric.metric, metric.params)
     if metric.code.bundle is not None:

@@ -107,6 +107,8 @@ def _params(field: str, before: CodeRef | None, after: CodeRef | None) -> Iterat
 
 
 def _metrics(before: tuple[Metric, ...], after: tuple[Metric, ...]) -> Iterator[str]:
+    # Metrics that were added or replaced since are as `promptlab score` was given them.
+    before = tuple(m for m in before if m.since is None)
     old, new = {m.name: m for m in before}, {m.name: m for m in after}
     for name in dict.fromkeys((*old, *new)):
         field = f"evaluation {name}"

@@ -161,6 +161,36 @@ def read_yaml(path: Path) -> Any:
         loader.dispose()
 
 
+def load_evaluation(path: Path) -> tuple[list[Any], Path]:
+    """Read the metrics of a YAML file: an experiment, or a mapping with `evaluation` alone.
+
+    Returns:
+        The metrics, and the folder from which relative paths in them count.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or has no `evaluation`.
+    """
+    loader = _loader(path)
+    try:
+        root = loader.get_single_node()
+        if isinstance(root, yaml.MappingNode):
+            check_bounds(path, root)
+            _check_twice(path, root)
+            expand_environment(root, loader, path)
+        value = None if root is None else loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ConfigError(_syntax(path, error)) from None
+    except RecursionError:
+        raise ConfigError(f"{path}: brackets are nested too deep.") from None
+    finally:
+        loader.dispose()
+    given = value.get("evaluation") if isinstance(value, dict) else None
+    if not isinstance(given, list):
+        raise ConfigError(f"{path}: there are no metrics: a mapping with a list `evaluation` is needed.")
+    folder = path.absolute().parent
+    return list(_with_paths({"evaluation": given}, folder)["evaluation"]), folder
+
+
 def _value(text: str) -> Any:
     """Read a value as YAML does."""
     try:

@@ -4,6 +4,7 @@ objects, functions or keys."""
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from promptlab.domain.code import StoredCode
@@ -35,14 +36,7 @@ def check_portable(
         raise ConfigError(
             f"agent_proxy: a function cannot be sent to {where}. Give a prompt_template and a model, {HERE}."
         )
-    for item in () if code else config.evaluation:
-        _check_metric(item, where)
-    for name, judge in ((item.result_name, one) for item in config.evaluation for one in item.judge or ()):
-        given = portable_model(f"judge of {name!r}", judge, where)
-        if not variables and given.api_key_env is not None:
-            raise ConfigError(
-                f"judge of {name!r}: api_key_env names a variable of this machine. {_key_remedy()}"
-            )
+    check_portable_metrics(config.evaluation, where=where, variables=variables, code=code)
     for field in ("model", "embedding_model"):
         given = getattr(config, field)
         if code and field == "model" and _is_own(given):
@@ -66,6 +60,28 @@ def check_simulated(config: ExperimentConfig, where: str, *, variables: bool) ->
         if not variables and model.api_key_env is not None:
             raise ConfigError(
                 f"simulated_user: api_key_env names a variable of this machine. {_key_remedy()}"
+            )
+
+
+def check_portable_metrics(
+    evaluation: Sequence[EvaluationConfig],
+    *,
+    where: str = "the cloud",
+    variables: bool = False,
+    code: bool = False,
+) -> None:
+    """Refuse metrics that cannot be sent to another machine; as `check_portable`.
+
+    Raises:
+        ConfigError: an evaluator is code of the user's own, or a judge an object, or it brings a key.
+    """
+    for item in () if code else evaluation:
+        _check_metric(item, where)
+    for name, judge in ((item.result_name, one) for item in evaluation for one in item.judge or ()):
+        given = portable_model(f"judge of {name!r}", judge, where)
+        if not variables and given.api_key_env is not None:
+            raise ConfigError(
+                f"judge of {name!r}: api_key_env names a variable of this machine. {_key_remedy()}"
             )
 
 

@@ -123,6 +123,52 @@ def with_dataset(experiment: Experiment, dataset: Dataset) -> Experiment:
     return _hashed(changed).model_copy(update=unhashed)
 
 
+def with_metrics(
+    experiment: Experiment, metrics: Sequence[Metric], generation: int, models: Iterable[Model]
+) -> Experiment:
+    """Make an experiment of one that ran, with metrics that are new or take the place of others.
+
+    What is replaced is kept under its name and the pass from which on it counted, as in `polite@0`; a metric
+    that is there as it is given stays.
+
+    Args:
+        experiment: the experiment.
+        metrics: the metrics.
+        generation: the pass that makes their scores.
+        models: the models whose prices they need.
+    """
+    given: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        given.setdefault(metric.evaluator_name, []).append(metric)
+    now: dict[str, list[Metric]] = {}
+    for metric in experiment.evaluation:
+        now.setdefault(metric.evaluator_name, []).append(metric)
+    found, kept = list[Metric](), list[Metric]()
+    for name in dict.fromkeys((*now, *given)):
+        old, new = now.get(name, []), given.get(name)
+        if new is None or [_undated(m) for m in old] == [_undated(m) for m in new]:
+            found += old
+            continue
+        found += [m.model_copy(update={"since": generation}) for m in new]
+        kept += [_kept(m, generation) for m in old]
+    prices = {name: price for one in models for name, price in _prices(one.config).items()}
+    changes = {"evaluation": (*found, *kept), "prices": experiment.prices | prices}
+    changed = experiment.model_copy(update={**changes, "hash": "", "warnings": ()})
+    return _hashed(changed).model_copy(update={"warnings": experiment.warnings})
+
+
+def _undated(metric: Metric) -> dict[str, Any]:
+    return metric.model_dump(mode="json", exclude={"since"})
+
+
+def _kept(metric: Metric, generation: int) -> Metric:
+    at = f"@{metric.since or 0}"
+    changes = {"name": f"{metric.name}{at}", "kept": metric.name, "since": generation, "headline": None}
+    if metric.part is not None:
+        changes["evaluator"] = f"{metric.evaluator_name}{at}"
+    return metric.model_copy(update=changes)
+
+
 def _hashed(experiment: Experiment) -> Experiment:
     try:
         found = content_hash(experiment.to_json())

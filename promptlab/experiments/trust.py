@@ -25,7 +25,7 @@ def code_of(experiment: Experiment, live: Live | None = None) -> list[CodeRef]:
     """The references that making an experiment's objects again would load; not those that `live` brings
     along."""
     live = live or Live()
-    found = [m.code for m in experiment.evaluation if m.name not in live.evaluators]
+    found = [m.code for m in experiment.evaluation if m.name not in live.evaluators and m.kept is None]
     found += [] if live.model else [experiment.agent, experiment.model_code]
     found += [
         code for m in experiment.evaluation if m.name not in live.evaluators for code in m.judge_code or ()

@@ -15,13 +15,14 @@ from promptlab.domain.choice import Chosen
 from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import RunRecord, RunStatus
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.rescoring import Metrics
 from promptlab.gates import Gates, gates_of
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compared import Change, Compared, margins_of
 from promptlab.run_labels import ANY, no_such_label
 from promptlab.sdk.gate import Gate
 from promptlab.sdk.jobs import JobLine
-from promptlab.sdk.run import Config, OnProgress, Run, resume, run
+from promptlab.sdk.run import Config, OnProgress, Run, resume, run, score
 from promptlab.sdk.speaking import is_quiet, say
 from promptlab.sync import run_here, run_sync
 
@@ -392,6 +393,65 @@ class Experiments:
                 on_progress=on_progress,
                 quiet=quiet,
             )
+        )
+
+    def score(
+        self,
+        run_id: str,
+        evaluation: Metrics | Config | str | Path,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+        on_progress: OnProgress | None = None,
+        quiet: bool | None = None,
+    ) -> Run:
+        """Score a completed run by further or other metrics, without asking its model again.
+
+        Args:
+            run_id: the run.
+            evaluation: metrics, as an experiment has them; or an experiment, or a YAML file, with
+                some. One that is new is added; one of a name that is there takes its place, and the
+                scores of before stay under `NAME@PASS`.
+            only: the names of those of them that are wanted; all where none is named.
+            max_cost_usd: as in `resume`.
+            on_progress: as in `run`.
+            quiet: as in `run`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunBusyError: another process is working on it.
+            ConfigError: a metric is wrong, or the run is not completed.
+        """
+        return run_sync(
+            self.score_async(
+                run_id,
+                evaluation,
+                only=only,
+                max_cost_usd=max_cost_usd,
+                on_progress=on_progress,
+                quiet=quiet,
+            )
+        )
+
+    async def score_async(
+        self,
+        run_id: str,
+        evaluation: Metrics | Config | str | Path,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+        on_progress: OnProgress | None = None,
+        quiet: bool | None = None,
+    ) -> Run:
+        """As `score`."""
+        return await score(
+            self._lab,
+            run_id,
+            evaluation,
+            only=only,
+            max_cost_usd=max_cost_usd,
+            on_progress=on_progress,
+            quiet=self._is_quiet(quiet),
         )
 
     async def resume_async(

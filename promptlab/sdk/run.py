@@ -17,6 +17,7 @@ from promptlab.domain.summary import Summary
 from promptlab.domain.trace import trace_from
 from promptlab.errors import MissingExtraError
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.rescoring import Metrics
 from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
 from promptlab.results.export import CsvStyle, ExportFormat, export_format
@@ -111,6 +112,42 @@ async def resume(
     if not quiet and on_progress is None:
         say_next(record, lab.where)
     return Run(lab, record, config)
+
+
+async def score(
+    lab: Lab,
+    run_id: str,
+    evaluation: Metrics | Config | str | Path,
+    *,
+    only: Sequence[str] = (),
+    max_cost_usd: float | None = None,
+    on_progress: OnProgress | None = None,
+    quiet: bool = True,
+) -> Run:
+    """Do as `Experiments.score`."""
+    from promptlab.experiments.file import load_evaluation
+
+    metrics, folder = evaluation, None
+    if isinstance(metrics, str | Path):
+        metrics, folder = load_evaluation(Path(metrics))
+    elif isinstance(metrics, ExperimentConfig):
+        metrics = metrics.evaluation
+    elif isinstance(metrics, Mapping):
+        metrics = metrics.get("evaluation", ())
+    async with telling_how_to_resume(lab) as started:
+        with shown(quiet=quiet or on_progress is not None) as view:
+            record = await lab.score(
+                run_id,
+                metrics,
+                only=only,
+                max_cost_usd=max_cost_usd,
+                folder=folder,
+                on_start=said(started, view),
+                on_progress=on_progress or view,
+            )
+    if not quiet and on_progress is None:
+        say_next(record, lab.where)
+    return Run(lab, record)
 
 
 class Run:

@@ -152,6 +152,29 @@ async def test_only_failures_of_the_named_types_are_asked_again(lab: Lab) -> Non
     assert (await lab.summary(run.run_id)).errors == {"bad_request": 2}
 
 
+async def test_a_completed_run_is_scored_again_without_its_model(lab: Lab, model: ModelServer) -> None:
+    """A metric is added, a judge with it; one that is replaced is kept; what is there is not done again."""
+    run = await lab.run({**experiment(model), **TEN})
+    calls = len(model.requests)
+    plain = model.answer
+    model.answer = lambda request: (
+        '{"reasoning": "so", "label": "yes"}' if request.json["model"] == "judge" else plain(request)
+    )
+    judge = {"metric": "rubric", "params": {"criterion": "It is right."}}
+    judge["judge"] = {"name": "openai/judge", "endpoint": model.openai_url}
+    again = await lab.score(run.run_id, [judge, {"metric": "length"}])
+    assert (again.generation, again.status) == (1, "completed")
+    assert {request.json["model"] for request in model.requests[calls:]} == {"judge"}
+    assert (await lab.summary(run.run_id)).metrics["rubric"].mean == 1.0
+    bounded = {"metric": "length", "params": {"max": 1}}
+    await lab.score(run.run_id, [bounded, judge], only=["length"])
+    metrics = (await lab.summary(run.run_id)).metrics
+    assert {"length", "length@1", "rubric"} <= set(metrics) and len(model.requests) == calls + 10
+    assert (await lab.score(run.run_id, [bounded])).generation == 2
+    with pytest.raises(RunNotFoundError):
+        await lab.score("none", [bounded])
+
+
 async def test_a_run_is_cancelled_and_resumed(lab: Lab, model: ModelServer) -> None:
     """Answers are kept; the rest is done, and failed cases on request; a complete run is left as it is."""
     model.answer = lambda request: Reply(status=400) if "What is 3?" in request.prompt else right(request)

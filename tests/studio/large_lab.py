@@ -144,6 +144,7 @@ BODIES: dict[tuple[str, str], str] = {
     ("PATCH", "/api/v1/runs/{run_id}"): "/api/v1/runs/{run}",
     ("POST", "/api/v1/runs/{run_id}/cancel"): "/api/v1/runs/{run}/cancel",
     ("POST", "/api/v1/runs/{run_id}/resume"): "/api/v1/runs/{run}/resume",
+    ("POST", "/api/v1/runs/{run_id}/score"): "/api/v1/runs/{run}/score",
     ("POST", "/api/v1/runs/{run_id}/sql"): "/api/v1/runs/{run}/sql",
     ("POST", "/api/v1/runs/{run_id}/gate"): "/api/v1/runs/{run}/gate",
     ("PUT", "/api/v1/runs/{run_id}/labels/{label}"): "/api/v1/runs/{run}/labels/l",

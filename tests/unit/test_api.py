@@ -75,6 +75,7 @@ PAIRS = [
     (Experiments, "gate", "gate_async"),
     (Experiments, "label", "label_async"),
     (Experiments, "unlabel", "unlabel_async"),
+    (Experiments, "score", "score_async"),
     (Experiments, "labelled", "labelled_async"),
     (Experiments, "archive", "archive_async"),
     (Experiments, "delete", "delete_async"),

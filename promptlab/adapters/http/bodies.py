@@ -9,8 +9,19 @@ from promptlab.domain.assets import AssetVersion, PromptTemplate
 from promptlab.domain.records import made
 from promptlab.domain.results import Batched, Progress, RunRecord
 from promptlab.domain.spending import NAMES
-from promptlab.experiments.config import CodeConfig, ExperimentConfig
+from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.experiments.portable import portable_model
+
+
+def evaluation_body(item: EvaluationConfig) -> dict[str, Any]:
+    """A metric as the API takes it."""
+    found: dict[str, Any] = item.model_dump(
+        mode="json",
+        # Code runs in the sandbox there, and is isolated however it says to be.
+        exclude={"isolated", *(() if item.scores else ("scores",))},
+        exclude_none=True,
+    )
+    return found
 
 
 def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
@@ -27,15 +38,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         if config.embedding_model is not None
         else None,
         "conversation": _conversation(config),
-        "evaluation": [
-            item.model_dump(
-                mode="json",
-                # Code runs in the sandbox there, and is isolated however it says to be.
-                exclude={"isolated", *(() if item.scores else ("scores",))},
-                exclude_none=True,
-            )
-            for item in config.evaluation
-        ],
+        "evaluation": [evaluation_body(item) for item in config.evaluation],
         "trials": config.trials,
         "max_failures": config.max_failures,
         "case_deadline_s": config.case_deadline_s,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from promptlab.adapters.http.assets import RemoteAssets
-from promptlab.adapters.http.bodies import experiment_body, progress_from, run_from
+from promptlab.adapters.http.bodies import evaluation_body, experiment_body, progress_from, run_from
 from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.jobs import OnJob, RemoteJobs
 from promptlab.adapters.http.sending import send_code
@@ -23,8 +23,9 @@ from promptlab.domain.records import made
 from promptlab.domain.results import FINAL, CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import ConfigError, RemoteError, RunError, StoreDamagedError
-from promptlab.experiments.config import ExperimentConfig
-from promptlab.experiments.portable import check_portable
+from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
+from promptlab.experiments.portable import check_portable, check_portable_metrics
+from promptlab.experiments.rescoring import Metrics
 from promptlab.gates import GateOutcome, Gates
 from promptlab.named_files import working_folder
 from promptlab.ports import Clock
@@ -191,6 +192,47 @@ class RemoteLab:
         body: dict[str, Any] = {"failed": failed, **({"errors": list(errors)} if errors else {})}
         body |= {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd}
         return run_from(await self._api.json("POST", f"{_run(run_id)}/resume", json=body, repeatable=False))
+
+    async def score(
+        self,
+        run_id: str,
+        evaluation: Metrics,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+        folder: Path | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+        leave: bool = False,
+    ) -> RunRecord:
+        """Score a completed run by further or other metrics, without asking its model again.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: a metric is wrong, or cannot be sent; or the run is not completed.
+        """
+        before = await self.get_run(run_id)
+        run = await self.start_score(run_id, evaluation, only=only, max_cost_usd=max_cost_usd)
+        if run.generation == before.generation:
+            return run
+        if on_start:
+            on_start(run)
+        return run if leave else await self.watch(run, on_progress)
+
+    async def start_score(
+        self,
+        run_id: str,
+        evaluation: Metrics,
+        *,
+        only: Sequence[str] = (),
+        max_cost_usd: float | None = None,
+    ) -> RunRecord:
+        """As `score`, but returns once the pass is begun."""
+        items = [EvaluationConfig.model_validate(item) for item in evaluation]
+        check_portable_metrics(items)
+        body: dict[str, Any] = {"evaluation": [evaluation_body(item) for item in items], "only": list(only)}
+        body |= {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd}
+        return run_from(await self._api.json("POST", f"{_run(run_id)}/score", json=body, repeatable=False))
 
     async def month_usd(self) -> float | None:
         """What the project's runs may cost in a month."""

@@ -39,7 +39,7 @@ from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.cut import ITEMS_BYTES, fitted, fragments
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.jobs import Wait, waited
-from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn
+from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn, ScoreIn
 from promptlab_studio.bounds import etag_of, streams, tags_of, whole
 from promptlab_studio.shared import moves
 
@@ -311,6 +311,16 @@ async def resume_run(
     run = await lab.start_resume(
         run_id, failed=asked.failed, errors=asked.errors, max_cost_usd=asked.max_cost_usd
     )
+    response.headers["Location"] = f"/api/v1/runs/{run_id}"
+    return await run_object(lab, run)
+
+
+@router.post("/{run_id}/score", status_code=202, summary="Score a run again", response_model=RunOut)
+async def score_run(lab: TheLab, who: Engineer, run_id: RunId, response: Response, body: ScoreIn) -> Any:
+    """Score a completed run by further or other metrics, without asking its model. What is replaced stays
+    under its name and the pass that made it, as in `polite@0`."""
+    items = [item.model_dump(exclude_unset=True) for item in body.evaluation]
+    run = await lab.start_score(run_id, items, only=body.only, max_cost_usd=body.max_cost_usd)
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
     return await run_object(lab, run)
 

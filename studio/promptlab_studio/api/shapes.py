@@ -664,6 +664,25 @@ class ResumeIn(Body):
     )
 
 
+class ScoreIn(Body):
+    """Metrics to score a completed run by."""
+
+    evaluation: Annotated[tuple[EvaluationIn, ...], _few(MOST_METRICS)] = Field(
+        min_length=1,
+        max_length=MOST_METRICS,
+        description="The metrics: one that is new is added, one of a name that is there takes its place.",
+    )
+    only: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=MOST_METRICS, description="The names of those that are wanted; by default all."
+    )
+    max_cost_usd: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Another budget for the run, over all of its passes; without, it keeps the one it has.",
+    )
+
+
 class LabelIn(Body):
     """The version that a label is to point to."""
 
