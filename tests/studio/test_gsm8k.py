@@ -15,7 +15,7 @@ from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptLab, Promp
 from promptlab.cli import commands
 from tests.studio.live import LiveStudio
 
-SOLUTIONS = Path("/work/shared/data/gsm8k_solutions.jsonl")
+SOLUTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k_solutions.jsonl"
 NAMES = ("6b_verification", "175b_finetuning")
 pytestmark = pytest.mark.skipif(
     not SOLUTIONS.exists(), reason="the solutions of GSM8K are not on this machine"

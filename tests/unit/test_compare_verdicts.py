@@ -20,7 +20,7 @@ from promptlab.sdk.compare import Comparison
 from promptlab.statistics import Judgement, judge, paired_data
 from promptlab.store_lab import StoreLab
 
-SOLUTIONS = Path("/work/shared/data/gsm8k_solutions.jsonl")
+SOLUTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k_solutions.jsonl"
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from promptlab.gates.reports import github_annotations, junit, lines, markdown
 from promptlab.store_lab import StoreLab
 
 ROOT = Path(__file__).resolve().parents[2]
-SOLUTIONS = Path("/work/shared/data/gsm8k_solutions.jsonl")
+SOLUTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k_solutions.jsonl"
 needs_gsm8k = pytest.mark.skipif(not SOLUTIONS.exists(), reason="GSM8K's solutions are not on this machine")
 
 

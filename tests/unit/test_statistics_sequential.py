@@ -12,7 +12,7 @@ import pytest
 
 from promptlab.statistics.sequential import Decided, Sequential
 
-SOLUTIONS = Path("/work/shared/data/gsm8k_solutions.jsonl")
+SOLUTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k_solutions.jsonl"
 needs_gsm8k = pytest.mark.skipif(not SOLUTIONS.exists(), reason="GSM8K's solutions are not on this machine")
 SHARD = 50
 
