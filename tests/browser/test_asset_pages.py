@@ -125,10 +125,10 @@ def test_what_is_typed_while_an_answer_comes_is_kept(site: Site, page: Page) -> 
 def test_the_preview_follows_each_choice_before_all_are_made(site: Site, page: Page) -> None:
     """The placeholders are shown filled, a missing column is named, and nothing can be started yet."""
     page.goto(site.url + "/new")
-    page.get_by_label("Prompt").select_option("sums@1")
-    page.get_by_label("Dataset").select_option("topics@0")
+    page.get_by_label("Prompt", exact=True).select_option("sums@1")
+    page.get_by_label("Dataset", exact=True).select_option("topics@0")
     expect(page.locator(".note.bad")).to_contain_text("question")
-    page.get_by_label("Dataset").select_option("arithmetic@0")
+    page.get_by_label("Dataset", exact=True).select_option("arithmetic@0")
     expect(page.locator("aside article").first).to_contain_text("What is 0 + 0?")
     expect(page.get_by_role("button", name="Start")).to_be_disabled()
 

@@ -49,7 +49,7 @@ def write_prompt(page: Page, url: str, name: str) -> None:
 
 def start_run(page: Page, name: str) -> str:
     """A run of the prompt over the dataset, scored; its id."""
-    page.get_by_label("Dataset").select_option(f"{name}@0")
+    page.get_by_label("Dataset", exact=True).select_option(f"{name}@0")
     page.get_by_label("Model", exact=True).fill("simulated/demo")
     page.get_by_text("Model parameters").click()
     page.get_by_label("Other parameters, JSON").fill('{"latency_ms": 100}')
