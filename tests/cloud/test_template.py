@@ -19,7 +19,18 @@ FUNCTIONS = (
     *("Ended", "Watch", "Tidy", "Notify", "Jobs", "Sandbox", "Studio"),
 )
 TIDIED = {
-    *("RUNS", "RUNS#*", "RUN_LABELS#*", "ASSETS#*", "ERASING#*", "SO_FAR#*", "WEBHOOK#*", "TIDIED#*", "P#*"),
+    *(
+        "RUNS",
+        "RUNS#*",
+        "RUN_LABELS#*",
+        "GATE#*",
+        "ASSETS#*",
+        "ERASING#*",
+        "SO_FAR#*",
+        "WEBHOOK#*",
+        "TIDIED#*",
+        "P#*",
+    ),
     *(f"RECORDS#{kind}" for kind in ("DELETED", "DELETING", "PROJECT")),
 }
 """What Tidy reaches besides: lists, and the records of deletions. No session, no token."""
