@@ -144,7 +144,7 @@ def test_a_missing_or_wrong_token_says_where_it_is(studio: LiveStudio, invoke: I
     assert "promptlab cloud token" in invoke("runs", "--endpoint", studio.url, code=2).stderr
     assert (
         "promptlab cloud token"
-        in invoke("runs", "--endpoint", studio.url, "--api-key", "wrong", code=2).stderr
+        in invoke("runs", "--endpoint", studio.url, "--api-key", "pl_another-lab-s", code=2).stderr
     )
     assert "No runs in" in invoke("runs", "--endpoint", studio.url, "--api-key", TOKEN).stderr
 

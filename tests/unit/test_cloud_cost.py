@@ -34,6 +34,7 @@ from promptlab.cloud.cost import (
     write_units,
 )
 from promptlab.cloud.simulation import DEFAULT, LEDGER_S, NEW_ACCOUNT, Quotas, simulate, widest
+from promptlab.domain.model_config import ModelConfig
 from promptlab.engine.plan import MOST_TOGETHER, read_manifest, together
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
@@ -52,7 +53,7 @@ UNBOUNDED = Quotas(table_writes=1e9, partition_writes=1e9, scaling=10_000)
 def planned(rows: int, **changes: Any) -> Work:
     """A run as the planner would do it on a stack with default parameters, of a model that allows many calls
     at once."""
-    workers = changes.pop("workers", at_once(5_000, 100))
+    workers = changes.pop("workers", at_once(ModelConfig(name="openai/x", max_concurrent_tasks=5_000), 100))
     work = Work(rows=rows, metrics=2, workers=workers, **changes)
     return replace(work, together=together(work.shards, workers, work.trials))
 

@@ -353,7 +353,7 @@ async def _measured(apart: Isolation, evaluator: Evaluator, *cpu_s: float) -> li
         (Does(), [0.5, 0.01], [False, True]),
         (Does(), [0.25, 0.25, 0.01], [False, False, True]),
         (Does(), [0.49, 0.005, 0.005, 0.01], [False, False, False, True]),
-        (Does(), [0.049] * 20, [False] * 20),
+        (Does(), [0.0019] * 300, [False] * 300),
         (Does(), [0.0625] * 9, [False] * 8 + [True]),
         (Does(), [0.0] * 9 + [0.5, 0.06], [False] * 10 + [True]),
         (Does(), [0.49], [False]),
@@ -366,7 +366,7 @@ async def _measured(apart: Isolation, evaluator: Evaluator, *cpu_s: float) -> li
 async def test_an_object_moves_when_its_cases_are_heavy(
     pool: Processes, evaluator: Evaluator, cpu_s: list[float], moves: list[bool]
 ) -> None:
-    """From half a second in all and a twentieth a case on; if it is the same from case to case, can be sent,
+    """From half a second in all and two thousandths a case on; if it is the same from case to case, can be sent,
     and neither awaits nor calls models."""
     assert await _measured(Isolation({}, pool), evaluator, *cpu_s) == moves
 

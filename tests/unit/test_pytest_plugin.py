@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ gates:
     - metric: polite
       no_regression: 0.1
 """
+# Installed, pytest finds the plug-in itself, and takes it only once.
+PLUGIN = () if entry_points(group="pytest11", name="promptlab") else ("-p", "promptlab.pytest_plugin")
 TESTS = """\
 import pytest
 
@@ -44,7 +47,7 @@ def run(
     suite: pytest.Pytester, *args: str, invariant: str = "True", polite: str = "True"
 ) -> pytest.RunResult:
     suite.makepyfile(TESTS.format(invariant=invariant, polite=polite))
-    return suite.runpytest_subprocess("-p", "promptlab.pytest_plugin", "-q", *args)
+    return suite.runpytest_subprocess(*PLUGIN, "-q", *args)
 
 
 def label(suite: pytest.Pytester) -> None:
