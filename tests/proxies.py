@@ -96,15 +96,17 @@ class Proxy(_Threaded):
         where = target if method == "CONNECT" else target.split("/")[2]
         host, _, port = where.rpartition(":")
         there, out = await asyncio.open_connection(host, int(port))
-        if method == "CONNECT":
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:
-            out.write(head.replace(target.encode(), b"/" + target.split("/", 3)[3].encode(), 1))
-        await asyncio.wait(
-            [asyncio.ensure_future(_pump(reader, out)), asyncio.ensure_future(_pump(there, writer))],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        out.transport.abort()
+        try:
+            if method == "CONNECT":
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                out.write(head.replace(target.encode(), b"/" + target.split("/", 3)[3].encode(), 1))
+            await asyncio.wait(
+                [asyncio.ensure_future(_pump(reader, out)), asyncio.ensure_future(_pump(there, writer))],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            out.transport.abort()
 
     async def _refuse(self, writer: asyncio.StreamWriter, status: int, reason: str) -> None:
         body = b"<html>the proxy says no</html>"

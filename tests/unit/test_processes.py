@@ -366,8 +366,8 @@ async def _measured(apart: Isolation, evaluator: Evaluator, *cpu_s: float) -> li
 async def test_an_object_moves_when_its_cases_are_heavy(
     pool: Processes, evaluator: Evaluator, cpu_s: list[float], moves: list[bool]
 ) -> None:
-    """From half a second in all and two thousandths a case on; if it is the same from case to case, can be sent,
-    and neither awaits nor calls models."""
+    """From half a second in all and two thousandths a case on; if it is the same from case to case, can be
+    sent, and neither awaits nor calls models."""
     assert await _measured(Isolation({}, pool), evaluator, *cpu_s) == moves
 
 
