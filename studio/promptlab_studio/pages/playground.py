@@ -41,6 +41,7 @@ from promptlab_studio.views.playground import (
     row_numbers,
 )
 from promptlab_studio.views.prompts import with_room
+from promptlab_studio.views.room import MOST_CHARS
 from promptlab_studio.views.run_bounds import dollars_of
 from promptlab_studio.views.state import Query
 
@@ -58,10 +59,13 @@ async def playground_page(request: Request) -> Response:
     runs = await _runs(lab, query.all("run"))
     if target_of(request) == "answers":
         return render(request, "playground.html", {"query": query, **await _answers(lab, runs, query)})
-    asked = fields_of_runs(runs, query)
+    asked, problem = fields_of_runs(runs, query), ""
     if not asked.messages:
         asked.messages = await _messages(lab, runs, query.get("prompt"))
-    return await _page(request, lab, query, asked, runs)
+        if (size := sum(len(message["content"]) for message in asked.messages)) > MOST_CHARS:
+            asked.messages = with_room([])
+            problem = f"The prompt has {size:,} characters; the playground takes {MOST_CHARS:,}."
+    return await _page(request, lab, query, asked, runs, problem)
 
 
 @routes.post("/playground", dependencies=[needs("run")])
