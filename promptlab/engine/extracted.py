@@ -34,8 +34,8 @@ def taken(scored: Scored, metric: Metric, evaluator: Evaluator) -> Taken:
     """Take an evaluator's inputs for a case, and what its steps leave of them.
 
     An answer in which the steps find nothing is wrong: it has the worst value of the metric's range; where
-    the range is not known, its score has failed. A reference in which they find nothing is a mistake of the
-    dataset.
+    the range is not known, its score has failed; an evaluator of several scores judges an empty answer. A
+    reference in which they find nothing is a mistake of the dataset.
 
     Raises:
         TemplateError: the prompt is asked for and cannot be made again.
@@ -53,6 +53,8 @@ def taken(scored: Scored, metric: Metric, evaluator: Evaluator) -> Taken:
     try:
         found = extraction(metric.extract).of(data["response"], "response")
     except NothingError as error:
+        if metric.part is not None:  # of several scores each has a worst value of its own
+            return Taken({**data, "response": ""})
         return Taken(data, score=_worst(metric, evaluator, str(error)))
     return Taken({**data, "response": found}, found)
 

@@ -226,6 +226,15 @@ def test_what_was_judged_stands_beside_the_score(tmp_path: Path) -> None:
     assert "judged.length" not in found[0]
 
 
+def test_an_evaluator_of_several_scores_judges_nothing_where_the_steps_find_nothing(tmp_path: Path) -> None:
+    """Each of its scores by its own measure: all fields are missing then, and none is too many."""
+    rows = [{"said": "no code", "gold": {"a": 1}}, {"said": '```json\n{"a": 1}\n```', "gold": {"a": 1}}]
+    metric = {"metric": "json_fields", "column_mapping": {"reference": "gold"}, "extract": "code_block"}
+    first, second = run(tmp_path, rows, [metric])
+    names = [f"score.json_fields.{part}" for part in ("share", "missing", "extra")]
+    assert [[row[name] for name in names] for row in (first, second)] == [[0, 1, 0], [1, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
