@@ -68,6 +68,8 @@ class MetricCell:
     bar: Interval | None
     of_rows: str = ""
     """`1,198 of 1,319`, where the mean is not of all rows."""
+    missing: int = 0
+    """Rows that the mean is not of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +357,7 @@ def _cells(
             f"{name}: {show(metric.mean)}{between}, {said}",
             interval(metric, scale),
             n_of(metric) if metric.rows is not None and metric.rows > metric.n else of_rows(metric),
+            max(0, (metric.rows or 0) - metric.n),
         )
     return cells
 
