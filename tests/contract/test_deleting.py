@@ -115,6 +115,7 @@ async def test_nothing_of_a_run_is_left_but_who_deleted_it(ledger: Ledger, files
     assert await files.keys("runs/") == ["runs/other/results.parquet"]
 
 
+@pytest.mark.long
 async def test_after_any_interruption_the_next_call_removes_the_rest(
     open_ledger: Callable[[], Ledger], files: FileBlobs
 ) -> None:

@@ -125,7 +125,7 @@ def record(machine: Machine, rows: int, chars: int) -> None:
         assert machine.execute(run.run_id) == {"status": "completed"}
 
 
-@pytest.mark.parametrize("chars", [400, 2000])
+@pytest.mark.parametrize("chars", [400, pytest.param(2000, marks=pytest.mark.long)])
 def test_the_formulas_are_what_a_run_really_uses_up(metered: tuple[Machine, Meter], chars: int) -> None:
     """Write units, read units, S3 requests and invocations of 400 rows, within a tenth and a few; and what
     that makes of 100,000."""
