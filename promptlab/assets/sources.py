@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import io
 import zlib
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -142,9 +143,9 @@ class _Stream(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    @abstractmethod
     def piece(self, size: int) -> bytes:
         """Read at most `size` bytes; none at the end."""
-        raise NotImplementedError
 
 
 class _Unpacked(_Stream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -20,16 +21,16 @@ _MAX_TER = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
-class _ErrorRate(TextMetric):
+class _ErrorRate(TextMetric, ABC):
     """Edits that make the response the reference, as a share of the reference's length."""
 
     inputs = {"response": "$inference", "reference": None}
     value_range: ClassVar = (0.0, None)
     higher_is_better = False
 
+    @abstractmethod
     def tokens(self, text: str) -> list[str]:
         """The text in its units."""
-        raise NotImplementedError
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: `(S + D + I) / N`, the least over the references."""

@@ -12,6 +12,7 @@ from promptlab import ChatRequest, Media, Message, Model, ModelError, Text, Tool
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.domain.chat import as_request, chat_of, texts_of
 from promptlab.domain.messages import Reasoning, text_message
+from promptlab.domain.results import ModelResponse
 from promptlab.domain.tokens import IMAGE_TOKENS, chat_tokens
 from promptlab.domain.worst_case import most_read
 from promptlab.models.base import refusal
@@ -70,8 +71,8 @@ def test_a_request_says_what_it_needs() -> None:
     class Sees(Model):
         takes = frozenset({"image"})
 
-        async def achat(self, messages: object) -> None:  # type: ignore[override]
-            raise NotImplementedError
+        async def achat(self, messages: object) -> ModelResponse:
+            return ModelResponse("seen")
 
     called = Message("assistant", (ToolCall("f"),))
     there = Message("user", (Media(modality="image", uri="https://example.com/a.png"),))

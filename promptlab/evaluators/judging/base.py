@@ -6,6 +6,7 @@ import asyncio
 import copy
 import hashlib
 import statistics
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class TiedError(ValueError):
 
 
 @checked_dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
-class Judge(Evaluator):
+class Judge(Evaluator, ABC):
     """The base of metrics that ask models. A subclass says what one judge makes of one case."""
 
     inputs = {"response": "$inference"}
@@ -70,6 +71,7 @@ class Judge(Evaluator):
         """Label → value; None for a metric that does not sort."""
         return None
 
+    @abstractmethod
     async def judged(self, asked: Asked, repeat: int, data: dict[str, Any]) -> Vote:
         """Judge a case once, by one judge.
 
@@ -78,7 +80,6 @@ class Judge(Evaluator):
             ModelError: its call failed.
             ValueError: an input is missing or too long.
         """
-        raise NotImplementedError
 
     async def evaluate(self, data: dict[str, Any]) -> Verdict:
         """Score one case: every judge at the same time, its repeats one after the other.
