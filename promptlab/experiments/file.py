@@ -140,7 +140,7 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file that is no whole experiment, by the same rules.
+    """Read a YAML file that is no whole experiment, by the same rules; `${NAME}` in it is filled, too.
 
     Raises:
         ConfigError: it cannot be read, is not YAML, is too large, or has a key twice.
@@ -152,6 +152,8 @@ def read_yaml(path: Path) -> Any:
             return None
         check_bounds(path, root)
         _check_twice(path, root)
+        if isinstance(root, yaml.MappingNode):
+            expand_environment(root, loader, path)
         return loader.construct_document(root)
     except yaml.YAMLError as error:
         raise ConfigError(_syntax(path, error)) from None
@@ -170,20 +172,7 @@ def load_evaluation(path: Path) -> tuple[list[Any], Path]:
     Raises:
         ConfigError: it cannot be read, is not YAML, or has no `evaluation`.
     """
-    loader = _loader(path)
-    try:
-        root = loader.get_single_node()
-        if isinstance(root, yaml.MappingNode):
-            check_bounds(path, root)
-            _check_twice(path, root)
-            expand_environment(root, loader, path)
-        value = None if root is None else loader.construct_document(root)
-    except yaml.YAMLError as error:
-        raise ConfigError(_syntax(path, error)) from None
-    except RecursionError:
-        raise ConfigError(f"{path}: brackets are nested too deep.") from None
-    finally:
-        loader.dispose()
+    value = read_yaml(path)
     given = value.get("evaluation") if isinstance(value, dict) else None
     if not isinstance(given, list):
         raise ConfigError(f"{path}: there are no metrics: a mapping with a list `evaluation` is needed.")
