@@ -30,7 +30,8 @@ from promptlab.domain.results import Completion, Failure, RunRecord, Score, Scor
 from promptlab.engine.evaluate import summarize_cases
 from promptlab.engine.summarize import summarize
 from promptlab.results.table import Case, table_row
-from promptlab.store_lab import StoreLab, new_run_id
+from promptlab.store_lab import StoreLab
+from promptlab.store_lab.starting import new_run_id
 
 WORDS = [
     "amber",

@@ -27,7 +27,9 @@ from promptlab import (
     errors,
     get_model,
 )
-from promptlab.sdk.client import Assets, Experiments, Studio
+from promptlab.sdk.assets import Assets
+from promptlab.sdk.experiments import Experiments
+from promptlab.sdk.studio import Studio
 
 SDK_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sdk.md").read_text("utf-8")
 

@@ -11,7 +11,8 @@ from promptlab.domain.projects import DEFAULT_PROJECT
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, PromptLabError, RunExistsError
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.store_lab import StoreLab, new_run_id
+from promptlab.store_lab import StoreLab
+from promptlab.store_lab.starting import new_run_id
 from promptlab.webhooks import WEBHOOK, register
 
 KIND = "IDEMPOTENCY"
