@@ -13,7 +13,7 @@ from promptlab.duck import quoted
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare_sql import ANSWER, CHANGES, Counting, Pairing, Selected
 from promptlab.queries.compared import MAX_COMPARED, Change, Compared
-from promptlab.queries.opened import StoredRun
+from promptlab.queries.opened import StoredRun, counted
 from promptlab.queries.pool import DuckDBPool
 from promptlab.results.clusters import error_of
 from promptlab.statistics import Clusters, Interval, Judgement, PairedData, judge
@@ -98,6 +98,10 @@ class Side:
     """Metric → {score, passed, label, reason, score_error}."""
     cut: bool
     """Whether the response is longer than what is here."""
+    calls: int = 0
+    """Calls of tools in its messages."""
+    turns: int = 0
+    """Turns of its conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,5 +516,9 @@ def _side(names: Mapping[str, str], row: Mapping[str, Any], chars: int) -> Side:
         name: row[name] for name in ("case", "trial", "error_type", "error_message", "latency_ms", "cost_usd")
     }
     return Side(
-        **plain, response=response and response[:chars], scores=scores, cut=len(response or "") > chars
+        **plain,
+        response=response and response[:chars],
+        scores=scores,
+        cut=len(response or "") > chars,
+        **counted(row),
     )

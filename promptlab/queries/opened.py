@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +85,7 @@ def _read(paths: Sequence[Path], lines: Sequence[Sequence[int]]) -> list[list[di
     return [part_rows(path.read_bytes(), wanted) for path, wanted in zip(paths, lines, strict=True)]
 
 
-def counted(row: dict[str, Any]) -> dict[str, int]:
+def counted(row: Mapping[str, Any]) -> dict[str, int]:
     """Count the calls of tools and the turns of a case."""
     parts = (part for message in row.get("messages") or () for part in message["parts"])
     turns = (orjson.loads(row["trace"]).get("turns") or ()) if row.get("trace") else ()

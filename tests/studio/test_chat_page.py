@@ -12,7 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from promptlab_studio.app import create_app
+from promptlab_studio.pages.talks import talks_of
+from promptlab_studio.templating import environment
 from promptlab_studio.views.chat import timeline
+from promptlab_studio.views.room import Room
 
 from promptlab import (
     Dataset,
@@ -27,6 +30,7 @@ from promptlab import (
     ToolCallResponse,
     Trace,
 )
+from promptlab.domain.results import CaseKey
 from promptlab.store_lab import StoreLab
 
 PNG = base64.b64decode(
@@ -151,3 +155,14 @@ def test_a_timeline_takes_whatever_spans_say() -> None:
         [{"span_id": "a", "parent_id": "b"}, {"span_id": "b", "parent_id": "a", "duration_ms": "x"}]
     )
     assert [span.width for span in odd] == [0.5, 0.5] and odd[0].depth == 20
+
+
+async def test_compare_has_what_was_said_beside_each_other(studio: tuple[httpx.AsyncClient, str]) -> None:
+    """Calls in a line each, with addresses of the case that they are of, and how many there are in words."""
+    client, run_id = studio
+    lab: StoreLab = client._transport.app.state.lab  # type: ignore[attr-defined]
+    run = await lab.get_run(run_id)
+    talks = await talks_of(lab, [(letter, run, CaseKey(0, 0)) for letter in "AB"], Room())
+    text = environment().from_string("{{ talk.beside(talks) }}").render(talks=talks)
+    assert text.count("<section") == 2 and text.count("1 tool call, 2 turns") == 2
+    assert "find({&#34;q&#34;:&#34;x&#34;})" in text and f'href="/runs/{run_id}/cases/0"' in text

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 
-from promptlab_studio.views.format import milliseconds, one_line
-from promptlab_studio.views.room import Beginning
+from promptlab_studio.views.format import exact, milliseconds, one_line
+from promptlab_studio.views.room import MOST_OF_ONE, Beginning, Room
 
 MOST_MESSAGES = 200
 """Messages on a page; the others are behind a link."""
@@ -68,6 +69,58 @@ def chat_view(
         )
         for n, message in enumerate(messages[:MOST_MESSAGES])
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What was said in a case of one run, as it stands beside those of others."""
+
+    letter: str
+    """The run's, as A."""
+    url: str
+    """The case's own page."""
+    messages: Sequence[ChatMessage]
+    """None where the answer is no more than its text."""
+    counts: str
+    """Its calls of tools and its turns, in words."""
+    left_out: int = 0
+
+
+MOST_BESIDE = 50
+"""Messages of a case that stands beside others."""
+
+
+def talk_of(
+    row: Mapping[str, Any], counts: Mapping[str, int], letter: str, url: str, room: Room, media: MediaUrl
+) -> Talk:
+    """Make what was said in a case ready to stand beside what was said in others.
+
+    Args:
+        row: the case, as a run's results have it.
+        counts: `calls` and `turns`, how many it has.
+        letter: the run's, as A.
+        url: the path of the case's page, under which whole texts and media are.
+        room: the page's room for texts.
+        media: gives the address of a medium.
+    """
+
+    def begun(value: Any, of: str) -> Beginning:
+        return room.take(exact(value), f"{url}/text?{urlencode({'of': of})}", MOST_OF_ONE // 10)
+
+    messages = row.get("messages") or ()
+    return Talk(
+        letter,
+        url,
+        chat_view(messages[:MOST_BESIDE], "said", begun, media),
+        counted_words(counts),
+        max(0, len(messages) - MOST_BESIDE),
+    )
+
+
+def counted_words(counts: Mapping[str, int]) -> str:
+    """Say how many calls of tools and how many turns there are; nothing where there are none of either."""
+    words = {"calls": ("tool call", "tool calls"), "turns": ("turn", "turns")}
+    return ", ".join(f"{n} {words[name][n != 1]}" for name, n in counts.items() if n)
 
 
 def text_of_part(part: Mapping[str, Any]) -> str:

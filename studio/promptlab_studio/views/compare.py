@@ -16,6 +16,7 @@ from promptlab.queries.compared import Change
 from promptlab.queries.query_engine import ComparePage
 from promptlab.queries.verdict_words import missing_words, verdict_words, why
 from promptlab_studio.views.cases import case_path
+from promptlab_studio.views.chat import counted_words
 from promptlab_studio.views.digits import Digits, figure, money
 from promptlab_studio.views.format import milliseconds, one_line
 from promptlab_studio.views.state import Query
@@ -250,12 +251,13 @@ def _half(
     facts = [milliseconds(side.latency_ms)] * (side.latency_ms is not None) + [money(side.cost_usd)] * bool(
         side.cost_usd
     )
-    said = " · ".join([*(text for text, _ in scores), *facts])
+    counts = counted_words({"calls": side.calls, "turns": side.turns})
+    said = " · ".join([*(text for text, _ in scores), *([counts] if counts else []), *facts])
     return Half(
         case_path(run.run_id, side.case, side.trial),
         text + ("…" if side.cut else ""),
         bool(side.error_type),
-        scores,
+        [*scores, *([(counts, "muted")] if counts else [])],
         said,
     )
 
