@@ -20,8 +20,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-Outcome = str | tuple[int, str] | None
-"""The text of an answer; or the status and words of an error; None: no answer, for the batch ended first."""
+Outcome = str | dict[str, Any] | tuple[int, str] | None
+"""The text of an answer, or all of its body; or the status and words of an error; None: no answer, for the
+batch ended first."""
 
 
 @dataclass(slots=True)
@@ -59,6 +60,8 @@ class Made:
     file_id: str = ""
     token: str = ""
     """Bedrock's client token."""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    """The requests as they were sent."""
 
 
 class BatchServer:
@@ -186,7 +189,7 @@ class BatchServer:
         name = asked["metadata"]["promptlab"]
         requests = {line["custom_id"]: line["body"]["messages"][-1]["content"] for line in lines}
         made = Made(f"batch_{uuid.uuid4().hex[:8]}", "openai", name, lines[0]["body"]["model"], requests)
-        made.file_id = asked["input_file_id"]
+        made.file_id, made.bodies = asked["input_file_id"], [line["body"] for line in lines]
         return self._made(made) or self._openai(made)
 
     def _batches(self, request: web.Request, body: bytes) -> Any:
@@ -226,7 +229,7 @@ class BatchServer:
         lines = []
         for name, outcome in self._outcomes(made).items():
             response = error = None
-            if isinstance(outcome, str):
+            if isinstance(outcome, str | dict):
                 answer = _chat(made.requests[name], outcome)
                 response = {"status_code": 200, "body": answer}
             elif outcome is None:
@@ -234,7 +237,7 @@ class BatchServer:
             else:
                 said = {"error": {"message": outcome[1]}}
                 response = {"status_code": outcome[0], "body": said}
-            if (kind == "out") == isinstance(outcome, str):
+            if (kind == "out") == isinstance(outcome, str | dict):
                 lines.append({"id": "r", "custom_id": name, "response": response, "error": error})
         return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
@@ -251,6 +254,7 @@ class BatchServer:
         requests = {line["custom_id"]: line["params"]["messages"][-1]["content"] for line in lines}
         model = lines[0]["params"]["model"]
         made = Made(f"msgbatch_{uuid.uuid4().hex[:8]}", "anthropic", None, model, requests)
+        made.bodies = [line["params"] for line in lines]
         return self._made(made) or self._anthropic(made)
 
     def _message_batches(self, request: web.Request, body: bytes) -> Any:
@@ -283,7 +287,7 @@ class BatchServer:
         assert made is not None
         lines = []
         for name, outcome in self._outcomes(made).items():
-            if isinstance(outcome, str):
+            if isinstance(outcome, str | dict):
                 result = {"type": "succeeded", "message": _message(made.requests[name], outcome)}
             elif outcome is None:
                 result = {"type": "canceled" if self.ends == "cancelled" else "expired"}
@@ -315,6 +319,7 @@ class BatchServer:
         lines = [json.loads(line) for line in self.files[asked["inputConfig"]["fileName"]][1].splitlines()]
         requests = {line["key"]: line["request"]["contents"][-1]["parts"][0]["text"] for line in lines}
         made = Made(f"batches/{uuid.uuid4().hex[:8]}", "gemini", asked["displayName"], model, requests)
+        made.bodies = [line["request"] for line in lines]
         return self._made(made) or self._gemini(made)
 
     def _gemini_batches(self, request: web.Request, body: bytes) -> Any:
@@ -341,7 +346,9 @@ class BatchServer:
         assert made is not None
         lines: list[dict[str, Any]] = []
         for name, outcome in self._outcomes(made).items():
-            if isinstance(outcome, str):
+            if isinstance(outcome, dict):
+                lines.append({"key": name, "response": outcome})
+            elif isinstance(outcome, str):
                 prompt = made.requests[name]
                 usage = {"promptTokenCount": len(prompt), "candidatesTokenCount": len(outcome)}
                 parts = {"parts": [{"text": outcome}], "role": "model"}
@@ -378,7 +385,7 @@ class BatchServer:
         job_id = uuid.uuid4().hex[:12]
         arn = f"arn:aws:bedrock:us-east-1:123456789012:model-invocation-job/{job_id}"
         made = Made(arn, "bedrock", asked["jobName"], asked["modelId"], requests)
-        made.token = asked["clientRequestToken"]
+        made.token, made.bodies = asked["clientRequestToken"], [line["modelInput"] for line in lines]
         made.file_id = asked["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"]
         return self._made(made) or {"jobArn": arn}
 
@@ -412,7 +419,7 @@ class BatchServer:
     def _write_records(self, made: Made) -> None:
         lines: list[dict[str, Any]] = []
         for name, outcome in self._outcomes(made).items():
-            if isinstance(outcome, str):
+            if isinstance(outcome, str | dict):
                 lines.append({"recordId": name, "modelOutput": _converse(made.requests[name], outcome)})
             elif outcome is not None:
                 error = {"errorCode": outcome[0], "errorMessage": outcome[1]}
@@ -466,18 +473,24 @@ def _page(batches: list[Made], request: web.Request, after: str, shown: Callable
     return {"data": [shown(made) for made in page], "has_more": start + 2 < len(newest)}
 
 
-def _chat(prompt: str, text: str) -> dict[str, Any]:
+def _chat(prompt: str, text: str | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(text, dict):
+        return text
     message = {"role": "assistant", "content": text}
     usage = {"prompt_tokens": len(prompt), "completion_tokens": len(text)}
     return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
 
 
-def _message(prompt: str, text: str) -> dict[str, Any]:
+def _message(prompt: str, text: str | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(text, dict):
+        return text
     usage = {"input_tokens": len(prompt), "output_tokens": len(text)}
     return {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "usage": usage}
 
 
-def _converse(prompt: str, text: str) -> dict[str, Any]:
+def _converse(prompt: str, text: str | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(text, dict):
+        return text
     output = {"message": {"role": "assistant", "content": [{"text": text}]}}
     usage = {"inputTokens": len(prompt), "outputTokens": len(text)}
     return {"output": output, "stopReason": "end_turn", "usage": usage}

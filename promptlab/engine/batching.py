@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections import deque
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from promptlab.assets.rows import read_rows
 from promptlab.domain import prices
@@ -28,6 +28,7 @@ from promptlab.domain.records import BATCH
 from promptlab.domain.results import Batched, CaseKey, Completion, Failure, ModelResponse, RunRecord
 from promptlab.domain.texts import cut
 from promptlab.engine.answers import MOST_MESSAGE, checked
+from promptlab.engine.batch_files import Batch, BatchWriter
 from promptlab.engine.halting import Halt
 from promptlab.engine.infer import may_start, more_of
 from promptlab.engine.job import Job, Outcome, redo
@@ -35,7 +36,10 @@ from promptlab.engine.keyless import without_keys
 from promptlab.engine.plan import read_manifest
 from promptlab.engine.pledges import Pledges
 from promptlab.errors import ModelError, TemplateError
+from promptlab.models.base import refusal
 from promptlab.models.batches.base import Batches, BatchState, Submission, UndecidedError, lines_of
+from promptlab.models.media import READER
+from promptlab.models.wire.parts import NOTHING, loaded
 from promptlab.ports import Ledger
 from promptlab.scratch import ScratchFolder
 
@@ -49,44 +53,8 @@ MOST_TRIES = 20
 """Looks in a row that may fail before the run ends; it can be resumed."""
 TOGETHER = 100
 """Answers that are handed to the recorder at once."""
-FLUSH_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
-
-BatchStatus = Literal["ready", "submitting", "submitted", "collecting", "collected"]
-
-
-@dataclass(slots=True)
-class Batch:
-    """A batch of a run, as the ledger has it."""
-
-    number: int
-    generation: int
-    """The pass that made it."""
-    cases: int
-    size_bytes: int
-    last: tuple[int, int, int]
-    """Shard, case and trial of its last request: what follows is in later batches."""
-    state: BatchStatus = "ready"
-    id: str | None = None
-    """The provider's id, once it is known."""
-    since: float = 0.0
-    """When it was first about to be submitted, in seconds since 1970."""
-    again: int = 0
-    """How often it was submitted anew, because the account's queue had no room for it."""
-    not_before: float = 0.0
-    done: int = 0
-    failed: int = 0
-    tries: int = 0
-    """Looks that failed, in a row."""
-    usd: float = 0.0
-    """What it may cost at most, where there is a budget."""
-    spent_usd: float = 0.0
-    """What it cost, once it is collected."""
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Batch:
-        return cls(**{**value, "last": tuple(value["last"])})
 
 
 async def batched(ledger: Ledger, run_id: str) -> Batched | None:
@@ -228,7 +196,11 @@ class Batching:
         after = mine[-1].last if mine else (-1, -1, -1)
         with ScratchFolder() as folder:
             most_usd = None if self.pledges is None else await self.pledges.most_usd()
-            writer = _Writer(self, head["generation"], number, folder, most_usd)
+            limits, name = self.batches.limits, self.job.bindings.model.name
+            prefix = partial(self.prefix, head["generation"])
+            writer = BatchWriter(
+                prefix, self._keep, limits, name, head["generation"], number, folder, most_usd
+            )
             async for shard in read_manifest(self.job.blobs, manifest):
                 if shard.number < after[0]:
                     continue
@@ -240,7 +212,7 @@ class Batching:
         await self._put_head(head)
         return True
 
-    async def _write_shard(self, writer: _Writer, shard: Shard, after: tuple[int, int, int]) -> None:
+    async def _write_shard(self, writer: BatchWriter, shard: Shard, after: tuple[int, int, int]) -> None:
         job = self.job
         recorded = await job.ledger.get_completions(job.run.run_id, shard.number)
         done = {c.key for c in recorded if not redo(c.error, c.generation, job.run)}
@@ -250,19 +222,27 @@ class Batching:
         if not todo:
             return
         rows = await read_rows(job.blobs, job.bindings.content, shard)
+        READER.set(job.media)
         for key in todo:
             where = (shard.number, *key)
             try:
                 messages = await job.bindings.messages(rows[key.case - shard.first])
+                data = NOTHING
                 if isinstance(messages, ChatRequest):
-                    raise ModelError("batches ask texts only, without media and tools", type="bad_request")
+                    if why := refusal(job.bindings.model, messages):
+                        raise ModelError(why, type="bad_request", sent=False)
+                    data = await loaded(messages)
                 # Which batch a request is in is in its id: none of another batch has it.
-                await writer.add(
-                    lambda name, of=messages: self.batches.line(name, of), where, self._worst_usd(messages)
-                )
+                line = partial(self.batches.line, messages=messages, data=data)
+                await writer.add(line, where, self._worst_usd(messages))
             except (TemplateError, ModelError) as error:
                 kind = "template_error" if isinstance(error, TemplateError) else error.type
                 await job.recorder.record(self._failed(where, kind, str(error), 0))
+
+    async def _keep(self, batch: Batch, path: Path) -> None:
+        """Make a file a blob, then record its batch."""
+        await self.job.blobs.put_file(self.blob(batch.number), path)
+        await self._save(batch)
 
     def _worst_usd(self, messages: Any) -> float:
         """What the answer to a request may cost; 0 where nobody asks."""
@@ -507,129 +487,6 @@ _WHY = {
     "cancelled": "was cancelled before this case had an answer",
     "failed": "ended without an answer for this case",
 }
-
-
-_Written = tuple[bytes, tuple[int, int, int], float]
-"""A request's line, where its case is, and what it may cost."""
-
-
-@dataclass(slots=True)
-class _Writer:
-    """Writes requests to files, a new one where the next request would not fit into the provider's bounds.
-
-    A file that is full is kept open until enough requests follow for another one: a batch has at least
-    `least` of them.
-    """
-
-    batching: Batching
-    generation: int
-    number: int
-    folder: Path
-    most_usd: float | None = None
-    """What one batch may cost at most; a single request may cost more."""
-    _usd: float = 0.0
-    """What the requests of the file may cost."""
-    _tail: deque[_Written] = field(default_factory=deque)
-    """The last requests of the file, not written yet: some of them may have to go to the next."""
-    _pending: list[bytes] = field(default_factory=list)
-    _pending_bytes: int = 0
-    _count: int = 0
-    _size: int = 0
-    _next: list[_Written] = field(default_factory=list)
-
-    async def add(self, line: Any, where: tuple[int, int, int], usd: float) -> None:
-        """Add a request, which may cost so many dollars; `line` writes it under a custom id.
-
-        Raises:
-            ModelError: it cannot be written, or is larger than a batch may be.
-        """
-        limits = self.batching.batches.limits
-        shard, case, trial = where
-
-        def written(number: int) -> bytes:
-            prefix = self.batching.prefix(self.generation, number)
-            found: bytes = line(f"{prefix}-s{shard}-c{case}-t{trial}") + b"\n"
-            if len(found) > limits.size_bytes:
-                raise ModelError(
-                    f"{self.batching.job.bindings.model.name}: the request has {len(found):,} bytes, and a "
-                    f"batch at most {limits.size_bytes:,}: shorten the prompt",
-                    type="bad_request",
-                    sent=False,
-                )
-            return found
-
-        made = written(self.number)
-        fits = self._count < limits.requests and self._size + len(made) <= limits.size_bytes
-        if self.most_usd is not None and self._count >= limits.least:
-            fits = fits and (not self._count or self._usd + usd <= self.most_usd)
-        if not self._next and fits:
-            await self._append(made, where, usd)
-            return
-        self._next.append((written(self.number + 1), where, usd))
-        if len(self._next) >= limits.least:
-            await self._finish()
-            self._next, moved = [], self._next
-            for item in moved:
-                await self._append(*item)
-
-    async def _append(self, line: bytes, where: tuple[int, int, int], usd: float) -> None:
-        self._tail.append((line, where, usd))
-        self._count += 1
-        self._usd += usd
-        self._size += len(line)
-        if len(self._tail) > self.batching.batches.limits.least:
-            await self._flush(self._tail.popleft()[0])
-
-    async def _flush(self, *lines: bytes, all: bool = False) -> None:
-        self._pending += lines
-        self._pending_bytes += sum(map(len, lines))
-        if self._pending and (all or self._pending_bytes >= FLUSH_BYTES):
-            data, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
-            await asyncio.to_thread(_append, self._path, data)
-
-    @property
-    def _path(self) -> Path:
-        return self.folder / f"{self.number:06}.jsonl"
-
-    async def end(self) -> None:
-        """Finish the last file; of fewer requests than a batch has at least none is made, and they are left
-        to be asked one by one."""
-        least = self.batching.batches.limits.least
-        if self._next:
-            moved = [self._tail.pop() for _ in range(min(least - len(self._next), len(self._tail)))]
-            self._count -= len(moved)
-            self._size -= sum(len(line) for line, _, _ in moved)
-            self._usd -= sum(usd for _, _, usd in moved)
-            here, there = (
-                f'"{self.batching.prefix(self.generation, n)}-s' for n in (self.number, self.number + 1)
-            )
-            following = [
-                (line.replace(here.encode(), there.encode(), 1), at, usd) for line, at, usd in reversed(moved)
-            ]
-            following += self._next
-            await self._finish()
-            for item in following:
-                await self._append(*item)
-        if self._count >= least:
-            await self._finish()
-
-    async def _finish(self) -> None:
-        """Make the file a blob, then record its batch."""
-        last = self._tail[-1][1]
-        await self._flush(*(line for line, _, _ in self._tail), all=True)
-        job, key = self.batching.job, self.batching.blob(self.number)
-        await job.blobs.put_file(key, self._path)
-        await asyncio.to_thread(self._path.unlink)
-        batch = Batch(self.number, self.generation, self._count, self._size, last, usd=self._usd)
-        await self.batching._save(batch)
-        self.number, self._count, self._size = self.number + 1, 0, 0
-        self._usd = 0.0
-        self._tail.clear()
-
-
-def _append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
 
 
 def _plain(run: RunRecord) -> str:

@@ -271,11 +271,6 @@ def _check_takes(
         needs |= {"uri"}
     if why := lacking(model, needs):
         raise ConfigError(f"Prompt template {template.name!r}: {why}")
-    if model.config.batch:
-        raise ConfigError(
-            f"Prompt template {template.name!r}: batches ask texts only, without media and tools: leave "
-            f"batch out."
-        )
 
 
 async def check_models(models: Iterable[Model | None]) -> None:

@@ -247,8 +247,10 @@ class BedrockModel(ProviderModel):
         return parts, calls
 
     def _thought(self, block: dict[str, Any]) -> Reasoning:
-        if isinstance(redacted := block.get("redactedContent"), bytes):
-            return Reasoning("", f"{REDACTED}{base64.b64encode(redacted).decode()}")
+        if isinstance(redacted := block.get("redactedContent"), bytes | str):
+            # A batch's records are JSON, and have it in base64 already.
+            coded = redacted if isinstance(redacted, str) else base64.b64encode(redacted).decode()
+            return Reasoning("", f"{REDACTED}{coded}")
         said = mapping(block.get("reasoningText"))
         return Reasoning(self._mask.hide_text(str(said.get("text") or "")), said.get("signature") or None)
 

@@ -515,10 +515,12 @@ def _side(names: Mapping[str, str], row: Mapping[str, Any], chars: int) -> Side:
     plain = {
         name: row[name] for name in ("case", "trial", "error_type", "error_message", "latency_ms", "cost_usd")
     }
+    counts = counted(row)
     return Side(
         **plain,
         response=response and response[:chars],
         scores=scores,
         cut=len(response or "") > chars,
-        **counted(row),
+        calls=counts["calls"],
+        turns=counts["turns"],
     )

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, ClassVar
 
+from promptlab.domain.chat import Prompt
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.answers import json_text, mapping
 from promptlab.models.anthropic import AnthropicModel
-from promptlab.models.base import Messages
 from promptlab.models.batches.base import (
     CLOCK_SKEW_S,
     LIST_PAGES,
@@ -32,6 +32,7 @@ from promptlab.models.batches.base import (
 )
 from promptlab.models.failures import status_error, status_in
 from promptlab.models.http import Answer
+from promptlab.models.wire.parts import NOTHING, Loaded
 
 _COUNTS = ("succeeded", "errored", "canceled", "expired")
 
@@ -45,8 +46,10 @@ class AnthropicBatches(Batches):
         self._model = model
         self._base = model.url("/v1/messages/batches")
 
-    def line(self, custom_id: str, messages: Messages) -> bytes:
-        return encoded({"custom_id": custom_id, "params": self._model.payload(messages)}, self._model.name)
+    def line(self, custom_id: str, messages: Prompt, data: Loaded = NOTHING) -> bytes:
+        return encoded(
+            {"custom_id": custom_id, "params": self._model.payload(messages, data)}, self._model.name
+        )
 
     async def submit(self, batch: Submission) -> str:
         head, tail = b'{"requests":[', b"]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import orjson
 
+from promptlab.domain.chat import Prompt
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
-from promptlab.models.base import Messages
+from promptlab.models.wire.parts import NOTHING, Loaded
 
-MOST_LINE_BYTES = 32 << 20
+MOST_REQUEST_BYTES = 32 << 20
+"""The longest request: a medium of 20 MB has 27 MB in base64."""
+MOST_LINE_BYTES = MOST_REQUEST_BYTES + (16 << 20)
 """The longest line of a file of results: an answer has 16 MB at most, and its request may stand beside it."""
 LIST_PAGES = 100
 """Pages of a provider's list of batches that are looked through for one of ours."""
@@ -90,8 +94,13 @@ class Batches(ABC):
     """For how many days the provider keeps results."""
 
     @abstractmethod
-    def line(self, custom_id: str, messages: Messages) -> bytes:
+    def line(self, custom_id: str, messages: Prompt, data: Loaded = NOTHING) -> bytes:
         """Write a request as a line of the file, without its end.
+
+        Args:
+            custom_id: what its answer is found by.
+            messages: what is asked: plain messages, or a request with parts and tools.
+            data: the bytes of its media.
 
         Raises:
             ModelError: it cannot be written.
@@ -162,11 +171,18 @@ def encoded(value: Any, model: str) -> bytes:
         ModelError: it holds half of a surrogate pair, which JSON allows and UTF-8 does not.
     """
     try:
-        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS, default=_coded)
     except TypeError as error:
         raise ModelError(
             f"{model}: the prompt cannot be sent as JSON: {error}", type="bad_request", sent=False
         ) from None
+
+
+def _coded(value: Any) -> str:
+    """Bytes as JSON has them, which botocore takes as they are."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def count(value: Any) -> int:

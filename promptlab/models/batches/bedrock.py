@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import orjson
 
+from promptlab.domain.chat import Prompt
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.loops import PerLoop
 from promptlab.models.answers import mapping
-from promptlab.models.base import Messages
 from promptlab.models.batches.base import (
     CLOCK_SKEW_S,
     LIST_PAGES,
@@ -34,6 +34,7 @@ from promptlab.models.batches.base import (
 from promptlab.models.bedrock import BedrockModel
 from promptlab.models.bedrock_client import CONNECT_S, close_client, session_of
 from promptlab.models.failures import status_error
+from promptlab.models.wire.parts import NOTHING, Loaded
 
 S3_VARIABLE, ROLE_VARIABLE = "PROMPTLAB_BATCH_S3_URI", "PROMPTLAB_BATCH_ROLE_ARN"
 PART_BYTES = 16 << 20
@@ -109,8 +110,8 @@ class BedrockBatches(Batches):
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
 
-    def line(self, custom_id: str, messages: Messages) -> bytes:
-        request = self._model.payload(messages)
+    def line(self, custom_id: str, messages: Prompt, data: Loaded = NOTHING) -> bytes:
+        request = self._model.payload(messages, data)
         del request["modelId"]
         return encoded({"recordId": custom_id, "modelInput": request}, self._model.name)
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 import orjson
 
+from promptlab.domain.chat import Prompt, as_request
 from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import call_part, count_of, json_text, mapping, tool_call
-from promptlab.models.base import Messages
 from promptlab.models.batches.base import (
     LIST_PAGES,
     Batches,
@@ -36,6 +36,8 @@ from promptlab.models.batches.base import (
 from promptlab.models.failures import status_error, status_in
 from promptlab.models.openai_compatible import OpenAICompatibleModel
 from promptlab.models.provider import Spent
+from promptlab.models.wire.gemini import gemini_fields
+from promptlab.models.wire.parts import NOTHING, Loaded
 
 PATH = "/openai"
 """The end of the OpenAI-compatible endpoint; what stands before is the API's own."""
@@ -107,16 +109,8 @@ class GeminiBatches(Batches):
         found |= _format(config.response_format)
         return {name: value for name, value in found.items() if value is not None}
 
-    def line(self, custom_id: str, messages: Messages) -> bytes:
-        system = [{"text": m["content"]} for m in messages if m["role"] in ("system", "developer")]
-        turns = [
-            {"role": "model" if m["role"] == "assistant" else "user", "parts": [{"text": m["content"]}]}
-            for m in messages
-            if m["role"] not in ("system", "developer")
-        ]
-        request: dict[str, Any] = {"contents": turns or [{"role": "user", "parts": system}]}
-        if system and turns:
-            request["systemInstruction"] = {"parts": system}
+    def line(self, custom_id: str, messages: Prompt, data: Loaded = NOTHING) -> bytes:
+        request = gemini_fields(as_request(messages), self._model.name, data)
         if self._generation:
             request["generationConfig"] = self._generation
         return encoded({"key": custom_id, "request": request}, self._model.name)

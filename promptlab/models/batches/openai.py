@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import orjson
 
+from promptlab.domain.chat import Prompt
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.answers import json_text, mapping
-from promptlab.models.base import Messages
 from promptlab.models.batches.base import (
     CLOCK_SKEW_S,
     LIST_PAGES,
@@ -30,6 +30,7 @@ from promptlab.models.batches.base import (
 from promptlab.models.failures import message_of, status_error
 from promptlab.models.http import Answer
 from promptlab.models.openai_compatible import OpenAICompatibleModel
+from promptlab.models.wire.parts import NOTHING, Loaded
 
 WINDOW = "24h"
 BOUNDARY = "promptlab-batch-9b1f4c7e"
@@ -55,9 +56,9 @@ class OpenAIBatches(Batches):
     def __init__(self, model: OpenAICompatibleModel) -> None:
         self._model = model
 
-    def line(self, custom_id: str, messages: Messages) -> bytes:
+    def line(self, custom_id: str, messages: Prompt, data: Loaded = NOTHING) -> bytes:
         path = self._model.batch_path
-        body = self._model.payload(messages)
+        body = self._model.payload(messages, data)
         return encoded(
             {"custom_id": custom_id, "method": "POST", "url": path, "body": body}, self._model.name
         )
