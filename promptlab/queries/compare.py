@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from promptlab.domain.experiment import Metric
+from promptlab.domain.results import CaseKey
 from promptlab.domain.summary import MetricSummary
 from promptlab.duck import quoted
 from promptlab.errors import RunError, UnknownNameError
+from promptlab.queries.compare_opened import Located, locate
 from promptlab.queries.compare_sql import ANSWER, CHANGES, Counting, Pairing, Selected
 from promptlab.queries.compared import MAX_COMPARED, Change, Compared
+from promptlab.queries.filters import condition
 from promptlab.queries.opened import StoredRun, counted
 from promptlab.queries.pool import DuckDBPool
 from promptlab.results.clusters import error_of
@@ -130,6 +133,15 @@ class PairRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedPair:
+    """One case in every run, whole, and its place among the pairs that are selected."""
+
+    found: Located
+    deltas: Sequence[Mapping[str, Delta]]
+    """Per other run: metric → delta."""
+
+
+@dataclass(frozen=True, slots=True)
 class ComparePage:
     """One page of a comparison, and its counts."""
 
@@ -148,6 +160,8 @@ class ComparePage:
     """`case`: the runs are of the same rows; `id`: of another dataset version, joined on the rows' ids."""
     unmatched: tuple[tuple[int, int], ...]
     """Per other run: cases that only the base has, and cases that only the other has."""
+    opened: OpenedPair | None = None
+    """The case that was asked for, if it was and every run has it."""
 
 
 async def compare(
@@ -160,6 +174,7 @@ async def compare(
     offset: int = 0,
     limit: int = 25,
     text_chars: int = 600,
+    at: CaseKey | None = None,
 ) -> ComparePage:
     """A page of the pairs of `runs[0]`, the base, with the others.
 
@@ -173,6 +188,7 @@ async def compare(
         offset: pairs to skip; beyond the last page, the last page.
         limit: pairs of a page.
         text_chars: how much of an answer or an input a row has.
+        at: a case of the base run that is to be opened, whole, whether it is selected or not.
 
     Raises:
         RunError: there are not one to three others.
@@ -188,11 +204,12 @@ async def compare(
             if selected.text
             else []
         )
-        which = _selected(pairing, selected, found, sort, descending)
-        page = await _ask(pool, pairing, which, limit, offset)
+        which, values = _selected(runs[0], pairing, selected, found, sort, descending)
+        page = await _ask(pool, pairing, which, values, limit, offset)
         if not page["page"] and page["matching"] and offset:
             offset = (page["matching"] - 1) // limit * limit
-            page = await _ask(pool, pairing, which, limit, offset)
+            page = await _ask(pool, pairing, which, values, limit, offset)
+        located = None if at is None else await locate(pool, runs, pairing, which, values, at)
     rows = await _rows(runs, pairing, page["page"] or [], text_chars)
     total = page["total"]
     return ComparePage(
@@ -201,11 +218,20 @@ async def compare(
         total=total,
         offset=offset,
         limit=limit,
-        counts={"all": total, **{change: page[change] for change in CHANGES}},
+        counts={"all": page["kept"], **{change: page[change] for change in CHANGES}},
         metrics=_metrics(runs, pairing, page | await _statistics(pool, runs, pairing), selected.margins),
         joined_on=pairing.joined_on,
         unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
+        opened=OpenedPair(located, _deltas(pairing, located.item)) if located else None,
     )
+
+
+def _deltas(pairing: Pairing, item: Mapping[str, Any]) -> tuple[dict[str, Delta], ...]:
+    """Per other run: how each metric changed."""
+    deltas: tuple[dict[str, Delta], ...] = tuple({} for _ in pairing.sources[1:])
+    for n, (metric, other) in enumerate(pairing.pairs):
+        deltas[other][metric] = Delta(item[f"d{n}"], _VERDICTS[item[f"v{n}"]])
+    return deltas
 
 
 async def pairing_of(pool: DuckDBPool, runs: Sequence[StoredRun]) -> Pairing:
@@ -285,8 +311,14 @@ async def cluster_errors(
 
 
 def _selected(
-    pairing: Pairing, compared: Compared, found: Sequence[str], sort: str, descending: bool
-) -> Selected:
+    base: StoredRun,
+    pairing: Pairing,
+    compared: Compared,
+    found: Sequence[str],
+    sort: str,
+    descending: bool,
+) -> tuple[Selected, list[Any]]:
+    """What a page shows a part of, and its query's parameters."""
     others = range(len(pairing.sources) - 1)
     if compared.other is not None and compared.other not in others:
         raise UnknownNameError("other run", str(compared.other), map(str, others))
@@ -308,14 +340,24 @@ def _selected(
         )
     if compared.metric is None:  # a fact is no reason to call a case better, worse or changed
         chosen = [n for n in chosen if pairing.pairs[n][0] not in pairing.facts] or chosen
-    return Selected(compared.change, chosen, found, sort == "difference" and bool(chosen), descending)
+    rows, values = condition(compared.rows, base.columns) if compared.rows else ("", [])
+    which = Selected(
+        compared.change,
+        chosen,
+        found,
+        sort == "difference" and bool(chosen),
+        descending,
+        (compared.least, compared.most),
+        rows,
+    )
+    return which, values
 
 
 async def _ask(
-    pool: DuckDBPool, pairing: Pairing, which: Selected, limit: int, offset: int
+    pool: DuckDBPool, pairing: Pairing, which: Selected, values: Sequence[Any], limit: int, offset: int
 ) -> dict[str, Any]:
     sql, names = pairing.query(which, limit, offset)
-    (row,) = await pool.fetch(sql)
+    (row,) = await pool.fetch(sql, list(values))
     return dict(zip(names, row, strict=True))
 
 
@@ -486,9 +528,6 @@ async def _rows(
     halves = [await run.rows([item[f"r{n}"] for item in page]) for n, run in enumerate(runs)]
     rows = []
     for item, base, *others in zip(page, *halves, strict=True):
-        deltas: list[dict[str, Delta]] = [{} for _ in others]
-        for n, (metric, other) in enumerate(pairing.pairs):
-            deltas[other][metric] = Delta(item[f"d{n}"], _VERDICTS[item[f"v{n}"]])
         inputs = {
             source: value[:chars] if isinstance(value := base[name], str) else value
             for source, name, _ in runs[0].columns.inputs
@@ -498,7 +537,13 @@ async def _rows(
         ]
         rows.append(
             PairRow(
-                base["case"], base["trial"], base["id"], inputs, sides[0], tuple(sides[1:]), tuple(deltas)
+                base["case"],
+                base["trial"],
+                base["id"],
+                inputs,
+                sides[0],
+                tuple(sides[1:]),
+                _deltas(pairing, item),
             )
         )
     return rows

@@ -35,6 +35,10 @@ class Selected:
     """Per run, the table of the rows that a search found; empty without a search."""
     by_difference: bool
     descending: bool
+    between: tuple[float | None, float | None] = (None, None)
+    """The least and the greatest difference of a chosen pair."""
+    rows: str = ""
+    """A condition on the base's index; empty for all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,12 @@ class Pairing:
 
     def query(self, which: Selected, limit: int, offset: int) -> tuple[str, list[str]]:
         """SQL of one row, and the names of what it gives: counts, and `page`, the rows."""
-        where = f"hit AND {_changed(which.change, which.chosen)}"
-        counted = {"total": "count(*)", "matching": f"count(*) FILTER ({where})"}
-        counted |= {change: f"count(*) FILTER ({_changed(change, which.chosen)})" for change in CHANGES}
+        where = self.where(which)
+        counted = {"total": "count(*)", "kept": "count(*) FILTER (kept)"}
+        counted["matching"] = f"count(*) FILTER ({where})"
+        counted |= {
+            change: f"count(*) FILTER (kept AND {_changed(change, which.chosen)})" for change in CHANGES
+        }
         for n in range(len(self.pairs)):
             counted |= {
                 f"{name}{n}": f"count(*) FILTER (v{n} = {code})"
@@ -119,14 +126,24 @@ class Pairing:
             *(f"{name}{n}" for n in range(len(self.pairs)) for name in "dv"),
         ]
         page = (
-            f"SELECT {', '.join(rows)} FROM j WHERE {where} ORDER BY {self._order(which)} LIMIT "
+            f"SELECT {', '.join(rows)} FROM j WHERE {where} ORDER BY {self.order(which)} LIMIT "
             f"{int(limit)} OFFSET {int(offset)}"
         )
         other = {"page": f"(SELECT list({{{', '.join(f'{name}: {name}' for name in rows)}}}) FROM ({page}))"}
         for n in range(1, len(self.sources)):
             other |= {f"base_only{n - 1}": self._only(0, n), f"other_only{n - 1}": self._only(n, 0)}
-        with_j = f"WITH j AS MATERIALIZED ({self._joined(which.found)})"
+        with_j = f"WITH j AS MATERIALIZED ({self.joined(which)})"
         return f"{with_j} SELECT {', '.join((counted | other).values())} FROM j", [*counted, *other]
+
+    def where(self, which: Selected) -> str:
+        """The condition of a page's pairs."""
+        parts = ["hit", "kept", _changed(which.change, which.chosen)]
+        low, high = which.between
+        bounds = [f">= {low!r}"] * (low is not None) + [f"<= {high!r}"] * (high is not None)
+        if bounds:
+            ranges = (" AND ".join(f"d{n} {bound}" for bound in bounds) for n in which.chosen)
+            parts.append(f"({' OR '.join(f'({one})' for one in ranges) or 'false'})")
+        return " AND ".join(parts)
 
     def statistics(self, other: int) -> tuple[str, list[str]]:
         """SQL of one row: what the pairs of one other run are judged by, over the dataset rows that it shares
@@ -276,15 +293,19 @@ class Pairing:
                 found[f"{v}{end}"] = f"({filled})::DOUBLE"
         return [f"{sql} AS {name}{n}" for name, sql in found.items()]
 
-    def _joined(self, found: Sequence[str]) -> str:
-        """A row a pair: the row numbers r0 …, the base's case, whether a search found it in any run, and per
-        pair of a metric and a run the difference and the verdict."""
+    def joined(self, which: Selected) -> str:
+        """A row a pair: the row numbers r0 …, the base's case, whether a search found it in any run, whether
+        it is kept by the filter of the base's rows, and per pair of a metric and a run the difference and the
+        verdict."""
         rows = [f"a{n}.file_row_number::INTEGER AS r{n}" for n in range(len(self.sources))]
         scores = [part for n, pair in enumerate(self.pairs) for part in self._pair(n, *pair)]
         hits = " OR ".join(
-            f"a{n}.file_row_number IN (SELECT r FROM {table})" for n, table in enumerate(found)
+            f"a{n}.file_row_number IN (SELECT r FROM {table})" for n, table in enumerate(which.found)
         )
-        fixed = ['a0."case" AS c', f"({hits or 'true'}) AS hit"]
+        kept = "true"
+        if which.rows:
+            kept = f"a0.file_row_number IN (SELECT file_row_number FROM {self.sources[0]} WHERE {which.rows})"
+        fixed = ['a0."case" AS c', f"({hits or 'true'}) AS hit", f"({kept}) AS kept"]
         return f"SELECT {', '.join([*rows, *fixed, *scores])} FROM {self._source()}"
 
     def _pair(self, n: int, metric: str, other: int) -> list[str]:
@@ -324,7 +345,7 @@ class Pairing:
     def _side_by_side(self, runs: Sequence[int]) -> str:
         return " POSITIONAL JOIN ".join(f"{self.sources[n]} a{n}" for n in runs)
 
-    def _order(self, which: Selected) -> str:
+    def order(self, which: Selected) -> str:
         if not which.by_difference:
             return f"r0 {'DESC' if which.descending else 'ASC'}"
         n = which.chosen[0]

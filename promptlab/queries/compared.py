@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from promptlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from promptlab.queries.filters import Filter
 
 Change = Literal["all", "different", "regressed", "improved", "same"]
 """`different`: a score or a label differs, or only one run has it; `same`: not so; `regressed`, `improved`:
@@ -29,6 +32,12 @@ class Compared:
     """A part of what a search of any of the runs would find (`Filter.text`)."""
     margins: Mapping[str, float] = field(default_factory=dict)
     """δ by metric, a difference that does not matter; under "" that of all others."""
+    least: float | None = None
+    """Pairs whose difference, other − base, is this or more, of the chosen metric and run."""
+    most: float | None = None
+    """The greatest difference, as `least`; a pair without a difference is in no range."""
+    rows: Filter | None = None
+    """Pairs whose case in the base run matches; but for its text, which is `text` here."""
 
 
 def margins_of(given: float | Mapping[str, float] | Sequence[str] | None) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from promptlab.duck import quoted
 from promptlab.errors import UnknownNameError
+from promptlab.results.index import PREFIX_CHARS
 from promptlab.results.table import TOKEN_COUNTS, Columns
 
 Status = Literal["ok", "failed"]
@@ -56,6 +57,9 @@ class Filter:
     """Metrics whose evaluator failed."""
     finish_reason: str | None = None
     """Why the model stopped: as in `Summary.finish_reasons`."""
+    values: tuple[tuple[str, str], ...] = ()
+    """(dataset column, its value as text): rows with it, texts that begin with the same 48 letters, whatever
+    their case, as in a slice; an empty text: rows without a value."""
 
 
 NO_FILTER = Filter()
@@ -122,9 +126,26 @@ def _conditions(filter: Filter, shape: Columns) -> Iterator[tuple[str, list[Any]
     for metric, label in filter.labels:
         _column(metric, "metric", metrics)
         yield f"{quoted(f'label.{metric}')} = ?", [_clean(label)]
+    for column, value in filter.values:
+        yield _value(column, value, shape)
     for metric in filter.unscored:
         _column(metric, "metric", metrics)
         yield quoted(f"unscored.{metric}"), []
+
+
+def _value(column: str, value: str, shape: Columns) -> tuple[str, list[Any]]:
+    """Whether a row has a value in a column of its dataset."""
+    names = {source: name for source, name, _ in shape.inputs}
+    if column not in names:
+        raise UnknownNameError("dataset column", column, names)
+    name, kind = quoted(names[column]), shape.types[names[column]]
+    if value == "":
+        return f"({name} IS NULL OR CAST({name} AS VARCHAR) = '')", []
+    if kind == "VARCHAR":
+        return f"{name} = lower(left(?, {PREFIX_CHARS}))", [_clean(value)]
+    if kind == "DOUBLE":  # what is no number is in no row
+        return f"{name} = TRY_CAST(? AS DOUBLE)", [_clean(value)]
+    return f"CAST({name} AS VARCHAR) = ?", [_clean(value)]
 
 
 def contains(column: str, text: str) -> tuple[str, list[Any]]:

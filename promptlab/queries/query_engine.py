@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from promptlab.domain.results import RunRecord
+from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.duck import connect, given, parquet
 from promptlab.errors import RunError
 from promptlab.gates.config import Gates
@@ -114,6 +114,7 @@ class QueryEngine:
         offset: int = 0,
         limit: int = 25,
         text_chars: int = 600,
+        at: CaseKey | None = None,
     ) -> ComparePage:
         """One page of a comparison of two to four runs; see `queries.compare.compare`.
 
@@ -131,6 +132,7 @@ class QueryEngine:
             offset=offset,
             limit=limit,
             text_chars=text_chars,
+            at=at,
         )
 
     async def sql(self, run: RunRecord, sql: str) -> SqlAnswer:

@@ -112,6 +112,7 @@ class Questions(Runs):
         offset: int = 0,
         limit: int = 25,
         text_chars: int = 600,
+        at: CaseKey | None = None,
     ) -> ComparePage:
         """Compare a run, the base, with one to three others, case by case; one page of the pairs.
 
@@ -132,6 +133,7 @@ class Questions(Runs):
             offset=offset,
             limit=limit,
             text_chars=text_chars,
+            at=at,
         )
 
     async def slices(self, run_ids: Sequence[str], column: str, margins: Mapping[str, float]) -> Slices:

@@ -32,7 +32,7 @@ _NAMES = {
 }
 _COUNTED = {"calls": "Calls", "turns": "Turns"}
 """Columns of a page on which any case has such."""
-_USUAL = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "eos", "eos_token"})
+USUAL = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "eos", "eos_token"})
 """Finish reasons of an answer that is whole: these are no news."""
 TEXT = "c-text"
 WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-s": 84}
@@ -197,7 +197,7 @@ def cases_view(
         odd_finishes=[
             (reason, n)
             for reason, n in (facets.finish_reasons if facets else {}).items()
-            if reason.lower() not in _USUAL
+            if reason.lower() not in USUAL
         ][:4],
         least=least_width(sum(WIDTHS[c.css.split(" ")[0]] for c in columns)),
     )

@@ -9,14 +9,13 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import RunRecord
 from promptlab.queries.compare import MetricComparison, PairRow, Side
 from promptlab.queries.compare_sql import ANSWER
 from promptlab.queries.compared import Change
 from promptlab.queries.query_engine import ComparePage
 from promptlab.queries.verdict_words import missing_words, verdict_words, why
-from promptlab_studio.views.cases import case_path
 from promptlab_studio.views.chat import counted_words
+from promptlab_studio.views.compare_words import Scale, Words, sentence, tally, words
 from promptlab_studio.views.digits import Digits, figure, money
 from promptlab_studio.views.format import milliseconds, one_line
 from promptlab_studio.views.state import Query
@@ -38,6 +37,8 @@ ANSWER_CHANGES: tuple[tuple[Change, str], ...] = (
 """The changes to choose from where runs share no metric."""
 TEXT_CHARS = 300
 _MOST_INPUTS = 2
+_MOST_SCORES = 3
+"""Scores under an answer in the table: the chosen metric's first, then what changed; all are in its title."""
 ANY = "*"
 """As the chosen metric: any that is not a mere fact."""
 _CHANGED = {"improved": "improved", "regressed": "regressed", "same": "the same", "different": "different"}
@@ -56,21 +57,24 @@ class MetricDelta:
     """One metric of one other run, against the base."""
 
     mean: str
-    difference: str
+    said: Words
+    """The difference in words."""
     between: str
-    word: str
-    """The verdict; nothing for a fact."""
-    css: str
-    low: float
-    high: float
-    at: float
-    """The interval and the difference on a rail of 100, whose middle is no difference."""
     counts: Sequence[tuple[str, str, int, str, bool]]
     """Change, in words, cases, address, whether it is chosen."""
-    n: int
-    """Dataset rows that both have a value for."""
     why: str
-    """What the verdict rests on."""
+    """What the verdict is, how many rows it is over and what it rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One run's interval in the picture of a metric, on a rail of 100 whose middle is no difference."""
+
+    y: float
+    low: float
+    width: float
+    at: float
+    css: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +85,28 @@ class MetricRow:
     better: str
     chosen: bool
     """Whether the changes of the page are of this metric."""
+    url: str
+    """The page with the changes of this metric."""
     base: str
     """The base's mean over the rows that it shares with each other run: from the least to the greatest."""
     cells: Sequence[MetricDelta | None]
     """Per other run; None where it does not have the metric."""
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True, slots=True)
+class RunVerdict:
+    """What the page says of one other run in a line."""
+
+    said: Words
+    rest: str
+    """The verdicts of the other metrics, counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Half:
     """One run's answer in a row."""
 
-    url: str
     text: Markup
     failed: bool
     scores: Sequence[tuple[str, str]]
@@ -105,6 +120,8 @@ class Pair:
     """A case in every run."""
 
     id: str
+    anchor: str
+    url: str
     inputs: str
     halves: Sequence[Half]
 
@@ -132,18 +149,52 @@ def _settings(experiment: Experiment) -> dict[str, str]:
     return found
 
 
-def metric_rows(query: Query, page: ComparePage, others: int, chosen: str) -> list[MetricRow]:
-    """The metrics as rows and the runs as columns; what the page's changes are of stands first."""
+MARK = 8
+"""Pixels of a run's interval in the picture of a metric."""
+
+
+def metric_rows(
+    query: Query,
+    page: ComparePage,
+    others: int,
+    chosen: str,
+    bounds: Mapping[str, tuple[float, float] | None],
+) -> list[MetricRow]:
+    """The metrics as rows and the runs as columns; what the page's changes are of stands first.
+
+    Args:
+        query: the page's address.
+        page: the comparison.
+        others: the number of other runs.
+        chosen: the metric that changes are of; empty for any.
+        bounds: the range of each metric's values, where it has one.
+    """
     names = sorted(dict.fromkeys(m.metric for m in page.metrics), key=lambda name: name != chosen)
-    return [
-        _metric_row(query, [m for m in page.metrics if m.metric == name], others, name == chosen)
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        found = [m for m in page.metrics if m.metric == name]
+        rows.append(_metric_row(query, found, others, name == chosen, Scale.of(found, bounds.get(name))))
+    return rows
 
 
-def _metric_row(query: Query, found: Sequence[MetricComparison], others: int, chosen: bool) -> MetricRow:
+def run_verdicts(
+    page: ComparePage, others: int, chosen: str | None, bounds: Mapping[str, tuple[float, float] | None]
+) -> list[RunVerdict]:
+    """Per other run: the verdict of the metric that the page is about, and the tally of all others."""
+    made = []
+    for other in range(others):
+        found = [m for m in page.metrics if m.other == other]
+        of = next((m for m in found if m.metric == chosen), None)
+        said = sentence(of, Scale.of([of], bounds.get(of.metric))) if of else Words("", "", "muted")
+        made.append(RunVerdict(said, tally(found, chosen if of else None)))
+    return made
+
+
+def _metric_row(
+    query: Query, found: Sequence[MetricComparison], others: int, chosen: bool, scale: Scale
+) -> MetricRow:
     ends = [v for m in found for v in (m.low, m.high, m.difference) if v is not None]
-    span = (max(map(abs, ends), default=0.0) or 1.0) * 1.25  # one scale for a metric, with room on both sides
+    span = (max(map(abs, ends), default=0.0) or 1.0) * 1.1  # one scale for a metric, with room on both sides
     digits = Digits.of([*(v for m in found for v in (m.base_mean, m.other_mean)), *ends])
     first, by_run = found[0], {m.other: m for m in found}
     better = "higher is better" if first.higher_is_better else "lower is better"
@@ -151,9 +202,19 @@ def _metric_row(query: Query, found: Sequence[MetricComparison], others: int, ch
         first.metric,
         "a fact, no verdict" if first.fact else better,
         chosen,
+        query.url(metric=first.metric),
         _base(found, digits),
-        [_delta(query, by_run[n], digits, span) if n in by_run else None for n in range(others)],
+        [_delta(query, by_run[n], digits, scale) if n in by_run else None for n in range(others)],
+        [_mark(by_run[n], span, scale) for n in range(others) if n in by_run and by_run[n].low is not None],
     )
+
+
+def _mark(m: MetricComparison, span: float, scale: Scale) -> Mark:
+    def at(value: float | None) -> float:
+        return round(50 + 50 * (value or 0.0) / span, 1)
+
+    css = words(m, scale).css
+    return Mark(MARK * m.other, at(m.low), max(round(at(m.high) - at(m.low), 1), 1.5), at(m.difference), css)
 
 
 def _base(found: Sequence[MetricComparison], digits: Digits) -> str:
@@ -162,39 +223,22 @@ def _base(found: Sequence[MetricComparison], digits: Digits) -> str:
     return "–".join(ends) or "–"
 
 
-def _delta(query: Query, m: MetricComparison, digits: Digits, span: float) -> MetricDelta:
-    def at(value: float | None) -> float:
-        return round(50 + 50 * (value or 0.0) / span, 1)
-
-    low, high = (m.difference, m.difference) if m.low is None else (m.low, m.high)
-    word, css = _verdict(m)
+def _delta(query: Query, m: MetricComparison, digits: Digits, scale: Scale) -> MetricDelta:
+    verdict = verdict_words(m) or "a fact, no verdict"
     return MetricDelta(
         digits.show(m.other_mean),
-        digits.signed(m.difference),
-        digits.between(m.low, m.high),
-        word,
-        css,
-        at(low),
-        at(high),
-        at(m.difference),
+        words(m, scale),
+        scale.between(m.low, m.high),
         _counts(query, m),
-        m.n,
-        " ".join(filter(None, (why(m), missing_words(m)))),
+        " ".join(filter(None, (f"{verdict}; over {m.n:,} rows.", why(m), missing_words(m)))),
     )
 
 
-def _verdict(m: MetricComparison) -> tuple[str, str]:
-    """The verdict and its colour; nothing of a fact."""
-    words = verdict_words(m)
-    css = {"better": "good", "worse": "bad", "not comparable": "warn", "depends on missing scores": "warn"}
-    return words, css.get(words, "muted")
-
-
 def _counts(query: Query, m: MetricComparison) -> list[tuple[str, str, int, str, bool]]:
-    counted = [("improved", "▲", m.improved), ("regressed", "▼", m.regressed), ("same", "=", m.same)]
+    counted = [("improved", "▲", m.improved), ("regressed", "▼", m.regressed)]
     # Facts and labels are neither better nor worse.
     if m.fact or (m.different and not m.improved + m.regressed):
-        counted = [("different", "≠", m.different), ("same", "=", m.same)]
+        counted = [("different", "≠", m.different)]
     here = (query.get("change"), query.get("metric"), query.get("other"))
     return [
         (
@@ -219,22 +263,29 @@ def chosen_metric(query: Query, experiments: Sequence[Experiment]) -> str | None
     return of_base.headline.name if of_base.headline else None
 
 
-def pair_of(runs: Sequence[RunRecord], row: PairRow, facts: Collection[str], chosen: str | None) -> Pair:
+def pair_of(query: Query, row: PairRow, facts: Collection[str], chosen: str | None) -> Pair:
+    """A row of the table: the case in every run, and where it is opened inside the comparison."""
     inputs = " · ".join(
         f"{one_line(value)}"
         for value in list(row.inputs.values())[:_MOST_INPUTS]
         if value is not None and one_line(value) != row.id
     )
-    halves = [_half(runs[0], row.base, None, {}, facts, chosen)]
+    halves = [_half(row.base, None, {}, facts, chosen)]
     halves += [
-        _half(run, side, row.base, deltas, facts, chosen)
-        for run, side, deltas in zip(runs[1:], row.others, row.deltas, strict=True)
+        _half(side, row.base, deltas, facts, chosen)
+        for side, deltas in zip(row.others, row.deltas, strict=True)
     ]
-    return Pair(row.id + (f" · {row.trial + 1}" if row.trial else ""), inputs, halves)
+    key = f"{row.case}" + (f".{row.trial}" if row.trial else "")
+    return Pair(
+        row.id + (f" · {row.trial + 1}" if row.trial else ""),
+        f"p{row.case}-{row.trial}",
+        query.url(case=key),
+        inputs,
+        halves,
+    )
 
 
 def _half(
-    run: RunRecord,
     side: Side,
     base: Side | None,
     deltas: Mapping[str, Any],
@@ -254,10 +305,9 @@ def _half(
     counts = counted_words({"calls": side.calls, "turns": side.turns})
     said = " · ".join([*(text for text, _ in scores), *([counts] if counts else []), *facts])
     return Half(
-        case_path(run.run_id, side.case, side.trial),
         text + ("…" if side.cut else ""),
         bool(side.error_type),
-        [*scores, *([(counts, "muted")] if counts else [])],
+        [*scores[:_MOST_SCORES], *([(counts, "muted")] if counts else [])],
         said,
     )
 
@@ -269,7 +319,8 @@ def _scores(
     answer = deltas.get(ANSWER)
     found = [("≠ answer changed", "warn")] if answer and answer.verdict == "different" else []
     css = {"regressed": "bad", "improved": "good", "different": "warn", "missing": "warn"}
-    for name in sorted(side.scores, key=lambda one: one != chosen):
+    changed = {n for n, d in deltas.items() if d.verdict != "same" and n not in facts}
+    for name in sorted(side.scores, key=lambda one: (one != chosen, one not in changed)):
         delta = deltas.get(name)
         verdict = delta.verdict if delta and name not in facts else "same"
         coloured = name == chosen or (chosen is None and verdict != "same")

@@ -97,7 +97,7 @@ class Condition:
     without: str
 
 
-FILTER_PARAMS = ("q", "status", "error", "range", "pass", "fail", "label", "unscored", "finish")
+FILTER_PARAMS = ("q", "status", "error", "range", "pass", "fail", "label", "unscored", "finish", "where")
 """Parameters of an address that say which cases are meant."""
 VIEW_PARAMS = (*FILTER_PARAMS, "sort", "desc", "col")
 """These, the order and the columns: what stays while one goes from case to case."""
@@ -155,6 +155,7 @@ def filter_of(query: Query) -> Filter:
         passed=tuple(verdicts),
         labels=tuple(_pair(v, "label") for v in query.all("label")),
         unscored=tuple(query.all("unscored")),
+        values=tuple(_pair(v, "value") for v in query.all("where")),
     )
 
 
@@ -171,11 +172,14 @@ def conditions(query: Query) -> list[Condition]:
     for text in query.all("label"):
         metric, label = _pair(text, "label")
         found.append(Condition(f"{metric}: {label}", query.minus("label", text)))
+    for text in query.all("where"):
+        column, value = _pair(text, "value")
+        found.append(Condition(f"{column}: {value or '(none)'}", query.minus("where", text)))
     return found
 
 
 def _in_words(range_: Range) -> str:
-    name = range_.column.removeprefix("score.")
+    name = range_.column.removeprefix("score.").removeprefix("input.")
     if range_.low is not None and range_.high is not None:
         return f"{name}: {exact(range_.low)} {'to' if range_.closed else 'to below'} {exact(range_.high)}"
     if range_.low is not None:

@@ -113,12 +113,25 @@ def word_diff(old: str, new: str) -> tuple[Markup, Markup]:
     if len(a) + len(b) > _MOST_WORDS or old == new:
         return escape(old), escape(new)
     left, right = [], []
-    for gone, came in changes(a, b):
+    for gone, came in _joined(list(changes(a, b))):
         before, after = "".join(gone), "".join(came)
         same = before == after
         left.append(escape(before) if same or not before else Markup("<del>{}</del>").format(before))
         right.append(escape(after) if same or not after else Markup("<ins>{}</ins>").format(after))
     return Markup().join(left), Markup().join(right)
+
+
+def _joined(found: list[Change]) -> list[Change]:
+    """Join changes with nothing but space between them: words in a row are one mark."""
+    made = list[Change]()
+    for n, (gone, came) in enumerate(found):
+        between = gone == came and made and n + 1 < len(found) and not "".join(gone).strip(" ")
+        changed = gone != came and made and made[-1][0] != made[-1][1]
+        if between or changed:
+            made[-1] = (made[-1][0] + gone, made[-1][1] + came)
+        else:
+            made.append((gone, came))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
