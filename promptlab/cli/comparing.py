@@ -38,6 +38,14 @@ CHANGES = ("all", "different", "regressed", "improved", "same")
 )
 @click.option("--metric", metavar="NAME", help="The metric that --change is about.  [default: any]")
 @click.option("--text", metavar="TEXT", default="", help="Only cases in which a search finds TEXT.")
+@click.option("--least", metavar="D", type=float, help="Only cases whose difference is this or more.")
+@click.option("--most", metavar="D", type=float, help="Only cases whose difference is this or less.")
+@click.option(
+    "--where",
+    metavar="COLUMN=VALUE",
+    multiple=True,
+    help="Only rows with a value in a dataset column; may be given again.",
+)
 @click.option(
     "--sort",
     type=click.Choice(("case", "difference")),
@@ -65,6 +73,9 @@ def compare(
     margins: tuple[str, ...],
     metric: str | None,
     text: str,
+    least: float | None,
+    most: float | None,
+    where: tuple[str, ...],
     sort: str,
     descending: bool,
     offset: int,
@@ -78,13 +89,14 @@ def compare(
     with the rows won, lost and tied, and with a verdict: better, worse, the same within the margin, not
     worse by more than it, or no evidence of a difference (Holm's p over all metrics and runs).
     """
-    from promptlab.queries.compared import MAX_COMPARED, Compared, margins_of
+    from promptlab.queries.compared import MAX_COMPARED, Compared, margins_of, where_of
     from promptlab.queries.comparison_json import comparison_json
     from promptlab.sdk.compare import comparison_table
 
     if not 2 <= len(run_ids) <= MAX_COMPARED:
         raise click.UsageError(f"A comparison is of 2 to {MAX_COMPARED} runs, not of {len(run_ids)}.")
-    chosen = Compared(change, metric, None, text.strip(), margins_of(margins))  # type: ignore[arg-type]
+    rows = where_of(where)
+    chosen = Compared(change, metric, None, text.strip(), margins_of(margins), least, most, rows)  # type: ignore[arg-type]
     ids, page = asyncio.run(_compared(store, run_ids, chosen, sort, descending, offset, limit))
     if as_json:
         show_json(comparison_json(ids, page))

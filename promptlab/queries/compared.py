@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from promptlab.errors import ConfigError
@@ -68,6 +68,36 @@ def margins_of(given: float | Mapping[str, float] | Sequence[str] | None) -> dic
             raise ConfigError(f"margin {said}: it must be a number above 0, as in 0.02 or length=20")
         found[name] = margin
     return found
+
+
+def where_of(texts: Iterable[str]) -> Filter | None:
+    """Read which rows are meant: `COLUMN=VALUE` of dataset columns, each of which must hold; None for all.
+
+    Raises:
+        ConfigError: one has no `=`.
+    """
+    from promptlab.queries.filters import Filter
+
+    pairs = []
+    for text in texts:
+        column, sign, value = text.partition("=")
+        if not (column and sign):
+            raise ConfigError(f"where {text!r}: it must be COLUMN=VALUE, as in language=en.")
+        pairs.append((column, value))
+    return Filter(values=tuple(pairs)) if pairs else None
+
+
+def where_texts(rows: Filter | None) -> list[str]:
+    """Write which rows are meant as `where_of` reads it.
+
+    Raises:
+        ConfigError: the filter has more than values of columns.
+    """
+    if rows is None:
+        return []
+    if replace(rows, values=()) != type(rows)():
+        raise ConfigError("A comparison through a Studio can be narrowed by values of dataset columns only.")
+    return [f"{column}={value}" for column, value in rows.values]
 
 
 def margin_texts(margins: Mapping[str, float]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.queries.compared import Change, Compared, margins_of
+from promptlab.queries.compared import Change, Compared, margins_of, where_of
 from promptlab.sdk.records import RunRecords, id_of
 from promptlab.sdk.run import Config, Run
 from promptlab.sync import run_sync
@@ -34,6 +34,9 @@ class RunQuestions(RunRecords):
         offset: int = 0,
         limit: int = 25,
         margin: float | Mapping[str, float] | None = None,
+        least: float | None = None,
+        most: float | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> Comparison:
         """Compare a run, the base, with one to three others over the same rows.
 
@@ -49,12 +52,18 @@ class RunQuestions(RunRecords):
             limit: pairs at most.
             margin: δ, a difference that does not matter, of every metric or by its name; .02 of pass/fail
                 metrics where nothing is said.
+            least: only pairs whose difference in the metric, other − base, is this or more; in any metric,
+                if none is named.
+            most: only pairs whose difference is this or less.
+            where: only rows with these values, by dataset column; "" for rows without one. Texts are looked
+                at as far as slices do: their first 48 characters, whatever their case.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunError: a run has no results yet, or there are not one to three others.
             ConfigError: a margin is no number above 0.
-            UnknownNameError: the base does not share this metric with another run.
+            UnknownNameError: the base does not share this metric with another run, or its dataset has no such
+                column.
         """
         return run_sync(
             self.compare_async(
@@ -68,6 +77,9 @@ class RunQuestions(RunRecords):
                 offset=offset,
                 limit=limit,
                 margin=margin,
+                least=least,
+                most=most,
+                where=where,
             )
         )
 
@@ -83,12 +95,24 @@ class RunQuestions(RunRecords):
         offset: int = 0,
         limit: int = 25,
         margin: float | Mapping[str, float] | None = None,
+        least: float | None = None,
+        most: float | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> Comparison:
         """Do as `compare`."""
         ids = [run if isinstance(run, str) else run.run_id for run in (base, *others)]
         page = await self._lab.compare(
             ids,
-            Compared(change, metric, None, text, margins_of(margin)),
+            Compared(
+                change,
+                metric,
+                None,
+                text,
+                margins_of(margin),
+                least,
+                most,
+                where_of(f"{column}={value}" for column, value in (where or {}).items()),
+            ),
             sort=sort,
             descending=descending,
             offset=offset,

@@ -31,6 +31,7 @@ from promptlab.errors import (
 from promptlab.gates import gates_of
 from promptlab.lab import Lab, open_lab
 from promptlab.queries.compared import Compared
+from promptlab.queries.filters import Filter
 from promptlab.report import brief
 from promptlab.results.export import CsvStyle
 from tests.servers import ModelServer, Reply, Request
@@ -234,6 +235,10 @@ async def test_runs_are_compared_case_by_case(lab: Lab, model: ModelServer) -> N
     assert (page.rows[0].base.response, page.rows[0].others[0].response) == ("it is 1?", "it is 1")
     worst = await lab.compare(runs[:2], sort="difference", limit=1)
     assert [row.case for row in worst.rows] == [4] and worst.counts["regressed"] == 1
+    lost = await lab.compare(runs[:2], Compared(metric="exact_match", least=-1, most=-0.5))
+    assert [row.case for row in lost.rows] == [4]
+    one = await lab.compare(runs[:2], Compared(rows=Filter(values=(("question", ROWS[2]["question"]),))))
+    assert [row.case for row in one.rows] == [2] and one.counts["all"] == 1
     with pytest.raises(ConfigError, match="no such metric"):
         await lab.compare(runs, Compared("same", "no such metric"))
     for ids in (runs[:1], [*runs, *runs[:2]]):

@@ -104,7 +104,7 @@ def test_the_api_and_the_studio_say_worse(compared: tuple[LiveStudio, Path, list
     holds(answer["others"][0]["metrics"]["right"])
     address = f"{studio.url}/compare?run={ids[0]}&run={ids[1]}"
     page = httpx.get(address, timeout=200).text
-    assert "−0.043" in page and "worse" in page and "−0.071 to −0.015" in page
+    assert "worse by 4.3 points" in page and "−7.1 to −1.5" in page
     assert 'value="0.1"' in httpx.get(f"{address}&margin=0.1", timeout=200).text
     slices = httpx.get(f"{studio.url}/slices?run={ids[0]}&run={ids[1]}&column=half", timeout=200).text
     assert "second" in slices and "660" in slices

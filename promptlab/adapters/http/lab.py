@@ -30,7 +30,7 @@ from promptlab.gates import GateOutcome, Gates
 from promptlab.named_files import working_folder
 from promptlab.ports import Clock
 from promptlab.queries.compare import ComparePage
-from promptlab.queries.compared import MAX_COMPARED, Compared, margin_texts
+from promptlab.queries.compared import MAX_COMPARED, Compared, margin_texts, where_texts
 from promptlab.queries.comparison_json import comparison_from
 from promptlab.queries.slices import Slices
 from promptlab.queries.slices_json import slices_from
@@ -533,6 +533,9 @@ class RemoteLab:
             other=selected.other,
             text=selected.text,
             margin=margin_texts(selected.margins) or None,
+            least=selected.least,
+            most=selected.most,
+            where=where_texts(selected.rows) or None,
             sort=sort,
             descending=descending,
             offset=offset,

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from promptlab.queries.compared import MAX_COMPARED, Change, Compared, margins_of
+from promptlab.queries.compared import MAX_COMPARED, Change, Compared, margins_of, where_of
 from promptlab.queries.comparison_json import comparison_json
 from promptlab_studio.access import LinkViewer, TheLab
 from promptlab_studio.api.answers import CompareOut
@@ -50,6 +50,17 @@ async def compare_runs(
             description="δ, a difference that does not matter: 0.02 for every metric, NAME=20 for one.",
         ),
     ] = None,
+    least: Annotated[
+        float | None,
+        Query(description="Only pairs whose difference in the metric, other − base, is this or more."),
+    ] = None,
+    most: Annotated[
+        float | None, Query(description="Only pairs whose difference in the metric is this or less.")
+    ] = None,
+    where: Annotated[
+        list[Annotated[str, Query(min_length=2, max_length=2_000)]] | None,
+        Query(max_length=20, description="Only rows with a value in a dataset column: COLUMN=VALUE."),
+    ] = None,
     sort: Annotated[
         Literal["case", "difference"], Query(description="By case, or the greatest loss first.")
     ] = "case",
@@ -65,7 +76,7 @@ async def compare_runs(
     """Every metric that the base shares with another run, and a page of the pairs of cases."""
     page = await lab.compare(
         run,
-        Compared(change, metric, other, text.strip(), margins_of(margin)),
+        Compared(change, metric, other, text.strip(), margins_of(margin), least, most, where_of(where or ())),
         sort=sort,
         descending=descending,
         offset=offset,
