@@ -12,7 +12,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,6 +31,7 @@ from promptlab.engine.batching import Batching
 from promptlab.engine.budget import Budget, ended_early, open_budget, reached
 from promptlab.engine.cache import AnswerCache, open_cache
 from promptlab.engine.evaluate import evaluate
+from promptlab.engine.first_worker import PROBE_WAIT_S, FirstWorker
 from promptlab.engine.halting import allowed_failures, ended, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
@@ -63,9 +64,6 @@ BEAT_S = (20.0, 30.0)
 SLOW_ANSWER_S = 30.0
 """What an answer takes at most, as a rule: so many calls are in flight of a model whose requests a minute are
 bounded as start in this time."""
-PROBE_WAIT_S = 2.0
-"""How long the workers that a run begins with wait for the first answer to one of them."""
-PROBE_LOOK_S = 0.25
 LEASE_S = 15.0
 """For how long a shard belongs to a worker that does not renew it: one that was killed keeps others waiting
 no longer than this."""
@@ -126,11 +124,13 @@ class Worker:
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
         self._months: dict[str, float | None] = {}
         self._telling = set[asyncio.Future[bool]]()
+        self._first = FirstWorker(lab.ledger, lab.clock, probe_wait_s)
 
     def of(self, project: str) -> Worker:
         """The steps for one project, with this worker's connections and room for runs."""
         part = copy.copy(self)
-        part._lab = self._lab.for_project(project)
+        part._lab = lab = self._lab.for_project(project)
+        part._first = FirstWorker(lab.ledger, lab.clock, self._probe_wait_s)
         return part
 
     async def close(self) -> None:
@@ -181,7 +181,7 @@ class Worker:
             try:
                 if (wait_s := await self._outage_wait_s(job)) > 0:
                     return Outcome(remaining=shard.count, wait_s=job.time.shorten(wait_s)), tally
-                if not await self._may_begin(job):
+                if not await self._first.may_call(job):
                     return Outcome(), tally
                 job.cache = await self._cache(job)
                 with job.time.running():
@@ -253,11 +253,17 @@ class Worker:
                 return Outcome(remaining=shard.count, wait_s=job.time.shorten(LEASE_S))
             if await self._is_late(job):
                 return Outcome()
+            if not await self._first.may_judge(job):
+                return Outcome()
             job.budget = await self._budget(job, shard)
             job.cache = await self._cache(job)
             try:
                 with job.time.running():
                     outcome = await evaluate(job, shard)
+                if self._telling:
+                    await asyncio.wait(self._telling)
+                if job.scoring.refused.all_refused and not await self._first.is_judged(job.run):
+                    job.scoring.refused.give_up()
                 if job.cache is not None:
                     await job.cache.close()
                 if job.budget is not None:
@@ -334,27 +340,6 @@ class Worker:
         await self._end(job.run, job.halted.changes(job.run))
         return True
 
-    async def _may_begin(self, job: Job) -> bool:
-        """Whether the calls of a shard may begin: of the workers that a run begins with, one goes first, and
-        the others wait for its first answer, for a while.
-
-        Else a wrong key would be tried by all of them at once.
-        """
-        run, workers = job.run, job.workers
-        if workers > 1 and not job.prospects.is_proven:
-            probe = f"{run.run_id}#{run.generation}#probe"
-            if not await self._lease(probe, "", only_if_absent=True):
-                patience = self._lab.clock.monotonic() + self._probe_wait_s
-                while self._lab.clock.monotonic() < patience:
-                    await self._lab.clock.sleep(PROBE_LOOK_S)
-                    now = await self._run(run.run_id, run.generation)
-                    if _is_over(now, run.generation):
-                        return False
-                    if now.proven == run.generation:
-                        return True
-        job.prospects.begin()
-        return True
-
     async def _outage_wait_s(self, job: Job) -> float:
         """How long to wait, in seconds, before the provider of a run is asked again, of which some worker
         found that nothing answers; 0 or less: no outage is known, or this worker is the one that asks now."""
@@ -377,9 +362,11 @@ class Worker:
 
     def _tell(self, run: RunRecord, change: dict[str, Any]) -> None:
         """Record a change of the run while its calls go on."""
-        telling = asyncio.ensure_future(
-            self._lab.ledger.update_run(run.run_id, change, if_status={"running"})
-        )
+        self._keep(self._lab.ledger.update_run(run.run_id, change, if_status={"running"}))
+
+    def _keep(self, writing: Awaitable[bool]) -> None:
+        """Let something be written while the work goes on."""
+        telling = asyncio.ensure_future(writing)
         self._telling.add(telling)
         telling.add_done_callback(self._told)
 
@@ -513,6 +500,7 @@ class Worker:
             on_outage=partial(self._record_outage, run),
             first_pause_s=self._first_pause_s,
             on_proven=partial(self._record_proven, run) if workers > 1 else lambda: None,
+            on_judged=lambda: self._keep(self._first.record_judged(run)),
         )
         return job, tally
 

@@ -21,7 +21,10 @@ from promptlab.errors import StoreDamagedError
 
 T = TypeVar("T")
 
-SCORE_ERRORS = ("evaluator_error", "evaluator_timeout")
+SCORE_REFUSED = "evaluator_refused"
+"""The type of a failed score's error where the metric's model was refused for what has nothing to do with the
+case: a wrong key, an unknown model, no credit."""
+SCORE_ERRORS = ("evaluator_error", "evaluator_timeout", SCORE_REFUSED)
 """The types of failed scores' errors."""
 _COUNTS = ("cases", "succeeded", "failed", "attempts", "cut", "cached")
 MOST_REASONS, OTHER = 20, "other"

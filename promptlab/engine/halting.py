@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptlab.domain.results import RunRecord
-from promptlab.domain.summary import Summary
+from promptlab.domain.summary import SCORE_REFUSED, Summary
 from promptlab.engine.keyless import words as words_of
 from promptlab.engine.limits import AdaptiveLimiter
 from promptlab.errors import ModelError, TemplateError
@@ -85,13 +85,10 @@ class Prospects:
         """
         self._limiter, self._halt, self._clock, self._on_proven = limiter, halt, clock, on_proven
         self._most = None if max_failures is None else allowed_failures(max_failures, cases)
-        self._cases, self._failures, self._refused = cases, 0, 0
-        self._by_request = not is_own and max_failures is None
-        self._words: str | None = None
-        self._last: ModelError | None = None
+        self._cases, self._failures = cases, 0
+        self._refusals = Refusals(by_request=not is_own and max_failures is None, is_proven=is_proven)
         self._narrow = False
         self._timer: asyncio.Task[None] | None = None
-        self.is_proven = is_proven
         self.unsettled = not is_proven
         """Whether an answer changes anything: asked for each, and false in nearly all of a run."""
 
@@ -121,17 +118,22 @@ class Prospects:
             self._limiter.widen()
 
     @property
+    def is_proven(self) -> bool:
+        """Whether a call of this pass was answered."""
+        return self._refusals.is_proven
+
+    @property
     def all_refused(self) -> bool:
         """Whether there were calls, and all of them were refused for what has nothing to do with their
         case."""
-        return 0 < self._refused == self._failures and not self.is_proven and self._words is None
+        return self._refusals.all_refused
 
     def answered(self) -> None:
         """Take note that a call was answered."""
-        if not self.is_proven:
-            self.is_proven = True
+        if not self._refusals.is_proven:
             self._on_proven()
-        self._refused, self._words, self.unsettled = 0, None, False
+        self._refusals.answered()
+        self.unsettled = False
         self.open()
 
     def failed(self, error: ModelError | TemplateError) -> None:
@@ -140,26 +142,68 @@ class Prospects:
         if self._most is not None and self._failures > self._most:
             self._halt(too_many(self._failures, self._cases, self._most, str(error)))
             return
-        why = hopeless(error) if isinstance(error, ModelError) else None
-        if why is None or (why is Hopeless.REQUEST and (self.is_proven or not self._by_request)):
-            self._refused = 0
+        before = self._refusals.count
+        self._refusals.failed(error)
+        if self._refusals.count <= before:
             self.open()
+        if not self._refusals.count:
             return
-        assert isinstance(error, ModelError)
-        words = same_words(str(error)) if why is Hopeless.REQUEST else None
-        if self._refused and words != self._words:
-            self._refused = 0
-            self.open()
-        self._refused, self._words, self._last, self.unsettled = self._refused + 1, words, error, True
+        self.unsettled = True
         self.end()  # of the timer: where the first answer is a refusal, no more than SURE are asked at once
-        if self._refused >= SURE or is_long_wait(error):
+        if self._refusals.is_sure:
             self.give_up()
 
     def give_up(self) -> None:
         """Halt the run for its last refusal."""
-        if self._last is not None:
-            many = f"{self._refused} calls, one after another, were" if self._refused > 1 else "A call was"
-            self._halt(refused(f"{many} refused", self._last))
+        if self._refusals.last is not None:
+            many = self._refusals.count
+            what = f"{many} calls, one after another, were" if many > 1 else "A call was"
+            self._halt(refused(f"{what} refused", self._refusals.last))
+
+
+class Refusals:
+    """Counts the calls that were refused one after another, for what has nothing to do with what they ask."""
+
+    def __init__(self, *, by_request: bool = True, is_proven: bool = False) -> None:
+        """Begin to count.
+
+        Args:
+            by_request: whether refusals of requests count, if they are the first and all say the same.
+            is_proven: whether a call is known to have been answered.
+        """
+        self._by_request, self.is_proven = by_request, is_proven
+        self.count = 0
+        """Refusals without another outcome between them."""
+        self.last: ModelError | None = None
+        self._failures = 0
+        self._words: str | None = None
+
+    @property
+    def all_refused(self) -> bool:
+        """Whether there were calls, and all of them were refused for the key, the account or the endpoint."""
+        return 0 < self.count == self._failures and not self.is_proven and self._words is None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether every further call would be refused, too."""
+        return self.count >= SURE or (self.count > 0 and self.last is not None and is_long_wait(self.last))
+
+    def answered(self) -> None:
+        """Take note that a call was answered."""
+        self.is_proven, self.count, self._words = True, 0, None
+
+    def failed(self, error: Exception) -> None:
+        """Take note that a call failed for good."""
+        self._failures += 1
+        why = hopeless(error) if isinstance(error, ModelError) else None
+        if why is None or (why is Hopeless.REQUEST and (self.is_proven or not self._by_request)):
+            self.count = 0
+            return
+        assert isinstance(error, ModelError)
+        words = same_words(str(error)) if why is Hopeless.REQUEST else None
+        if words != self._words:
+            self.count = 0
+        self.count, self._words, self.last = self.count + 1, words, error
 
 
 def allowed_failures(most: float, cases: int) -> int:
@@ -167,9 +211,15 @@ def allowed_failures(most: float, cases: int) -> int:
     return math.floor(most * cases + 1e-9) if 0 < most < 1 else int(most)
 
 
-def refused(what: str, error: ModelError) -> Halt:
-    """The halt of a run whose calls are refused, whatever they ask."""
-    return _stopped(what, words_of(error, MOST_REASON), (error.type,))
+def refused(what: str, error: ModelError, kinds: tuple[str, ...] = ()) -> Halt:
+    """The halt of a run whose calls are refused, whatever they ask.
+
+    Args:
+        what: what was refused, and how often.
+        error: the last refusal.
+        kinds: the types of the failures that stand for it; by default its own.
+    """
+    return _stopped(what, words_of(error, MOST_REASON), kinds or (error.type,))
 
 
 def _stopped(what: str, words: str, kinds: tuple[str, ...]) -> Halt:
@@ -195,7 +245,8 @@ def too_many(failures: int, cases: int, most: int, words: str = "") -> Halt:
 def ended(run: RunRecord, summary: Summary) -> Mapping[str, Any]:
     """How a pass ended in which every case was done: a run without one good case is not completed."""
     if summary.succeeded or not summary.cases:
-        return {"status": "completed", "error": None}
+        halt = _refused_scores(summary)
+        return {"status": "completed", "error": None} if halt is None else halt.changes(run)
     kind, messages = max(
         ((kind, messages) for kind, messages in summary.messages.items()),
         key=lambda item: summary.errors.get(item[0], 0),
@@ -211,3 +262,17 @@ def ended(run: RunRecord, summary: Summary) -> Mapping[str, Any]:
         "status": "failed",
         "error": f"{many} failed{said}. Once the cause is gone, do them again: resume the run with --failed.",
     }
+
+
+def _refused_scores(summary: Summary) -> Halt | None:
+    """The halt of a pass in which a metric has no score, for its model was refused whatever it was asked."""
+    messages = summary.messages.get(SCORE_REFUSED, {})
+    cases = sum(messages.values())
+    for name, metric in summary.metrics.items():
+        if not metric.scored and 0 < metric.failed <= cases:
+            words = max(messages, key=lambda message: messages[message])
+            many = f"All {metric.failed:,} evaluations" if metric.failed > 1 else "The only evaluation"
+            return _stopped(
+                f"{many} by {name} {'were' if metric.failed > 1 else 'was'} refused", words, (SCORE_REFUSED,)
+            )
+    return None

@@ -23,6 +23,7 @@ from promptlab.engine.outage import FIRST_PAUSE_S, OUTAGE_S, Outage, Paused
 from promptlab.engine.pass_time import PassTime
 from promptlab.engine.permits import permits_for
 from promptlab.engine.processes import Processes, Recipe
+from promptlab.engine.refused_scores import RefusedScores
 from promptlab.engine.sandboxed import SandboxPool
 from promptlab.engine.side_loop import is_beside
 from promptlab.engine.user_code import apart, in_time
@@ -178,6 +179,7 @@ class Job:
         processes: Processes | None = None,
         sandbox: SandboxPool | None = None,
         on_proven: Callable[[], None] = lambda: None,
+        on_judged: Callable[[], None] = lambda: None,
         on_outage: Callable[[Paused | None], None] = lambda paused: None,
         first_pause_s: float = FIRST_PAUSE_S,
         budget: Budget | None = None,
@@ -193,6 +195,7 @@ class Job:
             processes: where evaluators run that can be sent there; without any, all run in this process.
             sandbox: where code runs that the lab keeps.
             on_proven: called when a call is known to be answered in this pass, unless that was known before.
+            on_judged: called when a model of a metric has answered for the first time.
             on_outage: told while nothing answers, and when that is over (None).
             first_pause_s: between the first two askings of an outage, in seconds.
             budget: what the calls may cost.
@@ -224,6 +227,7 @@ class Job:
                 ),
                 isolation=Isolation(bindings.recipes, processes, sandbox),
                 tell=on_scored,
+                refused=RefusedScores(halt, by_request=experiment.max_failures is None, on_proven=on_judged),
             ),
             on_finished=on_finished,
             workers=workers,
@@ -263,6 +267,8 @@ class Scoring:
     recorder: Recorder[ScoreSet]
     isolation: Isolation
     tell: Callable[[int, int], None]
+    refused: RefusedScores
+    """Halts the run where models of its metrics refuse every call."""
     threads: Threads = field(default_factory=lambda: Threads("promptlab-evaluate"))
     one_batch: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held for a batch of built-in metrics: more threads would only take the interpreter from each other and

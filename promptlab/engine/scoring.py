@@ -153,6 +153,7 @@ async def _isolated(
             return failed(metric.evaluator_name, why)
         isolation.stay(metric, why)
         return None
+    job.scoring.refused.scored(metric.evaluator_name, evaluator, score, None)
     if score.usage is not None and job.budget is not None:
         # Its calls were made in another process, where nobody could ask first.
         _settle(job, metric, Part(job.budget), score.usage)
@@ -172,6 +173,7 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
     limit_s = timeout_s if left_s is None else min(timeout_s, max(0.0, left_s - MARGIN_S))
     part = None if job.budget is None else Part(job.budget)
     trial = None if job.cache is None else Trial(job.cache, scored.case.completion.trial)
+    raised: BaseException | None = None
     with (
         counted() as usage,
         nullcontext() if part is None else allowed(part),
@@ -187,10 +189,12 @@ async def _evaluated(job: Job, scored: Scored, metric: Metric, evaluator: Evalua
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
                 raise
-            score = broken(metric.evaluator_name, error, await said(error))
+            score, raised = broken(metric.evaluator_name, error, await said(error)), error
     if part is not None:
         _settle(job, metric, part, usage)
-    return _with_usage(score, usage)
+    score = _with_usage(score, usage)
+    job.scoring.refused.scored(metric.evaluator_name, evaluator, score, raised)
+    return score
 
 
 def _settle(job: Job, metric: Metric, part: Part, usage: Usage) -> None:

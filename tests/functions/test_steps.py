@@ -525,6 +525,43 @@ def test_of_the_workers_that_a_run_begins_with_one_goes_first(machine: Machine, 
         assert len(server.requests) <= 50 if is_wrong else len(server.requests) == len(ROWS)
 
 
+@pytest.mark.parametrize("is_wrong", [True, False])
+def test_of_the_workers_that_begin_to_judge_one_goes_first(machine: Machine, is_wrong: bool) -> None:
+    """A judge's wrong key costs the calls of that one; the run is stopped, with the judge's words."""
+
+    def answer(request: Request) -> Reply | str:
+        if request.json["model"] == "mini":
+            return right(request)
+        return WRONG_KEY if is_wrong else json.dumps({"reasoning": "so", "label": "yes"})
+
+    with ModelServer(answer) as server:
+        at = {"endpoint": server.openai_url, "max_concurrent_tasks": 500}
+        judge = {"name": "openai/judge", **at}
+        metric = {"metric": "rubric", "params": {"criterion": "It is right."}, "judge": judge}
+        config = experiment(server, model={"name": "openai/mini", **at}, evaluation=[metric])
+        run = machine.start(config)
+        plan.handler({"run_id": run.run_id, "generation": 0}, Context())
+
+        async def together() -> list[Outcome]:
+            manifest = f"runs/{run.run_id}/manifest-0.jsonl"
+            shards = [shard async for shard in read_manifest(machine.lab.blobs, manifest)]
+            workers = [Worker(machine.lab, probe_wait_s=PATIENCE_S) for _ in shards]
+            pairs = list(zip(workers, shards, strict=True))
+            await asyncio.gather(*(w.infer(run.run_id, 0, s, 900) for w, s in pairs))
+            found = await asyncio.gather(*(w.evaluate(run.run_id, 0, s, 900) for w, s in pairs))
+            for worker in workers:
+                for _, bindings in worker._bound.values():
+                    await bindings.aclose()
+            return found
+
+        assert runtime.run(together()) == [Outcome()] * 3
+        now = runtime.run(machine.lab.get_run(run.run_id))
+        judged = sum(request.json["model"] == "judge" for request in server.requests)
+        assert now.status == ("stopped" if is_wrong else "running")
+        assert ("Incorrect API key provided" in (now.error or "")) is is_wrong
+        assert judged <= 50 if is_wrong else judged == len(ROWS)
+
+
 def test_failures_of_all_workers_together_count_for_max_failures(machine: Machine) -> None:
     """Each alone has fewer than the bound."""
     with ModelServer(right) as server:
