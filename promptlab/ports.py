@@ -429,6 +429,9 @@ class RateLimiter(Protocol):
     def throttled(self, start: Any, wait_s: float | None = None) -> None:
         """The provider said 429, and perhaps when to ask again: fewer calls start."""
 
+    def hear(self, start: Any, headers: Mapping[str, str]) -> None:
+        """Take what the headers of an answer to a call say of the provider's limits."""
+
     def settle(self, reserved: float, used: float, written: float) -> None:
         """Correct the tokens that a call was given by those that it used, some of them written."""
 

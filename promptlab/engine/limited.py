@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 MANY_THROTTLED = 0.01
 """The share of answers 429 from which on they are the limit."""
+MANY_TOLD = 0.2
+"""The share of calls that waited for what the provider says is left from which on that is the limit."""
 BUSY = 0.85
 """The share of a core from which on this machine is the limit: the event loop has one, and starts calls late
 when it has no time left."""
@@ -37,6 +39,8 @@ class Measured:
     """Calls that the provider's answers let be in flight at the end."""
     maximum: int
     """Calls in flight at most: max_concurrent_tasks, or what the limit of open files allows."""
+    told: int = 0
+    """Calls that waited for what the provider says is left of its limits."""
 
 
 def limited_by(seen: Measured) -> str | None:
@@ -48,6 +52,9 @@ def limited_by(seen: Measured) -> str | None:
         left = f", and of {seen.maximum:,} calls at once {seen.limit:,.0f} were left"
         down = left if seen.limit < seen.maximum else ""
         return f"the provider: it answered 429 {seen.throttles:,} times{down}"
+    if seen.told >= MANY_TOLD * seen.calls:
+        pace = seen.calls / seen.wall_s
+        return f"the provider: what its answers say is left of its limits allowed {pace:,.1f} calls a second"
     if busy >= BUSY:
         return (
             f"this machine: PromptLab was busy {min(busy, 1):.0%} of the time, with {in_flight:,.0f} of "

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptlab import awake
-from promptlab.engine.pacing import LONGEST_HOLD_S, Pacer, Start
+from promptlab.engine.pacing import LONGEST_HOLD_S, Pacer
 from promptlab.engine.permits import Permits, permits_for
+from promptlab.engine.start import Start
 from promptlab.engine.told import Holder
 from promptlab.models.base import Model
 from promptlab.models.provider import TELLS
+from promptlab.models.rates import left_in
 from promptlab.models.retry import Postponed, Slot
 from promptlab.ports import Clock, Records
 
@@ -234,6 +236,13 @@ class AdaptiveLimiter:
         now = self._clock.monotonic()
         self.pacer.refused(start, now, wait_s)
         self._look(now)
+
+    def hear(self, start: Start, headers: Mapping[str, str]) -> None:
+        """Take what an answer's headers say of the provider's limits."""
+        now, heard = self._clock.monotonic(), self.pacer.heard
+        if now >= heard.next_at:
+            heard.tell(left_in(headers), start, self.pacer.starts, now)
+            self._look(now)
 
     def settle(self, reserved: float, used: float, written: float) -> None:
         """Correct the tokens that a call was given by those that it used."""

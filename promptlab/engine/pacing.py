@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import NamedTuple
+
+from promptlab.engine.heard import Heard
+from promptlab.engine.start import Start
 
 FILL_S, AT_ONCE = 0.2, 10
 """Seconds in which the first calls of a run are started, and how many of them at once: what comes back 429
@@ -70,14 +72,6 @@ LATELY = 32
 """… of so many calls."""
 
 
-class Start(NamedTuple):
-    """A call's place among those that started."""
-
-    number: int
-    at: float
-    """Seconds on the clock's monotonic scale."""
-
-
 class Pacer:
     """Learns how many calls a second a provider takes, and says when the next one may start.
 
@@ -95,6 +89,8 @@ class Pacer:
         obey that."""
         self.held_until = -math.inf
         self.starts = 0
+        self.heard = Heard()
+        """What the provider's answers say of its limits."""
         self._filling = in_flight if in_flight > AT_ONCE else 0
         self._fill_rate = in_flight / FILL_S
         self._grown_at = self._changed_at = now
@@ -136,20 +132,22 @@ class Pacer:
                 self._judge_at = math.inf
                 self._judge(now)
             return min(self.held_until, self._judge_at) - now
+        heard_s = self.heard.wait_s(now)
         if self.rate is not None or self._filling:
-            return self._due - now
-        return 0.0
+            return max(heard_s, self._due - now)
+        return heard_s
 
     def pace(self, now: float) -> float:
         """Return how many calls start a second: the rate, or what was seen of late."""
         if self.rate is not None:
-            return self.rate
+            return min(self.rate, self.heard.rate)
         return (self.starts - self._begun.number) / max(now - self._begun.at, FILL_S)
 
     def start(self, now: float) -> Start:
         """Take note of a start."""
         self.starts += 1
         started = Start(self.starts, now)
+        self.heard.start(self.starts, now)
         if self._seen_429 and now - self._marks[-1].at > self._delay_s / 8:
             self._marks.append(started)
         if self.rate is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +41,9 @@ class Told:
 
     def throttled(self, start: Any, wait_s: float | None = None) -> None:
         self._tell(self._limiter.throttled, self._start, wait_s)
+
+    def hear(self, start: Any, headers: Mapping[str, str]) -> None:
+        self._tell(self._limiter.hear, self._start, headers)
 
     def settle(self, reserved: float, used: float, written: float) -> None:
         """Tokens are not counted."""

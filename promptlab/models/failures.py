@@ -345,12 +345,13 @@ def reset_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
     waits = [
         wait_s
         for remaining, reset in _COUNTED
-        if seconds_of(headers.get(remaining)) == 0.0 and (wait_s := _until_reset(headers.get(reset), now))
+        if seconds_of(headers.get(remaining)) == 0.0 and (wait_s := until_reset(headers.get(reset), now))
     ]
     return max(waits, default=None)
 
 
-def _until_reset(value: str | None, now: datetime) -> float | None:
+def until_reset(value: str | None, now: datetime) -> float | None:
+    """Read the seconds until a reset, in any of the forms of `reset_after_s`; None for what is none."""
     text = (value or "").strip()[:100]
     number = seconds_of(text, most_s=1e15)
     if number is not None:

@@ -48,6 +48,7 @@ from promptlab.models.proxies import (
     proxy_shown,
     refused_by_proxy,
 )
+from promptlab.models.retry import HEARS
 from promptlab.models.wire.events import StreamError, gathered, is_stream
 from promptlab.outbound import AddressRefusedError, Outbound
 from promptlab.ports import Clock
@@ -249,6 +250,8 @@ class HttpModel(ProviderModel):
                     self.name, self.endpoint, self._proxy, status, provider_message(body)[0]
                 )
             raise self._explained(status_error(self.name, status, headers, body, url=str(url)))
+        if (hear := HEARS.get()) is not None:
+            hear(headers)
         try:
             return Answer(self._decode(body), latency_ms, headers)
         except ModelError as error:

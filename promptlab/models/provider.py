@@ -105,6 +105,9 @@ class Gate:
     def throttled(self, start: None, wait_s: float | None = None) -> None:
         """The size is fixed."""
 
+    def hear(self, start: None, headers: Mapping[str, str]) -> None:
+        """The size is fixed."""
+
     def settle(self, reserved: float, used: float, written: float) -> None:
         """Tokens are not counted."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
@@ -16,6 +17,9 @@ from promptlab.models.case_time import DEADLINE, CaseTime
 from promptlab.ports import Clock, OutageWatch, RateLimiter
 
 T = TypeVar("T")
+
+HEARS: ContextVar[Callable[[Mapping[str, str]], None] | None] = ContextVar("promptlab_hears", default=None)
+"""What is given the headers of the answer to the call that is under way; None: nobody."""
 
 USUAL = 5
 """Further tries where nothing else is said."""
@@ -156,6 +160,11 @@ class Slot:
         else:
             self._limiter.failed()
 
+    def hear(self, headers: Mapping[str, str]) -> None:
+        """Tell the limiter what an answer's headers say of the provider's limits."""
+        if self._limiter is not None and self._held:
+            self._limiter.hear(self._start, headers)
+
     def settle(self, used: float, written: float) -> None:
         """Correct the tokens that the call was given by those that it used, some of them written."""
         if self._limiter is not None and self.tokens:
@@ -220,6 +229,7 @@ async def with_retries(
     call = _Call(policy, CaseTime(deadline_s, clock, before.began_at), before)
     while True:
         await call.begin(slot, may_start)
+        hears = HEARS.set(slot.hear)
         started = clock.monotonic()
         try:
             answer = await call.time.within(attempt, call.last)
@@ -244,6 +254,8 @@ async def with_retries(
             if call.attempts > 1 and on_attempt is not None:
                 on_attempt(_attempt(call.attempts, started, clock))
             return answer, call.attempts
+        finally:
+            HEARS.reset(hears)
         await slot.pause(wait_s, clock)
 
 

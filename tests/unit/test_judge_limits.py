@@ -9,6 +9,7 @@ import pytest
 from promptlab import Model, get_model
 from promptlab.clock import SystemClock
 from promptlab.engine.limits import AdaptiveLimiter, ScoringLimits
+from promptlab.models.retry import RetryPolicy, Slot, with_retries
 from tests.servers import ModelServer, Reply
 
 
@@ -47,3 +48,24 @@ async def test_a_model_of_which_no_slot_is_held_tells_nobody() -> None:
             assert (await other.ainvoke("", "hi")).response == "ok"
         await other.aclose()
     assert calls.throttles == 0
+
+
+@pytest.mark.parametrize("of_judge", [False, True])
+async def test_what_an_answer_says_is_left_reaches_the_limiter(of_judge: bool) -> None:
+    """From the headers of an answer 200, of the model under test and of a judge."""
+    left = {"limit": "60", "remaining": "1", "reset": "59s"}
+    with ModelServer() as server:
+        headers = {f"x-ratelimit-{name}-requests": value for name, value in left.items()}
+        server.script(Reply(text="yes", headers=headers))
+        model = get_model("openai/mini", endpoint=server.openai_url)
+        calls = AdaptiveLimiter(4, clock=SystemClock())
+        if of_judge:
+            async with ScoringLimits(model, calls, clock=SystemClock()).slots(Judged(model), "loop"):
+                await model.ainvoke("", "good?")
+        else:
+            async with Slot(calls) as slot:
+                asked = [{"role": "user", "content": "good?"}]
+                await with_retries(lambda: model.achat(asked), RetryPolicy(0), clock=SystemClock(), slot=slot)
+        await asyncio.sleep(0)
+        await model.aclose()
+    assert 0 < calls.pacer.heard.rate < 2

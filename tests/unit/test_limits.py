@@ -9,7 +9,7 @@ import pytest
 
 from promptlab import get_model
 from promptlab.engine.limits import AdaptiveLimiter, ScoringLimits, Where, models_of
-from promptlab.engine.pacing import Start
+from promptlab.engine.start import Start
 from promptlab.models.retry import Postponed
 
 

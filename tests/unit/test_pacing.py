@@ -10,7 +10,7 @@ import pytest
 
 from promptlab.engine.limits import AdaptiveLimiter
 from promptlab.errors import ModelError
-from promptlab.models.retry import RetryPolicy, Slot, with_retries
+from promptlab.models.retry import HEARS, RetryPolicy, Slot, with_retries
 from tests.virtual import VirtualClock, run_virtual
 
 
@@ -23,6 +23,10 @@ class Provider:
     burst: float = 1.0
     retry_after_s: float | None = None
     by_chance: float = 0.0
+    told: bool = False
+    """Whether answers tell what is left, as OpenAI's do."""
+    others: float = 0.0
+    """Calls a second of other processes, which take of the same bucket."""
     answer_s: float = 0.2
     refusal_s: float = 0.01
     late_s: float = 0.0
@@ -42,7 +46,9 @@ class Provider:
             self._tokens, self._at = self.burst, now
         self.arrivals.append(now)
         full = self.rate == float("inf")
-        self._tokens = 1.0 if full else min(self.burst, self._tokens + (now - self._at) * self.rate)
+        self._tokens = (
+            1.0 if full else min(self.burst, self._tokens + (now - self._at) * (self.rate - self.others))
+        )
         self._at = now
         if self._tokens < 1 or self.draw.random() < self.by_chance:
             self.refusals.append(now)
@@ -51,9 +57,19 @@ class Provider:
                 "no", type="rate_limit", status=429, retryable=True, retry_after_s=self.retry_after_s
             )
         self._tokens -= 1
+        headers = self._headers() if self.told else {}
         await asyncio.sleep(self.answer_s)
+        if (hear := HEARS.get()) is not None:
+            hear(headers)
         self.answers.append(asyncio.get_running_loop().time())
         return "yes"
+
+    def _headers(self) -> dict[str, str]:
+        return {
+            "x-ratelimit-limit-requests": f"{self.burst:.0f}",
+            "x-ratelimit-remaining-requests": f"{int(self._tokens)}",
+            "x-ratelimit-reset-requests": f"{(self.burst - int(self._tokens)) / self.rate:.3f}s",
+        }
 
 
 @dataclass
@@ -105,6 +121,25 @@ def test_a_bucket_is_used_to_the_full(in_flight: int, burst: float, retry_after_
     assert 2_000 / 60 / found.seconds >= 0.945
     assert found.share_429 <= (0.05 if retry_after_s else 0.10)
     assert found.tail_s <= 3.0 and found.failed == 0
+
+
+@pytest.mark.parametrize("answer_s", [0.2, 2.0])
+@pytest.mark.parametrize(("rate", "burst"), [(60.0, 300.0), (20.0, 1200.0), (60.0, 3600.0), (5.0, 300.0)])
+def test_a_limit_that_is_told_is_kept_without_a_refusal(rate: float, burst: float, answer_s: float) -> None:
+    """What the bucket held at first and what came back is used, but for a little; no call meets the limit."""
+    rows = int(burst + 40 * rate)
+    found = work(Provider(rate, burst, told=True, answer_s=answer_s), rows, 200)
+    assert (found.share_429, found.failed) == (0.0, 0)
+    assert found.seconds <= max(40.0, rows * answer_s / 200) * 1.1 + 10 + answer_s
+
+
+@pytest.mark.parametrize("others", [15.0, 45.0])
+def test_what_others_use_of_a_limit_that_is_told_is_seen(others: float) -> None:
+    """A quarter or three quarters of it: what is left for this run is used, and nearly nothing refused."""
+    provider = Provider(60.0, 300.0, told=True, others=others)
+    found = work(provider, int(300 + 40 * (60 - others)), 100)
+    assert found.share_429 <= 0.01 and found.failed == 0
+    assert found.seconds <= 40 * 1.25 + 10
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.001, 0.005])

@@ -92,6 +92,7 @@ class _Work:
                 limiter.throttles,
                 limiter.limit,
                 limiter.maximum,
+                limiter.pacer.heard.held,
             )
         )
 
