@@ -15,7 +15,7 @@ from promptlab.domain.results import Score
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.experiments.config import ExperimentConfig
-from promptlab.experiments.file import read_yaml
+from promptlab.experiments.yaml_reading import read_yaml
 from promptlab.gates import GateOutcome, Gates
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import store_from

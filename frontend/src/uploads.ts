@@ -1,4 +1,5 @@
 import { problemIn } from "./toasts";
+import { zipped } from "./zip";
 
 const API = "/api/v1/datasets";
 /** Bytes of a file from which on it is read in a job, whose page says how far it is, and nobody has to wait. */
@@ -29,8 +30,7 @@ export function uploads(): void {
   document.addEventListener("change", (event) => {
     const field = event.target as HTMLInputElement;
     const form = field.type === "file" ? field.closest<HTMLFormElement>("form[data-drop]") : null;
-    const file = field.files?.[0];
-    if (form && file) chosen(form, file);
+    if (form && field.files?.length) chosen(form, [...field.files]);
   });
   document.addEventListener("change", (event) => {
     const field = event.target as HTMLInputElement;
@@ -54,33 +54,63 @@ async function read(field: HTMLInputElement, file: File): Promise<void> {
   if (!into("name").value) into("name").value = file.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
 }
 
-const KINDS = /\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$/i;
+const ROWS = /\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$/i;
+const ZIP = /\.zip$/i;
 
-function chosen(form: HTMLFormElement, file: File): void {
+/** Says what is wrong with the files that were chosen: one has the rows, all others are what it names. */
+function wrongWith(files: readonly File[]): string {
+  const rows = files.filter((file) => ROWS.test(file.name));
+  const [first] = files;
+  if (files.length === 1 && (rows.length || ZIP.test(first!.name))) return "";
+  if (files.length === 1) return `${first!.name} is of a kind that cannot be read: choose a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file; those of text may be packed (.gz); or a .zip of one and the files that it names.`;
+  if (files.some((file) => ZIP.test(file.name))) return "Choose either a .zip or the files themselves.";
+  if (rows.length !== 1) return `${rows.length ? "Several" : "None"} of these ${files.length} files may be the rows${rows.length ? `: ${rows.slice(0, 3).map((file) => file.name).join(", ")}` : ""}. Choose one file of rows (.jsonl, .csv, …), and the pictures, sounds or documents that it names.`;
+  return "";
+}
+
+function chosen(form: HTMLFormElement, files: readonly File[]): void {
   const problems = form.querySelector<HTMLElement>("[data-problems]")!;
-  problems.hidden = KINDS.test(file.name);
-  problems.textContent = problems.hidden ? "" : `${file.name} is of a kind that cannot be read: choose a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file; those of text may be packed (.gz).`;
+  problems.textContent = wrongWith(files);
+  problems.hidden = !problems.textContent;
   form.querySelector<HTMLButtonElement>("button")!.disabled = !problems.hidden;
-  form.querySelector("[data-file]")!.textContent = `${file.name}, ${(file.size / 1024).toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
+  const size = files.reduce((sum, file) => sum + file.size, 0) / 1024;
+  const rows = files.find((file) => ROWS.test(file.name)) ?? files[0]!;
+  const others = files.length > 1 ? ` and ${files.length - 1} more` : "";
+  form.querySelector("[data-file]")!.textContent = `${rows.name}${others}, ${size.toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
   const name = form.querySelector<HTMLInputElement>("input[name=name]")!;
-  if (!name.value) name.value = file.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
+  if (!name.value) name.value = rows.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
+}
+
+/** Reads which columns hold media: `photo: image, paper: document`. */
+function mediaIn(text: string): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const pair of text.split(",").filter((one) => one.trim())) {
+    const colon = pair.lastIndexOf(":");
+    const [column, kind] = [pair.slice(0, colon).trim(), pair.slice(colon + 1).trim()];
+    if (colon < 1 || !column) throw new Error(`Media: ${pair.trim()} is no column and kind. Write photo: image, with a comma between several.`);
+    found[column] = kind === "pdf" ? "document" : kind;
+  }
+  return found;
 }
 
 async function send(form: HTMLFormElement): Promise<void> {
   const fields = new FormData(form);
-  const file = fields.get("file") as File;
+  const files = fields.getAll("file") as File[];
   const button = form.querySelector<HTMLButtonElement>("button")!;
   const said = form.querySelector("[data-progress]")!;
   const problems = form.querySelector<HTMLElement>("[data-problems]")!;
   problems.hidden = true;
   button.disabled = true;
   try {
+    const media = mediaIn(String(fields.get("media") ?? ""));
+    if (files.length > 1) said.textContent = "Packing …";
+    const file = files.length > 1 ? new File([await zipped(files)], "files.zip") : files[0]!;
     said.textContent = "Uploading …";
     const place = (await asked(`${API}/uploads`, { file_name: file.name, size_bytes: file.size })) as { upload_url: string; method: string; headers: HeadersInit; key: string };
     const put = await fetch(place.upload_url, { method: place.method, headers: place.headers, body: file, redirect: "manual" });
     if (put.type === "opaqueredirect") throw new Error("The store sent the file elsewhere and did not take it: try again in an hour. A new bucket's address takes a while to be known everywhere.");
     if (!put.ok) throw new Error(problemIn(await put.text()) ?? `The store answered ${put.status}.`);
-    const wanted = { name: fields.get("name"), description: fields.get("description"), upload: place.key };
+    const wanted = { name: fields.get("name"), description: fields.get("description"), upload: place.key, ...(Object.keys(media).length ? { media } : {}) };
     if (file.size > LARGE) {
       const job = (await asked(`${API}/ingests`, wanted)) as { id: string };
       location.assign(`/jobs/${job.id}`);

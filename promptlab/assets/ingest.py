@@ -18,10 +18,11 @@ from pathlib import Path
 import orjson
 
 from promptlab.assets.json_rows import MAX_ROW_BYTES, too_big
-from promptlab.assets.media_files import MediaFiles
-from promptlab.assets.readers import open_source
+from promptlab.assets.media_files import Beside, FolderBeside, MediaFiles
+from promptlab.assets.readers import ZIP, kind_of_file, open_source, regular_file
 from promptlab.assets.row_checks import Columns, Ids
-from promptlab.assets.sources import MAX_COLUMNS
+from promptlab.assets.sources import MAX_COLUMNS, Source
+from promptlab.assets.zipped import ZippedDataset
 from promptlab.domain.assets import Column, Dataset, DatasetContent, Shard
 from promptlab.domain.keys import media_key
 from promptlab.errors import DatasetError
@@ -103,9 +104,25 @@ class _Stopped(Exception):
 def _stage(
     dataset: Dataset, folder: Path, stop: threading.Event, on_rows: Callable[[int], None] | None
 ) -> StagedDataset:
-    source = open_source(dataset, folder)
+    if dataset.file_path is None or dataset.rows is not None or kind_of_file(str(dataset.file_path)) != ZIP:
+        beside = None if dataset.media_folder is None else FolderBeside(dataset.media_folder)
+        return _staged(dataset, open_source(dataset, folder), beside, folder, stop, on_rows)
+    name = str(dataset.file_path)
+    with ZippedDataset(regular_file(name), name) as packed:
+        rows = f"{name}/{packed.rows}", packed.unpack_rows(folder)
+        return _staged(dataset, open_source(dataset, folder, rows), packed, folder, stop, on_rows)
+
+
+def _staged(
+    dataset: Dataset,
+    source: Source,
+    beside: Beside | None,
+    folder: Path,
+    stop: threading.Event,
+    on_rows: Callable[[int], None] | None,
+) -> StagedDataset:
     columns, ids = Columns(), Ids(folder, dataset.id_column, source)
-    media = MediaFiles(dataset.media, dataset.media_folder, folder, dataset._kept)
+    media = MediaFiles(dataset.media, beside, folder, dataset._kept)
     rows_path, index_path = folder / "rows.jsonl", folder / "index.jsonl"
     count = largest = 0
     with _Shards(rows_path, index_path, stop) as shards, closing(ids), closing(source.rows):

@@ -6,9 +6,10 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
 from promptlab.domain.messages import Media, Modality, read_media_value
@@ -48,22 +49,62 @@ def mime_of(head: bytes, modality: Modality) -> str | None:
     return next((mime for kind, mime, sign in _PATTERNS if kind == modality and sign.match(head)), None)
 
 
+class Beside(Protocol):
+    """The files that the rows of a dataset may name."""
+
+    def open(self, value: str, where: str) -> AbstractContextManager[IO[bytes]]:
+        """Open the file that a row names, at the place `where`.
+
+        Raises:
+            DatasetError: there is none, or it cannot be read.
+        """
+        ...
+
+
+class FolderBeside:
+    """The files of a folder, and of those below it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    @contextmanager
+    def open(self, value: str, where: str) -> Iterator[IO[bytes]]:
+        """Open the file that a row names.
+
+        Raises:
+            DatasetError: it is elsewhere, or cannot be read.
+        """
+        source = (self._folder / value).resolve()
+        if not source.is_relative_to(self._folder):
+            raise DatasetError(
+                f"{where}: {value[:100]!r} is not beside the dataset: files are in its folder "
+                f"{self._folder}, or below it."
+            )
+        try:
+            with source.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise DatasetError(
+                f"{where}: the file {value[:100]!r} cannot be read: {error.strerror or error} ({source})."
+            ) from None
+
+
 class MediaFiles:
     """Takes the media of a dataset's rows, in the thread that reads these."""
 
     def __init__(
-        self, columns: Mapping[str, Modality], beside: Path | None, folder: Path, kept: Mapping[str, Path]
+        self, columns: Mapping[str, Modality], beside: Beside | None, folder: Path, kept: Mapping[str, Path]
     ) -> None:
         """Begin.
 
         Args:
             columns: the columns that hold media.
-            beside: the folder whose files may be named; None: none may.
+            beside: the files that may be named; None: none may.
             folder: where copies go.
             kept: files of before, by their hash.
         """
         self._columns, self._folder = dict(columns), folder / "media"
-        self._beside = None if beside is None else beside.resolve()
+        self._beside = beside
         self._seen: dict[str, Media] = {}
         self._bytes = 0
         self._kept = kept
@@ -167,27 +208,15 @@ class MediaFiles:
                 f"(the SDK and "
                 "the command line send files as data)."
             )
-        source = (self._beside / value).resolve()
-        if not source.is_relative_to(self._beside):
-            raise DatasetError(
-                f"{where}: {value[:100]!r} is not beside the dataset: files are in its folder "
-                f"{self._beside}, or "
-                "below it."
-            )
         path, sha, size, head = self._folder / "given", hashlib.sha256(), 0, b""
-        try:
-            with source.open("rb") as file, path.open("wb") as out:
-                while chunk := file.read(_CHUNK):
-                    head = head or chunk[:64]
-                    size += len(chunk)
-                    if size > MOST_MEDIUM:
-                        raise _too_large(f"{where}: {value[:100]!r}", source.stat().st_size)
-                    sha.update(chunk)
-                    out.write(chunk)
-        except OSError as error:
-            raise DatasetError(
-                f"{where}: the file {value[:100]!r} cannot be read: {error.strerror or error} ({source})."
-            ) from None
+        with self._beside.open(value, where) as file, path.open("wb") as out:
+            while chunk := file.read(_CHUNK):
+                head = head or chunk[:64]
+                size += len(chunk)
+                if size > MOST_MEDIUM:
+                    raise _too_large(f"{where}: {value[:100]!r}", size)
+                sha.update(chunk)
+                out.write(chunk)
         return self._take(path, sha.hexdigest(), size, head, modality, f"{where}: {value[:100]!r}")
 
     def _take(self, path: Path, sha: str, size: int, head: bytes, modality: Modality, where: str) -> Media:
@@ -209,6 +238,6 @@ class MediaFiles:
 
 def _too_large(where: str, size: int) -> DatasetError:
     return DatasetError(
-        f"{where}: {size:,} bytes; at most {MOST_MEDIUM:,} are taken. Make it smaller, or give an https "
-        f"address."
+        f"{where}: {size:,} bytes and more; at most {MOST_MEDIUM:,} are taken. Make it smaller, or give "
+        "an https address."
     )

@@ -20,6 +20,8 @@ from promptlab.errors import DatasetError
 TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".xlsx")
 """The kinds of file that can be read; those of text also with .gz behind."""
+ZIP = ".zip"
+"""The kind of a file that has one of them, and the media that it names."""
 
 
 def kind_of_file(name: str) -> str:
@@ -33,12 +35,13 @@ def kind_of_file(name: str) -> str:
     return inner if path.suffix == ".gz" and inner in TEXT_SUFFIXES else path.suffix
 
 
-def open_source(dataset: Dataset, scratch: Path) -> Source:
+def open_source(dataset: Dataset, scratch: Path, unpacked: tuple[str, Path] | None = None) -> Source:
     """Open the rows of a dataset, to be read once.
 
     Args:
         dataset: with a `file_path` or with `rows`.
         scratch: a scratch folder.
+        unpacked: name and path of the file with the rows, where `file_path` is a zip that has it.
 
     Raises:
         DatasetError: there is no such file, or it is of a kind that cannot be read; while
@@ -50,8 +53,8 @@ def open_source(dataset: Dataset, scratch: Path) -> Source:
         raise DatasetError(f"Dataset {dataset.name!r} has {given}: give one of them.")
     if dataset.rows is not None:
         return Source("rows", "[{}]", given_rows(dataset.rows))
-    name = str(dataset.file_path)
-    path = _regular_file(name)
+    name = str(dataset.file_path) if unpacked is None else unpacked[0]
+    path = regular_file(name) if unpacked is None else unpacked[1]
     kind = kind_of_file(path.name)
     if dataset.delimiter is not None and kind not in (".csv", ".tsv"):
         raise DatasetError(
@@ -69,20 +72,25 @@ def open_source(dataset: Dataset, scratch: Path) -> Source:
     )
 
 
-def _regular_file(name: str) -> Path:
+def regular_file(name: str) -> Path:
+    """Find a file that can be read as a dataset.
+
+    Raises:
+        DatasetError: there is none of that name, or it is of a kind that cannot be read.
+    """
     path = Path(name).expanduser().absolute()
     with read_errors(name, path):
         mode = path.stat().st_mode
     kind = kind_of_file(path.name)
-    if kind not in SUFFIXES:
+    if kind not in (*SUFFIXES, ZIP):
         if stat.S_ISDIR(mode):
             raise DatasetError(
                 f"{name} is a folder ({path}): file_path names one file of {', '.join(SUFFIXES)}."
             )
         what = f"{kind} files" if kind else "files without a suffix"
         raise DatasetError(
-            f"{name}: {what} cannot be read; these can: {', '.join(SUFFIXES)}, and those of text with .gz "
-            "behind."
+            f"{name}: {what} cannot be read; these can: {', '.join(SUFFIXES)}, those of text with .gz "
+            f"behind, and a {ZIP} of one of them and the media that it names."
         )
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"

@@ -127,7 +127,7 @@ def _file_of(target: str) -> Path | None:
 
 def _read(path: Path) -> Gates:
     from promptlab.errors import ConfigError
-    from promptlab.experiments.file import read_yaml
+    from promptlab.experiments.yaml_reading import read_yaml
     from promptlab.gates import gates_of
 
     found = read_yaml(path)

@@ -4,7 +4,6 @@ editors complete it with."""
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,66 +23,17 @@ from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, Exp
 from promptlab.experiments.expansion import expand_environment, with_texts
 from promptlab.experiments.overrides import changed
 from promptlab.experiments.yaml_bounds import check_bounds
+from promptlab.experiments.yaml_reading import (
+    MERGE,
+    YamlLoader,
+    check_twice,
+    open_yaml,
+    place_of,
+    read_yaml,
+    syntax_words,
+)
 from promptlab.named_files import check_regular, working_folder
 from promptlab.program import program
-
-_TAG = "tag:yaml.org,2002:"
-_MERGE = f"{_TAG}merge"
-_MOST_DIGITS = 1_000
-"""Of a whole number: Python refuses to read, and to write, those of more than 4,300."""
-_PLAIN = {
-    "merge": r"<<",
-    "null": r"~|null|Null|NULL|",
-    "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?(0|[1-9][0-9]*)",
-    "float": r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.?)([eE][-+]?[0-9]+)?",
-}
-"""Patterns of the values that are not text if they have no quotes."""
-_REMEDIES = (
-    ("\\t", "Indent with spaces, not with tabs."),
-    (
-        "mapping values are not allowed",
-        "Put a text with a colon in it in quotes, and begin the keys of one mapping in the same column.",
-    ),
-    (
-        "unknown escape character",
-        "Put patterns in single quotes: in double quotes a backslash begins an escape.",
-    ),
-    ("cannot start any token", "Put a text that begins with %, @ or ` in quotes."),
-    ("digits", "Put it in quotes, if it is a text."),
-    ("alias", "Put a text that begins with * or & in quotes."),
-    ("could not determine a constructor", "Put a text that begins with ! in quotes."),
-    ("flow mapping", "Close each { with a }, and put a text with , : { or } in it in quotes."),
-    ("flow sequence", "Close each [ with a ], and put a text with , [ or ] in it in quotes."),
-    ("quoted scalar", "Close the quotes; a quote inside '…' is written twice."),
-    ("expected <block end>", "Begin the keys of one mapping in the same column."),
-    ("single document", "Put one experiment in a file: take out the line ---."),
-)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema: `no`, `on`, `1:30` and `2026-11-25` are texts, as they were in the row that
-    somebody wrote; and so is `012`."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    if len(node.value) > _MOST_DIGITS:
-        raise yaml.constructor.ConstructorError(
-            None, None, f"a number of {len(node.value):,} digits", node.start_mark
-        )
-    try:
-        return int(loader.construct_yaml_int(node))
-    except ValueError:  # `!!int` before what is none
-        raise yaml.constructor.ConstructorError(
-            None, None, f"{node.value[:80]!r} is no whole number", node.start_mark
-        ) from None
-
-
-_Loader.add_constructor(f"{_TAG}int", _integer)
-for _name, _pattern in _PLAIN.items():
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern})$"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +58,7 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
             wrong kind.
         DatasetError: the dataset's file is in neither folder.
     """
-    loader = _loader(path)
+    loader = open_yaml(path)
     try:
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
@@ -118,13 +68,13 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
                 f"model and evaluation (`{program()} schema`)."
             )
         check_bounds(path, root)
-        _check_twice(path, root)
+        check_twice(path, root)
         expand_environment(root, loader, path)
         _check_experiment(path, root)
         value = loader.construct_document(root)
         value = changed(value, changes, _value) if changes else value
     except yaml.YAMLError as error:
-        raise ConfigError(_syntax(path, error)) from None
+        raise ConfigError(syntax_words(path, error)) from None
     except RecursionError:
         raise ConfigError(
             f"{path}: brackets are nested too deep. Put rows into a file of their own."
@@ -137,30 +87,6 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
         return ExperimentFile(ExperimentConfig.parse(value), folder)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file that is no whole experiment, by the same rules; `${NAME}` in it is filled, too.
-
-    Raises:
-        ConfigError: it cannot be read, is not YAML, is too large, or has a key twice.
-    """
-    loader = _loader(path)
-    try:
-        root = loader.get_single_node()
-        if root is None:
-            return None
-        check_bounds(path, root)
-        _check_twice(path, root)
-        if isinstance(root, yaml.MappingNode):
-            expand_environment(root, loader, path)
-        return loader.construct_document(root)
-    except yaml.YAMLError as error:
-        raise ConfigError(_syntax(path, error)) from None
-    except RecursionError:
-        raise ConfigError(f"{path}: brackets are nested too deep.") from None
-    finally:
-        loader.dispose()
 
 
 def load_evaluation(path: Path) -> tuple[list[Any], Path]:
@@ -183,60 +109,9 @@ def load_evaluation(path: Path) -> tuple[list[Any], Path]:
 def _value(text: str) -> Any:
     """Read a value as YAML does."""
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, YamlLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"--set: the value {text[:80]!r} is not valid YAML: {error}.") from None
-
-
-def _loader(path: Path) -> _Loader:
-    try:
-        check_regular(path, "The experiment", ConfigError)
-        return _Loader(path.read_bytes())
-    except OSError as error:
-        why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ConfigError(f"Cannot read the experiment {path} ({path.absolute()}): {why}.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(_syntax(path, error)) from None
-
-
-def _syntax(path: Path, error: yaml.YAMLError) -> str:
-    """Say where a file is not YAML, why, and what to do."""
-    if isinstance(error, yaml.reader.ReaderError):
-        return (
-            f"{path}: character {error.position + 1:,} is not text: {error.reason}. Save the file as UTF-8."
-        )
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return f"{path} is not valid YAML: {error}."
-    mark = error.problem_mark or error.context_mark
-    at = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-    said = ", ".join(part for part in (error.context, error.problem) if part)
-    remedy = next(
-        (remedy for sign, remedy in _REMEDIES if sign in said), "Check the indentation and the quotes there."
-    )
-    return f"{at}: not valid YAML: {said}. {remedy}"
-
-
-def _check_twice(path: Path, root: yaml.Node) -> None:
-    """YAML would keep the last of two equal keys without a word."""
-    todo, seen = [root], set[int]()
-    while todo:
-        node = todo.pop()
-        if id(node) in seen:  # an alias, maybe to a node around it
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            lines: dict[tuple[str, str], int] = {}
-            for key, value in node.value:
-                name = (key.tag, str(key.value))
-                if name in lines:
-                    raise ConfigError(
-                        f"{_at(path, key)}: the key {key.value!r} is there twice, first in line "
-                        f"{lines[name]}: remove one."
-                    )
-                lines[name] = key.start_mark.line + 1
-                todo += [key, value]
-        elif isinstance(node, yaml.SequenceNode):
-            todo += node.value
 
 
 def _check_experiment(path: Path, root: yaml.MappingNode) -> None:
@@ -264,9 +139,9 @@ def _fields(
     known = _names(model)
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         if not isinstance(key, yaml.ScalarNode):
-            raise ConfigError(f"{_at(path, key)}: a field's name is a text: put it in quotes.")
+            raise ConfigError(f"{place_of(path, key)}: a field's name is a text: put it in quotes.")
         name = str(key.value)
-        if name not in known and key.tag != _MERGE:
+        if name not in known and key.tag != MERGE:
             name = name if len(name) <= 200 else f"{name[:200]}…"
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = (
@@ -274,7 +149,7 @@ def _fields(
                 if near
                 else f"Its fields: {', '.join(n for n in model.model_fields if not n.startswith('agent_'))}."
             )
-            raise ConfigError(f"{_at(path, key)}: {what} has no field {name!r}. {hint}")
+            raise ConfigError(f"{place_of(path, key)}: {what} has no field {name!r}. {hint}")
         yield name, value
 
 
@@ -287,10 +162,6 @@ def _names(model: type[BaseModel], *fields: str) -> list[str]:
         alias = field.validation_alias
         names += map(str, alias.choices) if isinstance(alias, AliasChoices) else [name]
     return names
-
-
-def _at(path: Path, node: yaml.Node) -> str:
-    return f"{path}, line {node.start_mark.line + 1}"
 
 
 def _with_paths(value: dict[str, Any], folder: Path) -> dict[str, Any]:

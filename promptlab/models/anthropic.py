@@ -14,8 +14,9 @@ from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.models.answers import call_part, count_of, dollars_of, mapping, tool_call
-from promptlab.models.http import Answer, HttpModel
+from promptlab.models.http import Answer
 from promptlab.models.provider import Spent
+from promptlab.models.streaming import StreamingModel
 from promptlab.models.wire.anthropic import REDACTED, anthropic_fields
 from promptlab.models.wire.parts import NOTHING, Loaded, loaded
 from promptlab.ports import Clock
@@ -25,7 +26,7 @@ MAX_TOKENS = 4096
 """Tokens to write at most, where the configuration does not say: the API wants a number."""
 
 
-class AnthropicModel(HttpModel):
+class AnthropicModel(StreamingModel):
     """Claude models. The API has no seed and no embeddings."""
 
     keeps_time = True
@@ -76,7 +77,7 @@ class AnthropicModel(HttpModel):
             ModelError: the call failed.
         """
         data = await loaded(messages) if isinstance(messages, ChatRequest) else NOTHING
-        answer = await self.post(self._url, self.payload(messages, data))
+        answer = await self.ask_for_answer(self._url, self.payload(messages, data))
         with self.reading(answer.body, answer.headers):
             return self.read_answer(answer)
 

@@ -416,7 +416,7 @@ class HttpModel(ProviderModel):
 
     def _decode(self, body: bytes) -> dict[str, Any]:
         try:
-            value = gathered(body) if self.reads_streams and is_stream(body) else read_json(body)
+            value = self._gathered(body) or read_json(body)
         except StreamError as error:
             raise self.invalid(f"a stream of events that cannot be read ({error})") from None
         except BodyTooLargeError as error:
@@ -426,6 +426,10 @@ class HttpModel(ProviderModel):
         if not isinstance(value, dict):
             raise self.invalid("not a JSON object", value)
         return value
+
+    def _gathered(self, body: bytes) -> dict[str, Any] | None:
+        """Give the answer that a stream is the pieces of; None where a body is no stream."""
+        return gathered(body) if self.reads_streams and is_stream(body) else None
 
     def _decode_loosely(self, body: bytes) -> Any:
         """Read what is not quite JSON and was paid for all the same: with a byte order mark, NaN, or half of

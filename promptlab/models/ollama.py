@@ -19,6 +19,7 @@ from promptlab.models.answers import call_part, count_of, function_calls, reason
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
 from promptlab.models.usage import note_call
+from promptlab.models.wire.events import gathered_lines, is_lines
 from promptlab.models.wire.ollama import ollama_fields
 from promptlab.models.wire.parts import loaded
 from promptlab.ports import Clock
@@ -97,6 +98,10 @@ class OllamaModel(HttpModel):
         answer = await self.post(self._chat_url, asked)
         with self.reading(answer.body, answer.headers):
             return self._answer(answer)
+
+    def _gathered(self, body: bytes) -> dict[str, Any] | None:
+        # What stands before Ollama may stream whatever it is asked for.
+        return gathered_lines(body) if is_lines(body) else None
 
     def _answer(self, answer: Answer) -> ModelResponse:
         body = answer.body

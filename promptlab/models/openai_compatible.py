@@ -24,9 +24,9 @@ from promptlab.models.answers import (
     mapping,
     reasoning_of,
 )
-from promptlab.models.failures import wants_stream
-from promptlab.models.http import Answer, HttpModel
+from promptlab.models.http import Answer
 from promptlab.models.provider import Spent
+from promptlab.models.streaming import StreamingModel
 from promptlab.models.usage import note_call
 from promptlab.models.wire.chat import (
     chat_fields,
@@ -45,14 +45,13 @@ FOUNDRY_VERSION = "2024-05-01-preview"
 _REASONING = re.compile(r"(ft:)?(o\d|gpt-([5-9]|\d\d))(?![\da-z])")
 
 
-class OpenAICompatibleModel(HttpModel):
+class OpenAICompatibleModel(StreamingModel):
     """Chat completions and embeddings under one base URL, which usually ends in /v1."""
 
     keeps_time = True
     seed_name: ClassVar[str] = "seed"
     request_paths: ClassVar[tuple[str, ...]] = ("/chat/completions", "/embeddings", "/responses")
     speaks = ("chat", "responses")
-    reads_streams = True
     takes = frozenset({"tools", "image", "audio", "document", "uri"})
     by_address = frozenset({"image"})
     media_part: ClassVar[staticmethod[Any, dict[str, Any]]] = staticmethod(openai_media)
@@ -64,7 +63,6 @@ class OpenAICompatibleModel(HttpModel):
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
         self._by_responses = self.config.api == "responses"
-        self._streams = bool(self.config.stream)
         self._chat_url = URL(
             self._responses_url() if self._by_responses else self._path_url("/chat/completions")
         )
@@ -126,21 +124,10 @@ class OpenAICompatibleModel(HttpModel):
             ModelError: the call failed.
         """
         data = await loaded(messages) if isinstance(messages, ChatRequest) else NOTHING
-        answer = await self._ask(self.payload(messages, data))
+        options = {} if self._by_responses else {"stream_options": {"include_usage": True}}
+        answer = await self.ask_for_answer(self._chat_url, self.payload(messages, data), options)
         with self.reading(answer.body, answer.headers):
             return self.read_answer(answer)
-
-    async def _ask(self, payload: dict[str, Any]) -> Answer:
-        """Ask for an answer; as a stream of events where the server wants that."""
-        if not self._streams:
-            try:
-                return await self.post(self._chat_url, payload)
-            except ModelError as error:
-                if self.config.stream is False or not wants_stream(error):
-                    raise
-            self._streams = True
-        options = {} if self._by_responses else {"stream_options": {"include_usage": True}}
-        return await self.post(self._chat_url, {**payload, "stream": True, **options})
 
     def read_answer(self, answer: Answer) -> ModelResponse:
         """Read the answer of a request.

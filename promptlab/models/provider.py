@@ -165,7 +165,8 @@ class ProviderModel(Model):
             )
         if self.config.stream and not self.reads_streams:
             raise ConfigError(
-                f"Model {self.name!r}: stream is for providers that speak OpenAI's protocol: leave it out"
+                f"Model {self.name!r}: stream is for providers that speak OpenAI's protocol or Anthropic's: "
+                "leave it out"
             )
         for name in self.refused_extras:
             if name in extras:

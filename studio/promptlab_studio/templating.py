@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent
 MACROS = {
     "m": "macros.html",
     "talk": "chat.html",
+    "writing": "prompt_write.html",
     "asset_parts": "asset_parts.html",
     "run_parts": "run_parts.html",
     "charts_of": "chart.html",
@@ -38,6 +39,7 @@ def environment() -> Environment:
 
     from promptlab_studio.access import is_hosted, may, takes_code, who_of
     from promptlab_studio.views.format import FILTERS
+    from promptlab_studio.views.prompt_form import HINTS
 
     class Unindented(FileSystemLoader):
         """Templates without their indentation: it is for people who read them, and a
@@ -63,6 +65,7 @@ def environment() -> Environment:
         may=may,
         is_hosted=is_hosted,
         takes_code=takes_code,
+        writes=HINTS,
     )
     # A part of a page is rendered without the page's own imports, so macros are there for all.
     for name, file in MACROS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -95,6 +96,31 @@ def test_a_typed_row_and_a_transcript(pages: httpx.Client) -> None:
     assert "Run on the whole dataset" not in page
 
 
+def test_tools_and_transcripts_with_calls(pages: httpx.Client, studio: LiveStudio) -> None:
+    """A prompt's tools stay with it in the form; a transcript with calls is asked as it is, and answered."""
+    tool = {"name": "rate", "parameters": {"type": "object", "properties": {"day": {"type": "string"}}}}
+    asks = PromptTemplate(name="tooled", user_prompt="<q>?", tools=[tool], tool_choice="required")
+    studio.call(lambda lab: lab.assets.create(asks))
+    page = pages.get("/playground?prompt=tooled@0&dataset=sums@0").text
+    assert "name: rate" in page and 'value="required"' in page
+    tools = {"tools": "- {name: rate, parameters: {type: object, properties: {day: {type: string}}}}"}
+    one = {"model": ["simulated/echo"], "params": [""], "metric": []}
+    url, _ = asked(pages, **one, **tools, tool_choice="required", rows="1")
+    page = when_done(pages, url)
+    assert "<summary" in page and "rate(" in page and "name: rate" in page
+    transcript = [
+        {"role": "user", "content": "Rate?"},
+        {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "rate", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "1.07"},
+    ]
+    typed = {**one, **tools, "dataset": "", "transcript": json.dumps(transcript), "content": ["", ""]}
+    url, (run_id,) = asked(pages, **typed)
+    page = when_done(pages, url)
+    run = found(studio, run_id)
+    assert (run.status, run.cases) == ("completed", 1)
+    assert "1.07" in page and "tool_call_response" in page  # in the form again
+
+
 def test_from_there_to_a_version_and_to_a_run(pages: httpx.Client, studio: LiveStudio) -> None:
     """The prompt is saved under a name; the whole dataset is asked from the form for runs."""
     url, _ = asked(pages)
@@ -133,7 +159,7 @@ def test_it_begins_with_a_stored_prompt(pages: httpx.Client) -> None:
         ({"params": ["{", "", ""]}, "not valid JSON"),
         ({"params": ['{"api_key": "sk"}', "", ""]}, "without a key"),
         ({"transcript": "[1]"}, "Transcript, message 1"),
-        ({"transcript": '[{"role": "tool", "content": "x"}]'}, "one text each"),
+        ({"tools": "words"}, "Tools: a list is expected"),
         ({"max_cost_usd": "few"}, "no number of dollars"),
         ({"model": ["nowhere/x"], "params": [""]}, "nowhere"),
     ],

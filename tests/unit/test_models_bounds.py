@@ -155,7 +155,7 @@ async def test_answer_of_millions_of_values_is_too_large(server: ModelServer, fi
 async def test_stream_of_events_is_named(server: ModelServer, reply: Reply) -> None:
     """A server that streams without being asked, to who cannot read it."""
     server.script(reply)
-    error = await failure(server, "anthropic/x")
+    error = await failure(server, "ollama/x")
     assert error.type == "invalid_response" and "stream of events" in str(error)
 
 

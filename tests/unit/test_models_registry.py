@@ -67,7 +67,7 @@ def test_unknown_provider_names_the_nearest():
         ("openai/x", {"max_concurrent_tasks": 0}, "max_concurrent_tasks"),
         ("openai/x", {"temprature": 0}, "did you mean 'temperature'"),
         ("openai/x", {"stream_options": {}}, "'stream_options' is not supported"),
-        ("anthropic/x", {"stream": True}, "stream is for providers that speak OpenAI's protocol"),
+        ("ollama/x", {"stream": True}, "stream is for providers that speak OpenAI's protocol or Anthropic's"),
         (
             "anthropic/x",
             {"api": "responses"},

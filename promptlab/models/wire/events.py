@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from promptlab.models.answers import mapping
+from promptlab.models.wire.pieces import answer_of_lines, message_of_events
 
 _GATHERED = ("content", "reasoning_content", "reasoning", "refusal")
 
@@ -46,8 +47,8 @@ def events_in(body: bytes) -> Iterator[dict[str, Any]]:
 
 
 def gathered(body: bytes) -> dict[str, Any]:
-    """Put the events of an answer together: chunks of chat completions, or the Responses API's events, of
-    which the last has the whole answer.
+    """Put the events of an answer together: chunks of chat completions, the Responses API's events, of which
+    the last has the whole answer, or those of Anthropic's messages.
 
     Raises:
         StreamError: it breaks off before its end, or is not of that form.
@@ -56,7 +57,12 @@ def gathered(body: bytes) -> dict[str, Any]:
     calls: dict[int, dict[str, Any]] = {}
     answer: dict[str, Any] = {}
     finish, seen = None, False
-    for event in events_in(body):
+    events = list(events_in(body))
+    if any(event.get("type") == "message_start" for event in events[:3]):
+        if (found := message_of_events(events)) is None:
+            raise StreamError("the stream of events ends before the message does")
+        return found
+    for event in events:
         if str(event.get("type", "")).startswith("response."):
             if event["type"] in ("response.completed", "response.incomplete", "response.failed"):
                 return mapping(event.get("response"))
@@ -79,6 +85,26 @@ def gathered(body: bytes) -> dict[str, Any]:
         message["tool_calls"] = [calls[index] for index in sorted(calls)]
     message.setdefault("content", None)
     return {**answer, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+
+
+def gathered_lines(body: bytes) -> dict[str, Any]:
+    """Put the lines of an answer of Ollama together, which are JSON each.
+
+    Raises:
+        StreamError: it breaks off before its end, or a line is no JSON object.
+    """
+    try:
+        lines = [mapping(orjson.loads(line)) for line in body.splitlines() if line.strip()]
+    except orjson.JSONDecodeError as error:
+        raise StreamError(f"a line is not JSON: {error}") from None
+    if (found := answer_of_lines(lines)) is None:
+        raise StreamError("the stream ends before the answer does")
+    return found
+
+
+def is_lines(body: bytes) -> bool:
+    """Whether a body is several JSON objects, a line each."""
+    return body.startswith(b"{") and b"}\n{" in body.replace(b"\r", b"")
 
 
 def _add(message: dict[str, Any], calls: dict[int, dict[str, Any]], delta: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
@@ -32,6 +34,7 @@ from promptlab_studio.views.playground import (
     MOST_MODELS,
     MOST_ROWS,
     TAG,
+    TRANSCRIPT,
     Asked,
     answers_of,
     asked_of,
@@ -40,7 +43,7 @@ from promptlab_studio.views.playground import (
     parameters_of,
     row_numbers,
 )
-from promptlab_studio.views.prompts import with_room
+from promptlab_studio.views.prompt_form import draft_from, size_of
 from promptlab_studio.views.room import MOST_CHARS
 from promptlab_studio.views.run_bounds import dollars_of
 from promptlab_studio.views.state import Query
@@ -60,11 +63,15 @@ async def playground_page(request: Request) -> Response:
     if target_of(request) == "answers":
         return render(request, "playground.html", {"query": query, **await _answers(lab, runs, query)})
     asked, problem = fields_of_runs(runs, query), ""
-    if not asked.messages:
-        asked.messages = await _messages(lab, runs, query.get("prompt"))
-        if (size := sum(len(message["content"]) for message in asked.messages)) > MOST_CHARS:
-            asked.messages = with_room([])
+    if asked.draft is None:
+        prompt = await _begun_with(lab, runs, query.get("prompt"))
+        if prompt is not None and (size := size_of(prompt)) > MOST_CHARS:
+            prompt = None
             problem = f"The prompt has {size:,} characters; the playground takes {MOST_CHARS:,}."
+        asked.draft = draft_from(prompt, "")
+        if runs and asked.draft.transcript == TRANSCRIPT:
+            asked.transcript = await _transcript(lab, runs[0])
+            asked.draft = replace(asked.draft, transcript="")
     return await _page(request, lab, query, asked, runs, problem)
 
 
@@ -181,16 +188,25 @@ async def _prompt(lab: StoreLab, reference: str) -> PromptTemplate:
     return prompt
 
 
-async def _messages(lab: StoreLab, runs: Sequence[RunRecord], reference: str) -> list[dict[str, str]]:
-    """The prompt to begin with: that of the runs, the chosen one, or an empty one."""
+async def _begun_with(lab: StoreLab, runs: Sequence[RunRecord], reference: str) -> PromptTemplate | None:
+    """Find the prompt to begin with: that of the runs, or the chosen one; None: there is none."""
     used = runs[0].experiment.get("prompt_template") if runs else None
     if used:
         reference = f"{used['name']}@{used['version']}"
     try:
-        messages = (await _prompt(lab, reference)).chat() if reference else []
+        return await _prompt(lab, reference) if reference else None
     except PromptLabError:
-        messages = []
-    return with_room([message for message in messages if isinstance(message.get("content"), str)])
+        return None
+
+
+async def _transcript(lab: StoreLab, run: RunRecord) -> str:
+    """Read the transcript that a run of the playground asked as it is."""
+    used = run.experiment["dataset"]
+    dataset = await lab.assets.get(used["name"], version=used["version"], kind="dataset")
+    assert isinstance(dataset, Dataset)
+    rows = await lab.assets.rows(dataset, 0, 1)
+    said = rows[0].get(TRANSCRIPT) if rows else None
+    return orjson.dumps(said, option=orjson.OPT_INDENT_2).decode() if said else ""
 
 
 async def _page(

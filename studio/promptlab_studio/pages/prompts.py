@@ -20,15 +20,14 @@ from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.format import prompt_url
-from promptlab_studio.views.prompts import (
+from promptlab_studio.views.prompt_form import (
     Draft,
-    as_text,
+    draft_from,
     draft_of,
-    names_in,
-    placeholders_of,
-    read_of,
-    with_room,
+    outlook_of,
+    size_of,
 )
+from promptlab_studio.views.prompts import as_text, names_in, read_of
 from promptlab_studio.views.room import MOST_CHARS, Room
 from promptlab_studio.views.state import Query, whole
 from promptlab_studio.views.text import text_diff
@@ -86,39 +85,24 @@ async def edit_page(request: Request) -> HTMLResponse:
     query = Query.of("/prompt/edit", request.query_params)
     name = query.get("name")
     prompt = await _version(lab_of(request), name, query.get("version")) if name else None
-    if prompt is not None and not prompt.is_plain:
-        raise AssetError(
-            f"Prompt {name!r} has tools, media or a transcript, which the form does not take. Make its next "
-            "version from a file: `promptlab run` with an experiment that has it, or pl.asset.create in "
-            "a script."
-        )
-    size = sum(len(m["content"]) for m in prompt.chat()) if prompt else 0
-    if size > MOST_CHARS:
+    if prompt is not None and (size := size_of(prompt)) > MOST_CHARS:
         raise AssetError(
             f"Prompt {name!r} has {size:,} characters; the form takes {MOST_CHARS:,}. Make its next version "
             "from a file: `promptlab run` with an experiment that has it, or pl.asset.create in a script."
         )
-    draft = Draft(
-        name,
-        prompt.description if prompt else "",
-        prompt.template_format if prompt else "simple",
-        with_room(prompt.chat() if prompt else ()),
-    )
-    return await _form(request, draft, prompt)
+    return await _form(request, draft_from(prompt, name), prompt)
 
 
 async def _form(
     request: Request, draft: Draft, prompt: PromptTemplate | None, problem: str = "", status: int = 200
 ) -> HTMLResponse:
-    names, wrong = await placeholders_of(draft)
     context = {
         "draft": draft,
         "exists": prompt is not None,
         "prompt": prompt,
         "roles": ROLES,
         "formats": FORMATS,
-        "placeholders": names,
-        "wrong": wrong,
+        "outlook": await outlook_of(draft),
         "problem": problem,
     }
     return render(request, "prompt_edit.html", context, status=status)
@@ -126,9 +110,9 @@ async def _form(
 
 @routes.post("/prompt/placeholders", dependencies=[needs("look")])
 async def shown_placeholders(request: Request) -> HTMLResponse:
-    """The placeholders of what is being written."""
-    names, wrong = await placeholders_of(draft_of(await fields_of(request)))
-    return render(request, "prompt_placeholders.html", {"placeholders": names, "wrong": wrong})
+    """The placeholders, media and tools of what is being written, or what is wrong with it."""
+    outlook = await outlook_of(draft_of(await fields_of(request)))
+    return render(request, "prompt_placeholders.html", {"outlook": outlook})
 
 
 @routes.post("/prompt/edit", dependencies=[needs("run")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -15,14 +15,20 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.texts import cut
 from promptlab.errors import ConfigError
-from promptlab_studio.views.format import one_line
+from promptlab_studio.views.chat import ChatMessage, chat_view
+from promptlab_studio.views.format import exact, one_line
 from promptlab_studio.views.new_run_form import MetricForm, params_of
-from promptlab_studio.views.prompts import Draft
+from promptlab_studio.views.prompt_form import Draft, DraftMessage, draft_from, draft_of
+from promptlab_studio.views.room import Beginning
 from promptlab_studio.views.state import Query
 
 MOST_MODELS, MOST_ROWS = 4, 10
+TRANSCRIPT = "transcript"
+"""The column of a transcript that is asked as it is."""
 TAG = "playground"
 """The tag of the playground's runs."""
+MOST_SAID = 30
+"""Messages of an answer that the page shows."""
 SHOWN = 8_000
 """Characters of an answer that the page shows."""
 ROW_SHOWN = 300
@@ -32,9 +38,9 @@ ROW_SHOWN = 300
 class Asked:
     """What the form holds."""
 
-    messages: list[dict[str, str]] = field(default_factory=list)
+    draft: Draft | None = None
+    """The prompt as it is written; None: the form was not sent."""
     transcript: str = ""
-    template_format: str = "simple"
     dataset: str = ""
     rows: str = "0-2"
     row: str = ""
@@ -52,20 +58,27 @@ class Asked:
         """The template that is written, or the transcript as one.
 
         Raises:
-            ConfigError: the transcript is none, or has more than texts in it.
+            ConfigError: parts or tools are not written as they are to be.
+            MessageError: the transcript is none.
             ValidationError: it breaks a rule of templates.
         """
-        messages = self.messages
-        if self.transcript.strip():
-            messages = []
-            for number, message in enumerate(read_messages(self.transcript, "Transcript"), 1):
-                if not message.is_plain or message.role == "tool":
-                    raise ConfigError(
-                        f"Transcript, message {number}: the playground takes messages of one text each, by "
-                        "system, developer, user and assistant."
-                    )
-                messages.append({"role": message.role, "content": message.text})
-        return Draft(name, "Of the playground.", self.template_format, messages).prompt()
+        draft = replace(self.draft or draft_from(None, name), name=name, description="Of the playground.")
+        if not self.transcript.strip():
+            return draft.prompt()
+        said = read_messages(self.transcript, "Transcript")
+        if self.is_whole:
+            return replace(draft, messages=(), transcript=TRANSCRIPT).prompt()
+        return replace(
+            draft, transcript="", messages=[DraftMessage(one.role, one.text) for one in said]
+        ).prompt()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is a transcript of more than texts: it is asked as it is, and is the only row."""
+        if not self.transcript.strip():
+            return False
+        said = read_messages(self.transcript, "Transcript")
+        return any(not message.is_plain or message.role == "tool" for message in said)
 
     def typed_row(self) -> dict[str, Any] | None:
         """The row that is written; None where none is.
@@ -73,6 +86,9 @@ class Asked:
         Raises:
             ConfigError: it is no JSON object.
         """
+        if self.is_whole:
+            said = read_messages(self.transcript, "Transcript")
+            return {TRANSCRIPT: [message.to_json() for message in said]}
         if not self.row.strip():
             return None
         try:
@@ -114,18 +130,17 @@ def asked_of(pairs: Sequence[tuple[str, str]]) -> Asked:
     def one(name: str, default: str = "") -> str:
         return next(iter(all_of(name)), default)
 
-    messages = [
-        {"role": role, "content": text} for role, text in zip(all_of("role"), all_of("content"), strict=False)
-    ]
     models = [
         (name.strip(), text)
         for name, text in zip(all_of("model"), all_of("params"), strict=False)
         if name.strip()
     ]
     return Asked(
-        messages=messages,
+        draft=draft_of(
+            {name: all_of(name) for name, _ in pairs if name != "name"}
+            | {"transcript": all_of("transcript_column")}
+        ),
         transcript=one("transcript"),
-        template_format=one("template_format", "simple"),
         dataset=one("dataset"),
         rows=one("rows", "0-2"),
         row=one("row"),
@@ -208,6 +223,8 @@ class Answer:
     """Names, values in words, and whether they passed."""
     waits: bool
     """Whether it is still to come."""
+    messages: Sequence[ChatMessage] = ()
+    """What was said, where that is more than the text."""
 
 
 def answers_of(
@@ -239,7 +256,14 @@ def _answer(run: RunRecord, number: int, case: Mapping[str, Any] | None) -> Answ
         latency_ms=found.get("latency_ms"),
         scores=[_score(metric["name"], found) for metric in run.experiment.get("evaluation", ())],
         waits=text is None and error is None and run.status not in FINAL,
+        messages=chat_view((found.get("messages") or ())[:MOST_SAID], "said", _begun, lambda part: None),
     )
+
+
+def _begun(value: Any, of: str) -> Beginning:
+    del of
+    text = exact(value)
+    return Beginning(text[:SHOWN], max(0, len(text) - SHOWN))
 
 
 def _score(name: str, case: Mapping[str, Any]) -> tuple[str, str, bool | None]:
