@@ -174,7 +174,7 @@ class DatasetIn(Body):
         max_length=100,
         description="The columns that hold media, and of which kind: image, audio, video or document. A "
         "value "
-        "is a data: or an https address, or a list of these.",
+        "is a data: or an https address, of an uploaded zip the path of a file in it, or a list of these.",
     )
     id_column: str | None = Field(
         default=None,
@@ -213,7 +213,7 @@ class IngestIn(Body):
         max_length=100,
         description="The columns that hold media, and of which kind: image, audio, video or document. A "
         "value "
-        "is a data: or an https address, or a list of these.",
+        "is a data: or an https address, of an uploaded zip the path of a file in it, or a list of these.",
     )
     id_column: str | None = Field(
         default=None,
