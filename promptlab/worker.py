@@ -184,9 +184,10 @@ class Worker:
                 if not await self._first.may_call(job):
                     return Outcome(), tally
                 job.cache = await self._cache(job)
-                with job.time.running():
-                    outcome = await infer(job, shard)
-                    await job.drain()
+                async with job.rate_shared():
+                    with job.time.running():
+                        outcome = await infer(job, shard)
+                        await job.drain()
                 if job.cache is not None:
                     await job.cache.close()
                 if self._telling:

@@ -23,6 +23,8 @@ CACHE_EPOCH = "CACHE_EPOCH"
 """The kind of record that says since when such answers hold."""
 BUDGET = "BUDGET"
 """The kind of record that has what is spent and leased of a budget."""
+RATE = "RATE"
+"""The kind of record that has the rate of calls that was learned of a model with a key."""
 TRIED = "TRIED"
 """The kind of record that a shard with postponed cases has."""
 SWAPS = 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,7 @@ from promptlab.engine.permits import permits_for
 from promptlab.engine.processes import Processes, Recipe
 from promptlab.engine.refused_scores import RefusedScores
 from promptlab.engine.sandboxed import SandboxPool
+from promptlab.engine.shared_rate import SharedRate
 from promptlab.engine.side_loop import is_beside
 from promptlab.engine.user_code import apart, in_time
 from promptlab.evaluators.base import Evaluator
@@ -149,6 +151,13 @@ class Job:
             self.limiter.stop()
             self.scoring.limits.stop()
             self.scoring.isolation.stop()
+
+    def rate_shared(self) -> AbstractAsyncContextManager[None]:
+        """In the block, the rate that is learned of the model is shared with all who work on this ledger."""
+        model = self.bindings.model
+        if model.runs_user_code or model.in_sandbox:
+            return nullcontext()
+        return SharedRate(self.ledger, self.clock, model.counted_by, self.limiter.pacer).shared()
 
     async def drain(self) -> None:
         """Wait until all answers that were handed over are written, or their callers know why not."""

@@ -123,6 +123,12 @@ class Pacer:
         self._undo: float | None = None
         self._undone = True
 
+    def begin_at(self, rate: float, now: float) -> None:
+        """Go on with a rate that others learned, or with another part of it; it grows slowly at first."""
+        self._filling, self._trial, self._is_limit, self._close = 0, None, True, False
+        self._set(rate, now)
+        self._growth = 4 * SLOWEST
+
     # -- what the limiter asks and tells
 
     def wait_s(self, now: float) -> float:

@@ -376,7 +376,8 @@ class LocalRunner:
                     if not await self._batches(work, todo.manifest):
                         return
                     begun, busy = time.monotonic(), time.process_time()
-                await self._shards(work, todo.manifest)
+                async with work.job.rate_shared():
+                    await self._shards(work, todo.manifest)
             work.busy.set()
             work.wall_s += time.monotonic() - begun
             work.cpu_s += time.process_time() - busy
