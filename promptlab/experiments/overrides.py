@@ -9,7 +9,7 @@ from promptlab.errors import ConfigError
 
 MOST, CHARS = 100, 10_000
 """How many changes there may be, and how long each."""
-_MODEL_NAMES = ("inference_model", "inference_model_config", "completion_model", "completion_model_config")
+MODEL_NAMES = ("inference_model", "inference_model_config", "completion_model", "completion_model_config")
 
 
 def changed(value: Mapping[str, Any], changes: Sequence[str], parse: Callable[[str], Any]) -> dict[str, Any]:
@@ -40,22 +40,22 @@ def changed(value: Mapping[str, Any], changes: Sequence[str], parse: Callable[[s
             )
         names = path.strip().split(".")
         if names[0] == "model" and "model" not in made:
-            names[0] = next((name for name in _MODEL_NAMES if name in made), "model")
+            names[0] = next((name for name in MODEL_NAMES if name in made), "model")
         try:
-            made = _with(made, names, parse(text))
+            made = with_value(made, names, parse(text))
         except (LookupError, TypeError) as error:
             raise ConfigError(f"--set {shown!r}: {error}") from None
     return made
 
 
-def _with(at: Any, names: Sequence[str], value: Any) -> Any:
+def with_value(at: Any, names: Sequence[str], value: Any) -> Any:
     """Give a copy of `at` in which the value is at a path."""
     if not names:
         return value
     name, rest = names[0], names[1:]
     if isinstance(at, list | tuple):
         place = _place(at, name)
-        return [_with(item, rest, value) if n == place else item for n, item in enumerate(at)]
+        return [with_value(item, rest, value) if n == place else item for n, item in enumerate(at)]
     if isinstance(at, str):
         # `model: openai/x` is short for `model: {name: openai/x}`.
         at = {"name": at}
@@ -63,7 +63,7 @@ def _with(at: Any, names: Sequence[str], value: Any) -> Any:
         at = {}
     if not isinstance(at, Mapping):
         raise TypeError(f"there is nothing called {name!r} in {at!r}")
-    return {**at, name: _with(at.get(name), rest, value)}
+    return {**at, name: with_value(at.get(name), rest, value)}
 
 
 def _place(items: Sequence[Any], name: str) -> int:
