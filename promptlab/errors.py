@@ -16,6 +16,7 @@ PromptLabError
 │   └── VersionInUseError       a version that a run uses, or that has a label, is not deleted
 ├── RunError
 │   ├── RunNotFoundError
+│   ├── SweepNotFoundError
 │   ├── RunExistsError          a run with this id is already in the ledger
 │   ├── RunChangedError         somebody else changed the run since it was read
 │   ├── RunBusyError            another process is working on the run
@@ -207,6 +208,14 @@ class RunNotFoundError(RunError):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__(f"No run {run_id!r} in this store. `{program()} runs` lists them.")
+
+
+class SweepNotFoundError(RunError):
+    """No sweep has this id."""
+
+    def __init__(self, sweep_id: str) -> None:
+        self.sweep_id = sweep_id
+        super().__init__(f"No sweep {sweep_id[:100]!r} in this store. `{program()} sweep` lists them.")
 
 
 class JobNotFoundError(PromptLabError):

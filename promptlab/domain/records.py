@@ -35,7 +35,11 @@ GATE = "GATE"
 """The kind of record that has what came of a run's gate."""
 RUN_LABELS = "RUN_LABELS"
 """The kind of record that has the labels of an experiment's runs, by its name."""
-LISTED = frozenset({"DELETING", "DELETED", "GONE", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT"})
+SWEEP = "SWEEP"
+"""The kind of record that a sweep is."""
+LISTED = frozenset(
+    {"DELETING", "DELETED", "GONE", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT", SWEEP}
+)
 """The kinds of records that `list_records` gives: there may be many of each, in one partition."""
 
 

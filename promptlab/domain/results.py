@@ -411,6 +411,8 @@ class RunRecord:
     """The commit of the code that it was made at."""
     gates: Mapping[str, Any] | None = None
     """What it must keep to (`promptlab.gates.Gates`, as JSON); None: nobody said."""
+    sweep: str | None = None
+    """The id of the sweep that it is a cell of; its `max_cost_usd` is then that of all its runs together."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -521,6 +521,11 @@ def run_key(run_id: str) -> str:
     return f"run/{run_id}"
 
 
+def own_key(run: RunRecord) -> str:
+    """The key of the budget that a run's `max_cost_usd` is: its own, or that of all runs of its sweep."""
+    return f"sweep/{run.sweep}" if run.sweep else run_key(run.run_id)
+
+
 def month_key(now: str) -> str:
     """The key of a project's budget for the month of a time (ISO 8601)."""
     return f"month/{now[:7]}"
@@ -565,8 +570,10 @@ async def open_budget(
 
     purses = []
     if run.max_cost_usd is not None:
-        words = f"its budget of {_usd(run.max_cost_usd)} (max_cost_usd)"
-        purses.append(Purse(ledger, run_key(run.run_id), part, run.max_cost_usd, words))
+        whose = "its sweep's" if run.sweep else "its"
+        words = f"{whose} budget of {_usd(run.max_cost_usd)} (max_cost_usd)"
+        mine = f"{run.run_id}/{part}" if run.sweep else part
+        purses.append(Purse(ledger, own_key(run), mine, run.max_cost_usd, words))
     if month_usd is not None:
         now = clock.now()
         await seed_month(ledger, now)
@@ -658,10 +665,11 @@ async def check_more(ledger: Ledger, run: RunRecord, usd: float | None) -> None:
     """
     if usd is None:
         return
-    spent = await spent_usd(ledger, run_key(run.run_id))
+    spent = await spent_usd(ledger, own_key(run))
     if usd <= spent:
+        who = f"The sweep of run {run.run_id}" if run.sweep else f"Run {run.run_id}"
         raise ConfigError(
-            f"Run {run.run_id} has spent {_usd(spent)}, and its budget is {_usd(usd)}: give it more, as in "
+            f"{who} has spent {_usd(spent)}, and its budget is {_usd(usd)}: give it more, as in "
             f"--max-cost-usd {2 * spent:.4g}."
         )
 

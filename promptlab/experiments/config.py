@@ -581,10 +581,23 @@ class ExperimentConfig(BaseModel):
                 f"An experiment is a dict or an ExperimentConfig, not a {type(value).__name__}. A YAML "
                 f"file is run with `{program()} run FILE`."
             )
+        if "matrix" in value or any(isinstance(value.get(one), list | tuple) for one in _SEVERAL):
+            raise no_sweep()
         try:
             return cls.model_validate(dict(value))
         except ValidationError as error:
             raise ConfigError(explain_experiment(error)) from None
+
+
+def no_sweep() -> ConfigError:
+    """Make the error for an experiment with a matrix where one experiment is wanted."""
+    return ConfigError(
+        "a matrix, or several models or prompts, make a sweep, and one experiment is wanted here: "
+        f"`{program()} run FILE`, pl.experiment.sweep(…) and POST /api/v1/sweeps run it"
+    )
+
+
+_SEVERAL = ("model", "prompt_template")
 
 
 _ALIASES = ("inference_model", "completion_model_config", "embedding_model_config")

@@ -18,9 +18,18 @@ from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
 from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.sweeps import MOST_CELLS
 from promptlab.errors import ConfigError, DatasetError, PromptLabError
-from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, ExperimentConfig
+from promptlab.experiments.config import CODE, CodeConfig, EvaluationConfig, ExperimentConfig, no_sweep
 from promptlab.experiments.expansion import expand_environment, with_texts
+from promptlab.experiments.matrix import (
+    MATRIX,
+    Cell,
+    SweepConfig,
+    expanded,
+    has_matrix,
+    parsed_cell,
+)
 from promptlab.experiments.overrides import changed
 from promptlab.experiments.yaml_bounds import check_bounds
 from promptlab.experiments.yaml_reading import (
@@ -45,9 +54,31 @@ class ExperimentFile:
     """The folder of the file, absolute: relative paths in it count from here."""
 
 
+@dataclass(frozen=True, slots=True)
+class SweepFile:
+    """A sweep that was read from a file: an experiment with a matrix."""
+
+    config: SweepConfig
+    folder: Path
+    """As of `ExperimentFile`."""
+
+
 def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
-    """Read the experiment in a YAML file. Paths in it start at its folder or, if nothing is there, at the
-    working folder.
+    """Read the experiment in a YAML file, as `load`; a sweep is refused.
+
+    Raises:
+        ConfigError: as of `load`; or it is a sweep.
+        DatasetError: the dataset's file is in neither folder.
+    """
+    found = load(path, changes)
+    if isinstance(found, SweepFile):
+        raise ConfigError(f"{path}: {no_sweep()}")
+    return found
+
+
+def load(path: Path, changes: Sequence[str] = ()) -> ExperimentFile | SweepFile:
+    """Read the experiment, or the sweep, in a YAML file. Paths in it start at its folder or, if nothing is
+    there, at the working folder.
 
     Args:
         path: the file.
@@ -82,9 +113,11 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> ExperimentFile:
     finally:
         loader.dispose()
     folder = path.absolute().parent
-    value = _with_paths(value, folder)
     try:
-        return ExperimentFile(ExperimentConfig.parse(value), folder)
+        if not has_matrix(value):
+            return ExperimentFile(ExperimentConfig.parse(_with_paths(value, folder)), folder)
+        cells = [(choices, _with_paths(one, folder)) for choices, one in expanded(value)]
+        return SweepFile(SweepConfig(tuple(Cell(c, parsed_cell(c, one)) for c, one in cells)), folder)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -136,7 +169,7 @@ def _check_experiment(path: Path, root: yaml.MappingNode) -> None:
 def _fields(
     path: Path, node: yaml.Node, model: type[BaseModel], what: str
 ) -> Iterator[tuple[str, yaml.Node]]:
-    known = _names(model)
+    known = [*_names(model), *([MATRIX] if model is ExperimentConfig else [])]
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{place_of(path, key)}: a field's name is a text: put it in quotes.")
@@ -265,6 +298,16 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         "anyOf": [{"type": "string", "pattern": "^[^/]+/.+"}, {"$ref": "#/$defs/ModelConfig"}],
         "description": played["description"],
     }
+    for field in ("model", "prompt_template"):
+        several = {"type": "array", "items": {"anyOf": fields[field]["anyOf"]}, "minItems": 1}
+        fields[field]["anyOf"] = [*fields[field]["anyOf"], several]
+    fields[MATRIX] = {
+        "type": "object",
+        "description": "What changes from run to run, each with a list of values: model, prompt_template, and "
+        f"fields of these such as model.temperature. All combinations, {MOST_CELLS} at most, are one sweep "
+        "(docs/sweeps.md).",
+        "additionalProperties": {"type": "array", "minItems": 1, "maxItems": MOST_CELLS},
+    }
     fields["agent_proxy"] = {
         "anyOf": [{"type": "string", "pattern": CODE}, {"$ref": "#/$defs/CodeConfig"}],
         "description": fields["agent_proxy"]["description"],
@@ -277,7 +320,13 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         "type": "object",
         "additionalProperties": False,
         "required": ["dataset"],
-        "oneOf": [{"required": ["prompt_template", "model"]}, {"required": ["agent_proxy"]}],
+        "anyOf": [
+            {
+                "oneOf": [{"required": ["prompt_template", "model"]}, {"required": ["agent_proxy"]}],
+                "not": {"required": [MATRIX]},
+            },
+            {"required": [MATRIX]},
+        ],
         "properties": fields,
         "$defs": defs,
     }

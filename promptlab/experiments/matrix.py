@@ -1,5 +1,5 @@
-"""Several experiments in one: a matrix over prompts, models and parameters, each cell of which is an experiment
-over the same rows."""
+"""Several experiments in one: a matrix over prompts, models and parameters, each cell of which is an
+experiment over the same rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from promptlab.errors import ConfigError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.overrides import MODEL_NAMES, with_value
 from promptlab.models.base import Model
-from promptlab.program import program
 
 MATRIX = "matrix"
 MOST_AXES = 6
@@ -140,11 +139,13 @@ def _axes(value: Mapping[str, Any], base: dict[str, Any]) -> list[tuple[str, Seq
             del base[name]
     for axis, values in given.items():
         if axis in axes or axis in MODEL_NAMES:
-            raise ConfigError(f"matrix: {axis} is there twice: name its values in one place, under {_plain(axis)}.")
+            raise ConfigError(
+                f"matrix: {axis} is there twice: name its values in one place, under {_plain(axis)}."
+            )
         if axis in AXES and base.get(axis) is not None:
             raise ConfigError(
-                f"matrix: {axis} is in the matrix and beside it: leave the one beside it out, or add it to the "
-                "list."
+                f"matrix: {axis} is in the matrix and beside it: leave the one beside it out, or add it to "
+                "the list."
             )
         axes[str(axis)] = values
     if len(axes) > MOST_AXES:
@@ -162,15 +163,17 @@ def _check_axis(axis: str, values: Any) -> None:
     root = axis.partition(".")[0]
     if root not in AXES:
         near = difflib.get_close_matches(root[:100], AXES, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else f"It may change {', '.join(AXES)} and fields of these."
+        known = f"It may change {', '.join(AXES)} and fields of these."
         raise ConfigError(
-            f"matrix: {axis[:100]!r} cannot change from cell to cell, for all are ranked over the same rows and "
-            f"by the same metrics. {hint}"
+            f"matrix: {axis[:100]!r} cannot change from cell to cell, for all are ranked over the same rows "
+            f"and by the same metrics. {f'Did you mean {near[0]!r}?' if near else known}"
         )
     if not isinstance(values, list | tuple) or not values:
         raise ConfigError(f"matrix: {axis} needs a list of values, as in {axis}: [a, b]")
     if len(values) > MOST_CELLS:
-        raise ConfigError(f"matrix: {axis} has {len(values):,} values, and a sweep has {MOST_CELLS} cells at most.")
+        raise ConfigError(
+            f"matrix: {axis} has {len(values):,} values, and a sweep has {MOST_CELLS} cells at most."
+        )
     for n, one in enumerate(values):
         if any(one == before and type(one) is type(before) for before in values[:n]):
             raise ConfigError(f"matrix: {axis} has the value {_text(one)} twice: leave one out.")
@@ -223,11 +226,3 @@ def _text(value: Any) -> str:
         case _:
             text = getattr(value, "__name__", type(value).__name__)
     return text if len(text) <= _CHARS else f"{text[: _CHARS - 1]}…"
-
-
-def no_sweep() -> ConfigError:
-    """Make the error for an experiment with a matrix where one experiment is wanted."""
-    return ConfigError(
-        "matrix: this is a sweep, several experiments in one, and one is wanted here: "
-        f"`{program()} run FILE`, pl.experiment.sweep(…) and POST /api/v1/sweeps run it."
-    )

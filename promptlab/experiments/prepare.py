@@ -192,10 +192,15 @@ def _prices(config: ModelConfig) -> dict[str, Any]:
 
 @asynccontextmanager
 async def prepare(
-    config: ExperimentConfig, store: AssetStore, folder: Path, stored: Stored | None = None
+    config: ExperimentConfig,
+    store: AssetStore,
+    folder: Path,
+    stored: Stored | None = None,
+    rows: Draft | None = None,
 ) -> AsyncIterator[Prepared]:
     """Check an experiment, but for whether its models can be called; relative paths to code count from
-    `folder`, and `stored` is its code that the lab keeps. What it staged is gone when the context ends.
+    `folder`, `stored` is its code that the lab keeps, and `rows` its dataset, where that was read already.
+    What it staged is gone when the context ends.
 
     Raises:
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
@@ -216,7 +221,11 @@ async def prepare(
             if config.prompt_template is not None
             else None
         )
-        dataset = await stack.enter_async_context(store.draft(config.dataset, "dataset"))
+        dataset = (
+            rows
+            if rows is not None
+            else await stack.enter_async_context(store.draft(config.dataset, "dataset"))
+        )
         content = dataset.content
         assert content is not None
         compiled = None

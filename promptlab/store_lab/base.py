@@ -41,6 +41,7 @@ class StoreBase:
         self.journal = Journal(parts.ledger, parts.clock)
         self._deleting = RunDeleting(parts.ledger, parts.blobs, parts.clock, self.journal)
         self._started: dict[str, asyncio.Task[RunRecord]] = {}
+        self._sweeps: dict[str, asyncio.Task[None]] = {}
         self.outbound = parts.outbound
         self.on_ended: Callable[[RunRecord], Awaitable[object]] | None = None
         """Told of each run that was started here (`start`, `start_resume`) when it has ended."""
@@ -81,7 +82,7 @@ class StoreBase:
             return
         now = self.clock.monotonic()
         for name, (asked_at, lab) in list(self._of_projects.items()):
-            if now - asked_at > IDLE_S and not lab._started:
+            if now - asked_at > IDLE_S and not lab._started and not lab._sweeps:
                 del self._of_projects[name]
                 closing = asyncio.ensure_future(lab._queries.aclose())
                 self._closing.add(closing)

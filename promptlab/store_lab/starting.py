@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from promptlab.assets.store import Draft
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import traceback_of
@@ -22,7 +23,7 @@ from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.judges import steps_made
 from promptlab.experiments.portable import check_portable
-from promptlab.experiments.prepare import check_models, prepare, unlock, with_dataset
+from promptlab.experiments.prepare import Prepared, check_models, prepare, unlock, with_dataset
 from promptlab.experiments.stored import look_up
 from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
@@ -64,7 +65,7 @@ class Starting(Runs):
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        recorded = self._recorded(make, _said_of(parsed), on_start=on_start)
+        recorded = self._recorded(make, said_of(parsed), on_start=on_start)
         async with recorded as (run, work):
             return await self._parts.runner.run(run, work, on_progress, leave=leave)
 
@@ -88,7 +89,7 @@ class Starting(Runs):
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        return await self._begin(self._recorded(make, _said_of(parsed), run_id))
+        return await self._begin(self._recorded(make, said_of(parsed), run_id))
 
     async def start_selected(self, run_id: str, rows: Sequence[int], *, said: str = "") -> RunRecord:
         """Start a new run of a run's experiment over some rows of its dataset; return once it is begun.
@@ -129,13 +130,17 @@ class Starting(Runs):
 
     def _ended(self, run_id: str, task: asyncio.Task[RunRecord]) -> None:
         self._started.pop(run_id, None)
-        if self.on_ended and not task.cancelled() and not task.exception():
-            # A task of its own: the run has ended, whatever becomes of telling so.
-            telling = asyncio.ensure_future(self.on_ended(task.result()))
-            self._telling.add(telling)
-            telling.add_done_callback(self._told)
+        if not task.cancelled() and not task.exception():
+            self._tell_ended(task.result())
         if not task.cancelled() and (error := task.exception()):
             logger.error("run %s could not be worked on\n%s", run_id, traceback_of(error))
+
+    def _tell_ended(self, run: RunRecord) -> None:
+        if self.on_ended:
+            # A task of its own: the run has ended, whatever becomes of telling so.
+            telling = asyncio.ensure_future(self.on_ended(run))
+            self._telling.add(telling)
+            telling.add_done_callback(self._told)
 
     def _told(self, telling: asyncio.Task[object]) -> None:
         self._telling.discard(telling)
@@ -144,10 +149,19 @@ class Starting(Runs):
 
     async def _committed(self, config: ExperimentConfig, folder: Path | None) -> Work:
         """Check a configuration, and store the assets of it that are new."""
+        async with self._checked(config, folder) as prepared:
+            return await prepared.commit(self.assets)
+
+    @asynccontextmanager
+    async def _checked(
+        self, config: ExperimentConfig, folder: Path | None, dataset: Draft | None = None
+    ) -> AsyncIterator[Prepared]:
+        """Check a configuration; `dataset` are its rows, where they were read already. Nothing is stored."""
         if self.stack is not None:
             check_portable(config)
         stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
-        async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
+        base = folder or working_folder() or Path()
+        async with prepare(config, self.assets, base, stored, dataset) as prepared:
             live = prepared.live
             models = live.given_models
             await self._check_budget(config.max_cost_usd, live.called, live.evaluators.values())
@@ -156,7 +170,7 @@ class Starting(Runs):
             await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
             prepared.metrics = await steps_made(prepared.metrics, live.evaluators, live.judges)
-            return await prepared.commit(self.assets)
+            yield prepared
 
     async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> Work:
         """Store some rows of a run's dataset as one of its own, for the run's experiment over it."""
@@ -281,7 +295,8 @@ _SAID = ("tags", "max_cost_usd", "cache_days", "commit", "gates")
 """What an experiment says of a run of it, and its resolved form does not have."""
 
 
-def _said_of(config: ExperimentConfig) -> dict[str, Any]:
+def said_of(config: ExperimentConfig) -> dict[str, Any]:
+    """What an experiment says of a run of it."""
     said = {name: getattr(config, name) for name in _SAID}
     return said | {"gates": config.gates.to_json() if config.gates else None}
 

@@ -39,6 +39,7 @@ KINDS: dict[type[errors.PromptLabError], Kind] = {
     errors.TooManyJobsError: Kind(429, "too-many-jobs", "Too many jobs"),
     errors.TooManyTriesError: Kind(429, "too-many-tries", "Too many wrong tokens", "wait_s"),
     errors.RunNotFoundError: Kind(404, "run-not-found", "No such run", "run_id"),
+    errors.SweepNotFoundError: Kind(404, "sweep-not-found", "No such sweep", "sweep_id"),
     errors.JobNotFoundError: Kind(404, "job-not-found", "No such job", "job_id"),
     errors.AssetNotFoundError: Kind(404, "asset-not-found", "No such asset"),
     errors.BlobNotFoundError: Kind(404, "content-not-found", "The content is not there", "key"),

@@ -1,0 +1,285 @@
+"""Sweeps of a store: the cells of a matrix, each a run, begun once however often they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from promptlab.assets.store import Draft
+from promptlab.domain.assets import content_hash
+from promptlab.domain.choice import checked_tags
+from promptlab.domain.experiment import Experiment
+from promptlab.domain.masking import traceback_of
+from promptlab.domain.records import SWEEP, Swap
+from promptlab.domain.results import RunRecord
+from promptlab.domain.sweeps import PREFIX, Sweep, SweepCell
+from promptlab.errors import ConfigError, PromptLabError, RunBusyError, StoreBusyError, SweepNotFoundError
+from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.matrix import SweepConfig, said
+from promptlab.gates import gates_of
+from promptlab.store_lab.going_on import GoingOn
+from promptlab.store_lab.starting import OnProgress, OnStart, Work, new_run_id, said_of
+
+OnSweep = Callable[[Sweep], None]
+logger = logging.getLogger(__name__)
+_UNLIKE = ("prices", "hash", "warnings", "slices")
+"""What of an experiment may change while it is the same cell: a newer table of prices, say."""
+_TRIES = 20
+MOST_LISTED = 1_000
+
+
+class Sweeping(GoingOn):
+    """Sweeps, which are runs of one experiment with several prompts, models or parameters."""
+
+    async def sweep(
+        self,
+        config: SweepConfig | Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+        on_sweep: OnSweep | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+        leave: bool = False,
+    ) -> Sweep:
+        """Check all cells of a matrix, then run them, one after the other, to their ends.
+
+        What is done already is not done again: the same experiment has the same id, wherever it was stopped.
+        A cell that cannot go on says why in its `error`, and the others go on; what a budget for all of them
+        leaves is not begun.
+
+        Args:
+            config: an experiment with a `matrix`, or with several models or prompts.
+            folder: what relative paths to code count from; the working folder by default.
+            on_sweep: called once it is recorded, before the first call.
+            on_start, on_progress, leave: as in `run`, of each run.
+
+        Raises:
+            PromptLabError: a cell is wrong (nothing is stored then).
+            asyncio.CancelledError: it was stopped; the same call goes on with it.
+        """
+        parsed = SweepConfig.parse(config)
+        sweep, works = await self._swept(parsed, folder)
+        if on_sweep:
+            on_sweep(sweep)
+
+        async def work_on(run: RunRecord, work: Work) -> RunRecord:
+            return await self._parts.runner.run(run, work, on_progress, leave=leave)
+
+        await self._each(parsed, folder, sweep, works, work_on, on_start)
+        return await self.get_sweep(sweep.sweep_id)
+
+    async def start_sweep(
+        self, config: SweepConfig | Mapping[str, Any], *, folder: Path | None = None
+    ) -> Sweep:
+        """As `sweep`, but returns once it is recorded and begun: in the cloud with all of its runs, on this
+        machine with the first one.
+
+        Raises:
+            PromptLabError: as in `sweep`.
+        """
+        parsed = SweepConfig.parse(config)
+        sweep, works = await self._swept(parsed, folder)
+        if (going := self._sweeps.get(sweep.sweep_id)) is not None and not going.done():
+            return sweep
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._worked_through(parsed, folder, sweep, works, begun))
+        self._sweeps[sweep.sweep_id] = task
+        task.add_done_callback(lambda done: self._sweep_ended(sweep.sweep_id, done))
+        await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            begun.cancel()
+            await task
+        return await self.get_sweep(sweep.sweep_id)
+
+    async def _worked_through(
+        self,
+        config: SweepConfig,
+        folder: Path | None,
+        sweep: Sweep,
+        works: Sequence[Work],
+        begun: asyncio.Future[None],
+    ) -> None:
+        async def work_on(run: RunRecord, work: Work) -> RunRecord:
+            if await self._parts.runner.hand_over(run):
+                return run
+            if not begun.done():
+                begun.set_result(None)
+            ended = await self._parts.runner.run(run, work)
+            self._tell_ended(ended)
+            return ended
+
+        await self._each(config, folder, sweep, works, work_on)
+
+    def _sweep_ended(self, sweep_id: str, task: asyncio.Task[None]) -> None:
+        if self._sweeps.get(sweep_id) is task:
+            del self._sweeps[sweep_id]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("sweep %s could not be worked on\n%s", sweep_id, traceback_of(error))
+
+    async def _swept(self, config: SweepConfig, folder: Path | None) -> tuple[Sweep, list[Work]]:
+        """Check all cells, store the assets of them that are new, and record the sweep."""
+        async with AsyncExitStack() as stack:
+            given = config.cells[0].config.dataset
+            rows = await stack.enter_async_context(self.assets.draft(given, "dataset"))
+            prepared = []
+            for cell in config.cells:
+                try:
+                    checked = await stack.enter_async_context(self._checked(cell.config, folder, rows))
+                except ConfigError as error:
+                    error.args = (f"{said(cell.choices)}: {error}",)
+                    raise
+                prepared.append(checked)
+            rows = Draft(await self.assets.commit(rows), stored=True)
+            for one in prepared:
+                one.dataset = rows
+            works = [await one.commit(self.assets) for one in prepared]
+        for cell, (_, bindings) in zip(config.cells, works, strict=True):
+            if cell.config.gates:
+                columns = [column.name for column in bindings.content.columns]
+                gates_of(cell.config.gates.to_json()).check_columns(columns)
+        return await self._recorded_sweep(config, [experiment for experiment, _ in works]), works
+
+    async def _recorded_sweep(self, config: SweepConfig, experiments: Sequence[Experiment]) -> Sweep:
+        """The sweep of these cells, as it is recorded; of two that begin it at once, both have the same."""
+        choices = [dict(cell.choices) for cell in config.cells]
+        same = [_same(experiment) for experiment in experiments]
+        sweep_id = f"{PREFIX}{content_hash({'name': config.name, 'cells': same})[:12]}"
+        usd = config.cells[0].config.max_cost_usd
+        for _ in range(_TRIES):
+            record = await self.ledger.get_record(SWEEP, sweep_id)
+            if record is None:
+                now = self.clock.now()
+                cells = tuple(SweepCell(run_id=new_run_id(now), choices=one) for one in choices)
+                sweep = Sweep(
+                    sweep_id=sweep_id, name=config.name, created_at=now, cells=cells, max_cost_usd=usd
+                )
+            else:
+                sweep = replace(Sweep.from_json(record), cancelled=False)
+                sweep = sweep if usd is None else replace(sweep, max_cost_usd=usd)
+            if sweep.to_json() == record or await self._swap_sweep(record, sweep):
+                return sweep
+        raise StoreBusyError(f"The record of sweep {sweep_id} is written by too many at once.")
+
+    async def _swap_sweep(self, record: Mapping[str, Any] | None, sweep: Sweep) -> bool:
+        return await self.ledger.swap_records([Swap(SWEEP, sweep.sweep_id, record, sweep.to_json())])
+
+    async def _each(
+        self,
+        config: SweepConfig,
+        folder: Path | None,
+        sweep: Sweep,
+        works: Sequence[Work],
+        work_on: Callable[[RunRecord, Work], Awaitable[RunRecord]],
+        on_start: OnStart | None = None,
+    ) -> None:
+        """Work on the runs that are not complete, one after the other; a cell that cannot go on is passed
+        over, and its error recorded."""
+        for place, (cell, work) in enumerate(zip(config.cells, works, strict=True)):
+            if (await self.get_sweep(sweep.sweep_id)).cancelled:
+                return
+            error = None
+            try:
+                async with self._cell(sweep, place, cell.config, folder, work, on_start) as (run, left):
+                    if left is not None:
+                        run = await work_on(run, left)
+                if run.status == "budget_reached":
+                    return
+            except RunBusyError:
+                continue  # somebody else works on it, and records what comes of it
+            except PromptLabError as found:
+                error = str(found)
+            await self._note(sweep.sweep_id, place, error)
+
+    @asynccontextmanager
+    async def _cell(
+        self,
+        sweep: Sweep,
+        place: int,
+        config: ExperimentConfig,
+        folder: Path | None,
+        work: Work,
+        on_start: OnStart | None,
+    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+        """The run of a cell, claimed and ready: new, or for what it is missing."""
+        run_id, usd = sweep.cells[place].run_id, sweep.max_cost_usd
+        if await self.ledger.get_run(run_id) is None:
+
+            async def make() -> Work:
+                return work
+
+            tags = checked_tags((*config.tags, sweep.sweep_id))
+            said = said_of(config) | {"tags": tags, "sweep": sweep.sweep_id, "max_cost_usd": usd}
+            async with self._recorded(make, said, run_id, on_start=on_start) as new:
+                yield new
+            return
+        again = None if self.stack is not None else config
+        async with self._continued(run_id, False, (), again, folder, max_cost_usd=usd) as (run, left):
+            if left is not None and on_start:
+                on_start(run)
+            yield run, left
+
+    async def _note(self, sweep_id: str, place: int, error: str | None) -> None:
+        """Record why a cell cannot go on, or that it does."""
+        for _ in range(_TRIES):
+            record = await self.ledger.get_record(SWEEP, sweep_id)
+            if record is None:
+                return
+            sweep = Sweep.from_json(record)
+            if sweep.cells[place].error == error:
+                return
+            cells = list(sweep.cells)
+            cells[place] = replace(cells[place], error=error and error[:2_000])
+            if await self._swap_sweep(record, replace(sweep, cells=tuple(cells))):
+                return
+
+    async def get_sweep(self, sweep_id: str) -> Sweep:
+        """Read a sweep.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+        """
+        record = await self.ledger.get_record(SWEEP, sweep_id)
+        if record is None:
+            raise SweepNotFoundError(sweep_id)
+        return Sweep.from_json(record)
+
+    async def list_sweeps(self, *, limit: int = 50) -> Sequence[Sweep]:
+        """Read the sweeps, newest first, `limit` at most; of a store with more than 1,000, of some 1,000."""
+        found = [Sweep.from_json(one) for _, one in await self.ledger.list_records(SWEEP, limit=MOST_LISTED)]
+        return sorted(found, key=lambda sweep: sweep.created_at, reverse=True)[:limit]
+
+    async def cancel_sweep(self, sweep_id: str) -> Sweep:
+        """Stop a sweep: no further run of it begins, and those under way are cancelled. What was answered is
+        kept, and the same experiment goes on with it.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+        """
+        for _ in range(_TRIES):
+            sweep = await self.get_sweep(sweep_id)
+            if sweep.cancelled or await self._swap_sweep(sweep.to_json(), replace(sweep, cancelled=True)):
+                break
+        for run_id in sweep.run_ids:
+            if await self.ledger.get_run(run_id) is not None:
+                await self.cancel(run_id)
+        return await self.get_sweep(sweep_id)
+
+    async def _end_work(self) -> None:
+        for task in (going := list(self._sweeps.values())):
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+        await super()._end_work()
+
+
+def _same(experiment: Experiment) -> dict[str, Any]:
+    """What makes a cell this one: contents and parameters, and no number of a version."""
+    found = {name: value for name, value in experiment.to_json().items() if name not in _UNLIKE}
+    for name in ("dataset", "prompt_template"):
+        if found.get(name):
+            found[name] = found[name]["hash"]
+    return found
