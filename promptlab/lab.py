@@ -16,7 +16,9 @@ from promptlab.domain.choice import Chosen
 from promptlab.domain.code import CodeBundle
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
+from promptlab.domain.sweeps import Sweep
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.rescoring import Metrics
 from promptlab.gates import GateOutcome, Gates
 from promptlab.queries.compared import Compared
@@ -28,13 +30,15 @@ from promptlab.wiring import open_remote
 if TYPE_CHECKING:
     from promptlab.adapters.http.jobs import OnJob
     from promptlab.queries.compare import ComparePage
+    from promptlab.queries.ranking import Ranking
     from promptlab.queries.slices import Slices
     from promptlab.queries.sql import SqlAnswer
 
-__all__ = ["Lab", "LabAssets", "OnProgress", "OnStart", "open_lab"]
+__all__ = ["Lab", "LabAssets", "OnProgress", "OnStart", "OnSweep", "open_lab"]
 
 OnProgress = Callable[[Progress], None]
 OnStart = Callable[[RunRecord], None]
+OnSweep = Callable[[Sweep], None]
 
 
 class LabAssets(Protocol):
@@ -180,6 +184,75 @@ class Lab(Protocol):
 
         Raises:
             PromptLabError: as in `run`.
+        """
+
+    async def sweep(
+        self,
+        config: SweepConfig | Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+        on_sweep: OnSweep | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+        leave: bool = False,
+    ) -> Sweep:
+        """Check all cells of a matrix, then run them to their ends; what is done already is not done again.
+
+        A cell that cannot go on says why in its `error`, and the others go on.
+
+        Args:
+            config: an experiment with a `matrix`, or with several models or prompts.
+            folder: where relative paths to code start; the working folder by default.
+            on_sweep: called once it is recorded, before the first call.
+            on_start: called for each run that begins.
+            on_progress: called whenever cases are done.
+            leave: as in `run`; of a hosted lab, return once all runs are begun.
+
+        Raises:
+            PromptLabError: a cell is wrong (nothing is stored then).
+            asyncio.CancelledError: the caller stopped waiting; the same call goes on with it.
+        """
+
+    async def start_sweep(
+        self, config: SweepConfig | Mapping[str, Any], *, folder: Path | None = None
+    ) -> Sweep:
+        """Do as `sweep`, but return once it is begun.
+
+        Raises:
+            PromptLabError: as in `sweep`.
+        """
+
+    async def get_sweep(self, sweep_id: str) -> Sweep:
+        """Read a sweep.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+        """
+
+    async def list_sweeps(self, *, limit: int = 50) -> Sequence[Sweep]:
+        """Read the sweeps, newest first."""
+
+    async def rank(
+        self, sweep_id: str, *, metric: str | None = None, margins: Mapping[str, float] | None = None
+    ) -> Ranking:
+        """Rank the runs of a sweep, as far as they have ended.
+
+        Args:
+            sweep_id: the sweep.
+            metric: what to rank by; by default the headline metric, else the first.
+            margins: δ by metric; under "" that of all others.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            UnknownNameError: its runs have no such metric.
+        """
+
+    async def cancel_sweep(self, sweep_id: str) -> Sweep:
+        """Stop a sweep: no further run of it begins, and those under way are cancelled. What was answered is
+        kept, and the same experiment goes on with it.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
         """
 
     async def watch(self, run: RunRecord, on_progress: OnProgress | None = None) -> RunRecord:

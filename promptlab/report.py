@@ -35,8 +35,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     messages: {type: [{message, cases}]} (the most frequent ones of each type), cut (answers that end
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
     unknown_cost, unpriced; limited_by, what held the
-    run back, in words; labels that point at it; commit, that it was made at; and unreadable, in words, if
-    the record cannot be read in full.
+    run back, in words; labels that point at it; commit, that it was made at; sweep, that it is of; and
+    unreadable, in words, if the record cannot be read in full.
     """
     summary = Summary.from_json(run.summary) if run.summary else None
     seen_metrics = summary or partial or Summary()
@@ -71,6 +71,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         **({"warnings": list(run.warnings)} if run.warnings else {}),
         **({"labels": list(run.labels)} if run.labels else {}),
         **({"commit": run.commit} if run.commit else {}),
+        **({"sweep": run.sweep} if run.sweep else {}),
         **({"limited_by": run.limited_by} if run.limited_by else {}),
         **({"unreadable": run.unreadable} if run.unreadable else {}),
     }

@@ -30,6 +30,7 @@ from promptlab.cli.scoring import score
 from promptlab.cli.serving import schema, studio, version
 from promptlab.cli.slicing import slices
 from promptlab.cli.sql import sql
+from promptlab.cli.sweeping import sweep
 from promptlab.domain.masking import hide_text
 from promptlab.errors import DiskFullError, ModelError, PromptLabError
 from promptlab.program import program
@@ -95,7 +96,7 @@ def commands(ctx: click.Context) -> None:
 
 for command in (
     *(init, run, resume, score, cancel, gate),
-    *(runs, show, compare, slices, sql, power, estimate, export, tag, archive, delete, deletions),
+    *(runs, show, compare, slices, sweep, sql, power, estimate, export, tag, archive, delete, deletions),
     *(prompts, datasets, code, label),
     *(studio, cloud, budget, cache, doctor, schema, version),
 ):

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from promptlab.cloud.estimate import Estimate
-    from promptlab.experiments.file import ExperimentFile
+    from promptlab.cloud.sweeps import SweepEstimate
+    from promptlab.experiments.file import ExperimentFile, SweepFile
     from promptlab.planning import Power
 
 
@@ -109,20 +110,28 @@ def estimate(experiment: Path, tries: int | None, rows: int | None, store: Store
     """Say what a run would cost and how long it would take at the model's limits, compared with batches and
     the flex tier, and in the worst case.
 
-    Nothing is called and nothing is stored, unless --try has rows run.
+    Of a sweep, each of its runs and all together. Nothing is called and nothing is stored, unless --try has
+    rows run.
     """
-    from promptlab.cli.tables import laptop_tables
-    from promptlab.experiments.file import load_experiment
+    from promptlab.cli.tables import laptop_tables, sweep_tables
+    from promptlab.cloud.sweeps import SweepEstimate
+    from promptlab.experiments.file import load
 
-    found = asyncio.run(_estimated(store, load_experiment(experiment), tries, rows))
+    found = asyncio.run(_estimated(store, load(experiment), tries, rows))
     if as_json:
         show_json(found.to_json())
     else:
-        show(laptop_tables(found))
+        show(sweep_tables(found) if isinstance(found, SweepEstimate) else laptop_tables(found))
 
 
-async def _estimated(store: Store, file: ExperimentFile, tries: int | None, rows: int | None) -> Estimate:
+async def _estimated(
+    store: Store, file: ExperimentFile | SweepFile, tries: int | None, rows: int | None
+) -> Estimate | SweepEstimate:
     from promptlab.cloud.estimate import estimate
+    from promptlab.cloud.sweeps import estimate_sweep
+    from promptlab.experiments.file import SweepFile
 
     async with opened(store) as lab:
+        if isinstance(file, SweepFile):
+            return await estimate_sweep(lab, file.config, tries=tries or 0, rows=rows, folder=file.folder)
         return await estimate(lab, file.config, tries=tries or 0, rows=rows, folder=file.folder)

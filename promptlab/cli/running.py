@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from promptlab.domain.results import Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.experiments.file import ExperimentFile
+    from promptlab.experiments.subset import Choice
     from promptlab.gates.conditions import Condition
     from promptlab.lab import Lab, OnProgress, OnStart
 
@@ -59,7 +60,8 @@ _strict = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when a
 
 @click.command(
     epilog="Exit codes: 0 completed, 1 failed, 2 wrong experiment (nothing is run or stored), 3 with "
-    "--fail-on-error, 4 with --fail-if, 130 Ctrl-C, 143 SIGTERM."
+    "--fail-on-error, 4 with --fail-if, 130 Ctrl-C, 143 SIGTERM. Of a sweep: 1 if a run of it is not "
+    "completed, else as of its worst run; the same command goes on with it."
 )
 @click.argument("experiment", metavar="EXPERIMENT.yaml", type=click.Path(path_type=Path))
 @creating_store_options
@@ -121,31 +123,62 @@ def run(
 ) -> None:
     """Run the experiment that a YAML file describes.
 
+    With a matrix, or several models or prompts, each combination is a run of one sweep.
+
     Everything that can be checked is checked before the first call. The summary goes to standard
     output, progress to standard error. Ctrl-C keeps what was answered and says how to go on; a run
     of a hosted Studio goes on by itself.
     """
     from promptlab.domain.choice import checked_tags
+    from promptlab.experiments.file import SweepFile, load
     from promptlab.gates.conditions import parse_condition
 
     if limit is not None and sample is not None:
         raise click.UsageError("--limit and --sample: give the one or the other.")
     if seed is not None and sample is None:
         raise click.UsageError("--seed chooses a sample: give --sample N, too.")
-    file = _loaded(experiment, changes)
+    choice = _choice(limit, sample, seed)
+    found = load(experiment, changes)
+    if isinstance(found, SweepFile):
+        from promptlab.cli import sweeping
+
+        commit = found_commit(commit, found.folder)
+        cells = [
+            cell.config.model_copy(update={"tags": checked_tags((*cell.config.tags, *tags))})
+            .requiring(requirements)
+            .within(max_cost_usd)
+            .at_commit(commit)
+            for cell in found.config.cells
+        ]
+        several = found.config.over(cells)
+        conditions = [parse_condition(text, *cells[0].gated_names) for text in fail_if]
+        swept = run_in_this_thread(
+            sweeping.work(store, several, found.folder, choice, quiet=quiet, no_wait=no_wait)
+        )
+        ctx.exit(
+            sweeping.report(
+                swept,
+                experiment,
+                as_json=as_json,
+                quiet=quiet,
+                fail_on_error=fail_on_error,
+                conditions=conditions,
+                no_wait=no_wait,
+            )
+        )
+    file = found
     config = file.config.model_copy(update={"tags": checked_tags((*file.config.tags, *tags))})
     config = config.requiring(requirements).within(max_cost_usd).at_commit(found_commit(commit, file.folder))
     conditions = [parse_condition(text, *config.gated_names) for text in fail_if]
 
     async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:
-        from promptlab.experiments.subset import First, Sample, subset
+        from promptlab.experiments.subset import subset
 
         if no_wait and not lab.goes_on and not _in_batches(config.model):
             raise ConfigError(NOT_LEFT)
         told: dict[str, Any] = {"on_start": on_start, "on_progress": on_progress, "leave": no_wait}
-        if limit is None and sample is None:
+        if choice is None:
             return await lab.run(config, folder=file.folder, **told)
-        choice = First(limit) if limit is not None else Sample(sample or 0, seed or 0)
         async with subset(lab.assets, config.dataset, choice) as dataset:
             part = config.model_copy(update={"dataset": dataset})
             return await lab.run(part, folder=file.folder, **told)
@@ -250,6 +283,15 @@ def resume(
     if not ended.started and ended.run and not quiet:
         click.echo(_nothing_to_do(ended.run, errors), err=True)
     ctx.exit(report(ended, as_json=as_json, quiet=quiet, fail_on_error=fail_on_error, no_wait=no_wait))
+
+
+def _choice(limit: int | None, sample: int | None, seed: int | None) -> Choice | None:
+    """The rows that --limit and --sample name; None for all."""
+    from promptlab.experiments.subset import First, Sample
+
+    if limit is None and sample is None:
+        return None
+    return First(limit) if limit is not None else Sample(sample or 0, seed or 0)
 
 
 def _in_batches(model: Any) -> bool:

@@ -16,6 +16,7 @@ from promptlab.report import all_failed, brief, dollars, duration, number
 
 if TYPE_CHECKING:
     from promptlab.cloud.estimate import Estimate
+    from promptlab.cloud.sweeps import SweepEstimate
     from promptlab.deleting.journal import Deletion
     from promptlab.domain.assets import AssetVersion
     from promptlab.domain.results import Progress, RunRecord
@@ -318,6 +319,34 @@ def laptop_tables(found: Estimate) -> RenderableType:
             cells = (usd.low, usd.expected, usd.high) if usd else (None, None, None)
             table.add_row(name, *map(dollars, cells))
     return Group(table, Text(), *map(Text, _laptop_lines(found)))
+
+
+def sweep_tables(found: SweepEstimate) -> RenderableType:
+    """Show what each run of a sweep would cost, and all together."""
+    axes = list(dict.fromkeys(axis for choices, _ in found.cells for axis in choices))
+    numbers = ("low", "expected", "high", "at most", "time")
+    table = _table(*axes, *numbers, right=numbers)
+    for choices, one in found.cells:
+        usd = (
+            (one.model_usd.low, one.model_usd.expected, one.model_usd.high) if one.model_usd else (None,) * 3
+        )
+        texts = [choices.get(axis, "") for axis in axes]
+        wall = duration(one.laptop_wall_s.expected)
+        table.add_row(*texts, *map(dollars, usd), dollars(one.worst_usd), wall)
+    total, wall_s = found.model_usd, found.laptop_wall_s
+    cases = sum(one.work.cases for _, one in found.cells)
+    costs = "of unknown cost"
+    if total is not None:
+        costs = f"{dollars(total.low)} … {dollars(total.expected)} … {dollars(total.high)}"
+    lines = [
+        f"All {len(found.cells)} runs: {cases:,} cases, {costs}, {duration(wall_s.low)} … "
+        f"{duration(wall_s.high)} one after the other."
+    ]
+    if found.max_cost_usd is not None:
+        lines.append(f"Its max_cost_usd, {dollars(found.max_cost_usd)}, is for all of them together.")
+    elif found.worst_usd is not None:
+        lines.append(f"At most {dollars(found.worst_usd)}; --max-cost-usd bounds all of them together.")
+    return Group(table, Text(), *map(Text, lines))
 
 
 def _laptop_lines(found: Estimate) -> list[str]:

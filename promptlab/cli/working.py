@@ -49,7 +49,7 @@ class Ended:
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """In the block, whatever prints goes to standard error: Python's own, and what libraries write to the
     descriptor itself."""
     if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
@@ -103,7 +103,7 @@ async def work(store: Store, begin: Begin, *, quiet: bool, more: str = "") -> En
 
     async with opened(store) as lab:
         # What the user's own evaluators print must not get into the summary.
-        with Interruption(on_signal) as stop, _stdout_to_stderr(), view:
+        with Interruption(on_signal) as stop, stdout_to_stderr(), view:
             run = await _result(lab, begin, seen, stop, more)
         if stop.signal and lab.goes_on:
             return _left(lab, seen, stop, more)

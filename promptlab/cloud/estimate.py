@@ -40,6 +40,9 @@ from promptlab.worker import IN_FLIGHT, at_once
 TOKENIZERS = (0.8, 1.3)
 """How far models' tokenizers are from this rule, either way."""
 ANSWER_TOKENS = 250
+SAMPLE = 20
+"""Rows whose prompts are measured."""
+Sampled = tuple[list[dict[str, Any]], DatasetContent]
 _PLACES = 5
 _Z = 1.96
 
@@ -133,7 +136,7 @@ async def estimate(
     config: ExperimentConfig,
     *,
     rows: int | None = None,
-    sample: int = 20,
+    sample: int = SAMPLE,
     latency_s: float = 2.0,
     answer_tokens: int | None = None,
     max_concurrency: int = 100,
@@ -141,6 +144,7 @@ async def estimate(
     new_account: bool = False,
     tries: int = 0,
     folder: Path | None = None,
+    sampled: Sampled | None = None,
 ) -> Estimate:
     """Estimate an experiment. Nothing is stored, and no model is called, unless rows are to be tried.
 
@@ -156,6 +160,7 @@ async def estimate(
         new_account: use the quotas of a new AWS account.
         tries: rows that are really run and paid for, a random sample; what they took replaces the guesses.
         folder: what relative paths to code count from, as in `Lab.run`.
+        sampled: the rows whose prompts are measured, where they were read already.
 
     Raises:
         PromptLabError: the experiment is wrong, or no tried row was answered.
@@ -172,7 +177,7 @@ async def estimate(
             "it with a few rows: --limit."
         )
     model = config.model.config if isinstance(config.model, Model) else config.model
-    found, content = await _sample(lab, config.dataset, sample)
+    found, content = sampled or await sampled_rows(lab, config.dataset, sample)
     prompt = await _prompt(lab, config.prompt_template)
     compiled = await compile_template_async(prompt)
     check_placeholders(prompt, content, compiled)
@@ -335,8 +340,8 @@ async def _prompt(lab: Lab, value: PromptTemplate | str) -> PromptTemplate:
     return found
 
 
-async def _sample(lab: Lab, value: Dataset | str, count: int) -> tuple[list[dict[str, Any]], DatasetContent]:
-    """Some rows of a dataset, from all over it, and what is known of it."""
+async def sampled_rows(lab: Lab, value: Dataset | str, count: int = SAMPLE) -> Sampled:
+    """Read some rows of a dataset, from all over it, and what is known of it."""
     if isinstance(value, Dataset) and value.version is None:
         async with stage(value) as staged:
             return await asyncio.to_thread(

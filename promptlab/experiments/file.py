@@ -303,9 +303,9 @@ def experiment_schema(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         fields[field]["anyOf"] = [*fields[field]["anyOf"], several]
     fields[MATRIX] = {
         "type": "object",
-        "description": "What changes from run to run, each with a list of values: model, prompt_template, and "
-        f"fields of these such as model.temperature. All combinations, {MOST_CELLS} at most, are one sweep "
-        "(docs/sweeps.md).",
+        "description": "What changes from run to run, each with a list of values: model, prompt_template, "
+        f"and fields of these such as model.temperature. All combinations, {MOST_CELLS} at most, are one "
+        "sweep (docs/sweeps.md).",
         "additionalProperties": {"type": "array", "minItems": 1, "maxItems": MOST_CELLS},
     }
     fields["agent_proxy"] = {

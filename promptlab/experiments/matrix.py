@@ -46,11 +46,15 @@ class SweepConfig:
         """The experiment's name, which all of its runs share."""
         return self.cells[0].config.name
 
+    def over(self, configs: Sequence[ExperimentConfig]) -> SweepConfig:
+        """Give the sweep with other experiments in its cells."""
+        return SweepConfig(
+            tuple(Cell(cell.choices, config) for cell, config in zip(self.cells, configs, strict=True))
+        )
+
     def updated(self, changes: Mapping[str, Any]) -> SweepConfig:
         """Give the sweep with some fields of every cell changed."""
-        return SweepConfig(
-            tuple(Cell(cell.choices, cell.config.model_copy(update=dict(changes))) for cell in self.cells)
-        )
+        return self.over([cell.config.model_copy(update=dict(changes)) for cell in self.cells])
 
     @classmethod
     def parse(cls, value: SweepConfig | Mapping[str, Any]) -> SweepConfig:

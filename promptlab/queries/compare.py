@@ -219,7 +219,7 @@ async def compare(
         offset=offset,
         limit=limit,
         counts={"all": page["kept"], **{change: page[change] for change in CHANGES}},
-        metrics=_metrics(runs, pairing, page | await _statistics(pool, runs, pairing), selected.margins),
+        metrics=_metrics(runs, pairing, page | await statistics_of(pool, runs, pairing), selected.margins),
         joined_on=pairing.joined_on,
         unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
         opened=OpenedPair(located, _deltas(pairing, located.item)) if located else None,
@@ -277,7 +277,7 @@ async def _align(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) 
     pairing.aligned = known[key]
 
 
-async def _statistics(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) -> dict[str, Any]:
+async def statistics_of(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) -> dict[str, Any]:
     """What each pair is judged by. The files never change: it is asked once, and not for each page."""
     known, key = runs[0].compared, tuple(pairing.sources[1:])
     if key not in known:

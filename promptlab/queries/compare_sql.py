@@ -183,6 +183,13 @@ class Pairing:
         rows = self._valued(chosen, other, key, clusters=True, without=without)
         return cluster_sql(rows, values), chosen
 
+    def values(self, pair: int, *, clusters: bool = False) -> str:
+        """A query of the base's dataset rows: k, the row's number, cl, its cluster, if it is asked for, and
+        x, its value of one pair's metric, where it has one."""
+        names = ["k", *(["cl"] if clusters else []), f"x{pair} AS x"]
+        rows = self._alone([pair], '"case"', clusters=clusters)
+        return f"SELECT {', '.join(names)} FROM ({rows}) WHERE x{pair} IS NOT NULL"
+
     def _alone(self, chosen: Sequence[int], key: str, *, clusters: bool = False) -> str:
         """The base's dataset rows: k, its cluster if it is asked for, and each metric's value, as `_values`
         has it."""

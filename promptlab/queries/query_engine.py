@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptlab.domain.results import CaseKey, RunRecord
+from promptlab.domain.sweeps import Sweep
 from promptlab.duck import connect, given, parquet
-from promptlab.errors import RunError
+from promptlab.errors import RunError, UnknownNameError
 from promptlab.gates.config import Gates
 from promptlab.gates.judging import GatedMetric
 from promptlab.ports import Blobs, Ledger
@@ -35,6 +37,7 @@ from promptlab.queries.histograms import Bin, Histogram
 from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.ranking import Ranking, cells_of, metrics_of, ranked
 from promptlab.queries.slices import Slices, slices
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
@@ -76,6 +79,7 @@ class QueryEngine:
         self._pool: DuckDBPool | None = None
         self._matches: Matches | None = None
         self._opened: OrderedDict[str, asyncio.Task[StoredRun]] = OrderedDict()
+        self._rankings: OrderedDict[tuple[str | None, ...], Ranking] = OrderedDict()
 
     async def warm(self) -> None:
         """Load DuckDB now, so that the first question does not wait for it (some 200 ms)."""
@@ -166,6 +170,59 @@ class QueryEngine:
                 )
         opened = await self._stored(base) if base is not None else None
         return await measured(self._threads(), await self._stored(run), opened, gates)
+
+    async def rank(
+        self, sweep: Sweep, runs: Sequence[RunRecord], metric: str | None, margins: Mapping[str, float]
+    ) -> Ranking:
+        """Rank the runs of a sweep that have begun; see `queries.ranking.ranked`.
+
+        Raises:
+            UnknownNameError: the runs have no such metric.
+        """
+        names, first = metrics_of(runs)
+        if metric is not None and metric not in names:
+            raise UnknownNameError("metric of this sweep", metric, names)
+        metric = metric or first
+        cells = cells_of(sweep, {run.run_id: run for run in runs}, metric)
+        there = {cell.run_id for cell in cells if cell.unranked is None}
+        kept = [run for run in runs if run.run_id in there]
+        key = (metric, *(index_keys(run).narrow for run in kept), *map(str, sorted(margins.items())))
+        if metric is None or not kept:
+            return Ranking(sweep=sweep, metric=metric, metrics=tuple(names), cells=tuple(cells))
+        places = self._rankings.get(key)
+        if places is None:
+            pool = self._threads()
+            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+                stored = {run.run_id: await self._narrow(run, Path(folder)) for run in kept}
+                places = await ranked(pool, sweep, cells, stored, metric, margins)
+            self._rankings[key] = places
+            while len(self._rankings) > MAX_OPEN:
+                self._rankings.popitem(last=False)
+        return places.over(sweep, cells, names)
+
+    async def _narrow(self, run: RunRecord, folder: Path) -> StoredRun:
+        """A run without its texts: of a bucket only its index is copied."""
+        assert self._matches is not None
+        keys, table = index_keys(run), await RunTable.open(self._ledger, self._blobs, run)
+        own = folder / _name(keys.narrow)
+        await asyncio.to_thread(own.mkdir)
+        if not await self._blobs.exists(keys.search):
+            await self._index(table, own)
+        index, parts = await self._blobs.files([keys.narrow, keys.parts], own)
+        listed = Parts.load(await asyncio.to_thread(parts.read_bytes))
+        source = self._source(index)
+        return StoredRun(
+            run,
+            table.columns,
+            table.metrics,
+            source,
+            source,
+            listed,
+            self._blobs,
+            self._threads(),
+            self._matches,
+            own,
+        )
 
     def _threads(self) -> DuckDBPool:
         if self._pool is None:

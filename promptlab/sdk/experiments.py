@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.rescoring import Metrics
 from promptlab.gates import Gates, gates_of
 from promptlab.sdk.gate import Gate
 from promptlab.sdk.questions import RunQuestions
 from promptlab.sdk.records import id_of
-from promptlab.sdk.run import Config, OnProgress, Run, resume, run, score
+from promptlab.sdk.run import Config, OnProgress, Run, SweepChoice, resume, run, score
 from promptlab.sync import run_sync
+
+if TYPE_CHECKING:
+    from promptlab.sdk.sweeps import SweepRanking
 
 
 class Experiments(RunQuestions):
@@ -58,6 +62,33 @@ class Experiments(RunQuestions):
         # Here and not in a task of the run's own, for the same reason as in `run`.
         config = ExperimentConfig.parse(config).requiring(requirements).within(max_cost_usd)
         return await run(self._lab, config, on_progress=on_progress, quiet=self._is_quiet(quiet))
+
+    def sweep(
+        self, config: SweepChoice, *, max_cost_usd: float | None = None, quiet: bool | None = None
+    ) -> SweepRanking:
+        """Run every cell of a matrix to its end, then rank the runs. What is done already is not done again.
+
+        Args:
+            config: an experiment with a `matrix`, as in `{"model.temperature": [0, 0.7]}`, or with lists of
+                models or prompt templates.
+            max_cost_usd: the dollars that all runs may cost together.
+            quiet: as in `run`.
+
+        Raises:
+            PromptLabError: a cell is wrong; nothing was stored or called.
+            KeyboardInterrupt: Ctrl-C; the same call goes on with it.
+        """
+        parsed = _sweep_within(config, max_cost_usd)
+        return run_sync(self.sweep_async(parsed, quiet=quiet))
+
+    async def sweep_async(
+        self, config: SweepChoice, *, max_cost_usd: float | None = None, quiet: bool | None = None
+    ) -> SweepRanking:
+        """Do as `sweep`."""
+        from promptlab.sdk.sweeps import SweepRanking, run_sweep
+
+        parsed = _sweep_within(config, max_cost_usd)
+        return SweepRanking(await run_sweep(self._lab, parsed, quiet=self._is_quiet(quiet)))
 
     def _is_quiet(self, quiet: bool | None) -> bool:
         return self._quiet if quiet is None else quiet
@@ -231,3 +262,8 @@ class Experiments(RunQuestions):
             run = await self.run_async(run, quiet=quiet)
         against = None if baseline is None else id_of(baseline)
         return Gate(await self._lab.gate(id_of(run), baseline=against, gates=checks))
+
+
+def _sweep_within(config: SweepChoice, max_cost_usd: float | None) -> SweepConfig:
+    parsed = SweepConfig.parse(config)
+    return parsed.over([cell.config.within(max_cost_usd) for cell in parsed.cells])

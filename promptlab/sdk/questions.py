@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.matrix import SweepConfig
 from promptlab.queries.compared import Change, Compared, margins_of, where_of
 from promptlab.sdk.records import RunRecords, id_of
-from promptlab.sdk.run import Config, Run
+from promptlab.sdk.run import Config, Run, SweepChoice
 from promptlab.sync import run_sync
 
 if TYPE_CHECKING:
     from promptlab.cloud.estimate import Estimate
+    from promptlab.cloud.sweeps import SweepEstimate
+    from promptlab.domain.sweeps import Sweep
     from promptlab.planning import Power
     from promptlab.queries.sql import SqlAnswer
     from promptlab.sdk.compare import Comparison
     from promptlab.sdk.slices import RunSlices
+    from promptlab.sdk.sweeps import SweepRanking
 
 
 class RunQuestions(RunRecords):
@@ -238,3 +242,62 @@ class RunQuestions(RunRecords):
         from promptlab.cloud.estimate import estimate
 
         return await estimate(self._lab, ExperimentConfig.parse(config), tries=tries, rows=rows)
+
+    def estimate_sweep(
+        self, config: SweepChoice, *, tries: int = 0, rows: int | None = None
+    ) -> SweepEstimate:
+        """Estimate what the runs of a sweep would cost, each and all together; arguments as of `estimate`.
+
+        Raises:
+            PromptLabError: a cell is wrong, or no tried row of it was answered.
+        """
+        return run_sync(self.estimate_sweep_async(SweepConfig.parse(config), tries=tries, rows=rows))
+
+    async def estimate_sweep_async(
+        self, config: SweepChoice, *, tries: int = 0, rows: int | None = None
+    ) -> SweepEstimate:
+        """Do as `estimate_sweep`."""
+        from promptlab.cloud.sweeps import estimate_sweep
+
+        return await estimate_sweep(self._lab, SweepConfig.parse(config), tries=tries, rows=rows)
+
+    def rank(
+        self,
+        sweep: SweepRanking | str,
+        *,
+        metric: str | None = None,
+        margin: float | Mapping[str, float] | None = None,
+    ) -> SweepRanking:
+        """Rank the runs of a sweep, the best first, as far as they have ended.
+
+        Args:
+            sweep: the sweep, or its id.
+            metric: what to rank by; by default the headline metric, else the first.
+            margin: δ, as in `compare`.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            UnknownNameError: its runs have no such metric.
+        """
+        return run_sync(self.rank_async(sweep, metric=metric, margin=margin))
+
+    async def rank_async(
+        self,
+        sweep: SweepRanking | str,
+        *,
+        metric: str | None = None,
+        margin: float | Mapping[str, float] | None = None,
+    ) -> SweepRanking:
+        """Do as `rank`."""
+        from promptlab.sdk.sweeps import SweepRanking
+
+        sweep_id = sweep if isinstance(sweep, str) else sweep.sweep_id
+        return SweepRanking(await self._lab.rank(sweep_id, metric=metric, margins=margins_of(margin)))
+
+    def sweeps(self, *, limit: int = 50) -> Sequence[Sweep]:
+        """List the sweeps, newest first."""
+        return run_sync(self.sweeps_async(limit=limit))
+
+    async def sweeps_async(self, *, limit: int = 50) -> Sequence[Sweep]:
+        """Do as `sweeps`."""
+        return await self._lab.list_sweeps(limit=limit)

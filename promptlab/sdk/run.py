@@ -17,6 +17,7 @@ from promptlab.domain.summary import Summary
 from promptlab.domain.trace import trace_from
 from promptlab.errors import MissingExtraError
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.rescoring import Metrics
 from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import pandas
 
 Config = ExperimentConfig | Mapping[str, Any]
+SweepChoice = SweepConfig | Mapping[str, Any]
 OnProgress = Callable[[Progress], None]
 
 logger = logging.getLogger(__name__)

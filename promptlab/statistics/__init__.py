@@ -54,6 +54,7 @@ from promptlab.statistics.power import (
     rows_for_mean,
     rows_for_share,
 )
+from promptlab.statistics.ranking import BLOCKS, RESAMPLES, Ranked, bootstrap_ranks, pareto_front
 from promptlab.statistics.several import holm
 from promptlab.statistics.stopping import e_value, obrien_fleming
 from promptlab.statistics.trials import at_least_k, flake_rate, pass_at_k, pass_hat_k
@@ -71,12 +72,14 @@ from promptlab.statistics.verdicts import (
 
 __all__ = [
     "ALPHA",
+    "BLOCKS",
     "CONFIDENCE",
     "DISCORDANT",
     "FEWEST",
     "FEWEST_ROWS",
     "MARGIN",
     "POWER",
+    "RESAMPLES",
     "Clustered",
     "Clusters",
     "Corrected",
@@ -84,11 +87,13 @@ __all__ = [
     "Judgement",
     "McNemar",
     "PairedData",
+    "Ranked",
     "Tested",
     "Verdict",
     "at_least_k",
     "binomial_cdf",
     "binomial_pmf",
+    "bootstrap_ranks",
     "bp_t",
     "chi_square_tail",
     "clustered",
@@ -114,6 +119,7 @@ __all__ = [
     "obrien_fleming",
     "paired_data",
     "paired_t",
+    "pareto_front",
     "pass_at_k",
     "pass_hat_k",
     "ppi_mean",

@@ -121,7 +121,7 @@ class Judgement:
     worst_high: float | None
 
 
-def judge(family: Sequence[PairedData]) -> list[Judgement]:
+def judge(family: Sequence[PairedData], *, tests: int | None = None) -> list[Judgement]:
     """Judge the metrics of a comparison together: Holm's adjustment is over all that have a verdict.
 
     The verdict, its interval and its p never contradict each other: p ≤ .05 exactly where the interval
@@ -129,13 +129,15 @@ def judge(family: Sequence[PairedData]) -> list[Judgement]:
 
     Args:
         family: every metric of every other run.
+        tests: how many tests the family has, where that is more than are given; see `holm`.
     """
-    tests = [_tested(data) for data in family]
-    counted = [n for n, (data, test) in enumerate(zip(family, tests, strict=True)) if test and not data.fact]
-    adjusted = dict(zip(counted, holm([tests[n].p for n in counted]), strict=True))  # type: ignore[union-attr]
+    found = [_tested(data) for data in family]
+    counted = [n for n, (data, test) in enumerate(zip(family, found, strict=True)) if test and not data.fact]
+    p_values = [test.p for n in counted if (test := found[n])]
+    adjusted = dict(zip(counted, holm(p_values, tests=tests), strict=True))
     return [
         _judgement(data, test, adjusted.get(n))
-        for n, (data, test) in enumerate(zip(family, tests, strict=True))
+        for n, (data, test) in enumerate(zip(family, found, strict=True))
     ]
 
 

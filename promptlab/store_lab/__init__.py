@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from promptlab.store_lab.deletions import Deletions
-from promptlab.store_lab.questions import Questions
 from promptlab.store_lab.sweeps import Sweeping
 
 
-class StoreLab(Sweeping, Questions, Deletions):
+class StoreLab(Sweeping, Deletions):
     """Assets, runs and questions of one store; the contract is `promptlab.lab.Lab`."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.domain.records import GATE
+from promptlab.domain.records import GATE, SWEEP
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.errors import RunError, StoreDamagedError
+from promptlab.domain.sweeps import Sweep
+from promptlab.errors import RunError, RunNotFoundError, StoreDamagedError, SweepNotFoundError
 from promptlab.gates import GateOutcome, Gates
 from promptlab.queries.compared import MAX_COMPARED, Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_results
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
     from promptlab.gates.judging import GatedMetric
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.query_engine import ResultsQuery
+    from promptlab.queries.ranking import Ranking
     from promptlab.queries.slices import Slices
     from promptlab.queries.sql import SqlAnswer
 
 
+MOST_SWEEPS = 1_000
+"""Sweeps that are looked at for a list of them."""
 logger = logging.getLogger(__name__)
 
 
@@ -148,6 +153,38 @@ class Questions(Runs):
             raise RunError(f"Slices are of 1 to {MAX_COMPARED} runs, not of {len(run_ids)}.")
         runs = [await self.get_run(run_id) for run_id in run_ids]
         return await (await self._queries.get()).slices(runs, column, margins)
+
+    async def rank(
+        self, sweep_id: str, *, metric: str | None = None, margins: Mapping[str, float] | None = None
+    ) -> Ranking:
+        """Rank the runs of a sweep.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            UnknownNameError: its runs have no such metric.
+        """
+        sweep = await self.get_sweep(sweep_id)
+        runs = []
+        for run_id in sweep.run_ids:
+            with suppress(RunNotFoundError):
+                runs.append(await self.get_run(run_id))
+        return await (await self._queries.get()).rank(sweep, runs, metric, margins or {})
+
+    async def get_sweep(self, sweep_id: str) -> Sweep:
+        """Read a sweep.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+        """
+        record = await self.ledger.get_record(SWEEP, sweep_id)
+        if record is None:
+            raise SweepNotFoundError(sweep_id)
+        return Sweep.from_json(record)
+
+    async def list_sweeps(self, *, limit: int = 50) -> Sequence[Sweep]:
+        """Read the sweeps, newest first, `limit` at most; of a store with more than 1,000, of some 1,000."""
+        found = [Sweep.from_json(one) for _, one in await self.ledger.list_records(SWEEP, limit=MOST_SWEEPS)]
+        return sorted(found, key=lambda sweep: sweep.created_at, reverse=True)[:limit]
 
     async def sql(self, run_id: str, sql: str) -> SqlAnswer:
         """Answer a question in SQL about a run's results, which are the table `cases`.

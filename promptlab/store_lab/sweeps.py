@@ -18,11 +18,12 @@ from promptlab.domain.masking import traceback_of
 from promptlab.domain.records import SWEEP, Swap
 from promptlab.domain.results import RunRecord
 from promptlab.domain.sweeps import PREFIX, Sweep, SweepCell
-from promptlab.errors import ConfigError, PromptLabError, RunBusyError, StoreBusyError, SweepNotFoundError
+from promptlab.errors import ConfigError, PromptLabError, RunBusyError, StoreBusyError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.matrix import SweepConfig, said
 from promptlab.gates import gates_of
 from promptlab.store_lab.going_on import GoingOn
+from promptlab.store_lab.questions import Questions
 from promptlab.store_lab.starting import OnProgress, OnStart, Work, new_run_id, said_of
 
 OnSweep = Callable[[Sweep], None]
@@ -30,10 +31,9 @@ logger = logging.getLogger(__name__)
 _UNLIKE = ("prices", "hash", "warnings", "slices")
 """What of an experiment may change while it is the same cell: a newer table of prices, say."""
 _TRIES = 20
-MOST_LISTED = 1_000
 
 
-class Sweeping(GoingOn):
+class Sweeping(GoingOn, Questions):
     """Sweeps, which are runs of one experiment with several prompts, models or parameters."""
 
     async def sweep(
@@ -236,22 +236,6 @@ class Sweeping(GoingOn):
             cells[place] = replace(cells[place], error=error and error[:2_000])
             if await self._swap_sweep(record, replace(sweep, cells=tuple(cells))):
                 return
-
-    async def get_sweep(self, sweep_id: str) -> Sweep:
-        """Read a sweep.
-
-        Raises:
-            SweepNotFoundError: there is no such sweep.
-        """
-        record = await self.ledger.get_record(SWEEP, sweep_id)
-        if record is None:
-            raise SweepNotFoundError(sweep_id)
-        return Sweep.from_json(record)
-
-    async def list_sweeps(self, *, limit: int = 50) -> Sequence[Sweep]:
-        """Read the sweeps, newest first, `limit` at most; of a store with more than 1,000, of some 1,000."""
-        found = [Sweep.from_json(one) for _, one in await self.ledger.list_records(SWEEP, limit=MOST_LISTED)]
-        return sorted(found, key=lambda sweep: sweep.created_at, reverse=True)[:limit]
 
     async def cancel_sweep(self, sweep_id: str) -> Sweep:
         """Stop a sweep: no further run of it begins, and those under way are cancelled. What was answered is

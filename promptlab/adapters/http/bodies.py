@@ -93,6 +93,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         "unreadable",
         "max_cost_usd",
         "commit",
+        "sweep",
     )
     return made(
         RunRecord,

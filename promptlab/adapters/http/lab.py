@@ -15,6 +15,7 @@ from promptlab.adapters.http.bodies import evaluation_body, experiment_body, pro
 from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.jobs import OnJob, RemoteJobs
 from promptlab.adapters.http.sending import send_code
+from promptlab.adapters.http.sweeps import RemoteSweeping
 from promptlab.deleting.journal import Deletion
 from promptlab.domain.choice import Chosen
 from promptlab.domain.names import checked_label
@@ -49,7 +50,7 @@ OnProgress = Callable[[Progress], None]
 OnStart = Callable[[RunRecord], None]
 
 
-class RemoteLab:
+class RemoteLab(RemoteSweeping):
     """Assets and runs of a hosted Studio.
 
     Args:

@@ -25,6 +25,7 @@ from promptlab_studio.api import (
     runs,
     slices,
     sql,
+    sweeps,
     uploads,
 )
 from promptlab_studio.api.answers import Problem
@@ -42,6 +43,7 @@ for subject in (
     sql,
     compare,
     slices,
+    sweeps,
     jobs,
     uploads,
     assets,

@@ -227,6 +227,7 @@ class RunBrief(BaseModel):
     archived: bool = Field(description="Whether lists leave it out.")
     labels: list[str] = Field(default=[], description="Labels that point at it, such as production.")
     commit: str | None = Field(default=None, description="The commit that it was made at.")
+    sweep: str | None = Field(default=None, description="The sweep that it is a cell of.")
 
 
 class RunOut(RunBrief):
