@@ -192,6 +192,8 @@ def _changed(made: dict[str, Any], axis: str, value: Any) -> dict[str, Any]:
     elif isinstance(at, PromptTemplate) and len(names) > 1:
         made = {**made, names[0]: {"name": at.name, "description": at.description, **at.content()}}
     try:
+        if names[0] == "prompt_template" and len(names) > 1 and isinstance(made.get(names[0]), str):
+            raise TypeError(f"the prompt is the reference {made[names[0]]!r}")
         return dict(with_value(made, names, value))
     except (LookupError, TypeError) as error:
         raise ConfigError(

@@ -43,7 +43,7 @@ class RankedCell:
     cases: int = 0
     failed: int = 0
     cost_usd: float | None = None
-    """Dollars of the whole run, with what its metrics' own calls cost; None where nobody knows."""
+    """Dollars of the calls of its model, not of its metrics' own; None where nobody knows."""
     latency_ms: float | None = None
     """The median of a call."""
     mean: float | None = None
@@ -100,7 +100,7 @@ class Ranking:
 
     @property
     def usd(self) -> float | None:
-        """Dollars of all runs; None where those of one are not known."""
+        """Dollars of the models' calls of all runs; None where those of one are not known."""
         begun = [cell.cost_usd for cell in self.cells if cell.status != "waiting"]
         return None if None in begun else sum(usd for usd in begun if usd is not None)
 
@@ -157,21 +157,11 @@ def cells_of(sweep: Sweep, runs: Mapping[str, RunRecord], metric: str | None) ->
             error=run.error or cell.error,
             cases=run.cases,
             failed=summary.failed if summary else 0,
-            cost_usd=_usd(summary) if summary else None,
+            cost_usd=summary.cost_usd if summary and not summary.unknown_cost else None,
             latency_ms=summary.latency_ms.quantile(0.5) if summary and summary.latency_ms.n else None,
         )
         cells.append(_with_mean(found, run, summary, metric))
     return cells
-
-
-def _usd(summary: Summary) -> float | None:
-    """What a run cost with its metrics' own calls; None where a part of it is not known."""
-    if summary.cost_usd is None or summary.unknown_cost:
-        return None
-    judged = summary.metrics_usage
-    if judged.calls and judged.cost_usd is None:
-        return None
-    return summary.cost_usd + (judged.cost_usd or 0.0 if judged.calls else 0.0)
 
 
 def _with_mean(cell: RankedCell, run: RunRecord, summary: Summary | None, metric: str | None) -> RankedCell:

@@ -26,6 +26,7 @@ from promptlab.errors import (
     RunInUseError,
     RunNotFoundError,
     SqlError,
+    SweepNotFoundError,
     VersionInUseError,
 )
 from promptlab.gates import gates_of
@@ -429,3 +430,33 @@ async def test_a_run_is_asked_in_sql(lab: Lab, model: ModelServer) -> None:
         await lab.sql(run.run_id, "DROP VIEW cases")
     with pytest.raises(RunNotFoundError):
         await lab.sql("nothing", "SELECT 1")
+
+
+async def test_a_sweep_is_run_once_and_ranked(lab: Lab, model: ModelServer) -> None:
+    """A run for each cell; the same cells again are the same sweep, and nothing is asked twice; the better
+    prompt leads, with its verdict; where a cell is wrong nothing is begun."""
+    wrong = {"name": "wrong", "user_prompt": "<question> none"}
+    base = {**experiment(model), "dataset": {"name": "questions", "rows": ROWS[:60]}}
+    config = {**base, "prompt_template": [base["prompt_template"], wrong], "tags": ["nightly"]}
+    begun: list[RunRecord] = []
+    sweep = await lab.sweep(config, on_start=begun.append)
+    assert [run.run_id for run in begun] == list(sweep.run_ids) and len(begun) == 2
+    asked = len(model.requests)
+    assert await lab.sweep(config) == sweep == await lab.get_sweep(sweep.sweep_id)
+    assert (len(model.requests), list(await lab.list_sweeps())) == (asked, [sweep])
+    run = await lab.get_run(sweep.run_ids[0])
+    assert (run.sweep, run.tags) == (sweep.sweep_id, ("nightly", sweep.sweep_id))
+    found = await lab.rank(sweep.sweep_id, metric="exact_match", margins={"": 0.05})
+    best, worst = found.cells
+    assert (best.choices, best.place, best.p_best, best.rank_high) == ({"prompt_template": "ask"}, 1, 1.0, 1)
+    assert (worst.mean, worst.rank_low, found.rows, found.ended) == (0.0, 2, 60, True)
+    assert worst.against_leader is not None and worst.against_leader.verdict == "worse"
+    assert worst.against_leader.difference == -1.0
+    with pytest.raises(ConfigError, match="metric of this sweep"):
+        await lab.rank(sweep.sweep_id, metric="nothing")
+    for call in (lab.get_sweep, lab.rank, lab.cancel_sweep):
+        with pytest.raises(SweepNotFoundError, match="No sweep 'sweep-0'"):
+            await call("sweep-0")
+    with pytest.raises(ConfigError, match=r"prompt_template=b: .*nobody"):
+        await lab.sweep({**base, "prompt_template": ["ask@0", {"name": "b", "user_prompt": "<nobody>"}]})
+    assert len(await lab.list_sweeps()) == 1

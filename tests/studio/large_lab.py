@@ -77,6 +77,8 @@ PATHS: dict[str, list[str]] = {
     "/api/v1/runs/{run_id}/cases/{key}": ["/api/v1/runs/{run}/cases/0.0"],
     "/api/v1/runs/{run_id}/export": ["/api/v1/runs/{run}/export"],
     "/api/v1/compare": ["/api/v1/compare?run={run}&run={other}"],
+    "/api/v1/sweeps": ["/api/v1/sweeps"],
+    "/api/v1/sweeps/{sweep_id}": ["/api/v1/sweeps/none"],
     "/api/v1/slices": ["/api/v1/slices?run={run}&run={other}&column=id"],
     "/api/v1/prompts": ["/api/v1/prompts"],
     "/api/v1/prompts/{name}": ["/api/v1/prompts/long"],
@@ -148,6 +150,7 @@ BODIES: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/runs/{run_id}/sql"): "/api/v1/runs/{run}/sql",
     ("POST", "/api/v1/runs/{run_id}/gate"): "/api/v1/runs/{run}/gate",
     ("PUT", "/api/v1/runs/{run_id}/labels/{label}"): "/api/v1/runs/{run}/labels/l",
+    ("POST", "/api/v1/sweeps"): "/api/v1/sweeps",
     ("POST", "/api/v1/prompts"): "/api/v1/prompts",
     ("PUT", "/api/v1/prompts/{name}/labels/{label}"): "/api/v1/prompts/long/labels/l",
     ("POST", "/api/v1/datasets"): "/api/v1/datasets",
@@ -170,6 +173,7 @@ BODIES: dict[tuple[str, str], str] = {
 }
 """What takes JSON."""
 WITHOUT = {
+    ("POST", "/api/v1/sweeps/{sweep_id}/cancel"): "/api/v1/sweeps/none/cancel",
     ("DELETE", "/api/v1/tokens/{token_id}"): "/api/v1/tokens/none",
     ("DELETE", "/api/v1/people/{email}"): "/api/v1/people/none",
     ("POST", "/api/v1/jobs/{job_id}/cancel"): f"/api/v1/jobs/{'0' * 32}/cancel",

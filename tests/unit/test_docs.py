@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from promptlab import EvaluationConfig, ExperimentConfig, ModelConfig
+from promptlab.experiments.matrix import SweepConfig, has_matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -105,7 +106,10 @@ def test_yaml_examples_are_valid(block: Block) -> None:
     value = yaml.safe_load(block.text)
     assert isinstance(value, dict)
     if "dataset" in value:
-        ExperimentConfig.parse(value)
+        if has_matrix(value):
+            SweepConfig.parse(value)
+        else:
+            ExperimentConfig.parse(value)
         return
     known = {"evaluation", "model", "embedding_model"}
     assert value.keys() <= known, (

@@ -12,7 +12,7 @@ from promptlab.domain.sweeps import MOST_CELLS
 from promptlab.experiments.matrix import Cell, SweepConfig, expanded, said
 from promptlab.queries.compared import margins_of
 from promptlab.statistics import Verdict
-from promptlab_studio.access import Engineer, LinkViewer, TheLab, Viewer
+from promptlab_studio.access import Engineer, TheLab, Viewer
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import Body, RunIn
 
@@ -159,7 +159,7 @@ class RankedCellOut(CellBrief):
     status: str = Field(description="The run's; `waiting` of one that has not begun.")
     cases: int
     failed: int
-    cost_usd: float | None = Field(description="Dollars of the run, its metrics' with them; null: not known.")
+    cost_usd: float | None = Field(description="Dollars of the calls of its model; null where not known.")
     latency_ms: float | None = Field(description="The median of a call.")
     mean: float | None = Field(description="The run's own mean of the metric, as on its page.")
     ci_low: float | None
@@ -189,7 +189,7 @@ class RankingOut(BaseModel):
     rows: int = Field(description="Rows that all ranked runs have a score of.")
     resamples: int
     ended: bool = Field(description="Whether every run has been worked on to its end.")
-    cost_usd: float | None = Field(description="Dollars of all runs so far; null where one is not known.")
+    cost_usd: float | None = Field(description="Dollars of the models' calls so far; null where not known.")
     leader: str | None = Field(description="The best run.")
     cells: list[RankedCellOut]
 
@@ -217,7 +217,7 @@ async def list_sweeps(
 @router.get("/{sweep_id}", summary="Rank the runs of a sweep", response_model=RankingOut)
 async def rank_sweep(
     lab: TheLab,
-    who: LinkViewer,
+    who: Viewer,
     sweep_id: SweepId,
     metric: Annotated[
         str | None,

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import MetricSummary
+from promptlab.statistics import pareto_front
 from promptlab_studio.views.digits import Digits, money
-from promptlab_studio.views.figures import Plot, Tick, padded, pareto, ticks
+from promptlab_studio.views.figures import Plot, Tick, padded, ticks
 from promptlab_studio.views.format import run_url, when
 
 MOST = 200
@@ -73,7 +74,9 @@ def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
     if len(points) < 2:
         return None
     plot = _plot(points, (0.0, max(p.x for p in points)))
-    front = pareto([(p.x, p.mean) for p in points], higher_is_better=points[0].metric.higher_is_better)
+    higher = points[0].metric.higher_is_better
+    on = pareto_front([p.x for p in points], [p.mean for p in points], higher_is_better=higher)
+    front = {n for n, there in enumerate(on) if there}
     costs = [value for value in ticks(*plot.x) if value >= 0]
     marks = [Tick(plot.px(value), text) for value, text in zip(costs, _dollars(costs), strict=True)]
     order = sorted(front, key=lambda i: points[i].x)

@@ -105,20 +105,6 @@ def padded(low: float, high: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def pareto(points: Sequence[tuple[float, float]], *, higher_is_better: bool = True) -> set[int]:
-    """Find the points (cost, score) that no other beats: none is as cheap and better,
-    or cheaper and as good."""
-    sign = 1 if higher_is_better else -1
-    order = sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1]))
-    front: set[int] = set()
-    best = -math.inf
-    for i in order:
-        if sign * points[i][1] > best:
-            best = sign * points[i][1]
-            front.add(i)
-    return front
-
-
 def bars(counts: Sequence[int], *, width: float = 100, height: float = 28) -> list[dict[str, Any]]:
     """The bars of a histogram: x, width, y and height; a bin with few cases can still be seen."""
     top, step = max(counts, default=0) or 1, width / max(len(counts), 1)
