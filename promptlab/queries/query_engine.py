@@ -315,7 +315,10 @@ class QueryEngine:
             await self._pool.close()
             self._pool = None
         if self._made is not None:
-            await asyncio.to_thread(self._made.close)
+            try:
+                await asyncio.to_thread(self._made.close)
+            except RuntimeError:  # the interpreter ends, and starts no thread any more
+                self._made.close()
             self._made = None
 
 

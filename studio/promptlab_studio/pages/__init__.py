@@ -22,6 +22,7 @@ from promptlab_studio.pages import (
     runs,
     runs_edit,
     slices,
+    sweeps,
     texts,
 )
 
@@ -43,6 +44,7 @@ for _routes in (
     playground.routes,
     compare.routes,
     slices.routes,
+    sweeps.routes,
     access.routes,
     projects.routes,
 ):

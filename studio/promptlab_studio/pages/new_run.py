@@ -24,7 +24,8 @@ from promptlab.domain.templates import check_placeholders, compile_template_asyn
 from promptlab.domain.tokens import chat_tokens
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
-from promptlab.experiments.subset import subset
+from promptlab.experiments.matrix import SweepConfig
+from promptlab.experiments.subset import First, Sample, subset
 from promptlab.models.batches.registry import has_batch_mode
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
@@ -33,7 +34,7 @@ from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
 from promptlab_studio.security import MAX_FORM_ADDRESS_BYTES, MAX_PARAMETERS
 from promptlab_studio.views.code import contents_of
-from promptlab_studio.views.format import run_url
+from promptlab_studio.views.format import run_url, sweep_url
 from promptlab_studio.views.new_run_form import (
     MODEL_NUMBERS,
     MODEL_TEXTS,
@@ -45,6 +46,7 @@ from promptlab_studio.views.new_run_form import (
     model_of,
     rows_asked,
     rows_of,
+    sweep_of,
 )
 from promptlab_studio.views.run_bounds import BOUNDS, cache_choices
 from promptlab_studio.views.state import Query, whole
@@ -304,6 +306,8 @@ async def start(request: Request) -> Response:
     dataset, _, _ = await _chosen(lab, query)
     columns: Sequence[str] = dataset.columns if dataset else ()
     try:
+        if (several := sweep_of(query, columns)) is not None:
+            return await _swept(lab, SweepConfig.parse(several), rows_of(query))
         config = ExperimentConfig.parse(experiment_of(query, columns))
         if (choice := rows_of(query)) is None:
             run = await lab.start(config)
@@ -315,3 +319,13 @@ async def start(request: Request) -> Response:
     except PromptLabError as error:
         return await _form(request, lab, query, str(error), 422)
     return go_to(run_url(run.run_id), f"Started: {run.cases:,} cases.")
+
+
+async def _swept(lab: StoreLab, config: SweepConfig, choice: First | Sample | None) -> Response:
+    """Start a run for each prompt and model."""
+    if choice is None:
+        sweep = await lab.start_sweep(config)
+    else:
+        async with subset(lab.assets, config.cells[0].config.dataset, choice) as part:
+            sweep = await lab.start_sweep(config.updated({"dataset": part}))
+    return go_to(sweep_url(sweep.sweep_id), f"Started: {len(sweep.cells)} runs.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -67,9 +67,11 @@ def time_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
     return _chart(f"{metric} over time", points, plot, marks, "started", range(len(points)), set())
 
 
-def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
-    """A metric's mean against the cost of a case, the Pareto front marked; None below
-    two runs that have both."""
+def cost_chart(
+    runs: Sequence[RunRecord], metric: str, names: Mapping[str, str] | None = None
+) -> Chart | None:
+    """A metric's mean against the cost of a case, the Pareto front marked; None below two runs that have
+    both. `names` are what runs are called, by id, where their experiment's name does not tell them apart."""
     points = _points(runs, metric, cost=True)
     if len(points) < 2:
         return None
@@ -80,7 +82,7 @@ def cost_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
     costs = [value for value in ticks(*plot.x) if value >= 0]
     marks = [Tick(plot.px(value), text) for value, text in zip(costs, _dollars(costs), strict=True)]
     order = sorted(front, key=lambda i: points[i].x)
-    return _chart(f"{metric} against cost", points, plot, marks, "cost of a case", order, front)
+    return _chart(f"{metric} against cost", points, plot, marks, "cost of a case", order, front, names)
 
 
 def _dollars(values: Sequence[float]) -> list[str]:
@@ -127,12 +129,14 @@ def _chart(
     x_label: str,
     line: Sequence[int] | range,
     front: set[int],
+    names: Mapping[str, str] | None = None,
 ) -> Chart:
     dots = []
     digits = Digits.of([value for p in points for value in (p.mean, *p.metric.interval)])
     for i, point in enumerate(points):
         low, high = point.metric.interval
-        said = f"{point.run.name}, {point.run.run_id}: {digits.show(point.mean)}"
+        name = (names or {}).get(point.run.run_id, point.run.name)
+        said = f"{name}, {point.run.run_id}: {digits.show(point.mean)}"
         said += f" (95% interval {digits.between(low, high)})" if low is not None else ""
         cost = point.run.summary["cost_usd"] if point.run.summary else None
         said += f", {money(cost)}, {when(point.run.created_at)}" + (

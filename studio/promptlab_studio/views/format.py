@@ -152,6 +152,11 @@ def run_url(run_id: str, rest: str = "") -> str:
     return f"/runs/{quote(run_id, safe='')}{rest}"
 
 
+def sweep_url(sweep_id: str, rest: str = "") -> str:
+    """The page of a sweep, or one below it."""
+    return f"/sweeps/{quote(sweep_id, safe='')}{rest}"
+
+
 def addresses(values: Sequence[str], name: str) -> str:
     """Values as one parameter of an address, given as often as there are values."""
     return urlencode([(name, value) for value in values])
@@ -180,6 +185,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "dataset_url": dataset_url,
     "code_url": code_url,
     "run_url": run_url,
+    "sweep_url": sweep_url,
     "percent": percent,
     "breakable": breakable,
 }

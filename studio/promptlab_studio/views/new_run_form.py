@@ -273,6 +273,31 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
+MORE_PROMPTS, MORE_MODELS = "more_prompts", "more_models"
+"""Fields of further prompts, and of further models with spaces between: each combination is then a run."""
+
+
+def sweep_of(query: Query, columns: Sequence[str]) -> dict[str, Any] | None:
+    """The sweep that the form describes, with every further prompt and model; None where it has none.
+
+    Raises:
+        ConfigError: a field does not say what it should.
+    """
+    prompts = [one for one in query.all(MORE_PROMPTS) if one and one != query.get("prompt")]
+    models = [one for one in query.get(MORE_MODELS).split() if one != query.get("model")]
+    if query.get("agent") or not (prompts or models):
+        return None
+    one = experiment_of(query, columns)
+    if prompts:
+        one["prompt_template"] = [one["prompt_template"], *dict.fromkeys(prompts)]
+    if models:
+        # The parameters of the first; its name alone would leave them out.
+        base = {} if "code" in one["model"] else one["model"]
+        given = [{**base, "name": name} for name in dict.fromkeys(models)]
+        one["model"] = [one["model"], *given]
+    return one
+
+
 ROWS = (("", "all of them"), ("first", "the first"), ("sample", "a random sample of"))
 """Which rows of the dataset a run is over."""
 
