@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,6 +45,17 @@ class Neighbours:
     position: int | None
     """0-based; None where the case itself does not match (then it has no neighbours)."""
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOutcome:
+    """How one trial of a dataset row ended, by one metric."""
+
+    trial: int
+    error_type: str | None
+    passed: bool | None
+    score: float | None
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,13 @@ class ResultsQuery(Protocol):
 
     async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
         """The whole row of one case, or None."""
+
+    async def trials(self, case: int, metric: str | None = None) -> Sequence[TrialOutcome]:
+        """All trials of a dataset row, with what a metric, named as in the table, says of each.
+
+        Raises:
+            UnknownNameError: there is no such metric.
+        """
 
     async def neighbours(
         self,

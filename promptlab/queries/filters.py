@@ -87,6 +87,15 @@ def number_column(name: str, shape: Columns) -> str:
     return _column(name, "number column", number_columns(shape))
 
 
+def known_metric(name: str, shape: Columns) -> None:
+    """Check that the table has a metric.
+
+    Raises:
+        UnknownNameError: it has none of this name.
+    """
+    _column(name, "metric", [metric for _, metric in shape.scores])
+
+
 def _column(name: str, what: str, known: list[str]) -> str:
     if name not in known:
         raise UnknownNameError(what, name, known)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from promptlab.domain.results import CaseKey
 from promptlab.duck import quoted
-from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, MetricFacet, Neighbours
-from promptlab.queries.filters import NO_FILTER, Filter, number_column, order
+from promptlab.queries.answers import (
+    PAGE,
+    TEXT_CHARS,
+    CasePage,
+    Facets,
+    MetricFacet,
+    Neighbours,
+    TrialOutcome,
+)
+from promptlab.queries.filters import NO_FILTER, Filter, known_metric, number_column, order
 from promptlab.queries.histograms import Histogram, edges, histogram
 from promptlab.queries.opened import StoredRun, cut
 from promptlab.queries.pool import DuckDBPool
@@ -64,6 +73,18 @@ class StoredResults:
             f'SELECT file_row_number FROM {self._stored.index} WHERE "case" = ? AND trial = ?', [case, trial]
         )
         return (await self._stored.rows([found[0][0]]))[0] if found else None
+
+    async def trials(self, case: int, metric: str | None = None) -> Sequence[TrialOutcome]:
+        cells = ["NULL", "NULL"]
+        if metric is not None:
+            known_metric(metric, self.columns)
+            cells = [quoted(f"passed.{metric}"), quoted(f"score.{metric}")]
+        found = await self._pool.fetch(
+            f'SELECT trial, error, {", ".join(cells)} FROM {self._stored.index} WHERE "case" = ? '
+            "ORDER BY trial",
+            [case],
+        )
+        return [TrialOutcome(*row) for row in found]
 
     async def neighbours(
         self,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -77,6 +78,8 @@ class Slice:
     """By metric, of the base."""
     differences: Sequence[Mapping[str, SliceDifference]]
     """Per other run: by metric."""
+    bounds: tuple[float, float] | None = None
+    """Of a bin: the least and the greatest value, both in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,7 @@ async def slices(
                 rows=means[key]["rows"],
                 means=_slice_means(base, means[key]),
                 differences=[differences.get((key, other), {}) for other in range(len(runs) - 1)],
+                bounds=keys.bounds.get(key),
             )
             for key, text in keys.shown.items()
             if key in means
@@ -156,6 +160,8 @@ class _Keys:
     """Key → text, in the order in which slices are shown."""
     values: int
     binned: bool
+    bounds: Mapping[int | None, tuple[float, float]] = field(default_factory=dict)
+    """Of a bin: its least and its greatest value."""
 
 
 async def _keys(pool: DuckDBPool, run: StoredRun, name: str) -> _Keys:
@@ -191,7 +197,11 @@ def _bins(value: str, values: int, low: float, cuts: Sequence[float], high: floa
         for n, (a, b) in enumerate(pairwise(ends))
     }
     sql = f"CASE WHEN {value} IS NULL THEN NULL {cases} ELSE {len(cuts)} END"
-    return _Keys(sql, {**shown, None: None}, values, True)
+    bounds: dict[int | None, tuple[float, float]] = {
+        n: (a if not n else a + 1 if isinstance(a, int) else math.nextafter(a, math.inf), b)
+        for n, (a, b) in enumerate(pairwise(ends))
+    }
+    return _Keys(sql, {**shown, None: None}, values, True, bounds)
 
 
 def _number(value: float) -> str:

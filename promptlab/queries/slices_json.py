@@ -22,6 +22,7 @@ def slices_json(run_ids: Sequence[str], found: Slices) -> dict[str, Any]:
             {
                 "value": one.value,
                 "rows": one.rows,
+                "bounds": list(one.bounds) if one.bounds else None,
                 "metrics": {name: asdict(mean) for name, mean in one.means.items()},
                 "others": [
                     {
@@ -49,6 +50,7 @@ def slices_from(value: Mapping[str, Any]) -> Slices:
             Slice(
                 value=one["value"],
                 rows=one["rows"],
+                bounds=tuple(one["bounds"]) if one.get("bounds") else None,
                 means={name: SliceMean(**mean) for name, mean in one["metrics"].items()},
                 differences=[
                     {name: _difference(found) for name, found in other["metrics"].items()}

@@ -3,6 +3,7 @@ a page shows are read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from promptlab.assets.rows import read_rows
@@ -10,8 +11,8 @@ from promptlab.assets.shard_index import shards_between
 from promptlab.domain.assets import Shard
 from promptlab.domain.results import CaseKey
 from promptlab.errors import RunError
-from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, Neighbours
-from promptlab.queries.filters import NO_FILTER, Filter
+from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, Neighbours, TrialOutcome
+from promptlab.queries.filters import NO_FILTER, Filter, known_metric
 from promptlab.queries.histograms import Histogram
 from promptlab.queries.opened import cut
 from promptlab.results.run_table import RunTable
@@ -60,6 +61,23 @@ class LiveResults:
             return None
         (shard,) = await shards_between(self._table.blobs, self._content, case, case)
         return (await self._rows(shard, case, case))[trial]
+
+    async def trials(self, case: int, metric: str | None = None) -> Sequence[TrialOutcome]:
+        if metric is not None:
+            known_metric(metric, self.columns)
+        if not 0 <= case < self._content.rows:
+            return []
+        (shard,) = await shards_between(self._table.blobs, self._content, case, case)
+        return [
+            TrialOutcome(
+                trial,
+                row.get("error_type"),
+                row.get(f"passed.{metric}"),
+                row.get(f"score.{metric}"),
+                bool(row.get("pending")),
+            )
+            for trial, row in enumerate(await self._rows(shard, case, case))
+        ]
 
     async def neighbours(
         self,

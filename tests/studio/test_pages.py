@@ -210,7 +210,7 @@ async def test_a_wrong_answers_page_does_not_open_green(studio: Studio) -> None:
     results = studio.lab.results(run.run_id)
     wrong, *_ = [row["case"] async for row in results if row["passed.exact_match"] is False]
     text = (await studio.page(f"/runs/{run.run_id}/cases/{wrong}")).text
-    assert "✕ fail: exact_match" in text and "answered" not in text
+    assert "✕ exact_match: expected" in text and "answered" not in text
 
 
 async def test_the_next_case_of_a_running_run_is_its_next_trial(studio: Studio) -> None:

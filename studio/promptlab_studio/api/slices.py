@@ -45,6 +45,9 @@ class SliceOut(BaseModel):
 
     value: str | None = Field(description="As text; … for all that have no slice, null for rows without one.")
     rows: int = Field(description="Dataset rows of the base.")
+    bounds: tuple[float, float] | None = Field(
+        description="Of a bin: its least and its greatest value, both in it."
+    )
     metrics: dict[str, SliceMeanOut]
     others: list[SliceOtherOut]
 

@@ -25,13 +25,16 @@ from promptlab_studio.access import lab_of, needs
 from promptlab_studio.bounds import MAX_ANSWER_BYTES
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
-from promptlab_studio.views.case import case_state, score_view, way_up
+from promptlab_studio.views.case import score_view, way_up
+from promptlab_studio.views.case_kept import indented_json, kept_of, request_of
+from promptlab_studio.views.case_verdict import further_scores, notes_of, strip_state, trials_view
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
 from promptlab_studio.views.chat import MOST_MESSAGES, chat_view, timeline, traced
 from promptlab_studio.views.format import exact
+from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.room import MOST_OF_ONE, Beginning, Room
 from promptlab_studio.views.state import VIEW_PARAMS, Query, filter_of
-from promptlab_studio.views.text import FORMS, form_of, shown
+from promptlab_studio.views.text import FORMS, Form, alike, form_of, shown, word_diff
 
 _SHOWN = (
     "pending",
@@ -88,7 +91,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         return room.take(exact(value), f"{case_path(run_id, case, trial)}/text?{urlencode({'of': of})}", most)
 
     answer = begun(row["response"], "response")
-    form, measured = form_of(answer.text, query.get("as")), measured_metrics(run, results.columns)
+    measured = measured_metrics(run, results.columns)
     asked = await row_of(lab, experiment, case)
     values = [
         (source, name, asked.get(source) if isinstance(asked, dict) else row.get(name))
@@ -102,6 +105,12 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     scores = [
         score_view(metric, name, row, name in measured, experiment) for metric, name in results.columns.scores
     ]
+    diffed = next((value.text for _, value in expected if alike(value.text, answer.text)), None)
+    as_diff = diffed is not None and query.get("as") in ("", "diff")
+    form = form_of(answer.text, query.get("as"))
+    expected_marked, answer_marked = (
+        word_diff(diffed, answer.text) if as_diff and diffed is not None else (Markup(), Markup())
+    )
     prompt = await prompt_for(lab, experiment, asked)
     messages = prompt if isinstance(prompt, str) else in_words(prompt)
 
@@ -109,13 +118,20 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         return media_url(lab, case_path(run_id, case, trial), part)
 
     trace = traced(row)
+    headline = experiment.headline.name if experiment.headline else None
+    beside = {source for source, _ in expected} | await _in_prompt(lab, experiment, prompt)
     context: dict[str, Any] = {
         "run": run,
         "row": row,
         "query": query,
         "expected": expected,
         "scores": scores,
-        "state": case_state(row, scores, experiment.headline.name if experiment.headline else None),
+        "state": strip_state(row, scores, headline),
+        "notes": notes_of(row),
+        "further": further_scores(scores, headline),
+        "diffed": diffed if as_diff else None,
+        "expected_marked": expected_marked,
+        "same": {source for source, value in expected if value.text == answer.text},
         "messages": [
             (message["role"], begun(message["content"], f"message.{n}")) for n, message in enumerate(messages)
         ]
@@ -124,8 +140,12 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         "inputs": [
             (source, None if value is None else begun(value, f"input.{source}"))
             for source, _, value in values
+            if source not in beside
         ],
+        "beside": [source for source, _, _ in values if source in beside],
         "begun": begun,
+        "asked_json": room.take(indented_json(request_of(experiment, prompt)), most=20_000),
+        "kept": room.take(indented_json(kept_of(row)), most=20_000),
         "chat": chat_view(row["messages"] or (), "said", begun, media),
         "asked": chat_view(prompt.to_json()["messages"], "asked", begun, media)
         if isinstance(prompt, ChatRequest)
@@ -137,12 +157,36 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
             begun(one if isinstance(one, str) else exact(one), f"context.{n}", 5_000)
             for n, one in enumerate((trace.get("contexts") or ())[:100])
         ],
-        "answer": shown(answer.text, form) if answer else Markup(),
+        "answer": _answer(answer.text, form, answer_marked),
         "answer_begins": answer,
-        "form": form,
-        "forms": [(f, query.url(**{"as": f})) for f in FORMS],
+        "form": "diff" if as_diff else form,
+        "forms": [(f, query.url(**{"as": f})) for f in (*(("diff",) if diffed is not None else ()), *FORMS)],
     }
-    return render(request, "case.html", context | await _around(run, results, query, CaseKey(case, trial)))
+    metric = next((name for metric, name in results.columns.scores if metric == headline), None)
+    here = CaseKey(case, trial)
+    context |= await _around(run, results, query, here)
+    kept = query.only(*VIEW_PARAMS)
+    context["trials"] = trials_view(
+        await results.trials(case, metric) if experiment.trials > 1 else (),
+        trial,
+        headline,
+        lambda n: case_path(run_id, case, n) + (f"?{urlencode(kept)}" if kept else ""),
+    )
+    return render(request, "case.html", context)
+
+
+def _answer(text: str, form: Form, marked: Markup) -> Markup:
+    if marked:
+        return Markup('<pre dir="auto">{}</pre>').format(marked)
+    return shown(text, form) if text else Markup()
+
+
+async def _in_prompt(lab: StoreLab, experiment: Experiment, prompt: Prompt | str) -> set[str]:
+    """The columns whose values are in the messages, which the page shows."""
+    if isinstance(prompt, str):
+        return set()
+    template = await prompt_of(lab, experiment)
+    return set((await names_in(template))[0]) if template else set()
 
 
 async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: CaseKey) -> dict[str, Any]:

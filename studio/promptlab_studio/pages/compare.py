@@ -23,7 +23,9 @@ from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.case import case_key
 from promptlab_studio.pages.reading import find_run, prompt_or_why
 from promptlab_studio.pages.rendering import render, router
+from promptlab_studio.pages.talks import talks_of
 from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
+from promptlab_studio.views.chat import Talk
 from promptlab_studio.views.compare import (
     ANSWER_CHANGES,
     ANY,
@@ -39,6 +41,7 @@ from promptlab_studio.views.compare import (
 )
 from promptlab_studio.views.compare_case import OpenedCase, opened_case
 from promptlab_studio.views.prompts import as_text, names_in
+from promptlab_studio.views.room import Room
 from promptlab_studio.views.state import FILTER_PARAMS, Condition, Query, conditions, filter_of, whole
 from promptlab_studio.views.text import MOST_LINES, DiffLine, text_diff
 
@@ -78,6 +81,7 @@ async def compare_page(request: Request) -> HTMLResponse:
     context: dict[str, Any] = {
         "query": query,
         "opened": await _opened(lab, query, runs, experiments, page, metric, facts) if page.opened else None,
+        "talks": await _talks(lab, runs, page),
         "runs": [
             (
                 LETTERS[n],
@@ -161,6 +165,14 @@ def _conditions(query: Query) -> list[Condition]:
     if status:
         found.append(Condition("answered in A" if status == "ok" else "failed in A", query.url(status=None)))
     return [*found, *conditions(query)]
+
+
+async def _talks(lab: StoreLab, runs: Sequence[RunRecord], page: ComparePage) -> Sequence[Talk]:
+    """What was said in the opened case, of every run; none where answers are no more than their texts."""
+    if page.opened is None:
+        return ()
+    keys = [CaseKey(row["case"], row["trial"]) for row in page.opened.found.rows]
+    return await talks_of(lab, list(zip(LETTERS, runs, keys, strict=False)), Room())
 
 
 async def _opened(

@@ -81,7 +81,7 @@ async def _head(lab: StoreLab, run: RunRecord) -> Head:
 
 
 @routes.get("/runs/{run_id}", dependencies=[needs("look", link=True)])
-async def run_page(request: Request, run_id: str) -> HTMLResponse:
+async def run_page(request: Request, run_id: str) -> Response:
     """A run: its cases, or the tab that the address names."""
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
     run = await lab.get_run(run_id)
@@ -93,10 +93,17 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
     except (AssetNotFoundError, BlobNotFoundError) as error:
         return await _without_cases(request, lab, run, experiment, str(error))
     tab = query.get("tab")
-    # Who filters or turns the page sees the head and its histograms already.
-    framed = target_of(request) != "cases"
+    if query.get("where_column") or query.get("where_value"):
+        return RedirectResponse(_by_column(query), 303)
+    # Who filters or turns the page sees the head already; the links of its cards keep the filter.
     context: dict[str, Any] = (
-        await _frame(lab, run, query, results) if framed else {"run": run, "head": await _head(lab, run)}
+        await _frame(lab, run, query, results)
+        if target_of(request) != "cases"
+        else {
+            "run": run,
+            "head": await _head(lab, run),
+            **await _strip(query, await lab.summary(run.run_id), results),
+        }
     )
     if context["head"].active:
         moves(request)
@@ -120,6 +127,14 @@ async def run_page(request: Request, run_id: str) -> HTMLResponse:
         }
         context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
+
+
+def _by_column(query: Query) -> str:
+    """The address with the column and the value of the form as a filter."""
+    column, value = query.get("where_column"), query.get("where_value")
+    known = [text for text in query.all("where") if not text.startswith(f"{column}~")]
+    where = [*known, f"{column}~{value}"] if column else known
+    return query.url(where=where, where_column=None, where_value=None)
 
 
 async def _without_cases(
@@ -191,7 +206,6 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
     """Return what the head of the page and the strip of metrics show."""
     summary = await lab.summary(run.run_id)
     spec = run.experiment
-    cards = await _cards(query, summary, results, IN_STRIP)
     head = await _head(lab, run)
     of_metrics = summary.metrics_usage.cost_usd or 0.0
     return {
@@ -206,7 +220,14 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
         "actions": actions_on(run),
         "summary": summary,
         "budget_spent": (head.progress.cost_usd or 0.0) + of_metrics,
-        "cards": cards,
+        **await _strip(query, summary, results),
+    }
+
+
+async def _strip(query: Query, summary: Summary, results: ResultsQuery) -> dict[str, Any]:
+    """The cards above the cases, and how many metrics have none there."""
+    return {
+        "cards": await _cards(query, summary, results, IN_STRIP),
         "more_metrics": max(0, len(summary.metrics) - IN_STRIP),
     }
 

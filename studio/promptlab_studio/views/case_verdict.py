@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from promptlab.domain.results import CUT, FILTERED
+from promptlab.queries.answers import TrialOutcome
 from promptlab_studio.views.case import CaseState, ScoreView, case_state
 from promptlab_studio.views.cases import USUAL
-from promptlab_studio.views.digits import money
+from promptlab_studio.views.digits import figure, money
 from promptlab_studio.views.format import milliseconds, one_line
 
 _LONGEST = 160
@@ -52,6 +53,70 @@ def _short(reason: str | None) -> str:
     return f": {text if len(text) <= _LONGEST else text[: _LONGEST - 1] + '…'}"
 
 
+@dataclass(frozen=True, slots=True)
+class TrialLink:
+    """One trial of the row, as it is flipped through."""
+
+    trial: int
+    text: str
+    css: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialsView:
+    """All trials of the row beside each other."""
+
+    share: str
+    """How many passed, of how many."""
+    links: Sequence[TrialLink]
+    next: str | None
+    """The next trial, after the last one the first."""
+
+
+MOST_TRIALS = 100
+"""Trials that are shown; all are counted."""
+
+
+def trials_view(
+    outcomes: Sequence[TrialOutcome], here: int, headline: str | None, link: Callable[[int], str]
+) -> TrialsView | None:
+    """The trials of a row by the run's headline metric; None where there is only one."""
+    if len(outcomes) < 2:
+        return None
+    judged = [one.passed for one in outcomes if one.passed is not None]
+    failed = sum(one.error_type is not None for one in outcomes)
+    parts = []
+    if judged and headline:
+        parts.append(f"{sum(judged)} of {len(outcomes)} trials pass {headline}")
+    elif headline and (values := [one.score for one in outcomes if one.score is not None]):
+        parts.append(
+            f"{headline} from {figure(min(values))} to {figure(max(values))} in {len(outcomes)} trials"
+        )
+    else:
+        parts.append(f"{len(outcomes)} trials")
+    if failed:
+        parts.append(f"{failed} failed")
+    following = (here + 1) % len(outcomes)
+    return TrialsView(
+        ", ".join(parts),
+        [_trial(one, link) for one in outcomes[:MOST_TRIALS]],
+        link(outcomes[following].trial),
+    )
+
+
+def _trial(one: TrialOutcome, link: Callable[[int], str]) -> TrialLink:
+    if one.pending:
+        sign, css = "○", "muted"
+    elif one.error_type is not None:
+        sign, css = "! ", "warn"
+    elif one.passed is not None:
+        sign, css = ("✓", "good") if one.passed else ("✕", "bad")
+    else:
+        sign, css = (figure(one.score), "") if one.score is not None else ("–", "muted")
+    return TrialLink(one.trial, f"{one.trial + 1}: {sign}", css, link(one.trial))
+
+
 def further_scores(scores: Sequence[ScoreView], headline: str | None) -> list[Note]:
     """The other metrics that decide, as notes: those that failed before those that passed."""
     others = [s for s in scores if s.name != headline and (s.passed is not None or s.error is not None)]
@@ -74,8 +139,8 @@ def notes_of(row: Mapping[str, Any]) -> list[Note]:
         )
     elif finish and finish.lower() in FILTERED:
         found.append(Note(f"held back by a filter ({finish})", "warn"))
-    elif finish:
-        found.append(Note(f"finished: {finish}", "" if finish.lower() in USUAL else "warn"))
+    elif finish and finish.lower() not in USUAL:
+        found.append(Note(f"finished: {finish}", "warn"))
     if row.get("attempts"):
         n = row["attempts"]
         found.append(Note(f"{n:,} attempt{'s' if n != 1 else ''}", "warn" if n > 1 else ""))

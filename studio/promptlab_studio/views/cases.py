@@ -86,6 +86,8 @@ class CasesView:
     page: CasePage
     facets: Facets | None
     conditions: Sequence[Any]
+    by_column: Sequence[str]
+    """The dataset's columns, of which a value can be a filter."""
     odd_finishes: Sequence[tuple[str, int]]
     """Finish reasons of cases that match, other than the usual ones, and how many these are."""
     least: int
@@ -194,6 +196,7 @@ def cases_view(
         page=page,
         facets=facets,
         conditions=conditions(query),
+        by_column=[source for source, _, _ in table.inputs],
         odd_finishes=[
             (reason, n)
             for reason, n in (facets.finish_reasons if facets else {}).items()

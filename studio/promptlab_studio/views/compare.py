@@ -173,7 +173,11 @@ def metric_rows(
     rows = []
     for name in names:
         found = [m for m in page.metrics if m.metric == name]
-        rows.append(_metric_row(query, found, others, name == chosen, Scale.of(found, bounds.get(name))))
+        rows.append(
+            _metric_row(
+                query, found, others, name == chosen, Scale.of([m.judgement for m in found], bounds.get(name))
+            )
+        )
     return rows
 
 
@@ -185,7 +189,7 @@ def run_verdicts(
     for other in range(others):
         found = [m for m in page.metrics if m.other == other]
         of = next((m for m in found if m.metric == chosen), None)
-        said = sentence(of, Scale.of([of], bounds.get(of.metric))) if of else Words("", "", "muted")
+        said = sentence(of, Scale.of([of.judgement], bounds.get(of.metric))) if of else Words("", "", "muted")
         made.append(RunVerdict(said, tally(found, chosen if of else None)))
     return made
 

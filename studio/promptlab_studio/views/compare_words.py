@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptlab.queries.compare import MetricComparison
-from promptlab.queries.verdict_words import verdict_words
+from promptlab.queries.verdict_words import verdict_words, words_of
+from promptlab.statistics import Judgement
 from promptlab_studio.views.digits import Digits
 
 _CSS = {"better": "good", "worse": "bad", "not comparable": "warn", "depends on missing scores": "warn"}
@@ -21,9 +22,9 @@ class Scale:
     digits: Digits
 
     @classmethod
-    def of(cls, found: Sequence[MetricComparison], bounds: tuple[float, float] | None) -> Scale:
+    def of(cls, found: Sequence[Judgement], bounds: tuple[float, float] | None) -> Scale:
         """The scale of one metric, of every run that it is compared in."""
-        ends = [v for m in found for v in (m.low, m.high, m.difference) if v is not None]
+        ends = [v for m in found for v in (m.ci_low, m.ci_high, m.difference) if v is not None]
         points = bounds == (0.0, 1.0)
         if points:
             top = max((abs(v) * 100 for v in ends), default=0.0)
@@ -62,11 +63,23 @@ class Words:
 
 def words(m: MetricComparison, scale: Scale) -> Words:
     """Say the difference of one metric of one run: `better by 21.5 points`."""
-    verdict, size = verdict_words(m), scale.size(m.difference or 0.0)
+    return judged_words(m.judgement, m.not_comparable, scale, labels=bool(m.different))
+
+
+def judged_words(m: Judgement, not_comparable: str | None, scale: Scale, *, labels: bool = False) -> Words:
+    """Say a difference and its verdict.
+
+    Args:
+        m: what it was judged to be.
+        not_comparable: why it is none, if so.
+        scale: that of the metric.
+        labels: whether the metric's labels differ, where it has no numbers.
+    """
+    verdict, size = words_of(m, not_comparable), scale.size(m.difference or 0.0)
     css = _CSS.get(verdict, "muted")
     sign = _SIGNS[css]
     if m.difference is None:
-        return Words("", "other labels" if m.different else "nothing to compare", "muted")
+        return Words("", "other labels" if labels else "nothing to compare", "muted")
     if not verdict:
         moved = "more" if m.difference > 0 else "less"
         return Words("", f"{size} {moved}" if size.strip("0. points,") else "as much", "muted")
@@ -76,8 +89,8 @@ def words(m: MetricComparison, scale: Scale) -> Words:
         return Words(sign, f"{scale.signed(m.difference)}, no evidence", css)
     if verdict == "too few cases":
         return Words(sign, f"{scale.signed(m.difference)}, too few cases", css)
-    if m.judgement.margin is not None and m.judgement.verdict and "δ" in m.judgement.verdict:
-        return Words(sign, m.judgement.verdict.replace("δ", scale.size(m.judgement.margin)), css)
+    if m.margin is not None and m.verdict and "δ" in m.verdict:
+        return Words(sign, m.verdict.replace("δ", scale.size(m.margin)), css)
     return Words(sign, verdict, css)
 
 

@@ -4,7 +4,7 @@ like, as links that filter."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from promptlab.domain.means import label_shares, n_of, notes
@@ -107,14 +107,24 @@ def _card(
             filled |= {"histogram": histogram_links(query, histogram), "ends": ends(histogram)}
         if metric.labels:
             top = sorted(metric.labels.items(), key=lambda item: -item[1])[:MOST_LABELS]
+            chosen = {"label": [v for v in query.all("label") if v.startswith(f"{column}~")]}
             labels = [
-                _choice(query, "label", f"{column}~{label}", f"{label} {count(n)}", _share_of(metric, label))
+                replace(
+                    _instead(query, "label", f"{column}~{label}", f"{label} {count(n)}", chosen),
+                    title=_share_of(metric, label),
+                )
                 for label, n in top
                 if label != "…"
             ]
             filled["choices"] = [*filled.get("choices", ()), *labels]
         if metric.failed:
-            filled["unscored"] = _choice(query, "unscored", column, f"{count(metric.failed)} not scored")
+            filled["unscored"] = _instead(
+                query,
+                "unscored",
+                column,
+                f"{count(metric.failed)} not scored",
+                {"pass": [column], "fail": [column]},
+            )
     sorts = metric.mean is None and bool(metric.labels)
     digits = Digits.of([metric.mean, low, high])
     return MetricCard(
@@ -169,8 +179,23 @@ def _share_of(metric: MetricSummary, label: str) -> str:
     return f"{label}: {share} of the rows, 95% interval {low} to {high}"
 
 
-def _choice(query: Query, name: str, value: str, text: str, title: str = "") -> Choice:
-    return Choice(text, _cases(query).toggled(name, value), value in query.all(name), title)
+def _instead(query: Query, name: str, value: str, text: str, others: Mapping[str, Sequence[str]]) -> Choice:
+    """A choice that takes the place of what was chosen of the same metric, as both at once are never there.
+
+    Args:
+        query: the page's address.
+        name: the parameter.
+        value: its value.
+        text: what is to be read.
+        others: the values of parameters that it takes the place of.
+    """
+    here = _cases(query)
+    for other, gone in others.items():
+        kept = tuple(
+            pair for pair in here.pairs if pair[0] != other or pair[1] not in gone or pair == (name, value)
+        )
+        here = Query(here.path, kept)
+    return Choice(text, here.toggled(name, value), value in query.all(name))
 
 
 def _cases(query: Query) -> Query:
@@ -181,9 +206,10 @@ def _cases(query: Query) -> Query:
 def _verdicts(query: Query, column: str, metric: MetricSummary) -> list[Choice]:
     # Over dataset rows; with trials the mean of a row counts, so these are said as shares.
     share = metric.mean or 0.0
+    both = {"pass": [column], "fail": [column], "unscored": [column]}
     return [
-        _choice(query, "pass", column, f"✓ pass {percent(share, 1)}"),
-        _choice(query, "fail", column, f"✕ fail {percent(1 - share, 1)}"),
+        _instead(query, "pass", column, f"✓ pass {percent(share, 1)}", both),
+        _instead(query, "fail", column, f"✕ fail {percent(1 - share, 1)}", both),
     ]
 
 

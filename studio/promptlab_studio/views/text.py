@@ -121,6 +121,18 @@ def word_diff(old: str, new: str) -> tuple[Markup, Markup]:
     return Markup().join(left), Markup().join(right)
 
 
+_ALIKE = 0.5
+"""The share of words that two texts have in common, in order, from which on a diff of them says something."""
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two texts are much the same, but not the same."""
+    a, b = _WORD.findall(one), _WORD.findall(other)
+    if one == other or not a or not b or len(a) + len(b) > _MOST_WORDS:
+        return False
+    return LCSseq.normalized_similarity(a, b) >= _ALIKE
+
+
 def _joined(found: list[Change]) -> list[Change]:
     """Join changes with nothing but space between them: words in a row are one mark."""
     made = list[Change]()
