@@ -36,7 +36,9 @@ from tests.bench.run import ROOT, Target
 PARTS = ("http", "browser", "load")
 LOAD_ROWS = 280_000
 SMALL = 100_000
-PAGE_MS, SEARCH_MS, COMPARE_MS, RSS_MB = 80, 150, 300, 400
+PAGE_MS, SEARCH_MS, COMPARE_MS, SLICES_MS, RSS_MB = 80, 150, 300, 300, 400
+WIDE_ROWS = 1_000
+"""Rows of the runs with 31 columns, 12 metrics and three trials."""
 SORTS = (
     "id",
     "case",
@@ -199,6 +201,13 @@ def questions(site: Site, repeat: int) -> list[Question]:
         ("page", PAGE_MS, [f"{base}?page={chance.randrange(1, pages)}" for _ in range(repeat)], "cases"),
         ("search", SEARCH_MS, [f"{base}?{urlencode({'q': search()})}" for _ in range(repeat)], "cases"),
         ("compare", COMPARE_MS, [compare() for _ in range(repeat)], "cases"),
+        ("slices of a run", SLICES_MS, [f"/slices?run={run}&column=answer"] * repeat, "slices"),
+        (
+            "a case opened in compare",
+            COMPARE_MS,
+            [f"{compare()}&case={chance.randrange(site.cases)}" for _ in range(repeat)],
+            "cases",
+        ),
         (
             "case, next and previous",
             PAGE_MS,
@@ -257,6 +266,21 @@ def _made(db: Path, cases: int) -> list[str]:
     return runs
 
 
+def _made_wide(db: Path) -> list[str]:
+    """The ids of four runs over 31 columns with 12 metrics, in a store of their own."""
+    from promptlab.store_lab import StoreLab
+    from tests.bench.real_runs import add_wide
+
+    async def made() -> list[str]:
+        lab = StoreLab.open({"type": "sqlite", "db_file": str(db)})
+        try:
+            return [run.run_id for run in await add_wide(lab, rows=WIDE_ROWS, runs=4)]
+        finally:
+            await lab.close()
+
+    return asyncio.run(made())
+
+
 def main() -> None:
     """Measure and print; exits with 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -282,10 +306,13 @@ def main() -> None:
             with serving(db, runs, args.cases) as site:
                 found += over_http(site, args.repeat)
         if "browser" in parts:
-            from tests.bench.studio_browser import in_chromium
+            from tests.bench.studio_browser import in_chromium, wide_in_chromium
 
             with serving(db, runs, args.cases) as site:
                 found += in_chromium(site)
+            wide = Path(folder) / "wide.db"
+            with serving(wide, _made_wide(wide), WIDE_ROWS * 3) as site:
+                found += wide_in_chromium(site)
     print(f"load of this machine {os.getloadavg()[0]:.1f}")
     print("\n".join(map(str, found)))
     if any("MISS" in str(target) for target in found):

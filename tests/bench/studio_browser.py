@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.run import Target
@@ -88,7 +88,8 @@ def in_chromium(site: Site) -> list[Target]:
         "new run": f"/new?from={run}",
     }
     with launched() as browser:
-        found = _cold(browser, site.url, pages, site.slower)
+        heads = ["Expected", "Answer", "exact_match", "token_f1"]
+        found = _cold(browser, site.url, pages, site.slower, heads)
         found += _acts(browser, site.url + pages["run"], "run", ACTS, site.slower)
         compared = (
             Act("regressed", "[aria-label=Change] a[href*='change=regressed']"),
@@ -96,6 +97,31 @@ def in_chromium(site: Site) -> list[Target]:
             Act("search", "#q", "otter"),
         )
         return found + _acts(browser, site.url + pages["compare"], "compare", compared, site.slower)
+
+
+def wide_in_chromium(site: Site) -> list[Target]:
+    """The same of runs as people have them: 31 columns, 12 metrics, trials, and four of them compared."""
+    four = "&".join(f"run={run}" for run in site.runs)
+    run = site.runs[1]
+    pages = {
+        "run": f"/runs/{run}",
+        "compare": f"/compare?{four}",
+        "opened": f"/compare?{four}&case=7",
+        "case": f"/runs/{run}/cases/7",
+        "slices": f"/slices?{four}&column=column_01",
+    }
+    with launched() as browser:
+        found = _cold(browser, site.url, pages, site.slower, ["Expected", "Answer", "exact_match"])
+        acts = [act for act in ACTS if act.name != "search"]
+        found += _acts(browser, site.url + pages["run"], "run", acts, site.slower)
+        compared = (
+            Act("regressed", "[aria-label=Change] a[href*='change=regressed']"),
+            Act("opened", "table.pairs a[data-row]"),
+            Act("next", "article.opened [data-key^=j]"),
+            Act("back", "article.opened [data-key^=u]"),
+        )
+        found += _acts(browser, site.url + pages["compare"], "compare", compared, site.slower)
+    return [replace(target, name=f"31 columns, 12 metrics: {target.name}") for target in found]
 
 
 def _opened(browser: Browser) -> Page:
@@ -108,7 +134,9 @@ def _opened(browser: Browser) -> Page:
     return page
 
 
-def _cold(browser: Browser, url: str, pages: dict[str, str], slower: float) -> list[Target]:
+def _cold(
+    browser: Browser, url: str, pages: dict[str, str], slower: float, heads: Sequence[str]
+) -> list[Target]:
     found, seen = [], dict[str, dict[str, Any]]()
     for name, path in pages.items():
         timed = name in ("run", "compare")
@@ -121,7 +149,7 @@ def _cold(browser: Browser, url: str, pages: dict[str, str], slower: float) -> l
             page.wait_for_load_state("networkidle")
             seen[name] = page.evaluate(_SIZES)
             if name == "run":
-                rows = page.evaluate(_ON_SCREEN, ["Expected", "Answer", "exact_match", "token_f1"])
+                rows = page.evaluate(_ON_SCREEN, list(heads))
             page.context.close()
         if timed:
             print(

@@ -37,6 +37,7 @@ def test_which_cases_flipped_and_why_takes_three_clicks(real_site: Site, page: P
     page.goto(real_site.url + _compared(runs))
     number = int(page.get_by_label("Change").get_by_role("link", name="Regressed").locator("b").inner_text())
     page.get_by_label("Change").get_by_role("link", name="Regressed").click()
+    expect(page.get_by_label("Change").locator("[aria-current]")).to_contain_text("Regressed")
     page.locator("table.pairs tbody tr a[data-row]").first.click()
     opened = page.locator("article.opened")
     expect(opened).to_contain_text(f"1 of {number} regressed")
