@@ -18,8 +18,9 @@ function step(by: number): boolean {
   return true;
 }
 
+/** Acts on the last element that says a key: what is inside of something, such as a case of a comparison, stands behind it. */
 function press(key: string): boolean {
-  for (const element of document.querySelectorAll<HTMLElement>("[data-key]")) {
+  for (const element of [...document.querySelectorAll<HTMLElement>("[data-key]")].reverse()) {
     if (!element.dataset.key!.split("|").includes(key)) continue;
     if (element.matches("input, textarea, select")) element.focus();
     else element.click();

@@ -230,7 +230,9 @@ def _score(s: ScoreView, delta: Delta | None, fact: bool, begun: Any, n: int) ->
     if delta is not None and delta.verdict != "same":
         changed, changed_css = ("", "muted") if fact else _CHANGED[delta.verdict]
         if delta.difference and s.passed is None:
-            by = Digits.of([s.value, delta.difference]).signed(delta.difference)
+            whole = float(delta.difference).is_integer() and float(s.value or 0.0).is_integer()
+            digits = Digits(0) if whole else Digits.of([s.value, delta.difference])
+            by = digits.signed(delta.difference)
             changed = f"{changed} {by}".strip()
     reason = begun(n, f"{'score_error' if s.error is not None else 'reason'}.{s.column}", _REASON)
     if not reason and s.reason:
