@@ -189,8 +189,16 @@ async def estimate(
         latency_s = tried.latency_s.expected if tried.latency_s else latency_s
     work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory)
     quotas = NEW_ACCOUNT if new_account else DEFAULT
+    laptop_s = times_by_limit(
+        model,
+        work.cases,
+        (tried.latency_s if tried else None) or Interval(latency_s / 2, latency_s, 2 * latency_s),
+        read.plus(written),
+    )
     runs = {
-        name: replace(w, answer_bytes=ASCII_CHARS * getattr(written, name))
+        name: replace(
+            w, answer_bytes=ASCII_CHARS * getattr(written, name), latency_s=_with_waits(w, laptop_s, name)
+        )
         for name, w in scenarios(work).items()
     }
     timed = {name: simulate(run, quotas) for name, run in runs.items()}
@@ -208,12 +216,7 @@ async def estimate(
         flex_usd=_model_usd(flex, read, written, work.cases) if flex != usual else None,
         worst_usd=_worst_usd(model, prompts, work.cases),
         metrics_usd=None if tried is None or tried.metrics_usd is None else tried.metrics_usd * work.cases,
-        laptop_s=times_by_limit(
-            model,
-            work.cases,
-            (tried.latency_s if tried else None) or Interval(latency_s / 2, latency_s, 2 * latency_s),
-            read.plus(written),
-        ),
+        laptop_s=laptop_s,
         tried=tried,
         batch_usd=_model_usd(price_of(model, tier=BATCH), read, written, work.cases)
         if has_batch_mode(model)
@@ -226,6 +229,14 @@ async def estimate(
         widest=widest(runs["expected"], quotas),
         idle=idle(keys=1 if model.api_key_secret else 0),
     )
+
+
+def _with_waits(work: Work, times: Mapping[str, Interval], scenario: str) -> float:
+    """Seconds of a call with its wait for a permit: a limit of requests or tokens a minute makes all calls in
+    flight, and the workers that are paid meanwhile, take as long as it wants."""
+    at_once = min(work.cases, work.workers * work.in_flight)
+    least_s: list[float] = [getattr(times[name], scenario) for name in times if name.endswith("_per_minute")]
+    return max([work.latency_s, *(seconds * at_once / work.cases for seconds in least_s)])
 
 
 def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:

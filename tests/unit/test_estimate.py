@@ -96,6 +96,18 @@ async def test_half_price_ways_are_compared(lab: StoreLab) -> None:
     assert other.flex_usd is None
 
 
+@pytest.mark.parametrize(("limit", "a_minute"), [("requests_per_minute", 60), ("tokens_per_minute", 3_000)])
+async def test_a_limit_makes_the_run_in_the_cloud_longer_and_its_workers_dearer(
+    lab: StoreLab, limit: str, a_minute: int
+) -> None:
+    """1,000 calls at a limit of about one a second take as long there, and who waits for it is paid."""
+    free = await estimate(lab, ExperimentConfig.parse(config(max_concurrent_tasks=100)))
+    found = await estimate(lab, ExperimentConfig.parse(config(max_concurrent_tasks=100, **{limit: a_minute})))
+    assert found.limited_by == limit
+    assert found.wall_s.expected >= 0.95 * found.laptop_s[limit].expected >= 3 * free.wall_s.expected
+    assert found.services["Lambda"].expected > 3 * free.services["Lambda"].expected
+
+
 def test_the_command_and_scripts_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For people and as JSON; nothing is called unless rows are to be tried."""
     monkeypatch.chdir(tmp_path)
