@@ -294,27 +294,28 @@ if __name__ == "__main__":
 """
 
 
-async def test_two_processes_share_the_budget_of_a_month(tmp_path: Path) -> None:
-    """Neither spends what the other has leased; what earlier runs of the month cost is counted, too."""
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
+async def test_processes_share_the_budget_of_a_month(tmp_path: Path, processes: int) -> None:
+    """None spends what another has leased, judges included; what earlier runs of it cost is counted, too."""
     db, script = tmp_path / "lab.db", tmp_path / "two.py"
     script.write_text(RUN)
     before = Spender(1)
     async with PromptLab(str(db)) as pl:
         await pl.experiment.run_async(experiment(before, rows=20), quiet=True)
     ledger, clock = SqliteLedger(db), SystemClock()
-    await Projects(ledger, clock).edit("default", max_cost_usd_a_month=3.0)
+    await Projects(ledger, clock).edit("default", max_cost_usd_a_month=1.0 + processes)
     root = str(Path(__file__).parents[2])
-    both = [
+    all_of_them = [
         subprocess.Popen(
             [sys.executable, str(script), str(db), root, str(seed)], stdout=subprocess.PIPE, cwd=root
         )
-        for seed in (1, 2)
+        for seed in range(1, processes + 1)
     ]
-    said = [(await asyncio.to_thread(one.communicate))[0].decode().split() for one in both]
+    said = [(await asyncio.to_thread(one.communicate))[0].decode().split() for one in all_of_them]
     assert ["budget_reached"] in said
     runs, _ = await ledger.list_runs()
     spent = sum(map(run_usd, runs))
-    assert 2.0 < spent <= 3.0 + 1e-9
+    assert 0.6 * (1 + processes) < spent <= 1 + processes + 1e-9
     record = await ledger.get_record(BUDGET, month_key(clock.now()))
     assert record is not None
     assert record["leases"] == {}
