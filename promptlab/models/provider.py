@@ -346,15 +346,18 @@ class ProviderModel(Model):
             ModelError: every attempt failed, or the provider has no embeddings.
             MissingKeyError: a key is needed and there is none.
         """
-        if type(self)._embed_batch is ProviderModel._embed_batch:
-            return await super().aembed(texts)
         vectors: list[list[float]] = []
         for batch in _batches([text or " " for text in texts], self.batch_texts, self.batch_chars):
             vectors += await self._retried(lambda batch=batch: self._embed_batch(batch))  # type: ignore[misc]
         return vectors
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
-        raise NotImplementedError
+        """Embed texts with one request; a provider without embeddings says so.
+
+        Raises:
+            ModelError: the call failed, or the provider has no embeddings.
+        """
+        return await super().aembed(texts)
 
     def invalid(self, why: str, got: Any = "") -> ModelError:
         """The error for an answer 200 that holds no answer."""
