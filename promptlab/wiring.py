@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes
 from promptlab.outbound import Outbound
 from promptlab.ports import Blobs, Clock, Ledger, Runner, Sandbox, Seals, Secrets, Tidier
 
@@ -70,6 +71,8 @@ class Parts:
     is one project only."""
     tidier: Tidier | None = None
     """Who removes what is deleted; None: this process does."""
+    batches: BatchModes = AS_DOCUMENTED
+    """What speaks to the batch modes of providers."""
     stack: Stack | None = None
     """The stack that works on runs, whose processes have neither this one's objects nor its environment;
     None: this process does."""

@@ -43,7 +43,6 @@ from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
 from promptlab.experiments.stored import StoredModel
-from promptlab.models.batches.registry import batches_of
 from promptlab.ports import DirectBlobs
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import Stack
@@ -217,7 +216,7 @@ class Worker:
         if _is_over(job.run, generation):
             return Outcome(), tally
         assert job.run.manifest is not None
-        batching = Batching(job, batches_of(job.bindings.model))
+        batching = Batching(job, self._lab.batches.of(job.bindings.model))
         async with self._held(job, "batch") as mine:
             if not mine:
                 return Outcome(remaining=job.run.cases, wait_s=job.time.shorten(LEASE_S)), tally

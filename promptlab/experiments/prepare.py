@@ -35,7 +35,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.conversations import check_conversation
 from promptlab.experiments.stored import Stored
 from promptlab.models.base import Model, lacking
-from promptlab.models.batches.registry import batches_of
+from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes, batches_of
 from promptlab.models.provider import ProviderModel
 from promptlab.models.registry import load_provider
 from promptlab.outbound import Outbound
@@ -197,10 +197,19 @@ async def prepare(
     folder: Path,
     stored: Stored | None = None,
     rows: Draft | None = None,
+    *,
+    batches: BatchModes = AS_DOCUMENTED,
 ) -> AsyncIterator[Prepared]:
-    """Check an experiment, but for whether its models can be called; relative paths to code count from
-    `folder`, `stored` is its code that the lab keeps, and `rows` its dataset, where that was read already.
-    What it staged is gone when the context ends.
+    """Check an experiment, but for whether its models can be called. What it staged is gone when the context
+    ends.
+
+    Args:
+        config: the experiment.
+        store: where its assets are.
+        folder: what relative paths to code count from.
+        stored: its code that the lab keeps.
+        rows: its dataset, where that was read already.
+        batches: what speaks to the batch modes of providers.
 
     Raises:
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
@@ -252,7 +261,7 @@ async def prepare(
         _check_embedding(metrics, live)
         configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
-        _check_batch(live, content.rows * config.trials, config.case_deadline_s)
+        _check_batch(live, content.rows * config.trials, config.case_deadline_s, batches)
         yield Prepared(config, prompt, dataset, metrics, live, warnings)
 
 
@@ -409,7 +418,7 @@ def _list(names: list[str]) -> str:
     return shown if len(names) <= 20 else f"{shown}, … ({len(names)} in all)"
 
 
-def _check_batch(live: Live, cases: int, case_deadline_s: float | None) -> None:
+def _check_batch(live: Live, cases: int, case_deadline_s: float | None, batches: BatchModes) -> None:
     """Refuse batch mode where there is none, and a batch that is too small for its provider."""
     if live.embedding_model is not None and live.embedding_model.config.batch:
         raise ConfigError("embedding_model: texts are embedded directly; leave its batch out")
@@ -420,7 +429,7 @@ def _check_batch(live: Live, cases: int, case_deadline_s: float | None) -> None:
             f"case_deadline_s: {case_deadline_s:g}: a provider answers a batch within a day, and no case by "
             "itself. Leave it out in batch mode, or say run_deadline_s"
         )
-    least = batches_of(live.model).limits.least
+    least = batches.of(live.model).limits.least
     if cases < least:
         raise ConfigError(
             f"Model {live.model.name!r}: a batch there has at least {least} requests, and this run has "

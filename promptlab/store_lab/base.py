@@ -36,6 +36,7 @@ class StoreBase:
         self._whole: Self = of or self
         self._of_projects: dict[str, tuple[float, Self]] = {}
         self.ledger, self.blobs, self.clock = parts.ledger, parts.blobs, parts.clock
+        self.batches = parts.batches
         self.assets = AssetStore(parts.ledger, parts.blobs, parts.clock, parts.tidier)
         self.where, self.stack = parts.where, parts.stack
         self.journal = Journal(parts.ledger, parts.clock)

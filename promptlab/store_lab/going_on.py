@@ -160,7 +160,9 @@ class GoingOn(Starting):
         """Make the objects of a configuration that is a recorded experiment's."""
         parsed = ExperimentConfig.parse(config)
         stored = await look_up(parsed, self.assets, self._parts.sandbox, self._parts.no_code)
-        async with prepare(parsed, self.assets, folder or working_folder() or Path(), stored) as prepared:
+        async with prepare(
+            parsed, self.assets, folder or working_folder() or Path(), stored, batches=self.batches
+        ) as prepared:
             check_unchanged(run_id, experiment, prepared)
             return prepared.live
 
@@ -222,7 +224,9 @@ class GoingOn(Starting):
             if self.stack is not None:
                 check_portable(config)
             stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
-            async with prepare(config, self.assets, folder or working_folder() or Path(), stored) as prepared:
+            async with prepare(
+                config, self.assets, folder or working_folder() or Path(), stored, batches=self.batches
+            ) as prepared:
                 live = prepared.live
                 judges = [judge for pairs in live.judges.values() for _, judge in pairs]
                 await unlock(judges, self._parts.secrets, self._parts.outbound)

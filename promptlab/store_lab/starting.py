@@ -161,7 +161,7 @@ class Starting(Runs):
             check_portable(config)
         stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
         base = folder or working_folder() or Path()
-        async with prepare(config, self.assets, base, stored, dataset) as prepared:
+        async with prepare(config, self.assets, base, stored, dataset, batches=self.batches) as prepared:
             live = prepared.live
             models = live.given_models
             await self._check_budget(config.max_cost_usd, live.called, live.evaluators.values())

@@ -20,21 +20,14 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import Progress, RunRecord
 from promptlab.domain.worst_case import worst_case
 from promptlab.errors import ConfigError
-from promptlab.models.batches import anthropic, bedrock, gemini, openai
-from promptlab.models.batches.base import Batches, Limits
+from promptlab.models.batches.base import Limits
+from promptlab.models.batches.registry import BatchModes
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_parts
 from tests import aws
 from tests.batch_server import BatchServer, Life, Outcome
 
 KINDS = ("openai", "azure", "anthropic", "gemini", "bedrock")
-CLASSES: dict[str, type[Batches]] = {
-    "openai": openai.OpenAIBatches,
-    "azure": openai.OpenAIBatches,
-    "anthropic": anthropic.AnthropicBatches,
-    "gemini": gemini.GeminiBatches,
-    "bedrock": bedrock.BedrockBatches,
-}
 
 
 Serve = Callable[..., BatchServer]
@@ -87,12 +80,12 @@ class MortalLedger:
         return step
 
 
-def mortal_lab(db: Path, clock: SystemClock, life: Life) -> StoreLab:
-    """The lab of a process that may die."""
-    parts = open_parts({"type": "sqlite", "db_file": str(db)})
+def mortal_lab(db: Path, clock: SystemClock, life: Life, limits: Limits | None = None) -> StoreLab:
+    """The lab of a process that may die, with batches of other bounds than the provider's."""
+    parts, modes = open_parts({"type": "sqlite", "db_file": str(db)}), BatchModes(limits)
     ledger: Any = MortalLedger(parts.ledger, life)
-    runner = LocalRunner(ledger, parts.blobs, clock, db.with_name(db.name + ".blobs") / ".locks")
-    return StoreLab(replace(parts, ledger=ledger, clock=clock, runner=runner))
+    runner = LocalRunner(ledger, parts.blobs, clock, db.with_name(db.name + ".blobs") / ".locks", modes)
+    return StoreLab(replace(parts, ledger=ledger, clock=clock, runner=runner, batches=modes))
 
 
 @pytest.fixture
@@ -125,13 +118,11 @@ def serve(clock: FastClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         server.__exit__()
 
 
-def small(monkeypatch: pytest.MonkeyPatch, kind: str, requests: int) -> int:
-    """Make a provider's batches small, so that a run has a few; return the rows of three of them."""
+def small(kind: str, requests: int) -> tuple[int, Limits]:
+    """Bounds of batches so small that a run has a few, and the rows of three of them."""
     if kind == "bedrock":
-        monkeypatch.setattr(CLASSES[kind], "limits", Limits(10, 1_000_000, 4))
-        return 22
-    monkeypatch.setattr(CLASSES[kind], "limits", Limits(requests, 1_000_000))
-    return 2 * requests + 2
+        return 22, Limits(10, 1_000_000, 4)
+    return 2 * requests + 2, Limits(requests, 1_000_000)
 
 
 def experiment(kind: str, server: BatchServer, rows: int, **changes: Any) -> dict[str, Any]:
@@ -166,12 +157,11 @@ async def test_a_run_is_answered_by_batches_and_scored(
     tmp_path: Path,
     serve: Serve,
     clock: FastClock,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each case is in one batch, no call is made, and usage and cost are those of the provider's counts."""
-    rows = small(monkeypatch, kind, 5)
+    rows, limits = small(kind, 5)
     server = serve(kind)
-    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life(), limits)
     seen: list[Progress] = []
     run = await lab.run(experiment(kind, server, rows), on_progress=seen.append)
     found = await answers(lab, run)
@@ -202,17 +192,16 @@ async def test_a_run_that_is_killed_anywhere_asks_each_case_once(
     tmp_path: Path,
     serve: Serve,
     clock: FastClock,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed before or after any step of the ledger or the provider, and resumed: no batch is made twice."""
-    rows = small(monkeypatch, kind, 4)
+    rows, limits = small(kind, 4)
     server = serve(kind)
     config = experiment(kind, server, rows)
     if has_budget:  # enough for all of it twice: nothing is counted more than once
         config, _ = with_budget(kind, server, rows, 2.0)
     whole = Life()
     server.life = whole
-    lab = mortal_lab(tmp_path / "whole.db", clock, whole)
+    lab = mortal_lab(tmp_path / "whole.db", clock, whole, limits)
     await lab.run(config)
     await lab.close()
     chance, died = random.Random(kind), 0
@@ -220,12 +209,12 @@ async def test_a_run_that_is_killed_anywhere_asks_each_case_once(
         server.batches.clear()
         db = tmp_path / f"{number}.db"
         life = server.life = Life(at=at, after=chance.random() < 0.5)
-        lab = mortal_lab(db, clock, life)
+        lab = mortal_lab(db, clock, life, limits)
         with suppress(BaseException):  # dead is dead, whatever it died of
             await lab.run(config)
         died += life.dead  # unless it had fewer steps this time: the watch beside a run takes some
         server.life = Life()
-        lab = mortal_lab(db, clock, Life())
+        lab = mortal_lab(db, clock, Life(), limits)
         runs, _ = await lab.list_runs()
         # Killed before the run was recorded, it is begun anew.
         run = await (lab.resume(runs[0].run_id) if runs else lab.run(config))
@@ -272,11 +261,10 @@ async def test_cases_without_an_answer_are_errors_that_can_be_done_again(
     tmp_path: Path,
     serve: Serve,
     clock: FastClock,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What an ended batch left, and what was refused in it, are failed cases; resume --failed asks those."""
     rows = 9
-    monkeypatch.setattr(bedrock.BedrockBatches, "limits", Limits(100, 1_000_000, 4))
+    limits = Limits(100, 1_000_000, 4) if kind == "bedrock" else None
     open_rows = {f"{n}" for n in range(rows) if n % 2}
 
     def first(prompt: str) -> Outcome:
@@ -286,7 +274,7 @@ async def test_cases_without_an_answer_are_errors_that_can_be_done_again(
 
     server = serve(kind, first)
     server.ends = ends if kind in ("openai", "anthropic") else "completed"
-    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life(), limits)
     run = await lab.run(experiment(kind, server, rows))
     assert run.summary is not None
     kind_of_error = f"batch_{ends if kind in ('openai', 'anthropic') else 'failed'}"
@@ -456,12 +444,11 @@ async def test_trials_and_rows_whose_prompt_cannot_be_made(
 
 
 async def test_a_request_larger_than_a_batch_is_a_failed_case(
-    tmp_path: Path, serve: Serve, clock: FastClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, serve: Serve, clock: FastClock
 ) -> None:
     """The bound of bytes splits, too; what fits in no batch says so."""
-    monkeypatch.setattr(openai.OpenAIBatches, "limits", Limits(1000, 600))
     server = serve("openai")
-    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life(), Limits(1000, 600))
     texts = ["a", "b" * 600, "c", "d", "e"]
     data = Dataset(name="texts", rows=[{"n": text} for text in texts])
     run = await lab.run(experiment("openai", server, 0, dataset=data))

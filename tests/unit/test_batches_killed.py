@@ -16,16 +16,17 @@ import pytest
 
 from promptlab.models.batches.base import Limits
 from tests.batch_server import BatchServer, Life
-from tests.unit.test_batches import CLASSES, FastClock, answers, experiment, mortal_lab
+from tests.unit.test_batches import FastClock, answers, experiment, mortal_lab
 
+LIMITS = Limits(4, 1_000_000)
 SCRIPT = """
-import sys, orjson
-from promptlab import PromptLab
-from promptlab.models.batches import anthropic, openai
-from promptlab.models.batches.base import Limits
-for kind in (anthropic.AnthropicBatches, openai.OpenAIBatches):
-    kind.limits = Limits(4, 1_000_000)
-PromptLab(sys.argv[1]).experiment.run(orjson.loads(sys.argv[2]), quiet=True)
+import asyncio, sys, orjson
+from pathlib import Path
+from promptlab.clock import SystemClock
+from tests.batch_server import Life
+from tests.unit.test_batches import mortal_lab
+from tests.unit.test_batches_killed import LIMITS
+asyncio.run(mortal_lab(Path(sys.argv[1]), SystemClock(), Life(), LIMITS).run(orjson.loads(sys.argv[2])))
 """
 ROWS = 10
 REQUESTS = {"openai": 15, "anthropic": 9}
@@ -64,7 +65,6 @@ async def test_a_killed_process_in_batch_mode_loses_and_repeats_nothing(
     chance, kind = random.Random(seed), ("openai", "anthropic")[seed % 2]
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-    monkeypatch.setattr(CLASSES[kind], "limits", Limits(4, 1_000_000))
     clock = FastClock()
     with BatchServer(lambda prompt: f"it is {prompt}") as server:
         server.now = clock.time
@@ -80,7 +80,7 @@ async def test_a_killed_process_in_batch_mode_loses_and_repeats_nothing(
         )
         life.kill(process)
         server.life = Life()
-        lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+        lab = mortal_lab(tmp_path / "lab.db", clock, Life(), LIMITS)
         runs, _ = await lab.list_runs()
         assert len(runs) == 1
         run = await lab.resume(runs[0].run_id)

@@ -99,10 +99,10 @@ def asking() -> PromptTemplate:
 
 @pytest.mark.parametrize("kind", list(ANSWERS))
 async def test_pictures_and_tools_go_out_and_calls_come_back(
-    kind: str, tmp_path: Path, serve: Serve, clock: FastClock, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, serve: Serve, clock: FastClock
 ) -> None:
     """In each provider's form, in a file; the answer has what was thought and the call, as one call has."""
-    small(monkeypatch, kind, 5)
+    _, limits = small(kind, 5)
     server = serve(kind, lambda prompt: ANSWERS[kind] | _USAGE[kind])
     rows = [{"n": f"{n}", "photo": f"data:image/png;base64,{PNG}"} for n in range(6)]
     changes = {
@@ -110,7 +110,7 @@ async def test_pictures_and_tools_go_out_and_calls_come_back(
         "dataset": Dataset(name="photos", rows=rows, media={"photo": "image"}),
         "evaluation": [],
     }
-    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life(), limits)
     run = await lab.run(experiment(kind, server, 6, **changes))
     found = [row async for row in lab.results(run.run_id)]
     await lab.close()

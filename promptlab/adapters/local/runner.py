@@ -40,6 +40,7 @@ from promptlab.engine.scoring import is_pure
 from promptlab.engine.summarize import summarize
 from promptlab.errors import ConfigError, PromptLabError, RunNotFoundError, StoreDamagedError
 from promptlab.models.base import THREADS
+from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.results.parts import drop_broken_parts
 from promptlab.results.so_far import SoFar
@@ -122,7 +123,10 @@ async def _settle(busy: asyncio.Event) -> None:
 class LocalRunner:
     """Works on runs in this process; a lock file keeps every other process away from the same run."""
 
-    def __init__(self, ledger: Ledger, blobs: Blobs, clock: Clock, locks: Path) -> None:
+    def __init__(
+        self, ledger: Ledger, blobs: Blobs, clock: Clock, locks: Path, batches: BatchModes = AS_DOCUMENTED
+    ) -> None:
+        self._batch_modes = batches
         self._ledger, self._blobs, self._clock, self._locks = ledger, blobs, clock, locks
         self._working: dict[str, asyncio.Task[dict[str, object]]] = {}
         self._reserve = Reserve(locks / "reserve")
@@ -407,10 +411,9 @@ class LocalRunner:
         ends before they do."""
         from promptlab.engine.batching import Batching  # most runs have no use for it
         from promptlab.engine.pledges import OWNER, Pledges
-        from promptlab.models.batches.registry import batches_of
 
         job = work.job
-        batching = Batching(job, batches_of(job.bindings.model))
+        batching = Batching(job, self._batch_modes.of(job.bindings.model))
         money = await self._budget(job.run, job.bindings, owner=OWNER, recorded=batching.recorded)
         batching.pledges = None if money is None else Pledges(money)
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from promptlab.domain.chat import Prompt
 from promptlab.domain.results import ModelResponse
@@ -40,7 +40,7 @@ _COUNTS = ("succeeded", "errored", "canceled", "expired")
 class AnthropicBatches(Batches):
     """`/v1/messages/batches`."""
 
-    limits: ClassVar[Limits] = Limits(100_000, 256_000_000)
+    limits = Limits(100_000, 256_000_000)
 
     def __init__(self, model: AnthropicModel) -> None:
         self._model = model

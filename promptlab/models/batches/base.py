@@ -89,7 +89,8 @@ class Batches(ABC):
     that is `retryable` may be tried again, and a `submit` that ended with such a one may have arrived.
     """
 
-    limits: ClassVar[Limits]
+    limits: Limits
+    """The bounds of one batch: the provider's, unless whoever made this gave others."""
     keeps_days: ClassVar[int] = 29
     """For how many days the provider keeps results."""
 

@@ -57,7 +57,7 @@ class BedrockBatches(Batches):
     """
 
     # The quotas of docs.aws.amazon.com/bedrock/latest/userguide/quotas.html for most models.
-    limits: ClassVar[Limits] = Limits(50_000, 200_000_000, 100)
+    limits = Limits(50_000, 200_000_000, 100)
     keeps_days: ClassVar[int] = 365
 
     def __init__(self, model: BedrockModel) -> None:

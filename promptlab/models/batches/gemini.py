@@ -71,7 +71,7 @@ class GeminiBatches(Batches):
     """`models.batchGenerateContent` with a file of requests."""
 
     # The API has no bound on requests, and 2 GB on a file; what a worker handles is bounded all the same.
-    limits: ClassVar[Limits] = Limits(100_000, 200_000_000)
+    limits = Limits(100_000, 200_000_000)
     keeps_days: ClassVar[int] = 2
 
     def __init__(self, model: OpenAICompatibleModel) -> None:

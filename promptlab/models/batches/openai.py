@@ -50,7 +50,7 @@ class OpenAIBatches(Batches):
     """Files and `/batches` under the endpoint of a model. Our name is in the batch's metadata and is the
     file's name, so that either finds it."""
 
-    limits: ClassVar[Limits] = Limits(50_000, 200_000_000)
+    limits = Limits(50_000, 200_000_000)
     keeps_days: ClassVar[int] = 30
 
     def __init__(self, model: OpenAICompatibleModel) -> None:

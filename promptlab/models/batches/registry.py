@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.models.base import Model
-from promptlab.models.batches.base import Batches
+from promptlab.models.batches.base import Batches, Limits
 
 PROVIDERS = ("anthropic", "azure", "bedrock", "openai")
 """Providers with a batch mode; Gemini's is that of `openai/…` with Gemini's endpoint."""
@@ -16,6 +17,29 @@ PROVIDERS = ("anthropic", "azure", "bedrock", "openai")
 def has_batch_mode(config: ModelConfig) -> bool:
     """Whether a model's provider has a batch mode."""
     return config.provider in PROVIDERS
+
+
+@dataclass(frozen=True, slots=True)
+class BatchModes:
+    """Makes what speaks to the batch mode of a model."""
+
+    limits: Limits | None = None
+    """The bounds of a batch, in place of those that each provider documents."""
+
+    def of(self, model: Model) -> Batches:
+        """Make it.
+
+        Raises:
+            ConfigError: the model has no batch mode, or lacks a setting.
+        """
+        found = batches_of(model)
+        if self.limits is not None:
+            found.limits = self.limits
+        return found
+
+
+AS_DOCUMENTED = BatchModes()
+"""With each provider's own bounds."""
 
 
 def batches_of(model: Model) -> Batches:
