@@ -32,7 +32,7 @@ from promptlab.engine.budget import Budget, ended_early, open_budget, reached
 from promptlab.engine.cache import AnswerCache, open_cache
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.first_worker import PROBE_WAIT_S, FirstWorker
-from promptlab.engine.halting import allowed_failures, ended, too_many
+from promptlab.engine.halting import allowed_failures, ended, is_decided, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
@@ -40,6 +40,7 @@ from promptlab.engine.outage import FIRST_PAUSE_S, Paused, outage_of
 from promptlab.engine.plan import plan
 from promptlab.engine.pledges import OWNER, Pledges
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
+from promptlab.engine.stopping import next_step, reach_of
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
 from promptlab.experiments.stored import StoredModel
@@ -82,6 +83,10 @@ class Planned:
     model's max_concurrent_tasks."""
     batch: bool = False
     """Whether the cases are answered by the provider's batches first."""
+    rows: int = 0
+    """Of a run that may end early: the rows of the order that this plan reaches."""
+    more: bool = False
+    """Whether there is to be another plan after it."""
 
 
 @dataclass(slots=True)
@@ -139,8 +144,13 @@ class Worker:
             await bindings.aclose()
         await self._lab.close()
 
-    async def plan(self, run_id: str, generation: int) -> Planned:
+    async def plan(self, run_id: str, generation: int, done: int = 0) -> Planned:
         """Write the manifest of the shards that have work left.
+
+        Args:
+            run_id: the run.
+            generation: the pass.
+            done: of a run that may end early: the rows of the plan that was just worked through.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -153,14 +163,20 @@ class Worker:
         experiment = Experiment.model_validate(run.experiment)
         workers = at_once(experiment.model, self._max_concurrency)
         content = await self._content(experiment)  # and no model, which would want its key
+        ledger, blobs = self._lab.ledger, self._lab.blobs
+        step = await next_step(ledger, blobs, run, experiment, content, done)
+        if not step.todo:
+            return Planned("", "", 0, 1)
         todo = await plan(
-            self._lab.ledger, self._lab.blobs, run, content, at_once=workers, trials=experiment.trials
+            ledger, blobs, run, content, at_once=workers, trials=experiment.trials, reach=step.reach
         )
-        blobs = self._lab.blobs
         manifest, prefix = todo.manifest, f"runs/{run_id}/map"
         if isinstance(blobs, DirectBlobs):
             manifest, prefix = (blobs.whole_key(key) if key else "" for key in (manifest, prefix))
-        return Planned(manifest, prefix, todo.shards, workers, bool(experiment.model.batch))
+        rows = step.reach.rows if step.reach else 0
+        return Planned(
+            manifest, prefix, todo.shards, workers, bool(experiment.model.batch), rows, step.more
+        )
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
         """Answer a shard's open cases, as far as `left_s` seconds allow.
@@ -291,7 +307,7 @@ class Worker:
         changes = dict(ended(run, summary))
         if why := await reached(self._lab.ledger, run):
             changes = ended_early(why).changes(run)
-        elif missing := run.cases - summary.cases:
+        elif (missing := run.cases - summary.cases) and not is_decided(run, summary):
             why = f" The last fault: {run.error}" if run.error else ""
             changes = {
                 "status": "failed",
@@ -502,6 +518,7 @@ class Worker:
             on_proven=partial(self._record_proven, run) if workers > 1 else lambda: None,
             on_judged=lambda: self._keep(self._first.record_judged(run)),
         )
+        job.reach = reach_of(run)
         return job, tally
 
     def _record_proven(self, run: RunRecord) -> None:

@@ -12,7 +12,9 @@ from promptlab.domain.spending import Sums, counts_of, spent, summed
 from promptlab.domain.texts import storable
 from promptlab.domain.trace import Trace
 
-RunStatus = Literal["running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled"]
+RunStatus = Literal[
+    "running", "completed", "decided", "failed", "stopped", "budget_reached", "interrupted", "cancelled"
+]
 FINAL: frozenset[str] = frozenset(get_args(RunStatus)) - {"running"}
 """Statuses of runs that nobody works on."""
 HALTED: frozenset[str] = FINAL - {"completed", "failed"}
@@ -413,6 +415,14 @@ class RunRecord:
     """What it must keep to (`promptlab.gates.Gates`, as JSON); None: nobody said."""
     sweep: str | None = None
     """The id of the sweep that it is a cell of; its `max_cost_usd` is then that of all its runs together."""
+    stop: Mapping[str, Any] | None = None
+    """When it may end early (`domain.stopping.StopRule`, as JSON); None: only with its last case."""
+    reach: Mapping[str, Any] | None = None
+    """Of a run that may end early: the cases that may be done by now (`domain.stopping.Reach`, as JSON)."""
+    decided: Mapping[str, Any] | None = None
+    """What was decided before all cases were done: `verdict`, `by`, `n` (rows that it took), `total`,
+    `missing`, `estimate`, `low`, `high`, `z`, `boundary`, `e`; and `went_on`, the pass that did the other
+    cases all the same."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

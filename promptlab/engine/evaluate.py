@@ -31,7 +31,7 @@ async def evaluate(job: Job, shard: Shard) -> Outcome:
     """
     run_id = job.run.run_id
     completions = await job.ledger.get_completions(run_id, shard.number)
-    expected = shard.count * job.experiment.trials
+    expected = job.expected(shard)
     missing = expected - len(completions)
     if missing and job.budget is None:
         return Outcome(remaining=missing)

@@ -242,8 +242,16 @@ def too_many(failures: int, cases: int, most: int, words: str = "") -> Halt:
     )
 
 
+def is_decided(run: RunRecord, summary: Summary) -> bool:
+    """Whether a run ends before its last case, for it is known how it compares."""
+    return run.decided is not None and not run.decided.get("went_on") and summary.cases < run.cases
+
+
 def ended(run: RunRecord, summary: Summary) -> Mapping[str, Any]:
-    """How a pass ended in which every case was done: a run without one good case is not completed."""
+    """How a pass ended in which every case was done that was to be: a run without one good case is not
+    completed, and one that was decided before its last case says so."""
+    if is_decided(run, summary) and summary.succeeded:
+        return {"status": "decided", "error": None}
     if summary.succeeded or not summary.cases:
         halt = _refused_scores(summary)
         return {"status": "completed", "error": None} if halt is None else halt.changes(run)

@@ -55,6 +55,7 @@ async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambd
     cases = (
         CaseKey(case, trial)
         for case in range(shard.first, shard.first + shard.count)
+        if job.wants(case)
         for trial in range(job.experiment.trials)
     )
     todo = [key for key in cases if key not in done]

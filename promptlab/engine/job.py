@@ -9,10 +9,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from promptlab.domain.assets import DatasetContent
+from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.chat import Prompt
 from promptlab.domain.experiment import Experiment, Metric
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
+from promptlab.domain.stopping import Reach
 from promptlab.domain.summary import Summary
 from promptlab.domain.turns import Turn
 from promptlab.engine.budget import Budget, ended_early
@@ -127,6 +128,8 @@ class Job:
     """What the calls may cost; None where nobody bounds that."""
     cache: AnswerCache | None = None
     """Answers of before; None where the run has none."""
+    reach: Reach | None = None
+    """The cases that may be done by now, of a run that may end early; None for all."""
     _media: MediaReader | None = None
 
     @property
@@ -135,6 +138,15 @@ class Job:
         if self._media is None:
             self._media = MediaReader(self.blobs)
         return self._media
+
+    def wants(self, case: int) -> bool:
+        """Whether a dataset row is to be done by now."""
+        return self.reach is None or self.reach.holds(case)
+
+    def expected(self, shard: Shard) -> int:
+        """How many cases of a shard are to be done by now."""
+        rows = shard.count if self.reach is None else self.reach.count(shard.first, shard.count)
+        return rows * self.experiment.trials
 
     def budget_halt(self) -> Halt:
         """How a run ends whose budget is reached."""

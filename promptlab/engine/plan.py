@@ -13,6 +13,7 @@ import orjson
 from promptlab.assets.rows import read_index
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.results import RunRecord, ShardSummary
+from promptlab.domain.stopping import Reach
 from promptlab.domain.summary import Summary
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Ledger
@@ -67,6 +68,7 @@ async def plan(
     trials: int = 1,
     parts: Collection[str] | None = None,
     on_finished: Callable[[ShardSummary], None] = lambda shard: None,
+    reach: Reach | None = None,
 ) -> Plan:
     """Write the manifest of the shards that have work left, in memory that does not grow with them.
 
@@ -80,12 +82,21 @@ async def plan(
         parts: the keys of the parts that there are; a shard without its part is planned
             again. None: all are there.
         on_finished: called with each shard that has nothing left to do.
+        reach: the cases that may be done by now, of a run that may end early; None for all.
 
     Raises:
         BlobNotFoundError: the dataset's content is gone.
     """
-    finished, answered = set[int](), 0
+    finished, answered, needed = set[int](), 0, dict[int, int]()
+    if run.stop is not None:  # its shards are finished as often as it goes further
+        async for shard in read_index(blobs, content):
+            rows = shard.count if reach is None else reach.count(shard.first, shard.count)
+            needed[shard.number] = rows * trials
+            if not rows:
+                finished.add(shard.number)
     async for summary in ledger.shards(run.run_id):
+        if int(summary.summary.get("cases", 0)) < needed.get(summary.number, 0):
+            continue
         if not _unfinished(summary, run) and (parts is None or summary.part in parts):
             finished.add(summary.number)
             on_finished(summary)

@@ -32,6 +32,7 @@ from promptlab.domain.extraction import Steps
 from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
+from promptlab.domain.stopping import StopConfig
 from promptlab.errors import ConfigError
 from promptlab.gates.config import Gates
 from promptlab.models.base import Model
@@ -398,6 +399,11 @@ class ExperimentConfig(BaseModel):
         allow_inf_nan=False,
         description="Dollars that the run's calls may cost, its metrics' with them. A call that could go "
         "beyond is not made: the run ends as budget_reached.",
+    )
+    stop: StopConfig | None = Field(
+        default=None,
+        description="End the run as soon as it is known how it compares with another one, as in "
+        "{against: production, metric: correct, margin: 0.02}.",
     )
     gates: Gates | None = Field(
         default=None,

@@ -80,7 +80,7 @@ class Sequential:
         self.ends = [-(-total * (k + 1) // looks) for k in range(looks)]
         """Cases at the end of each wave."""
         self._bounds = obrien_fleming([end / total for end in self.ends], WAVES_ALPHA)
-        self.n = self.missing = self.improved = self.regressed = 0
+        self.n = self.missing = self.skipped = self.improved = self.regressed = 0
         self._sum = self._squares = 0.0
         self._binary = True
         self._wave = 0
@@ -97,11 +97,22 @@ class Sequential:
             What is decided, from then on; None while nothing is.
         """
         for difference in differences:
-            if self.decided is not None or self.n + self.missing >= self.total:
+            if self.decided is not None or self._seen >= self.total:
                 break
             self._take(difference)
             self._look()
         return self.decided
+
+    def skip(self) -> Decided | None:
+        """Pass over the next case of the order, which has nothing to compare: the metric is not of it."""
+        if self.decided is None and self._seen < self.total:
+            self.skipped += 1
+            self._look()
+        return self.decided
+
+    @property
+    def _seen(self) -> int:
+        return self.n + self.missing + self.skipped
 
     def _take(self, difference: float | None) -> None:
         if difference is None:
@@ -115,7 +126,7 @@ class Sequential:
         self.regressed += difference < 0
 
     def _look(self) -> None:
-        seen = self.n + self.missing
+        seen = self._seen
         at_end = self._wave < len(self.ends) and seen >= self.ends[self._wave]
         e = self._e() if self._binary else None
         # An end of the last wave is the end of the set: then it is judged as any other.
@@ -139,7 +150,7 @@ class Sequential:
             self.decided = Decided(
                 verdict=verdict,
                 by=by,
-                n=self.n + self.missing,
+                n=self._seen,
                 total=self.total,
                 estimate=mean,
                 low=low,

@@ -98,6 +98,20 @@ def test_a_run_without_work_skips_the_map() -> None:
     )
 
 
+def test_a_run_that_may_end_early_is_planned_again_after_each_step() -> None:
+    """Whatever the first plan says, and none of the others: the end of a map tells which plan comes next."""
+    states = machine()["States"]
+    assert states["Shards"]["Next"] == "More"
+    assert states["More"]["Choices"] == [
+        {"Variable": "$.more", "BooleanEquals": True, "Next": "PlanNext"}
+    ] and states["More"]["Default"] == "Summarize"
+    first, further = states["Plan"], states["PlanNext"]
+    given = dict(further["Parameters"]["Payload"])
+    assert (given.pop("done.$"), given.pop("functions.$")) == ("$.rows", "$.functions")
+    assert given == first["Parameters"]["Payload"] and further["Next"] == "AnyShards"
+    assert further["ResultSelector"] == first["ResultSelector"]
+
+
 def test_a_run_in_batch_mode_waits_in_the_state_machine() -> None:
     """Batch says how long; a run without batches goes straight to its shards."""
     states = machine()["States"]
@@ -116,7 +130,7 @@ def test_every_task_of_a_run_tries_again_in_the_same_way() -> None:
     tasks = {
         name: s for name, s in {**m["States"], **child(m)}.items() if ":lambda:" in s.get("Resource", "")
     }
-    assert len(tasks) == 7
+    assert len(tasks) == 8
     assert all(task["Retry"] == tasks["Plan"]["Retry"] for task in tasks.values())
 
 

@@ -95,11 +95,16 @@ class Machine:
         base: dict[str, Any] = {"run_id": run_id, "generation": generation}
         base |= {"project": self.project} if self.project else {}
         planned = self._invoke(plan, base)
-        while planned["shards"] and planned["batch"]:
-            if self._finished(self._invoke(infer, base)):
+        while planned["shards"]:
+            while planned["batch"]:
+                if self._finished(self._invoke(infer, base)):
+                    break
+            for line in self.manifest(planned["manifest"]):
+                self._shard({**base, "functions": planned["functions"], "shard": line})
+            if not planned["more"]:
                 break
-        for line in self.manifest(planned["manifest"]) if planned["shards"] else []:
-            self._shard({**base, "functions": planned["functions"], "shard": line})
+            further = {"done": planned["rows"], "functions": planned["functions"]}
+            planned = self._invoke(plan, {**base, **further})
         return self._invoke(summarize, base)
 
     def manifest(self, key: str) -> list[dict[str, Any]]:

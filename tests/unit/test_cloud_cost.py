@@ -190,6 +190,7 @@ def test_transitions_are_those_of_the_state_machine() -> None:
     turns = {
         "HasProject": "Watch",
         "AnyShards": "Shards",
+        "More": "Summarize",
         "InferredAll": "Evaluate",
         "EvaluatedAll": "ShardDone",
         "Outcome": "Done",

@@ -48,6 +48,7 @@ def experiment_body(config: ExperimentConfig, dataset: str) -> dict[str, Any]:
         "slices": list(config.slices) or None,
         "max_cost_usd": config.max_cost_usd,
         "commit": config.commit,
+        "stop": config.stop.model_dump(exclude_none=True) if config.stop else None,
         "gates": config.gates.to_json() if config.gates else None,
         "cache": {"expires_days": config.cache_days} if config.cache_days is not None else None,
         "strict": config.strict or None,

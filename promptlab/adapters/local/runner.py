@@ -27,7 +27,7 @@ from promptlab.domain.summary import Summary
 from promptlab.engine.budget import Budget, open_budget
 from promptlab.engine.cache import open_cache
 from promptlab.engine.evaluate import evaluate
-from promptlab.engine.halting import ended
+from promptlab.engine.halting import ended, is_decided
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job
 from promptlab.engine.limited import Measured, limited_by
@@ -37,6 +37,7 @@ from promptlab.engine.plan import plan, read_manifest
 from promptlab.engine.process_child import is_child
 from promptlab.engine.processes import Processes
 from promptlab.engine.scoring import is_pure
+from promptlab.engine.stopping import next_step
 from promptlab.engine.summarize import summarize
 from promptlab.errors import ConfigError, PromptLabError, RunNotFoundError, StoreDamagedError
 from promptlab.models.base import THREADS
@@ -332,7 +333,7 @@ class LocalRunner:
         if work.left:
             return {"status": "interrupted", "error": None}
         assert work.summary is not None
-        return {**ended(run, work.summary), "limited_by": work.limited_by()}
+        return {**ended(job.run, work.summary), "limited_by": work.limited_by()}
 
     def _tell_outage(self, run: RunRecord, counter: Counter, paused: Paused | None) -> None:
         """Say in the progress, and in the run's record for whoever looks from elsewhere, that nothing
@@ -369,22 +370,9 @@ class LocalRunner:
             # What a pass of before left behind may have been lost since.
             old = again or run.generation > 0
             parts = set(await self._blobs.keys(f"runs/{run.run_id}/parts/")) if old else None
-            work.so_far.begin()
-            todo = await plan(
-                self._ledger, self._blobs, run, content, parts=parts, on_finished=work.so_far.keep
-            )
-            work.counter.begin_scoring(todo.answered)
-            begun, busy = time.monotonic(), time.process_time()
-            with work.job.time.running():
-                if work.job.bindings.model.config.batch:
-                    if not await self._batches(work, todo.manifest):
-                        return
-                    begun, busy = time.monotonic(), time.process_time()
-                async with work.job.rate_shared():
-                    await self._shards(work, todo.manifest)
+            if not await self._steps(work, parts):
+                return
             work.busy.set()
-            work.wall_s += time.monotonic() - begun
-            work.cpu_s += time.process_time() - busy
             await loading
             import duckdb  # not before: it is loaded while the first calls are answered
 
@@ -402,9 +390,54 @@ class LocalRunner:
                     raise
                 continue
             break
-        if summary.cases < run.cases and not work.job.out_of_budget:
+        if summary.cases < run.cases and not work.job.out_of_budget and not is_decided(work.job.run, summary):
             work.faults.append(f"{run.cases - summary.cases:,} cases are in no shard's summary")
             await self._ledger.update_run(run.run_id, {"summary": None, "results": None})
+
+    async def _steps(self, work: _Work, parts: set[str] | None) -> bool:
+        """Do the cases: in one step, or of a run that may end early in several, until it is decided. False
+        where the run ends before they are done, with nothing to sum up."""
+        job, content, done = work.job, work.job.bindings.content, 0
+        while True:
+            step = await next_step(self._ledger, self._blobs, job.run, job.experiment, content, done)
+            if job.run.stop is not None:
+                found = await self._ledger.get_run(job.run.run_id)
+                assert found is not None
+                job.run, job.reach = found, step.reach
+            if not step.todo:
+                return True
+            work.so_far.begin()
+            todo = await plan(
+                self._ledger,
+                self._blobs,
+                job.run,
+                content,
+                trials=job.experiment.trials,
+                parts=parts,
+                on_finished=work.so_far.keep,
+                reach=step.reach,
+            )
+            work.counter.begin_scoring(todo.answered)
+            if not await self._pass(work, todo.manifest):
+                return False
+            if not step.more or work.faults or job.halted is not None or job.out_of_budget:
+                return True
+            assert step.reach is not None
+            done, parts = step.reach.rows, None
+
+    async def _pass(self, work: _Work, manifest: str) -> bool:
+        """Work through what was planned, and count the time that it took."""
+        begun, busy = time.monotonic(), time.process_time()
+        with work.job.time.running():
+            if work.job.bindings.model.config.batch:
+                if not await self._batches(work, manifest):
+                    return False
+                begun, busy = time.monotonic(), time.process_time()
+            async with work.job.rate_shared():
+                await self._shards(work, manifest)
+        work.wall_s += time.monotonic() - begun
+        work.cpu_s += time.process_time() - busy
+        return True
 
     async def _batches(self, work: _Work, manifest: str) -> bool:
         """Have the open cases answered by the provider's batches, and wait for those; False where the run
@@ -523,7 +556,7 @@ class LocalRunner:
         """
         answers = len(await self._ledger.get_completions(job.run.run_id, shard.number))
         rows = answers + len(await self._ledger.get_scores(job.run.run_id, shard.number))
-        expected = shard.count * job.experiment.trials
+        expected = job.expected(shard)
         if job.limiter.stopped:
             return rows
         if answers < expected or rows <= before:

@@ -30,6 +30,7 @@ from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.messages import Modality
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
 from promptlab.domain.prompt_parts import MOST_TOOLS, ToolSpec
+from promptlab.domain.stopping import StopConfig
 from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
 from promptlab.gates import Gates
 from promptlab.queries.sql import MOST_SQL_CHARS
@@ -591,6 +592,10 @@ class RunIn(Body):
         description="Refuse the experiment where it would only be warned of (see `warnings` of a run).",
     )
 
+    stop: StopConfig | None = Field(
+        default=None,
+        description="End the run as soon as it is known how it compares with another one.",
+    )
     gates: Gates | None = Field(
         default=None,
         description="What the run must keep to: a list of checks, or {baseline, quarantine, checks}; POST "
@@ -631,6 +636,7 @@ class RunIn(Body):
             "slices": self.slices,
             "max_cost_usd": self.max_cost_usd,
             "commit": self.commit,
+            "stop": self.stop,
             "gates": self.gates,
             "cache": self.cache,
             "strict": self.strict,
