@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from promptlab.domain.decided import decided_json, decided_words
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.records import GATE
 from promptlab.domain.results import FINAL, RunRecord
-from promptlab.errors import ConfigError, RunError, RunNotFoundError
+from promptlab.domain.summary import Summary
+from promptlab.errors import ConfigError, RunError
 from promptlab.gates.config import Check, Gates, default_gates, gates_of
 from promptlab.gates.facts import facts_of, numbers
 from promptlab.gates.judging import GatedMetric, judged
 from promptlab.gates.outcome import CheckOutcome, GateOutcome, overall
 from promptlab.ports import Clock, Ledger
-from promptlab.run_labels import RunLabels, no_such_label
+from promptlab.run_labels import RunLabels, run_named
 
 
 class Measuring(Protocol):
@@ -82,9 +84,14 @@ async def gate(
 
 
 def _ended(run: RunRecord) -> list[CheckOutcome]:
-    """A check of its own for a run that did not come to its end; none for one that did."""
+    """A check of its own for a run that did not come to its end, or ended early; none for a whole one."""
     if run.status == "completed":
         return []
+    if run.status == "decided":
+        facts = decided_json(run, Summary.from_json(run.summary) if run.summary else None)
+        check = Check(require="failed == 0", name="the run ended early, decided")
+        said = " ".join(decided_words(facts)[:2])
+        return [CheckOutcome(check=check.title, kind="run", outcome="passed", said=said)]
     said = f"the run is {run.status.replace('_', ' ')}" + (f": {run.error}" if run.error else "")
     check = Check(require="failed == 0", name="the run is complete")
     outcome = "failed" if run.status == "failed" else "undecided"
@@ -95,15 +102,8 @@ async def _baseline(lab: Measuring, run: RunRecord, named: str | None) -> tuple[
     """The run that a label or an id names, and the label."""
     if named is None:
         return None, None
-    name, label = named.rpartition("@")[::2] if "@" in named else (run.name, named)
-    labels = await RunLabels(lab.ledger).of(name)
-    if label in labels:
-        found, known = await lab.get_run(labels[label]), label
-    else:
-        try:
-            found, known = await lab.get_run(named), None
-        except RunNotFoundError:
-            raise no_such_label(name, label, labels) from None
+    run_id, known = await run_named(RunLabels(lab.ledger), lab.ledger, run.name, named)
+    found = await lab.get_run(run_id)
     if found.run_id == run.run_id:
         raise ConfigError(f"Run {run.run_id} is its own baseline ({named}): hold it against another run.")
     return found, known

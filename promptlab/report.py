@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptlab.domain.decided import decided_json, early_words, stop_json
 from promptlab.domain.means import label_shares, n_of, notes
-from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.results import DONE, FINAL, Progress, RunRecord
 from promptlab.domain.said import SHOWN, most_frequent
 from promptlab.domain.spending import NAMES, Spending, Sums
 from promptlab.domain.summary import SCORE_ERRORS, MetricSummary, Summary
@@ -36,7 +37,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     where the model's tokens did); where some are not in the sums, how many: unknown_tokens,
     unknown_cost, unpriced; limited_by, what held the
     run back, in words; labels that point at it; commit, that it was made at; sweep, that it is of; and
-    unreadable, in words, if the record cannot be read in full.
+    unreadable, in words, if the record cannot be read in full. Of a run that may end early: stop, its rule;
+    and decided, the verdict with cases_saved and usd_saved, once there is one.
     """
     summary = Summary.from_json(run.summary) if run.summary else None
     seen_metrics = summary or partial or Summary()
@@ -72,6 +74,8 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         **({"labels": list(run.labels)} if run.labels else {}),
         **({"commit": run.commit} if run.commit else {}),
         **({"sweep": run.sweep} if run.sweep else {}),
+        **({"stop": stop} if (stop := stop_json(run)) else {}),
+        **({"decided": decided} if (decided := decided_json(run, summary)) else {}),
         **({"limited_by": run.limited_by} if run.limited_by else {}),
         **({"unreadable": run.unreadable} if run.unreadable else {}),
     }
@@ -131,9 +135,9 @@ def score_words(run: RunRecord, facts: Mapping[str, Any]) -> str:
         return "No scores: the experiment has no metrics (evaluation)."
     if all_failed(facts):
         return "No scores: no case was answered."
-    if run.status in FINAL and run.status != "completed":
+    if run.status in FINAL and run.status not in DONE:
         return f"No scores yet: the run is {status_words(facts)}, and no part of it is scored."
-    if run.status != "completed":
+    if run.status not in DONE:
         return "No scores yet."
     if any(metric.get("labels") for metric in (run.summary or {}).get("metrics", {}).values()):
         return ""
@@ -249,6 +253,9 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         *((f"  @{label}", "magenta") for label in run.labels),
     )
     lines: list[Any] = [head, Text(_facts(run, facts, summary))]
+    early = early_words(run, summary)
+    lines += [Text()] if early else []
+    lines += [Text(said, style="dim" if n else "bold") for n, said in enumerate(early)]
     if summary and summary.metrics:
         shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
         for column in ("metric", "mean", "95% interval", "± stderr", "n", "better"):
@@ -309,7 +316,7 @@ def _percent(share: float | None) -> str:
 def _style(facts: Mapping[str, Any]) -> str:
     if all_failed(facts):
         return "red"
-    return {"completed": "green", "running": "cyan"}.get(facts["status"], "yellow")
+    return {"completed": "green", "decided": "green", "running": "cyan"}.get(facts["status"], "yellow")
 
 
 def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> str:

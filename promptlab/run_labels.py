@@ -8,7 +8,7 @@ from typing import Any, Final
 from promptlab.domain.names import checked_label
 from promptlab.domain.records import RUN_LABELS, Swap
 from promptlab.errors import ConfigError, LabelMovedError, LabelNotFoundError, RunError
-from promptlab.ports import Records
+from promptlab.ports import Ledger, Records
 
 MOST_LABELS = 50
 """Labels of one experiment: all of them are one record, which every list of its runs reads."""
@@ -103,6 +103,31 @@ def _points_at(run_id: str | None) -> str:
 
 def _others(labels: Mapping[str, str]) -> str:
     return f" It has {', '.join(sorted(labels))}." if labels else " It has none."
+
+
+async def run_named(labels: RunLabels, ledger: Ledger, name: str, named: str) -> tuple[str, str | None]:
+    """Find the run that a label of an experiment or an id names.
+
+    Args:
+        labels: the labels of the store's runs.
+        ledger: where runs are.
+        name: the experiment.
+        named: a label, one of another experiment (`NAME@LABEL`), or a run's id.
+
+    Returns:
+        The run's id, and the label if it is one.
+
+    Raises:
+        LabelNotFoundError: there is neither such a label nor such a run.
+    """
+    of, label = named.rpartition("@")[::2] if "@" in named else (name, named)
+    known = await labels.of(of)
+    if label in known:
+        return known[label], label
+    found = await ledger.get_run(named)
+    if found is None or found.deleting_since:
+        raise no_such_label(of, label, known)
+    return named, None
 
 
 def no_such_label(name: str, label: str, labels: Mapping[str, str]) -> LabelNotFoundError:

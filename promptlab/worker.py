@@ -174,9 +174,7 @@ class Worker:
         if isinstance(blobs, DirectBlobs):
             manifest, prefix = (blobs.whole_key(key) if key else "" for key in (manifest, prefix))
         rows = step.reach.rows if step.reach else 0
-        return Planned(
-            manifest, prefix, todo.shards, workers, bool(experiment.model.batch), rows, step.more
-        )
+        return Planned(manifest, prefix, todo.shards, workers, bool(experiment.model.batch), rows, step.more)
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
         """Answer a shard's open cases, as far as `left_s` seconds allow.

@@ -35,6 +35,7 @@ MOST_RUNS = 100_000
 STATUSES = (
     "running",
     "completed",
+    "decided",
     "failed",
     "stopped",
     "budget_reached",
@@ -277,6 +278,7 @@ def _format_of(output: str | None) -> ExportFormat:
 async def _export(
     store: Store, run_id: str, format_: ExportFormat, output: str | None, style: CsvStyle
 ) -> None:
+    from promptlab.domain.results import DONE
     from promptlab.results.export import export_name
 
     async with opened(store) as lab:
@@ -289,7 +291,7 @@ async def _export(
             return
         path = Path(output) if output else Path(export_name(run.run_id, format_))
         await lab.export(run.run_id, path, format_, style)
-        so_far = "" if run.status == "completed" else f" (the run is {run.status}: what there is so far)"
+        so_far = "" if run.status in DONE else f" (the run is {run.status}: what there is so far)"
         click.echo(f"Wrote {path}{so_far}.", err=True)
 
 

@@ -367,6 +367,7 @@ def report(
     no_wait: bool = False,
 ) -> int:
     """Print what came of a run; return the exit code."""
+    from promptlab.domain.results import DONE
     from promptlab.domain.summary import Summary
     from promptlab.gates.facts import speeds
     from promptlab.report import all_failed, brief, next_steps, table
@@ -385,7 +386,7 @@ def report(
         show_json(facts)
     else:
         show(table(run, *ended.so_far))
-    if run.status == "completed" or all_failed(facts):
+    if run.status in DONE or all_failed(facts):
         if not quiet:
             click.echo("\n".join(next_steps(facts, ended.where)), err=True)
         numbers = {**speeds(Summary.from_json(run.summary) if run.summary else None, run.cases), **facts}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
 _HASH = 12
 """Characters of a hash that people see."""
-_STATUS = {"completed": "green", "running": "cyan"}
+_STATUS = {"completed": "green", "decided": "green", "running": "cyan"}
 
 
 class _Fitted:

@@ -19,8 +19,8 @@ import orjson
 SHARD_ROWS = 50
 """As `engine.ingest.SHARD_ROWS`."""
 PARENT_TRANSITIONS, CHILD_TRANSITIONS = 9, 6
-"""States that a run without faults enters: Watch, Plan, AnyShards, Shards, More, Summarize, Outcome, Done; the
-start of the child, Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
+"""States that a run without faults enters: Watch, Plan, AnyShards, Shards, More, Summarize, Outcome, Done;
+the start of the child, Infer, InferredAll, Evaluate, EvaluatedAll, ShardDone."""
 WATCH_TRANSITIONS, WATCHED_S = 3, 300
 """States that the watch beside a run enters for each look (Wait, Look, IsOver; and Over at the end), and the
 seconds between two looks."""

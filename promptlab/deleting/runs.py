@@ -9,7 +9,7 @@ from datetime import datetime
 
 from promptlab.deleting.journal import Journal
 from promptlab.domain.records import BATCH, GATE, LEASE, SO_FAR, TRIED, WEBHOOK
-from promptlab.domain.results import RunRecord
+from promptlab.domain.results import DONE, RunRecord
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.run_labels import RunLabels
@@ -78,7 +78,7 @@ class RunDeleting:
     async def _settled(self, run: RunRecord, until: float | None) -> bool:
         """Wait until no worker in the cloud records anything more; False where time is short."""
         # Workers of one machine hold the run itself, which its deletion holds now.
-        if run.beat_at is None or run.deleting_since is None or run.status == "completed":
+        if run.beat_at is None or run.deleting_since is None or run.status in DONE:
             return True
         marked, now = (datetime.fromisoformat(at) for at in (run.deleting_since, self._clock.now()))
         left_s = SETTLE_S - (now - marked).total_seconds()

@@ -78,6 +78,8 @@ class CodeRef(BaseModel):
     `qualname` is the bundle's pickled object itself."""
     bundle_hash: str | None = None
     """The SHA-256 (hex) of that version's content."""
+    source_hash: str | None = None
+    """Of a laptop's code: the SHA-256 (hex) of the file that it is in, as it was at the start."""
 
 
 Scalar = str | bool | int | float | None

@@ -17,6 +17,8 @@ RunStatus = Literal[
 ]
 FINAL: frozenset[str] = frozenset(get_args(RunStatus)) - {"running"}
 """Statuses of runs that nobody works on."""
+DONE: frozenset[str] = frozenset({"completed", "decided"})
+"""Statuses of runs that came to their end: all cases were done, or it was known before how they compare."""
 HALTED: frozenset[str] = FINAL - {"completed", "failed"}
 """Statuses of runs that ended before all of their cases were done: no step of theirs does anything more."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isinf, isnan, nan
 from typing import Any
@@ -119,6 +119,8 @@ def _judged(rule: StopRule, seen: _Seen, total: int) -> dict[str, Any] | None:
     if found is None:
         return None
     numbers = {name: getattr(found, name) for name in ("n", "estimate", "low", "high", "z", "boundary", "e")}
+    if found.by == "e-process":  # between looks no interval of theirs holds
+        numbers |= {"low": None, "high": None, "boundary": None}
     return {"verdict": found.verdict, "by": found.by, **numbers, "total": total, "missing": judge.missing}
 
 
@@ -164,13 +166,24 @@ async def _differences(
     for start in range(0, len(shards), AT_ONCE):
         group = shards[start : start + AT_ONCE]
         found = await asyncio.gather(*(_of_shard(blobs, content, sides, shard, reach) for shard in group))
-        for shard, values in zip(group, found, strict=True):
+        for values in found:
             if values is None:
                 return None
             for row, difference in values.items():
                 seen.places.append(place_of(rule.seed, row))
                 seen.differences.append(difference)
     return seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A case of a run, answered."""
+
+    completion: Completion
+    score: Score | None
+    """By the metric; None without one."""
+    is_scored: bool
+    """Whether it has scores at all; one that no metric is of has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,58 +195,66 @@ class _Side:
     experiment: Experiment
     metric: Metric
 
-    async def read(self, shard: Shard, reach: Reach) -> dict[int, list[tuple[Completion, Score | None]]]:
-        """The answers of each row of a prefix, and their scores; a row is left out while some of it is
-        open."""
+    async def read(self, shard: Shard, reach: Reach) -> dict[int, list[_Answer]]:
+        """The answers of each row of a prefix, of those rows that have all."""
         ledger, run_id = self.ledger, self.run.run_id
         completions = await ledger.get_completions(run_id, shard.number)
         sets = {one.key: one for one in await ledger.get_scores(run_id, shard.number)}
-        found: dict[int, list[tuple[Completion, Score | None]]] = {}
+        found: dict[int, list[_Answer]] = {}
         for completion in completions:
             if not reach.holds(completion.case):
                 continue
             scores = sets.get(CaseKey(completion.case, completion.trial))
             if scores is not None and scores.generation < completion.generation:
                 scores = None
-            if scores is None and completion.error is None:
-                continue
             named = {} if scores is None else under_their_names(self.experiment.evaluation, scores)
-            found.setdefault(completion.case, []).append((completion, named.get(self.metric.name)))
+            answer = _Answer(completion, named.get(self.metric.name), scores is not None)
+            found.setdefault(completion.case, []).append(answer)
         trials = self.experiment.trials
         return {row: answers for row, answers in found.items() if len(answers) == trials}
+
+    def is_open(self, row: Mapping[str, Any], answers: Sequence[_Answer]) -> bool:
+        """Whether a row's answers are yet to be scored."""
+        return any(not answer.is_scored and answer.completion.error is None for answer in answers) and any(
+            m.applies_to(row) and m.is_labelled(row) for m in self.experiment.evaluation if not m.kept
+        )
 
 
 async def _of_shard(
     blobs: Blobs, content: DatasetContent, sides: tuple[_Side, _Side], shard: Shard, reach: Reach
 ) -> dict[int, float] | None:
+    """The differences of a shard's rows in a prefix; None while some of them are open."""
     base, other = [await side.read(shard, reach) for side in sides]
     if len(other) < reach.count(shard.first, shard.count):
         return None
     metric = sides[1].metric
-    failed = any(score is None for answers in (*base.values(), *other.values()) for _, score in answers)
+    failed = any(one.score is None for answers in (*base.values(), *other.values()) for one in answers)
     rows = await read_rows(blobs, content, shard) if failed else []
     found: dict[int, float] = {}
-    for row, answers in other.items():
-        if rows and not (metric.applies_to(of := rows[row - shard.first]) and metric.is_labelled(of)):
-            found[row] = SKIPPED
+    for number, answers in other.items():
+        row = rows[number - shard.first] if rows else None
+        if row is not None and sides[1].is_open(row, answers):
+            return None
+        if row is not None and not (metric.applies_to(row) and metric.is_labelled(row)):
+            found[number] = SKIPPED
             continue
-        values = [_value(metric, one) for one in (base.get(row, []), answers)]
-        if None in values:
-            found[row] = SKIPPED if metric.missing == "exclude" else MISSING
+        before, after = (_value(metric, one) for one in (base.get(number, ()), answers))
+        if before is None or after is None:
+            found[number] = SKIPPED if metric.missing == "exclude" else MISSING
             continue
-        gain = float(values[1]) - float(values[0])  # type: ignore[arg-type]
-        found[row] = gain if metric.higher_is_better else -gain
+        found[number] = after - before if metric.higher_is_better else before - after
     return found
 
 
-def _value(metric: Metric, answers: Sequence[tuple[Completion, Score | None]]) -> float | None:
+def _value(metric: Metric, answers: Sequence[_Answer]) -> float | None:
     """A run's value of a row: the mean of its trials, those that the model failed as `missing` says; as a
     comparison at the end has it (`queries/compare_sql.py`)."""
     fails = metric.missing == "fail" or (metric.missing is None and metric.has_declared_bounds)
     bounds, values = metric.bounds, list[float]()
-    for completion, score in answers:
+    for answer in answers:
+        score, error = answer.score, answer.completion.error
         if score is not None and score.value is not None and score.error is None:
             values.append(score.value)
-        elif fails and bounds is not None and completion.error and completion.error.is_models_doing:
+        elif fails and bounds is not None and error is not None and error.is_models_doing:
             values.append(bounds[0] if metric.higher_is_better else bounds[1])
     return sum(values) / len(values) if values else None

@@ -62,6 +62,26 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     """Warnings about what is probably not meant."""
 
+    @property
+    def rows(self) -> int:
+        """How many rows the dataset has."""
+        content = self.dataset.content
+        assert content is not None
+        return content.rows
+
+    def unstored(self) -> Experiment:
+        """Give what of the experiment is known before its assets are stored."""
+        model, dataset = self.live.model, self.dataset
+        assert model is not None
+        return Experiment(
+            name=self.config.name,
+            dataset=AssetRef(name=dataset.asset.name, version=dataset.asset.version or 0, hash=dataset.hash),
+            model=model.config,
+            evaluation=self.metrics,
+            embedding_model=self.live.embedding_model.config if self.live.embedding_model else None,
+            trials=self.config.trials,
+        )
+
     async def commit(self, store: AssetStore) -> tuple[Experiment, Bindings]:
         """Store the assets that are new, and pin the experiment to them."""
         prompt = await store.commit(self.prompt) if self.prompt else None

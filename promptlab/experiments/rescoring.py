@@ -48,12 +48,13 @@ def _answered(row: Mapping[str, Any]) -> str:
 
 
 def check_scorable(run: RunRecord) -> None:
-    """Refuse to score a run of which cases are open: they would be asked.
+    """Refuse to score a run of which cases are open: they would be asked. Those of a run that was decided
+    are left out for good, unless it is resumed.
 
     Raises:
         ConfigError: some are, or it is worked on.
     """
-    if run.status != "completed" or run.results is None:
+    if run.status not in ("completed", "decided") or run.results is None:
         raise ConfigError(
             f"Run {run.run_id} is {run.status}: only a completed run is scored again. Resume it first: "
             f"promptlab resume {run.run_id}"

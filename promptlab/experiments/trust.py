@@ -61,5 +61,7 @@ async def check_trusted(codes: Sequence[CodeRef], records: Records, seals: Seals
 
 
 def _of(code: CodeRef) -> tuple[str, bytes]:
-    text = orjson.dumps(code.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    # What it does may change: whoever may run it here may edit it here.
+    named = code.model_dump(mode="json", exclude={"source_hash"})
+    text = orjson.dumps(named, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return hashlib.sha256(text).hexdigest(), text

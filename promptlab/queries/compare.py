@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from promptlab.domain import comparable
+from promptlab.domain.decided import comparison_notes
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import CaseKey
 from promptlab.domain.summary import MetricSummary
@@ -162,6 +164,8 @@ class ComparePage:
     """Per other run: cases that only the base has, and cases that only the other has."""
     opened: OpenedPair | None = None
     """The case that was asked for, if it was and every run has it."""
+    notes: tuple[str, ...] = ()
+    """What has to be known of the runs: those that ended early, decided."""
 
 
 async def compare(
@@ -223,6 +227,7 @@ async def compare(
         joined_on=pairing.joined_on,
         unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
         opened=OpenedPair(located, _deltas(pairing, located.item)) if located else None,
+        notes=comparison_notes([run.run for run in runs]),
     )
 
 
@@ -416,46 +421,9 @@ def _applies(run: StoredRun, metric: Metric) -> str:
 
 def not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | None:
     """Say why the metric of two runs is not the same one; None where it is, as far as they tell."""
-    a, b = _named(runs[0], name), _named(runs[other + 1], name)
-    if a.metric != b.metric and (a.code is None or b.code is None):
-        return f"it is {a.metric} in one run and {b.metric} in the other"
-    if a.params != b.params:
-        names = sorted(k for k in a.params.keys() | b.params.keys() if a.params.get(k) != b.params.get(k))
-        return f"its parameters differ: {', '.join(names)}"
-    if a.higher_is_better != b.higher_is_better:
-        return "higher is better in one run, lower in the other"
-    if a.cluster_by != b.cluster_by:
-        ways = [m.cluster_by or "no column" for m in (a, b)]
-        return f"rows are clustered by {ways[0]} in one run and by {ways[1]} in the other"
-    if a.missing != b.missing:
-        ways = [m.missing or "the default" for m in (a, b)]
-        return f"missing is {ways[0]} in one run and {ways[1]} in the other"
-    if a.value_range != b.value_range:
-        return "its range of values differs"
-    if a.when != b.when:
-        return "it applies to other rows in one run than in the other"
-    return _other_code(a, b) or _other_embedding(runs[0], runs[other + 1], a)
-
-
-def _other_code(a: Metric, b: Metric) -> str | None:
-    """Say that two metrics are of different code; of a laptop's code only the name is known."""
-    if a.code is None or b.code is None:
-        return None
-    if a.code.qualname != b.code.qualname:
-        return f"it is {a.code.qualname} in one run and {b.code.qualname} in the other"
-    hashes = a.code.bundle_hash, b.code.bundle_hash
-    return "its evaluator's code differs" if None not in hashes and hashes[0] != hashes[1] else None
-
-
-def _other_embedding(a: StoredRun, b: StoredRun, metric: Metric) -> str | None:
-    if not metric.needs_embedding:
-        return None
-    names = [(run.run.experiment.get("embedding_model") or {}).get("name", "none") for run in (a, b)]
-    return (
-        f"its embedding model is {names[0]} in one run and {names[1]} in the other"
-        if names[0] != names[1]
-        else None
-    )
+    pair = runs[0], runs[other + 1]
+    first, second = (_named(run, name) for run in pair)
+    return comparable.not_comparable(first, second, *(run.run.experiment for run in pair))
 
 
 def paired_of(

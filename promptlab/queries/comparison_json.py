@@ -34,6 +34,7 @@ def comparison_json(run_ids: Sequence[str], page: ComparePage) -> dict[str, Any]
     return {
         "base": run_ids[0],
         "others": others,
+        "notes": list(page.notes),
         "total": page.total,
         "counts": dict(page.counts),
         "total_matching": page.total_matching,
@@ -86,6 +87,7 @@ def comparison_from(value: Mapping[str, Any]) -> ComparePage:
         **{name: value[name] for name in ("total_matching", "total", "offset", "limit", "counts")},
         metrics=tuple(metrics),
         joined_on=value["others"][0]["joined_on"],
+        notes=tuple(value.get("notes", ())),
         unmatched=tuple((other["only_base"], other["only_other"]) for other in value["others"]),
     )
 

@@ -75,6 +75,7 @@ def comparison_table(run_ids: Sequence[str], page: ComparePage) -> Group:
             lines.append(
                 Text(f"Only in A: {base:,} cases; only in {letter}: {other:,} cases.", style="yellow")
             )
+    lines += [Text(note, style="yellow") for note in page.notes]
     lines += [Text(), _metrics_table(page) if page.metrics else Text("The runs share no metric.")]
     lines += [Text(), *(Text(line) for line in _reasons(page))] if page.metrics else []
     if page.rows:

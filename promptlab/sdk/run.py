@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import orjson
 
+from promptlab.domain.decided import decided_json
 from promptlab.domain.messages import read_messages
 from promptlab.domain.results import Progress, RunRecord, RunStatus
 from promptlab.domain.summary import Summary
@@ -168,7 +169,7 @@ class Run:
 
     @property
     def status(self) -> RunStatus:
-        """completed, failed, stopped, budget_reached, interrupted, cancelled or running.
+        """completed, decided, failed, stopped, budget_reached, interrupted, cancelled or running.
         Failed cases alone do not make a run failed."""
         return self.record.status
 
@@ -186,6 +187,12 @@ class Run:
     def commit(self) -> str | None:
         """The commit that it was made at, where it was said."""
         return self.record.commit
+
+    @property
+    def decided(self) -> dict[str, Any] | None:
+        """What was decided before all cases were done, of a run with `stop`: verdict, by, rows, of_rows,
+        metric, against, estimate, low, high, cases_saved, usd_saved, went_on, …; None while nothing is."""
+        return decided_json(self.record, self.summary)
 
     @property
     def summary(self) -> Summary | None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from promptlab.domain.results import HALTED, RunRecord
+from promptlab.domain.decided import decided_words
+from promptlab.domain.results import DONE, HALTED, RunRecord
 from promptlab.report import all_failed, brief, next_steps, resume_command
 from promptlab.sdk.progress import Lines, Plain, ProgressView, Silence, progress_view
 
@@ -41,7 +42,9 @@ def say_next(run: RunRecord, where: str) -> None:
     facts = brief(run)
     if run.error:
         say(f"{run.status.replace('_', ' ').capitalize()}: {run.error}")
-    if run.status == "completed" or all_failed(facts):
+    for said in decided_words(facts.get("decided")):
+        say(said)
+    if run.status in DONE or all_failed(facts):
         say("\n".join(next_steps(facts, where)))
     elif run.status in HALTED:
         say(f"Go on with: {resume_command(run.run_id, where)}")

@@ -140,6 +140,9 @@ class GoingOn(Starting):
                 "max_cost_usd": usd,
             }
             changes |= {"outage": None, "finished_at": None, "error": None, "summary": None, "results": None}
+            if run.status == "decided":
+                # All other cases are done now; what was decided stays as it was.
+                changes |= {"reach": None, "decided": {**(run.decided or {}), "went_on": run.generation + 1}}
             if again:
                 # What stopped the run is done again in any case.
                 mine = run.redo_errors if run.status == "stopped" and errors else ()

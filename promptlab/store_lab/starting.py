@@ -24,6 +24,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.judges import steps_made
 from promptlab.experiments.portable import check_portable
 from promptlab.experiments.prepare import Prepared, check_models, prepare, unlock, with_dataset
+from promptlab.experiments.stopping import stop_rule
 from promptlab.experiments.stored import look_up
 from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
@@ -170,6 +171,8 @@ class Starting(Runs):
             await unlock(models, self._parts.secrets, self._parts.outbound)
             await check_models(models)
             prepared.metrics = await steps_made(prepared.metrics, live.evaluators, live.judges)
+            if config.stop is not None:  # before anything is stored
+                await stop_rule(self.ledger, config.stop, prepared.unstored(), prepared.rows)
             yield prepared
 
     async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> Work:
@@ -195,10 +198,14 @@ class Starting(Runs):
         *,
         on_start: OnStart | None = None,
     ) -> AsyncIterator[tuple[RunRecord, Work]]:
-        """A new run, recorded and claimed; `said` are the fields of `_SAID`."""
+        """A new run, recorded and claimed; `said` are the fields of `_SAID`, and `stop` as it was given."""
         experiment, bindings = await make()
         if said["gates"]:
             gates_of(said["gates"]).check_columns([column.name for column in bindings.content.columns])
+        fields = dict(said)
+        if stop := fields.pop("stop", None):
+            rule = await stop_rule(self.ledger, stop, experiment, bindings.content.rows)
+            fields["stop"] = rule.to_json()
         now = self.clock.now()
         run = RunRecord(
             run_id=run_id or new_run_id(now),
@@ -208,7 +215,7 @@ class Starting(Runs):
             cases=bindings.content.rows * experiment.trials,
             created_at=now,
             started_at=now,
-            **said,
+            **fields,
         )
         if run_id is not None:
             await self.ledger.add_run(run)  # of two requests with one id, one must hear that the run exists
@@ -298,7 +305,7 @@ _SAID = ("tags", "max_cost_usd", "cache_days", "commit", "gates")
 def said_of(config: ExperimentConfig) -> dict[str, Any]:
     """What an experiment says of a run of it."""
     said = {name: getattr(config, name) for name in _SAID}
-    return said | {"gates": config.gates.to_json() if config.gates else None}
+    return said | {"gates": config.gates.to_json() if config.gates else None, "stop": config.stop}
 
 
 def new_run_id(now: str) -> str:

@@ -102,9 +102,10 @@ def test_a_run_that_may_end_early_is_planned_again_after_each_step() -> None:
     """Whatever the first plan says, and none of the others: the end of a map tells which plan comes next."""
     states = machine()["States"]
     assert states["Shards"]["Next"] == "More"
-    assert states["More"]["Choices"] == [
-        {"Variable": "$.more", "BooleanEquals": True, "Next": "PlanNext"}
-    ] and states["More"]["Default"] == "Summarize"
+    assert (
+        states["More"]["Choices"] == [{"Variable": "$.more", "BooleanEquals": True, "Next": "PlanNext"}]
+        and states["More"]["Default"] == "Summarize"
+    )
     first, further = states["Plan"], states["PlanNext"]
     given = dict(further["Parameters"]["Payload"])
     assert (given.pop("done.$"), given.pop("functions.$")) == ("$.rows", "$.functions")

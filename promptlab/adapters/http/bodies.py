@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptlab.domain.assets import AssetVersion, PromptTemplate
+from promptlab.domain.decided import fields_of
 from promptlab.domain.records import made
 from promptlab.domain.results import Batched, Progress, RunRecord
 from promptlab.domain.spending import NAMES
@@ -104,6 +105,7 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         tags=tuple(answer["tags"]),
         labels=tuple(answer.get("labels") or ()),
         archived=answer.get("archived", False),
+        **fields_of(answer),
     )
 
 

@@ -275,8 +275,10 @@ def _reopen_runs(saved: sqlite3.Connection, blobs: Path) -> None:
             "SELECT total(json_extract(CAST(body AS TEXT), '$.summary.cases')) FROM shard WHERE run_id = ?",
             (run_id,),
         ).fetchone()
-        lost = min(there, summed) < run["cases"] or not (blobs / str(run.get("results"))).is_file()
-        if run["status"] == "running" or (run["status"] == "completed" and lost):
+        # Of a run that was decided, those are all that were done.
+        wanted = run["cases"] if run["status"] != "decided" else (run.get("summary") or {}).get("cases", 0)
+        lost = min(there, summed) < wanted or not (blobs / str(run.get("results"))).is_file()
+        if run["status"] == "running" or (run["status"] in ("completed", "decided") and lost):
             run |= {"status": "interrupted", "summary": None, "results": None}
             saved.execute(
                 "UPDATE run SET status = 'interrupted', body = ? WHERE run_id = ?",

@@ -51,7 +51,7 @@ class Counter:
         self._on_progress = on_progress
         self._scored: dict[int, int] = {}
         self._slow_metrics = slow_metrics
-        self._tell()
+        self.tell()
 
     def count(self, completion: Completion) -> None:
         """Count one completion."""
@@ -64,19 +64,19 @@ class Counter:
             failed=now.failed + (completion.error is not None),
             **summed(now, completion.spent),
         )
-        self._tell()
+        self.tell()
 
     def wait_for(self, words: str | None) -> None:
         """Say why no call is made now; None once calls are made again."""
         if self.now.waiting != words:
             self.now = replace(self.now, waiting=words)
-            self._tell()
+            self.tell()
 
     def set_batched(self, batched: Batched | None) -> None:
         """Set how far the provider's batches are."""
         if batched != self.now.batched:
             self.now = replace(self.now, batched=batched)
-            self._tell()
+            self.tell()
 
     def begin_scoring(self, cases: int) -> None:
         """Set how many cases are scored in shards that are not worked on."""
@@ -91,9 +91,9 @@ class Counter:
             self.now = replace(self.now, scored=self.now.scored + more)
             # Those of fast metrics are told with the next case, if there is one.
             if self._slow_metrics or self.now.done >= self.now.total:
-                self._tell()
+                self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Call on_progress; an error of it is logged, once, and costs the run nothing."""
         if self._on_progress is None:
             return

@@ -420,6 +420,8 @@ class LocalRunner:
             work.counter.begin_scoring(todo.answered)
             if not await self._pass(work, todo.manifest):
                 return False
+            if step.more:
+                work.counter.tell()  # of the last scores: no further case tells them
             if not step.more or work.faults or job.halted is not None or job.out_of_budget:
                 return True
             assert step.reach is not None

@@ -175,6 +175,48 @@ class MessageCount(BaseModel):
     cases: int
 
 
+class StopOut(BaseModel):
+    """When a run ends early: once it is known how it compares with another."""
+
+    against: str = Field(description="The id of the run that it is compared with.")
+    label: str | None = Field(description="The label that named that run, at the start.")
+    metric: str
+    margin: float | None = Field(description="δ: it ends also once the two are the same within it.")
+    looks: int = Field(description="Waves of the cases' random order.")
+    seed: int = Field(description="What that order is made of.")
+
+
+class DecidedOut(BaseModel):
+    """What was decided before all cases of a run were done."""
+
+    verdict: str = Field(description="better, worse or the same within δ.")
+    by: Literal["waves", "e-process"] = Field(
+        description="waves: O'Brien and Fleming's boundary at the end of one; e-process: between them."
+    )
+    rows: int = Field(description="Dataset rows of the random order that it took.")
+    of_rows: int = Field(description="Rows of the dataset.")
+    missing: int = Field(
+        description="How many of `rows` lack a score in one of the runs; they count against "
+        "the run that is ahead."
+    )
+    against: str
+    label: str | None
+    metric: str
+    margin: float | None
+    estimate: float = Field(description="The mean difference over these rows; above 0 is better.")
+    low: float | None = Field(description="Its interval at that look; null where the e-process decided.")
+    high: float | None
+    z: float | None
+    boundary: float | None = Field(description="What |z| had to reach at that look.")
+    e: float | None = Field(description="The e-process, of pass and fail; 100 decides.")
+    went_on: bool = Field(description="Whether the other cases were done all the same, by a resume.")
+    cases_done: int | None = Field(description="Cases that were done; null before they are summed up.")
+    cases_saved: int | None
+    usd_saved: float | None = Field(
+        description="About what the other cases would have cost; null where nobody knows."
+    )
+
+
 class RunBrief(BaseModel):
     """A run in numbers."""
 
@@ -228,6 +270,10 @@ class RunBrief(BaseModel):
     labels: list[str] = Field(default=[], description="Labels that point at it, such as production.")
     commit: str | None = Field(default=None, description="The commit that it was made at.")
     sweep: str | None = Field(default=None, description="The sweep that it is a cell of.")
+    stop: StopOut | None = Field(default=None, description="When it ends early; null: with its last case.")
+    decided: DecidedOut | None = Field(
+        default=None, description="What was decided before all cases were done; null while nothing is."
+    )
 
 
 class RunOut(RunBrief):
@@ -370,6 +416,9 @@ class CompareOut(BaseModel):
 
     base: str = Field(description="The base run's id.")
     others: list[ComparedWith]
+    notes: list[str] = Field(
+        default=[], description="What has to be known of the runs: those that ended early, decided."
+    )
     total: int = Field(description="Cases that all runs have.")
     counts: dict[str, int] = Field(description="Cases by change: all, different, regressed, improved, same.")
     total_matching: int = Field(description="Pairs that the filter lets through.")

@@ -11,8 +11,9 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from promptlab.assets.json_rows import clip
+from promptlab.domain.decided import early_words
 from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import FINAL, RunRecord
+from promptlab.domain.results import DONE, FINAL, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import (
     AssetNotFoundError,
@@ -121,7 +122,7 @@ async def run_page(request: Request, run_id: str) -> Response:
         names, _ = await names_in(prompt) if prompt else ((), "")
         errors = await _errors(results)
         context |= {
-            "retry": retry_of(run_id, query, errors, _unscored(run)) if run.status == "completed" else None,
+            "retry": retry_of(run_id, query, errors, _unscored(run)) if run.status in DONE else None,
             "exports": export_links(run_id, query),
             "again": await _again(results, query, page, experiment),
         }
@@ -219,6 +220,7 @@ async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQu
         "whole_exports": whole_exports(run),
         "actions": actions_on(run),
         "summary": summary,
+        "early": early_words(run, summary),
         "budget_spent": (head.progress.cost_usd or 0.0) + of_metrics,
         **await _strip(query, summary, results),
     }

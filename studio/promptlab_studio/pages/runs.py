@@ -32,7 +32,16 @@ from promptlab_studio.views.state import Query
 
 SIZE = 50
 MOST_COMPARED = 4
-STATUSES = ("running", "completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled")
+STATUSES = (
+    "running",
+    "completed",
+    "decided",
+    "failed",
+    "stopped",
+    "budget_reached",
+    "interrupted",
+    "cancelled",
+)
 IN_FORM = ("q", "page", "run", "experiment", "model", "prompt", "dataset", "since", "until", "col")
 """Parameters that have fields of their own, or start anew when one is changed."""
 LIVE = 50

@@ -8,6 +8,7 @@ from promptlab.domain.results import RunRecord
 
 _SYMBOLS = {
     "completed": "✓",
+    "decided": "✓",
     "failed": "✕",
     "running": "●",
     "stopped": "⊗",
