@@ -135,8 +135,8 @@ def comparison_notes(runs: Sequence[RunRecord]) -> tuple[str, ...]:
         found.append(
             f"Run {run.run_id} was stopped early, after {run.summary['cases']:,} of {run.cases:,} cases: "
             f"{first} That verdict is its rule's. What stands here is of the cases that were done, judged as "
-            "if nobody had looked before: where it stopped for a large difference, the difference is somewhat "
-            "smaller, and the interval too narrow. Resume the run for all cases."
+            "if nobody had looked before: where it stopped for a large difference, the difference is "
+            "somewhat smaller, and the interval too narrow. Resume the run for all cases."
         )
     return tuple(found)
 

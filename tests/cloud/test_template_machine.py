@@ -163,7 +163,7 @@ def test_a_run_that_names_no_project_is_of_the_default_one() -> None:
     assert (default["Result"], default["ResultPath"], default["Next"]) == ("default", "$.project", "Watch")
     tasks = [s for s in {**m["States"], **child(m)}.values() if s["Type"] == "Task"]
     payloads = [s["Parameters"].get("Payload") or s["Parameters"]["Input"] for s in tasks]
-    assert len(payloads) == 8 and all(payload["project.$"] == "$.project" for payload in payloads)
+    assert len(payloads) == 9 and all(payload["project.$"] == "$.project" for payload in payloads)
 
 
 def test_the_watch_ends_with_the_run_and_not_before() -> None:

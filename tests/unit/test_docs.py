@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from promptlab import EvaluationConfig, ExperimentConfig, ModelConfig
+from promptlab.domain.stopping import StopConfig
 from promptlab.experiments.matrix import SweepConfig, has_matrix
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,12 +112,14 @@ def test_yaml_examples_are_valid(block: Block) -> None:
         else:
             ExperimentConfig.parse(value)
         return
-    known = {"evaluation", "model", "embedding_model"}
+    known = {"evaluation", "model", "embedding_model", "stop"}
     assert value.keys() <= known, (
         f"{block}: neither a whole experiment nor parts of one: {value.keys() - known}"
     )
     for item in value.get("evaluation", ()):
         EvaluationConfig.model_validate(item)
+    if "stop" in value:
+        StopConfig.model_validate(value["stop"])
     for name in {"model", "embedding_model"} & value.keys():
         ModelConfig.model_validate(value[name])
 
