@@ -25,7 +25,6 @@ FILLED = {
     "Batching",
     "BatchWriter",
     "_File",
-    "_Writer",
     "_Seen",
     "Live",
     "Pledges",
