@@ -231,11 +231,19 @@ def _value(name: str) -> str:
     help="The stack's WorkerMemory.",
 )
 @click.option("--new-account", is_flag=True, help="Use the quotas of a new AWS account.")
+@click.option(
+    "--try",
+    "tries",
+    metavar="N",
+    type=click.IntRange(1, 1_000),
+    default=0,
+    help="Run and pay for N random rows in the store to see; the run is kept.",
+)
 @store_options
 @json_option
 def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> None:
     """Estimate what a run in the cloud would cost and how long it would take. Nothing is called and nothing
-    is stored.
+    is stored, unless --try has rows run: with --endpoint in the cloud, else on this machine.
 
     A dataset or a prompt that the experiment names by reference is looked up in the store.
     """
@@ -243,7 +251,7 @@ def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> N
     from promptlab.experiments.file import load_experiment
 
     file = load_experiment(experiment)
-    found = asyncio.run(_estimated(store, file.config, options))
+    found = asyncio.run(_estimated(store, file.config, options | {"folder": file.folder}))
     if as_json:
         show_json(found.to_json())
     else:

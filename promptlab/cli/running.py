@@ -180,7 +180,9 @@ def run(
         if choice is None:
             return await lab.run(config, folder=file.folder, **told)
         async with subset(lab.assets, config.dataset, choice) as dataset:
-            part = config.model_copy(update={"dataset": dataset})
+            if config.stop is not None and not quiet:
+                click.echo("Only some rows are run: `stop`, which is of all of them, is left out.", err=True)
+            part = config.model_copy(update={"dataset": dataset, "stop": None})
             return await lab.run(part, folder=file.folder, **told)
 
     ctx.exit(

@@ -303,7 +303,8 @@ def dataset_shape(asset: AssetVersion) -> RenderableType:
 def estimate_tables(found: Estimate) -> RenderableType:
     """Build the tables of an estimate: what a run would cost, how long it would take, and what
     an unused stack costs."""
-    return Group(_money(found), Text(), *map(Text, _course(found)), Text(), _idle(found))
+    course = [*_course(found), *([_tried_line(found)] if found.tried is not None else [])]
+    return Group(_money(found), Text(), *map(Text, course), Text(), _idle(found))
 
 
 def laptop_tables(found: Estimate) -> RenderableType:
@@ -349,6 +350,16 @@ def sweep_tables(found: SweepEstimate) -> RenderableType:
     return Group(table, Text(), *map(Text, lines))
 
 
+def _tried_line(found: Estimate) -> str:
+    assert found.tried is not None
+    failed = f", {found.tried.failed:,} of them failed" if found.tried.failed else ""
+    return (
+        f"{found.tried.cases:,} cases were run to see ({found.tried.run_id}{failed}): "
+        f"{found.prompt_tokens.expected:,.0f} tokens read and {found.answer_tokens.expected:,.0f} written a "
+        "call."
+    )
+
+
 def _laptop_lines(found: Estimate) -> list[str]:
     wall, read, written = found.laptop_wall_s, found.prompt_tokens, found.answer_tokens
     lines = [
@@ -363,11 +374,7 @@ def _laptop_lines(found: Estimate) -> list[str]:
     if found.metrics_usd:
         lines.append(f"The metrics' own calls: about {dollars(found.metrics_usd)} more.")
     if found.tried is not None:
-        failed = f", {found.tried.failed:,} of them failed" if found.tried.failed else ""
-        lines.append(
-            f"{found.tried.cases:,} cases were run to see ({found.tried.run_id}{failed}): "
-            f"{read.expected:,.0f} tokens read and {written.expected:,.0f} written a call."
-        )
+        lines.append(_tried_line(found))
     else:
         lines.append(
             f"A call reads {read.low:,.0f} … {read.high:,.0f} tokens (from {found.sampled:,} rows) and is "

@@ -279,7 +279,9 @@ async def _tried(lab: Lab, config: ExperimentConfig, tries: int, folder: Path | 
     if not 1 <= tries <= MOST_TRIED:
         raise ConfigError(f"{tries:,} rows to try: 1 to {MOST_TRIED:,} are tried.")
     async with subset(lab.assets, config.dataset, Sample(tries, 0)) as dataset:
-        run = await lab.run(config.model_copy(update={"dataset": dataset}), folder=folder)
+        # Rows of their own are compared with no run.
+        part = config.model_copy(update={"dataset": dataset, "stop": None})
+        run = await lab.run(part, folder=folder)
     if run.summary is None or not run.summary["succeeded"]:
         raise ConfigError(
             f"No row of the {tries:,} that were tried was answered: {run.error or run.status} (run "

@@ -19,6 +19,7 @@ def speeds(summary: Summary | None, cases: int) -> dict[str, float | None]:
     }
     found["latency_mean_ms"] = summary.latency_ms.mean if known and summary else None
     usd = summary.cost_usd if summary else None
+    cases = (summary.cases if summary else 0) or cases  # one that ended early paid for those that were done
     found["cost_per_case_usd"] = usd / cases if usd is not None and cases else None
     return found
 

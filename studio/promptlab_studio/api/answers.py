@@ -615,7 +615,7 @@ async def run_object(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
     progress, partial = await lab.so_far(run)
     summary = partial.to_json() if partial else run.summary
     more = {
-        "done": progress.done if progress else run.cases,
+        "done": progress.done if progress else (run.summary or {}).get("cases", run.cases),
         "configuration": dict(run.experiment),
         "summary": summary,
         "summarized": bool(run.summary),

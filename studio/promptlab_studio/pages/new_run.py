@@ -14,12 +14,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
+from promptlab.cloud.sampled import Interval, slowest, times_by_limit
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.chat import in_words
 from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
 from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
+from promptlab.domain.summary import Summary
 from promptlab.domain.templates import check_placeholders, compile_template_async
 from promptlab.domain.tokens import chat_tokens
 from promptlab.errors import PromptLabError, TemplateError
@@ -27,9 +29,11 @@ from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.subset import First, Sample, subset
 from promptlab.models.batches.registry import has_batch_mode
+from promptlab.report import duration
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.forms import form_of
+from promptlab_studio.pages.power import power_words
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
 from promptlab_studio.security import MAX_FORM_ADDRESS_BYTES, MAX_PARAMETERS
@@ -49,9 +53,12 @@ from promptlab_studio.views.new_run_form import (
     sweep_of,
 )
 from promptlab_studio.views.run_bounds import BOUNDS, cache_choices
+from promptlab_studio.views.run_rules import JUDGED, MISSING, STOP
 from promptlab_studio.views.state import Query, whole
 
 PREVIEWED = 3
+CALL_S = 2.0
+"""Seconds of a call, where no run of the prompt tells."""
 CODE = 60
 """Classes and functions of the lab's code to choose from."""
 METRICS, AGENTS = ("evaluator", "function"), ("function",)
@@ -80,6 +87,10 @@ class Estimate:
     """Whether the model's provider has a batch mode."""
     batch_usd: float | None
     """Dollars in batch mode."""
+    time: str
+    """How long the calls take at the limit that counts, in words; empty where no model is chosen."""
+    limited_by: str
+    """That limit."""
 
 
 @routes.get("/new", dependencies=[needs("run")])
@@ -121,6 +132,9 @@ async def _form(
         "defaults": {name: ModelConfig.model_fields[name].default for name in MODEL_NUMBERS},
         "texts": MODEL_TEXTS,
         "bounds": BOUNDS,
+        "judged": JUDGED,
+        "stop": STOP,
+        "missing_choices": MISSING,
         "row_choices": ROWS,
         "caches": cache_choices(query.get("cache")),
         "suggested_judge": EXAMPLE_MODEL,
@@ -150,6 +164,7 @@ async def _outlook(
         return {
             "preview": {"problem": "", "warnings": (), "rows": await _given_rows(lab, dataset)},
             "estimate": None,
+            "power": await power_words(lab, query, "", dataset),
             "agent_calls": calls,
             "ready": True,
         }
@@ -157,6 +172,7 @@ async def _outlook(
         return {"preview": None, "estimate": None, "agent_calls": 0, "ready": False}
     return {
         "agent_calls": 0,
+        "power": await power_words(lab, query, prompt.name, dataset),
         "preview": await _preview(lab, query, prompt, dataset),
         "estimate": await _estimate(lab, query, prompt, dataset),
         "ready": bool(query.get("model")),
@@ -260,7 +276,7 @@ async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
     except (PromptLabError, ValidationError):
         return None
     read = round(sum(map(chat_tokens, sample)) / max(len(sample), 1) * calls)
-    each, basis = await _written(lab, prompt, config)
+    each, basis, call_s = await _written(lab, prompt, config)
     written = None if each is None else round(each * calls)
     price = price_of(config) if config else None
     usd = _dollars(price, read, written, calls)
@@ -268,7 +284,13 @@ async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
     # A deployed lab has no bucket and no role for those of Bedrock.
     has_batches = config is not None and has_batch_mode(config)
     has_batches = has_batches and (lab.stack is None or config is None or config.provider != "bedrock")
-    return Estimate(calls, read, written, basis, usd, price is not None, has_batches, half)
+    time, limit = "", ""
+    if config and calls:
+        tokens = (read + (written or 0)) / calls
+        call, each_call = Interval(call_s / 2, call_s, 2 * call_s), Interval(tokens, tokens, tokens)
+        limit, took = slowest(times_by_limit(config, calls, call, each_call))
+        time = f"≈ {duration(took.expected)}"
+    return Estimate(calls, read, written, basis, usd, price is not None, has_batches, half, time, limit)
 
 
 def _dollars(price: Price | None, read: int, written: int | None, calls: int) -> float | None:
@@ -279,8 +301,8 @@ def _dollars(price: Price | None, read: int, written: int | None, calls: int) ->
 
 async def _written(
     lab: StoreLab, prompt: PromptTemplate, config: ModelConfig | None
-) -> tuple[float | None, str]:
-    """Tokens that a case will write, and from what we know it."""
+) -> tuple[float | None, str, float]:
+    """Tokens that a case will write, from what we know it, and seconds of a call."""
     runs, _ = await read_runs(lab)
     for run in runs:
         used: Mapping[str, Any] = run.experiment.get("prompt_template") or {}
@@ -290,12 +312,13 @@ async def _written(
             and run.summary["cases"]
             and run.summary["completion_tokens"]
         ):
-            return run.summary["completion_tokens"] / run.summary[
-                "cases"
-            ], f"as run {run.run_id} of this prompt wrote"
+            latency = Summary.from_json(run.summary).latency_ms
+            call_s = latency.mean / 1000 if latency.n else CALL_S
+            each = run.summary["completion_tokens"] / run.summary["cases"]
+            return each, f"as run {run.run_id} of this prompt wrote", call_s
     if config and config.max_tokens:
-        return config.max_tokens, "at most, as max_tokens allows"
-    return None, "unknown: no run of this prompt yet, and no max_tokens"
+        return config.max_tokens, "at most, as max_tokens allows", CALL_S
+    return None, "unknown: no run of this prompt yet, and no max_tokens", CALL_S
 
 
 @routes.post("/new", dependencies=[needs("run")])

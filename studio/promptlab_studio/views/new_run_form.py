@@ -21,6 +21,7 @@ from promptlab.evaluators.registry import MetricInfo, canonical, describe, exist
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.subset import First, Sample
 from promptlab_studio.views.run_bounds import bound_pairs, bounds_of
+from promptlab_studio.views.run_rules import MISSING, rule_pairs, rules_of
 from promptlab_studio.views.state import Pairs, Query, whole
 
 MODEL_NUMBERS = {
@@ -74,7 +75,8 @@ class MetricForm:
     inputs: Sequence[InputField]
     params: Sequence[ParamField]
     extracts: Sequence[ParamField] = ()
-    """The steps of its extraction, of the answer and of the reference, where it reads them."""
+    """The steps of its extraction, of the answer and of the reference, where it reads them; and how what is
+    missing counts."""
     judge: str = ""
     """The models that judge, as they are typed: names with spaces between, or their configuration as JSON."""
 
@@ -85,6 +87,10 @@ class MetricForm:
 
 EXTRACTS = {"extract": "response", "extract_reference": "reference"}
 """Fields of extraction, and the input that each is of."""
+MISSING_SAID = (
+    "How cases without a score count: fail, what is the model's doing as the worst value; bound, in no mean "
+    "but in its worst-case range; exclude, nowhere."
+)
 _EXTRACT_HINTS = {
     "extract": "last_number, or [{after: 'Answer:'}, choice]",
     "extract_reference": "{after: '####'}",
@@ -101,6 +107,11 @@ class CodeForm:
     """What its metric is called."""
     mapping: str
     params: str
+    missing: str = ""
+
+    @property
+    def missing_field(self) -> str:
+        return f"x.{self.text}"
 
     @property
     def mapping_field(self) -> str:
@@ -127,7 +138,8 @@ def code_forms(query: Query, columns: Sequence[str]) -> list[CodeForm]:
                 *((f"reference={expected}",) if expected and " " not in expected else ()),
             )
         )
-        found.append(CodeForm(text, f"{name}_{taken + 1}" if taken else name, given, query.get(f"a.{text}")))
+        called, params = f"{name}_{taken + 1}" if taken else name, query.get(f"a.{text}")
+        found.append(CodeForm(text, called, given, params, query.get(f"x.{text}")))
     return found
 
 
@@ -152,6 +164,7 @@ def _code_metric(form: CodeForm) -> dict[str, Any]:
         "evaluator": form.text,
         "column_mapping": dict(pairs),
         "params": params,
+        "missing": form.missing or None,
     }
 
 
@@ -204,11 +217,14 @@ def _metric_form(query: Query, info: MetricInfo, columns: Sequence[str]) -> Metr
         for name, of in EXTRACTS.items()
         if of in info.inputs
     ]
+    field = f"e.{info.name}.missing"
+    hint = "as its kind"
+    extracts.append(ParamField("missing", field, query.get(field), MISSING_SAID, MISSING, False, hint))
     return MetricForm(info, inputs, params, extracts, query.get(f"j.{info.name}"))
 
 
 def _steps(form: MetricForm) -> dict[str, Any]:
-    """The steps of a metric's extractions, as they are typed.
+    """The steps of a metric's extractions, as they are typed, and how what is missing counts.
 
     Raises:
         ConfigError: they are no YAML.
@@ -216,6 +232,9 @@ def _steps(form: MetricForm) -> dict[str, Any]:
     found = {}
     for field in form.extracts:
         if not field.value.strip():
+            continue
+        if field.name == "missing":
+            found["missing"] = field.value
             continue
         try:
             found[field.name] = yaml.safe_load(field.value[:MAX_STEPS])
@@ -269,6 +288,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         "evaluation": evaluation,
         "trials": trials if (number := whole(trials)) is None else number,
         **bounds_of(query),
+        **rules_of(query),
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
     }
 
@@ -466,6 +486,7 @@ def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
     pairs += [("trials", str(experiment.trials))] if experiment.trials != 1 else []
     pairs += [("tags", " ".join(run.tags))] if run.tags else []
     pairs += bound_pairs(run, experiment)
+    pairs += rule_pairs(run, experiment)
     left: list[str] = []
     if experiment.agent is not None:
         pairs = [pair for pair in pairs if pair[0] not in ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "other")]
@@ -504,6 +525,7 @@ def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
                 if (steps := getattr(metric, field))
             ]
             pairs += [(f"j.{name}", _judges_typed(metric))] if metric.judge else []
+            pairs += [(f"e.{name}.missing", metric.missing)] if metric.missing else []
     return tuple(pairs), left
 
 
@@ -527,4 +549,5 @@ def _code_pairs(metric: Metric) -> list[tuple[str, str]]:
         for name, column in metric.column_mapping.items()
     )
     found = [("code", text), (f"c.{text}", mapping)]
+    found += [(f"x.{text}", metric.missing)] if metric.missing else []
     return [*found, (f"a.{text}", orjson.dumps(metric.params).decode())] if metric.params else found
