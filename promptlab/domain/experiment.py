@@ -79,7 +79,7 @@ class CodeRef(BaseModel):
     bundle_hash: str | None = None
     """The SHA-256 (hex) of that version's content."""
     source_hash: str | None = None
-    """Of a laptop's code: the SHA-256 (hex) of the file that it is in, as it was at the start."""
+    """The SHA-256 (hex) of the source of a metric's class or function, where that is at hand."""
 
 
 Scalar = str | bool | int | float | None

@@ -32,7 +32,7 @@ from promptlab.evaluators.extraction import extraction
 from promptlab.evaluators.foreign import MAX_SEVERAL
 from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
-from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params
+from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params, with_source
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.experiments.functions import FunctionEvaluator, named_inputs
 from promptlab.experiments.judges import judges_recorded, made_judges, remade_judges
@@ -190,6 +190,7 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
     else:
         code = code or code_ref(thing)
         evaluator = kept or evaluator_from(item.result_name, code, thing, item.params)
+        code = code if kept is not None else with_source(code, thing)
     pairs = made_judges(item, evaluator, live.model)
     if pairs:
         live.judges[item.result_name] = pairs

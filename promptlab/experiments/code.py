@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import importlib
 import inspect
 import runpy
 import sys
+import textwrap
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,41 @@ def code_ref(thing: Any) -> CodeRef:
         file=str(Path(file).resolve()) if file else None,
         rebuildable=whole and bool(module or file),
     )
+
+
+def with_source(code: CodeRef, thing: Any) -> CodeRef:
+    """Give the reference with the hash of the source, so that it is seen when the code was another one.
+
+    Of the class or function itself, and not of its file: a script is edited for every run. None where the
+    source is nowhere to be found.
+
+    Args:
+        code: the reference.
+        thing: what it names, or an object of it.
+    """
+    named = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    try:
+        source = _in_file(Path(code.file), code.qualname) if code.file else inspect.getsource(named)
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return code
+    if not source:
+        return code
+    text = "\n".join(line.rstrip() for line in textwrap.dedent(source).strip().splitlines())
+    return code.model_copy(update={"source_hash": hashlib.sha256(text.encode()).hexdigest()})
+
+
+def _in_file(path: Path, qualname: str) -> str | None:
+    """The source of a class or function of a file: one that was loaded from a file does not know it."""
+    text = path.read_text("utf-8")
+    body: Sequence[ast.stmt] = ast.parse(text).body
+    found: ast.stmt | None = None
+    for name in qualname.split("."):
+        kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        found = next((node for node in body if isinstance(node, kinds) and node.name == name), None)
+        if found is None:
+            return None
+        body = found.body  # type: ignore[attr-defined]
+    return ast.get_source_segment(text, found) if found is not None else None
 
 
 def named_ref(reference: str, folder: Path) -> CodeRef:

@@ -178,7 +178,8 @@ def with_metrics(
 
 
 def _undated(metric: Metric) -> dict[str, Any]:
-    return metric.model_dump(mode="json", exclude={"since"})
+    # What was scored by code that changed since is scored again only where its name or its fields differ.
+    return metric.model_dump(mode="json", exclude={"since": True, "code": {"source_hash"}})
 
 
 def _kept(metric: Metric, generation: int) -> Metric:

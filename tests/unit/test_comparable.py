@@ -1,0 +1,76 @@
+"""Metrics of two runs that are not the same one: their judges, their code, what counts as missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptlab import PromptLab
+from promptlab.domain.comparable import not_comparable
+from promptlab.domain.experiment import Metric
+from promptlab.domain.judges import JudgeConfig
+
+JUDGE = {"name": "openai/gpt-5", "temperature": 0.0}
+
+
+def metric(**changes: Any) -> Metric:
+    judge = changes.pop("judge", (JUDGE,))
+    fields: dict[str, Any] = {"name": "good", "metric": "rubric", "column_mapping": {}, **changes}
+    return Metric(**fields, judge=tuple(JudgeConfig.model_validate(one) for one in judge))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"judge": ({"name": "openai/mini"},)}, "judged by openai/gpt-5 in one run and by openai/mini"),
+        ({"judge": (JUDGE, {"name": "openai/mini"})}, "openai/gpt-5 and openai/mini in the other"),
+        ({"judge": ({**JUDGE, "temperature": 0.7},)}, "asked otherwise: temperature"),
+        ({"missing": "exclude"}, "missing is the default in one run and exclude in the other"),
+        ({"judge": ({**JUDGE, "max_concurrent_tasks": 3, "requests_per_minute": 9},)}, ""),
+    ],
+)
+def test_other_judges_and_other_rules_are_said(changes: dict[str, Any], why: str) -> None:
+    """How often, and how fast, a judge may be asked changes nothing."""
+    found = not_comparable(metric(), metric(**changes), {}, {}) or ""
+    assert why in found and bool(why) == bool(found)
+
+
+CODE = '''
+from promptlab import Evaluator, Score
+
+class Short(Evaluator):
+    """Whether an answer is short."""
+
+    inputs = {"response": "$inference"}
+
+    def evaluate(self, response: str) -> Score:
+        return Score(passed=len(response) < %s)
+
+
+UNUSED = %s
+'''
+
+
+def test_code_that_was_edited_is_another_metric_and_the_rest_of_its_file_is_not(tmp_path: Path) -> None:
+    """On a laptop, by the source of the class; comments at its end count for nothing."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join('{"q": "1 + %s"}\n' % n for n in range(20)))  # noqa: UP031 - JSON has braces
+    file = tmp_path / "own.py"
+    experiment = {
+        "name": "own",
+        "dataset": {"name": "q", "file_path": str(rows)},
+        "prompt_template": {"name": "q", "user_prompt": "<q>"},
+        "model": "simulated/demo",
+        "evaluation": [{"metric": "short", "evaluator": f"{file}:Short"}],
+    }
+    with PromptLab(tmp_path / "lab.db", quiet=True) as pl:
+        runs = []
+        for limit, other in ((9, 1), (9, 2), (3, 2)):
+            file.write_text(CODE % (limit, other))
+            runs.append(pl.experiment.run(experiment))
+        same = pl.experiment.compare(runs[0], runs[1]).metrics[0]
+        edited = pl.experiment.compare(runs[0], runs[2]).metrics[0]
+    assert same.not_comparable is None
+    assert edited.not_comparable == "its evaluator's code differs"
