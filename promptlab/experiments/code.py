@@ -96,7 +96,7 @@ def _in_file(path: Path, qualname: str) -> str | None:
         found = next((node for node in body if isinstance(node, kinds) and node.name == name), None)
         if found is None:
             return None
-        body = found.body  # type: ignore[attr-defined]
+        body = found.body
     return ast.get_source_segment(text, found) if found is not None else None
 
 
