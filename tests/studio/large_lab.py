@@ -167,6 +167,7 @@ BODIES: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/datasets/ingests"): "/api/v1/datasets/ingests",
     ("POST", "/api/v1/runs/{run_id}/exports"): "/api/v1/runs/none/exports",
     ("POST", "/api/v1/preview"): "/api/v1/preview",
+    ("POST", "/api/v1/estimate"): "/api/v1/estimate",
     ("POST", "/api/v1/projects"): "/api/v1/projects",
     ("PATCH", "/api/v1/projects/{name}"): "/api/v1/projects/default",
     ("POST", "/api/v1/tokens"): "/api/v1/tokens",
