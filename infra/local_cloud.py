@@ -85,7 +85,7 @@ def start(cloud: Cloud, venv: Path) -> None:
         (cloud.folder / name).mkdir(parents=True, exist_ok=True)
     with cloud.log.open("ab") as log:
         process = subprocess.Popen(
-            [str(venv / "bin" / "ministack")],
+            [str(venv / "bin" / "python"), str(ROOT / "infra" / "kept_aws.py")],
             cwd=cloud.folder,
             env=_server_env(cloud),
             stdin=subprocess.DEVNULL,
@@ -288,6 +288,7 @@ def test_env(cloud: Cloud, facts: dict[str, str]) -> dict[str, str]:
         "PROMPTLAB_API_KEY": facts["AdminToken"],
         "PROMPTLAB_CLOUD_OUTPUTS": json.dumps(facts),
         "PROMPTLAB_CLOUD_BUILD": str(cloud.folder / "build"),
+        "PROMPTLAB_CLOUD_FOLDER": str(cloud.folder),
         "AWS_ENDPOINT_URL": cloud.url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
