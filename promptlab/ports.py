@@ -342,6 +342,20 @@ class Tidier(Protocol):
         """Release what is held. Closing twice is fine."""
 
 
+class Quotas(Protocol):
+    """Says how much of a hosted lab's account there is."""
+
+    async def functions_at_once(self) -> tuple[int, int]:
+        """How many functions run at once, and how many of these nothing has reserved.
+
+        Raises:
+            StoreBusyError: it cannot be asked now.
+        """
+
+    async def close(self) -> None:
+        """Release what is held. Closing twice is fine."""
+
+
 class Secrets(Protocol):
     """The source of provider keys."""
 

@@ -13,7 +13,7 @@ from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes
 from promptlab.outbound import Outbound
-from promptlab.ports import Blobs, Clock, Ledger, Runner, Sandbox, Seals, Secrets, Tidier
+from promptlab.ports import Blobs, Clock, Ledger, Quotas, Runner, Sandbox, Seals, Secrets, Tidier
 
 if TYPE_CHECKING:
     from promptlab.adapters.http.lab import RemoteLab
@@ -73,6 +73,8 @@ class Parts:
     """Who removes what is deleted; None: this process does."""
     batches: BatchModes = AS_DOCUMENTED
     """What speaks to the batch modes of providers."""
+    quotas: Quotas | None = None
+    """Who says how much of the account there is; None where there is none, or who asks may not know."""
     stack: Stack | None = None
     """The stack that works on runs, whose processes have neither this one's objects nor its environment;
     None: this process does."""
@@ -278,6 +280,7 @@ class CloudConfig:
 def open_cloud(config: CloudConfig) -> Parts:
     """The adapters of a deployed lab, for its functions."""
     from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
+    from promptlab.adapters.aws.lambda_quotas import LambdaQuotas
     from promptlab.adapters.aws.lambda_sandbox import LambdaSandbox
     from promptlab.adapters.aws.project_blobs import ProjectBlobs
     from promptlab.adapters.aws.s3_blobs import S3Blobs
@@ -334,6 +337,7 @@ def open_cloud(config: CloudConfig) -> Parts:
         config.outbound,
         f"s3://{config.bucket} and the table {config.table}",
         tidier=TidyFunction(config.tidy_function, session=session) if config.tidy_function else None,
+        quotas=LambdaQuotas(session=session) if config.admin_token else None,
         stack=config.stack,
         sandbox=sandbox,
         no_code=NO_CODE if config.allow_code else CODE_OFF,

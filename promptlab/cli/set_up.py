@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from promptlab.domain.findings import Finding, Outcome
 from promptlab.errors import PromptLabError
 
 if TYPE_CHECKING:
@@ -22,21 +22,7 @@ LITTLE_ROOM = 1 << 30
 MOST_SKEW_S = 60.0
 """Seconds that this clock may differ from a provider's. AWS refuses signatures beyond five minutes, and TLS
 certificates that are not valid yet."""
-Outcome = Literal["ok", "warning", "error"]
-SYMBOLS = {"ok": "✓", "warning": "!", "error": "✕"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found."""
-
-    check: str
-    outcome: Outcome
-    message: str
-    """What is so, and what to do where that is wrong."""
-
-    def to_json(self) -> dict[str, str]:
-        return asdict(self)
+SYMBOLS: dict[Outcome, str] = {"ok": "✓", "warning": "!", "error": "✕"}
 
 
 async def look(models: Sequence[Model], store: Path, *, calls: bool) -> list[Finding]:

@@ -30,11 +30,16 @@ def probe(data):
 '''
 
 
+def bundle() -> CodeBundle:
+    """That code."""
+    return CodeBundle(name="probe", files={"probe.py": _SOURCE})
+
+
 def event() -> dict[str, Any]:
     """An invocation of the sandbox with that code."""
-    bundle = CodeBundle(name="probe", files={"probe.py": _SOURCE})
+    code = bundle()
     return {
-        "bundle": {"hash": bundle.content_hash(), "content": bundle.content()},
+        "bundle": {"hash": code.content_hash(), "content": code.content()},
         "role": "evaluate",
         "ref": {"module": "probe", "qualname": "probe"},
         "metric": "probe",

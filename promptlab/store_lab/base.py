@@ -13,7 +13,7 @@ from promptlab.domain.projects import DEFAULT_PROJECT, checked_project
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
 from promptlab.loops import PerLoop
-from promptlab.ports import Records, Sandbox
+from promptlab.ports import Quotas, Records, Sandbox, Secrets
 from promptlab.projects import Projects
 from promptlab.wiring import Parts, open_parts
 
@@ -114,6 +114,16 @@ class StoreBase:
         """What runs code that the lab keeps, if anything does."""
         return self._parts.sandbox
 
+    @property
+    def secrets(self) -> Secrets:
+        """Where keys of providers are."""
+        return self._parts.secrets
+
+    @property
+    def quotas(self) -> Quotas | None:
+        """What says how much of the account there is, if anything does."""
+        return self._parts.quotas
+
     def sandbox(self) -> Sandbox:
         """What runs code that the lab keeps.
 
@@ -153,7 +163,7 @@ class StoreBase:
         await self._end_work()
         for part in (self._parts.runner, self._parts.secrets, self.ledger, self.blobs):
             await part.close()
-        for other in (self._parts.tidier, self._parts.sandbox):
+        for other in (self._parts.tidier, self._parts.sandbox, self._parts.quotas):
             if other is not None:
                 await other.close()
 

@@ -31,6 +31,7 @@ PATHS: dict[str, list[str]] = {
     "/audit": ["/audit"],
     "/deletions": ["/deletions"],
     "/api/v1/me": ["/api/v1/me"],
+    "/api/v1/doctor": ["/api/v1/doctor?secret=x"],
     "/api/v1/tokens": ["/api/v1/tokens"],
     "/api/v1/people": ["/api/v1/people"],
     "/api/v1/settings/admin-token": ["/api/v1/settings/admin-token"],

@@ -74,6 +74,7 @@ ENGINEERS_PAGES: set[Route] = {
     ("GET", "/code/new"),
     ("GET", "/tokens"),
     ("GET", "/api/v1/tokens"),
+    ("GET", "/api/v1/doctor"),
 }
 LINKED = ("/runs/{run_id}", "/compare")
 """What a link opens begins so, in pages and API."""

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.adapters.http.bodies import evaluation_body, experiment_body, progress_from, run_from
 from promptlab.adapters.http.client import ApiClient
+from promptlab.adapters.http.doctor import RemoteDoctor
 from promptlab.adapters.http.jobs import OnJob, RemoteJobs
 from promptlab.adapters.http.sending import send_code
 from promptlab.adapters.http.sweeps import RemoteSweeping
@@ -76,6 +77,7 @@ class RemoteLab(RemoteSweeping):
         self._api = ApiClient(endpoint, api_key, clock, project)
         self.jobs = RemoteJobs(self._api)
         self.assets = RemoteAssets(self._api, self.jobs)
+        self.doctor = RemoteDoctor(self._api)
         self.where = self._api.endpoint
 
     async def run(

@@ -15,6 +15,7 @@ from promptlab_studio.api import (
     code,
     compare,
     deletions,
+    doctor,
     gates,
     health,
     jobs,
@@ -54,6 +55,7 @@ for subject in (
     projects,
     access,
     deletions,
+    doctor,
 ):
     router.include_router(subject.router)
 
