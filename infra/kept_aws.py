@@ -184,6 +184,7 @@ def kept(keeper: Keeper) -> Callable[..., Awaitable[None]]:
 
 
 if __name__ == "__main__":
+    persistence.logger.setLevel("WARNING")  # it says each file that it saves
     keeper = Keeper(Path(os.environ["STATE_DIR"]))
     keeper.watch()
     ministack.app = kept(keeper)

@@ -15,7 +15,7 @@ from tests.cloud.older import ROOT
 from tests.cloud.runs import cases, each_once, ended, experiment, right, started, until
 from tests.servers import ModelServer, Reply, Request
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(1200)]
 ROWS, AT_ONCE = 120, 5
 _COMMAND = """
 import sys
@@ -78,7 +78,7 @@ def test_a_local_aws_that_is_stopped_and_killed_loses_nothing(stack: Stack) -> N
     with ModelServer(slowly) as server:
         body = experiment(server, ROWS, model={"max_concurrent_tasks": AT_ONCE})
         run_id = started(stack, body)
-        server.wait_for_requests(20, 120)
+        server.wait_for_requests(20, 240)
         local_aws("down")
         lost = server.in_flight
         ended_workers(folder)
@@ -91,7 +91,7 @@ def test_a_local_aws_that_is_stopped_and_killed_loses_nothing(stack: Stack) -> N
         # Whoever does not want to wait until the lack of a sign of life shows:
         assert stack.api.post(f"/runs/{run_id}/cancel").json()["status"] == "cancelled"
         assert stack.api.post(f"/runs/{run_id}/resume").status_code == 202
-        server.wait_for_requests(asked + 20, 120)
+        server.wait_for_requests(asked + 20, 240)
         os.kill(int(local_aws("pid")), signal.SIGKILL)
         ended_workers(folder)
         asked = len(server.requests)
