@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ from ministack.core import persistence, responses
 EVERY_S = 2.0
 SHARE = 20
 """Saving takes at most a twentieth of the time: the next one is put off for that."""
+LAST_S = 0.2
+"""For the last lines of the log."""
 LONG_JOURNAL = 16 << 20
 """Bytes of a journal from which on the tables are saved, so that a start does not do a day's writes again."""
 
@@ -93,9 +96,21 @@ class Keeper:
         self._keys = {module: key for key, module in ministack._state_map.items()}
         self._task: asyncio.Task[None] | None = None
         self._handlers = dict(ministack.SERVICE_HANDLERS)
+        self._hashes: dict[int, tuple[bytes, str]] = {}
 
     def watch(self) -> None:
-        """Stand before every service."""
+        """Stand before every service, and hash the code of a function once: 50 MB each, and each version."""
+        functions = ministack._get_module("lambda_svc")
+        write = functions._write_code_blob
+
+        def written(code: bytes) -> str:
+            known, name = self._hashes.get(id(code), (b"", ""))
+            if known is not code:
+                name = write(code)
+                self._hashes[id(code)] = code, name
+            return name
+
+        functions._write_code_blob = written
         for name, handler in self._handlers.items():
             module = ministack.SERVICE_REGISTRY[name]["module"]
             ministack.SERVICE_HANDLERS[name] = self._watched(module, handler)
@@ -176,11 +191,20 @@ def kept(keeper: Keeper) -> Callable[..., Awaitable[None]]:
                 await keeper.begin()
             elif message["type"] == "lifespan.shutdown.complete":
                 keeper.end()
+                # MiniStack would wait for its executions, and its workers would go on calling models.
+                asyncio.get_running_loop().call_later(LAST_S, _end_all)
             await send(message)
 
         await inner(scope, receive, told if scope["type"] == "lifespan" else send)
 
     return app
+
+
+def _end_all() -> None:
+    """End this process, and the workers in its group where it has one of its own."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def start(cloud: Cloud, venv: Path) -> None:
     """
     if running(cloud):
         return
+    _end_workers(cloud)
     # Workers unpack their code there and do not always tidy up: 150 MB each.
     shutil.rmtree(cloud.folder / "tmp", ignore_errors=True)
     with socket.socket() as probe:
@@ -100,6 +101,21 @@ def start(cloud: Cloud, venv: Path) -> None:
             stop(cloud)
             raise CloudError(f"MiniStack did not come up within {START_S} s: see {cloud.log}")
         time.sleep(0.2)
+
+
+def _end_workers(cloud: Cloud) -> None:
+    """End the workers that outlived a MiniStack that was killed: they would call models, and could not record
+    the answers."""
+    mine = f"TMPDIR={cloud.folder / 'tmp'}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            if mine in environment and any(
+                one.startswith(b"AWS_LAMBDA_FUNCTION_NAME=") for one in environment
+            ):
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue  # not ours, or gone
 
 
 def _server_env(cloud: Cloud) -> dict[str, str]:

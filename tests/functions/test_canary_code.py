@@ -67,8 +67,14 @@ class Searches(Evaluator):
         print(text[:9000])
         return Score(value=len(text), reason="|".join(told(text[:20_000])))
 '''
-PLACES = tuple(
-    " /progress /cases?limit=500 /cases/0.0 /cases/1.0 /export?format=csv /export?format=jsonl".split(" ")
+PLACES = (
+    "",
+    "/progress",
+    "/cases?limit=500",
+    "/cases/0.0",
+    "/cases/1.0",
+    "/export?format=csv",
+    "/export?format=jsonl",
 )
 PAGES = ("", "?tab=summary", "?tab=configuration", "/cases/0", "/cases/1", "/cases/2", "/cases.jsonl")
 
