@@ -35,6 +35,7 @@ from promptlab.engine.first_worker import PROBE_WAIT_S, FirstWorker
 from promptlab.engine.halting import allowed_failures, ended, is_decided, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
+from promptlab.engine.limited_cloud import Together, limited_together
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import FIRST_PAUSE_S, Paused, outage_of
 from promptlab.engine.plan import plan
@@ -312,8 +313,29 @@ class Worker:
                 "error": f"{missing:,} of {run.cases:,} cases are in shards that could not be finished; "
                 f"resume the run once the cause is gone.{why}",
             }
+        elif not experiment.model.batch:
+            changes["limited_by"] = self._limited_by(run, experiment.model, summary)
         await self._end(run, changes)
         return await self._run(run_id, generation), summary
+
+    def _limited_by(self, run: RunRecord, model: ModelConfig, summary: Summary) -> str | None:
+        """What held the passes of a run back."""
+        began = run.started_at or run.created_at
+        workers = at_once(model, self._max_concurrency)
+        return limited_together(
+            Together(
+                calls=summary.attempts,
+                cases=summary.cases - summary.cached,
+                answer_s=summary.latency_ms.mean * summary.latency_ms.n / 1000
+                if summary.latency_ms.n
+                else 0.0,
+                wall_s=run.wall_s + max(0.0, _seconds(began, self._lab.clock.now())),
+                workers=min(workers, ceil(run.cases / IN_FLIGHT)),
+                in_flight=min(model.max_concurrent_tasks, IN_FLIGHT),
+                maximum=model.max_concurrent_tasks,
+                requests_per_minute=model.requests_per_minute,
+            )
+        )
 
     async def fail(self, run_id: str, generation: int, reason: str, shard: int | None = None) -> None:
         """Record why a shard could not be finished, or why the run ended.

@@ -127,8 +127,8 @@ class StepFunctionsRunner:
             await client.stop_execution(
                 executionArn=self._arn(run), error="Cancelled", cause="The run was cancelled."
             )
-        except client.exceptions.ExecutionDoesNotExist:  # it never began
-            return
+        except (client.exceptions.ExecutionDoesNotExist, client.exceptions.ValidationException):
+            return  # it never began, or it is over
         except Exception as error:
             if not is_busy(error):
                 raise
