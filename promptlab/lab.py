@@ -390,13 +390,26 @@ class Lab(Protocol):
         """
 
     async def edit_run(
-        self, run_id: str, *, tags: Sequence[str] | None = None, archived: bool | None = None
+        self,
+        run_id: str,
+        *,
+        tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        title: str | None = None,
+        description: str | None = None,
     ) -> RunRecord:
-        """Replace a run's tags, or take it out of the lists and back; None leaves either as it is.
+        """Replace what people say of a run, or take it out of the lists and back; None leaves it as it is.
+
+        Args:
+            run_id: the run.
+            tags: its tags from now on.
+            archived: whether lists leave it out.
+            title: what it is called, up to 200 characters; empty: as its experiment.
+            description: what is said of it, up to 2,000 characters.
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
+            ConfigError: a tag, the title or the description is too long, or there are more than 50 tags.
         """
 
     async def label_run(self, run_id: str, label: str, *, was: str | None = ANY) -> RunRecord:

@@ -245,7 +245,8 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
     facts = brief(run, progress, partial)
     summary = Summary.from_json(run.summary) if run.summary else partial
     head = Text.assemble(
-        (run.name, "bold"),
+        (run.called, "bold"),
+        *((f"  ({run.name})",) if run.title else ()),
         "  run ",
         (run.run_id, "cyan"),
         "  ",
@@ -253,6 +254,8 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         *((f"  @{label}", "magenta") for label in run.labels),
     )
     lines: list[Any] = [head, Text(_facts(run, facts, summary))]
+    if run.description:
+        lines.append(Text(run.description))
     early = early_words(run, summary)
     lines += [Text()] if early else []
     lines += [Text(said, style="dim" if n else "bold") for n, said in enumerate(early)]

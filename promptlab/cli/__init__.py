@@ -21,7 +21,7 @@ from promptlab.cli.cloud import cloud
 from promptlab.cli.comparing import compare
 from promptlab.cli.deletions import deletions
 from promptlab.cli.doctor import doctor
-from promptlab.cli.editing import archive, delete, label, tag
+from promptlab.cli.editing import archive, delete, describe, label, tag
 from promptlab.cli.gating import gate
 from promptlab.cli.planning import estimate, power
 from promptlab.cli.results import export, runs, show
@@ -96,7 +96,8 @@ def commands(ctx: click.Context) -> None:
 
 for command in (
     *(init, run, resume, score, cancel, gate),
-    *(runs, show, compare, slices, sweep, sql, power, estimate, export, tag, archive, delete, deletions),
+    *(runs, show, compare, slices, sweep, sql, power, estimate, export, tag, describe, archive),
+    *(delete, deletions),
     *(prompts, datasets, code, label),
     *(studio, cloud, budget, cache, doctor, schema, version),
 ):

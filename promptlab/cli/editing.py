@@ -1,4 +1,4 @@
-"""`promptlab tag`, `archive`, `delete`, `label`: what one changes about runs and assets afterwards."""
+"""`promptlab tag`, `describe`, `archive`, `delete`, `label`: changes of runs and assets afterwards."""
 
 from __future__ import annotations
 
@@ -46,6 +46,29 @@ async def _tagged(store: Store, text: str, tags: Sequence[str], remove: Sequence
             return run
         kept = [name for name in (*run.tags, *tags) if name not in remove]
         return await lab.edit_run(run.run_id, tags=tuple(dict.fromkeys(kept)))
+
+
+@click.command(short_help="Give a run a title or a description.", epilog=_RUN)
+@run_argument
+@click.option("--title", metavar="TEXT", help="What lists call it; empty: as its experiment.")
+@click.option(
+    "--description", metavar="TEXT", help="What is said of it, up to 2,000 characters; empty: nothing."
+)
+@store_options
+def describe(run_id: str, title: str | None, description: str | None, store: Store) -> None:
+    """Give a run a title, a description or both, and print them."""
+    run = asyncio.run(_described(store, run_id, title, description))
+    click.echo(run.called)
+    if run.description:
+        click.echo(run.description)
+
+
+async def _described(store: Store, text: str, title: str | None, description: str | None) -> RunRecord:
+    async with opened(store) as lab:
+        run = await find_run(lab, text)
+        if title is None and description is None:
+            return run
+        return await lab.edit_run(run.run_id, title=title, description=description)
 
 
 @click.command(short_help="Leave runs out of lists.", epilog=_RUN)

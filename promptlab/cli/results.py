@@ -56,6 +56,7 @@ MOST_FAILURES = 100_000
 @click.option("--dataset", metavar="DATASET", help="Only runs over this dataset: questions, or questions@3.")
 @click.option("--since", metavar="DAY", help="Only runs started on this day (2026-11-23, UTC) or later.")
 @click.option("--until", metavar="DAY", help="Only runs started on this day or before.")
+@click.option("--by", metavar="WHO", help="Only runs that this one started: ada, or person:ada@example.com.")
 @click.option("--status", metavar="STATUS", type=click.Choice(STATUSES), help="Only runs with this status.")
 @click.option("--archived", is_flag=True, help="Archived runs, which are left out else.")
 @click.option(
@@ -83,6 +84,8 @@ def runs(name: str | None, limit: int, store: Store, as_json: bool, **asked: Any
                     "name": run.name,
                     "created_at": run.created_at,
                     "tags": list(run.tags),
+                    "title": run.title,
+                    "started_by": run.started_by,
                 }
                 for run, progress in found
             ]

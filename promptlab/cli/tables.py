@@ -106,7 +106,7 @@ def runs_table(runs: Sequence[tuple[RunRecord, Progress | None]]) -> RenderableT
             if none
             else Text(run.status.replace("_", " "), _STATUS.get(run.status, "yellow"))
         )
-        name = "\n".join((run.name, *(f"@{label}" for label in run.labels)))
+        name = "\n".join((run.called, *(f"@{label}" for label in run.labels)))
         table.add_row(run.run_id, name, status, *counts, "\n".join(metrics))
     return table
 

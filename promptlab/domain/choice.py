@@ -13,7 +13,8 @@ from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
 
 MAX_TAGS, TAG_CHARS = 50, 100
-_NAMED = ("status", "tag", "model", "prompt", "dataset", "since", "until")
+TITLE_CHARS, DESCRIPTION_CHARS = 200, 2_000
+_NAMED = ("status", "tag", "model", "prompt", "dataset", "by", "since", "until")
 _DAY = len("2026-11-23")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,6})?Z)?", re.ASCII)
 
@@ -37,6 +38,9 @@ class Chosen:
     until: str | None = None
     """The same: runs that were started on that day or before, or before that time."""
 
+    by: str | None = None
+    """Who started it: what a run's `started_by` says, or the part after its colon."""
+
     def __post_init__(self) -> None:
         for name in ("since", "until"):
             checked_time(name, getattr(self, name))
@@ -56,6 +60,7 @@ class Chosen:
             and (self.model is None or self.model in _names_of_model(run))
             and (self.prompt is None or self.prompt in _names_of_asset(run, "prompt_template"))
             and (self.dataset is None or self.dataset in _names_of_asset(run, "dataset"))
+            and (self.by is None or self.by in (run.started_by, run.started_by.partition(":")[2]))
             and self._is_then(run.created_at)
         )
 
@@ -132,3 +137,36 @@ def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
     if len(unique) > MAX_TAGS:
         raise ConfigError(f"{len(unique):,} tags: a run has {MAX_TAGS} at most.")
     return unique
+
+
+def checked_title(title: str) -> str:
+    """Give a run's title without blanks around it.
+
+    Raises:
+        ConfigError: it is too long, or has characters that nobody sees.
+    """
+    title = title.strip()
+    if len(title) > TITLE_CHARS:
+        raise ConfigError(f"The title has {len(title):,} characters: a title has {TITLE_CHARS} at most.")
+    try:
+        return visible(title)
+    except ValueError as error:
+        raise ConfigError(f"title {error}") from None
+
+
+def checked_description(description: str) -> str:
+    """Give a run's description without blanks around it.
+
+    Raises:
+        ConfigError: it is too long.
+    """
+    description = description.strip().replace("\r\n", "\n")
+    if len(description) > DESCRIPTION_CHARS:
+        raise ConfigError(
+            f"The description has {len(description):,} characters: it has {DESCRIPTION_CHARS:,} at most."
+        )
+    try:
+        visible(description.replace("\n", " ").replace("\t", " "))
+    except ValueError as error:
+        raise ConfigError(f"description {error}") from None
+    return description

@@ -413,6 +413,13 @@ class RunRecord:
     """Labels that point at it, such as production; found while reading (`run_labels`), none in any store."""
     commit: str | None = None
     """The commit of the code that it was made at."""
+    title: str = ""
+    """What people call it; empty: as its experiment is called."""
+    description: str = ""
+    """What people say of it, up to 2,000 characters."""
+    started_by: str = ""
+    """Who started it: `user:NAME` on a laptop; `person:ADDRESS`, `token:ID` or `admin-token` in a hosted lab;
+    empty: nobody knows."""
     gates: Mapping[str, Any] | None = None
     """What it must keep to (`promptlab.gates.Gates`, as JSON); None: nobody said."""
     sweep: str | None = None
@@ -425,6 +432,11 @@ class RunRecord:
     """What was decided before all cases were done: `verdict`, `by`, `n` (rows that it took), `total`,
     `missing`, `estimate`, `low`, `high`, `z`, `boundary`, `e`; and `went_on`, the pass that did the other
     cases all the same."""
+
+    @property
+    def called(self) -> str:
+        """What lists call it: its title, or else its experiment's name."""
+        return self.title or self.name
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -144,6 +144,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "tags": _tags,
     "results": _optional(_text),
     "commit": _optional(_text),
+    "title": _text,
+    "description": _text,
+    "started_by": _text,
 }
 _DEFAULTS = {f.name: None if f.default is MISSING else f.default for f in fields(RunRecord)} | {
     "name": "?",

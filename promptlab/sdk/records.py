@@ -45,6 +45,7 @@ class RunRecords:
         dataset: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        by: str | None = None,
         status: RunStatus | None = None,
         archived: bool | None = False,
         limit: int = 100,
@@ -59,6 +60,7 @@ class RunRecords:
             dataset: only runs over this dataset, `questions` or `questions@3`.
             since: only runs that were started on this day (`2026-11-23`, UTC) or later.
             until: only runs that were started on this day or before.
+            by: only runs that this one started: a run's `started_by`, or the part after its colon.
             status: only runs with this status.
             archived: archived runs only, or the others; None: both.
             limit: runs at most.
@@ -72,6 +74,7 @@ class RunRecords:
                 dataset=dataset,
                 since=since,
                 until=until,
+                by=by,
                 status=status,
                 archived=archived,
                 limit=limit,
@@ -88,12 +91,13 @@ class RunRecords:
         dataset: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        by: str | None = None,
         status: RunStatus | None = None,
         archived: bool | None = False,
         limit: int = 100,
     ) -> Sequence[Run]:
         """Do as `list`."""
-        chosen = Chosen(status, tag, model, prompt, archived, dataset, since, until)
+        chosen = Chosen(status, tag, model, prompt, archived, dataset, since, until, by)
         found: list[RunRecord] = []
         cursor: str | None = None
         while len(found) < limit:
@@ -131,6 +135,27 @@ class RunRecords:
         run = await self._lab.get_run(run_id)
         kept = [tag for tag in dict.fromkeys((*run.tags, *tags)) if tag not in remove]
         return Run(self._lab, await self._lab.edit_run(run_id, tags=kept))
+
+    def describe(self, run: Run | str, *, title: str | None = None, description: str | None = None) -> Run:
+        """Give a run a title, a description or both; None leaves it as it is.
+
+        Args:
+            run: the run, or its id.
+            title: what it is called, up to 200 characters; empty: as its experiment.
+            description: what is said of it, up to 2,000 characters; empty: nothing.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: the title or the description is too long.
+        """
+        return run_sync(self.describe_async(run, title=title, description=description))
+
+    async def describe_async(
+        self, run: Run | str, *, title: str | None = None, description: str | None = None
+    ) -> Run:
+        """Do as `describe`."""
+        changed = await self._lab.edit_run(id_of(run), title=title, description=description)
+        return Run(self._lab, changed)
 
     def label(self, run: Run | str, label: str, *, was: str | None = ANY) -> Run:
         """Point a label, such as production, of the run's experiment at a run.

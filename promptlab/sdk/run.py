@@ -184,6 +184,21 @@ class Run:
         return self.record.labels
 
     @property
+    def title(self) -> str:
+        """What people call it; empty: as its experiment."""
+        return self.record.title
+
+    @property
+    def description(self) -> str:
+        """What people say of it."""
+        return self.record.description
+
+    @property
+    def started_by(self) -> str:
+        """Who started it, such as user:ada or person:ada@example.com; empty: nobody knows."""
+        return self.record.started_by
+
+    @property
     def commit(self) -> str | None:
         """The commit that it was made at, where it was said."""
         return self.record.commit

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from promptlab.domain.choice import Chosen, checked_tags
+from promptlab.domain.choice import Chosen, checked_description, checked_tags, checked_title
 from promptlab.domain.results import FINAL, Progress, RunRecord, waits_for
 from promptlab.domain.run_checks import checked
 from promptlab.engine.batching import batched
@@ -16,6 +16,8 @@ from promptlab.errors import RunChangedError, RunNotFoundError, StoreDamagedErro
 from promptlab.run_labels import ANY, RunLabels, labels_at
 from promptlab.store_lab.base import StoreBase
 
+EDITED = ("tags", "archived", "title", "description")
+"""What people change of a run."""
 MAX_LOOKED_AT = 1_000
 """Runs that a filtered list looks at for one page."""
 
@@ -81,28 +83,36 @@ class Runs(StoreBase):
         *,
         tags: Sequence[str] | None = None,
         archived: bool | None = None,
+        title: str | None = None,
+        description: str | None = None,
         was: RunRecord | None = None,
     ) -> RunRecord:
-        """Replace a run's tags, or take it out of the lists and back; None leaves either as it is.
+        """Replace what people say of a run, or take it out of the lists and back; None leaves it as it is.
 
         Args:
             run_id: the run.
             tags: its tags from now on.
             archived: whether lists leave it out.
-            was: the run as it was read: nothing is changed if it has other tags by now, or was archived.
+            title: what it is called, up to 200 characters; empty: as its experiment.
+            description: what is said of it, up to 2,000 characters.
+            was: the run as it was read: nothing is changed if any of these is another by now.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunChangedError: it is no longer what it `was`.
-            ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
+            ConfigError: a tag, the title or the description is too long, or there are more than 50 tags.
         """
         changes: dict[str, Any] = {}
+        if title is not None:
+            changes["title"] = checked_title(title)
+        if description is not None:
+            changes["description"] = checked_description(description)
         if tags is not None:
             changes["tags"] = checked_tags(tags)
         if archived is not None:
             changes["archived"] = archived
         await self._get(run_id)
-        seen = None if was is None else {"tags": was.tags, "archived": was.archived}
+        seen = None if was is None else {name: getattr(was, name) for name in EDITED}
         if not await self.ledger.update_run(run_id, changes, if_is=seen):
             raise RunChangedError(run_id)
         return await self.get_run(run_id)

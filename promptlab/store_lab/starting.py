@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.assets.store import Draft
+from promptlab.deleting.journal import user_name
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import traceback_of
@@ -76,6 +77,7 @@ class Starting(Runs):
         *,
         run_id: str | None = None,
         folder: Path | None = None,
+        by: str | None = None,
     ) -> RunRecord:
         """As `run`, but returns once the run is recorded and begun.
 
@@ -83,6 +85,7 @@ class Starting(Runs):
             config: what to run.
             run_id: the id to give it.
             folder: as in `run`.
+            by: who starts it, as `RunRecord.started_by`; the user of this process by default.
 
         Raises:
             PromptLabError: as in `run`.
@@ -90,15 +93,18 @@ class Starting(Runs):
         """
         parsed = ExperimentConfig.parse(config)
         make = partial(self._committed, parsed, folder)
-        return await self._begin(self._recorded(make, said_of(parsed), run_id))
+        return await self._begin(self._recorded(make, said_of(parsed, by), run_id))
 
-    async def start_selected(self, run_id: str, rows: Sequence[int], *, said: str = "") -> RunRecord:
+    async def start_selected(
+        self, run_id: str, rows: Sequence[int], *, said: str = "", by: str | None = None
+    ) -> RunRecord:
         """Start a new run of a run's experiment over some rows of its dataset; return once it is begun.
 
         Args:
             run_id: the run.
             rows: the numbers of the rows, rising.
             said: why these, for the description of the dataset that they become.
+            by: as in `start`.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -106,7 +112,9 @@ class Starting(Runs):
         """
         run = await self._get(run_id)
         make = partial(self._selected, run, rows, said)
-        return await self._begin(self._recorded(make, {name: getattr(run, name) for name in _SAID}))
+        return await self._begin(
+            self._recorded(make, {name: getattr(run, name) for name in _SAID} | {"started_by": by or _user()})
+        )
 
     async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
         """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
@@ -302,10 +310,15 @@ _SAID = ("tags", "max_cost_usd", "cache_days", "commit", "gates")
 """What an experiment says of a run of it, and its resolved form does not have."""
 
 
-def said_of(config: ExperimentConfig) -> dict[str, Any]:
-    """What an experiment says of a run of it."""
+def said_of(config: ExperimentConfig, by: str | None = None) -> dict[str, Any]:
+    """What an experiment says of a run of it, and who starts it: `by`, or the user of this process."""
     said = {name: getattr(config, name) for name in _SAID}
-    return said | {"gates": config.gates.to_json() if config.gates else None, "stop": config.stop}
+    said |= {"gates": config.gates.to_json() if config.gates else None, "stop": config.stop}
+    return said | {"started_by": by or _user()}
+
+
+def _user() -> str:
+    return f"user:{user_name()}"
 
 
 def new_run_id(now: str) -> str:

@@ -72,6 +72,11 @@ class Principal:
         """Whether it is an admin of the default project: that is one of the whole lab."""
         return self.role == "admin" and not self.only and (self.everywhere or self.project == DEFAULT_PROJECT)
 
+    @property
+    def starts_as(self) -> str | None:
+        """What `started_by` of a run says of it; None: the user of this process, who is all that it knows."""
+        return None if self.id == LOCAL.id else self.id
+
     def may(self, action: Action) -> bool:
         """Whether its role allows an action. The admin of another project administers nothing but that."""
         return (action != "administer" or self.of_all) and ROLES.index(self.role) >= ROLES.index(

@@ -1,9 +1,9 @@
 """Deletes a person: they are shut out at once, their tokens are revoked or get another owner, and their name
 goes out of what stays.
 
-What has to stay (the audit, the records of deletions) keeps a name without a meaning in place of theirs, the
-same in all of it: what one person did can still be told from what others did. It is done in slices, and goes
-on where it was interrupted.
+What has to stay (the audit, who started a run, the records of deletions) keeps a name without a meaning in
+place of theirs, the same in all of it: what one person did can still be told from what others did. It is done
+in slices, and goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from promptlab_studio.tokens import Tokens
 
 WORK_S = 15.0
 """Seconds that one request works: a hosted Studio's has 30."""
+PAGE = 200
+"""Runs that are looked at in one slice."""
+RUNS = "runs:"
+"""Begins a place behind the audit: a project, a colon, and a cursor of its runs; none when it is done."""
 TokensGo = Literal["revoke", "hand_over"]
 NamesGo = Literal["anonymise", "keep"]
 
@@ -134,10 +138,30 @@ class Leaving:
             if time.monotonic() >= until:
                 await self._journal.note(deletion)
                 return Left(id, tokens, False)
-            at = await self._audit.rewrite(partial(without, deletion), after=at)
+            if at.startswith(RUNS):
+                at = await self._runs(f"person:{deletion.was[0]}", id, at)
+            else:
+                at = await self._audit.rewrite(partial(without, deletion), after=at) or RUNS
         await self._rest(deletion, id)
         await self._journal.end(deletion)
         return Left(id, tokens, True)
+
+    async def _runs(self, person: str, id: str, at: str) -> str | None:
+        """Take the name out of a page of the runs that they started; say where to go on, None at the end."""
+        project, _, cursor = at.removeprefix(RUNS).partition(":")
+        labs = {lab.project: lab for lab in await self._lab.of_each_project()}
+        # By name, and from the next one on: a project may be deleted meanwhile.
+        left = sorted(name for name in labs if name > project or (cursor and name == project))
+        if not left:
+            return None
+        ledger = labs[left[0]].ledger
+        runs, following = await ledger.list_runs(
+            limit=PAGE, cursor=cursor or None if left[0] == project else None
+        )
+        for run in runs:
+            if run.started_by == person:
+                await ledger.update_run(run.run_id, {"started_by": id})
+        return f"{RUNS}{left[0]}:{following or ''}"
 
     async def _rest(self, deletion: Deletion, id: str) -> None:
         """Take the name out of what people, projects and records of deletions say of who did it."""

@@ -307,6 +307,23 @@ async def test_runs_are_tagged_archived_found_and_deleted(lab: Lab, model: Model
     assert len([row async for row in lab.results(two)]) == 10
 
 
+async def test_a_run_has_a_title_a_description_and_who_started_it(lab: Lab, model: ModelServer) -> None:
+    """What is left out stays; what is too long changes nothing."""
+    run = await lab.run({**experiment(model), **TEN})
+    assert (run.title, run.description, run.called) == ("", "", run.name) and run.started_by
+    edited = await lab.edit_run(run.run_id, title="  the one for the board ", description="a\nb")
+    assert (edited.title, edited.called, edited.description) == (*["the one for the board"] * 2, "a\nb")
+    assert (await lab.edit_run(run.run_id, tags=["x"])).title == "the one for the board"
+    for wrong in ({"title": "x" * 201}, {"description": "x" * 2_001}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            await lab.edit_run(run.run_id, **wrong)
+    found = await lab.edit_run(run.run_id, title="")
+    assert (found.called, found.description, found.started_by) == (run.name, "a\nb", run.started_by)
+    for by in (run.started_by, run.started_by.partition(":")[2] or run.started_by):
+        assert len((await lab.list_runs(chosen=Chosen(by=by)))[0]) == 1
+    assert (await lab.list_runs(chosen=Chosen(by="nobody")))[0] == []
+
+
 async def test_a_label_points_at_one_run_of_an_experiment(lab: Lab, model: ModelServer) -> None:
     """It moves from the run that is named and from no other, and keeps its run from being deleted."""
     one, two = [(await lab.run({**experiment(model), **TEN, "commit": "abc1234"})).run_id for _ in "ab"]

@@ -88,6 +88,8 @@ async def test_a_deleted_person_is_out_and_their_name_is_nowhere(studio: Hosted)
         studio.client(secret, address="192.0.2.9"),
     )
     assert (await browser.get("/api/v1/me")).json()["name"] == "Max Muster"
+    started = await studio.lab.start(labs.config({"name": "simulated/demo"}), by=who.starts_as)
+    assert (await studio.lab.watch(started)).started_by == f"person:{MAX}"
     assert (await program.post("/api/v1/prompts", json={})).status_code == 422
     assert "Max" in await everything(studio) and "192.0.2.9" in await everything(studio)
 
@@ -104,6 +106,7 @@ async def test_a_deleted_person_is_out_and_their_name_is_nowhere(studio: Hosted)
     assert {e.action.split("/")[3] for e in theirs} == {"people", "runs"}
     last = entries[-1]
     assert (last.action, last.name) == (f"DELETE /api/v1/people/{record.id}", "admin token")
+    assert (await studio.lab.get_run(started.run_id)).started_by == f"person:{record.id}"
     (run,) = [d for _, d in await studio.lab.journal.done() if d.what == "run"]
     assert run.by == f"person:{record.id}"
     eve = await people(studio).find("eve@example.com")

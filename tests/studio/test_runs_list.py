@@ -120,3 +120,32 @@ async def test_views_have_bounds(studio: Studio) -> None:
     for name, address in (("", "q=x"), ("x" * 61, "q=x"), ("a\nb", "q=x"), ("long", "x" * 4_001)):
         with pytest.raises(ConfigError):
             await save_view(records, name, address)
+
+
+async def test_a_run_is_renamed_on_its_page_and_found_by_who_started_it(studio: Studio) -> None:
+    """The list shows its title, and the experiment's name beside it; so does its page."""
+    *others, run = await runs_in(studio)
+    await studio.lab.ledger.update_run(run.run_id, {"started_by": "person:ada@example.com"})
+    await studio.lab.ledger.update_run(others[0].run_id, {"started_by": "token:5d1c"})
+    said = {"title": "For <the> board", "description": "With\ntwo lines"}
+    assert (await studio.client.post(f"/runs/{run.run_id}/describe", data=said)).status_code == 303
+    page = (await studio.client.get(f"/runs/{run.run_id}")).text
+    assert "For &lt;the&gt; board</h1>" in page and "With\ntwo lines" in page and "ada@example.com" in page
+    found = (await studio.client.get("/", params={"by": "person:ada@example.com", "col": "by"})).text
+    assert listed(found) == [run.run_id] and f"(For &lt;the&gt; board ({run.name})" not in found
+    assert f'title="For &lt;the&gt; board ({run.name})' in found and ">ada@example.com</td>" in found
+    assert listed((await studio.client.get("/", params={"q": "BOARD"})).text) == [run.run_id]
+    refused = await studio.client.post(f"/runs/{run.run_id}/describe", data={"title": "x" * 201})
+    assert refused.status_code == 303
+    assert (await studio.lab.get_run(run.run_id)).title == said["title"]
+
+
+async def test_the_chart_over_time_has_a_line_for_each_labelled_run(studio: Studio) -> None:
+    """With its interval, and a comparison of the newest run with it."""
+    newest, *_, oldest = await runs_in(studio)
+    await studio.lab.label_run(oldest.run_id, "production")
+    page = (await studio.client.get("/", params={"charts": "1"})).text
+    assert 'class="level"' in page and ">@production</text>" in page
+    assert f'href="/compare?run={oldest.run_id}&amp;run={newest.run_id}"' in page
+    await studio.lab.unlabel_run(oldest.run_id, "production")
+    assert 'class="level"' not in (await studio.client.get("/", params={"charts": "1"})).text

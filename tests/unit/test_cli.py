@@ -400,6 +400,9 @@ def test_tags_archive_and_labels_are_changed_afterwards_and_runs_deleted(invoke:
     assert invoke("tag", "latest", "day", "main").stdout == "day\nmain\n"
     assert invoke("tag", two, "--remove", "main").stdout == "day\n"
     assert "has no tag 'main'" in invoke("tag", two, "--remove", "main", code=2).stderr
+    said = invoke("describe", two, "--title", "the one", "--description", "why").stdout
+    assert said == invoke("describe", two).stdout == "the one\nwhy\n"
+    assert "the one  (" in invoke("show", two).stdout
 
     def listed(*args: str) -> list[str]:
         return [run["run_id"] for run in json.loads(invoke("runs", "--json", *args).stdout)]

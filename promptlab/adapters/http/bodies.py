@@ -96,6 +96,9 @@ def run_from(answer: Mapping[str, Any]) -> RunRecord:
         "max_cost_usd",
         "commit",
         "sweep",
+        "title",
+        "description",
+        "started_by",
     )
     return made(
         RunRecord,

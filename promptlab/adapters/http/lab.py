@@ -305,18 +305,27 @@ class RemoteLab(RemoteSweeping):
                 return found, cursor
 
     async def edit_run(
-        self, run_id: str, *, tags: Sequence[str] | None = None, archived: bool | None = None
+        self,
+        run_id: str,
+        *,
+        tags: Sequence[str] | None = None,
+        archived: bool | None = None,
+        title: str | None = None,
+        description: str | None = None,
     ) -> RunRecord:
-        """Replace a run's tags, or take it out of the lists and back; None leaves either as it is.
+        """Replace what people say of a run, or take it out of the lists and back; None leaves it as it is.
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: a tag is empty or longer than 100 characters, or there are more than 50.
+            ConfigError: a tag, the title or the description is too long, or there are more than 50 tags.
         """
-        changes = {
-            **({"tags": list(tags)} if tags is not None else {}),
-            **({"archived": archived} if archived is not None else {}),
+        asked = {
+            "tags": None if tags is None else list(tags),
+            "archived": archived,
+            "title": title,
+            "description": description,
         }
+        changes = {name: value for name, value in asked.items() if value is not None}
         return run_from(await self._api.json("PATCH", _run(run_id), json=changes))
 
     async def label_run(self, run_id: str, label: str, *, was: str | None = ANY) -> RunRecord:

@@ -274,6 +274,12 @@ class RunBrief(BaseModel):
     decided: DecidedOut | None = Field(
         default=None, description="What was decided before all cases were done; null while nothing is."
     )
+    title: str = Field(default="", description="What people call it; empty: as its experiment.")
+    description: str = Field(default="", description="What people say of it.")
+    started_by: str = Field(
+        default="",
+        description="Who started it, such as person:ada@example.com or token:5d1c; empty: nobody knows.",
+    )
 
 
 class RunOut(RunBrief):
@@ -600,9 +606,13 @@ class PreviewOut(BaseModel):
     )
 
 
+SAID = ("title", "description", "started_by")
+"""What people say of a run, and who started it."""
+
+
 def run_brief(run: RunRecord, progress: Progress | None, partial: Summary | None = None) -> dict[str, Any]:
     """A run in numbers; `partial` is the summary of the finished shards of one that goes on."""
-    more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "archived")
+    more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "archived", *SAID)
     return {
         **brief(run, progress, partial),
         **{field: getattr(run, field) for field in more},

@@ -20,10 +20,12 @@ KEPT_S = 24 * 3600.0
 
 
 async def start_once(
-    lab: StoreLab, experiment: ExperimentConfig, body: dict[str, Any], key: str | None
+    lab: StoreLab, experiment: ExperimentConfig, body: dict[str, Any], key: str | None, *, by: str | None
 ) -> tuple[RunRecord, str | None]:
     """Start the run, or give back the one that this key started; and the secret of its webhook, the one time
     that it is made.
+
+    `by` is who starts it, as `RunRecord.started_by`.
 
     Raises:
         ConfigError: the key came with another body before.
@@ -31,7 +33,7 @@ async def start_once(
     """
     webhook = (body.get("webhook") or {}).get("url")
     if key is None:
-        return await _started(lab, experiment, None, webhook)
+        return await _started(lab, experiment, None, webhook, by)
     # One key in two projects is two runs.
     own = key if lab.project == DEFAULT_PROJECT else f"{lab.project}#{key}"
     name = hashlib.sha256(own.encode()).hexdigest()
@@ -52,7 +54,7 @@ async def start_once(
         await lab.begin_again(recorded)
         return await lab.get_run(mine["run_id"]), None
     try:
-        return await _started(lab, experiment, mine["run_id"], webhook)
+        return await _started(lab, experiment, mine["run_id"], webhook, by)
     except RunExistsError:
         return await lab.get_run(mine["run_id"]), None
     except PromptLabError:
@@ -61,15 +63,15 @@ async def start_once(
 
 
 async def _started(
-    lab: StoreLab, experiment: ExperimentConfig, run_id: str | None, webhook: str | None
+    lab: StoreLab, experiment: ExperimentConfig, run_id: str | None, webhook: str | None, by: str | None
 ) -> tuple[RunRecord, str | None]:
     if webhook is None:
-        return await lab.start(experiment, run_id=run_id), None
+        return await lab.start(experiment, run_id=run_id, by=by), None
     # Before the run: one of a few cases may have ended when its start returns.
     run_id = run_id or new_run_id(lab.clock.now())
     secret = await register(lab.ledger, lab.outbound, run_id, webhook)
     try:
-        return await lab.start(experiment, run_id=run_id), secret
+        return await lab.start(experiment, run_id=run_id, by=by), secret
     except RunExistsError:
         raise
     except PromptLabError:

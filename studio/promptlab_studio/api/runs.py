@@ -79,7 +79,9 @@ async def start_run(
 ) -> Any:
     """Check the experiment, record the run and begin it. The same checks as everywhere: nothing is stored
     when one fails."""
-    run, secret = await start_once(lab, body.experiment(), body.model_dump(mode="json"), idempotency_key)
+    run, secret = await start_once(
+        lab, body.experiment(), body.model_dump(mode="json"), idempotency_key, by=who.starts_as
+    )
     response.headers["Location"] = f"/api/v1/runs/{run.run_id}"
     found = await run_object(lab, run)
     if (webhook := await shown(lab.ledger, run.run_id) if body.webhook else None) is not None:
@@ -117,6 +119,10 @@ async def list_runs(
         str | None,
         Query(max_length=40, description="Only runs started on this day or before, or before this time."),
     ] = None,
+    by: Annotated[
+        str | None,
+        Query(max_length=300, description="Only runs that this one started, as in `started_by` of a run."),
+    ] = None,
     archived: Annotated[
         Literal["false", "true", "any"], Query(description="Archived runs only (true), or the others.")
     ] = "false",
@@ -128,7 +134,7 @@ async def list_runs(
 ) -> Any:
     """Newest first. With a filter a page looks at 1,000 runs at most: it may hold fewer than `limit`."""
     which = {"any": None}.get(archived, archived == "true")
-    chosen = Chosen(status, tag, model, prompt, which, dataset, since, until)
+    chosen = Chosen(status, tag, model, prompt, which, dataset, since, until, by)
     limit = min(limit, MAX_DETAILED) if details else limit
     while True:
         found, following = await lab.list_runs(name=name, chosen=chosen, limit=limit, cursor=cursor)
@@ -157,7 +163,7 @@ def _fitting(items: Sequence[dict[str, Any]]) -> int:
 
 @router.patch(
     "/{run_id}",
-    summary="Tag or archive a run",
+    summary="Edit a run: its tags, title and description, and whether lists have it",
     response_model=RunWithWebhook,
     responses={412: {"description": "The run is no longer what If-Match says.", **AS_PROBLEM}},
 )
@@ -175,7 +181,7 @@ async def edit_run(
         ),
     ] = None,
 ) -> Any:
-    """Replace its tags; take it out of the lists, or back. What is left out stays as it is."""
+    """Replace its tags, title or description; take it out of the lists, or back. What is left out stays."""
     was = None
     if if_match is not None:
         was = await lab.get_run(run_id)
@@ -183,7 +189,7 @@ async def edit_run(
         if if_match.strip() != "*" and now not in tags_of(if_match):
             raise RunChangedError(run_id)
     # Somebody may change it between here and there: the ledger looks again as it writes.
-    run = await lab.edit_run(run_id, tags=body.tags, archived=body.archived, was=was)
+    run = await lab.edit_run(run_id, **body.model_dump(), was=was)
     found = await _with_webhook(lab, run)
     response.headers["ETag"] = etag_of(found)
     return found

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from promptlab.domain.assets import ChatMessage, Dataset, PromptTemplate
+from promptlab.domain.choice import DESCRIPTION_CHARS, TITLE_CHARS
 from promptlab.domain.code import MAX_FILES, MAX_WHEEL_BYTES, MAX_WHEELS, PYTHON, STORED, Wheel
 from promptlab.domain.conversation import Conversation
 from promptlab.domain.experiment import When
@@ -651,6 +652,12 @@ class RunEditIn(Body):
         default=None, max_length=MOST_TAGS, description="All of its tags."
     )
     archived: Flag | None = Field(default=None, description="Whether lists leave it out.")
+    title: str | None = Field(
+        default=None, max_length=TITLE_CHARS, description="What it is called; empty: as its experiment."
+    )
+    description: str | None = Field(
+        default=None, max_length=DESCRIPTION_CHARS, description="What is said of it; empty: nothing."
+    )
 
 
 class ResumeIn(Body):

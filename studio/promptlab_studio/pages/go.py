@@ -65,7 +65,7 @@ async def _found(lab: StoreLab, text: str, *, code: bool) -> list[Place]:
     found = [run for run in runs if wanted in words_of(run)][:SHOWN]
     abouts = [f"{run.experiment['model']['name']}, {when(run.created_at)}" for run in found]
     places = [
-        Place("run", run.name, about, run_url(run.run_id)) for run, about in zip(found, abouts, strict=True)
+        Place("run", run.called, about, run_url(run.run_id)) for run, about in zip(found, abouts, strict=True)
     ]
     for kind, url in URLS.items():
         if kind != "code" or code:

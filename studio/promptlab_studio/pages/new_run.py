@@ -31,7 +31,7 @@ from promptlab.experiments.subset import First, Sample, subset
 from promptlab.models.batches.registry import has_batch_mode
 from promptlab.report import duration
 from promptlab.store_lab import StoreLab
-from promptlab_studio.access import lab_of, needs
+from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import form_of
 from promptlab_studio.pages.power import power_words
 from promptlab_studio.pages.reading import read_runs
@@ -321,8 +321,8 @@ async def _written(
     return None, "unknown: no run of this prompt yet, and no max_tokens", CALL_S
 
 
-@routes.post("/new", dependencies=[needs("run")])
-async def start(request: Request) -> Response:
+@routes.post("/new")
+async def start(request: Request, who: Engineer) -> Response:
     """Start the run that the form describes."""
     lab = lab_of(request)
     query = Query.of("/new", QueryParams(await form_of(request)))
@@ -333,10 +333,10 @@ async def start(request: Request) -> Response:
             return await _swept(lab, SweepConfig.parse(several), rows_of(query))
         config = ExperimentConfig.parse(experiment_of(query, columns))
         if (choice := rows_of(query)) is None:
-            run = await lab.start(config)
+            run = await lab.start(config, by=who.starts_as)
         else:
             async with subset(lab.assets, config.dataset, choice) as part:
-                run = await lab.start(config.model_copy(update={"dataset": part}))
+                run = await lab.start(config.model_copy(update={"dataset": part}), by=who.starts_as)
     except ValidationError as error:
         return await _form(request, lab, query, explain_experiment(error), 422)
     except PromptLabError as error:

@@ -24,7 +24,7 @@ from promptlab.errors import ConfigError, PromptLabError, RunNotFoundError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.experiments.subset import Selected, subset
 from promptlab.store_lab import StoreLab
-from promptlab_studio.access import lab_of, needs
+from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of, form_of
 from promptlab_studio.pages.new_run import known_models, references
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
@@ -75,15 +75,15 @@ async def playground_page(request: Request) -> Response:
     return await _page(request, lab, query, asked, runs, problem)
 
 
-@routes.post("/playground", dependencies=[needs("run")])
-async def ask(request: Request) -> Response:
+@routes.post("/playground")
+async def ask(request: Request, who: Engineer) -> Response:
     """Ask the models, each in a run of its own."""
     lab = lab_of(request)
     pairs = await form_of(request)
     query = Query.of("/playground", QueryParams(pairs))
     asked = asked_of(pairs)
     try:
-        started, problems = await _start(lab, query, asked)
+        started, problems = await _start(lab, query, asked, who.starts_as)
     except ValidationError as error:
         return await _page(request, lab, query, asked, [], explain(error, "prompt", PromptTemplate), 422)
     except PromptLabError as error:
@@ -112,7 +112,9 @@ async def save(request: Request) -> Response:
     return go_to(prompt_url(saved.name, saved.version), f"Saved as {saved.name}@{saved.version}.")
 
 
-async def _start(lab: StoreLab, query: Query, asked: Asked) -> tuple[list[RunRecord], list[str]]:
+async def _start(
+    lab: StoreLab, query: Query, asked: Asked, by: str | None
+) -> tuple[list[RunRecord], list[str]]:
     """Record the prompt and the rows, and start a run for each model; with what kept others from starting.
 
     Raises:
@@ -137,7 +139,7 @@ async def _start(lab: StoreLab, query: Query, asked: Asked) -> tuple[list[RunRec
             "max_cost_usd": usd,
         }
         try:
-            started.append(await lab.start(ExperimentConfig.parse(config)))
+            started.append(await lab.start(ExperimentConfig.parse(config), by=by))
         except ValidationError as error:
             problems.append(explain_experiment(error))
         except PromptLabError as error:

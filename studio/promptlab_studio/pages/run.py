@@ -29,7 +29,7 @@ from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuer
 from promptlab.queries.sql import examples
 from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
-from promptlab_studio.access import lab_of, needs
+from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.remembered import facets_of, histogram_of
@@ -333,6 +333,18 @@ async def label(request: Request, run_id: str) -> Response:
     return go_to(run_url(run_id), f"{run.name}@{name} is this run.")
 
 
+@routes.post("/runs/{run_id}/describe", dependencies=[needs("label")])
+async def describe(request: Request, run_id: str) -> Response:
+    """Give the run a title and a description; empty ones are taken away."""
+    fields = await fields_of(request)
+    title, description = (fields.get(name, [""])[0] for name in ("title", "description"))
+    try:
+        run = await lab_of(request).edit_run(run_id, title=title, description=description)
+    except ConfigError as error:
+        return go_to(run_url(run_id), str(error), "problem")
+    return go_to(run_url(run_id), f"It is called {run.called}.")
+
+
 @routes.post("/runs/{run_id}/cancel", dependencies=[needs("run")])
 async def cancel(request: Request, run_id: str) -> Response:
     """Stop a run. What was answered stays."""
@@ -359,8 +371,8 @@ async def resume(
     return go_to(run_url(run_id), "The run goes on.")
 
 
-@routes.post("/runs/{run_id}/again", dependencies=[needs("run")])
-async def again(request: Request, run_id: str, rows: int) -> Response:
+@routes.post("/runs/{run_id}/again")
+async def again(request: Request, run_id: str, rows: int, who: Engineer) -> Response:
     """Start a new run of the experiment over the rows of the cases that match the address's filter.
 
     `rows` is the number that was said: nothing is started over another.
@@ -372,7 +384,7 @@ async def again(request: Request, run_id: str, rows: int) -> Response:
         said = f"The run has changed: the filter leaves {len(found):,} rows now, and {rows:,} were said."
         return go_to(query.url(rows=None), said, "problem")
     try:
-        run = await lab.start_selected(run_id, found, said=_in_words(run_id, query))
+        run = await lab.start_selected(run_id, found, said=_in_words(run_id, query), by=who.starts_as)
     except PromptLabError as error:
         return go_to(query.url(rows=None), str(error), "problem")
     return go_to(run_url(run.run_id), f"Started: {run.cases:,} cases.")

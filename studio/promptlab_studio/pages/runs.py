@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from promptlab.domain.results import FINAL
+from promptlab.domain.results import FINAL, RunRecord
 from promptlab.errors import RunNotFoundError
+from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.reading import READ, read_runs
 from promptlab_studio.pages.rendering import render, router
@@ -31,6 +34,8 @@ from promptlab_studio.views.runs_table import (
 from promptlab_studio.views.state import Query
 
 SIZE = 50
+MOST_BASELINES = 3
+"""Labelled runs that are lines in the chart over time, the newest."""
 MOST_COMPARED = 4
 STATUSES = (
     "running",
@@ -42,7 +47,7 @@ STATUSES = (
     "interrupted",
     "cancelled",
 )
-IN_FORM = ("q", "page", "run", "experiment", "model", "prompt", "dataset", "since", "until", "col")
+IN_FORM = ("q", "page", "run", "experiment", "model", "prompt", "dataset", "by", "since", "until", "col")
 """Parameters that have fields of their own, or start anew when one is changed."""
 LIVE = 50
 """Running runs that one page asks about."""
@@ -88,14 +93,14 @@ async def runs_page(request: Request) -> HTMLResponse:
         "picked": query.all("run"),
         "actions": run_actions(meant, query),
         "most_compared": MOST_COMPARED,
-        "charts": _charts(query, found) if query.get("charts") else None,
+        "charts": await _charts(lab, query, found) if query.get("charts") else None,
     }
     if context["active"]:
         moves(request)
     return render(request, "runs.html", context)
 
 
-def _charts(query: Query, runs: list[Any]) -> dict[str, Any]:
+async def _charts(lab: StoreLab, query: Query, runs: list[RunRecord]) -> dict[str, Any]:
     """Draw the charts of one experiment: the chosen one, else that of the newest run with a metric; others
     are measured on other rows."""
     newest = next(
@@ -108,15 +113,34 @@ def _charts(query: Query, runs: list[Any]) -> dict[str, Any]:
     )
     name = query.get("experiment") or newest
     runs = [run for run in runs if run.name == name]
+    labelled = set((await lab.run_labels(name)).values()) if name else ()
+    baselines = []
+    for run_id in sorted(labelled, reverse=True)[:MOST_BASELINES]:
+        with suppress(RunNotFoundError):  # deleted between the two questions
+            baselines.append(await lab.get_run(run_id))
     metrics = metric_columns(runs)
     metric = query.get("metric") if query.get("metric") in metrics else next(iter(metrics), "")
     return {
         "experiment": name,
         "metric": metric,
         "metrics": metrics,
-        "time": time_chart(runs, metric),
+        "time": time_chart(runs, metric, baselines),
+        "against": _against(runs, baselines),
         "cost": cost_chart(runs, metric),
     }
+
+
+def _against(runs: Sequence[RunRecord], baselines: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """Offer comparisons of the newest finished run with each baseline: their names and addresses."""
+    newest = max((run for run in runs if run.results), key=lambda run: run.created_at, default=None)
+    return [
+        (
+            f"Compare the newest run with {' '.join(f'@{label}' for label in base.labels)}",
+            f"/compare?run={quote(base.run_id)}&run={quote(newest.run_id)}",
+        )
+        for base in baselines
+        if newest is not None and base.run_id != newest.run_id
+    ]
 
 
 @routes.get("/live", dependencies=[needs("look")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from promptlab.domain.results import RunRecord
@@ -33,6 +33,19 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """A line across a chart: the mean of a run that others are measured against."""
+
+    y: float
+    top: float | None
+    bottom: float | None
+    """The ends of its interval, down the page."""
+    text: str
+    url: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """A chart, ready to be drawn."""
 
@@ -44,7 +57,7 @@ class Chart:
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
     x_label: str
-    left_out: int = 0
+    levels: Sequence[Level] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +68,31 @@ class _Point:
     x: float
 
 
-def time_chart(runs: Sequence[RunRecord], metric: str) -> Chart | None:
-    """A metric's mean, with its interval, over time; None below two runs that have it."""
+def time_chart(runs: Sequence[RunRecord], metric: str, baselines: Sequence[RunRecord] = ()) -> Chart | None:
+    """A metric's mean, with its interval, over time; None below two runs that have it.
+
+    Baselines, which are runs with labels, are lines across it.
+    """
     points = sorted(_points(runs, metric, cost=False), key=lambda p: p.x)
     if len(points) < 2:
         return None
     first, last = points[0].x, points[-1].x
-    plot = _plot(points, (first, last))
+    measured = _points(baselines, metric, cost=False)
+    plot = _plot([*points, *measured], (first, last))
     moments = {_moment(at, last - first): at for at in (first + (last - first) * i / 4 for i in range(5))}
     marks = [Tick(plot.px(at), text) for text, at in moments.items()]
-    return _chart(f"{metric} over time", points, plot, marks, "started", range(len(points)), set())
+    drawn = _chart(f"{metric} over time", points, plot, marks, "started", range(len(points)), set())
+    return replace(drawn, levels=[_level(point, plot) for point in measured])
+
+
+def _level(point: _Point, plot: Plot) -> Level:
+    low, high = point.metric.interval
+    digits = Digits.of([value for value in (point.mean, low, high) if value is not None])
+    names = " ".join(f"@{label}" for label in point.run.labels)
+    said = f"{names}, {point.run.called}, {point.run.run_id}: {digits.show(point.mean)}"
+    said += f" (95% interval {digits.between(low, high)})" if low is not None else ""
+    top, bottom = (None, None) if low is None or high is None else (plot.py(high), plot.py(low))
+    return Level(plot.py(point.mean), top, bottom, names, run_url(point.run.run_id), said)
 
 
 def cost_chart(
@@ -135,7 +163,7 @@ def _chart(
     digits = Digits.of([value for p in points for value in (p.mean, *p.metric.interval)])
     for i, point in enumerate(points):
         low, high = point.metric.interval
-        name = (names or {}).get(point.run.run_id, point.run.name)
+        name = (names or {}).get(point.run.run_id, point.run.called)
         said = f"{name}, {point.run.run_id}: {digits.show(point.mean)}"
         said += f" (95% interval {digits.between(low, high)})" if low is not None else ""
         cost = point.run.summary["cost_usd"] if point.run.summary else None

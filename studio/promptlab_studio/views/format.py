@@ -103,6 +103,12 @@ def when_exactly(value: str | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname()} (UTC{moment:%z})"
 
 
+def starter(started_by: str) -> str:
+    """`ada`, `ada@example.com`, `token 5d1c`, `admin token`: who started a run."""
+    kind, _, name = started_by.partition(":")
+    return f"token {name}" if kind == "token" and name else name or kind.replace("-", " ")
+
+
 def pretty(value: Any) -> str:
     """Indented JSON; what JSON does not know, as text."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
@@ -175,6 +181,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "when": when,
     "clock": clock,
     "when_exactly": when_exactly,
+    "starter": starter,
     "pretty": pretty,
     "one_line": one_line,
     "exact": exact,

@@ -16,7 +16,7 @@ from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.report import duration
 from promptlab_studio.views.digits import Digits, money, money_decimals
 from promptlab_studio.views.figures import Interval, interval, scale_of
-from promptlab_studio.views.format import count, milliseconds_pair
+from promptlab_studio.views.format import count, milliseconds_pair, starter
 from promptlab_studio.views.metric_cards import of_rows
 from promptlab_studio.views.state import Condition, Query
 
@@ -55,6 +55,7 @@ _NUMBERS = (
     RunColumn("tokens", "Tokens", "c-xs num spare", True),
     RunColumn("latency", "p50 / p95", "c-m num", True, "Latency of a call: half are faster; 95% are faster"),
     RunColumn("duration", "Duration", "c-duration num spare", True),
+    RunColumn("by", "Started by", "c-ref", usual=False),
     RunColumn("started", "Started", "c-when", True, "Local time; the zone is in each title"),
 )
 
@@ -95,6 +96,7 @@ class RunRow:
         """What stands in one of the columns of numbers."""
         words: Mapping[str, Callable[[], str]] = {
             "cases": lambda: count(self.run.cases),
+            "by": lambda: starter(self.run.started_by) or "–",
             "failed": lambda: count(self.failed),
             "cost": lambda: self.cost,
             "tokens": lambda: "unknown" if self.tokens is None else count(self.tokens),
@@ -110,7 +112,7 @@ def chosen_of(query: Query) -> Chosen:
     Raises:
         ConfigError: a day is none.
     """
-    named = {name: query.get(name) or None for name in ("status", "model", "prompt", "dataset")}
+    named = {name: query.get(name) or None for name in ("status", "model", "prompt", "dataset", "by")}
     since, until = _midnight("since", query.get("since")), _midnight("until", query.get("until"), days=1)
     return Chosen(**named, archived=None, since=since, until=until)
 
@@ -157,7 +159,19 @@ def matching(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
     return [r for _, r in known] + [r for value, r in valued if value is None]
 
 
-RUN_FILTERS = ("q", "status", "experiment", "tag", "model", "prompt", "dataset", "since", "until", "archived")
+RUN_FILTERS = (
+    "q",
+    "status",
+    "experiment",
+    "tag",
+    "model",
+    "prompt",
+    "dataset",
+    "by",
+    "since",
+    "until",
+    "archived",
+)
 """Parameters of an address that say which runs are meant."""
 
 
@@ -179,6 +193,9 @@ def words_of(run: RunRecord) -> str:
     words = [
         run.run_id,
         run.name,
+        run.title,
+        run.description,
+        run.started_by,
         run.status,
         spec["model"]["name"],
         *named,
@@ -203,11 +220,12 @@ def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
 
     keys: dict[str, Callable[[RunRecord], Any]] = {
         "status": lambda run: run.status,
-        "experiment": lambda run: run.name.casefold(),
+        "experiment": lambda run: run.called.casefold(),
         "prompt": lambda run: ref(run, "prompt_template"),
         "dataset": lambda run: ref(run, "dataset"),
         "model": lambda run: run.experiment["model"]["name"],
         "cases": lambda run: run.cases,
+        "by": lambda run: run.started_by or None,
         "failed": of_summary(lambda s: s["failed"]),
         "duration": lambda run: run.wall_s if run.status in FINAL else None,
         "cost": of_summary(lambda s: s["cost_usd"]),
@@ -264,16 +282,25 @@ def run_filters(runs: Sequence[RunRecord]) -> list[RunFilter]:
         return found[:MOST_OFFERED]
 
     models = sorted({run.experiment["model"]["name"] for run in runs}, key=str.casefold)
+    people = sorted({run.started_by for run in runs if run.started_by}, key=str.casefold)[:MOST_OFFERED]
     return [
         RunFilter("model", "Model", models[:MOST_OFFERED]),
         RunFilter("prompt", "Prompt", named("prompt_template")),
         RunFilter("dataset", "Dataset", named("dataset")),
+        *([RunFilter("by", "Started by", people)] if len(people) > 1 else ()),
     ]
 
 
 def run_conditions(query: Query) -> list[Condition]:
     """The choices of the filter menu that are in the address, in words."""
-    words = {"model": "model", "prompt": "prompt", "dataset": "dataset", "since": "from", "until": "to"}
+    words = {
+        "model": "model",
+        "prompt": "prompt",
+        "dataset": "dataset",
+        "by": "by",
+        "since": "from",
+        "until": "to",
+    }
     return [
         Condition(f"{text} {query.get(name)}", query.url(**{name: None}))
         for name, text in words.items()
