@@ -38,7 +38,7 @@ Action = Literal["look", "label", "run", "code", "share", "administer"]
 ACTIONS: Mapping[Action, Role] = MappingProxyType(
     {
         "look": "viewer",  # read runs, assets and comparisons, and preview what is not stored
-        "label": "labeller",  # tag and archive runs
+        "label": "labeller",  # tag, describe and archive runs
         "run": "engineer",  # start, cancel, resume and delete runs; create and label assets; upload
         "code": "engineer",  # send code of one's own
         "share": "engineer",  # links to a run or comparison; tokens of at most one's own role

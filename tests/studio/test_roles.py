@@ -37,6 +37,7 @@ OPEN: set[Route] = {
 LABELLER: set[Route] = {
     ("POST", "/runs/tags"),
     ("POST", "/runs/archive"),
+    ("POST", "/runs/{run_id}/describe"),
     ("POST", "/runs/views"),
     ("POST", "/runs/views/remove"),
     ("PATCH", "/api/v1/runs/{run_id}"),
