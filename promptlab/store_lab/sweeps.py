@@ -74,10 +74,14 @@ class Sweeping(GoingOn, Questions):
         return await self.get_sweep(sweep.sweep_id)
 
     async def start_sweep(
-        self, config: SweepConfig | Mapping[str, Any], *, folder: Path | None = None
+        self,
+        config: SweepConfig | Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+        by: str | None = None,
     ) -> Sweep:
         """As `sweep`, but returns once it is recorded and begun: in the cloud with all of its runs, on this
-        machine with the first one.
+        machine with the first one. `by` is who starts its runs, as `RunRecord.started_by`.
 
         Raises:
             PromptLabError: as in `sweep`.
@@ -87,7 +91,7 @@ class Sweeping(GoingOn, Questions):
         if (going := self._sweeps.get(sweep.sweep_id)) is not None and not going.done():
             return sweep
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._worked_through(parsed, folder, sweep, works, begun))
+        task = asyncio.create_task(self._worked_through(parsed, folder, sweep, works, begun, by))
         self._sweeps[sweep.sweep_id] = task
         task.add_done_callback(lambda done: self._sweep_ended(sweep.sweep_id, done))
         await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
@@ -103,6 +107,7 @@ class Sweeping(GoingOn, Questions):
         sweep: Sweep,
         works: Sequence[Work],
         begun: asyncio.Future[None],
+        by: str | None,
     ) -> None:
         async def work_on(run: RunRecord, work: Work) -> RunRecord:
             if await self._parts.runner.hand_over(run):
@@ -113,7 +118,7 @@ class Sweeping(GoingOn, Questions):
             self._tell_ended(ended)
             return ended
 
-        await self._each(config, folder, sweep, works, work_on)
+        await self._each(config, folder, sweep, works, work_on, by=by)
 
     def _sweep_ended(self, sweep_id: str, task: asyncio.Task[None]) -> None:
         if self._sweeps.get(sweep_id) is task:
@@ -176,6 +181,7 @@ class Sweeping(GoingOn, Questions):
         works: Sequence[Work],
         work_on: Callable[[RunRecord, Work], Awaitable[RunRecord]],
         on_start: OnStart | None = None,
+        by: str | None = None,
     ) -> None:
         """Work on the runs that are not complete, one after the other; a cell that cannot go on is passed
         over, and its error recorded."""
@@ -184,7 +190,7 @@ class Sweeping(GoingOn, Questions):
                 return
             error = None
             try:
-                async with self._cell(sweep, place, cell.config, folder, work, on_start) as (run, left):
+                async with self._cell(sweep, place, cell.config, folder, work, on_start, by) as (run, left):
                     if left is not None:
                         run = await work_on(run, left)
                 if run.status == "budget_reached":
@@ -204,6 +210,7 @@ class Sweeping(GoingOn, Questions):
         folder: Path | None,
         work: Work,
         on_start: OnStart | None,
+        by: str | None,
     ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
         """The run of a cell, claimed and ready: new, or for what it is missing."""
         run_id, usd = sweep.cells[place].run_id, sweep.max_cost_usd
@@ -213,7 +220,7 @@ class Sweeping(GoingOn, Questions):
                 return work
 
             tags = checked_tags((*config.tags, sweep.sweep_id))
-            said = said_of(config) | {"tags": tags, "sweep": sweep.sweep_id, "max_cost_usd": usd}
+            said = said_of(config, by) | {"tags": tags, "sweep": sweep.sweep_id, "max_cost_usd": usd}
             async with self._recorded(make, said, run_id, on_start=on_start) as new:
                 yield new
             return

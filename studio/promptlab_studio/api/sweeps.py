@@ -199,7 +199,7 @@ async def start_sweep(lab: TheLab, who: Engineer, body: SweepIn, response: Respo
     """Check every cell, record a run for each, and begin them. Nothing is stored when a check fails. The same
     cells are the same sweep: a request that is sent again starts nothing twice, and goes on with what was
     stopped."""
-    sweep = await lab.start_sweep(body.sweep())
+    sweep = await lab.start_sweep(body.sweep(), by=who.starts_as)
     response.headers["Location"] = f"/api/v1/sweeps/{sweep.sweep_id}"
     return sweep.to_json()
 

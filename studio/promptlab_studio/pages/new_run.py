@@ -330,7 +330,7 @@ async def start(request: Request, who: Engineer) -> Response:
     columns: Sequence[str] = dataset.columns if dataset else ()
     try:
         if (several := sweep_of(query, columns)) is not None:
-            return await _swept(lab, SweepConfig.parse(several), rows_of(query))
+            return await _swept(lab, SweepConfig.parse(several, who.starts_as), rows_of(query))
         config = ExperimentConfig.parse(experiment_of(query, columns))
         if (choice := rows_of(query)) is None:
             run = await lab.start(config, by=who.starts_as)
@@ -344,11 +344,13 @@ async def start(request: Request, who: Engineer) -> Response:
     return go_to(run_url(run.run_id), f"Started: {run.cases:,} cases.")
 
 
-async def _swept(lab: StoreLab, config: SweepConfig, choice: First | Sample | None) -> Response:
+async def _swept(
+    lab: StoreLab, config: SweepConfig, choice: First | Sample | None, by: str | None
+) -> Response:
     """Start a run for each prompt and model."""
     if choice is None:
-        sweep = await lab.start_sweep(config)
+        sweep = await lab.start_sweep(config, by=by)
     else:
         async with subset(lab.assets, config.cells[0].config.dataset, choice) as part:
-            sweep = await lab.start_sweep(config.updated({"dataset": part}))
+            sweep = await lab.start_sweep(config.updated({"dataset": part}), by=by)
     return go_to(sweep_url(sweep.sweep_id), f"Started: {len(sweep.cells)} runs.")
