@@ -330,7 +330,7 @@ async def start(request: Request, who: Engineer) -> Response:
     columns: Sequence[str] = dataset.columns if dataset else ()
     try:
         if (several := sweep_of(query, columns)) is not None:
-            return await _swept(lab, SweepConfig.parse(several, who.starts_as), rows_of(query))
+            return await _swept(lab, SweepConfig.parse(several), rows_of(query), who.starts_as)
         config = ExperimentConfig.parse(experiment_of(query, columns))
         if (choice := rows_of(query)) is None:
             run = await lab.start(config, by=who.starts_as)
