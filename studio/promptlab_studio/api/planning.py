@@ -91,7 +91,7 @@ async def post_estimate(
     who: Engineer,
     body: RunIn,
     rows: Annotated[
-        int | None, Query(ge=1, le=1_000_000_000, description="For so many rows; by default the dataset's.")
+        int | None, Query(ge=1, le=1_000_000, description="For so many rows; by default the dataset's.")
     ] = None,
 ) -> Any:
     """What an experiment would cost and how long it would take at the model's limits, from the first rows'
