@@ -67,6 +67,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         "cut": seen_metrics.cut,
         "finish_reasons": dict(seen_metrics.finish_reasons),
         **({"filtered": seen_metrics.filtered} if seen_metrics.filtered else {}),
+        **({"simulated_user": played.to_json()} if (played := seen_metrics.simulated_user).calls else {}),
         **({"cached": seen_metrics.cached} if seen_metrics.cached else {}),
         **{name: counts[name] for name in NAMES[3:] if counts[name]},
         **({"max_cost_usd": run.max_cost_usd} if run.max_cost_usd is not None else {}),
@@ -341,13 +342,16 @@ def _facts(run: RunRecord, facts: dict[str, Any], summary: Summary | None) -> st
             f"\nlatency p50 {summary.latency_ms.quantile(0.5):,.0f} ms, p95 "
             f"{summary.latency_ms.quantile(0.95):,.0f} ms"
         )
-    used = summary.metrics_usage if summary else None
-    judged = (
-        f"\nmetrics' own models: {used.calls:,} calls, {spending(used, used.calls, 'calls')}"
-        if used and used.calls
-        else ""
+    others = (
+        ("metrics' own models", summary.metrics_usage if summary else None),
+        ("simulated user, in the run's cost", summary.simulated_user if summary else None),
     )
-    return f"{' × '.join(what)}\n{counts}, {spent}{latency}{judged}"
+    beside = "".join(
+        f"\n{name}: {used.calls:,} calls, {spending(used, used.calls, 'calls')}"
+        for name, used in others
+        if used and used.calls
+    )
+    return f"{' × '.join(what)}\n{counts}, {spent}{latency}{beside}"
 
 
 def resume_command(run_id: str, where: str) -> str:

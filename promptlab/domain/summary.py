@@ -10,13 +10,14 @@ from promptlab.domain.counting import MAX_LABELS, RowCounts
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import FILTERED, Score, Usage
 from promptlab.domain.said import Messages, merge_messages, most_frequent
-from promptlab.domain.spending import NAMES, Spending, counts_of, summed
+from promptlab.domain.spending import Spending, counts_of, summed
 from promptlab.domain.statistics import (
     Distribution,
     as_count,
     as_number,
     as_object,
 )
+from promptlab.domain.usages import spending_from, usage_from
 from promptlab.errors import StoreDamagedError
 
 T = TypeVar("T")
@@ -290,7 +291,7 @@ class MetricSummary:
             zero_one=bool(value.get("zero_one", False)),
             values=values,
             labels=labels,
-            usage=_usage(value["usage"]) if value.get("usage") else Usage(),
+            usage=usage_from(value["usage"]) if value.get("usage") else Usage(),
             counting=None if counting is None else RowCounts.from_json(counting, values, labels),
             clusters=None if clusters is None else ClusteredMean.from_json(clusters),
         )
@@ -298,28 +299,6 @@ class MetricSummary:
 
 def _counts(value: Any, name: str) -> dict[str, int]:
     return {str(key): as_count(count, name) for key, count in as_object(value, name).items()}
-
-
-def _dollars(value: Any) -> float | None:
-    return None if value is None else as_number(value, "cost_usd")
-
-
-def _usage(value: Any) -> Usage:
-    value = as_object(value, "usage")
-    return Usage(
-        calls=as_count(value.get("calls", 0), "calls"),
-        **_spending(value),
-    )
-
-
-def _spending(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what calls used; None where it is unknown."""
-    tokens = {name: value.get(name, 0) for name in NAMES[:2]}
-    return {
-        **{name: None if n is None else as_count(n, name) for name, n in tokens.items()},
-        "cost_usd": _dollars(value.get("cost_usd", 0.0)),
-        **{name: as_count(value.get(name, 0), name) for name in NAMES[3:]},
-    }
 
 
 @dataclass(slots=True)
@@ -358,6 +337,9 @@ class Summary:
     finish_reasons: dict[str, int] = field(default_factory=dict)
     """Answers by why the model stopped, as the provider puts it; what is said beyond MOST_REASONS different
     ones is `other`. Empty in summaries of older versions."""
+    simulated_user: Usage = field(default_factory=Usage)
+    """What the simulated users of conversations used: their dollars are in `cost_usd`, their tokens are not
+    in the model's sums."""
     latency_ms: Distribution = field(default_factory=Distribution)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
 
@@ -407,6 +389,7 @@ class Summary:
         for reason, count in other.finish_reasons.items():
             self.finished(reason, count)
         merge_messages(self.messages, other.messages)
+        self.simulated_user.add(other.simulated_user)
         self.latency_ms.merge(other.latency_ms)
         for name, metric in other.metrics.items():
             if name in self.metrics:
@@ -429,6 +412,7 @@ class Summary:
             "cut": self.cut,
             **({"cached": self.cached} if self.cached else {}),
             **({"finish_reasons": dict(self.finish_reasons)} if self.finish_reasons else {}),
+            **({"simulated_user": self.simulated_user.to_json()} if self.simulated_user.calls else {}),
             "latency_ms": self.latency_ms.to_json(),
             "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
         }
@@ -445,13 +429,14 @@ class Summary:
         metrics = as_object(value.get("metrics", {}), "metrics")
         return cls(
             **{name: as_count(value.get(name, 0), name) for name in _COUNTS},
-            **_spending(value),
+            **spending_from(value),
             errors=_counts(value.get("errors", {}), "errors"),
             finish_reasons=_counts(value.get("finish_reasons", {}), "finish_reasons"),
             messages={
                 kind: _counts(known, f"messages: {kind}")
                 for kind, known in as_object(value.get("messages", {}), "messages").items()
             },
+            simulated_user=usage_from(value["simulated_user"]) if value.get("simulated_user") else Usage(),
             latency_ms=_inside("latency_ms", Distribution.from_json, value.get("latency_ms", {})),
             metrics={
                 name: _inside(name, MetricSummary.from_json, metric) for name, metric in metrics.items()

@@ -14,6 +14,7 @@ from promptlab.domain.experiment import Metric
 from promptlab.domain.results import Completion, Score, ScoreSet, ShardSummary
 from promptlab.domain.said import count_message
 from promptlab.domain.summary import MetricSummary, Summary
+from promptlab.domain.usages import of_simulated_user
 from promptlab.engine.job import Job, Outcome, Row, redo
 from promptlab.engine.scored import Scored
 from promptlab.engine.scoring import score
@@ -119,6 +120,8 @@ def _count(total: Summary, case: Case) -> None:
     total.cut += completion.was_cut
     total.cached += completion.cached
     total.spend(completion.spent)
+    if (used := of_simulated_user(completion)) is not None:
+        total.simulated_user.add(used)
     if completion.latency_ms is not None:
         total.latency_ms.add(completion.latency_ms)
     if error := completion.error:

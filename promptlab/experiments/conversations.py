@@ -26,7 +26,7 @@ async def check_conversation(talk: Conversation, live: Live, content: DatasetCon
             "batch out of the model"
         )
     _check_column(talk, content)
-    if isinstance(live.model, AgentModel) and takes_case(live.model.function) is None:
+    if _takes_row_only(live):
         raise ConfigError(
             "conversation: agent_proxy takes the row only, and cannot see what was said: write it as "
             "agent(row, case), and read case.messages, whose last one is the user's"
@@ -36,6 +36,14 @@ async def check_conversation(talk: Conversation, live: Live, content: DatasetCon
             raise ConfigError("conversation: simulated_user: leave batch out of its model")
         template = persona_template(talk.simulated_user)
         check_placeholders(template, content, await compile_template_async(template))
+
+
+def _takes_row_only(live: Live) -> bool:
+    """Whether the agent is a function of the row alone; of stored code the sandbox has said it."""
+    if isinstance(live.model, AgentModel):
+        return takes_case(live.model.function) is None
+    said = live.stored.said.get("agent_proxy") or {}
+    return said.get("kind") == "function" and said.get("takes_case") is False
 
 
 def _check_column(talk: Conversation, content: DatasetContent) -> None:

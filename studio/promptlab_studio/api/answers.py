@@ -245,6 +245,11 @@ class RunBrief(BaseModel):
         default={}, description="Answers by why the model stopped; beyond 20 different reasons, `other`."
     )
     filtered: int = Field(default=0, description="Answers that a filter held back, wholly or in part.")
+    simulated_user: dict[str, Any] = Field(
+        default={},
+        description="What the simulated users of conversations used: calls, prompt_tokens, "
+        "completion_tokens, cost_usd, …. Their dollars are in cost_usd, their tokens are not in the model's.",
+    )
     tags: list[str]
     created_at: str = Field(description="ISO 8601, UTC.")
     started_at: str | None = Field(description="When the newest pass began.")

@@ -38,6 +38,7 @@ from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
 from promptlab_studio.security import MAX_FORM_ADDRESS_BYTES, MAX_PARAMETERS
 from promptlab_studio.views.code import contents_of
+from promptlab_studio.views.conversation_form import talk_context
 from promptlab_studio.views.format import run_url, sweep_url
 from promptlab_studio.views.new_run_form import (
     MODEL_NUMBERS,
@@ -136,6 +137,7 @@ async def _form(
         "stop": STOP,
         "missing_choices": MISSING,
         "row_choices": ROWS,
+        **talk_context(query),
         "caches": cache_choices(query.get("cache")),
         "suggested_judge": EXAMPLE_MODEL,
         "problem": problem,
@@ -256,7 +258,7 @@ async def _preview(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset:
             (form.info.name, {i.name: i.value for i in form.inputs})
             for form in metric_forms(query, dataset.columns)
         ]
-        warnings = prompt_warnings(prompt, compiled, dataset.content, mappings)
+        warnings = prompt_warnings(prompt, compiled, dataset.content, mappings, is_all=not query.get("talk"))
         first = await lab.assets.rows(dataset, 0, PREVIEWED)
         rows = [in_words(await compiled.render_async(row)) for row in first]
     except TemplateError as error:

@@ -20,6 +20,7 @@ from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe, exists
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.subset import First, Sample
+from promptlab_studio.views.conversation_form import conversation_of, conversation_pairs, lost_of
 from promptlab_studio.views.run_bounds import bound_pairs, bounds_of
 from promptlab_studio.views.run_rules import MISSING, rule_pairs, rules_of
 from promptlab_studio.views.state import Pairs, Query, whole
@@ -287,6 +288,7 @@ def experiment_of(query: Query, columns: Sequence[str]) -> dict[str, Any]:
         **asked,
         "evaluation": evaluation,
         "trials": trials if (number := whole(trials)) is None else number,
+        **conversation_of(query),
         **bounds_of(query),
         **rules_of(query),
         "tags": [t for t in re.split(r"[\s,]+", query.get("tags")) if t],
@@ -494,8 +496,9 @@ def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
             pairs += _agent_pairs(experiment.agent, model["max_concurrent_tasks"])
         else:
             left.append("its agent: it is code of your own and runs from Python")
-    if experiment.conversation is not None:
-        left.append("its conversation: it is written in a file or a script")
+    if (talk := experiment.conversation) is not None:
+        left += [lost] if (lost := lost_of(talk)) else []
+        pairs += [] if lost else conversation_pairs(talk)
     if experiment.model_code is not None:
         if experiment.model_code.bundle and not experiment.model_code.params:
             of_model = ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "batch", "other")

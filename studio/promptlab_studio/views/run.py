@@ -70,10 +70,15 @@ def _part(what: str, sums: Spending, of: int, named: str) -> Spent:
 
 
 def spent_on(progress: Progress, summary: Summary, infrastructure: Spent) -> Sequence[Spent]:
-    """Say what a run used: the model, as the head says it, its metrics' own models, the machines."""
-    metrics = summary.metrics_usage
+    """Say what a run used: the model (the dollars in the head are those of both sides of a conversation), the
+    simulated user, the metrics' own models, the machines."""
+    metrics, played = summary.metrics_usage, summary.simulated_user
+    model = _part("model", progress, progress.done, "cases")
+    if model.usd is not None and played.cost_usd is not None:
+        model = replace(model, usd=model.usd - played.cost_usd)
     return [
-        _part("model", progress, progress.done, "cases"),
+        model,
+        *([_part("simulated user", played, played.calls, "calls")] if played.calls else []),
         _part("metrics' models", metrics, metrics.calls, "calls"),
         infrastructure,
     ]
