@@ -12,10 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from promptlab_studio.app import create_app
-from promptlab_studio.pages.talks import talks_of
-from promptlab_studio.templating import environment
 from promptlab_studio.views.chat import timeline
-from promptlab_studio.views.room import Room
 
 from promptlab import (
     Dataset,
@@ -30,7 +27,6 @@ from promptlab import (
     ToolCallResponse,
     Trace,
 )
-from promptlab.domain.results import CaseKey
 from promptlab.store_lab import StoreLab
 
 PNG = base64.b64decode(
@@ -70,7 +66,7 @@ class Talks(Model):
 
 @pytest.fixture
 async def studio(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
-    """A Studio, and a run in it."""
+    """A Studio, and the newer of two runs in it."""
 
     def make() -> str:
         with PromptLab(str(tmp_path / "lab.db")) as pl:
@@ -90,6 +86,7 @@ async def studio(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, str]]
                 "model": Talks(),
                 "evaluation": [{"metric": "length"}],
             }
+            pl.experiment.run(config, quiet=True)
             return pl.experiment.run(config, quiet=True).run_id
 
     run_id = await asyncio.to_thread(make)
@@ -158,11 +155,11 @@ def test_a_timeline_takes_whatever_spans_say() -> None:
 
 
 async def test_compare_has_what_was_said_beside_each_other(studio: tuple[httpx.AsyncClient, str]) -> None:
-    """Calls in a line each, with addresses of the case that they are of, and how many there are in words."""
-    client, run_id = studio
-    lab: StoreLab = client._transport.app.state.lab  # type: ignore[attr-defined]
-    run = await lab.get_run(run_id)
-    talks = await talks_of(lab, [(letter, run, CaseKey(0, 0)) for letter in "AB"], Room())
-    text = environment().from_string("{{ talk.beside(talks) }}").render(talks=talks)
-    assert text.count("<section") == 2 and text.count("1 tool call, 2 turns") == 2
-    assert "find({&#34;q&#34;:&#34;x&#34;})" in text and f'href="/runs/{run_id}/cases/0"' in text
+    """Calls in a line each, pictures from the case that they are of; how many there are, in the grid, too."""
+    client, _ = studio
+    runs = "&".join(f"run={run['run_id']}" for run in (await client.get("/api/v1/runs")).json()["items"])
+    grid = (await client.get(f"/compare?{runs}")).text
+    assert ">Calls</th>" in grid and ">Turns</th>" in grid and ">2 / 2</td>" in grid
+    text = (await client.get(f"/compare?{runs}&case=0")).text
+    assert text.count('aria-label="What was said in') == 2 and text.count("1 tool call, 2 turns") == 2
+    assert text.count("find({&#34;q&#34;:&#34;x&#34;})") == 2 and "Let me &lt;i&gt;see" in text

@@ -30,11 +30,13 @@ from promptlab_studio.views.compare import (
     ANSWER_CHANGES,
     ANY,
     CHANGES,
+    COUNTED,
     LETTERS,
     MARK,
     TEXT_CHARS,
     chosen_metric,
     configuration,
+    counted_on,
     metric_rows,
     pair_of,
     run_verdicts,
@@ -76,7 +78,7 @@ async def compare_page(request: Request) -> HTMLResponse:
     )
     if at is not None and page.opened is None:
         raise HTTPException(404, f"Not every run has a case {query.get('case')}.")
-    facts = {m.metric for m in page.metrics if m.fact}
+    facts, counted = {m.metric for m in page.metrics if m.fact}, counted_on(page.rows)
     bounds = {m.name: m.bounds for m in experiments[0].evaluation}
     context: dict[str, Any] = {
         "query": query,
@@ -111,8 +113,9 @@ async def compare_page(request: Request) -> HTMLResponse:
         ],
         "metrics": list(dict.fromkeys(m.metric for m in page.metrics)),
         "page": page,
-        "pairs": [pair_of(query, row, facts, metric) for row in page.rows],
-        "least": least_width(WIDTHS["c-id"] + (1 + len(runs)) * WIDTHS[TEXT]),
+        "pairs": [pair_of(query, row, facts, metric, counted) for row in page.rows],
+        "counted": [COUNTED[name] for name in counted],
+        "least": least_width(WIDTHS["c-id"] + (1 + len(runs)) * WIDTHS[TEXT] + len(counted) * WIDTHS["c-s"]),
         "size": SIZE,
         "letters": LETTERS,
     }

@@ -14,7 +14,6 @@ from promptlab.queries.compare_sql import ANSWER
 from promptlab.queries.compared import Change
 from promptlab.queries.query_engine import ComparePage
 from promptlab.queries.verdict_words import missing_words, verdict_words, why
-from promptlab_studio.views.chat import counted_words
 from promptlab_studio.views.compare_words import Scale, Words, sentence, tally, words
 from promptlab_studio.views.digits import Digits, figure, money
 from promptlab_studio.views.format import milliseconds, one_line
@@ -35,6 +34,8 @@ ANSWER_CHANGES: tuple[tuple[Change, str], ...] = (
     ("same", "Same answer"),
 )
 """The changes to choose from where runs share no metric."""
+COUNTED = {"calls": "Calls", "turns": "Turns"}
+"""What of a case is counted where any case of a page has it, and the name of its column."""
 TEXT_CHARS = 300
 _MOST_INPUTS = 2
 _MOST_SCORES = 3
@@ -124,6 +125,8 @@ class Pair:
     url: str
     inputs: str
     halves: Sequence[Half]
+    counts: Sequence[str]
+    """Of each of COUNTED that is shown, how many each run has: `2 / 3`."""
 
 
 def configuration(experiments: Sequence[Experiment]) -> list[tuple[str, list[str]]]:
@@ -267,7 +270,9 @@ def chosen_metric(query: Query, experiments: Sequence[Experiment]) -> str | None
     return of_base.headline.name if of_base.headline else None
 
 
-def pair_of(query: Query, row: PairRow, facts: Collection[str], chosen: str | None) -> Pair:
+def pair_of(
+    query: Query, row: PairRow, facts: Collection[str], chosen: str | None, counted: Sequence[str] = ()
+) -> Pair:
     """A row of the table: the case in every run, and where it is opened inside the comparison."""
     inputs = " · ".join(
         f"{one_line(value)}"
@@ -286,7 +291,14 @@ def pair_of(query: Query, row: PairRow, facts: Collection[str], chosen: str | No
         query.url(case=key),
         inputs,
         halves,
+        [" / ".join(str(getattr(side, name)) for side in (row.base, *row.others)) for name in counted],
     )
+
+
+def counted_on(rows: Sequence[PairRow]) -> list[str]:
+    """Name what is counted of the cases of a page: of COUNTED that which any of them has."""
+    sides = [side for row in rows for side in (row.base, *row.others)]
+    return [name for name in COUNTED if any(getattr(side, name) for side in sides)]
 
 
 def _half(
@@ -306,12 +318,11 @@ def _half(
     facts = [milliseconds(side.latency_ms)] * (side.latency_ms is not None) + [money(side.cost_usd)] * bool(
         side.cost_usd
     )
-    counts = counted_words({"calls": side.calls, "turns": side.turns})
-    said = " · ".join([*(text for text, _ in scores), *([counts] if counts else []), *facts])
+    said = " · ".join([*(text for text, _ in scores), *facts])
     return Half(
         text + ("…" if side.cut else ""),
         bool(side.error_type),
-        [*scores[:_MOST_SCORES], *([(counts, "muted")] if counts else [])],
+        scores[:_MOST_SCORES],
         said,
     )
 
