@@ -163,3 +163,4 @@ async def test_compare_has_what_was_said_beside_each_other(studio: tuple[httpx.A
     text = (await client.get(f"/compare?{runs}&case=0")).text
     assert text.count('aria-label="What was said in') == 2 and text.count("1 tool call, 2 turns") == 2
     assert text.count("find({&#34;q&#34;:&#34;x&#34;})") == 2 and "Let me &lt;i&gt;see" in text
+    assert f"/cases/0/media/{SHA}" in text and "sha256" not in text

@@ -23,7 +23,7 @@ from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.case import case_key
 from promptlab_studio.pages.reading import find_run, prompt_or_why
 from promptlab_studio.pages.rendering import render, router
-from promptlab_studio.pages.talks import talks_of
+from promptlab_studio.pages.talks import media_of_row, talks_of
 from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
 from promptlab_studio.views.chat import Talk
 from promptlab_studio.views.compare import (
@@ -84,6 +84,7 @@ async def compare_page(request: Request) -> HTMLResponse:
         "query": query,
         "opened": await _opened(lab, query, runs, experiments, page, metric, facts) if page.opened else None,
         "talks": await _talks(lab, runs, page),
+        "media": media_of_row(lab, runs[0], page.opened.found.rows[0]) if page.opened else {},
         "runs": [
             (
                 LETTERS[n],

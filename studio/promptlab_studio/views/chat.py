@@ -155,6 +155,11 @@ def _said(part: Mapping[str, Any], begun: Callable[[Any], Beginning], media: Med
             begun(text),
             bad=failed,
         )
+    return medium_of(part, media)
+
+
+def medium_of(part: Mapping[str, Any], media: MediaUrl) -> Said:
+    """Make a medium ready to be shown, by its form in a message or in a dataset's row."""
     about = part.get("mime_type") or part.get("modality")
     size = f", {part['size']:,} bytes" if part.get("size") else ""
     url = media(part)

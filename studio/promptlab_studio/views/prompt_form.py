@@ -256,6 +256,8 @@ async def outlook_of(draft: Draft) -> Outlook:
     except PromptLabError as error:
         return Outlook(wrong=str(error))
     names, wrong = await names_in(prompt)
+    columns = {column for _, column in media_of(prompt)} | {prompt.transcript}
+    names = [name for name in names if name not in columns]
     return Outlook(names, wrong, media_of(prompt), tools_of(prompt), prompt.transcript or "")
 
 
