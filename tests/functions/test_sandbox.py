@@ -226,6 +226,9 @@ def test_a_model_and_an_agent_of_users_answer_in_the_sandbox(machine: Machine, i
     assert "no five" in found["What is 5?"]["error_message"]
     infers = [event for event in invoked.events if event["role"] == "infer"]
     assert len(infers) < len(ROWS), "cases go together"
+    talk = agent | {"conversation": {"user_turns": ["Hello", "And then?"]}}
+    with pytest.raises(ConfigError, match="takes the row only"):
+        machine.start(talk)
 
 
 def test_throttled_and_lost_invocations_are_made_again_and_nothing_is_scored_twice(
