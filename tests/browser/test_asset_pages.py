@@ -186,3 +186,24 @@ def test_run_again_brings_the_whole_experiment_into_the_form(site: Site, page: P
     expect(page.locator("#model")).to_have_value("simulated/large")
     expect(page.locator("#metric-numeric_match")).to_be_checked()
     expect(page.get_by_role("heading", name="First rows, as the model gets them")).to_be_visible()
+
+
+def test_files_that_are_chosen_together_become_a_dataset_with_pictures(
+    site: Site, page: Page, tmp_path: Path
+) -> None:
+    """They are packed in the browser; one file of rows is asked for, and what is wrong is said."""
+    (tmp_path / "shots.jsonl").write_text('{"photo": "shots/a.png"}\n{"photo": "shots/b.png"}\n')
+    for number, name in enumerate(("a.png", "b.png")):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]) * 900)
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    page.goto(site.url + "/datasets")
+    files = page.locator("input[type=file]")
+    files.set_input_files(pictures)
+    expect(page.locator("[data-problems]")).to_contain_text("None of these 2 files may be the rows")
+    files.set_input_files([tmp_path / "shots.jsonl", *pictures])
+    expect(page.locator("[data-file]")).to_contain_text("shots.jsonl and 2 more")
+    page.get_by_label("Columns that hold media").fill("photo: image")
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url(re.compile(r"name=shots&version=0"))
+    expect(page.locator("table.rows tbody tr")).to_have_count(2)
+    expect(page.locator("table.rows")).to_contain_text("image/png")

@@ -249,7 +249,7 @@ class UploadIn(Body):
 
     file_name: str = Field(
         description="Its name; the suffix says what it is.",
-        pattern=r"(?i)^[^/\\]{1,200}\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx)$",
+        pattern=r"(?i)^[^/\\]{1,200}\.((jsonl|ndjson|json|csv|tsv)(\.gz)?|parquet|xlsx|zip)$",
         examples=["questions.jsonl"],
     )
     size_bytes: Whole = Field(
