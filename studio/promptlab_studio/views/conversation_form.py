@@ -76,9 +76,14 @@ def _simulated(query: Query) -> dict[str, Any]:
     return {"model": model, **{name: text for name, text in texts.items() if text.strip()}}
 
 
-def conversation_pairs(talk: Conversation) -> list[tuple[str, str]]:
-    """The form's fields for a run's conversation."""
+def conversation_pairs(talk: Conversation | None, left: list[str]) -> list[tuple[str, str]]:
+    """Give the form's fields for a run's conversation; what it cannot hold is added to what is left out."""
     found: list[tuple[str, str]] = []
+    if talk is None:
+        return found
+    if why := _lost_of(talk):
+        left.append(why)
+        return found
     if talk.column is not None:
         found += [("talk", "column"), ("talk_column", talk.column)]
     elif talk.user_turns is not None:
@@ -95,7 +100,7 @@ def conversation_pairs(talk: Conversation) -> list[tuple[str, str]]:
     return found
 
 
-def lost_of(talk: Conversation) -> str | None:
+def _lost_of(talk: Conversation) -> str | None:
     """Say what of a conversation the form cannot hold; None where it holds all."""
     texts = talk.user_turns if isinstance(talk.user_turns, tuple) else ()
     if any(text != text.strip() or len(text.splitlines()) != 1 for text in texts):

@@ -20,7 +20,7 @@ from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import MetricInfo, canonical, describe, exists
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.subset import First, Sample
-from promptlab_studio.views.conversation_form import conversation_of, conversation_pairs, lost_of
+from promptlab_studio.views.conversation_form import conversation_of, conversation_pairs
 from promptlab_studio.views.run_bounds import bound_pairs, bounds_of
 from promptlab_studio.views.run_rules import MISSING, rule_pairs, rules_of
 from promptlab_studio.views.state import Pairs, Query, whole
@@ -496,9 +496,7 @@ def fields_from(run: RunRecord) -> tuple[Pairs, list[str]]:
             pairs += _agent_pairs(experiment.agent, model["max_concurrent_tasks"])
         else:
             left.append("its agent: it is code of your own and runs from Python")
-    if (talk := experiment.conversation) is not None:
-        left += [lost] if (lost := lost_of(talk)) else []
-        pairs += [] if lost else conversation_pairs(talk)
+    pairs += conversation_pairs(experiment.conversation, left)
     if experiment.model_code is not None:
         if experiment.model_code.bundle and not experiment.model_code.params:
             of_model = ("model", *MODEL_NUMBERS, *MODEL_TEXTS, "batch", "other")
