@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from promptlab.domain.messages import Media, Message, Reasoning, Text, ToolCall, ToolCallResponse
     from promptlab.domain.model_config import ModelConfig
     from promptlab.domain.results import Failure, ModelResponse, Progress, Score
+    from promptlab.domain.run_metrics import RunMetric
     from promptlab.domain.summary import MetricSummary, Summary
     from promptlab.domain.trace import Trace
     from promptlab.errors import ModelError, PromptLabError
     from promptlab.evaluators.base import Evaluator
+    from promptlab.evaluators.of_runs import RunCase, RunEvaluator
     from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
     from promptlab.models.base import Model
     from promptlab.models.recording import CaseRecorder, current_case
@@ -47,6 +49,9 @@ _HOMES = {
     "Reasoning": "domain.messages",
     "Results": "sdk.run",
     "Run": "sdk.run",
+    "RunCase": "evaluators.of_runs",
+    "RunEvaluator": "evaluators.of_runs",
+    "RunMetric": "domain.run_metrics",
     "Score": "domain.results",
     "Summary": "domain.summary",
     "Text": "domain.messages",
@@ -81,6 +86,9 @@ __all__ = [
     "Reasoning",
     "Results",
     "Run",
+    "RunCase",
+    "RunEvaluator",
+    "RunMetric",
     "Score",
     "Summary",
     "Text",

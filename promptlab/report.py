@@ -59,6 +59,7 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         "wall_s": round(run.wall_s, 3),
         **{name: counts[name] for name in NAMES[:3]},
         "metrics": {name: metric.brief() for name, metric in seen_metrics.metrics.items()},
+        **_run_metrics(seen_metrics),
         "errors": dict(seen_metrics.errors),
         "messages": {
             kind: [{"message": message, "cases": cases} for message, cases in known.items()]
@@ -80,6 +81,11 @@ def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | N
         **({"limited_by": run.limited_by} if run.limited_by else {}),
         **({"unreadable": run.unreadable} if run.unreadable else {}),
     }
+
+
+def _run_metrics(summary: Summary) -> dict[str, Any]:
+    found = {name: metric.brief() for name, metric in summary.run_metrics.items()}
+    return {"run_metrics": found} if found else {}
 
 
 def all_failed(facts: Mapping[str, Any]) -> bool:
@@ -130,7 +136,7 @@ def _failed_cases(facts: Mapping[str, Any]) -> list[str]:
 
 def score_words(run: RunRecord, facts: Mapping[str, Any]) -> str:
     """Say why a summary has no scores; empty if it has some."""
-    if any(metric["n"] for metric in facts["metrics"].values()):
+    if any(metric["n"] for metric in facts["metrics"].values()) or facts.get("run_metrics"):
         return ""
     if not run.experiment.get("evaluation"):
         return "No scores: the experiment has no metrics (evaluation)."
@@ -292,6 +298,10 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
             if metric.labels:
                 shown.add_row(Text(f"  {_labels(metric)}", style="dim"))
         lines += [Text(), shown]
+    if summary and summary.run_metrics:
+        from promptlab.report_of_runs import run_metrics_tables
+
+        lines += [Text(), *run_metrics_tables(summary.run_metrics)]
     if failures := failure_lines(facts):
         lines += [Text(), *(Text(line, style="yellow") for line in failures)]
     words = [said for said in (score_words(run, facts), cut_words(facts), filtered_words(facts)) if said]

@@ -40,10 +40,12 @@ from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import FIRST_PAUSE_S, Paused, outage_of
 from promptlab.engine.plan import plan
 from promptlab.engine.pledges import OWNER, Pledges
+from promptlab.engine.run_level import RunLevel
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.engine.stopping import next_step, reach_of
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
+from promptlab.experiments.remaking import bind_run_metrics
 from promptlab.experiments.stored import StoredModel
 from promptlab.ports import DirectBlobs
 from promptlab.store_lab import StoreLab
@@ -300,9 +302,19 @@ class Worker:
         if _is_over(run, generation):
             return run, Summary()
         experiment = Experiment.model_validate(run.experiment)
-        summary = await summarize(
-            self._lab.ledger, self._lab.blobs, run, await self._content(experiment), experiment.evaluation
-        )
+        content = await self._content(experiment)
+        bound, recipes = bind_run_metrics(experiment)
+        pool = None
+        if recipes:
+            pool = SandboxPool(self._lab.sandbox(), self._lab.clock, Deadline(self._lab.clock))
+        level = RunLevel(bound, recipes, sandbox=pool)
+        try:
+            summary = await summarize(
+                self._lab.ledger, self._lab.blobs, run, content, experiment.evaluation, level
+            )
+        finally:
+            if pool is not None:
+                await pool.close()
         changes = dict(ended(run, summary))
         if why := await reached(self._lab.ledger, run):
             changes = ended_early(why).changes(run)

@@ -371,6 +371,7 @@ def _laptop_lines(found: Estimate) -> list[str]:
             f"At most {dollars(found.worst_usd)}, were every answer as long as it may be; --max-cost-usd "
             "bounds it."
         )
+    lines += _judge_lines(found)
     if found.metrics_usd:
         lines.append(f"The metrics' own calls: about {dollars(found.metrics_usd)} more.")
     if found.tried is not None:
@@ -381,6 +382,19 @@ def _laptop_lines(found: Estimate) -> list[str]:
             f"taken to write {written.low:,.0f} … {written.high:,.0f}: --try 20 runs 20 rows to see."
         )
     return lines
+
+
+def _judge_lines(found: Estimate) -> list[str]:
+    return [
+        f"{one.metric}, judged by {one.judge}: {one.calls:,.0f} calls of {one.prompt_tokens.expected:,.0f} + "
+        f"{one.answer_tokens.expected:,.0f} tokens, "
+        + (
+            "at a price that is not known."
+            if one.usd is None
+            else f"{dollars(one.usd.low)} … {dollars(one.usd.expected)} … {dollars(one.usd.high)}."
+        )
+        for one in found.judges
+    ]
 
 
 def _money(found: Estimate) -> _Fitted:

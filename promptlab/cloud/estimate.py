@@ -15,6 +15,7 @@ import orjson
 
 from promptlab.assets.ingest import stage
 from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
+from promptlab.cloud.judged import JudgeEstimate, judges_of, total_usd
 from promptlab.cloud.sampled import MOST_TRIED, Interval, SampledRun, slowest, times_by_limit, tried_of
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
@@ -78,7 +79,9 @@ class Estimate:
     """The most that the calls can cost, each answered at the first try: what a budget would set aside; None
     where a price, or how much the model may write, is not known."""
     metrics_usd: float | None = None
-    """The metrics' own calls, as the tried rows' cost; None where no row was tried, or it is not known."""
+    """The metrics' own calls: as the tried rows' cost, else as `judges` say; None where it is not known."""
+    judges: Sequence[JudgeEstimate] = ()
+    """Each judge of each metric."""
     laptop_s: Mapping[str, Interval]
     """Seconds that each limit of the model makes the run take on one machine, at least."""
     tried: SampledRun | None = None
@@ -114,6 +117,7 @@ class Estimate:
             "flex_usd": asdict(self.flex_usd) if self.flex_usd else None,
             "worst_usd": self.worst_usd,
             "metrics_usd": self.metrics_usd,
+            "judges": [asdict(one) for one in self.judges],
             "laptop_wall_s": asdict(self.laptop_wall_s),
             "laptop_s": {name: asdict(seconds) for name, seconds in self.laptop_s.items()},
             "limited_by": self.limited_by,
@@ -188,6 +192,7 @@ async def estimate(
         read, written = tried.prompt_tokens or read, tried.completion_tokens or written
         latency_s = tried.latency_s.expected if tried.latency_s else latency_s
     work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory)
+    judges = await judges_of(config, found, prompts, written, work.cases)
     quotas = NEW_ACCOUNT if new_account else DEFAULT
     laptop_s = times_by_limit(
         model,
@@ -217,7 +222,8 @@ async def estimate(
         else _model_usd(usual, read, written, work.cases),
         flex_usd=_model_usd(flex, read, written, work.cases) if flex != usual else None,
         worst_usd=_worst_usd(model, prompts, work.cases),
-        metrics_usd=None if tried is None or tried.metrics_usd is None else tried.metrics_usd * work.cases,
+        metrics_usd=_metrics_usd(tried, judges, work.cases),
+        judges=judges,
         laptop_s=laptop_s,
         tried=tried,
         batch_usd=_model_usd(price_of(model, tier=BATCH), read, written, work.cases)
@@ -290,6 +296,14 @@ async def _tried(lab: Lab, config: ExperimentConfig, tries: int, folder: Path | 
             f"{run.run_id})."
         )
     return await tried_of(run, lab.results(run.run_id))
+
+
+def _metrics_usd(tried: SampledRun | None, judges: Sequence[JudgeEstimate], cases: int) -> float | None:
+    """Dollars of the metrics' own calls: what tried rows cost, else what the judges would be asked."""
+    if tried is not None:
+        return None if tried.metrics_usd is None else tried.metrics_usd * cases
+    total = total_usd(judges)
+    return total.expected if total is not None else None
 
 
 def _worst_usd(

@@ -44,6 +44,16 @@ def is_special(source: str) -> bool:
     return source in SPECIAL or (source.startswith(f"{METADATA}.") and len(source) > len(METADATA) + 1)
 
 
+SCORES = ("score", "passed", "label")
+"""What a metric of a run may map of another metric: `$score.exact_match`, `$passed.polite`, `$label.tone`."""
+
+
+def score_source(source: str) -> tuple[str, str] | None:
+    """The part and the metric that a source names, as in `$score.exact_match`; None where it names none."""
+    part, point, metric = source.removeprefix("$").partition(".")
+    return (part, metric) if source.startswith("$") and point and part in SCORES and metric else None
+
+
 EVALUATION_TIMEOUT_S = 60.0
 """How long one evaluation may take, in seconds, unless its metric says otherwise."""
 
@@ -265,6 +275,20 @@ class Metric(BaseModel):
         return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
 
 
+class RunMetricSpec(Metric):
+    """One metric of the run as a whole, in a resolved experiment."""
+
+    scores: tuple[str, ...] = ()
+    """The names of its scores, where it gives several."""
+    better: dict[str, bool] = {}
+    """Whether higher is better, by name, where that differs from `higher_is_better`."""
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """Its names in results: its own, or one for each of its scores."""
+        return tuple(f"{self.name}.{score}" for score in self.scores) or (self.name,)
+
+
 def parts_of(metrics: Sequence[Metric]) -> dict[str, list[tuple[str, str]]]:
     """The metrics that share an evaluator, by its name: the name of each, and of the score that it is."""
     found: dict[str, list[tuple[str, str]]] = {}
@@ -292,6 +316,8 @@ class Experiment(BaseModel):
     conversation: Conversation | None = None
     """How each case is a dialogue; None: it is one call."""
     evaluation: tuple[Metric, ...] = ()
+    run_evaluation: tuple[RunMetricSpec, ...] = ()
+    """The metrics of the run as a whole."""
     trials: int = 1
     max_failures: float | None = None
     """How many cases may fail before the run is stopped: a count, or below 1 a share; None for any number."""
@@ -318,4 +344,4 @@ class Experiment(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         found = self.model_dump(mode="json", exclude_none=True)
-        return {k: v for k, v in found.items() if v or k not in ("warnings", "slices")}
+        return {k: v for k, v in found.items() if v or k not in ("warnings", "slices", "run_evaluation")}

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from promptlab.domain.counting import MAX_LABELS, RowCounts
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import FILTERED, Score, Usage
+from promptlab.domain.run_metrics import RunMetric
 from promptlab.domain.said import Messages, merge_messages, most_frequent
 from promptlab.domain.spending import Spending, counts_of, summed
 from promptlab.domain.statistics import (
@@ -342,6 +343,8 @@ class Summary:
     in the model's sums."""
     latency_ms: Distribution = field(default_factory=Distribution)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
+    run_metrics: dict[str, RunMetric] = field(default_factory=dict)
+    """The metrics of the run as a whole, once it is summarized."""
 
     @property
     def has_failures(self) -> bool:
@@ -415,6 +418,11 @@ class Summary:
             **({"simulated_user": self.simulated_user.to_json()} if self.simulated_user.calls else {}),
             "latency_ms": self.latency_ms.to_json(),
             "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
+            **(
+                {"run_metrics": {name: metric.to_json() for name, metric in self.run_metrics.items()}}
+                if self.run_metrics
+                else {}
+            ),
         }
 
     @classmethod
@@ -440,6 +448,10 @@ class Summary:
             latency_ms=_inside("latency_ms", Distribution.from_json, value.get("latency_ms", {})),
             metrics={
                 name: _inside(name, MetricSummary.from_json, metric) for name, metric in metrics.items()
+            },
+            run_metrics={
+                name: _inside(name, RunMetric.from_json, metric)
+                for name, metric in as_object(value.get("run_metrics", {}), "run_metrics").items()
             },
         )
 

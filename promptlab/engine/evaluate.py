@@ -18,6 +18,7 @@ from promptlab.domain.usages import of_simulated_user
 from promptlab.engine.job import Job, Outcome, Row, redo
 from promptlab.engine.scored import Scored
 from promptlab.engine.scoring import score
+from promptlab.evaluators.combined import Combined
 from promptlab.results.table import Case, table_row
 
 
@@ -68,7 +69,9 @@ def _case(
 
 def _scored(job: Job, case: Case) -> Scored:
     """The case with those of its scores that still hold: failed ones may be to be made again."""
-    scores, names = case.scores, {metric.name for metric, _ in job.bindings.evaluators}
+    # What is made of others is made again: they may be others.
+    names = {m.name for m, e in job.bindings.evaluators if not isinstance(e, Combined)}
+    scores = case.scores
     if scores is None:
         return Scored(case, {}, 0)
     kept = {

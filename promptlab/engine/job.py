@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.chat import Prompt
-from promptlab.domain.experiment import Experiment, Metric
+from promptlab.domain.experiment import Experiment, Metric, RunMetricSpec
 from promptlab.domain.results import Completion, Failure, RunRecord, ScoreSet, described
 from promptlab.domain.stopping import Reach
 from promptlab.domain.summary import Summary
@@ -69,6 +69,10 @@ class Bindings:
     """How processes make the evaluators that were given by name, or are to be isolated; by metric."""
     judges: Sequence[Model] = ()
     """The models of the metrics' `judge`."""
+    of_run: Sequence[tuple[RunMetricSpec, Evaluator]] = ()
+    """The metrics of the run as a whole."""
+    run_recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """How processes make those of them that are a user's own, by metric."""
     parts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     """The metrics that one evaluation gives the scores of, by evaluator: see `parts_of`."""
 

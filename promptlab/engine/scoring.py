@@ -28,6 +28,8 @@ from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.engine.watchdog import watchdog
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator, plain_verdict, to_score
+from promptlab.evaluators.combined import Combined
+from promptlab.evaluators.combining import combine, in_order
 from promptlab.evaluators.outcomes import broken, failed, overdue
 from promptlab.models.allowance import allowed, remembering
 from promptlab.models.retry import Postponed
@@ -43,7 +45,11 @@ MARGIN_S = 3.0
 def is_pure(evaluator: Evaluator) -> bool:
     """Whether an evaluator is a built-in metric that only computes: fast, safe in one thread,
     and cheap to do again."""
-    return type(evaluator).__module__.startswith("promptlab.evaluators.") and not is_async(evaluator)
+    return (
+        type(evaluator).__module__.startswith("promptlab.evaluators.")
+        and not is_async(evaluator)
+        and not isinstance(evaluator, Combined)
+    )
 
 
 async def score(job: Job, cases: Sequence[Scored]) -> int:
@@ -61,7 +67,7 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
         if scored.open(asking):
             scored.prompt = await _prompt(job, scored.case)
     pure = [(m, e) for m, e in job.bindings.evaluators if is_pure(e)]
-    others = [(m, e) for m, e in job.bindings.evaluators if not is_pure(e)]
+    others = [(m, e) for m, e in job.bindings.evaluators if not is_pure(e) and not isinstance(e, Combined)]
     await _batch(job, [(scored, m, e) for scored in cases for m, e in scored.open(pure)])
     todo = [(scored, *bound) for scored in cases for bound in scored.open(others)] if others else []
     for scored, _, _ in todo:
@@ -71,9 +77,18 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
     async with asyncio.TaskGroup() as group:
         for scored, metric, evaluator in todo:
             group.create_task(_one(job, scored, metric, evaluator, left, told))
+    _combine(job, cases, [*pure, *others])
     if unwritten := [scored for scored in cases if len(scored.scores) > scored.recorded]:
         await job.ledger.put_scores(job.run.run_id, [scored.to_set(job) for scored in unwritten])
     return len(left)
+
+
+def _combine(job: Job, cases: Sequence[Scored], parts: Sequence[tuple[Metric, Evaluator]]) -> None:
+    """Make the scores that are made of others, of the cases that have all of these."""
+    if ordered := in_order(job.bindings.evaluators):
+        for scored in cases:
+            if not scored.open(parts):
+                combine(ordered, job.bindings.evaluators, scored.case.row, scored.scores)
 
 
 async def _prompt(job: Job, case: Case) -> str | TemplateError:

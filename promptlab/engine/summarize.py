@@ -9,6 +9,7 @@ from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
+from promptlab.engine.run_level import RunLevel, compute
 from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Ledger
 from promptlab.results.clusters import cluster_means
@@ -19,10 +20,15 @@ from promptlab.scratch import ScratchFolder
 
 
 async def summarize(
-    ledger: Ledger, blobs: Blobs, run: RunRecord, content: DatasetContent, metrics: Sequence[Metric]
+    ledger: Ledger,
+    blobs: Blobs,
+    run: RunRecord,
+    content: DatasetContent,
+    metrics: Sequence[Metric],
+    level: RunLevel | None = None,
 ) -> Summary:
     """The run's summary, from its shards' (in order, so that it is the same however the run went),
-    results.parquet and its index.
+    results.parquet and its index; with the metrics of the run as a whole, where `level` has some.
 
     Raises:
         BlobNotFoundError: a part is gone.
@@ -44,6 +50,8 @@ async def summarize(
             )
         if any(metric.cluster_by for metric in metrics):
             await asyncio.to_thread(cluster_means, out, shape, metrics, total)
+        if level is not None and level.bound:
+            total.run_metrics = await compute(level, blobs, run, out, shape, content)
         await put_index(blobs, run, out, shape, parts, largest)
         await blobs.put_file(key, out)
     await ledger.update_run(run.run_id, {"summary": total.to_json(), "results": key})

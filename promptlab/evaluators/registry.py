@@ -15,6 +15,7 @@ from promptlab import plugins
 from promptlab.errors import ConfigError, UnknownNameError
 from promptlab.evaluators import plugged
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.of_runs import RunEvaluator
 
 _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "exact_match": ("matching:ExactMatch", ()),
@@ -62,10 +63,24 @@ _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "turn_count": ("agents:TurnCount", ()),
     "no_error_calls": ("agents:NoErrorCalls", ()),
     "sql_result": ("sql_result:SqlResult", ()),
+    "classification": ("classification:Classification", ("confusion_matrix", "classification_report")),
+    "corpus_bleu": ("corpus:CorpusBleu", ()),
+    "corpus_chrf": ("corpus:CorpusChrf", ()),
+    "combined": ("combined:Combined", ("composite",)),
+    "math_equal": ("math_equal:MathEqual", ("math_verify",)),
+    "code_tests": ("code_tests:CodeTests", ("unit_tests",)),
+    "meteor": ("meteor:Meteor", ()),
+    "bertscore": ("bertscore:BertScore", ("bert_score",)),
+    "calibration": ("calibration:Calibration", ("reliability", "expected_calibration_error")),
 }
 """Name → "module:Class" and further names."""
 
-_EXTRAS = dict.fromkeys(("bleu", "rouge", "chrf", "ter"), "metrics")
+_EXTRAS = dict.fromkeys(
+    ("bleu", "rouge", "chrf", "ter", "corpus_bleu", "corpus_chrf", "meteor"), "metrics"
+) | {
+    "math_equal": "math",
+    "bertscore": "bertscore",
+}
 _CUSTOM = (
     'For an evaluator of your own give the object too: {"metric": "my_metric", "evaluator": '
     'MyEvaluator()}; in YAML evaluator: "path/to/file.py:MyEvaluator".'
@@ -106,6 +121,8 @@ class MetricInfo:
     """Whether further inputs may be mapped, under any names: a judge is shown them."""
     scores: tuple[str, ...]
     """The names of its scores, where it gives several: each is a metric of its own."""
+    of_run: bool
+    """Whether it scores the run as a whole, and not each case."""
     extra: str | None
     """The optional set of packages that it needs, as in `pip install 'promptlab-serverless[metrics]'`."""
 
@@ -202,9 +219,16 @@ def describe(metric: str) -> MetricInfo:
         needs_embedding=getattr(cls, "needs_embedding", False),
         needs_judge=getattr(cls, "needs_judge", False),
         any_inputs=getattr(cls, "any_inputs", False),
-        scores=tuple(getattr(cls, "scores", ())),
+        scores=_names(cls),
+        of_run=issubclass(cls, RunEvaluator),
         extra=_EXTRAS.get(name),
     )
+
+
+def _names(cls: type[Evaluator]) -> tuple[str, ...]:
+    found = getattr(cls, "scores", ())
+    # Of one whose scores depend on its parameters: those with the default ones.
+    return tuple(getattr(cls(), "scores", ())) if isinstance(found, property) else tuple(found)
 
 
 def _first(better: bool | Mapping[str, bool]) -> bool:

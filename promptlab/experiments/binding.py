@@ -15,34 +15,29 @@ import orjson
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.conversation import SimulatedUser
-from promptlab.domain.experiment import CodeRef, Experiment, Metric, parts_of
+from promptlab.domain.experiment import CodeRef, Experiment, Metric, RunMetricSpec, parts_of
 from promptlab.domain.extraction import Step
 from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.templates import compile_template_async
-from promptlab.engine.isolation import by_value
 from promptlab.engine.job import Bindings
 from promptlab.engine.limits import models_of
-from promptlab.engine.processes import Recipe
-from promptlab.engine.sandboxed import SANDBOX
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
-from promptlab.evaluators.decorator import OPTIONS
 from promptlab.evaluators.extraction import extraction
 from promptlab.evaluators.foreign import MAX_SEVERAL
+from promptlab.evaluators.of_runs import RunEvaluator
 from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
 from promptlab.experiments.code import code_ref, load_code, made_of, named_ref, with_params, with_source
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
-from promptlab.experiments.functions import FunctionEvaluator, named_inputs
 from promptlab.experiments.judges import judges_recorded, made_judges, remade_judges
+from promptlab.experiments.remaking import bind_run_metrics, evaluator_from, recipes_of, remade_evaluator
 from promptlab.experiments.stored import (
     Stored,
-    StoredEvaluator,
     StoredModel,
     model_of,
     named_in_words,
-    recipe_argument,
 )
 from promptlab.models.agent import AgentModel, agent_config, agent_messages
 from promptlab.models.base import Model
@@ -220,6 +215,8 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         extract_reference=_ready(item, "extract_reference", item.extract_reference),
         **judges_recorded(pairs),
     )
+    if isinstance(evaluator, RunEvaluator):
+        return (_of_run(metric, item, evaluator, better),)
     return tuple(
         metric.model_copy(
             update={
@@ -232,6 +229,28 @@ def live_metrics(item: EvaluationConfig, live: Live, folder: Path) -> tuple[Metr
         )
         for number, part in enumerate(_scores_of(item, evaluator))
     ) or (metric,)
+
+
+def _of_run(
+    metric: Metric, item: EvaluationConfig, evaluator: RunEvaluator, better: Mapping[str, bool]
+) -> RunMetricSpec:
+    """The metric as one of the run as a whole.
+
+    Raises:
+        ConfigError: it is the headline, or says how cases without a score count.
+    """
+    for name, why in (
+        ("headline", "runs are judged by a metric of their cases first"),
+        ("missing", "what the model failed is among the cases that it is given"),
+    ):
+        if getattr(item, name):
+            raise ConfigError(
+                f"metric {item.result_name!r} is of the run as a whole; leave {name} out: {why}"
+            )
+    scores = tuple(_scores_of(item, evaluator))
+    return RunMetricSpec(
+        **metric.model_dump(), scores=scores, better={s: better[s] for s in scores if s in better}
+    )
 
 
 def _ready(item: EvaluationConfig, name: str, steps: tuple[Step, ...]) -> tuple[Step, ...] | None:
@@ -325,66 +344,6 @@ def _check_isolated(item: EvaluationConfig, evaluator: Evaluator) -> None:
         )
 
 
-def _recipes(metrics: Sequence[tuple[Metric, Evaluator]], live: Live) -> dict[str, Recipe]:
-    """How processes make the evaluators that were named, or are to be isolated.
-
-    Raises:
-        ConfigError: one is to be isolated and cannot be sent.
-    """
-    found: dict[str, Recipe] = {}
-    parts = parts_of([metric for metric, _ in metrics])
-    for metric, evaluator in metrics:
-        own = not type(evaluator).__module__.startswith("promptlab.evaluators.")
-        name = metric.evaluator_name
-        if metric.code is not None and metric.code.bundle is not None:
-            argument = recipe_argument(
-                metric.code, name, [part for _, part in parts.get(name, ())], metric.params
-            )
-            found[metric.name] = Recipe(name, SANDBOX, argument)
-        elif name in live.named or name not in live.evaluators:
-            if own and metric.isolated is not False:
-                recorded = metric.model_dump(mode="json", exclude_none=True)
-                argument = orjson.dumps(
-                    {"metric": recorded, "parts": [part for _, part in parts.get(name, ())]}
-                )
-                found[metric.name] = Recipe(name, f"{__name__}:evaluator_of", argument)
-        elif metric.isolated:
-            found[metric.name] = by_value(name, evaluator)
-    return found
-
-
-def evaluator_of(recorded: bytes) -> Evaluator:
-    """Make the evaluator of a recorded metric, in a process of its own.
-
-    Raises:
-        ConfigError: it cannot be loaded or made.
-    """
-    found = orjson.loads(recorded)
-    evaluator = _remade_evaluator(Metric.model_validate(found["metric"]), script=False)
-    return joining(evaluator, found["parts"]) if found["parts"] else evaluator
-
-
-def evaluator_from(name: str, code: CodeRef, thing: Any, params: Mapping[str, Any]) -> Evaluator:
-    """The evaluator that a class makes with its arguments, a function is, or an object is."""
-    if inspect.isclass(thing):
-        thing = made_of(code, thing, params)
-    elif inspect.isroutine(thing):
-        if named_inputs(thing, params, getattr(thing, OPTIONS, {}).get("inputs")) is None:
-            with_params(code, thing, params)
-        return FunctionEvaluator(thing, params)
-    elif params:
-        raise ConfigError(
-            f"metric {name!r}: params are for built-in metrics, classes and functions; "
-            "give an object its values when you make it"
-        )
-    if not callable(getattr(thing, "evaluate", None)):
-        raise ConfigError(
-            f"metric {name!r}: a custom evaluator is an object with a method evaluate(self, data), or a "
-            f"function of the inputs, got {type(thing).__name__}"
-        )
-    return cast("Evaluator", thing)
-
-
 async def bind(
     experiment: Experiment, prompt: PromptTemplate | None, dataset: Dataset, live: Live
 ) -> Bindings:
@@ -412,14 +371,15 @@ async def bind(
         if name not in made:
             found = live.evaluators.get(name)
             if found is None and metric.code is None and _is_large(metric.params):
-                found = await asyncio.to_thread(_remade_evaluator, metric)
-            given = _with_models(metric, found or _remade_evaluator(metric), models)
+                found = await asyncio.to_thread(remade_evaluator, metric)
+            given = _with_models(metric, found or remade_evaluator(metric), models)
             if metric.judge and metric.kept is None:
                 pairs = live.judges.get(name) or remade_judges(metric, _remade)
                 judges += [judge for _, judge in pairs]
                 given = given.with_models({"judges": pairs})
             made[name] = joining(given, [part for _, part in parts[name]]) if name in parts else given
     evaluators = [(metric, made[metric.evaluator_name]) for metric in metrics]
+    of_run, run_recipes = bind_run_metrics(experiment, live.evaluators, live.named)
     assert dataset.content is not None
     messages = (await compile_template_async(prompt)).render_async if prompt else agent_messages
     return Bindings(
@@ -432,7 +392,9 @@ async def bind(
         simulated_user=simulator,
         persona=persona,
         parts=parts,
-        recipes=_recipes(evaluators, live),
+        recipes=recipes_of(evaluators, live.named, live.evaluators),
+        of_run=of_run,
+        run_recipes=run_recipes,
     )
 
 
@@ -466,18 +428,6 @@ def _with_models(metric: Metric, evaluator: Evaluator, models: Mapping[str, Any]
     bound = copy.copy(evaluator)
     bound.embedding_model = models["embedding"]
     return bound
-
-
-def _remade_evaluator(metric: Metric, *, script: bool = True) -> Evaluator:
-    if metric.kept is not None:
-        return Evaluator()  # its scores are there, and no more are made
-    if metric.code is None:
-        return build(metric.metric, metric.params)
-    if metric.code.bundle is not None:
-        return StoredEvaluator(metric.code, {"higher_is_better": metric.higher_is_better})
-    return evaluator_from(
-        metric.evaluator_name, metric.code, load_code(metric.code, script=script), metric.params
-    )
 
 
 def _remade_model(experiment: Experiment) -> Model:

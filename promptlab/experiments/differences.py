@@ -59,6 +59,7 @@ def _differences(experiment: Experiment, given: Prepared) -> Iterator[str]:
     yield from _params("embedding_model.params", experiment.embedding_model_code, code)
     yield from _conversation(experiment.conversation, given.config.conversation)
     yield from _metrics(experiment.evaluation, given.metrics)
+    yield from _metrics(experiment.run_evaluation, given.run_metrics)
     for field in ("trials", "max_failures", "case_deadline_s", "run_deadline_s"):
         before, after = getattr(experiment, field), getattr(given.config, field)
         if before != after:

@@ -5,19 +5,26 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from promptlab.assets.json_rows import clip
 from promptlab.assets.store import AssetStore, Draft
-from promptlab.domain.assets import Asset, Dataset, DatasetContent, PromptTemplate, content_hash
-from promptlab.domain.experiment import PROMPT, SPECIAL, AssetRef, Experiment, Metric, is_special
+from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate
+from promptlab.domain.experiment import (
+    PROMPT,
+    SPECIAL,
+    AssetRef,
+    Experiment,
+    Metric,
+    RunMetricSpec,
+    is_special,
+    score_source,
+)
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import BATCH, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.secrets import secret_variable
 from promptlab.domain.shutdowns import shutdown_warnings
@@ -30,9 +37,12 @@ from promptlab.domain.templates import (
 from promptlab.engine.job import Bindings
 from promptlab.errors import ConfigError, MissingKeyError, TemplateError, UnknownNameError
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.combining import in_order
+from promptlab.evaluators.registry import build
 from promptlab.experiments.binding import Live, bind, checked_metrics, live_objects
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.conversations import check_conversation
+from promptlab.experiments.pinned import hashed, prices_of, ref_of
 from promptlab.experiments.stored import Stored
 from promptlab.models.base import Model, lacking
 from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes, batches_of
@@ -58,6 +68,8 @@ class Prepared:
     prompt: Draft | None
     dataset: Draft
     metrics: tuple[Metric, ...]
+    run_metrics: tuple[RunMetricSpec, ...]
+    """The metrics of the run as a whole."""
     live: Live
     warnings: tuple[str, ...] = ()
     """Warnings about what is probably not meant."""
@@ -78,6 +90,7 @@ class Prepared:
             dataset=AssetRef(name=dataset.asset.name, version=dataset.asset.version or 0, hash=dataset.hash),
             model=model.config,
             evaluation=self.metrics,
+            run_evaluation=self.run_metrics,
             embedding_model=self.live.embedding_model.config if self.live.embedding_model else None,
             trials=self.config.trials,
         )
@@ -90,8 +103,8 @@ class Prepared:
         assert model is not None and isinstance(dataset, Dataset)
         experiment = Experiment(
             name=self.config.name,
-            prompt_template=_ref(prompt) if prompt else None,
-            dataset=_ref(dataset),
+            prompt_template=ref_of(prompt) if prompt else None,
+            dataset=ref_of(dataset),
             model=model.config,
             model_code=self.live.code_of("model", model),
             agent=self.live.agent_code(model),
@@ -99,13 +112,16 @@ class Prepared:
             embedding_model_code=self.live.code_of("embedding_model", embedding),
             conversation=self.config.conversation,
             evaluation=self.metrics,
+            run_evaluation=self.run_metrics,
             trials=self.config.trials,
             max_failures=self.config.max_failures,
             case_deadline_s=self.config.case_deadline_s,
             run_deadline_s=self.config.run_deadline_s,
-            prices={name: price for one in self.live.models() for name, price in _prices(one.config).items()},
+            prices={
+                name: price for one in self.live.models() for name, price in prices_of(one.config).items()
+            },
         )
-        experiment = _hashed(experiment).model_copy(
+        experiment = hashed(experiment).model_copy(
             update={"warnings": self.warnings, "slices": self.config.slices}
         )
         return experiment, await bind(
@@ -130,87 +146,6 @@ def _grouped(
     return tuple(metric.model_copy(update={"cluster_by": config.cluster_by}) for metric in metrics)
 
 
-def with_dataset(experiment: Experiment, dataset: Dataset) -> Experiment:
-    """Make an experiment of one that ran, over another dataset and at today's prices."""
-    prices = [_prices(c) for c in (experiment.model, experiment.embedding_model) if c]
-    changes = {
-        "slices": (),
-        "dataset": _ref(dataset),
-        "prices": experiment.prices | {k: v for each in prices for k, v in each.items()},
-    }
-    changed = experiment.model_copy(update={**changes, "hash": "", "warnings": ()})
-    unhashed = {"warnings": experiment.warnings, "slices": experiment.slices}
-    return _hashed(changed).model_copy(update=unhashed)
-
-
-def with_metrics(
-    experiment: Experiment, metrics: Sequence[Metric], generation: int, models: Iterable[Model]
-) -> Experiment:
-    """Make an experiment of one that ran, with metrics that are new or take the place of others.
-
-    What is replaced is kept under its name and the pass from which on it counted, as in `polite@0`; a metric
-    that is there as it is given stays.
-
-    Args:
-        experiment: the experiment.
-        metrics: the metrics.
-        generation: the pass that makes their scores.
-        models: the models whose prices they need.
-    """
-    given: dict[str, list[Metric]] = {}
-    for metric in metrics:
-        given.setdefault(metric.evaluator_name, []).append(metric)
-    now: dict[str, list[Metric]] = {}
-    for metric in experiment.evaluation:
-        now.setdefault(metric.evaluator_name, []).append(metric)
-    found, kept = list[Metric](), list[Metric]()
-    for name in dict.fromkeys((*now, *given)):
-        old, new = now.get(name, []), given.get(name)
-        if new is None or [_undated(m) for m in old] == [_undated(m) for m in new]:
-            found += old
-            continue
-        found += [m.model_copy(update={"since": generation}) for m in new]
-        kept += [_kept(m, generation) for m in old]
-    prices = {name: price for one in models for name, price in _prices(one.config).items()}
-    changes = {"evaluation": (*found, *kept), "prices": experiment.prices | prices}
-    changed = experiment.model_copy(update={**changes, "hash": "", "warnings": ()})
-    return _hashed(changed).model_copy(update={"warnings": experiment.warnings})
-
-
-def _undated(metric: Metric) -> dict[str, Any]:
-    # What was scored by code that changed since is scored again only where its name or its fields differ.
-    return metric.model_dump(mode="json", exclude={"since": True, "code": {"source_hash"}})
-
-
-def _kept(metric: Metric, generation: int) -> Metric:
-    at = f"@{metric.since or 0}"
-    changes = {"name": f"{metric.name}{at}", "kept": metric.name, "since": generation, "headline": None}
-    if metric.part is not None:
-        changes["evaluator"] = f"{metric.evaluator_name}{at}"
-    return metric.model_copy(update=changes)
-
-
-def _hashed(experiment: Experiment) -> Experiment:
-    try:
-        found = content_hash(experiment.to_json())
-    except TypeError as error:
-        raise ConfigError(
-            f"The experiment cannot be recorded as JSON ({error}): look at the fields of its models and the "
-            "params of its metrics."
-        ) from None
-    return experiment.model_copy(update={"hash": found})
-
-
-def _ref(asset: Asset) -> AssetRef:
-    assert asset.version is not None and asset.hash is not None
-    return AssetRef(name=asset.name, version=asset.version, hash=asset.hash)
-
-
-def _prices(config: ModelConfig) -> dict[str, Any]:
-    price = price_of(config, tier=BATCH if config.batch else None)
-    return {config.name: price.to_json()} if price else {}
-
-
 @asynccontextmanager
 async def prepare(
     config: ExperimentConfig,
@@ -218,6 +153,7 @@ async def prepare(
     folder: Path,
     stored: Stored | None = None,
     rows: Draft | None = None,
+    known: Sequence[Metric] = (),
     *,
     batches: BatchModes = AS_DOCUMENTED,
 ) -> AsyncIterator[Prepared]:
@@ -230,6 +166,7 @@ async def prepare(
         folder: what relative paths to code count from.
         stored: its code that the lab keeps.
         rows: its dataset, where that was read already.
+        known: metrics that the run has already.
         batches: what speaks to the batch modes of providers.
 
     Raises:
@@ -268,6 +205,10 @@ async def prepare(
             _mapped(m, live.evaluators[m.evaluator_name], content, prompt is not None) for m in metrics
         )
         metrics = _grouped(config, content, metrics)
+        run_metrics = tuple(m for m in metrics if isinstance(m, RunMetricSpec))
+        metrics = tuple(m for m in metrics if not isinstance(m, RunMetricSpec))
+        _check_made_of(metrics, live, known)
+        _check_sources(run_metrics, {m.name for m in (*known, *metrics)})
         warnings: tuple[str, ...] = ()
         if prompt is not None and compiled is not None:
             assert isinstance(prompt.asset, PromptTemplate)
@@ -283,7 +224,7 @@ async def prepare(
         configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
         _check_batch(live, content.rows * config.trials, config.case_deadline_s, batches)
-        yield Prepared(config, prompt, dataset, metrics, live, warnings)
+        yield Prepared(config, prompt, dataset, metrics, run_metrics, live, warnings)
 
 
 def _check_takes(
@@ -366,10 +307,17 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
             raise ConfigError(
                 f"metric {metric.name!r} has no input {name!r}; its inputs are {_list(list(inputs))}."
             )
+        if isinstance(metric, RunMetricSpec) and score_source(source):
+            continue
         if source.startswith("$") and not is_special(source):
             raise ConfigError(
                 f"metric {metric.name!r}: {source!r} is not a value of the answer; "
                 f"these are {_list([*SPECIAL, '$metadata.<key>'])}."
+            )
+        if source == PROMPT and isinstance(metric, RunMetricSpec):
+            raise ConfigError(
+                f"metric {metric.name!r} is of the run as a whole, which reads answers and rows: {PROMPT} is "
+                "not kept with them. Map a column of the dataset."
             )
         if source == PROMPT and not has_prompt:
             raise ConfigError(
@@ -382,12 +330,38 @@ def _mapped(metric: Metric, evaluator: Evaluator, content: DatasetContent, has_p
                 f"metric {metric.name!r}: column_mapping {name!r} names the column {clip(source)!r}, which "
                 f"the dataset does not have.{hint} Columns: {_list(names)}."
             )
-    for field, name in (("extract", "response"), ("extract_reference", "reference")):
+    judged = getattr(evaluator, "judged_input", "response")
+    for field, name in (("extract", judged), ("extract_reference", "reference")):
         if getattr(metric, field) and name not in mapping:
             raise ConfigError(
                 f"metric {metric.name!r} reads no {name}, so that {field} would change nothing."
             )
     return metric.model_copy(update={"column_mapping": mapping})
+
+
+def _check_made_of(metrics: Sequence[Metric], live: Live, known: Sequence[Metric]) -> None:
+    """Refuse metrics that are made of what is not there, or of each other."""
+    given = {m.evaluator_name for m in metrics}
+    there = [m for m in known if m.evaluator_name not in given and m.kept is None]
+    in_order(
+        [
+            *((m, live.evaluators[m.evaluator_name]) for m in metrics),
+            *((m, build(m.metric, m.params) if _is_combined(m) else Evaluator()) for m in there),
+        ]
+    )
+
+
+def _is_combined(metric: Metric) -> bool:
+    return metric.code is None and metric.metric == "combined"
+
+
+def _check_sources(metrics: Sequence[RunMetricSpec], known: Collection[str]) -> None:
+    """Refuse a metric of the run that reads the scores of one that is not there."""
+    for metric in metrics:
+        for source in metric.column_mapping.values():
+            found = score_source(source)
+            if found is not None and found[1] not in known:
+                raise UnknownNameError(f"metric of {source}, which {metric.name!r} reads", found[1], known)
 
 
 def _takes_any(evaluator: Evaluator) -> bool:
@@ -396,7 +370,9 @@ def _takes_any(evaluator: Evaluator) -> bool:
 
 def _check_names(metrics: Sequence[Metric]) -> None:
     """Refuse a metric that is called as another one's score."""
-    names = [m.name for m in metrics]
+    names = [
+        name for m in metrics for name in (m.result_names if isinstance(m, RunMetricSpec) else (m.name,))
+    ]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(

@@ -29,9 +29,12 @@ from promptlab.engine.sandbox.words import said
 from promptlab.errors import ConfigError, ModelError
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.foreign import MAX_SEVERAL
+from promptlab.evaluators.of_runs import RunEvaluator
 from promptlab.evaluators.several import joining
-from promptlab.experiments.binding import agent_function, evaluator_from, model_object
+from promptlab.evaluators.whole import WholeRun
+from promptlab.experiments.binding import agent_function, model_object
 from promptlab.experiments.code import load_code
+from promptlab.experiments.remaking import evaluator_from
 from promptlab.models.agent import AgentModel, takes_case
 from promptlab.models.base import Model
 from promptlab.models.recording import CaseRecorder, current_case, finished, recording
@@ -104,6 +107,8 @@ def make(argument: bytes) -> Any:
     if asked["role"] == "infer":
         return _Asked(code, thing, asked.get("config"))
     evaluator = evaluator_from(asked.get("metric") or "the metric", code, thing, params)
+    if isinstance(evaluator, RunEvaluator):
+        return WholeRun(evaluator, asked.get("parts") or ())
     return joining(evaluator, asked["parts"]) if asked.get("parts") else evaluator
 
 
@@ -201,6 +206,7 @@ def _evaluator(evaluator: Evaluator) -> dict[str, Any]:
         "higher_is_better": {str(k): bool(v) for k, v in higher.items()}
         if isinstance(higher, Mapping)
         else bool(higher),
+        "whole": isinstance(evaluator, RunEvaluator),
         "needs_embedding": bool(getattr(evaluator, "needs_embedding", False)),
         "inputs": {str(k): None if v is None else str(v) for k, v in inputs.items()}
         if isinstance(inputs, Mapping)

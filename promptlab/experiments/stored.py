@@ -21,6 +21,7 @@ from promptlab.engine.processes import Recipe
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.of_runs import RunEvaluator
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.models.base import Messages, Model
 from promptlab.models.retry import RetryPolicy
@@ -52,6 +53,23 @@ class StoredEvaluator(Evaluator):
             ConfigError: always.
         """
         raise ConfigError(f"{self.code.bundle} runs in the sandbox of the hosted lab only.")
+
+
+class StoredRunEvaluator(StoredEvaluator, RunEvaluator):
+    """Stands for a metric of a run as a whole in the sandbox."""
+
+    def evaluate(self, cases: Any) -> NoReturn:
+        """Refuse, as a `StoredEvaluator`.
+
+        Raises:
+            ConfigError: always.
+        """
+        super().evaluate(cases)
+
+
+def stored_evaluator(code: CodeRef, said: Mapping[str, Any]) -> StoredEvaluator:
+    """What stands for an evaluator: of cases, or of a run as a whole, as the sandbox says."""
+    return (StoredRunEvaluator if said.get("whole") else StoredEvaluator)(code, said)
 
 
 class StoredModel(Model):
@@ -116,7 +134,7 @@ class Stored:
     def evaluator(self, name: str) -> StoredEvaluator | None:
         """What stands for a metric's evaluator; None where that is no stored code."""
         code = self.codes.get(name)
-        return StoredEvaluator(code, self.said[name]) if code else None
+        return stored_evaluator(code, self.said[name]) if code else None
 
 
 def names_stored(config: ExperimentConfig) -> bool:

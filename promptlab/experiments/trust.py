@@ -26,6 +26,7 @@ def code_of(experiment: Experiment, live: Live | None = None) -> list[CodeRef]:
     along."""
     live = live or Live()
     found = [m.code for m in experiment.evaluation if m.name not in live.evaluators and m.kept is None]
+    found += [m.code for m in experiment.run_evaluation if m.name not in live.evaluators]
     found += [] if live.model else [experiment.agent, experiment.model_code]
     found += [
         code for m in experiment.evaluation if m.name not in live.evaluators for code in m.judge_code or ()

@@ -20,6 +20,7 @@ from promptlab.queries.compared import MAX_COMPARED, Change, Compared
 from promptlab.queries.filters import condition
 from promptlab.queries.opened import StoredRun, counted
 from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.run_level import RunComparison
 from promptlab.results.clusters import error_of
 from promptlab.statistics import Clusters, Interval, Judgement, PairedData, judge
 
@@ -166,6 +167,8 @@ class ComparePage:
     """The case that was asked for, if it was and every run has it."""
     notes: tuple[str, ...] = ()
     """What has to be known of the runs: those that ended early, decided."""
+    run_metrics: tuple[RunComparison, ...] = ()
+    """Every score of the runs as a whole that the base shares with each other run."""
 
 
 async def compare(

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from promptlab.queries.compare import ComparePage, Delta, MetricComparison, PairRow, Side
+from promptlab.queries.run_level import RunComparison
 from promptlab.statistics import Judgement
 
 
@@ -26,6 +27,7 @@ def comparison_json(run_ids: Sequence[str], page: ComparePage) -> dict[str, Any]
             "only_base": only_base,
             "only_other": only_other,
             "metrics": {m.metric: _metric_json(m) for m in page.metrics if m.other == place},
+            "run_metrics": {m.metric: m.to_json() for m in page.run_metrics if m.other == place},
         }
         for place, (run_id, (only_base, only_other)) in enumerate(
             zip(run_ids[1:], page.unmatched, strict=True)
@@ -89,6 +91,11 @@ def comparison_from(value: Mapping[str, Any]) -> ComparePage:
         joined_on=value["others"][0]["joined_on"],
         notes=tuple(value.get("notes", ())),
         unmatched=tuple((other["only_base"], other["only_other"]) for other in value["others"]),
+        run_metrics=tuple(
+            RunComparison.from_json(name, place, metric)
+            for place, other in enumerate(value["others"])
+            for name, metric in other.get("run_metrics", {}).items()
+        ),
     )
 
 

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from promptlab.domain.results import CaseKey, RunRecord
@@ -38,6 +39,7 @@ from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.ranking import Ranking, cells_of, metrics_of, ranked
+from promptlab.queries.run_level import RunComparisons
 from promptlab.queries.slices import Slices, slices
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
@@ -73,6 +75,7 @@ class QueryEngine:
     def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
         self._ledger, self._blobs = ledger, blobs
         self.summaries = Summaries(ledger)
+        self._whole = RunComparisons(blobs)
         self._folder = Path()
         self._store: Path | None = None
         self._made: ScratchFolder | None = None
@@ -127,7 +130,7 @@ class QueryEngine:
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
         runs = [await self._stored(run) for run in map(_ended, (base, *others))]
-        return await compare(
+        page = await compare(
             self._threads(),
             runs,
             selected,
@@ -138,6 +141,7 @@ class QueryEngine:
             text_chars=text_chars,
             at=at,
         )
+        return replace(page, run_metrics=await self._whole.compare((base, *others)))
 
     async def sql(self, run: RunRecord, sql: str) -> SqlAnswer:
         """Answer a question in SQL about a run; see `queries.sql`.

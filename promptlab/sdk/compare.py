@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.queries.compare import ComparePage, MetricComparison, PairRow
 from promptlab.queries.comparison_json import comparison_json
+from promptlab.queries.run_level import RunComparison
 from promptlab.queries.verdict_words import missing_words, verdict_words, why
 from promptlab.report import number
 from promptlab.sdk.rendered import rendered
@@ -31,6 +32,11 @@ class Comparison:
         """Every metric that the base shares with another run; `other` is the place of the other run, from
         0."""
         return self.page.metrics
+
+    @property
+    def run_metrics(self) -> Sequence[RunComparison]:
+        """Every score of the runs as a whole that the base shares with another run."""
+        return self.page.run_metrics
 
     @property
     def rows(self) -> Sequence[PairRow]:
@@ -78,6 +84,7 @@ def comparison_table(run_ids: Sequence[str], page: ComparePage) -> Group:
     lines += [Text(note, style="yellow") for note in page.notes]
     lines += [Text(), _metrics_table(page) if page.metrics else Text("The runs share no metric.")]
     lines += [Text(), *(Text(line) for line in _reasons(page))] if page.metrics else []
+    lines += [Text(), _run_metrics_table(page)] if page.run_metrics else []
     if page.rows:
         shown = f"{len(page.rows):,} of {page.total_matching:,} cases"
         lines += [Text(), Text(f"{shown}:", style="bold"), *_pairs(page)]
@@ -114,6 +121,25 @@ def _metrics_table(page: ComparePage) -> Any:
             *(number(m.base_mean), number(m.other_mean), difference, interval),
             *(f"{count:,}" for count in (found.n, found.wins, found.losses, found.ties)),
             verdict_words(m),
+        )
+    return table
+
+
+def _run_metrics_table(page: ComparePage) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    right = ("A", "other", "difference")
+    for column in ("of the whole run", "with", *right, "95% interval", "verdict"):
+        table.add_column(column, justify="right" if column in right else "left")
+    for m in page.run_metrics:
+        interval = "–" if m.low is None else f"{number(m.low)} … {number(m.high)}"
+        difference = "–" if m.difference is None else f"{m.difference:+.4g}"
+        said = f"not comparable: {m.not_comparable}" if m.not_comparable else m.verdict or m.why or ""
+        table.add_row(
+            m.metric + ("" if m.higher_is_better else " (lower is better)"),
+            LETTERS[m.other + 1],
+            *(number(m.base_value), number(m.other_value), difference, interval, said),
         )
     return table
 

@@ -7,6 +7,12 @@ is weak; scipy, statsmodels and published tables are its oracles in the tests.
 
 from __future__ import annotations
 
+from promptlab.statistics.bootstrap import (
+    Bootstrapped,
+    bootstrap,
+    corrected_interval,
+    paired_bootstrap,
+)
 from promptlab.statistics.clusters import FEWEST, Clustered, clustered, cr1, cr3
 from promptlab.statistics.correction import Corrected, ppi_mean
 from promptlab.statistics.distributions import (
@@ -80,6 +86,7 @@ __all__ = [
     "MARGIN",
     "POWER",
     "RESAMPLES",
+    "Bootstrapped",
     "Clustered",
     "Clusters",
     "Corrected",
@@ -93,10 +100,12 @@ __all__ = [
     "at_least_k",
     "binomial_cdf",
     "binomial_pmf",
+    "bootstrap",
     "bootstrap_ranks",
     "bp_t",
     "chi_square_tail",
     "clustered",
+    "corrected_interval",
     "cr1",
     "cr3",
     "detectable_mean",
@@ -117,6 +126,7 @@ __all__ = [
     "normal_quantile",
     "normal_two_sided",
     "obrien_fleming",
+    "paired_bootstrap",
     "paired_data",
     "paired_t",
     "pareto_front",

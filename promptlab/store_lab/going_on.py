@@ -16,8 +16,9 @@ from promptlab.experiments.binding import Live
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.judges import steps_made
+from promptlab.experiments.pinned import with_metrics
 from promptlab.experiments.portable import check_portable
-from promptlab.experiments.prepare import check_models, prepare, unlock, with_metrics
+from promptlab.experiments.prepare import check_models, prepare, unlock
 from promptlab.experiments.rescoring import Metrics, check_scorable, scoring_config
 from promptlab.experiments.stored import look_up
 from promptlab.experiments.trust import check_trusted, code_of, vouch
@@ -227,8 +228,9 @@ class GoingOn(Starting):
             if self.stack is not None:
                 check_portable(config)
             stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
+            at, there = folder or working_folder() or Path(), before.evaluation
             async with prepare(
-                config, self.assets, folder or working_folder() or Path(), stored, batches=self.batches
+                config, self.assets, at, stored, known=there, batches=self.batches
             ) as prepared:
                 live = prepared.live
                 judges = [judge for pairs in live.judges.values() for _, judge in pairs]
@@ -237,8 +239,11 @@ class GoingOn(Starting):
                 metrics = await steps_made(prepared.metrics, live.evaluators, live.judges)
             generation = run.generation + 1
             live.model = None  # as it was recorded; nobody asks it
-            experiment = with_metrics(before, metrics, generation, judges)
-            if experiment.evaluation == before.evaluation:
+            experiment = with_metrics(before, metrics, prepared.run_metrics, generation, judges)
+            if (experiment.evaluation, experiment.run_evaluation) == (
+                before.evaluation,
+                before.run_evaluation,
+            ):
                 yield run, None
                 return
             # What is not new is made again from what is recorded.

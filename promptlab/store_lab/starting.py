@@ -23,8 +23,9 @@ from promptlab.engine.job import Bindings
 from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.judges import steps_made
+from promptlab.experiments.pinned import with_dataset
 from promptlab.experiments.portable import check_portable
-from promptlab.experiments.prepare import Prepared, check_models, prepare, unlock, with_dataset
+from promptlab.experiments.prepare import Prepared, check_models, prepare, unlock
 from promptlab.experiments.stopping import stop_rule
 from promptlab.experiments.stored import look_up
 from promptlab.experiments.subset import Selected, subset

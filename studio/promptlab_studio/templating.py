@@ -18,6 +18,7 @@ MACROS = {
     "talk": "chat.html",
     "writing": "prompt_write.html",
     "asset_parts": "asset_parts.html",
+    "run_metrics": "run_metrics.html",
     "run_parts": "run_parts.html",
     "charts_of": "chart.html",
 }

@@ -341,7 +341,7 @@ def test_only_who_scores_answers_or_looks_at_code_may_ask_the_sandbox() -> None:
         if {"Fn::GetAtt": ["SandboxFunction", "Arn"]} in as_list(s["Resource"])
     ]
     assert sorted(asked) == [
-        (f"{name}Role", "lambda:InvokeFunction") for name in ("Evaluate", "Infer", "Studio")
+        (f"{name}Role", "lambda:InvokeFunction") for name in ("Evaluate", "Infer", "Studio", "Summarize")
     ]
 
 

@@ -36,6 +36,7 @@ from promptlab.engine.outage import Paused, outage_of
 from promptlab.engine.plan import plan, read_manifest
 from promptlab.engine.process_child import is_child
 from promptlab.engine.processes import Processes
+from promptlab.engine.run_level import RunLevel
 from promptlab.engine.scoring import is_pure
 from promptlab.engine.stopping import next_step
 from promptlab.engine.summarize import summarize
@@ -81,6 +82,11 @@ class _Work:
     """Seconds in which its shards were worked on."""
     cpu_s: float = 0.0
     """CPU seconds of this process meanwhile."""
+
+    def run_level(self) -> RunLevel:
+        """The metrics of the run as a whole, and where those of users run."""
+        of = self.job.bindings
+        return RunLevel(of.of_run, of.run_recipes, self.job.scoring.isolation.processes)
 
     def limited_by(self) -> str | None:
         """Say what held the pass back."""
@@ -384,7 +390,9 @@ class LocalRunner:
                 if not work.so_far.cases:
                     return
             try:
-                work.summary = summary = await summarize(self._ledger, self._blobs, run, content, metrics)
+                work.summary = summary = await summarize(
+                    self._ledger, self._blobs, run, content, metrics, work.run_level()
+                )
             except (PromptLabError, duckdb.Error):
                 if again or not await drop_broken_parts(self._ledger, self._blobs, run):
                     raise

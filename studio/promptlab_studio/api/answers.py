@@ -168,6 +168,34 @@ class MetricBrief(BaseModel):
     unlabelled: int = Field(default=0, description="Cases of rows whose reference is empty: not scored.")
 
 
+class RunValueOut(BaseModel):
+    """One score of a run as a whole."""
+
+    value: float | None
+    label: str | None = None
+    ci_low: float | None = Field(description="The 95% interval; null where there is none.")
+    ci_high: float | None
+    stderr: float | None
+    higher_is_better: bool
+    reason: str | None = None
+    error: str | None = Field(default=None, description="Why there is no score.")
+
+
+class RunMetricOut(BaseModel):
+    """A metric of the run as a whole."""
+
+    metric: str
+    values: dict[str, RunValueOut] = Field(description="By name: the metric's, or metric.score.")
+    cases: int = Field(description="Cases that count.")
+    rows: int = Field(description="Dataset rows that these are of.")
+    lost: int = Field(default=0, description="Cases that could not be counted.")
+    lost_why: str | None = None
+    method: str | None = Field(default=None, description="How the intervals are made.")
+    detail: dict[str, Any] = Field(
+        default={}, description="kind confusion: labels, answers, matrix; kind reliability: bins."
+    )
+
+
 class MessageCount(BaseModel):
     """One message of an error."""
 
@@ -235,6 +263,9 @@ class RunBrief(BaseModel):
     unpriced: int = Field(default=0, description="How many of those were answered.")
     metrics: dict[str, MetricBrief] = Field(
         description="By name; while the run goes on, over its finished shards."
+    )
+    run_metrics: dict[str, RunMetricOut] = Field(
+        default={}, description="Metrics of the run as a whole, by name, once it is summarised."
     )
     errors: dict[str, int] = Field(description="Failed cases by the type of their first error.")
     messages: dict[str, list[MessageCount]] = Field(
@@ -410,6 +441,21 @@ class MetricComparisonOut(BaseModel):
     not_comparable: str | None = Field(description="Why the runs' values are not of the same metric.")
 
 
+class RunComparisonOut(BaseModel):
+    """One score of the base run as a whole, and the other's."""
+
+    higher_is_better: bool
+    base_value: float | None
+    other_value: float | None
+    difference: float | None = Field(description="other − base.")
+    ci_low: float | None = Field(description="The 95% interval of the difference, by a paired bootstrap.")
+    ci_high: float | None
+    stderr: float | None
+    verdict: str | None = Field(description="better, worse or undecided; null without an interval.")
+    why: str | None = Field(description="Why there is no interval.")
+    not_comparable: str | None = Field(description="Why the two values are not of the same metric.")
+
+
 class ComparedWith(BaseModel):
     """One other run against the base."""
 
@@ -420,6 +466,9 @@ class ComparedWith(BaseModel):
     only_base: int = Field(description="Cases that only the base has.")
     only_other: int
     metrics: dict[str, MetricComparisonOut]
+    run_metrics: dict[str, RunComparisonOut] = Field(
+        default={}, description="Scores of the runs as a whole that both have, by name."
+    )
 
 
 class CompareOut(BaseModel):
@@ -555,6 +604,7 @@ class MetricOut(BaseModel):
     higher_is_better: bool
     needs_embedding: bool
     needs_judge: bool = Field(description="Whether it asks models of its own: those of `judge`.")
+    of_run: bool = Field(description="Whether it scores the run as a whole, and not each case.")
     any_inputs: bool = Field(description="Whether further inputs may be mapped, under any names.")
     scores: list[str] = Field(
         default_factory=list,

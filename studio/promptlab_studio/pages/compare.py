@@ -44,6 +44,7 @@ from promptlab_studio.views.compare import (
 from promptlab_studio.views.compare_case import OpenedCase, opened_case
 from promptlab_studio.views.prompts import as_text, names_in
 from promptlab_studio.views.room import Room
+from promptlab_studio.views.run_metrics import compared_rows
 from promptlab_studio.views.state import FILTER_PARAMS, Condition, Query, conditions, filter_of, whole
 from promptlab_studio.views.text import MOST_LINES, DiffLine, text_diff
 
@@ -105,6 +106,7 @@ async def compare_page(request: Request) -> HTMLResponse:
         if chosen.change != "all"
         else "",
         "kept": query.only(*KEPT_PARAMS),
+        "run_metric_rows": compared_rows(page, len(runs) - 1),
         "metric": metric,
         "margin": query.get("margin").strip(),
         "slices_url": f"/slices?{urlencode([('run', run_id) for run_id in ids])}",

@@ -58,6 +58,7 @@ from promptlab_studio.views.metric_cards import (
 from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.run import Head, Spent, head_of, spent_on
 from promptlab_studio.views.run_bounds import dollars_of
+from promptlab_studio.views.run_metrics import run_metric_cards
 from promptlab_studio.views.sql import named, sql_rows
 from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions, filter_of
 from promptlab_studio.views.status import all_failed
@@ -254,6 +255,7 @@ async def _summary(
     return {
         "spent": spent_on(head.progress, summary, _infrastructure(lab, run, summary)),
         "all_cards": await _cards(query, summary, results, len(summary.metrics)),
+        "run_cards": run_metric_cards(summary.run_metrics),
         "latency": histogram_links(query, latency) if latency else [],
         "latency_ends": ends(latency) if latency else ("", ""),
         "uncounted": max(0, head.progress.done - summary.cases),

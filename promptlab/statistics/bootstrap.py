@@ -1,0 +1,155 @@
+"""Intervals of what is computed from a whole run: the bootstrap over its units (rows, or clusters of rows).
+
+A unit is a sparse vector of sums; a metric is a function of the sum over all units. Equal units are drawn
+together, so that the time depends on how many different ones there are.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import NormalDist, stdev
+
+from promptlab.statistics.intervals import CONFIDENCE, Interval
+
+Sums = Mapping[str, float]
+Values = Mapping[str, float | None]
+
+RESAMPLES, FEWEST_RESAMPLES = 1_000, 200
+MOST_WORK = 30_000_000
+"""Additions of one bootstrap: about 3 s. Where units are wide, there are fewer resamples, FEWEST_RESAMPLES at
+least."""
+PAIRED_WORK = 10_000_000
+"""The same of a difference, which somebody waits for."""
+FEWEST_UNITS = 5
+"""Units that an interval needs."""
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """What the resamples say of one value."""
+
+    interval: Interval
+    stderr: float
+    resamples: int
+
+
+def bootstrap(
+    units: Sequence[Sums],
+    value: Callable[[Sums], Values],
+    *,
+    seed: int = SEED,
+    most_work: int = MOST_WORK,
+) -> dict[str, Bootstrapped]:
+    """The 95% intervals of values over units: percentiles, corrected for the median's bias.
+
+    Formula: with z₀ = Φ⁻¹(share of resamples below the estimate), the ends are the quantiles Φ(2z₀ ± 1.96)
+    of the resamples (Efron 1981, "Nonparametric standard errors and confidence intervals", §6).
+
+    Args:
+        units: a sparse vector of sums each.
+        value: the values of a sum; None where one is not defined.
+        seed: of the draws: equal seeds and units give equal intervals.
+        most_work: additions at most.
+
+    Returns:
+        By name; without those that are not defined in one of twenty resamples, and without any where there
+        are fewer than FEWEST_UNITS units.
+    """
+    if len(units) < FEWEST_UNITS:
+        return {}
+    patterns, counts = _patterns(units)
+    work = max(1, sum(len(pattern) for pattern in patterns))
+    many = max(FEWEST_RESAMPLES, min(RESAMPLES, most_work // work))
+    found: dict[str, list[float]] = {}
+    for sums in _resampled(patterns, counts, len(units), many, seed):
+        for name, one in value(sums).items():
+            if one is not None:
+                found.setdefault(name, []).append(one)
+    estimates = value(_total(units))
+    made = {}
+    for name, values in found.items():
+        estimate = estimates.get(name)
+        if estimate is not None and len(values) >= 0.95 * many:
+            made[name] = Bootstrapped(corrected_interval(estimate, values), stdev(values), many)
+    return made
+
+
+def _patterns(units: Sequence[Sums]) -> tuple[list[list[tuple[str, float]]], list[int]]:
+    found = Counter[Hashable](tuple(sorted(unit.items())) for unit in units)
+    # Sorted, so that the draws do not depend on the order in which shards were read.
+    ordered = sorted(found.items(), key=lambda item: str(item[0]))
+    return [list(pattern) for pattern, _ in ordered], [count for _, count in ordered]  # type: ignore[call-overload]
+
+
+def _resampled(
+    patterns: Sequence[Sequence[tuple[str, float]]], counts: Sequence[int], n: int, many: int, seed: int
+) -> Sequence[Sums]:
+    drawn, ends, places = random.Random(seed), list(accumulate(counts)), range(len(patterns))
+    made = []
+    for _ in range(many):
+        sums: dict[str, float] = {}
+        for place, times in Counter(drawn.choices(places, cum_weights=ends, k=n)).items():
+            for name, one in patterns[place]:
+                sums[name] = sums.get(name, 0.0) + times * one
+        made.append(sums)
+    return made
+
+
+def _total(units: Sequence[Sums]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for unit in units:
+        for name, one in unit.items():
+            total[name] = total.get(name, 0.0) + one
+    return total
+
+
+def corrected_interval(estimate: float, values: list[float]) -> Interval:
+    """The 95% interval of an estimate from its resamples, as in `bootstrap`; the estimate is within it."""
+    values.sort()
+    normal, many = NormalDist(), len(values)
+    below = sum(one < estimate for one in values) + sum(one == estimate for one in values) / 2
+    share = min(max(below / many, 0.5 / many), 1 - 0.5 / many)
+    z0, z = normal.inv_cdf(share), normal.inv_cdf(0.5 + CONFIDENCE / 2)
+    ends = [_quantile(values, normal.cdf(2 * z0 + side)) for side in (-z, z)]
+    return Interval(min(ends[0], estimate), max(ends[1], estimate))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def paired_bootstrap(
+    pairs: Sequence[tuple[Sums, Sums]],
+    value: Callable[[Sums], Values],
+    *,
+    seed: int = SEED,
+) -> dict[str, Bootstrapped]:
+    """The 95% intervals of the differences of two runs' values, second − first, over pairs of units.
+
+    A unit that only one run has is a pair with an empty vector. As `bootstrap`; Koehn 2004, "Statistical
+    significance tests for machine translation evaluation".
+    """
+    joint = [
+        {**{f"a{name}": one for name, one in a.items()}, **{f"b{name}": one for name, one in b.items()}}
+        for a, b in pairs
+    ]
+
+    def difference(sums: Sums) -> dict[str, float | None]:
+        a, b = (
+            value({name[1:]: one for name, one in sums.items() if name[0] == side}) for side in ("a", "b")
+        )
+        return {
+            name: None if one is None or a.get(name) is None else one - a[name]  # type: ignore[operator]
+            for name, one in b.items()
+        }
+
+    return bootstrap(joint, difference, seed=seed, most_work=PAIRED_WORK)

@@ -1,0 +1,105 @@
+"""Metrics that run code or need packages of their own: math_equal, code_tests, meteor, bertscore."""
+
+from __future__ import annotations
+
+import random
+import sys
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from promptlab.errors import ConfigError, MissingExtraError
+from promptlab.evaluators.registry import build
+from promptlab.experiments.config import EvaluationConfig
+from promptlab.experiments.portable import check_portable_metrics
+
+MATH = [
+    (r"so the answer is $\frac{1}{2}$", "0.5", True),
+    (r"Thus \boxed{x^2+2x+1}.", "(x+1)^2", True),
+    (r"$\sqrt{8}$", r"2\sqrt{2}", True),
+    (r"$\{2,1\}$", r"\{1,2\}", True),
+    ("41", "42", False),
+    (r"\boxed{x+1}", "x-1", False),
+]
+
+
+def test_expressions_are_equal_as_math_verify_has_them() -> None:
+    metric = build("math_equal")
+    for response, reference, equal in MATH:
+        assert metric.evaluate({"response": response, "reference": reference}).passed is equal, response
+
+
+def test_an_answer_without_an_expression_is_wrong() -> None:
+    score = build("math_equal").evaluate({"response": "I do not know", "reference": "7"})
+    assert score.passed is False and score.reason == "the response has no mathematical expression"
+
+
+CODE = [
+    ("```python\ndef add(a, b):\n    return a + b\n```", ["assert add(1, 2) == 3"], True, ""),
+    ("def add(a, b): return a - b", "assert add(1, 2) == 3", False, "assert add(1, 2) == 3"),
+    ("def f(:", "pass", False, "SyntaxError"),
+    ("while True: pass", "pass", False, "longer than timeout_s=2"),
+    ("x = 'a' * 10**10", "pass", False, "MemoryError"),
+    ("import os; os._exit(0)", "pass", False, "ended its process"),
+    ("raise SystemExit", "pass", False, "SystemExit"),
+    ("import socket; socket.socket()", "pass", False, "PermissionError"),
+    ("import subprocess; subprocess.run(['ls'])", "pass", False, "PermissionError"),
+    ("open('/etc/passwd').read()", "pass", False, "PermissionError"),
+    (
+        "import os; assert not os.environ; open('x', 'w').write('a')",
+        "assert open('x').read() == 'a'",
+        True,
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "tests", "passed", "why"), CODE)
+def test_code_is_run_with_its_tests_and_nothing_else(answer: str, tests: Any, passed: bool, why: str) -> None:
+    score = build("code_tests", {"timeout_s": 2.0}).evaluate({"response": answer, "tests": tests})
+    assert score.passed is passed
+    assert why in (score.reason or "")
+
+
+def test_a_candidate_is_given_to_check_as_in_humaneval() -> None:
+    metric = build("code_tests", {"entry_point": "twice"})
+    tests = "def check(candidate):\n    assert candidate(2) == 4\n"
+    assert metric.evaluate({"response": "def twice(x): return 2 * x", "tests": tests}).passed
+    assert not metric.evaluate({"response": "def twice(x): return x", "tests": tests}).passed
+
+
+def test_a_hosted_lab_refuses_to_run_code_of_answers() -> None:
+    with pytest.raises(ConfigError, match="code_tests runs the code of answers"):
+        check_portable_metrics([EvaluationConfig(metric="CodeTests")])
+
+
+def reference_meteor(wanted: list[str], said: list[str]) -> float:
+    """METEOR with exact matches only, by its definition, for words that each text has once at most."""
+    matches = sorted((said.index(w), wanted.index(w)) for w in set(wanted) & set(said))
+    if not matches:
+        return 0.0
+    chunks = 1 + sum(b != (a[0] + 1, a[1] + 1) for a, b in pairwise(matches))
+    precision, recall = len(matches) / len(said), len(matches) / len(wanted)
+    mean = precision * recall / (0.9 * precision + 0.1 * recall)
+    return mean * (1 - 0.5 * (chunks / len(matches)) ** 3)
+
+
+def test_meteor_is_that_of_its_definition() -> None:
+    words, drawn, metric = [chr(97 + n) * 2 for n in range(20)], random.Random(4), build("meteor")
+    for _ in range(300):
+        said, wanted = (drawn.sample(words, drawn.randint(1, 12)) for _ in range(2))
+        found = metric.evaluate({"response": " ".join(said), "reference": " ".join(wanted)}).value
+        assert found == pytest.approx(reference_meteor(wanted, said)), (said, wanted)
+
+
+def test_meteor_matches_stems_and_says_what_synonyms_need() -> None:
+    assert build("meteor").evaluate({"response": "jumps", "reference": "jumping"}).value == pytest.approx(0.5)
+    with pytest.raises(ConfigError, match="downloader wordnet"):
+        build("meteor", {"synonyms": True})
+
+
+def test_bertscore_names_its_extra() -> None:
+    assert "bert_score" not in sys.modules
+    with pytest.raises(MissingExtraError, match="bertscore"):
+        build("bertscore")
