@@ -165,7 +165,8 @@ def cells_of(sweep: Sweep, runs: Mapping[str, RunRecord], metric: str | None) ->
 
 
 def _with_mean(cell: RankedCell, run: RunRecord, summary: Summary | None, metric: str | None) -> RankedCell:
-    if run.results is None or summary is None:
+    # What a budget or a person stopped has a part of its rows, and would rank all others by that part.
+    if run.status != "completed" or run.results is None or summary is None:
         return replace(cell, unranked=f"its run is {run.status.replace('_', ' ')}")
     found = summary.metrics.get(metric or "")
     if found is None:

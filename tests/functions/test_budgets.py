@@ -74,3 +74,28 @@ def test_a_projects_answers_are_given_again_in_it_alone(machine: Machine) -> Non
         run = other.start(experiment(server, cache=True))
         other.execute(run.run_id)
         assert len(server.requests) == 240
+
+
+@pytest.mark.long
+def test_a_sweep_begins_all_of_its_runs_once_and_its_budget_is_one(machine: Machine) -> None:
+    """The state machine gets a run for each cell; what the first spends the second lacks; they are ranked
+    from the bucket, and the same experiment is the same sweep."""
+    with ModelServer(answer) as server:
+        config = experiment(server, max_cost_usd=600.0, matrix={"model.temperature": [0, 1]})
+        sweep = runtime.run(machine.lab.start_sweep(config))
+        assert runtime.run(machine.lab.list_sweeps()) == [sweep]
+        assert len(runtime.run(machine.lab.list_runs())[0]) == 2 and not any(c.error for c in sweep.cells)
+        for run_id in sweep.run_ids:
+            machine.execute(run_id)
+        runs = [runtime.run(machine.lab.get_run(run_id)) for run_id in sweep.run_ids]
+        assert [run.status for run in runs] == ["completed", "budget_reached"]
+        assert 560 <= sum(map(run_usd, runs)) <= 600
+        found = runtime.run(machine.lab.rank(sweep.sweep_id))
+        assert (found.metric, found.cells[0].place, found.rows) == ("length", 1, 120)
+        assert found.cells[1].unranked == "its run is budget reached"
+        again = runtime.run(machine.lab.start_sweep({**config, "max_cost_usd": 2_000.0}))
+        assert (again.sweep_id, again.run_ids) == (sweep.sweep_id, sweep.run_ids)
+        machine.execute(sweep.run_ids[1], 1)
+        runs = [runtime.run(machine.lab.get_run(run_id)) for run_id in sweep.run_ids]
+        assert [run.status for run in runs] == ["completed"] * 2 and len(server.requests) == 240
+        assert [run.generation for run in runs] == [0, 1]
