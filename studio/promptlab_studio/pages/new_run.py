@@ -171,7 +171,7 @@ async def _outlook(
             "ready": True,
         }
     if not prompt or not dataset:
-        return {"preview": None, "estimate": None, "agent_calls": 0, "ready": False}
+        return {"preview": None, "estimate": None, "power": (), "agent_calls": 0, "ready": False}
     return {
         "agent_calls": 0,
         "power": await power_words(lab, query, prompt.name, dataset),
