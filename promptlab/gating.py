@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from promptlab.domain.decided import decided_json, decided_words
@@ -19,11 +19,22 @@ from promptlab.ports import Clock, Ledger
 from promptlab.run_labels import RunLabels, run_named
 
 
+class Certifying(Protocol):
+    """What knows which judges are certified."""
+
+    async def uncertified(self, run: RunRecord, names: Iterable[str]) -> dict[str, str]:
+        """Say why the judges of some metrics are not certified."""
+
+
 class Measuring(Protocol):
     """What of a lab a gate needs."""
 
     ledger: Ledger
     clock: Clock
+
+    @property
+    def labels(self) -> Certifying:
+        """What knows which judges are certified."""
 
     async def get_run(self, run_id: str) -> RunRecord:
         """Read one run."""
@@ -66,7 +77,11 @@ async def gate(
             f"in the gates). `promptlab label RUN production` labels a run."
         )
     measured, quarantined = await lab.gated(run, base, checks)
-    outcomes = [*_ended(run), *judged(checks, measured, facts_of(run), facts_of(base) if base else None)]
+    outcomes = [
+        *_ended(run),
+        *await _judges(lab, run, checks, metrics),
+        *judged(checks, measured, facts_of(run), facts_of(base) if base else None),
+    ]
     found = GateOutcome(
         run_id=run.run_id,
         name=run.name,
@@ -81,6 +96,30 @@ async def gate(
     )
     await lab.ledger.put_record(GATE, run.run_id, found.to_json())
     return found
+
+
+async def _judges(
+    lab: Measuring, run: RunRecord, checks: Gates, metrics: Sequence[str]
+) -> list[CheckOutcome]:
+    """A check of its own for each judge that a check rests on and that nobody certified; none where the gates
+    allow that."""
+    if checks.uncertified_judges == "allow":
+        return []
+    found = await lab.labels.uncertified(run, checks.metrics_of(metrics))
+    remedy = (
+        f"label cases and run `promptlab judge check METRIC {run.run_id}`, or say uncertified_judges: allow "
+        "in the gates"
+    )
+    return [
+        CheckOutcome(
+            check=f"the judge of {name} is certified",
+            kind="judge",
+            outcome="undecided",
+            said=f"{why}; {remedy.replace('METRIC', name)}",
+            metric=name,
+        )
+        for name, why in found.items()
+    ]
 
 
 def _ended(run: RunRecord) -> list[CheckOutcome]:

@@ -29,6 +29,7 @@ from promptlab.wiring import open_remote
 
 if TYPE_CHECKING:
     from promptlab.adapters.http.jobs import OnJob
+    from promptlab.labelling import LabLabels
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.ranking import Ranking
     from promptlab.queries.slices import Slices
@@ -148,6 +149,10 @@ class Lab(Protocol):
     @property
     def assets(self) -> LabAssets:
         """Its prompt templates and datasets."""
+
+    @property
+    def labels(self) -> LabLabels:
+        """The labels of people on the cases of its runs."""
 
     async def run(
         self,

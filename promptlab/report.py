@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.domain.decided import decided_json, early_words, stop_json
+from promptlab.domain.corrected import CorrectedMean
 from promptlab.domain.means import label_shares, n_of, notes
 from promptlab.domain.results import DONE, FINAL, Progress, RunRecord
 from promptlab.domain.said import SHOWN, most_frequent
@@ -24,6 +25,9 @@ MOST_TYPES = 10
 """Types of errors that people see."""
 MOST_LABELS = 8
 """Labels of a metric that people see in a table."""
+
+
+NOTHING: Mapping[str, Any] = {}
 
 
 def brief(run: RunRecord, progress: Progress | None = None, partial: Summary | None = None) -> dict[str, Any]:
@@ -243,8 +247,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def table(run: RunRecord, progress: Progress | None = None, partial: Summary | None = None) -> Group:
-    """The run as a Rich renderable: a header, the metrics, the errors; arguments as in `brief`."""
+def table(
+    run: RunRecord,
+    progress: Progress | None = None,
+    partial: Summary | None = None,
+    corrected: Mapping[str, CorrectedMean] = NOTHING,
+) -> Group:
+    """The run as a Rich renderable: a header, the metrics, the errors; arguments as in `brief`, and the means
+    that labels of people correct."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -284,6 +294,8 @@ def table(run: RunRecord, progress: Progress | None = None, partial: Summary | N
                 n_of(metric) if metric.n else f"{metric.scored:,}",
                 better,
             )
+            if name in corrected:
+                shown.add_row(Text(f"  {corrected[name].words}", style="green"))
             for said in notes(metric, number):
                 shown.add_row(Text(f"  {said}", style="dim"))
             if metric.not_applicable:

@@ -23,6 +23,7 @@ from promptlab.cli.deletions import deletions
 from promptlab.cli.doctor import doctor
 from promptlab.cli.editing import archive, delete, describe, label, tag
 from promptlab.cli.gating import gate
+from promptlab.cli.labels import judge, labels
 from promptlab.cli.planning import estimate, power
 from promptlab.cli.results import export, runs, show
 from promptlab.cli.running import cancel, resume, run
@@ -98,7 +99,7 @@ for command in (
     *(init, run, resume, score, cancel, gate),
     *(runs, show, compare, slices, sweep, sql, power, estimate, export, tag, describe, archive),
     *(delete, deletions),
-    *(prompts, datasets, code, label),
+    *(prompts, datasets, code, label, labels, judge),
     *(studio, cloud, budget, cache, doctor, schema, version),
 ):
     commands.add_command(command)

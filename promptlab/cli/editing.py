@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from promptlab.cli.case import case_key
+from promptlab.cli.labels import label_case, metric_option, rater_option
 from promptlab.cli.options import Store, find_run, opened, run_argument, store_options
 from promptlab.errors import RunNotFoundError
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from promptlab.domain.assets import AssetKind
-    from promptlab.domain.results import RunRecord
+    from promptlab.domain.results import CaseKey, RunRecord
     from promptlab.lab import Lab
 
 _RUN = "RUN is an id, the beginning of one, or latest."
@@ -162,13 +164,13 @@ async def _finished(lab: Lab, run_id: str) -> bool:
 
 
 @click.command(
-    short_help="Point a label at a run or a version of a prompt or dataset, or remove it.",
+    short_help="Point a label at a run or version, or label a case of a run.",
     epilog="THING is a run's id, the beginning of one, or latest; or a version, as in qa@3; or the name of a "
-    "prompt or dataset, for its latest version.",
+    "prompt or dataset, for its latest version. With --case it is a run.",
 )
 @click.argument("thing", metavar="THING")
-@click.argument("label_", metavar="LABEL")
-@click.option("--remove", "-r", is_flag=True, help="Remove the label; the run or version stays.")
+@click.argument("label_", metavar="[LABEL]", required=False)
+@click.option("--remove", "-r", is_flag=True, help="Remove the label; the run, version or case stays.")
 @click.option("--run", "of_run", is_flag=True, help="THING is a run, however it reads.")
 @click.option("--dataset", is_flag=True, help="THING is a dataset, where a prompt has the same name.")
 @click.option("--prompt", is_flag=True, help="THING is a prompt template, where a dataset has the same name.")
@@ -177,22 +179,45 @@ async def _finished(lab: Lab, run_id: str) -> bool:
     metavar="RUN",
     help="Move a run's label only if it points at this run until now, or at none with `none`.",
 )
+@click.option(
+    "--case", "key", metavar="ROW[.TRIAL]", callback=case_key, help="Say something of this case of the run."
+)
+@click.option("--pass/--fail", "passed", default=None, help="With --case: whether the answer is good enough.")
+@click.option("--score", type=float, metavar="NUMBER", help="With --case: a number.")
+@click.option("--tag", metavar="TAG", help="With --case: a category, as in `wrong unit`.")
+@click.option("--note", metavar="TEXT", help="With --case: any text.")
+@rater_option
+@metric_option
 @store_options
 def label(
     thing: str,
-    label_: str,
+    label_: str | None,
     remove: bool,
     of_run: bool,
     dataset: bool,
     prompt: bool,
     instead_of: str | None,
+    key: CaseKey | None,
     store: Store,
+    **said: Any,
 ) -> None:
-    """Point a label such as production at a run or at a version, or remove it.
+    """Point a label such as production at a run or at a version, or remove it; with --case say what you think
+    of an answer.
 
     A label of runs is its experiment's: compare and gate take it as a baseline, as in qa@production. It
     leaves the run that it pointed at before, at once. A run with a label is not deleted.
+
+    \b
+      promptlab label latest production
+      promptlab label latest --case 17 --fail --tag "wrong unit"
     """
+    if key is not None:
+        if label_ is not None or dataset or prompt or instead_of is not None:
+            raise click.UsageError("--case goes with --pass, --fail, --score, --tag, --note and --remove.")
+        click.echo(label_case(store, thing, key, said, remove=remove), err=True)
+        return
+    if label_ is None or any(value not in (None, "") for value in said.values()):
+        raise click.UsageError("Name the label, as in production; or the case that you label, by --case.")
     kind = _kind(dataset, prompt)
     if of_run and kind:
         raise click.UsageError("--run, --dataset and --prompt: give one of them.")

@@ -25,7 +25,10 @@ from promptlab.cli.options import show as show_text
 from promptlab.scratch import ScratchFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from promptlab.domain.choice import Chosen
+    from promptlab.domain.corrected import CorrectedMean
     from promptlab.domain.results import CaseKey, Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.lab import Lab
@@ -157,7 +160,7 @@ def show(
     from promptlab.report import brief, table
 
     most = limit or (FAILED_SHOWN if failed else FAILURES_SHOWN)
-    run, so_far, failures = asyncio.run(_details(store, run_id, most))
+    run, so_far, failures, corrected = asyncio.run(_details(store, run_id, most))
     if as_json:
         more = ("name", "created_at", "started_at", "finished_at", "generation", "error", "experiment")
         show_json(
@@ -165,12 +168,13 @@ def show(
                 **brief(run, *so_far),
                 **{field: getattr(run, field) for field in more},
                 "tags": list(run.tags),
+                "corrected": {name: one.to_json() for name, one in corrected.items()},
                 "failures": failures,
             }
         )
         return
     if not failed:
-        show_text(table(run, *so_far), "", configuration(run))
+        show_text(table(run, *so_far, corrected), "", configuration(run))
     if failures:
         show_text(*([] if failed else [""]), failures_table(failures, more=len(failures) == most))
     elif failed:
@@ -179,7 +183,12 @@ def show(
 
 async def _details(
     store: Store, run_id: str, most: int
-) -> tuple[RunRecord, tuple[Progress | None, Summary | None], list[dict[str, Any]]]:
+) -> tuple[
+    RunRecord,
+    tuple[Progress | None, Summary | None],
+    list[dict[str, Any]],
+    Mapping[str, CorrectedMean],
+]:
     from promptlab.report import brief
 
     async with opened(store) as lab:
@@ -187,7 +196,20 @@ async def _details(
         so_far = await lab.so_far(run)
         summary = await lab.summary(run.run_id)
         any_failed = brief(run, *so_far)["failed"] or any(m.failed for m in summary.metrics.values())
-        return run, so_far, await _failures(lab, run, most) if any_failed else []
+        failures = await _failures(lab, run, most) if any_failed else []
+        return run, so_far, failures, await corrected_means(lab, run)
+
+
+async def corrected_means(lab: Lab, run: RunRecord) -> Mapping[str, CorrectedMean]:
+    """Read the means that labels correct; of a Studio of an older version none."""
+    from promptlab.errors import RemoteError
+
+    try:
+        return await lab.labels.corrected(run.run_id)
+    except RemoteError as error:
+        if error.status not in (404, 405):
+            raise
+        return {}
 
 
 async def _failures(lab: Lab, run: RunRecord, most: int) -> list[dict[str, Any]]:

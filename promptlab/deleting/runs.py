@@ -11,6 +11,7 @@ from promptlab.deleting.journal import Journal
 from promptlab.domain.records import BATCH, GATE, LEASE, SO_FAR, TRIED, WEBHOOK
 from promptlab.domain.results import DONE, RunRecord
 from promptlab.errors import StoreDamagedError
+from promptlab.labels import CaseLabels
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.run_labels import RunLabels
 
@@ -65,6 +66,7 @@ class RunDeleting:
             await self._ledger.delete_record(BATCH, f"{run_id}#{last}")
         for kind in (SO_FAR, WEBHOOK, BATCH, GATE):
             await self._ledger.delete_record(kind, run_id)
+        await CaseLabels(self._ledger).forget(run_id)
         if run is not None:
             await RunLabels(self._ledger).forget(run.name, run_id)
         await self._ledger.delete_run(run_id)

@@ -37,8 +37,24 @@ RUN_LABELS = "RUN_LABELS"
 """The kind of record that has the labels of an experiment's runs, by its name."""
 SWEEP = "SWEEP"
 """The kind of record that a sweep is."""
+CASE_LABEL = "CASE_LABEL"
+"""The kind of record that a label of a person on a case has, by run, case, trial, metric and rater."""
+CERTIFICATE = "CERTIFICATE"
+"""The kind of record that says how a judge agrees with people, by its fingerprint."""
 LISTED = frozenset(
-    {"DELETING", "DELETED", "GONE", "PROJECT", "TOKEN", "TOKEN_USED", "PERSON", "AUDIT", SWEEP}
+    {
+        "DELETING",
+        "DELETED",
+        "GONE",
+        "PROJECT",
+        "TOKEN",
+        "TOKEN_USED",
+        "PERSON",
+        "AUDIT",
+        CASE_LABEL,
+        CERTIFICATE,
+        SWEEP,
+    }
 )
 """The kinds of records that `list_records` gives: there may be many of each, in one partition."""
 

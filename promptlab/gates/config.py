@@ -174,6 +174,11 @@ class Gates(BaseModel):
         max_length=MOST_QUARANTINED,
         description="Ids of rows that are known to be flaky: no check of a metric looks at them.",
     )
+    uncertified_judges: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="Whether checks may rest on judges that were not certified against labels of people "
+        "(`promptlab judge check`); refuse: the gate cannot decide then.",
+    )
     checks: tuple[Check, ...] = Field(
         min_length=1, max_length=MOST_CHECKS, description="What must hold, all of it."
     )
@@ -187,6 +192,22 @@ class Gates(BaseModel):
     def compares(self) -> bool:
         """Whether a check needs a baseline."""
         return any(check.compares for check in self.checks)
+
+    def metrics_of(self, metrics: Collection[str]) -> list[str]:
+        """List those metrics of an experiment that a check rests on, also in a condition."""
+        named = {check.metric for check in self.checks if check.metric}
+        for check in self.checks:
+            if (text := check.require or check.fail_if) is not None:
+                own = [name.rpartition(".")[0] for name in metrics]
+                condition = parse_condition(text, metrics, own, "gates")
+                named |= {
+                    name
+                    for group in condition.groups
+                    for one in group
+                    for name in metrics
+                    if one.name == name or one.name.startswith(f"{name}.")
+                }
+        return [name for name in metrics if name in named]
 
     def check_names(self, metrics: Collection[str], own: Collection[str] = ()) -> None:
         """Hold the names in the checks against those of an experiment.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from promptlab.domain import comparable
 from promptlab.domain.decided import comparison_notes
+from promptlab.domain.corrected import CorrectedDifference
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import CaseKey
 from promptlab.domain.summary import MetricSummary
@@ -55,6 +56,8 @@ class MetricComparison:
     """It only measures: no case is better or worse by it."""
     not_comparable: str | None = None
     """Why the two runs' values are not of the same metric: then there is no verdict."""
+    corrected: CorrectedDifference | None = None
+    """The difference as people's labels correct it; None where too few rows are labelled in both runs."""
 
     @property
     def n(self) -> int:
@@ -169,6 +172,11 @@ class ComparePage:
     """What has to be known of the runs: those that ended early, decided."""
     run_metrics: tuple[RunComparison, ...] = ()
     """Every score of the runs as a whole that the base shares with each other run."""
+
+    def corrected_by(self, found: Sequence[Mapping[str, CorrectedDifference]]) -> ComparePage:
+        """Give the page with corrected differences: of each other run by metric."""
+        metrics = tuple(replace(m, corrected=found[m.other].get(m.metric)) for m in self.metrics)
+        return replace(self, metrics=metrics)
 
 
 async def compare(

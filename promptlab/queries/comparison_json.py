@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from promptlab.domain.corrected import CorrectedDifference
 from promptlab.queries.compare import ComparePage, Delta, MetricComparison, PairRow, Side
 from promptlab.queries.run_level import RunComparison
 from promptlab.statistics import Judgement
@@ -56,6 +57,7 @@ def _metric_json(m: MetricComparison) -> dict[str, Any]:
         "different": m.different,
         "fact": m.fact,
         "not_comparable": m.not_comparable,
+        "corrected": m.corrected.to_json() if m.corrected else None,
     }
 
 
@@ -118,6 +120,7 @@ def _metric_from(name: str, place: int, value: Mapping[str, Any]) -> MetricCompa
         different=value["different"],
         fact=value.get("fact", False),
         not_comparable=value.get("not_comparable"),
+        corrected=CorrectedDifference.from_json(found) if (found := value.get("corrected")) else None,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from promptlab.domain.results import CaseKey
 from promptlab.duck import quoted
 from promptlab.errors import UnknownNameError
 from promptlab.results.index import PREFIX_CHARS
@@ -57,6 +58,8 @@ class Filter:
     """Metrics whose evaluator failed."""
     finish_reason: str | None = None
     """Why the model stopped: as in `Summary.finish_reasons`."""
+    cases: tuple[CaseKey, ...] | None = None
+    """Only these cases: those that people labelled, say. None: any."""
     values: tuple[tuple[str, str], ...] = ()
     """(dataset column, its value as text): rows with it, texts that begin with the same 48 letters, whatever
     their case, as in a slice; an empty text: rows without a value."""
@@ -137,6 +140,12 @@ def _conditions(filter: Filter, shape: Columns) -> Iterator[tuple[str, list[Any]
         yield f"{quoted(f'label.{metric}')} = ?", [_clean(label)]
     for column, value in filter.values:
         yield _value(column, value, shape)
+    if filter.cases is not None:
+        # A trial has at most six digits.
+        yield (
+            f'"case"::BIGINT * {10**6} + trial IN (SELECT unnest(?::BIGINT[]))',
+            [[key.case * 10**6 + key.trial for key in filter.cases]],
+        )
     for metric in filter.unscored:
         _column(metric, "metric", metrics)
         yield quoted(f"unscored.{metric}"), []

@@ -68,6 +68,17 @@ class StoredResults:
             ((found,),) = await self._pool.fetch(sql, values)
         return found or []
 
+    async def values(self, names: Sequence[str], filter: Filter = NO_FILTER) -> list[tuple[Any, ...]]:
+        """Read number columns of the cases that match: case, trial, id, and the columns, in order.
+
+        Raises:
+            UnknownNameError: it names a column or a metric that the table does not have.
+        """
+        columns = ['"case"', "trial", "id", *(number_column(name, self.columns) for name in names)]
+        async with self._stored.matching(filter) as (where, values):
+            sql = f"SELECT {', '.join(columns)} FROM {self._stored.index} WHERE {where} ORDER BY 1, 2"
+            return await self._pool.fetch(sql, values)
+
     async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
         found = await self._pool.fetch(
             f'SELECT file_row_number FROM {self._stored.index} WHERE "case" = ? AND trial = ?', [case, trial]

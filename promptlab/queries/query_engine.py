@@ -40,6 +40,7 @@ from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.ranking import Ranking, cells_of, metrics_of, ranked
 from promptlab.queries.run_level import RunComparisons
+from promptlab.queries.same_answers import same_answers
 from promptlab.queries.slices import Slices, slices
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
@@ -156,6 +157,18 @@ class QueryEngine:
         with ScratchFolder("sql") as folder:
             (results,) = await self._blobs.files([run.results], folder)
             return await ask(results, folder, sql)
+
+    async def same_answers(self, base: RunRecord, other: RunRecord, metric: str) -> list[tuple[float, float]]:
+        """The scores of a metric in two runs where their answers are the same; see `queries.same_answers`.
+
+        Raises:
+            RunError: a run has no results yet.
+            UnknownNameError: a run has no such metric.
+        """
+        runs = [await self._stored(_ended(run)) for run in (base, other)]
+        with ScratchFolder("same") as folder:
+            files = await self._blobs.files([str(run.run.results) for run in runs], folder)
+            return await same_answers(runs, files, metric, folder)
 
     async def gated(
         self, run: RunRecord, base: RunRecord | None, gates: Gates

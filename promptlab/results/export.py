@@ -10,10 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from promptlab.duck import given, literal, parquet, quoted, reading_results, with_room
+import orjson
+
+from promptlab.domain.results import CaseKey
+from promptlab.duck import given, json_lines, literal, parquet, quoted, reading_results, with_room
 from promptlab.errors import ConfigError, DiskFullError
+from promptlab.labels import CaseLabels
+from promptlab.labels.columns import TYPES, people_columns
 from promptlab.results.files import FETCH, copy_whole, results_file, selected
 from promptlab.results.otel import write_traces
 from promptlab.results.run_table import RunTable
@@ -101,8 +106,32 @@ async def export_results(
         with _draft_of(path) as draft:
             await write_traces(table, draft)
         return
+    labels = people_columns(await CaseLabels(table.ledger).of(table.run.run_id))
     async with results_file(table) as source:
-        await asyncio.to_thread(_export, source, path, format, table.columns.types, style)
+        types = dict(table.columns.types)
+        if labels:
+            source = await asyncio.to_thread(_with_people, source, labels)
+            types |= TYPES
+        await asyncio.to_thread(_export, source, path, format, types, style)
+
+
+def _with_people(source: Path, labels: Mapping[CaseKey, Mapping[str, Any]]) -> Path:
+    """Write a results file that has what people say of its cases, too; beside the one that is given."""
+    said, joined = source.parent / "people.jsonl", source.parent / "with-people.parquet"
+    with said.open("wb") as file:
+        for key, columns in labels.items():
+            file.write(orjson.dumps({"case": key.case, "trial": key.trial, **columns}) + b"\n")
+    largest = max(len(line) for line in said.read_bytes().splitlines()) + 1
+    types = {"case": "BIGINT", "trial": "INTEGER", **TYPES}
+    people = json_lines([said], types, largest)
+    names = ", ".join(f"p.{quoted(name)}" for name in TYPES)
+    sql = (
+        f'COPY (SELECT r.*, {names} FROM {parquet(source)} r LEFT JOIN {people} p ON r."case" = p."case" '
+        f'AND r.trial = p.trial ORDER BY r."case", r.trial) TO {literal(str(joined))} (FORMAT parquet)'
+    )
+    with reading_results():
+        with_room(lambda con: con.execute(sql), source.parent)
+    return joined
 
 
 def _export(source: Path, path: Path, format: ExportFormat, types: dict[str, str], style: CsvStyle) -> None:

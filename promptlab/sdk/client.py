@@ -12,6 +12,7 @@ from promptlab.lab import open_lab
 from promptlab.sdk.assets import Assets
 from promptlab.sdk.experiments import Experiments
 from promptlab.sdk.jobs import JobLine
+from promptlab.sdk.labels import Judges, Labels
 from promptlab.sdk.run import Config, OnProgress, Run
 from promptlab.sdk.speaking import is_quiet
 from promptlab.sdk.studio import Studio
@@ -49,6 +50,8 @@ class PromptLab:
             self._lab.tell(JobLine())
         self.asset = Assets(self._lab)
         self.experiment = Experiments(self._lab, quiet)
+        self.label = Labels(self._lab)
+        self.judge = Judges(self._lab)
         self.studio = Studio(self._lab)
 
     async def run_experiment_async(

@@ -7,6 +7,18 @@ is weak; scipy, statsmodels and published tables are its oracles in the tests.
 
 from __future__ import annotations
 
+from promptlab.statistics.agreement import (
+    CERTIFIED,
+    FEWEST_FOR_KAPPA,
+    Rate,
+    Slope,
+    Table,
+    kappa,
+    krippendorff,
+    labels_needed,
+    length_slope,
+    rate,
+)
 from promptlab.statistics.bootstrap import (
     Bootstrapped,
     bootstrap,
@@ -14,7 +26,14 @@ from promptlab.statistics.bootstrap import (
     paired_bootstrap,
 )
 from promptlab.statistics.clusters import FEWEST, Clustered, clustered, cr1, cr3
-from promptlab.statistics.correction import Corrected, ppi_mean
+from promptlab.statistics.correction import (
+    Corrected,
+    Moments,
+    labelled_difference,
+    labelled_mean,
+    ppi_difference,
+    ppi_mean,
+)
 from promptlab.statistics.distributions import (
     binomial_cdf,
     binomial_pmf,
@@ -79,9 +98,11 @@ from promptlab.statistics.verdicts import (
 __all__ = [
     "ALPHA",
     "BLOCKS",
+    "CERTIFIED",
     "CONFIDENCE",
     "DISCORDANT",
     "FEWEST",
+    "FEWEST_FOR_KAPPA",
     "FEWEST_ROWS",
     "MARGIN",
     "POWER",
@@ -93,8 +114,12 @@ __all__ = [
     "Interval",
     "Judgement",
     "McNemar",
+    "Moments",
     "PairedData",
     "Ranked",
+    "Rate",
+    "Slope",
+    "Table",
     "Tested",
     "Verdict",
     "at_least_k",
@@ -117,6 +142,12 @@ __all__ = [
     "incomplete_beta",
     "is_skewed",
     "judge",
+    "kappa",
+    "krippendorff",
+    "labelled_difference",
+    "labelled_mean",
+    "labels_needed",
+    "length_slope",
     "log_beta",
     "mcnemar",
     "median_interval",
@@ -132,7 +163,9 @@ __all__ = [
     "pareto_front",
     "pass_at_k",
     "pass_hat_k",
+    "ppi_difference",
     "ppi_mean",
+    "rate",
     "rows_for_mean",
     "rows_for_share",
     "stuart_maxwell",

@@ -19,6 +19,7 @@ from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_r
 from promptlab.results.files import read_results
 from promptlab.results.pages import MAX_ROWS, cases_page
 from promptlab.results.run_table import RunTable
+from promptlab.store_lab.labels import Labels
 from promptlab.store_lab.runs import Runs
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MOST_SWEEPS = 1_000
 logger = logging.getLogger(__name__)
 
 
-class Questions(Runs):
+class Questions(Runs, Labels):
     """What is asked of runs."""
 
     async def summary(self, run_id: str) -> Summary:
@@ -129,7 +130,7 @@ class Questions(Runs):
         if not 2 <= len(run_ids) <= MAX_COMPARED:
             raise RunError(f"A comparison is of 2 to {MAX_COMPARED} runs, not of {len(run_ids)}.")
         base, *others = [await self.get_run(run_id) for run_id in run_ids]
-        return await (await self._queries.get()).compare(
+        page = await (await self._queries.get()).compare(
             base,
             others,
             selected,
@@ -140,6 +141,7 @@ class Questions(Runs):
             text_chars=text_chars,
             at=at,
         )
+        return page.corrected_by(await self.labels.corrected_differences(run_ids))
 
     async def slices(self, run_ids: Sequence[str], column: str, margins: Mapping[str, float]) -> Slices:
         """A run, and others against it, by a dataset column.

@@ -178,6 +178,7 @@ class Leaving:
                 await self._records.swap_records([Swap(PROJECT, key, record, now)])
         for lab in await self._lab.of_each_project():
             await lab.journal.rename(person, id)
+            await lab.labels.kept.rename_rater(person, id, called)
 
 
 def name_of(deletion: Deletion) -> str:

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterable
 
-from tests.simulation import coverage, means, verdicts
+from tests.simulation import coverage, judged, means, verdicts
 
 TABLES: list[tuple[str, Callable[..., Iterable[tuple[str, ...]]], bool]] = [
     ("Wilson, share of intervals that hold the truth (%), exact", coverage.wilson_table, False),
@@ -17,6 +17,7 @@ TABLES: list[tuple[str, Callable[..., Iterable[tuple[str, ...]]], bool]] = [
     ("Pass/fail over clusters, wilson_t (Student's t) (%)", means.clustered_share_table, True),
     ("pass@3, pass^3 and flake rate of five trials (%)", means.trials_table, True),
     ("PPI++ (%)", coverage.ppi_table, True),
+    ("A judge that likes one run's style, and PPI++", judged.false_differences_table, True),
     ("False better or worse, one pass/fail metric (%), exact", verdicts.mid_p_table, False),
     ("False better or worse of a family of metrics, 100 rows (%)", verdicts.false_positives_table, True),
     ("Stopping early: shown % (mean calls)", verdicts.stopping_table, True),

@@ -26,6 +26,7 @@ FILLED = {
     "BatchWriter",
     "_File",
     "_Seen",
+    "Judged",
     "Live",
     "Pledges",
     "RowCounts",

@@ -15,6 +15,7 @@ from promptlab.adapters.http.bodies import evaluation_body, experiment_body, pro
 from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.doctor import RemoteDoctor
 from promptlab.adapters.http.jobs import OnJob, RemoteJobs
+from promptlab.adapters.http.labels import RemoteLabels
 from promptlab.adapters.http.sending import send_code
 from promptlab.adapters.http.sweeps import RemoteSweeping
 from promptlab.deleting.journal import Deletion
@@ -78,6 +79,7 @@ class RemoteLab(RemoteSweeping):
         self.jobs = RemoteJobs(self._api)
         self.assets = RemoteAssets(self._api, self.jobs)
         self.doctor = RemoteDoctor(self._api)
+        self.labels = RemoteLabels(self._api)
         self.where = self._api.endpoint
 
     async def run(
@@ -454,7 +456,8 @@ class RemoteLab(RemoteSweeping):
                 path = folder / "results.parquet"
                 await self._api.download(f"{_run(run_id)}/export", path, format="parquet")
                 async for row in read_file(path):
-                    yield row
+                    # An export has what people say, too, which is no part of what a run came to.
+                    yield {name: value for name, value in row.items() if not name.startswith("people.")}
             return
         after: CaseKey | None = None
         while True:

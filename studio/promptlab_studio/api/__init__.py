@@ -19,6 +19,7 @@ from promptlab_studio.api import (
     gates,
     health,
     jobs,
+    labels,
     planning,
     preview,
     projects,
@@ -40,6 +41,7 @@ router.include_router(health.router)
 for subject in (
     runs,
     run_labels,
+    labels,
     gates,
     sql,
     compare,

@@ -359,7 +359,8 @@ async def export_run(
     style.check(format)
     run, file_name = await lab.get_run(run_id), export_name(run_id, format)
     blobs = lab.blobs
-    if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results:
+    labelled = await lab.labels.kept.has_any(run_id)
+    if isinstance(blobs, DirectBlobs) and format == "parquet" and run.results and not labelled:
         return RedirectResponse(await blobs.presign_get(run.results, max_age_s=EXPORT_S), status_code=303)
     if isinstance(blobs, DirectBlobs) and run.cases > MOST_WAITED_CASES:
         raise RunError(

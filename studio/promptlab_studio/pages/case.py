@@ -23,6 +23,7 @@ from promptlab.queries.query_engine import ResultsQuery
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.bounds import MAX_ANSWER_BYTES
+from promptlab_studio.pages.labels import meant, people_of
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.case import score_view, way_up
@@ -33,7 +34,7 @@ from promptlab_studio.views.chat import MOST_MESSAGES, chat_view, timeline, trac
 from promptlab_studio.views.format import exact
 from promptlab_studio.views.prompts import names_in
 from promptlab_studio.views.room import MOST_OF_ONE, Beginning, Room
-from promptlab_studio.views.state import VIEW_PARAMS, Query, filter_of
+from promptlab_studio.views.state import VIEW_PARAMS, Query
 from promptlab_studio.views.text import FORMS, Form, alike, form_of, shown, word_diff
 
 _SHOWN = (
@@ -164,7 +165,8 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     }
     metric = next((name for metric, name in results.columns.scores if metric == headline), None)
     here = CaseKey(case, trial)
-    context |= await _around(run, results, query, here)
+    context |= await _around(lab, run, results, query, here)
+    context["people"] = await people_of(request, lab, run, here, query.url())
     kept = query.only(*VIEW_PARAMS)
     context["trials"] = trials_view(
         await results.trials(case, metric) if experiment.trials > 1 else (),
@@ -189,12 +191,14 @@ async def _in_prompt(lab: StoreLab, experiment: Experiment, prompt: Prompt | str
     return set((await names_in(template))[0]) if template else set()
 
 
-async def _around(run: RunRecord, results: ResultsQuery, query: Query, here: CaseKey) -> dict[str, Any]:
+async def _around(
+    lab: StoreLab, run: RunRecord, results: ResultsQuery, query: Query, here: CaseKey
+) -> dict[str, Any]:
     """Find the place of a case among those that the address's filter means."""
     rest = urlencode([*query.only(*VIEW_PARAMS)])
     kept = f"?{rest}" if rest else ""
     # A run without results has its cases in the order of the dataset, whatever the address asks for.
-    filter_ = NO_FILTER if results.live else filter_of(query)
+    filter_ = NO_FILTER if results.live else await meant(lab, run.run_id, query)
     around = await results.neighbours(
         *here, filter_, sort=query.get("sort", "case"), descending=query.get("desc") == "1"
     )

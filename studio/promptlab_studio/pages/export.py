@@ -13,16 +13,19 @@ import orjson
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
+from promptlab.domain.results import CaseKey
+from promptlab.labels.columns import TYPES, people_columns
 from promptlab.ports import Blobs, DirectBlobs
 from promptlab.queries.filters import NO_FILTER
-from promptlab.queries.query_engine import CasePage, ResultsQuery
+from promptlab.queries.query_engine import CasePage, Filter, ResultsQuery
 from promptlab.results.export import BOM, PLAIN_CSV, CsvStyle, safe_csv_text
 from promptlab.scratch import ScratchFolder
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.bounds import LINK_S, streams
+from promptlab_studio.pages.labels import meant
 from promptlab_studio.pages.rendering import router
 from promptlab_studio.views.format import run_url
-from promptlab_studio.views.state import Query, filter_of
+from promptlab_studio.views.state import Query
 
 AT_ONCE = 500
 """Rows that are held at a time."""
@@ -47,12 +50,14 @@ async def export_cases(
     query = Query.of(run_url(run_id), request.query_params)
     lab = lab_of(request)
     results = await lab.results_of(await lab.get_run(run_id))
+    people = people_columns(await lab.labels.kept.of(run_id))
+    filter_ = NO_FILTER if results.live else await meant(lab, run_id, query)
     first = await _page(
-        results, query, 0
+        results, query, filter_, 0
     )  # what is wrong with the address is an answer, and no half of a file
     name = f"{run_id}-{first.total_matching}-cases.{form}"
     head = {"Content-Disposition": f'attachment; filename="{name}"'}
-    lines = _lines(results, query, first, None if form == "jsonl" else style)
+    lines = _lines(results, query, filter_, people, first, None if form == "jsonl" else style)
     if isinstance(lab.blobs, DirectBlobs):
         return await _from_bucket(lab.blobs, name, lines)
     streams(request)
@@ -72,9 +77,9 @@ async def _from_bucket(blobs: Blobs, name: str, lines: AsyncIterator[bytes]) -> 
     return RedirectResponse(await blobs.presign_get(key, max_age_s=LINK_S), status_code=303)
 
 
-async def _page(results: ResultsQuery, query: Query, offset: int) -> CasePage:
+async def _page(results: ResultsQuery, query: Query, filter_: Filter, offset: int) -> CasePage:
     return await results.page(
-        NO_FILTER if results.live else filter_of(query),
+        filter_,
         sort=query.get("sort", "case"),
         descending=query.get("desc") == "1",
         offset=offset,
@@ -84,15 +89,24 @@ async def _page(results: ResultsQuery, query: Query, offset: int) -> CasePage:
 
 
 async def _lines(
-    results: ResultsQuery, query: Query, page: CasePage, style: CsvStyle | None
+    results: ResultsQuery,
+    query: Query,
+    filter_: Filter,
+    people: Mapping[CaseKey, Mapping[str, Any]],
+    page: CasePage,
+    style: CsvStyle | None,
 ) -> AsyncIterator[bytes]:
     """Write pages from `page` on: CSV in a style, or JSON lines."""
-    names = list(results.columns.types)
+    names = [*results.columns.types, *(TYPES if people else ())]
     if style is not None:
         yield (BOM.encode() if style.bom else b"") + _csv([names], style)
     done = 0
     while page.rows:
-        rows = [{name: row.get(name) for name in names} for row in page.rows]
+        said = [people.get(CaseKey(row["case"], row["trial"]), {}) for row in page.rows]
+        rows = [
+            {name: more.get(name, row.get(name)) for name in names}
+            for row, more in zip(page.rows, said, strict=True)
+        ]
         yield (
             b"".join(orjson.dumps(row) + b"\n" for row in rows)
             if style is None
@@ -101,7 +115,7 @@ async def _lines(
         done += len(page.rows)
         if done >= page.total_matching:
             return
-        page = await _page(results, query, done)
+        page = await _page(results, query, filter_, done)
 
 
 def _cells(row: Mapping[str, Any]) -> Sequence[Any]:

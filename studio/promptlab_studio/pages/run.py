@@ -31,6 +31,7 @@ from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import fields_of
+from promptlab_studio.pages.labels import labels_tab, meant
 from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.remembered import facets_of, histogram_of
 from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
@@ -47,6 +48,7 @@ from promptlab_studio.views.actions import (
 from promptlab_studio.views.cases import SIZE, TEXT_CHARS, cases_view
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.gate import gate_view
+from promptlab_studio.views.labels import corrected_rows
 from promptlab_studio.views.metric_cards import (
     BINS,
     MetricCard,
@@ -60,10 +62,16 @@ from promptlab_studio.views.run import Head, Spent, head_of, spent_on
 from promptlab_studio.views.run_bounds import dollars_of
 from promptlab_studio.views.run_metrics import run_metric_cards
 from promptlab_studio.views.sql import named, sql_rows
-from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions, filter_of
+from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions
 from promptlab_studio.views.status import all_failed
 
-TABS = (("", "Cases"), ("summary", "Summary"), ("sql", "SQL"), ("configuration", "Configuration"))
+TABS = (
+    ("", "Cases"),
+    ("summary", "Summary"),
+    ("labels", "Labels"),
+    ("sql", "SQL"),
+    ("configuration", "Configuration"),
+)
 ERROR_CHARS = 2_000
 SAID_CHARS = 300
 """How much of a filter the description of the selected rows has."""
@@ -112,6 +120,8 @@ async def run_page(request: Request, run_id: str) -> Response:
     context |= {"query": query, "tab": tab, "tabs": TABS, "size": SIZE, "searched": SEARCH_CHARS}
     if tab == "summary":
         context |= await _summary(lab, run, query, results, context["head"])
+    elif tab == "labels":
+        context |= await labels_tab(lab, run)
     elif tab == "sql":
         context |= await _sql(lab, run, query, results)
     elif tab == "configuration":
@@ -119,13 +129,13 @@ async def run_page(request: Request, run_id: str) -> Response:
         context |= {"experiment": experiment, "prompt": prompt, "missing": missing}
     else:
         prompt, context["missing"] = await prompt_or_why(lab, experiment)
-        page, facets = await _cases(results, query)
+        page, facets = await _cases(lab, results, query)
         names, _ = await names_in(prompt) if prompt else ((), "")
         errors = await _errors(results)
         context |= {
             "retry": retry_of(run_id, query, errors, _unscored(run)) if run.status in DONE else None,
             "exports": export_links(run_id, query),
-            "again": await _again(results, query, page, experiment),
+            "again": await _again(lab, results, query, page, experiment),
         }
         context["view"] = cases_view(run, results.columns, experiment, names, query, page, facets)
     return render(request, "run.html", context)
@@ -158,13 +168,15 @@ async def _without_cases(
     return render(request, "run_without_cases.html", context)
 
 
-async def _again(results: ResultsQuery, query: Query, page: CasePage, experiment: Experiment) -> Again | None:
+async def _again(
+    lab: StoreLab, results: ResultsQuery, query: Query, page: CasePage, experiment: Experiment
+) -> Again | None:
     """A new run over the rows that the filter leaves; None without a filter, or where it leaves none."""
     if results.live or not query.only(*FILTER_PARAMS) or not page.total_matching:
         return None
     rows = page.total_matching
     if experiment.trials > 1:
-        rows = len(await results.row_numbers(filter_of(query)))
+        rows = len(await results.row_numbers(await meant(lab, results.run.run_id, query)))
     return again_of(results.run.run_id, query, rows, experiment.trials)
 
 
@@ -179,9 +191,9 @@ async def _errors(results: ResultsQuery) -> Mapping[str, int]:
     return {} if results.live else (await facets_of(results, NO_FILTER)).errors
 
 
-async def _cases(results: ResultsQuery, query: Query) -> tuple[CasePage, Facets | None]:
+async def _cases(lab: StoreLab, results: ResultsQuery, query: Query) -> tuple[CasePage, Facets | None]:
     """The cases that an address asks for, and their counts; without counts while there are no results."""
-    filter_ = filter_of(query)
+    filter_ = await meant(lab, results.run.run_id, query)
     asked = results.page(
         filter_,
         sort=query.get("sort", "case"),
@@ -253,6 +265,7 @@ async def _summary(
         for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
     ]
     return {
+        "corrected": corrected_rows(await lab.labels.corrected(run.run_id)),
         "spent": spent_on(head.progress, summary, _infrastructure(lab, run, summary)),
         "all_cards": await _cards(query, summary, results, len(summary.metrics)),
         "run_cards": run_metric_cards(summary.run_metrics),
@@ -381,7 +394,7 @@ async def again(request: Request, run_id: str, rows: int, who: Engineer) -> Resp
     """
     lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
     results = await lab.results_of(await lab.get_run(run_id))
-    found = await results.row_numbers(filter_of(query))
+    found = await results.row_numbers(await meant(lab, run_id, query))
     if len(found) != rows:
         said = f"The run has changed: the filter leaves {len(found):,} rows now, and {rows:,} were said."
         return go_to(query.url(rows=None), said, "problem")

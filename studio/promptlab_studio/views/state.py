@@ -97,7 +97,19 @@ class Condition:
     without: str
 
 
-FILTER_PARAMS = ("q", "status", "error", "range", "pass", "fail", "label", "unscored", "finish", "where")
+FILTER_PARAMS = (
+    "q",
+    "status",
+    "error",
+    "range",
+    "pass",
+    "fail",
+    "label",
+    "unscored",
+    "finish",
+    "where",
+    "people",
+)
 """Parameters of an address that say which cases are meant."""
 VIEW_PARAMS = (*FILTER_PARAMS, "sort", "desc", "col")
 """These, the order and the columns: what stays while one goes from case to case."""
@@ -165,6 +177,11 @@ def conditions(query: Query) -> list[Condition]:
     found = [Condition(f"error: {query.get('error')}", query.url(error=None))] if query.get("error") else []
     if query.get("finish"):
         found.append(Condition(f"finished: {query.get('finish')}", query.url(finish=None)))
+    if query.get("people"):
+        said = {"any": "labelled", "pass": "people pass", "fail": "people fail"}.get(
+            query.get("people"), "labelled"
+        )
+        found.append(Condition(said, query.url(people=None)))
     for text in query.all("range"):
         found.append(Condition(_in_words(parse_range(text)), query.minus("range", text)))
     for name, verb in (("pass", "passed"), ("fail", "did not pass"), ("unscored", "not scored")):
