@@ -66,6 +66,13 @@ FILLED = {
 HELD = {"Asked", "_Call", "_Item"}
 """What is under way: each is only itself."""
 NAMED = {
+    "CaseLabel",
+    "CaseToLabel",
+    "CorrectedDifference",
+    "CorrectedMean",
+    "Disagreement",
+    "Drift",
+    "JudgeCheck",
     "MeanInterval",
     "Slice",
     "SliceDifference",
