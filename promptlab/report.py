@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.domain.decided import decided_json, early_words, stop_json
 from promptlab.domain.corrected import CorrectedMean
+from promptlab.domain.decided import decided_json, early_words, stop_json
 from promptlab.domain.means import label_shares, n_of, notes
 from promptlab.domain.results import DONE, FINAL, Progress, RunRecord
 from promptlab.domain.said import SHOWN, most_frequent

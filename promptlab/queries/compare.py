@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from promptlab.domain import comparable
-from promptlab.domain.decided import comparison_notes
 from promptlab.domain.corrected import CorrectedDifference
+from promptlab.domain.decided import comparison_notes
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import CaseKey
 from promptlab.domain.summary import MetricSummary
