@@ -177,7 +177,7 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
             on_aws = {"Fn::If": ["OnAws", "false", "true"]}
             assert s["Condition"]["Null"] == {"dynamodb:LeadingKeys": on_aws}
             own = {"SCHEMA", "RUN#*", "ASSET#*", "LEASE#*", "TRIED#*", "BATCH#*", "RECORDS#GONE"}
-            spending = {"BUDGET#*", "CACHE#*", "CACHE_EPOCH#*", "PERMITS#*", "RECORDS#PROJECT"}
+            spending = {"BUDGET#*", "CACHE#*", "CACHE_EPOCH#*", "PERMITS#*", "RATE#*", "RECORDS#PROJECT"}
             more = {
                 "InferRole": spending,
                 "EvaluateRole": spending,

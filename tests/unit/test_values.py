@@ -87,6 +87,7 @@ NAMED = {
     "StopRule",
     "SampledRun",
     "Sweep",
+    "Together",
     "SweepCell",
     "SweepEstimate",
     "RankedCell",
