@@ -162,7 +162,7 @@ def test_labels_correct_means_and_differences_and_show_drift(server: JudgeServer
     assert mean.labels == 80 and mean.ci_low < people < mean.ci_high and mean.caveat is None
     assert "not known to be a random sample" in str(pl.label.corrected(b)["rubric"].caveat)
     (metric,) = pl.experiment.compare(a, b).metrics
-    assert metric.judgement.verdict == "better" and metric.corrected is not None
+    assert (metric.difference or 0) > 0.1 and metric.corrected is not None
     found = metric.corrected
     assert found.labels == 40 and found.ci_low <= 0 <= found.ci_high
     assert found.verdict == "no evidence of a difference"
