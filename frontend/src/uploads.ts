@@ -78,7 +78,7 @@ function chosen(form: HTMLFormElement, files: readonly File[]): void {
   const others = files.length > 1 ? ` and ${files.length - 1} more` : "";
   form.querySelector("[data-file]")!.textContent = `${rows.name}${others}, ${size.toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
   const name = form.querySelector<HTMLInputElement>("input[name=name]")!;
-  if (!name.value) name.value = rows.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
+  if (!name.value && problems.hidden) name.value = rows.name.replace(/\.[^.]+$/, "").replace(/[@#/\\]/g, "-");
 }
 
 /** Reads which columns hold media: `photo: image, paper: document`. */
