@@ -1,0 +1,43 @@
+"""Labels of people in the Studio: on a case, in a queue, as a filter, in exports, as a correction."""
+
+from __future__ import annotations
+
+import re
+
+from tests.studio.test_actions import posted, run
+from tests.studio.test_pages import Studio, studio
+
+__all__ = ["studio"]
+
+
+async def test_a_queue_goes_from_case_to_case_and_hides_the_scores(studio: Studio) -> None:
+    """What is said is kept as blind, of a random sample; the next case comes; at the end it says so."""
+    found = await run(studio, model={"name": "simulated/demo"})
+    place = f"/runs/{found.run_id}/label?n=2&seed=3"
+    for passed in ("pass", "fail"):
+        page = (await studio.client.get(place)).text
+        assert "exact_match</th>" not in page
+        (form,) = re.findall(r'action="([^"]+/label)"', page)
+        fields = {"passed": passed, "tag": "odd", "then": place, "blind": "1", "random": "1"}
+        where, said = await posted(studio, form, **fields)
+        assert where == place and said.startswith(f"done|{passed.title()}ed")
+    assert "All of them are labelled" in (await studio.client.get(place)).text
+    labels = [label async for label in studio.lab.labels.of(found.run_id)]
+    assert [label.blind and label.random for label in labels] == [True, True]
+    tab = (await studio.client.get(f"/runs/{found.run_id}?tab=labels")).text
+    assert "2 labels of people" in tab
+    cases = (await studio.client.get(f"/runs/{found.run_id}/cases.csv?people=fail")).text.splitlines()
+    assert len(cases) == 2 and "people.passed" in cases[0] and "odd" in cases[1]
+
+
+async def test_a_correction_is_a_new_version_of_the_dataset(studio: Studio) -> None:
+    """With the row as it should be; the run stays over the version that it had."""
+    found = await run(studio, model={"name": "simulated/demo"})
+    form = f"/runs/{found.run_id}/cases/5.0/correct"
+    _, said = await posted(studio, form, column="answer", value="six")
+    assert "sums@1 has the row" in said
+    newest = await studio.lab.assets.get("sums", kind="dataset")
+    rows = await studio.lab.assets.rows(newest, 0, 100)  # type: ignore[arg-type]
+    assert len(rows) == 60 and rows[5]["answer"] == "six" and rows[4]["answer"] == "5"
+    _, said = await posted(studio, form, column="answer", value=" ")
+    assert said.startswith("problem|Give the right answer")
