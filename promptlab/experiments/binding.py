@@ -39,7 +39,7 @@ from promptlab.experiments.stored import (
     model_of,
     named_in_words,
 )
-from promptlab.models.agent import AgentModel, agent_config, agent_messages
+from promptlab.models.agent import AgentModel, agent_config, agent_messages, takes_case
 from promptlab.models.base import Model
 from promptlab.models.registry import get_model, is_registered
 
@@ -137,7 +137,9 @@ def agent_function(code: CodeRef, thing: Any) -> Any:
     made = made_of(code, thing, code.params) if inspect.isclass(thing) else thing
     if not callable(made):
         raise ConfigError(f"agent_proxy: {code.qualname} cannot be called: name a function of the row")
-    return made if inspect.isclass(thing) else with_params(code, made, code.params)
+    if inspect.isclass(thing):
+        return made
+    return with_params(code, made, code.params, case=takes_case(made))
 
 
 def _model(name: str, given: Any, live: Live, folder: Path) -> Model | None:

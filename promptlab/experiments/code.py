@@ -170,14 +170,21 @@ def made_of(ref: CodeRef, thing: Any, params: Mapping[str, Any] | None = None) -
         raise ConfigError(_broken(_named(ref), error)) from error
 
 
-def with_params(ref: CodeRef, function: Any, params: Mapping[str, Any] | None) -> Any:
+def with_params(
+    ref: CodeRef, function: Any, params: Mapping[str, Any] | None, *, case: str | None = None
+) -> Any:
     """The function that was loaded, with `params` as further keyword arguments after its first one.
+
+    `case` says how an agent's function is given its case besides (`models.agent.takes_case`).
 
     Raises:
         ConfigError: it does not take them.
     """
     try:
-        inspect.signature(function).bind(None, **(params or {}))
+        more = {"case": None} if case == "keyword" else {}
+        inspect.signature(function).bind(
+            *[None] * (2 if case == "positional" else 1), **more | dict(params or {})
+        )
     except TypeError as error:
         raise ConfigError(
             f"{_named(ref)}: the function is called with one value and {dict(params or {})}: {error}."

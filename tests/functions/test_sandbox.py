@@ -53,6 +53,12 @@ def agent(row):
         raise LookupError("no five")
     return "the answer to " + row["question"]
 
+def recording(row, case):
+    case.contexts([row["text"]])
+    case.record({"role": "assistant", "content": "I look it up", "tool_calls": [
+        {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]})
+    return "the answer to " + row["question"]
+
 class Quits(Evaluator):
     def evaluate(self, data):
         import os
@@ -226,6 +232,11 @@ def test_a_model_and_an_agent_of_users_answer_in_the_sandbox(machine: Machine, i
     assert "no five" in found["What is 5?"]["error_message"]
     infers = [event for event in invoked.events if event["role"] == "infer"]
     assert len(infers) < len(ROWS), "cases go together"
+    run = machine.start(agent | {"agent_proxy": {"code": "mine@0/m:recording"}})
+    assert machine.execute(run.run_id) == {"status": "completed"}
+    found = {row["input.question"]: row for row in rows(machine, run.run_id)}["What is 7?"]
+    assert found["response"] == "the answer to What is 7?", json.dumps(found)
+    assert "look_up" in json.dumps(found["messages"]) and "it is 7" in json.dumps(found["trace"])
     talk = agent | {"conversation": {"user_turns": ["Hello", "And then?"]}}
     with pytest.raises(ConfigError, match="takes the row only"):
         machine.start(talk)
