@@ -2,7 +2,7 @@
 FRONTEND_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/*)
 
 # What the README and the docs show.
-PICTURES := run-light run-dark compare-light compare-dark runs-light charts-dark summary-light prompt-dark new-light
+PICTURES := run-light run-dark compare-all-light compare-light compare-dark runs-light charts-dark summary-light prompt-dark new-light
 
 .PHONY: frontend screenshots chromium bench-studio
 
