@@ -49,14 +49,16 @@ async def go(request: Request) -> HTMLResponse:
 
 
 def _pages(request: Request) -> Iterator[Place]:
-    for name, url in (("Runs", "/"), ("Archived runs", "/?archived=1"), ("Prompts", "/prompts")):
+    for name, url in (("Runs", "/"), ("Archived runs", "/?archived=1"), ("Sweeps", "/sweeps")):
         yield Place("page", name, "", url)
+    yield Place("page", "Prompts", "", "/prompts")
     yield Place("page", "Datasets", "", "/datasets")
     if takes_code(request):
         yield Place("page", "Code", "", "/code")
     if may(request, "run"):
         yield Place("page", "New run", "", "/new")
         yield Place("page", "New prompt", "", "/prompt/edit")
+        yield Place("page", "Playground", "", "/playground")
 
 
 async def _found(lab: StoreLab, text: str, *, code: bool) -> list[Place]:
