@@ -31,7 +31,7 @@ TIDIED = {
         "TIDIED#*",
         "P#*",
     ),
-    *(f"RECORDS#{kind}" for kind in ("DELETED", "DELETING", "PROJECT")),
+    *(f"RECORDS#{kind}" for kind in ("CASE_LABEL", "DELETED", "DELETING", "PROJECT")),
 }
 """What Tidy reaches besides: lists, and the records of deletions. No session, no token."""
 PINNED = FUNCTIONS[1:4]
@@ -184,7 +184,10 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
                 "SummarizeRole": {"BUDGET#*"},
                 "TidyRole": TIDIED,
                 "NotifyRole": {"WEBHOOK#*"},
-                "JobsRole": {"ASSETS#*", "ERASING#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"},
+                "JobsRole": {
+                    *("ASSETS#*", "ERASING#*", "JOB#*", "JOB_CANCEL#*", "JOB_SLOT#*"),
+                    "RECORDS#CASE_LABEL",
+                },
             }.get(role, set())
             assert {key.removeprefix("P#*#") for key in keys} <= own | more, role
             if role != "TidyRole":  # the same of every project, and nothing else of one
