@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from promptlab.adapters.aws.busy import is_busy
 from promptlab.adapters.aws.session import AwsSession
-from promptlab.errors import StoreBusyError
+from promptlab.errors import ConfigError, StoreBusyError
 
 
 class LambdaQuotas:
@@ -21,14 +21,17 @@ class LambdaQuotas:
 
         Raises:
             StoreBusyError: Lambda throttles, or cannot be reached.
+            ConfigError: it refuses to say.
         """
+        from botocore.exceptions import BotoCoreError, ClientError
+
         client = await self._clients.get()
         try:
             found = (await client.get_account_settings())["AccountLimit"]
-        except Exception as error:
+        except (BotoCoreError, ClientError) as error:
             if is_busy(error):
                 raise StoreBusyError(f"Lambda does not say its quotas now: {error}") from error
-            raise
+            raise ConfigError(f"Lambda refuses to say its quotas: {str(error)[:300]}") from error
         limit = int(found["ConcurrentExecutions"])
         return limit, int(found.get("UnreservedConcurrentExecutions", limit))
 
