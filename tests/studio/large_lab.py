@@ -140,6 +140,7 @@ FORMS: dict[str, str] = {
     "/runs/{run_id}/again": "/runs/{run}/again",
     "/runs/{run_id}/cancel": "/runs/{run}/cancel",
     "/runs/{run_id}/labels": "/runs/{run}/labels",
+    "/runs/{run_id}/describe": "/runs/{run}/describe",
     "/sweeps/{sweep_id}/cancel": "/sweeps/none/cancel",
     "/runs/{run_id}/resume": "/runs/{run}/resume",
     "/runs/{run_id}/score": "/runs/{run}/score",

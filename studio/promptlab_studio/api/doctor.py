@@ -12,7 +12,7 @@ from promptlab.cloud.check import lab_findings
 from promptlab.domain.findings import Outcome
 from promptlab_studio.access import Principal, TheLab, needs
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["doctor"])
 Engineer = Annotated[Principal, needs("run")]
 MOST_SECRETS = 20
 
