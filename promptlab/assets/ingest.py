@@ -105,8 +105,9 @@ def _stage(
     dataset: Dataset, folder: Path, stop: threading.Event, on_rows: Callable[[int], None] | None
 ) -> StagedDataset:
     if dataset.file_path is None or dataset.rows is not None or kind_of_file(str(dataset.file_path)) != ZIP:
+        source = open_source(dataset, folder)  # first: it says what is wrong with a path
         beside = None if dataset.media_folder is None else FolderBeside(dataset.media_folder)
-        return _staged(dataset, open_source(dataset, folder), beside, folder, stop, on_rows)
+        return _staged(dataset, source, beside, folder, stop, on_rows)
     name = str(dataset.file_path)
     with ZippedDataset(regular_file(name), name) as packed:
         rows = f"{name}/{packed.rows}", packed.unpack_rows(folder)

@@ -236,7 +236,7 @@ def _value(name: str) -> str:
     "tries",
     metavar="N",
     type=click.IntRange(1, 1_000),
-    default=0,
+    default=None,
     help="Run and pay for N random rows in the store to see; the run is kept.",
 )
 @store_options
@@ -251,7 +251,9 @@ def estimate(experiment: Path, store: Store, as_json: bool, **options: Any) -> N
     from promptlab.experiments.file import load_experiment
 
     file = load_experiment(experiment)
-    found = asyncio.run(_estimated(store, file.config, options | {"folder": file.folder}))
+    found = asyncio.run(
+        _estimated(store, file.config, options | {"folder": file.folder, "tries": options["tries"] or 0})
+    )
     if as_json:
         show_json(found.to_json())
     else:

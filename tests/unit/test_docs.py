@@ -161,7 +161,8 @@ def test_commands_and_their_options_exist(block: Block) -> None:
         assert command is not commands or not words or words[0].startswith("-"), (
             f"{block}: no command {words[0]!r}"
         )
-        options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+        named = ((*parameter.opts, *parameter.secondary_opts) for parameter in command.params)
+        options = {option for names in named for option in names} | {"--help", "-h"}
         assert {w.partition("=")[0] for w in words if re.match(r"--?[a-z]", w)} <= options, (
             f"{block}: promptlab{arguments}"
         )
