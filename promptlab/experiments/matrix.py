@@ -133,8 +133,8 @@ def _axes(value: Mapping[str, Any], base: dict[str, Any]) -> list[tuple[str, Seq
     given = value.get(MATRIX, {})
     if not isinstance(given, Mapping):
         raise ConfigError(
-            "matrix: it is a mapping of what changes to a list of values, as in {model: [openai/gpt-4o-mini, "
-            "openai/gpt-4o], model.temperature: [0, 0.7]}"
+            "matrix: it is a mapping of what changes to a list of values, as in {model: [openai/gpt-6-luna, "
+            "openai/gpt-5.6-sol], model.temperature: [0, 0.7]}"
         )
     axes: dict[str, Sequence[Any]] = {}
     for name in _LISTED:

@@ -42,7 +42,7 @@ class SweepIn(Body):
                 "name": "capitals",
                 "dataset": "questions@0",
                 "prompt_template": ["ask@1", "ask@2"],
-                "model": "openai/gpt-4o-mini",
+                "model": "openai/gpt-6-luna",
                 "matrix": {"model.temperature": [0, 0.7]},
                 "evaluation": [
                     {
