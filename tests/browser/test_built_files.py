@@ -30,6 +30,7 @@ def without_node(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_files_are_built_where_there_is_no_node(tmp_path: Path) -> None:
     """Node comes from PyPI then, into a folder of its own, and writes the same files."""
     shutil.copytree(
@@ -93,6 +94,7 @@ def fetched(url: str) -> tuple[int, str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("npm"), reason="this machine has no Node")
+@pytest.mark.long
 def test_the_machines_own_node_is_used_where_it_is_new_enough(tmp_path: Path) -> None:
     """Then nothing is fetched but the packages of the front end."""
     shutil.copytree(
@@ -127,6 +129,7 @@ def built(call: str, source: Path, out: Path, environment: dict[str, str]) -> Pa
     return out / done.stdout.split()[-1]
 
 
+@pytest.mark.long
 def test_the_source_distribution_gives_the_wheel_that_serves_the_studio(tmp_path: Path) -> None:
     """Out of the archive alone, on a machine without Node."""
     environment = without_node(tmp_path)

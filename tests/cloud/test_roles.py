@@ -301,6 +301,7 @@ def _hand_over_jobs(machine: Watched, run_id: str) -> None:
         assert runtime.run(handed.get(job.id)).status == ends
 
 
+@pytest.mark.long
 def test_every_request_of_a_function_is_allowed_by_its_role(machine: Watched) -> None:
     """Action, table key, object key and secret, of every step and of what the Studio does for a run."""
     work_through_everything(machine)

@@ -8,6 +8,8 @@ import hashlib
 import os
 from typing import Any
 
+import pytest
+
 from functions import jobs, runtime, tidy
 from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
@@ -100,6 +102,7 @@ def work(machine: Watched, server: ModelServer, batches: BatchServer) -> None:  
     machine._invoke(tidy, {})
 
 
+@pytest.mark.long
 def test_every_request_on_these_paths_is_allowed(machine: Watched) -> None:  # noqa: F811
     """Action, table key and object key."""
     assert machine.watch is not None

@@ -194,6 +194,7 @@ async def test_the_runs_of_one_experiment_are_listed_by_its_exact_name(ledger: L
     assert end is None
 
 
+@pytest.mark.long
 async def test_pages_hold_every_run_once_though_all_have_one_time(ledger: Ledger) -> None:
     """Paging neither skips nor repeats, and ends with the last page, whatever its size."""
     ids = [f"run-{i:04}" for i in range(120)]

@@ -78,6 +78,7 @@ def test_two_invocations_at_the_same_time_submit_once(machine: Machine, server: 
     assert len(server.batches) == 1
 
 
+@pytest.mark.long
 def test_a_refused_submission_stops_the_run(machine: Machine, server: BatchServer) -> None:
     """With the provider's words; resumed, it is submitted once."""
     server.refuse = [(401, "invalid x-api-key")]
@@ -91,6 +92,7 @@ def test_a_refused_submission_stops_the_run(machine: Machine, server: BatchServe
     assert len(server.batches) == 1
 
 
+@pytest.mark.long
 def test_a_budget_is_kept_by_batches_in_the_cloud(machine: Machine, server: BatchServer) -> None:
     """Each invocation goes on with what the one before set aside; what was answered is scored."""
     config = experiment(server)

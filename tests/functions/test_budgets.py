@@ -41,6 +41,7 @@ def answer(request: Any) -> Reply:
     return Reply(body=body)
 
 
+@pytest.mark.long
 def test_workers_of_a_run_share_its_budget(machine: Machine) -> None:
     """It ends as budget_reached with a summary, spends no more, and goes on with more."""
     with ModelServer(answer) as server:
@@ -59,6 +60,7 @@ def test_workers_of_a_run_share_its_budget(machine: Machine) -> None:
         assert run_usd(whole) == pytest.approx(480)
 
 
+@pytest.mark.long
 def test_a_projects_answers_are_given_again_in_it_alone(machine: Machine) -> None:
     """A run of another project asks anew."""
     with ModelServer(answer) as server:

@@ -88,6 +88,7 @@ def hosted(tmp_path: Path, machine: Machine, invoked: Invoked) -> Iterator[tuple
         yield studio, handed
 
 
+@pytest.mark.long
 def test_a_hosted_run_with_code_leaves_keys_nowhere(
     tmp_path: Path,
     machine: Machine,

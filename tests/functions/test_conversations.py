@@ -41,6 +41,7 @@ def experiment(server: ModelServer, conversation: dict[str, Any]) -> dict[str, A
 
 
 @pytest.mark.parametrize("simulated", [False, True], ids=["column", "simulated"])
+@pytest.mark.long
 def test_the_time_of_a_worker_ends_between_two_turns(simulated: bool, machine: Machine) -> None:
     """Each turn is asked once, by whichever worker, and the case has all of them in order."""
     machine.remaining_s = lambda time: 10.8 if time <= 8 else 900

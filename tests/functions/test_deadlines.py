@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from functions import runtime
 from promptlab import Dataset, PromptTemplate
 from promptlab.domain.records import TRIED
@@ -53,6 +55,7 @@ def test_a_wait_of_the_state_machine_counts_in_a_cases_time(machine: Machine) ->
     assert len(asked) == 2 and len(machine.waits) == 1
 
 
+@pytest.mark.long
 def test_a_run_whose_time_is_over_ends_as_interrupted_and_goes_on_with_a_resume(machine: Machine) -> None:
     """Whichever worker comes next says so, and makes no call."""
     with ModelServer(right) as server:

@@ -112,6 +112,7 @@ evaluation:
 """
 
 
+@pytest.mark.long
 def test_an_experiment_against_a_hosted_lab(
     hosted: tuple[LiveStudio, Handed], machine: Machine, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_an_experiment_against_a_hosted_lab(
     runtime.run(secrets.close())
 
 
+@pytest.mark.long
 def test_a_wrong_token_and_a_wrong_address_are_named(
     hosted: tuple[LiveStudio, Handed], tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def test_the_limit_is_named(changes: dict[str, Any], words: str | None) -> None:
     assert found is None if words is None else (found or "").startswith(words), found
 
 
+@pytest.mark.long
 def test_a_run_in_the_cloud_says_what_was_the_limit(machine: Machine) -> None:
     """In its record, which CLI, API and Studio show."""
     with ModelServer(lambda request: Reply(text="x", delay_s=0.02)) as server:

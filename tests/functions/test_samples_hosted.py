@@ -152,6 +152,7 @@ def started(studio: LiveStudio, config: dict[str, Any]) -> str:
     return asyncio.run(start())
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_the_code_that_it_recorded(
     tmp_path: Path, machine: Machine, hosted: tuple[LiveStudio, Handed]
 ) -> None:
@@ -229,6 +230,7 @@ def even(data):
 
 
 @pytest.mark.parametrize("way", ["notebook", "file"])
+@pytest.mark.long
 def test_a_notebook_and_the_command_line_send_code_too(
     tmp_path: Path, machine: Machine, hosted: tuple[LiveStudio, Handed], way: str
 ) -> None:

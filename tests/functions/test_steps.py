@@ -140,6 +140,7 @@ def test_a_long_pause_is_left_to_the_state_machine(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("status", "calls"), [(500, 6), (429, 31)])
+@pytest.mark.long
 def test_a_provider_that_stays_ill_is_asked_as_often_as_from_a_laptop(
     machine: Machine, status: int, calls: int
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_provider_that_stays_ill_is_asked_as_often_as_from_a_laptop(
     assert len(server.requests) == len(ROWS) - 2 + calls + 4
 
 
+@pytest.mark.long
 def test_waits_of_all_invocations_together_are_bounded(machine: Machine) -> None:
     """Half an hour a case, as on a laptop: here 300 s are asked for each time."""
     with ModelServer(right) as server:
@@ -234,6 +236,7 @@ def test_a_shard_whose_worker_was_killed_is_free_again_once_its_lease_is_over(ma
         assert len(server.requests) == 50
 
 
+@pytest.mark.long
 def test_a_shard_that_cannot_be_finished_fails_the_run_and_only_that(machine: Machine) -> None:
     """Its fault is in the ledger, the other shards are kept, and a resume does only what is missing."""
     with ModelServer(right) as server:

@@ -108,6 +108,7 @@ def client(app: Any, token: str) -> httpx.AsyncClient:
     )
 
 
+@pytest.mark.long
 async def test_no_address_shows_anything_of_another_project(two: Two) -> None:
     """Every page and every route of the API, with the id that both have and with that of the other: twice, so
     that what is remembered of the one is not given to the other."""

@@ -186,6 +186,7 @@ async def test_a_run_is_answered_by_batches_and_scored(
     ("kind", "has_budget"),
     [("openai", False), ("anthropic", False), ("gemini", False), ("bedrock", False), ("anthropic", True)],
 )
+@pytest.mark.long
 async def test_a_run_that_is_killed_anywhere_asks_each_case_once(
     kind: str,
     has_budget: bool,

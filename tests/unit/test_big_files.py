@@ -204,6 +204,7 @@ PARQUET: dict[str, Callable[[int], str]] = {
 
 
 @pytest.mark.parametrize("name", PARQUET)
+@pytest.mark.long
 async def test_parquet_is_read_in_linear_time(tmp_path: Path, name: str) -> None:
     """Lists of thirty levels took DuckDB minutes."""
 

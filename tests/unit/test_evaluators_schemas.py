@@ -198,6 +198,7 @@ def _random_value(choose: random.Random, depth: int = 0) -> Any:
     return {name: _random_value(choose, 1) for name in choose.sample(["a", "b", "c", "d", "x1", "xy"], 3)}
 
 
+@pytest.mark.long
 def test_the_validator_agrees_with_the_reference_implementation() -> None:
     """jsonschema's own keywords, over 400 random schemas and values of which both verdicts are frequent."""
     choose, verdicts = random.Random(3), Counter[bool]()

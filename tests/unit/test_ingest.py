@@ -271,6 +271,7 @@ async def test_cancelling_ends_the_thread_and_leaves_nothing(scratch: Path) -> N
     assert rows.taken == taken
 
 
+@pytest.mark.long
 async def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """Five times the rows, ids and all, take no more memory."""
     peaks = []

@@ -87,6 +87,7 @@ def test_signals_fail_no_test_and_are_judged_together(suite: pytest.Pytester) ->
     assert (same.ret, worse.ret) == (0, 1)
 
 
+@pytest.mark.long
 def test_an_invariant_fails_its_test_and_leaves_its_signals_unknown(suite: pytest.Pytester) -> None:
     """The message is the test's; what it did not come to is missing, and not left out."""
     run(suite, "--promptlab")
@@ -97,6 +98,7 @@ def test_an_invariant_fails_its_test_and_leaves_its_signals_unknown(suite: pytes
     broken.stdout.fnmatch_lines(["*without a score: 0 of the baseline, 10 here*"])
 
 
+@pytest.mark.long
 def test_what_is_wrong_with_a_gate_is_said(suite: pytest.Pytester) -> None:
     """A field that there is not, a mark without a file, a signal that is no number."""
     suite.makefile(".yaml", gate=GATE + "nonsense: 1\n")

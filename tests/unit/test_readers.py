@@ -420,6 +420,7 @@ async def test_parquet_that_decodes_to_too_much_is_refused(tmp_path: Path, small
             await read(file_path=path)
 
 
+@pytest.mark.long
 async def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, small_budget: int) -> None:
     """Before it is opened."""
     path = workbook(

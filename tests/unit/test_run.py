@@ -111,6 +111,7 @@ async def test_a_failing_case_is_recorded_and_the_run_goes_on(pl: PromptLab) -> 
     assert failed["score.exact_match"] is None
 
 
+@pytest.mark.long
 def test_a_run_keeps_its_good_rows_beside_a_thousand_failing_ones(pl: PromptLab) -> None:
     """10,000 rows, every tenth failing: the other 9,000 are kept."""
 

@@ -43,6 +43,7 @@ async def made(folder: Path, count: int) -> tuple[CountingBlobs, DatasetContent,
     return blobs, content, shards
 
 
+@pytest.mark.long
 async def test_it_finds_the_shards_that_a_walk_finds(tmp_path: Path) -> None:
     """Of any rows, asked in any order, also beyond the end, and by many at once."""
     blobs, content, shards = await made(tmp_path, 9_000)

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import orjson
+import pytest
 
 from promptlab import PromptLab
 from tests.servers import ModelServer, Reply, Request
 from tests.unit.test_kill import IN_FLIGHT, ROWS, SCRIPT, answer
 
 
+@pytest.mark.long
 def test_looking_at_a_running_run_takes_nothing_from_it(tmp_path: Path) -> None:
     """However often another process opens and closes the store, the run's log stays, and after SIGKILL so
     does every answer."""

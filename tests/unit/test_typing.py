@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 from typing import Any, assert_type
 
@@ -28,6 +30,7 @@ def anything(value: Any) -> None:
 """
 
 
+@pytest.mark.long
 def test_an_asset_has_the_type_of_its_kind(tmp_path: Path) -> None:
     """`kind` decides, in sync and async calls alike."""
     program = tmp_path / "program.py"
