@@ -327,7 +327,12 @@ def fresh() -> Iterator[Cloud]:
     try:
         yield cloud
     finally:
-        stop(cloud)
+        try:
+            stop(cloud)
+        except CloudError as error:  # it still saves its state, which nobody needs
+            say(str(error))
+            if (pid := running(cloud)) is not None:
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
 
 
