@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -276,15 +276,14 @@ async def _evaluated(
             raise ValueError(f"it cannot be loaded: {error}") from error
     assert isinstance(evaluator, RunEvaluator)
     whole = WholeRun(evaluator, spec.scores)
-    call: Callable[[], Score] = lambda: whole.evaluate(data)  # noqa: E731 - typed, for mypy
     try:
-        return await in_time(lambda: threads.call(lambda: _caught(call)), limit_s)
+        return await in_time(lambda: threads.call(lambda: _scored(whole, data)), limit_s)
     except OverdueError as error:
         raise ValueError(f"no score within timeout_s={limit_s:g} s") from error
 
 
-def _caught(call: Callable[[], Score]) -> Score:
+def _scored(whole: WholeRun, data: dict[str, Any]) -> Score:
     try:
-        return call()
-    except BaseException as error:
+        return whole.evaluate(data)
+    except BaseException as error:  # SystemExit, too: a user's code fails its metric and ends nothing else
         raise ValueError(described(error)) from error
