@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from promptlab.planning import planned
 from promptlab_studio.access import Engineer, TheLab, Viewer
+from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.shapes import RunIn
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Exact)
 
 
 class PowerOut(BaseModel):
