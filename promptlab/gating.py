@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from promptlab.domain.decided import decided_json, decided_words
 from promptlab.domain.experiment import Experiment
+from promptlab.domain.made_of import resting_on
 from promptlab.domain.records import GATE
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import ConfigError, RunError
 from promptlab.gates.config import Check, Gates, default_gates, gates_of
 from promptlab.gates.facts import facts_of, numbers
-from promptlab.gates.judging import GatedMetric, judged
+from promptlab.gates.judging import GateInputs, judged
 from promptlab.gates.outcome import CheckOutcome, GateOutcome, overall
 from promptlab.ports import Clock, Ledger
 from promptlab.run_labels import RunLabels, run_named
@@ -39,9 +40,7 @@ class Measuring(Protocol):
     async def get_run(self, run_id: str) -> RunRecord:
         """Read one run."""
 
-    async def gated(
-        self, run: RunRecord, base: RunRecord | None, gates: Gates
-    ) -> tuple[Sequence[GatedMetric], tuple[str, ...]]:
+    async def gated(self, run: RunRecord, base: RunRecord | None, gates: Gates) -> GateInputs:
         """Measure what the checks look at."""
 
 
@@ -64,11 +63,12 @@ async def gate(
     """
     if run.status not in FINAL:
         raise RunError(f"Run {run.run_id} is {run.status}: it can be judged once it has ended.")
-    metrics = [metric.name for metric in Experiment.model_validate(run.experiment).evaluation]
+    experiment = Experiment.model_validate(run.experiment)
+    metrics = [metric.name for metric in experiment.evaluation]
     checks = gates or (gates_of(run.gates) if run.gates else default_gates(metrics) if metrics else None)
     if checks is None:
         raise ConfigError(f"Run {run.run_id} has no metrics and no gates: say what it must keep to.")
-    checks.check_names(metrics)
+    checks.check_names([*metrics, *experiment.scores_of_run])
     base, label = await _baseline(lab, run, baseline or checks.baseline)
     if base is None and checks.compares:
         raise ConfigError(
@@ -76,10 +76,10 @@ async def gate(
             "baseline: "
             f"in the gates). `promptlab label RUN production` labels a run."
         )
-    measured, quarantined = await lab.gated(run, base, checks)
+    measured = await lab.gated(run, base, checks)
     outcomes = [
         *_ended(run),
-        *await _judges(lab, run, checks, metrics),
+        *await _judges(lab, run, checks, experiment),
         *judged(checks, measured, facts_of(run), facts_of(base) if base else None),
     ]
     found = GateOutcome(
@@ -89,7 +89,7 @@ async def gate(
         checks=tuple(outcomes),
         baseline=base.run_id if base else None,
         baseline_label=label,
-        quarantined=quarantined,
+        quarantined=measured.quarantined,
         at=lab.clock.now(),
         commit=run.commit,
         facts=numbers(facts_of(run)),
@@ -99,13 +99,15 @@ async def gate(
 
 
 async def _judges(
-    lab: Measuring, run: RunRecord, checks: Gates, metrics: Sequence[str]
+    lab: Measuring, run: RunRecord, checks: Gates, experiment: Experiment
 ) -> list[CheckOutcome]:
-    """A check of its own for each judge that a check rests on and that nobody certified; none where the gates
-    allow that."""
+    """A check of its own for each judge that a check rests on, also through a metric that is made of its
+    scores, and that nobody certified; none where the gates allow that."""
     if checks.uncertified_judges == "allow":
         return []
-    found = await lab.labels.uncertified(run, checks.metrics_of(metrics))
+    metrics = (*experiment.evaluation, *experiment.run_evaluation)
+    names = checks.metrics_of([name for metric in metrics for name in metric.result_names])
+    found = await lab.labels.uncertified(run, resting_on(names, metrics))
     remedy = (
         f"label cases and run `promptlab judge check METRIC {run.run_id}`, or say uncertified_judges: allow "
         "in the gates"

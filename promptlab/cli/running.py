@@ -370,8 +370,7 @@ def report(
 ) -> int:
     """Print what came of a run; return the exit code."""
     from promptlab.domain.results import DONE
-    from promptlab.domain.summary import Summary
-    from promptlab.gates.facts import speeds
+    from promptlab.gates.facts import facts_of
     from promptlab.report import all_failed, brief, next_steps, table
 
     run, done = ended.run, ended.done
@@ -391,7 +390,7 @@ def report(
     if run.status in DONE or all_failed(facts):
         if not quiet:
             click.echo("\n".join(next_steps(facts, ended.where)), err=True)
-        numbers = {**speeds(Summary.from_json(run.summary) if run.summary else None, run.cases), **facts}
+        numbers = facts_of(run) if conditions else {}
         met = [(condition, words) for condition in conditions if (words := condition.met(numbers))]
         for condition, words in met:
             click.echo(f"Failed: {words} (--fail-if {condition.text!r}).", err=True)

@@ -232,12 +232,11 @@ def report(
 def _codes(run: RunRecord, conditions: Sequence[Condition], fail_on_error: bool) -> Iterator[int]:
     """The exit codes that a run of its own would have, but for 0; says which conditions hold."""
     from promptlab.cli.running import CASES_FAILED, FAILED, GATE_FAILED
-    from promptlab.domain.summary import Summary
-    from promptlab.gates.facts import speeds
+    from promptlab.gates.facts import facts_of
     from promptlab.report import all_failed, brief
 
     facts = brief(run)
-    numbers = {**speeds(Summary.from_json(run.summary) if run.summary else None, run.cases), **facts}
+    numbers = facts_of(run) if conditions else {}
     for condition in conditions if run.status == "completed" else ():
         if words := condition.met(numbers):
             click.echo(f"Failed: run {run.run_id}: {words} (--fail-if {condition.text!r}).", err=True)

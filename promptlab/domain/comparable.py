@@ -7,6 +7,7 @@ from typing import Any
 
 from promptlab.domain.experiment import Metric
 from promptlab.domain.judges import JudgeConfig
+from promptlab.domain.made_of import made_of
 
 _NOT_OF_JUDGING = frozenset(
     {
@@ -56,7 +57,29 @@ def not_comparable(a: Metric, b: Metric, before: Mapping[str, Any], after: Mappi
         return "it applies to other rows in one run than in the other"
     if (a.extract, a.extract_reference) != (b.extract, b.extract_reference):
         return "what it takes out of the answer differs (extract)"
-    return _other_judges(a, b) or _other_code(a, b) or _other_embedding(a, before, after)
+    return (
+        _other_judges(a, b)
+        or _other_code(a, b)
+        or _other_embedding(a, before, after)
+        or _other_parts(a, before, after)
+    )
+
+
+def _other_parts(metric: Metric, before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Say that a metric is made of one that is not the same in both runs."""
+    for name in made_of(metric):
+        found = [_named(name, experiment) for experiment in (before, after)]
+        if found[0] is None or found[1] is None:
+            continue
+        why = not_comparable(found[0], found[1], before, after)
+        if why:
+            return f"it is made of {name}: {why}"
+    return None
+
+
+def _named(name: str, experiment: Mapping[str, Any]) -> Metric | None:
+    found = (one for one in experiment.get("evaluation") or () if one.get("name") == name)
+    return next((Metric.model_validate(one) for one in found), None)
 
 
 def _other_judges(a: Metric, b: Metric) -> str | None:

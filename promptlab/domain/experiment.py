@@ -216,6 +216,11 @@ class Metric(BaseModel):
     """The same for the reference."""
 
     @property
+    def result_names(self) -> tuple[str, ...]:
+        """Its names in results."""
+        return (self.name,)
+
+    @property
     def judges_part(self) -> bool:
         """Whether what was judged is a part of the answer, which is kept beside the score."""
         return self.extract is not None or (self.code is None and self.metric in PART_JUDGED)
@@ -341,6 +346,11 @@ class Experiment(BaseModel):
         chosen = [m for m in self.evaluation if m.headline]
         verdicts = [m for m in self.evaluation if not m.is_fact]
         return next(iter([*chosen, *verdicts, *self.evaluation]), None)
+
+    @property
+    def scores_of_run(self) -> tuple[str, ...]:
+        """The scores of the run as a whole, by their names in results."""
+        return tuple(name for metric in self.run_evaluation for name in metric.result_names)
 
     def to_json(self) -> dict[str, Any]:
         found = self.model_dump(mode="json", exclude_none=True)

@@ -26,6 +26,7 @@ from promptlab.evaluators.of_runs import DETAIL, Additive, RunCase, RunEvaluator
 from promptlab.evaluators.whole import WholeRun, packed
 from promptlab.ports import Blobs
 from promptlab.results.run_cases import read_cases
+from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
 from promptlab.results.table import Columns
 from promptlab.statistics import FEWEST, bootstrap, wilson_t
@@ -110,7 +111,7 @@ async def compute(
 
     Args:
         level: the metrics.
-        blobs: where the sums of rows are put, for comparisons.
+        blobs: where the sums of rows, and draws, are put, for comparisons.
         run: the run.
         path: its results file, in a scratch folder.
         shape: its columns.
@@ -124,11 +125,13 @@ async def compute(
                 if isinstance(evaluator, Additive):
                     limit_s = spec.timeout_s or BUILT_IN_TIMEOUT_S
                     found, units = await asyncio.to_thread(_additive, source, spec, evaluator, limit_s)
+                else:
+                    found, units = await _whole(level, threads, source, spec, evaluator)
+                key = None
+                if units is not None:
                     key = f"runs/{run.run_id}/text/sums-{run.generation}-{number}.json.gz"
                     await blobs.put(key, units)
-                    made[spec.name] = RunMetric(**found, units=key)
-                else:
-                    made[spec.name] = await _whole(level, threads, source, spec, evaluator)
+                made[spec.name] = RunMetric(**found, units=key)
             except (ValueError, TypeError, OverdueError) as error:
                 logger.warning("%s could not be computed: %s", spec.name, error)
                 made[spec.name] = RunMetric(metric=spec.metric, values=_failed(spec, str(error)))
@@ -143,7 +146,7 @@ def _failed(spec: RunMetricSpec, why: str) -> dict[str, RunValue]:
 
 def _additive(
     source: _Source, spec: RunMetricSpec, evaluator: Additive, limit_s: float
-) -> tuple[dict[str, Any], bytes]:
+) -> tuple[dict[str, Any], bytes | None]:
     """A metric of sums; and the sums of its units, packed."""
     began, seen, units, total = monotonic(), _Seen(), RowSums(), dict[str, float]()
     fitted = evaluator.fitted(_in_time(source, spec, evaluator, limit_s, began, _Seen()))
@@ -208,13 +211,14 @@ def _timed(
 
 async def _whole(
     level: RunLevel, threads: Threads, source: _Source, spec: RunMetricSpec, evaluator: Evaluator
-) -> RunMetric:
-    """A metric of a user's own, given all cases at once."""
-    seen, limit_s = _Seen(), spec.timeout_s or EVALUATION_TIMEOUT_S
+) -> tuple[dict[str, Any], bytes | None]:
+    """A metric of a user's own, given all cases at once; and its draws, packed, where there are any."""
+    seen, units, limit_s = _Seen(), set[str](), spec.timeout_s or EVALUATION_TIMEOUT_S
 
     def read() -> dict[str, Any]:
-        cases = [case for _, case in source.cases(spec, evaluator, seen)]
-        seen.cases, seen.rows = len(cases), {case.row for case in cases}
+        cases = list(source.cases(spec, evaluator, seen))
+        units.update(unit for unit, _ in cases)
+        seen.cases, seen.rows = len(cases), {case.row for _, case in cases}
         return packed(cases)
 
     data = await asyncio.to_thread(read)
@@ -227,7 +231,7 @@ async def _whole(
             why = score.error.message if score.error else score.reason or "it gave no such score"
             values[name] = RunValue(error=why[:2_000], higher_is_better=higher)
             continue
-        error, drawn = one.get("error"), ends.get(own) or (None, None, None)
+        error, drawn = one.get("error"), _varied(ends.get(own), one.get("value"), spec, len(units))
         values[name] = RunValue(
             value=one.get("value"),
             label=one.get("label"),
@@ -238,15 +242,28 @@ async def _whole(
             stderr=drawn[2],
             higher_is_better=higher,
         )
-    return RunMetric(
-        metric=spec.metric,
-        values=values,
-        cases=seen.cases,
-        rows=len(seen.rows),
-        lost=seen.lost,
-        lost_why=seen.lost_why,
-        method="bootstrap over rows, as the metric says, seed 0" if ends else None,
-    )
+    drawn_from = f"clusters by {spec.cluster_by}" if spec.cluster_by else "rows"
+    draws = score.metadata.get("drawn")
+    return {
+        "metric": spec.metric,
+        "values": values,
+        "cases": seen.cases,
+        "rows": len(seen.rows),
+        "lost": seen.lost,
+        "lost_why": seen.lost_why,
+        "method": f"bootstrap over {drawn_from}, as the metric says, seed 0" if ends else None,
+    }, Draws(str(score.metadata["units"]), draws).packed() if draws else None
+
+
+def _varied(
+    ends: Sequence[float] | None, value: float | None, spec: RunMetricSpec, n: int
+) -> Sequence[float | None]:
+    """The interval and the standard error; where no draw varied, which is no certainty, the interval of a
+    mean, as far as the range of the metric is known."""
+    if ends is None or value is None or ends[2] > 0:
+        return ends or (None, None, None)
+    bounds = spec.value_range
+    return (*wilson_t(value, 0.0, n, bounds=bounds), None) if bounds else (None, None, None)
 
 
 async def _evaluated(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from promptlab.domain.made_of import parts_in
 from promptlab.domain.results import Failure, Score
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.text import STRICT
@@ -80,8 +81,7 @@ class Combined(Evaluator):
     @property
     def parts(self) -> tuple[str, ...]:
         """The metrics that it is made of, each once."""
-        names = self.weights if self.weights is not None else _names(self._tree)
-        return tuple(dict.fromkeys(names))
+        return parts_in(dict(self._forms))
 
     def combine(self, scores: Mapping[str, Score], applies: Mapping[str, bool]) -> Score:
         """Score a case by its other scores.
@@ -163,17 +163,6 @@ def _check(node: Any, depth: int, seen: list[int]) -> None:
         raise ValueError(f"{kind} is a list of conditions, at least one")
     for one in node[kind]:
         _check(one, depth + 1, seen)
-
-
-def _names(node: Any) -> Iterator[str]:
-    if isinstance(node, str):
-        yield node
-    elif "metric" in node:
-        yield node["metric"]
-    else:
-        for kind, value in node.items():
-            for one in [value] if kind == "not" else value:
-                yield from _names(one)
 
 
 def _holds(node: Any, scores: Mapping[str, Score], applies: Mapping[str, bool]) -> Said:

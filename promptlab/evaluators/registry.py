@@ -225,6 +225,19 @@ def describe(metric: str) -> MetricInfo:
     )
 
 
+def score_names(metric: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the scores of a metric that gives several, with these parameters; none of one that gives one, and
+    of one that is not there.
+
+    Raises:
+        ConfigError: the scores depend on a parameter, and it is wrong.
+    """
+    if not exists(metric):
+        return ()
+    found = getattr(_load(canonical(metric)), "scores", ())
+    return tuple(build(metric, params).scores if isinstance(found, property) else found)
+
+
 def _names(cls: type[Evaluator]) -> tuple[str, ...]:
     found = getattr(cls, "scores", ())
     # Of one whose scores depend on its parameters: those with the default ones.

@@ -34,6 +34,7 @@ from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
 from promptlab.domain.stopping import StopConfig
 from promptlab.errors import ConfigError
+from promptlab.evaluators.registry import score_names
 from promptlab.gates.config import Gates
 from promptlab.models.base import Model
 from promptlab.program import program
@@ -138,8 +139,14 @@ class EvaluationConfig(BaseModel):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Its metrics in results, as far as the configuration tells: the evaluator's class may have more."""
-        return tuple(f"{self.result_name}.{score}" for score in self.scores) or (self.result_name,)
+        """Its metrics in results, as far as the configuration tells: an evaluator's class may have more.
+
+        Raises:
+            ConfigError: the scores of a built-in metric depend on a parameter, and it is wrong.
+        """
+        own = self.evaluator is not None
+        scores = self.scores or (() if own else score_names(self.metric, self.params))
+        return tuple(f"{self.result_name}.{score}" for score in scores) or (self.result_name,)
 
 
 COMMIT, COMMIT_CHARS = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", 100

@@ -370,9 +370,7 @@ def _takes_any(evaluator: Evaluator) -> bool:
 
 def _check_names(metrics: Sequence[Metric]) -> None:
     """Refuse a metric that is called as another one's score."""
-    names = [
-        name for m in metrics for name in (m.result_names if isinstance(m, RunMetricSpec) else (m.name,))
-    ]
+    names = [name for m in metrics for name in m.result_names]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(

@@ -8,7 +8,8 @@
     NUMBER      = "mean" | "n" | "rows" | "stderr" | "ci_low" | "ci_high" | "missing_rows" | "failures"
                 | "lost" | "worst_low" | "worst_high"
 
-NAME is a metric of the experiment (in double quotes if there are spaces in it) or a number of the run.
+NAME is a metric of the experiment or one of its scores, also of the run as a whole (in double quotes if there
+are spaces in it), or a number of the run.
 """
 
 from __future__ import annotations
@@ -90,10 +91,11 @@ class Comparison:
         return f"{self.metric}.{self.number}" if self.metric is not None else self.number
 
     def value(self, facts: Mapping[str, Any]) -> float | None:
-        """Read the number of a run's facts (`gates.facts`); None if it is unknown."""
+        """Read the number of a run's facts (`facts_of`); None if it is unknown."""
         found = facts if self.metric is None else facts["metrics"].get(self.metric, {})
         value = found.get(self.number)
-        if self.number in _WHERE_NOTHING_IS_MISSING and "rows" in found and "missing" not in found:
+        complete = self.number not in found and "rows" in found and "missing" not in found
+        if complete and self.number in _WHERE_NOTHING_IS_MISSING:
             other = _WHERE_NOTHING_IS_MISSING[self.number]
             value = found.get(other) if other else 0
         return None if value is None else float(value)
@@ -124,7 +126,7 @@ class Condition:
     groups: Sequence[Sequence[Comparison]]
 
     def met(self, facts: Mapping[str, Any]) -> str | None:
-        """Say why a run, as `report.brief` has it, meets the condition; None if it does not."""
+        """Say why a run meets the condition, by its facts; None if it does not."""
         for group in self.groups:
             if all(comparison.met(facts) for comparison in group):
                 return " and ".join(comparison.said(facts) for comparison in group)

@@ -229,13 +229,22 @@ class Gates(BaseModel):
             known = ", ".join(metrics) or "none"
             raise ConfigError(f"gates: there is no metric {metric!r}; the experiment's are {known}.")
 
-    def check_columns(self, columns: Collection[str]) -> None:
-        """Hold the columns of slices against those of a dataset.
+    def check_slices(self, columns: Collection[str], of_run: Collection[str]) -> None:
+        """Hold the slices of checks against a dataset and an experiment.
+
+        Args:
+            columns: the dataset's columns.
+            of_run: the names of the scores of the run as a whole, which has no slices.
 
         Raises:
-            ConfigError: there is no such column.
+            ConfigError: there is no such column, or nothing to slice.
         """
         for check in self.checks:
+            if check.slices and check.metric in of_run:
+                raise ConfigError(
+                    f"gates: {check.metric} is a score of the run as a whole, which has no slices: leave "
+                    "slices out."
+                )
             for column in check.slices:
                 if column not in columns:
                     raise ConfigError(

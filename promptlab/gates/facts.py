@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptlab.domain.results import RunRecord
+from promptlab.domain.run_metrics import RunMetric
 from promptlab.domain.summary import Summary
+from promptlab.gates.conditions import METRIC_NUMBERS
 
 LATENCIES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95}
 
@@ -25,8 +27,8 @@ def speeds(summary: Summary | None, cases: int) -> dict[str, float | None]:
 
 
 def facts_of(run: RunRecord) -> dict[str, Any]:
-    """Give the numbers of a run with a summary, as conditions read them: those of the run, and `metrics` with
-    those of each metric."""
+    """Give the numbers of a run, as conditions read them: those of the run, and `metrics` with those of each
+    metric and of each score of the run as a whole."""
     summary = Summary.from_json(run.summary) if run.summary else Summary()
     # Dollars that are known for a part of the cases only are no bound's business: they would pass it.
     whole = not summary.unknown_cost
@@ -41,7 +43,26 @@ def facts_of(run: RunRecord) -> dict[str, Any]:
         **speeds(summary, run.cases),
         "cost_usd": summary.cost_usd if whole else None,
         **({} if whole else {"cost_per_case_usd": None}),
-        "metrics": {name: metric.brief() for name, metric in summary.metrics.items()},
+        "metrics": {name: metric.brief() for name, metric in summary.metrics.items()}
+        | {name: score for metric in summary.run_metrics.values() for name, score in _scores(metric).items()},
+    }
+
+
+def _scores(metric: RunMetric) -> dict[str, dict[str, Any]]:
+    """The scores of a run as a whole by the names of metrics' numbers: the score is the mean; what it has not
+    is unknown."""
+    return {
+        name: {
+            **dict.fromkeys(METRIC_NUMBERS),
+            "mean": score.value,
+            "stderr": score.stderr,
+            "ci_low": score.low,
+            "ci_high": score.high,
+            "n": metric.cases,
+            "rows": metric.rows,
+            "lost": metric.lost,
+        }
+        for name, score in metric.values.items()
     }
 
 

@@ -51,9 +51,45 @@ class GatedMetric:
         return student_interval(self.mean, stderr, self.n)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedScore:
+    """One score of the run as a whole, and its difference to the baseline's."""
+
+    metric: str
+    rows: int
+    """Rows that count."""
+    value: float | None = None
+    interval: Interval | None = None
+    error: str | None = None
+    """Why there is no value."""
+    compared: bool = False
+    """Whether the baseline has it."""
+    difference: float | None = None
+    """This run's minus the baseline's."""
+    ends: Interval | None = None
+    """The 95% interval of the difference."""
+    higher_is_better: bool = True
+    not_comparable: str | None = None
+    """Why the two runs' values are not of the same metric."""
+    why: str | None = None
+    """Why the difference has no interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateInputs:
+    """What the checks of a gate look at."""
+
+    metrics: Sequence[GatedMetric] = ()
+    """Metrics of cases, over all rows and by slice."""
+    scores: Sequence[GatedScore] = ()
+    """Scores of the run as a whole."""
+    quarantined: tuple[str, ...] = ()
+    """Ids of the rows that `metrics` leave out."""
+
+
 def judged(
     gates: Gates,
-    measured: Sequence[GatedMetric],
+    measured: GateInputs,
     facts: Mapping[str, Any],
     base_facts: Mapping[str, Any] | None = None,
 ) -> list[CheckOutcome]:
@@ -64,19 +100,22 @@ def judged(
 
     Args:
         gates: the checks.
-        measured: what each check of a metric looks at, overall and by slice.
+        measured: what checks of metrics look at.
         facts: the run's numbers (`facts_of`).
         base_facts: the baseline's; None without one.
     """
-    family = _family(gates, measured)
+    family = _family(gates, measured.metrics)
+    scores = {one.metric: one for one in measured.scores}
     found: list[CheckOutcome] = []
     for check in gates.checks:
         if check.kind == "condition":
             found.append(_condition(check, facts))
         elif check.kind == "number":
             found.append(_number(check, facts, base_facts))
+        elif (score := scores.get(check.metric or "")) is not None:
+            found.append(_of_run(check, score, bool(gates.quarantine)))
         else:
-            found += _of_metric(check, measured, family)
+            found += _of_metric(check, measured.metrics, family)
     return found
 
 
@@ -117,26 +156,74 @@ def _of_metric(
 
 
 def _bound(check: Check, one: GatedMetric) -> CheckOutcome:
-    interval = one.interval
-    if interval is None or one.mean is None:
+    if one.interval is None or one.mean is None:
         return _outcome(check, one, "undecided", f"{one.n:,} rows are too few for an interval")
+    outcome, said = _within(check, "mean", one.mean, one.interval)
+    if one.missing:
+        said += f"; {one.missing:,} rows have no value"
+    low, high = one.interval
+    return _outcome(check, one, outcome, said, value=one.mean, low=low, high=high)
+
+
+def _within(check: Check, what: str, value: float, interval: Interval) -> tuple[str, str]:
+    """Hold an interval against a check's bounds: the outcome, and why in words."""
     low, high = interval
     least = float("-inf") if check.min is None else check.min
     most = float("inf") if check.max is None else check.max
     wanted = " and ".join(
         f"{sign} {bound:g}" for sign, bound in (("≥", check.min), ("≤", check.max)) if bound is not None
     )
-    said = f"mean {one.mean:.4g}, 95% interval {low:.4g} … {high:.4g}, must be {wanted}"
-    outcome = "undecided"
+    said = f"{what} {value:.4g}, 95% interval {low:.4g} … {high:.4g}, must be {wanted}"
     if least <= low and high <= most:
-        outcome = "passed"
-    elif high < least or low > most:
-        outcome = "failed"
+        return "passed", said
+    if high < least or low > most:
+        return "failed", said
+    return "undecided", f"{said}: the interval holds the bound, so that more rows are needed"
+
+
+def _of_run(check: Check, one: GatedScore, without: bool) -> CheckOutcome:
+    """Judge a score of the run as a whole, by itself; `without` says that the gate has rows in quarantine."""
+    known: dict[str, Any] = {"n": one.rows, "value": one.value}
+    if check.slices:
+        outcome, said = "undecided", "it is of the run as a whole, which has no slices"
+    elif check.kind != "bound":
+        outcome, verdict, said = _run_verdict(check, one)
+        known |= {"value": one.difference, "verdict": verdict}
+        known |= {"low": one.ends.low, "high": one.ends.high} if one.ends else {}
+    elif one.value is None:
+        outcome, said = "undecided", f"the run has no value of it: {one.error or 'it is not defined'}"
+    elif one.interval is None:
+        outcome, said = (
+            "undecided",
+            (f"value {one.value:.4g} has no interval: use require, or give the metric resamples"),
+        )
     else:
-        said += ": the interval holds the bound, so that more rows are needed"
-    if one.missing:
-        said += f"; {one.missing:,} rows have no value"
-    return _outcome(check, one, outcome, said, value=one.mean, low=low, high=high)
+        outcome, said = _within(check, "value", one.value, one.interval)
+        known |= {"low": one.interval.low, "high": one.interval.high}
+    said += "; rows in quarantine count in it, for it is of the whole run" if without else ""
+    return _outcome(check, None, outcome, said, **known)
+
+
+def _run_verdict(check: Check, one: GatedScore) -> tuple[str, str | None, str]:
+    """The outcome, the verdict and the reason of a score against the baseline's, by the interval of its
+    difference: what excludes 0 is better or worse, what lies within the margin is the same."""
+    if one.not_comparable:
+        return "undecided", None, f"the runs' values are not of the same metric: {one.not_comparable}"
+    if not one.compared or one.difference is None or one.ends is None:
+        why = one.why if one.compared else "the baseline has no value of it"
+        return "undecided", None, why or "it has no value in both runs"
+    low, high = one.ends if one.higher_is_better else (-one.ends.high, -one.ends.low)
+    margin = check.margin
+    verdict = "no evidence of a difference"
+    if low > 0 or high < 0:
+        verdict = "better" if low > 0 else "worse"
+    elif margin is not None and low > -margin:
+        verdict = f"the same within {margin:.3g}" if high < margin else f"not worse by more than {margin:.3g}"
+    said = f"{verdict}; difference {one.difference:+.4g} ({one.ends.low:+.4g} … {one.ends.high:+.4g})"
+    if verdict == "no evidence of a difference":
+        remedy = "without a margin only better passes: give one" if margin is None else "more rows are needed"
+        return "undecided", verdict, f"{said}; {remedy}"
+    return "failed" if verdict == "worse" else "passed", verdict, said
 
 
 def _compared(

@@ -9,19 +9,25 @@ from typing import Any
 from promptlab.duck import quoted
 from promptlab.errors import ConfigError
 from promptlab.gates.config import Gates
-from promptlab.gates.judging import GatedMetric
+from promptlab.gates.judging import GatedMetric, GatedScore, GateInputs
 from promptlab.queries.compare import cluster_errors, not_comparable, paired_of, pairing_of
 from promptlab.queries.compare_sql import ANSWER, Pairing
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.run_level import RunComparison, run_metrics_of
+from promptlab.statistics.intervals import Interval
 
 MOST_SLICES = 200
 """Values of one column: a column with more (an id, a text) is none to slice by."""
 
 
 async def measured(
-    pool: DuckDBPool, run: StoredRun, base: StoredRun | None, gates: Gates
-) -> tuple[list[GatedMetric], tuple[str, ...]]:
+    pool: DuckDBPool,
+    run: StoredRun,
+    base: StoredRun | None,
+    gates: Gates,
+    compared: Sequence[RunComparison] = (),
+) -> GateInputs:
     """Measure what the checks of a gate need.
 
     Args:
@@ -29,9 +35,7 @@ async def measured(
         run: the run, finished.
         base: the baseline, finished; None without one.
         gates: the checks.
-
-    Returns:
-        Each metric overall and by the slices that a check names; and the ids of the run's rows in quarantine.
+        compared: the scores of the run as a whole, against the baseline's.
 
     Raises:
         ConfigError: a column to slice by is none of the dataset's, or has too many values.
@@ -53,7 +57,40 @@ async def measured(
                     continue
                 one = _own([run, run], alone, own[value], pair, column, value)
                 found.append(_with_base(one, base, run, both, other.get(value)))
-    return found, await _quarantined(pool, run, gates.quarantine)
+    return GateInputs(
+        metrics=found,
+        scores=_scores(run, compared),
+        quarantined=await _quarantined(pool, run, gates.quarantine),
+    )
+
+
+def _scores(run: StoredRun, compared: Sequence[RunComparison]) -> list[GatedScore]:
+    """The scores of the run as a whole, as its summary has them."""
+    against = {one.metric: one for one in compared}
+    found = []
+    for metric in run_metrics_of(run.run).values():
+        for name, score in metric.values.items():
+            one = against.get(name)
+            known: dict[str, Any] = {}
+            if one is not None:
+                ends = None if one.low is None or one.high is None else Interval(one.low, one.high)
+                known = {"difference": one.difference, "ends": ends, "why": one.why}
+                known["not_comparable"] = one.not_comparable
+            found.append(
+                GatedScore(
+                    metric=name,
+                    rows=metric.rows,
+                    value=score.value,
+                    interval=None
+                    if score.low is None or score.high is None
+                    else Interval(score.low, score.high),
+                    error=score.error,
+                    higher_is_better=score.higher_is_better,
+                    compared=one is not None,
+                    **known,
+                )
+            )
+    return found
 
 
 async def _asked(

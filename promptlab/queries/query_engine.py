@@ -26,7 +26,7 @@ from promptlab.domain.sweeps import Sweep
 from promptlab.duck import connect, given, parquet
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.gates.config import Gates
-from promptlab.gates.judging import GatedMetric
+from promptlab.gates.judging import GateInputs
 from promptlab.ports import Blobs, Ledger
 from promptlab.queries.answers import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
 from promptlab.queries.compare import ComparePage, compare
@@ -170,9 +170,7 @@ class QueryEngine:
             files = await self._blobs.files([str(run.run.results) for run in runs], folder)
             return await same_answers(runs, files, metric, folder)
 
-    async def gated(
-        self, run: RunRecord, base: RunRecord | None, gates: Gates
-    ) -> tuple[list[GatedMetric], tuple[str, ...]]:
+    async def gated(self, run: RunRecord, base: RunRecord | None, gates: Gates) -> GateInputs:
         """Measure what a gate looks at; see `queries.gated.measured`.
 
         Raises:
@@ -186,7 +184,8 @@ class QueryEngine:
                     "ended."
                 )
         opened = await self._stored(base) if base is not None else None
-        return await measured(self._threads(), await self._stored(run), opened, gates)
+        compared = await self._whole.compare((base, run)) if base is not None and gates.compares else ()
+        return await measured(self._threads(), await self._stored(run), opened, gates, compared)
 
     async def rank(
         self, sweep: Sweep, runs: Sequence[RunRecord], metric: str | None, margins: Mapping[str, float]

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from promptlab.domain.comparable import not_comparable
 from promptlab.domain.experiment import Experiment, RunMetricSpec
 from promptlab.domain.results import RunRecord
 from promptlab.domain.run_metrics import RunMetric
 from promptlab.errors import BlobNotFoundError, ConfigError
 from promptlab.evaluators.of_runs import Additive
 from promptlab.evaluators.registry import build
+from promptlab.evaluators.whole import MOST_DRAWN
 from promptlab.ports import Blobs
+from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
-from promptlab.statistics import Bootstrapped, paired_bootstrap
+from promptlab.statistics import Bootstrapped, drawn_interval, paired_bootstrap
 
+TOO_FEW = "too few rows"
+NO_DRAWS = f"an interval needs `resamples` of the metric, {MOST_DRAWN:,} at most over all of its scores"
 MOST_KEPT = 64
 """Differences that are kept: the sums never change, and one takes a second or more."""
 
@@ -81,6 +86,14 @@ class RunComparison:
         return cls(metric=metric, other=other, higher_is_better=value["higher_is_better"], **ends, **plain)
 
 
+class _Side(NamedTuple):
+    """One run's metric in a comparison."""
+
+    spec: RunMetricSpec
+    metric: RunMetric
+    experiment: Mapping[str, Any]
+
+
 class RunComparisons:
     """Compares runs as a whole, and keeps what was found."""
 
@@ -90,31 +103,27 @@ class RunComparisons:
 
     async def compare(self, runs: Sequence[RunRecord]) -> tuple[RunComparison, ...]:
         """Every score of the base run as a whole that another run has, too."""
-        base, *others = [(_specs(run), _metrics(run)) for run in runs]
+        base, *others = [_sides(run) for run in runs]
         found: list[RunComparison] = []
-        for name, metric in base[1].items():
-            for place, (specs, metrics) in enumerate(others):
-                if name in metrics and name in base[0] and name in specs:
-                    pair = (base[0][name], metric), (specs[name], metrics[name])
-                    found += await self._pair(place, *pair)
+        for name, a in base.items():
+            for place, other in enumerate(others):
+                if name in other:
+                    found += await self._pair(place, a, other[name])
         return tuple(found)
 
-    async def _pair(
-        self, place: int, a: tuple[RunMetricSpec, RunMetric], b: tuple[RunMetricSpec, RunMetric]
-    ) -> list[RunComparison]:
-        different = _not_comparable(a[0], b[0])
+    async def _pair(self, place: int, a: _Side, b: _Side) -> list[RunComparison]:
+        different = _not_comparable(a, b)
         why, ends = None, dict[str, Bootstrapped]()
         if different is None:
             try:
                 ends = await self._ends(a, b)
             except (ConfigError, BlobNotFoundError) as error:
                 why = str(error)
-            if not ends and why is None:
-                own = a[1].units is None or b[1].units is None
-                why = "a metric of one's own has no interval of its difference" if own else "too few rows"
+            if why is None:
+                why = TOO_FEW if a.spec.code is None else NO_DRAWS
         found = []
-        for name, own_name, higher in names_of(a[0]):
-            one, other, drawn = a[1].values.get(name), b[1].values.get(name), ends.get(own_name)
+        for name, own_name, higher in names_of(a.spec):
+            one, other, drawn = a.metric.values.get(name), b.metric.values.get(name), ends.get(own_name)
             if one is None or other is None:
                 continue
             found.append(
@@ -133,18 +142,21 @@ class RunComparisons:
             )
         return found
 
-    async def _ends(
-        self, a: tuple[RunMetricSpec, RunMetric], b: tuple[RunMetricSpec, RunMetric]
-    ) -> dict[str, Bootstrapped]:
-        keys = a[1].units, b[1].units
+    async def _ends(self, a: _Side, b: _Side) -> dict[str, Bootstrapped]:
+        keys = a.metric.units, b.metric.units
         if keys[0] is None or keys[1] is None:
             return {}
         key = keys[0], keys[1]
         if key not in self._kept:
-            first, second = [RowSums.unpacked(await self._blobs.get(one)) for one in key]
-            evaluator = build(a[0].metric, a[0].params)
-            assert isinstance(evaluator, Additive)
-            found = await asyncio.to_thread(_drawn, first, second, evaluator)
+            data = [await self._blobs.get(one) for one in key]
+            if a.spec.code is None:
+                evaluator = build(a.spec.metric, a.spec.params)
+                assert isinstance(evaluator, Additive)
+                first, second = map(RowSums.unpacked, data)
+                found = await asyncio.to_thread(_drawn, first, second, evaluator)
+            else:
+                base, other = map(Draws.unpacked, data)
+                found = _paired(a, b, base, other)
             self._kept[key] = found
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
@@ -160,24 +172,42 @@ def _drawn(first: RowSums, second: RowSums, evaluator: Additive) -> dict[str, Bo
     return paired_bootstrap(pairs, evaluator.values)
 
 
-def _specs(run: RunRecord) -> dict[str, RunMetricSpec]:
-    experiment = Experiment.model_validate(run.experiment)
-    return {spec.name: spec for spec in experiment.run_evaluation}
+def _paired(a: _Side, b: _Side, base: Draws, other: Draws) -> dict[str, Bootstrapped]:
+    """The intervals of a metric of a user's own: draws of equal rows are pairs.
+
+    Raises:
+        ConfigError: the runs are not of the same rows.
+    """
+    if base.units != other.units:
+        raise ConfigError("the runs count other rows, so that what was drawn of them are no pairs")
+    values = [
+        {own: side.metric.values[name].value for name, own, _ in names_of(side.spec)} for side in (a, b)
+    ]
+    found = {}
+    for own, apart in other.against(base).items():
+        before, after = (one.get(own) for one in values)
+        drawn = None if before is None or after is None else drawn_interval(after - before, apart)
+        if drawn is not None:
+            found[own] = drawn
+    return found
 
 
-def _metrics(run: RunRecord) -> dict[str, RunMetric]:
+def _sides(run: RunRecord) -> dict[str, _Side]:
+    """The metrics of a run as a whole, by name."""
+    metrics = run_metrics_of(run)
+    specs = Experiment.model_validate(run.experiment).run_evaluation if metrics else ()
+    return {
+        spec.name: _Side(spec, metrics[spec.name], run.experiment) for spec in specs if spec.name in metrics
+    }
+
+
+def run_metrics_of(run: RunRecord) -> dict[str, RunMetric]:
+    """Read the metrics of a run as a whole, by name."""
     found = (run.summary or {}).get("run_metrics") or {}
     return {name: RunMetric.from_json(value) for name, value in found.items()}
 
 
-def _not_comparable(a: RunMetricSpec, b: RunMetricSpec) -> str | None:
-    if a.metric != b.metric and (a.code is None or b.code is None):
-        return f"it is {a.metric} in one run and {b.metric} in the other"
-    if a.params != b.params:
-        names = sorted(k for k in a.params.keys() | b.params.keys() if a.params.get(k) != b.params.get(k))
-        return f"its parameters differ: {', '.join(names)}"
-    if a.cluster_by != b.cluster_by:
-        return "rows belong together by other columns"
-    if a.column_mapping != b.column_mapping or a.when != b.when or a.extract != b.extract:
-        return "what it reads differs"
-    return None
+def _not_comparable(a: _Side, b: _Side) -> str | None:
+    different = not_comparable(a.spec, b.spec, a.experiment, b.experiment)
+    reads_other = a.spec.column_mapping != b.spec.column_mapping
+    return different or ("what it reads differs" if reads_other else None)

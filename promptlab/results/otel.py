@@ -1,4 +1,5 @@
-"""Writes the cases of a run as OpenTelemetry traces: OTLP JSON, one line a case, as its file exporter does.
+"""Writes the cases of a run as OpenTelemetry traces: OTLP JSON, one line a case, as its file exporter does;
+and a last line with the scores of the run as a whole.
 
 Names are those of the conventions for generative AI, version 1.38
 (opentelemetry.io/docs/specs/semconv/gen-ai); what they have no name for begins with `promptlab.`.
@@ -16,7 +17,9 @@ import orjson
 
 from promptlab.assets.rows import read_index, row_id
 from promptlab.domain.messages import Message, text_message
-from promptlab.domain.results import Completion, Score
+from promptlab.domain.results import Completion, RunRecord, Score
+from promptlab.domain.run_metrics import RunMetric
+from promptlab.domain.summary import Summary
 from promptlab.results.run_table import RunTable
 from promptlab.results.table import Case
 
@@ -39,12 +42,61 @@ _PROVIDERS = {
 
 
 async def write_traces(table: RunTable, path: Path) -> None:
-    """Write a run's cases to a file, a line each, in order; of a run that is not complete, what there is."""
+    """Write a run's cases to a file, a line each, in order, and then the scores of the run as a whole, if it
+    has any; of a run that is not complete, what there is."""
     with path.open("wb") as file:
         async for shard in read_index(table.blobs, table.content):
             for case in await table.answered(shard):
                 traced = _Traced(table, case)
                 file.write(orjson.dumps(traced.request(), option=orjson.OPT_APPEND_NEWLINE))
+        summary = Summary.from_json(table.run.summary) if table.run.summary else Summary()
+        if summary.run_metrics:
+            whole = _of_run(table.run, summary.run_metrics)
+            file.write(orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _of_run(run: RunRecord, metrics: Mapping[str, RunMetric]) -> dict[str, Any]:
+    """The scores of a run as a whole: events of a span as long as the run took, in a trace of its own."""
+    start = _time(run.started_at or run.created_at)
+    end = start + timedelta(seconds=run.wall_s)
+    events = [
+        {
+            "timeUnixNano": _nanos(end),
+            "name": "gen_ai.evaluation.result",
+            "attributes": _attributes(
+                [
+                    ("gen_ai.evaluation.name", name),
+                    ("gen_ai.evaluation.score.value", score.value),
+                    ("gen_ai.evaluation.score.label", score.label),
+                    ("gen_ai.evaluation.explanation", score.error or score.reason),
+                    ("promptlab.evaluation.ci_low", score.low),
+                    ("promptlab.evaluation.ci_high", score.high),
+                    ("promptlab.evaluation.cases", metric.cases),
+                ]
+            ),
+        }
+        for metric in metrics.values()
+        for name, score in metric.values.items()
+    ]
+    span = {
+        "traceId": _digits(run.run_id, 32),
+        "spanId": _digits(f"{run.run_id}/run", 16),
+        "name": f"run {run.name}",
+        "kind": _KINDS["internal"],
+        "startTimeUnixNano": _nanos(start),
+        "endTimeUnixNano": _nanos(end),
+        "attributes": _attributes([("promptlab.cases", run.cases)]),
+        "events": events,
+    }
+    return _request(run, [span])
+
+
+def _request(run: RunRecord, spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Spans of a run as an export request of OTLP."""
+    service = [("service.name", "promptlab"), ("promptlab.run.id", run.run_id)]
+    resource = {"attributes": _attributes([*service, ("promptlab.experiment.name", run.name)])}
+    found = {"scope": {"name": "promptlab"}, "spans": spans, "schemaUrl": SCHEMA}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [found], "schemaUrl": SCHEMA}]}
 
 
 class _Traced:
@@ -63,12 +115,7 @@ class _Traced:
 
     def request(self) -> dict[str, Any]:
         """The case as an export request of OTLP."""
-        scope = {"name": "promptlab"}
-        spans = [self._whole(), *self._turns(), *self._own()]
-        service = [("service.name", "promptlab"), ("promptlab.run.id", self._run.run_id)]
-        resource = {"attributes": _attributes([*service, ("promptlab.experiment.name", self._run.name)])}
-        found = {"scope": scope, "spans": spans, "schemaUrl": SCHEMA}
-        return {"resourceSpans": [{"resource": resource, "scopeSpans": [found], "schemaUrl": SCHEMA}]}
+        return _request(self._run, [self._whole(), *self._turns(), *self._own()])
 
     def _recorded(self) -> Sequence[Mapping[str, Any]]:
         return self._done.trace.spans if self._done.trace else ()

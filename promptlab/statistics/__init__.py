@@ -22,7 +22,7 @@ from promptlab.statistics.agreement import (
 from promptlab.statistics.bootstrap import (
     Bootstrapped,
     bootstrap,
-    corrected_interval,
+    drawn_interval,
     paired_bootstrap,
 )
 from promptlab.statistics.clusters import FEWEST, Clustered, clustered, cr1, cr3
@@ -130,11 +130,11 @@ __all__ = [
     "bp_t",
     "chi_square_tail",
     "clustered",
-    "corrected_interval",
     "cr1",
     "cr3",
     "detectable_mean",
     "detectable_share",
+    "drawn_interval",
     "e_value",
     "effective_n",
     "flake_rate",

@@ -120,6 +120,15 @@ def corrected_interval(estimate: float, values: list[float]) -> Interval:
     return Interval(min(ends[0], estimate), max(ends[1], estimate))
 
 
+def drawn_interval(estimate: float, apart: Sequence[float | None]) -> Bootstrapped | None:
+    """The 95% interval of an estimate from how far each resample lies from it, as in `bootstrap`; None where
+    it is not defined in one of twenty."""
+    known = [estimate + one for one in apart if one is not None]
+    if len(known) < 2 or len(known) < 0.95 * len(apart):
+        return None
+    return Bootstrapped(corrected_interval(estimate, known), stdev(known), len(known))
+
+
 def _quantile(ordered: Sequence[float], share: float) -> float:
     place = share * (len(ordered) - 1)
     low = math.floor(place)

@@ -23,7 +23,7 @@ from promptlab.store_lab.labels import Labels
 from promptlab.store_lab.runs import Runs
 
 if TYPE_CHECKING:
-    from promptlab.gates.judging import GatedMetric
+    from promptlab.gates.judging import GateInputs
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.query_engine import ResultsQuery
     from promptlab.queries.ranking import Ranking
@@ -223,8 +223,6 @@ class Questions(Runs, Labels):
         record = await self.ledger.get_record(GATE, run_id)
         return None if record is None else GateOutcome.from_json(record)
 
-    async def gated(
-        self, run: RunRecord, base: RunRecord | None, gates: Gates
-    ) -> tuple[Sequence[GatedMetric], tuple[str, ...]]:
+    async def gated(self, run: RunRecord, base: RunRecord | None, gates: Gates) -> GateInputs:
         """Measure what the checks of a gate look at, and say which rows were in quarantine."""
         return await (await self._queries.get()).gated(run, base, gates)

@@ -210,7 +210,8 @@ class Starting(Runs):
         """A new run, recorded and claimed; `said` are the fields of `_SAID`, and `stop` as it was given."""
         experiment, bindings = await make()
         if said["gates"]:
-            gates_of(said["gates"]).check_columns([column.name for column in bindings.content.columns])
+            columns = [column.name for column in bindings.content.columns]
+            gates_of(said["gates"]).check_slices(columns, experiment.scores_of_run)
         fields = dict(said)
         if stop := fields.pop("stop", None):
             rule = await stop_rule(self.ledger, stop, experiment, bindings.content.rows)

@@ -143,10 +143,10 @@ class Sweeping(GoingOn, Questions):
             for one in prepared:
                 one.dataset = rows
             works = [await one.commit(self.assets) for one in prepared]
-        for cell, (_, bindings) in zip(config.cells, works, strict=True):
+        for cell, (experiment, bindings) in zip(config.cells, works, strict=True):
             if cell.config.gates:
                 columns = [column.name for column in bindings.content.columns]
-                gates_of(cell.config.gates.to_json()).check_columns(columns)
+                gates_of(cell.config.gates.to_json()).check_slices(columns, experiment.scores_of_run)
         return await self._recorded_sweep(config, [experiment for experiment, _ in works]), works
 
     async def _recorded_sweep(self, config: SweepConfig, experiments: Sequence[Experiment]) -> Sweep:

@@ -9,8 +9,9 @@ import pytest
 
 from promptlab import PromptLab
 from promptlab.domain.comparable import not_comparable
-from promptlab.domain.experiment import Metric
+from promptlab.domain.experiment import Metric, RunMetricSpec
 from promptlab.domain.judges import JudgeConfig
+from promptlab.domain.made_of import resting_on
 
 JUDGE = {"name": "openai/gpt-5", "temperature": 0.0}
 
@@ -35,6 +36,21 @@ def test_other_judges_and_other_rules_are_said(changes: dict[str, Any], why: str
     """How often, and how fast, a judge may be asked changes nothing."""
     found = not_comparable(metric(), metric(**changes), {}, {}) or ""
     assert why in found and bool(why) == bool(found)
+
+
+def test_what_is_made_of_a_judges_scores_is_the_judges() -> None:
+    """A combined metric of parts that differ is not comparable, and gates ask for the judge below it."""
+    params = {"all": [{"not": {"metric": "good", "at_most": 0.5}}, "short"]}
+    both = Metric(name="both", metric="combined", column_mapping={}, params=params)
+    sure = RunMetricSpec(name="sure", metric="calibration", column_mapping={"outcome": "$score.both"})
+    assert resting_on(["sure"], [sure, both, metric()]) == ["sure", "both", "good", "short"]
+    runs = [
+        {"evaluation": [one.model_dump(mode="json") for one in (both, metric(judge=({"name": name},)))]}
+        for name in ("openai/gpt-5", "openai/mini")
+    ]
+    assert "it is made of good: it is judged by" in str(not_comparable(both, both, *runs))
+    assert "made of both: it is made of good" in str(not_comparable(sure, sure, *runs))
+    assert not_comparable(both, both, runs[0], runs[0]) is None
 
 
 CODE = '''

@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from promptlab import Dataset, Evaluator, Model, ModelError, ModelResponse, PromptLab, PromptTemplate, Score
+from promptlab import (
+    Dataset,
+    Evaluator,
+    ExperimentConfig,
+    Model,
+    ModelError,
+    ModelResponse,
+    PromptLab,
+    PromptTemplate,
+    Score,
+)
 from promptlab.cli import commands
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, LabelNotFoundError, RunError
@@ -189,6 +199,42 @@ async def test_conditions_and_bounds_of_the_run_itself(lab: StoreLab) -> None:
         await lab.gate(other.run_id, baseline="production", gates=gates)
 
 
+async def test_scores_of_the_run_as_a_whole_are_gated(lab: StoreLab) -> None:
+    """By their intervals, and by the interval of their difference to the baseline's; they have no slices."""
+    metrics = [
+        *marked([])["evaluation"],
+        {"metric": "classification", "column_mapping": {"reference": "truth"}},
+    ]
+
+    async def answered(wrong: int, **more: Any) -> str:
+        found = marked(["1", "0"] * 100)
+        rows = [{**row, "truth": "01"[n % 2 == 0]} for n, row in enumerate(found["dataset"].rows)]
+        outcomes = [str(1 - int(row["truth"])) if n < wrong else row["truth"] for n, row in enumerate(rows)]
+        dataset = Dataset(name="truths", description="", rows=rows, id_column="id")
+        return (await run(lab, outcomes, dataset=dataset, evaluation=metrics, **more)).run_id
+
+    base, same, worse = await answered(10), await answered(10), await answered(60)
+    score = "classification.f1_macro"
+    checks: list[dict[str, Any]] = [
+        {"metric": score, "min": 0.85},
+        {"metric": score, "no_regression": 0.05},
+        {"require": f"{score}.ci_low > 0.85 and {score}.n == 200"},
+        {"fail_if": f"{score} < 0.9"},
+    ]
+    gates = gates_of(checks)
+    found = await lab.gate(same, baseline=base, gates=gates)
+    assert found.passed and found.checks[1].verdict == "the same within 0.05"
+    failed = await lab.gate(worse, baseline=base, gates=gates)
+    assert [check.outcome for check in failed.checks] == ["failed"] * 4
+    assert failed.checks[1].verdict == "worse" and (failed.checks[1].high or 0) < -0.1
+    unsure = gates_of([{"metric": score, "min": 0.95}, {"metric": score, "no_regression": True}])
+    undecided = await lab.gate(same, baseline=base, gates=unsure)
+    assert [check.outcome for check in undecided.checks] == ["undecided"] * 2
+    assert "a margin" in undecided.checks[1].said
+    with pytest.raises(ConfigError, match="has no slices"):
+        await answered(0, gates=[{"metric": score, "min": 0.5, "slices": ["kind"]}])
+
+
 @pytest.mark.parametrize(
     ("checks", "words"),
     [
@@ -211,6 +257,20 @@ def test_gates_that_are_not_well_written_are_named(checks: Any, words: str) -> N
     with pytest.raises(ConfigError) as caught:
         gates_of(checks).check_names(["right"])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("score", "known"), [("share", True), ("missing", True), ("shares", False)])
+def test_scores_of_built_in_metrics_are_known_before_anything_is_run(score: str, known: bool) -> None:
+    """By the parameters of the metric; another name is refused."""
+    fields = {"metric": "json_fields", "name": "fields", "column_mapping": {"reference": "kind"}}
+    table = {"metric": "classification", "params": {"positive": "a"}, "column_mapping": {"reference": "kind"}}
+    gates = [{"metric": f"fields.{score}", "min": 0.5}, {"require": "classification.precision > 0"}]
+    config = marked(["1"], evaluation=[fields, table], gates=gates)
+    if known:
+        assert ExperimentConfig.parse(config).gated_names[0][0] == "fields.share"
+    else:
+        with pytest.raises(ConfigError, match=r"no metric 'fields.shares'; .* fields.share, fields.missing"):
+            ExperimentConfig.parse(config)
 
 
 async def test_a_run_keeps_the_gates_that_it_was_started_with(lab: StoreLab) -> None:

@@ -241,9 +241,31 @@ def test_a_run_has_them_in_its_summary_its_json_and_a_comparison(tmp_path: Path)
     assert RunMetric.from_json(found["spread"].to_json()) == found["spread"]
     assert "classification.accuracy" in str(first)
     compared = {m.metric: m for m in lab.experiment.compare(first, second).run_metrics}
-    accuracy = compared["classification.accuracy"]
+    accuracy, hits = compared["classification.accuracy"], compared["spread.hits"]
     assert accuracy.verdict == "better" and accuracy.difference == pytest.approx(0.25)
-    assert compared["spread.hits"].verdict is None and "one's own" in str(compared["spread.hits"].why)
+    # The own metric counts what accuracy is the mean of, over the same rows: so do its draws.
+    assert hits.verdict == "better" and hits.difference == 10
+    assert hits.low is not None and hits.low / 40 == pytest.approx(accuracy.low, abs=0.06)
+    assert "`resamples`" in str(compared["breaks"].why)
+    traces = first.export(tmp_path / "first.otel.jsonl").read_text().splitlines()
+    assert len(traces) == 41 and "classification.accuracy" in traces[-1] and "exact_match" not in traces[-1]
+
+
+def test_draws_of_other_rows_are_no_pairs(tmp_path: Path) -> None:
+    lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    own = {"metric": "spread", "evaluator": Spread()}
+    runs = [lab.experiment.run(experiment(tmp_path, ["a"] * n, own), quiet=True) for n in (20, 21)]
+    found = {m.metric: m for m in lab.experiment.compare(*runs).run_metrics}["spread.hits"]
+    assert found.difference == 1 and found.verdict is None and "other rows" in str(found.why)
+
+
+def test_a_clusters_rows_are_drawn_together_for_an_own_metric_too(tmp_path: Path) -> None:
+    """Two clusters are too few to draw from, whatever the rows."""
+    lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    own = {"metric": "spread", "evaluator": Spread()}
+    config = {**experiment(tmp_path, list("abab" * 10), own), "cluster_by": "kind"}
+    run = lab.experiment.run(config, quiet=True)
+    assert run.summary is not None and run.summary.run_metrics["spread"].values["spread.hits"].low is None
 
 
 def test_trials_of_a_row_are_drawn_together(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ NAMED = {
     "CheckOutcome",
     "GateOutcome",
     "GatedMetric",
+    "GatedScore",
+    "GateInputs",
     "Decided",
     "Reach",
     "StopRule",
