@@ -12,6 +12,8 @@ MOST_CELLS = 1_600
 """Values that the page shows; the API gives all of an answer."""
 CELL_CHARS = 600
 """Characters of a value that the page shows."""
+CHAR_PX, PADDING_PX, LEAST_PX, MOST_PX = 8, 18, 64, 480
+"""Pixels of a character, of what stands around a value, and of the narrowest and the widest column."""
 _NUMBERS = ("INT", "BIGINT", "HUGEINT", "SMALLINT", "TINYINT", "UINT", "UBIG", "DOUBLE", "FLOAT", "DECIMAL")
 
 
@@ -25,15 +27,31 @@ class SqlCell:
 
 
 @dataclass(frozen=True, slots=True)
+class SqlHead:
+    """A column."""
+
+    name: str
+    kind: str
+    """DuckDB's type."""
+    css: str
+    width: int
+    """Pixels: by its longest value. Found by the browser, it would change as further rows arrive."""
+
+
+@dataclass(frozen=True, slots=True)
 class SqlRows:
     """An answer as a table."""
 
-    heads: list[tuple[str, str, str]]
-    """(name, type, class) of each column."""
+    heads: list[SqlHead]
     rows: list[list[SqlCell]]
     given: int
     """Rows of the answer."""
     more: bool
+
+    @property
+    def width(self) -> int:
+        """Pixels of the table."""
+        return sum(head.width for head in self.heads)
 
 
 def sql_rows(run_id: str, answer: SqlAnswer) -> SqlRows:
@@ -50,9 +68,17 @@ def sql_rows(run_id: str, answer: SqlAnswer) -> SqlRows:
             url = run_url(run_id, f"/cases/{values[case]}{of_trial}")
             cells[case] = SqlCell(cells[case].text, css[case], url)
         rows.append(cells)
-    return SqlRows(
-        [*zip(answer.columns, answer.types, css, strict=True)], rows, len(answer.rows), answer.more
-    )
+    heads = [
+        SqlHead(name, kind, look, _width(name, [row[place].text for row in rows]))
+        for place, (name, kind, look) in enumerate(zip(answer.columns, answer.types, css, strict=True))
+    ]
+    return SqlRows(heads, rows, len(answer.rows), answer.more)
+
+
+def _width(name: str, texts: list[str]) -> int:
+    """Pixels that the longest line of some values takes, within bounds."""
+    longest = max((len(line) for text in (name, *texts) for line in text.split("\n")), default=0)
+    return min(max(longest * CHAR_PX + PADDING_PX, LEAST_PX), MOST_PX)
 
 
 def named(columns: Mapping[str, str]) -> list[tuple[str, str]]:
