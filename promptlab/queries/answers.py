@@ -31,9 +31,8 @@ class CasePage:
     """The number of cases skipped: as asked, or that of the last page where it was beyond."""
     limit: int
     live: bool = False
-    """The run has no results file: rows come from the ledger, in case order and unfiltered, and a case
-    without an
-    answer yet has `pending: True` and only case, trial, id and inputs."""
+    """The run has no results file. In the order of the dataset and unfiltered, a case without an answer yet
+    has `pending: True` and only case, trial, id and inputs; else `total` are the cases that are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,7 @@ class ResultsQuery(Protocol):
     run: RunRecord
     columns: Columns
     live: bool
-    """Whether rows come from the ledger: in case order, unfiltered, without histograms and facets (these
-    raise RunError)."""
+    """Whether there is no results file: filters, orders and counts are of what is answered so far."""
 
     async def page(
         self,

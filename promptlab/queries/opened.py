@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import RunRecord
-from promptlab.ports import Blobs
 from promptlab.queries.filters import Filter, condition
 from promptlab.queries.matches import Matches
 from promptlab.queries.pool import DuckDBPool
@@ -21,9 +20,16 @@ from promptlab.results.index import Parts, part_rows
 from promptlab.results.table import Columns
 
 
-@dataclass(frozen=True, slots=True)
+class PartFiles(Protocol):
+    """The parts of a run as files: blobs, or what is kept of a run that goes on."""
+
+    async def files(self, keys: Sequence[str], folder: Path) -> list[Path]:
+        """A file for each key, in the same order; copies go into `folder`."""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StoredRun:
-    """A run with a results file, as far as it was read. It holds no file open."""
+    """A run with an index, as far as it was read. It holds no file open."""
 
     run: RunRecord
     columns: Columns
@@ -33,7 +39,7 @@ class StoredRun:
     search: str
     """The search texts, as an SQL source; the same rows."""
     parts: Parts
-    blobs: Blobs
+    blobs: PartFiles
     pool: DuckDBPool
     matches: Matches
     folder: Path

@@ -7,7 +7,8 @@
     there = await results.neighbours(case=17, filter=amber, sort="score.f1")
 
 A finished run is SQL over its index (`results/index.py`), and the rows of a page come from the run's parts
-(`queries/finished.py`); one that goes on is read from the ledger (`queries/unfinished.py`). Column names are
+(`queries/finished.py`); one that goes on is read from the ledger (`queries/unfinished.py`), or, filtered,
+from an index of what is answered so far (`queries/snapshots.py`). Column names are
 those of the results table (`results.columns.types`); an unknown one raises UnknownNameError.
 """
 
@@ -42,6 +43,7 @@ from promptlab.queries.ranking import Ranking, cells_of, metrics_of, ranked
 from promptlab.queries.run_level import RunComparisons
 from promptlab.queries.same_answers import same_answers
 from promptlab.queries.slices import Slices, slices
+from promptlab.queries.snapshots import Snapshots
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
 from promptlab.queries.unfinished import LiveResults
@@ -76,6 +78,7 @@ class QueryEngine:
     def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
         self._ledger, self._blobs = ledger, blobs
         self.summaries = Summaries(ledger)
+        self._snapshots = Snapshots(ledger)
         self._whole = RunComparisons(blobs)
         self._folder = Path()
         self._store: Path | None = None
@@ -98,8 +101,14 @@ class QueryEngine:
             BlobNotFoundError: its files are gone.
         """
         if run.results is None:
-            return LiveResults(await RunTable.open(self._ledger, self._blobs, run))
+            table = await RunTable.open(self._ledger, self._blobs, run)
+            return LiveResults(table, lambda: self._so_far(table))
         return StoredResults(await self._stored(run), self._threads())
+
+    async def _so_far(self, table: RunTable) -> StoredResults:
+        pool = self._threads()
+        assert self._matches is not None
+        return StoredResults(await self._snapshots.of(table, pool, self._matches, self._folder), pool)
 
     async def slices(self, runs: Sequence[RunRecord], column: str, margins: Mapping[str, float]) -> Slices:
         """A run, and others against it, by a dataset column; see `queries.slices.slices`.
@@ -270,6 +279,7 @@ class QueryEngine:
     async def forget(self, run_id: str) -> None:
         """Remove what is kept of a run: it is deleted."""
         self.summaries.forget(run_id)
+        self._snapshots.forget(run_id)
         for key in [key for key in self._opened if key.startswith(f"runs/{run_id}/")]:
             self._opened.move_to_end(key, last=False)
             await self._forget()
@@ -327,6 +337,7 @@ class QueryEngine:
         await asyncio.gather(*self._opened.values(), return_exceptions=True)
         self._opened.clear()
         await self.summaries.close()
+        await self._snapshots.close()
         if self._pool is not None:
             await self._pool.close()
             self._pool = None

@@ -1,18 +1,19 @@
-"""The cases of a run that has no results file yet, from the ledger: only the shards that
-a page shows are read."""
+"""The cases of a run that has no results file yet: in the order of the dataset from the ledger, of which only
+the shards that a page shows are read; filtered or sorted from a snapshot of what is answered so far."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from promptlab.assets.rows import read_rows
 from promptlab.assets.shard_index import shards_between
 from promptlab.domain.assets import Shard
 from promptlab.domain.results import CaseKey
-from promptlab.errors import RunError
 from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, Neighbours, TrialOutcome
 from promptlab.queries.filters import NO_FILTER, Filter, known_metric
+from promptlab.queries.finished import StoredResults
 from promptlab.queries.histograms import Histogram
 from promptlab.queries.opened import cut
 from promptlab.results.run_table import RunTable
@@ -23,8 +24,11 @@ class LiveResults:
 
     live = True
 
-    def __init__(self, table: RunTable) -> None:
+    def __init__(self, table: RunTable, so_far: Callable[[], Awaitable[StoredResults]]) -> None:
+        """`so_far`: gives a snapshot of the cases that are answered."""
         self._table, self._content = table, table.content
+        self._ask = so_far
+        self._answered: StoredResults | None = None
         self.run, self.columns, self._trials = table.run, table.columns, table.trials
 
     async def page(
@@ -37,6 +41,17 @@ class LiveResults:
         limit: int = PAGE,
         text_chars: int = TEXT_CHARS,
     ) -> CasePage:
+        if _selects(filter, sort, descending):
+            answered = await self._so_far()
+            page = await answered.page(
+                filter,
+                sort=sort,
+                descending=descending,
+                offset=offset,
+                limit=limit,
+                text_chars=text_chars,
+            )
+            return replace(page, live=True)
         total = self.run.cases
         offset = offset if offset < total else (total - 1) // limit * limit
         first, last = offset // self._trials, (min(offset + limit, total) - 1) // self._trials
@@ -54,7 +69,7 @@ class LiveResults:
         )
 
     async def row_numbers(self, filter: Filter = NO_FILTER) -> list[int]:
-        self._not_yet("selections")
+        return await (await self._so_far()).row_numbers(filter)
 
     async def case(self, case: int, trial: int = 0) -> dict[str, Any] | None:
         if not (0 <= case < self._content.rows and 0 <= trial < self._trials):
@@ -88,6 +103,9 @@ class LiveResults:
         sort: str = "case",
         descending: bool = False,
     ) -> Neighbours:
+        if _selects(filter, sort, descending):
+            answered = await self._so_far()
+            return await answered.neighbours(case, trial, filter, sort=sort, descending=descending)
         position, total = case * self._trials + trial, self.run.cases
         if not (0 <= trial < self._trials and 0 <= position < total):
             return Neighbours(None, None, None, total)
@@ -98,16 +116,16 @@ class LiveResults:
         return Neighbours(before, after, position, total)
 
     async def histogram(self, column: str, filter: Filter = NO_FILTER, *, bins: int = 20) -> Histogram:
-        self._not_yet("histograms")
+        return await (await self._so_far()).histogram(column, filter, bins=bins)
 
     async def facets(self, filter: Filter = NO_FILTER) -> Facets:
-        self._not_yet("counts")
+        return await (await self._so_far()).facets(filter)
 
-    def _not_yet(self, what: str) -> NoReturn:
-        raise RunError(
-            f"Run {self.run.run_id} is {self.run.status} and has no {what} of its cases yet: they come "
-            "with its results, once it has ended."
-        )
+    async def _so_far(self) -> StoredResults:
+        """The same snapshot for all that is asked here, so that the pages of an export fit together."""
+        if self._answered is None:
+            self._answered = await self._ask()
+        return self._answered
 
     async def _rows(self, shard: Shard, first: int, last: int) -> list[dict[str, Any]]:
         """The table's rows of some dataset rows of a shard; every trial, done or not."""
@@ -122,3 +140,8 @@ class LiveResults:
                 found = self._table.row(case)
             rows.append(empty | found)
         return rows
+
+
+def _selects(filter: Filter, sort: str, descending: bool) -> bool:
+    """Whether a question is of some cases, or of another order than the dataset's."""
+    return filter != NO_FILTER or sort != "case" or descending

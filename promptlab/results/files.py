@@ -7,12 +7,14 @@ import gzip
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from promptlab.assets.rows import read_index
+from promptlab.domain.results import RunRecord, ShardSummary
 from promptlab.duck import connect, given, json_lines, literal, parquet, quoted, reading_results, with_room
 from promptlab.results.run_table import RunTable
 from promptlab.results.table import known_type, natural, with_answer_columns
@@ -35,23 +37,53 @@ async def results_file(table: RunTable) -> AsyncIterator[Path]:
             yield given(path, folder)
             return
         path = folder / "results.parquet"
-        parts, largest = await _parts(table, folder)
-        await asyncio.to_thread(write_parquet, parts, path, table.columns.types, largest)
+        answered = await answered_parts(table, folder)
+        await asyncio.to_thread(answered.write, path, table.columns.types)
         yield path
 
 
-async def _parts(table: RunTable, folder: Path) -> tuple[list[Path], int]:
-    """A file of JSON lines for each shard with answers, and the bytes of the longest line."""
-    parts, largest = list[Path](), 0
+@dataclass(frozen=True, slots=True)
+class AnsweredParts:
+    """What is answered so far of a run: files of JSON lines, gzipped, one for each shard with answers."""
+
+    paths: Sequence[Path]
+    rows: Sequence[int]
+    """Per file, how many rows it has."""
+    largest_row_bytes: int
+    """The longest line of all."""
+
+    def write(self, path: Path, types: dict[str, str]) -> None:
+        """Write them as one Parquet file, into a scratch folder."""
+        write_parquet(self.paths, path, types, self.largest_row_bytes)
+
+
+async def answered_parts(table: RunTable, folder: Path) -> AnsweredParts:
+    """Read what is answered of a run that is not summarized, into `folder`.
+
+    The part of a shard that this pass finished is taken as it is; all else is read from the ledger, as the
+    part of an earlier pass may be of answers that were asked for again.
+    """
+    shards = table.ledger.shards(table.run.run_id)
+    finished = {s.number: s async for s in shards if _is_whole(s, table.run)}
+    kept = await table.blobs.files([shard.part for shard in finished.values()], folder)
+    found = {n: (path, int(finished[n].summary["cases"])) for n, path in zip(finished, kept, strict=True)}
+    largest = max((shard.largest_row_bytes for shard in finished.values()), default=0)
     async for shard in read_index(table.blobs, table.content):
+        if shard.number in found:
+            continue
         lines = [orjson.dumps(table.row(case)) for case in await table.answered(shard)]
         if lines:
-            parts.append(folder / f"{shard.number:06}.jsonl.gz")
+            path = folder / f"{shard.number:06}.jsonl.gz"
             largest = max(largest, *map(len, lines))
-            await asyncio.to_thread(
-                parts[-1].write_bytes, gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1)
-            )
-    return parts, largest
+            packed = await asyncio.to_thread(gzip.compress, b"\n".join(lines) + b"\n", compresslevel=1)
+            await asyncio.to_thread(path.write_bytes, packed)
+            found[shard.number] = (path, len(lines))
+    paths, rows = zip(*(found[n] for n in sorted(found)), strict=True) if found else ((), ())
+    return AnsweredParts(paths, rows, largest)
+
+
+def _is_whole(shard: ShardSummary, run: RunRecord) -> bool:
+    return shard.generation == run.generation and not shard.partial
 
 
 async def read_results(table: RunTable) -> AsyncIterator[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Pictures of every page, in light and dark, wide and narrow: `python -m tests.browser.screenshots FOLDER
-[NAME …]`."""
+[NAME …]`; those of docs/studio.md, over real data where that is here: `… docs/images --docs [NAME …]`."""
 
 from __future__ import annotations
 
+import base64
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
+from tests.bench.real_runs import add_gsm8k, add_wide, has_gsm8k
 from tests.bench.word_problems import add_word_problems
 from tests.browser.access_site import hosted, log_in
 from tests.browser.chromium import launched
@@ -158,5 +160,57 @@ def _access(store: Path, folder: Path, shown: Sequence[tuple[str, Page]], only: 
                 log_in(page.context, studio)
 
 
+async def _real(lab: StoreLab) -> list[RunRecord]:
+    """Word problems of three simulated models; 31 columns with 12 metrics; and the real answers of four
+    models to GSM8K, or word problems in their place."""
+    await add_code(lab)
+    problems = await add_word_problems(lab)
+    wide = await add_wide(lab)
+    return [*problems, *wide, *(await add_gsm8k(lab) if has_gsm8k() else problems[:4])]
+
+
+def _documented(runs: list[RunRecord]) -> dict[str, str]:
+    """The pages of docs/studio.md, by the names of their pictures."""
+    (_, before, run, _), wide, problems = runs[-4:], runs[-8:-4], runs[:5]
+    compared = f"/compare?run={before.run_id}&run={run.run_id}"
+    return {
+        "runs": "/",
+        "charts": "/?charts=1",
+        "run": f"/runs/{run.run_id}",
+        "run-wide": f"/runs/{wide[1].run_id}",
+        "summary": f"/runs/{run.run_id}?tab=summary",
+        "labels": f"/runs/{run.run_id}?tab=labels",
+        "sql": f"/runs/{run.run_id}?{urlencode({'tab': 'sql', 'sql': SLOWEST_WRONG})}",
+        "configuration": f"/runs/{run.run_id}?tab=configuration",
+        "case": f"/runs/{run.run_id}/cases/3?fail=numeric_match",
+        "compare": compared,
+        "compare-case": f"{compared}&change=regressed&case=13",
+        "compare-all": "/compare?" + "&".join(f"run={one.run_id}" for one in wide),
+        "slices": f"/slices?run={problems[1].run_id}&run={problems[2].run_id}&column=topic",
+        "prompt": "/prompt?name=solve&version=1&against=0",
+        "prompt-edit": "/prompt/edit?name=solve",
+        "dataset": "/dataset?name=wide",
+        "new": f"/new?from={problems[2].run_id}",
+        "playground": "/playground?prompt=solve&dataset=word-problems",
+        "source": "/source?name=scoring&version=1&against=0",
+    }
+
+
+def for_docs(folder: Path, only: Sequence[str] = ()) -> None:
+    """Take the pictures of docs/studio.md: `NAME-light.webp` and `NAME-dark.webp`, 1400 × 900."""
+    with tempfile.TemporaryDirectory() as scratch, launched() as browser:
+        wide = [(kind, page) for kind, page in _pages(browser) if kind.endswith("-wide")]
+        for site in serving(Path(scratch), _real):
+            for name, path in _documented(site.runs).items():
+                for kind, page in wide if not only or name in only else ():
+                    page.goto(site.url + path, wait_until="networkidle")
+                    asked = {"format": "webp", "quality": 82}
+                    taken = page.context.new_cdp_session(page).send("Page.captureScreenshot", asked)
+                    picture = folder / f"{name}-{kind.removesuffix('-wide')}.webp"
+                    picture.write_bytes(base64.b64decode(taken["data"]))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    target, *named = sys.argv[1:]
+    take = for_docs if "--docs" in named else main
+    take(Path(target), [name for name in named if name != "--docs"])

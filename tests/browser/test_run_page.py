@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -255,17 +256,24 @@ def test_a_measured_value_stands_beside_its_verdict(site: Site, page: Page) -> N
     )
 
 
-def test_a_run_that_was_stopped_says_that_it_cannot_be_filtered(site: Site, page: Page) -> None:
-    """And not nothing, beside rows that do not match."""
+def test_a_run_that_was_stopped_is_filtered_and_searched(site: Site, page: Page) -> None:
+    """Over what was answered, and it says so; the case that is opened keeps to the search."""
 
     async def stopped(lab: StoreLab) -> str:
         run = await lab.start(
-            labs.config({"name": "simulated/slow", "latency_ms": 200, "max_concurrent_tasks": 2})
+            labs.config({"name": "simulated/slow", "latency_ms": 40, "max_concurrent_tasks": 2})
         )
+        while (await lab.progress(run.run_id)).done < 12:
+            await asyncio.sleep(0.05)
         return (await lab.cancel(run.run_id)).run_id
 
-    page.goto(f"{site.url}/runs/{site.call(stopped)}?status=failed")
-    expect(page.locator("#cases .note")).to_contain_text("Filters and orders come with the results")
+    page.goto(f"{site.url}/runs/{site.call(stopped)}")
+    page.locator("#q").fill("harbour")
+    expect(page.locator("#cases")).to_contain_text(re.compile("[12] of [0-9]+ answered so far"))
+    page.get_by_role("link", name="Latency").click()
+    expect(page.locator(ROWS).first).to_contain_text("harbour")
+    page.locator(ROWS).first.click()
+    expect(page.locator("#case")).to_contain_text("that match")
 
 
 def test_an_agents_run_has_every_page(site: Site, page: Page) -> None:

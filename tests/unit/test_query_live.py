@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,14 +110,53 @@ def test_a_run_is_asked_in_the_same_way_while_it_goes_and_after(kind: type) -> N
     assert [engine[name].default for name in names] == ["case", False, 0, 25, 600]
 
 
-async def test_what_needs_all_rows_is_refused_until_there_are_results(
-    lab: StoreLab, engine: QueryEngine, live: ResultsQuery
+async def test_a_going_run_is_searched_filtered_and_sorted(lab: StoreLab, live: ResultsQuery) -> None:
+    """Over what is answered so far: pages, counts, neighbours, selections, bins."""
+    rows = [row async for row in lab.results(live.run.run_id)]
+    failed = [row for row in rows if row["error_type"]]
+    page = await live.page(Filter(status="failed"), limit=5)
+    assert (page.live, page.total, page.total_matching) == (True, len(rows), len(failed)) and failed
+    assert [row["id"] for row in page.rows] == [row["id"] for row in failed[:5]]
+    slowest = sorted(rows, key=lambda row: (-(row["latency_ms"] or 0), row["case"]))
+    page = await live.page(sort="latency_ms", descending=True, limit=3, text_chars=10_000)
+    assert page.rows == [{**row, "cut": []} for row in slowest[:3]]
+    word = rows[70]["input.question"].split()[5]
+    with_it = [row["case"] for row in rows if word in str(row["input.question"]).lower()]
+    assert set(with_it) <= set(await live.row_numbers(Filter(text=word)))
+    second = await live.neighbours(failed[1]["case"], filter=Filter(status="failed"))
+    assert (second.previous, second.position) == (CaseKey(failed[0]["case"], 0), 1)
+    facets = await live.facets(Filter(status="failed"))
+    assert facets.failed == len(failed) == sum(facets.errors.values())
+    assert (await live.histogram("latency_ms")).count == sum(row["latency_ms"] is not None for row in rows)
+
+
+async def test_a_run_that_nothing_is_answered_of_has_no_match(lab: StoreLab, engine: QueryEngine) -> None:
+    """And no error."""
+    made = Made(ledger=True, results=False, shards=0)
+    live = await engine.results(await make_run(lab, await make_dataset(lab, CASES), made))
+    page = await live.page(Filter(text="amber"))
+    assert (page.rows, page.total, page.total_matching) == ([], 0, 0)
+
+
+async def test_what_was_answered_meanwhile_is_found_once_a_run_was_stopped(
+    lab: StoreLab, engine: QueryEngine
 ) -> None:
-    """Histograms, counts and comparisons of a going run say when they come."""
-    for question in (
-        live.histogram("latency_ms"),
-        live.facets(Filter()),
-        engine.compare(live.run, [live.run]),
-    ):
-        with pytest.raises(RunError, match="is running and has no"):
-            await question
+    """Its last answers are in the snapshot that is made then; who still reads the older one may go on."""
+    run = await unfinished(lab)
+    before = await engine.results(run)
+    assert (await before.page(sort="id")).total == 150
+    (answer, *_) = await lab.ledger.get_completions(run.run_id, 0)
+    await lab.ledger.put_completions(run.run_id, [replace(answer, shard=4, case=200)])
+    await lab.ledger.update_run(run.run_id, {"status": "cancelled"})
+    stopped = await lab.ledger.get_run(run.run_id)
+    assert stopped is not None
+    after = await engine.results(stopped)
+    assert (await after.page(sort="id")).total == 151
+    assert [row["case"] for row in (await after.page(descending=True, limit=1)).rows] == [200]
+    assert (await before.page(sort="id")).total == 150
+
+
+async def test_runs_are_compared_once_they_have_results(engine: QueryEngine, live: ResultsQuery) -> None:
+    """Until then the answer is why not."""
+    with pytest.raises(RunError, match="is running and has no"):
+        await engine.compare(live.run, [live.run])

@@ -18,7 +18,6 @@ from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.domain.templates import compile_template_async
 from promptlab.errors import AssetNotFoundError, BlobNotFoundError, TemplateError
 from promptlab.ports import DirectBlobs
-from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import ResultsQuery
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
@@ -197,8 +196,7 @@ async def _around(
     """Find the place of a case among those that the address's filter means."""
     rest = urlencode([*query.only(*VIEW_PARAMS)])
     kept = f"?{rest}" if rest else ""
-    # A run without results has its cases in the order of the dataset, whatever the address asks for.
-    filter_ = NO_FILTER if results.live else await meant(lab, run.run_id, query)
+    filter_ = await meant(lab, run.run_id, query)
     around = await results.neighbours(
         *here, filter_, sort=query.get("sort", "case"), descending=query.get("desc") == "1"
     )

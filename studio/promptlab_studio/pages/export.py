@@ -16,7 +16,6 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from promptlab.domain.results import CaseKey
 from promptlab.labels.columns import TYPES, people_columns
 from promptlab.ports import Blobs, DirectBlobs
-from promptlab.queries.filters import NO_FILTER
 from promptlab.queries.query_engine import CasePage, Filter, ResultsQuery
 from promptlab.results.export import BOM, PLAIN_CSV, CsvStyle, safe_csv_text
 from promptlab.scratch import ScratchFolder
@@ -51,7 +50,7 @@ async def export_cases(
     lab = lab_of(request)
     results = await lab.results_of(await lab.get_run(run_id))
     people = people_columns(await lab.labels.kept.of(run_id))
-    filter_ = NO_FILTER if results.live else await meant(lab, run_id, query)
+    filter_ = await meant(lab, run_id, query)
     first = await _page(
         results, query, filter_, 0
     )  # what is wrong with the address is an answer, and no half of a file

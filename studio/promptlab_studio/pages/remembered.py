@@ -1,5 +1,5 @@
-"""Answers that are asked for again and again of a run with results, which never
-change: the newest are kept."""
+"""Answers that are asked for again and again of runs. Those of a run with results never change: the
+newest are kept."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ async def _remembered(
     results: ResultsQuery, what: tuple[Hashable, ...], ask: Callable[[], Awaitable[Any]]
 ) -> Any:
     run = results.run
+    if results.live:
+        return await ask()
     key = (run.run_id, run.results, run.finished_at, *what)
     found = _kept.pop(key, None) or await ask()
     _kept[key] = found

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import Query as QueryParam
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import QueryParams
 
 from promptlab.assets.json_rows import clip
 from promptlab.domain.decided import early_words
@@ -129,7 +131,7 @@ async def run_page(request: Request, run_id: str) -> Response:
         context |= {"experiment": experiment, "prompt": prompt, "missing": missing}
     else:
         prompt, context["missing"] = await prompt_or_why(lab, experiment)
-        page, facets = await _cases(lab, results, query)
+        page, facets = await _cases(lab, results, query, context["head"])
         names, _ = await names_in(prompt) if prompt else ((), "")
         errors = await _errors(results)
         context |= {
@@ -161,7 +163,7 @@ async def _without_cases(
         "missing": [said for said in (missing, further) if said],
         "head": await _head(lab, run),
         "summary": summary,
-        "all_cards": metric_cards(query, summary, {}, {}, len(summary.metrics), facts=facts, live=True),
+        "all_cards": metric_cards(query, summary, {}, {}, len(summary.metrics), facts=facts, filters=False),
         "experiment": experiment,
         "prompt": prompt,
     }
@@ -191,8 +193,9 @@ async def _errors(results: ResultsQuery) -> Mapping[str, int]:
     return {} if results.live else (await facets_of(results, NO_FILTER)).errors
 
 
-async def _cases(lab: StoreLab, results: ResultsQuery, query: Query) -> tuple[CasePage, Facets | None]:
-    """The cases that an address asks for, and their counts; without counts while there are no results."""
+async def _cases(lab: StoreLab, results: ResultsQuery, query: Query, head: Head) -> tuple[CasePage, Facets]:
+    """The cases that an address asks for, and their counts; those of all cases of a run without results are
+    its head's, which are there already."""
     filter_ = await meant(lab, results.run.run_id, query)
     asked = results.page(
         filter_,
@@ -202,8 +205,9 @@ async def _cases(lab: StoreLab, results: ResultsQuery, query: Query) -> tuple[Ca
         limit=SIZE,
         text_chars=TEXT_CHARS,
     )
-    if results.live:
-        return await asked, None
+    if results.live and filter_ == NO_FILTER:
+        done, failed = head.progress.done, head.progress.failed
+        return await asked, Facets(head.progress.total, done - failed, failed, {}, {})
     return await asyncio.gather(asked, facets_of(results, filter_))
 
 
@@ -213,7 +217,7 @@ async def _cards(query: Query, summary: Summary, results: ResultsQuery, most: in
     found = await asyncio.gather(*(histogram_of(results, f"score.{names[m]}", BINS) for m in wanted))
     shown = dict(zip(wanted, found, strict=True))
     facts = {m.name for m in Experiment.model_validate(results.run.experiment).evaluation if m.is_fact}
-    return metric_cards(query, summary, names, shown, most, facts=facts, live=results.live)
+    return metric_cards(query, summary, names, shown, most, facts=facts)
 
 
 async def _frame(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
@@ -310,14 +314,16 @@ def _infrastructure(lab: StoreLab, run: RunRecord, summary: Summary) -> Spent:
 
 
 @routes.get("/runs/{run_id}/live", dependencies=[needs("look", link=True)])
-async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
+async def run_live(request: Request, run_id: str, done: int = -1, tab: str = "") -> Response:
     """The head of a run that moves; once it has ended, the whole page is asked for again."""
     if not is_part(request):
         return RedirectResponse(run_url(run_id), 303)  # somebody opened the address itself
-    lab, query = lab_of(request), Query.of(run_url(run_id), request.query_params)
+    # The cards keep the filter of the page that asks: it may have changed since the address was made.
+    shown = urlsplit(request.headers.get("HX-Current-URL", "")).query
+    lab, query = lab_of(request), Query.of(run_url(run_id), QueryParams(shown))
     run = await lab.get_run(run_id)
-    results = await lab_of(request).results_of(run)
-    context = await _frame(lab, run, Query(query.path, ()), results)
+    results = await lab.results_of(run)
+    context = await _frame(lab, run, query, results)
     head: Head = context["head"]
     if head.active:
         moves(request)
@@ -328,7 +334,7 @@ async def run_live(request: Request, run_id: str, done: int = -1) -> Response:
         if head.progress.done != done
         else {}
     )
-    return render(request, "run.html", {**context, "query": query, "tab": query.get("tab")}, headers=said)
+    return render(request, "run.html", {**context, "query": query, "tab": tab}, headers=said)
 
 
 @routes.post("/runs/{run_id}/labels", dependencies=[needs("run")])

@@ -63,7 +63,7 @@ def metric_cards(
     most: int,
     *,
     facts: Collection[str] = (),
-    live: bool,
+    filters: bool = True,
 ) -> list[MetricCard]:
     """The first `most` metrics.
 
@@ -74,11 +74,19 @@ def metric_cards(
         histograms: by the metric's name; those that are not there have none.
         most: how many.
         facts: metrics that only measure.
-        live: the run has no results yet, so that nothing can be filtered.
+        filters: whether its cases can be filtered: what they are made of is there.
     """
     shown = list(summary.metrics.items())[:most]
     return [
-        _card(query, name, metric, names.get(name, name), histograms.get(name), fact=name in facts, live=live)
+        _card(
+            query,
+            name,
+            metric,
+            names.get(name, name),
+            histograms.get(name),
+            fact=name in facts,
+            filters=filters,
+        )
         for name, metric in shown
     ]
 
@@ -96,11 +104,11 @@ def _card(
     histogram: Histogram | None,
     *,
     fact: bool,
-    live: bool,
+    filters: bool,
 ) -> MetricCard:
     low, high = metric.interval
     filled: dict[str, Any] = {}
-    if not live:
+    if filters:
         if metric.binary and metric.n:
             filled["choices"] = _verdicts(query, column, metric)
         elif histogram:

@@ -75,6 +75,10 @@ class Query:
         """Those that say which cases are meant, or in what order."""
         return self.only(*FILTER_PARAMS, "sort")
 
+    def selects(self) -> bool:
+        """Whether it means some of the cases only."""
+        return bool(self.only(*FILTER_PARAMS))
+
     def unfiltered(self) -> str:
         """The address of all cases, in the same order and columns."""
         return self.url(**dict.fromkeys(FILTER_PARAMS))
