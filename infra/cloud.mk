@@ -15,8 +15,8 @@ cloud: frontend  ## start a local AWS, build and deploy the template on it, and 
 cloud-down:  ## stop the local AWS; its runs stay
 	@$(CLOUD) down
 
-test-cloud: .venv/dev frontend  ## deploy on a fresh local AWS that enforces every role, and run the cloud tests through its URL (RESTARTS=1: those that stop and kill the local AWS instead)
-	@$(if $(RESTARTS),RESTARTS=1 )$(if $(CLOUD_PYTHON),CLOUD_PYTHON=$(CLOUD_PYTHON) )$(BIN)/python infra/local_cloud.py test
+test-cloud: .venv/dev frontend  ## deploy on a fresh local AWS that enforces every role, and run the cloud tests through its URL
+	@$(if $(CLOUD_PYTHON),CLOUD_PYTHON=$(CLOUD_PYTHON) )$(BIN)/python infra/local_cloud.py test
 
 lint-cloud:  ## check the template, the state machine and the roles, without an account
 	@$(CLOUD) tools

@@ -26,8 +26,6 @@ from ministack.core import persistence, responses
 EVERY_S = 2.0
 SHARE = 20
 """Saving takes at most a twentieth of the time: the next one is put off for that."""
-LAST_S = 0.2
-"""For the last lines of the log."""
 LONG_JOURNAL = 16 << 20
 """Bytes of a journal from which on the tables are saved, so that a start does not do a day's writes again."""
 
@@ -131,17 +129,20 @@ class Keeper:
         return watched
 
     async def begin(self) -> None:
-        """Bring the tables to where they were, and save from now on."""
+        """Bring the tables to where they were; save from now on, and at the end."""
         if done := await self._journal.replay(self._handlers["dynamodb"]):
             ministack.logger.info("Did %s writes to tables again, from the journal", done)
         self._task = asyncio.create_task(self._go_on())
+        # In the place of the server's, which waits for requests that are under way: a worker's, of minutes.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
 
-    def end(self) -> None:
-        """Stop saving: MiniStack has saved everything itself."""
-        if self._task:
-            self._task.cancel()
+    def _end(self) -> None:
+        """Save everything, and end with the workers. Nothing is answered meanwhile: no write comes between,
+        and no worker makes another call before the answer of its last one is recorded."""
+        persistence.save_all(ministack._build_persistence_save_dict())
         if self._journal.is_saved():
             self._journal.begin_anew()
+        _end_all()
 
     async def _go_on(self) -> None:
         pause_s = EVERY_S
@@ -182,17 +183,13 @@ def _is_item_write(target: str) -> bool:
 
 
 def kept(keeper: Keeper) -> Callable[..., Awaitable[None]]:
-    """MiniStack's app, with the keeper told of its beginning and end."""
+    """MiniStack's app, with the keeper told of its beginning."""
     inner = ministack.app
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         async def told(message: Any) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await keeper.begin()
-            elif message["type"] == "lifespan.shutdown.complete":
-                keeper.end()
-                # MiniStack would wait for its executions, and its workers would go on calling models.
-                asyncio.get_running_loop().call_later(LAST_S, _end_all)
             await send(message)
 
         await inner(scope, receive, told if scope["type"] == "lifespan" else send)

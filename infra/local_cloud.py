@@ -362,17 +362,12 @@ def down() -> int:
     return 0
 
 
-RESTARTS = "tests/cloud/test_restarts.py"
-
-
 def test(arguments: list[str], parameters: dict[str, str]) -> int:
     with fresh() as cloud:
         ministack, _, _ = make_tools()
         start(cloud, ministack)
         facts = deploy(cloud, parameters)
-        # Alone: who comes after a local AWS that was killed would find another than they began with.
-        which = [RESTARTS] if os.environ.get("RESTARTS") else ["tests/cloud", f"--ignore={RESTARTS}"]
-        command = [sys.executable, "-m", "pytest", *which, "-m", "cloud", *arguments]
+        command = [sys.executable, "-m", "pytest", "tests/cloud", "-m", "cloud", *arguments]
         code = subprocess.run(command, check=False, cwd=ROOT, env=test_env(cloud, facts)).returncode
         if code:
             shutil.copy(cloud.log, HOME / "test-cloud.log")

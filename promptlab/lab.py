@@ -14,6 +14,7 @@ from promptlab.deleting.journal import Deletion
 from promptlab.domain.assets import Asset, AssetKind, AssetVersion, Dataset
 from promptlab.domain.choice import Chosen
 from promptlab.domain.code import CodeBundle
+from promptlab.domain.findings import Finding
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.domain.sweeps import Sweep
@@ -583,6 +584,13 @@ class Lab(Protocol):
             RunNotFoundError: there is no such run.
             RunError: it has no results yet.
             SqlError: the question is wrong, or asks for too much.
+        """
+
+    async def findings(self, secrets: Sequence[str] = ()) -> Sequence[Finding]:
+        """Say whether the lab is in order: a finding for each thing that was looked at. No model is called.
+
+        Args:
+            secrets: names of providers' keys that are looked for, as `api_key_secret` names them.
         """
 
     async def clear_cache(self) -> None:

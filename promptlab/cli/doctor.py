@@ -146,14 +146,12 @@ def _set_up(experiment: Path, db: Path, *, calls: bool, as_json: bool) -> int:
 
 
 def _say(findings: Sequence[Finding], right: str, wrong: str, *, as_json: bool) -> int:
-    from promptlab.cli.set_up import SYMBOLS
-
     bad = any(finding.outcome == "error" for finding in findings)
     if as_json:
         show_json({"ok": not bad, "findings": [finding.to_json() for finding in findings]})
     else:
         for finding in findings:
-            click.echo(f"{SYMBOLS[finding.outcome]} {finding.check}: {finding.message}")
+            click.echo(str(finding))
         click.echo(wrong if bad else right)
     return DAMAGED if bad else 0
 

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptlab.domain.findings import Finding, Outcome
+from promptlab.domain.findings import Finding
 from promptlab.errors import PromptLabError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ LITTLE_ROOM = 1 << 30
 MOST_SKEW_S = 60.0
 """Seconds that this clock may differ from a provider's. AWS refuses signatures beyond five minutes, and TLS
 certificates that are not valid yet."""
-SYMBOLS: dict[Outcome, str] = {"ok": "✓", "warning": "!", "error": "✕"}
 
 
 async def look(models: Sequence[Model], store: Path, *, calls: bool) -> list[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from promptlab.cli.options import Store, opened
@@ -36,7 +35,7 @@ async def look_hosted(
 
     async with opened(store) as lab:
         assert isinstance(lab, RemoteLab)
-        found = await _lab(lab, _secrets(file.config) if file else ())
+        found = list(await lab.findings(_secrets(file.config) if file else ()))
         if file is None or any(finding.outcome == "error" for finding in found):
             return found
         if not calls:
@@ -56,33 +55,6 @@ def _secrets(config: ExperimentConfig) -> Sequence[str]:
     models = (one.model() if isinstance(one, JudgeConfig) else one for one in given)
     named = (one.api_key_secret for one in models if isinstance(one, ModelConfig))
     return [name for name in dict.fromkeys(named) if name]
-
-
-async def _lab(lab: RemoteLab, secrets: Sequence[str]) -> list[Finding]:
-    try:
-        there = await lab.doctor.version()
-    except PromptLabError as error:
-        return [Finding("address", "error", str(error))]
-    found = [Finding("address", "ok", f"{lab.where} answers"), _versions(there)]
-    try:
-        who = await lab.doctor.me()
-        found.append(Finding("token", "ok", f"{who['name']}, {who['role']} of the project {who['project']}"))
-        found += await lab.doctor.findings(secrets)
-    except PromptLabError as error:
-        found.append(Finding("token", "error", str(error)))
-    return found
-
-
-def _versions(there: str) -> Finding:
-    here = version("promptlab-serverless")
-    if here == there:
-        return Finding("version", "ok", f"the lab and this machine have promptlab {here}")
-    return Finding(
-        "version",
-        "warning",
-        f"the lab has promptlab {there}, and this machine {here}: what one of them does not know is "
-        f"refused or not shown. Install promptlab-serverless=={there}, or deploy {here} (docs/deploy.md)",
-    )
 
 
 async def _first_row(lab: RemoteLab, file: ExperimentFile) -> list[Finding]:

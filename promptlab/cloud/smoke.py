@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from promptlab.adapters.http.client import ApiClient
 from promptlab.clock import SystemClock
-from promptlab.cloud import probe
 from promptlab.cloud.inspection import DiffersError, Inspection, UnseenError
 from promptlab.cloud.stack import Stack
 from promptlab.domain.results import FINAL
 from promptlab.errors import AuthenticationError, PromptLabError
 from promptlab.ports import Clock
+from promptlab.store_lab import probe
 
 NAME = "promptlab-smoke"
 """The name of the run, its prompt and its dataset."""

@@ -21,6 +21,7 @@ from promptlab.domain.results import ModelResponse, Score
 from promptlab.engine.limits import Deadline
 from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
 from promptlab.engine.sandbox.answers import AnswerError, call_failed, response_of, score_of, usage_of
+from promptlab.engine.sandbox.request import CODE
 from promptlab.errors import ModelError, PromptLabError, SandboxBusyError, SandboxLostError
 from promptlab.evaluators.outcomes import failed
 from promptlab.evaluators.several import rejoined, with_printed
@@ -104,12 +105,17 @@ class SandboxPool:
             MovedError: the evaluator was withdrawn before the case was sent.
             Postponed: the time of this process is over before that.
         """
-        answer = await self._asked(recipe, data, limit_s)
-        parts = orjson.loads(recipe.argument).get("parts") or ()
+        asked = orjson.loads(recipe.argument)
+        answer = await self._asked(recipe, data, asked.get("limit_s", limit_s))
+        parts = asked.get("parts") or ()
         try:
             score = rejoined(score_of(answer.get("score")), parts, score_of)
         except AnswerError as error:
             score = failed(recipe.metric, f"the sandbox answered with no score: {error}")
+        if asked["role"] == CODE:
+            from promptlab.evaluators.code_tests import believed  # runs of other metrics have no use for it
+
+            return believed(score, data)
         if printed := str(answer.get("printed") or ""):
             score = with_printed(score, printed, parts)
         return score

@@ -23,6 +23,7 @@ from promptlab.engine.isolation import is_async
 from promptlab.engine.job import Job, cancelled_from_outside
 from promptlab.engine.limits import Where, models_of
 from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
+from promptlab.engine.sandboxed import SANDBOX
 from promptlab.engine.scored import Scored
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.engine.watchdog import watchdog
@@ -48,6 +49,7 @@ def is_pure(evaluator: Evaluator) -> bool:
     return (
         type(evaluator).__module__.startswith("promptlab.evaluators.")
         and not is_async(evaluator)
+        and not evaluator.runs_code
         and not isinstance(evaluator, Combined)
     )
 
@@ -164,7 +166,7 @@ async def _isolated(
         return None
     except CannotLoadError as error:
         why = f"it cannot be loaded in a process of its own: {error}"
-        if metric.isolated:
+        if metric.isolated or recipe.function == SANDBOX:
             return failed(metric.evaluator_name, why)
         isolation.stay(metric, why)
         return None

@@ -63,6 +63,8 @@ class Evaluator:
     """The experiment's embedding model, where `needs_embedding`."""
     needs_judge: ClassVar[bool] = False
     """Whether it asks models of its own, which its metric names in `judge`."""
+    runs_code: ClassVar[bool] = False
+    """Whether it runs code of answers, elsewhere and for as long as that takes."""
     any_inputs: ClassVar[bool] = False
     """Whether it takes inputs beyond `inputs`, under whatever names its column_mapping has."""
     renamed_inputs: ClassVar[Mapping[str, str]] = {}

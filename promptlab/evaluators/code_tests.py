@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -24,7 +25,11 @@ MOST_CODE = 200_000
 """Characters of code, and of tests."""
 START_S = 20.0
 """How long the process may take to start and to be confined, on a busy machine."""
+MOST_WHY = 1_000
 MOST_ANSWER = 100_000
+LOST = "it ended its process, or had no memory left"
+OVERDUE = "it took longer than timeout_s={timeout_s:g} s"
+FAILED = "it failed"
 _KEPT = ("LD_LIBRARY_PATH",)
 _START = (
     "import sys; sys.path[:] = {path!r}\n"
@@ -39,6 +44,7 @@ class CodeTests(Evaluator):
     inputs = {"response": "$inference", "tests": None}
     value_range: ClassVar = (0.0, 1.0)
     decides = True
+    runs_code = True
 
     entry_point: str | None = Field(
         None,
@@ -62,13 +68,18 @@ class CodeTests(Evaluator):
         Raises:
             ValueError: there are no tests, or a text is too long.
         """
-        text, tests = response_of(data), _tests(data.get("tests"))
-        code = _code(text)
+        return self._run(*self.code_and_tests(data))
+
+    def code_and_tests(self, data: Mapping[str, Any]) -> tuple[str, str]:
+        """Take the code out of a case's answer, and its tests.
+
+        Raises:
+            ValueError: there are no tests, or a text is too long.
+        """
+        code, tests = _code(response_of(data)), _tests(data.get("tests"))
         if max(len(code), len(tests)) > MOST_CODE:
             raise ValueError(f"code and tests have at most {MOST_CODE:,} characters each")
-        if self.entry_point is not None:
-            tests += f"\ncheck({self.entry_point})\n"
-        return self._run(code, tests)
+        return code, tests if self.entry_point is None else f"{tests}\ncheck({self.entry_point})\n"
 
     def _run(self, code: str, tests: str) -> Score:
         with tempfile.TemporaryDirectory(prefix="promptlab-code-", ignore_cleanup_errors=True) as folder:
@@ -110,17 +121,32 @@ class CodeTests(Evaluator):
         answer = lines.next(self.timeout_s)
         if answer is None:
             process.kill()
-            return Score(
-                passed=False, judged=code, reason=f"it took longer than timeout_s={self.timeout_s:g} s"
-            )
+            return Score(passed=False, judged=code, reason=OVERDUE.format(timeout_s=self.timeout_s))
         if not answer:
-            return Score(passed=False, judged=code, reason="it ended its process, or had no memory left")
+            return Score(passed=False, judged=code, reason=LOST)
         try:
             found = orjson.loads(answer)
             passed, said = found["passed"] is True, str(found.get("why") or "")
         except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
             passed, said = False, "its process answered with something else"
-        return Score(passed=passed, judged=code, reason=None if passed else said[:1_000] or "it failed")
+        return Score(passed=passed, judged=code, reason=None if passed else said[:MOST_WHY] or FAILED)
+
+
+def believed(score: Score, data: Mapping[str, Any]) -> Score:
+    """Take of a score what counts where the process of the code itself gave it: its verdict and a reason.
+
+    Args:
+        score: what was answered; the code may have answered in its evaluator's place.
+        data: the case.
+    """
+    if score.error is not None:
+        return Score(error=score.error)
+    passed = score.passed is True
+    return Score(
+        passed=passed,
+        judged=_code(response_of(data)),
+        reason=None if passed else (score.reason or FAILED)[:MOST_WHY],
+    )
 
 
 class _Lines:

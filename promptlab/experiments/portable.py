@@ -10,7 +10,7 @@ from typing import Any
 from promptlab.domain.code import StoredCode
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
-from promptlab.evaluators.registry import canonical, exists
+from promptlab.experiments.code_answers import runs_answers
 from promptlab.experiments.config import CodeConfig, EvaluationConfig, ExperimentConfig
 from promptlab.models.base import Model
 from promptlab.models.registry import is_registered
@@ -76,8 +76,6 @@ def check_portable_metrics(
     Raises:
         ConfigError: an evaluator is code of the user's own, or a judge an object, or it brings a key.
     """
-    for item in evaluation:
-        _check_runs_no_code(item, where)
     for item in () if code else evaluation:
         _check_metric(item, where)
     for name, judge in ((item.result_name, one) for item in evaluation for one in item.judge or ()):
@@ -94,12 +92,19 @@ def _is_kept(thing: Any) -> bool:
     return isinstance(text, str) and StoredCode.parse(text) is not None
 
 
-def _check_runs_no_code(item: EvaluationConfig, where: str) -> None:
-    if item.evaluator is None and exists(item.metric) and canonical(item.metric) == "code_tests":
-        raise ConfigError(
-            f"metric {item.result_name!r}: code_tests runs the code of answers where it scores them, and "
-            f"{where} has none for that. Leave it out, {HERE}."
-        )
+def check_runs_answers(evaluation: Sequence[EvaluationConfig], refusal: str | None) -> None:
+    """Refuse metrics that run what models wrote, where there is no sandbox for it.
+
+    Args:
+        evaluation: the metrics.
+        refusal: why a hosted lab runs no code; None where it does.
+
+    Raises:
+        ConfigError: there is such a metric.
+    """
+    for item in evaluation:
+        if refusal is not None and item.evaluator is None and runs_answers(item.metric):
+            raise ConfigError(f"metric {item.result_name!r} runs the code of answers. {refusal}")
 
 
 def _check_metric(item: EvaluationConfig, where: str) -> None:

@@ -20,6 +20,7 @@ from promptlab.evaluators.registry import build
 from promptlab.evaluators.several import joining
 from promptlab.evaluators.whole import WholeRun
 from promptlab.experiments.code import load_code, made_of, with_params
+from promptlab.experiments.code_answers import recipe_of, runs_answers
 from promptlab.experiments.functions import FunctionEvaluator, named_inputs
 from promptlab.experiments.stored import recipe_argument, stored_evaluator
 
@@ -47,6 +48,8 @@ def recipes_of(
                 metric.code, name, [part for _, part in parts.get(name, ())], metric.params
             )
             found[metric.name] = Recipe(name, SANDBOX, argument)
+        elif metric.code is None and metric.kept is None and runs_answers(metric.metric):
+            found[metric.name] = recipe_of(metric, evaluator)
         elif name in named or name not in given:
             if own and metric.isolated is not False:
                 recorded = metric.model_dump(mode="json", exclude_none=True)

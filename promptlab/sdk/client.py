@@ -3,11 +3,12 @@ loops alike."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from promptlab.deprecated import warn_old
+from promptlab.domain.findings import Finding
 from promptlab.lab import open_lab
 from promptlab.sdk.assets import Assets
 from promptlab.sdk.experiments import Experiments
@@ -63,6 +64,20 @@ class PromptLab:
     async def start_studio_async(self, port: int = 8000, *, host: str = "127.0.0.1") -> None:
         """As `studio.start_async`."""
         await self.studio.start_async(port, host=host)
+
+    def doctor(self, secrets: Sequence[str] = ()) -> list[Finding]:
+        """Look whether the lab is in order: its store can be written and read; of a hosted one also its
+        version beside this one, the token, whether its sandbox holds code of users, and the account's quotas.
+        No model is called. What is wrong is a finding (`.outcome`: ok, warning or error), and is not raised.
+
+        Args:
+            secrets: names of providers' keys that are looked for, as `api_key_secret` names them.
+        """
+        return run_sync(self.doctor_async(secrets))
+
+    async def doctor_async(self, secrets: Sequence[str] = ()) -> list[Finding]:
+        """Do as `doctor`."""
+        return list(await self._lab.findings(secrets))
 
     def close(self) -> None:
         """Close the store; also done by `with PromptLab() as pl:`."""

@@ -17,7 +17,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.differences import check_unchanged
 from promptlab.experiments.judges import steps_made
 from promptlab.experiments.pinned import with_metrics
-from promptlab.experiments.portable import check_portable
+from promptlab.experiments.portable import check_portable, check_runs_answers
 from promptlab.experiments.prepare import check_models, prepare, unlock
 from promptlab.experiments.rescoring import Metrics, check_scorable, scoring_config
 from promptlab.experiments.stored import look_up
@@ -227,6 +227,7 @@ class GoingOn(Starting):
             config = scoring_config(before, evaluation, only)
             if self.stack is not None:
                 check_portable(config)
+                check_runs_answers(config.evaluation, self.code_refusal)
             stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
             at, there = folder or working_folder() or Path(), before.evaluation
             async with prepare(

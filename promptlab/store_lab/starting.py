@@ -24,7 +24,7 @@ from promptlab.experiments.binding import Live, bind
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.judges import steps_made
 from promptlab.experiments.pinned import with_dataset
-from promptlab.experiments.portable import check_portable
+from promptlab.experiments.portable import check_portable, check_runs_answers
 from promptlab.experiments.prepare import Prepared, check_models, prepare, unlock
 from promptlab.experiments.stopping import stop_rule
 from promptlab.experiments.stored import look_up
@@ -169,6 +169,7 @@ class Starting(Runs):
         """Check a configuration; `dataset` are its rows, where they were read already. Nothing is stored."""
         if self.stack is not None:
             check_portable(config)
+            check_runs_answers(config.evaluation, self.code_refusal)
         stored = await look_up(config, self.assets, self._parts.sandbox, self._parts.no_code)
         base = folder or working_folder() or Path()
         async with prepare(config, self.assets, base, stored, dataset, batches=self.batches) as prepared:

@@ -149,7 +149,7 @@ def main(folder: Path, only: Sequence[str] = ()) -> None:
 
 def _access(store: Path, folder: Path, shown: Sequence[tuple[str, Page]], only: Sequence[str]) -> None:
     """Who gets in: the login, and then as an admin."""
-    places = ("login", "tokens", "people", "deletions", "audit", "projects")
+    places = ("login", "tokens", "people", "deletions", "audit", "projects", "doctor")
     if only and not set(places) & set(only):
         return
     with hosted(store) as studio:

@@ -21,6 +21,7 @@ PAGES = (
     "/audit",
     "/audit?who=nobody",
     "/audit?since=x",
+    "/doctor?secrets=nothing",
 )
 
 

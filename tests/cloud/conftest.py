@@ -16,6 +16,7 @@ import pytest
 from promptlab import PromptLab
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
+RESTARTS = "test_restarts.py"
 ENDED = ("completed", "failed", "stopped", "budget_reached", "interrupted", "cancelled")
 
 
@@ -118,6 +119,11 @@ class Stack:
         """An object's content."""
         data: bytes = self.aws("s3").get_object(Bucket=self.outputs["BucketName"], Key=key)["Body"].read()
         return data
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what stops and kills the local AWS last."""
+    items.sort(key=lambda item: item.path.name == RESTARTS)
 
 
 @pytest.fixture(scope="session")

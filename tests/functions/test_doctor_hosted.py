@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -14,14 +15,16 @@ import pytest
 from promptlab_studio.auth import Auth
 
 from functions import runtime
+from promptlab import PromptLab
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.secrets import Secret
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from tests.functions.conftest import Machine
-from tests.functions.test_samples_hosted import Handed, environment, worked_on
+from tests.functions.test_samples_hosted import Handed, worked_on
 from tests.functions.test_sandbox import Invoked, _with_sandbox, invoked  # noqa: F401 - a fixture
+from tests.samples import environment
 from tests.servers import ModelServer, Reply
 from tests.studio.live import BEARER, TOKEN, LiveStudio
 
@@ -99,6 +102,23 @@ def test_a_lab_that_is_in_order(
     found, code = found_by(*hosted[:1], machine, hosted[1], tmp_path)
     ((outcome, said),) = found["quotas"]
     assert (code, outcome) == (0, "warning") and "MaxConcurrency=6" in said
+
+
+@pytest.mark.long
+def test_the_sdk_and_the_studio_say_the_same(hosted: tuple[LiveStudio, Handed], account: Account) -> None:
+    """`pl.doctor()` and the page `/doctor`; a key that is not there is said, and nothing is raised."""
+    account.limit = 8
+    studio, _ = hosted
+    with PromptLab({"type": "remote", "endpoint": studio.url, "api_key": TOKEN}, quiet=True) as pl:
+        found = {finding.check: finding for finding in pl.doctor(["KEY"])}
+    assert (found["quotas"].outcome, found["secrets"].outcome) == ("warning", "error")
+    with studio.client(headers=BEARER) as api:
+        page = html.unescape(api.get(f"{studio.url}/doctor?secrets=KEY").text)
+    assert "Something is wrong." in page
+    for check in ("store", "code", "quotas", "secrets"):
+        assert found[check].message in page
+    with PromptLab({"type": "remote", "endpoint": studio.url, "api_key": "pl_wrong"}, quiet=True) as pl:
+        assert [finding.check for finding in pl.doctor() if finding.outcome == "error"] == ["token"]
 
 
 EXPERIMENT = """

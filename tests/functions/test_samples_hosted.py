@@ -4,9 +4,7 @@ runs in the sandbox, and scores case by case as on a laptop."""
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,16 +24,13 @@ from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from tests.functions.conftest import Elsewhere, Machine
 from tests.functions.test_sandbox import Invoked, _with_sandbox, invoked  # noqa: F401 - a fixture
+from tests.samples import HOSTED, assert_same, copied, environment, rows_here, rows_of
 from tests.studio.live import BEARER, TOKEN, LiveStudio
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's"),
     pytest.mark.timeout(180),
 ]
-SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-LOCAL = 'PromptLab({"type": "sqlite", "db_file": str(HERE / "promptlab.db")})'
-HOSTED = 'PromptLab({"type": "remote"})'
-NOT_COMPARED = ("latency_ms", "created_at", "cost_usd", "attempts", "shard", "queued_ms", "time")
 
 
 class Handed(Elsewhere):
@@ -60,31 +55,6 @@ def hosted(tmp_path: Path, machine: Machine, invoked: Invoked) -> Iterator[tuple
     parts = replace(open_cloud(runtime.config()), runner=handed, sandbox=_with_sandbox(machine).sandbox)
     with LiveStudio(tmp_path, lab=StoreLab(parts), auth=Auth(TOKEN, secure=False)) as studio:
         yield studio, handed
-
-
-def copied(name: str, to: Path, line: str) -> Path:
-    """A copy of a sample with another line `PromptLab(…)`."""
-    folder = Path(shutil.copytree(SAMPLES / name, to / name, ignore=shutil.ignore_patterns("promptlab.db*")))
-    script = folder / f"{name}.py"
-    text = script.read_text("utf-8")
-    assert text.count(LOCAL) == 1
-    script.write_text(text.replace(LOCAL, line), "utf-8")
-    return script
-
-
-def environment(**changes: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PROMPTLAB_"))}
-    return {**kept, "PROMPTLAB_SAMPLE_MODEL": "simulated/demo", "PROMPTLAB_SAMPLE_SERVE": "0", **changes}
-
-
-def rows_of(pl: PromptLab) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every run by its experiment's name and model, without what no two runs have alike."""
-    found = {}
-    for run in pl.experiment.list():
-        assert run.status == "completed", run
-        rows = [{k: v for k, v in row.items() if not k.startswith(NOT_COMPARED)} for row in run.results()]
-        found[f"{run.record.name} {run.record.experiment['model']['name']}"] = rows
-    return found
 
 
 def worked_on(command: list[str], folder: Path, env: dict[str, str], machine: Machine, handed: Handed) -> int:
@@ -118,23 +88,14 @@ def test_a_sample_scores_in_a_hosted_lab_as_on_a_laptop(
 ) -> None:
     """Answer by answer, score by score, reason by reason."""
     studio, handed = hosted
-    (tmp_path / "here").mkdir()
-    local = copied(name, tmp_path / "here", LOCAL)
-    subprocess.run([sys.executable, str(local)], cwd=local.parent, env=environment(), check=True)
-    with PromptLab({"type": "sqlite", "db_file": str(local.parent / "promptlab.db")}) as pl:
-        expected = rows_of(pl)
-
+    expected = rows_here(name, tmp_path / "here")
     remote = {"PROMPTLAB_ENDPOINT": studio.url, "PROMPTLAB_API_KEY": TOKEN}
     (tmp_path / "there").mkdir()
     script = copied(name, tmp_path / "there", HOSTED)
     command = [sys.executable, str(script)]
     assert worked_on(command, script.parent, environment(**remote), machine, handed) == 0
     with PromptLab({"type": "remote", "endpoint": studio.url, "api_key": TOKEN}) as pl:
-        found = rows_of(pl)
-        assert found.keys() == expected.keys()
-        for run, rows in expected.items():
-            for here, there in zip(rows, found[run], strict=True):
-                assert there == here, f"{run}: {sorted(there.items() ^ here.items(), key=str)}"
+        assert_same(rows_of(pl), expected)
         sent = {asset.name for asset in pl.asset.list("code")}
     assert bool(sent) == (name != "quickstart")
 

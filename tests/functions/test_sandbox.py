@@ -7,14 +7,16 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 from functions import runtime, sandbox
+from promptlab import PromptLab
 from promptlab.adapters.aws.lambda_sandbox import LambdaSandbox
 from promptlab.domain.code import CodeBundle
 from promptlab.errors import ConfigError, SandboxBusyError, SandboxError, SandboxLostError
@@ -134,8 +136,6 @@ def invoked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invok
 
 
 def _with_sandbox(machine: Machine) -> Any:
-    from dataclasses import replace
-
     return replace(machine.lab._parts, sandbox=LambdaSandbox("sandbox", machine.lab.blobs, read_s=60))
 
 
@@ -240,6 +240,49 @@ def test_a_model_and_an_agent_of_users_answer_in_the_sandbox(machine: Machine, i
     talk = agent | {"conversation": {"user_turns": ["Hello", "And then?"]}}
     with pytest.raises(ConfigError, match="takes the row only"):
         machine.start(talk)
+
+
+@pytest.mark.long
+def test_code_of_answers_runs_in_the_sandbox_as_on_a_laptop(
+    machine: Machine, invoked: Invoked, tmp_path: Path
+) -> None:
+    """`code_tests`: verdict, reason and code case by case; a code that spoils its process spoils no other's;
+    without a sandbox it is refused."""
+    answers = [
+        "def f(): return 1",
+        "def f(): return 2",
+        "import json, math; json.dumps = None; math.pi = 3\ndef f(): return 1",
+        "import math\ndef f(): return int(math.pi > 3)",
+        "while True: pass",
+        "import os; os._exit(0)",
+        "x = 'a' * 10**10",
+        "print('so')\nimport socket; socket.socket()",
+        "```python\ndef f():\n    return 1\n```",
+    ]
+    data = [{"q": str(n), "tests": ["assert f() == 1"]} for n in range(len(answers))]
+    config = {
+        "name": "code",
+        "dataset": {"name": "tasks", "rows": [*data, {"q": "0", "tests": None}]},
+        "prompt_template": {"name": "write", "user_prompt": "<q>"},
+        "evaluation": [{"metric": "code_tests", "params": {"timeout_s": 2.0, "memory_mb": 256}}],
+    }
+    kept = ("case", "passed.code_tests", "reason.code_tests", "judged.code_tests", "score_error.code_tests")
+    with ModelServer(lambda request: answers[int(request.prompt)]) as server:
+        config["model"] = {"name": "openai/mini", "endpoint": server.openai_url}
+        run = machine.start(config)
+        assert machine.execute(run.run_id) == {"status": "completed"}
+        there = [{name: row[name] for name in kept} for row in rows(machine, run.run_id)]
+        with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}, quiet=True) as pl:
+            config["model"] |= {"api_key": "sk-none"}
+            here = [{name: row[name] for name in kept} for row in pl.experiment.run(config).results()]
+    assert there == here
+    passed = [row["passed.code_tests"] for row in there]
+    assert passed == [True, False, True, True, False, False, False, False, True, None]
+    assert "longer than timeout_s=2" in there[4]["reason.code_tests"]
+    assert {event["role"] for event in invoked.events} == {"code"}
+    machine.lab._parts = replace(machine.lab._parts, sandbox=None)
+    with pytest.raises(ConfigError, match="'code_tests' runs the code of answers"):
+        machine.start(config)
 
 
 def test_throttled_and_lost_invocations_are_made_again_and_nothing_is_scored_twice(

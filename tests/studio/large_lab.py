@@ -30,6 +30,7 @@ PATHS: dict[str, list[str]] = {
     "/people": ["/people"],
     "/audit": ["/audit"],
     "/deletions": ["/deletions"],
+    "/doctor": ["/doctor"],
     "/api/v1/me": ["/api/v1/me"],
     "/api/v1/doctor": ["/api/v1/doctor?secret=x"],
     "/api/v1/tokens": ["/api/v1/tokens"],

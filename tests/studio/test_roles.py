@@ -82,6 +82,7 @@ ENGINEERS_PAGES: set[Route] = {
     ("GET", "/tokens"),
     ("GET", "/api/v1/tokens"),
     ("GET", "/api/v1/doctor"),
+    ("GET", "/doctor"),
 }
 LINKED = ("/runs/{run_id}", "/compare")
 """What a link opens begins so, in pages and API."""

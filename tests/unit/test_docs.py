@@ -59,6 +59,15 @@ def blocks(*languages: str) -> list[Block]:
     return found
 
 
+def test_tests_that_pages_name_are_there() -> None:
+    """Who says what proves something names a file: with its folder, or one of tests/studio or tests/unit."""
+    for page in PAGES:
+        for named in re.findall(r"\b(?:tests/\w+/)?test_\w+\.py\b", page.read_text("utf-8")):
+            tests = ROOT / "tests"
+            places = [ROOT / named] if "/" in named else [tests / "studio" / named, tests / "unit" / named]
+            assert any(place.is_file() for place in places), f"{name_of(page)}: there is no {named}"
+
+
 def pages_with_python() -> list[Path]:
     return [page for page in PAGES if any(block.page == page for block in blocks("python"))]
 

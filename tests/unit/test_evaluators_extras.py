@@ -12,7 +12,7 @@ import pytest
 from promptlab.errors import ConfigError, MissingExtraError
 from promptlab.evaluators.registry import build
 from promptlab.experiments.config import EvaluationConfig
-from promptlab.experiments.portable import check_portable_metrics
+from promptlab.experiments.portable import check_portable_metrics, check_runs_answers
 
 MATH = [
     (r"so the answer is $\frac{1}{2}$", "0.5", True),
@@ -69,9 +69,10 @@ def test_a_candidate_is_given_to_check_as_in_humaneval() -> None:
     assert not metric.evaluate({"response": "def twice(x): return x", "tests": tests}).passed
 
 
-def test_a_hosted_lab_refuses_to_run_code_of_answers() -> None:
-    with pytest.raises(ConfigError, match="code_tests runs the code of answers"):
-        check_portable_metrics([EvaluationConfig(metric="CodeTests")])
+def test_a_hosted_lab_without_a_sandbox_refuses_code_of_answers() -> None:
+    check_portable_metrics([EvaluationConfig(metric="CodeTests")])
+    with pytest.raises(ConfigError, match=r"runs the code of answers\. AllowCode is false"):
+        check_runs_answers([EvaluationConfig(metric="CodeTests")], "AllowCode is false")
 
 
 def reference_meteor(wanted: list[str], said: list[str]) -> float:

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 from botocore.exceptions import ClientError
 
-from promptlab.cloud import probe
 from promptlab.cloud.inspection import RIGHTS
 from promptlab.cloud.smoke import ROWS, Finding, Smoke
 from promptlab.cloud.stack import Stack
 from promptlab.errors import ConfigError
+from promptlab.store_lab import probe
 
 TOKEN = "a-token-of-a-stack-under-test"
 ACCOUNT = "arn:aws:cloudformation:eu-west-1:123456789012:stack/lab/1"

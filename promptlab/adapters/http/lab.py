@@ -20,6 +20,7 @@ from promptlab.adapters.http.sending import send_code
 from promptlab.adapters.http.sweeps import RemoteSweeping
 from promptlab.deleting.journal import Deletion
 from promptlab.domain.choice import Chosen
+from promptlab.domain.findings import Finding
 from promptlab.domain.names import checked_label
 from promptlab.domain.projects import DEFAULT_PROJECT
 from promptlab.domain.records import made
@@ -78,9 +79,12 @@ class RemoteLab(RemoteSweeping):
         self._api = ApiClient(endpoint, api_key, clock, project)
         self.jobs = RemoteJobs(self._api)
         self.assets = RemoteAssets(self._api, self.jobs)
-        self.doctor = RemoteDoctor(self._api)
         self.labels = RemoteLabels(self._api)
         self.where = self._api.endpoint
+
+    async def findings(self, secrets: Sequence[str] = ()) -> Sequence[Finding]:
+        """Say whether it answers, who the caller is, and whether it is in order."""
+        return await RemoteDoctor(self._api, self.where).look(secrets)
 
     async def run(
         self,

@@ -24,6 +24,8 @@ from promptlab.engine.sandbox.answers import (
     usage_of,
 )
 from promptlab.engine.sandbox.child import Child, GoneError
+from promptlab.engine.sandbox.request import CODE
+from promptlab.evaluators.code_tests import LOST, OVERDUE
 from promptlab.evaluators.outcomes import failed, overdue
 
 BEGIN_S = 20.0
@@ -116,7 +118,7 @@ class Batch:
             raise
         except GoneError as error:
             if told.begun and not told.done:
-                self._put(told.now, self.failed(str(error)))
+                self._put(told.now, self.ended(str(error)))
                 told.at += 1
             raise
         finally:
@@ -134,7 +136,7 @@ class Batch:
         it is known whose doing it was. One that was alone has failed."""
         self.strange = True
         if len(told.sent) == 1:
-            self._put(told.sent[0][0], self.failed(why))
+            self._put(told.sent[0][0], self.ended(why))
             told.at = 1
             return
         for n, _ in told.sent:
@@ -177,6 +179,10 @@ class Batch:
                 self.bytes += 2 * len(text)
                 self.largest = max(self.largest, 2 * len(kept))
 
+    def ended(self, why: str) -> dict[str, Any]:
+        """The answer for a case that has none by the doing of its own code."""
+        return {"score": {"passed": False, "reason": LOST}} if self.role == CODE else self.failed(why)
+
     def failed(self, why: str) -> dict[str, Any]:
         """The answer for a case that has none."""
         if self.role == "infer":
@@ -186,6 +192,8 @@ class Batch:
     def _overdue(self) -> dict[str, Any]:
         if self.role == "infer":
             return {"error": {"type": "timeout", "message": f"no answer within timeout_s={self.limit_s:g} s"}}
+        if self.role == CODE:
+            return {"score": {"passed": False, "reason": OVERDUE.format(timeout_s=self.limit_s)}}
         return {"score": _plain(overdue(self.metric, self.limit_s))}
 
     def _put(self, n: int, answer: dict[str, Any]) -> None:
@@ -198,7 +206,7 @@ class Batch:
         Raises:
             AnswerError: it is none.
         """
-        if self.role == "evaluate":
+        if self.role in ("evaluate", CODE):
             return {"score": _plain(score_of(given))}
         if not isinstance(given, dict):
             raise AnswerError(f"it is a {type(given).__name__}, not an object")

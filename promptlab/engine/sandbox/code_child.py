@@ -31,11 +31,12 @@ def serve(folder: str, memory_bytes: int, cpu_s: int) -> None:
     while piece := os.read(source, 1 << 16):
         data += piece
     asked = orjson.loads(data)
-    os.write(sink, orjson.dumps(_ran(asked["code"], asked["tests"])) + b"\n")
+    os.write(sink, orjson.dumps(ran(asked["code"], asked["tests"])) + b"\n")
     os._exit(0)
 
 
-def _ran(code: str, tests: str) -> dict[str, Any]:
+def ran(code: str, tests: str) -> dict[str, Any]:
+    """Run code and then its tests, in this process; give whether they `passed`, and else `why` not."""
     there: dict[str, Any] = {"__name__": "__main__"}
     for what, text in (("the code", code), ("the tests", tests)):
         try:

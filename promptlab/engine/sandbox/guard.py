@@ -24,7 +24,7 @@ from promptlab.engine.sandbox.batch import Batch
 from promptlab.engine.sandbox.child import Child, GoneError, SandboxUnavailableError, Zygote
 from promptlab.engine.sandbox.confine import Limits, protect
 from promptlab.engine.sandbox.files import emptied
-from promptlab.engine.sandbox.request import MOST_LIMIT_S, EventError, Request
+from promptlab.engine.sandbox.request import CODE, MOST_LIMIT_S, EventError, Request
 from promptlab.errors import PromptLabError
 from promptlab.outbound import Outbound
 
@@ -39,7 +39,7 @@ BATCH_S = 0.05
 MOST_CASES = 256
 MOST_MADE = 64
 """Evaluators and models that one child has made, before another child begins anew."""
-PRELOAD = ("promptlab.experiments.sandboxed",)
+PRELOAD = ("promptlab.experiments.sandboxed", "promptlab.engine.sandbox.answers_code")
 """By name: the layer above this one knows how experiments make their objects."""
 LIMITS = Limits()
 _UNPACK = "promptlab.experiments.sandboxed:unpack"
@@ -261,12 +261,15 @@ class Guard:
     def _some(self, child: Child, request: Request, batch: Batch, hard: float) -> None:
         """Have some more cases answered."""
         kind = request.bundle, request.recipe
-        many = 1 if batch.strange else int(BATCH_S / max(self._mean_s.get(kind, BATCH_S), 1e-7))
+        alone = batch.strange or request.role == CODE
+        many = 1 if alone else int(BATCH_S / max(self._mean_s.get(kind, BATCH_S), 1e-7))
         sent = batch.take(min(MOST_CASES, max(1, many)))
         began = time.monotonic()
         try:
             batch.run(child, child.made[request.recipe], sent, hard)
         except GoneError:
+            self._end()
+        if request.role == CODE:  # what the code of one answer leaves behind is met by no other's
             self._end()
         mean_s = (time.monotonic() - began) / len(sent)
         self._mean_s[kind] = (self._mean_s.get(kind, mean_s) + mean_s) / 2

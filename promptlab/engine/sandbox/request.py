@@ -11,7 +11,9 @@ import orjson
 
 from promptlab.errors import PromptLabError
 
-ROLES = ("evaluate", "infer", "check")
+CODE = "code"
+"""Evaluates code that a model wrote: a child for each case, whose end is a verdict on its case, too."""
+ROLES = ("evaluate", "infer", "check", CODE)
 MOST_LIMIT_S = 86_400.0
 _HASH = re.compile(r"[0-9a-f]{64}")
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from promptlab.cloud.check import lab_findings
 from promptlab.domain.findings import Outcome
 from promptlab_studio.access import Principal, TheLab, needs
 
@@ -46,7 +45,7 @@ async def doctor(
 ) -> Any:
     """Whether the store can be written and read, the sandbox holds code of users, and the account has room.
     No model is called."""
-    findings = await lab_findings(lab, secret)
+    findings = await lab.findings(secret)
     return {
         "ok": all(finding.outcome != "error" for finding in findings),
         "version": version("promptlab-serverless"),

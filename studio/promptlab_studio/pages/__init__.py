@@ -12,6 +12,7 @@ from promptlab_studio.pages import (
     compare,
     corrections,
     datasets,
+    doctor,
     export,
     go,
     jobs,
@@ -53,5 +54,6 @@ for _routes in (
     sweeps.routes,
     access.routes,
     projects.routes,
+    doctor.routes,
 ):
     router.include_router(_routes)

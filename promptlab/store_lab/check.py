@@ -1,17 +1,20 @@
-"""Whether a lab that serves others is in order: what its Studio can see of it without calling a model."""
+"""Whether a lab is in order: what can be seen of it without calling a model."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import orjson
 
-from promptlab.cloud import probe
 from promptlab.domain.findings import Finding
 from promptlab.errors import PromptLabError, SandboxBusyError
-from promptlab.store_lab import StoreLab
+from promptlab.store_lab import probe
+
+if TYPE_CHECKING:
+    from promptlab.store_lab import StoreLab
 
 KIND, KEY = "DOCTOR", "doctor"
 BLOB = "exports/doctor/doctor.txt"
@@ -58,6 +61,8 @@ async def _store(lab: StoreLab) -> list[Finding]:
 
 
 async def _code(lab: StoreLab) -> list[Finding]:
+    if lab.stack is None:
+        return []  # whoever works with a lab on this machine may run code here anyway
     sandbox = lab.sandbox_or_none
     if sandbox is None:
         return [Finding("code", "ok", f"is off: {lab.code_refusal}")]
