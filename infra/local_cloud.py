@@ -35,6 +35,8 @@ from cloud_tools import HOME, ROOT, CloudError, find_python, make_tools, make_ve
 PORT = 4566
 REGION = "us-east-1"
 START_S = 60
+FIRST_ADMIN = "first@example.com"
+"""Who the template invites on a local AWS for tests."""
 STOP_S = 120
 """Seconds to save its state on SIGTERM."""
 
@@ -366,7 +368,7 @@ def test(arguments: list[str], parameters: dict[str, str]) -> int:
     with fresh() as cloud:
         ministack, _, _ = make_tools()
         start(cloud, ministack)
-        facts = deploy(cloud, parameters)
+        facts = deploy(cloud, {"AdminEmail": FIRST_ADMIN} | parameters)
         command = [sys.executable, "-m", "pytest", "tests/cloud", "-m", "cloud", *arguments]
         code = subprocess.run(command, check=False, cwd=ROOT, env=test_env(cloud, facts)).returncode
         if code:

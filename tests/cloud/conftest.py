@@ -70,8 +70,12 @@ class Stack:
 
     def function(self, state: str) -> str:
         """The name of the function of a state."""
+        return self.resource(f"{state}Function")
+
+    def resource(self, logical: str) -> str:
+        """The name that a resource of the template has."""
         found = self.aws("cloudformation").describe_stack_resource(
-            StackName=self.outputs["StackName"], LogicalResourceId=f"{state}Function"
+            StackName=self.outputs["StackName"], LogicalResourceId=logical
         )
         name: str = found["StackResourceDetail"]["PhysicalResourceId"]
         return name

@@ -17,6 +17,7 @@ from promptlab_studio.people import People
 
 from promptlab.adapters.aws.user_pool import UserPool
 from tests.browser.chromium import launched
+from tests.cloud.conftest import Stack
 from tests.studio.live import TOKEN, LiveStudio
 
 pytestmark = [
@@ -30,6 +31,16 @@ PASSWORD = "A-long-Password-1!"
 def page() -> Iterator[Page]:
     with launched() as browser:
         yield browser.new_context().new_page()
+
+
+def signed_in(page: Page, studio: str, email: str) -> None:
+    """Sign in through the pool's pages, to the page that was asked for."""
+    page.goto(f"{studio}/prompts")
+    page.get_by_role("link", name="Sign in with your account").click()
+    page.get_by_label("Username").fill(email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{studio}/prompts")
 
 
 def pool_for(cognito: Any, back: str) -> Provider:
@@ -58,6 +69,21 @@ def pool_for(cognito: Any, back: str) -> Provider:
     )
 
 
+def test_who_the_template_names_is_invited_and_signs_in_as_an_admin(stack: Stack, page: Page) -> None:
+    """AdminEmail: an account that waits for its first password; with that, through the pool's pages into the
+    deployed Studio."""
+    cognito, pool = stack.aws("cognito-idp"), stack.resource("UserPool")
+    (invited,) = cognito.list_users(UserPoolId=pool)["Users"]
+    email = next(one["Value"] for one in invited["Attributes"] if one["Name"] == "email")
+    assert (email, invited["UserStatus"]) == ("first@example.com", "FORCE_CHANGE_PASSWORD")
+    cognito.admin_set_user_password(UserPoolId=pool, Username=email, Password=PASSWORD, Permanent=True)
+    signed_in(page, stack.endpoint, email)
+    me = page.evaluate("fetch('/api/v1/me').then(r => r.json())")
+    assert (me["id"], me["role"]) == (f"person:{email}", "admin")
+    people = stack.api.get("/people").json()["items"]
+    assert [(one["email"], one["invited_by"]) for one in people] == [(email, "AdminEmail")]
+
+
 def test_each_role_signs_in_through_the_pools_pages(page: Page, tmp_path: Path) -> None:
     """With an account that the invitation made; and leaves again. Who is removed does not come back."""
     import boto3
@@ -80,12 +106,7 @@ def test_each_role_signs_in_through_the_pools_pages(page: Page, tmp_path: Path) 
                 UserPoolId=pool, Username=email, Password=PASSWORD, Permanent=True
             )
             page.context.clear_cookies()
-            page.goto(f"{studio.url}/prompts")
-            page.get_by_role("link", name="Sign in with your account").click()
-            page.get_by_label("Username").fill(email)
-            page.get_by_label("Password").fill(PASSWORD)
-            page.get_by_role("button", name="Sign in").click()
-            page.wait_for_url(f"{studio.url}/prompts")
+            signed_in(page, studio.url, email)
             me = page.evaluate("fetch('/api/v1/me').then(r => r.json())")
             assert (me["id"], me["role"]) == (f"person:{email}", role)
             page.goto(f"{studio.url}/people")

@@ -477,3 +477,11 @@ async def test_a_sweep_is_run_once_and_ranked(lab: Lab, model: ModelServer) -> N
     with pytest.raises(ConfigError, match=r"prompt_template=b: .*nobody"):
         await lab.sweep({**base, "prompt_template": ["ask@0", {"name": "b", "user_prompt": "<nobody>"}]})
     assert len(await lab.list_sweeps()) == 1
+
+
+async def test_a_lab_says_whether_it_is_in_order(lab: Lab) -> None:
+    """Its store is; a provider's key that is asked for and is not there is told by its name."""
+    assert {finding.outcome for finding in await lab.findings()} == {"ok"}
+    found = {finding.check: finding for finding in await lab.findings(["OF_NOBODY"])}
+    assert found["store"].outcome == "ok"
+    assert found["secrets"].outcome == "error" and "OF_NOBODY" in str(found["secrets"])

@@ -273,8 +273,8 @@ def test_code_of_answers_runs_in_the_sandbox_as_on_a_laptop(
         assert machine.execute(run.run_id) == {"status": "completed"}
         there = [{name: row[name] for name in kept} for row in rows(machine, run.run_id)]
         with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}, quiet=True) as pl:
-            config["model"] |= {"api_key": "sk-none"}
-            here = [{name: row[name] for name in kept} for row in pl.experiment.run(config).results()]
+            own = config | {"model": config["model"] | {"api_key": "sk-none"}}
+            here = [{name: row[name] for name in kept} for row in pl.experiment.run(own).results()]
     assert there == here
     passed = [row["passed.code_tests"] for row in there]
     assert passed == [True, False, True, True, False, False, False, False, True, None]
