@@ -84,15 +84,18 @@ def invite(email: str, role: str, name: str, project: str | None, **where: Any) 
     help="Who has their tokens from now on; me: you.  [default: the tokens end]",
 )
 @click.option("--keep-names", is_flag=True, help="Leave their name in the audit and in records of deletions.")
+@click.option("--delete-labels", is_flag=True, help="Delete their labels on cases, in all projects.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @studio_options
 @stack_options
-def delete(email: str, heir: str | None, keep_names: bool, yes: bool, **where: Any) -> None:
+def delete(
+    email: str, heir: str | None, keep_names: bool, delete_labels: bool, yes: bool, **where: Any
+) -> None:
     """Shut somebody out at once and for good.
 
     Their sessions and shared links end, and so do their tokens, unless they are handed over. Runs, prompts
-    and datasets stay; they say of nobody who made them. In the audit a name without meaning takes the place
-    of theirs.
+    and datasets stay; they say of nobody who made them. In the audit, and on their labels, a name without
+    meaning takes the place of theirs.
     """
     if not yes:
         click.confirm(f"Delete {email} for good?", abort=True, err=True)
@@ -100,6 +103,7 @@ def delete(email: str, heir: str | None, keep_names: bool, yes: bool, **where: A
         "tokens": "hand_over" if heir else "revoke",
         "to": "" if heir in (None, "me") else heir,
         "names": "keep" if keep_names else "anonymise",
+        "labels": "delete" if delete_labels else "keep",
     }
     asyncio.run(_deleted(**where, path=_path(email), params=params))
     click.echo(f"{email} is deleted.", err=True)

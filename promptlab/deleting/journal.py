@@ -39,7 +39,7 @@ class Deletion:
     was: tuple[str, ...] = ()
     """A person's address, name and tokens, likewise."""
     done_to: str = ""
-    """How far a person's name is out of the audit, likewise."""
+    """How far a person's labels and name are out of what stays, likewise."""
 
     @property
     def key(self) -> str:
@@ -61,9 +61,11 @@ class Journal:
         hash: str | None = None,
         blobs: tuple[str, ...] = (),
         was: tuple[str, ...] = (),
+        done_to: str = "",
     ) -> Deletion:
         """Note that a deletion is under way; of one that was begun before, its first beginning counts."""
-        deletion = Deletion(what=what, id=id, by=by, at=self._clock.now(), hash=hash, blobs=blobs, was=was)
+        now = self._clock.now()
+        deletion = Deletion(what=what, id=id, by=by, at=now, hash=hash, blobs=blobs, was=was, done_to=done_to)
         if await self._records.put_record(PENDING, deletion.key, asdict(deletion), only_if_absent=True):
             return deletion
         return await self.pending(what, id) or deletion

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from promptlab.deleting.journal import Journal
 from promptlab.deleting.runs import BLOBS_AT_ONCE, RunDeleting
-from promptlab.domain.records import CASE_LABEL, CERTIFICATE, LISTED, SWEEP
+from promptlab.domain.records import CASE_LABEL, CERTIFICATE, LISTED, SWEEP, SWEEP_CELL
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.domain.versioned import KINDS
 from promptlab.ports import Blobs, Clock, Ledger, Records
@@ -59,7 +59,7 @@ class ProjectDeleting:
         while await self._blobs.erase("", limit=BLOBS_AT_ONCE) == BLOBS_AT_ONCE:
             if self._is_late(until):
                 return False
-        for kind in ("DELETING", "DELETED", "GONE", SWEEP, CASE_LABEL, CERTIFICATE):
+        for kind in ("DELETING", "DELETED", "GONE", SWEEP, SWEEP_CELL, CASE_LABEL, CERTIFICATE):
             assert kind in LISTED
             while page := await self._ledger.list_records(kind, limit=PAGE):
                 for key, _ in page:

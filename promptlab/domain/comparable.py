@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptlab.domain.experiment import Metric
+from promptlab.domain.judged_by import JudgedBy
 from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.made_of import made_of
 
+Judges = Mapping[str, JudgedBy]
+"""Who judged the metrics of a run, by their names."""
 _NOT_OF_JUDGING = frozenset(
     {
         "api_key",
@@ -29,7 +32,13 @@ _NOT_OF_JUDGING = frozenset(
 """Fields of a judge that change when, and at which price, it answers, and not what."""
 
 
-def not_comparable(a: Metric, b: Metric, before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+def not_comparable(
+    a: Metric,
+    b: Metric,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    judges: tuple[Judges, Judges] = ({}, {}),
+) -> str | None:
     """Say why a metric of two runs is not the same one; None where it is, as far as they tell.
 
     Args:
@@ -37,6 +46,7 @@ def not_comparable(a: Metric, b: Metric, before: Mapping[str, Any], after: Mappi
         b: the other run's, of the same name.
         before: the base run's experiment, as JSON.
         after: the other run's.
+        judges: who judged either run's metrics, as far as it is known.
     """
     if a.metric != b.metric and (a.code is None or b.code is None):
         return f"it is {a.metric} in one run and {b.metric} in the other"
@@ -59,19 +69,27 @@ def not_comparable(a: Metric, b: Metric, before: Mapping[str, Any], after: Mappi
         return "what it takes out of the answer differs (extract)"
     return (
         _other_judges(a, b)
+        or _other_versions(a.name, judges)
         or _other_code(a, b)
         or _other_embedding(a, before, after)
-        or _other_parts(a, before, after)
+        or _other_parts(a, before, after, judges)
     )
 
 
-def _other_parts(metric: Metric, before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+def _other_versions(name: str, judges: tuple[Judges, Judges]) -> str | None:
+    one, two = (by.get(name) for by in judges)
+    return one.differs(two) if one is not None and two is not None else None
+
+
+def _other_parts(
+    metric: Metric, before: Mapping[str, Any], after: Mapping[str, Any], judges: tuple[Judges, Judges]
+) -> str | None:
     """Say that a metric is made of one that is not the same in both runs."""
     for name in made_of(metric):
         found = [_named(name, experiment) for experiment in (before, after)]
         if found[0] is None or found[1] is None:
             continue
-        why = not_comparable(found[0], found[1], before, after)
+        why = not_comparable(found[0], found[1], before, after, judges)
         if why:
             return f"it is made of {name}: {why}"
     return None

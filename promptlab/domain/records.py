@@ -37,6 +37,8 @@ RUN_LABELS = "RUN_LABELS"
 """The kind of record that has the labels of an experiment's runs, by its name."""
 SWEEP = "SWEEP"
 """The kind of record that a sweep is."""
+SWEEP_CELL = "SWEEP_CELL"
+"""The kind of record that has what a run of a sweep is to do, by sweep and place."""
 CASE_LABEL = "CASE_LABEL"
 """The kind of record that a label of a person on a case has, by run, case, trial, metric and rater."""
 CERTIFICATE = "CERTIFICATE"
@@ -54,6 +56,7 @@ LISTED = frozenset(
         CASE_LABEL,
         CERTIFICATE,
         SWEEP,
+        SWEEP_CELL,
     }
 )
 """The kinds of records that `list_records` gives: there may be many of each, in one partition."""

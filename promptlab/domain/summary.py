@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+from promptlab.domain.clustered_mean import ClusteredMean
 from promptlab.domain.counting import MAX_LABELS, RowCounts
 from promptlab.domain.experiment import Metric
+from promptlab.domain.judged_by import JudgedBy
 from promptlab.domain.results import FILTERED, Score, Usage
 from promptlab.domain.run_metrics import RunMetric
 from promptlab.domain.said import Messages, merge_messages, most_frequent
@@ -15,7 +17,6 @@ from promptlab.domain.spending import Spending, counts_of, summed
 from promptlab.domain.statistics import (
     Distribution,
     as_count,
-    as_number,
     as_object,
 )
 from promptlab.domain.usages import spending_from, usage_from
@@ -32,42 +33,6 @@ _COUNTS = ("cases", "succeeded", "failed", "attempts", "cut", "cached")
 MOST_REASONS, OTHER = 20, "other"
 """Different finish reasons that are counted by name, and the name of all others: a user's own model says
 whatever it likes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusteredMean:
-    """A mean over rows that belong together, by a dataset's column."""
-
-    column: str
-    groups: int
-    """Different values of the column."""
-    stderr: float
-    """The cluster-robust standard error of the mean."""
-    method: str
-    """`CR1`, or `CR3` where sizes differ by more than 2:1."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "column": self.column,
-            "groups": self.groups,
-            "stderr": self.stderr,
-            "method": self.method,
-        }
-
-    @classmethod
-    def from_json(cls, value: Any) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            StoreDamagedError: a number in it is none.
-        """
-        value = as_object(value, "clusters")
-        return cls(
-            str(value.get("column", "")),
-            as_count(value.get("groups", 0), "groups"),
-            as_number(value.get("stderr", 0.0), "stderr"),
-            str(value.get("method", "CR1")),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +79,8 @@ class MetricSummary:
     """How the rows count that have no value, and trials; None in summaries of older versions."""
     clusters: ClusteredMean | None = None
     """The mean over rows that belong together, of a finished run with `cluster_by`."""
+    judges: JudgedBy | None = None
+    """Who judged; None of a metric that asks no model, and in summaries of older versions."""
 
     @classmethod
     def of(cls, metric: Metric) -> Self:
@@ -122,6 +89,7 @@ class MetricSummary:
             higher_is_better=metric.higher_is_better,
             zero_one=metric.may_be_a_share,
             counting=RowCounts.of(metric),
+            judges=JudgedBy() if metric.judge else None,
         )
 
     def add_row(self, scores: Iterable[Score], *, failures: int = 0, lost: int = 0) -> None:
@@ -141,6 +109,8 @@ class MetricSummary:
                 lost += 1
                 continue
             self.scored += score.value is not None or score.label is not None
+            if self.judges is not None:
+                self.judges.add(score)
             if score.value is not None:
                 values.append(score.value)
                 self.zero_one = self.zero_one and score.value in (0.0, 1.0)
@@ -170,6 +140,8 @@ class MetricSummary:
         self.values.merge(other.values)
         self.usage.add(other.usage)
         self.clusters = None
+        if self.judges is not None and other.judges is not None:
+            self.judges.merge(other.judges)
         for label, count in other.labels.items():
             self._count_label(label, count)
         if self.counting is None or other.counting is None:
@@ -269,6 +241,7 @@ class MetricSummary:
             **({"usage": self.usage.to_json()} if self.usage.calls else {}),
             **({"counting": self.counting.to_json()} if self.counting is not None else {}),
             **({"clusters": self.clusters.to_json()} if self.clusters is not None else {}),
+            **({"judges": self.judges.to_json()} if self.judges is not None else {}),
         }
 
     @classmethod
@@ -281,7 +254,7 @@ class MetricSummary:
         value = as_object(value, "metric")
         values = Distribution.from_json(value.get("values", {}))
         labels = _counts(value.get("labels", {}), "labels")
-        counting, clusters = value.get("counting"), value.get("clusters")
+        counting, clusters, judges = (value.get(name) for name in ("counting", "clusters", "judges"))
         return cls(
             higher_is_better=bool(value.get("higher_is_better", True)),
             scored=as_count(value.get("scored", 0), "scored"),
@@ -295,6 +268,7 @@ class MetricSummary:
             usage=usage_from(value["usage"]) if value.get("usage") else Usage(),
             counting=None if counting is None else RowCounts.from_json(counting, values, labels),
             clusters=None if clusters is None else ClusteredMean.from_json(clusters),
+            judges=None if judges is None else JudgedBy.from_json(judges),
         )
 
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptlab.domain.experiment import Metric
+from promptlab.domain.judged_by import FINGERPRINT, VERSION, VOTES
 from promptlab.domain.results import CaseKey, Score
 from promptlab.ports import Ledger
 
-FINGERPRINT, VOTES, VERSION = "fingerprint", "votes", "version"
-"""Keys of a score's metadata, as judges write them."""
 _AT_ONCE = 16
 """Shards that are read at the same time."""
 _MOST_VERSIONS = 20

@@ -11,6 +11,7 @@ from promptlab.domain import comparable
 from promptlab.domain.corrected import CorrectedDifference
 from promptlab.domain.decided import comparison_notes
 from promptlab.domain.experiment import Metric
+from promptlab.domain.judged_by import judges_of
 from promptlab.domain.results import CaseKey
 from promptlab.domain.summary import MetricSummary
 from promptlab.duck import quoted
@@ -434,7 +435,9 @@ def not_comparable(runs: Sequence[StoredRun], name: str, other: int) -> str | No
     """Say why the metric of two runs is not the same one; None where it is, as far as they tell."""
     pair = runs[0], runs[other + 1]
     first, second = (_named(run, name) for run in pair)
-    return comparable.not_comparable(first, second, *(run.run.experiment for run in pair))
+    before, after = (run.run.experiment for run in pair)
+    judges = judges_of(pair[0].run.summary), judges_of(pair[1].run.summary)
+    return comparable.not_comparable(first, second, before, after, judges)
 
 
 def paired_of(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from promptlab.domain.comparable import not_comparable
 from promptlab.domain.experiment import Experiment, RunMetricSpec
+from promptlab.domain.judged_by import judges_of
 from promptlab.domain.results import RunRecord
 from promptlab.domain.run_metrics import RunMetric
 from promptlab.errors import BlobNotFoundError, ConfigError
@@ -91,7 +92,7 @@ class _Side(NamedTuple):
 
     spec: RunMetricSpec
     metric: RunMetric
-    experiment: Mapping[str, Any]
+    run: RunRecord
 
 
 class RunComparisons:
@@ -196,9 +197,7 @@ def _sides(run: RunRecord) -> dict[str, _Side]:
     """The metrics of a run as a whole, by name."""
     metrics = run_metrics_of(run)
     specs = Experiment.model_validate(run.experiment).run_evaluation if metrics else ()
-    return {
-        spec.name: _Side(spec, metrics[spec.name], run.experiment) for spec in specs if spec.name in metrics
-    }
+    return {spec.name: _Side(spec, metrics[spec.name], run) for spec in specs if spec.name in metrics}
 
 
 def run_metrics_of(run: RunRecord) -> dict[str, RunMetric]:
@@ -208,6 +207,7 @@ def run_metrics_of(run: RunRecord) -> dict[str, RunMetric]:
 
 
 def _not_comparable(a: _Side, b: _Side) -> str | None:
-    different = not_comparable(a.spec, b.spec, a.experiment, b.experiment)
+    judges = judges_of(a.run.summary), judges_of(b.run.summary)
+    different = not_comparable(a.spec, b.spec, a.run.experiment, b.run.experiment, judges)
     reads_other = a.spec.column_mapping != b.spec.column_mapping
     return different or ("what it reads differs" if reads_other else None)

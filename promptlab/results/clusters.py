@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from promptlab.domain.clustered_mean import ClusteredMean
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import MODELS_DOING
-from promptlab.domain.summary import ClusteredMean, Summary
+from promptlab.domain.summary import Summary
 from promptlab.duck import literal, parquet, quoted, with_room
 from promptlab.results.table import Columns
 

@@ -188,16 +188,20 @@ class Starting(Runs):
     async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> Work:
         """Store some rows of a run's dataset as one of its own, for the run's experiment over it."""
         experiment = Experiment.model_validate(run.experiment)
-        bindings = await self.bindings(experiment)  # what cannot work is found before anything is stored
-        scorers = [evaluator for _, evaluator in bindings.evaluators]
-        await self._check_budget(run.max_cost_usd, bindings.called, scorers)
-        await check_models(bindings.models)
+        await self._bound(experiment, run.max_cost_usd)  # what cannot work is found before anything is stored
         whole = f"{experiment.dataset.name}@{experiment.dataset.version}"
         async with subset(self.assets, whole, Selected(rows), said=said) as part:
             dataset = await self.assets.create(part)
         assert isinstance(dataset, Dataset)
         experiment = with_dataset(experiment, dataset)
         return experiment, await self.bindings(experiment)
+
+    async def _bound(self, experiment: Experiment, usd: float | None) -> Work:
+        """A recorded experiment with its live objects, checked as for a new run with such a budget."""
+        bindings = await self.bindings(experiment)
+        await self._check_budget(usd, bindings.called, [evaluator for _, evaluator in bindings.evaluators])
+        await check_models(bindings.models)
+        return experiment, bindings
 
     @asynccontextmanager
     async def _recorded(

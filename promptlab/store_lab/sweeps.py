@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,22 @@ from promptlab.domain.assets import content_hash
 from promptlab.domain.choice import checked_tags
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.masking import traceback_of
-from promptlab.domain.records import SWEEP, Swap
+from promptlab.domain.records import SWEEP, SWEEP_CELL, Swap
 from promptlab.domain.results import RunRecord
+from promptlab.domain.stopping import StopConfig
 from promptlab.domain.sweeps import PREFIX, Sweep, SweepCell
 from promptlab.errors import ConfigError, PromptLabError, RunBusyError, StoreBusyError
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.matrix import SweepConfig, said
+from promptlab.experiments.trust import code_of, vouch
 from promptlab.gates import gates_of
 from promptlab.store_lab.going_on import GoingOn
 from promptlab.store_lab.questions import Questions
 from promptlab.store_lab.starting import OnProgress, OnStart, Work, new_run_id, said_of
 
 OnSweep = Callable[[Sweep], None]
+OpenCell = Callable[[], AbstractAsyncContextManager[tuple[RunRecord, Work | None]]]
+"""Opens the run of a cell, claimed and ready; without work where it is complete."""
 logger = logging.getLogger(__name__)
 _UNLIKE = ("prices", "hash", "warnings", "slices")
 """What of an experiment may change while it is the same cell: a newer table of prices, say."""
@@ -70,7 +76,7 @@ class Sweeping(GoingOn, Questions):
         async def work_on(run: RunRecord, work: Work) -> RunRecord:
             return await self._parts.runner.run(run, work, on_progress, leave=leave)
 
-        await self._each(parsed, folder, sweep, works, work_on, on_start)
+        await self._each(sweep.sweep_id, self._cells(parsed, folder, sweep, works, on_start), work_on)
         return await self.get_sweep(sweep.sweep_id)
 
     async def start_sweep(
@@ -88,26 +94,50 @@ class Sweeping(GoingOn, Questions):
         """
         parsed = SweepConfig.parse(config)
         sweep, works = await self._swept(parsed, folder)
-        if (going := self._sweeps.get(sweep.sweep_id)) is not None and not going.done():
-            return sweep
+        return await self._begin_each(sweep.sweep_id, self._cells(parsed, folder, sweep, works, by=by))
+
+    async def continue_sweep(
+        self, sweep_id: str, *, max_cost_usd: float | None = None, by: str | None = None
+    ) -> Sweep:
+        """Go on with a sweep from what is recorded of it: what its runs are missing, and those that have not
+        begun. Returns as `start_sweep` does.
+
+        Args:
+            sweep_id: the sweep.
+            max_cost_usd: another budget for all of its runs together; by default the one that it has.
+            by: who starts its runs.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            ConfigError: the budget is no sum of dollars above 0.
+        """
+        if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
+            raise ConfigError(f"A sweep's budget is a sum of dollars above 0, not {max_cost_usd}.")
+        for _ in range(_TRIES):
+            was = await self.get_sweep(sweep_id)
+            usd = was.max_cost_usd if max_cost_usd is None else max_cost_usd
+            sweep = replace(was, cancelled=False, max_cost_usd=usd)
+            if sweep == was or await self._swap_sweep(was.to_json(), sweep):
+                cells = [partial(self._cell_again, sweep, place, by) for place in range(len(sweep.cells))]
+                return await self._begin_each(sweep_id, cells)
+        raise _written_by_too_many(sweep_id)
+
+    async def _begin_each(self, sweep_id: str, cells: Sequence[OpenCell]) -> Sweep:
+        """Work on the cells in a task of its own, unless one does; return once the first run is begun."""
+        if (going := self._sweeps.get(sweep_id)) is not None and not going.done():
+            return await self.get_sweep(sweep_id)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._worked_through(parsed, folder, sweep, works, begun, by))
-        self._sweeps[sweep.sweep_id] = task
-        task.add_done_callback(lambda done: self._sweep_ended(sweep.sweep_id, done))
+        task = asyncio.create_task(self._worked_through(sweep_id, cells, begun))
+        self._sweeps[sweep_id] = task
+        task.add_done_callback(lambda done: self._sweep_ended(sweep_id, done))
         await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
         if not begun.done():
             begun.cancel()
             await task
-        return await self.get_sweep(sweep.sweep_id)
+        return await self.get_sweep(sweep_id)
 
     async def _worked_through(
-        self,
-        config: SweepConfig,
-        folder: Path | None,
-        sweep: Sweep,
-        works: Sequence[Work],
-        begun: asyncio.Future[None],
-        by: str | None,
+        self, sweep_id: str, cells: Sequence[OpenCell], begun: asyncio.Future[None]
     ) -> None:
         async def work_on(run: RunRecord, work: Work) -> RunRecord:
             if await self._parts.runner.hand_over(run):
@@ -118,7 +148,7 @@ class Sweeping(GoingOn, Questions):
             self._tell_ended(ended)
             return ended
 
-        await self._each(config, folder, sweep, works, work_on, by=by)
+        await self._each(sweep_id, cells, work_on)
 
     def _sweep_ended(self, sweep_id: str, task: asyncio.Task[None]) -> None:
         if self._sweeps.get(sweep_id) is task:
@@ -147,7 +177,15 @@ class Sweeping(GoingOn, Questions):
             if cell.config.gates:
                 columns = [column.name for column in bindings.content.columns]
                 gates_of(cell.config.gates.to_json()).check_slices(columns, experiment.scores_of_run)
-        return await self._recorded_sweep(config, [experiment for experiment, _ in works]), works
+        experiments = [experiment for experiment, _ in works]
+        sweep = await self._recorded_sweep(config, experiments)
+        for place, (cell, experiment) in enumerate(zip(config.cells, experiments, strict=True)):
+            await vouch(code_of(experiment), self.ledger, self._parts.seals)
+            fields = _said(sweep, cell.config, None)
+            fields["stop"] = fields["stop"] and fields["stop"].model_dump(mode="json")
+            recorded = {"experiment": experiment.to_json(), "said": fields}
+            await self.ledger.put_record(SWEEP_CELL, _cell_key(sweep, place), recorded)
+        return sweep, works
 
     async def _recorded_sweep(self, config: SweepConfig, experiments: Sequence[Experiment]) -> Sweep:
         """The sweep of these cells, as it is recorded; of two that begin it at once, both have the same."""
@@ -168,29 +206,25 @@ class Sweeping(GoingOn, Questions):
                 sweep = sweep if usd is None else replace(sweep, max_cost_usd=usd)
             if sweep.to_json() == record or await self._swap_sweep(record, sweep):
                 return sweep
-        raise StoreBusyError(f"The record of sweep {sweep_id} is written by too many at once.")
+        raise _written_by_too_many(sweep_id)
 
     async def _swap_sweep(self, record: Mapping[str, Any] | None, sweep: Sweep) -> bool:
         return await self.ledger.swap_records([Swap(SWEEP, sweep.sweep_id, record, sweep.to_json())])
 
     async def _each(
         self,
-        config: SweepConfig,
-        folder: Path | None,
-        sweep: Sweep,
-        works: Sequence[Work],
+        sweep_id: str,
+        cells: Sequence[OpenCell],
         work_on: Callable[[RunRecord, Work], Awaitable[RunRecord]],
-        on_start: OnStart | None = None,
-        by: str | None = None,
     ) -> None:
         """Work on the runs that are not complete, one after the other; a cell that cannot go on is passed
         over, and its error recorded."""
-        for place, (cell, work) in enumerate(zip(config.cells, works, strict=True)):
-            if (await self.get_sweep(sweep.sweep_id)).cancelled:
+        for place, opened in enumerate(cells):
+            if (await self.get_sweep(sweep_id)).cancelled:
                 return
             error = None
             try:
-                async with self._cell(sweep, place, cell.config, folder, work, on_start, by) as (run, left):
+                async with opened() as (run, left):
                     if left is not None:
                         run = await work_on(run, left)
                 if run.status == "budget_reached":
@@ -199,7 +233,22 @@ class Sweeping(GoingOn, Questions):
                 continue  # somebody else works on it, and records what comes of it
             except PromptLabError as found:
                 error = str(found)
-            await self._note(sweep.sweep_id, place, error)
+            await self._note(sweep_id, place, error)
+
+    def _cells(
+        self,
+        config: SweepConfig,
+        folder: Path | None,
+        sweep: Sweep,
+        works: Sequence[Work],
+        on_start: OnStart | None = None,
+        by: str | None = None,
+    ) -> list[OpenCell]:
+        """The cells as somebody gives them now."""
+        return [
+            partial(self._cell, sweep, place, cell.config, folder, work, on_start, by)
+            for place, (cell, work) in enumerate(zip(config.cells, works, strict=True))
+        ]
 
     @asynccontextmanager
     async def _cell(
@@ -219,9 +268,7 @@ class Sweeping(GoingOn, Questions):
             async def make() -> Work:
                 return work
 
-            tags = checked_tags((*config.tags, sweep.sweep_id))
-            said = said_of(config, by) | {"tags": tags, "sweep": sweep.sweep_id, "max_cost_usd": usd}
-            async with self._recorded(make, said, run_id, on_start=on_start) as new:
+            async with self._recorded(make, _said(sweep, config, by), run_id, on_start=on_start) as new:
                 yield new
             return
         again = None if self.stack is not None else config
@@ -229,6 +276,29 @@ class Sweeping(GoingOn, Questions):
             if left is not None and on_start:
                 on_start(run)
             yield run, left
+
+    @asynccontextmanager
+    async def _cell_again(
+        self, sweep: Sweep, place: int, by: str | None
+    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+        """The same, from what is recorded of the cell."""
+        run_id, usd = sweep.cells[place].run_id, sweep.max_cost_usd
+        if await self.ledger.get_run(run_id) is not None:
+            async with self._continued(run_id, False, (), max_cost_usd=usd) as (run, left):
+                yield run, left
+            return
+        record = await self.ledger.get_record(SWEEP_CELL, _cell_key(sweep, place))
+        if record is None:
+            raise ConfigError(
+                "What this run is to do was not recorded by the version that began its sweep: run the same "
+                "experiment again."
+            )
+        fields = {**record["said"], "max_cost_usd": usd}
+        fields["stop"] = StopConfig.model_validate(fields["stop"]) if fields["stop"] else None
+        fields |= {"tags": tuple(fields["tags"]), "started_by": by or fields["started_by"]}
+        make = partial(self._bound, Experiment.model_validate(record["experiment"]), usd)
+        async with self._recorded(make, fields, run_id) as new:
+            yield new
 
     async def _note(self, sweep_id: str, place: int, error: str | None) -> None:
         """Record why a cell cannot go on, or that it does."""
@@ -265,6 +335,20 @@ class Sweeping(GoingOn, Questions):
             task.cancel()
         await asyncio.gather(*going, return_exceptions=True)
         await super()._end_work()
+
+
+def _said(sweep: Sweep, config: ExperimentConfig, by: str | None) -> dict[str, Any]:
+    """What is said of a run of a sweep."""
+    tags = checked_tags((*config.tags, sweep.sweep_id))
+    return said_of(config, by) | {"tags": tags, "sweep": sweep.sweep_id, "max_cost_usd": sweep.max_cost_usd}
+
+
+def _cell_key(sweep: Sweep, place: int) -> str:
+    return f"{sweep.sweep_id}/{place:02}"
+
+
+def _written_by_too_many(sweep_id: str) -> StoreBusyError:
+    return StoreBusyError(f"The record of sweep {sweep_id} is written by too many at once.")
 
 
 def _same(experiment: Experiment) -> dict[str, Any]:

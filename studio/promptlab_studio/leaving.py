@@ -29,10 +29,13 @@ WORK_S = 15.0
 """Seconds that one request works: a hosted Studio's has 30."""
 PAGE = 200
 """Runs that are looked at in one slice."""
+LABELS = "labels:"
+"""A place before the audit: their labels on cases are still to be removed."""
 RUNS = "runs:"
 """Begins a place behind the audit: a project, a colon, and a cursor of its runs; none when it is done."""
 TokensGo = Literal["revoke", "hand_over"]
 NamesGo = Literal["anonymise", "keep"]
+LabelsGo = Literal["keep", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Wish:
     """The address of whom tokens are handed over to; empty: whoever asks for it."""
     names: NamesGo = "anonymise"
     """What the audit and the records of deletions say."""
+    labels: LabelsGo = "keep"
+    """Whether their labels on cases stay, under the name that stays, or are deleted in all projects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +126,22 @@ class Leaving:
         return owner
 
     async def _begin(self, who: Principal, person: Person, wish: Wish) -> Deletion:
+        at = LABELS if wish.labels == "delete" else ""
         if wish.names == "keep":
-            return await self._journal.begin("person", person.email, who.id, was=(person.email, ""))
+            return await self._journal.begin(
+                "person", person.email, who.id, was=(person.email, ""), done_to=at
+            )
         unnamed = f"deleted-{secrets.token_hex(4)}"
         by = f"person:{unnamed}" if who.id == f"person:{person.email}" else who.id
-        return await self._journal.begin("person", unnamed, by, was=(person.email, person.name))
+        return await self._journal.begin("person", unnamed, by, was=(person.email, person.name), done_to=at)
 
     async def _go_on(self, deletion: Deletion, tokens: int, until: float) -> Left:
         id = f"person:{deletion.id}"
+        if deletion.done_to == LABELS:
+            for lab in await self._lab.of_each_project():
+                await lab.labels.forget_rater(f"person:{deletion.was[0]}")
+            deletion = replace(deletion, done_to="")
+            await self._journal.note(deletion)
         if deletion.id == deletion.was[0]:  # names are kept
             await self._journal.end(deletion)
             return Left(id, tokens, True)

@@ -6,14 +6,18 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from promptlab_studio.auth import Auth
 
 from promptlab.adapters.aws.dynamodb_ledger import DynamoDBLedger
 from promptlab.adapters.aws.project_blobs import ProjectBlobs
 from promptlab.adapters.aws.s3_blobs import S3Blobs
+from promptlab.adapters.http.lab import RemoteLab
 from promptlab.adapters.local.file_blobs import FileBlobs
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
+from promptlab.lab import Lab, open_lab
 from promptlab.ports import Blobs, Ledger
 from tests import aws
+from tests.studio.live import TOKEN, LiveStudio
 
 
 def _sqlite(request: pytest.FixtureRequest) -> Callable[[], Ledger]:
@@ -102,3 +106,17 @@ async def blobs(request: pytest.FixtureRequest) -> AsyncIterator[Blobs]:
     opened = BLOBS[request.param](request)()
     yield opened
     await opened.close()
+
+
+@pytest.fixture(params=["store", "remote"])
+async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
+    """A lab with nothing in it."""
+    if request.param == "store":
+        opened = open_lab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+        yield opened
+        await opened.close()
+        return
+    with LiveStudio(tmp_path, auth=Auth(TOKEN, secure=False)) as studio:
+        opened = RemoteLab(studio.url, TOKEN)
+        yield opened
+        await opened.close()

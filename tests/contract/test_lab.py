@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from promptlab_studio.auth import Auth
 
 from promptlab import Dataset, PromptTemplate
-from promptlab.adapters.http.lab import RemoteLab
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.errors import (
@@ -30,14 +28,13 @@ from promptlab.errors import (
     VersionInUseError,
 )
 from promptlab.gates import gates_of
-from promptlab.lab import Lab, open_lab
+from promptlab.lab import Lab
 from promptlab.queries.compared import Compared
 from promptlab.queries.filters import Filter
 from promptlab.report import brief
 from promptlab.results.export import CsvStyle
 from tests.servers import ModelServer, Reply, Request
 from tests.studio.builders import ROWS, experiment, right
-from tests.studio.live import TOKEN, LiveStudio
 
 TEN = {"dataset": {"name": "questions", "rows": ROWS[:10]}}
 
@@ -47,20 +44,6 @@ def model() -> Iterator[ModelServer]:
     """A provider that answers right."""
     with ModelServer(right) as server:
         yield server
-
-
-@pytest.fixture(params=["store", "remote"])
-async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
-    """A lab with nothing in it."""
-    if request.param == "store":
-        opened = open_lab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
-        yield opened
-        await opened.close()
-        return
-    with LiveStudio(tmp_path, auth=Auth(TOKEN, secure=False)) as studio:
-        opened = RemoteLab(studio.url, TOKEN)
-        yield opened
-        await opened.close()
 
 
 def wrong_on(*numbers: int) -> Any:

@@ -178,7 +178,7 @@ def clusters_table(repetitions: int = 10_000, groups: tuple[int, ...] = (5, 10, 
         yield (f"{g}", *row)
 
 
-def ppi_table(repetitions: int = 5_000) -> Table:
+def ppi_table(repetitions: int = 10_000) -> Table:
     """PPI++ with wilson_t: coverage, its width, and that of the labels alone."""
     yield ("θ", "judge TPR/TNR", "judged/labelled", "covered", "width", "labels only")
     for theta, tpr, tnr, big, n in (

@@ -43,7 +43,7 @@ TRIALS = ((0.3, 0.3), (2, 2), (9, 1), (0.2, 3))
 """Beta distributions of a row's rate."""
 
 
-def trials_table(repetitions: int = 2_000, sizes: tuple[int, ...] = (20, 50, 200)) -> Table:
+def trials_table(repetitions: int = 10_000, sizes: tuple[int, ...] = (20, 50, 200)) -> Table:
     """pass@3, pass^3 and the flake rate of five trials a row, with wilson_t's interval: coverage in %."""
     names = ("pass@3", "pass^3", "flake rate")
     yield ("rates of rows", *(f"{name}, n = {n}" for n in sizes for name in names))

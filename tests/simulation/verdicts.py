@@ -10,8 +10,9 @@ import numpy as np
 from scipy import stats
 
 from promptlab.statistics import Clusters, PairedData, clustered, e_value, judge, mcnemar, obrien_fleming
+from promptlab.statistics.sequential import Sequential
 from promptlab.statistics.verdicts import paired_data
-from tests.simulation.coverage import percent
+from tests.simulation.coverage import f1_like, percent
 
 Table = Iterator[tuple[str, ...]]
 DIFFERENT = ("better", "worse")
@@ -125,3 +126,88 @@ def stopped(
         if up_to + down_to and abs(up_to - down_to) / math.sqrt(up_to + down_to) >= bound:
             return True, size
     return False, n
+
+
+def not_worse_table(repetitions: int = 10_000, sizes: tuple[int, ...] = (50, 200)) -> Table:
+    """*Not worse*, *the same* or *better* of one metric whose true loss is δ (.05), in %; exact of pass/fail
+    in the table of Tango."""
+    yield ("data", *(f"n = {n}" for n in sizes))
+    for kind in ("pass/fail", "F1-like", "3 trials", "clusters of 5", "3% missing"):
+        row = []
+        for n in sizes:
+            random = np.random.default_rng(20)
+            false = sum(
+                judge([worse_by(random, n, kind, 0.05)])[0].verdict in PASSING for _ in range(repetitions)
+            )
+            row.append(percent(false / repetitions))
+        yield (kind, *row)
+
+
+PASSING = ("better", "the same within δ", "not worse by more than δ")
+
+
+def worse_by(random: np.random.Generator, n: int, kind: str, delta: float) -> PairedData:
+    """One metric of two runs, the other of which is worse by δ in the mean of its population."""
+    if kind == "F1-like":
+        base, fresh, u = f1_like(random, 1, n)[0], f1_like(random, 1, n)[0], random.random(n)
+        lost = delta / 0.55  # its mean: so many answers are worth nothing now, a fifth are others
+        other = np.where(u < lost, 0.0, np.where(u < lost + 0.2, fresh, base))
+        return paired_data(base.tolist(), other.tolist(), margin=delta)
+    rate = np.repeat(random.beta(2, 1, n // 5), 5) if kind == "clusters of 5" else random.beta(2, 1, n)
+    lower = rate * (1 - delta / (2 / 3))
+    if kind == "3 trials":
+        base, other = random.binomial(3, rate) / 3, random.binomial(3, lower) / 3
+    else:
+        u, own = random.random((2, n))
+        base, other = (
+            (u < rate).astype(float),
+            (np.where(own < 0.6, u, own / 0.4 - 1.5) < lower).astype(float),
+        )
+    one, two = base.tolist(), other.tolist()
+    if kind == "3% missing":
+        gone = random.random((2, n)) < 0.015
+        one = [None if g else v for v, g in zip(one, gone[0].tolist(), strict=True)]
+        two = [None if g else v for v, g in zip(two, gone[1].tolist(), strict=True)]
+    data = paired_data(one, two, margin=delta)
+    return replace(_clustered(base, other, data), margin=delta) if kind == "clusters of 5" else data
+
+
+SEQUENCES = ("pass/fail", "3% missing", "F1-like", "3 trials")
+
+
+def sequential_table(repetitions: int = 10_000, n: int = 200, delta: float = 0.1) -> Table:
+    """The rule as a whole, case by case, 200 rows in ten waves: what it decides where nothing is to be
+    decided, and how often it calls two runs the same that differ by δ, in %."""
+    yield ("data", "no difference: better or worse", "the same, of runs δ = .1 apart", "no difference: calls")
+    for kind in SEQUENCES:
+        random = np.random.default_rng(21)
+        wrong = same = calls = 0
+        for _ in range(repetitions):
+            found = run_of(random, n, kind, 0.0, None)
+            wrong += found.decided is not None
+            calls += found.decided.n if found.decided else n
+            apart = run_of(random, n, kind, delta, delta).decided
+            same += apart is not None and apart.verdict == "the same within δ"
+        yield kind, percent(wrong / repetitions), percent(same / repetitions), f"{calls / repetitions:.0f}"
+
+
+def run_of(random: np.random.Generator, n: int, kind: str, delta: float, margin: float | None) -> Sequential:
+    """A run that is worse by δ, judged after each of its cases."""
+    u, own = random.random((2, n))
+    rule = Sequential(n, margin=margin, span=None if kind == "pass/fail" else 1.0)
+    if kind == "F1-like":
+        base, fresh = f1_like(random, 1, n)[0], f1_like(random, 1, n)[0]
+        lost = delta / 0.55
+        d = np.where(u < lost, 0.0, np.where(u < lost + 0.2, fresh, base)) - base
+    elif kind == "3 trials":
+        rate = random.beta(2, 1, n)
+        d = (random.binomial(3, rate * (1 - 1.5 * delta)) - random.binomial(3, rate)) / 3
+    else:
+        before = np.where(u < 0.7, own, u / 0.3 - 7 / 3)  # seven rows in ten are as hard for both
+        d = (own < 0.7 - delta).astype(float) - (before < 0.7).astype(float)
+    found: list[float | None] = d.tolist()
+    if kind == "3% missing":
+        gone = random.random(n) < np.where(d < 0, 0.06, 0.02)
+        found = [None if g else v for v, g in zip(found, gone.tolist(), strict=True)]
+    rule.add(found)
+    return rule

@@ -143,6 +143,7 @@ FORMS: dict[str, str] = {
     "/runs/{run_id}/labels": "/runs/{run}/labels",
     "/runs/{run_id}/describe": "/runs/{run}/describe",
     "/sweeps/{sweep_id}/cancel": "/sweeps/none/cancel",
+    "/sweeps/{sweep_id}/continue": "/sweeps/none/continue",
     "/runs/{run_id}/resume": "/runs/{run}/resume",
     "/runs/{run_id}/score": "/runs/{run}/score",
     "/runs/{run_id}/judge-check": "/runs/{run}/judge-check",
@@ -197,6 +198,7 @@ BODIES: dict[tuple[str, str], str] = {
 """What takes JSON."""
 WITHOUT = {
     ("POST", "/api/v1/sweeps/{sweep_id}/cancel"): "/api/v1/sweeps/none/cancel",
+    ("POST", "/api/v1/sweeps/{sweep_id}/continue"): "/api/v1/sweeps/none/continue",
     ("DELETE", "/api/v1/tokens/{token_id}"): "/api/v1/tokens/none",
     ("DELETE", "/api/v1/people/{email}"): "/api/v1/people/none",
     ("POST", "/api/v1/jobs/{job_id}/cancel"): f"/api/v1/jobs/{'0' * 32}/cancel",

@@ -16,6 +16,7 @@ from promptlab_studio.people import People
 from promptlab_studio.sessions import Opener
 from promptlab_studio.tokens import Tokens
 
+from promptlab.domain.labels import CaseLabel
 from promptlab.errors import ConfigError
 from tests.browser import labs
 from tests.studio.hosted import OWN, Hosted
@@ -165,6 +166,19 @@ async def test_names_may_be_kept(studio: Hosted) -> None:
     assert record.id == MAX
     named = [e for _, e in await studio.records.list_records(AUDIT) if e["name"] == "Max Muster"]
     assert len(named) == 2
+
+
+@pytest.mark.parametrize("fields", [{"forget": "1", "labels": "1"}, {"labels": "1"}, {"forget": "1"}])
+async def test_labels_on_cases_go_or_stay_under_another_name(studio: Hosted, fields: dict[str, str]) -> None:
+    """As the box on the page says, whether names are kept or not; those of others stay."""
+    _, who = await with_max(studio)
+    run = await studio.lab.run(labs.config({"name": "simulated/demo"}))
+    for rater in (who.id, "person:zoe@example.com"):
+        label = CaseLabel(case=0, passed=True, rater=rater, rater_name=who.name)
+        await studio.lab.labels.put(run.run_id, [label], rater=rater)
+    await (await studio.browser()).post("/people/remove", data={"email": MAX, **fields})
+    left = {label.rater for label in await studio.lab.labels.kept.of(run.run_id)} - {"person:zoe@example.com"}
+    assert len(left) == ("labels" not in fields) and who.id not in left
 
 
 async def test_the_last_admin_stays_and_nothing_is_begun(studio: Hosted) -> None:

@@ -48,7 +48,7 @@ def experiment(
 ) -> Any:
     """Describe a run of so many rows, with one judge or a jury."""
     names = [judge] if isinstance(judge, str) else judge
-    common = {"endpoint": server.openai_url, "api_key": "k", **PRICES}
+    common = {"endpoint": server.openai_url, **PRICES}
     judges = [{"name": f"openai/{name}", **common} for name in names]
     return {
         "name": "judged",

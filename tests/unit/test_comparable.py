@@ -12,6 +12,7 @@ from promptlab.domain.comparable import not_comparable
 from promptlab.domain.experiment import Metric, RunMetricSpec
 from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.made_of import resting_on
+from tests.servers import ModelServer, Reply, Request
 
 JUDGE = {"name": "openai/gpt-5", "temperature": 0.0}
 
@@ -90,3 +91,42 @@ def test_code_that_was_edited_is_another_metric_and_the_rest_of_its_file_is_not(
         edited = pl.experiment.compare(runs[0], runs[2]).metrics[0]
     assert same.not_comparable is None
     assert edited.not_comparable == "its evaluator's code differs"
+
+
+def test_a_judge_that_answered_as_another_version_is_another_judge(tmp_path: Path) -> None:
+    """Under the same name and configuration: by what the runs recorded of who answered, also after runs are
+    read again; equal versions are comparable, and so is a run of before, which does not tell."""
+    version = "judge-2026-06-01"
+
+    def answer(request: Request) -> Reply | str:
+        if request.json["model"] != "judge":
+            return request.prompt
+        message = {"role": "assistant", "content": '{"reasoning": "so", "label": "yes"}'}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return Reply(body={"model": version, "choices": choices, "usage": {}})
+
+    with ModelServer(answer) as server, PromptLab(tmp_path / "lab.db", quiet=True) as pl:
+        at = {"endpoint": server.openai_url, "api_key": "k"}
+        judge = {"name": "openai/judge", "cache": False, **at}
+        experiment = {
+            "name": "judged",
+            "dataset": {"name": "rows", "rows": [{"n": n} for n in range(20)]},
+            "prompt_template": {"name": "ask", "user_prompt": "<n>"},
+            "model": {"name": "openai/mini", **at},
+            "evaluation": [{"metric": "rubric", "params": {"criterion": "It is kind."}, "judge": judge}],
+        }
+        runs = [pl.experiment.run(experiment) for _ in range(2)]
+        version = "judge-2026-11-01"
+        runs.append(pl.experiment.run(experiment))
+        same, changed = (pl.experiment.compare(runs[0], run).metrics[0] for run in runs[1:])
+        gate = pl.experiment.gate(
+            runs[2],
+            baseline=runs[0].run_id,
+            gates={"uncertified_judges": "allow", "checks": [{"metric": "rubric", "no_regression": 0.1}]},
+        )
+    assert same.not_comparable is None and same.judgement.verdict is not None
+    assert changed.not_comparable == (
+        "its judge answered as another version: openai/judge as judge-2026-06-01 in one run and openai/judge "
+        "as judge-2026-11-01 in the other"
+    )
+    assert changed.judgement.verdict is None and gate.outcome == "undecided"

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from promptlab.domain.judged_by import FINGERPRINT, VOTES
 from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator, Verdict
 from promptlab.evaluators.judging.asking import Asked, Judgement
@@ -23,9 +24,6 @@ from promptlab.evaluators.text import STRICT
 
 MOST_REASON = 4_000
 """Characters of a judge's reasoning that a score keeps; of each of several, a tenth."""
-VOTES = "votes"
-FINGERPRINT = "fingerprint"
-"""Keys of a score's metadata: who judged what, and what they are together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from promptlab_studio.api.access_shapes import (
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.audit import OUTCOMES, Chosen, audit_of
 from promptlab_studio.audit_export import exported
-from promptlab_studio.leaving import Leaving, Left, NamesGo, TokensGo, Wish
+from promptlab_studio.leaving import LabelsGo, Leaving, Left, NamesGo, TokensGo, Wish
 from promptlab_studio.people import People, Person
 from promptlab_studio.tokens import Token, Tokens
 
@@ -179,9 +179,12 @@ async def delete_person(
         NamesGo,
         Query(description="What the audit and records of deletions say: their name, or one without meaning."),
     ] = "anonymise",
+    labels: Annotated[
+        LabelsGo, Query(description="Whether their labels on cases stay, or are deleted in all projects.")
+    ] = "keep",
 ) -> Response:
     """Their sessions end at once. Runs, prompts and datasets stay: they say of nobody who made them."""
-    left = await deleted_person(request, who, email, Wish(tokens, to, names))
+    left = await deleted_person(request, who, email, Wish(tokens, to, names, labels))
     if left is None:
         raise HTTPException(404, "There is nobody of this address.")
     return Response(status_code=204 if left.is_done else 202)

@@ -101,6 +101,18 @@ def _invalid(why: str) -> RequestValidationError:
     return RequestValidationError([{"type": "value_error", "loc": ("body",), "msg": why}])
 
 
+class ContinueIn(Body):
+    """How a sweep goes on."""
+
+    max_cost_usd: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        allow_inf_nan=False,
+        description="Dollars that all of its runs may cost together from now on; by default as before.",
+    )
+
+
 class CellBrief(BaseModel):
     """One cell of a sweep."""
 
@@ -237,3 +249,13 @@ async def rank_sweep(
 async def cancel_sweep(lab: TheLab, who: Engineer, sweep_id: SweepId) -> Any:
     """No further run of it begins, and those under way are cancelled. What was answered is kept."""
     return (await lab.cancel_sweep(sweep_id)).to_json()
+
+
+@router.post("/{sweep_id}/continue", status_code=202, summary="Go on with a sweep", response_model=SweepOut)
+async def continue_sweep(
+    lab: TheLab, who: Engineer, sweep_id: SweepId, body: ContinueIn | None = None
+) -> Any:
+    """Begin what has not begun, and do what is missing of what was stopped, as it was recorded; runs that are
+    complete stay as they are. A run that cannot go on says why in its cell."""
+    usd = body.max_cost_usd if body else None
+    return (await lab.continue_sweep(sweep_id, max_cost_usd=usd, by=who.starts_as)).to_json()

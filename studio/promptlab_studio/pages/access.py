@@ -23,7 +23,7 @@ from promptlab_studio.api.access import (
 from promptlab_studio.api.access_shapes import LINK_DAYS
 from promptlab_studio.audit import OUTCOMES, Chosen, Entry, audit_of
 from promptlab_studio.forms import fields_of
-from promptlab_studio.leaving import WORK_S, NamesGo, Wish
+from promptlab_studio.leaving import WORK_S, LabelsGo, NamesGo, Wish
 from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.state import Query
 
@@ -160,7 +160,8 @@ async def remove_person(request: Request) -> Response:
     fields = {name: values[0] for name, values in (await fields_of(request)).items()}
     email, to = fields.get("email", ""), fields.get("to", "")
     names: NamesGo = "anonymise" if "forget" in fields else "keep"
-    wish = Wish("hand_over" if to else "revoke", "" if to == MINE else to, names)
+    labels: LabelsGo = "delete" if "labels" in fields else "keep"
+    wish = Wish("hand_over" if to else "revoke", "" if to == MINE else to, names, labels)
     try:
         left = await deleted_person(request, _caller(request), email, wish)
     except PromptLabError as error:

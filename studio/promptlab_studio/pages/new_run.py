@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,25 +13,21 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
-from promptlab.cloud.sampled import Interval, slowest, times_by_limit
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.chat import in_words
 from promptlab.domain.experiment import SPECIAL
 from promptlab.domain.model_config import EXAMPLE_MODEL, ModelConfig
-from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
 from promptlab.domain.prompt_warnings import prompt_warnings
-from promptlab.domain.summary import Summary
+from promptlab.domain.sweeps import MOST_CELLS
 from promptlab.domain.templates import check_placeholders, compile_template_async
-from promptlab.domain.tokens import chat_tokens
 from promptlab.errors import PromptLabError, TemplateError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.subset import First, Sample, subset
-from promptlab.models.batches.registry import has_batch_mode
-from promptlab.report import duration
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Engineer, lab_of, needs
 from promptlab_studio.forms import form_of
+from promptlab_studio.pages.new_run_cost import estimated
 from promptlab_studio.pages.power import power_words
 from promptlab_studio.pages.reading import read_runs
 from promptlab_studio.pages.rendering import go_to, render, router, target_of
@@ -48,7 +43,6 @@ from promptlab_studio.views.new_run_form import (
     experiment_of,
     fields_from,
     metric_forms,
-    model_of,
     rows_asked,
     rows_of,
     sweep_of,
@@ -58,8 +52,6 @@ from promptlab_studio.views.run_rules import JUDGED, MISSING, STOP
 from promptlab_studio.views.state import Query, whole
 
 PREVIEWED = 3
-CALL_S = 2.0
-"""Seconds of a call, where no run of the prompt tells."""
 CODE = 60
 """Classes and functions of the lab's code to choose from."""
 METRICS, AGENTS = ("evaluator", "function"), ("function",)
@@ -69,29 +61,6 @@ ASSETS, VERSIONS = 40, 20
 SUGGESTED = ("simulated/demo", EXAMPLE_MODEL, "anthropic/claude-sonnet-5-5", "ollama/llama3.2")
 
 routes = router()
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The expected cost of a run."""
-
-    calls: int
-    read: int
-    """Tokens, from the text of the first rows."""
-    written: int | None
-    """Tokens, as earlier runs of the prompt wrote, or as many as the model may; None
-    when neither is known."""
-    basis: str
-    usd: float | None
-    known_price: bool
-    has_batches: bool
-    """Whether the model's provider has a batch mode."""
-    batch_usd: float | None
-    """Dollars in batch mode."""
-    time: str
-    """How long the calls take at the limit that counts, in words; empty where no model is chosen."""
-    limited_by: str
-    """That limit."""
 
 
 @routes.get("/new", dependencies=[needs("run")])
@@ -140,6 +109,7 @@ async def _form(
         **talk_context(query),
         "caches": cache_choices(query.get("cache")),
         "suggested_judge": EXAMPLE_MODEL,
+        "most_cells": MOST_CELLS,
         "problem": problem,
         "wrong": wrong,
         **await _outlook(lab, query, prompt, dataset),
@@ -176,7 +146,7 @@ async def _outlook(
         "agent_calls": 0,
         "power": await power_words(lab, query, prompt.name, dataset),
         "preview": await _preview(lab, query, prompt, dataset),
-        "estimate": await _estimate(lab, query, prompt, dataset),
+        "estimate": await estimated(lab, query, prompt, dataset),
         "ready": bool(query.get("model")),
     }
 
@@ -264,63 +234,6 @@ async def _preview(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset:
     except TemplateError as error:
         problem = str(error)
     return {"problem": problem, "warnings": warnings, "rows": rows}
-
-
-async def _estimate(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
-    calls = rows_asked(query, len(dataset)) * (whole(query.get("trials")) or 1)
-    assert dataset.content is not None
-    try:
-        given = model_of(query) if query.get("model") else {"code": ""}
-        config = None if "code" in given else ModelConfig.model_validate(given)
-        compiled = await compile_template_async(prompt)
-        first = await lab.assets.rows(dataset, 0, 50)
-        sample = [await compiled.render_async(row) for row in first]
-    except (PromptLabError, ValidationError):
-        return None
-    read = round(sum(map(chat_tokens, sample)) / max(len(sample), 1) * calls)
-    each, basis, call_s = await _written(lab, prompt, config)
-    written = None if each is None else round(each * calls)
-    price = price_of(config) if config else None
-    usd = _dollars(price, read, written, calls)
-    half = _dollars(price_of(config, tier=BATCH), read, written, calls) if config else None
-    # A deployed lab has no bucket and no role for those of Bedrock.
-    has_batches = config is not None and has_batch_mode(config)
-    has_batches = has_batches and (lab.stack is None or config is None or config.provider != "bedrock")
-    time, limit = "", ""
-    if config and calls:
-        tokens = (read + (written or 0)) / calls
-        call, each_call = Interval(call_s / 2, call_s, 2 * call_s), Interval(tokens, tokens, tokens)
-        limit, took = slowest(times_by_limit(config, calls, call, each_call))
-        time = f"≈ {duration(took.expected)}"
-    return Estimate(calls, read, written, basis, usd, price is not None, has_batches, half, time, limit)
-
-
-def _dollars(price: Price | None, read: int, written: int | None, calls: int) -> float | None:
-    """What so many equal calls cost: one by one, for long prompts cost more."""
-    one = cost_usd(price, read / max(calls, 1), None if written is None else written / max(calls, 1))
-    return None if one is None else one * calls
-
-
-async def _written(
-    lab: StoreLab, prompt: PromptTemplate, config: ModelConfig | None
-) -> tuple[float | None, str, float]:
-    """Tokens that a case will write, from what we know it, and seconds of a call."""
-    runs, _ = await read_runs(lab)
-    for run in runs:
-        used: Mapping[str, Any] = run.experiment.get("prompt_template") or {}
-        if (
-            used.get("name") == prompt.name
-            and run.summary
-            and run.summary["cases"]
-            and run.summary["completion_tokens"]
-        ):
-            latency = Summary.from_json(run.summary).latency_ms
-            call_s = latency.mean / 1000 if latency.n else CALL_S
-            each = run.summary["completion_tokens"] / run.summary["cases"]
-            return each, f"as run {run.run_id} of this prompt wrote", call_s
-    if config and config.max_tokens:
-        return config.max_tokens, "at most, as max_tokens allows", CALL_S
-    return None, "unknown: no run of this prompt yet, and no max_tokens", CALL_S
 
 
 @routes.post("/new")

@@ -8,13 +8,15 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
-from promptlab.errors import RunNotFoundError
+from promptlab.errors import ConfigError, RunNotFoundError
 from promptlab.experiments.matrix import said
 from promptlab.queries.compared import MAX_COMPARED, margins_of
-from promptlab_studio.access import lab_of, needs
+from promptlab_studio.access import Engineer, lab_of, needs
+from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.charts import cost_chart
 from promptlab_studio.views.format import sweep_url
+from promptlab_studio.views.run_bounds import dollars_of
 from promptlab_studio.views.state import Query
 from promptlab_studio.views.sweeps import axes_of, rows_of
 
@@ -42,6 +44,7 @@ async def sweep_page(request: Request, sweep_id: str) -> HTMLResponse:
             runs.append(await lab.get_run(run_id))
     best = [cell.run_id for cell in found.cells if cell.place][:MAX_COMPARED]
     names = {cell.run_id: said(cell.choices) for cell in found.cells}
+    running = any(cell.status == "running" for cell in found.cells)
     context = {
         "query": query,
         "found": found,
@@ -49,11 +52,24 @@ async def sweep_page(request: Request, sweep_id: str) -> HTMLResponse:
         "rows": rows_of(found),
         "chart": cost_chart(runs, found.metric, names) if found.metric else None,
         "margin": margin,
-        "running": any(cell.status == "running" for cell in found.cells),
+        "running": running,
         "done": sum(cell.status == "completed" for cell in found.cells),
+        "goes_on": not running and any(cell.status != "completed" for cell in found.cells),
         "compare_url": f"/compare?{urlencode([('run', one) for one in best])}" if len(best) > 1 else None,
     }
     return render(request, "sweep.html", context)
+
+
+@routes.post("/sweeps/{sweep_id}/continue")
+async def continue_sweep(request: Request, who: Engineer, sweep_id: str) -> Response:
+    """Begin what has not begun, and do what is missing of what was stopped."""
+    fields = await fields_of(request)
+    try:
+        usd = dollars_of(fields.get("max_cost_usd", [""])[-1])
+        await lab_of(request).continue_sweep(sweep_id, max_cost_usd=usd, by=who.starts_as)
+    except ConfigError as error:
+        return go_to(sweep_url(sweep_id), str(error), "problem")
+    return go_to(sweep_url(sweep_id), "It goes on.")
 
 
 @routes.post("/sweeps/{sweep_id}/cancel", dependencies=[needs("run")])

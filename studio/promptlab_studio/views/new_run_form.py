@@ -299,23 +299,32 @@ MORE_PROMPTS, MORE_MODELS = "more_prompts", "more_models"
 """Fields of further prompts, and of further models with spaces between: each combination is then a run."""
 
 
+def further_prompts(query: Query) -> list[str]:
+    """The prompts of the form besides the first, each once."""
+    return list(dict.fromkeys(one for one in query.all(MORE_PROMPTS) if one and one != query.get("prompt")))
+
+
+def further_models(query: Query) -> list[str]:
+    """The models of the form besides the first, each once."""
+    return list(dict.fromkeys(one for one in query.get(MORE_MODELS).split() if one != query.get("model")))
+
+
 def sweep_of(query: Query, columns: Sequence[str]) -> dict[str, Any] | None:
     """The sweep that the form describes, with every further prompt and model; None where it has none.
 
     Raises:
         ConfigError: a field does not say what it should.
     """
-    prompts = [one for one in query.all(MORE_PROMPTS) if one and one != query.get("prompt")]
-    models = [one for one in query.get(MORE_MODELS).split() if one != query.get("model")]
+    prompts, models = further_prompts(query), further_models(query)
     if query.get("agent") or not (prompts or models):
         return None
     one = experiment_of(query, columns)
     if prompts:
-        one["prompt_template"] = [one["prompt_template"], *dict.fromkeys(prompts)]
+        one["prompt_template"] = [one["prompt_template"], *prompts]
     if models:
         # The parameters of the first; its name alone would leave them out.
         base = {} if "code" in one["model"] else one["model"]
-        given = [{**base, "name": name} for name in dict.fromkeys(models)]
+        given = [{**base, "name": name} for name in models]
         one["model"] = [one["model"], *given]
     return one
 
