@@ -19,6 +19,7 @@ import pytest
 
 from promptlab import Evaluator
 from promptlab.domain.code import CodeBundle, Wheel
+from promptlab.experiments import code_answers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 if sys.platform == "linux":
@@ -68,6 +69,22 @@ def test_a_bundle_is_sent_once_and_asked_for_where_it_is_not_known(guard: Guard)
     assert guard.answer(named) == {"need": "bundle"}
     assert scores(guard.answer(asked)) == [{"value": 2.0}]
     assert scores(guard.answer(named)) == [{"value": 2.0}]
+
+
+def test_code_of_an_answer_has_a_child_of_its_own(guard: Guard) -> None:
+    """What it leaves in its process no other answer meets, and the end of its process is its verdict."""
+    answers = [
+        "import math; math.pi = 3\ndef f(): return 3",
+        "import math\ndef f(): return 3 if math.pi > 3 else 4",
+        "import os; os._exit(0)",
+        "def f(): return 4",
+    ]
+    cases = [{"response": answer, "tests": "assert f() == 3"} for answer in answers]
+    ref = {"module": "promptlab.engine.sandbox.answers_code", "qualname": "AnswersCode"}
+    asked = event(code_answers.bundle(), "", *cases, role="code", ref=ref)
+    found = scores(guard.answer(asked))
+    assert [score["passed"] for score in found] == [True, True, False, False]
+    assert "ended its process" in found[2]["reason"] and "assert f() == 3" in found[3]["reason"]
 
 
 def test_a_bundle_that_is_not_what_its_hash_says_is_refused(guard: Guard) -> None:
