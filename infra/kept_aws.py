@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import invited
 from ministack import app as ministack
 from ministack.core import persistence, responses
 
@@ -208,5 +209,6 @@ if __name__ == "__main__":
     persistence.logger.setLevel("WARNING")  # it says each file that it saves
     keeper = Keeper(Path(os.environ["STATE_DIR"]))
     keeper.watch()
+    invited.provide()
     ministack.app = kept(keeper)
     ministack.main()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import urllib.parse
+import zlib
+from typing import Any
+
+from tests.servers import Reply, Request
 
 KEY = "sk-proj-7Qm2/xW9vTb4+LrK8dPz1Ns5Hy"
 
@@ -60,3 +65,83 @@ def shown(text: str) -> str:
                 if (found := seen.find(plain[at : at + 10])) >= 0:
                     return f"{plain[at : at + 10]} in {seen[max(0, found - 60) : found + 60]}"
     return ""
+
+
+# ---------------------------------------------------------------- an endpoint that sends the key back
+NAMES = list(FORMS)
+KINDS = (
+    "answer",
+    "tool call",
+    "model",
+    "finish reason",
+    "error",
+    "html",
+    "header",
+    "broken",
+    "pieces",
+    "odd",
+)
+
+
+ANSWER = """{"model": "MODEL", "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "choices":
+[{"finish_reason": "FINISH", "message": {"role": "assistant", "content": "CONTENT"MORE}}]}"""
+ERROR = """{"error": {"message": "no: TEXT", "code": "TEXT"}}"""
+
+
+def body(content: str, more: str = "", model: str = "m", finish: str = "stop") -> bytes:
+    """An answer, from texts as they stand in JSON."""
+    parts = {"MODEL": model, "FINISH": finish, "CONTENT": content, "MORE": more}
+    return re.sub("MODEL|FINISH|CONTENT|MORE", lambda match: parts[match[0]], ANSWER).encode()
+
+
+def rows() -> list[dict[str, str]]:
+    """A row for each form in each place."""
+    return [{"ask": f"{kind}|{name}"} for name in NAMES for kind in KINDS]
+
+
+def answer(request: Request) -> Reply:
+    """Send the key back in the form, and at the place, that the prompt asks for."""
+    kind, _, name = request.prompt.partition("|")
+    # As it stands in JSON, so that escapes are escapes of JSON.
+    form = FORMS[name]
+    text = form if name.startswith("escaped") else json.dumps(form)[1:-1]
+    calls = """, "tool_calls": [{"id": "1", "function": {"name": "NAME", "arguments": "ALL"}}]"""
+    calls = calls.replace("NAME", text[:40]).replace("ALL", text)
+    pieces_in = """, "tool_calls": [{"id": "PIECE", "function": {"name": "LAST", "arguments": "1"}}]"""
+    third = len(KEY) // 3
+    pieces = [KEY[:third], KEY[third : 2 * third], KEY[2 * third :]]
+    pieces_in = pieces_in.replace("PIECE", pieces[1]).replace("LAST", pieces[2])
+    replies = {
+        "answer": Reply(body=body(f"it is {text}.")),
+        "tool call": Reply(body=body("", calls)),
+        "model": Reply(body=body("fine", model=text)),
+        "finish reason": Reply(body=body("fine", finish=text)),
+        "error": Reply(status=400, body=ERROR.replace("TEXT", text).encode()),
+        "html": Reply(status=403, body=f"<html>{form} {'x' * 430} {form}</html>".encode()),
+        "header": Reply(status=422, headers={"X-Key": KEY, "Content-Encoding": KEY}, text="no"),
+        "broken": Reply(body=body(text)[:-9]),
+        "pieces": Reply(body=body(pieces[0], pieces_in)),
+        "odd": Reply(body=body(text).replace(b"[{", b"[null, {", 1)),
+    }
+    return replies[kind]
+
+
+def looked_at(name: str, data: bytes) -> None:
+    """Look for the key in some bytes, also in what is deflated in them, or JSON in a text of JSON."""
+    text = data.decode("latin-1")
+    assert KEY not in text, name
+    assert not shown(text), f"{name}: {shown(text)}"
+
+
+def inflated(value: Any) -> Any:
+    """What a store keeps, with what is deflated in it as text."""
+    if isinstance(value, dict):
+        return {name: inflated(item) for name, item in value.items()}
+    data = getattr(value, "value", value)
+    if isinstance(data, bytes):
+        for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
+            try:
+                return zlib.decompress(data, bits)
+            except zlib.error:
+                pass
+    return data

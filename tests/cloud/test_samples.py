@@ -31,3 +31,5 @@ def test_a_sample_scores_on_the_stack_as_on_a_laptop(stack: Stack, tmp_path: Pat
     lab = {"type": "remote", "endpoint": stack.endpoint, "api_key": stack.token, "project": project}
     with PromptLab(lab) as pl:
         assert_same(rows_of(pl), expected)
+        made = [run.record.run_id for run in pl.experiment.list()]
+    assert all(stack.api.get(f"/runs/{run_id}").status_code == 404 for run_id in made)

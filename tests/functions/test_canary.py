@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,66 +18,9 @@ from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 from promptlab.cli import commands
 from promptlab.domain.secrets import Secret
 from tests import aws
-from tests.canary import FORMS, KEY, shown
+from tests.canary import KEY, NAMES, answer, inflated, looked_at, rows
 from tests.functions.conftest import Machine
-from tests.servers import ModelServer, Reply, Request
-
-NAMES = list(FORMS)
-KINDS = (
-    "answer",
-    "tool call",
-    "model",
-    "finish reason",
-    "error",
-    "html",
-    "header",
-    "broken",
-    "pieces",
-    "odd",
-)
-
-
-ANSWER = """{"model": "MODEL", "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "choices":
-[{"finish_reason": "FINISH", "message": {"role": "assistant", "content": "CONTENT"MORE}}]}"""
-ERROR = """{"error": {"message": "no: TEXT", "code": "TEXT"}}"""
-
-
-def body(content: str, more: str = "", model: str = "m", finish: str = "stop") -> bytes:
-    """An answer, from texts as they stand in JSON."""
-    parts = {"MODEL": model, "FINISH": finish, "CONTENT": content, "MORE": more}
-    return re.sub("MODEL|FINISH|CONTENT|MORE", lambda match: parts[match[0]], ANSWER).encode()
-
-
-def rows() -> list[dict[str, str]]:
-    """A row for each form in each place."""
-    return [{"ask": f"{kind}|{name}"} for name in NAMES for kind in KINDS]
-
-
-def answer(request: Request) -> Reply:
-    """Send the key back in the form, and at the place, that the prompt asks for."""
-    kind, _, name = request.prompt.partition("|")
-    # As it stands in JSON, so that escapes are escapes of JSON.
-    form = FORMS[name]
-    text = form if name.startswith("escaped") else json.dumps(form)[1:-1]
-    calls = """, "tool_calls": [{"id": "1", "function": {"name": "NAME", "arguments": "ALL"}}]"""
-    calls = calls.replace("NAME", text[:40]).replace("ALL", text)
-    pieces_in = """, "tool_calls": [{"id": "PIECE", "function": {"name": "LAST", "arguments": "1"}}]"""
-    third = len(KEY) // 3
-    pieces = [KEY[:third], KEY[third : 2 * third], KEY[2 * third :]]
-    pieces_in = pieces_in.replace("PIECE", pieces[1]).replace("LAST", pieces[2])
-    replies = {
-        "answer": Reply(body=body(f"it is {text}.")),
-        "tool call": Reply(body=body("", calls)),
-        "model": Reply(body=body("fine", model=text)),
-        "finish reason": Reply(body=body("fine", finish=text)),
-        "error": Reply(status=400, body=ERROR.replace("TEXT", text).encode()),
-        "html": Reply(status=403, body=f"<html>{form} {'x' * 430} {form}</html>".encode()),
-        "header": Reply(status=422, headers={"X-Key": KEY, "Content-Encoding": KEY}, text="no"),
-        "broken": Reply(body=body(text)[:-9]),
-        "pieces": Reply(body=body(pieces[0], pieces_in)),
-        "odd": Reply(body=body(text).replace(b"[{", b"[null, {", 1)),
-    }
-    return replies[kind]
+from tests.servers import ModelServer
 
 
 class Quoting(Evaluator):
@@ -89,13 +30,6 @@ class Quoting(Evaluator):
         if len(data["response"]) % 2:
             raise ValueError(f"{'y' * 1980}{data['response']} {KEY}")
         return {"score": 1, "reason": data["response"] + KEY}
-
-
-def looked_at(name: str, data: bytes) -> None:
-    """Look for the key in some bytes, also in what is deflated in them, or JSON in a text of JSON."""
-    text = data.decode("latin-1")
-    assert KEY not in text, name
-    assert not shown(text), f"{name}: {shown(text)}"
 
 
 def looked_at_files(folder: Path) -> int:
@@ -212,7 +146,7 @@ def test_a_run_in_the_cloud_leaves_the_key_nowhere(
         assert {f"Bearer {KEY}"} == {request.headers["authorization"] for request in server.requests}
     runtime.run(secrets.close())
     for item in aws.bare_table(runtime.config().table).scan()["Items"]:
-        looked_at(f"{item['pk']} {item['sk']}", repr(_inflated(item)).encode())
+        looked_at(f"{item['pk']} {item['sk']}", repr(inflated(item)).encode())
     client = boto3.client(
         "s3",
         region_name=aws.REGION,
@@ -224,7 +158,7 @@ def test_a_run_in_the_cloud_leaves_the_key_nowhere(
     assert len(objects) > 3
     for found in objects:
         data = client.get_object(Bucket=runtime.config().bucket, Key=found["Key"])["Body"].read()
-        looked_at(found["Key"], repr(_inflated(data)).encode())
+        looked_at(found["Key"], repr(inflated(data)).encode())
 
     async def results() -> list[dict[str, Any]]:
         return [row async for row in machine.lab.results(run.run_id)]
@@ -234,17 +168,3 @@ def test_a_run_in_the_cloud_leaves_the_key_nowhere(
     looked_at("results", repr(found_rows).encode())
     said = capfd.readouterr()
     looked_at("what was printed", (said.out + said.err + caplog.text).encode())
-
-
-def _inflated(value: Any) -> Any:
-    """What a store keeps, with what is deflated in it as text."""
-    if isinstance(value, dict):
-        return {name: _inflated(item) for name, item in value.items()}
-    data = getattr(value, "value", value)
-    if isinstance(data, bytes):
-        for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
-            try:
-                return zlib.decompress(data, bits)
-            except zlib.error:
-                pass
-    return data

@@ -1,0 +1,46 @@
+"""A run on a deployed stack against an endpoint that sends the key back in every form."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.canary import KEY, answer, inflated, looked_at, rows
+from tests.cloud.conftest import Stack
+from tests.cloud.runs import cases, ended, experiment, started
+from tests.cloud.test_cli import promptlab
+from tests.servers import ModelServer
+
+pytestmark = pytest.mark.cloud
+
+
+def test_a_run_on_the_stack_leaves_the_key_nowhere(stack: Stack, tmp_path: Path) -> None:
+    """Not in the table, the bucket, the API's answers, or what functions and services print."""
+    asked = rows()
+    with ModelServer(answer) as server:
+        command = ("cloud", "secrets", "set", "canary", "--host", server.url)
+        promptlab(*command, folder=tmp_path, stdin=KEY)
+        model = {"api_key_secret": "canary", "max_retries": 0}
+        body = experiment(server, model=model, prompt_template={"name": "canary", "user_prompt": "<ask>"})
+        body["dataset"] = {"name": "canaries", "rows": asked}
+        body["evaluation"] = [{"metric": "length"}]
+        run_id = started(stack, body)
+        ended(stack, run_id)
+        assert {f"Bearer {KEY}"} == {request.headers["authorization"] for request in server.requests}
+    promptlab("cloud", "secrets", "delete", "canary", "--yes", folder=tmp_path)
+    found = cases(stack, run_id)
+    assert len(found) == len(asked) and sum("***" in repr(case) for case in found) > len(asked) / 2
+    looked_at("the API", repr(found).encode())
+    pages = stack.aws("dynamodb").get_paginator("scan").paginate(TableName=stack.outputs["TableName"])
+    for item in (item for page in pages for item in page["Items"]):
+        looked_at(f"{item['pk']} {item['sk']}", repr({n: inflated(v) for n, v in item.items()}).encode())
+    keys = stack.keys(f"runs/{run_id}/")
+    assert keys
+    for key in keys:
+        looked_at(key, repr(inflated(stack.blob(key))).encode())
+    folder = Path(os.environ["PROMPTLAB_CLOUD_FOLDER"])
+    kept = [path for path in (folder / "state").iterdir() if path.name != "secretsmanager.json"]
+    for path in (folder / "ministack.log", *kept):
+        looked_at(path.name, path.read_bytes())
