@@ -1,9 +1,6 @@
 # The Studio's front-end files, from frontend/ into studio/promptlab_studio/static; the Makefile includes this.
 FRONTEND_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/*)
 
-# What the README and the docs show.
-PICTURES := run-light run-dark compare-all-light compare-light compare-dark runs-light charts-dark summary-light prompt-dark new-light
-
 .PHONY: frontend screenshots chromium bench-studio
 
 studio/promptlab_studio/static/manifest.json: $(FRONTEND_SOURCES)
@@ -11,9 +8,9 @@ studio/promptlab_studio/static/manifest.json: $(FRONTEND_SOURCES)
 
 frontend: studio/promptlab_studio/static/manifest.json  ## build the Studio's front-end files, with Node from the machine or from PyPI
 
-screenshots: .venv/dev frontend chromium  ## take pictures of every page of the Studio, in light and dark, into build/pictures, the best into docs/images
+screenshots: .venv/dev frontend chromium  ## take pictures of every page of the Studio, in light and dark, into build/pictures, and those of docs/studio.md into docs/images
 	@$(BIN)/python -m tests.browser.screenshots build/pictures
-	@for name in $(PICTURES); do cp build/pictures/$$name-wide.png docs/images/$$name.png; done
+	@$(BIN)/python -m tests.browser.screenshots docs/images --docs
 
 # Where it cannot be installed, the tests that need it are skipped and say so.
 chromium:  ## have a Chromium for the browser tests: the machine's, or, for root, Debian's package

@@ -267,14 +267,16 @@ def _made(db: Path, cases: int) -> list[str]:
 
 
 def _made_wide(db: Path) -> list[str]:
-    """The ids of four runs over 31 columns with 12 metrics, in a store of their own."""
+    """The ids of four runs over 31 columns with 12 metrics, in a store of their own with 500 further runs."""
     from promptlab.store_lab import StoreLab
-    from tests.bench.real_runs import add_wide
+    from tests.bench.real_runs import add_many, add_wide
 
     async def made() -> list[str]:
         lab = StoreLab.open({"type": "sqlite", "db_file": str(db)})
         try:
-            return [run.run_id for run in await add_wide(lab, rows=WIDE_ROWS, runs=4)]
+            runs = await add_wide(lab, rows=WIDE_ROWS, runs=4)
+            await add_many(lab, runs[0])
+            return [run.run_id for run in runs]
         finally:
             await lab.close()
 

@@ -112,13 +112,17 @@ def test_axe_finds_nothing_over_wide_data(wide_site: Site, browser: Browser, sch
     assert {where: rules for where, rules in found.items() if rules} == {}
 
 
-def test_the_first_case_of_a_comparison_is_on_the_first_screen(wide_site: Site, browser: Browser) -> None:
-    """Four runs with twelve metrics leave room for it at 1400 × 900."""
+def test_cases_are_on_the_first_screen(wide_site: Site, browser: Browser) -> None:
+    """Four compared runs with twelve metrics leave room for the first at 1400 × 900; the page of one run for
+    twenty."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
     page.goto(wide_site.url + "/compare?" + "&".join(f"run={run.run_id}" for run in wide_site.runs))
     box = page.locator("table.pairs tbody tr").first.bounding_box()
+    page.goto(f"{wide_site.url}/runs/{wide_site.runs[1].run_id}")
+    twentieth = page.locator("table.cases tbody tr").nth(19).bounding_box()
     context.close()
+    assert twentieth is not None and twentieth["y"] + twentieth["height"] <= 900
     assert box is not None and box["y"] + box["height"] <= 900
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from promptlab_studio.views.digits import Digits, figure, money, money_decimals
+from promptlab_studio.views.digits import Digits, difference, figure, money, money_decimals
 
 
 def test_figures_of_a_metric_share_their_decimals() -> None:
@@ -39,6 +39,12 @@ def test_a_difference_has_a_sign_unless_nothing_is_left_of_it(value: float | Non
 def test_a_figure_alone_is_readable(value: float, text: str) -> None:
     """Small ones are written out, and only what cannot be read otherwise has an exponent."""
     assert figure(value) == text
+
+
+def test_the_change_of_whole_figures_is_whole() -> None:
+    """42 words after 109 are 67 less, not 67.00."""
+    found = [difference(-67, 42), difference(9, 83), difference(0.5, 83), difference(-0.836, 0.0534)]
+    assert found == ["−67", "+9", "+0.50", "−0.836"]
 
 
 def test_sums_that_stand_together_share_their_decimals() -> None:

@@ -15,7 +15,7 @@ from promptlab.queries.compared import Change
 from promptlab.queries.query_engine import ComparePage
 from promptlab.queries.verdict_words import missing_words, verdict_words, why
 from promptlab_studio.views.compare_words import Scale, Words, sentence, tally, words
-from promptlab_studio.views.digits import Digits, figure, money
+from promptlab_studio.views.digits import Digits, difference, figure, money
 from promptlab_studio.views.format import milliseconds, one_line
 from promptlab_studio.views.state import Query
 from promptlab_studio.views.text import word_diff
@@ -361,9 +361,5 @@ def _score(name: str, score: Mapping[str, Any], delta: Any) -> str:
         if label is not None
         else figure(value)
     )
-    by = (
-        f" ({Digits.of([value, delta.difference]).signed(delta.difference)})"
-        if delta and delta.difference and passed is None
-        else ""
-    )
+    by = f" ({difference(delta.difference, value)})" if delta and delta.difference and passed is None else ""
     return f"{name} {shown}{by}"

@@ -15,7 +15,7 @@ from promptlab.queries.compare import Delta, OpenedPair
 from promptlab_studio.views.case import CaseState, ScoreView, score_view
 from promptlab_studio.views.case_verdict import Note, notes_of, strip_state
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
-from promptlab_studio.views.digits import Digits
+from promptlab_studio.views.digits import difference
 from promptlab_studio.views.format import exact
 from promptlab_studio.views.room import Beginning, Room
 from promptlab_studio.views.state import Query
@@ -230,10 +230,7 @@ def _score(s: ScoreView, delta: Delta | None, fact: bool, begun: Any, n: int) ->
     if delta is not None and delta.verdict != "same":
         changed, changed_css = ("", "muted") if fact else _CHANGED[delta.verdict]
         if delta.difference and s.passed is None:
-            whole = float(delta.difference).is_integer() and float(s.value or 0.0).is_integer()
-            digits = Digits(0) if whole else Digits.of([s.value, delta.difference])
-            by = digits.signed(delta.difference)
-            changed = f"{changed} {by}".strip()
+            changed = f"{changed} {difference(delta.difference, s.value)}".strip()
     reason = begun(n, f"{'score_error' if s.error is not None else 'reason'}.{s.column}", _REASON)
     if not reason and s.reason:
         reason = Beginning(s.reason)

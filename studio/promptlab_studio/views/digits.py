@@ -69,6 +69,12 @@ def figure(value: float | None) -> str:
     return Digits.of([value]).show(value)
 
 
+def difference(change: float, value: float | None) -> str:
+    """The change of a figure that has become `value`: whole where both are, as the figures beside it are."""
+    whole = float(change).is_integer() and float(value or 0.0).is_integer()
+    return (Digits(0) if whole else Digits.of([value, change])).signed(change)
+
+
 def money_decimals(values: Iterable[float | None]) -> int:
     """How many decimals some sums have together: cents from a dollar on, four decimals
     below, six below a cent."""

@@ -51,6 +51,8 @@ class MetricCard:
     """Cases whose reference is empty."""
     of_rows: str = ""
     """`1,198 of 1,319 rows, 217 failures as 0`: what the mean is of, where a case has no score."""
+    short: str = ""
+    """The same as a mark beside the mean: `−121`, the rows that are not in it, or `*`."""
     notes: Sequence[str] = ()
     """What a reader of the mean has to know: missing scores, trials, few rows."""
 
@@ -109,7 +111,7 @@ def _card(
     low, high = metric.interval
     filled: dict[str, Any] = {}
     if filters:
-        if metric.binary and metric.n:
+        if metric.binary and metric.mean is not None:
             filled["choices"] = _verdicts(query, column, metric)
         elif histogram:
             filled |= {"histogram": histogram_links(query, histogram), "ends": ends(histogram)}
@@ -152,6 +154,7 @@ def _card(
         else "lower is better",
         n=metric.n or metric.scored if sorts else metric.n,
         of_rows=of_rows(metric),
+        short=short_of(metric),
         notes=notes(metric, digits.show),
         failed=metric.failed,
         unlabelled=metric.unlabelled,
@@ -168,6 +171,12 @@ def of_rows(metric: MetricSummary) -> str:
     if metric.counting is not None and metric.fills and (failures := metric.counting.failures):
         parts.append(f"{failures:,} failed as {figure(metric.counting.worst)}")
     return ", ".join(parts)
+
+
+def short_of(metric: MetricSummary) -> str:
+    """Mark a mean that is not of all rows, or has failures in it: `−3` or `*`; else nothing."""
+    missing = (metric.rows or 0) - metric.n
+    return f"−{count(missing)}" if missing > 0 else "*" if of_rows(metric) else ""
 
 
 def _most_frequent(metric: MetricSummary) -> str:

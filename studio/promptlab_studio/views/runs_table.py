@@ -17,7 +17,7 @@ from promptlab.report import duration
 from promptlab_studio.views.digits import Digits, money, money_decimals
 from promptlab_studio.views.figures import Interval, interval, scale_of
 from promptlab_studio.views.format import count, milliseconds_pair, starter
-from promptlab_studio.views.metric_cards import of_rows
+from promptlab_studio.views.metric_cards import of_rows, short_of
 from promptlab_studio.views.state import Condition, Query
 
 METRICS = 3
@@ -69,8 +69,8 @@ class MetricCell:
     bar: Interval | None
     of_rows: str = ""
     """`1,198 of 1,319`, where the mean is not of all rows."""
-    missing: int = 0
-    """Rows that the mean is not of."""
+    short: str = ""
+    """The same as a mark beside the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +384,7 @@ def _cells(
             f"{name}: {show(metric.mean)}{between}, {said}",
             interval(metric, scale),
             n_of(metric) if metric.rows is not None and metric.rows > metric.n else of_rows(metric),
-            max(0, (metric.rows or 0) - metric.n),
+            short_of(metric),
         )
     return cells
 

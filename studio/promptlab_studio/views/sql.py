@@ -12,7 +12,7 @@ MOST_CELLS = 1_600
 """Values that the page shows; the API gives all of an answer."""
 CELL_CHARS = 600
 """Characters of a value that the page shows."""
-CHAR_PX, PADDING_PX, LEAST_PX, MOST_PX = 8, 18, 64, 480
+CHAR_PX, PADDING_PX, LEAST_PX, MOST_PX = 9, 18, 64, 480
 """Pixels of a character, of what stands around a value, and of the narrowest and the widest column."""
 _NUMBERS = ("INT", "BIGINT", "HUGEINT", "SMALLINT", "TINYINT", "UINT", "UBIG", "DOUBLE", "FLOAT", "DECIMAL")
 
