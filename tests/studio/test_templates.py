@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from promptlab_studio.templating import FOLDER, environment
 
-TEMPLATES = sorted((FOLDER / "templates").glob("*.html"))
+TEMPLATES = sorted((FOLDER / "templates").rglob("*.html"))
 MOST_CHARACTERS = 160
 _BLOCKS = re.compile(r"<(tr|td|th|li|section|article|p|dt|dd)\b")
 
