@@ -54,7 +54,12 @@ class BertScore(Evaluator):
     @cached_property
     def _scorer(self) -> Any:
         from bert_score import BERTScorer  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from bert_score.utils import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+            model2layers,
+        )
 
+        if self.num_layers is None and self.model not in model2layers:
+            raise ValueError(f"bert-score knows no layer of {self.model}: give num_layers, too")
         return BERTScorer(model_type=self.model, num_layers=self.num_layers, device=self.device)
 
     def evaluate(self, data: dict[str, Any]) -> Score:

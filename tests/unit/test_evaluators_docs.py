@@ -1,4 +1,4 @@
-"""docs/evaluators.md and the pages of further metrics are complete, and their examples run."""
+"""docs/evaluators.md and the pages of metrics are complete, and their examples run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promptlab.experiments.config import EvaluationConfig
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = (DOCS / "evaluators.md", DOCS / "judges.md", *sorted(DOCS.glob("metrics-*.md")))
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
-"""The overview, and a page for each further family of metrics."""
+"""The overview, and a page for each family of metrics."""
 
 
 def blocks(language: str) -> list[str]:
@@ -30,7 +30,7 @@ def section(heading: str) -> str:
         re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL),
         re.MULTILINE | re.DOTALL,
     )
-    assert found, f"docs/evaluators.md has no heading {heading!r}"
+    assert found, f"no page of metrics has a heading {heading!r}"
     return found[1]
 
 

@@ -98,10 +98,11 @@ def test_bleu_parameters() -> None:
     assert value("bleu", "天气很好吗", "天气不好吗", max_order=1) == pytest.approx(0.8)
 
 
-def test_bleu_is_sacrebleu_divided_by_100() -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.long)])
+def test_bleu_is_sacrebleu_divided_by_100(count: int) -> None:
     """On random texts, and again after the package's caches were emptied."""
     evaluator = build("bleu", {"tokenizer": "13a"})
-    for response, reference in zip(texts(1, 100), texts(2, 100), strict=True):
+    for response, reference in zip(texts(1, count), texts(2, count), strict=True):
         score = evaluator.evaluate({"response": response, "reference": [reference, response[::-1]]})
         assert isinstance(score, Score)
         expected = (
@@ -157,8 +158,9 @@ def test_rouge(response: Any, reference: Any, params: dict[str, Any], expected: 
 
 @pytest.mark.parametrize("variant", ["rouge1", "rouge2", "rougeL", "rougeLsum"])
 @pytest.mark.parametrize("stemmer", [False, True])
-def test_rouge_is_what_rouge_score_gives(variant: str, stemmer: bool) -> None:
-    """On random texts, rougeL too, which is computed in another way."""
+@pytest.mark.parametrize("count", [60, pytest.param(1_250, marks=pytest.mark.long)])
+def test_rouge_is_what_rouge_score_gives(variant: str, stemmer: bool, count: int) -> None:
+    """On random texts, 10,000 over all of them, rougeL too, which is computed in another way."""
     scorer = RougeScorer([variant], use_stemmer=stemmer)
     ours = {
         measure: build(
@@ -166,7 +168,7 @@ def test_rouge_is_what_rouge_score_gives(variant: str, stemmer: bool) -> None:
         )
         for measure in ("precision", "recall", "fmeasure")
     }
-    for response, reference in zip(texts(3, 60), texts(4, 60), strict=True):
+    for response, reference in zip(texts(3, count), texts(4, count), strict=True):
         theirs = scorer.score(reference, response)[variant]
         for measure, evaluator in ours.items():
             score = evaluator.evaluate({"response": response, "reference": reference})

@@ -200,18 +200,19 @@ def _random_value(choose: random.Random, depth: int = 0) -> Any:
 
 @pytest.mark.long
 def test_the_validator_agrees_with_the_reference_implementation() -> None:
-    """jsonschema's own keywords, over 400 random schemas and values of which both verdicts are frequent."""
+    """jsonschema's own keywords, over 10,000 random values, 25 a schema; both verdicts are frequent."""
     choose, verdicts = random.Random(3), Counter[bool]()
-    while verdicts.total() < 400:
+    while verdicts.total() < 10_000:
         schema = _random_schema(choose)
         if not isinstance(schema, dict):
             continue
         schema["$defs"] = {"r": {"properties": {"c": {"type": "integer"}}, "patternProperties": {"^xy": {}}}}
-        value = _random_value(choose)
-        found = Schema(schema, timeout_s=60, check_format=True).fault(value) is None
-        assert found == Draft202012Validator(schema).is_valid(value), (schema, value)
-        verdicts[found] += 1
-    assert min(verdicts.values()) > 50
+        ours, theirs = Schema(schema, timeout_s=60, check_format=True), Draft202012Validator(schema)
+        for value in (_random_value(choose) for _ in range(25)):
+            found = ours.fault(value) is None
+            assert found == theirs.is_valid(value), (schema, value)
+            verdicts[found] += 1
+    assert min(verdicts.values()) > 1_000
 
 
 def test_additional_properties_are_those_without_a_rule() -> None:
