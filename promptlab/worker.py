@@ -27,7 +27,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
-from promptlab.engine.batching import Batching
+from promptlab.engine.batching import Batching, is_through
 from promptlab.engine.budget import Budget, ended_early, open_budget, reached
 from promptlab.engine.cache import AnswerCache, open_cache
 from promptlab.engine.evaluate import evaluate
@@ -35,6 +35,7 @@ from promptlab.engine.first_worker import PROBE_WAIT_S, FirstWorker
 from promptlab.engine.halting import allowed_failures, ended, is_decided, too_many
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
+from promptlab.engine.judged_ahead import waves_of
 from promptlab.engine.limited_cloud import Together, limited_together
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import FIRST_PAUSE_S, Paused, outage_of
@@ -42,7 +43,7 @@ from promptlab.engine.plan import plan
 from promptlab.engine.pledges import OWNER, Pledges
 from promptlab.engine.run_level import RunLevel
 from promptlab.engine.sandboxed import SANDBOX, SandboxPool
-from promptlab.engine.stopping import next_step, reach_of
+from promptlab.engine.stopping import Step, next_step, reach_of
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
 from promptlab.experiments.remaking import bind_run_metrics
@@ -85,9 +86,9 @@ class Planned:
     """Shards to work on at once, so that all their calls in flight keep to the
     model's max_concurrent_tasks."""
     batch: bool = False
-    """Whether the cases are answered by the provider's batches first."""
+    """Whether providers' batches answer the cases, or judge their answers, first."""
     rows: int = 0
-    """Of a run that may end early: the rows of the order that this plan reaches."""
+    """Of a run that is planned several times: the rows that this plan reaches."""
     more: bool = False
     """Whether there is to be another plan after it."""
 
@@ -168,6 +169,9 @@ class Worker:
         content = await self._content(experiment)  # and no model, which would want its key
         ledger, blobs = self._lab.ledger, self._lab.blobs
         step = await next_step(ledger, blobs, run, experiment, content, done)
+        ahead = experiment.judged_ahead and not experiment.model.batch
+        if ahead:  # first all cases are answered, then judges are asked about them, then they are scored
+            step = Step(more=not done)
         if not step.todo:
             return Planned("", "", 0, 1)
         todo = await plan(
@@ -176,8 +180,9 @@ class Worker:
         manifest, prefix = todo.manifest, f"runs/{run_id}/map"
         if isinstance(blobs, DirectBlobs):
             manifest, prefix = (blobs.whole_key(key) if key else "" for key in (manifest, prefix))
-        rows = step.reach.rows if step.reach else 0
-        return Planned(manifest, prefix, todo.shards, workers, bool(experiment.model.batch), rows, step.more)
+        rows = step.reach.rows if step.reach else run.cases if ahead else 0
+        batch = bool(experiment.model.batch or (ahead and done))
+        return Planned(manifest, prefix, todo.shards, workers, batch, rows, step.more)
 
     async def infer(self, run_id: str, generation: int, shard: Shard, left_s: float) -> tuple[Outcome, Tally]:
         """Answer a shard's open cases, as far as `left_s` seconds allow.
@@ -210,7 +215,7 @@ class Worker:
                     await asyncio.wait(self._telling)
                 await self._look_at_failures(job)
                 if job.budget is not None:
-                    await job.budget.close(keep=True)
+                    await job.budget.close(keep=not await self._is_early(job))
                     if job.out_of_budget:
                         outcome = Outcome()  # what was answered is scored
                 if job.halted is not None:
@@ -233,13 +238,14 @@ class Worker:
         if _is_over(job.run, generation):
             return Outcome(), tally
         assert job.run.manifest is not None
-        batching = Batching(job, self._lab.batches.of(job.bindings.model))
+        batching = Batching(job, waves_of(job, self._lab.batches))
         async with self._held(job, "batch") as mine:
             if not mine:
                 return Outcome(remaining=job.run.cases, wait_s=job.time.shorten(LEASE_S)), tally
             try:
                 if await self._is_late(job):
                     return Outcome(), tally
+                job.cache = await self._cache(job)
                 money = await self._budget(job, owner=OWNER, recorded=batching.recorded)
                 batching.pledges = None if money is None else Pledges(money)
                 with job.time.running():
@@ -252,7 +258,7 @@ class Worker:
                     await self._end(job.run, job.halted.changes(job.run))
                     outcome = Outcome()
             finally:
-                await batching.batches.aclose()
+                await batching.aclose()
                 await job.scoring.isolation.close()
         return replace(outcome, wait_s=job.time.shorten(outcome.wait_s)), tally
 
@@ -269,6 +275,8 @@ class Worker:
             if not mine:
                 return Outcome(remaining=shard.count, wait_s=job.time.shorten(LEASE_S))
             if await self._is_late(job):
+                return Outcome()
+            if await self._is_early(job):
                 return Outcome()
             if not await self._first.may_judge(job):
                 return Outcome()
@@ -380,6 +388,10 @@ class Worker:
         }
         ended, error = words.get(status, ("failed", f"the execution ended with {status}"))
         await self._end(run, {"status": ended, "error": run.error or error})
+
+    async def _is_early(self, job: Job) -> bool:
+        """Whether judges are to be asked in batches first, before an answer is scored."""
+        return job.experiment.judged_ahead and not await is_through(self._lab.ledger, job.run)
 
     async def _is_late(self, job: Job) -> bool:
         """Whether the time of the pass is over; then the run is ended."""

@@ -10,8 +10,7 @@ from typing import Any
 from promptlab.cloud.sampled import Interval
 from promptlab.domain.chat import Prompt, texts_of
 from promptlab.domain.judges import JudgeConfig
-from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.prices import cost_usd, price_of
+from promptlab.domain.prices import BATCH, cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.tokens import ASCII_CHARS, chat_tokens
 from promptlab.errors import ConfigError, PromptLabError
@@ -154,12 +153,12 @@ async def _estimated(
         calls=total,
         prompt_tokens=prompt_tokens,
         answer_tokens=answer_tokens,
-        usd=_usd(judge.model(), prompt_tokens, answer_tokens, total),
+        usd=_usd(judge, prompt_tokens, answer_tokens, total),
     )
 
 
-def _usd(model: ModelConfig, read: Interval, written: Interval, calls: float) -> Interval | None:
-    price = price_of(model)
+def _usd(judge: JudgeConfig, read: Interval, written: Interval, calls: float) -> Interval | None:
+    price = price_of(judge.model(), tier=BATCH if judge.batch else None)
     found = [cost_usd(price, getattr(read, n), getattr(written, n)) for n in ("low", "expected", "high")]
     known = [usd for usd in found if usd is not None]
     return Interval(*known).times(calls) if len(known) == 3 else None

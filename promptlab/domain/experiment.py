@@ -340,6 +340,11 @@ class Experiment(BaseModel):
     """Dataset columns to look at the metrics by. Not part of the hash."""
 
     @property
+    def judged_ahead(self) -> bool:
+        """Whether a judge is in batch mode: then answers are scored once it was asked about all of them."""
+        return any(judge.batch for metric in self.evaluation for judge in metric.judge or ())
+
+    @property
     def headline(self) -> Metric | None:
         """The metric that a run is judged by first: the one that says so, else the first
         that is not a mere fact."""

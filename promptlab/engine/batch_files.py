@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from promptlab.domain.results import RunRecord
 from promptlab.errors import ModelError
 from promptlab.models.batches.base import MOST_REQUEST_BYTES, Limits
 
@@ -47,6 +49,8 @@ class Batch:
     """What it may cost at most, where there is a budget."""
     spent_usd: float = 0.0
     """What it cost, once it is collected."""
+    wave: str = ""
+    """Whom it asks: the model under test, or the mark of a judge."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Batch:
@@ -118,6 +122,8 @@ class BatchWriter:
     folder: Path
     most_usd: float | None = None
     """What one batch may cost at most; a single request may cost more."""
+    wave: str = ""
+    """The mark of whom it asks."""
     _here: _File = field(init=False)
     _next: _File = field(init=False)
 
@@ -127,13 +133,14 @@ class BatchWriter:
     def _file(self, number: int) -> _File:
         return _File(self.folder / f"{number:06}.jsonl", self.limits.least)
 
-    async def add(self, line: Callable[[str], bytes], where: Where, usd: float) -> None:
-        """Add a request, which may cost so many dollars; `line` writes it under a custom id.
+    async def add(self, line: Callable[[str], bytes], name: str, where: Where, usd: float) -> None:
+        """Add a request, which may cost so many dollars; `line` writes it under a custom id, whose end its
+        name is (it begins with the shard: `s12-…`).
 
         Raises:
             ModelError: it cannot be written, or is larger than a batch may be.
         """
-        made = self._written(line, where, self.number)
+        made = self._written(line, name, self.number)
         here = self._here
         fits = here.count < self.limits.requests and here.size + len(made) <= self.limits.size_bytes
         if self.most_usd is not None and here.count >= self.limits.least:
@@ -141,13 +148,12 @@ class BatchWriter:
         if not self._next.count and fits:
             await here.add(made, where, usd)
             return
-        await self._next.add(self._written(line, where, self.number + 1), where, usd)
+        await self._next.add(self._written(line, name, self.number + 1), where, usd)
         if self._next.count >= self.limits.least:
             await self._finish()
 
-    def _written(self, line: Callable[[str], bytes], where: Where, number: int) -> bytes:
-        shard, case, trial = where
-        found = line(f"{self.prefix(number)}-s{shard}-c{case}-t{trial}") + b"\n"
+    def _written(self, line: Callable[[str], bytes], name: str, number: int) -> bytes:
+        found = line(f"{self.prefix(number)}-{name}") + b"\n"
         most = min(self.limits.size_bytes, MOST_REQUEST_BYTES)
         if len(found) > most:
             raise ModelError(
@@ -176,12 +182,17 @@ class BatchWriter:
         """Hand the file over to be kept, and go on with the next."""
         here = self._here
         await here.flush()
-        await self.keep(
-            Batch(self.number, self.generation, here.count, here.size, here.last, usd=here.usd), here.path
-        )
+        batch = Batch(self.number, self.generation, here.count, here.size, here.last)
+        batch.usd, batch.wave = here.usd, self.wave
+        await self.keep(batch, here.path)
         await asyncio.to_thread(here.path.unlink)
         self.number += 1
         self._here, self._next = self._next, self._file(self.number + 1)
+
+
+def plain(run: RunRecord) -> str:
+    """The run's id as providers take it in names: letters, digits and hyphens, at most 30."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", run.run_id).strip("-")[:30]
 
 
 def _append(path: Path, data: bytes) -> None:

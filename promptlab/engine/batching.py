@@ -7,39 +7,33 @@ nothing here needs to be alive while the provider works. **Collect**: answers ar
 are, under the same keys, so that a batch that is collected twice changes nothing.
 
 The states of a batch: ready → submitting → submitted → collecting → collected.
+
+What is asked comes in **waves** (`waves.py`): the run's cases first, then what its judges are asked about the
+answers. A wave is planned when all batches of the one before are collected.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from promptlab.assets.rows import read_rows
-from promptlab.domain import prices
-from promptlab.domain.assets import Shard
-from promptlab.domain.chat import ChatRequest
 from promptlab.domain.records import BATCH
-from promptlab.domain.results import Batched, CaseKey, Completion, Failure, ModelResponse, RunRecord
-from promptlab.domain.texts import cut
-from promptlab.engine.answers import MOST_MESSAGE, checked
-from promptlab.engine.batch_files import Batch, BatchWriter
+from promptlab.domain.results import Batched, RunRecord
+from promptlab.engine.batch_files import Batch, BatchWriter, plain
 from promptlab.engine.halting import Halt
-from promptlab.engine.infer import may_start, more_of
-from promptlab.engine.job import Job, Outcome, redo
-from promptlab.engine.keyless import without_keys
+from promptlab.engine.infer import may_start
+from promptlab.engine.job import Job, Outcome
 from promptlab.engine.plan import read_manifest
 from promptlab.engine.pledges import Pledges
-from promptlab.errors import ModelError, TemplateError
-from promptlab.models.base import refusal
-from promptlab.models.batches.base import Batches, BatchState, Submission, UndecidedError, lines_of
-from promptlab.models.media import READER
-from promptlab.models.wire.parts import NOTHING, loaded
+from promptlab.engine.waves import Wave
+from promptlab.errors import ModelError
+from promptlab.models.batches.base import BatchState, Submission, UndecidedError, lines_of
 from promptlab.ports import Ledger
 from promptlab.scratch import ScratchFolder
 
@@ -63,12 +57,19 @@ async def batched(ledger: Ledger, run_id: str) -> Batched | None:
     return Batched.from_json(found) if found and found.get("open") else None
 
 
+async def is_through(ledger: Ledger, run: RunRecord) -> bool:
+    """Whether all that a pass of a run asks in batches is answered."""
+    found = await ledger.get_record(BATCH, run.run_id) or {}
+    return found.get("ended") == run.generation
+
+
 @dataclass(slots=True)
 class Batching:
     """The batches of one run, in one process."""
 
     job: Job
-    batches: Batches
+    waves: Sequence[Wave]
+    """What is asked in batches, in order."""
     state: Batched | None = None
     """How far they are, after a step."""
     pledges: Pledges | None = None
@@ -93,7 +94,7 @@ class Batching:
             if self.pledges is not None:
                 for batch in open_batches:
                     if batch.state != "ready":
-                        self.pledges.remember(batch.number, batch.usd, batch.cases)
+                        self.pledges.remember(batch.number, batch.usd, self._answered_by(batch))
             wait_s = [await self._advance(batch, open_batches) for batch in open_batches]
             left = [batch for batch in open_batches if batch.state != "collected"]
             await self._save_head(head, left)
@@ -102,10 +103,16 @@ class Batching:
             if left:
                 waits = [s for s, batch in zip(wait_s, open_batches, strict=True) if batch in left]
                 return Outcome(remaining=sum(batch.cases for batch in left), wait_s=min(waits))
-            if head["generation"] >= self.job.run.generation:
+            if head["generation"] < self.job.run.generation:
+                # Those of an earlier pass are collected: what is open now is this pass's.
+                head |= {"generation": self.job.run.generation, "wave": self.waves[0].mark}
+            elif (following := self._after(head)) is not None:
+                head["wave"] = following.mark
+            else:
+                if head.get("ended") != head["generation"]:
+                    await self._put_head(head | {"ended": head["generation"]})
                 return Outcome()
-            # Those of an earlier pass are collected: what is open now is this pass's.
-            head |= {"generation": self.job.run.generation, "planned": False}
+            head["planned"] = False
             await self._put_head(head)
 
     @property
@@ -113,23 +120,16 @@ class Batching:
         """Whether what the next batch may cost is not there."""
         return self.pledges is not None and self.pledges.budget.reached is not None
 
-    async def recorded(self) -> float:
-        """What the batches of the run cost so far, by what is recorded."""
+    async def recorded(self, *, of_cases: bool = False) -> float:
+        """What the batches of the run cost so far, by what is recorded; or those of its cases alone."""
         total, number = 0.0, 0
         while record := await self.job.ledger.get_record(BATCH, self._key(number)):
             batch, number = Batch.from_json(record), number + 1
+            if of_cases and batch.wave:
+                continue
             total += batch.spent_usd
             if batch.state == "collecting":
                 total += await self._cost_of(batch)
-        return total
-
-    async def _cost_of(self, batch: Batch) -> float:
-        """What the recorded cases of a batch cost; one of unknown cost counts as what it may have cost."""
-        total, cases = 0.0, await self._asked(batch)
-        for shard in sorted({shard for shard, _, _ in cases}):
-            for one in await self.job.ledger.get_completions(self.job.run.run_id, shard):
-                if (shard, *one.key) in cases and not redo(one.error, one.generation, self.job.run):
-                    total += batch.usd / batch.cases if one.cost_usd is None else one.cost_usd
         return total
 
     @property
@@ -137,11 +137,37 @@ class Batching:
         """Whether all that is open is with the provider, and this process is not needed."""
         return self.state is not None and self.state.since is not None and not self._unsent
 
+    async def aclose(self) -> None:
+        """Release what speaks to the providers' batches."""
+        for wave in self.waves:
+            await wave.batches.aclose()
+
+    def _wave(self, mark: str) -> Wave | None:
+        return next((wave for wave in self.waves if wave.mark == mark), None)
+
+    def _after(self, head: dict[str, Any]) -> Wave | None:
+        """The wave after the one that was planned last; None where that is the last."""
+        marks = [wave.mark for wave in self.waves]
+        done = head.get("wave", "")
+        following = marks.index(done) + 1 if done in marks else 0
+        return self.waves[following] if following < len(marks) else None
+
+    def _answered_by(self, batch: Batch) -> int:
+        """The cases of a batch that are to be scored once it is collected; none of one of judges."""
+        wave = self._wave(batch.wave)
+        return batch.cases if wave is not None and wave.is_scored else 0
+
     async def _head(self) -> dict[str, Any]:
         run = self.job.run
         if found := await self.job.ledger.get_record(BATCH, run.run_id):
             return found
-        fresh = {"generation": run.generation, "planned": False, "first_open": 0, "batches": 0}
+        fresh = {
+            "generation": run.generation,
+            "wave": self.waves[0].mark,
+            "planned": False,
+            "first_open": 0,
+            "batches": 0,
+        }
         # Before the first batch: whoever goes on with this plan in another pass must know whose it is.
         await self._put_head(fresh)
         return fresh
@@ -188,70 +214,47 @@ class Batching:
     # ---------------------------------------------------------------- submit
 
     async def _plan(self, manifest: str, head: dict[str, Any]) -> bool:
-        """Write the open cases to batches, from where an earlier process was killed; False where time ran
+        """Write what a wave asks to batches, from where an earlier process was killed; False where time ran
         out."""
+        wave = self._wave(head.get("wave", ""))
         made = await self._open(head)
-        mine = [batch for batch in made if batch.generation == head["generation"]]
+        mark = "" if wave is None else wave.mark
+        mine = [batch for batch in made if (batch.generation, batch.wave) == (head["generation"], mark)]
         number = made[-1].number + 1 if made else head["batches"]
         after = mine[-1].last if mine else (-1, -1, -1)
-        with ScratchFolder() as folder:
-            most_usd = None if self.pledges is None else await self.pledges.most_usd()
-            limits, name = self.batches.limits, self.job.bindings.model.name
-            prefix = partial(self.prefix, head["generation"])
-            writer = BatchWriter(
-                prefix, self._keep, limits, name, head["generation"], number, folder, most_usd
-            )
-            async for shard in read_manifest(self.job.blobs, manifest):
-                if shard.number < after[0]:
-                    continue
-                if not may_start(self.job):
-                    return False
-                await self._write_shard(writer, shard, after)
-            await writer.end()
-        head |= {"planned": True, "batches": writer.number}
+        if wave is not None:  # else it is one of judges that the run has no more
+            with ScratchFolder() as folder:
+                writer = BatchWriter(
+                    partial(self.prefix, head["generation"]),
+                    self._keep,
+                    wave.batches.limits,
+                    wave.model.name,
+                    head["generation"],
+                    number,
+                    folder,
+                    None if self.pledges is None else await self.pledges.most_usd(),
+                    mark,
+                )
+                async for shard in read_manifest(self.job.blobs, manifest):
+                    if shard.number < after[0]:
+                        continue
+                    if not may_start(self.job):
+                        return False
+                    await wave.write(writer, shard, after, priced=self.pledges is not None)
+                await writer.end()
+                number = writer.number
+        head |= {"planned": True, "batches": number}
         await self._put_head(head)
         return True
-
-    async def _write_shard(self, writer: BatchWriter, shard: Shard, after: tuple[int, int, int]) -> None:
-        job = self.job
-        recorded = await job.ledger.get_completions(job.run.run_id, shard.number)
-        done = {c.key for c in recorded if not redo(c.error, c.generation, job.run)}
-        cases = range(shard.first, shard.first + shard.count)
-        keys = [CaseKey(case, trial) for case in cases for trial in range(job.experiment.trials)]
-        todo = [key for key in keys if key not in done and (shard.number, *key) > after]
-        if not todo:
-            return
-        rows = await read_rows(job.blobs, job.bindings.content, shard)
-        READER.set(job.media)
-        for key in todo:
-            where = (shard.number, *key)
-            try:
-                messages = await job.bindings.messages(rows[key.case - shard.first])
-                data = NOTHING
-                if isinstance(messages, ChatRequest):
-                    if why := refusal(job.bindings.model, messages):
-                        raise ModelError(why, type="bad_request", sent=False)
-                    data = await loaded(messages)
-                # Which batch a request is in is in its id: none of another batch has it.
-                line = partial(self.batches.line, messages=messages, data=data)
-                await writer.add(line, where, self._worst_usd(messages))
-            except (TemplateError, ModelError) as error:
-                kind = "template_error" if isinstance(error, TemplateError) else error.type
-                await job.recorder.record(self._failed(where, kind, str(error), 0))
 
     async def _keep(self, batch: Batch, path: Path) -> None:
         """Make a file a blob, then record its batch."""
         await self.job.blobs.put_file(self.blob(batch.number), path)
         await self._save(batch)
 
-    def _worst_usd(self, messages: Any) -> float:
-        """What the answer to a request may cost; 0 where nobody asks."""
-        worst = None if self.pledges is None else self.pledges.budget.worst
-        return 0.0 if worst is None else self._in_batch(worst.usd(messages))
-
     def prefix(self, generation: int, number: int) -> str:
         """The name of a batch: what the custom ids of its requests begin with."""
-        return f"{_plain(self.job.run)}-g{generation}-b{number}"
+        return f"{plain(self.job.run)}-g{generation}-b{number}"
 
     def blob(self, number: int) -> str:
         """The key of a batch's file."""
@@ -273,11 +276,15 @@ class Batching:
         """Bring one batch as far as it comes now, and return the seconds until it is worth another look."""
         if not may_start(self.job):
             return 0.0
+        wave = self._wave(batch.wave)
+        if wave is None:  # what its judges would say is asked for no more
+            await self._end(batch)
+            return 0.0
         try:
             if batch.state in ("ready", "submitting"):
-                wait_s = await self._submit(batch, among)
+                wait_s = await self._submit(wave, batch, among)
             else:
-                wait_s = await self._collect(batch, among)
+                wait_s = await self._collect(wave, batch, among)
         except ModelError as error:
             if not error.retryable or batch.tries + 1 >= MOST_TRIES:
                 self.job.halt(self._halt(batch, error))
@@ -289,11 +296,11 @@ class Batching:
             await self._save(batch, tries=0)
         return wait_s
 
-    async def _submit(self, batch: Batch, among: list[Batch]) -> float:
+    async def _submit(self, wave: Wave, batch: Batch, among: list[Batch]) -> float:
         now = self._now()
         if batch.state == "submitting":
             try:
-                found = await self.batches.find(self._submission(batch, among))
+                found = await wave.batches.find(self._submission(batch, among))
             except UndecidedError:
                 return self._pause(batch)
             if found is not None:
@@ -304,17 +311,19 @@ class Batching:
         elif now < batch.not_before:
             return batch.not_before - now
         if self.out_of_budget:
-            return SOONEST_S
-        if self.pledges is not None and not await self.pledges.take(batch.number, batch.usd, batch.cases):
-            if not self.pledges.is_open:
-                self.pledges.give_up(batch.usd)
-            self._waiting.add(batch.number)  # others may leave something
-            return SOONEST_S
+            return await self._unpaid(wave, batch)
+        if self.pledges is not None:
+            beside = self.pledges.scores_usd(self._answered_by(batch))
+            if not await self.pledges.take(batch.number, batch.usd, self._answered_by(batch), beside):
+                if not self.pledges.is_open:
+                    self.pledges.give_up(batch.usd)
+                self._waiting.add(batch.number)  # others may leave something
+                return await self._unpaid(wave, batch) if self.out_of_budget else SOONEST_S
         self._waiting.discard(batch.number)
         # From here on it may be there, whatever happens to this process.
         await self._save(batch, state="submitting", since=now)
         try:
-            batch_id = await self.batches.submit(self._submission(batch, among))
+            batch_id = await wave.batches.submit(self._submission(batch, among))
         except ModelError as error:
             # A 5xx may come from what stands before the provider, which has the batch all the same.
             if not error.sent or 400 <= (error.status or 0) < 500:
@@ -323,17 +332,24 @@ class Batching:
         await self._save(batch, state="submitted", id=batch_id)
         return self._pause(batch)
 
+    async def _unpaid(self, wave: Wave, batch: Batch) -> float:
+        """Keep a batch that cannot be paid for until the run is resumed; one of judges is made anew then, of
+        what is not scored by that time."""
+        if not wave.is_scored and batch.state == "ready":
+            await self._end(batch)
+        return SOONEST_S
+
     # --------------------------------------------------------------- collect
 
-    async def _collect(self, batch: Batch, among: list[Batch]) -> float:
+    async def _collect(self, wave: Wave, batch: Batch, among: list[Batch]) -> float:
         assert batch.id is not None
         try:
-            state = await self.batches.look(batch.id, self._submission(batch, among))
+            state = await wave.batches.look(batch.id, self._submission(batch, among))
         except ModelError as error:
-            gone = self._now() - batch.since > self.batches.keeps_days * 86_400
+            gone = self._now() - batch.since > wave.batches.keeps_days * 86_400
             if error.type != "not_found" or not gone:
                 raise
-            words = f"the provider keeps a batch for {self.batches.keeps_days} days, and has it no more"
+            words = f"the provider keeps a batch for {wave.batches.keeps_days} days, and has it no more"
             state = BatchState(ended=True, reason="expired", message=words)
         if state.reason == "busy":
             wait_until = self._now() + NO_ROOM_S
@@ -346,126 +362,67 @@ class Batching:
         again = batch.state == "collecting"
         if not again:
             await self._save(batch, state="collecting")
-        if not await self._record(batch, state, again):
+        if not await self._record(wave, batch, state, again):
             return 0.0
         spent = 0.0 if self.pledges is None else await self._cost_of(batch)
-        await self._save(batch, state="collected", done=batch.cases, spent_usd=spent)
+        await self._end(batch, done=batch.cases, spent_usd=spent)
         if self.pledges is not None:
             self.pledges.settle(batch.number, spent)
-        await self.job.blobs.delete(self.blob(batch.number))
         return 0.0
 
-    async def _record(self, batch: Batch, state: BatchState, again: bool) -> bool:
-        """Record the results of a batch that has ended, and an error for each case without one; False where
-        time ran out."""
+    async def _end(self, batch: Batch, **changes: Any) -> None:
+        """Have done with a batch."""
+        await self._save(batch, state="collected", **changes)
+        await self.job.blobs.delete(self.blob(batch.number))
+
+    async def _cost_of(self, batch: Batch) -> float:
+        """What is recorded that a batch cost; a request of unknown cost counts as what it may have cost."""
+        wave = self._wave(batch.wave)
+        return 0.0 if wave is None else await wave.cost_of(batch, await self._asked(batch))
+
+    async def _record(self, wave: Wave, batch: Batch, state: BatchState, again: bool) -> bool:
+        """Record the results of a batch that has ended, and an error for each request without one; False
+        where time ran out."""
         assert batch.id is not None
         left = await self._asked(batch)
         if again:
-            left -= await self._done(left)
-        group: list[Completion] = []
-        async for custom_id, result in self.batches.results(batch.id, state):
-            where = self._where(batch, custom_id)
-            if where is None or where not in left:
+            left -= await wave.recorded(left)
+        wave.begin(batch)
+        group: list[Any] = []
+        begins = f"{self.prefix(batch.generation, batch.number)}-"
+        async for custom_id, result in wave.batches.results(batch.id, state):
+            name = custom_id.removeprefix(begins)
+            if name == custom_id or name not in left:
                 continue  # recorded, or none of ours
-            left.remove(where)
-            group.append(self._completion(where, batch.id, result))
+            left.remove(name)
+            group.append(wave.made(batch, name, result))
             if len(group) >= TOGETHER:
-                await self._put(group)
+                await wave.put(batch, group)
                 group = []
                 if not may_start(self.job):
                     return False
-        await self._put(group)
-        kind = f"batch_{state.reason or 'failed'}"
-        why = _WHY.get(state.reason, _WHY["failed"])
-        words = f"{self.job.bindings.model.name}: batch {batch.id} {why}"
+        await wave.put(batch, group)
+        words = f"{wave.model.name}: batch {batch.id} {_WHY.get(state.reason, _WHY['failed'])}"
         words += f": {state.message}" if state.message else ""
-        rest = [self._failed(where, kind, words, 1) for where in sorted(left)]
+        missing = ModelError(words, type=f"batch_{state.reason or 'failed'}", sent=False)
+        rest = [wave.made(batch, name, missing) for name in sorted(left)]
         for start in range(0, len(rest), TOGETHER):
-            await self._put(rest[start : start + TOGETHER])
+            await wave.put(batch, rest[start : start + TOGETHER])
             if not may_start(self.job):
                 return False
+        await wave.end(batch)
         return True
 
-    async def _put(self, group: list[Completion]) -> None:
-        await asyncio.gather(*(self.job.recorder.record(without_keys(one)) for one in group))
-
-    async def _asked(self, batch: Batch) -> set[tuple[int, int, int]]:
-        """The cases of a batch, from its file."""
-        found = set()
-        chunks = self.job.blobs.stream(self.blob(batch.number))
-        async for line in lines_of(chunks, self.job.bindings.model.name):
-            head = re.search(rb'"([\w-]+-s\d+-c\d+-t\d+)"', line[:300])
-            where = self._where(batch, head[1].decode()) if head else None
-            if where is not None:
-                found.add(where)
+    async def _asked(self, batch: Batch) -> set[str]:
+        """The names of a batch's requests, from its file."""
+        found = set[str]()
+        begins = re.escape(self.prefix(batch.generation, batch.number)).encode()
+        async for line in lines_of(
+            self.job.blobs.stream(self.blob(batch.number)), self.job.bindings.model.name
+        ):
+            if head := re.search(rb'"' + begins + rb'-(s[\w-]+)"', line[:300]):
+                found.add(head[1].decode())
         return found
-
-    async def _done(self, cases: set[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
-        """Those of some cases that are recorded."""
-        found = set()
-        for shard in sorted({shard for shard, _, _ in cases}):
-            recorded = await self.job.ledger.get_completions(self.job.run.run_id, shard)
-            found |= {(shard, *c.key) for c in recorded if not redo(c.error, c.generation, self.job.run)}
-        return found
-
-    def _where(self, batch: Batch, custom_id: str) -> tuple[int, int, int] | None:
-        prefix = re.escape(self.prefix(batch.generation, batch.number))
-        found = re.fullmatch(rf"{prefix}-s(\d{{1,9}})-c(\d{{1,12}})-t(\d{{1,6}})", custom_id)
-        return (int(found[1]), int(found[2]), int(found[3])) if found else None
-
-    def _completion(
-        self, where: tuple[int, int, int], batch_id: str, result: ModelResponse | ModelError
-    ) -> Completion:
-        model = self.job.bindings.model
-        if isinstance(result, ModelError):
-            usd = 0.0 if result.refused else None
-            read, written = result.prompt_tokens, result.completion_tokens
-            if read is not None or written is not None:  # it was billed all the same
-                usd = self._usd(ModelResponse("", read, written, cost_usd=result.cost_usd))
-            failed = self._failed(where, result.type, str(result), 1, usd)
-            return replace(failed, prompt_tokens=read, completion_tokens=written)
-        try:
-            answer = checked(result, 0.0, model.name)
-        except ModelError as error:
-            return self._failed(where, error.type, str(error), 1, None)
-        usd = self._usd(answer)
-        return replace(
-            self._empty(where),
-            response=answer.response,
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
-            cost_usd=usd,
-            attempts=1,
-            finish_reason=answer.finish_reason,
-            metadata={**answer.metadata, "batch": batch_id},
-            **more_of(answer),
-        )
-
-    def _usd(self, answer: ModelResponse) -> float | None:
-        """Work out the dollars of an answer, from those that it would usually cost where they are known."""
-        if answer.cost_usd is None:
-            price = prices.price_of(self.job.bindings.model.config, tier=prices.BATCH)
-            return prices.cost_of(price, answer)
-        return self._in_batch(answer.cost_usd)
-
-    def _in_batch(self, usual: float) -> float:
-        """What costs so many dollars usually, in a batch."""
-        config = self.job.bindings.model.config
-        price, full = prices.price_of(config, tier=prices.BATCH), prices.price_of(config)
-        if price is None or full is None or not full.output_usd_per_mtok or not price.output_usd_per_mtok:
-            return usual
-        return usual * price.output_usd_per_mtok / full.output_usd_per_mtok
-
-    def _failed(
-        self, where: tuple[int, int, int], kind: str, words: str, attempts: int, usd: float | None = 0.0
-    ) -> Completion:
-        failure = Failure(kind, cut(words, MOST_MESSAGE))
-        return replace(self._empty(where), error=failure, attempts=attempts, cost_usd=usd)
-
-    def _empty(self, where: tuple[int, int, int]) -> Completion:
-        shard, case, trial = where
-        generation, now = self.job.run.generation, self.job.clock.now()
-        return Completion(shard=shard, case=case, trial=trial, generation=generation, created_at=now)
 
     def _now(self) -> float:
         return datetime.fromisoformat(self.job.clock.now()).timestamp()
@@ -487,11 +444,6 @@ _WHY = {
     "cancelled": "was cancelled before this case had an answer",
     "failed": "ended without an answer for this case",
 }
-
-
-def _plain(run: RunRecord) -> str:
-    """The run's id as providers take it in names: letters, digits and hyphens, at most 30."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", run.run_id).strip("-")[:30]
 
 
 def _iso(seconds: float) -> str:

@@ -228,6 +228,8 @@ class Budget:
     """Dollars of batches that are at their provider: they stay leased when this process ends."""
     unscored: dict[int, int] = field(default_factory=dict)
     """Answered cases that wait for their scores, by shard."""
+    scores_later: bool = False
+    """Whether no scores are made meanwhile: nobody waits for what they leave."""
     _seen: dict[str, float] = field(default_factory=dict)
     _tight: bool = False
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
@@ -265,7 +267,7 @@ class Budget:
                     continue  # a call ended while the ledger was asked
                 if self.in_flight:
                     await self._change(since)
-                elif self.unscored and not self.limited:
+                elif self.unscored and not self.limited and not self.scores_later:
                     self._tight = True  # scores come first: what they do not need, answers may have
                 elif await self._others(waited_s):
                     waited_s += LOOK_S
@@ -337,6 +339,11 @@ class Budget:
         """Wait until something was settled or scored, but no longer than a second."""
         await self._change(self._version)
         self._tight = False
+
+    async def give_back(self) -> None:
+        """Give back what is free, also what is kept for scores, and write down what was spent."""
+        for purse in self.purses:
+            await purse.give_back()
 
     async def close(self, *, keep: bool = False) -> None:
         """Write down what was spent, and give the rest back; with `keep` but for what scores need."""
@@ -435,6 +442,10 @@ class Answers:
         """Say what was spent of what was reserved."""
         self.budget.settle(reserved, spent)
 
+    def prepaid(self, usd: float) -> None:
+        """Take note that a batch has paid for an answer."""
+        self.budget.rebase(usd)
+
 
 class Part:
     """The allowance of one evaluation, or of one call of code of a user; from whichever loop it asks."""
@@ -467,6 +478,12 @@ class Part:
         """Say what was spent of what was reserved."""
         self.settled += spent
         self._budget._loop.call_soon_threadsafe(self._budget.settle, reserved, spent)
+
+    def prepaid(self, usd: float) -> None:
+        """Take note that a batch has paid for an answer: it is in what the code's calls cost, and is not to
+        be counted again."""
+        self.settled += usd
+        self._budget.rebase(usd)
 
     def close(self, usd: float | None, name: str) -> None:
         """Count what the code's calls cost beyond what was reserved for them.

@@ -37,24 +37,45 @@ async def evaluate(job: Job, shard: Shard) -> Outcome:
     missing = expected - len(completions)
     if missing and job.budget is None:
         return Outcome(remaining=missing)
-    rows = await read_rows(job.blobs, job.bindings.content, shard)
-    recorded = {s.key: s for s in await job.ledger.get_scores(run_id, shard.number)}
-    cases = [_case(job, shard, completion, rows, recorded.get(completion.key)) for completion in completions]
+    cases = await _cases(job, shard, completions)
     if job.bindings.evaluators:
-        answered = [_scored(job, case) for case in cases if case.completion.error is None]
-        left = await score(job, answered)
+        scoreds = [_scored(job, case) for case in cases if case.completion.error is None]
+        left = await _score(job, shard, scoreds)
         if job.budget is not None:
             job.budget.scored(shard.number, expected)
         if left and not job.out_of_budget:
             return Outcome(remaining=left)
         missing += left
-        sets = {scored.case.completion.key: scored.to_set(job) for scored in answered}
+        sets = {scored.case.completion.key: scored.to_set(job) for scored in scoreds}
         cases = [Case(case.row, case.completion, sets.get(case.completion.key)) for case in cases]
     if missing and not job.out_of_budget:
         return Outcome(remaining=missing)
     if cases:
         await _finish(job, shard, cases, partial=missing > 0)
     return Outcome()
+
+
+async def answered(job: Job, shard: Shard) -> list[Scored]:
+    """The answered cases of a shard, with the scores that they have."""
+    completions = await job.ledger.get_completions(job.run.run_id, shard.number)
+    good = [one for one in completions if one.error is None]
+    return [_scored(job, case) for case in await _cases(job, shard, good)] if good else []
+
+
+async def _cases(job: Job, shard: Shard, completions: Sequence[Completion]) -> list[Case]:
+    rows = await read_rows(job.blobs, job.bindings.content, shard)
+    recorded = {s.key: s for s in await job.ledger.get_scores(job.run.run_id, shard.number)}
+    return [_case(job, shard, completion, rows, recorded.get(completion.key)) for completion in completions]
+
+
+async def _score(job: Job, shard: Shard, cases: Sequence[Scored]) -> int:
+    """Score cases, with what judges in batch mode said of them."""
+    if not job.experiment.judged_ahead:
+        return await score(job, cases)
+    from promptlab.engine.judged_ahead import answering, answers_of  # most runs have no use for it
+
+    with answering(await answers_of(job, shard)):
+        return await score(job, cases)
 
 
 def _case(
@@ -157,6 +178,10 @@ async def _finish(job: Job, shard: Shard, cases: Sequence[Case], *, partial: boo
         ),
     )
     job.on_finished(shard.number, summary)
+    if job.experiment.judged_ahead and not partial:
+        from promptlab.engine.judged_ahead import forget
+
+        await forget(job, shard)
 
 
 def _part(job: Job, cases: Sequence[Case]) -> tuple[bytes, int]:

@@ -37,12 +37,16 @@ class Pledges:
             self.cases += cases
             self._change(usd)
 
-    async def take(self, number: int, usd: float, cases: int) -> bool:
-        """Set aside what a batch may cost at most, and leave what scores need; False where that is not
+    def scores_usd(self, cases: int) -> float:
+        """What is to be left for scores beside a batch of so many cases: those of all cases that are
+        answered, or asked, in batches. Nothing beside a batch of judges, which makes scores itself."""
+        return self.budget.judging * (self.cases + cases) if cases else 0.0
+
+    async def take(self, number: int, usd: float, cases: int, beside: float) -> bool:
+        """Set aside what a batch may cost at most, and leave something beside; False where that is not
         there."""
         if number in self._held:
             return True
-        beside = self.budget.judging * (self.cases + cases)
         if not await self.budget.set_aside(usd, beside):
             return False
         self._held[number] = usd

@@ -64,10 +64,7 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
     Raises:
         Exception: whatever the ledger raises. An evaluator's error is a failed score.
     """
-    asking = [(m, e) for m, e in job.bindings.evaluators if PROMPT in m.column_mapping.values()]
-    for scored in cases if asking else ():
-        if scored.open(asking):
-            scored.prompt = await _prompt(job, scored.case)
+    await fill_prompts(job, cases)
     pure = [(m, e) for m, e in job.bindings.evaluators if is_pure(e)]
     others = [(m, e) for m, e in job.bindings.evaluators if not is_pure(e) and not isinstance(e, Combined)]
     await _batch(job, [(scored, m, e) for scored in cases for m, e in scored.open(pure)])
@@ -91,6 +88,14 @@ def _combine(job: Job, cases: Sequence[Scored], parts: Sequence[tuple[Metric, Ev
         for scored in cases:
             if not scored.open(parts):
                 combine(ordered, job.bindings.evaluators, scored.case.row, scored.scores)
+
+
+async def fill_prompts(job: Job, cases: Sequence[Scored]) -> None:
+    """Give the prompt to the cases of which a metric that is open judges it."""
+    asking = [(m, e) for m, e in job.bindings.evaluators if PROMPT in m.column_mapping.values()]
+    for scored in cases if asking else ():
+        if scored.open(asking):
+            scored.prompt = await _prompt(job, scored.case)
 
 
 async def _prompt(job: Job, case: Case) -> str | TemplateError:
@@ -155,7 +160,7 @@ async def _isolated(
     """Evaluate a case in a process; None if the metric is no longer evaluated there."""
     isolation = job.scoring.isolation
     try:
-        given = await _taken(job, scored, metric, evaluator)
+        given = await inputs_of(job, scored, metric, evaluator)
     except (TemplateError, ValueError, TimeoutError) as error:
         return failed(metric.evaluator_name, described(error))
     if given.score is not None:
@@ -225,8 +230,12 @@ def _settle(job: Job, metric: Metric, part: Part, usage: Usage) -> None:
     part.close(None if usage.unknown_cost else usage.cost_usd, f"the evaluator {metric.evaluator_name}")
 
 
-async def _taken(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator) -> Taken:
-    """Take an evaluation's inputs; in a thread where steps take something out of the answer."""
+async def inputs_of(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator) -> Taken:
+    """Take an evaluation's inputs; in a thread where steps take something out of the answer.
+
+    Raises:
+        Exception: what `taken` raises.
+    """
     if not (metric.extract or metric.extract_reference):
         return taken(scored, metric, evaluator)
     found: Taken = await job.scoring.threads.call(lambda: taken(scored, metric, evaluator))
@@ -234,7 +243,7 @@ async def _taken(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator)
 
 
 async def _verdict(job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, limit_s: float) -> Score:
-    given = await _taken(job, scored, metric, evaluator)
+    given = await inputs_of(job, scored, metric, evaluator)
     score = given.score or await _evaluate(job, metric, evaluator, given.data, limit_s)
     return given.marked(score)
 

@@ -417,6 +417,13 @@ def _check_batch(live: Live, cases: int, case_deadline_s: float | None, batches:
     """Refuse batch mode where there is none, and a batch that is too small for its provider."""
     if live.embedding_model is not None and live.embedding_model.config.batch:
         raise ConfigError("embedding_model: texts are embedded directly; leave its batch out")
+    for name, judges in live.judges.items():
+        own = not type(live.evaluators.get(name)).__module__.startswith("promptlab.evaluators.")
+        if own and any(judge.batch for judge, _ in judges):
+            raise ConfigError(
+                f"metric {name!r}: code of your own asks its judge directly, for it would have to be run "
+                "twice to ask in batches: leave out the judge's batch"
+            )
     if live.model is None or not live.model.config.batch:
         return
     if case_deadline_s is not None:

@@ -34,10 +34,10 @@ async def stop_rule(ledger: Ledger, stop: StopConfig, experiment: Experiment, ro
         ConfigError: the two cannot be compared row by row, or the rule does not hold for them.
     """
     metric = _metric(stop, experiment)
-    if experiment.model.batch:
+    if experiment.model.batch or experiment.judged_ahead:
         raise ConfigError(
             "stop: a run in batch mode waits for each wave of its cases for up to a day: leave out stop, or "
-            "the model's batch"
+            "the batch of the model and of judges"
         )
     if metric.cluster_by is not None:
         raise ConfigError(

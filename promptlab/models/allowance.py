@@ -33,6 +33,9 @@ class Allowance(Protocol):
     def settle(self, reserved: float, spent: float) -> None:
         """Say what was spent of what was reserved."""
 
+    def prepaid(self, usd: float) -> None:
+        """Say what an answer cost that was paid for before, in a batch."""
+
 
 class Answers(Protocol):
     """Gives answers of before again, and keeps new ones."""

@@ -14,9 +14,15 @@ from tests.batch_server import BatchServer
 from tests.functions.conftest import Context, Machine
 
 
+def said(prompt: str) -> str:
+    """The model gives the number; a judge passes all."""
+    judged = "<<<RESPONSE>>>" in prompt
+    return '{"reasoning": "It is.", "label": "yes"}' if judged else f"it is {prompt}"
+
+
 @pytest.fixture
 def server() -> Iterator[BatchServer]:
-    with BatchServer(lambda prompt: f"it is {prompt}") as running:
+    with BatchServer(said) as running:
         yield running
 
 
@@ -50,6 +56,27 @@ def test_a_run_in_batch_mode_is_waited_for_by_the_state_machine(
     assert server.direct == []
     assert answers(machine, run.run_id) == [f"it is {n}" for n in range(120)]
     assert runtime.run(machine.lab.progress(run.run_id)).batched is None
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.long
+def test_judges_in_batch_mode_are_waited_for_between_the_answers_and_the_scores(
+    batch: bool, machine: Machine, server: BatchServer
+) -> None:
+    """No judge is called; where the model is not in batch mode its answers are planned first."""
+    config = experiment(server)
+    config["model"]["batch"] = batch
+    judge = {"name": "anthropic/judge", "endpoint": server.url, "batch": True, "structured": "none"}
+    params = {"criterion": "It is a number."}
+    config["evaluation"] = [{"metric": "rubric", "judge": judge, "params": params}]
+    run = machine.start(config)
+    assert machine.execute(run.run_id) == {"status": "completed"}
+    assert machine.invocations.count("plan") == (1 if batch else 2)
+    assert len([prompt for prompt in server.direct if "RESPONSE" in prompt]) == 0
+    assert [made.model for made in server.batches] == (["claude"] if batch else []) + ["judge"]
+    found = runtime.run(machine.lab.get_run(run.run_id))
+    rubric = Summary.from_json(found.summary or {}).metrics["rubric"]
+    assert (rubric.scored, rubric.values.mean) == (120, 1.0)
 
 
 def test_an_invocation_with_little_time_leaves_the_rest_to_the_next(

@@ -78,6 +78,8 @@ class _Work:
     """Whether to end once all that is open is in batches at the provider."""
     left: bool = False
     """Whether that is so."""
+    scores_later: bool = False
+    """Whether cases are answered now and scored later: once judges in batch mode were asked about them."""
     wall_s: float = 0.0
     """Seconds in which its shards were worked on."""
     cpu_s: float = 0.0
@@ -437,27 +439,32 @@ class LocalRunner:
 
     async def _pass(self, work: _Work, manifest: str) -> bool:
         """Work through what was planned, and count the time that it took."""
-        begun, busy = time.monotonic(), time.process_time()
+        of = work.job.experiment
         with work.job.time.running():
-            if work.job.bindings.model.config.batch:
-                if not await self._batches(work, manifest):
-                    return False
-                begun, busy = time.monotonic(), time.process_time()
-            async with work.job.rate_shared():
+            if of.judged_ahead and not of.model.batch:
+                work.scores_later = True
                 await self._shards(work, manifest)
-        work.wall_s += time.monotonic() - begun
-        work.cpu_s += time.process_time() - busy
+                work.scores_later = False
+            if (of.judged_ahead or of.model.batch) and not await self._batches(work, manifest):
+                return False
+            await self._shards(work, manifest)
         return True
 
     async def _batches(self, work: _Work, manifest: str) -> bool:
-        """Have the open cases answered by the provider's batches, and wait for those; False where the run
+        """Have the providers' batches answer what is in batch mode, and wait for those; False where the run
         ends before they do."""
         from promptlab.engine.batching import Batching  # most runs have no use for it
+        from promptlab.engine.judged_ahead import waves_of
         from promptlab.engine.pledges import OWNER, Pledges
 
         job = work.job
-        batching = Batching(job, self._batch_modes.of(job.bindings.model))
+        if job.halted is not None or work.faults:
+            return False
+        batching = Batching(job, waves_of(job, self._batch_modes))
+        if job.budget is not None:  # what scores need is for their batches, too
+            await job.budget.give_back()
         money = await self._budget(job.run, job.bindings, owner=OWNER, recorded=batching.recorded)
+        before = 0.0 if money is None else await batching.recorded(of_cases=True)
         batching.pledges = None if money is None else Pledges(money)
         try:
             while True:
@@ -465,7 +472,7 @@ class LocalRunner:
                 work.counter.set_batched(batching.state if left.remaining else None)
                 if not left.remaining:
                     if job.budget is not None and money is not None:
-                        job.budget.rebase(await batching.recorded() - money.purses[0].base)
+                        job.budget.rebase(await batching.recorded(of_cases=True) - before)
                         if money.reached is not None:
                             job.budget.give_up(money.reached)
                     return True
@@ -479,20 +486,31 @@ class LocalRunner:
                 await job.limiter.pause(job.time.shorten(left.wait_s), self._clock)
         finally:
             await job.drain()
-            await batching.batches.aclose()
+            await batching.aclose()
             if money is not None:
                 await money.close()
 
     async def _shards(self, work: _Work, manifest: str) -> None:
+        """Work through the shards, and count the time that it took."""
+        begun, busy = time.monotonic(), time.process_time()
+        if work.job.budget is not None:
+            work.job.budget.scores_later = work.scores_later
+        async with work.job.rate_shared():
+            await self._open_all(work, manifest)
+        work.wall_s += time.monotonic() - begun
+        work.cpu_s += time.process_time() - busy
+
+    async def _open_all(self, work: _Work, manifest: str) -> None:
         """Work through the shards. More are opened whenever calls could start, so that the stragglers of some
         hold up nobody."""
-        job = work.job
+        job, of = work.job, work.job.experiment
+        in_batches = of.model.batch or (of.judged_ahead and not work.scores_later)
         job.prospects.begin()
         try:
             async for shard in read_manifest(self._blobs, manifest):
                 await work.room()
                 # What came in batches waits to be scored, also where no further one may be paid for.
-                if job.limiter.stopped or (job.out_of_budget and not job.bindings.model.config.batch):
+                if job.limiter.stopped or (job.out_of_budget and not in_batches):
                     break
                 await self._open(work, shard)
             while work.open:
@@ -525,7 +543,7 @@ class LocalRunner:
         """Do a shard, again where its store failed; record its fault if that does not help."""
         for attempt in range(1, SHARD_TRIES + 1):
             try:
-                await self._shard(work.job, shard, on_queued)
+                await self._shard(work, shard, on_queued)
                 return
             except Exception as error:  # noqa: BLE001 - logged, and recorded once the tries are over
                 logger.warning(
@@ -542,11 +560,14 @@ class LocalRunner:
                     return
             await self._clock.sleep(0.2 * 2**attempt)
 
-    async def _shard(self, job: Job, shard: Shard, on_queued: Callable[[], None]) -> None:
-        read = -1
+    async def _shard(self, work: _Work, shard: Shard, on_queued: Callable[[], None]) -> None:
+        job, read = work.job, -1
         while True:
             left = await infer(job, shard, on_queued=on_queued)
-            if not left.remaining or job.budget is not None:
+            if work.scores_later:
+                if not left.remaining or job.out_of_budget:
+                    return
+            elif not left.remaining or job.budget is not None:
                 scored = await evaluate(job, shard)
                 if not scored.remaining:
                     return

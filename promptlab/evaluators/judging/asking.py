@@ -15,6 +15,7 @@ from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
 from promptlab.evaluators.judging.forms import Form, UnreadableError
 from promptlab.evaluators.judging.texts import part
+from promptlab.models.ahead import AHEAD, LaterError
 from promptlab.models.allowance import CACHED, Answers, remembering
 from promptlab.models.base import Messages, Model
 from promptlab.models.provider import ProviderModel
@@ -123,26 +124,47 @@ class Asked:
             if self._waiting.get(key) is task:
                 del self._waiting[key]
 
+    async def ask_all(self, questions: Sequence[Question], repeat: int = 0) -> list[Judgement]:
+        """Judge several things, one after the other; a batch takes all of them, though it answers none now.
+
+        Raises:
+            LaterError: a batch took some.
+            Exception: what `ask` raises.
+        """
+        made, later = list[Judgement](), None
+        for question in questions:
+            try:
+                made.append(await self.ask(question, repeat))
+            except LaterError as error:
+                later = error
+        if later is not None:
+            raise later
+        return made
+
     async def _judged(self, question: Question, messages: Messages, repeat: int) -> Judgement:
         model = self._model_for(question.form)
         kept: Answers | None = CACHED.get()
         kept = kept and kept.of_trial(repeat)
         if kept is not None and (before := await kept.find(model, messages)) is not None:
             return self._judgement(question, before, question.form.read(before.response), cached=True)
+        ahead = AHEAD.get()
+        first, again = (ahead and await ahead.answer(model, messages, repeat)) or (None, False)
         # Only what can be read is kept: what cannot is to be asked again.
         with remembering(None):
-            answer, found = await self._read(model, question, messages)
+            answer, found = await self._read(model, question, messages, first)
         if kept is not None:
             await kept.keep(model, messages, answer)
-        return self._judgement(question, answer, found)
+        return self._judgement(question, answer, found, cached=again)
 
     async def _read(
-        self, model: Model, question: Question, messages: Messages
+        self, model: Model, question: Question, messages: Messages, first: ModelResponse | None
     ) -> tuple[ModelResponse, dict[str, Any]]:
-        """Ask until the answer can be read, with at most REPAIRS further tries."""
+        """Ask until the answer can be read, with at most REPAIRS further tries; `first` is what was answered
+        ahead."""
         said = list(messages)
         for left in reversed(range(REPAIRS + 1)):
-            answer = await _called(model, said)
+            answer = first or await _called(model, said)
+            first = None
             if answer.metadata.get("refusal"):
                 raise ModelError(
                     f"the judge {self.model.name} refused: {answer.response[:200]!r}", type="refusal"

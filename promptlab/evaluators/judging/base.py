@@ -21,6 +21,7 @@ from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator, Verdict
 from promptlab.evaluators.judging.asking import Asked, Judgement
 from promptlab.evaluators.text import STRICT
+from promptlab.models.ahead import LaterError
 
 MOST_REASON = 4_000
 """Characters of a judge's reasoning that a score keeps; of each of several, a tenth."""
@@ -97,7 +98,15 @@ class Judge(Evaluator, ABC):
         return self._score(votes)
 
     async def _repeats(self, asked: Asked, data: dict[str, Any]) -> list[Vote]:
-        return [await self.judged(asked, repeat, data) for repeat in range(asked.config.repeats)]
+        votes, later = list[Vote](), None
+        for repeat in range(asked.config.repeats):
+            try:
+                votes.append(await self.judged(asked, repeat, data))
+            except LaterError as error:  # a batch takes the questions of all repeats
+                later = error
+        if later is not None:
+            raise later
+        return votes
 
     def _score(self, panel: Sequence[Sequence[Vote]]) -> Verdict:
         votes = [vote for each in panel for vote in each]

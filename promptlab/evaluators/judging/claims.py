@@ -198,35 +198,31 @@ class ContextRecall(Judge):
 
     async def judged(self, asked: Asked, repeat: int, data: dict[str, Any]) -> Vote:
         """Judge a case once."""
-        made = await covered(
-            asked,
-            repeat,
+        question = covered(
             ("reference", text_of(data.get("reference"), "reference")),
             [(f"contexts {n}", text) for n, text in enumerate(chunks_of(data.get("contexts")), 1)],
         )
+        made = await asked.ask(question, repeat)
         items = made.found["items"]
         value = _share(sum(item["verdict"] == "stated" for item in items), len(items))
         return Vote({"": value}, _told(items, "stated"), [made], "no claims", _kept(items))
 
 
-async def covered(
-    asked: Asked, repeat: int, of: tuple[str, str], by: Sequence[tuple[str, str]], subject: str = "claims"
-) -> Judgement:
-    """Have a text taken apart into its claims, and find which of these another text states."""
+def covered(of: tuple[str, str], by: Sequence[tuple[str, str]], subject: str = "claims") -> Question:
+    """Ask for a text's claims, and which of these another text states."""
     names = " and ".join(dict.fromkeys(name.split(" ")[0].upper() for name, _ in by))
     what = (
         f"Take {of[0].upper()} apart into its claims. {_CLAIM}"
         if subject == "claims"
         else f"List the key points of {of[0].upper()}: what a reader without time must know, ten at most."
     )
-    question = Question(
+    return Question(
         f"{what}\nThen look up each of them in {names}. stated: it is stated there, in whatever words, or "
         "follows from what is. contradicted: the opposite is stated. missing: nothing is said of it. Without "
         "any the list is empty.",
         [of, *by],
         items_form({"text": TEXT, "reasoning": TEXT, "verdict": one_of("stated", "contradicted", "missing")}),
     )
-    return await asked.ask(question, repeat)
 
 
 def _of(made: Judgement) -> str:
@@ -249,8 +245,9 @@ class FactualCorrectness(Judge):
     async def judged(self, asked: Asked, repeat: int, data: dict[str, Any]) -> Vote:
         """Judge a case once: two calls, the response's claims and then the reference's."""
         response, reference = response_of(data), text_of(data.get("reference"), "reference")
-        right = await covered(asked, repeat, ("response", response), [("reference", reference)])
-        found = await covered(asked, repeat, ("reference", reference), [("response", response)])
+        response_in = covered(("response", response), [("reference", reference)])
+        reference_in = covered(("reference", reference), [("response", response)])
+        right, found = await asked.ask_all([response_in, reference_in], repeat)
         precision, recall = _share(*_stated(right)), _share(*_stated(found))
         reason = (
             f"{_of(right)} claims of the response are in the reference; "
@@ -281,8 +278,9 @@ class Summarization(Judge):
     async def judged(self, asked: Asked, repeat: int, data: dict[str, Any]) -> Vote:
         """Judge a case once: two calls, the summary's claims and the text's key points."""
         text, response = text_of(data.get("text"), "text"), response_of(data)
-        right = await covered(asked, repeat, ("summary", response), [("text", text)])
-        found = await covered(asked, repeat, ("text", text), [("summary", response)], "key points")
+        stated = covered(("summary", response), [("text", text)])
+        points = covered(("text", text), [("summary", response)], "key points")
+        right, found = await asked.ask_all([stated, points], repeat)
         alignment, coverage = _share(*_stated(right)), _share(*_stated(found))
         known = [value for value in (alignment, coverage) if value is not None]
         reason = (

@@ -36,8 +36,8 @@ class Pairwise(Judge):
         """Judge a case once: two calls, one with each order. Neither answer has a name."""
         ours, other = response_of(data), text_of(data.get("other"), "other")
         before = shown(data, [name for name in data if name not in ("response", "other")])
-        one = await asked.ask(self._question(before, ours, other), repeat)
-        two = await asked.ask(self._question(before, other, ours), repeat)
+        orders = [self._question(before, ours, other), self._question(before, other, ours)]
+        one, two = await asked.ask_all(orders, repeat)
         wins = {_FIRST: 1, _EQUAL: 0, _SECOND: -1}
         there, back = wins[one.found["label"]], -wins[two.found["label"]]
         said = {1: "win", 0: "tie", -1: "loss"}
