@@ -27,6 +27,7 @@ FILLED = {
     "_File",
     "_Seen",
     "Judged",
+    "JudgedBy",
     "Live",
     "Pledges",
     "RowCounts",
