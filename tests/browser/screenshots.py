@@ -188,7 +188,7 @@ def _said(row: dict[str, Any], rater: str, n: int) -> CaseLabel:
     right = bool(row["passed.numeric_match"]) != (n % (29 if rater == "Ines" else 23) == 5)
     note = None if right else "adds where it should multiply" if n % 2 else "stops a step too early"
     tag = None if right else "wrong step" if n % 2 else "unfinished"
-    return CaseLabel(case=row["case"], passed=right, tag=tag, note=note, random=True)
+    return CaseLabel(case=row["case"], metric="numeric_match", passed=right, tag=tag, note=note, random=True)
 
 
 def _documented(runs: list[RunRecord]) -> dict[str, str]:
@@ -204,9 +204,9 @@ def _documented(runs: list[RunRecord]) -> dict[str, str]:
         "labels": f"/runs/{run.run_id}?tab=labels",
         "sql": f"/runs/{run.run_id}?{urlencode({'tab': 'sql', 'sql': SLOWEST_WRONG})}",
         "configuration": f"/runs/{run.run_id}?tab=configuration",
-        "case": f"/runs/{run.run_id}/cases/5?fail=numeric_match",
+        "case": f"/runs/{run.run_id}/cases/12?fail=numeric_match",
         "compare": compared,
-        "compare-case": f"{compared}&change=regressed&case=13",
+        "compare-case": f"{compared}&change=regressed&case=4",
         "compare-all": "/compare?" + "&".join(f"run={one.run_id}" for one in wide),
         "slices": f"/slices?run={problems[1].run_id}&run={problems[2].run_id}&column=topic",
         "prompt": "/prompt?name=solve&version=1&against=0",

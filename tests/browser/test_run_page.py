@@ -216,6 +216,26 @@ def test_a_running_run_waits_for_who_decides(site: Site, page: Page) -> None:
     expect(page.locator("#live .status")).to_contain_text("cancelled")
 
 
+def test_at_a_runs_end_the_focus_and_what_is_opened_stay(site: Site, page: Page) -> None:
+    """The page becomes that of a finished run in place; what somebody is typing is not lost."""
+
+    async def start(lab: StoreLab) -> str:
+        model = {"name": "simulated/slow", "latency_ms": 300, "max_concurrent_tasks": 12}
+        return (await lab.start(labs.config(model))).run_id
+
+    page.goto(f"{site.url}/runs/{site.call(start)}")
+    page.locator("#by-column > summary").click()
+    page.locator("#where-column").select_option("topic")
+    page.locator("#where-value").click()
+    page.keyboard.type("harb")
+    expect(page.locator("#live .status")).to_contain_text("completed")
+    expect(page.get_by_role("link", name="Slices")).to_be_visible()
+    expect(page.locator("#where-value")).to_be_focused()
+    page.keyboard.type("our")
+    page.keyboard.press("Enter")
+    expect(page.locator(".chip.on")).to_contain_text("topic: harbour")
+
+
 def test_escape_and_a_click_beside_it_close_a_menu_and_do_nothing_else(site: Site, page: Page) -> None:
     """And the focus is where it was."""
     page.goto(run_url(site, 0))

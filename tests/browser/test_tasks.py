@@ -92,7 +92,7 @@ def test_twenty_wrong_answers_are_read_and_noted_by_keyboard_alone(task_site: Si
         page.keyboard.press("n")
         page.keyboard.type(f"wrong in its way {n}")
         page.keyboard.press("Control+Enter")
-        expect(page.locator("#people .said")).to_contain_text(f"wrong in its way {n}")
+        expect(page.locator("#people .label")).to_contain_text(f"wrong in its way {n}")
         page.keyboard.press("j")
 
     async def noted(lab: StoreLab) -> list[CaseLabel]:

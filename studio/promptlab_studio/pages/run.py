@@ -315,7 +315,8 @@ def _infrastructure(lab: StoreLab, run: RunRecord, summary: Summary) -> Spent:
 
 @routes.get("/runs/{run_id}/live", dependencies=[needs("look", link=True)])
 async def run_live(request: Request, run_id: str, done: int = -1, tab: str = "") -> Response:
-    """The head of a run that moves; once it has ended, the whole page is asked for again."""
+    """The head of a run that moves; once it has ended, the page asks for all of itself again, in place: a
+    browser that loads it anew forgets the focus and what was opened."""
     if not is_part(request):
         return RedirectResponse(run_url(run_id), 303)  # somebody opened the address itself
     # The cards keep the filter of the page that asks: it may have changed since the address was made.
@@ -328,7 +329,7 @@ async def run_live(request: Request, run_id: str, done: int = -1, tab: str = "")
     if head.active:
         moves(request)
     said = (
-        {"HX-Refresh": "true"}
+        {"HX-Trigger": "ended"}
         if not head.active
         else {"HX-Trigger": "moved"}
         if head.progress.done != done
