@@ -78,6 +78,7 @@ class Site:
 
 def serving(folder: Path, fill: Callable[[StoreLab], Awaitable[Any]]) -> Iterator[Site]:
     """A site over a lab that `fill` filled, for as long as it is needed."""
+    folder.mkdir(exist_ok=True)
     site, ready = Site(folder), threading.Event()
     thread = threading.Thread(target=site.serve, args=(fill, ready))
     thread.start()

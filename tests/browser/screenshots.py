@@ -21,6 +21,7 @@ from tests.bench.word_problems import add_word_problems
 from tests.browser.access_site import hosted, log_in
 from tests.browser.chromium import launched
 from tests.browser.conftest import Site, serving
+from tests.browser.judged_lab import add_judged
 from tests.browser.labs import add_code
 
 SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
@@ -218,8 +219,19 @@ def _documented(runs: list[RunRecord]) -> dict[str, str]:
     }
 
 
+JUDGED = ("judge-queue", "judge-check", "judge-refused", "judge-compare")
+
+
+def _judged(runs: list[RunRecord]) -> dict[str, str]:
+    """The pages of docs/judges.md: a blind queue, a judge whom people follow, and one whom they do not."""
+    first, second = (run.run_id for run in runs)
+    places = (f"/runs/{first}/label?n=300&seed=7", f"/runs/{first}?tab=labels", f"/runs/{second}?tab=labels")
+    return dict(zip(JUDGED, (*places, f"/compare?run={first}&run={second}"), strict=True))
+
+
 def for_docs(folder: Path, only: Sequence[str] = ()) -> None:
-    """Take the pictures of docs/studio.md: `NAME-light.webp` and `NAME-dark.webp`, 1400 × 900."""
+    """Take the pictures of docs/studio.md and docs/judges.md: `NAME-light.webp` and `NAME-dark.webp`, of
+    1400 × 900."""
 
     def take(page: Page, address: str, name: str, kind: str) -> None:
         page.goto(address, wait_until="networkidle")
@@ -230,10 +242,15 @@ def for_docs(folder: Path, only: Sequence[str] = ()) -> None:
 
     with tempfile.TemporaryDirectory() as scratch, launched() as browser:
         shown = [(kind, page) for kind, page in _pages(browser) if kind.endswith("-wide")]
-        for site in serving(Path(scratch), _real):
-            for name, path in _documented(site.runs).items():
-                for kind, page in shown if not only or name in only else ():
-                    take(page, site.url + path, name, kind)
+        for number, (fill, places) in enumerate(((_real, _documented), (add_judged, _judged))):
+            if only and not set(only) & set(JUDGED) and fill is add_judged:
+                continue
+            if only and set(only) <= set(JUDGED) and fill is _real:
+                continue
+            for site in serving(Path(scratch) / str(number), fill):
+                for name, path in places(site.runs).items():
+                    for kind, page in shown if not only or name in only else ():
+                        take(page, site.url + path, name, kind)
         _access(Path(scratch) / "hosted", take, shown, only)
 
 

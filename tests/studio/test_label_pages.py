@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from promptlab_studio.views.cases import expected_columns
+
+from promptlab.domain.experiment import Experiment
 from tests.studio.test_actions import posted, run
 from tests.studio.test_pages import Studio, studio
 
@@ -41,3 +44,26 @@ async def test_a_correction_is_a_new_version_of_the_dataset(studio: Studio) -> N
     assert len(rows) == 60 and rows[5]["answer"] == "six" and rows[4]["answer"] == "5"
     _, said = await posted(studio, form, column="answer", value=" ")
     assert said.startswith("problem|Give the right answer")
+
+
+def test_what_a_judge_is_asked_about_is_not_what_is_expected() -> None:
+    metrics = [
+        {
+            "name": "a",
+            "metric": "exact_match",
+            "column_mapping": {"reference": "answer", "response": "$inference"},
+        },
+        {"name": "b", "metric": "sql_result", "column_mapping": {"reference": "sql", "database": "schema"}},
+        {"name": "c", "metric": "own", "column_mapping": {"gold": "people_say"}},
+        {
+            "name": "d",
+            "metric": "rubric",
+            "judge": [{"name": "openai/j"}],
+            "column_mapping": {"question": "question", "tone": "tone", "reference": "answer"},
+        },
+    ]
+    model, dataset = {"name": "openai/m"}, {"name": "rows", "version": 0, "hash": "0"}
+    experiment = Experiment.model_validate(
+        {"name": "x", "dataset": dataset, "model": model, "evaluation": metrics}
+    )
+    assert expected_columns(experiment) == ["answer", "sql", "people_say"]

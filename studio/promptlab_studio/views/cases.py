@@ -129,11 +129,24 @@ def _default(
     return [*inputs, "response", *scores, "latency_ms", "cost_usd"]
 
 
+_ASKED = frozenset(
+    [
+        *("question", "query", "context", "contexts", "text", "instructions", "messages", "goal", "tools"),
+        *("database", "retrieved"),
+    ]
+)
+"""Inputs of metrics that say what was asked, and not what is right."""
+
+
 def expected_columns(experiment: Experiment) -> list[str]:
-    """The dataset's columns that answers are held against."""
+    """The dataset's columns that answers are held against; what else a judge is shown is none."""
     return list(
         dict.fromkeys(
-            v for m in experiment.evaluation for v in m.column_mapping.values() if not v.startswith("$")
+            column
+            for metric in experiment.evaluation
+            for name, column in metric.column_mapping.items()
+            if not column.startswith("$")
+            and (name in ("reference", "other") if metric.judge else name not in _ASKED)
         )
     )
 
