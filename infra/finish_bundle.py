@@ -1,4 +1,4 @@
-"""Finishes what `sam build` made: compiles the bundle, and leaves out what no function uses.
+"""Finishes what `sam build` made: compiles the bundle, leaves out what no function uses, and packs it once.
 
     python3.13 infra/finish_bundle.py .aws-sam/build      with the Python version of the functions
 
@@ -11,9 +11,14 @@ from __future__ import annotations
 import compileall
 import os
 import py_compile
+import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
+
+KEPT, ARCHIVE = "StudioFunction", "bundle.zip"
+"""The folder that stays, and what all functions are deployed from."""
 
 SERVICES = {
     "bedrock",
@@ -60,19 +65,36 @@ def compile_all(bundle: Path) -> None:
         )
 
 
-def copy_bytecode(source: Path, target: Path) -> None:
-    """Give a bundle with the same content the bytecode of another."""
-    for cache in source.rglob("__pycache__"):
-        shutil.copytree(cache, target / cache.relative_to(source), dirs_exist_ok=True)
+def pack(bundle: Path, archive: Path) -> None:
+    """Pack a bundle. The same files give the same archive, so that it is uploaded once."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(bundle).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr = path.stat().st_mode << 16
+            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def files_of(bundle: Path) -> dict[str, int]:
+    """The files of a bundle, with their bytes."""
+    return {str(p.relative_to(bundle)): p.stat().st_size for p in bundle.rglob("*") if p.is_file()}
 
 
 def main() -> None:
-    first, *others = sorted(path for path in Path(sys.argv[1]).resolve().iterdir() if path.is_dir())
-    for bundle in (first, *others):
-        trim(bundle)
-    compile_all(first)
-    for bundle in others:
-        copy_bytecode(first, bundle)
+    build = Path(sys.argv[1]).resolve()
+    bundle = build / KEPT
+    others = [path for path in build.iterdir() if path.is_dir() and path != bundle]
+    known = files_of(bundle)
+    for other in others:
+        if files_of(other) != known:
+            raise SystemExit(f"{other.name} has other code than {KEPT}: functions share one bundle")
+        shutil.rmtree(other)
+    trim(bundle)
+    compile_all(bundle)
+    pack(bundle, build / ARCHIVE)
+    template = build / "template.yaml"
+    folders = "|".join(path.name for path in (bundle, *others))
+    text = re.sub(rf"CodeUri: ({folders})$", f"CodeUri: {ARCHIVE}", template.read_text(), flags=re.MULTILINE)
+    template.write_text(text)
 
 
 if __name__ == "__main__":
