@@ -30,7 +30,9 @@ PASSWORD = "A-long-Password-1!"
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     with launched() as browser:
-        yield browser.new_context().new_page()
+        opened = browser.new_context().new_page()
+        opened.set_default_timeout(60_000)  # some of it waits for a function's cold start
+        yield opened
 
 
 def signed_in(page: Page, studio: str, email: str) -> None:
