@@ -10,6 +10,7 @@ from promptlab.engine.halting import Halt, Refusals, refused
 from promptlab.engine.limits import models_of
 from promptlab.errors import ConfigError, ModelError
 from promptlab.evaluators.base import Evaluator
+from promptlab.evaluators.outcomes import REFUSED
 from promptlab.models.failures import Hopeless, hopeless
 
 
@@ -41,7 +42,9 @@ class RefusedScores:
             score: its score.
             error: what it raised, where that is known: an evaluation in another process tells its score only.
         """
-        is_refused = score.error is not None and score.error.type == SCORE_REFUSED
+        is_refused = score.error is not None and (
+            score.error.type == SCORE_REFUSED or _refused_as(score) is not None
+        )
         if not is_refused and not isinstance(error, ModelError):
             if score.usage is not None:
                 self._answered(metric, evaluator)
@@ -94,4 +97,10 @@ def _as_model_error(error: BaseException | None, score: Score) -> ModelError:
     if isinstance(error, ModelError):
         return error
     words = str(error) if error is not None else score.error.message if score.error else ""
-    return ModelError(words, type=ConfigError.__name__, sent=False)
+    return ModelError(words, type=_refused_as(score) or ConfigError.__name__, sent=False)
+
+
+def _refused_as(score: Score) -> str | None:
+    """The type of the refusal of a request, as an evaluation in another process tells it."""
+    kind = score.metadata.get(REFUSED) if score.error is not None else None
+    return kind if isinstance(kind, str) else None

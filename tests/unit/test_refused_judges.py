@@ -155,6 +155,30 @@ def test_a_judge_of_ones_own_stops_the_run_too(tmp_path: Path) -> None:
         assert "the service knows no such key" in (run.record.error or "")
 
 
+ISOLATED = """
+import asyncio
+from promptlab import Evaluator, Score, get_model
+
+class Asking(Evaluator):
+    inputs = {"response": "$inference"}
+
+    def evaluate(self, data):
+        judge = get_model({"name": "openai/judge", "endpoint": "URL", "api_key": "k"})
+        return Score(value=1.0, reason=judge.invoke("", data["response"]).response)
+"""
+
+
+def test_an_isolated_evaluator_whose_requests_are_all_refused_stops_the_run_too(tmp_path: Path) -> None:
+    """What its process knows of the refusal is counted where the run is."""
+    with ModelServer(refusing(UNKNOWN_PARAMETER)) as server, PromptLab(str(tmp_path / "lab.db")) as pl:
+        (tmp_path / "asking.py").write_text(ISOLATED.replace("URL", server.openai_url))
+        own = {"metric": "asking", "evaluator": f"{tmp_path / 'asking.py'}:Asking", "isolated": True}
+        run = pl.experiment.run(experiment(server, evaluation=[own]), quiet=True)
+        assert run.status == "stopped"
+        assert "Unknown parameter" in (run.record.error or "")
+        assert of(server, "judge") < 100
+
+
 def test_the_command_says_what_a_judge_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
