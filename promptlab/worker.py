@@ -27,6 +27,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.records import LEASE
 from promptlab.domain.results import HALTED, Completion, RunRecord
 from promptlab.domain.summary import Summary
+from promptlab.domain.tokens import ASCII_CHARS
 from promptlab.engine.batching import Batching, is_through
 from promptlab.engine.budget import Budget, ended_early, open_budget, reached
 from promptlab.engine.cache import AnswerCache, open_cache
@@ -48,7 +49,7 @@ from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError
 from promptlab.experiments.remaking import bind_run_metrics
 from promptlab.experiments.stored import StoredModel
-from promptlab.ports import DirectBlobs
+from promptlab.ports import DirectBlobs, Ledger
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import Stack
 
@@ -165,9 +166,10 @@ class Worker:
             return Planned("", "", 0, 1)
         await self._beat(run)
         experiment = Experiment.model_validate(run.experiment)
-        workers = at_once(experiment.model, self._max_concurrency)
         content = await self._content(experiment)  # and no model, which would want its key
-        ledger, blobs = self._lab.ledger, self._lab.blobs
+        ledger, blobs, model = self._lab.ledger, self._lab.blobs, experiment.model
+        tokens = await tokens_of_a_call(ledger, run, content) if model.tokens_per_minute else None
+        workers = at_once(model, self._max_concurrency, tokens)
         step = await next_step(ledger, blobs, run, experiment, content, done)
         ahead = experiment.judged_ahead and not experiment.model.batch
         if ahead:  # first all cases are answered, then judges are asked about them, then they are scored
@@ -622,16 +624,33 @@ def _is_over(run: RunRecord, generation: int) -> bool:
     return run.status in HALTED or run.generation > generation
 
 
-def at_once(model: ModelConfig, max_concurrency: int) -> int:
+def at_once(model: ModelConfig, max_concurrency: int, tokens: float | None = None) -> int:
     """Workers at once, so that all their calls in flight keep to the model's max_concurrent_tasks, and to the
-    stack's bound; no more than its requests_per_minute can keep busy, for a worker that waits for permits is
-    paid for."""
+    stack's bound; no more than its requests_per_minute and tokens_per_minute can keep busy, for a worker that
+    waits for permits is paid for.
+
+    Args:
+        model: the model.
+        max_concurrency: the stack's bound.
+        tokens: tokens of a call, where some were answered before.
+    """
     tasks = model.max_concurrent_tasks
     workers = min(max(1, tasks // min(tasks, IN_FLIGHT)), max_concurrency)
-    if model.requests_per_minute is not None:
-        busy = model.requests_per_minute / 60 * SLOW_ANSWER_S / min(tasks, IN_FLIGHT)
+    calls: list[float] = [model.requests_per_minute] if model.requests_per_minute is not None else []
+    if model.tokens_per_minute is not None and tokens:
+        calls.append(model.tokens_per_minute / tokens)
+    for a_minute in calls:
+        busy = a_minute / 60 * SLOW_ANSWER_S / min(tasks, IN_FLIGHT)
         workers = min(workers, max(1, ceil(busy)))
     return workers
+
+
+async def tokens_of_a_call(ledger: Ledger, run: RunRecord, content: DatasetContent) -> float:
+    """About how many tokens a call has: those of what was answered of the run, else of its rows alone."""
+    seen = await ledger.progress(run.run_id)
+    if seen.done:
+        return ((seen.prompt_tokens or 0) + (seen.completion_tokens or 0)) / seen.done
+    return content.bytes / max(1, content.rows) / ASCII_CHARS
 
 
 def _seconds(start: str, end: str) -> float:

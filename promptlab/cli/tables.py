@@ -372,16 +372,25 @@ def _laptop_lines(found: Estimate) -> list[str]:
             "bounds it."
         )
     lines += _judge_lines(found)
+    if found.user_usd is not None:
+        lines.append(f"The simulated users: about {dollars(found.user_usd.expected)} more.")
     if found.metrics_usd:
         lines.append(f"The metrics' own calls: about {dollars(found.metrics_usd)} more.")
     if found.tried is not None:
         lines.append(_tried_line(found))
     else:
         lines.append(
-            f"A call reads {read.low:,.0f} … {read.high:,.0f} tokens (from {found.sampled:,} rows) and is "
-            f"taken to write {written.low:,.0f} … {written.high:,.0f}: --try 20 runs 20 rows to see."
+            f"{_one(found)} reads {read.low:,.0f} … {read.high:,.0f} tokens (from {found.sampled:,} rows) "
+            f"and is taken to write {written.low:,.0f} … {written.high:,.0f}: --try 20 runs 20 rows to see."
         )
     return lines
+
+
+def _one(found: Estimate) -> str:
+    """What tokens are of: a call, or all turns of a case."""
+    if (turns := found.turns) is None:
+        return "A call"
+    return f"A case of {turns.low:,.3g} … {turns.expected:,.3g} … {turns.high:,.3g} turns"
 
 
 def _judge_lines(found: Estimate) -> list[str]:
@@ -426,7 +435,7 @@ def _course(found: Estimate) -> list[str]:
         f"{work.cases:,} cases in {work.shards:,} shards, {work.together} to a worker, "
         f"{run.workers:,} workers at once: "
         f"{duration(wall.low)} … {duration(wall.expected)} … {duration(wall.high)}",
-        f"A call reads {read.low:,.0f} … {read.expected:,.0f} … {read.high:,.0f} tokens (from "
+        f"{_one(found)} reads {read.low:,.0f} … {read.expected:,.0f} … {read.high:,.0f} tokens (from "
         f"{found.sampled:,} rows) and is taken to write "
         f"{written.low:,.0f} … {written.expected:,.0f} … {written.high:,.0f}, in {work.latency_s:g} s.",
     ]

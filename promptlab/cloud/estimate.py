@@ -18,6 +18,7 @@ from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, sce
 from promptlab.cloud.judged import JudgeEstimate, judges_of, total_usd
 from promptlab.cloud.sampled import MOST_TRIED, Interval, SampledRun, slowest, times_by_limit, tried_of
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
+from promptlab.cloud.turns import turns_of, worst_turns_usd
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
 from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.experiment import Experiment
@@ -82,6 +83,10 @@ class Estimate:
     """The metrics' own calls: as the tried rows' cost, else as `judges` say; None where it is not known."""
     judges: Sequence[JudgeEstimate] = ()
     """Each judge of each metric."""
+    turns: Interval | None = None
+    """Answers of the model in a case of a conversation, whose tokens are then those of all of them."""
+    user_usd: Interval | None = None
+    """What simulated users cost; None without any, or where the price is not known."""
     laptop_s: Mapping[str, Interval]
     """Seconds that each limit of the model makes the run take on one machine, at least."""
     tried: SampledRun | None = None
@@ -118,6 +123,8 @@ class Estimate:
             "worst_usd": self.worst_usd,
             "metrics_usd": self.metrics_usd,
             "judges": [asdict(one) for one in self.judges],
+            "turns": asdict(self.turns) if self.turns else None,
+            "simulated_user_usd": asdict(self.user_usd) if self.user_usd else None,
             "laptop_wall_s": asdict(self.laptop_wall_s),
             "laptop_s": {name: asdict(seconds) for name, seconds in self.laptop_s.items()},
             "limited_by": self.limited_by,
@@ -191,15 +198,23 @@ async def estimate(
     if tried is not None:
         read, written = tried.prompt_tokens or read, tried.completion_tokens or written
         latency_s = tried.latency_s.expected if tried.latency_s else latency_s
-    work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory)
+    tokens = read.expected + written.expected
+    work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory, tokens)
     judges = await judges_of(config, found, prompts, written, work.cases)
     quotas = NEW_ACCOUNT if new_account else DEFAULT
-    laptop_s = times_by_limit(
-        model,
-        work.cases,
-        (tried.latency_s if tried else None) or Interval(latency_s / 2, latency_s, 2 * latency_s),
-        read.plus(written),
-    )
+    latency = (tried.latency_s if tried else None) or Interval(latency_s / 2, latency_s, 2 * latency_s)
+    turns = turns_of(config.conversation, found, read, written) if config.conversation else None
+    if turns is None:
+        laptop_s = times_by_limit(model, work.cases, latency, read.plus(written))
+    else:
+        if tried is None:  # else it is of all turns of a case, as is what was read and written
+            read, written, latency = (
+                turns.prompt_tokens,
+                turns.answer_tokens,
+                latency.times(turns.count.expected),
+            )
+        work = replace(work, latency_s=latency.expected)
+        laptop_s = turns.times_by_limit(model, work.cases, latency, read.plus(written))
     runs = {
         name: replace(
             w, answer_bytes=ASCII_CHARS * getattr(written, name), latency_s=_with_waits(w, laptop_s, name)
@@ -221,13 +236,17 @@ async def estimate(
         if tried is not None and tried.usd is not None
         else _model_usd(usual, read, written, work.cases),
         flex_usd=_model_usd(flex, read, written, work.cases) if flex != usual else None,
-        worst_usd=_worst_usd(model, prompts, work.cases),
+        worst_usd=worst_turns_usd(config.conversation, model, prompts, work.cases)
+        if config.conversation
+        else _worst_usd(model, prompts, work.cases),
+        turns=turns.count if turns else None,
+        user_usd=turns.user_usd.times(work.cases) if turns and turns.user_usd else None,
         metrics_usd=_metrics_usd(tried, judges, work.cases),
         judges=judges,
         laptop_s=laptop_s,
         tried=tried,
         batch_usd=_model_usd(price_of(model, tier=BATCH), read, written, work.cases)
-        if has_batch_mode(model)
+        if has_batch_mode(model) and turns is None
         else None,
         services={
             service: _around(*(spent[name][service] for name in runs)) for service in spent["expected"]
@@ -344,9 +363,10 @@ def _work(
     latency_s: float,
     max_concurrency: int,
     worker_memory: int,
+    tokens: float | None = None,
 ) -> Work:
     allowed = model.max_concurrent_tasks
-    workers = at_once(model, max_concurrency)
+    workers = at_once(model, max_concurrency, tokens)
     work = Work(
         rows=rows,
         trials=config.trials,

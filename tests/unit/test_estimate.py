@@ -15,8 +15,10 @@ from promptlab.cli import commands
 from promptlab.cloud.estimate import estimate
 from promptlab.cloud.sampled import Interval, mean_of, slowest, times_by_limit
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.tokens import chat_tokens
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.store_lab import StoreLab
+from promptlab.worker import at_once
 from tests.servers import ModelServer
 
 
@@ -129,3 +131,31 @@ def test_the_command_and_scripts_say_the_same(tmp_path: Path, monkeypatch: pytes
         assert value["laptop_wall_s"]["expected"] == pytest.approx(500)
         with PromptLab() as pl:
             assert pl.experiment.estimate(fields, rows=5000).to_json() == value
+
+
+async def test_each_turn_of_a_conversation_reads_all_before_it(lab: StoreLab) -> None:
+    """Of three turns with P in the prompt, U in what the user says and A in an answer: 3 P + 6 U + 3 A are
+    read, 3 A written, and 60 requests a minute are a third as many cases."""
+    said = {"user_turns": ["tell me"] * 3}
+    one = await estimate(lab, ExperimentConfig.model_validate(config()), answer_tokens=10)
+    model = {"requests_per_minute": 60}
+    found = await estimate(
+        lab, ExperimentConfig.model_validate(config(**model) | {"conversation": said}), answer_tokens=10
+    )
+    user = chat_tokens([{"role": "user", "content": "tell me"}])
+    assert found.turns == Interval(3.0, 3.0, 3.0)
+    assert found.answer_tokens.expected == 30
+    assert found.prompt_tokens.expected == pytest.approx(3 * one.prompt_tokens.expected + 6 * user + 30)
+    assert found.laptop_s["requests_per_minute"].expected == 3000
+    assert found.batch_usd is None and (found.worst_usd or 0.0) > 3 * (one.worst_usd or 0.0)
+    simulated = {"simulated_user": {"model": "openai/gpt-4o-mini", "goal": "to know it"}, "max_turns": 5}
+    played = await estimate(lab, ExperimentConfig.model_validate(config() | {"conversation": simulated}))
+    assert played.turns == Interval(1.0, 3.0, 5.0)
+    assert played.user_usd is not None and played.user_usd.low < played.user_usd.expected
+
+
+def test_workers_are_no_more_than_the_tokens_of_a_minute_keep_busy() -> None:
+    """60,000 tokens a minute are 60 calls of 1,000: 30 of them in flight at 30 s an answer."""
+    model = ModelConfig(name="openai/x", max_concurrent_tasks=500, tokens_per_minute=60_000)
+    assert at_once(model, 100) == 10
+    assert [at_once(model, 100, tokens) for tokens in (1000, 100, 10)] == [1, 6, 10]
