@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -117,11 +117,12 @@ class ToolCalls(_Calls):
         """Score one case; precision, recall and F1 are of calls, paired one to one as many as can be.
 
         Where no call is expected and none made, all four are 1; where some are made, precision is 0, recall 1
-        and F1 0; where none is made of those expected, precision is 1, recall 0 and F1 0.
+        and F1 0; where none is made of those expected, precision is 1, recall 0 and F1 0. Of several ways
+        (a list of lists) the one that fits best counts.
         """
-        return self.scored(
-            calls_of(data.get("tool_calls"), "tool_calls"), calls_of(data.get("expected"), "expected")
-        )
+        made = calls_of(data.get("tool_calls"), "tool_calls")
+        ways = _ways(data.get("expected"), "expected")
+        return _best(self.scored(made, calls_of(way, name)) for name, way in ways)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -132,11 +133,13 @@ class Trajectory(_Calls):
 
     def evaluate(self, data: dict[str, Any]) -> dict[str, Score]:
         """Score one case: by its calls as `tool_calls`, and strict by the roles and the calls of each
-        message, whose order within the message does not count; what is said is not compared."""
-        said, wanted = (
-            [message for message in read_messages(data.get(name), name) if message.role != "system"]
-            for name in ("messages", "reference")
-        )
+        message, whose order within the message does not count; what is said is not compared. Of several ways
+        (a list of lists of messages) the one that fits best counts."""
+        said = _spoken(data.get("messages"), "messages")
+        ways = _ways(data.get("reference"), "reference")
+        return _best(self._along(said, _spoken(way, name)) for name, way in ways)
+
+    def _along(self, said: Sequence[Message], wanted: Sequence[Message]) -> dict[str, Score]:
         asked = 0 if any(m.role == "user" for m in said) else _opening(wanted)
         wanted = wanted[asked:]
         return self.scored(
@@ -152,6 +155,27 @@ class Trajectory(_Calls):
         if len(made) != len(wanted) or len(made) > MAX_CALLS:
             return False
         return len(_matched([[self._same(a, b) for b in wanted] for a in made], len(wanted))) == len(wanted)
+
+
+def _spoken(value: Any, name: str) -> list[Message]:
+    return [message for message in read_messages(value, name) if message.role != "system"]
+
+
+def _ways(value: Any, name: str) -> list[tuple[str, Any]]:
+    """The ways of which one is to be gone, each with its name for messages: of a list of lists each, else the
+    one that it is."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return [(name, value)]  # whoever reads it says what is wrong
+    if isinstance(value, list | tuple) and value and all(isinstance(way, list | tuple) for way in value):
+        return [(f"{name}[{number}]", way) for number, way in enumerate(value)]
+    return [(name, value)]
+
+
+def _best(found: Iterable[dict[str, Score]]) -> dict[str, Score]:
+    return max(found, key=lambda scores: (scores["match"].value or 0.0, scores["f1"].value or 0.0))
 
 
 def _opening(messages: Sequence[Message]) -> int:

@@ -24,6 +24,7 @@ from promptlab.domain.experiment import (
     is_special,
     score_source,
 )
+from promptlab.domain.kin import kin_warnings
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prompt_warnings import prompt_warnings
 from promptlab.domain.secrets import secret_variable
@@ -223,6 +224,7 @@ async def prepare(
         _check_embedding(metrics, live)
         configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
+        warnings += kin_warnings(metrics, live.model.name) if live.model is not None else ()
         _check_batch(live, content.rows * config.trials, config.case_deadline_s, batches)
         yield Prepared(config, prompt, dataset, metrics, run_metrics, live, warnings)
 

@@ -102,6 +102,21 @@ def test_as_many_calls_are_paired_as_can_be() -> None:
         assert found[1:3] == pytest.approx((most / len(made), most / len(wanted)))
 
 
+def test_of_several_right_ways_the_one_that_fits_best_counts() -> None:
+    """Also as JSON, and where none fits; a way without calls is one."""
+    assert calls([A], [[B], [A]]) == (1, 1, 1, 1)
+    assert calls([A], json.dumps([[A, B], [B]])) == pytest.approx((0, 1, 1 / 2, 2 / 3))
+    assert calls([], [[A], []])[0] == 1
+    said = [{"role": "assistant", "content": "no"}]
+    way = [{"role": "assistant", "content": "", "tool_calls": [{"id": "1", "function": {"name": "a"}}]}]
+    metric = build("trajectory")
+    found = metric.evaluate({"messages": said, "reference": [way, said]})
+    assert isinstance(found, dict) and found["match"].passed
+    assert not metric.evaluate({"messages": said, "reference": way})["match"].passed  # type: ignore[index]
+    with pytest.raises(MessageError, match=r"expected\[1\]\[0\]"):
+        calls([A], [[A], [{"arguments": {}}]])
+
+
 @pytest.mark.parametrize("given", [None, "no JSON", {"name": "a"}, 7, [{"arguments": {}}]])
 def test_what_is_no_list_of_calls_is_an_error(given: Any) -> None:
     """It is neither right nor wrong."""

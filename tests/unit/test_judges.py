@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from promptlab.domain.experiment import Metric
 from promptlab.domain.judges import JudgeConfig
+from promptlab.domain.kin import family_of, kin_warnings
 from promptlab.domain.results import Score
 from promptlab.errors import ModelError
 from promptlab.evaluators.base import Evaluator
@@ -416,3 +418,25 @@ def test_a_text_that_is_too_long_is_no_silent_cut(server: ModelServer) -> None:
     with pytest.raises(ValueError, match="400,000"):
         score(bound(server, "rubric"), {"response": "x" * 400_001})
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("openai/gpt-6-luna", "gpt"),
+        ("anthropic/claude-sonnet-5-5", "claude"),
+        ("bedrock/eu.anthropic.claude-sonnet-5-20260101-v1:0", "claude"),
+        ("ollama/llama3.2", "llama"),
+        ("together/meta-llama/Llama-4-70B", "llama"),
+        ("openai/o4-mini", None),
+    ],
+)
+def test_a_judge_of_the_models_own_family_is_a_warning(model: str, family: str | None) -> None:
+    """By their names; one that may judge itself is none."""
+    assert family_of(model) == family
+    judge = {"name": "azure/gpt-6"}
+    kin = Metric.model_validate({"name": "m", "metric": "rubric", "column_mapping": {}, "judge": [judge]})
+    said = kin_warnings([kin], model)
+    assert bool(said) == (family == "gpt") and all("of the family of the model (gpt)" in one for one in said)
+    told = kin.model_copy(update={"judge": (JudgeConfig.model_validate({**judge, "allow_self": True}),)})
+    assert kin_warnings([told], model) == ()
