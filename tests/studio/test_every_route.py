@@ -172,27 +172,29 @@ async def test_a_path_may_be_anything(asked: Asked, path: str) -> None:
 
 
 NEW = b"dataset=wide&prompt=made-qa&model=simulated/demo"
-FORM_FIELDS: dict[str, bytes] = {
-    "no fields": b"&" * 4_000_000,
-    "many fields": b"a=b&" * 1_000_000,
-    "the most fields": b"&".join([b"content=x&role=user&metric=exact_match"] * (MOST_FIELDS // 3)),
-    "a long text": b"role=user&name=a&content=" + b"x" * 4_000_000,
-    "a long text of spaces": b"role=user&name=b&content=" + b"%20" * 1_500_000,
-    "brackets": b"role=user&name=c&content=" + b"%3C" * 1_500_000,
-    "a broken Jinja template": b"template_format=jinja2&role=user&name=d&content=" + b"{{" * 2_000_000,
-    "lines": b"role=user&name=e&content=" + b"%0D%0A" * 700_000,
-    "a long name": b"role=user&content=x&version=0&label=l&name=" + b"n" * 4_000_000,
-    "a long label": b"name=long&version=0&label=" + b"l" * 4_000_000,
-    "a long version": b"name=long&label=l&version=" + b"9" * 4_000_000,
-    "a long token": b"next=/&token=" + b"t" * 4_000_000,
-    "a long way on": b"token=t&next=/" + b"a" * 4_000_000,
-    "long tags": b"tags=" + b"a," * 2_000_000,
-    "many runs": b"&".join(b"run=%d" % n for n in range(MOST_FIELDS)),
-    "a deep schema": NEW + b"&metric=json_schema&p.json_schema.schema=" + b"[" * 4_000_000,
-    "a long pattern": NEW + b"&metric=regex_match&p.regex_match.pattern=" + b"(a|b)" * 700_000,
-    "a long number": NEW + b"&temperature=" + b"9" * 4_000_000,
-    "a long model": b"dataset=wide&prompt=made-qa&model=" + b"/" * 4_000_000,
-    "placeholders without columns": b"dataset=columns&prompt=many&model=simulated/demo",
+FORM_FIELDS: dict[str, Callable[[], bytes]] = {
+    "no fields": lambda: b"&" * 4_000_000,
+    "many fields": lambda: b"a=b&" * 1_000_000,
+    "the most fields": lambda: b"&".join([b"content=x&role=user&metric=exact_match"] * (MOST_FIELDS // 3)),
+    "a long text": lambda: b"role=user&name=a&content=" + b"x" * 4_000_000,
+    "a long text of spaces": lambda: b"role=user&name=b&content=" + b"%20" * 1_500_000,
+    "brackets": lambda: b"role=user&name=c&content=" + b"%3C" * 1_500_000,
+    "a broken Jinja template": lambda: (
+        b"template_format=jinja2&role=user&name=d&content=" + b"{{" * 2_000_000
+    ),
+    "lines": lambda: b"role=user&name=e&content=" + b"%0D%0A" * 700_000,
+    "a long name": lambda: b"role=user&content=x&version=0&label=l&name=" + b"n" * 4_000_000,
+    "a long label": lambda: b"name=long&version=0&label=" + b"l" * 4_000_000,
+    "a long version": lambda: b"name=long&label=l&version=" + b"9" * 4_000_000,
+    "a long token": lambda: b"next=/&token=" + b"t" * 4_000_000,
+    "a long way on": lambda: b"token=t&next=/" + b"a" * 4_000_000,
+    "long tags": lambda: b"tags=" + b"a," * 2_000_000,
+    "many runs": lambda: b"&".join(b"run=%d" % n for n in range(MOST_FIELDS)),
+    "a deep schema": lambda: NEW + b"&metric=json_schema&p.json_schema.schema=" + b"[" * 4_000_000,
+    "a long pattern": lambda: NEW + b"&metric=regex_match&p.regex_match.pattern=" + b"(a|b)" * 700_000,
+    "a long number": lambda: NEW + b"&temperature=" + b"9" * 4_000_000,
+    "a long model": lambda: b"dataset=wide&prompt=made-qa&model=" + b"/" * 4_000_000,
+    "placeholders without columns": lambda: b"dataset=columns&prompt=many&model=simulated/demo",
 }
 
 
@@ -202,7 +204,7 @@ async def test_a_form_may_be_anything(asked: Asked, path: str) -> None:
     """A million fields, or one of four megabytes."""
     for form in FORM_FIELDS.values():
         await asked.send(
-            "POST", path, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"}
+            "POST", path, content=form(), headers={"Content-Type": "application/x-www-form-urlencoded"}
         )
 
 
