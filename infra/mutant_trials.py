@@ -26,7 +26,7 @@ from coverage import CoverageData
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "mutants"
 TESTS = ("tests/unit", "tests/contract", "tests/functions", "tests/studio")
-LEFT_OUT = "not cloud and not slow"
+LEFT_OUT = "not cloud and not long"
 AS_ANOTHER_USER = (
     "tests/unit/test_sqlite_file.py::test_a_folder_that_may_not_be_written_is_named",
     "tests/unit/test_store_faults.py::test_a_store_that_may_only_be_read_shows_its_runs",

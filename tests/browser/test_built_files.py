@@ -29,7 +29,6 @@ def without_node(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": str(programs)}
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_the_files_are_built_where_there_is_no_node(tmp_path: Path) -> None:
     """Node comes from PyPI then, into a folder of its own, and writes the same files."""
@@ -92,7 +91,6 @@ def fetched(url: str) -> tuple[int, str, bytes]:
         return answer.status, answer.headers["Content-Type"], answer.read()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("npm"), reason="this machine has no Node")
 @pytest.mark.long
 def test_the_machines_own_node_is_used_where_it_is_new_enough(tmp_path: Path) -> None:

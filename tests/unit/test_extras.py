@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_the_aws_extra_fits_beside_a_current_boto3() -> None:
     """A pinned boto3 would push out the one that a project has, or could not be installed at all."""

@@ -13,7 +13,7 @@ from promptlab import Dataset, PromptLab, PromptTemplate
 CONFIG = {"name": "large", "model": "simulated/demo", "evaluation": [{"metric": "length"}]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_thousand_columns_are_run_and_exported(tmp_path: Path) -> None:
     """The most that a dataset may have."""
     with PromptLab({"db_file": str(tmp_path / "lab.db")}) as pl:
@@ -26,7 +26,7 @@ def test_two_thousand_columns_are_run_and_exported(tmp_path: Path) -> None:
             assert run.export(tmp_path / f"x.{format}").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rows_of_a_megabyte_are_exported_as_json_lines(tmp_path: Path) -> None:
     """In the memory that it takes."""
     with PromptLab({"db_file": str(tmp_path / "lab.db")}) as pl:

@@ -103,7 +103,6 @@ def studio(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_the_command_line_and_the_studio_end_their_runs_whatever_evaluators_do(tmp_path: Path) -> None:
     """With code from a file; the Studio does what failed again, and serves its pages meanwhile."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"n": str(n)}) + "\n" for n in range(ROWS)))
@@ -133,7 +132,6 @@ def test_the_command_line_and_the_studio_end_their_runs_whatever_evaluators_do(t
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_script_ends_its_run_whatever_its_objects_do(tmp_path: Path) -> None:
     """In threads and in the loop; isolated, where nothing else bears it."""
     metrics: list[dict[str, Any]] = [

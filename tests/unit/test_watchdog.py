@@ -77,7 +77,6 @@ def start(tmp_path: Path, *args: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Odd", "OddAsync", "OddModel"])
 def test_a_process_that_stands_still_for_good_is_ended_with_the_reason(tmp_path: Path, kind: str) -> None:
     """Which call it was, and what to do; what was recorded is kept, and the remedy works."""
@@ -95,7 +94,6 @@ def test_a_process_that_stands_still_for_good_is_ended_with_the_reason(tmp_path:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_process_that_was_stopped_is_not_ended(tmp_path: Path) -> None:
     """Whoever stopped it with a signal has it go on when they like."""
     process = start(tmp_path, "Slow", "run")
