@@ -291,6 +291,16 @@ def declared(route: BaseRoute) -> Needs | Literal["anybody"] | None:
     return None
 
 
+def check_declared(app: FastAPI) -> None:
+    """Keep a Studio from starting with a route that does not declare who may call it.
+
+    Raises:
+        AssertionError: there is one; it is named.
+    """
+    if missing := list(undeclared(app)):
+        raise AssertionError(f"These routes do not declare who may call them: {'; '.join(missing)}.")
+
+
 def undeclared(app: FastAPI) -> Iterator[str]:
     """The routes of an app that do not declare who may call them; static files are for everybody."""
     for context in iter_route_contexts(app.routes):

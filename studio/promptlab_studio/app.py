@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import BaseRoute
 
 from promptlab.jobs import Starter, TaskStarter
 from promptlab.store_lab import StoreLab
 from promptlab.webhooks import tell
 from promptlab_studio.abandoned import Abandoned
-from promptlab_studio.access import undeclared
+from promptlab_studio.access import check_declared
 from promptlab_studio.api import router as api
 from promptlab_studio.api.openapi import describe
 from promptlab_studio.audit import Audited
@@ -47,27 +48,13 @@ def create_app(
             is not the Studio itself.
         starter: who works on jobs; None: this process.
     """
-    app = FastAPI(
-        title="PromptLab",
-        version=version("promptlab-serverless"),
-        summary="Assets, runs and their results.",
-        docs_url=None,
-        redoc_url=None,
-        generate_unique_id_function=lambda route: route.name,
-        redirect_slashes=False,  # to an address with whatever the Host header says
-        openapi_url=None,  # the document is a route of the API, for those who may see it
-    )
+    app = _empty()
     app.state.lab, app.state.auth = lab, auth
     app.state.starter = starter or TaskStarter()
     if starter is None:  # in the cloud a function of its own tells of ends
         lab.on_ended = partial(tell, lab)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    app.include_router(login)
-    app.include_router(api)
-    app.include_router(pages)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    if missing := list(undeclared(app)):
-        raise AssertionError(f"These routes do not declare who may call them: {'; '.join(missing)}.")
+    app.router.routes.extend(_routes())
     add_handlers(app)
     # The last is the outermost: every response, whatever made it, has the headers.
     local = auth is None or auth.local
@@ -83,3 +70,32 @@ def create_app(
         app.add_middleware(Audited)
     app.add_middleware(SecurityHeaders, upload_origin=upload_origin)
     return app
+
+
+def _empty() -> FastAPI:
+    return FastAPI(
+        title="PromptLab",
+        version=version("promptlab-serverless"),
+        summary="Assets, runs and their results.",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,  # to an address with whatever the Host header says
+        openapi_url=None,  # the document is a route of the API, for those who may see it
+    )
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Make the routes, which know nothing of a lab, once for all Studios of this process: 175 of them take
+    FastAPI 0.1 to 0.2 s, half of what a Studio takes to begin.
+
+    Raises:
+        AssertionError: one does not declare who may call it.
+    """
+    app = _empty()
+    for router in (login, api, pages):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    check_declared(app)
+    return tuple(app.router.routes)
