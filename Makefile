@@ -40,12 +40,18 @@ shell: .venv/demo  ## open a shell that finds this project's promptlab and pytho
 
 # A file's tests stay in one worker: what its module fixtures make (labs, browsers, samples) is made once.
 # In the order of the folders: the browser's long files begin first, and none is left alone at the end.
-PYTEST = $(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder
+# Compiled once: else each of the hundreds of interpreters that the tests start compiles what it imports, for
+# sandboxes write no bytecode (-B), and pytest reads 450 files of tests anew in each worker (10 s of 17).
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder
 
-test: .venv/dev frontend chromium  ## install what the tests need and run them, but for the long tables and the cloud (WORKERS=4)
+.PHONY: compiled
+compiled: .venv/dev
+	@$(BIN)/python -m compileall -q -j 0 promptlab studio functions
+
+test: .venv/dev frontend chromium compiled  ## install what the tests need and run them, but for the long tables and the cloud (WORKERS=4)
 	@$(PYTEST) -m 'not long and not cloud'
 
-test-long: .venv/dev frontend chromium  ## run the long tables: hostile and large inputs at every route and reader, misbehaving code, kills
+test-long: .venv/dev frontend chromium compiled  ## run the long tables: hostile and large inputs at every route and reader, misbehaving code, kills
 	@$(PYTEST) -m 'long and not cloud'
 
 lint: .venv/dev lint-cloud  ## ruff, mypy, import arrows, and what lint-cloud checks
