@@ -16,10 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HASHES, BILLS = ROOT / "hashes", ROOT / "build" / "sbom"
+HASHES, BILLS = Path("hashes"), ROOT / "build" / "sbom"
 BIN = Path(sys.executable).parent
 NPM = ("frontend", "infra")
 """Folders with a package-lock.json, whose entries have hashes of their own."""
@@ -33,10 +34,9 @@ def requirement_files() -> list[Path]:
     return [*sorted(ROOT.glob("requirements*.txt")), ROOT / "functions" / "requirements.txt"]
 
 
-def hash_file(requirements: Path) -> Path:
+def hash_file(requirements: Path, root: Path = ROOT) -> Path:
     """The file with the hashes of one of them, as pip takes it."""
-    parts = requirements.relative_to(ROOT).parts
-    return HASHES / "-".join(parts)
+    return root / HASHES / "-".join(requirements.relative_to(root).parts)
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -86,14 +86,17 @@ def asked(requirements: Path, folder: Path) -> Path:
     return out
 
 
-def check_hashes(requirements: Path, folder: Path) -> list[str]:
-    """What is wrong with a file of hashes, one line each."""
-    name, mine = hash_file(requirements).relative_to(ROOT), hash_file(requirements)
+def check_hashes(
+    requirements: Path, folder: Path, *, root: Path = ROOT, ask: Callable[[Path, Path], Path] = asked
+) -> list[str]:
+    """What is wrong with a file of hashes, one line each; `ask` gives those that the index has now."""
+    mine = hash_file(requirements, root)
+    name = mine.relative_to(root)
     if not mine.exists():
         return [f"{name} is not there: make audit UPDATE=1"]
-    kept, now = hashes(mine), hashes(asked(requirements, folder))
+    kept, now = hashes(mine), hashes(ask(requirements, folder))
     if kept.keys() != now.keys():
-        return [f"{name} is of other pins than {requirements.relative_to(ROOT)}: make audit UPDATE=1"]
+        return [f"{name} is of other pins than {requirements.relative_to(root)}: make audit UPDATE=1"]
     # More files of a version may appear later; one that is gone, or another, is what hashes are for.
     return [
         f"{name}: the index has other files of {pin} than it had"

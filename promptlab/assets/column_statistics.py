@@ -78,21 +78,28 @@ def is_quick(content: DatasetContent) -> bool:
     return content.bytes <= QUICK_BYTES or content.blob in _known
 
 
-async def statistics(blobs: Blobs, content: DatasetContent) -> Statistics:
+async def statistics(
+    blobs: Blobs, content: DatasetContent, *, most_counted: int = MOST_COUNTED
+) -> Statistics:
     """The statistics of a dataset version, of which the newest are remembered: its rows never change.
+
+    Args:
+        blobs: where its rows are.
+        content: what the version has.
+        most_counted: different values of all columns together that are counted one by one.
 
     Raises:
         BlobNotFoundError: the dataset's rows are gone.
     """
     async with _one_at_a_time:
-        found = _known.pop(content.blob, None) or await _made(blobs, content)
+        found = _known.pop(content.blob, None) or await _made(blobs, content, most_counted)
         _known[content.blob] = found
         while len(_known) > _REMEMBERED:
             _known.popitem(last=False)
         return found
 
 
-async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
+async def _made(blobs: Blobs, content: DatasetContent, most_counted: int) -> Statistics:
     columns = content.columns[:MOST_COLUMNS]
     first = await rows_page(blobs, content, 0, SAMPLE)
     if content.rows <= len(first) or content.bytes > MOST_BYTES:
@@ -101,7 +108,9 @@ async def _made(blobs: Blobs, content: DatasetContent) -> Statistics:
     with ScratchFolder("columns") as folder:
         (path,) = await blobs.files([content.blob], folder)
         for group in _apart(columns):
-            found = await asyncio.to_thread(_read, path, group, content.largest_row_bytes, folder)
+            found = await asyncio.to_thread(
+                _read, path, group, content.largest_row_bytes, folder, most_counted
+            )
             for column, (different, estimated, low, high, there) in zip(group, found, strict=True):
                 read[column.name] = _figures_of(
                     column, first, different, estimated, low, high, content.rows - there
@@ -123,18 +132,18 @@ def _apart(columns: Sequence[Column]) -> list[list[Column]]:
 
 
 def _read(
-    path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: Path
+    path: Path, columns: Sequence[Column], largest_row_bytes: int, folder: Path, most_counted: int
 ) -> list[tuple[int, bool, Any, Any, int]]:
     """Read different values, lowest, highest, and how many rows have a value, of each column. DuckDB reads in
     its own threads, so that pages go on being served."""
     types = {column.name: _TYPES[column.type] for column in columns}
     rows = json_lines([given(path, folder)], types, max(16 << 20, 2 * largest_row_bytes))
     with connect(folder, MEMORY) as connection:
-        return _figures(connection, rows, columns)
+        return _figures(connection, rows, columns, most_counted)
 
 
 def _figures(
-    connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[Column]
+    connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[Column], most_counted: int
 ) -> list[tuple[int, bool, Any, Any, int]]:
     asked = []
     for column in columns:
@@ -145,7 +154,7 @@ def _figures(
     few = [
         n
         for n, so_far in zip(order, accumulate(groups[n][0] for n in order), strict=True)
-        if so_far <= MOST_COUNTED
+        if so_far <= most_counted
     ]
     exact: dict[int, int] = {}
     if few:

@@ -70,7 +70,12 @@ class Isolation:
     are found to compute for long, what calls models in this process; and as the metric's `isolated` says."""
 
     def __init__(
-        self, recipes: Mapping[str, Recipe], processes: Processes | None, sandbox: SandboxPool | None = None
+        self,
+        recipes: Mapping[str, Recipe],
+        processes: Processes | None,
+        sandbox: SandboxPool | None = None,
+        *,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         """Begin with what is known before the first case.
 
@@ -78,8 +83,9 @@ class Isolation:
             recipes: how processes make the evaluators that were given by name or are to be isolated.
             processes: where; None where there are none.
             sandbox: where code runs that the lab keeps; None where none does.
+            most_bytes: the largest object that is sent without being asked for.
         """
-        self.processes, self.sandbox = processes, sandbox
+        self.processes, self.sandbox, self._most_bytes = processes, sandbox, most_bytes
         self._recipes: dict[str, Recipe | None] = dict(recipes)
         self._candidates: dict[str, _Measured | None] = {}
 
@@ -147,7 +153,7 @@ class Isolation:
             self._candidates[metric.name] = found  # the next case tells whether it changes
         elif data != found.pickled:
             logger.warning("%s: it changes from case to case (isolated: true sends it all the same)", stays)
-        elif len(data) <= MOST_BYTES:
+        elif len(data) <= self._most_bytes:
             logger.info(
                 "%s takes %.0f ms of processor time a case: it goes on in processes", metric.name, each_ms
             )

@@ -254,6 +254,7 @@ class Processes:
 
     def __init__(self, most: int = MOST) -> None:
         self._most, self._cores = max(most, cores()), cores()
+        self.load_s = LOAD_S
         self._queue: deque[_Item] = deque()
         self._children: dict[_Child, asyncio.Task[None]] = {}
         self._idle: list[_Child] = []
@@ -386,12 +387,12 @@ class Processes:
             if recipe.key not in child.loaded:
                 await self._load(child, recipe)
             child.send("cases", recipe.key, left[0].limit_s, [item.data for item in items])
-            await child.next(LOAD_S)
+            await child.next(self.load_s)
             begun = True
             if not child.works:
                 child.works, self._began = True, time.monotonic()
             while True:
-                kind, value = await child.next(left[0].limit_s if left else LOAD_S)
+                kind, value = await child.next(left[0].limit_s if left else self.load_s)
                 if kind == ANSWER:
                     self._heard = time.monotonic()
                     left.popleft().give(_score(value[1]))
@@ -431,10 +432,10 @@ class Processes:
         """
         child.send("load", recipe.key, recipe.metric, recipe.function, recipe.argument)
         try:
-            kind, why = await child.next(LOAD_S)
+            kind, why = await child.next(self.load_s)
         except TimeoutError:
             child.kill()
-            raise CannotLoadError(f"it is not loaded after {LOAD_S:g} s") from None
+            raise CannotLoadError(f"it is not loaded after {self.load_s:g} s") from None
         except _GoneError as error:
             raise CannotLoadError(str(error)) from None
         assert kind == LOADED, kind

@@ -24,7 +24,9 @@ class Watchdog:
     """Watches over the calls of users' code that run in this process. Only where processes can be killed by a
     signal: not on Windows."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: str = sys.executable) -> None:
+        """`python`: the interpreter of the process that watches."""
+        self._python = python
         self._begin()
 
     def _begin(self) -> None:
@@ -75,7 +77,7 @@ class Watchdog:
                 slots = mmap.mmap(file.fileno(), SLOT.size * SLOTS)
                 child = str(Path(__file__).with_name("watchdog_child.py"))
                 self._watcher = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-B", child, str(os.getpid()), str(file.fileno())],
+                    [self._python, "-I", "-S", "-B", child, str(os.getpid()), str(file.fileno())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     pass_fds=(file.fileno(),),

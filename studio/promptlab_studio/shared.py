@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -45,8 +46,15 @@ class Shared:
     sees that on the next page. Requests are the same when address and all headers are, cookies with them.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        kept: int = KEPT,
+        most_bytes: int = MOST_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app, self._most, self._most_bytes, self._clock = app, kept, most_bytes, clock
         self._answers: OrderedDict[_Key, _Answer] = OrderedDict()
         self._begun: dict[_Key, asyncio.Future[None]] = {}
         self._changes = 0
@@ -67,7 +75,7 @@ class Shared:
         key = (scope["path"].encode(), scope["query_string"], tuple(scope["headers"]))
         # Only of what moved a moment ago it is known that it may be shared: all else goes its own way.
         while (answer := self._answers.get(key)) is not None:
-            if time.monotonic() < answer.until:
+            if self._clock() < answer.until:
                 await send({**answer.start, "headers": list(answer.start["headers"])})
                 await send({"type": "http.response.body", "body": answer.body})
                 return
@@ -85,24 +93,29 @@ class Shared:
     async def _kept(self, key: _Key, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and keep the answer if it tells of what moves."""
         state, changes, sent = scope.setdefault("state", {}), self._changes, list[Message]()
-        begun, size = time.monotonic(), 0
+        begun, size = self._clock(), 0
 
         async def keeping(message: Message) -> None:
             nonlocal size
             size += len(message.get("body", b""))
-            if size <= MOST_BYTES:
+            if size <= self._most_bytes:
                 sent.append({**message, "headers": list(message.get("headers", ()))})
             await send(message)
 
         await self._app(scope, receive, keeping)
-        if not state.get(_MOVES) or changes != self._changes or size > MOST_BYTES or not _is_plain(sent):
+        if (
+            not state.get(_MOVES)
+            or changes != self._changes
+            or size > self._most_bytes
+            or not _is_plain(sent)
+        ):
             self._answers.pop(key, None)
             return
-        now = time.monotonic()
+        now = self._clock()
         until = now + max(SHARED_S, min(now - begun, MOST_SHARED_S))
         self._answers[key] = _Answer(sent[0], b"".join(m.get("body", b"") for m in sent[1:]), until)
         self._answers.move_to_end(key)
-        while len(self._answers) > KEPT:
+        while len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
     def _forget(self) -> None:

@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from functions import notify, runtime
-from promptlab.webhooks import WEBHOOK
+from promptlab.webhooks import PAUSES_S, WEBHOOK
 from tests import aws
+from tests.aws_faults import QuickClock
 from tests.functions.conftest import Context, Machine
 from tests.functions.test_jobs import CONFIG
 
@@ -78,13 +79,15 @@ def test_an_end_that_is_not_recorded_yet_is_told_later(machine: Machine, heard: 
     assert heard("events") == [] and heard("sns") == []
 
 
-def test_a_webhook_is_told_too(machine: Machine, heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_is_told_too(machine: Machine, heard: Any) -> None:
     """What became of it is recorded with the run."""
-    monkeypatch.setattr("promptlab.webhooks.PAUSES_S", ())
+    runtime.lab().clock = QuickClock()
     run = machine.start(CONFIG)
     machine.execute(run.run_id)
     value = {"url": "https://127.0.0.1:9/x", "secret": "s", "deliveries": []}
     runtime.run(machine.lab.records.put_record(WEBHOOK, run.run_id, value))
     assert notify.handler(change(run.run_id), Context()) == {"webhook": False}
     found = runtime.run(machine.lab.records.get_record(WEBHOOK, run.run_id)) or {}
-    assert found["deliveries"][0]["status"] is None and "9" in found["deliveries"][0]["error"]
+    tried = [(one["attempt"], one["status"]) for one in found["deliveries"]]
+    assert tried == [(n, None) for n in range(1, len(PAUSES_S) + 2)]
+    assert "9" in found["deliveries"][0]["error"]

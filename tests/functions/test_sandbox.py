@@ -335,17 +335,24 @@ def test_a_lab_that_takes_no_code_refuses_in_words(
     assert "AllowCode" in refused["refused"]
 
 
+RISCV = """
+import sys, sysconfig
+with open(sysconfig.get_path("stdlib") + "/platform.py") as file:
+    exec(compile(file.read(), "platform.py", "exec"))
+def machine():
+    return "riscv64"
+"""
+
+
 def test_a_machine_that_cannot_confine_runs_nothing_and_says_so(
-    machine: Machine, invoked: Invoked, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, invoked: Invoked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The sandbox refuses; once it can confine again it answers again."""
-    from promptlab.engine.sandbox import child
-
+    (tmp_path / "platform.py").write_text(RISCV)  # as the interpreter from which children are forked finds it
     bundle = kept(machine)
     asked = {"role": "check", "ref": {"module": "m", "qualname": "agent"}}
-    with monkeypatch.context() as broken:
-        lacking = "import platform; platform.machine = lambda: 'riscv64'\n"
-        broken.setattr(child, "_START", lacking + child._START)
+    with monkeypatch.context() as strange:
+        strange.syspath_prepend(tmp_path)
         with pytest.raises(SandboxError, match=r"cannot be confined here, so none is run: .*riscv64"):
             runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))
     answer = runtime.run(machine.lab.sandbox().ask(bundle.content_hash(), asked))

@@ -15,6 +15,7 @@ import pytest
 from promptlab_studio.audit import AUDIT, COLUMNS, MOST_DENIED, Audit, Chosen, Entry, audit_of
 from promptlab_studio.memory_records import MemoryRecords
 
+from promptlab.assets.store import AssetStore
 from promptlab.errors import ConfigError
 from tests.studio.hosted import OWN, Hosted
 from tests.studio.live import TOKEN
@@ -76,13 +77,14 @@ async def test_logins_and_denied_tries_are_in_it(studio: Hosted) -> None:
     assert "pl_secret" not in json.dumps(await entries(studio))
 
 
-async def test_a_fault_of_a_change_is_in_it(studio: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_a_change_is_in_it(studio: Hosted) -> None:
     """As failed."""
 
-    async def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError("the disk is gone")
+    class Broken(AssetStore):
+        async def create(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("the disk is gone")
 
-    monkeypatch.setattr(studio.lab.assets, "create", broken)
+    studio.lab.assets = Broken(studio.lab.ledger, studio.lab.blobs, studio.lab.clock)
     answer = await studio.client(TOKEN).post("/api/v1/prompts", json={"name": "a", "user_prompt": "x"})
     assert answer.status_code == 500
     assert [(e["outcome"], e["status"]) for e in await entries(studio)] == [("failed", 500)]

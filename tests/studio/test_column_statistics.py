@@ -8,19 +8,18 @@ from typing import Any
 import pytest
 from promptlab_studio.views.datasets import ColumnView, column_views
 
-from promptlab.assets import column_statistics
 from promptlab.assets.column_statistics import SAMPLE, Statistics, statistics
 from promptlab.domain.assets import Column, Dataset
 from tests.browser import labs
 
 
-async def looked_at(folder: Path, rows: list[dict[str, Any]]) -> Statistics:
+async def looked_at(folder: Path, rows: list[dict[str, Any]], **bounds: int) -> Statistics:
     """The statistics of rows."""
     lab = labs.open_lab(folder)
     try:
         made = await lab.assets.create(Dataset(name="rows", rows=rows))
         assert isinstance(made, Dataset) and made.content is not None
-        return await statistics(lab.blobs, made.content)
+        return await statistics(lab.blobs, made.content, **bounds)
     finally:
         await lab.close()
 
@@ -83,10 +82,10 @@ async def test_names_that_differ_only_in_case_are_told_of_all_rows(tmp_path: Pat
     ]
 
 
-async def test_many_different_values_are_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_different_values_are_estimated(tmp_path: Path) -> None:
     """Counting every value would need memory for each."""
-    monkeypatch.setitem(vars(column_statistics), "MOST_COUNTED", 100)
-    found = await looked_at(tmp_path, [{"n": n, "few": n % 5} for n in range(SAMPLE * 4)])
+    rows = [{"n": n, "few": n % 5} for n in range(SAMPLE * 4)]
+    found = await looked_at(tmp_path, rows, most_counted=100)
     assert in_words(found)[1].different == "5"
     assert in_words(found)[0].different.startswith("≈ ")
 

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from promptlab_studio import shared
-from promptlab_studio.shared import Shared, moves
+from promptlab_studio.shared import SHARED_S, Shared, moves
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -38,28 +37,30 @@ class Counted:
         return answer
 
 
+class Time:
+    """A clock that stands still until it is set: no slow machine lets an answer expire."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 @asynccontextmanager
-async def asking(page: Counted) -> AsyncIterator[httpx.AsyncClient]:
+async def asking(page: Counted, time: Time | None = None, **bounds: int) -> AsyncIterator[httpx.AsyncClient]:
     async def change(request: Request) -> Response:
         return PlainTextResponse("changed")
 
     app = Starlette(routes=[Route("/", page.answer), Route("/change", change, methods=["POST"])])
-    transport = httpx.ASGITransport(app=Shared(app))
+    transport = httpx.ASGITransport(app=Shared(app, clock=time or Time(), **bounds))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
-
-
-@pytest.fixture
-def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers are shared for so long that no slow machine lets them expire."""
-    monkeypatch.setattr(shared, "SHARED_S", 600.0)
 
 
 async def asked(client: httpx.AsyncClient, path: str = "/", **headers: str) -> str:
     return (await client.get(path, headers=headers)).text
 
 
-@pytest.mark.usefixtures("long")
 async def test_the_same_question_is_answered_once() -> None:
     """Address and headers make it the same."""
     page = Counted()
@@ -70,7 +71,6 @@ async def test_the_same_question_is_answered_once() -> None:
         assert await asked(client, cookie="session=2") == "4"
 
 
-@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("page", [{"moving": False}, {"cookie": True}, {"status": 404}])
 async def test_what_does_not_move_is_made_each_time(page: dict[str, bool]) -> None:
     """Also answers that set a cookie, and errors."""
@@ -78,7 +78,6 @@ async def test_what_does_not_move_is_made_each_time(page: dict[str, bool]) -> No
         assert [await asked(client) for _ in range(3)] == ["1", "2", "3"]
 
 
-@pytest.mark.usefixtures("long")
 async def test_after_a_change_everybody_sees_it() -> None:
     """Also those who asked while an answer from before was being made."""
     page = Counted()
@@ -97,16 +96,12 @@ async def test_after_a_change_everybody_sees_it() -> None:
         assert await asked(client) == "4"
 
 
-async def test_those_who_ask_while_it_is_made_anew_wait_for_one_answer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_those_who_ask_while_it_is_made_anew_wait_for_one_answer() -> None:
     """Two hundred tabs cost as much as one."""
-    monkeypatch.setattr(shared, "SHARED_S", 0.0)
-    monkeypatch.setattr(shared, "MOST_SHARED_S", 0.0)
-    page = Counted()
-    async with asking(page) as client:
+    page, time = Counted(), Time()
+    async with asking(page, time) as client:
         assert await asked(client) == "1"
-        monkeypatch.setattr(shared, "SHARED_S", 600.0)
+        time.now_s = SHARED_S
         page.go.clear()
         tabs = [asyncio.create_task(asked(client)) for _ in range(200)]
         for _ in range(20):
@@ -115,14 +110,12 @@ async def test_those_who_ask_while_it_is_made_anew_wait_for_one_answer(
         assert set(await asyncio.gather(*tabs)) == {"2"} and page.made == 2
 
 
-async def test_when_the_first_hangs_up_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_the_first_hangs_up_the_others_are_answered() -> None:
     """Nobody waits for an answer that nobody makes."""
-    monkeypatch.setattr(shared, "SHARED_S", 0.0)
-    monkeypatch.setattr(shared, "MOST_SHARED_S", 0.0)
-    page = Counted()
-    async with asking(page) as client:
+    page, time = Counted(), Time()
+    async with asking(page, time) as client:
         assert await asked(client) == "1"
-        monkeypatch.setattr(shared, "SHARED_S", 600.0)
+        time.now_s = SHARED_S
         page.go.clear()
         tabs = [asyncio.create_task(asked(client)) for _ in range(3)]
         while page.made < 2:
@@ -134,14 +127,11 @@ async def test_when_the_first_hangs_up_the_others_are_answered(monkeypatch: pyte
             assert set(await asyncio.gather(*tabs[1:])) <= {"3", "4"}
 
 
-@pytest.mark.usefixtures("long")
-async def test_few_answers_are_kept_and_no_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_answers_are_kept_and_no_long_ones() -> None:
     """However many addresses there are."""
-    monkeypatch.setattr(shared, "KEPT", 2)
-    page = Counted()
-    async with asking(page) as client:
+    async with asking(Counted(), kept=2) as client:
         for n in (1, 2, 3):
             await asked(client, f"/?{n}")
         assert await asked(client, "/?3") == "33" and await asked(client, "/?1") == "41"
-        monkeypatch.setattr(shared, "MOST_BYTES", 1)
-        assert [await asked(client, "/?long") for _ in range(2)] == ["5long", "6long"]
+    async with asking(Counted(), most_bytes=1) as client:
+        assert [await asked(client, "/?long") for _ in range(2)] == ["1long", "2long"]

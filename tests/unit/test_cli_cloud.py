@@ -355,7 +355,7 @@ def test_the_token_of_an_older_stack_outlives_its_update(
     """Before, it is in a secret that the update deletes: printing it keeps it where the update looks."""
     secrets = boto3.client("secretsmanager", region_name=aws.REGION, endpoint_url=aws.moto_url())
     secrets.create_secret(Name=f"{STACK}/admin-token", SecretString="the-admin-token-of-the-stack")
-    monkeypatch.setattr(f"{__name__}.OUTPUTS", OUTPUTS | {"AdminTokenSecretArn": "arn:aws:secretsmanager:x"})
+    monkeypatch.setitem(OUTPUTS, "AdminTokenSecretArn", "arn:aws:secretsmanager:x")
     assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"
     secrets.delete_secret(SecretId=f"{STACK}/admin-token", ForceDeleteWithoutRecovery=True)
     assert invoke("cloud", "token").output == "the-admin-token-of-the-stack\n"

@@ -14,7 +14,6 @@ import pytest
 
 from promptlab import Model, ModelResponse, PromptLab, Run
 from promptlab.domain.results import Progress
-from promptlab.engine import user_code
 from tests.unit import misbehaving
 from tests.unit.misbehaving import KEPT, TIMEOUT_S, WAYS
 
@@ -37,12 +36,6 @@ def experiment(model: Model, *evaluators: Any, rows: int = ROWS) -> dict[str, An
             for number, evaluator in enumerate(evaluators)
         ],
     }
-
-
-@pytest.fixture(autouse=True)
-def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors that never say their words are waited for a shorter time."""
-    monkeypatch.setattr(user_code, "SAY_S", TIMEOUT_S)
 
 
 def ends_and_resumes(tmp_path: Path, config: dict[str, Any]) -> Run:

@@ -4,24 +4,27 @@ call is paid for, and nothing lost after."""
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from promptlab import Dataset, PromptLab, PromptTemplate
+from promptlab.adapters.local.runner import LocalRunner
 from promptlab.cli import commands as cli
 from promptlab.errors import DatasetError, PromptLabError
 from promptlab.scratch import LOCK, PREFIX, remove_stale
 from promptlab.store_lab import StoreLab
+from promptlab.wiring import open_parts
 from tests.servers import ModelServer, Reply, Request
 from tests.unit.test_store_faults import experiment
 
@@ -43,17 +46,17 @@ def write(folder: Path, url: str, rows: str = "rows.jsonl", count: int = 60) -> 
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
-async def test_a_disk_without_locks_is_a_clear_error_before_any_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
+async def test_a_disk_without_locks_is_a_clear_error_before_any_call(tmp_path: Path, code: int) -> None:
     """Without a lock a second process would pay for the same calls. Nothing is recorded, and no call made."""
 
-    def refused(*_: Any) -> None:
-        raise OSError(code, os.strerror(code))
+    class Refused(FileLock):
+        def _acquire(self) -> None:
+            raise OSError(code, os.strerror(code))
 
-    lab = StoreLab.open({"db_file": str(tmp_path / "lab.db")})
+    parts = open_parts({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    runner = LocalRunner(parts.ledger, parts.blobs, parts.clock, tmp_path / ".locks", lock=Refused)
+    lab = StoreLab(replace(parts, runner=runner))
     with ModelServer() as server:
-        monkeypatch.setattr(fcntl, "flock", refused)
         with pytest.raises(PromptLabError, match=r"lock .* cannot be taken .*give another db_file"):
             await lab.run(experiment(server))
         assert server.requests == [] and (await lab.list_runs())[0] == []

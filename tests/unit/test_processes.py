@@ -19,9 +19,9 @@ import pytest
 from promptlab import Evaluator, PromptLab, Score, get_model
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import Failure, Usage
-from promptlab.engine import isolation, processes
+from promptlab.engine import isolation
 from promptlab.engine.isolation import Isolation, by_value
-from promptlab.engine.processes import CannotLoadError, MovedError, Processes, Recipe
+from promptlab.engine.processes import LOAD_S, CannotLoadError, MovedError, Processes, Recipe
 from promptlab.errors import ConfigError
 from promptlab.models.retry import Postponed
 from promptlab.threads import Threads
@@ -259,15 +259,13 @@ class Loads(Evaluator):
         return time.sleep, (60,)
 
 
-async def test_an_evaluator_that_takes_too_long_to_be_made_is_refused(
-    pool: Processes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_evaluator_that_takes_too_long_to_be_made_is_refused(pool: Processes) -> None:
     """Its process is ended; another evaluator gets a new one."""
     await pool.call(recipe(), {"do": "value", "value": 1}, 30.0)
-    monkeypatch.setattr(processes, "LOAD_S", 0.5)
+    pool.load_s = 0.5
     with pytest.raises(CannotLoadError, match=r"it is not loaded after 0\.5 s"):
         await pool.call(by_value("m", Loads()), {}, 30.0)
-    monkeypatch.undo()
+    pool.load_s = LOAD_S
     assert await pool.call(recipe(), {"do": "value", "value": 1}, 30.0) == Score(1.0)
 
 
@@ -371,14 +369,12 @@ async def test_an_object_moves_when_its_cases_are_heavy(
     assert await _measured(Isolation({}, pool), evaluator, *cpu_s) == moves
 
 
-async def test_an_object_that_is_too_large_stays(
-    pool: Processes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_object_that_is_too_large_stays(pool: Processes, caplog: pytest.LogCaptureFixture) -> None:
     """64 MB are sent; what stays for another reason says so once."""
     size = len(isolation._pickled(Does()))
     for most, moves in ((size, True), (size - 1, False)):
-        monkeypatch.setattr(isolation, "MOST_BYTES", most)
-        assert await _measured(Isolation({}, pool), Does(), 0.5, 0.5) == [False, moves]
+        apart = Isolation({}, pool, most_bytes=most)
+        assert await _measured(apart, Does(), 0.5, 0.5) == [False, moves]
     with caplog.at_level(logging.WARNING, "promptlab"):
         await _measured(Isolation({}, pool), Counts(), 0.4, 0.4, 0.4, 0.4)
         await _measured(Isolation({}, pool), Locks(), 0.4, 0.4, 0.4, 0.4)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from promptlab.program import program
-
 SCRIPT = f"#!{sys.executable}\nfrom promptlab.cli import main\nmain()\n"
 ELSEWHERE = os.defpath
 """A PATH without any promptlab."""
@@ -74,8 +72,11 @@ def test_a_script_names_the_command_of_its_own_environment(tmp_path: Path) -> No
     assert sh(ask, tmp_path, f"{own.parent}{os.pathsep}{ELSEWHERE}").stdout.strip() == "promptlab"
 
 
-def test_without_a_script_the_name_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_script_the_name_stands_alone(tmp_path: Path) -> None:
     """As in a Lambda function: who reads the message is elsewhere."""
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
-    monkeypatch.setattr(sys, "argv", ["/var/runtime/bootstrap"])
-    assert program() == "promptlab"
+    (tmp_path / "python3").symlink_to(sys.executable)
+    (tmp_path / "bootstrap").write_text("from promptlab.program import program\nprint(program())\n")
+    command = [str(tmp_path / "python3"), "-S", str(tmp_path / "bootstrap")]
+    env = {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PATH": ELSEWHERE}
+    said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert said.stdout == "promptlab\n", said.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,15 +33,6 @@ class Bucket(FileBlobs):
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of temporary files."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-@pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[StoreLab]:
     lab = StoreLab.open({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     yield lab
@@ -67,14 +57,14 @@ async def run(lab: StoreLab, rows: list[dict[str, Any]]) -> RunRecord:
     return await lab.run(experiment)
 
 
-async def test_the_eight_runs_that_were_asked_last_are_remembered(lab: StoreLab, scratch: Path) -> None:
+async def test_the_eight_runs_that_were_asked_last_are_remembered(lab: StoreLab) -> None:
     """Of the others no copy stays; one that is asked again is copied again; in the end nothing is left."""
     runs = [await run(lab, [{"q": f"word{n}"}]) for n in range(9)]
     assert lab.blobs.folder is not None
     engine = QueryEngine(lab.ledger, Bucket(lab.blobs.folder))
 
     def copied() -> set[str]:
-        names = [path.name for path in scratch.glob("promptlab-query-*/runs-*")]
+        names = [path.name for path in engine._folder.glob("runs-*")]
         return {run.run_id for run in runs if any(run.run_id in name for name in names)}
 
     for number in (*range(8), 0, 8):
@@ -83,8 +73,9 @@ async def test_the_eight_runs_that_were_asked_last_are_remembered(lab: StoreLab,
     assert copied() == {run.run_id for run in runs} - {runs[1].run_id}
     assert (await (await engine.results(runs[1])).page()).total == 1
     assert copied() == {run.run_id for run in runs} - {runs[2].run_id}
+    folder = engine._folder
     await engine.close()
-    assert list(scratch.glob("promptlab-query-*")) == []
+    assert folder.name.startswith("promptlab-query-") and not folder.exists()
 
 
 async def test_a_page_has_fifty_cases_and_a_search_reads_20_000_characters(

@@ -23,11 +23,9 @@ from promptlab.experiments import code_answers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 if sys.platform == "linux":
-    from promptlab.engine.sandbox import batch, child
-    from promptlab.engine.sandbox import guard as guard_module
     from promptlab.engine.sandbox.child import SandboxUnavailableError
     from promptlab.engine.sandbox.files import emptied, measured
-    from promptlab.engine.sandbox.guard import Guard
+    from promptlab.engine.sandbox.guard import LOAD_S, PRELOAD, Guard
     from promptlab.engine.sandbox.request import EventError
 
 _IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -303,9 +301,10 @@ def test_what_cannot_be_loaded_is_said_with_the_users_own_lines(
     assert scores(guard.answer(event("def f(data): return 1", "f", {}))) == [{"value": 1.0}]
 
 
-def test_a_module_that_never_ends_to_load(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_module, "LOAD_S", 0.5)
+def test_a_module_that_never_ends_to_load(guard: Guard) -> None:
+    guard.load_s = 0.5
     answer = guard.answer(event("while True: pass", "f", {}))
+    guard.load_s = LOAD_S
     assert answer["error"]["message"] == "it is not loaded after 0.5 s"
 
 
@@ -342,12 +341,11 @@ def test_an_invocation_ends_with_its_budget_and_says_what_it_has(guard: Guard) -
     assert [found["n"] for found in answer["answers"]] == list(range(len(answer["answers"])))
 
 
-def test_answers_stop_before_they_are_too_large_for_one_payload(
-    guard: Guard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch, "MOST_ANSWERS", 50_000)
-    source = "def f(data):\n    return {'score': 1, 'reason': 'x' * 15_000}"
-    assert len(guard.answer(event(source, "f", *[{}] * 20))["answers"]) < 10
+def test_answers_stop_before_they_are_too_large_for_one_payload(guard: Guard) -> None:
+    """5 MB fit: the other cases are for another invocation."""
+    source = "def agent(row): return 'x' * 1_500_000"
+    answer = guard.answer(event(source, "agent", *[told("{}")] * 8, role="infer"))
+    assert 2 <= len(answer["answers"]) <= 3
 
 
 def test_an_answer_that_fits_in_no_payload_has_failed_in_words(guard: Guard) -> None:
@@ -485,21 +483,23 @@ def test_a_wrong_event_is_refused_in_words(guard: Guard, wrong: dict[str, Any], 
         guard.answer({**event("x = 1", "f", {}), **wrong})
 
 
-def test_without_a_filter_of_calls_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def first(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> list[str]:
+    """The modules that a sandbox loads first, with one of this code before them."""
+    (folder / "loaded_first.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    return ["loaded_first", *PRELOAD]
+
+
+def test_without_a_filter_of_calls_nothing_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A processor whose calls are not known: the filter cannot be made, and no child is used without it."""
-    monkeypatch.setattr(
-        child,
-        "_START",
-        "import platform; platform.machine = lambda: 'riscv64'\n" + child._START,
-    )
+    riscv = "import platform\nplatform.machine = lambda: 'riscv64'"
     with pytest.raises(SandboxUnavailableError, match=r"cannot be confined here: NoSeccompError.*riscv64"):
-        Guard()
+        Guard(preload=first(monkeypatch, tmp_path, riscv))
 
 
-def test_without_an_interpreter_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_START", "raise SystemExit(7)\n#" + child._START)
+def test_without_an_interpreter_nothing_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SandboxUnavailableError, match="exit code 7"):
-        Guard()
+        Guard(preload=first(monkeypatch, tmp_path, "raise SystemExit(7)"))
 
 
 def test_the_guard_itself_cannot_be_read() -> None:

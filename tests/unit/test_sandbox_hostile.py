@@ -33,19 +33,18 @@ def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def guard() -> Iterator[Any]:
     """A guard in an environment with keys."""
-    from promptlab.engine.sandbox import child
+    from promptlab.engine.sandbox.confine import Limits
     from promptlab.engine.sandbox.guard import Guard
 
+    # A busy disk takes long to reach what is allowed.
+    few = Limits(folder_bytes=100 << 20, files=2_000)
     with pytest.MonkeyPatch.context() as patch:
-        # A busy disk takes long to reach what is allowed.
-        patch.setattr(child, "MOST_FOLDER", 100 << 20)
-        patch.setattr(child, "MOST_ENTRIES", 2_000)
         for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OPENAI_API_KEY"):
             patch.setenv(name, CANARY)
         # In memory where there is such a folder: a busy disk takes long for many small files.
         shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         with tempfile.TemporaryDirectory(dir=shared) as folder:
-            made = Guard(Path(folder))
+            made = Guard(Path(folder), limits=few)
             yield made
             made.close()
 
@@ -126,17 +125,16 @@ def children_of(process: int) -> int:
 
 
 def test_the_guard_is_out_of_reach_without_landlock_too(
-    secret: Path, monkeypatch: pytest.MonkeyPatch
+    secret: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As on Lambda, whose kernel may have none: what is asked for of the guard is refused by other walls."""
-    from promptlab.engine.sandbox import child
-    from promptlab.engine.sandbox.guard import Guard
+    from promptlab.engine.sandbox.guard import PRELOAD, Guard
 
     without = "import promptlab.engine.sandbox.landlock as l; l.version = lambda: 0\n"
-    head, rest = child._START.split("\n", 1)
-    monkeypatch.setattr(child, "_START", f"{head}\n{without}{rest}")
+    (tmp_path / "without_landlock.py").write_text(without)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
-    guard = Guard()
+    guard = Guard(preload=["without_landlock", *PRELOAD])
     told = {"guard": os.getpid(), "port": 9, "secret": str(secret)}
     asked = [one for one in HOSTILE if "guard" in one.body or "getppid" in one.body]
     try:

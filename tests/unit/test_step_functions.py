@@ -12,7 +12,6 @@ from pathlib import Path
 import boto3
 import pytest
 
-from promptlab.adapters.aws import step_functions
 from promptlab.adapters.aws.session import AwsSession
 from promptlab.adapters.aws.step_functions import FRESH_S, KEPT_S, StepFunctionsRunner
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
@@ -97,10 +96,8 @@ async def test_a_list_that_looks_often_asks_once_in_a_while(world: World) -> Non
     assert world.faulty.count("DescribeExecution") == 60 / KEPT_S
 
 
-async def test_what_is_remembered_of_executions_is_bounded(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(step_functions, "MOST_KEPT", 3)
+async def test_what_is_remembered_of_executions_is_bounded(world: World) -> None:
+    world.runner.most_kept = 3
     world.clock.seconds = 1800
     for number in range(10):
         one = replace(RUNNING, run_id=f"run-{number}")

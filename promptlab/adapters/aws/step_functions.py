@@ -44,6 +44,7 @@ class StepFunctionsRunner:
             "stepfunctions", retries={"mode": "standard", "total_max_attempts": 5}
         )
         self._project = DEFAULT_PROJECT
+        self.most_kept = MOST_KEPT
         self._seen: dict[str, tuple[float, bool]] = {}
         """Per execution when it was described, and whether it went on."""
 
@@ -153,7 +154,7 @@ class StepFunctionsRunner:
         except client.exceptions.ExecutionDoesNotExist:
             return False
         active = found["status"] in ("RUNNING", "PENDING_REDRIVE")
-        if len(self._seen) >= MOST_KEPT:
+        if len(self._seen) >= self.most_kept:
             self._seen.clear()
         self._seen[self._name(run)] = self._clock.monotonic(), active
         return active

@@ -46,8 +46,8 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def take(folder: Path, run_id: str) -> FileLock:
-    """Lock a run for this process.
+def take(folder: Path, run_id: str, kind: type[FileLock] = FileLock) -> FileLock:
+    """Lock a run for this process, by a file and the locks of its disk.
 
     Raises:
         RunBusyError: another process holds it.
@@ -59,7 +59,7 @@ def take(folder: Path, run_id: str) -> FileLock:
         raise _no_lock(folder, error) from error
     path = folder / f"{run_id}.lock"
     # A second to get it: somebody may be looking whether the run is active.
-    lock = FileLock(path, timeout=1, mode=FILE, thread_local=False)
+    lock = kind(path, timeout=1, mode=FILE, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

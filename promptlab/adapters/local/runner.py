@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from promptlab.adapters.local.descriptors import calls_that_fit
 from promptlab.adapters.local.reserve import Reserve
 from promptlab.adapters.local.run_locks import is_locked, take
@@ -133,9 +135,16 @@ class LocalRunner:
     """Works on runs in this process; a lock file keeps every other process away from the same run."""
 
     def __init__(
-        self, ledger: Ledger, blobs: Blobs, clock: Clock, locks: Path, batches: BatchModes = AS_DOCUMENTED
+        self,
+        ledger: Ledger,
+        blobs: Blobs,
+        clock: Clock,
+        locks: Path,
+        batches: BatchModes = AS_DOCUMENTED,
+        *,
+        lock: type[FileLock] = FileLock,
     ) -> None:
-        self._batch_modes = batches
+        self._batch_modes, self._lock = batches, lock
         self._ledger, self._blobs, self._clock, self._locks = ledger, blobs, clock, locks
         self._working: dict[str, asyncio.Task[dict[str, object]]] = {}
         self._reserve = Reserve(locks / "reserve")
@@ -165,7 +174,7 @@ class LocalRunner:
                 "an evaluator's process starts no runs: put what the file does when it is loaded under "
                 '`if __name__ == "__main__":`, or say isolated: false'
             )
-        lock = take(self._locks, run_id)
+        lock = take(self._locks, run_id, self._lock)
         try:
             await asyncio.to_thread(self._reserve.take)
             yield

@@ -35,9 +35,6 @@ LOOK_S = 0.25
 """How often the files of a busy child are measured."""
 MOST_ANSWER = 40 << 20
 """The largest message of a child: a text of 16 million characters, escaped."""
-MOST_FOLDER = 448 << 20
-MOST_ENTRIES = 20_000
-"""Bytes and files that a child may keep in its folder."""
 PIECE = 1 << 16
 _START = (
     "import sys; sys.path[:] = {path!r}\n"
@@ -152,7 +149,7 @@ class Child:
         Raises:
             SandboxUnavailableError: it cannot be confined.
         """
-        self._zygote, self.folder = zygote, folder
+        self._zygote, self.folder, self._limits = zygote, folder, limits
         self.made: dict[bytes, int] = {}
         """What it has made: a key by the recipe."""
         self.began = time.monotonic()
@@ -254,11 +251,12 @@ class Child:
         Raises:
             GoneError: it did.
         """
-        size, entries = measured(self.folder, MOST_ENTRIES)
+        most_bytes, files = self._limits.folder_bytes, self._limits.files
+        size, entries = measured(self.folder, files)
         self._looked = time.monotonic()
-        if size > MOST_FOLDER or entries > MOST_ENTRIES:
+        if size > most_bytes or entries > files:
             raise GoneError(
-                f"its process wrote more than {MOST_FOLDER >> 20} MB or {MOST_ENTRIES:,} files, and was ended"
+                f"its process wrote more than {most_bytes >> 20} MB or {files:,} files, and was ended"
             )
 
     def end(self, grace_s: float = 0.0) -> str:

@@ -63,6 +63,9 @@ class Limits:
     """Address space."""
     file_bytes: int = 64 * MB
     """One file that it writes."""
+    folder_bytes: int = 448 * MB
+    files: int = 20_000
+    """What it may keep in its folder. The guard measures it: the kernel has no such limit."""
     open_files: int = 128
     cpu_s: int = 7200
     """Processor time of all its life; what a case may take is the guard's clock."""

@@ -86,7 +86,7 @@ class Guard:
         self._turn = threading.Lock()
         self._whose: tuple[str, str] = ("", "")
         self._mean_s: dict[tuple[str, bytes], float] = {}
-        self._preload = preload
+        self._preload, self.load_s = preload, LOAD_S
         self._zygote = Zygote(preload)
         try:
             self.held = self._begun().held
@@ -219,13 +219,13 @@ class Guard:
         """
         key = len(child.made) + 1 if function == _MAKE else 0
         child.send("load", key, metric, function, argument)
-        until = time.monotonic() + LOAD_S
+        until = time.monotonic() + self.load_s
         try:
             while (frame := child.next(until))[0] != LOADED:
                 pass
             why = orjson.loads(frame[1])
         except TimeoutError:
-            why = f"it is not loaded after {LOAD_S:g} s"
+            why = f"it is not loaded after {self.load_s:g} s"
         except GoneError as error:
             why = f"{error} while it was loaded"
         except ValueError:
