@@ -106,7 +106,7 @@ class AdaptiveLimiter:
             raise Postponed(0.0)
         now = self._clock.monotonic()
         if self._waiters or self.in_use >= int(self.limit) or self._wait_s(now, tokens) > 0:
-            self._refuse_to_wait_long(now)
+            self._refuse_to_wait_long(now, tokens)
             waiter: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
             self._waiters.append((waiter, tokens))
             if len(self._waiters) == 1:
@@ -128,14 +128,17 @@ class AdaptiveLimiter:
             return self.permits.lease(len(self._waiters) + 1, tokens)
         return wait_s
 
-    def _refuse_to_wait_long(self, now: float) -> None:
+    def _refuse_to_wait_long(self, now: float, tokens: float) -> None:
         if self._max_pause_s is None:
             return
         wait_s = self.pacer.wait_s(now)
         if self._is_too_long(wait_s):
             raise Postponed(wait_s)
-        if self.pacer.rate is not None or self.permits is not None:
-            queue_s = len(self._waiters) / max(self.pacer.pace(now), 1e-3)
+        paces = [] if self.pacer.rate is None else [self.pacer.pace(now)]
+        if self.permits is not None:  # what started so far tells nothing: at first that is none
+            paces.append(self.permits.pace(tokens))
+        if paces:
+            queue_s = len(self._waiters) / max(min(paces), 1e-3)
             if queue_s > MAX_QUEUE_S:
                 raise Postponed(min(queue_s, LONGEST_HOLD_S))
 

@@ -121,6 +121,14 @@ class Permits:
             self._leasing = asyncio.create_task(self._lease(window, calls, tokens))
         return max(0.005, (window + 1) * self.window_s - now)
 
+    def pace(self, tokens: float) -> float:
+        """Return how many calls of so many tokens this process may start a second: its part of the limits."""
+        needs = self._needs(tokens)
+        return min(
+            pool.per_window / self.window_s / pool.peers / max(1.0, needs[pool.name])
+            for pool in self._pools.values()
+        )
+
     def _needs(self, tokens: float) -> dict[str, float]:
         # A call of more tokens than a minute has would wait for ever.
         return {"requests": 1.0, "tokens": min(tokens, self._most_tokens)}

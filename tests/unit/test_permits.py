@@ -9,7 +9,7 @@ import pytest
 
 from promptlab.engine.limits import AdaptiveLimiter
 from promptlab.engine.permits import Permits
-from promptlab.models.retry import RetryPolicy, Slot, with_retries
+from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
 from tests.unit.test_pacing import Provider
 from tests.virtual import VirtualClock, run_virtual
 
@@ -31,10 +31,18 @@ class Counters:
 class Process:
     """What one process does: cases, until it is done or killed."""
 
-    def __init__(self, ledger: Any, provider: Provider, *, tokens: float = 0.0, **limits: int) -> None:
+    def __init__(
+        self,
+        ledger: Any,
+        provider: Provider,
+        *,
+        tokens: float = 0.0,
+        max_pause_s: float | None = None,
+        **limits: int,
+    ) -> None:
         self.clock = VirtualClock()
         loop = asyncio.get_running_loop()
-        self.limiter = AdaptiveLimiter(50, clock=self.clock)
+        self.limiter = AdaptiveLimiter(50, clock=self.clock, max_pause_s=max_pause_s)
         self.limiter.share(Permits(ledger, self.clock, "a-model", wall=loop.time, **limits))
         self.provider, self.tokens = provider, tokens
         self.task: asyncio.Task[None] | None = None
@@ -60,6 +68,33 @@ def most_in_a_minute(arrivals: list[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+@pytest.mark.parametrize(
+    "limits", [{"requests_per_minute": 600}, {"tokens_per_minute": 60_000}], ids=["requests", "tokens"]
+)
+def test_a_function_begins_the_calls_that_the_limit_lets_start_soon(limits: dict[str, int]) -> None:
+    """Those of a shard, in five seconds: none is put off because none has started yet."""
+    provider = Provider(late_s=0.05)
+
+    async def main() -> None:
+        await Process(Counters(), provider, tokens=100.0, max_pause_s=5.0, **limits).work(50)
+
+    run_virtual(main())
+    assert len(provider.arrivals) == 50
+
+
+def test_a_function_puts_off_the_calls_that_wait_for_minutes() -> None:
+    """Six a minute: nobody pays a function to wait for fifty."""
+    provider = Provider(late_s=0.05)
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as put_off:
+            await Process(Counters(), provider, max_pause_s=5.0, requests_per_minute=6).work(50)
+        assert put_off.group_contains(Postponed)
+
+    run_virtual(main())
+    assert len(provider.arrivals) <= 6
 
 
 @pytest.mark.parametrize("processes", [1, 4])
