@@ -46,13 +46,31 @@ def streams(request: Request) -> None:
     setattr(request.state, _STREAMS, True)
 
 
-async def whole(request: Request, blobs: Blobs, data: bytes, *, file_name: str, media_type: str) -> Response:
-    """Answer with a text of any length; in the cloud, if it is long, by a link to a file in the bucket."""
+async def whole(
+    request: Request,
+    blobs: Blobs,
+    data: bytes,
+    *,
+    file_name: str = "",
+    media_type: str,
+    key: str | None = None,
+) -> Response:
+    """Answer with data of any length; in the cloud, if they are long, by a link to a file in the bucket.
+
+    Args:
+        request: the request.
+        blobs: where a file is made.
+        data: the answer.
+        file_name: the name of the file.
+        media_type: the type of the data.
+        key: the blob that these data are; then no file is made.
+    """
     if len(data) <= MAX_ANSWER_BYTES:
         return Response(data, media_type=media_type)
     if isinstance(blobs, DirectBlobs):
-        key = f"exports/{secrets.token_hex(16)}/{file_name}"
-        await blobs.put(key, data)
+        if key is None:
+            key = f"exports/{secrets.token_hex(16)}/{file_name}"
+            await blobs.put(key, data)
         return RedirectResponse(await blobs.presign_get(key, max_age_s=LINK_S), status_code=303)
     streams(request)
     return Response(data, media_type=media_type)

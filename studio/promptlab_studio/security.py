@@ -40,10 +40,11 @@ logger = logging.getLogger(__name__)
 
 
 def content_security_policy(upload_origin: str | None = None) -> str:
-    """Build the policy of what a page may load: this origin's files, and uploads to the bucket's origin."""
-    connect = f"'self' {upload_origin}" if upload_origin else "'self'"
+    """Build the policy of what a page may load: this origin's files, and from the bucket's origin pictures
+    that are longer than an answer of Lambda; files are uploaded to there."""
+    ours = f"'self' {upload_origin}" if upload_origin else "'self'"
     return (
-        f"default-src 'self'; img-src 'self' data:; connect-src {connect}; object-src 'none'; "
+        f"default-src 'self'; img-src {ours} data:; connect-src {ours}; object-src 'none'; "
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 

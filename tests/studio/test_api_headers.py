@@ -32,13 +32,12 @@ def test_every_response_has_the_security_headers(studio: LiveStudio) -> None:
         assert headers["cache-control"] == "no-store"
 
 
-def test_pages_may_upload_to_the_bucket(tmp_path: Path) -> None:
-    """Uploads are allowed where the bucket's origin is given, and nowhere else."""
+def test_pages_may_upload_to_the_bucket_and_show_its_pictures(tmp_path: Path) -> None:
+    """Where the bucket's origin is given, and nowhere else."""
     with LiveStudio(tmp_path, upload_origin="https://bucket.s3.amazonaws.com") as studio:
-        assert (
-            "connect-src 'self' https://bucket.s3.amazonaws.com;"
-            in httpx.get(f"{studio.api}/health").headers["content-security-policy"]
-        )
+        policy = httpx.get(f"{studio.api}/health").headers["content-security-policy"]
+    assert "connect-src 'self' https://bucket.s3.amazonaws.com;" in policy
+    assert "img-src 'self' https://bucket.s3.amazonaws.com data:;" in policy
 
 
 def test_static_files_with_a_hash_are_kept_for_ever_and_others_asked_for(studio: LiveStudio) -> None:

@@ -17,11 +17,9 @@ from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.domain.templates import compile_template_async
 from promptlab.errors import AssetNotFoundError, BlobNotFoundError, TemplateError
-from promptlab.ports import DirectBlobs
 from promptlab.queries.query_engine import ResultsQuery
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
-from promptlab_studio.bounds import MAX_ANSWER_BYTES
 from promptlab_studio.pages.labels import meant, people_of
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
@@ -115,7 +113,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     messages = prompt if isinstance(prompt, str) else in_words(prompt)
 
     def media(part: Mapping[str, Any]) -> str | None:
-        return media_url(lab, case_path(run_id, case, trial), part)
+        return media_url(case_path(run_id, case, trial), part)
 
     trace = traced(row)
     headline = experiment.headline.name if experiment.headline else None
@@ -232,13 +230,11 @@ def media_in(value: Any) -> list[Mapping[str, Any]]:
     ]
 
 
-def media_url(lab: StoreLab, path: str, part: Mapping[str, Any]) -> str | None:
+def media_url(path: str, part: Mapping[str, Any]) -> str | None:
     """Where a browser gets a medium: from here, if it is in a blob; a page loads nothing from elsewhere."""
-    sha256, size = part.get("sha256"), part.get("size") or 0
+    sha256 = part.get("sha256")
     if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         return None
-    if size > MAX_ANSWER_BYTES and isinstance(lab.blobs, DirectBlobs):
-        return None  # it would be sent from the bucket, which a page may not show
     return f"{path}/media/{sha256}"
 
 

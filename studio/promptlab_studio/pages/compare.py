@@ -85,7 +85,7 @@ async def compare_page(request: Request) -> HTMLResponse:
         "query": query,
         "opened": await _opened(lab, query, runs, experiments, page, metric, facts) if page.opened else None,
         "talks": await _talks(lab, runs, page),
-        "media": media_of_row(lab, runs[0], page.opened.found.rows[0]) if page.opened else {},
+        "media": media_of_row(runs[0], page.opened.found.rows[0]) if page.opened else {},
         "runs": [
             (
                 LETTERS[n],

@@ -34,15 +34,15 @@ async def talks_of(
         path = case_path(run.run_id, *key)
 
         def media(part: Mapping[str, Any], path: str = path) -> str | None:
-            return media_url(lab, path, part)
+            return media_url(path, part)
 
         talks.append(talk_of(row, counted(row), letter, path, room, media))
     return talks if any(talk.messages for talk in talks) else ()
 
 
-def media_of_row(lab: StoreLab, run: RunRecord, row: Mapping[str, Any]) -> dict[str, list[Said]]:
+def media_of_row(run: RunRecord, row: Mapping[str, Any]) -> dict[str, list[Said]]:
     """Find the media in the dataset's columns of a case, by column."""
-    url = partial(media_url, lab, case_path(run.run_id, row["case"], row["trial"]))
+    url = partial(media_url, case_path(run.run_id, row["case"], row["trial"]))
     found = {
         name.removeprefix("input."): [medium_of(part, url) for part in media_in(_value(value))]
         for name, value in row.items()

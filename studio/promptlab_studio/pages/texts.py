@@ -92,15 +92,16 @@ async def case_media(request: Request, run_id: str, key: str, sha256: str) -> Re
     found = next((one for one in there if one.get("sha256") == sha256), None)
     if found is None:
         raise HTTPException(404, f"Case {key} of run {run_id} has no medium {sha256[:12]}….")
+    key = media_key(sha256)
     try:
-        data = await lab.blobs.get(media_key(sha256))
+        data = await lab.blobs.get(key)
     except BlobNotFoundError:
         raise HTTPException(404, f"The medium {sha256[:12]}… is not in the store any more.") from None
     modality = found.get("modality")
     kind = mime_of(data[:64], modality) if modality in MODALITIES else None
-    answer = await whole(
-        request, lab.blobs, data, file_name=sha256, media_type=kind or "application/octet-stream"
-    )
+    answer = await whole(request, lab.blobs, data, media_type=kind or "application/octet-stream", key=key)
+    if answer.status_code != 200:
+        return answer  # a link, which does not hold for a day
     # What a browser does not just show is a file to it, whatever is in it.
     if kind not in INLINE:
         answer.headers["Content-Disposition"] = f'attachment; filename="{sha256[:12]}"'
