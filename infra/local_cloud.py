@@ -364,11 +364,15 @@ def down() -> int:
     return 0
 
 
+BEDROCK = f"arn:aws:bedrock:{REGION}::foundation-model/amazon.nova-lite-v1:0"
+"""The model that the tests' stack may call: the local AWS has no Bedrock, and a test plays it."""
+
+
 def test(arguments: list[str], parameters: dict[str, str]) -> int:
     with fresh() as cloud:
         ministack, _, _ = make_tools()
         start(cloud, ministack)
-        facts = deploy(cloud, {"AdminEmail": FIRST_ADMIN} | parameters)
+        facts = deploy(cloud, {"AdminEmail": FIRST_ADMIN, "BedrockModels": BEDROCK} | parameters)
         command = [sys.executable, "-m", "pytest", "tests/cloud", "-m", "cloud", *arguments]
         code = subprocess.run(command, check=False, cwd=ROOT, env=test_env(cloud, facts)).returncode
         if code:

@@ -34,7 +34,7 @@ from promptlab.engine.pledges import Pledges
 from promptlab.engine.waves import Wave
 from promptlab.errors import ModelError
 from promptlab.models.batches.base import BatchState, Submission, UndecidedError, lines_of
-from promptlab.ports import Ledger
+from promptlab.ports import DirectBlobs, Ledger
 from promptlab.scratch import ScratchFolder
 
 SETTLE_S = 60.0
@@ -269,8 +269,14 @@ class Batching:
             prefix=f"{prefix}-s",
             since=batch.since,
             content=lambda: self.job.blobs.stream(self.blob(batch.number)),
+            folder=self._folder(),
             known=frozenset(other.id for other in among if other.id),
         )
+
+    def _folder(self) -> str:
+        """The folder of the run's batches, as others know it who reach the bucket by themselves."""
+        key, blobs = f"runs/{self.job.run.run_id}/batches", self.job.blobs
+        return blobs.whole_key(key) if isinstance(blobs, DirectBlobs) else ""
 
     async def _advance(self, batch: Batch, among: list[Batch]) -> float:
         """Bring one batch as far as it comes now, and return the seconds until it is worth another look."""

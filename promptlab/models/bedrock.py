@@ -54,7 +54,7 @@ _OF_CONVERSE = (
     "performanceConfig",
 )
 _OF_SESSION = ("region", "region_name", "profile", "profile_name")
-_OF_BATCHES = ("batch_s3_uri", "batch_role_arn")
+OF_BATCHES = ("batch_s3_uri", "batch_role_arn")
 _AWS = re.compile(r"https://bedrock-runtime(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws):443")
 # Codes say more than the status: a model that is loading and a full account are both 429.
 _CODES = {
@@ -144,7 +144,7 @@ class BedrockModel(ProviderModel):
             )
 
     def _converse_params(self) -> dict[str, Any]:
-        extras = {k: v for k, v in self.config.extra_params.items() if k not in (*_OF_SESSION, *_OF_BATCHES)}
+        extras = {k: v for k, v in self.config.extra_params.items() if k not in (*_OF_SESSION, *OF_BATCHES)}
         given: dict[str, Any] = {"maxTokens": self.config.max_tokens, "temperature": self.config.temperature}
         inference = {k: v for k, v in given.items() if v is not None}
         inference |= {

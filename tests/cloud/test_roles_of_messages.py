@@ -15,6 +15,7 @@ from promptlab import Dataset, PromptTemplate
 from promptlab.adapters.aws.secrets_manager import SecretsManagerSecrets
 from promptlab.domain.secrets import Secret
 from promptlab.jobs import Jobs
+from tests import aws
 from tests.batch_server import BatchServer
 from tests.cloud.test_roles import Handed, Watched, allowed, machine  # noqa: F401 - a fixture
 from tests.servers import ModelServer
@@ -89,6 +90,13 @@ def work(machine: Watched, server: ModelServer, batches: BatchServer) -> None:  
     }
     run = machine.start(night)
     assert machine.execute(run.run_id) == {"status": "completed"}
+    night |= {
+        "dataset": Dataset(name="many numbers", rows=[{"q": str(n)} for n in range(100)]),
+        "model": {"name": "bedrock/amazon.nova-lite-v1:0", "batch": True, "max_tokens": 9},
+    }
+    for part in (machine, machine.of("team")):
+        run = part.start(night)
+        assert part.execute(run.run_id) == {"status": "completed"}
     # A zip's or a file's media are made by a job.
     key = f"uploads/{'1' * 32}/rows.jsonl"
     runtime.run(machine.lab.blobs.put(key, b'{"q": 1, "photo": "%s"}\n' % OTHER.encode()))
@@ -103,11 +111,21 @@ def work(machine: Watched, server: ModelServer, batches: BatchServer) -> None:  
 
 
 @pytest.mark.long
-def test_every_request_on_these_paths_is_allowed(machine: Watched) -> None:  # noqa: F811
+def test_every_request_on_these_paths_is_allowed(
+    machine: Watched,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Action, table key and object key."""
     assert machine.watch is not None
     secrets = SecretsManagerSecrets(os.environ["PROMPTLAB_SECRETS_PREFIX"])
-    with ModelServer(lambda request: "4") as server, BatchServer(lambda prompt: "it is") as batches:
+    s3 = aws._client("s3")
+    with ModelServer(lambda request: "4") as server, BatchServer(lambda _: "it is", s3=s3) as batches:
+        for name, value in {
+            "PROMPTLAB_BATCH_S3_URI": f"s3://{os.environ['PROMPTLAB_BUCKET']}",
+            "PROMPTLAB_BATCH_ROLE_ARN": "arn:aws:iam::123456789012:role/batches",
+            "AWS_ENDPOINT_URL_BEDROCK": batches.url,
+        }.items():
+            monkeypatch.setenv(name, value)
         machine.watch.function = "nobody"
         for keys in (secrets, secrets.for_project("team")):
             runtime.run(keys.put("OPENAI", Secret("sk-0123456789", (server.url,))))

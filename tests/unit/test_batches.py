@@ -21,7 +21,9 @@ from promptlab.domain.results import Progress, RunRecord
 from promptlab.domain.worst_case import worst_case
 from promptlab.errors import ConfigError
 from promptlab.models.batches.base import Limits
-from promptlab.models.batches.registry import BatchModes
+from promptlab.models.batches.registry import BatchModes, batches_of
+from promptlab.models.bedrock import BedrockModel
+from promptlab.outbound import Outbound
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_parts
 from tests import aws
@@ -485,6 +487,21 @@ async def test_batch_mode_that_cannot_be_is_refused_before_anything_is_stored(
         await lab.run(config)
     assert await lab.list_runs() == ([], None)
     await lab.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"batch_s3_uri": "s3://somewhere-else/batches"}, "leave batch_s3_uri out"),
+        ({}, "deploy it with BedrockModels"),
+    ],
+)
+def test_a_deployed_lab_has_its_own_place_for_batches_of_bedrock(model: dict[str, Any], words: str) -> None:
+    """Whoever starts a run names neither a bucket nor a role."""
+    found = BedrockModel(ModelConfig(name="bedrock/amazon.nova-lite-v1:0", batch=True, **model))
+    found.guard(Outbound(hosted=True))
+    with pytest.raises(ConfigError, match=words):
+        batches_of(found)
 
 
 async def test_too_few_cases_for_a_batch_are_refused(tmp_path: Path, serve: Serve, clock: FastClock) -> None:

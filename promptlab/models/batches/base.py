@@ -54,6 +54,9 @@ class Submission:
     """When it was first about to be submitted, in seconds since 1970."""
     content: Callable[[], AsyncIterator[bytes]]
     """The file's bytes, in pieces: a line for each request."""
+    folder: str = ""
+    """The key of the folder of its run's batches in the bucket of a deployed lab, which is the place of a
+    provider that reads S3. Empty on a laptop."""
     known: frozenset[str] = frozenset()
     """The provider's ids of other batches of ours, which this one is not."""
 

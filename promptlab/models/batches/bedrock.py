@@ -31,7 +31,7 @@ from promptlab.models.batches.base import (
     lines_of,
     object_of,
 )
-from promptlab.models.bedrock import BedrockModel
+from promptlab.models.bedrock import OF_BATCHES, BedrockModel
 from promptlab.models.bedrock_client import CONNECT_S, close_client, session_of
 from promptlab.models.failures import status_error
 from promptlab.models.wire.parts import NOTHING, Loaded
@@ -53,7 +53,7 @@ class BedrockBatches(Batches):
     """`CreateModelInvocationJob` with records in Converse's form.
 
     The bucket and the role are `batch_s3_uri` and `batch_role_arn` of the model, or those of the environment.
-    A deployed lab has neither.
+    A deployed lab has its own bucket, where a batch lies in its run's folder, and a role of its stack.
     """
 
     # The quotas of docs.aws.amazon.com/bedrock/latest/userguide/quotas.html for most models.
@@ -64,10 +64,7 @@ class BedrockBatches(Batches):
         self._model = model
         extras = model.config.extra_params
         if model.outbound.hosted:
-            raise ConfigError(
-                f"Model {model.name!r}: a deployed lab has no bucket and no role for Bedrock's batches: "
-                "leave batch out, or run it from a machine of your own"
-            )
+            _check_hosted(model)
         uri = extras.get("batch_s3_uri") or os.environ.get(S3_VARIABLE)
         role = extras.get("batch_role_arn") or os.environ.get(ROLE_VARIABLE)
         if not isinstance(uri, str) or not _URI.fullmatch(uri):
@@ -99,7 +96,8 @@ class BedrockBatches(Batches):
             retries={"mode": "standard", "max_attempts": 3},
         )
         # An endpoint of Bedrock's runtime is none of S3: a stand-in for all of AWS is.
-        endpoint = config.endpoint if service == "bedrock" else os.environ.get("AWS_ENDPOINT_URL_S3")
+        endpoint = config.endpoint if service == "bedrock" else None
+        endpoint = endpoint or os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}")
         client = await session.create_client(
             service, endpoint_url=endpoint or os.environ.get("AWS_ENDPOINT_URL"), config=settings
         ).__aenter__()
@@ -107,8 +105,9 @@ class BedrockBatches(Batches):
             client.meta.events.register("before-call.bedrock.CreateModelInvocationJob", _as_converse)
         return client
 
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}" if self._prefix else name
+    def _key(self, batch: Submission, name: str) -> str:
+        parts = (self._prefix, batch.folder, batch.token, name)
+        return "/".join(part for part in parts if part)
 
     def line(self, custom_id: str, messages: Prompt, data: Loaded = NOTHING) -> bytes:
         request = self._model.payload(messages, data)
@@ -116,7 +115,7 @@ class BedrockBatches(Batches):
         return encoded({"recordId": custom_id, "modelInput": request}, self._model.name)
 
     async def submit(self, batch: Submission) -> str:
-        await self._put(f"{batch.token}/{batch.token}.jsonl", batch)
+        await self._put(self._key(batch, f"{batch.token}.jsonl"), batch)
         client = await self._jobs.get()
         found = await self._call(
             client.create_model_invocation_job(
@@ -131,11 +130,11 @@ class BedrockBatches(Batches):
         return str(found["jobArn"])
 
     def _uri(self, batch: Submission, name: str) -> str:
-        return f"s3://{self._bucket}/{self._key(f'{batch.token}/{name}')}"
+        return f"s3://{self._bucket}/{self._key(batch, name)}"
 
-    async def _put(self, name: str, batch: Submission) -> None:
+    async def _put(self, key: str, batch: Submission) -> None:
         """Upload the records in parts, in memory for one."""
-        s3, where = await self._s3.get(), {"Bucket": self._bucket, "Key": self._key(name)}
+        s3, where = await self._s3.get(), {"Bucket": self._bucket, "Key": key}
         begun = await self._call(s3.create_multipart_upload(**where, ContentType="application/jsonl"))
         where["UploadId"] = begun["UploadId"]
         parts: list[dict[str, Any]] = []
@@ -216,6 +215,24 @@ class BedrockBatches(Batches):
     async def aclose(self) -> None:
         await self._jobs.aclose()
         await self._s3.aclose()
+
+
+def _check_hosted(model: BedrockModel) -> None:
+    """Refuse what a deployed lab has itself, or has not.
+
+    Raises:
+        ConfigError: the model names a place or a role, or the stack has none.
+    """
+    if named := [name for name in OF_BATCHES if model.config.extra_params.get(name)]:
+        raise ConfigError(
+            f"Model {model.name!r}: a deployed lab has a place and a role of its own for Bedrock's batches: "
+            f"leave {' and '.join(named)} out"
+        )
+    if not os.environ.get(ROLE_VARIABLE):
+        raise ConfigError(
+            f"Model {model.name!r}: this lab's stack has no role for Bedrock's batches: deploy it with "
+            "BedrockModels"
+        )
 
 
 def _as_converse(params: dict[str, Any], **_: Any) -> None:
