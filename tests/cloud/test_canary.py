@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.canary import KEY, answer, inflated, looked_at, rows
 from tests.cloud.conftest import Stack
-from tests.cloud.runs import cases, ended, experiment, started
+from tests.cloud.runs import cases, ended, experiment, started, until
 from tests.cloud.test_cli import promptlab
 from tests.servers import ModelServer
 
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.cloud
 
 
 def test_a_run_on_the_stack_leaves_the_key_nowhere(stack: Stack, tmp_path: Path) -> None:
-    """Not in the table, the bucket, the API's answers, or what functions and services print."""
+    """Not in the table, the bucket, the API's answers, or what functions and services print. Once it is
+    deleted nothing of it is left."""
     asked = rows()
     with ModelServer(answer) as server:
         command = ("cloud", "secrets", "set", "canary", "--host", server.url)
@@ -44,3 +46,12 @@ def test_a_run_on_the_stack_leaves_the_key_nowhere(stack: Stack, tmp_path: Path)
     kept = [path for path in (folder / "state").iterdir() if path.name != "secretsmanager.json"]
     for path in (folder / "ministack.log", *kept):
         looked_at(path.name, path.read_bytes())
+    assert stack.api.delete(f"/runs/{run_id}").status_code in (202, 204)
+    until(lambda: not versions(stack, f"runs/{run_id}/"), "Tidy removes all versions of all that the run had")
+    assert stack.answered(run_id, 10) == []
+
+
+def versions(stack: Stack, prefix: str) -> list[Any]:
+    """The versions and delete markers of a folder of the bucket."""
+    page = stack.aws("s3").list_object_versions(Bucket=stack.outputs["BucketName"], Prefix=prefix)
+    return [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]

@@ -100,7 +100,9 @@ def _of_bucket(method: str, path: str, body: bytes) -> list[tuple[str, str]]:
     if not key and method == "POST":  # many at once, each with its version
         keys = re.findall("<Key>(.*?)</Key><VersionId>", body.decode())
         assert "delete" in asked and keys, path
-        return [("s3:DeleteObjectVersion", each) for each in keys]
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: the one right always, the
+        # other one for versions.
+        return [(f"s3:{right}", each) for each in keys for right in ("DeleteObject", "DeleteObjectVersion")]
     if not key:
         kind = "ListBucketVersions" if "versions" in asked else "ListBucket"
         return [(f"s3:{kind}", asked.get("prefix", [""])[0])]

@@ -198,6 +198,21 @@ def test_steps_reach_no_session_and_no_token_in_the_ledger() -> None:
                 }, role
 
 
+def test_who_reaches_a_folder_of_the_bucket_reaches_that_of_each_project() -> None:
+    """But uploads and exports, which have the projects inside."""
+    whole = "${Bucket.Arn}/"
+    for role, s in documents():
+        named = [
+            one["Fn::Sub"] for one in as_list(s["Resource"]) if isinstance(one, dict) and "Fn::Sub" in one
+        ]
+        keys = {str(one).removeprefix(whole) for one in named if str(one).startswith(whole)}
+        if "projects/*" in keys:
+            continue
+        in_projects = {key.removeprefix("projects/*/") for key in keys if key.startswith("projects/*/")}
+        outside = {key for key in keys if not key.startswith(("projects/", "uploads/", "exports/"))}
+        assert in_projects == outside, (role, s["Sid"])
+
+
 def test_the_machine_starts_only_itself_and_only_its_own_steps() -> None:
     """The map's right to start children names this machine; the functions are named one by one."""
     assert statement("ExperimentRole", "StartShards")["Resource"] == {"Ref": "Experiment"}
@@ -362,7 +377,8 @@ def test_the_sandbox_has_a_network_that_leads_nowhere() -> None:
     assert all(not s["MapPublicIpOnLaunch"] for s in of_type("AWS::EC2::Subnet").values())
     (endpoint,) = of_type("AWS::EC2::VPCEndpoint").values()
     (only,) = endpoint["PolicyDocument"]["Statement"]
-    assert (only["Action"], only["Resource"]) == ("s3:GetObject", {"Fn::Sub": "${Bucket.Arn}/code/wheels/*"})
+    packages = [{"Fn::Sub": f"${{Bucket.Arn}}/{place}code/wheels/*"} for place in ("", "projects/*/")]
+    assert (only["Action"], only["Resource"]) == ("s3:GetObject", packages)
     (group,) = of_type("AWS::EC2::SecurityGroup").values()
     assert "SecurityGroupIngress" not in group
     assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
