@@ -7,7 +7,7 @@ WHERE_COMMANDS := promptlab is $(BIN)/promptlab here; make shell opens a shell t
 
 .DEFAULT_GOAL := help
 include infra/cloud.mk infra/frontend.mk
-.PHONY: help demo shell test test-long lint layers audit mutants fuzz-api simulate bench bench-sandbox format clean
+.PHONY: help demo shell test test-long lint layers pictures audit mutants fuzz-api simulate bench bench-sandbox format clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ format: .venv/dev  ## let ruff format everything
 layers: .venv/dev  ## draw the layers of the code, from pyproject.toml, into docs/images/layers.svg
 	@$(BIN)/python infra/layers_picture.py
 
+pictures: .venv/demo  ## draw the pictures of docs/statistics, from the formulas, into docs/images
+	@$(BIN)/python infra/statistics_pictures.py
+
 .venv/mutants: .venv/dev requirements-mutants.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-mutants.txt
 	@touch $@
@@ -88,15 +91,15 @@ mutants: .venv/mutants frontend  ## change the code in 300 small ways and see wh
 fuzz-api: .venv/fuzz-api/bin/schemathesis frontend  ## send schemathesis against the API of a Studio here (EXAMPLES=50 of each operation, SEED=1; 4 minutes)
 	@$(BIN)/python infra/fuzz_api.py --examples $(or $(EXAMPLES),50) --seed $(or $(SEED),1)
 
-simulate: .venv/dev  ## print how often intervals and verdicts are right, for docs/statistics.md (QUICK=1: 500 repetitions; 10 minutes)
-	@$(BIN)/python -m tests.simulation $(if $(QUICK),--quick)
+simulate: .venv/dev  ## print how often intervals and verdicts are right, for docs/statistics (QUICK=1: 500 repetitions; TABLE=Ranking: that table alone; 40 minutes)
+	@$(BIN)/python -m tests.simulation $(if $(QUICK),--quick) $(TABLE)
 
 .PHONY: prices
 prices: .venv/demo  ## write the kept table of models' prices anew, from the newest genai-prices
 	@$(BIN)/python infra/update_prices.py
 
-bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults, 10 minutes; LIMITS=1: rate limits, 4 minutes; PERMITS=1: limits that processes share, 6 minutes; JUDGES=1: judges and evaluators, 1 minute)
-	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,$(if $(LIMITS),limits,$(if $(PERMITS),permits,$(if $(JUDGES),judges,run))))
+bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults, 10 minutes; LIMITS=1: rate limits, 4 minutes; PERMITS=1: limits that processes share, 6 minutes; JUDGES=1: judges and evaluators, 1 minute; COMPARE=1: two runs of 100,000 cases, 2 minutes)
+	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,$(if $(LIMITS),limits,$(if $(PERMITS),permits,$(if $(JUDGES),judges,$(if $(COMPARE),compare,run)))))
 
 bench-sandbox: .venv/dev  ## measure how fast a bundle of users' code starts in the sandbox, and what a case costs
 	@$(BIN)/python -m tests.bench.sandbox

@@ -1,8 +1,8 @@
 """Every formula that judges results, in pure Python: intervals, tests, power, stopping, correction.
 
 A worker needs no numeric library for it: Student's t and the binomial tail come from one incomplete beta
-function (`distributions`). docs/statistics.md says which method is used where, what it assumes and where it
-is weak; scipy, statsmodels and published tables are its oracles in the tests.
+function (`distributions`). docs/statistics.md says which method is used where, docs/statistics/ what each
+assumes and where it is weak; scipy, statsmodels and published tables are its oracles in the tests.
 """
 
 from __future__ import annotations

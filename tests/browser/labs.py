@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.code import CodeBundle
+from promptlab.domain.labels import CaseLabel
 from promptlab.domain.results import RunRecord
 from promptlab.ports import Sandbox
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_parts
 
 WORDS = ("river", "ledger", "orbit", "meadow", "signal", "harbour", "lantern", "quarry", "thistle", "copper")
+MODELS = ("small", "medium", "large", "huge")
 PRICES = {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10.0}
 SUMS = [
     {"metric": "numeric_match", "column_mapping": {"reference": "answer"}},
@@ -153,3 +155,21 @@ async def add_runs(lab: StoreLab) -> list[RunRecord]:
         )
     )
     return found
+
+
+async def add_labels(lab: StoreLab, run: RunRecord, metric: str = "") -> None:
+    """What two people say of the first cases of a run, by a queue."""
+    for rater, rows in (("Zoe", range(24)), ("Bob", range(12))):
+        labels = [CaseLabel(case=n, passed=n % 5 > 0, metric=metric, rater=rater, random=True) for n in rows]
+        await lab.labels.put(run.run_id, labels, rater=rater)
+
+
+async def add_sweep(lab: StoreLab, accuracies: Sequence[float] = (0.7, 0.9)) -> str:
+    """Models of these accuracies and rising prices, ranked; give the sweep's id."""
+    models = [
+        {"name": f"simulated/{name}", "accuracy": accuracy, "latency_ms": 3, "max_concurrent_tasks": 40}
+        | {key: value * 3**place for key, value in PRICES.items()}
+        for place, (name, accuracy) in enumerate(zip(MODELS, accuracies, strict=False))
+    ]
+    made = {**config({}, "sums@1"), "name": "which model", "model": models}
+    return (await lab.sweep(made)).sweep_id

@@ -22,7 +22,7 @@ from tests.browser.access_site import hosted, log_in
 from tests.browser.chromium import launched
 from tests.browser.conftest import Site, serving
 from tests.browser.judged_lab import add_judged
-from tests.browser.labs import add_code
+from tests.browser.labs import add_assets, add_code, add_labels, add_runs, add_sweep
 
 SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
 SCHEMES = ("light", "dark")
@@ -151,6 +151,7 @@ def main(folder: Path, only: Sequence[str] = ()) -> None:
                 for kind, page in shown if not only or name in only else ():
                     page.goto(site.url + path)
                     page.screenshot(path=folder / f"{name}-{kind}.png")
+        _scored(Path(scratch) / "scored", take, shown, only or tuple(SCORED))
         _access(Path(scratch) / "hosted", take, shown, only)
 
 
@@ -168,6 +169,36 @@ def _access(store: Path, take: Take, shown: Sequence[tuple[str, Page]], only: Se
             for name in places if not only else [one for one in places if one in only or one == "login"]:
                 take(page, f"{studio.url}/{name}", name, kind)
                 log_in(page.context, studio)
+
+
+SCORED = {
+    "score": "/runs/{run}/score",
+    "label": "/runs/{run}/label?n=30&seed=1",
+    "drift": "/drift?run={before}&run={run}&metric=numeric_match",
+    "sweep": "/sweeps/{sweep}",
+}
+"""The pages of labels, of drift and of a sweep, by name."""
+
+
+def _scored(store: Path, take: Take, shown: Sequence[tuple[str, Page]], only: Sequence[str]) -> None:
+    """The pages of SCORED, over runs with labels of people, and a sweep."""
+
+    async def fill(lab: StoreLab) -> list[RunRecord]:
+        await add_assets(lab, rows=400)
+        runs = await add_runs(lab)
+        await add_labels(lab, runs[2], "numeric_match")
+        sweep = await lab.get_sweep(await add_sweep(lab, (0.72, 0.86, 0.87, 0.9)))
+        return [runs[1], runs[2], await lab.get_run(sweep.run_ids[0])]
+
+    if not set(SCORED) & set(only):
+        return
+    store.mkdir()
+    for site in serving(store, fill):
+        before, run, of_sweep = site.runs
+        for name in SCORED.keys() & set(only):
+            path = SCORED[name].format(before=before.run_id, run=run.run_id, sweep=of_sweep.sweep)
+            for kind, page in shown:
+                take(page, site.url + path, name, kind)
 
 
 async def _real(lab: StoreLab) -> list[RunRecord]:
@@ -251,6 +282,7 @@ def for_docs(folder: Path, only: Sequence[str] = ()) -> None:
                 for name, path in places(site.runs).items():
                     for kind, page in shown if not only or name in only else ():
                         take(page, site.url + path, name, kind)
+        _scored(Path(scratch) / "scored", take, shown, only or ("drift", "sweep"))
         _access(Path(scratch) / "hosted", take, shown, only)
 
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.results import RunRecord
 from promptlab.store_lab import StoreLab
+from tests.browser import labs
 from tests.browser.axe import findings
 from tests.browser.conftest import ROOT, Complaints, Site, serving
 from tests.servers import ModelServer, Reply, Request
@@ -50,7 +51,27 @@ def paths(runs: list[RunRecord]) -> dict[str, str]:
         "source-diff": "/source?name=scoring&version=1&against=0",
         "code-new": "/code/new?name=scoring",
         "new-code": f"/new?from={run}&code=scoring@1/scoring.rules:Politeness",
+        "score": f"/runs/{run}/score",
+        "labels": f"/runs/{run}?tab=labels",
+        "label": f"/runs/{run}/label?n=30&seed=1",
+        "drift": f"/drift?run={other}&run={run}&metric=numeric_match",
+        "slices": f"/slices?run={other}&run={run}&column=topic",
+        "sweeps": "/sweeps",
+        "sweep": f"/sweeps/{runs[-1].sweep}",
     }
+
+
+@pytest.fixture(scope="module")
+def site(site: Site) -> Site:
+    """The site with labels of people, and a sweep, whose first run is the last of `runs`."""
+
+    async def fill(lab: StoreLab) -> RunRecord:
+        await labs.add_labels(lab, site.runs[2], "numeric_match")
+        sweep = await lab.get_sweep(await labs.add_sweep(lab))
+        return await lab.get_run(sweep.run_ids[0])
+
+    site.runs.append(site.call(fill))
+    return site
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 1400), ("light", 380)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib.util
 import inspect
 import os
 import re
@@ -222,6 +223,17 @@ def test_the_experiment_of_the_readme_is_that_of_the_samples() -> None:
     """Whoever reads it there can run it."""
     (shown,) = [block.text for block in blocks("yaml") if block.page == ROOT / "README.md"]
     assert shown == (ROOT / "samples" / "quickstart" / "gate.yaml").read_text("utf-8")
+
+
+def test_pictures_of_statistics_are_drawn_from_the_formulas() -> None:
+    """`make pictures` would change nothing."""
+    place = ROOT / "infra" / "statistics_pictures.py"
+    specification = importlib.util.spec_from_file_location("statistics_pictures", place)
+    assert specification and specification.loader
+    drawing = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(drawing)
+    for name, picture in drawing.drawn().items():
+        assert (drawing.FOLDER / name).read_text("utf-8") == picture, f"{name}: run `make pictures`"
 
 
 def test_the_demo_names_a_port_that_is_taken() -> None:
