@@ -122,6 +122,14 @@ def _metrics_table(page: ComparePage) -> Any:
             *(f"{count:,}" for count in (found.n, found.wins, found.losses, found.ties)),
             verdict_words(m),
         )
+        if m.corrected is not None:
+            by, ends = m.corrected, (number(m.corrected.ci_low), number(m.corrected.ci_high))
+            table.add_row(
+                "  corrected by labels",
+                LETTERS[m.other + 1],
+                *("", "", f"{by.difference:+.4g}", " … ".join(ends), f"{by.labels:,}", "", "", ""),
+                by.verdict + (f"; {by.caveat}" if by.caveat else ""),
+            )
     return table
 
 

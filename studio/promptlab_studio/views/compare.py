@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from promptlab.domain.corrected import CorrectedDifference
 from promptlab.domain.experiment import Experiment
 from promptlab.queries.compare import MetricComparison, PairRow, Side
 from promptlab.queries.compare_sql import ANSWER
@@ -65,6 +66,8 @@ class MetricDelta:
     """Change, in words, cases, address, whether it is chosen."""
     why: str
     """What the verdict is, how many rows it is over and what it rests on."""
+    corrected: str
+    """What labels of people make of the difference; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,18 @@ def _delta(query: Query, m: MetricComparison, digits: Digits, scale: Scale) -> M
         scale.between(m.low, m.high),
         _counts(query, m),
         " ".join(filter(None, (f"{verdict}; over {m.n:,} rows.", why(m), missing_words(m)))),
+        _corrected(m.corrected, digits),
     )
+
+
+def _corrected(found: CorrectedDifference | None, digits: Digits) -> str:
+    if found is None:
+        return ""
+    ends = f"{digits.signed(found.ci_low)} to {digits.signed(found.ci_high)}"
+    said = (
+        f"by {found.labels:,} labels of people: {digits.signed(found.difference)} ({ends}), {found.verdict}"
+    )
+    return f"{said}; {found.caveat}" if found.caveat else said
 
 
 def _counts(query: Query, m: MetricComparison) -> list[tuple[str, str, int, str, bool]]:

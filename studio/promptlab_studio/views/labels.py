@@ -14,6 +14,7 @@ from promptlab.errors import ConfigError
 from promptlab.labelling import CorrectedMean, JudgeCheck
 from promptlab.labelling.words import facts
 from promptlab_studio.views.cases import case_path
+from promptlab_studio.views.digits import Digits
 
 MOST_TAGS = 9
 """Tags that have a key of their own."""
@@ -151,15 +152,18 @@ def judge_card(check: JudgeCheck, most: int = 50) -> JudgeCard:
 
 
 def corrected_rows(found: Mapping[str, CorrectedMean]) -> list[Mapping[str, Any]]:
-    """Show corrected means."""
-    return [
-        {
-            "metric": one.metric,
-            "judge": f"{one.judge_mean:.4g}",
-            "mean": f"{one.mean:.4g}",
-            "interval": f"{one.ci_low:.4g} … {one.ci_high:.4g}",
-            "labels": one.labels,
-            "caveat": one.caveat,
-        }
-        for one in found.values()
-    ]
+    """Show corrected means; the figures of one have the same decimals."""
+    rows: list[Mapping[str, Any]] = []
+    for one in found.values():
+        digits = Digits.of((one.judge_mean, one.mean, one.ci_low, one.ci_high))
+        rows.append(
+            {
+                "metric": one.metric,
+                "judge": digits.show(one.judge_mean),
+                "mean": digits.show(one.mean),
+                "interval": digits.between(one.ci_low, one.ci_high),
+                "labels": one.labels,
+                "caveat": one.caveat,
+            }
+        )
+    return rows

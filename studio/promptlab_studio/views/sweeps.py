@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from promptlab.queries.ranking import RankedCell, Ranking
 from promptlab.queries.verdict_words import words_of
-from promptlab.report import duration
 from promptlab_studio.views.digits import Digits, money, money_decimals
 from promptlab_studio.views.figures import Interval
+from promptlab_studio.views.format import milliseconds
 
 _CSS = {"better": "good", "worse": "bad", "depends on missing scores": "warn"}
 
@@ -88,11 +88,11 @@ def _row(
         n=f"{cell.n:,} of {cell.rows:,}" if missing else f"{cell.n:,}",
         missing=missing,
         cost=money(cell.cost_usd, places),
-        latency="–" if cell.latency_ms is None else duration(cell.latency_ms / 1000),
+        latency=milliseconds(cell.latency_ms),
         p_best=_share(cell.p_best),
         chance=chance,
         ranks=ranks,
-        difference=Digits.of([judged.difference]).signed(judged.difference) if judged else "",
+        difference=digits.signed(judged.difference) if judged else "",
         verdict=words,
         css="good" if is_best else _CSS.get(words, "muted"),
         compare_url=compare,
