@@ -7,8 +7,15 @@ from scipy import stats
 
 from promptlab.evaluators.classification import Classification
 from promptlab.evaluators.of_runs import RunCase
-from promptlab.statistics import RESAMPLES, Ranked, bootstrap, judge, median_interval, paired_bootstrap
-from promptlab.statistics.verdicts import paired_data
+from promptlab.statistics import (
+    RESAMPLES,
+    PairedData,
+    Ranked,
+    bootstrap,
+    judge,
+    median_interval,
+    paired_bootstrap,
+)
 from tests.simulation.coverage import Table, percent
 
 SWEEPS = ((3, 100), (5, 100), (5, 400), (10, 400))
@@ -28,9 +35,11 @@ def shares_of(random: np.random.Generator, runs: int, rows: int, step: float) ->
 def ranks_of(random: np.random.Generator, values: np.ndarray) -> list[Ranked]:
     """What `bootstrap_ranks` makes of these runs, by numpy, which is fast enough to be repeated 10,000 times.
     Rows that are alike are drawn together."""
-    alike, counts = np.unique(values, axis=1, return_counts=True)
-    rows = values.shape[1]
-    means = random.multinomial(rows, counts / rows, size=RESAMPLES) @ alike.T / rows
+    runs, rows = values.shape
+    places = 1 << np.arange(runs)
+    alike, counts = np.unique(places @ values.astype(int), return_counts=True)
+    passed = (alike[:, None] & places) > 0
+    means = random.multinomial(rows, counts / rows, size=RESAMPLES) @ passed / rows
     above = means[:, None, :] - means[:, :, None] > 1e-12
     low, tied = 1 + above.sum(2), (~above & ~above.transpose(0, 2, 1)).sum(2)
     best = ((low == 1) / tied).mean(0)
@@ -77,9 +86,23 @@ def behind(values: np.ndarray) -> tuple[int, list[int]]:
     """The run with the best mean, and those that are called worse than it, over all pairs."""
     leader, runs = int(values.mean(1).argmax()), len(values)
     others = [n for n in range(runs) if n != leader]
-    data = [paired_data(values[leader].tolist(), values[n].tolist()) for n in others]
-    found = judge(data, tests=runs * (runs - 1) // 2)
+    found = judge([_pair(values[leader], values[n]) for n in others], tests=runs * (runs - 1) // 2)
     return leader, [n for n, one in zip(others, found, strict=True) if one.verdict == "worse"]
+
+
+def _pair(base: np.ndarray, other: np.ndarray) -> PairedData:
+    d = other - base
+    return PairedData(
+        n=len(d),
+        kind="binary",
+        base_mean=float(base.mean()),
+        other_mean=float(other.mean()),
+        difference=float(d.mean()),
+        deviation=float(d.std(ddof=1)),
+        rose=int((d > 0).sum()),
+        fell=int((d < 0).sum()),
+        bounds=(0.0, 1.0),
+    )
 
 
 LABELS = ("a", "b", "c")

@@ -124,9 +124,13 @@ def test_a_judge_that_answered_as_another_version_is_another_judge(tmp_path: Pat
             baseline=runs[0].run_id,
             gates={"uncertified_judges": "allow", "checks": [{"metric": "rubric", "no_regression": 0.1}]},
         )
+        other_cache = {"name": "openai/judge", "cache": {"expires_days": 1}, **at}
+        again = pl.experiment.score(runs[0].run_id, [{**experiment["evaluation"][0], "judge": other_cache}])
+        (judged_again,) = (m for m in pl.experiment.compare(again, runs[2]).metrics if m.metric == "rubric")
     assert same.not_comparable is None and same.judgement.verdict is not None
     assert changed.not_comparable == (
         "its judge answered as another version: openai/judge as judge-2026-06-01 in one run and openai/judge "
         "as judge-2026-11-01 in the other"
     )
     assert changed.judgement.verdict is None and gate.outcome == "undecided"
+    assert judged_again.not_comparable is None and judged_again.judgement.verdict is not None
