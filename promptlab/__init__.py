@@ -104,7 +104,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'promptlab' has no attribute {name!r}")
-    value = getattr(import_module(f"promptlab.{_HOMES[name]}"), name)
+    from promptlab.loading import loading
+
+    with loading():
+        value = getattr(import_module(f"promptlab.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

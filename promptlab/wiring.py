@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from promptlab.clock import SystemClock
 from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.loading import end_quickly, loading
 from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes
 from promptlab.outbound import Outbound
 from promptlab.ports import Blobs, Clock, Ledger, Quotas, Runner, Sandbox, Seals, Secrets, Tidier
@@ -145,11 +146,12 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     Raises:
         ConfigError: a key is unknown or missing.
     """
-    from promptlab.adapters.local.env_secrets import EnvSecrets
-    from promptlab.adapters.local.file_blobs import FileBlobs
-    from promptlab.adapters.local.runner import LocalRunner
-    from promptlab.adapters.local.seals import UserSeals
-    from promptlab.adapters.local.sqlite_ledger import SqliteLedger
+    with loading():
+        from promptlab.adapters.local.env_secrets import EnvSecrets
+        from promptlab.adapters.local.file_blobs import FileBlobs
+        from promptlab.adapters.local.runner import LocalRunner
+        from promptlab.adapters.local.seals import UserSeals
+        from promptlab.adapters.local.sqlite_ledger import SqliteLedger
 
     config = dict(config or {"type": "sqlite"})
     kind = config.pop("type", "sqlite")
@@ -164,6 +166,7 @@ def open_parts(config: Mapping[str, Any] | None = None) -> Parts:
     if config:
         raise ConfigError(f"Unknown key {next(iter(config))!r} for a {kind} store: it takes 'db_file'.")
     remember_environment(os.environ)
+    end_quickly()
     ledger, clock = SqliteLedger(path), SystemClock()
     folder = path.with_name(path.name + ".blobs")
     blobs = FileBlobs(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from types import ModuleType
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
@@ -13,6 +14,7 @@ from promptlab import plugins
 from promptlab.domain.explain import explain
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError, UnknownNameError
+from promptlab.loading import loading
 from promptlab.models.base import Model
 
 PROVIDERS = {
@@ -71,7 +73,7 @@ def provider_of(name: str) -> Any:
     if name not in PROVIDERS:
         return plugins.load(plugins.PROVIDERS, name)
     module, _, cls = PROVIDERS[name].partition(":")
-    return getattr(importlib.import_module(module), cls)
+    return getattr(_loaded(module), cls)
 
 
 async def load_provider(provider: str) -> None:
@@ -81,7 +83,12 @@ async def load_provider(provider: str) -> None:
     """
     module = PROVIDERS.get(provider, "").partition(":")[0]
     if module and module not in sys.modules:
-        await asyncio.to_thread(importlib.import_module, module)
+        await asyncio.to_thread(_loaded, module)
+
+
+def _loaded(module: str) -> ModuleType:
+    with loading():
+        return importlib.import_module(module)
 
 
 def _plugged(config: ModelConfig) -> Model:
