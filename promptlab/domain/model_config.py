@@ -161,7 +161,7 @@ class ModelConfig(BaseModel):
         description="Whether answers are asked for as streams of events, and gathered: for servers that give "
         "no others. By default where a server says that it wants that.",
     )
-    reasoning_tags: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]{0,50}$")] | None = Field(
+    reasoning_tags: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$", max_length=51)] | None = Field(
         default=None,
         description="The tag in which the model writes thoughts into its answer, to be kept apart from it: "
         "true for think, as in <think>…</think>, or another name.",
