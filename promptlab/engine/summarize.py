@@ -14,7 +14,7 @@ from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Ledger
 from promptlab.results.clusters import cluster_means
 from promptlab.results.files import write_parquet
-from promptlab.results.index import forget_old_indexes, put_index
+from promptlab.results.index import forget_old_indexes, put_index, write_index
 from promptlab.results.table import columns
 from promptlab.scratch import ScratchFolder
 
@@ -43,7 +43,14 @@ async def summarize(
     with ScratchFolder() as folder:
         files = await blobs.files([part for part, _ in parts], folder)
         out = folder / "results.parquet"
-        rows = await asyncio.to_thread(write_parquet, files, out, shape.types, largest)
+        rows = await asyncio.to_thread(
+            write_parquet,
+            files,
+            out,
+            shape.types,
+            largest,
+            lambda con: write_index(con, run, out, shape),
+        )
         if rows != total.cases:
             raise StoreDamagedError(
                 f"The parts of run {run.run_id} give {rows:,} rows of {total.cases:,}: one is damaged."
@@ -52,7 +59,7 @@ async def summarize(
             await asyncio.to_thread(cluster_means, out, shape, metrics, total)
         if level is not None and level.bound:
             total.run_metrics = await compute(level, blobs, run, out, shape, content)
-        await put_index(blobs, run, out, shape, parts, largest)
+        await put_index(blobs, run, folder, parts)
         await blobs.put_file(key, out)
     await ledger.update_run(run.run_id, {"summary": total.to_json(), "results": key})
     await forget_old_indexes(blobs, run)

@@ -47,7 +47,7 @@ from promptlab.queries.snapshots import Snapshots
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
 from promptlab.queries.unfinished import LiveResults
-from promptlab.results.index import Parts, forget_old_indexes, index_keys, put_index
+from promptlab.results.index import Parts, forget_old_indexes, index_again, index_keys
 from promptlab.results.run_table import RunTable
 from promptlab.scratch import ScratchFolder
 
@@ -327,7 +327,7 @@ class QueryEngine:
         shards = [shard async for shard in self._ledger.shards(run.run_id)]
         parts = [(shard.part, int(shard.summary["cases"])) for shard in shards]
         largest = max((shard.largest_row_bytes for shard in shards), default=0)
-        await put_index(self._blobs, run, results, table.columns, parts, largest)
+        await index_again(self._blobs, run, results, table.columns, parts, largest)
         await forget_old_indexes(self._blobs, run)
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +154,21 @@ JOINED = 32
 """Parts that DuckDB reads as one file."""
 
 
-def write_parquet(parts: Sequence[Path], out: Path, types: dict[str, str], largest_row_bytes: int) -> int:
+def write_parquet(
+    parts: Sequence[Path],
+    out: Path,
+    types: dict[str, str],
+    largest_row_bytes: int,
+    then: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+) -> int:
     """Write one Parquet file of all parts, in their order, into a scratch folder.
+
+    Args:
+        parts: the parts.
+        out: the file.
+        types: DuckDB's type for each column.
+        largest_row_bytes: the longest line of a part.
+        then: what is done next with the same DuckDB: opening another takes 10 ms.
 
     Returns:
         How many rows were written.
@@ -175,6 +188,8 @@ def write_parquet(parts: Sequence[Path], out: Path, types: dict[str, str], large
 
     def write(con: duckdb.DuckDBPyConnection) -> None:
         rows.extend(con.execute(sql).fetchone() or ())
+        if then is not None:
+            then(con)
 
     with_room(write, out.parent, large=largest_row_bytes > MIN_OBJECT_BYTES)
     return rows[-1]

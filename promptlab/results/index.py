@@ -45,6 +45,7 @@ SEARCH_CHARS = 20_000
 """How much of each text a search looks into: rows of 10 MB would otherwise be searched, and held, whole."""
 ANSWER_HASH = "answer_hash"
 """A number that is the same for equal answers; none of a case without an answer."""
+_NARROW, _TEXTS = "index.parquet", "search.parquet"
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
 # A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and
 # 16 MB of file. With 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a
@@ -155,23 +156,18 @@ def _texts(shape: Columns) -> list[str]:
     ]
 
 
-def write_index(
-    con: duckdb.DuckDBPyConnection,
-    results: Path,
-    index: Path,
-    search: Path,
-    shape: Columns,
-    cluster: str | None = None,
-) -> None:
-    """Write the index and the search texts of a results file."""
+def write_index(con: duckdb.DuckDBPyConnection, run: RunRecord, results: Path, shape: Columns) -> None:
+    """Write the index and the search texts of a results file, beside it."""
     source = parquet(results)
+    cluster = cluster_column(run.experiment.get("evaluation", ()), shape)
     selected = ", ".join(
         f"{expression} AS {quoted(name)}" for name, expression in index_types(shape, cluster).items()
     )
-    con.execute(f"COPY (SELECT {selected} FROM {source}) TO {literal(str(index))} ({_INDEX})")
+    index, search = (literal(str(results.with_name(name))) for name in (_NARROW, _TEXTS))
+    con.execute(f"COPY (SELECT {selected} FROM {source}) TO {index} ({_INDEX})")
     texts = ", ".join(f"left(CAST({quoted(name)} AS VARCHAR), {SEARCH_CHARS})" for name in _texts(shape))
     text = f"lower(concat_ws(chr(31), {texts}))"
-    con.execute(f"COPY (SELECT {text} AS search FROM {source}) TO {literal(str(search))} ({_SEARCH})")
+    con.execute(f"COPY (SELECT {text} AS search FROM {source}) TO {search} ({_SEARCH})")
 
 
 def part_rows(data: bytes, lines: Sequence[int]) -> list[dict[str, Any]]:
@@ -193,7 +189,15 @@ def _damaged(what: str, error: Exception) -> StoreDamagedError:
     )
 
 
-async def put_index(
+async def put_index(blobs: Blobs, run: RunRecord, folder: Path, parts: Sequence[tuple[str, int]]) -> None:
+    """Keep the index that `write_index` wrote into a folder, of parts (key, rows)."""
+    keys = index_keys(run)
+    await blobs.put(keys.parts, Parts.dump(parts))
+    await blobs.put_file(keys.narrow, folder / _NARROW)
+    await blobs.put_file(keys.search, folder / _TEXTS)
+
+
+async def index_again(
     blobs: Blobs,
     run: RunRecord,
     results: Path,
@@ -201,16 +205,16 @@ async def put_index(
     parts: Sequence[tuple[str, int]],
     largest_row_bytes: int,
 ) -> None:
-    """Write the index of a results file, of parts (key, rows)."""
-    keys = index_keys(run)
+    """Write and keep the index of a results file that was kept without one."""
     with ScratchFolder() as folder:
-        index, search = folder / "index.parquet", folder / "search.parquet"
-        cluster = cluster_column(run.experiment.get("evaluation", ()), shape)
-        large = largest_row_bytes > MIN_OBJECT_BYTES
-        await asyncio.to_thread(_write_index, given(results, folder), index, search, shape, cluster, large)
-        await blobs.put(keys.parts, Parts.dump(parts))
-        await blobs.put_file(keys.narrow, index)
-        await blobs.put_file(keys.search, search)
+        own = given(results, folder)
+        await asyncio.to_thread(
+            with_room,
+            lambda con: write_index(con, run, own, shape),
+            folder,
+            large=largest_row_bytes > MIN_OBJECT_BYTES,
+        )
+        await put_index(blobs, run, folder, parts)
 
 
 async def forget_old_indexes(blobs: Blobs, run: RunRecord) -> None:
@@ -225,9 +229,3 @@ async def forget_old_indexes(blobs: Blobs, run: RunRecord) -> None:
                 await blobs.delete(key)
     except Exception as error:  # noqa: BLE001 - of whichever store; the run is whole without it
         logger.warning("old indexes of run %s are left behind: %s", run.run_id, error)
-
-
-def _write_index(
-    results: Path, index: Path, search: Path, shape: Columns, cluster: str | None, large: bool
-) -> None:
-    with_room(lambda con: write_index(con, results, index, search, shape, cluster), index.parent, large=large)
