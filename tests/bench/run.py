@@ -6,7 +6,6 @@ tests' own server, which is slower than what it measures: its figures only compa
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -106,13 +105,12 @@ def data(rows: int, folder: Path) -> Path:
 
 
 def measure(rows: int, url: str, in_flight: int, folder: Path) -> dict[str, Any]:
-    """One run in a process of its own; see `_measured`."""
+    """One run in a process of its own (`tests/bench/one_run.py`)."""
     started = time.perf_counter()
     command = [
         sys.executable,
         "-m",
-        "tests.bench.run",
-        "--one",
+        "tests.bench.one_run",
         str(data(rows, folder)),
         url,
         str(in_flight),
@@ -122,53 +120,6 @@ def measure(rows: int, url: str, in_flight: int, folder: Path) -> dict[str, Any]
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=kept).stdout
     return orjson.loads(out) | {"process_s": time.perf_counter() - started}
-
-
-async def _measured(dataset: str, url: str, in_flight: int, db: str) -> dict[str, Any]:
-    """Run once here, with a heartbeat that finds the longest time the event loop was blocked."""
-    import resource
-
-    from promptlab import PromptLab
-
-    longest = 0.0
-
-    async def heartbeat() -> None:
-        nonlocal longest
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.01)
-            longest = max(longest, time.perf_counter() - before - 0.01)
-
-    lab = PromptLab({"type": "sqlite", "db_file": db})
-    beat = asyncio.create_task(heartbeat())
-    started = time.perf_counter()
-    run = await lab.run_experiment_async(
-        {
-            "name": "bench",
-            "dataset": {"name": "qa", "file_path": dataset},
-            "prompt_template": {
-                "name": "quiz",
-                "system_prompt": "You are a terse quiz assistant. Reply with the answer only.",
-                "user_prompt": "Question: <question>\nAnswer with one short phrase.",
-            },
-            "model": {"name": "openai/mock", "endpoint": url, "max_concurrent_tasks": in_flight},
-            "evaluation": [
-                {"metric": "exact_match", "column_mapping": {"response": "$inference", "reference": "answer"}}
-            ],
-        }
-    )
-    wall_s = time.perf_counter() - started
-    beat.cancel()
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    assert run.summary is not None
-    return {
-        "wall_s": wall_s,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "rss_mb": usage.ru_maxrss / 1024,
-        "blocked_ms": longest * 1000,
-        "succeeded": run.summary.succeeded,
-        "accuracy": run.summary.metrics["exact_match"].mean,
-    }
 
 
 def _import_ms() -> float:
@@ -236,9 +187,4 @@ def _run_targets(
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        sys.stdout.buffer.write(
-            orjson.dumps(asyncio.run(_measured(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])))
-        )
-    else:
-        main()
+    main()

@@ -159,7 +159,7 @@ class Load:
 
 @contextlib.contextmanager
 def _running(rows: int, url: str, folder: Path, db: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.bench.run", "--one", str(data(rows, folder)), url]
+    command = [sys.executable, "-m", "tests.bench.one_run", str(data(rows, folder)), url]
     process = subprocess.Popen(
         [*command, str(IN_FLIGHT), str(db)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
