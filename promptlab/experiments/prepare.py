@@ -3,6 +3,7 @@ call is paid for."""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import os
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -174,21 +175,19 @@ async def prepare(
         PromptLabError: something is wrong; see errors.py. Nothing was stored.
     """
     async with AsyncExitStack() as stack:
-        for given in (config.model, config.embedding_model):
-            if isinstance(given, ModelConfig):
-                await load_provider(given.provider)
-        for judge in (one for item in config.evaluation for one in item.judge or ()):
-            if isinstance(judge, ModelConfig):
-                await load_provider(judge.provider)
+        loading = asyncio.gather(*map(load_provider, _providers(config)))
+        try:  # meanwhile
+            prompt = (
+                await stack.enter_async_context(store.draft(config.prompt_template, "prompt_template"))
+                if config.prompt_template is not None
+                else None
+            )
+        finally:
+            await loading
         live = live_objects(config, folder, stored)
         made = [await checked_metrics(item, live, folder) for item in config.evaluation]
         metrics = tuple(metric for each in made for metric in each)
         _check_names(metrics)
-        prompt = (
-            await stack.enter_async_context(store.draft(config.prompt_template, "prompt_template"))
-            if config.prompt_template is not None
-            else None
-        )
         dataset = (
             rows
             if rows is not None
@@ -227,6 +226,13 @@ async def prepare(
         warnings += kin_warnings(metrics, live.model.name) if live.model is not None else ()
         _check_batch(live, content.rows * config.trials, config.case_deadline_s, batches)
         yield Prepared(config, prompt, dataset, metrics, run_metrics, live, warnings)
+
+
+def _providers(config: ExperimentConfig) -> set[str]:
+    """The providers of the models that an experiment describes."""
+    judges = (one for item in config.evaluation for one in item.judge or ())
+    given = (config.model, config.embedding_model, *judges)
+    return {one.provider for one in given if isinstance(one, ModelConfig)}
 
 
 def _check_takes(
