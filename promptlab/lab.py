@@ -21,7 +21,7 @@ from promptlab.domain.sweeps import Sweep
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.rescoring import Metrics
-from promptlab.gates import GateOutcome, Gates
+from promptlab.gates import Gates
 from promptlab.queries.compared import Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.run_labels import ANY
@@ -30,6 +30,7 @@ from promptlab.wiring import open_remote
 
 if TYPE_CHECKING:
     from promptlab.adapters.http.jobs import OnJob
+    from promptlab.gates.outcome import GateOutcome
     from promptlab.labelling import LabLabels
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.ranking import Ranking

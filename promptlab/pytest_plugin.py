@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from promptlab.gates import GateOutcome
+    from promptlab.gates.outcome import GateOutcome
 
 MARK = "promptlab"
 PROPERTY = "promptlab"

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.domain.corrected import CorrectedMean
 from promptlab.domain.decided import decided_json, early_words, stop_json
-from promptlab.domain.means import label_shares, n_of, notes
 from promptlab.domain.results import DONE, FINAL, Progress, RunRecord
 from promptlab.domain.said import SHOWN, most_frequent
 from promptlab.domain.spending import NAMES, Spending, Sums
@@ -20,6 +18,8 @@ from promptlab.program import program
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+    from promptlab.domain.corrected import CorrectedMean
 
 MOST_TYPES = 10
 """Types of errors that people see."""
@@ -259,6 +259,8 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
+    from promptlab.domain.means import n_of, notes  # its statistics are a part of a start that few need
+
     facts = brief(run, progress, partial)
     summary = Summary.from_json(run.summary) if run.summary else partial
     head = Text.assemble(
@@ -325,6 +327,8 @@ def table(
 
 def _labels(metric: MetricSummary) -> str:
     """Say how often each label was given: rows with the interval of their share; of older runs cases."""
+    from promptlab.domain.means import label_shares
+
     if shares := label_shares(metric):
         return ", ".join(
             f"{label}: {found['n']:,} ({_percent(found['share'])}, {_percent(found['ci_low'])} … "

@@ -16,7 +16,8 @@ from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.yaml_reading import read_yaml
-from promptlab.gates import GateOutcome, Gates
+from promptlab.gates import Gates
+from promptlab.gates.outcome import GateOutcome
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import store_from
 

@@ -16,7 +16,8 @@ from promptlab.sync import run_in_this_thread
 
 if TYPE_CHECKING:
     from promptlab.domain.results import RunRecord
-    from promptlab.gates import GateOutcome, Gates
+    from promptlab.gates import Gates
+    from promptlab.gates.outcome import GateOutcome
     from promptlab.lab import Lab, OnProgress, OnStart
 
 ANNOTATIONS = ("auto", "github", "none")

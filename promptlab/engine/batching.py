@@ -51,12 +51,6 @@ TOGETHER = 100
 logger = logging.getLogger(__name__)
 
 
-async def batched(ledger: Ledger, run_id: str) -> Batched | None:
-    """How far a run's batches are, as recorded; None where it has none, or waits for none."""
-    found = await ledger.get_record(BATCH, run_id)
-    return Batched.from_json(found) if found and found.get("open") else None
-
-
 async def is_through(ledger: Ledger, run: RunRecord) -> bool:
     """Whether all that a pass of a run asks in batches is answered."""
     found = await ledger.get_record(BATCH, run.run_id) or {}

@@ -10,7 +10,6 @@ from promptlab.domain.results import Failure, Score
 from promptlab.domain.texts import cut
 from promptlab.engine.scored import Scored, inputs
 from promptlab.evaluators.base import MAX_JUDGED, Evaluator
-from promptlab.evaluators.extraction import NothingError, extraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,10 @@ def taken(scored: Scored, metric: Metric, evaluator: Evaluator) -> Taken:
         TimeoutError: a pattern took too long.
     """
     data = inputs(scored, metric.column_mapping)
+    if not metric.extract and not metric.extract_reference:
+        return Taken(data)
+    from promptlab.evaluators.extraction import NothingError, extraction  # few metrics have steps
+
     if metric.extract_reference and data.get("reference") is not None:
         try:
             data["reference"] = extraction(metric.extract_reference).of_all(data["reference"], "reference")

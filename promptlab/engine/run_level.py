@@ -29,7 +29,6 @@ from promptlab.results.run_cases import read_cases
 from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
 from promptlab.results.table import Columns
-from promptlab.statistics import FEWEST, bootstrap, wilson_t
 from promptlab.threads import Threads
 
 BUILT_IN_TIMEOUT_S = 600.0
@@ -148,6 +147,8 @@ def _additive(
     source: _Source, spec: RunMetricSpec, evaluator: Additive, limit_s: float
 ) -> tuple[dict[str, Any], bytes | None]:
     """A metric of sums; and the sums of its units, packed."""
+    from promptlab.statistics import FEWEST, bootstrap, wilson_t  # loaded while the calls are answered
+
     began, seen, units, total = monotonic(), _Seen(), RowSums(), dict[str, float]()
     fitted = evaluator.fitted(_in_time(source, spec, evaluator, limit_s, began, _Seen()))
     for unit, case in _timed(source.cases(spec, evaluator, seen), limit_s, began):
@@ -263,7 +264,11 @@ def _varied(
     if ends is None or value is None or ends[2] > 0:
         return ends or (None, None, None)
     bounds = spec.value_range
-    return (*wilson_t(value, 0.0, n, bounds=bounds), None) if bounds else (None, None, None)
+    if not bounds:
+        return None, None, None
+    from promptlab.statistics import wilson_t
+
+    return (*wilson_t(value, 0.0, n, bounds=bounds), None)
 
 
 async def _evaluated(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import ctypes
 import logging
 import os
 import threading
@@ -202,6 +201,8 @@ class _Side:
     def _interrupt(self) -> None:
         """Raise an exception in what holds the loop. It reaches code in Python, and no sleep or computation
         in C."""
+        import ctypes  # code that hangs is rare
+
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_Interrupted)
         )

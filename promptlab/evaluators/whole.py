@@ -17,7 +17,6 @@ from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator, to_score
 from promptlab.evaluators.foreign import scores_of
 from promptlab.evaluators.of_runs import RunCase, RunEvaluator
-from promptlab.statistics import FEWEST, drawn_interval
 
 MOST_BYTES = 64 << 20
 """Bytes of all cases that a metric of a user's own is given, as JSON."""
@@ -69,6 +68,8 @@ class WholeRun(Evaluator):
         far each draw lies from the score, and `units`, a hash of what was drawn from: equal rows are drawn
         equally, so that the draws of two runs are pairs.
         """
+        from promptlab.statistics import drawn_interval  # a part of a start that few runs need
+
         cases = _unpacked(data)
         found = self._scores(case for _, case in cases)
         values = {name: score.value for name, score in found.items() if score.value is not None}
@@ -94,6 +95,8 @@ class WholeRun(Evaluator):
         self, units: Mapping[str, Sequence[RunCase]], values: Mapping[str, float]
     ) -> dict[str, list[float | None]]:
         """How far each draw's scores lie from the scores, by name; None where a draw has none."""
+        from promptlab.statistics import FEWEST
+
         many = int(getattr(self._evaluator, "resamples", 0))
         if many < 2 or len(units) < FEWEST or not values:
             return {}

@@ -24,7 +24,6 @@ from promptlab.engine.job import Bindings
 from promptlab.engine.limits import models_of
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
-from promptlab.evaluators.extraction import extraction
 from promptlab.evaluators.foreign import MAX_SEVERAL
 from promptlab.evaluators.of_runs import RunEvaluator
 from promptlab.evaluators.registry import build
@@ -261,11 +260,15 @@ def _ready(item: EvaluationConfig, name: str, steps: tuple[Step, ...]) -> tuple[
     Raises:
         ConfigError: a pattern or a path is none.
     """
+    if not steps:
+        return None
+    from promptlab.evaluators.extraction import extraction  # few metrics have steps
+
     try:
         extraction(steps)
     except ValueError as error:
         raise ConfigError(f"metric {item.result_name!r}: {name}: {error}") from None
-    return steps or None
+    return steps
 
 
 def _range_of(evaluator: Evaluator) -> tuple[float, float] | None:

@@ -10,13 +10,13 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.rescoring import Metrics
 from promptlab.gates import Gates, gates_of
-from promptlab.sdk.gate import Gate
 from promptlab.sdk.questions import RunQuestions
 from promptlab.sdk.records import id_of
 from promptlab.sdk.run import Config, OnProgress, Run, SweepChoice, resume, run, score
 from promptlab.sync import run_sync
 
 if TYPE_CHECKING:
+    from promptlab.sdk.gate import Gate
     from promptlab.sdk.sweeps import SweepRanking
 
 
@@ -257,6 +257,8 @@ class Experiments(RunQuestions):
         quiet: bool | None = None,
     ) -> Gate:
         """Do as `gate`."""
+        from promptlab.sdk.gate import Gate
+
         checks = None if gates is None else gates_of(gates)
         if not isinstance(run, Run | str):
             run = await self.run_async(run, quiet=quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from promptlab.gates import CheckOutcome, GateOutcome, Outcome
+from promptlab.gates.outcome import CheckOutcome, GateOutcome, Outcome
 
 
 class Gate:

@@ -13,7 +13,7 @@ from promptlab.domain.results import CaseKey, Progress, RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.domain.sweeps import Sweep
 from promptlab.errors import RunError, RunNotFoundError, StoreDamagedError, SweepNotFoundError
-from promptlab.gates import GateOutcome, Gates
+from promptlab.gates import Gates
 from promptlab.queries.compared import MAX_COMPARED, Compared
 from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_results
 from promptlab.results.files import read_results
@@ -24,6 +24,7 @@ from promptlab.store_lab.runs import Runs
 
 if TYPE_CHECKING:
     from promptlab.gates.judging import GateInputs
+    from promptlab.gates.outcome import GateOutcome
     from promptlab.queries.compare import ComparePage
     from promptlab.queries.query_engine import ResultsQuery
     from promptlab.queries.ranking import Ranking
@@ -221,7 +222,11 @@ class Questions(Runs, Labels):
         """
         await self._get(run_id)
         record = await self.ledger.get_record(GATE, run_id)
-        return None if record is None else GateOutcome.from_json(record)
+        if record is None:
+            return None
+        from promptlab.gates.outcome import GateOutcome
+
+        return GateOutcome.from_json(record)
 
     async def gated(self, run: RunRecord, base: RunRecord | None, gates: Gates) -> GateInputs:
         """Measure what the checks of a gate look at, and say which rows were in quarantine."""

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from promptlab.domain.choice import Chosen, checked_description, checked_tags, checked_title
-from promptlab.domain.results import FINAL, Progress, RunRecord, waits_for
+from promptlab.domain.records import BATCH
+from promptlab.domain.results import FINAL, Batched, Progress, RunRecord, waits_for
 from promptlab.domain.run_checks import checked
-from promptlab.engine.batching import batched
 from promptlab.errors import RunChangedError, RunNotFoundError, StoreDamagedError
 from promptlab.run_labels import ANY, RunLabels, labels_at
 from promptlab.store_lab.base import StoreBase
@@ -184,7 +184,9 @@ class Runs(StoreBase):
             progress = replace(progress, waiting=waiting)
         if run.status == "completed" or not in_batches(run):
             return progress
-        return replace(progress, batched=await batched(self.ledger, run_id))
+        # Here and not in `engine.batching`, which is loaded by runs in batch mode only.
+        found = await self.ledger.get_record(BATCH, run_id)
+        return replace(progress, batched=Batched.from_json(found) if found and found.get("open") else None)
 
 
 def in_batches(run: RunRecord) -> bool:

@@ -27,7 +27,8 @@ from promptlab import (
 from promptlab.cli import commands
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError, LabelNotFoundError, RunError
-from promptlab.gates import GateOutcome, gates_of
+from promptlab.gates import gates_of
+from promptlab.gates.outcome import GateOutcome
 from promptlab.gates.reports import github_annotations, junit, lines, markdown
 from promptlab.store_lab import StoreLab
 

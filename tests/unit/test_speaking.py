@@ -45,20 +45,6 @@ def test_a_script_says_how_far_it_is_and_what_to_do_next(tmp_path: Path) -> None
     assert "sums: run " in err and "5 of 5 done, 0 failed" in err and "promptlab studio" in err
 
 
-def test_a_run_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
-    """Each of these is 10 to 70 ms of the start of a process."""
-    asked = """
-import sys
-unwanted = {"httpx", "rich", "click", "fastapi", "jinja2", "yaml", "jsonschema", "regex", "botocore", "numpy",
-            "promptlab.queries.compare", "promptlab.queries.query_engine", "promptlab.adapters.http.lab",
-            "promptlab.experiments.bundles"}
-print(sorted(unwanted & sys.modules.keys()))
-"""
-    openai = "import promptlab.models.openai_compatible\n"  # what calls over HTTP need
-    out, _ = script(tmp_path, openai + RUN % "" + asked)
-    assert out == "completed\n[]\n"
-
-
 @pytest.mark.parametrize("way", ["argument", "environment", "callback"])
 def test_a_script_is_quiet_on_request(tmp_path: Path, way: str) -> None:
     """By `quiet=True` or PROMPTLAB_QUIET; whoever shows progress alone sees no other."""

@@ -30,7 +30,8 @@ from promptlab.errors import ConfigError, RemoteError, RunError, StoreDamagedErr
 from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
 from promptlab.experiments.portable import check_portable, check_portable_metrics
 from promptlab.experiments.rescoring import Metrics
-from promptlab.gates import GateOutcome, Gates
+from promptlab.gates import Gates
+from promptlab.gates.outcome import GateOutcome
 from promptlab.named_files import working_folder
 from promptlab.ports import Clock
 from promptlab.queries.compare import ComparePage

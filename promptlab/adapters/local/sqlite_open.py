@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import threading
 import time
@@ -158,6 +159,7 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
             time.sleep(0.01)
 
 
+@functools.cache
 def schema() -> str:
     """The statements that make the tables and what keeps the totals of runs, where they are not there."""
     return files("promptlab.adapters.local").joinpath("schema.sql").read_text("utf-8") + sqlite_tally.SCHEMA

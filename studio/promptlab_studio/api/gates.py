@@ -7,7 +7,8 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from promptlab.gates import Gates, Outcome
+from promptlab.gates import Gates
+from promptlab.gates.outcome import Outcome
 from promptlab_studio.access import Engineer, LinkViewer, TheLab
 from promptlab_studio.api.bodies import Exact
 from promptlab_studio.api.runs import RunId

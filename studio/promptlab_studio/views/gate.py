@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from promptlab.gates import GateOutcome
-from promptlab.gates.outcome import SYMBOLS
+from promptlab.gates.outcome import SYMBOLS, GateOutcome
 from promptlab.gates.reports import by_weight, headline, quarantine_words, title_of
 
 _CSS = {"passed": "good", "failed": "bad", "undecided": "warn", "left out": "muted"}
