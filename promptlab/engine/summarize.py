@@ -14,7 +14,7 @@ from promptlab.errors import StoreDamagedError
 from promptlab.ports import Blobs, Ledger
 from promptlab.results.clusters import cluster_means
 from promptlab.results.files import write_parquet
-from promptlab.results.index import forget_old_indexes, put_index, write_index
+from promptlab.results.index import clusters_of, forget_old_indexes, put_index, write_index
 from promptlab.results.table import columns
 from promptlab.scratch import ScratchFolder
 
@@ -49,7 +49,7 @@ async def summarize(
             out,
             shape.types,
             largest,
-            lambda con: write_index(con, run, out, shape),
+            lambda con: write_index(con, out, shape, clusters_of(run, shape)),
         )
         if rows != total.cases:
             raise StoreDamagedError(

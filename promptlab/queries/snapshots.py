@@ -19,7 +19,7 @@ from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.results.files import MIN_OBJECT_BYTES, AnsweredParts, answered_parts
-from promptlab.results.index import Parts, write_index
+from promptlab.results.index import NARROW, TEXTS, Parts, write_index
 from promptlab.results.run_table import RunTable
 from promptlab.results.table import Columns
 
@@ -131,9 +131,9 @@ async def _snapshot(table: RunTable, pool: DuckDBPool, matches: Matches, folder:
 
 def _indexed(answered: AnsweredParts, folder: Path, shape: Columns) -> tuple[Path, Path]:
     """Write the index and the search texts of what is answered."""
-    results, index, search = (folder / f"{name}.parquet" for name in ("results", "index", "search"))
+    results = folder / "results.parquet"
     answered.write(results, shape.types)
     large = answered.largest_row_bytes > MIN_OBJECT_BYTES
-    with_room(lambda con: write_index(con, results, index, search, shape), folder, large=large)
+    with_room(lambda con: write_index(con, results, shape), folder, large=large)
     results.unlink()
-    return index, search
+    return folder / NARROW, folder / TEXTS

@@ -45,7 +45,7 @@ SEARCH_CHARS = 20_000
 """How much of each text a search looks into: rows of 10 MB would otherwise be searched, and held, whole."""
 ANSWER_HASH = "answer_hash"
 """A number that is the same for equal answers; none of a case without an answer."""
-_NARROW, _TEXTS = "index.parquet", "search.parquet"
+NARROW, TEXTS = "index.parquet", "search.parquet"
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
 # A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and
 # 16 MB of file. With 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a
@@ -156,14 +156,20 @@ def _texts(shape: Columns) -> list[str]:
     ]
 
 
-def write_index(con: duckdb.DuckDBPyConnection, run: RunRecord, results: Path, shape: Columns) -> None:
-    """Write the index and the search texts of a results file, beside it."""
+def clusters_of(run: RunRecord, shape: Columns) -> str | None:
+    """The table's column that a run's cases are clustered by; None for none."""
+    return cluster_column(run.experiment.get("evaluation", ()), shape)
+
+
+def write_index(
+    con: duckdb.DuckDBPyConnection, results: Path, shape: Columns, cluster: str | None = None
+) -> None:
+    """Write the index (NARROW) and the search texts (TEXTS) of a results file, beside it."""
     source = parquet(results)
-    cluster = cluster_column(run.experiment.get("evaluation", ()), shape)
     selected = ", ".join(
         f"{expression} AS {quoted(name)}" for name, expression in index_types(shape, cluster).items()
     )
-    index, search = (literal(str(results.with_name(name))) for name in (_NARROW, _TEXTS))
+    index, search = (literal(str(results.with_name(name))) for name in (NARROW, TEXTS))
     con.execute(f"COPY (SELECT {selected} FROM {source}) TO {index} ({_INDEX})")
     texts = ", ".join(f"left(CAST({quoted(name)} AS VARCHAR), {SEARCH_CHARS})" for name in _texts(shape))
     text = f"lower(concat_ws(chr(31), {texts}))"
@@ -193,8 +199,8 @@ async def put_index(blobs: Blobs, run: RunRecord, folder: Path, parts: Sequence[
     """Keep the index that `write_index` wrote into a folder, of parts (key, rows)."""
     keys = index_keys(run)
     await blobs.put(keys.parts, Parts.dump(parts))
-    await blobs.put_file(keys.narrow, folder / _NARROW)
-    await blobs.put_file(keys.search, folder / _TEXTS)
+    await blobs.put_file(keys.narrow, folder / NARROW)
+    await blobs.put_file(keys.search, folder / TEXTS)
 
 
 async def index_again(
@@ -210,7 +216,7 @@ async def index_again(
         own = given(results, folder)
         await asyncio.to_thread(
             with_room,
-            lambda con: write_index(con, run, own, shape),
+            lambda con: write_index(con, own, shape, clusters_of(run, shape)),
             folder,
             large=largest_row_bytes > MIN_OBJECT_BYTES,
         )
