@@ -238,12 +238,13 @@ def n_of(m: MetricSummary) -> str:
     return f"{m.n:,}" if rows is None or rows == m.n else f"{m.n:,} of {rows:,}"
 
 
-def notes(m: MetricSummary, number: Callable[[float | None], str]) -> list[str]:
+def notes(m: MetricSummary, number: Callable[[float | None], str], *, trials: bool = True) -> list[str]:
     """Say what a reader of a mean has to know: what is missing and what it could do, trials, few rows.
 
     Args:
         m: the metric.
         number: how a value is written.
+        trials: whether to say how often trials of a row agree, which takes as long as all else.
     """
     said, counting = [], m.counting
     if counting is None:
@@ -265,7 +266,8 @@ def notes(m: MetricSummary, number: Callable[[float | None], str]) -> list[str]:
             else f", {number(median.median_low)} … {number(median.median_high)}"
         )
         said.append(f"skewed: the interval of the mean is too short; median {number(median.median)}{ends}")
-    said += _of_trials(m, number)
+    if trials:
+        said += _of_trials(m, number)
     if counting.clustered and m.counted.n:
         said.append(_of_clusters(m))
     elif 0 < m.n < FEWEST_ROWS:

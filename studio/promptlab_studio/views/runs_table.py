@@ -318,7 +318,7 @@ def rows_of(
         progress: how far those are that have no summary, by id.
         metrics: the metrics that have columns.
     """
-    summaries = {r.run_id: Summary.from_json(r.summary) for r in runs if r.summary}
+    summaries = {r.run_id: _summary(r.summary, metrics) for r in runs if r.summary}
     scales = {m: scale_of([s.metrics[m] for s in summaries.values() if m in s.metrics]) for m in metrics}
     digits = {m: _digits([s.metrics[m] for s in summaries.values() if m in s.metrics]) for m in metrics}
     seen = [
@@ -330,6 +330,12 @@ def rows_of(
         _row(run, found, summaries.get(run.run_id), progress.get(run.run_id), scales, digits, decimals)
         for run, found in zip(runs, seen, strict=True)
     ]
+
+
+def _summary(found: Mapping[str, Any], metrics: Sequence[str]) -> Summary:
+    """A summary with the metrics that have columns alone: reading 12 of each took most of a page's time."""
+    shown = {name: found["metrics"][name] for name in metrics if name in found["metrics"]}
+    return Summary.from_json({**found, "metrics": shown})
 
 
 def _digits(metrics: Sequence[MetricSummary]) -> Digits:
@@ -378,7 +384,7 @@ def _cells(
             if metric.mean is not None
             else (f"{len(metric.labels)} labels" if metric.labels else "–")
         )
-        said = "; ".join([f"{n_of(metric)} rows", *notes(metric, show)])
+        said = "; ".join([f"{n_of(metric)} rows", *notes(metric, show, trials=False)])
         cells[name] = MetricCell(
             text,
             f"{name}: {show(metric.mean)}{between}, {said}",
