@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,16 +14,19 @@ from promptlab.domain.judged_by import judges_of
 from promptlab.domain.results import RunRecord
 from promptlab.domain.run_metrics import RunMetric
 from promptlab.errors import BlobNotFoundError, ConfigError
-from promptlab.evaluators.of_runs import Additive
+from promptlab.evaluators.of_runs import Additive, add_to
 from promptlab.evaluators.registry import build
 from promptlab.evaluators.whole import MOST_DRAWN
 from promptlab.ports import Blobs
 from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
-from promptlab.statistics import Bootstrapped, drawn_interval, paired_bootstrap
+from promptlab.statistics import Bootstrapped, Interval, bp_t, drawn_interval, paired_bootstrap
 
 TOO_FEW = "too few rows"
-NO_DRAWS = f"an interval needs `resamples` of the metric, {MOST_DRAWN:,} at most over all of its scores"
+NO_DRAWS = (
+    f"an interval needs `resamples` of the metric, {MOST_DRAWN:,} at most over all of its scores, and draws "
+    "that vary"
+)
 MOST_KEPT = 64
 """Differences that are kept: the sums never change, and one takes a second or more."""
 
@@ -170,7 +173,38 @@ def _drawn(first: RowSums, second: RowSums, evaluator: Additive) -> dict[str, Bo
         first, second = first.in_blocks(), second.in_blocks()
     names = sorted(first.units.keys() | second.units.keys())
     pairs = [(first.units.get(name, {}), second.units.get(name, {})) for name in names]
-    return paired_bootstrap(pairs, evaluator.values)
+    found = paired_bootstrap(pairs, evaluator.values)
+    totals = [evaluator.values(_total(side)) for side in (first, second)]
+    bounds = {name: evaluator.bounds.get(name, (0.0, 1.0)) for name in found}
+    return _varied(found, totals, bounds, len(pairs))
+
+
+def _total(sums: RowSums) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for unit in sums.units.values():
+        add_to(total, unit)
+    return total
+
+
+def _varied(
+    found: Mapping[str, Bootstrapped],
+    values: Sequence[Mapping[str, float | None]],
+    bounds: Mapping[str, tuple[float, float]],
+    n: int,
+) -> dict[str, Bootstrapped]:
+    """The same intervals; where no draw varied, which is no certainty, that of a mean difference of numbers
+    within the score's range, by its bounds, and none where these are not known."""
+    made = {}
+    for name, one in found.items():
+        a, b = (side.get(name) for side in values)
+        if one.stderr > 0 or a is None or b is None:
+            made[name] = one
+        elif name in bounds and n > 1:
+            low, high = bounds[name]
+            test = bp_t(b - a, 0.0, n, high - low)
+            ends = Interval(min(test.low, b - a), max(test.high, b - a))
+            made[name] = Bootstrapped(ends, test.stderr, one.resamples)
+    return made
 
 
 def _paired(a: _Side, b: _Side, base: Draws, other: Draws) -> dict[str, Bootstrapped]:
@@ -190,7 +224,9 @@ def _paired(a: _Side, b: _Side, base: Draws, other: Draws) -> dict[str, Bootstra
         drawn = None if before is None or after is None else drawn_interval(after - before, apart)
         if drawn is not None:
             found[own] = drawn
-    return found
+    # Of clusters it is not known how many there are.
+    known = b.spec.value_range if b.spec.cluster_by is None else None
+    return _varied(found, values, dict.fromkeys(found, known) if known else {}, b.metric.rows)
 
 
 def _sides(run: RunRecord) -> dict[str, _Side]:

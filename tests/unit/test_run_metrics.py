@@ -251,6 +251,22 @@ def test_a_run_has_them_in_its_summary_its_json_and_a_comparison(tmp_path: Path)
     assert len(traces) == 41 and "classification.accuracy" in traces[-1] and "exact_match" not in traces[-1]
 
 
+def test_draws_that_do_not_vary_are_no_certainty(tmp_path: Path) -> None:
+    """Two runs that are equal, or have as many different answers in every draw, differ by something all the
+    same, as far as so few rows tell."""
+    lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    own = {"metric": "spread", "evaluator": Spread()}
+    runs = [lab.experiment.run(experiment(tmp_path, ["a"] * 40, own), quiet=True) for _ in range(2)]
+    compared = {m.metric: m for m in lab.experiment.compare(*runs).run_metrics}
+    accuracy, different = compared["classification.accuracy"], compared["spread.different"]
+    assert accuracy.low is not None and accuracy.high is not None
+    assert -0.06 < accuracy.low < -0.03 and 0.03 < accuracy.high < 0.06
+    assert different.low is None and "draws that vary" in str(different.why)
+    gates = [{"metric": "classification.accuracy", "no_regression": m} for m in (0.02, 0.1)]
+    gate = lab.experiment.gate(runs[1], baseline=runs[0], gates=gates)
+    assert [check.outcome for check in gate.checks] == ["undecided", "passed"]
+
+
 def test_draws_of_other_rows_are_no_pairs(tmp_path: Path) -> None:
     lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     own = {"metric": "spread", "evaluator": Spread()}
