@@ -17,11 +17,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import numpy
 import pytest
 from nltk.metrics.distance import edit_distance
 from sacrebleu import corpus_bleu, corpus_chrf
-from sklearn import metrics as sk
 
 from promptlab import RunCase, Score
 from promptlab.domain.results import Failure
@@ -293,6 +291,8 @@ def test_combined_is_kleenes_logic() -> None:
 
 def test_a_confusion_matrix_is_scikit_learns() -> None:
     """One of 10,000 pairs, and 300 small ones, with answers that are no label."""
+    from sklearn import metrics as sk
+
     pick = random.Random(9)
     for size in (MANY, *(pick.randrange(20, 60) for _ in range(300))):
         labels = "abcde"[: pick.randrange(2, 6)]
@@ -319,6 +319,9 @@ def test_a_confusion_matrix_is_scikit_learns() -> None:
 
 
 def test_calibration_is_scikit_learns_brier_and_the_binned_gap() -> None:
+    import numpy
+    from sklearn import metrics as sk
+
     pick = random.Random(10)
     pairs = [(p := pick.random(), int(pick.random() < p**2)) for _ in range(MANY)]
     found = Calibration().evaluate([RunCase({"confidence": p, "outcome": y}) for p, y in pairs])
@@ -340,6 +343,8 @@ def test_a_corpus_of_10_000_is_sacrebleus() -> None:
 
 
 def test_the_cosine_is_numpys() -> None:
+    import numpy
+
     pick = random.Random(12)
     for _ in range(MANY):
         a, b = ([pick.gauss(0, 10 ** pick.randrange(-3, 4)) for _ in range(8)] for _ in range(2))
