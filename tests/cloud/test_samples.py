@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.cloud
 def test_a_sample_scores_on_the_stack_as_on_a_laptop(stack: Stack, tmp_path: Path, name: str) -> None:
     """In a project of its own, which sees nothing of the others."""
     expected = rows_here(name, tmp_path / "here")
-    project = name.replace("_", "-")
+    project = f"{name.replace('_', '-')}-{uuid.uuid4().hex[:8]}"
     assert stack.api.post("/projects", json={"name": project}).status_code == 201
     place = {"PROMPTLAB_ENDPOINT": stack.endpoint, "PROMPTLAB_API_KEY": stack.token}
     (tmp_path / "there").mkdir()
