@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,18 @@ pytestmark = pytest.mark.cloud
 def test_a_run_on_the_stack_leaves_the_key_nowhere(stack: Stack, tmp_path: Path) -> None:
     """Not in the table, the bucket, the API's answers, or what functions and services print. Once it is
     deleted nothing of it is left."""
-    asked = rows()
+    asked, secret = rows(), f"canary-{uuid.uuid4().hex[:8]}"  # a worker keeps one of this name for a while
     with ModelServer(answer) as server:
-        command = ("cloud", "secrets", "set", "canary", "--host", server.url)
+        command = ("cloud", "secrets", "set", secret, "--host", server.url)
         promptlab(*command, folder=tmp_path, stdin=KEY)
-        model = {"api_key_secret": "canary", "max_retries": 0}
+        model = {"api_key_secret": secret, "max_retries": 0}
         body = experiment(server, model=model, prompt_template={"name": "canary", "user_prompt": "<ask>"})
         body["dataset"] = {"name": "canaries", "rows": asked}
         body["evaluation"] = [{"metric": "length"}]
         run_id = started(stack, body)
         ended(stack, run_id)
         assert {f"Bearer {KEY}"} == {request.headers["authorization"] for request in server.requests}
-    promptlab("cloud", "secrets", "delete", "canary", "--yes", folder=tmp_path)
+    promptlab("cloud", "secrets", "delete", secret, "--yes", folder=tmp_path)
     found = cases(stack, run_id)
     assert len(found) == len(asked) and sum("***" in repr(case) for case in found) > len(asked) / 2
     looked_at("the API", repr(found).encode())
