@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import orjson
 
 from promptlab.cli.options import find_run, opened
 
@@ -74,10 +75,34 @@ def case_text(row: Mapping[str, Any]) -> Sequence[RenderableType]:
     table.add_row("case", f"{row['case']:,} ({row['id']}){trial}")
     for name, value in row.items():
         if name not in ("case", "trial", "id", "tries") and value is not None:
-            table.add_row(name, Text(_begun(str(value))))
+            table.add_row(name, Text(_begun(_chat(value) if name == "messages" else _plain(value))))
     if not row["tries"]:
         return [table]
     return [table, Text(), attempts_table(row["tries"], row["attempts"])]
+
+
+def _plain(value: Any) -> str:
+    return orjson.dumps(value).decode() if isinstance(value, dict | list) else str(value)
+
+
+def _chat(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Messages as lines: who says what, what was thought, which tools were called and what they gave."""
+    lines = []
+    for message in messages:
+        for part in message["parts"]:
+            match part["type"]:
+                case "text":
+                    said = str(part["content"])
+                case "reasoning":
+                    said = f"(thinks) {part['content']}"
+                case "tool_call":
+                    said = f"calls {part['name']}({_plain(part.get('arguments') or {})})"
+                case "tool_call_response":
+                    said = f"is given {_plain(part.get('response'))}"
+                case kind:
+                    said = f"[{part.get('modality') or kind}]"
+            lines.append(f"{message['role']}: {said}")
+    return "\n".join(lines)
 
 
 def _begun(text: str) -> str:

@@ -390,6 +390,8 @@ def _one(found: Estimate) -> str:
     """What tokens are of: a call, or all turns of a case."""
     if (turns := found.turns) is None:
         return "A call"
+    if turns.low == turns.high:
+        return f"A case of {turns.expected:,.3g} turns"
     return f"A case of {turns.low:,.3g} … {turns.expected:,.3g} … {turns.high:,.3g} turns"
 
 

@@ -203,7 +203,7 @@ async def estimate(
     judges = await judges_of(config, found, prompts, written, work.cases)
     quotas = NEW_ACCOUNT if new_account else DEFAULT
     latency = (tried.latency_s if tried else None) or Interval(latency_s / 2, latency_s, 2 * latency_s)
-    turns = turns_of(config.conversation, found, read, written) if config.conversation else None
+    turns = turns_of(config.conversation, found, prompts, read, written) if config.conversation else None
     if turns is None:
         laptop_s = times_by_limit(model, work.cases, latency, read.plus(written))
     else:

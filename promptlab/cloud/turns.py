@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptlab.cloud.sampled import Interval, times_by_limit
-from promptlab.domain.chat import Prompt
+from promptlab.domain.chat import Prompt, ends_with_user
 from promptlab.domain.conversation import Conversation
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
@@ -47,23 +47,29 @@ class Turns:
 
 
 def turns_of(
-    conversation: Conversation, rows: Sequence[Mapping[str, Any]], read: Interval, written: Interval
+    conversation: Conversation,
+    rows: Sequence[Mapping[str, Any]],
+    prompts: Sequence[Prompt],
+    read: Interval,
+    written: Interval,
 ) -> Turns:
     """Estimate the turns of a case.
 
-    A user whose messages are given has as many as these, or fewer where a condition ends the conversation; a
-    simulated one says something once at least and `max_turns` times at most: half of that is expected.
+    A user whose messages are given has as many turns as these, and one more where the prompt ends with what
+    the user says first; fewer where a condition ends the conversation. A simulated one has one at least and
+    `max_turns` at most: half of that is expected.
 
     Args:
         conversation: whose turns.
         rows: some rows of the dataset.
+        prompts: what the model is asked first for them.
         read: tokens of the prompt.
         written: tokens of an answer.
     """
     texts = [said for row in rows if (said := _said(conversation, row))]
-    most = conversation.max_turns
+    most, asked = conversation.max_turns, all(map(ends_with_user, prompts))
     if conversation.user_turns is not None and texts:
-        mean = statistics.fmean(min(most, len(said)) for said in texts)
+        mean = statistics.fmean(min(most, len(said) + asked) for said in texts)
         count = Interval(1.0 if conversation.stopping_condition else mean, mean, mean)
     else:
         count = Interval(1.0, (1 + most) / 2, float(most))
@@ -73,7 +79,7 @@ def turns_of(
     user = conversation.simulated_user
     for name in ("low", "expected", "high"):
         n, prompt, answer = getattr(count, name), getattr(read, name), getattr(written, name)
-        before = said_tokens * n * (n + 1) / 2 + answer * n * (n - 1) / 2
+        before = said_tokens * n * (n + 1 - 2 * asked) / 2 + answer * n * (n - 1) / 2
         reads.append(n * prompt + before)
         writes.append(n * answer)
         if user is not None:

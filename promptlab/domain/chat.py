@@ -119,6 +119,13 @@ def _json(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
+def ends_with_user(prompt: Prompt) -> bool:
+    """Whether the user has the last word."""
+    if isinstance(prompt, ChatRequest):
+        return bool(prompt.messages) and prompt.messages[-1].role == "user"
+    return bool(prompt) and prompt[-1]["role"] == "user"
+
+
 def texts_of(prompt: Prompt) -> list[str]:
     """The texts of a prompt's messages, in order; those without any are left out of a request."""
     if isinstance(prompt, ChatRequest):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from promptlab.domain.assets import Shard
-from promptlab.domain.chat import ChatRequest, Prompt
+from promptlab.domain.chat import ChatRequest, Prompt, ends_with_user
 from promptlab.domain.conversation import BEGIN, STOP, Conversation, StoppingCondition
 from promptlab.domain.messages import Message, text_message
 from promptlab.domain.prices import price_of
@@ -176,9 +176,7 @@ class _Talk:
         job = self.talks.job
         if job.experiment.agent is not None:
             return False  # its one message stands for the row
-        if isinstance(self.prompt, ChatRequest):
-            return bool(self.prompt.messages) and self.prompt.messages[-1].role == "user"
-        return bool(self.prompt) and self.prompt[-1]["role"] == "user"
+        return ends_with_user(self.prompt)
 
     async def to_the_end(self) -> Completion:
         """Take turns until the conversation is over.

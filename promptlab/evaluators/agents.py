@@ -112,6 +112,7 @@ class ToolCalls(_Calls):
     """The tools that were called, with their arguments, are the expected ones."""
 
     inputs = {"tool_calls": "$tool_calls", "expected": None}
+    renamed_inputs: ClassVar = {"reference": "expected"}
 
     def evaluate(self, data: dict[str, Any]) -> dict[str, Score]:
         """Score one case; precision, recall and F1 are of calls, paired one to one as many as can be.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import duckdb
 import orjson
 import pytest
+from rich.console import Console
 
 from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptLab, PromptTemplate
 from promptlab.adapters.records import completion_body, completion_from, to_json
+from promptlab.cli.case import case_text
 from promptlab.domain.messages import Message, Reasoning, Text, ToolCall, ToolCallResponse
 from promptlab.domain.results import Completion
 from promptlab.domain.trace import Trace
@@ -233,3 +236,21 @@ def test_an_answer_of_one_text_is_stored_without_messages(pl: PromptLab) -> None
         model = {"name": "openai/mini", "endpoint": server.openai_url}
         rows = pl.experiment.run(experiment(model), quiet=True).results()
     assert {row["messages"] for row in rows} == {None}
+
+
+def test_the_command_line_shows_a_case_as_a_chat() -> None:
+    """Thoughts, calls of tools and what they gave, each in a line."""
+    call = {"type": "tool_call", "id": "1", "name": "add", "arguments": {"a": 1}}
+    messages = [
+        {"role": "assistant", "parts": [{"type": "reasoning", "content": "hm"}, call]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1", "response": "2"}]},
+        {"role": "assistant", "parts": [{"type": "text", "content": "It is 2."}]},
+    ]
+    case = {"case": 0, "trial": 0, "id": "0", "tries": None, "attempts": 1, "messages": messages}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(*case_text(case))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.rstrip().split("  ")[-1].strip() for line in console.file.getvalue().splitlines()]
+    made = ["assistant: (thinks) hm", 'assistant: calls add({"a":1})']
+    said = [*made, "tool: is given 2", "assistant: It is 2."]
+    assert [line for line in lines if ": " in line] == said

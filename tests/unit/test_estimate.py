@@ -134,9 +134,9 @@ def test_the_command_and_scripts_say_the_same(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_each_turn_of_a_conversation_reads_all_before_it(lab: StoreLab) -> None:
-    """Of three turns with P in the prompt, U in what the user says and A in an answer: 3 P + 6 U + 3 A are
-    read, 3 A written, and 60 requests a minute are a third as many cases."""
-    said = {"user_turns": ["tell me"] * 3}
+    """Of three turns with P in the prompt, U in what the user says after it and A in an answer: 3 P + 3 U +
+    3 A are read, 3 A written, and 60 requests a minute are a third as many cases."""
+    said = {"user_turns": ["tell me"] * 2}
     one = await estimate(lab, ExperimentConfig.model_validate(config()), answer_tokens=10)
     model = {"requests_per_minute": 60}
     found = await estimate(
@@ -145,7 +145,7 @@ async def test_each_turn_of_a_conversation_reads_all_before_it(lab: StoreLab) ->
     user = chat_tokens([{"role": "user", "content": "tell me"}])
     assert found.turns == Interval(3.0, 3.0, 3.0)
     assert found.answer_tokens.expected == 30
-    assert found.prompt_tokens.expected == pytest.approx(3 * one.prompt_tokens.expected + 6 * user + 30)
+    assert found.prompt_tokens.expected == pytest.approx(3 * one.prompt_tokens.expected + 3 * user + 30)
     assert found.laptop_s["requests_per_minute"].expected == 3000
     assert found.batch_usd is None and (found.worst_usd or 0.0) > 3 * (one.worst_usd or 0.0)
     simulated = {"simulated_user": {"model": "openai/gpt-4o-mini", "goal": "to know it"}, "max_turns": 5}
