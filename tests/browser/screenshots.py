@@ -28,6 +28,8 @@ SIZES = {"wide": (1400, 900), "narrow": (380, 820)}
 SCHEMES = ("light", "dark")
 SLOWEST_WRONG = """SELECT "case", response, "input.answer", latency_ms
 FROM cases WHERE "score.numeric_match" = 0 ORDER BY latency_ms DESC"""
+ACCESS = ("tokens", "people", "audit", "projects", "doctor")
+"""Pages of a hosted Studio that docs/studio.md shows."""
 OPENED = {
     "help": "[data-opens=help]",
     "columns": "#columns > summary",
@@ -166,8 +168,9 @@ def _access(store: Path, take: Take, shown: Sequence[tuple[str, Page]], only: Se
         return
     with hosted(store) as studio:
         for kind, page in shown:
-            for name in places if not only else [one for one in places if one in only or one == "login"]:
-                take(page, f"{studio.url}/{name}", name, kind)
+            for name in places:
+                if not only or name in only:
+                    take(page, f"{studio.url}/{name}", name, kind)
                 log_in(page.context, studio)
 
 
@@ -283,7 +286,7 @@ def for_docs(folder: Path, only: Sequence[str] = ()) -> None:
                     for kind, page in shown if not only or name in only else ():
                         take(page, site.url + path, name, kind)
         _scored(Path(scratch) / "scored", take, shown, only or ("drift", "sweep"))
-        _access(Path(scratch) / "hosted", take, shown, only)
+        _access(Path(scratch) / "hosted", take, shown, only or ACCESS)
 
 
 if __name__ == "__main__":

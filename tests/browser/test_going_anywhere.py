@@ -45,9 +45,13 @@ def test_a_studio_that_is_gone_is_said_once_and_no_longer_than_that(site: Site, 
 
 
 def test_a_page_can_be_printed(site: Site, page: Page) -> None:
-    """Without what is for clicking."""
-    page.goto(f"{site.url}/runs/{site.runs[2].run_id}")
+    """Without what is for clicking, and nothing beyond the paper's edge."""
+    page.set_viewport_size({"width": 794, "height": 1123})
     page.emulate_media(media="print")
+    runs = site.runs[1:4]
+    for path in ("/", "/compare?" + "&".join(f"run={run.run_id}" for run in runs), f"/runs/{runs[1].run_id}"):
+        page.goto(site.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 794, path
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.locator("header.top")).to_be_hidden()
     expect(page.locator("#q")).to_be_hidden()
