@@ -98,8 +98,8 @@ simulate: .venv/dev  ## print how often intervals and verdicts are right, for do
 prices: .venv/demo  ## write the kept table of models' prices anew, from the newest genai-prices
 	@$(BIN)/python infra/update_prices.py
 
-bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults, 10 minutes; LIMITS=1: rate limits, 4 minutes; PERMITS=1: limits that processes share, 6 minutes; JUDGES=1: judges and evaluators, 1 minute; COMPARE=1: two runs of 100,000 cases, 2 minutes)
-	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,$(if $(LIMITS),limits,$(if $(PERMITS),permits,$(if $(JUDGES),judges,$(if $(COMPARE),compare,run)))))
+bench: .venv/dev  ## measure speed, CPU and memory of a run against a mock endpoint (FAULTS=1: 300,000 rows with 2% faults, 10 minutes; LIMITS=1: rate limits, 4 minutes; PERMITS=1: limits that processes share, 6 minutes; JUDGES=1: judges and evaluators, 1 minute; HOPELESS=1: runs that cannot succeed; COMPARE=1: two runs of 100,000 cases, 2 minutes)
+	@$(BIN)/python -m tests.bench.$(if $(FAULTS),faults,$(if $(LIMITS),limits,$(if $(PERMITS),permits,$(if $(JUDGES),judges,$(if $(HOPELESS),hopeless,$(if $(COMPARE),compare,run))))))
 
 bench-sandbox: .venv/dev  ## measure how fast a bundle of users' code starts in the sandbox, and what a case costs
 	@$(BIN)/python -m tests.bench.sandbox

@@ -261,7 +261,7 @@ class Worker:
                     outcome = Outcome()
             finally:
                 await batching.aclose()
-                await job.scoring.isolation.close()
+                await job.scoring.close()
         return replace(outcome, wait_s=job.time.shorten(outcome.wait_s)), tally
 
     async def evaluate(self, run_id: str, generation: int, shard: Shard, left_s: float) -> Outcome:

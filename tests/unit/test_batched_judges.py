@@ -179,3 +179,19 @@ async def test_code_of_a_users_own_is_not_run_twice(tmp_path: Path, serve: Serve
     with pytest.raises(ConfigError, match="run twice"):
         await lab.run(config)
     await lab.close()
+
+
+async def test_a_run_that_is_over_is_judged_in_batches(
+    tmp_path: Path, serve: Serve, clock: FastClock
+) -> None:
+    """`promptlab score` asks the model nothing, and the judge in a batch, left until it is there."""
+    server = serve("openai", said)
+    lab = mortal_lab(tmp_path / "lab.db", clock, Life())
+    config = judged("openai", server, batch=False)
+    evaluation = config.pop("evaluation")
+    run = await lab.run(config)
+    run = await lab.score(run.run_id, evaluation[:1])
+    assert (run.status, run.error) == ("completed", None)
+    assert await scores(lab, run.run_id) == [1, 0, 1, 0, 1, 0]
+    assert (len(server.direct), [len(made.requests) for made in server.batches]) == (ROWS, [ROWS])
+    await lab.close()
