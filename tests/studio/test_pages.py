@@ -302,6 +302,17 @@ async def test_a_run_is_asked_in_sql(studio: Studio) -> None:
         assert " row" in (await studio.page(link)).text, link
 
 
+async def test_the_cards_of_a_run_that_goes_on_keep_the_filter(studio: Studio) -> None:
+    """The head that is asked for again and again takes it from the page's address, which may have changed."""
+    made = Made(ledger=True, results=False, shards=3)
+    run = await make_run(studio.lab, await make_dataset(studio.lab, 200), made)
+    part = {"HX-Request": "true", "HX-Target": "live", "HX-Current-URL": f"/runs/{run.run_id}?q=amber"}
+    head = (await studio.client.get(f"/runs/{run.run_id}/live", headers=part)).text
+    assert f"/runs/{run.run_id}?q=amber&amp;pass=exact_match" in head
+    page = await studio.page(f"/runs/{run.run_id}?fail=exact_match")
+    assert re.search(r"\d+ of 150 answered so far", page.text)
+
+
 async def test_actions_are_of_what_the_page_shows(studio: Studio) -> None:
     """Retry and export name the cases of the filter, and the file has these."""
     (run,) = await add_wide(studio.lab, rows=60, runs=1, trials=1)
