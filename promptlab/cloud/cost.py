@@ -67,6 +67,8 @@ SANDBOX_CALL_S, SANDBOX_CASE_S = 0.04, 0.0001
 beyond the code itself, five times what `make bench-sandbox` measures."""
 SANDBOX_WAY_S = 0.03
 """Seconds that a question to the sandbox is on its way: gathered, sent, and answered."""
+CHILD_S = 0.012
+"""Processor seconds of a case of `code_tests` beyond the code itself, which has a child of its own."""
 LOOK_S = 5.0
 """How often a worker looks whether its run was cancelled, and renews its lease."""
 SUMMARIZE_MB, PLAN_MB = 1769, 512

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from promptlab.assets.ingest import stage
-from promptlab.cloud.cost import IdleItem, Work, dollars, idle, price_table, scenarios, units
+from promptlab.cloud.cost import CHILD_S, IdleItem, Work, dollars, idle, price_table, scenarios, units
 from promptlab.cloud.judged import JudgeEstimate, judges_of, total_usd
 from promptlab.cloud.sampled import MOST_TRIED, Interval, SampledRun, slowest, times_by_limit, tried_of
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
@@ -31,6 +31,7 @@ from promptlab.domain.tokens import ASCII_CHARS, chat_tokens
 from promptlab.domain.worst_case import worst_case
 from promptlab.engine.plan import together
 from promptlab.errors import ConfigError
+from promptlab.experiments.code_answers import runs_answers
 from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.experiments.subset import Sample, subset
 from promptlab.lab import Lab
@@ -367,11 +368,13 @@ def _work(
 ) -> Work:
     allowed = model.max_concurrent_tasks
     workers = at_once(model, max_concurrency, tokens)
+    answers = [item for item in config.evaluation if item.evaluator is None and runs_answers(item.metric)]
     work = Work(
         rows=rows,
         trials=config.trials,
         metrics=len(config.evaluation),
-        code_metrics=sum(item.evaluator is not None for item in config.evaluation),
+        code_metrics=sum(item.evaluator is not None for item in config.evaluation) + len(answers),
+        code_s=CHILD_S if answers else 0.0,
         latency_s=latency_s,
         in_flight=min(allowed, IN_FLIGHT),
         workers=workers,
