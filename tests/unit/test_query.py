@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,29 @@ from promptlab.store_lab import StoreLab
 from tests.unit.query_runs import LABELS, QUOTED, RATE, ROWS, TEXTS, expected, experiment, run
 
 Rows = list[dict[str, Any]]
+ODD = "odd [folder] it's * here"
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store with the run, made once: each test has a copy of its own."""
+    folder = tmp_path_factory.mktemp("stored") / ODD
+    folder.mkdir()
+
+    async def made() -> str:
+        lab = StoreLab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
+        try:
+            return (await run(lab)).run_id
+        finally:
+            await lab.close()
+
+    return folder, asyncio.run(made())
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[StoreLab]:
-    folder = tmp_path / "odd [folder] it's * here"
-    folder.mkdir()
+async def lab(stored: tuple[Path, str], tmp_path: Path) -> AsyncIterator[StoreLab]:
+    folder = tmp_path / ODD
+    shutil.copytree(stored[0], folder)
     lab = StoreLab.open({"type": "sqlite", "db_file": str(folder / "lab.db")})
     yield lab
     await lab.close()
@@ -38,8 +56,8 @@ async def engine(lab: StoreLab) -> AsyncIterator[QueryEngine]:
 
 
 @pytest.fixture
-async def record(lab: StoreLab) -> RunRecord:
-    return await run(lab)
+async def record(lab: StoreLab, stored: tuple[Path, str]) -> RunRecord:
+    return await lab.get_run(stored[1])
 
 
 @pytest.fixture
