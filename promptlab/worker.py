@@ -37,6 +37,7 @@ from promptlab.engine.halting import allowed_failures, ended, is_decided, too_ma
 from promptlab.engine.infer import MAX_PAUSE_S, infer
 from promptlab.engine.job import Bindings, Job, Outcome
 from promptlab.engine.judged_ahead import waves_of
+from promptlab.engine.limited import AMinute
 from promptlab.engine.limited_cloud import Together, limited_together
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import FIRST_PAUSE_S, Paused, outage_of
@@ -343,7 +344,8 @@ class Worker:
     def _limited_by(self, run: RunRecord, model: ModelConfig, summary: Summary) -> str | None:
         """What held the passes of a run back."""
         began = run.started_at or run.created_at
-        workers = at_once(model, self._max_concurrency)
+        tokens = (summary.prompt_tokens or 0) + (summary.completion_tokens or 0)
+        workers = at_once(model, self._max_concurrency, tokens / max(1, summary.cases))
         return limited_together(
             Together(
                 calls=summary.attempts,
@@ -355,7 +357,7 @@ class Worker:
                 workers=min(workers, ceil(run.cases / IN_FLIGHT)),
                 in_flight=min(model.max_concurrent_tasks, IN_FLIGHT),
                 maximum=model.max_concurrent_tasks,
-                requests_per_minute=model.requests_per_minute,
+                a_minute=AMinute(tokens, model.requests_per_minute, model.tokens_per_minute),
             )
         )
 

@@ -18,8 +18,37 @@ when it has no time left."""
 FULL = 0.8
 """The share of the calls that may be in flight from which on, if so many were on average, that bound is the
 limit."""
+NEARLY_ALL = 0.8
+"""The share of what a minute may have from which on that is the limit."""
 LEAST_CALLS, LEAST_S = 20, 1.0
 """Fewer calls, or less time, tell nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class AMinute:
+    """What the user allows a minute, and the tokens that were read and written."""
+
+    tokens: int = 0
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+    def limit(self, calls: int, wall_s: float) -> str | None:
+        """Say which of them was the limit of so many calls; None where none was."""
+        for name, made, allowed in (
+            ("requests_per_minute", calls, self.requests_per_minute),
+            ("tokens_per_minute", self.tokens, self.tokens_per_minute),
+        ):
+            pace = 60 * made / wall_s
+            if allowed is not None and pace >= NEARLY_ALL * allowed:
+                return (
+                    f"{name}: {pace:,.0f} of {allowed:,.0f} were made a minute; if the provider allows more, "
+                    "a higher one is faster"
+                )
+        return None
+
+
+NONE_A_MINUTE = AMinute()
+"""The user gave no such limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +70,7 @@ class Measured:
     """Calls in flight at most: max_concurrent_tasks, or what the limit of open files allows."""
     told: int = 0
     """Calls that waited for what the provider says is left of its limits."""
+    a_minute: AMinute = NONE_A_MINUTE
 
 
 def limited_by(seen: Measured) -> str | None:
@@ -55,6 +85,8 @@ def limited_by(seen: Measured) -> str | None:
     if seen.told >= MANY_TOLD * seen.calls:
         pace = seen.calls / seen.wall_s
         return f"the provider: what its answers say is left of its limits allowed {pace:,.1f} calls a second"
+    if (by_user := seen.a_minute.limit(seen.calls, seen.wall_s)) is not None:
+        return by_user
     if busy >= BUSY:
         return (
             f"this machine: PromptLab was busy {min(busy, 1):.0%} of the time, with {in_flight:,.0f} of "

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from promptlab.engine.limited import FULL, LEAST_CALLS, LEAST_S
+from promptlab.engine.limited import FULL, LEAST_CALLS, LEAST_S, NONE_A_MINUTE, AMinute
 
 MANY_AGAIN = 0.01
 """The share of calls that were made again from which on the provider is the limit."""
-NEARLY_ALL = 0.8
-"""The share of the requests that requests_per_minute allows from which on that is the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +28,7 @@ class Together:
     """Calls that each of them may have in flight."""
     maximum: int
     """The model's max_concurrent_tasks."""
-    requests_per_minute: float | None = None
+    a_minute: AMinute = NONE_A_MINUTE
 
 
 def limited_together(seen: Together) -> str | None:
@@ -39,13 +37,8 @@ def limited_together(seen: Together) -> str | None:
         return None
     bound, on_average = min(seen.maximum, seen.workers * seen.in_flight), seen.answer_s / seen.wall_s
     again = max(0, seen.calls - seen.cases)
-    if seen.requests_per_minute is not None:
-        pace = 60 * seen.calls / seen.wall_s
-        if pace >= NEARLY_ALL * seen.requests_per_minute:
-            return (
-                f"requests_per_minute: {pace:,.0f} of {seen.requests_per_minute:,.0f} were made a minute; if "
-                "the provider allows more, a higher one is faster"
-            )
+    if (by_user := seen.a_minute.limit(seen.calls, seen.wall_s)) is not None:
+        return by_user
     if again >= MANY_AGAIN * seen.calls:
         return (
             f"the provider: {again:,} of {seen.calls:,} calls were made again, after an answer 429, a fault "

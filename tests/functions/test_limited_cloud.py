@@ -8,6 +8,7 @@ import pytest
 
 from functions import runtime
 from promptlab import Dataset, PromptTemplate
+from promptlab.engine.limited import AMinute
 from promptlab.engine.limited_cloud import Together, limited_together
 from tests.functions.conftest import Machine
 from tests.servers import ModelServer, Reply
@@ -25,7 +26,8 @@ PLAIN = {
         ({"maximum": 5_000}, "MaxConcurrency of the stack: 190 of the 200 calls that its 4 workers make"),
         ({"answer_s": 4_000.0}, "nothing: 40 of 200 calls were in flight on average"),
         ({"calls": 10_500}, "the provider: 500 of 10,500 calls were made again"),
-        ({"requests_per_minute": 6_000}, "requests_per_minute: 6,000 of 6,000 were made a minute"),
+        ({"a_minute": AMinute(0, 6_000)}, "requests_per_minute: 6,000 of 6,000 were made a minute"),
+        ({"a_minute": AMinute(10**6, None, 7e5)}, "tokens_per_minute: 600,000 of 700,000 were made a minute"),
         ({"calls": 60, "cases": 60, "answer_s": 5_900.0}, "nothing: all calls were in flight at once"),
         ({"calls": 19, "cases": 19}, None),
     ],

@@ -52,3 +52,13 @@ def test_without_judges_nothing_is_added(tmp_path: Path) -> None:
     lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     found = lab.experiment.estimate(experiment(tmp_path, {"metric": "length"}))
     assert found.judges == [] and found.metrics_usd is None
+
+
+def test_a_judge_in_batch_mode_costs_half(tmp_path: Path) -> None:
+    lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    judge = {"name": "openai/gpt-5-mini"}
+    params = {"criterion": "The answer is polite."}
+    polite = {"metric": "rubric", "judge": [judge, {**judge, "batch": True}], "params": params}
+    full, half = lab.experiment.estimate(experiment(tmp_path, polite)).judges
+    assert full.usd is not None and half.usd is not None
+    assert half.usd.expected == pytest.approx(full.usd.expected / 2)

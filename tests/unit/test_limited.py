@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from promptlab.engine.limited import Measured, limited_by
+from promptlab.engine.limited import AMinute, Measured, limited_by
 from promptlab.report import brief, table
 from promptlab.store_lab import StoreLab
 from tests.servers import ModelServer, Reply, Request
@@ -28,12 +29,13 @@ FULL = Measured(calls=1000, answer_s=490.0, wall_s=10.0, cpu_s=2.0, throttles=0,
         ({"throttles": 10}, "the provider: it answered 429 10 times"),
         ({"told": 200}, "the provider: what its answers say is left of its limits allowed 100.0 calls"),
         ({"throttles": 9, "told": 199}, "max_concurrent_tasks: "),
+        ({"a_minute": AMinute(0, 6_500)}, "requests_per_minute: 6,000 of 6,500 were made a minute"),
         ({"cpu_s": 8.5}, "this machine: PromptLab was busy 85% of the time"),
         ({"answer_s": 399.0}, "nothing: 40 of 50 calls were in flight on average"),
         ({"maximum": 2000, "limit": 2000.0, "answer_s": 9000.0}, "nothing: all calls were in flight at once"),
     ],
 )
-def test_the_limit_is_named(changes: dict[str, float], said: str) -> None:
+def test_the_limit_is_named(changes: dict[str, Any], said: str) -> None:
     """The provider goes before this machine, and both before the bound that was given."""
     found = limited_by(replace(FULL, **changes))
     assert found is not None and found.startswith(said)

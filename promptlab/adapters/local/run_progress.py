@@ -45,7 +45,7 @@ class Counter:
         self, before: Progress, again: int, on_progress: OnProgress | None, *, slow_metrics: bool
     ) -> None:
         self._failed = False
-        self.calls, self.answer_ms = 0, 0.0
+        self.calls, self.tokens, self.answer_ms = 0, 0, 0.0
         # Failures that this pass does again are open again.
         self.now = replace(before, done=before.done - again, failed=before.failed - again)
         self._on_progress = on_progress
@@ -57,6 +57,7 @@ class Counter:
         """Count one completion."""
         now = self.now
         self.calls += completion.attempts
+        self.tokens += (completion.prompt_tokens or 0) + (completion.completion_tokens or 0)
         self.answer_ms += completion.latency_ms or 0.0
         self.now = replace(
             now,

@@ -32,7 +32,7 @@ from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import ended, is_decided
 from promptlab.engine.infer import infer
 from promptlab.engine.job import Bindings, Job
-from promptlab.engine.limited import Measured, limited_by
+from promptlab.engine.limited import AMinute, Measured, limited_by
 from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import Paused, outage_of
 from promptlab.engine.plan import plan, read_manifest
@@ -94,7 +94,7 @@ class _Work:
 
     def limited_by(self) -> str | None:
         """Say what held the pass back."""
-        counter, limiter = self.counter, self.job.limiter
+        counter, limiter, model = self.counter, self.job.limiter, self.job.experiment.model
         return limited_by(
             Measured(
                 counter.calls,
@@ -105,6 +105,7 @@ class _Work:
                 limiter.limit,
                 limiter.maximum,
                 limiter.pacer.heard.held,
+                AMinute(counter.tokens, model.requests_per_minute, model.tokens_per_minute),
             )
         )
 
