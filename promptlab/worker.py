@@ -43,8 +43,9 @@ from promptlab.engine.limits import AdaptiveLimiter, Deadline
 from promptlab.engine.outage import FIRST_PAUSE_S, Paused, outage_of
 from promptlab.engine.plan import plan
 from promptlab.engine.pledges import OWNER, Pledges
+from promptlab.engine.processes import SANDBOX
 from promptlab.engine.run_level import RunLevel
-from promptlab.engine.sandboxed import SANDBOX, SandboxPool
+from promptlab.engine.sandboxed import SandboxPool
 from promptlab.engine.stopping import Step, next_step, reach_of
 from promptlab.engine.summarize import summarize
 from promptlab.errors import RunNotFoundError

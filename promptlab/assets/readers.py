@@ -11,9 +11,7 @@ from pathlib import Path
 from promptlab.assets.csv_rows import csv_rows
 from promptlab.assets.given_rows import given_rows
 from promptlab.assets.json_files import json_lines_rows, json_source
-from promptlab.assets.parquet_rows import parquet_rows
 from promptlab.assets.sources import Source, read_errors
-from promptlab.assets.xlsx_rows import xlsx_rows
 from promptlab.domain.assets import Dataset
 from promptlab.errors import DatasetError
 
@@ -61,8 +59,12 @@ def open_source(dataset: Dataset, scratch: Path, unpacked: tuple[str, Path] | No
             f"{name}: a delimiter is for .csv and .tsv files. Leave delimiter={dataset.delimiter!r} out."
         )
     if kind == ".parquet":
+        from promptlab.assets.parquet_rows import parquet_rows
+
         return Source(name, ", row {}", parquet_rows(path, name, scratch))
     if kind == ".xlsx":
+        from promptlab.assets.xlsx_rows import xlsx_rows
+
         return Source(name, ", row {}", xlsx_rows(path, name))
     if kind in (".csv", ".tsv"):
         delimiter = dataset.delimiter or ("\t" if kind == ".tsv" else None)

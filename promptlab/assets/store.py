@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from promptlab.assets.column_statistics import Statistics, statistics
 from promptlab.assets.ingest import StagedDataset, commit, stage
 from promptlab.assets.rows import rows_page
 from promptlab.deleting.journal import Journal, user_name
@@ -34,6 +33,9 @@ from promptlab.domain.code_entries import entries_of
 from promptlab.domain.names import checked_label
 from promptlab.errors import AssetError, AssetNotFoundError, ConfigError, VersionTakenError
 from promptlab.ports import Blobs, Clock, Ledger, Tidier
+
+if TYPE_CHECKING:
+    from promptlab.assets.column_statistics import Statistics
 
 WORDS = {"prompt_template": "prompt template", "dataset": "dataset", "code": "code"}
 _TRIES = 20
@@ -194,6 +196,8 @@ class AssetStore:
         Raises:
             BlobNotFoundError: the dataset's rows are gone.
         """
+        from promptlab.assets.column_statistics import statistics  # pages of datasets need it
+
         return await statistics(self._blobs, content)
 
     async def label(

@@ -6,15 +6,18 @@ import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from promptlab.domain.experiment import Metric
 from promptlab.domain.results import described
 from promptlab.engine.limits import models_of
-from promptlab.engine.processes import Processes, Recipe
-from promptlab.engine.sandboxed import SANDBOX, SandboxPool
+from promptlab.engine.processes import SANDBOX, Processes, Recipe
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.threads import Threads
+
+if TYPE_CHECKING:
+    from promptlab.engine.sandboxed import SandboxPool
 
 HEAVY_S = 0.002
 """Processor time of a case from which on an object is moved: handing a case over takes a twentieth of it.

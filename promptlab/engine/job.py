@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from promptlab.domain.assets import DatasetContent, Shard
 from promptlab.domain.chat import Prompt
@@ -26,7 +26,6 @@ from promptlab.engine.pass_time import PassTime
 from promptlab.engine.permits import permits_for
 from promptlab.engine.processes import Processes, Recipe
 from promptlab.engine.refused_scores import RefusedScores
-from promptlab.engine.sandboxed import SandboxPool
 from promptlab.engine.shared_rate import SharedRate
 from promptlab.engine.side_loop import is_beside
 from promptlab.engine.user_code import apart, in_time
@@ -35,6 +34,9 @@ from promptlab.models.base import Model
 from promptlab.models.media import MediaReader
 from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.threads import Threads
+
+if TYPE_CHECKING:
+    from promptlab.engine.sandboxed import SandboxPool
 
 Row = dict[str, Any]
 logger = logging.getLogger(__name__)

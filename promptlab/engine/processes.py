@@ -63,6 +63,10 @@ class MovedError(Exception):
     """The evaluator is no longer to run in processes."""
 
 
+SANDBOX = "sandbox"
+"""The `function` of recipes whose `argument` is a question to the sandbox."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How a process makes an evaluator: `function(argument)`."""

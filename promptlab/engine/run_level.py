@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptlab.domain.assets import DatasetContent
 from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, RunMetricSpec, score_source
 from promptlab.domain.results import RunRecord, Score, described
 from promptlab.domain.run_metrics import RunMetric, RunValue
 from promptlab.engine.extracted import taken
-from promptlab.engine.processes import CannotLoadError, Processes, Recipe
-from promptlab.engine.sandboxed import SANDBOX, SandboxPool
+from promptlab.engine.processes import SANDBOX, CannotLoadError, Processes, Recipe
 from promptlab.engine.scored import Scored
 from promptlab.engine.user_code import OverdueError, in_time
 from promptlab.errors import TemplateError
@@ -30,6 +29,9 @@ from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
 from promptlab.results.table import Columns
 from promptlab.threads import Threads
+
+if TYPE_CHECKING:
+    from promptlab.engine.sandboxed import SandboxPool
 
 BUILT_IN_TIMEOUT_S = 600.0
 """How long a built-in metric may take over all cases."""

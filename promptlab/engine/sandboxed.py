@@ -29,8 +29,6 @@ from promptlab.models.retry import Postponed
 from promptlab.models.usage import note_usage
 from promptlab.ports import Clock, Sandbox
 
-SANDBOX = "sandbox"
-"""The `function` of recipes whose `argument` is a question to the sandbox."""
 GATHER_S = 0.01
 """How long the first case of a batch waits for others."""
 AT_ONCE = 4

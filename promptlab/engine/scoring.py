@@ -22,8 +22,7 @@ from promptlab.engine.infer import may_start
 from promptlab.engine.isolation import is_async
 from promptlab.engine.job import Job, cancelled_from_outside
 from promptlab.engine.limits import Where, models_of
-from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
-from promptlab.engine.sandboxed import SANDBOX
+from promptlab.engine.processes import SANDBOX, CannotLoadError, MovedError, Recipe
 from promptlab.engine.scored import Scored
 from promptlab.engine.user_code import OverdueError, apart, in_time, said
 from promptlab.engine.watchdog import watchdog

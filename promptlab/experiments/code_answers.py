@@ -9,9 +9,8 @@ import orjson
 
 from promptlab.domain.code import CodeBundle
 from promptlab.domain.experiment import Metric
-from promptlab.engine.processes import Recipe
+from promptlab.engine.processes import SANDBOX, Recipe
 from promptlab.engine.sandbox.request import CODE
-from promptlab.engine.sandboxed import SANDBOX
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.registry import canonical, exists
 

@@ -10,8 +10,7 @@ import orjson
 
 from promptlab.domain.experiment import CodeRef, Experiment, Metric, RunMetricSpec, parts_of
 from promptlab.engine.isolation import by_value
-from promptlab.engine.processes import Recipe
-from promptlab.engine.sandboxed import SANDBOX
+from promptlab.engine.processes import SANDBOX, Recipe
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.decorator import OPTIONS

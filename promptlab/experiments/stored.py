@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 from pydantic import ValidationError
@@ -17,8 +17,7 @@ from promptlab.domain.experiment import CodeRef
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.versioned import which_version
-from promptlab.engine.processes import Recipe
-from promptlab.engine.sandboxed import SANDBOX, SandboxPool
+from promptlab.engine.processes import SANDBOX, Recipe
 from promptlab.errors import ConfigError
 from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.of_runs import RunEvaluator
@@ -26,6 +25,9 @@ from promptlab.experiments.config import CodeConfig, ExperimentConfig
 from promptlab.models.base import Messages, Model
 from promptlab.models.retry import RetryPolicy
 from promptlab.ports import Sandbox
+
+if TYPE_CHECKING:
+    from promptlab.engine.sandboxed import SandboxPool
 
 MOST_AT_ONCE = 8
 """Pieces of code that are asked at once."""

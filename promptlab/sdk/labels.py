@@ -11,7 +11,6 @@ from promptlab.domain.labels import CaseLabel
 from promptlab.domain.results import CaseKey
 from promptlab.errors import ConfigError
 from promptlab.lab import Lab
-from promptlab.queries.filters import Filter
 from promptlab.sdk.records import id_of
 from promptlab.sdk.run import Run
 from promptlab.sync import run_sync
@@ -222,6 +221,8 @@ class Labels:
         second: bool = False,
     ) -> Sequence[CaseToLabel]:
         """Do as `queue`."""
+        from promptlab.queries.filters import Filter
+
         return await self._lab.labels.queue(
             id_of(run),
             n=n,

@@ -28,7 +28,6 @@ from promptlab.experiments.portable import check_portable, check_runs_answers
 from promptlab.experiments.prepare import Prepared, check_models, prepare, unlock
 from promptlab.experiments.stopping import stop_rule
 from promptlab.experiments.stored import look_up
-from promptlab.experiments.subset import Selected, subset
 from promptlab.experiments.trust import check_trusted, code_of, vouch
 from promptlab.gates import gates_of
 from promptlab.models.base import Model
@@ -187,6 +186,8 @@ class Starting(Runs):
 
     async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> Work:
         """Store some rows of a run's dataset as one of its own, for the run's experiment over it."""
+        from promptlab.experiments.subset import Selected, subset
+
         experiment = Experiment.model_validate(run.experiment)
         await self._bound(experiment, run.max_cost_usd)  # what cannot work is found before anything is stored
         whole = f"{experiment.dataset.name}@{experiment.dataset.version}"

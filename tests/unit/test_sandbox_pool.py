@@ -12,8 +12,8 @@ import pytest
 from promptlab.clock import SystemClock
 from promptlab.engine import sandboxed
 from promptlab.engine.limits import Deadline
-from promptlab.engine.processes import CannotLoadError, Recipe
-from promptlab.engine.sandboxed import SANDBOX, SandboxPool
+from promptlab.engine.processes import SANDBOX, CannotLoadError, Recipe
+from promptlab.engine.sandboxed import SandboxPool
 from promptlab.errors import ModelError, SandboxBusyError, SandboxError, SandboxLostError
 from promptlab.models.retry import Postponed
 

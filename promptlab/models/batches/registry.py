@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.errors import ConfigError
 from promptlab.models.base import Model
-from promptlab.models.batches.base import Batches, Limits
+
+if TYPE_CHECKING:
+    from promptlab.models.batches.base import Batches, Limits
 
 PROVIDERS = ("anthropic", "azure", "bedrock", "openai")
 """Providers with a batch mode; Gemini's is that of `openai/…` with Gemini's endpoint."""
@@ -69,6 +72,8 @@ def batches_of(model: Model) -> Batches:
 
 
 def _made(name: str, model: Model) -> Batches:
+    from promptlab.models.batches.base import Batches
+
     module, _, cls = name.partition(":")
     made = getattr(importlib.import_module(f"promptlab.models.batches.{module}"), cls)(model)
     assert isinstance(made, Batches)
