@@ -108,7 +108,8 @@ def test_a_person_is_deleted_after_a_look_at_what_they_leave(studio: LiveStudio,
     page.get_by_role("link", name="Delete Max Ortega").click()
     form = page.get_by_role("form", name="Delete Max Ortega")
     form.get_by_label("Their tokens (1)").select_option(label="are Zoë Brandt’s from now on")
-    assert form.get_by_role("checkbox").is_checked()
+    assert form.get_by_role("checkbox", name="Take their name").is_checked()
+    assert not form.get_by_role("checkbox", name="Delete their labels").is_checked()
     form.get_by_role("button", name="Delete for good").click()
     page.get_by_text("The audit calls them deleted-").wait_for()
     for path in ("/people", "/audit", "/deletions"):
