@@ -100,6 +100,18 @@ def execution(stack: Stack, run_id: str, generation: int = 0) -> dict[str, Any]:
     return found
 
 
+def logged(stack: Stack, run_id: str) -> list[str]:
+    """Return what the functions logged of a run."""
+    logs = stack.aws("logs")
+    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
+    found = [
+        event["message"] for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]
+    ]
+    mine = [line for line in found if run_id in line]
+    assert any("inferred" in line for line in mine), "the workers logged nothing of this run"
+    return found
+
+
 def processes(function: str) -> list[int]:
     """The processes in which the local AWS runs a function."""
     mine = f"AWS_LAMBDA_FUNCTION_NAME={function}".encode()

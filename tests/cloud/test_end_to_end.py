@@ -14,7 +14,7 @@ from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.domain.secrets import Secret, description_of
 from promptlab.worker import LEASE_S, LOOK_S
 from tests.cloud.conftest import Stack
-from tests.cloud.runs import cases, each_once, ended, execution, experiment, right, started, until
+from tests.cloud.runs import cases, each_once, ended, execution, experiment, logged, right, started, until
 from tests.servers import ModelServer, Reply
 
 pytestmark = pytest.mark.cloud
@@ -103,19 +103,7 @@ def test_a_provider_key_comes_from_its_secret_and_shows_nowhere(stack: Stack) ->
         + stack.api.get(f"/runs/{run_id}").text
     )
     assert all(key.encode() not in stack.blob(name) for name in stack.keys(f"runs/{run_id}/"))
-    assert key not in str(_logged(stack, run_id))
-
-
-def _logged(stack: Stack, run_id: str) -> list[str]:
-    """Return what the functions logged of a run."""
-    logs = stack.aws("logs")
-    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
-    found = [
-        event["message"] for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]
-    ]
-    mine = [line for line in found if run_id in line]
-    assert any("inferred" in line for line in mine), "the workers logged nothing of this run"
-    return found
+    assert key not in str(logged(stack, run_id))
 
 
 def test_a_cancelled_run_says_so_and_resume_does_what_is_missing(stack: Stack) -> None:

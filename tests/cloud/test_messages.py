@@ -1,0 +1,137 @@
+"""Answers that are messages, through the URL of a deployed stack: pictures, conversations, the playground."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from promptlab import Dataset, PromptLab, PromptTemplate
+from tests.cloud.conftest import Stack
+from tests.cloud.runs import ended, logged, processes, started, until
+from tests.cloud.test_faults import timeout
+from tests.servers import ModelServer, Reply, Request
+from tests.studio.test_playground import form
+
+pytestmark = pytest.mark.cloud
+PNG = b"\x89PNG\r\n\x1a\n"
+SMALL, LARGE = PNG + os.urandom(30_000), PNG + os.urandom(5 << 20)
+"""A picture that the Studio's function can send, and one that is longer than Lambda's answers."""
+ROWS, TURNS, AT_ONCE = 20, 8, 20
+
+
+def test_pictures_go_to_the_model_and_onto_the_page_and_are_stored_once(
+    stack: Stack, pl: PromptLab, tmp_path: Path
+) -> None:
+    """Files beside the rows, sent by the SDK; a page shows also what is too long for a function's answer."""
+    for name, picture in (("small", SMALL), ("large", LARGE)):
+        (tmp_path / f"{name}.png").write_bytes(picture)
+    names = ["small", "large", "small", "small"]
+    rows = tmp_path / "rows.jsonl"
+    lines = ({"n": n, "photo": f"{name}.png"} for n, name in enumerate(names))
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    parts = [{"type": "text", "text": "<n>"}, {"type": "image", "column": "photo"}]
+    with ModelServer(size_of_picture) as server:
+        run = pl.experiment.run(
+            {
+                "name": "pictures",
+                "dataset": Dataset(name="pictures", file_path=rows, media={"photo": "image"}),
+                "prompt_template": PromptTemplate(name="look", messages=[{"role": "user", "content": parts}]),
+                "model": {"name": "openai/mini", "endpoint": server.openai_url},
+                "evaluation": [{"metric": "length"}],
+            }
+        )
+    sizes = [len(SMALL if name == "small" else LARGE) for name in names]
+    assert [row["response"] for row in run.results()] == [f"{4 * -(-size // 3)} characters" for size in sizes]
+    hashes = [hashlib.sha256(picture).hexdigest() for picture in (SMALL, LARGE)]
+    assert {f"media/{sha256}" for sha256 in hashes} <= set(stack.keys("media/"))
+    with stack.client() as browser:
+        for case, picture in enumerate((SMALL, LARGE)):
+            page = browser.get(f"/runs/{run.run_id}/cases/{case}").raise_for_status()
+            (source,) = set(re.findall(r'<img src="([^"]+)"', page.text))
+            shown = browser.get(source)
+            if shown.status_code == 303:  # to the bucket, which the page's policy allows
+                assert (
+                    f"img-src 'self' {origin(shown.headers['location'])}"
+                    in (page.headers["content-security-policy"])
+                )
+                shown = httpx.get(shown.headers["location"], timeout=60)
+            assert shown.content == picture
+
+
+def size_of_picture(request: Request) -> str:
+    """Say how many characters of base64 came."""
+    (_, picture) = request.json["messages"][-1]["content"]
+    return f"{len(picture['image_url']['url'].partition(',')[2])} characters"
+
+
+def origin(url: str) -> str:
+    """The origin of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def test_conversations_go_on_between_two_turns_after_deadlines_and_a_kill(
+    stack: Stack, pl: PromptLab
+) -> None:
+    """Workers that have 15 s, and one that gets SIGKILL: each turn is in the store once, and only those are
+    asked twice that were in flight then."""
+    said = [[f"turn {turn} of {row}" for turn in range(TURNS)] for row in range(ROWS)]
+    with ModelServer(lambda request: Reply(text=f"to {request.prompt}", delay_s=1.5)) as server:
+        config: dict[str, Any] = {
+            "name": "talk",
+            "dataset": {"name": "talks", "rows": [{"said": turns} for turns in said]},
+            "prompt_template": {"name": "kind", "system_prompt": "Be kind."},
+            "model": {
+                "name": "openai/mini",
+                "endpoint": server.openai_url,
+                "max_concurrent_tasks": AT_ONCE,
+            },
+            "conversation": {"user_turns": "$said", "max_turns": TURNS},
+            "evaluation": [{"metric": "turn_count"}],
+        }
+        function = stack.function("Infer")
+        with timeout(stack, function, 15):
+            run_id = started(stack, config)
+            server.wait_for_requests(2 * AT_ONCE + 5)
+            for process in processes(function):
+                os.kill(process, signal.SIGKILL)
+            ended(stack, run_id)
+        asked = Counter(request.prompt for request in server.requests)
+    assert set(asked) == {text for turns in said for text in turns}
+    assert asked.total() <= ROWS * TURNS + 2 * AT_ONCE
+    # Workers after the one that died.
+    assert sum('"inferred"' in line for line in logged(stack, run_id)) > 1
+    for row, turns in zip(pl.experiment.get(run_id).results(), said, strict=True):
+        talk = [message.text for message in row["messages"]]
+        assert talk == ["Be kind.", *(text for turn in turns for text in (turn, f"to {turn}"))][-len(talk) :]
+        assert row["score.turn_count"] == TURNS
+
+
+def test_the_playground_asks_in_runs_and_shows_their_answers(stack: Stack, pl: PromptLab) -> None:
+    """Two models beside each other on three rows, with their metrics, from the form to the page."""
+    rows = [{"q": f"{n} + 1", "answer": str(n + 1)} for n in range(30)]
+    pl.asset.create(Dataset(name="sums", rows=rows))
+    with stack.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:
+        sent = browser.post("/playground", data=form())
+        assert sent.status_code == 303, sent.text
+        url = sent.headers["location"]
+        runs = parse_qs(urlsplit(url).query)["run"]
+
+        def page() -> str | None:
+            text = browser.get(url).raise_for_status().text
+            return None if "waiting …" in text or 'hx-get="/playground' in text else text
+
+        shown = until(page, "the answers are there")
+    assert "What is 3 + 1?" in shown and "exact_match <b>pass</b>" in shown
+    for run_id in runs:
+        assert ended(stack, run_id)["tags"] == ["playground"]
