@@ -159,7 +159,7 @@ def answered(
         )
         shared = chance.uniform(0.55, 0.95) if right else chance.uniform(0.3, 0.8)
         scores = {
-            "numeric_match": Score(passed=right, reason=f"expected {answer:,}, got {got:,}"),
+            "numeric_match": Score(passed=right, reason=f"expected {answer}, got {got}"),
             "reasoning": Score(value=round(shared, 4)),
             "length": Score(value=float(len(text.split()))),
         }
