@@ -37,7 +37,8 @@ def page() -> Iterator[Page]:
 
 
 def log_in(page: Page, token: str) -> None:
-    """Type the token into the form that is shown."""
+    """Type the token into the form that stands behind the accounts'."""
+    page.get_by_text("With a token").click()
     page.locator("input[name=token]").fill(token)
     page.locator("form[action='/session'] button").click()
 
