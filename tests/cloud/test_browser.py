@@ -58,7 +58,7 @@ def test_somebody_logs_in_looks_at_a_run_and_logs_out(stack: Stack, page: Page) 
     page.goto(stack.endpoint)
     expect(page.locator("body")).to_contain_text("seen in a browser")
     page.locator("form[action='/logout'] button").click()
-    expect(page.locator("input[name=token]")).to_be_visible()
+    expect(page.get_by_text("With a token")).to_be_visible()
 
 
 def test_the_whole_path_from_a_file_to_a_comparison(stack: Stack, page: Page, tmp_path: Path) -> None:
