@@ -15,8 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from promptlab.evaluators.base import Evaluator
 
-# Their validators are built on use: of a family of metrics a run has one, and each takes a millisecond.
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """How parameters are checked: no silent conversions ("no" is not False), no unknown names, no NaN."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
