@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from promptlab.cli.options import find_run, opened
 
@@ -82,7 +82,7 @@ def case_text(row: Mapping[str, Any]) -> Sequence[RenderableType]:
 
 
 def _plain(value: Any) -> str:
-    return orjson.dumps(value).decode() if isinstance(value, dict | list) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
 def _chat(messages: Sequence[Mapping[str, Any]]) -> str:

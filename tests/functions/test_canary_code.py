@@ -19,9 +19,9 @@ from promptlab.domain.secrets import Secret
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_cloud
 from tests import aws
-from tests.canary import FORMS, KEY
+from tests.canary import FORMS, KEY, answer, inflated, looked_at
 from tests.functions.conftest import Machine
-from tests.functions.test_canary import _inflated, answer, looked_at, looked_at_files
+from tests.functions.test_canary import looked_at_files
 from tests.functions.test_samples_hosted import Handed, started
 from tests.functions.test_sandbox import Invoked, _with_sandbox, invoked  # noqa: F401 - a fixture
 from tests.servers import ModelServer
@@ -126,14 +126,14 @@ def test_a_hosted_run_with_code_leaves_keys_nowhere(
         assert {f"Bearer {KEY}"} == {request.headers["authorization"] for request in server.requests}
     runtime.run(secrets.close())
     for item in aws.bare_table(runtime.config().table).scan()["Items"]:
-        looked_at(f"{item['pk']} {item['sk']}", repr(_inflated(item)).encode())
+        looked_at(f"{item['pk']} {item['sk']}", repr(inflated(item)).encode())
     bucket = boto3.client("s3", endpoint_url=aws.moto_url())
     for entry in bucket.list_objects_v2(Bucket=runtime.config().bucket)["Contents"]:
         data = bucket.get_object(Bucket=runtime.config().bucket, Key=entry["Key"])["Body"].read()
         if entry["Key"].endswith(".parquet"):
             (tmp_path / "left").mkdir(exist_ok=True)
             (tmp_path / "left" / entry["Key"].replace("/", "-")).write_bytes(data)
-        looked_at(entry["Key"], repr(_inflated(data)).encode())
+        looked_at(entry["Key"], repr(inflated(data)).encode())
     assert looked_at_files(tmp_path / "left") >= 1
     with studio.client(headers=BEARER, follow_redirects=True) as api:
         addresses = [f"/api/v1/runs/{run_id}{place}" for place in PLACES]

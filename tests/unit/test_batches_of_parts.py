@@ -138,6 +138,9 @@ async def test_files_of_batches_hold_their_bounds(tmp_path: Path) -> None:
         name, limits = "m", Limits(10, 1 << 40, 4)
         return BatchWriter(lambda number: f"b{number}", keep, limits, name, 0, 9, tmp_path, usd)
 
+    def line(custom_id: str) -> bytes:
+        return f'{{"id":"{custom_id}"}}'.encode()
+
     def lines() -> Iterator[list[str]]:
         for batch, data in made:
             found = data.decode().splitlines()
@@ -148,7 +151,7 @@ async def test_files_of_batches_hold_their_bounds(tmp_path: Path) -> None:
     for rows, usd, sizes in ((22, None, [10, 8, 4]), (10, None, [10]), (3, None, []), (11, None, [7, 4])):
         out = writer(usd)
         for n in range(rows):
-            await out.add(lambda name: f'{{"id":"{name}"}}'.encode(), (0, n, 0), 1.0)
+            await out.add(line, f"s0-c{n}-t0", (0, n, 0), 1.0)
         await out.end()
         found = list(lines())
         assert [len(one) for one in found] == sizes
@@ -156,8 +159,8 @@ async def test_files_of_batches_hold_their_bounds(tmp_path: Path) -> None:
         assert [batch.last[1] for batch, _ in made] == [int(one[-1]) for one in found]
     cheap = writer(2.0)
     for n in range(6):
-        await cheap.add(lambda name: f'{{"id":"{name}"}}'.encode(), (0, n, 0), 1.0)
+        await cheap.add(line, f"s0-c{n}-t0", (0, n, 0), 1.0)
     await cheap.end()
     assert [len(one) for one in lines()] == [4]  # the others are too few for a batch
     with pytest.raises(ModelError, match="at most 33,554,432"):
-        await writer().add(lambda name: b"x" * (33 << 20), (0, 0, 0), 1.0)
+        await writer().add(lambda name: b"x" * (33 << 20), "s0-c0-t0", (0, 0, 0), 1.0)

@@ -101,7 +101,6 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=["pydantic-ai", "openai-agents"],
 )
-@pytest.mark.slow
 @pytest.mark.long
 def test_an_agent_of_a_library_has_its_spans_with_its_cases(
     agent: str, names: list[str], libraries: Path, tmp_path: Path
