@@ -30,6 +30,9 @@ SHARE = 20
 LONG_JOURNAL = 16 << 20
 """Bytes of a journal from which on the tables are saved, so that a start does not do a day's writes again."""
 
+TRIES, PAUSE_S = 20, 0.05
+"""At the end: how often what changes in another thread meanwhile is tried to be saved."""
+
 Handler = Callable[[str, str, dict[str, str], bytes, Any], Awaitable[tuple[int, Any, Any]]]
 
 
@@ -138,11 +141,16 @@ class Keeper:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
 
     def _end(self) -> None:
-        """Save everything, and end with the workers. Nothing is answered meanwhile: no write comes between,
-        and no worker makes another call before the answer of its last one is recorded."""
-        persistence.save_all(ministack._build_persistence_save_dict())
-        if self._journal.is_saved():
-            self._journal.begin_anew()
+        """Save what changed, and end with the workers. Nothing is answered meanwhile: no write comes between,
+        and no worker makes another call before the answer of its last one is recorded.
+
+        Writes to tables are in the journal: to save these, too, took a minute on a busy machine.
+        """
+        for _ in range(TRIES):
+            self._save_changed()
+            if not self._changed:
+                break
+            time.sleep(PAUSE_S)
         _end_all()
 
     async def _go_on(self) -> None:
@@ -172,9 +180,20 @@ class Keeper:
         loaded = ministack._loaded_modules.get(module) or sys.modules.get(f"ministack.services.{module}")
         state = loaded.get_state() if loaded and hasattr(loaded, "get_state") else None
         if state is not None:
-            persistence.save_state(self._keys[module], state)
+            save(self._keys[module], state)
             if module == "dynamodb" and self._journal.is_saved():
                 self._journal.begin_anew()
+
+
+def save(service: str, state: dict[str, Any]) -> None:
+    """Save the state of a service as MiniStack does, in a tenth of its time: whole texts are made by json's
+    encoder in C, streams by the one in Python."""
+    folder = Path(persistence.STATE_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    wrapped = {"__ministack_format__": persistence._state_format_version(service), "payload": state}
+    new = folder / f"{service}.json.tmp"
+    new.write_text(json.dumps(wrapped, default=persistence._json_default))
+    new.replace(folder / f"{service}.json")
 
 
 def _is_item_write(target: str) -> bool:

@@ -202,9 +202,12 @@ def _alive(pid: int) -> bool:
         pass  # started by an earlier command
     try:
         os.kill(pid, 0)
+        # One that has ended is there until its parent asks, which may be busy: with tests, say.
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:1]
     except ProcessLookupError:
         return False
-    return True
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # no /proc here, or it has gone this moment
 
 
 # --------------------------------------------------------------------------- the deployment
