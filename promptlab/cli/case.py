@@ -82,7 +82,7 @@ def case_text(row: Mapping[str, Any]) -> Sequence[RenderableType]:
 
 
 def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if isinstance(value, dict | list) else str(value)
 
 
 def _chat(messages: Sequence[Mapping[str, Any]]) -> str:
