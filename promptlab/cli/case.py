@@ -82,7 +82,9 @@ def case_text(row: Mapping[str, Any]) -> Sequence[RenderableType]:
 
 
 def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if isinstance(value, dict | list) else str(value)
+    if not isinstance(value, dict | list):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _chat(messages: Sequence[Mapping[str, Any]]) -> str:
