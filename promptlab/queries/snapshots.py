@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 
@@ -73,10 +74,11 @@ class Snapshots:
             self._kept.popitem(last=False)
         try:
             return await asyncio.shield(kept.task)
-        except Exception:
-            if self._kept.get(run.run_id) is kept:
+        finally:
+            # One that could not be made is made anew when it is asked for again.
+            failed = kept.task.done() and (kept.task.cancelled() or kept.task.exception() is not None)
+            if failed and self._kept.get(run.run_id) is kept:
                 del self._kept[run.run_id]
-            raise
 
     async def _holds(self, kept: _Kept, run: RunRecord) -> bool:
         if time.monotonic() < kept.until:
@@ -106,12 +108,11 @@ class _OwnFiles:
 
 async def _snapshot(table: RunTable, pool: DuckDBPool, matches: Matches, folder: Path) -> StoredRun:
     own = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=folder))
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, own, ignore_errors=True)
         answered = await answered_parts(table, own)
         index, search = await asyncio.to_thread(_indexed, answered, own, table.columns)
-    except BaseException:
-        shutil.rmtree(own, ignore_errors=True)
-        raise
+        undo.pop_all()  # it is whole, and stays
     found = StoredRun(
         table.run,
         table.columns,
