@@ -55,6 +55,14 @@ CODE = [
         True,
         "",
     ),
+    ("def f(x: int): pass", "assert f.__annotations__ == {'x': int}", True, ""),
+    (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import ClassVar\n"
+        "@dataclass\nclass A:\n    n: ClassVar[int] = 3\n    x: int = 1",
+        "assert (A(5).n, A(5).x) == (3, 5)",
+        True,
+        "",
+    ),
 ]
 
 

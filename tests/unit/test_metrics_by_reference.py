@@ -1,8 +1,8 @@
 """Deterministic metrics against reference implementations, over 10,000 random pairs each.
 
 Those with a reference package beside their tables (wer, cer, chrf, ter, bleu, rouge, retrieval, sql_result,
-json_schema, meteor) have their 10,000 there. `refusal` has no reference implementation anywhere, and what
-`code_tests` says is the outcome of a process.
+json_schema, meteor) have their 10,000 there; those that no package has (refusal, code_tests, latency, cost)
+are in test_metrics_by_definition.
 """
 
 from __future__ import annotations

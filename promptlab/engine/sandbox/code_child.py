@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import orjson
@@ -37,13 +39,18 @@ def serve(folder: str, memory_bytes: int, cpu_s: int) -> None:
 
 def ran(code: str, tests: str) -> dict[str, Any]:
     """Run code and then its tests, in this process; give whether they `passed`, and else `why` not."""
-    there: dict[str, Any] = {"__name__": "__main__"}
-    for what, text in (("the code", code), ("the tests", tests)):
-        try:
-            exec(compile(text, what.removeprefix("the "), "exec"), there)
-        except BaseException as error:  # noqa: BLE001 - a model's code may raise anything
-            return {"passed": False, "why": _why(what, text, error)}
-    return {"passed": True}
+    module, before = ModuleType("__main__"), sys.modules["__main__"]
+    sys.modules["__main__"] = module  # where dataclasses and typing look up what the code names
+    try:
+        for what, text in (("the code", code), ("the tests", tests)):
+            try:
+                # Without the `from __future__` of this file, which would make texts of annotations.
+                exec(compile(text, what.removeprefix("the "), "exec", dont_inherit=True), vars(module))
+            except BaseException as error:  # noqa: BLE001 - a model's code may raise anything
+                return {"passed": False, "why": _why(what, text, error)}
+        return {"passed": True}
+    finally:
+        sys.modules["__main__"] = before
 
 
 def _why(what: str, text: str, error: BaseException) -> str:
