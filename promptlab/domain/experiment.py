@@ -357,6 +357,12 @@ class Experiment(BaseModel):
         """The scores of the run as a whole, by their names in results."""
         return tuple(name for metric in self.run_evaluation for name in metric.result_names)
 
+    @property
+    def own_scores_of_run(self) -> tuple[str, ...]:
+        """Those of them that are of a user's own code."""
+        own = (metric for metric in self.run_evaluation if metric.code is not None)
+        return tuple(name for metric in own for name in metric.result_names)
+
     def to_json(self) -> dict[str, Any]:
         found = self.model_dump(mode="json", exclude_none=True)
         return {k: v for k, v in found.items() if v or k not in ("warnings", "slices", "run_evaluation")}

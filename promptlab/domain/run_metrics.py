@@ -84,10 +84,13 @@ class RunMetric:
     units: str | None = None
     """Key of the blob with the sums of rows, which differences of runs are made of; None where there is
     none."""
+    by_case: str | None = None
+    """Key of the blob with the sums of each case, which scores of a part of the rows are made of; None where
+    there is none."""
 
     def brief(self) -> dict[str, Any]:
-        """Give what programs are told: as `to_json`, without the key of the sums."""
-        return {name: value for name, value in self.to_json().items() if name != "units"}
+        """Give what programs are told: as `to_json`, without the keys of sums."""
+        return {name: value for name, value in self.to_json().items() if name not in ("units", "by_case")}
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -100,6 +103,7 @@ class RunMetric:
             **({"method": self.method} if self.method else {}),
             **({"detail": dict(self.detail)} if self.detail else {}),
             **({"units": self.units} if self.units else {}),
+            **({"by_case": self.by_case} if self.by_case else {}),
         }
 
     @classmethod
@@ -113,7 +117,7 @@ class RunMetric:
         values = as_object(found.get("values", {}), "values")
         texts: dict[str, Any] = {
             name: None if found.get(name) is None else str(found[name])
-            for name in ("lost_why", "method", "units")
+            for name in ("lost_why", "method", "units", "by_case")
         }
         counts: dict[str, Any] = {n: as_count(found.get(n, 0), n) for n in ("cases", "rows", "lost")}
         return cls(

@@ -24,6 +24,7 @@ from promptlab.evaluators.base import Evaluator
 from promptlab.evaluators.of_runs import DETAIL, Additive, RunCase, RunEvaluator, add_to
 from promptlab.evaluators.whole import WholeRun, packed
 from promptlab.ports import Blobs
+from promptlab.results.case_sums import CaseSumsFile, Valued, valued
 from promptlab.results.run_cases import read_cases
 from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
@@ -122,10 +123,15 @@ async def compute(
     threads = Threads("promptlab-run-metrics")
     try:
         for number, (spec, evaluator) in enumerate(level.bound):
+            units: bytes | None
             try:
                 if isinstance(evaluator, Additive):
                     limit_s = spec.timeout_s or BUILT_IN_TIMEOUT_S
-                    found, units = await asyncio.to_thread(_additive, source, spec, evaluator, limit_s)
+                    file = path.with_name(f"sums-{number}.jsonl.gz")
+                    found, units = await asyncio.to_thread(_additive, source, spec, evaluator, limit_s, file)
+                    by_case = f"runs/{run.run_id}/text/cases-{run.generation}-{number}.jsonl.gz"
+                    await blobs.put_file(by_case, file)
+                    found["by_case"] = by_case
                 else:
                     found, units = await _whole(level, threads, source, spec, evaluator)
                 key = None
@@ -146,42 +152,32 @@ def _failed(spec: RunMetricSpec, why: str) -> dict[str, RunValue]:
 
 
 def _additive(
-    source: _Source, spec: RunMetricSpec, evaluator: Additive, limit_s: float
-) -> tuple[dict[str, Any], bytes | None]:
-    """A metric of sums; and the sums of its units, packed."""
-    from promptlab.statistics import FEWEST, bootstrap, wilson_t  # loaded while the calls are answered
-
+    source: _Source, spec: RunMetricSpec, evaluator: Additive, limit_s: float, file: Path
+) -> tuple[dict[str, Any], bytes]:
+    """A metric of sums; and the sums of its units, packed. Those of its cases are written to a file."""
     began, seen, units, total = monotonic(), _Seen(), RowSums(), dict[str, float]()
     fitted = evaluator.fitted(_in_time(source, spec, evaluator, limit_s, began, _Seen()))
-    for unit, case in _timed(source.cases(spec, evaluator, seen), limit_s, began):
-        try:
-            counts = fitted.counts(case)
-        except ValueError as error:
-            seen.lose(str(error))
-            continue
-        seen.cases += 1
-        seen.rows.add(case.row)
-        add_to(total, counts)
-        if len(total) > MOST_SUMS:
-            raise ValueError(f"more than {MOST_SUMS:,} different counts: take less out of the answer")
-        units.add(unit, {name: value for name, value in counts.items() if not name.startswith(DETAIL)})
-    values = fitted.values({name: n for name, n in total.items() if not name.startswith(DETAIL)})
-    vectors = list(units.units.values())
-    ends = bootstrap(vectors, fitted.values) if len(vectors) >= FEWEST else {}
-    made, many = {}, 0
+    with CaseSumsFile(file) as by_case:
+        for unit, case in _timed(source.cases(spec, evaluator, seen), limit_s, began):
+            try:
+                counts = fitted.counts(case)
+            except ValueError as error:
+                seen.lose(str(error))
+                continue
+            seen.cases += 1
+            seen.rows.add(case.row)
+            add_to(total, counts)
+            if len(total) > MOST_SUMS:
+                raise ValueError(f"more than {MOST_SUMS:,} different counts: take less out of the answer")
+            sums = {name: value for name, value in counts.items() if not name.startswith(DETAIL)}
+            units.add(unit, sums)
+            by_case.add(case.row, unit, sums)
+    values, many = valued(fitted, units)
+    made = {}
     for name, own, higher in names_of(spec):
-        value, found = values.get(own), ends.get(own)
-        low = high = stderr = None
-        if value is not None and found is not None:
-            many = found.resamples
-            (low, high), stderr = found.interval, found.stderr
-            if stderr == 0:  # nothing varied: as for a mean, that is no certainty
-                bounds = evaluator.bounds.get(own, (0.0, 1.0))
-                low, high = wilson_t(value, 0.0, len(vectors), bounds=bounds)
-        why = None if value is not None or seen.cases else seen.lost_why or "no case counts"
-        made[name] = RunValue(
-            value=value, low=low, high=high, stderr=stderr or None, higher_is_better=higher, error=why
-        )
+        one = values.get(own, Valued(None))
+        why = None if one.value is not None or seen.cases else seen.lost_why or "no case counts"
+        made[name] = RunValue(**one._asdict(), higher_is_better=higher, error=why)
     drawn = f"clusters by {spec.cluster_by}" if spec.cluster_by else "rows"
     drawn = f"blocks of {drawn}" if units.blocks else drawn
     return {

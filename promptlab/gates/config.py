@@ -234,7 +234,7 @@ class Gates(BaseModel):
 
         Args:
             columns: the dataset's columns.
-            of_run: the names of the scores of the run as a whole, which has no slices.
+            of_run: the names of the scores of the run as a whole that are of a user's own code.
 
         Raises:
             ConfigError: there is no such column, or nothing to slice.
@@ -242,8 +242,8 @@ class Gates(BaseModel):
         for check in self.checks:
             if check.slices and check.metric in of_run:
                 raise ConfigError(
-                    f"gates: {check.metric} is a score of the run as a whole, which has no slices: leave "
-                    "slices out."
+                    f"gates: {check.metric} is a score of the run as a whole by code of your own, which is "
+                    "evaluated once, and has no slices: leave slices out."
                 )
             for column in check.slices:
                 if column not in columns:

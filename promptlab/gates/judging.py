@@ -9,7 +9,7 @@ from typing import Any
 from promptlab.gates.conditions import parse_condition
 from promptlab.gates.config import Check, Gates
 from promptlab.gates.outcome import CheckOutcome
-from promptlab.statistics import Judgement, PairedData, judge
+from promptlab.statistics import ALPHA, Judgement, PairedData, holm, judge
 from promptlab.statistics.intervals import Interval, student_interval, wilson, wilson_t
 
 PASSING = ("better", "the same within δ", "not worse by more than δ")
@@ -53,9 +53,11 @@ class GatedMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatedScore:
-    """One score of the run as a whole, and its difference to the baseline's."""
+    """One score of the run as a whole, or over the rows of a slice, and its difference to the baseline's."""
 
     metric: str
+    slice: str | None = None
+    """`column=value`; None of all rows."""
     rows: int
     """Rows that count."""
     value: float | None = None
@@ -68,11 +70,17 @@ class GatedScore:
     """This run's minus the baseline's."""
     ends: Interval | None = None
     """The 95% interval of the difference."""
+    p: float | None = None
+    """Two-sided, of no difference; None without an interval."""
     higher_is_better: bool = True
     not_comparable: str | None = None
     """Why the two runs' values are not of the same metric."""
     why: str | None = None
     """Why the difference has no interval."""
+    with_quarantined: bool = False
+    """Whether rows in quarantine count in it."""
+    unsliced: str | None = None
+    """Why it is known over all rows alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +90,9 @@ class GateInputs:
     metrics: Sequence[GatedMetric] = ()
     """Metrics of cases, over all rows and by slice."""
     scores: Sequence[GatedScore] = ()
-    """Scores of the run as a whole."""
+    """Scores of the run as a whole, over all rows and by slice."""
     quarantined: tuple[str, ...] = ()
-    """Ids of the rows that `metrics` leave out."""
+    """Ids of the rows that are left out."""
 
 
 def judged(
@@ -95,8 +103,9 @@ def judged(
 ) -> list[CheckOutcome]:
     """Judge every check.
 
-    Metrics that may not be worse are judged together, by Holm's adjustment, as in a comparison. Slices that
-    must all hold need none (intersection–union), and neither does non-inferiority.
+    Metrics, and scores of the run as a whole, that may not be worse are judged together, by Holm's
+    adjustment, as in a comparison. Slices that must all hold need none (intersection–union), and neither does
+    non-inferiority.
 
     Args:
         gates: the checks.
@@ -104,32 +113,49 @@ def judged(
         facts: the run's numbers (`facts_of`).
         base_facts: the baseline's; None without one.
     """
-    family = _family(gates, measured.metrics)
-    scores = {one.metric: one for one in measured.scores}
+    family = _family(gates, measured)
+    scores = {one.metric for one in measured.scores}
     found: list[CheckOutcome] = []
     for check in gates.checks:
         if check.kind == "condition":
             found.append(_condition(check, facts))
         elif check.kind == "number":
             found.append(_number(check, facts, base_facts))
-        elif (score := scores.get(check.metric or "")) is not None:
-            found.append(_of_run(check, score, bool(gates.quarantine)))
+        elif check.metric in scores:
+            found += _of_run(check, measured.scores, family.scores)
         else:
-            found += _of_metric(check, measured.metrics, family)
+            found += _of_metric(check, measured.metrics, family.metrics)
     return found
 
 
-def _family(gates: Gates, measured: Sequence[GatedMetric]) -> dict[tuple[str, float | None], Judgement]:
-    """Judge the metrics that may not be worse together, each with its margin."""
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What may not be worse, judged together: by metric and margin, and by score the adjusted p."""
+
+    metrics: Mapping[tuple[str, float | None], Judgement]
+    scores: Mapping[str, float]
+
+
+def _family(gates: Gates, measured: GateInputs) -> _Family:
+    """Judge what may not be worse together, each metric with its margin."""
     wanted: dict[tuple[str, float | None], PairedData] = {}
-    whole = {one.metric: one for one in measured if one.slice is None}
+    p_of: dict[str, float] = {}
+    whole = {one.metric: one for one in measured.metrics if one.slice is None}
+    scores = {one.metric: one for one in measured.scores if one.slice is None}
     for check in gates.checks:
-        one = whole.get(check.metric or "")
-        if check.kind != "no_regression" or check.slices or one is None or one.paired is None:
+        if check.kind != "no_regression" or check.slices:
             continue
-        if one.not_comparable is None and not one.paired.fact:
-            wanted[one.metric, check.margin] = replace(one.paired, margin=check.margin)
-    return dict(zip(wanted, judge(list(wanted.values())), strict=True))
+        one, score = whole.get(check.metric or ""), scores.get(check.metric or "")
+        if score is not None and score.p is not None and score.not_comparable is None:
+            p_of[score.metric] = score.p
+        elif one is not None and (paired := one.paired) is not None and not one.not_comparable:
+            wanted |= (
+                {} if paired.fact else {(one.metric, check.margin): replace(paired, margin=check.margin)}
+            )
+    found = judge(list(wanted.values()), also=list(p_of.values()))
+    p_values = [one.p for one in found if one.p is not None]
+    adjusted = holm([*p_values, *p_of.values()])[len(p_values) :]
+    return _Family(dict(zip(wanted, found, strict=True)), dict(zip(p_of, adjusted, strict=True)))
 
 
 def _of_metric(
@@ -181,49 +207,73 @@ def _within(check: Check, what: str, value: float, interval: Interval) -> tuple[
     return "undecided", f"{said}: the interval holds the bound, so that more rows are needed"
 
 
-def _of_run(check: Check, one: GatedScore, without: bool) -> CheckOutcome:
-    """Judge a score of the run as a whole, by itself; `without` says that the gate has rows in quarantine."""
-    known: dict[str, Any] = {"n": one.rows, "value": one.value}
-    if check.slices:
-        outcome, said = "undecided", "it is of the run as a whole, which has no slices"
-    elif check.kind != "bound":
-        outcome, verdict, said = _run_verdict(check, one)
-        known |= {"value": one.difference, "verdict": verdict}
+def _of_run(check: Check, scores: Sequence[GatedScore], adjusted: Mapping[str, float]) -> list[CheckOutcome]:
+    """Judge a score of the run as a whole, or each of its slices."""
+    mine = [one for one in scores if one.metric == check.metric]
+    whole = next((one for one in mine if one.slice is None), None)
+    if not check.slices:
+        return [_of_score(check, whole, adjusted)] if whole else []
+    chosen = [one for one in mine if one.slice and one.slice.partition("=")[0] in check.slices]
+    if not chosen:
+        why = (whole and whole.unsliced) or "the run has no rows of it"
+        return [_outcome(check, None, "undecided", f"it has no slices: {why}")]
+    found = []
+    for one in chosen:
+        if one.rows < check.min_rows:
+            said = f"{one.rows:,} rows, and {check.min_rows:,} are wanted of a slice"
+            found.append(_outcome(check, one, "left out", said))
+        else:
+            found.append(_of_score(check, one, {}))
+    return found
+
+
+def _of_score(check: Check, one: GatedScore, adjusted: Mapping[str, float]) -> CheckOutcome:
+    known: dict[str, Any] = {"value": one.value}
+    if check.kind != "bound":
+        p = one.p
+        if check.kind == "no_regression" and one.slice is None and one.metric in adjusted:
+            p = adjusted[one.metric]
+        outcome, verdict, said = _run_verdict(check, one, p)
+        known |= {"value": one.difference, "verdict": verdict, "p": p}
         known |= {"low": one.ends.low, "high": one.ends.high} if one.ends else {}
     elif one.value is None:
         outcome, said = "undecided", f"the run has no value of it: {one.error or 'it is not defined'}"
     elif one.interval is None:
-        outcome, said = (
-            "undecided",
-            (f"value {one.value:.4g} has no interval: use require, or give the metric resamples"),
-        )
+        remedy = "more rows are needed" if one.slice else "use require, or give the metric resamples"
+        outcome, said = "undecided", f"value {one.value:.4g} has no interval: {remedy}"
     else:
         outcome, said = _within(check, "value", one.value, one.interval)
         known |= {"low": one.interval.low, "high": one.interval.high}
-    said += "; rows in quarantine count in it, for it is of the whole run" if without else ""
-    return _outcome(check, None, outcome, said, **known)
+    if one.with_quarantined:
+        said += f"; rows in quarantine count in it: {one.unsliced or 'it is of the whole run'}"
+    return _outcome(check, one, outcome, said, **known)
 
 
-def _run_verdict(check: Check, one: GatedScore) -> tuple[str, str | None, str]:
-    """The outcome, the verdict and the reason of a score against the baseline's, by the interval of its
-    difference: what excludes 0 is better or worse, what lies within the margin is the same."""
+def _run_verdict(check: Check, one: GatedScore, p: float | None) -> tuple[str, str | None, str]:
+    """The outcome, the verdict and the reason of a score against the baseline's: better or worse by the p,
+    else the same where the interval of its difference lies within the margin."""
     if one.not_comparable:
         return "undecided", None, f"the runs' values are not of the same metric: {one.not_comparable}"
-    if not one.compared or one.difference is None or one.ends is None:
+    if not one.compared or one.difference is None or one.ends is None or p is None:
         why = one.why if one.compared else "the baseline has no value of it"
         return "undecided", None, why or "it has no value in both runs"
     low, high = one.ends if one.higher_is_better else (-one.ends.high, -one.ends.low)
     margin = check.margin
     verdict = "no evidence of a difference"
-    if low > 0 or high < 0:
-        verdict = "better" if low > 0 else "worse"
+    if p <= ALPHA:
+        verdict = "better" if low + high > 0 else "worse"
     elif margin is not None and low > -margin:
         verdict = f"the same within {margin:.3g}" if high < margin else f"not worse by more than {margin:.3g}"
     said = f"{verdict}; difference {one.difference:+.4g} ({one.ends.low:+.4g} … {one.ends.high:+.4g})"
+    said += f"; {_p(p)}"
     if verdict == "no evidence of a difference":
         remedy = "without a margin only better passes: give one" if margin is None else "more rows are needed"
         return "undecided", verdict, f"{said}; {remedy}"
     return "failed" if verdict == "worse" else "passed", verdict, said
+
+
+def _p(p: float) -> str:
+    return f"p {p:.4f}" if p >= 0.0001 else "p < .0001"
 
 
 def _compared(
@@ -262,7 +312,7 @@ def _why(words: str, found: Judgement) -> str:
     if found.difference is not None and found.ci_low is not None and found.ci_high is not None:
         parts.append(f"difference {found.difference:+.4g} ({found.ci_low:+.4g} … {found.ci_high:+.4g})")
     if found.p_adjusted is not None:
-        parts.append(f"p {found.p_adjusted:.4f}" if found.p_adjusted >= 0.0001 else "p < .0001")
+        parts.append(_p(found.p_adjusted))
     parts.append(f"{found.wins:,} rows won, {found.losses:,} lost, {found.ties:,} tied")
     if found.missing_base or found.missing_other:
         parts.append(f"without a score: {found.missing_base:,} of the baseline, {found.missing_other:,} here")
@@ -316,7 +366,10 @@ def _number(check: Check, facts: Mapping[str, Any], base_facts: Mapping[str, Any
     )
 
 
-def _outcome(check: Check, one: GatedMetric | None, outcome: Any, said: str, **numbers: Any) -> CheckOutcome:
+def _outcome(
+    check: Check, one: GatedMetric | GatedScore | None, outcome: Any, said: str, **numbers: Any
+) -> CheckOutcome:
+    n = one.n if isinstance(one, GatedMetric) else one.rows if one else None
     return CheckOutcome(
         check=check.title,
         kind=check.kind,
@@ -324,5 +377,5 @@ def _outcome(check: Check, one: GatedMetric | None, outcome: Any, said: str, **n
         said=said,
         metric=check.metric,
         slice=one.slice if one else None,
-        **{"n": one.n if one else None, **numbers},
+        **{"n": n, **numbers},
     )

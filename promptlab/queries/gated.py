@@ -7,18 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptlab.duck import quoted
-from promptlab.errors import ConfigError
 from promptlab.gates.config import Gates
 from promptlab.gates.judging import GatedMetric, GatedScore, GateInputs
 from promptlab.queries.compare import cluster_errors, not_comparable, paired_of, pairing_of
 from promptlab.queries.compare_sql import ANSWER, Pairing
+from promptlab.queries.gated_scores import MOST_SLICES, check_slices, column_of, slice_of
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
-from promptlab.queries.run_level import RunComparison, run_metrics_of
-from promptlab.statistics.intervals import Interval
-
-MOST_SLICES = 200
-"""Values of one column: a column with more (an id, a text) is none to slice by."""
 
 
 async def measured(
@@ -26,7 +21,7 @@ async def measured(
     run: StoredRun,
     base: StoredRun | None,
     gates: Gates,
-    compared: Sequence[RunComparison] = (),
+    scores: Sequence[GatedScore] = (),
 ) -> GateInputs:
     """Measure what the checks of a gate need.
 
@@ -35,7 +30,7 @@ async def measured(
         run: the run, finished.
         base: the baseline, finished; None without one.
         gates: the checks.
-        compared: the scores of the run as a whole, against the baseline's.
+        scores: those of the run as a whole (`gated_scores`).
 
     Raises:
         ConfigError: a column to slice by is none of the dataset's, or has too many values.
@@ -59,38 +54,9 @@ async def measured(
                 found.append(_with_base(one, base, run, both, other.get(value)))
     return GateInputs(
         metrics=found,
-        scores=_scores(run, compared),
+        scores=scores,
         quarantined=await _quarantined(pool, run, gates.quarantine),
     )
-
-
-def _scores(run: StoredRun, compared: Sequence[RunComparison]) -> list[GatedScore]:
-    """The scores of the run as a whole, as its summary has them."""
-    against = {one.metric: one for one in compared}
-    found = []
-    for metric in run_metrics_of(run.run).values():
-        for name, score in metric.values.items():
-            one = against.get(name)
-            known: dict[str, Any] = {}
-            if one is not None:
-                ends = None if one.low is None or one.high is None else Interval(one.low, one.high)
-                known = {"difference": one.difference, "ends": ends, "why": one.why}
-                known["not_comparable"] = one.not_comparable
-            found.append(
-                GatedScore(
-                    metric=name,
-                    rows=metric.rows,
-                    value=score.value,
-                    interval=None
-                    if score.low is None or score.high is None
-                    else Interval(score.low, score.high),
-                    error=score.error,
-                    higher_is_better=score.higher_is_better,
-                    compared=one is not None,
-                    **known,
-                )
-            )
-    return found
 
 
 async def _asked(
@@ -102,24 +68,13 @@ async def _asked(
     column: str | None,
 ) -> dict[str | None, dict[str, Any]]:
     """The aggregates of each slice, by its value; of no column those of all rows, under None."""
-    by = None
-    if column is not None:
-        names = {source: name for source, name, _ in base.columns.inputs}
-        if column not in names:
-            raise ConfigError(
-                f"gates: the dataset of run {base.run.run_id} has no column {column!r} to slice by; it has "
-                f"{', '.join(sorted(names)) or 'none'}."
-            )
-        by = names[column]
+    by = None if column is None else column_of(base, column)
     sql, names_of, values = pairing.sliced(0, by, without, MOST_SLICES + 1)
     if not names_of:
         return {}
     rows = await pool.fetch(sql, values)
-    if len(rows) > MOST_SLICES:
-        raise ConfigError(
-            f"gates: the column {column!r} has more than {MOST_SLICES} values: slice by one with fewer."
-        )
-    keys = [None if column is None else "" if row[0] is None else str(row[0]) for row in rows]
+    check_slices(column, len(rows))
+    keys = [None if column is None else slice_of(row[0]) for row in rows]
     # Rows that belong together (`cluster_by`) are not independent: of the difference to the baseline.
     apart = base is not run
     errors = await cluster_errors(pool, pairing, quoted(by) if by else "0", 0, without) if apart else {}

@@ -35,6 +35,7 @@ from promptlab.queries.compared import Compared
 from promptlab.queries.filters import Filter, Range
 from promptlab.queries.finished import StoredResults
 from promptlab.queries.gated import measured
+from promptlab.queries.gated_scores import gated_scores
 from promptlab.queries.histograms import Bin, Histogram
 from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
@@ -194,7 +195,9 @@ class QueryEngine:
                 )
         opened = await self._stored(base) if base is not None else None
         compared = await self._whole.compare((base, run)) if base is not None and gates.compares else ()
-        return await measured(self._threads(), await self._stored(run), opened, gates, compared)
+        pool, stored = self._threads(), await self._stored(run)
+        scores = await gated_scores(pool, self._blobs, stored, opened, gates, compared)
+        return await measured(pool, stored, opened, gates, scores)
 
     async def rank(
         self, sweep: Sweep, runs: Sequence[RunRecord], metric: str | None, margins: Mapping[str, float]

@@ -14,13 +14,24 @@ from promptlab.domain.judged_by import judges_of
 from promptlab.domain.results import RunRecord
 from promptlab.domain.run_metrics import RunMetric
 from promptlab.errors import BlobNotFoundError, ConfigError
-from promptlab.evaluators.of_runs import Additive, add_to
+from promptlab.evaluators.of_runs import Additive
 from promptlab.evaluators.registry import build
 from promptlab.evaluators.whole import MOST_DRAWN
 from promptlab.ports import Blobs
+from promptlab.results.case_sums import total_of
 from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
-from promptlab.statistics import Bootstrapped, Interval, bp_t, drawn_interval, paired_bootstrap
+from promptlab.statistics import (
+    ALPHA,
+    PAIRED_WORK,
+    Bootstrapped,
+    Interval,
+    Tested,
+    agreed,
+    bp_t,
+    drawn_interval,
+    paired_bootstrap,
+)
 
 TOO_FEW = "too few rows"
 NO_DRAWS = (
@@ -45,6 +56,9 @@ class RunComparison:
     """The 95% interval of the difference; None where there is none."""
     high: float | None = None
     stderr: float | None = None
+    p: float | None = None
+    """Two-sided, of no difference; None where there is no interval. At most .05 where the interval excludes
+    0."""
     why: str | None = None
     """Why there is no interval."""
     not_comparable: str | None = None
@@ -62,9 +76,9 @@ class RunComparison:
         """better or worse where the interval excludes 0, else undecided; None without an interval."""
         if self.low is None or self.high is None or self.not_comparable:
             return None
-        if self.low <= 0 <= self.high:
+        if self.low <= 0 <= self.high if self.p is None else self.p > ALPHA:
             return "undecided"
-        return "better" if (self.low > 0) == self.higher_is_better else "worse"
+        return "better" if (self.low + self.high > 0) == self.higher_is_better else "worse"
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON, without its names."""
@@ -76,6 +90,7 @@ class RunComparison:
             "ci_low": self.low,
             "ci_high": self.high,
             "stderr": self.stderr,
+            "p": self.p,
             "verdict": self.verdict,
             "why": self.why,
             "not_comparable": self.not_comparable,
@@ -85,12 +100,12 @@ class RunComparison:
     def from_json(cls, metric: str, other: int, value: Any) -> RunComparison:
         """The inverse of `to_json`."""
         ends = {"low": value.get("ci_low"), "high": value.get("ci_high")}
-        same = ("base_value", "other_value", "stderr", "why", "not_comparable")
+        same = ("base_value", "other_value", "stderr", "p", "why", "not_comparable")
         plain = {name: value.get(name) for name in same}
         return cls(metric=metric, other=other, higher_is_better=value["higher_is_better"], **ends, **plain)
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """One run's metric in a comparison."""
 
     spec: RunMetricSpec
@@ -107,7 +122,7 @@ class RunComparisons:
 
     async def compare(self, runs: Sequence[RunRecord]) -> tuple[RunComparison, ...]:
         """Every score of the base run as a whole that another run has, too."""
-        base, *others = [_sides(run) for run in runs]
+        base, *others = [sides_of(run) for run in runs]
         found: list[RunComparison] = []
         for name, a in base.items():
             for place, other in enumerate(others):
@@ -115,8 +130,8 @@ class RunComparisons:
                     found += await self._pair(place, a, other[name])
         return tuple(found)
 
-    async def _pair(self, place: int, a: _Side, b: _Side) -> list[RunComparison]:
-        different = _not_comparable(a, b)
+    async def _pair(self, place: int, a: Side, b: Side) -> list[RunComparison]:
+        different = why_not_comparable(a, b)
         why, ends = None, dict[str, Bootstrapped]()
         if different is None:
             try:
@@ -130,6 +145,9 @@ class RunComparisons:
             one, other, drawn = a.metric.values.get(name), b.metric.values.get(name), ends.get(own_name)
             if one is None or other is None:
                 continue
+            test = None
+            if drawn is not None and one.value is not None and other.value is not None:
+                test = tested(other.value - one.value, drawn)
             found.append(
                 RunComparison(
                     metric=name,
@@ -137,16 +155,17 @@ class RunComparisons:
                     higher_is_better=higher,
                     base_value=one.value,
                     other_value=other.value,
-                    low=drawn.interval.low if drawn else None,
-                    high=drawn.interval.high if drawn else None,
-                    stderr=drawn.stderr if drawn else None,
-                    why=None if drawn else why,
+                    low=test and test.low,
+                    high=test and test.high,
+                    stderr=test and test.stderr,
+                    p=test and test.p,
+                    why=None if test else why,
                     not_comparable=different,
                 )
             )
         return found
 
-    async def _ends(self, a: _Side, b: _Side) -> dict[str, Bootstrapped]:
+    async def _ends(self, a: Side, b: Side) -> dict[str, Bootstrapped]:
         keys = a.metric.units, b.metric.units
         if keys[0] is None or keys[1] is None:
             return {}
@@ -157,7 +176,7 @@ class RunComparisons:
                 evaluator = build(a.spec.metric, a.spec.params)
                 assert isinstance(evaluator, Additive)
                 first, second = map(RowSums.unpacked, data)
-                found = await asyncio.to_thread(_drawn, first, second, evaluator)
+                found = await asyncio.to_thread(differences, first, second, evaluator)
             else:
                 base, other = map(Draws.unpacked, data)
                 found = _paired(a, b, base, other)
@@ -168,22 +187,23 @@ class RunComparisons:
         return self._kept[key]
 
 
-def _drawn(first: RowSums, second: RowSums, evaluator: Additive) -> dict[str, Bootstrapped]:
+def tested(difference: float, drawn: Bootstrapped) -> Tested:
+    """The interval and the p of a difference, which agree on 0."""
+    return agreed(Tested(difference, drawn.stderr, *drawn.interval, drawn.p))
+
+
+def differences(
+    first: RowSums, second: RowSums, evaluator: Additive, *, most_work: int = PAIRED_WORK
+) -> dict[str, Bootstrapped]:
+    """The differences of a metric's scores, second − first, over pairs of equal units."""
     if first.blocks != second.blocks:
         first, second = first.in_blocks(), second.in_blocks()
     names = sorted(first.units.keys() | second.units.keys())
     pairs = [(first.units.get(name, {}), second.units.get(name, {})) for name in names]
-    found = paired_bootstrap(pairs, evaluator.values)
-    totals = [evaluator.values(_total(side)) for side in (first, second)]
+    found = paired_bootstrap(pairs, evaluator.values, most_work=most_work)
+    totals = [evaluator.values(total_of(side)) for side in (first, second)]
     bounds = {name: evaluator.bounds.get(name, (0.0, 1.0)) for name in found}
     return _varied(found, totals, bounds, len(pairs))
-
-
-def _total(sums: RowSums) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for unit in sums.units.values():
-        add_to(total, unit)
-    return total
 
 
 def _varied(
@@ -203,11 +223,11 @@ def _varied(
             low, high = bounds[name]
             test = bp_t(b - a, 0.0, n, high - low)
             ends = Interval(min(test.low, b - a), max(test.high, b - a))
-            made[name] = Bootstrapped(ends, test.stderr, one.resamples)
+            made[name] = Bootstrapped(ends, test.stderr, one.resamples, test.p)
     return made
 
 
-def _paired(a: _Side, b: _Side, base: Draws, other: Draws) -> dict[str, Bootstrapped]:
+def _paired(a: Side, b: Side, base: Draws, other: Draws) -> dict[str, Bootstrapped]:
     """The intervals of a metric of a user's own: draws of equal rows are pairs.
 
     Raises:
@@ -229,11 +249,11 @@ def _paired(a: _Side, b: _Side, base: Draws, other: Draws) -> dict[str, Bootstra
     return _varied(found, values, dict.fromkeys(found, known) if known else {}, b.metric.rows)
 
 
-def _sides(run: RunRecord) -> dict[str, _Side]:
+def sides_of(run: RunRecord) -> dict[str, Side]:
     """The metrics of a run as a whole, by name."""
     metrics = run_metrics_of(run)
     specs = Experiment.model_validate(run.experiment).run_evaluation if metrics else ()
-    return {spec.name: _Side(spec, metrics[spec.name], run) for spec in specs if spec.name in metrics}
+    return {spec.name: Side(spec, metrics[spec.name], run) for spec in specs if spec.name in metrics}
 
 
 def run_metrics_of(run: RunRecord) -> dict[str, RunMetric]:
@@ -242,7 +262,7 @@ def run_metrics_of(run: RunRecord) -> dict[str, RunMetric]:
     return {name: RunMetric.from_json(value) for name, value in found.items()}
 
 
-def _not_comparable(a: _Side, b: _Side) -> str | None:
+def why_not_comparable(a: Side, b: Side) -> str | None:
     judges = judges_of(a.run.summary), judges_of(b.run.summary)
     different = not_comparable(a.spec, b.spec, a.run.experiment, b.run.experiment, judges)
     reads_other = a.spec.column_mapping != b.spec.column_mapping

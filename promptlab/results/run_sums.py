@@ -26,7 +26,10 @@ class RowSums:
 
     def add(self, name: str, more: Mapping[str, float]) -> None:
         """Add to the unit of a row, by the row's id, or of a cluster by its value."""
-        key = unit_key(name)
+        self.add_key(unit_key(name), more)
+
+    def add_key(self, key: str, more: Mapping[str, float]) -> None:
+        """Add to the unit of a row or a cluster, by its key."""
         self.put(block_of(key) if self.blocks else key, more)
         if not self.blocks and len(self.units) > MOST_UNITS:
             before, self.units, self.blocks = self.units, {}, True

@@ -20,6 +20,7 @@ from promptlab.statistics.agreement import (
     rate,
 )
 from promptlab.statistics.bootstrap import (
+    PAIRED_WORK,
     Bootstrapped,
     bootstrap,
     drawn_interval,
@@ -91,6 +92,7 @@ from promptlab.statistics.verdicts import (
     Judgement,
     PairedData,
     Verdict,
+    agreed,
     judge,
     paired_data,
 )
@@ -105,6 +107,7 @@ __all__ = [
     "FEWEST_FOR_KAPPA",
     "FEWEST_ROWS",
     "MARGIN",
+    "PAIRED_WORK",
     "POWER",
     "RESAMPLES",
     "Bootstrapped",
@@ -122,6 +125,7 @@ __all__ = [
     "Table",
     "Tested",
     "Verdict",
+    "agreed",
     "at_least_k",
     "binomial_cdf",
     "binomial_pmf",

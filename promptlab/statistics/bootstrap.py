@@ -37,6 +37,8 @@ class Bootstrapped:
     interval: Interval
     stderr: float
     resamples: int
+    p: float = 1.0
+    """Two-sided, of a value of 0: the largest p whose interval has no 0 in it (`drawn_p`)."""
 
 
 def bootstrap(
@@ -76,8 +78,13 @@ def bootstrap(
     for name, values in found.items():
         estimate = estimates.get(name)
         if estimate is not None and len(values) >= 0.95 * many:
-            made[name] = Bootstrapped(corrected_interval(estimate, values), stdev(values), many)
+            made[name] = _bootstrapped(estimate, values, many)
     return made
+
+
+def _bootstrapped(estimate: float, values: list[float], many: int) -> Bootstrapped:
+    stderr = stdev(values)
+    return Bootstrapped(corrected_interval(estimate, values), stderr, many, drawn_p(estimate, values, stderr))
 
 
 def _patterns(units: Sequence[Sums]) -> tuple[list[list[tuple[str, float]]], list[int]]:
@@ -112,12 +119,33 @@ def _total(units: Sequence[Sums]) -> dict[str, float]:
 def corrected_interval(estimate: float, values: list[float]) -> Interval:
     """The 95% interval of an estimate from its resamples, as in `bootstrap`; the estimate is within it."""
     values.sort()
-    normal, many = NormalDist(), len(values)
-    below = sum(one < estimate for one in values) + sum(one == estimate for one in values) / 2
-    share = min(max(below / many, 0.5 / many), 1 - 0.5 / many)
-    z0, z = normal.inv_cdf(share), normal.inv_cdf(0.5 + CONFIDENCE / 2)
+    normal = NormalDist()
+    z0, z = _z_of(estimate, values), normal.inv_cdf(0.5 + CONFIDENCE / 2)
     ends = [_quantile(values, normal.cdf(2 * z0 + side)) for side in (-z, z)]
     return Interval(min(ends[0], estimate), max(ends[1], estimate))
+
+
+def _z_of(value: float, values: Sequence[float]) -> float:
+    """The normal quantile of the share of resamples below a value; half of those that are equal count."""
+    below = sum(one < value for one in values) + sum(one == value for one in values) / 2
+    least = 0.5 / len(values)
+    return NormalDist().inv_cdf(min(max(below / len(values), least), 1 - least))
+
+
+def drawn_p(estimate: float, values: Sequence[float], stderr: float) -> float:
+    """The two-sided p of 0 against an estimate and its resamples.
+
+    Formula: with w = Φ⁻¹(share of resamples below 0), an end of the interval of `bootstrap` at confidence
+    1 − p lies at 0 where p = 2 Φ(−|2z₀ − w|). Where 0 lies beyond all resamples, which cannot tell how far,
+    the normal tail 2 Φ(−|estimate| / stderr), where that is smaller.
+    """
+    if estimate == 0 or not stderr:
+        return 1.0
+    normal, side = NormalDist(), 1.0 if estimate > 0 else -1.0
+    p = min(1.0, 2 * normal.cdf(-side * (2 * _z_of(estimate, values) - _z_of(0.0, values))))
+    if min(side * one for one in values) > 0:
+        p = min(p, 2 * normal.cdf(-abs(estimate) / stderr))
+    return p
 
 
 def drawn_interval(estimate: float, apart: Sequence[float | None]) -> Bootstrapped | None:
@@ -126,7 +154,7 @@ def drawn_interval(estimate: float, apart: Sequence[float | None]) -> Bootstrapp
     known = [estimate + one for one in apart if one is not None]
     if len(known) < 2 or len(known) < 0.95 * len(apart):
         return None
-    return Bootstrapped(corrected_interval(estimate, known), stdev(known), len(known))
+    return _bootstrapped(estimate, known, len(known))
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
@@ -141,6 +169,7 @@ def paired_bootstrap(
     value: Callable[[Sums], Values],
     *,
     seed: int = SEED,
+    most_work: int = PAIRED_WORK,
 ) -> dict[str, Bootstrapped]:
     """The 95% intervals of the differences of two runs' values, second − first, over pairs of units.
 
@@ -161,4 +190,4 @@ def paired_bootstrap(
             for name, one in b.items()
         }
 
-    return bootstrap(joint, difference, seed=seed, most_work=PAIRED_WORK)
+    return bootstrap(joint, difference, seed=seed, most_work=most_work)

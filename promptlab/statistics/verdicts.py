@@ -121,7 +121,9 @@ class Judgement:
     worst_high: float | None
 
 
-def judge(family: Sequence[PairedData], *, tests: int | None = None) -> list[Judgement]:
+def judge(
+    family: Sequence[PairedData], *, tests: int | None = None, also: Sequence[float] = ()
+) -> list[Judgement]:
     """Judge the metrics of a comparison together: Holm's adjustment is over all that have a verdict.
 
     The verdict, its interval and its p never contradict each other: p ≤ .05 exactly where the interval
@@ -130,11 +132,12 @@ def judge(family: Sequence[PairedData], *, tests: int | None = None) -> list[Jud
     Args:
         family: every metric of every other run.
         tests: how many tests the family has, where that is more than are given; see `holm`.
+        also: p of further tests of the same family.
     """
     found = [_tested(data) for data in family]
     counted = [n for n, (data, test) in enumerate(zip(family, found, strict=True)) if test and not data.fact]
     p_values = [test.p for n in counted if (test := found[n])]
-    adjusted = dict(zip(counted, holm(p_values, tests=tests), strict=True))
+    adjusted = dict(zip(counted, holm([*p_values, *also], tests=tests), strict=False))
     return [
         _judgement(data, test, adjusted.get(n))
         for n, (data, test) in enumerate(zip(family, found, strict=True))
@@ -148,25 +151,25 @@ def _tested(data: PairedData) -> Tested | None:
     if data.clusters is not None:
         if data.clusters.groups < FEWEST:
             return None
-        return _agreed(paired_t(data.difference, data.clusters.stderr, data.n, df=data.clusters.groups - 1))
+        return agreed(paired_t(data.difference, data.clusters.stderr, data.n, df=data.clusters.groups - 1))
     if data.kind == "binary":
         low, high = tango(data.rose, data.fell, data.n)
-        return _agreed(
+        return agreed(
             Tested(data.difference, _stderr(data) or 0.0, low, high, mcnemar(data.rose, data.fell).mid_p)
         )
     if data.n < 2:
         return None
     if data.kind == "bounded" and data.bounds is not None:
-        return _agreed(bp_t(data.difference, data.deviation, data.n, data.bounds[1] - data.bounds[0]))
-    return _agreed(paired_t(data.difference, _stderr(data) or 0.0, data.n))
+        return agreed(bp_t(data.difference, data.deviation, data.n, data.bounds[1] - data.bounds[0]))
+    return agreed(paired_t(data.difference, _stderr(data) or 0.0, data.n))
 
 
 def _stderr(data: PairedData) -> float | None:
     return data.deviation / math.sqrt(data.n) if data.n > 1 else None
 
 
-def _agreed(test: Tested) -> Tested:
-    """Put the end next to 0 to 0 where p and interval do not agree on it.
+def agreed(test: Tested) -> Tested:
+    """Put the end next to 0 to 0 where p and interval do not agree on it, as those of resamples may not.
 
     Of pass/fail the mid-p is above .05 in up to 2.7% of null comparisons whose interval excludes 0; the
     other way round never, but for rounding. Coverage only rises.

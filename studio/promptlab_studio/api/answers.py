@@ -451,6 +451,10 @@ class RunComparisonOut(BaseModel):
     ci_low: float | None = Field(description="The 95% interval of the difference, by a paired bootstrap.")
     ci_high: float | None
     stderr: float | None
+    p: float | None = Field(
+        default=None,
+        description="Two-sided, of no difference, by the same bootstrap; null without an interval.",
+    )
     verdict: str | None = Field(description="better, worse or undecided; null without an interval.")
     why: str | None = Field(description="Why there is no interval.")
     not_comparable: str | None = Field(description="Why the two values are not of the same metric.")

@@ -118,7 +118,8 @@ def _compared(m: RunComparison, digits: Digits) -> RunDelta:
     word = "not comparable" if m.not_comparable else m.verdict or ""
     css = {"better": "good", "worse": "bad", "not comparable": "warn"}.get(word, "muted")
     between = digits.between(m.low, m.high) if m.low is not None and m.high is not None else ""
-    why = m.not_comparable or m.why or "A paired bootstrap over the rows of both runs."
+    p = "" if m.p is None else f" p {m.p:.4f}." if m.p >= 0.0001 else " p < .0001."
+    why = m.not_comparable or m.why or f"A paired bootstrap over the rows of both runs.{p}"
     return RunDelta(digits.show(m.other_value), digits.signed(m.difference), between, word, css, why)
 
 

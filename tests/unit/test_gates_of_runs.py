@@ -1,0 +1,188 @@
+"""Gates on scores of the run as a whole: with metrics, by slice, and without rows in quarantine."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptlab import Dataset, PromptLab, PromptTemplate, RunEvaluator
+from promptlab.errors import ConfigError
+from promptlab.evaluators.classification import Classification
+from promptlab.evaluators.of_runs import RunCase
+from promptlab.gates.config import Gates, gates_of
+from promptlab.gates.facts import facts_of
+from promptlab.gates.judging import GatedMetric, GatedScore, GateInputs, judged
+from promptlab.sdk.run import Run
+from promptlab.statistics import bootstrap, drawn_interval, paired_bootstrap, paired_data, student_two_sided
+from promptlab.statistics.intervals import Interval
+
+F1 = "classification.f1_macro"
+TABLE = {"metric": "classification", "column_mapping": {"reference": "truth"}}
+
+
+class Different(RunEvaluator):
+    """Counts different answers."""
+
+    inputs = {"response": "$inference"}
+
+    def evaluate(self, cases: Any) -> float:
+        return float(len({case["response"] for case in cases}))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> PromptLab:
+    return PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+
+
+def rows_of(wrong: set[int], count: int = 120) -> list[dict[str, str]]:
+    """Rows whose text is the answer; every third is of another kind."""
+    found = []
+    for n in range(count):
+        truth = "ab"[n // 3 % 2]
+        said = {"a": "b", "b": "a"}[truth] if n in wrong else truth
+        found.append({"id": f"r{n}", "text": said, "truth": truth, "kind": "xyz"[n % 3]})
+    return found
+
+
+def run_of(lab: PromptLab, folder: Path, wrong: set[int], *more: Any, **config: Any) -> Run:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of(wrong)))
+    return lab.experiment.run(
+        {
+            "name": "sorting",
+            "prompt_template": PromptTemplate(name="p", user_prompt="<text>"),
+            "dataset": Dataset(name=f"rows{len(wrong)}", file_path=str(file), id_column="id"),
+            "model": "simulated/echo",
+            "evaluation": [TABLE, {"metric": "exact_match", "column_mapping": {"reference": "truth"}}, *more],
+            **config,
+        },
+        quiet=True,
+    )
+
+
+def f1_of(rows: list[dict[str, str]]) -> float:
+    cases = [RunCase({"response": row["text"], "reference": row["truth"]}, n) for n, row in enumerate(rows)]
+    return float(Classification().evaluate(cases)["f1_macro"] or 0)
+
+
+def test_each_slice_of_a_score_must_hold_by_itself(lab: PromptLab, tmp_path: Path) -> None:
+    """What the whole hides fails in its slice; the values are those of the slice's cases alone."""
+    wrong = set(range(0, 90, 3))
+    base, run = run_of(lab, tmp_path, {1, 2}), run_of(lab, tmp_path, wrong)
+    checks = [
+        {"metric": F1, "min": 0.5, "slices": ["kind"]},
+        {"metric": F1, "no_regression": 0.2, "slices": ["kind"]},
+    ]
+    gate = lab.experiment.gate(run, baseline=base, gates=checks)
+    found = {(check.kind, check.slice): check for check in gate.checks}
+    assert {slice: check.outcome for (kind, slice), check in found.items() if kind == "bound"} == {
+        "kind=x": "failed",
+        "kind=y": "passed",
+        "kind=z": "passed",
+    }
+    rows = rows_of(wrong)
+    for kind in "xyz":
+        one = found["bound", f"kind={kind}"]
+        assert one.n == 40 and one.value == pytest.approx(f1_of([row for row in rows if row["kind"] == kind]))
+    regressed = found["no_regression", "kind=x"]
+    assert (regressed.outcome, regressed.verdict) == ("failed", "worse")
+    large = [{"metric": F1, "min": 0.5, "slices": ["kind"], "min_rows": 41}]
+    assert {c.outcome for c in lab.experiment.gate(run, gates=large).checks} == {"left out"}
+    for column, words in (("size", "no column 'size'"), ("text", None)):
+        gates = [{"metric": F1, "min": 0.5, "slices": [column]}]
+        if words:
+            with pytest.raises(ConfigError, match=words):
+                lab.experiment.gate(run, gates=gates)
+        else:
+            assert len(lab.experiment.gate(run, gates=gates).checks) == 2
+
+
+def test_rows_in_quarantine_count_in_no_score_of_the_run(lab: PromptLab, tmp_path: Path) -> None:
+    """Their loss fails the gate; without them it is as if they had never been there."""
+    wrong = set(range(20, 60))
+    base, run = run_of(lab, tmp_path, set()), run_of(lab, tmp_path, wrong)
+    checks = [{"metric": F1, "no_regression": 0.1}, {"metric": F1, "min": 0.9}]
+    assert lab.experiment.gate(run, baseline=base, gates=checks).outcome == "failed"
+    flaky = {"quarantine": [f"r{n}" for n in wrong if n != 20], "checks": checks}
+    gate = lab.experiment.gate(run, baseline=base, gates=flaky)
+    left = [row for n, row in enumerate(rows_of(wrong)) if n not in wrong or n == 20]
+    assert [check.outcome for check in gate.checks] == ["passed"] * 2, gate
+    assert gate.checks[1].n == 81 and gate.checks[1].value == pytest.approx(f1_of(left))
+    assert gate.checks[0].value == pytest.approx(f1_of(left) - 1)
+    assert "quarantine" not in gate.checks[0].said
+    both = {"quarantine": flaky["quarantine"], "checks": [{**checks[1], "slices": ["kind"]}]}
+    assert sum(check.n or 0 for check in lab.experiment.gate(run, gates=both).checks) == 81
+
+
+def test_code_of_ones_own_is_not_run_again_for_a_gate(lab: PromptLab, tmp_path: Path) -> None:
+    """Nothing is run where it is to be sliced; with rows in quarantine the report says that they count."""
+    own = {"metric": "different", "evaluator": Different()}
+    run = run_of(lab, tmp_path, {1}, own)
+    gates = {"quarantine": ["r3"], "checks": [{"metric": "different", "min": 1}]}
+    (check,) = lab.experiment.gate(run, gates=gates).checks
+    assert "rows in quarantine count in it: it is of code of your own" in check.said
+    sliced = [{"metric": "different", "min": 1, "slices": ["kind"]}]
+    (check,) = lab.experiment.gate(run, gates=sliced).checks
+    assert check.outcome == "undecided" and "it has no slices: it is of code of your own" in check.said
+    with pytest.raises(ConfigError, match="code of your own, which is evaluated once, and has no slices"):
+        run_of(lab, tmp_path, {1}, own, gates=sliced)
+
+
+def score_of(name: str, p: float) -> GatedScore:
+    known = {"value": 0.5, "difference": -0.1, "ends": Interval(-0.19, -0.01), "compared": True}
+    return GatedScore(metric=name, rows=100, p=p, **known)  # type: ignore[arg-type]
+
+
+def gate_on(*names: str) -> Gates:
+    return gates_of([{"metric": name, "no_regression": True} for name in names])
+
+
+def test_scores_of_the_run_are_judged_together_with_metrics() -> None:
+    """Two of p .03 and .04 are each worse alone and, by Holm, neither of the two together."""
+    draws = random.Random(1)
+    paired = paired_data([0.5] * 60, [0.5 - draws.gauss(0.033, 0.115) for _ in range(60)])
+    metric = GatedMetric(metric="f1", n=60, paired=paired)
+    measured = GateInputs(metrics=[metric], scores=[score_of("kappa", 0.03)])
+    alone = [judged(gate_on(name), measured, {})[0] for name in ("f1", "kappa")]
+    assert [one.outcome for one in alone] == ["failed"] * 2 and 0.025 < (alone[0].p or 0) < 0.05
+    both = judged(gate_on("f1", "kappa"), measured, {})
+    assert [one.p for one in both] == pytest.approx([2 * min(0.03, alone[0].p or 0)] * 2)
+    assert [one.outcome for one in both] == ["undecided"] * 2
+    many = GateInputs(scores=[score_of(f"s{n}", 0.04) for n in range(3)] + [score_of("sure", 0.001)])
+    found = judged(gate_on("s0", "s1", "s2", "sure"), many, {})
+    assert [one.verdict for one in found] == ["no evidence of a difference"] * 3 + ["worse"]
+    single = gates_of([{"metric": f"s{n}", "non_inferior": 0.05} for n in range(3)])
+    assert {one.verdict for one in judged(single, many, {})} == {"worse"}  # each by itself
+
+
+def test_the_p_of_a_bootstrap_is_that_of_a_mean_and_agrees_with_its_interval() -> None:
+    """For means of 200 normal differences, against Student's; p ≤ .05 where the interval excludes 0."""
+
+    def mean(sums: Any) -> dict[str, float | None]:
+        return {"mean": sums["x"] / sums["n"]}
+
+    draws = random.Random(4)
+    for shift in (0.0, 0.05, 0.1, 0.14, 0.17, 0.2, 0.3, 0.6):
+        values = [draws.gauss(shift, 1) for _ in range(200)]
+        pairs = [({"n": 1.0, "x": 0.0}, {"n": 1.0, "x": v}) for v in values]
+        found = paired_bootstrap(pairs, mean)["mean"]
+        m = sum(values) / 200
+        stderr = (sum((v - m) ** 2 for v in values) / 199 / 200) ** 0.5
+        right = student_two_sided(m / stderr, 199)
+        assert found.p == pytest.approx(right, abs=0.04, rel=0.5), shift
+        low, high = found.interval
+        assert (found.p <= 0.05) == (low > 0 or high < 0) or abs(found.p - 0.05) < 0.005
+    assert bootstrap([{"n": 1.0, "x": 5.0}] * 10, mean)["mean"].p == 1.0  # nothing varies
+    far = drawn_interval(1.0, [draws.gauss(0, 0.1) for _ in range(200)])
+    assert far is not None and far.p < 1e-6  # beyond all draws: the normal tail
+
+
+def test_a_comparison_tells_the_p_of_each_score(lab: PromptLab, tmp_path: Path) -> None:
+    base, run = run_of(lab, tmp_path, set(range(30))), run_of(lab, tmp_path, {1})
+    found = {one.metric: one for one in lab.experiment.compare(base, run).run_metrics}[F1]
+    assert found.verdict == "better" and found.p is not None and found.p < 0.001
+    assert facts_of(run.record)["metrics"][F1]["mean"] == pytest.approx(f1_of(rows_of({1})))
