@@ -144,7 +144,7 @@ def _whole(run: StoredRun, compared: Sequence[RunComparison], quarantine: bool) 
     return found
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Part:
     """The sums of the cases of a slice."""
 
