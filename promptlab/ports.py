@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.outline import RunOutline
 from promptlab.domain.records import Swap
 from promptlab.domain.results import CaseKey, Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.domain.secrets import Secret
@@ -139,6 +140,12 @@ class Ledger(Records, Protocol):
     ) -> tuple[list[RunRecord], str | None]:
         """A page of runs, newest first (by `created_at`, then id), of one experiment if `name` is given, and
         the cursor of the next page or None."""
+
+    async def outline_runs(
+        self, *, metrics: Collection[str] | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunOutline], str | None]:
+        """The same page of all runs as outlines, for lists, which look at many runs and show few: without
+        summaries, or, where `metrics` is given, with those metrics of each and all that is no metric."""
 
     async def delete_run(self, run_id: str) -> bool:
         """Remove a run with its completions, turns, scores and shards, the run itself last;

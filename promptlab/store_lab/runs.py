@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from promptlab.domain.choice import Chosen, checked_description, checked_tags, checked_title
+from promptlab.domain.outline import RunOutline
 from promptlab.domain.records import BATCH
 from promptlab.domain.results import FINAL, Batched, Progress, RunRecord, waits_for
 from promptlab.domain.run_checks import checked
@@ -155,6 +156,45 @@ class Runs(StoreBase):
                 return await self.with_labels(found), None  # newest first: what follows is older still
             if cursor is None or len(found) >= limit or looked_at >= MAX_LOOKED_AT:
                 return await self.with_labels(found), cursor
+
+    async def outline_runs(
+        self,
+        *,
+        archived: bool = False,
+        metrics: Collection[str] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> tuple[list[RunOutline], str | None]:
+        """Read a page of the outlines of the runs that are archived, or of all others, newest first, and the
+        cursor of the next page or None. It may hold fewer than `limit` while there are more.
+
+        Args:
+            archived: whether those that are archived are meant.
+            metrics: the metrics that the summaries are read with; None: no summary is read.
+            limit: the runs of the page.
+            cursor: where the page before ended.
+
+        Raises:
+            CursorError: no list ended there.
+        """
+        page, cursor = await self.ledger.outline_runs(metrics=metrics, limit=limit, cursor=cursor)
+        found = [one for one in page if one.run.archived == archived and one.run.deleting_since is None]
+        runs = await self.with_labels([await self._seen(checked(one.run)) for one in found])
+        return [replace(one, run=run) for one, run in zip(found, runs, strict=True)], cursor
+
+    async def whole(self, outlines: Sequence[RunOutline]) -> list[RunRecord]:
+        """Read the runs of outlines, with their summaries, in order; those deleted since are left out."""
+        found = await asyncio.gather(*(self._whole_of(one) for one in outlines))
+        return [run for run in found if run is not None]
+
+    async def _whole_of(self, outline: RunOutline) -> RunRecord | None:
+        try:
+            run = checked(outline.whole) if outline.whole else await self._get(outline.run.run_id)
+        except RunNotFoundError:
+            return None
+        except StoreDamagedError as error:
+            return replace(outline.run, unreadable=str(error))
+        return replace(await self._seen(run), labels=outline.run.labels)
 
     async def run_ids(self) -> AsyncIterator[str]:
         """The ids of all runs, newest first."""

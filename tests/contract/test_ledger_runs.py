@@ -274,3 +274,31 @@ async def test_a_run_is_cleared_shard_by_shard(ledger: Ledger) -> None:
     assert len(await ledger.get_completions(RUN, 12)) == 1
     assert await ledger.get_run(RUN) == run()
     assert await ledger.shard_numbers("nothing", limit=2) == []
+
+
+async def test_outlines_are_the_list_without_summaries(ledger: Ledger) -> None:
+    """In its order and its pages; each says which metrics are left out, or that there is no summary."""
+    metrics = {"exact_match": {"n": 3}, 'ü "quoted" 🙂': {}, "a.b": {}, "length": {}}
+    summaries = {"b": None, "d": {"cases": 1, "metrics": metrics}, "c": {"cases": 0, "metrics": {}}}
+    for run_id, summary in summaries.items():
+        await ledger.add_run(replace(WHOLE, run_id=run_id, summary=summary))
+    first, cursor = await ledger.outline_runs(limit=2)
+    second, end = await ledger.outline_runs(limit=2, cursor=cursor)
+    assert [found.run for found in first + second] == [
+        replace(WHOLE, run_id=run_id, summary=None) for run_id in ("d", "c", "b")
+    ]
+    assert [found.metrics for found in first + second] == [tuple(metrics), (), None]
+    assert end is None and cursor == (await ledger.list_runs(limit=2))[1]
+    for found in first + second:
+        assert found.whole in (None, await ledger.get_run(found.run.run_id))
+    some, _ = await ledger.outline_runs(metrics=["length", "exact_match", "other"])
+    assert [found.run.summary for found in some] == [
+        {"cases": 1, "metrics": {"exact_match": {"n": 3}, "length": {}}},
+        {"cases": 0, "metrics": {}},
+        None,
+    ]
+    assert [found.metrics for found in some] == [tuple(metrics), (), None]
+    with pytest.raises(PromptLabError, match="cursor"):
+        await ledger.outline_runs(cursor="nonsense")
+    with pytest.raises(ValueError, match="limit"):
+        await ledger.outline_runs(limit=0)

@@ -80,6 +80,9 @@ UNREADABLE = {
     "tags of another shape": broken(tags=[{"a": 1}]),
     "negative cases": broken(cases=-3, wall_s=-1.0),
     "nothing": lambda body: b"{}",
+    "a metric's name that is no UTF-8": lambda body: (
+        json.dumps(body).encode().replace(b'"f1": {', b'"\xff": {')
+    ),
 }
 
 

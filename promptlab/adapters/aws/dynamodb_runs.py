@@ -21,6 +21,7 @@ from promptlab.adapters.records import (
     to_json,
     unreadable,
 )
+from promptlab.domain.outline import RunOutline
 from promptlab.domain.results import RunRecord
 from promptlab.errors import RunExistsError, RunNotFoundError, StoreDamagedError
 
@@ -95,6 +96,12 @@ class DynamoDBRuns(LedgerPart):
         )
         more = len(found) > limit
         return runs, cursor_at(*reversed(page.popitem())) if more else None
+
+    async def outline_runs(
+        self, *, metrics: Collection[str] | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunOutline], str | None]:
+        runs, cursor = await self.list_runs(limit=limit, cursor=cursor)
+        return [RunOutline.of(run, metrics) for run in runs], cursor
 
     async def _fields(self, run_id: str, values: Mapping[str, Any]) -> Item:
         return {

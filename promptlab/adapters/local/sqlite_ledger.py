@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from promptlab.adapters.local import sqlite_records, sqlite_tally, sqlite_turns
+from promptlab.adapters.local import sqlite_outlines, sqlite_records, sqlite_tally, sqlite_turns
 from promptlab.adapters.local.sqlite_file import SqliteFile
 from promptlab.adapters.local.sqlite_open import check
 from promptlab.adapters.records import (
@@ -39,6 +39,7 @@ from promptlab.adapters.records import (
 )
 from promptlab.domain.asset_checks import unreadable_asset
 from promptlab.domain.assets import AssetKind, AssetVersion
+from promptlab.domain.outline import RunOutline
 from promptlab.domain.records import Swap
 from promptlab.domain.results import CaseKey, Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.domain.turns import Turn
@@ -171,6 +172,13 @@ class SqliteLedger:
     ) -> tuple[list[RunRecord], str | None]:
         check_limit(limit)
         return await self._file.read(_list_runs, name, limit, after(cursor) if cursor is not None else None)
+
+    async def outline_runs(
+        self, *, metrics: Collection[str] | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[RunOutline], str | None]:
+        check_limit(limit)
+        where = after(cursor) if cursor is not None else None
+        return await self._file.read(sqlite_outlines.outlines, _listed, metrics, limit, where)
 
     async def delete_run(self, run_id: str) -> bool:
         while numbers := await self.shard_numbers(run_id, limit=_SHARDS_AT_ONCE):

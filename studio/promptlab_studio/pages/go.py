@@ -62,9 +62,8 @@ def _pages(request: Request) -> Iterator[Place]:
 
 
 async def _found(lab: StoreLab, text: str, *, code: bool) -> list[Place]:
-    runs, _ = await read_runs(lab)
     wanted = text.casefold()
-    found = [run for run in runs if wanted in words_of(run)][:SHOWN]
+    found = [run for run in await read_runs(lab) if wanted in words_of(run)][:SHOWN]
     abouts = [f"{run.experiment['model']['name']}, {when(run.created_at)}" for run in found]
     places = [
         Place("run", run.called, about, run_url(run.run_id)) for run, about in zip(found, abouts, strict=True)

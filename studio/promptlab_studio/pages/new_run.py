@@ -190,7 +190,7 @@ async def _code(
 
 
 async def known_models(lab: StoreLab) -> list[str]:
-    runs, _ = await read_runs(lab)
+    runs = await read_runs(lab)
     return list(
         dict.fromkeys(
             [

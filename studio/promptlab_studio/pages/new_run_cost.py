@@ -20,7 +20,7 @@ from promptlab.errors import PromptLabError
 from promptlab.models.batches.registry import has_batch_mode
 from promptlab.report import duration
 from promptlab.store_lab import StoreLab
-from promptlab_studio.pages.reading import read_runs
+from promptlab_studio.pages.reading import read_outlines
 from promptlab_studio.views.new_run_form import further_models, further_prompts, model_of, rows_asked
 from promptlab_studio.views.state import Query, whole
 
@@ -166,15 +166,14 @@ async def _written(
     lab: StoreLab, prompt: PromptTemplate, config: ModelConfig | None
 ) -> tuple[float | None, str, float]:
     """Tokens that a case will write, from what we know it, and seconds of a call."""
-    runs, _ = await read_runs(lab)
-    for run in runs:
-        used: Mapping[str, Any] = run.experiment.get("prompt_template") or {}
-        if (
-            used.get("name") == prompt.name
-            and run.summary
-            and run.summary["cases"]
-            and run.summary["completion_tokens"]
-        ):
+    outlines, _ = await read_outlines(lab)
+    for outline in outlines:
+        used: Mapping[str, Any] = outline.run.experiment.get("prompt_template") or {}
+        if used.get("name") != prompt.name or outline.metrics is None:
+            continue
+        for run in await lab.whole([outline]):
+            if not run.summary or not run.summary["cases"] or not run.summary["completion_tokens"]:
+                continue
             latency = Summary.from_json(run.summary).latency_ms
             call_s = latency.mean / 1000 if latency.n else CALL_S
             each = run.summary["completion_tokens"] / run.summary["cases"]

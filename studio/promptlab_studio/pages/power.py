@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from promptlab.domain.assets import Dataset
-from promptlab.domain.results import DONE, RunRecord
+from promptlab.domain.outline import RunOutline
+from promptlab.domain.results import DONE
 from promptlab.errors import ConfigError, PromptLabError
 from promptlab.planning import Power, guessed, power, power_lines
 from promptlab.statistics import detectable_mean, detectable_share
 from promptlab.store_lab import StoreLab
-from promptlab_studio.pages.reading import read_runs
+from promptlab_studio.pages.reading import read_outlines
 from promptlab_studio.views.new_run_form import rows_asked
 from promptlab_studio.views.state import Query
 
@@ -41,21 +42,22 @@ async def _found(
     """Plan by the last two runs; None where nothing is asked, or there are none that can be compared."""
     if difference is None or difference <= 0:
         return None
-    runs, _ = await read_runs(lab)
-    alike = [run for run in runs if _is_alike(run, prompt, dataset)][:2]
+    found, _ = await read_outlines(lab)
+    alike = [one.run.run_id for one in found if _is_alike(one, prompt, dataset)][:2]
     if len(alike) < 2:
         return None
     try:
-        return await power(lab, [alike[1].run_id, alike[0].run_id], difference)
+        return await power(lab, alike[::-1], difference)
     except PromptLabError:
         return None  # what they showed is too little, or they share no metric
 
 
-def _is_alike(run: RunRecord, prompt: str, dataset: Dataset) -> bool:
+def _is_alike(outline: RunOutline, prompt: str, dataset: Dataset) -> bool:
+    run = outline.run
     used = run.experiment.get("prompt_template") or {}
     return (
         run.status in DONE
-        and run.summary is not None
+        and outline.metrics is not None
         and used.get("name", "") == prompt
         and run.experiment["dataset"]["name"] == dataset.name
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from promptlab.domain.assets import AssetVersion, Dataset, PromptTemplate
-from promptlab.domain.choice import Chosen
 from promptlab.domain.experiment import Experiment
+from promptlab.domain.outline import RunOutline
 from promptlab.domain.results import RunRecord
 from promptlab.errors import AssetNotFoundError
 from promptlab.store_lab import StoreLab
@@ -16,20 +16,30 @@ Kind = Literal["prompt_template", "dataset"]
 SHOWN = 50
 READ = 1000
 """Runs that a search looks through, newest first."""
+PAGE = 500
+"""Outlines read at once."""
 
 
-async def read_runs(lab: StoreLab, *, archived: bool = False) -> tuple[list[RunRecord], bool]:
-    """The newest runs, and whether there are more: those that are archived, or all others."""
-    found: list[RunRecord] = []
+async def read_outlines(
+    lab: StoreLab, *, archived: bool = False, metrics: Collection[str] | None = None
+) -> tuple[list[RunOutline], bool]:
+    """The newest runs, without their summaries or with some metrics of each, and whether there are more: the
+    archived ones, or all others."""
+    found: list[RunOutline] = []
     cursor: str | None = None
     while len(found) < READ:
-        page, cursor = await lab.list_runs(
-            chosen=Chosen(archived=archived), limit=min(200, READ - len(found)), cursor=cursor
+        page, cursor = await lab.outline_runs(
+            archived=archived, metrics=metrics, limit=min(PAGE, READ - len(found)), cursor=cursor
         )
         found += page
         if cursor is None:
             break
     return found, cursor is not None
+
+
+async def read_runs(lab: StoreLab, *, archived: bool = False) -> list[RunRecord]:
+    """The same runs, for whom their summaries do not matter."""
+    return [outline.run for outline in (await read_outlines(lab, archived=archived))[0]]
 
 
 async def find_run(lab: StoreLab, text: str) -> RunRecord:
@@ -51,20 +61,22 @@ def named_like(assets: Sequence[AssetVersion], text: str) -> list[AssetVersion]:
 
 async def runs_using(lab: StoreLab, kind: Kind, name: str) -> Sequence[RunRecord]:
     """Runs over any version of an asset, newest first, among the newest runs of the store."""
-    runs, _ = await read_runs(lab)
-    return [run for run in runs if (run.experiment.get(kind) or {}).get("name") == name][:SHOWN]
+    found, _ = await read_outlines(lab)
+    used = [one for one in found if (one.run.experiment.get(kind) or {}).get("name") == name]
+    return await lab.whole(used[:SHOWN])
 
 
 async def runs_with_code(lab: StoreLab, name: str) -> list[tuple[RunRecord, list[str]]]:
     """Runs that name any version of a piece of code, with the versions, newest first, among the newest
     runs."""
-    runs, _ = await read_runs(lab)
-    found = []
-    for run in runs:
-        named = [bundle.rpartition("@") for bundle in bundles_in(run.experiment)]
-        if versions := sorted({version for one, _, version in named if one == name}):
-            found.append((run, versions))
-    return found[:SHOWN]
+    outlines, _ = await read_outlines(lab)
+    found = [one for one in outlines if _versions_in(one.run, name)][:SHOWN]
+    return [(run, _versions_in(run, name)) for run in await lab.whole(found)]
+
+
+def _versions_in(run: RunRecord, name: str) -> list[str]:
+    named = (bundle.rpartition("@") for bundle in bundles_in(run.experiment))
+    return sorted({version for one, _, version in named if one == name})
 
 
 def bundles_in(experiment: Mapping[str, Any]) -> Iterator[str]:

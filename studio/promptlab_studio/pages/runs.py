@@ -11,11 +11,12 @@ from urllib.parse import quote, urlencode
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
+from promptlab.domain.outline import RunOutline
 from promptlab.domain.results import FINAL, RunRecord
 from promptlab.errors import RunNotFoundError
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
-from promptlab_studio.pages.reading import READ, read_runs
+from promptlab_studio.pages.reading import READ, read_outlines
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.saved_views import saved_views
 from promptlab_studio.shared import moves
@@ -25,6 +26,7 @@ from promptlab_studio.views.runs_table import (
     acted_on,
     matching,
     metric_columns,
+    metrics_to_sort_by,
     offered_columns,
     rows_of,
     run_conditions,
@@ -60,11 +62,13 @@ async def runs_page(request: Request) -> HTMLResponse:
     """Every run: filtered, sorted, in pages; picked ones can be compared."""
     lab, query = lab_of(request), Query.of("/", request.query_params)
     archived = query.get("archived") == "1"
-    runs, more = await read_runs(lab, archived=archived)
+    outlines, more = await read_outlines(lab, archived=archived, metrics=metrics_to_sort_by(query))
+    outlined = {outline.run.run_id: outline for outline in outlines}
+    runs = [outline.run for outline in outlines]
     found = matching(runs, query)
     offset = min((query.page() - 1) * SIZE, max(0, (len(found) - 1) // SIZE * SIZE))
-    shown = found[offset : offset + SIZE]
-    offered = offered_columns(found)
+    shown = await lab.whole([outlined[run.run_id] for run in found[offset : offset + SIZE]])
+    offered = offered_columns([outlined[run.run_id] for run in found])
     columns = shown_columns(offered, query)
     metrics = [column.text for column in columns if column.key.startswith("m:")]
     progress = {run.run_id: await lab.progress(run.run_id) for run in shown if not run.summary}
@@ -93,32 +97,35 @@ async def runs_page(request: Request) -> HTMLResponse:
         "picked": query.all("run"),
         "actions": run_actions(meant, query),
         "most_compared": MOST_COMPARED,
-        "charts": await _charts(lab, query, found) if query.get("charts") else None,
+        "charts": await _charts(lab, query, [outlined[run.run_id] for run in found])
+        if query.get("charts")
+        else None,
     }
     if context["active"]:
         moves(request)
     return render(request, "runs.html", context)
 
 
-async def _charts(lab: StoreLab, query: Query, runs: list[RunRecord]) -> dict[str, Any]:
+async def _charts(lab: StoreLab, query: Query, outlines: Sequence[RunOutline]) -> dict[str, Any]:
     """Draw the charts of one experiment: the chosen one, else that of the newest run with a metric; others
     are measured on other rows."""
     newest = next(
         (
-            run.name
-            for run in sorted(runs, key=lambda r: r.created_at, reverse=True)
-            if run.summary and run.summary["metrics"]
+            one.run.name
+            for one in sorted(outlines, key=lambda o: o.run.created_at, reverse=True)
+            if one.metrics
         ),
         "",
     )
     name = query.get("experiment") or newest
-    runs = [run for run in runs if run.name == name]
+    chosen = [outline for outline in outlines if outline.run.name == name]
+    runs = await lab.whole(chosen)
     labelled = set((await lab.run_labels(name)).values()) if name else ()
     baselines = []
     for run_id in sorted(labelled, reverse=True)[:MOST_BASELINES]:
         with suppress(RunNotFoundError):  # deleted between the two questions
             baselines.append(await lab.get_run(run_id))
-    metrics = metric_columns(runs)
+    metrics = metric_columns(chosen)
     metric = query.get("metric") if query.get("metric") in metrics else next(iter(metrics), "")
     return {
         "experiment": name,

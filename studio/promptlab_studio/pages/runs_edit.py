@@ -138,7 +138,7 @@ async def _meant(lab: StoreLab, query: Query, said: int) -> Sequence[RunRecord]:
     Raises:
         ConfigError: they are not as many as was said.
     """
-    runs, _ = await read_runs(lab, archived=query.get("archived") == "1")
+    runs = await read_runs(lab, archived=query.get("archived") == "1")
     found = acted_on(runs, query)
     if len(found) != said:
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from promptlab.domain.choice import Chosen, checked_time
 from promptlab.domain.means import n_of, notes
+from promptlab.domain.outline import RunOutline
 from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.spending import total_tokens
 from promptlab.domain.summary import MetricSummary, Summary
@@ -226,22 +227,35 @@ def _sort_key(name: str) -> Callable[[RunRecord], Any] | None:
         "model": lambda run: run.experiment["model"]["name"],
         "cases": lambda run: run.cases,
         "by": lambda run: run.started_by or None,
-        "failed": of_summary(lambda s: s["failed"]),
         "duration": lambda run: run.wall_s if run.status in FINAL else None,
-        "cost": of_summary(lambda s: s["cost_usd"]),
-        "tokens": of_summary(lambda s: total_tokens(s["prompt_tokens"], s["completion_tokens"])),
-        "latency": of_summary(lambda s: Summary.from_json(s).latency_ms.quantile(0.5)),
     }
-    return of_summary(mean) if name.startswith("m:") else keys.get(name)
+    if pick := mean if name.startswith("m:") else _OF_SUMMARIES.get(name):
+        return of_summary(pick)
+    return keys.get(name)
 
 
-def metric_columns(runs: Sequence[RunRecord], most: int = METRICS) -> list[str]:
+_OF_SUMMARIES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "failed": lambda s: s["failed"],
+    "cost": lambda s: s["cost_usd"],
+    "tokens": lambda s: total_tokens(s["prompt_tokens"], s["completion_tokens"]),
+    "latency": lambda s: Summary.from_json({**s, "metrics": {}}).latency_ms.quantile(0.5),
+}
+"""Columns that a list is sorted by its runs' summaries for."""
+
+
+def metrics_to_sort_by(query: Query) -> Sequence[str] | None:
+    """The metrics that the list's order needs of each summary; None where it needs no summaries."""
+    name = query.get("sort")
+    return [name.removeprefix("m:")] if name.startswith("m:") else () if name in _OF_SUMMARIES else None
+
+
+def metric_columns(runs: Sequence[RunOutline], most: int = METRICS) -> list[str]:
     """The metrics that most of these runs have."""
-    seen = Counter(name for run in runs if run.summary for name in run.summary["metrics"])
+    seen = Counter(name for run in runs for name in run.metrics or ())
     return [name for name, _ in seen.most_common(most)]
 
 
-def offered_columns(runs: Sequence[RunRecord]) -> list[RunColumn]:
+def offered_columns(runs: Sequence[RunOutline]) -> list[RunColumn]:
     """Every column that these runs can have."""
     metrics = [
         RunColumn(f"m:{name}", name, "c-metric", True, f"{name}: mean with its 95% interval", at < METRICS)
