@@ -154,15 +154,23 @@ class Distribution:
         if not self.n:
             return None
         seen = 0
-        buckets = [(-_centre(b), c) for b, c in sorted(self.negative.items(), reverse=True)]
-        buckets += [(0.0, self.zeros)] if self.zeros else []
-        buckets += [(_centre(b), c) for b, c in sorted(self.bins.items())]
-        for centre, count in buckets:
-            seen += count
+        # Sorting is cheap: to work out where each of 200 buckets stands took a fifth of a list's time.
+        for bucket in sorted(self.negative, reverse=True):
+            seen += self.negative[bucket]
             if seen > rank:
-                assert self.min is not None and self.max is not None
-                return min(max(centre, self.min), self.max)
+                return self._within(-_centre(bucket))
+        seen += self.zeros
+        if self.zeros and seen > rank:
+            return self._within(0.0)
+        for bucket in sorted(self.bins):
+            seen += self.bins[bucket]
+            if seen > rank:
+                return self._within(_centre(bucket))
         return self.max
+
+    def _within(self, value: float) -> float:
+        assert self.min is not None and self.max is not None
+        return min(max(value, self.min), self.max)
 
     def to_json(self) -> dict[str, Any]:
         """JSON; the inverse of `from_json`."""

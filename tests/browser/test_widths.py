@@ -1,4 +1,4 @@
-"""Properties of every page at every width: nothing beyond the window, no word split inside,
+"""Properties of every page at every width: nothing beyond the window, no word split inside, no number cut,
 texts that can be read."""
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ WALK = r"""() => {
     const wide = Math.round(cell.getBoundingClientRect().width);
     if (wide < 240) found.push(`narrow: ${cell.textContent.trim()} has ${wide} px`);
   }
+  for (const cell of document.querySelectorAll("td"))
+    if (/^[-+]?\d[\d.,]*(e[-+]?\d+)?$/.test(cell.textContent.trim()) && cell.scrollWidth > cell.clientWidth)
+      found.push(`cut: ${cell.textContent.trim()}`);
   for (const cell of document.querySelectorAll("table.runs td:nth-child(3)")) {
     const wide = Math.round(cell.getBoundingClientRect().width);
     if (wide < 100) found.push(`narrow: the name of a run has ${wide} px`);
@@ -81,7 +84,8 @@ def _paths(runs: list[RunRecord]) -> dict[str, str]:
 def test_every_page_is_whole_at_every_width(
     wide_site: Site, browser: Browser, width: int, scale: int
 ) -> None:
-    """No sideways overflow, no word split inside, no text column under 240 px; at 200% zoom, too."""
+    """No sideways overflow, no word split inside, no number cut, no text column under 240 px; at 200% zoom,
+    too."""
     context = browser.new_context(
         viewport={"width": width, "height": 900 // scale}, device_scale_factor=scale
     )

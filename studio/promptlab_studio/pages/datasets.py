@@ -38,9 +38,10 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
     dataset, content = await _version(lab, name, query.get("version"))
     versions = await lab.assets.versions(name, kind="dataset")
     offset = min((query.page() - 1) * SIZE, max(0, (content.rows - 1) // SIZE * SIZE))
-    css = column_css(content.columns[:MOST_COLUMNS])
     columns = [c.name for c in content.columns[:MOST_COLUMNS]]
     rows = await lab.assets.rows(dataset, offset, SIZE)
+    cells = cells_of(rows, columns)
+    css = column_css(content.columns[:MOST_COLUMNS], cells)
     read = await lab.assets.statistics(content) if is_quick(content) else None
     context: dict[str, Any] = {
         "query": query,
@@ -55,7 +56,7 @@ async def dataset_page(request: Request, name: str) -> HTMLResponse:
         "listed": content.columns[:MOST_STATISTICS],
         "statistics": column_views(read),
         "statistics_rows": read.rows if read else 0,
-        "rows": cells_of(rows, columns),
+        "rows": cells,
         "too_long": min(SIZE, content.rows - offset) - len(rows),
         "offset": offset,
         "size": SIZE,

@@ -19,7 +19,8 @@ SIZE = 50
 TEXT_CHARS = 160
 """The most characters that a cell can show on a wide screen; the rest is in the case."""
 _SHOWN_METRICS, _SHOWN_INPUTS = 4, 1
-_SHORT = 12
+_SHORT, _MIDDLING, _DIGITS = 12, 16, 20
+"""Characters that columns of 112, 138 and 172 px have room for."""
 _NUMBERS = {"prompt_tokens": "Read", "completion_tokens": "Written", "attempts": "Attempts"}
 _NAMES = {
     "id": "Case",
@@ -35,7 +36,7 @@ _COUNTED = {"calls": "Calls", "turns": "Turns"}
 USUAL = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "eos", "eos_token"})
 """Finish reasons of an answer that is whole: these are no news."""
 TEXT = "c-text"
-WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-s": 84}
+WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-n": 172, "c-s": 84}
 """Pixels of the columns, as the style sheet has them; of texts the least."""
 _HIDDEN = ("case", "trial", "error_message", "metadata", "tries", "messages", "trace", *TOKEN_COUNTS)
 _IN_SCORE = ("passed.", "label.", "score_error.")
@@ -235,14 +236,22 @@ def _column_name(key: str) -> str:
 
 
 def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:
-    """Short values need no wide column."""
-    if (
-        column.css != TEXT
-        or column.key == "response"
-        or any(len(one_line(row.get(column.key))) > _SHORT for row in rows)
-    ):
+    """Short values need no wide column; a number has the room that all of its digits need."""
+    if column.key == "response" or not column.key.startswith(("id", "input.", "judged.")):
         return column
-    return replace(column, css="c-l" if column.text.startswith("Expected") else "c-m")
+    values = [row.get(column.key) for row in rows]
+    longest = max((len(one_line(value)) for value in values), default=0)
+    if column.css == TEXT and longest <= _SHORT:
+        return replace(column, css="c-l" if column.text.startswith("Expected") else "c-m")
+    if column.css == "c-id" and longest > _SHORT - 2:
+        digits = any(str(value).isdecimal() and len(str(value)) > _MIDDLING for value in values)
+        return replace(column, css="c-n" if digits else "c-l")
+    return replace(column, css=css_of_number(longest)) if column.css == "c-m" else column
+
+
+def css_of_number(longest: int) -> str:
+    """The width of a column of numbers whose longest has so many characters: none is cut."""
+    return "c-m" if longest <= _SHORT else "c-n" if longest <= _DIGITS else TEXT
 
 
 def case_path(run_id: str, case: int, trial: int) -> str:

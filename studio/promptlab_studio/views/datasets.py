@@ -8,7 +8,7 @@ from typing import Any
 
 from promptlab.assets.column_statistics import ColumnFigures, Statistics
 from promptlab.domain.assets import Column
-from promptlab_studio.views.cases import TEXT, WIDTHS, least_width
+from promptlab_studio.views.cases import TEXT, WIDTHS, css_of_number, least_width
 from promptlab_studio.views.format import count, one_line
 
 MOST_COLUMNS = 12
@@ -60,9 +60,13 @@ def cells_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[
     return [[one_line(row[name])[:CELL] if name in row else "" for name in columns] for row in rows]
 
 
-def column_css(columns: Sequence[Column]) -> list[str]:
-    """How wide the columns of the rows' table are: texts are read, the rest is glanced at."""
-    return [TEXT if column.type in ("string", "json") else "c-m" for column in columns]
+def column_css(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
+    """How wide the columns of the rows' table are: texts are read, no number is cut."""
+    longest = [max(map(len, cells), default=0) for cells in zip(*rows, strict=True)] or [0] * len(columns)
+    return [
+        TEXT if column.type in ("string", "json") else css_of_number(most)
+        for column, most in zip(columns, longest, strict=True)
+    ]
 
 
 def rows_width(css: Sequence[str]) -> int:
