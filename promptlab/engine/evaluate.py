@@ -15,11 +15,12 @@ from promptlab.domain.results import Completion, Score, ScoreSet, ShardSummary
 from promptlab.domain.said import count_message
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.domain.usages import of_simulated_user
+from promptlab.engine.extracted import RunInputs
 from promptlab.engine.job import Job, Outcome, Row, redo
 from promptlab.engine.scored import Scored
 from promptlab.engine.scoring import score
 from promptlab.evaluators.combined import Combined
-from promptlab.results.table import Case, table_row
+from promptlab.results.table import Case, columns, table_row
 
 
 async def evaluate(job: Job, shard: Shard) -> Outcome:
@@ -185,6 +186,12 @@ async def _finish(job: Job, shard: Shard, cases: Sequence[Case], *, partial: boo
 
 
 def _part(job: Job, cases: Sequence[Case]) -> tuple[bytes, int]:
-    lines = [orjson.dumps(table_row(job.bindings.content, job.experiment.evaluation, case)) for case in cases]
+    content, metrics, of_run = job.bindings.content, job.experiment.evaluation, job.bindings.of_run
+    names = dict(columns(content, metrics, [spec for spec, _ in of_run]).judged)
+    taking = [(names[s.name], RunInputs.of(s, e)) for s, e in of_run if s.name in names]
+    lines = []
+    for case in cases:
+        judged = {name: text for name, one in taking if (text := one.judged_of(case)) is not None}
+        lines.append(orjson.dumps(table_row(content, metrics, case, judged)))
     # Level 1: parts are read once, and text compresses well at any level.
     return gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1, mtime=0), max(map(len, lines), default=0)

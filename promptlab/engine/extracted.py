@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from promptlab.domain.experiment import Metric
+from promptlab.domain.experiment import Metric, RunMetricSpec, score_source
 from promptlab.domain.results import Failure, Score
 from promptlab.domain.texts import cut
 from promptlab.engine.scored import Scored, inputs
+from promptlab.errors import TemplateError
 from promptlab.evaluators.base import MAX_JUDGED, Evaluator
+from promptlab.results.table import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,57 @@ def taken(scored: Scored, metric: Metric, evaluator: Evaluator) -> Taken:
             return Taken({**data, "response": ""})
         return Taken(data, score=_worst(metric, evaluator, str(error)))
     return Taken({**data, "response": found}, found)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInputs:
+    """How a metric of the run as a whole reads a case: as any metric, with the input that it judges in the
+    place of the response."""
+
+    spec: RunMetricSpec
+    evaluator: Evaluator
+    judged: str
+    """The name of that input."""
+    scores: Mapping[str, str]
+    """Input → the score of another metric that it is (`$score.NAME`)."""
+
+    @classmethod
+    def of(cls, spec: RunMetricSpec, evaluator: Evaluator) -> RunInputs:
+        """Make them of a metric."""
+        judged = getattr(evaluator, "judged_input", "response")
+        renamed = {"response" if n == judged else n: s for n, s in spec.column_mapping.items()}
+        mapping = {n: s for n, s in renamed.items() if not score_source(s)}
+        return cls(
+            spec.model_copy(update={"column_mapping": mapping, "part": "run"}),
+            evaluator,
+            judged,
+            {n: s for n, s in renamed.items() if score_source(s)},
+        )
+
+    def taken(self, case: Case) -> Taken:
+        """Take them for a case, without the scores of other metrics; raises as `taken`."""
+        return taken(Scored(case, {}, 0), self.spec, self.evaluator)
+
+    def of_case(self, case: Case, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """Give them under their own names; `scores` by source. Raises as `taken`."""
+        data = self.taken(case).data | {name: scores[source] for name, source in self.scores.items()}
+        if self.judged != "response" and "response" in data:
+            data[self.judged] = data.pop("response")
+        return data
+
+    def counts(self, case: Case) -> bool:
+        """Whether the case is one of those that the metric is about."""
+        return self.spec.applies_to(case.row) and self.spec.is_labelled(case.row)
+
+    def judged_of(self, case: Case) -> str | None:
+        """Give what is judged of an answer, to be shown beside it; None where nothing is."""
+        if case.completion.error is not None or not self.counts(case):
+            return None
+        try:
+            found = self.taken(case).judged
+        except (TemplateError, ValueError, TimeoutError):  # the metric says so of the run
+            return None
+        return None if found is None else cut(found, MAX_JUDGED)
 
 
 def _worst(metric: Metric, evaluator: Evaluator, why: str) -> Score:

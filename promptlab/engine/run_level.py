@@ -12,12 +12,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from promptlab.domain.assets import DatasetContent
-from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, RunMetricSpec, score_source
+from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, RunMetricSpec
 from promptlab.domain.results import RunRecord, Score, described
 from promptlab.domain.run_metrics import RunMetric, RunValue
-from promptlab.engine.extracted import taken
+from promptlab.engine.extracted import RunInputs
 from promptlab.engine.processes import SANDBOX, CannotLoadError, Processes, Recipe
-from promptlab.engine.scored import Scored
 from promptlab.engine.user_code import OverdueError, in_time
 from promptlab.errors import TemplateError
 from promptlab.evaluators.base import Evaluator
@@ -79,29 +78,18 @@ class _Source:
     def cases(self, spec: RunMetricSpec, evaluator: Evaluator, seen: _Seen) -> Iterator[tuple[str, RunCase]]:
         """Read the cases that count, each with the name of its unit."""
         kinds = frozenset(column.name for column in self.content.columns if column.type == "json")
-        judged = getattr(evaluator, "judged_input", "response")
-        renamed = {"response" if n == judged else n: s for n, s in spec.column_mapping.items()}
-        mine = spec.model_copy(
-            update={
-                "column_mapping": {n: s for n, s in renamed.items() if not score_source(s)},
-                "part": "run",
-            }
-        )
-        of_scores = {name: source for name, source in renamed.items() if score_source(source)}
+        inputs = RunInputs.of(spec, evaluator)
         for row, case, scores in read_cases(self.path, self.shape, kinds, [spec]):
-            if not spec.applies_to(case.row) or not spec.is_labelled(case.row):
+            if not inputs.counts(case):
                 continue
             if case.completion.error is not None and not case.completion.error.is_models_doing:
                 seen.lose(f"{case.completion.error.type}: {case.completion.error.message}")
                 continue
             try:
-                data = taken(Scored(case, {}, 0), mine, evaluator).data
+                data = inputs.of_case(case, scores)
             except (TemplateError, ValueError, TimeoutError) as error:
                 seen.lose(str(error))
                 continue
-            data |= {name: scores[source] for name, source in of_scores.items()}
-            if judged != "response" and "response" in data:
-                data[judged] = data.pop("response")
             unit = row if spec.cluster_by is None else repr(case.row.get(spec.cluster_by))
             yield unit, RunCase(data, case.completion.case, case.completion.trial)
 

@@ -39,7 +39,10 @@ async def summarize(
         total.merge(Summary.from_json(shard.summary))
         parts.append((shard.part, shard.summary["cases"]))
         largest = max(largest, shard.largest_row_bytes)
-    key, shape = f"runs/{run.run_id}/results.parquet", columns(content, metrics)
+    key, shape = (
+        f"runs/{run.run_id}/results.parquet",
+        columns(content, metrics, [spec for spec, _ in level.bound] if level else []),
+    )
     with ScratchFolder() as folder:
         files = await blobs.files([part for part, _ in parts], folder)
         out = folder / "results.parquet"

@@ -8,7 +8,7 @@ from typing import Any
 
 from promptlab.assets.rows import read_rows
 from promptlab.domain.assets import DatasetContent, Shard
-from promptlab.domain.experiment import Experiment, Metric
+from promptlab.domain.experiment import Experiment, Metric, RunMetricSpec
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.errors import AssetNotFoundError
 from promptlab.ports import Blobs, Ledger
@@ -24,6 +24,8 @@ class RunTable:
     run: RunRecord
     content: DatasetContent
     metrics: Sequence[Metric]
+    of_run: Sequence[RunMetricSpec] = ()
+    """Those of the run as a whole."""
 
     @classmethod
     async def open(cls, ledger: Ledger, blobs: Blobs, run: RunRecord) -> RunTable:
@@ -40,12 +42,13 @@ class RunTable:
                 f"Run {run.run_id} is over the dataset {ref.name!r}, version {ref.version}, which the store "
                 "does not have any more."
             )
-        return cls(ledger, blobs, run, DatasetContent.from_json(found.content), experiment.evaluation)
+        content = DatasetContent.from_json(found.content)
+        return cls(ledger, blobs, run, content, experiment.evaluation, experiment.run_evaluation)
 
     @property
     def columns(self) -> Columns:
         """The table's columns."""
-        return columns(self.content, self.metrics)
+        return columns(self.content, self.metrics, self.of_run)
 
     @property
     def trials(self) -> int:

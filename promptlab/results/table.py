@@ -133,18 +133,25 @@ class Columns:
     """(dataset column, its name in the table, whether its values are written as JSON text)."""
     scores: tuple[tuple[str, str], ...]
     """(metric, its name in the table)."""
+    judged: tuple[tuple[str, str], ...] = ()
+    """(metric of the run as a whole, the column with what it takes out of each answer)."""
 
 
-def columns(content: DatasetContent, metrics: Sequence[Metric]) -> Columns:
-    """The columns: `case`, `trial`, `id`, `input.<column>` …, the completion's, and per metric
-    `score.<metric>` …"""
+def columns(content: DatasetContent, metrics: Sequence[Metric], of_run: Sequence[Metric] = ()) -> Columns:
+    """The columns: `case`, `trial`, `id`, `input.<column>` …, the completion's, per metric
+    `score.<metric>` …, and `judged.<metric>` of those of the run as a whole that take something out of
+    the answer."""
     return _columns(
-        tuple((c.name, c.type) for c in content.columns), tuple((m.name, m.judges_part) for m in metrics)
+        tuple((c.name, c.type) for c in content.columns),
+        tuple((m.name, m.judges_part) for m in metrics),
+        tuple(m.name for m in of_run if m.judges_part),
     )
 
 
 @lru_cache(maxsize=64)
-def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[tuple[str, bool], ...]) -> Columns:
+def _columns(
+    inputs: tuple[tuple[str, str], ...], metrics: tuple[tuple[str, bool], ...], of_run: tuple[str, ...]
+) -> Columns:
     # SQL names are the same whatever their case; two columns that differ only so get a number.
     taken: set[str] = set()
 
@@ -158,18 +165,21 @@ def _columns(inputs: tuple[tuple[str, str], ...], metrics: tuple[tuple[str, bool
     named = tuple((name, unique(name), kind) for name, kind in inputs)
     taken.clear()
     scores = tuple((name, unique(name)) for name, _ in metrics)
+    judged = tuple((name, f"judged.{unique(name)}") for name in of_run)
     types = {"case": "BIGINT", "trial": "INTEGER", "id": "VARCHAR"}
     types |= {f"input.{unique_name}": _TYPES[kind] for _, unique_name, kind in named}
     types |= _COMPLETION
     for (_, unique_name), (_, judges_part) in zip(scores, metrics, strict=True):
         parts = _SCORE | _JUDGED if judges_part else _SCORE
         types |= {f"{part}.{unique_name}": kind for part, kind in parts.items()}
+    types |= dict.fromkeys((column for _, column in judged), "VARCHAR")
     return Columns(
         types,
         tuple(
             (name, f"input.{unique_name}", kind in ("string", "json")) for name, unique_name, kind in named
         ),
         scores,
+        judged,
     )
 
 
@@ -246,8 +256,14 @@ def input_row(
     return row
 
 
-def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) -> dict[str, Any]:
-    """One row of the table; a column without a value is left out."""
+def table_row(
+    content: DatasetContent,
+    metrics: Sequence[Metric],
+    case: Case,
+    judged: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """One row of the table; a column without a value is left out. `judged` is what metrics of the run as a
+    whole take out of the answer, by column."""
     shape, done = columns(content, metrics), case.completion
     row = input_row(content, metrics, case.row, done.key)
     for name in _ALWAYS:
@@ -271,6 +287,7 @@ def table_row(content: DatasetContent, metrics: Sequence[Metric], case: Case) ->
             row.update(_score(name, score))
             if score.judged is not None and f"judged.{name}" in shape.types:
                 row[f"judged.{name}"] = score.judged
+    row.update(judged or {})
     return row
 
 

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from promptlab import Dataset, PromptLab, PromptTemplate, RunCase, RunEvaluator
@@ -327,3 +328,38 @@ def test_what_cannot_be_is_said_before_the_first_call(
     lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     with pytest.raises(ConfigError, match=words):
         lab.experiment.run(experiment(tmp_path, ["a"], metric), quiet=True)
+
+
+def test_what_was_taken_of_each_answer_stands_beside_it(tmp_path: Path) -> None:
+    """In the rows of the run and its exports; also of a metric that is added later, and of none where
+    nothing was found."""
+    lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    answers = ["Answer: a", "so b. Answer: B ", "I do not know"]
+    table = {
+        "metric": "classification",
+        "extract": {"after": "Answer:"},
+        "column_mapping": {"reference": "kind"},
+    }
+    config = {**experiment(tmp_path, answers), "evaluation": [table]}
+    run = lab.experiment.run(config, quiet=True)
+    taken = ["a", "B", None]
+    assert [row["judged.classification"] for row in run.results()] == taken
+    sure = {
+        "metric": "calibration",
+        "extract": {"regex": "(a|b)"},
+        "column_mapping": {"outcome": "$score.exact_match"},
+    }
+    exact = {"metric": "exact_match", "column_mapping": {"reference": "kind"}}
+    again = lab.experiment.score(run.run_id, [exact, sure], quiet=True)
+    for suffix in ("csv", "jsonl", "parquet"):
+        file = again.export(tmp_path / f"x.{suffix}")
+        read = {"csv": "read_csv", "jsonl": "read_json", "parquet": "read_parquet"}[suffix]
+        con = duckdb.connect()
+        found = con.execute(
+            f"""SELECT "judged.classification", "judged.calibration" FROM {read}('{file}') ORDER BY "case" """
+        ).fetchall()
+        con.close()
+        assert found == list(zip(taken, ["a", "b", None], strict=True)), suffix
+    assert again.summary is not None
+    matrix = again.summary.run_metrics["classification"].detail
+    assert (matrix["answers"], matrix["matrix"]) == (["a", "b", "(none)"], [[1, 0, 1], [0, 1, 0]])

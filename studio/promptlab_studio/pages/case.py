@@ -23,7 +23,7 @@ from promptlab_studio.access import lab_of, needs
 from promptlab_studio.pages.labels import meant, people_of
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
-from promptlab_studio.views.case import score_view, way_up
+from promptlab_studio.views.case import judged_views, score_view, way_up
 from promptlab_studio.views.case_kept import indented_json, kept_of, request_of
 from promptlab_studio.views.case_verdict import further_scores, notes_of, strip_state, trials_view
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
@@ -123,7 +123,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         "row": row,
         "query": query,
         "expected": expected,
-        "scores": scores,
+        "scores": [*scores, *judged_views(row, results.columns)],
         "state": strip_state(row, scores, headline),
         "notes": notes_of(row),
         "further": further_scores(scores, headline),

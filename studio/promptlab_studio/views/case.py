@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
+from promptlab.results.table import Columns
 from promptlab_studio.views.cases import SIZE, beside_verdict
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.state import VIEW_PARAMS, Query
@@ -50,6 +51,16 @@ def score_view(
             )
     shown = beside_verdict(value, passed, measured=measured)
     return ScoreView(metric, name, value, passed, label, reason, error, shown, row.get(f"judged.{name}"))
+
+
+def judged_views(row: Mapping[str, Any], columns: Columns) -> list[ScoreView]:
+    """What metrics of the run as a whole took out of the answer: lines beside the scores, without one."""
+    why = "a score of the run as a whole"
+    return [
+        ScoreView(metric, name.removeprefix("judged."), None, None, None, why, None, "", row[name])
+        for metric, name in columns.judged
+        if row.get(name) is not None
+    ]
 
 
 @dataclass(frozen=True, slots=True)
