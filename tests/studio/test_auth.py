@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +75,27 @@ def test_a_route_that_does_not_declare_who_may_call_it_keeps_the_studio_from_sta
     guarded.app.add_api_route("/forgotten", lambda: None, methods=["POST"])
     with pytest.raises(AssertionError, match="who may call them: POST /forgotten"):
         check_declared(guarded.app)
+
+
+def test_no_studio_is_made_of_routes_that_do_not_declare_who_may_call_them(tmp_path: Path) -> None:
+    """A page that forgets it is named when the app is made, before a request could reach it.
+
+    In a process of its own: the routes are made once for all Studios of one.
+    """
+    program = """
+import sys
+from promptlab_studio.app import create_app
+from promptlab_studio.pages import router
+from promptlab.store_lab import StoreLab
+from promptlab.wiring import open_parts
+router.add_api_route("/forgotten", lambda: None, methods=["POST"])
+create_app(StoreLab(open_parts({"type": "sqlite", "db_file": sys.argv[1]})))
+"""
+    made = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "lab.db")], capture_output=True, text=True, timeout=200
+    )
+    assert made.returncode != 0
+    assert "AssertionError: These routes do not declare who may call them: POST /forgotten." in made.stderr
 
 
 @pytest.mark.parametrize("value", ["Bearer wrong", "Bearer", "Basic abc", TOKEN, f"Bearer {TOKEN}x"])

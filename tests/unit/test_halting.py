@@ -163,6 +163,25 @@ def test_more_failures_than_allowed_stop_the_run(tmp_path: Path, most: float, al
         assert again.status == "stopped" and len(server.requests) > failed
 
 
+def test_of_two_reasons_to_halt_the_first_stays(tmp_path: Path) -> None:
+    """Eight calls are in flight when the third failure halts the run: those that fail after it are recorded,
+    and the run still says why it ended."""
+    came = 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal came
+        came += 1
+        if came == 8:
+            server.release()
+        return Reply(status=400, text=f"number {came}", hang=True)
+
+    with ModelServer(answer) as server, PromptLab(str(tmp_path / "lab.db")) as pl:
+        at_once = model(server, max_concurrent_tasks=8)
+        run = pl.experiment.run(experiment(server, rows=8, max_failures=2, model=at_once), quiet=True)
+        assert (run.record.error or "").startswith("3 of 8 cases failed, and max_failures allows 2;")
+        assert sum(row["error_type"] is not None for row in run.results()) == 8
+
+
 def test_max_failures_is_a_count_or_a_share() -> None:
     """What is neither is named."""
     with pytest.raises(ConfigError, match=r"2.5 is neither a count \(10\) nor a share"):
