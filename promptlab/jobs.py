@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from promptlab.adapters.http.problems import URN, kind_of
+from promptlab.adapters.http.problems import URN, problem_kind
 from promptlab.domain.assets import Dataset
 from promptlab.domain.masking import hide_text, traceback_of
 from promptlab.domain.records import made
@@ -405,7 +405,7 @@ def _missing(job_id: str) -> Any:
 def _problem(error: Exception) -> dict[str, Any]:
     """An error as problem details; what nobody expected goes to the log, and its kind to the job."""
     if isinstance(error, PromptLabError):
-        kind = kind_of(error)
+        kind = problem_kind(error)
         return {
             "type": URN + kind.code,
             "title": kind.title,

@@ -36,7 +36,7 @@ NO_CODE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
+class StackSize:
     """The size of a deployed lab: what its runs cost depends on it."""
 
     max_concurrency: int = 100
@@ -76,7 +76,7 @@ class Parts:
     """What speaks to the batch modes of providers."""
     quotas: Quotas | None = None
     """Who says how much of the account there is; None where there is none, or who asks may not know."""
-    stack: Stack | None = None
+    stack: StackSize | None = None
     """The stack that works on runs, whose processes have neither this one's objects nor its environment;
     None: this process does."""
 
@@ -235,7 +235,7 @@ class CloudConfig:
     """The ARN of the function that works on jobs; only the Studio has it."""
     functions: Mapping[str, str] = field(default_factory=dict)
     """The ARNs of the functions that work on a run, by the step; only Plan has all of them."""
-    stack: Stack = Stack()
+    stack: StackSize = StackSize()
     outbound: Outbound = field(default_factory=lambda: Outbound(hosted=True))
     """Which addresses the calls of experiments may reach."""
 
@@ -272,7 +272,7 @@ class CloudConfig:
                 for step in ("infer", "evaluate", "summarize", "sandbox")
                 if (arn := environment.get(f"PROMPTLAB_{step.upper()}_FUNCTION"))
             },
-            stack=Stack(
+            stack=StackSize(
                 max_concurrency=int(environment.get("PROMPTLAB_MAX_CONCURRENCY", "100")),
                 worker_mb=int(environment.get("PROMPTLAB_WORKER_MEMORY", "512")),
             ),

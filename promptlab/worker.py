@@ -53,7 +53,7 @@ from promptlab.experiments.remaking import bind_run_metrics
 from promptlab.experiments.stored import StoredModel
 from promptlab.ports import DirectBlobs, Ledger
 from promptlab.store_lab import StoreLab
-from promptlab.wiring import Stack
+from promptlab.wiring import StackSize
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Worker:
             first_pause_s: how long nobody is asked where nothing answers, at first.
         """
         self._lab, self._probe_wait_s, self._first_pause_s = lab, probe_wait_s, first_pause_s
-        self._max_concurrency = (lab.stack or Stack()).max_concurrency
+        self._max_concurrency = (lab.stack or StackSize()).max_concurrency
         self._bound: dict[str, tuple[Experiment, Bindings]] = {}
         self._months: dict[str, float | None] = {}
         self._telling = set[asyncio.Future[bool]]()

@@ -164,7 +164,7 @@ def turn_body(turn: Turn) -> dict[str, Any]:
 def score_set_from(body: Mapping[str, Any]) -> ScoreSet:
     """Make the score set of a JSON object, as `run_from` does."""
     return made(
-        ScoreSet, body, scores={name: _score(score) for name, score in body.get("scores", {}).items()}
+        ScoreSet, body, scores={name: _read_score(score) for name, score in body.get("scores", {}).items()}
     )
 
 
@@ -194,7 +194,7 @@ def attempts_from(listed: Iterable[Mapping[str, Any]] | None) -> tuple[Attempt, 
     return tuple(made(Attempt, one) for one in listed or ())
 
 
-def _score(body: Mapping[str, Any]) -> Score:
+def _read_score(body: Mapping[str, Any]) -> Score:
     usage = body.get("usage")
     return made(Score, body, error=_failure(body), usage=made(Usage, usage) if usage else None)
 

@@ -20,7 +20,7 @@ import orjson
 from promptlab.assets.json_rows import MAX_ROW_BYTES, too_big
 from promptlab.assets.media_files import Beside, FolderBeside, MediaFiles
 from promptlab.assets.readers import ZIP, kind_of_file, open_source, regular_file
-from promptlab.assets.row_checks import Columns, Ids
+from promptlab.assets.row_checks import Ids, SeenColumns
 from promptlab.assets.sources import MAX_COLUMNS, Source
 from promptlab.assets.zipped import ZippedDataset
 from promptlab.domain.assets import Column, Dataset, DatasetContent, Shard
@@ -122,7 +122,7 @@ def _staged(
     stop: threading.Event,
     on_rows: Callable[[int], None] | None,
 ) -> StagedDataset:
-    columns, ids = Columns(), Ids(folder, dataset.id_column, source)
+    columns, ids = SeenColumns(), Ids(folder, dataset.id_column, source)
     media = MediaFiles(dataset.media, beside, folder, dataset._kept)
     rows_path, index_path = folder / "rows.jsonl", folder / "index.jsonl"
     count = largest = 0

@@ -22,7 +22,7 @@ _NAMED = 200
 _MOST_INTEGER = 2**63 - 1
 
 
-class Columns:
+class SeenColumns:
     """The columns that were seen so far. Rows of one shape after another are counted, not looked at."""
 
     def __init__(self) -> None:

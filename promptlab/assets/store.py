@@ -58,7 +58,7 @@ def one_kind(name: str, found: Sequence[AssetKind]) -> list[AssetKind]:
 
 
 @dataclass(slots=True)
-class Draft:
+class AssetDraft:
     """An asset that is in the store already, or could be put there as it is."""
 
     asset: Asset
@@ -308,7 +308,7 @@ class AssetStore:
         return contents.to_json()
 
     @asynccontextmanager
-    async def draft(self, value: Asset | str, kind: AssetKind) -> AsyncIterator[Draft]:
+    async def draft(self, value: Asset | str, kind: AssetKind) -> AsyncIterator[AssetDraft]:
         """Read what an experiment names: an asset object or a reference (`qa`, `qa@3`,
         `qa@production`). Nothing is stored.
 
@@ -318,7 +318,7 @@ class AssetStore:
             DatasetError: the dataset cannot be read.
         """
         if isinstance(value, str):
-            yield Draft(await self._referenced(value, kind), stored=True)
+            yield AssetDraft(await self._referenced(value, kind), stored=True)
         elif value.version is not None:
             stored = await self.get(value.name, version=value.version, kind=kind)
             if isinstance(value, PromptTemplate) and content_hash(value.content()) != stored.hash:
@@ -326,7 +326,7 @@ class AssetStore:
                     f"{WORDS[kind]} {value.name!r} differs from version {value.version} in the store: make "
                     "it a new version with pl.asset.update(…) first"
                 )
-            yield Draft(stored, stored=True)
+            yield AssetDraft(stored, stored=True)
         else:
             async with self._new(value) as draft:
                 yield draft
@@ -336,14 +336,16 @@ class AssetStore:
         return await self.get(name, kind=kind, **which_version(which))
 
     @asynccontextmanager
-    async def _new(self, asset: Asset, on_rows: Callable[[int], None] | None = None) -> AsyncIterator[Draft]:
+    async def _new(
+        self, asset: Asset, on_rows: Callable[[int], None] | None = None
+    ) -> AsyncIterator[AssetDraft]:
         if isinstance(asset, Dataset):
             async with stage(asset, on_rows) as staged:
-                yield Draft(asset, staged)
+                yield AssetDraft(asset, staged)
         else:
-            yield Draft(asset)
+            yield AssetDraft(asset)
 
-    async def commit(self, draft: Draft) -> Asset:
+    async def commit(self, draft: AssetDraft) -> Asset:
         """Store a draft as the next version, unless the latest one has its content.
 
         Raises:
@@ -385,7 +387,7 @@ class AssetStore:
             "again."
         )
 
-    async def _store_blobs(self, draft: Draft) -> dict[str, Any]:
+    async def _store_blobs(self, draft: AssetDraft) -> dict[str, Any]:
         """Store a draft's blobs that are not there, and describe its content for the ledger."""
         if draft.staged:
             await commit(draft.staged, self._blobs)

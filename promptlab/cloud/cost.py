@@ -270,7 +270,7 @@ def units(work: Work, wall_s: float = 0.0) -> Units:
     )
 
 
-def dollars(used: Units) -> dict[str, float]:
+def unit_costs(used: Units) -> dict[str, float]:
     """By service; their sum is the run, without the model's own price."""
     price, count = prices(), asdict(used)
     return {service: sum(price[name] * count[name] for name in names) for service, names in SERVICES.items()}

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from promptlab.assets.ingest import stage
-from promptlab.cloud.cost import CHILD_S, IdleItem, Work, dollars, idle, price_table, scenarios, units
+from promptlab.cloud.cost import CHILD_S, IdleItem, Work, idle, price_table, scenarios, unit_costs, units
 from promptlab.cloud.judged import JudgeEstimate, judges_of, total_usd
-from promptlab.cloud.sampled import MOST_TRIED, Interval, SampledRun, slowest, times_by_limit, tried_of
+from promptlab.cloud.sampled import MOST_TRIED, LikelyRange, SampledRun, slowest, times_by_limit, tried_of
 from promptlab.cloud.simulation import DEFAULT, NEW_ACCOUNT, Simulated, simulate, widest
 from promptlab.cloud.turns import turns_of, worst_turns_usd
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate, which_version
@@ -37,7 +37,7 @@ from promptlab.experiments.subset import Sample, subset
 from promptlab.lab import Lab
 from promptlab.models.base import Model
 from promptlab.models.batches.registry import has_batch_mode
-from promptlab.wiring import Stack
+from promptlab.wiring import StackSize
 from promptlab.worker import IN_FLIGHT, at_once
 
 TOKENIZERS = (0.8, 1.3)
@@ -58,24 +58,24 @@ class Estimate:
     """As expected."""
     sampled: int
     """Rows whose prompts were measured."""
-    prompt_tokens: Interval
+    prompt_tokens: LikelyRange
     """The latency of one call."""
-    answer_tokens: Interval
+    answer_tokens: LikelyRange
     model: str
-    model_usd: Interval | None
+    model_usd: LikelyRange | None
     """The usual cost of all calls; None when the model's price is not known."""
-    batch_usd: Interval | None
+    batch_usd: LikelyRange | None
     """The cost in the provider's batch mode; None where it has none, or the price is not known."""
-    services: Mapping[str, Interval]
+    services: Mapping[str, LikelyRange]
     """Dollars, by AWS service."""
-    wall_s: Interval
+    wall_s: LikelyRange
     simulated: Simulated
     """The run as expected, over time."""
     widest: int
     """The largest MaxConcurrency that hits no quota."""
     idle: Sequence[IdleItem]
     """By the month."""
-    flex_usd: Interval | None = None
+    flex_usd: LikelyRange | None = None
     """The cost in the provider's flex tier; None where it has none, or the price is not known."""
     worst_usd: float | None = None
     """The most that the calls can cost, each answered at the first try: what a budget would set aside; None
@@ -84,17 +84,17 @@ class Estimate:
     """The metrics' own calls: as the tried rows' cost, else as `judges` say; None where it is not known."""
     judges: Sequence[JudgeEstimate] = ()
     """Each judge of each metric."""
-    turns: Interval | None = None
+    turns: LikelyRange | None = None
     """Answers of the model in a case of a conversation, whose tokens are then those of all of them."""
-    user_usd: Interval | None = None
+    user_usd: LikelyRange | None = None
     """What simulated users cost; None without any, or where the price is not known."""
-    laptop_s: Mapping[str, Interval]
+    laptop_s: Mapping[str, LikelyRange]
     """Seconds that each limit of the model makes the run take on one machine, at least."""
     tried: SampledRun | None = None
     """The rows that were really run."""
 
     @property
-    def laptop_wall_s(self) -> Interval:
+    def laptop_wall_s(self) -> LikelyRange:
         """Seconds on one machine: those of the limit that counts."""
         return slowest(self.laptop_s)[1]
 
@@ -104,10 +104,12 @@ class Estimate:
         return slowest(self.laptop_s)[0]
 
     @property
-    def cloud_usd(self) -> Interval:
+    def cloud_usd(self) -> LikelyRange:
         """All services, without the model."""
         parts = self.services.values()
-        return Interval(sum(p.low for p in parts), sum(p.expected for p in parts), sum(p.high for p in parts))
+        return LikelyRange(
+            sum(p.low for p in parts), sum(p.expected for p in parts), sum(p.high for p in parts)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON, as `promptlab cloud estimate --json` prints it."""
@@ -203,7 +205,7 @@ async def estimate(
     work = _work(config, model, rows or content.rows, latency_s, max_concurrency, worker_memory, tokens)
     judges = await judges_of(config, found, prompts, written, work.cases)
     quotas = NEW_ACCOUNT if new_account else DEFAULT
-    latency = (tried.latency_s if tried else None) or Interval(latency_s / 2, latency_s, 2 * latency_s)
+    latency = (tried.latency_s if tried else None) or LikelyRange(latency_s / 2, latency_s, 2 * latency_s)
     turns = turns_of(config.conversation, found, prompts, read, written) if config.conversation else None
     if turns is None:
         laptop_s = times_by_limit(model, work.cases, latency, read.plus(written))
@@ -225,7 +227,7 @@ async def estimate(
     # Of a million rows a second and more: a Studio serves others meanwhile.
     timed = await asyncio.to_thread(lambda: {name: simulate(run, quotas) for name, run in runs.items()})
     most = await asyncio.to_thread(widest, runs["expected"], quotas)
-    spent = {name: dollars(units(run, timed[name].wall_s)) for name, run in runs.items()}
+    spent = {name: unit_costs(units(run, timed[name].wall_s)) for name, run in runs.items()}
     usual, flex = price_of(model), price_of(model, tier="flex")
     return Estimate(
         work=runs["expected"],
@@ -259,7 +261,7 @@ async def estimate(
     )
 
 
-def _with_waits(work: Work, times: Mapping[str, Interval], scenario: str) -> float:
+def _with_waits(work: Work, times: Mapping[str, LikelyRange], scenario: str) -> float:
     """Seconds of a call with its wait for a permit: a limit of requests or tokens a minute makes all calls in
     flight, and the workers that are paid meanwhile, take as long as it wants."""
     at_once = min(work.cases, work.workers * work.in_flight)
@@ -267,7 +269,7 @@ def _with_waits(work: Work, times: Mapping[str, Interval], scenario: str) -> flo
     return max([work.latency_s, *(seconds * at_once / work.cases for seconds in least_s)])
 
 
-def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
+def spent_usd(run: RunRecord, summary: Summary, stack: StackSize) -> float:
     """Compute what AWS charged for a run that has ended, by the same formulas, from the run's
     latency, answers and length.
 
@@ -289,17 +291,17 @@ def spent_usd(run: RunRecord, summary: Summary, stack: Stack) -> float:
         answer_bytes=ASCII_CHARS * (summary.completion_tokens or 0) / answered,
         tail=max(1.0, (latency.quantile(0.98) or 0.0) / 1000 / mean_s),
     )
-    return sum(dollars(units(work, run.wall_s)).values())
+    return sum(unit_costs(units(work, run.wall_s)).values())
 
 
-def prompt_tokens(prompts: Sequence[Prompt]) -> Interval:
+def prompt_tokens(prompts: Sequence[Prompt]) -> LikelyRange:
     """Tokens of one prompt: the mean of some rendered ones, between what chance in the sample and other
     tokenizers leave open."""
     counts = [chat_tokens(messages) for messages in prompts]
     mean = statistics.fmean(counts)
     spread = _Z * statistics.stdev(counts) / sqrt(len(counts)) if len(counts) > 1 else mean / 2
     low, high = TOKENIZERS
-    return Interval(max(0.0, mean - spread) * low, mean, (mean + spread) * high)
+    return LikelyRange(max(0.0, mean - spread) * low, mean, (mean + spread) * high)
 
 
 async def _tried(lab: Lab, config: ExperimentConfig, tries: int, folder: Path | None) -> SampledRun:
@@ -337,24 +339,26 @@ def _worst_usd(
     return max(worst.usd(messages) for messages in prompts) * cases
 
 
-def _answer(model: ModelConfig, given: int | None) -> Interval:
+def _answer(model: ModelConfig, given: int | None) -> LikelyRange:
     if given is not None:
-        return Interval(0.75 * given, given, 1.25 * given)
+        return LikelyRange(0.75 * given, given, 1.25 * given)
     expected = model.max_tokens / 2 if model.max_tokens else ANSWER_TOKENS
-    return Interval(expected / 2, expected, 2 * expected)
+    return LikelyRange(expected / 2, expected, 2 * expected)
 
 
-def _around(first: float, expected: float, last: float) -> Interval:
+def _around(first: float, expected: float, last: float) -> LikelyRange:
     """A longer answer may deflate to a smaller item: what is meant to be low need not be."""
-    return Interval(min(first, expected, last), expected, max(first, expected, last))
+    return LikelyRange(min(first, expected, last), expected, max(first, expected, last))
 
 
-def _model_usd(price: Price | None, read: Interval, written: Interval, cases: int) -> Interval | None:
+def _model_usd(
+    price: Price | None, read: LikelyRange, written: LikelyRange, cases: int
+) -> LikelyRange | None:
     each = [
         cost_usd(price, getattr(read, name), getattr(written, name)) for name in ("low", "expected", "high")
     ]
     known = [usd for usd in each if usd is not None]
-    return Interval(*known).times(cases) if len(known) == len(each) else None
+    return LikelyRange(*known).times(cases) if len(known) == len(each) else None
 
 
 def _work(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from promptlab.cloud.sampled import Interval
+from promptlab.cloud.sampled import LikelyRange
 from promptlab.domain.chat import Prompt, texts_of
 from promptlab.domain.judges import JudgeConfig
 from promptlab.domain.prices import BATCH, cost_usd, price_of
@@ -34,10 +34,10 @@ class JudgeEstimate:
     judge: str
     calls: float
     """Calls of the run, without repairs; judgements that are kept from before cost none."""
-    prompt_tokens: Interval
+    prompt_tokens: LikelyRange
     """Of one call."""
-    answer_tokens: Interval
-    usd: Interval | None
+    answer_tokens: LikelyRange
+    usd: LikelyRange | None
     """Of all calls; None where the judge's price is not known."""
 
 
@@ -84,7 +84,7 @@ async def judges_of(
     config: ExperimentConfig,
     rows: Sequence[Mapping[str, Any]],
     prompts: Sequence[Prompt],
-    written: Interval,
+    written: LikelyRange,
     cases: int,
 ) -> list[JudgeEstimate]:
     """Estimate the judges of all metrics.
@@ -123,7 +123,7 @@ async def _estimated(
     judge: JudgeConfig,
     rows: Sequence[Mapping[str, Any]],
     prompts: Sequence[Prompt],
-    written: Interval,
+    written: LikelyRange,
     cases: float,
 ) -> JudgeEstimate:
     answer = "word " * max(1, round(written.expected * ASCII_CHARS / 5))
@@ -143,9 +143,9 @@ async def _estimated(
     each = calls / measured if measured else 1.0
     tokens = read / calls if calls else REASON_TOKENS + written.expected
     low, high = 0.8, 1.3  # as of the model's own prompts
-    prompt_tokens = Interval(tokens * low, tokens, tokens * high)
+    prompt_tokens = LikelyRange(tokens * low, tokens, tokens * high)
     says = REASON_TOKENS + (written.expected * lists / calls if calls else 0.0)
-    answer_tokens = Interval(says / 2, says, says * 2)
+    answer_tokens = LikelyRange(says / 2, says, says * 2)
     total = cases * each * judge.repeats
     return JudgeEstimate(
         metric=item.result_name,
@@ -157,11 +157,11 @@ async def _estimated(
     )
 
 
-def _usd(judge: JudgeConfig, read: Interval, written: Interval, calls: float) -> Interval | None:
+def _usd(judge: JudgeConfig, read: LikelyRange, written: LikelyRange, calls: float) -> LikelyRange | None:
     price = price_of(judge.model(), tier=BATCH if judge.batch else None)
     found = [cost_usd(price, getattr(read, n), getattr(written, n)) for n in ("low", "expected", "high")]
     known = [usd for usd in found if usd is not None]
-    return Interval(*known).times(calls) if len(known) == 3 else None
+    return LikelyRange(*known).times(calls) if len(known) == 3 else None
 
 
 def _inputs(
@@ -185,12 +185,12 @@ def _inputs(
     }
 
 
-def total_usd(judges: Sequence[JudgeEstimate]) -> Interval | None:
+def total_usd(judges: Sequence[JudgeEstimate]) -> LikelyRange | None:
     """Dollars of all judges; None where there are none, or a price is not known."""
     known = [one.usd for one in judges if one.usd is not None]
     if not judges or len(known) < len(judges):
         return None
-    total = Interval(0.0, 0.0, 0.0)
+    total = LikelyRange(0.0, 0.0, 0.0)
     for usd in known:
         total = total.plus(usd)
     return total

@@ -18,20 +18,20 @@ MOST_TRIED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class LikelyRange:
     """Three numbers that what comes will probably lie between and near."""
 
     low: float
     expected: float
     high: float
 
-    def times(self, factor: float) -> Interval:
+    def times(self, factor: float) -> LikelyRange:
         """All three times a number."""
-        return Interval(self.low * factor, self.expected * factor, self.high * factor)
+        return LikelyRange(self.low * factor, self.expected * factor, self.high * factor)
 
-    def plus(self, other: Interval) -> Interval:
+    def plus(self, other: LikelyRange) -> LikelyRange:
         """The sums of both."""
-        return Interval(self.low + other.low, self.expected + other.expected, self.high + other.high)
+        return LikelyRange(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +41,17 @@ class SampledRun:
     run_id: str
     cases: int
     failed: int
-    latency_s: Interval | None
+    latency_s: LikelyRange | None
     """Seconds of a call; None where none was made."""
-    prompt_tokens: Interval | None
-    completion_tokens: Interval | None
-    usd: Interval | None
+    prompt_tokens: LikelyRange | None
+    completion_tokens: LikelyRange | None
+    usd: LikelyRange | None
     """Dollars of a case; None where no price is known."""
     metrics_usd: float | None
     """Dollars of the metrics' own calls, a case; None where their price is not known."""
 
 
-def mean_of(values: Sequence[float]) -> Interval | None:
+def mean_of(values: Sequence[float]) -> LikelyRange | None:
     """The mean of a sample, with Student's 95% interval, not below 0; None of an empty one.
 
     Of a single value the interval is from half of it to twice as much: one call tells no more.
@@ -60,9 +60,9 @@ def mean_of(values: Sequence[float]) -> Interval | None:
         return None
     mean = statistics.fmean(values)
     if len(values) < 2:
-        return Interval(mean / 2, mean, 2 * mean)
+        return LikelyRange(mean / 2, mean, 2 * mean)
     half = t_of(len(values) - 1, 0.95) * statistics.stdev(values) / sqrt(len(values))
-    return Interval(max(0.0, mean - half), mean, mean + half)
+    return LikelyRange(max(0.0, mean - half), mean, mean + half)
 
 
 async def tried_of(run: RunRecord, rows: AsyncIterator[Mapping[str, Any]]) -> SampledRun:
@@ -98,8 +98,8 @@ async def tried_of(run: RunRecord, rows: AsyncIterator[Mapping[str, Any]]) -> Sa
 
 
 def times_by_limit(
-    model: ModelConfig, cases: int, latency_s: Interval, tokens: Interval
-) -> dict[str, Interval]:
+    model: ModelConfig, cases: int, latency_s: LikelyRange, tokens: LikelyRange
+) -> dict[str, LikelyRange]:
     """Seconds that each limit of a model makes a run take on one machine, at least: the longest counts.
 
     Args:
@@ -111,12 +111,12 @@ def times_by_limit(
     found = {"max_concurrent_tasks": latency_s.times(cases / min(cases, model.max_concurrent_tasks))}
     if model.requests_per_minute:
         seconds = 60 * cases / model.requests_per_minute
-        found["requests_per_minute"] = Interval(seconds, seconds, seconds)
+        found["requests_per_minute"] = LikelyRange(seconds, seconds, seconds)
     if model.tokens_per_minute:
         found["tokens_per_minute"] = tokens.times(60 * cases / model.tokens_per_minute)
     return found
 
 
-def slowest(times: Mapping[str, Interval]) -> tuple[str, Interval]:
+def slowest(times: Mapping[str, LikelyRange]) -> tuple[str, LikelyRange]:
     """Name the limit that counts, and the time that it makes."""
     return max(times.items(), key=lambda item: item[1].expected)

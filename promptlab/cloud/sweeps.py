@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.cloud.estimate import Estimate, estimate, sampled_rows
-from promptlab.cloud.sampled import Interval
+from promptlab.cloud.sampled import LikelyRange
 from promptlab.experiments.matrix import SweepConfig
 from promptlab.lab import Lab
 
@@ -25,7 +25,7 @@ class SweepEstimate:
     """The dollars that all may cost together, as the experiment says."""
 
     @property
-    def model_usd(self) -> Interval | None:
+    def model_usd(self) -> LikelyRange | None:
         """Dollars of all calls; None where a model's price is not known."""
         each = [found.model_usd for _, found in self.cells]
         return None if None in each else _sum([one for one in each if one is not None])
@@ -37,7 +37,7 @@ class SweepEstimate:
         return None if None in each else sum(one for one in each if one is not None)
 
     @property
-    def laptop_wall_s(self) -> Interval:
+    def laptop_wall_s(self) -> LikelyRange:
         """Seconds on one machine, one run after the other."""
         return _sum([found.laptop_wall_s for _, found in self.cells])
 
@@ -54,8 +54,8 @@ class SweepEstimate:
         }
 
 
-def _sum(each: Sequence[Interval]) -> Interval:
-    return Interval(*(sum(getattr(one, name) for one in each) for name in ("low", "expected", "high")))
+def _sum(each: Sequence[LikelyRange]) -> LikelyRange:
+    return LikelyRange(*(sum(getattr(one, name) for one in each) for name in ("low", "expected", "high")))
 
 
 async def estimate_sweep(

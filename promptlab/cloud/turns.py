@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from promptlab.cloud.sampled import Interval, times_by_limit
+from promptlab.cloud.sampled import LikelyRange, times_by_limit
 from promptlab.domain.chat import Prompt, ends_with_user
 from promptlab.domain.conversation import Conversation
 from promptlab.domain.model_config import ModelConfig
@@ -29,16 +29,16 @@ SAID_BYTES = 4_000
 class Turns:
     """The turns of a case, with the tokens of all of them."""
 
-    count: Interval
+    count: LikelyRange
     """Answers of the model."""
-    prompt_tokens: Interval
-    answer_tokens: Interval
-    user_usd: Interval | None
+    prompt_tokens: LikelyRange
+    answer_tokens: LikelyRange
+    user_usd: LikelyRange | None
     """What the simulated user costs a case; None where there is none, or its price is not known."""
 
     def times_by_limit(
-        self, model: ModelConfig, cases: int, latency_s: Interval, tokens: Interval
-    ) -> dict[str, Interval]:
+        self, model: ModelConfig, cases: int, latency_s: LikelyRange, tokens: LikelyRange
+    ) -> dict[str, LikelyRange]:
         """Seconds that each limit of a model makes a run take on one machine, at least; latency and tokens
         are those of a case. The calls of a case are one after the other: it holds one place."""
         calls, places = self.count.expected, model.max_concurrent_tasks
@@ -50,8 +50,8 @@ def turns_of(
     conversation: Conversation,
     rows: Sequence[Mapping[str, Any]],
     prompts: Sequence[Prompt],
-    read: Interval,
-    written: Interval,
+    read: LikelyRange,
+    written: LikelyRange,
 ) -> Turns:
     """Estimate the turns of a case.
 
@@ -70,9 +70,9 @@ def turns_of(
     most, asked = conversation.max_turns, all(map(ends_with_user, prompts))
     if conversation.user_turns is not None and texts:
         mean = statistics.fmean(min(most, len(said) + asked) for said in texts)
-        count = Interval(1.0 if conversation.stopping_condition else mean, mean, mean)
+        count = LikelyRange(1.0 if conversation.stopping_condition else mean, mean, mean)
     else:
-        count = Interval(1.0, (1 + most) / 2, float(most))
+        count = LikelyRange(1.0, (1 + most) / 2, float(most))
     each = [chat_tokens([{"role": "user", "content": text}]) for said in texts for text in said]
     said_tokens = statistics.fmean(each) if each else float(SAID_TOKENS)
     reads, writes, costs = list[float](), list[float](), list[float | None]()
@@ -87,7 +87,10 @@ def turns_of(
             costs.append(cost_usd(price, round(n * INSTRUCTION_TOKENS + before), round(n * SAID_TOKENS)))
     known = [usd for usd in costs if usd is not None]
     return Turns(
-        count, Interval(*reads), Interval(*writes), Interval(*known) if len(known) == len(reads) else None
+        count,
+        LikelyRange(*reads),
+        LikelyRange(*writes),
+        LikelyRange(*known) if len(known) == len(reads) else None,
     )
 
 

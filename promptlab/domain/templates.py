@@ -290,7 +290,7 @@ def check_placeholders(
             )
 
 
-def text_of(value: Any) -> str:
+def filled_text(value: Any) -> str:
     """A value as a prompt shows it: a string as it is, null as nothing, everything else as compact JSON.
 
     Raises:
@@ -313,7 +313,7 @@ def _simple(text: str, where: str) -> tuple[Fill, list[str]]:
         try:
             for name, literal in pairs:
                 value = row[name]
-                part = value if type(value) is str else text_of(value)
+                part = value if type(value) is str else filled_text(value)
                 size += len(part)
                 if size > MOST_CHARS:
                     raise TemplateError(

@@ -61,7 +61,7 @@ def without_keys(result: R) -> R:
         found = {name: _of_score(score) for name, score in said.items()}
         clean = hidden(found)
         if clean is not found:
-            changed = {name: _score(score, clean[name]) for name, score in said.items()}
+            changed = {name: _score_without_keys(score, clean[name]) for name, score in said.items()}
             return replace(result, scores={**result.scores, **changed})
     return result
 
@@ -108,7 +108,7 @@ def _of_score(score: Score) -> list[Any]:
     return [score.label, score.reason, dict(score.metadata), _texts(score.error), score.judged]
 
 
-def _score(score: Score, texts: list[Any]) -> Score:
+def _score_without_keys(score: Score, texts: list[Any]) -> Score:
     label, reason, metadata, error, judged = texts
     return replace(score, label=label, reason=reason, metadata=metadata, error=_failure(error), judged=judged)
 

@@ -399,7 +399,7 @@ class Processes:
                 kind, value = await child.next(left[0].limit_s if left else self.load_s)
                 if kind == ANSWER:
                     self._heard = time.monotonic()
-                    left.popleft().give(_score(value[1]))
+                    left.popleft().give(_read_score(value[1]))
                 elif kind == ENDED:
                     self._measure(recipe, len(items), *value)
                     return True
@@ -459,7 +459,7 @@ class Processes:
             child.kill()
 
 
-def _score(value: dict[str, Any]) -> Score:
+def _read_score(value: dict[str, Any]) -> Score:
     error, usage = value.pop("error"), value.pop("usage")
     return Score(
         **value,

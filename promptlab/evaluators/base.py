@@ -35,7 +35,7 @@ _GONE = {
 }
 """The attributes that promptlab 0.1 gave every evaluator, and what to write instead."""
 
-Verdict = float | int | bool | str | Score | Mapping[str, Any] | Sequence[Any]
+Returned = float | int | bool | str | Score | Mapping[str, Any] | Sequence[Any]
 
 
 class Evaluator:
@@ -83,7 +83,7 @@ class Evaluator:
         bound.embedding_model = models.get("embedding")
         return bound
 
-    def evaluate(self, data: dict[str, Any]) -> Verdict | Awaitable[Verdict]:
+    def evaluate(self, data: dict[str, Any]) -> Returned | Awaitable[Returned]:
         """Score one case.
 
         Args:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from promptlab.evaluators.base import Evaluator, Verdict
+from promptlab.evaluators.base import Evaluator, Returned
 
 DETAIL = "."
 """What the names of sums begin with that are shown, and that no value is made of."""
@@ -37,7 +37,7 @@ class RunEvaluator(Evaluator):
     """How often it is evaluated on rows drawn with replacement, for an interval of each score; 0 for none.
     1,000 is usual; the time of all of them counts towards `timeout_s`."""
 
-    def evaluate(self, cases: Sequence[RunCase]) -> Verdict:  # type: ignore[override]
+    def evaluate(self, cases: Sequence[RunCase]) -> Returned:  # type: ignore[override]
         """Score a run.
 
         Args:

@@ -60,7 +60,7 @@ def parted(score: Score, parts: Sequence[str]) -> dict[str, Score]:
     """
     kept = score.metadata.get(_PARTS)
     if isinstance(kept, Mapping):
-        found = {part: _judged(_score(kept[part]), score.judged) for part in parts}
+        found = {part: _judged(_kept_score(kept[part]), score.judged) for part in parts}
     elif "left_out" in score.metadata:
         why = f"the scores' {score.metadata['left_out']}"
         found = dict.fromkeys(parts, Score(error=Failure("evaluator_error", why)))
@@ -73,7 +73,7 @@ def parted(score: Score, parts: Sequence[str]) -> dict[str, Score]:
         )
     if score.usage is not None:
         first = parts[0]
-        found[first] = _score({**asdict(found[first]), "usage": score.usage})
+        found[first] = _kept_score({**asdict(found[first]), "usage": score.usage})
     return found
 
 
@@ -117,6 +117,6 @@ def rejoined(score: Score, parts: Sequence[str], read: Callable[[Any], Score]) -
     return Score(metadata={_PARTS: found}, usage=score.usage)
 
 
-def _score(kept: Mapping[str, Any]) -> Score:
+def _kept_score(kept: Mapping[str, Any]) -> Score:
     error = kept.get("error")
     return Score(**{**kept, "error": Failure(**error) if isinstance(error, Mapping) else error})

@@ -30,7 +30,7 @@ Part = int | Literal["model", "agent_proxy"]
 
 
 @dataclass(slots=True)
-class Draft:
+class BundleDraft:
     """A bundle in the making."""
 
     name: str
@@ -84,7 +84,7 @@ class Piece:
     """One part of the experiment that is code, and where it is in a bundle."""
 
     part: Part
-    draft: Draft
+    draft: BundleDraft
     module: str | None
     """None for the bundle's own object."""
     qualname: str = ""
@@ -101,7 +101,7 @@ class Piece:
 class Gathered:
     """All code of an experiment."""
 
-    drafts: list[Draft] = field(default_factory=list)
+    drafts: list[BundleDraft] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
 
     def rewritten(self, config: ExperimentConfig, versions: Mapping[int, int]) -> ExperimentConfig:
@@ -166,11 +166,11 @@ def _is_stored(thing: Any) -> bool:
 class _Gathering:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._by_key: dict[Any, Draft] = {}
+        self._by_key: dict[Any, BundleDraft] = {}
         self.pieces: list[Piece] = []
 
     @property
-    def drafts(self) -> list[Draft]:
+    def drafts(self) -> list[BundleDraft]:
         return list(self._by_key.values())
 
     def add(self, part: Part, what: str, thing: Any, params: Mapping[str, Any]) -> None:
@@ -185,7 +185,7 @@ class _Gathering:
         config = thing.config.public() if isinstance(thing, Model) else None
         self.pieces.append(Piece(part, draft, module, qualname, params, config))
 
-    def _named(self, what: str, text: str) -> tuple[Draft, str, str]:
+    def _named(self, what: str, text: str) -> tuple[BundleDraft, str, str]:
         ref = named_ref(text, self._folder)
         if ref.file is None:
             return self._referred(str(ref.module), ref.qualname)
@@ -198,7 +198,7 @@ class _Gathering:
         _check_defines(path, ref.qualname)
         return draft, module, ref.qualname
 
-    def _referred(self, module: str, qualname: str) -> tuple[Draft, str, str]:
+    def _referred(self, module: str, qualname: str) -> tuple[BundleDraft, str, str]:
         if module == "__main__":
             path, name = started_script()
             draft = self._draft(("script", path), path.stem)
@@ -219,7 +219,7 @@ class _Gathering:
         draft.sources.add_import(module)
         return draft, entry, qualname
 
-    def _object(self, what: str, part: Part, thing: Any) -> Draft:
+    def _object(self, what: str, part: Part, thing: Any) -> BundleDraft:
         name = what.removeprefix("metric ").strip("'\"") if isinstance(part, int) else _name_of(thing)
         draft = self._draft(("object", part), name)
         script: tuple[Path, str] | None
@@ -234,12 +234,12 @@ class _Gathering:
             draft.sources.add_import(module)
         return draft
 
-    def _draft(self, key: Any, name: str) -> Draft:
+    def _draft(self, key: Any, name: str) -> BundleDraft:
         if key not in self._by_key:
             plain = re.sub(r"[\s@#/\\]+", "_", name).strip("_")[:150] or "code"
             taken = {draft.name for draft in self._by_key.values()}
             numbers = (plain if n == 1 else f"{plain}-{n}" for n in range(1, len(taken) + 2))
-            self._by_key[key] = Draft(next(name for name in numbers if name not in taken))
+            self._by_key[key] = BundleDraft(next(name for name in numbers if name not in taken))
         return self._by_key[key]
 
     def read(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from promptlab.assets.store import Draft
+from promptlab.assets.store import AssetDraft
 from promptlab.domain.conversation import Conversation
 from promptlab.domain.experiment import AssetRef, CodeRef, Experiment, Metric
 from promptlab.domain.model_config import ModelConfig
@@ -66,7 +66,7 @@ def _differences(experiment: Experiment, given: Prepared) -> Iterator[str]:
             yield _changed(field, before, after)
 
 
-def _asset(field: str, before: AssetRef | None, after: Draft | None) -> Iterator[str]:
+def _asset(field: str, before: AssetRef | None, after: AssetDraft | None) -> Iterator[str]:
     old = (before.name, before.hash) if before else None
     new = (after.asset.name, after.hash) if after else None
     if old == new:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from promptlab.assets.json_rows import clip
-from promptlab.assets.store import AssetStore, Draft
+from promptlab.assets.store import AssetDraft, AssetStore
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate
 from promptlab.domain.experiment import (
     PROMPT,
@@ -67,8 +67,8 @@ class Prepared:
     """A checked experiment. Nothing of it is stored yet."""
 
     config: ExperimentConfig
-    prompt: Draft | None
-    dataset: Draft
+    prompt: AssetDraft | None
+    dataset: AssetDraft
     metrics: tuple[Metric, ...]
     run_metrics: tuple[RunMetricSpec, ...]
     """The metrics of the run as a whole."""
@@ -154,7 +154,7 @@ async def prepare(
     store: AssetStore,
     folder: Path,
     stored: Stored | None = None,
-    rows: Draft | None = None,
+    rows: AssetDraft | None = None,
     known: Sequence[Metric] = (),
     *,
     batches: BatchModes = AS_DOCUMENTED,

@@ -17,7 +17,7 @@ PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class CasePage:
+class CaseRows:
     """One page of cases."""
 
     rows: list[dict[str, Any]]
@@ -101,7 +101,7 @@ class ResultsQuery(Protocol):
         offset: int = 0,
         limit: int = PAGE,
         text_chars: int = TEXT_CHARS,
-    ) -> CasePage:
+    ) -> CaseRows:
         """Some of the cases that match. Cases without a value come last either way;
         equal ones are in case order.
 

@@ -26,10 +26,10 @@ from promptlab.queries.run_level import RunComparison
 from promptlab.results.clusters import error_of
 from promptlab.statistics import Clusters, Interval, Judgement, PairedData, judge
 
-Verdict = Literal["improved", "regressed", "same", "different", "missing"]
+CaseVerdict = Literal["improved", "regressed", "same", "different", "missing"]
 """`different`: another label, another measure or another answer, which is neither better nor worse;
 `missing`: only one of the two has a score."""
-_VERDICTS: tuple[Verdict, ...] = ("same", "improved", "regressed", "different", "missing")
+_VERDICTS: tuple[CaseVerdict, ...] = ("same", "improved", "regressed", "different", "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Delta:
 
     difference: float | None
     """other − base, where both have a number."""
-    verdict: Verdict
+    verdict: CaseVerdict
 
 
 @dataclass(frozen=True, slots=True)

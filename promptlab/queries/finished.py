@@ -10,7 +10,7 @@ from promptlab.duck import quoted
 from promptlab.queries.answers import (
     PAGE,
     TEXT_CHARS,
-    CasePage,
+    CaseRows,
     Facets,
     MetricFacet,
     Neighbours,
@@ -42,7 +42,7 @@ class StoredResults:
         offset: int = 0,
         limit: int = PAGE,
         text_chars: int = TEXT_CHARS,
-    ) -> CasePage:
+    ) -> CaseRows:
         by = ", ".join(
             [
                 *(f"{key} {'DESC' if descending else 'ASC'} NULLS LAST" for key in self._keys(sort)),
@@ -60,7 +60,7 @@ class StoredResults:
                 offset = (total - 1) // limit * limit
                 ((total, found),) = await self._pool.fetch(sql, [*values, limit, offset])
         rows = await self._stored.rows(found or [])
-        return CasePage([cut(row, text_chars) for row in rows], total, self._stored.total, offset, limit)
+        return CaseRows([cut(row, text_chars) for row in rows], total, self._stored.total, offset, limit)
 
     async def row_numbers(self, filter: Filter = NO_FILTER) -> list[int]:
         async with self._stored.matching(filter) as (where, values):

@@ -16,7 +16,7 @@ from promptlab.domain.results import RunRecord
 from promptlab.queries.filters import Filter, condition
 from promptlab.queries.matches import Matches
 from promptlab.queries.pool import DuckDBPool
-from promptlab.results.index import Parts, part_rows
+from promptlab.results.index import IndexParts, part_rows
 from promptlab.results.table import Columns
 
 
@@ -38,7 +38,7 @@ class StoredRun:
     """The index, as an SQL source."""
     search: str
     """The search texts, as an SQL source; the same rows."""
-    parts: Parts
+    parts: IndexParts
     blobs: PartFiles
     pool: DuckDBPool
     matches: Matches

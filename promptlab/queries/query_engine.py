@@ -29,7 +29,7 @@ from promptlab.errors import RunError, UnknownNameError
 from promptlab.gates.config import Gates
 from promptlab.gates.judging import GateInputs
 from promptlab.ports import Blobs, Ledger
-from promptlab.queries.answers import CasePage, Facets, MetricFacet, Neighbours, ResultsQuery
+from promptlab.queries.answers import CaseRows, Facets, MetricFacet, Neighbours, ResultsQuery
 from promptlab.queries.compare import ComparePage, compare
 from promptlab.queries.compared import Compared
 from promptlab.queries.filters import Filter, Range
@@ -48,13 +48,13 @@ from promptlab.queries.snapshots import Snapshots
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
 from promptlab.queries.unfinished import LiveResults
-from promptlab.results.index import Parts, forget_old_indexes, index_again, index_keys
+from promptlab.results.index import IndexParts, forget_old_indexes, index_again, index_keys
 from promptlab.results.run_table import RunTable
 from promptlab.scratch import ScratchFolder
 
 __all__ = [
     "Bin",
-    "CasePage",
+    "CaseRows",
     "ComparePage",
     "Compared",
     "Facets",
@@ -237,7 +237,7 @@ class QueryEngine:
         if not await self._blobs.exists(keys.search):
             await self._index(table, own)
         index, parts = await self._blobs.files([keys.narrow, keys.parts], own)
-        listed = Parts.load(await asyncio.to_thread(parts.read_bytes))
+        listed = IndexParts.load(await asyncio.to_thread(parts.read_bytes))
         source = self._source(index)
         return StoredRun(
             run,
@@ -301,7 +301,7 @@ class QueryEngine:
         if not await self._blobs.exists(keys.search):  # a run of a version that wrote none
             await self._index(table, folder)
         index, search, parts = await self._blobs.files(keys, folder)
-        listed = Parts.load(await asyncio.to_thread(parts.read_bytes))
+        listed = IndexParts.load(await asyncio.to_thread(parts.read_bytes))
         return StoredRun(
             run,
             table.columns,

@@ -20,7 +20,7 @@ from promptlab.queries.matches import Matches
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.results.files import MIN_OBJECT_BYTES, AnsweredParts, answered_parts
-from promptlab.results.index import NARROW, TEXTS, Parts, write_index
+from promptlab.results.index import NARROW, TEXTS, IndexParts, write_index
 from promptlab.results.run_table import RunTable
 from promptlab.results.table import Columns
 
@@ -119,7 +119,7 @@ async def _snapshot(table: RunTable, pool: DuckDBPool, matches: Matches, folder:
         table.metrics,
         parquet(index),
         parquet(search),
-        Parts([str(path) for path in answered.paths], list(accumulate(answered.rows))),
+        IndexParts([str(path) for path in answered.paths], list(accumulate(answered.rows))),
         _OwnFiles(),
         pool,
         matches,

@@ -11,7 +11,7 @@ from promptlab.assets.rows import read_rows
 from promptlab.assets.shard_index import shards_between
 from promptlab.domain.assets import Shard
 from promptlab.domain.results import CaseKey
-from promptlab.queries.answers import PAGE, TEXT_CHARS, CasePage, Facets, Neighbours, TrialOutcome
+from promptlab.queries.answers import PAGE, TEXT_CHARS, CaseRows, Facets, Neighbours, TrialOutcome
 from promptlab.queries.filters import NO_FILTER, Filter, known_metric
 from promptlab.queries.finished import StoredResults
 from promptlab.queries.histograms import Histogram
@@ -40,7 +40,7 @@ class LiveResults:
         offset: int = 0,
         limit: int = PAGE,
         text_chars: int = TEXT_CHARS,
-    ) -> CasePage:
+    ) -> CaseRows:
         if _selects(filter, sort, descending):
             answered = await self._so_far()
             page = await answered.page(
@@ -59,7 +59,7 @@ class LiveResults:
         for shard in await shards_between(self._table.blobs, self._content, first, last):
             rows += await self._rows(shard, max(first, shard.first), min(last, shard.first + shard.count - 1))
         begin = offset - first * self._trials
-        return CasePage(
+        return CaseRows(
             [cut(row, text_chars) for row in rows[begin : begin + limit]],
             total,
             total,

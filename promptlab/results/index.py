@@ -72,7 +72,7 @@ class IndexKeys(NamedTuple):
     narrow: str
     search: str
     parts: str
-    """A list of the run's parts (`Parts`)."""
+    """A list of the run's parts (`IndexParts`)."""
 
 
 def index_keys(run: RunRecord) -> IndexKeys:
@@ -85,7 +85,7 @@ def index_keys(run: RunRecord) -> IndexKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class IndexParts:
     """The parts of the index, and the rows of the results table that each holds."""
 
     keys: Sequence[str]
@@ -109,7 +109,7 @@ class Parts:
         )
 
     @classmethod
-    def load(cls, data: bytes) -> Parts:
+    def load(cls, data: bytes) -> IndexParts:
         """The inverse of `dump`."""
         try:
             keys, counts = orjson.loads(gzip.decompress(data))
@@ -198,7 +198,7 @@ def _damaged(what: str, error: Exception) -> StoreDamagedError:
 async def put_index(blobs: Blobs, run: RunRecord, folder: Path, parts: Sequence[tuple[str, int]]) -> None:
     """Keep the index that `write_index` wrote into a folder, of parts (key, rows)."""
     keys = index_keys(run)
-    await blobs.put(keys.parts, Parts.dump(parts))
+    await blobs.put(keys.parts, IndexParts.dump(parts))
     await blobs.put_file(keys.narrow, folder / NARROW)
     await blobs.put_file(keys.search, folder / TEXTS)
 

@@ -284,14 +284,14 @@ def table_row(
     for metric, name in shape.scores if case.scores else ():
         score = case.scores.scores.get(metric)  # type: ignore[union-attr]
         if score is not None:
-            row.update(_score(name, score))
+            row.update(_score_cells(name, score))
             if score.judged is not None and f"judged.{name}" in shape.types:
                 row[f"judged.{name}"] = score.judged
     row.update(judged or {})
     return row
 
 
-def _score(name: str, score: Score) -> dict[str, Any]:
+def _score_cells(name: str, score: Score) -> dict[str, Any]:
     values = {
         "score": score.value,
         "passed": score.passed,

@@ -23,7 +23,7 @@ from promptlab.experiments.rescoring import Metrics, check_scorable, scoring_con
 from promptlab.experiments.stored import look_up
 from promptlab.experiments.trust import check_trusted, code_of, vouch
 from promptlab.named_files import working_folder
-from promptlab.store_lab.starting import OnProgress, OnStart, Starting, Work
+from promptlab.store_lab.starting import BoundExperiment, OnProgress, OnStart, Starting
 
 LOOK_S = 1.0
 """Seconds between two looks at a run that another process works on."""
@@ -109,7 +109,7 @@ class GoingOn(Starting):
         trust_code: bool = False,
         *,
         max_cost_usd: float | None = None,
-    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+    ) -> AsyncIterator[tuple[RunRecord, BoundExperiment | None]]:
         """A run, claimed and ready for a further pass; without work when there is nothing to do."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
             run = await self._get(run_id)
@@ -218,7 +218,7 @@ class GoingOn(Starting):
         only: Sequence[str],
         max_cost_usd: float | None,
         folder: Path | None,
-    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+    ) -> AsyncIterator[tuple[RunRecord, BoundExperiment | None]]:
         """A completed run, claimed and ready for a pass that scores it; without work where all is there."""
         async with self._parts.runner.claimed((await self._get(run_id)).run_id):
             run = await self._get(run_id)

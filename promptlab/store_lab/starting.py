@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from promptlab.assets.store import Draft
+from promptlab.assets.store import AssetDraft
 from promptlab.deleting.journal import user_name
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.experiment import Experiment
@@ -36,7 +36,7 @@ from promptlab.store_lab.runs import Runs
 
 OnProgress = Callable[[Progress], None]
 OnStart = Callable[[RunRecord], None]
-Work = tuple[Experiment, Bindings]
+BoundExperiment = tuple[Experiment, Bindings]
 logger = logging.getLogger(__name__)
 
 
@@ -116,7 +116,9 @@ class Starting(Runs):
             self._recorded(make, {name: getattr(run, name) for name in _SAID} | {"started_by": by or _user()})
         )
 
-    async def _begin(self, recorded: AbstractAsyncContextManager[tuple[RunRecord, Work | None]]) -> RunRecord:
+    async def _begin(
+        self, recorded: AbstractAsyncContextManager[tuple[RunRecord, BoundExperiment | None]]
+    ) -> RunRecord:
         """Leave a recorded run to whoever works elsewhere, or to a task of its own."""
         begun: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
 
@@ -156,14 +158,14 @@ class Starting(Runs):
         if not telling.cancelled() and (error := telling.exception()):
             logger.error("the end of a run could not be told\n%s", traceback_of(error))
 
-    async def _committed(self, config: ExperimentConfig, folder: Path | None) -> Work:
+    async def _committed(self, config: ExperimentConfig, folder: Path | None) -> BoundExperiment:
         """Check a configuration, and store the assets of it that are new."""
         async with self._checked(config, folder) as prepared:
             return await prepared.commit(self.assets)
 
     @asynccontextmanager
     async def _checked(
-        self, config: ExperimentConfig, folder: Path | None, dataset: Draft | None = None
+        self, config: ExperimentConfig, folder: Path | None, dataset: AssetDraft | None = None
     ) -> AsyncIterator[Prepared]:
         """Check a configuration; `dataset` are its rows, where they were read already. Nothing is stored."""
         if self.stack is not None:
@@ -184,7 +186,7 @@ class Starting(Runs):
                 await stop_rule(self.ledger, config.stop, prepared.unstored(), prepared.rows)
             yield prepared
 
-    async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> Work:
+    async def _selected(self, run: RunRecord, rows: Sequence[int], said: str) -> BoundExperiment:
         """Store some rows of a run's dataset as one of its own, for the run's experiment over it."""
         from promptlab.experiments.subset import Selected, subset
 
@@ -197,7 +199,7 @@ class Starting(Runs):
         experiment = with_dataset(experiment, dataset)
         return experiment, await self.bindings(experiment)
 
-    async def _bound(self, experiment: Experiment, usd: float | None) -> Work:
+    async def _bound(self, experiment: Experiment, usd: float | None) -> BoundExperiment:
         """A recorded experiment with its live objects, checked as for a new run with such a budget."""
         bindings = await self.bindings(experiment)
         await self._check_budget(usd, bindings.called, [evaluator for _, evaluator in bindings.evaluators])
@@ -207,12 +209,12 @@ class Starting(Runs):
     @asynccontextmanager
     async def _recorded(
         self,
-        make: Callable[[], Awaitable[Work]],
+        make: Callable[[], Awaitable[BoundExperiment]],
         said: Mapping[str, Any],
         run_id: str | None = None,
         *,
         on_start: OnStart | None = None,
-    ) -> AsyncIterator[tuple[RunRecord, Work]]:
+    ) -> AsyncIterator[tuple[RunRecord, BoundExperiment]]:
         """A new run, recorded and claimed; `said` are the fields of `_SAID`, and `stop` as it was given."""
         experiment, bindings = await make()
         if said["gates"]:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from promptlab.assets.store import Draft
+from promptlab.assets.store import AssetDraft
 from promptlab.domain.assets import content_hash
 from promptlab.domain.choice import checked_tags
 from promptlab.domain.experiment import Experiment
@@ -28,10 +28,10 @@ from promptlab.experiments.trust import code_of, vouch
 from promptlab.gates import gates_of
 from promptlab.store_lab.going_on import GoingOn
 from promptlab.store_lab.questions import Questions
-from promptlab.store_lab.starting import OnProgress, OnStart, Work, new_run_id, said_of
+from promptlab.store_lab.starting import BoundExperiment, OnProgress, OnStart, new_run_id, said_of
 
 OnSweep = Callable[[Sweep], None]
-OpenCell = Callable[[], AbstractAsyncContextManager[tuple[RunRecord, Work | None]]]
+OpenCell = Callable[[], AbstractAsyncContextManager[tuple[RunRecord, BoundExperiment | None]]]
 """Opens the run of a cell, claimed and ready; without work where it is complete."""
 logger = logging.getLogger(__name__)
 _UNLIKE = ("prices", "hash", "warnings", "slices")
@@ -73,7 +73,7 @@ class Sweeping(GoingOn, Questions):
         if on_sweep:
             on_sweep(sweep)
 
-        async def work_on(run: RunRecord, work: Work) -> RunRecord:
+        async def work_on(run: RunRecord, work: BoundExperiment) -> RunRecord:
             return await self._parts.runner.run(run, work, on_progress, leave=leave)
 
         await self._each(sweep.sweep_id, self._cells(parsed, folder, sweep, works, on_start), work_on)
@@ -139,7 +139,7 @@ class Sweeping(GoingOn, Questions):
     async def _worked_through(
         self, sweep_id: str, cells: Sequence[OpenCell], begun: asyncio.Future[None]
     ) -> None:
-        async def work_on(run: RunRecord, work: Work) -> RunRecord:
+        async def work_on(run: RunRecord, work: BoundExperiment) -> RunRecord:
             if await self._parts.runner.hand_over(run):
                 return run
             if not begun.done():
@@ -156,7 +156,7 @@ class Sweeping(GoingOn, Questions):
         if not task.cancelled() and (error := task.exception()):
             logger.error("sweep %s could not be worked on\n%s", sweep_id, traceback_of(error))
 
-    async def _swept(self, config: SweepConfig, folder: Path | None) -> tuple[Sweep, list[Work]]:
+    async def _swept(self, config: SweepConfig, folder: Path | None) -> tuple[Sweep, list[BoundExperiment]]:
         """Check all cells, store the assets of them that are new, and record the sweep."""
         async with AsyncExitStack() as stack:
             given = config.cells[0].config.dataset
@@ -169,7 +169,7 @@ class Sweeping(GoingOn, Questions):
                     error.args = (f"{said(cell.choices)}: {error}",)
                     raise
                 prepared.append(checked)
-            rows = Draft(await self.assets.commit(rows), stored=True)
+            rows = AssetDraft(await self.assets.commit(rows), stored=True)
             for one in prepared:
                 one.dataset = rows
             works = [await one.commit(self.assets) for one in prepared]
@@ -215,7 +215,7 @@ class Sweeping(GoingOn, Questions):
         self,
         sweep_id: str,
         cells: Sequence[OpenCell],
-        work_on: Callable[[RunRecord, Work], Awaitable[RunRecord]],
+        work_on: Callable[[RunRecord, BoundExperiment], Awaitable[RunRecord]],
     ) -> None:
         """Work on the runs that are not complete, one after the other; a cell that cannot go on is passed
         over, and its error recorded."""
@@ -240,7 +240,7 @@ class Sweeping(GoingOn, Questions):
         config: SweepConfig,
         folder: Path | None,
         sweep: Sweep,
-        works: Sequence[Work],
+        works: Sequence[BoundExperiment],
         on_start: OnStart | None = None,
         by: str | None = None,
     ) -> list[OpenCell]:
@@ -257,15 +257,15 @@ class Sweeping(GoingOn, Questions):
         place: int,
         config: ExperimentConfig,
         folder: Path | None,
-        work: Work,
+        work: BoundExperiment,
         on_start: OnStart | None,
         by: str | None,
-    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+    ) -> AsyncIterator[tuple[RunRecord, BoundExperiment | None]]:
         """The run of a cell, claimed and ready: new, or for what it is missing."""
         run_id, usd = sweep.cells[place].run_id, sweep.max_cost_usd
         if await self.ledger.get_run(run_id) is None:
 
-            async def make() -> Work:
+            async def make() -> BoundExperiment:
                 return work
 
             async with self._recorded(make, _said(sweep, config, by), run_id, on_start=on_start) as new:
@@ -280,7 +280,7 @@ class Sweeping(GoingOn, Questions):
     @asynccontextmanager
     async def _cell_again(
         self, sweep: Sweep, place: int, by: str | None
-    ) -> AsyncIterator[tuple[RunRecord, Work | None]]:
+    ) -> AsyncIterator[tuple[RunRecord, BoundExperiment | None]]:
         """The same, from what is recorded of the cell."""
         run_id, usd = sweep.cells[place].run_id, sweep.max_cost_usd
         if await self.ledger.get_run(run_id) is not None:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match
 
-from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, kind_of, members_of
+from promptlab.adapters.http.problems import INVALID, MEDIA_TYPE, URN, members_of, problem_kind
 from promptlab.assets.json_rows import clip
 from promptlab.domain.masking import hide_text
 from promptlab.errors import (
@@ -107,7 +107,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 async def _ours(request: Request, error: PromptLabError) -> Response:
-    kind, members = kind_of(error), members_of(error)
+    kind, members = problem_kind(error), members_of(error)
     lines = (
         [(text, found) for text in str(error).splitlines() if (found := _LINE.search(text))]
         if isinstance(error, DatasetError)
@@ -160,7 +160,7 @@ def answer_busy(
 
 async def _unauthenticated(request: Request, error: AuthenticationError) -> Response:
     """401 for programs; a browser is sent to the login form, and back afterwards."""
-    kind, path = kind_of(error), request.url.path
+    kind, path = problem_kind(error), request.url.path
     if path.startswith(API):
         return problem(
             request,

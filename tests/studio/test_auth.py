@@ -92,7 +92,11 @@ router.add_api_route("/forgotten", lambda: None, methods=["POST"])
 create_app(StoreLab(open_parts({"type": "sqlite", "db_file": sys.argv[1]})))
 """
     made = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "lab.db")], capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", program, str(tmp_path / "lab.db")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     assert made.returncode != 0
     assert "AssertionError: These routes do not declare who may call them: POST /forgotten." in made.stderr

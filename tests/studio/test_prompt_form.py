@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from promptlab_studio.views.prompt_form import Draft, DraftMessage, draft_from, draft_of
+from promptlab_studio.views.prompt_form import DraftMessage, PromptDraft, draft_from, draft_of
 
 from promptlab import PromptTemplate
 from promptlab.domain.assets import ChatMessage
@@ -52,7 +52,7 @@ def pages(studio: LiveStudio) -> Iterator[httpx.Client]:
         yield client
 
 
-def posted(draft: Draft) -> dict[str, Any]:
+def posted(draft: PromptDraft) -> dict[str, Any]:
     """The form as a browser sends it."""
     each = {
         name: [getattr(m, name) for m in draft.messages] for name in ("role", "content", "written", "media")

@@ -12,7 +12,7 @@ import pytest
 from promptlab import Dataset, PromptTemplate
 from promptlab.domain.results import RunRecord
 from promptlab.errors import StoreDamagedError
-from promptlab.results.index import Parts
+from promptlab.results.index import IndexParts
 from promptlab.results.parts import drop_broken_parts
 from promptlab.store_lab import StoreLab
 
@@ -73,7 +73,7 @@ async def test_parts_that_can_be_read_stay(lab: StoreLab, run: RunRecord) -> Non
 
 def test_a_row_is_found_in_its_part() -> None:
     """By its number in the table; also after it was written down and read."""
-    parts = Parts.load(Parts.dump([("a", 2), ("b", 1), ("c", 3)]))
+    parts = IndexParts.load(IndexParts.dump([("a", 2), ("b", 1), ("c", 3)]))
     assert [parts.find(row) for row in range(6)] == [
         ("a", 0),
         ("a", 1),
@@ -82,9 +82,9 @@ def test_a_row_is_found_in_its_part() -> None:
         ("c", 1),
         ("c", 2),
     ]
-    assert (parts.rows, Parts.load(Parts.dump([])).rows) == (6, 0)
+    assert (parts.rows, IndexParts.load(IndexParts.dump([])).rows) == (6, 0)
     for data in (b"", b"plain", gzip.compress(b"7"), gzip.compress(b"[1")):
         with pytest.raises(
             StoreDamagedError, match=r"The index of the run's results is damaged .*doctor --repair"
         ):
-            Parts.load(data)
+            IndexParts.load(data)

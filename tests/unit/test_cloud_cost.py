@@ -24,12 +24,12 @@ from promptlab.cloud import cost as cloud_cost
 from promptlab.cloud.cost import (
     Units,
     Work,
-    dollars,
     idle,
     price_table,
     prices,
     read_units,
     scenarios,
+    unit_costs,
     units,
     write_units,
 )
@@ -59,7 +59,7 @@ def planned(rows: int, **changes: Any) -> Work:
 
 
 def run_usd(work: Work) -> float:
-    return sum(dollars(units(work, simulate(work).wall_s)).values())
+    return sum(unit_costs(units(work, simulate(work).wall_s)).values())
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_the_formulas_are_what_a_run_really_uses_up(metered: tuple[Machine, Mete
         )
     }
     long = planned(100_000)
-    counted_usd = sum(dollars(replace(units(long, simulate(long).wall_s), **scaled)).values())
+    counted_usd = sum(unit_costs(replace(units(long, simulate(long).wall_s), **scaled)).values())
     # The budget is for items of one write unit; longer answers cost one more for each KB that they deflate
     # to.
     assert (
@@ -251,7 +251,7 @@ def test_units_of_items() -> None:
 
 def test_dollars_are_units_times_prices() -> None:
     """By hand: the row of FACTS for 50 rows a worker has 100,000 units of 1 KB and 2,000 shards."""
-    found = dollars(Units(lambda_gb_s=3000, lambda_invocation=4000, transition=4000, write_unit=100_000))
+    found = unit_costs(Units(lambda_gb_s=3000, lambda_invocation=4000, transition=4000, write_unit=100_000))
     assert found["Lambda"] == pytest.approx(0.0408, abs=1e-4)
     assert (round(found["Step Functions"], 4), round(found["DynamoDB"], 4), found["S3"]) == (0.1, 0.0625, 0)
     assert all(
@@ -356,7 +356,9 @@ def with_code(rows: int) -> Work:
 
 def test_an_evaluator_of_ones_own_costs_a_tenth_more_at_most() -> None:
     """10,000 cases, one of two metrics in the sandbox, all of it cold: against two built-in ones."""
-    plain, own = (sum(dollars(units(work, 13.0)).values()) for work in (planned(10_000), with_code(10_000)))
+    plain, own = (
+        sum(unit_costs(units(work, 13.0)).values()) for work in (planned(10_000), with_code(10_000))
+    )
     assert plain < own <= 1.1 * plain
 
 
@@ -366,7 +368,7 @@ def rows_of_page() -> list[str]:
     for rows in (1_000, 10_000, 100_000, 1_000_000):
         work = planned(rows)
         run = simulate(work)
-        parts = dollars(units(work, run.wall_s))
+        parts = unit_costs(units(work, run.wall_s))
         low, high = (run_usd(scenarios(work)[name]) for name in ("low", "high"))
         cells = [
             f"{rows:,}",
@@ -385,7 +387,7 @@ def rows_of_page() -> list[str]:
         for row in price_table()["prices"].values()
     ]
     for rows in (1_000, 10_000, 100_000):
-        plain, own = (sum(dollars(units(w, 13.0)).values()) for w in (planned(rows), with_code(rows)))
+        plain, own = (sum(unit_costs(units(w, 13.0)).values()) for w in (planned(rows), with_code(rows)))
         found.append(f"| {rows:,} | {plain:.4f} | {own:.4f} | {100 * (own / plain - 1):.0f}% |")
     for workers in (9, 100, 200, 1000):
         run = simulate(planned(1_000_000, workers=workers))

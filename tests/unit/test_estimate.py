@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from promptlab import PromptLab
 from promptlab.cli import commands
 from promptlab.cloud.estimate import estimate
-from promptlab.cloud.sampled import Interval, mean_of, slowest, times_by_limit
+from promptlab.cloud.sampled import LikelyRange, mean_of, slowest, times_by_limit
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.tokens import chat_tokens
 from promptlab.experiments.config import ExperimentConfig
@@ -51,13 +51,13 @@ def test_the_mean_of_a_sample_has_students_interval() -> None:
     found = mean_of([1.0, 2.0, 3.0])
     assert found is not None and (found.low, found.expected) == (0.0, 2.0)
     assert found.high == pytest.approx(2 + 4.302652729911275 / 3**0.5)
-    assert mean_of([]) is None and mean_of([4.0]) == Interval(2.0, 4.0, 8.0)
+    assert mean_of([]) is None and mean_of([4.0]) == LikelyRange(2.0, 4.0, 8.0)
 
 
 def test_the_slowest_limit_sets_the_time() -> None:
     """1,000 calls of 2 s and 500 tokens: 10 in flight take 200 s, 60 a minute 1,000 s."""
     model = ModelConfig(name="openai/gpt-4o-mini", requests_per_minute=60, tokens_per_minute=100_000)
-    same = Interval(2.0, 2.0, 2.0)
+    same = LikelyRange(2.0, 2.0, 2.0)
     times = times_by_limit(model, 1000, same, same.times(250))
     assert {name: time.expected for name, time in times.items()} == {
         "max_concurrent_tasks": 200.0,
@@ -143,14 +143,14 @@ async def test_each_turn_of_a_conversation_reads_all_before_it(lab: StoreLab) ->
         lab, ExperimentConfig.model_validate(config(**model) | {"conversation": said}), answer_tokens=10
     )
     user = chat_tokens([{"role": "user", "content": "tell me"}])
-    assert found.turns == Interval(3.0, 3.0, 3.0)
+    assert found.turns == LikelyRange(3.0, 3.0, 3.0)
     assert found.answer_tokens.expected == 30
     assert found.prompt_tokens.expected == pytest.approx(3 * one.prompt_tokens.expected + 3 * user + 30)
     assert found.laptop_s["requests_per_minute"].expected == 3000
     assert found.batch_usd is None and (found.worst_usd or 0.0) > 3 * (one.worst_usd or 0.0)
     simulated = {"simulated_user": {"model": "openai/gpt-4o-mini", "goal": "to know it"}, "max_turns": 5}
     played = await estimate(lab, ExperimentConfig.model_validate(config() | {"conversation": simulated}))
-    assert played.turns == Interval(1.0, 3.0, 5.0)
+    assert played.turns == LikelyRange(1.0, 3.0, 5.0)
     assert played.user_usd is not None and played.user_usd.low < played.user_usd.expected
 
 

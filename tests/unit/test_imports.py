@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,33 @@ def test_the_picture_of_the_layers_is_drawn_from_what_is_checked() -> None:
     drawing = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(drawing)
     assert drawing.PICTURE.read_text() == drawing.draw(), "run `make layers`"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Columns", "Parts", "Stack", "Draft", "Verdict", "Work", "Estimate", "Interval", "CasePage"),
+        *("kind_of", "text_of", "dollars", "_score"),
+    ],
+)
+def test_a_name_that_stood_for_several_things_stands_for_one(name: str) -> None:
+    """Whoever reads `Interval` anywhere reads of the same one."""
+    assert len(_defined().get(name, ())) <= 1, _defined()[name]
+
+
+@cache
+def _defined() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for folder in ("promptlab", "studio/promptlab_studio", "functions"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for made in ast.parse(path.read_text(encoding="utf-8")).body:
+                for name in _names(made):
+                    found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    return found
+
+
+def _names(made: ast.stmt) -> set[str]:
+    if isinstance(made, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return {made.name}
+    targets = made.targets if isinstance(made, ast.Assign) else [getattr(made, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}

@@ -209,13 +209,13 @@ def scores_body(sets: Mapping[CaseKey, ScoreSet]) -> bytes:
     fields that are None or empty."""
     return to_json(
         [
-            [s.case, s.trial, s.generation, {name: _score(score) for name, score in s.scores.items()}]
+            [s.case, s.trial, s.generation, {name: _score_item(score) for name, score in s.scores.items()}]
             for _, s in sorted(sets.items())
         ]
     )
 
 
-def _score(score: Score) -> dict[str, Any]:
+def _score_item(score: Score) -> dict[str, Any]:
     return {
         name: value for name in _SCORE_FIELDS if (value := getattr(score, name)) is not None and value != {}
     }

@@ -66,14 +66,14 @@ KINDS: dict[type[errors.PromptLabError], Kind] = {
 _BY_CODE = {kind.code: (cls, kind) for cls, kind in KINDS.items()}
 
 
-def kind_of(error: errors.PromptLabError) -> Kind:
+def problem_kind(error: errors.PromptLabError) -> Kind:
     """Return the form of an error over HTTP: that of its own class, or of the nearest one above it."""
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
 def members_of(error: errors.PromptLabError) -> dict[str, Any]:
     """Return the members that go along with an error besides its message."""
-    member = kind_of(error).member
+    member = problem_kind(error).member
     return {member: getattr(error, member)} if member else {}
 
 

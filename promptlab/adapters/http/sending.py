@@ -10,7 +10,7 @@ from pathlib import Path
 from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.domain.masking import remember_environment
 from promptlab.errors import ConfigError
-from promptlab.experiments.bundles import Draft, gather, has_code, remedy_for
+from promptlab.experiments.bundles import BundleDraft, gather, has_code, remedy_for
 from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.wheels import Fetched, checked_pins, fetch
 from promptlab.scratch import ScratchFolder
@@ -56,14 +56,14 @@ async def send_code(config: ExperimentConfig, assets: RemoteAssets, folder: Path
     return gathered.rewritten(config, versions)
 
 
-def _check_missing(found: Sequence[tuple[Draft, list[str]]]) -> None:
+def _check_missing(found: Sequence[tuple[BundleDraft, list[str]]]) -> None:
     missing = list(dict.fromkeys(one for _, listed in found for one in listed))
     if missing:
         names = [one.partition(" ")[0] for one in missing]
         raise ConfigError(remedy_for(missing, names))
 
 
-def _needing(drafts: Sequence[Draft], fetched: Sequence[Fetched]) -> list[Draft]:
+def _needing(drafts: Sequence[BundleDraft], fetched: Sequence[Fetched]) -> list[BundleDraft]:
     """The bundles that the packages go with: those that import one; all where none is seen to."""
     modules = {module for one in fetched for module in one.modules}
     needing = [draft for draft in drafts if modules & draft.sources.outside.keys()]

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from promptlab.domain.judged_by import FINGERPRINT, VOTES
 from promptlab.domain.results import Score
-from promptlab.evaluators.base import Evaluator, Verdict
+from promptlab.evaluators.base import Evaluator, Returned
 from promptlab.evaluators.judging.asking import Asked, Judgement
 from promptlab.evaluators.text import STRICT
 from promptlab.models.ahead import LaterError
@@ -80,7 +80,7 @@ class Judge(Evaluator, ABC):
             ValueError: an input is missing or too long.
         """
 
-    async def evaluate(self, data: dict[str, Any]) -> Verdict:
+    async def evaluate(self, data: dict[str, Any]) -> Returned:
         """Score one case: every judge at the same time, its repeats one after the other.
 
         Raises:
@@ -108,7 +108,7 @@ class Judge(Evaluator, ABC):
             raise later
         return votes
 
-    def _score(self, panel: Sequence[Sequence[Vote]]) -> Verdict:
+    def _score(self, panel: Sequence[Sequence[Vote]]) -> Returned:
         votes = [vote for each in panel for vote in each]
         metadata = self._metadata(votes)
         if self.table is not None:

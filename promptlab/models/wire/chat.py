@@ -153,6 +153,6 @@ def vllm_media(model: str, media: Media, data: Loaded) -> dict[str, Any]:
     return {"type": kind, kind: {"url": address(media, data)}}
 
 
-def text_of(message: Message) -> str:
+def message_text(message: Message) -> str:
     """The words of a message, for protocols whose content is one text."""
     return "".join(part.content for part in message.parts if isinstance(part, Text))

@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from promptlab.domain.results import CaseKey
 from promptlab.labels.columns import TYPES, people_columns
 from promptlab.ports import Blobs, DirectBlobs
-from promptlab.queries.query_engine import CasePage, Filter, ResultsQuery
+from promptlab.queries.query_engine import CaseRows, Filter, ResultsQuery
 from promptlab.results.export import BOM, PLAIN_CSV, CsvStyle, safe_csv_text
 from promptlab.scratch import ScratchFolder
 from promptlab_studio.access import lab_of, needs
@@ -76,7 +76,7 @@ async def _from_bucket(blobs: Blobs, name: str, lines: AsyncIterator[bytes]) -> 
     return RedirectResponse(await blobs.presign_get(key, max_age_s=LINK_S), status_code=303)
 
 
-async def _page(results: ResultsQuery, query: Query, filter_: Filter, offset: int) -> CasePage:
+async def _page(results: ResultsQuery, query: Query, filter_: Filter, offset: int) -> CaseRows:
     return await results.page(
         filter_,
         sort=query.get("sort", "case"),
@@ -92,7 +92,7 @@ async def _lines(
     query: Query,
     filter_: Filter,
     people: Mapping[CaseKey, Mapping[str, Any]],
-    page: CasePage,
+    page: CaseRows,
     style: CsvStyle | None,
 ) -> AsyncIterator[bytes]:
     """Write pages from `page` on: CSV in a style, or JSON lines."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from promptlab.cloud.sampled import Interval, slowest, times_by_limit
+from promptlab.cloud.sampled import LikelyRange, slowest, times_by_limit
 from promptlab.domain.assets import Dataset, PromptTemplate
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import BATCH, Price, cost_usd, price_of
@@ -31,7 +31,7 @@ SAMPLED = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CostEstimate:
     """The expected cost of a run."""
 
     calls: int
@@ -80,7 +80,9 @@ class _Asked:
     call_s: float
 
 
-async def estimated(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset: Dataset) -> Estimate | None:
+async def estimated(
+    lab: StoreLab, query: Query, prompt: PromptTemplate, dataset: Dataset
+) -> CostEstimate | None:
     """Estimate what the form's run costs, and all of its runs; None where it does not describe one yet."""
     try:
         given = model_of(query) if query.get("model") else {"code": ""}
@@ -95,12 +97,12 @@ async def estimated(lab: StoreLab, query: Query, prompt: PromptTemplate, dataset
     time, limit = "", ""
     if config and asked.calls:
         tokens = (asked.read + (asked.written or 0)) / asked.calls
-        call = Interval(asked.call_s / 2, asked.call_s, 2 * asked.call_s)
-        each = Interval(tokens, tokens, tokens)
+        call = LikelyRange(asked.call_s / 2, asked.call_s, 2 * asked.call_s)
+        each = LikelyRange(tokens, tokens, tokens)
         limit, took = slowest(times_by_limit(config, asked.calls, call, each))
         time = f"≈ {duration(took.expected)}"
     price = price_of(config) if config else None
-    return Estimate(
+    return CostEstimate(
         calls=asked.calls,
         read=asked.read,
         written=asked.written,

@@ -21,7 +21,7 @@ from promptlab_studio.pages.reading import named_like, runs_using
 from promptlab_studio.pages.rendering import go_to, render, router
 from promptlab_studio.views.format import prompt_url
 from promptlab_studio.views.prompt_form import (
-    Draft,
+    PromptDraft,
     draft_from,
     draft_of,
     outlook_of,
@@ -94,7 +94,7 @@ async def edit_page(request: Request) -> HTMLResponse:
 
 
 async def _form(
-    request: Request, draft: Draft, prompt: PromptTemplate | None, problem: str = "", status: int = 200
+    request: Request, draft: PromptDraft, prompt: PromptTemplate | None, problem: str = "", status: int = 200
 ) -> HTMLResponse:
     context = {
         "draft": draft,

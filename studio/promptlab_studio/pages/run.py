@@ -27,7 +27,7 @@ from promptlab.errors import (
     SqlError,
 )
 from promptlab.queries.filters import NO_FILTER
-from promptlab.queries.query_engine import CasePage, Facets, Filter, ResultsQuery
+from promptlab.queries.query_engine import CaseRows, Facets, Filter, ResultsQuery
 from promptlab.queries.sql import examples
 from promptlab.results.index import SEARCH_CHARS
 from promptlab.store_lab import StoreLab
@@ -171,7 +171,7 @@ async def _without_cases(
 
 
 async def _again(
-    lab: StoreLab, results: ResultsQuery, query: Query, page: CasePage, experiment: Experiment
+    lab: StoreLab, results: ResultsQuery, query: Query, page: CaseRows, experiment: Experiment
 ) -> Again | None:
     """A new run over the rows that the filter leaves; None without a filter, or where it leaves none."""
     if results.live or not query.only(*FILTER_PARAMS) or not page.total_matching:
@@ -193,7 +193,7 @@ async def _errors(results: ResultsQuery) -> Mapping[str, int]:
     return {} if results.live else (await facets_of(results, NO_FILTER)).errors
 
 
-async def _cases(lab: StoreLab, results: ResultsQuery, query: Query, head: Head) -> tuple[CasePage, Facets]:
+async def _cases(lab: StoreLab, results: ResultsQuery, query: Query, head: Head) -> tuple[CaseRows, Facets]:
     """The cases that an address asks for, and their counts; those of all cases of a run without results are
     its head's, which are there already."""
     filter_ = await meant(lab, results.run.run_id, query)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import RunRecord
-from promptlab.queries.query_engine import CasePage, Facets
+from promptlab.queries.query_engine import CaseRows, Facets
 from promptlab.results.table import TOKEN_COUNTS, Columns
 from promptlab_studio.views.digits import figure, money
 from promptlab_studio.views.format import milliseconds, one_line, run_url
@@ -84,7 +84,7 @@ class CasesView:
     """Every column that could be shown: key, name, whether it is, and whether it is unless
     another choice was made."""
     rows: Sequence[CaseRow]
-    page: CasePage
+    page: CaseRows
     facets: Facets | None
     conditions: Sequence[Any]
     by_column: Sequence[str]
@@ -176,7 +176,7 @@ def cases_view(
     experiment: Experiment,
     placeholders: Sequence[str],
     query: Query,
-    page: CasePage,
+    page: CaseRows,
     facets: Facets | None,
 ) -> CasesView:
     """The table of the cases that an address asked for.
@@ -285,7 +285,7 @@ def _cell(key: str, row: Mapping[str, Any], measured: Collection[str]) -> Cell:
         return _answer(row)
     if key.startswith("score."):
         name = key.removeprefix("score.")
-        return _score(name, row, measured=name in measured)
+        return _score_cell(name, row, measured=name in measured)
     value = row.get(key)
     if key == "latency_ms":
         return Cell(milliseconds(value), "num")
@@ -309,7 +309,7 @@ def beside_verdict(value: float | None, passed: bool | None, *, measured: bool) 
     return "" if value is None or (passed is not None and value in (0, 1) and not measured) else figure(value)
 
 
-def _score(name: str, row: Mapping[str, Any], *, measured: bool) -> Cell:
+def _score_cell(name: str, row: Mapping[str, Any], *, measured: bool) -> Cell:
     passed, value, label = row.get(f"passed.{name}"), row.get(f"score.{name}"), row.get(f"label.{name}")
     if error := row.get(f"score_error.{name}"):
         return Cell(f"! {one_line(error)}", "warn")

@@ -357,14 +357,14 @@ def _scores(
         said = word if coloured else word[:2]
         found.append(
             (
-                said + _score(name, side.scores[name], delta),
+                said + _score_text(name, side.scores[name], delta),
                 css.get(verdict, "muted") if coloured else "muted",
             )
         )
     return found
 
 
-def _score(name: str, score: Mapping[str, Any], delta: Any) -> str:
+def _score_text(name: str, score: Mapping[str, Any], delta: Any) -> str:
     passed, value, label = score.get("passed"), score.get("score"), score.get("label")
     shown = (
         "✓ pass"

@@ -211,7 +211,9 @@ def _metrics(
             [
                 None
                 if name not in of_run
-                else _score(of_run[name], deltas[n - 1].get(name) if n else None, name in facts, begun, n)
+                else _score_across(
+                    of_run[name], deltas[n - 1].get(name) if n else None, name in facts, begun, n
+                )
                 for n, of_run in enumerate(scores)
             ],
         )
@@ -219,7 +221,7 @@ def _metrics(
     ]
 
 
-def _score(s: ScoreView, delta: Delta | None, fact: bool, begun: Any, n: int) -> ScoreAcross:
+def _score_across(s: ScoreView, delta: Delta | None, fact: bool, begun: Any, n: int) -> ScoreAcross:
     css = "warn" if s.error is not None else {True: "good", False: "bad", None: ""}[s.passed]
     if s.error is not None:
         said = "! not scored"

@@ -12,7 +12,7 @@ from promptlab.domain.summary import MetricSummary
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class IntervalMark:
     """A mean and its interval on a rail; positions in per cent of its width."""
 
     mean: float
@@ -35,7 +35,7 @@ def scale_of(metrics: Sequence[MetricSummary]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def interval(metric: MetricSummary, scale: tuple[float, float]) -> Interval | None:
+def interval(metric: MetricSummary, scale: tuple[float, float]) -> IntervalMark | None:
     """A metric's mean on its scale, or None where it has none."""
     if metric.mean is None:
         return None
@@ -45,7 +45,7 @@ def interval(metric: MetricSummary, scale: tuple[float, float]) -> Interval | No
     def at(value: float) -> float:
         return round(min(max((value - left) / span, 0.0), 1.0) * 100, 1)
 
-    return Interval(
+    return IntervalMark(
         at(metric.mean), at(metric.mean if low is None else low), at(metric.mean if high is None else high)
     )
 

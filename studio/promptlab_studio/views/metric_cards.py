@@ -11,7 +11,7 @@ from promptlab.domain.means import label_shares, n_of, notes
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.queries.query_engine import Histogram
 from promptlab_studio.views.digits import Digits, figure
-from promptlab_studio.views.figures import Interval, bars, interval, scale_of
+from promptlab_studio.views.figures import IntervalMark, bars, interval, scale_of
 from promptlab_studio.views.format import count, percent
 from promptlab_studio.views.state import Query, range_value
 
@@ -40,7 +40,7 @@ class MetricCard:
     better: str
     n: int
     failed: int
-    bar: Interval | None
+    bar: IntervalMark | None
     histogram: Sequence[Mapping[str, Any]] = ()
     ends: tuple[str, str] = ("", "")
     """The lowest and the highest value of the histogram."""

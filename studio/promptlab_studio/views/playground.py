@@ -18,7 +18,7 @@ from promptlab.errors import ConfigError
 from promptlab_studio.views.chat import ChatMessage, chat_view
 from promptlab_studio.views.format import exact, one_line
 from promptlab_studio.views.new_run_form import MetricForm, params_of
-from promptlab_studio.views.prompt_form import Draft, DraftMessage, draft_from, draft_of
+from promptlab_studio.views.prompt_form import DraftMessage, PromptDraft, draft_from, draft_of
 from promptlab_studio.views.room import Beginning
 from promptlab_studio.views.state import Query
 
@@ -38,7 +38,7 @@ ROW_SHOWN = 300
 class Asked:
     """What the form holds."""
 
-    draft: Draft | None = None
+    draft: PromptDraft | None = None
     """The prompt as it is written; None: the form was not sent."""
     transcript: str = ""
     dataset: str = ""
@@ -254,7 +254,7 @@ def _answer(run: RunRecord, number: int, case: Mapping[str, Any] | None) -> Answ
         tokens=None if read is None or written is None else read + written,
         cost_usd=found.get("cost_usd"),
         latency_ms=found.get("latency_ms"),
-        scores=[_score(metric["name"], found) for metric in run.experiment.get("evaluation", ())],
+        scores=[_score_words(metric["name"], found) for metric in run.experiment.get("evaluation", ())],
         waits=text is None and error is None and run.status not in FINAL,
         messages=chat_view((found.get("messages") or ())[:MOST_SAID], "said", _begun, lambda part: None),
     )
@@ -266,7 +266,7 @@ def _begun(value: Any, of: str) -> Beginning:
     return Beginning(text[:SHOWN], max(0, len(text) - SHOWN))
 
 
-def _score(name: str, case: Mapping[str, Any]) -> tuple[str, str, bool | None]:
+def _score_words(name: str, case: Mapping[str, Any]) -> tuple[str, str, bool | None]:
     passed, value, label = (case.get(f"{part}.{name}") for part in ("passed", "score", "label"))
     if passed is not None:
         return name, "pass" if passed else "fail", bool(passed)

@@ -84,7 +84,7 @@ class DraftMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class PromptDraft:
     """The fields of the form."""
 
     name: str
@@ -155,10 +155,10 @@ def read_list(text: str, what: str) -> list[Any]:
     return found
 
 
-def draft_from(prompt: PromptTemplate | None, name: str) -> Draft:
+def draft_from(prompt: PromptTemplate | None, name: str) -> PromptDraft:
     """The form of a template; an empty one where there is none."""
     if prompt is None:
-        return Draft(name, "", "simple", with_room(()))
+        return PromptDraft(name, "", "simple", with_room(()))
     given = prompt.messages
     if given and not isinstance(given, str):
         messages = [_drafted(message) for message in given]
@@ -166,7 +166,7 @@ def draft_from(prompt: PromptTemplate | None, name: str) -> Draft:
         pairs = (("system", prompt.system_prompt), ("user", prompt.user_prompt))
         messages = [DraftMessage(role, text) for role, text in pairs if text]
     tools = [tool.model_dump(mode="json", exclude_none=True) for tool in prompt.tools]
-    return Draft(
+    return PromptDraft(
         name,
         prompt.description,
         prompt.template_format,
@@ -204,7 +204,7 @@ def with_room(messages: Sequence[DraftMessage], *, transcript: bool = False) -> 
     return [*first, *messages, *([] if "user" in roles or transcript else [DraftMessage("user")])]
 
 
-def draft_of(fields: Mapping[str, Sequence[str]]) -> Draft:
+def draft_of(fields: Mapping[str, Sequence[str]]) -> PromptDraft:
     """Read the form as it was posted."""
 
     # Browsers end lines with CR LF in forms; a prompt that is not touched must stay the same version.
@@ -221,7 +221,7 @@ def draft_of(fields: Mapping[str, Sequence[str]]) -> Draft:
         DraftMessage(role, content, written or "text", media)
         for role, content, written, media in zip(roles, *columns, strict=False)
     ]
-    return Draft(
+    return PromptDraft(
         one("name").strip(),
         one("description"),
         one("template_format") or "simple",
@@ -245,7 +245,7 @@ class Outlook:
     transcript: str = ""
 
 
-async def outlook_of(draft: Draft) -> Outlook:
+async def outlook_of(draft: PromptDraft) -> Outlook:
     """Read what is written so far, and say what is wrong with it."""
     if draft.is_empty and not draft.tools.strip():
         return Outlook()

@@ -16,7 +16,7 @@ from promptlab.domain.spending import total_tokens
 from promptlab.domain.summary import MetricSummary, Summary
 from promptlab.report import duration
 from promptlab_studio.views.digits import Digits, money, money_decimals
-from promptlab_studio.views.figures import Interval, interval, scale_of
+from promptlab_studio.views.figures import IntervalMark, interval, scale_of
 from promptlab_studio.views.format import count, milliseconds_pair, starter
 from promptlab_studio.views.metric_cards import of_rows, short_of
 from promptlab_studio.views.state import Condition, Query
@@ -67,7 +67,7 @@ class MetricCell:
 
     text: str
     title: str
-    bar: Interval | None
+    bar: IntervalMark | None
     of_rows: str = ""
     """`1,198 of 1,319`, where the mean is not of all rows."""
     short: str = ""

@@ -12,7 +12,7 @@ from promptlab.queries.slices import REST, Slice, SliceDifference, SliceMean, Sl
 from promptlab.results.table import Columns
 from promptlab_studio.views.compare_words import Scale, Words, judged_words
 from promptlab_studio.views.digits import Digits
-from promptlab_studio.views.figures import Interval
+from promptlab_studio.views.figures import IntervalMark
 from promptlab_studio.views.format import run_url
 from promptlab_studio.views.state import range_value
 
@@ -41,7 +41,7 @@ class SliceRow:
     missing: bool
     mean: str
     between: str
-    bar: Interval | None
+    bar: IntervalMark | None
     deltas: Sequence[SliceDelta | None]
 
 
@@ -188,14 +188,14 @@ def _row(
     )
 
 
-def _bar(mean: SliceMean, ends: tuple[float, float]) -> Interval | None:
+def _bar(mean: SliceMean, ends: tuple[float, float]) -> IntervalMark | None:
     span = (ends[1] - ends[0]) or 1.0
 
     def at(number: float | None) -> float:
         found = mean.mean if number is None else number
         return round(min(max(((found or 0.0) - ends[0]) / span, 0.0), 1.0) * 100, 1)
 
-    return None if mean.mean is None else Interval(at(mean.mean), at(mean.ci_low), at(mean.ci_high))
+    return None if mean.mean is None else IntervalMark(at(mean.mean), at(mean.ci_low), at(mean.ci_high))
 
 
 def _delta(found: SliceDifference, scale: Scale, url: str) -> SliceDelta:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from promptlab.queries.ranking import RankedCell, Ranking
 from promptlab.queries.verdict_words import words_of
 from promptlab_studio.views.digits import Digits, money, money_decimals
-from promptlab_studio.views.figures import Interval
+from promptlab_studio.views.figures import IntervalMark
 from promptlab_studio.views.format import milliseconds
 
 _CSS = {"better": "good", "worse": "bad", "depends on missing scores": "warn"}
@@ -24,7 +24,7 @@ class SweepRow:
     """On each axis."""
     mean: str
     between: str
-    bar: Interval | None
+    bar: IntervalMark | None
     n: str
     missing: bool
     cost: str
@@ -105,7 +105,7 @@ def _share(p: float | None) -> str:
     return "<0.1%" if 0 < p < 0.001 else ">99.9%" if 0.999 < p < 1 else f"{p:.1%}"
 
 
-def _bar(cell: RankedCell, scale: tuple[float, float]) -> Interval | None:
+def _bar(cell: RankedCell, scale: tuple[float, float]) -> IntervalMark | None:
     if cell.mean is None:
         return None
     mean, span = cell.mean, (scale[1] - scale[0]) or 1.0
@@ -113,4 +113,4 @@ def _bar(cell: RankedCell, scale: tuple[float, float]) -> Interval | None:
     def at(number: float | None) -> float:
         return round(min(max(((mean if number is None else number) - scale[0]) / span, 0.0), 1.0) * 100, 1)
 
-    return Interval(at(mean), at(cell.ci_low), at(cell.ci_high))
+    return IntervalMark(at(mean), at(cell.ci_low), at(cell.ci_high))
