@@ -31,11 +31,25 @@ _FALSE = (
     r"(?:wrong|incorrect|false|ruled\s+out|eliminated|excluded|rejected|out\b|impossible|not\b|tempting"
     r"|a\s+distractor)"
 )
+_BETWEEN = r"(?:(?!\b(?-i:[A-Z])\b)[^.;,!?\n])"
+"""What stands between a letter and the words about it: no end of a sentence, and no other letter."""
 _WRONG_AFTER = re.compile(
-    r"^[\s*_`)\].:\"'}$]{0,6}(?:,\s?which\s)?(?:(?:\([^)\n]{0,80}\)|[^.;,!?\n]{0,60}?)\s{0,4})?"
-    rf"\b{_IS}\s+(?:(?:also|clearly|definitely|plainly|obviously|too|simply)\s+){{0,2}}{_FALSE}",
+    r"^[ \t*_`)\].:\"'}$]{0,6}(?:,\s?which\s)?"
+    r"(?:\s?(?:,|and|or|nor|&|/)\s?[(*_`]{0,3}(?-i:[A-Z])\b[)*_`]{0,3}){0,8}"
+    rf"(?:(?:\([^)\n]{{0,80}}\)|{_BETWEEN}{{0,60}}?)\s{{0,4}})?"
+    rf"\b{_IS}\s+(?:(?:also|both|all|clearly|definitely|plainly|obviously|too|simply)\s+){{0,2}}{_FALSE}",
     re.IGNORECASE,
 )
+_WORDS = (
+    r"(?:答案|正确答案|正確答案|選択肢|答え|正解|Antwort|respuesta|réponse|risposta|resposta|antwoord|svaret|svar|"
+    r"odpowiedź|odpověď|ответ|відповідь|정답|الإجابة|الجواب|คำตอบ|cevap|jawaban)"
+)
+"""The answer, in other languages."""
+_RIGHT = (
+    r"(?:correcta|correcte|corretta|correta|exacta|exacte|esatta|giusta|certa|juste|الصحيحة|الصحيح|doğru"
+    r"|yang\s+benar|ที่ถูกต้อง)"
+)
+"""Right, where it stands behind."""
 
 
 @lru_cache(maxsize=512)
@@ -89,8 +103,9 @@ def _patterns(letters: str) -> tuple[re.Pattern[str], ...]:
             ),
             (rf"\A{_LEAD}{big}[\s*_`)\]\"'}}$.,:]{{0,4}}(?:because|since|as\b|–|—|-\s)", 0),
             (
-                rf"^\s*(?:答案|正确答案|選択肢|答え|正解|Antwort|La\s+respuesta|La\s+réponse|Respuesta|Réponse|Risposta|Ответ)"
-                rf"[^\nA-Za-z]{{0,20}}?(?:ist|es|est|è|是|为|は)?\s*[:：]?{said}",
+                # With an article and an adjective before it: die richtige Antwort, la bonne réponse.
+                rf"(?:^|(?<=[.!?。！？\s]))(?:[^\W\d_]{{1,14}}\s+){{0,3}}{_WORDS}(?:\s+{_RIGHT})?"
+                rf"[^\nA-Za-z]{{0,20}}?(?:ist|lautet|es|est|è|é|is|är|to|adalah|是|为|為|は)?\s*[:：]?{said}",
                 re.IGNORECASE,
             ),
         )
@@ -149,7 +164,8 @@ def _said(pattern: re.Pattern[str], text: str, letters: str) -> Iterator[tuple[s
             letter in "AI"
             and re.match(r"\s+[a-z]", text[at + 1 :])
             and not re.match(
-                r"\s+(?:is|because|since|as|and|or|for|with|which|seems|fits|but|that|therefore|would)\b",
+                r"\s+(?:is|because|since|as|and|or|for|with|which|seems|fits|but|that|therefore|would|rather|instead"
+                r"|over|not)\b",
                 text[at + 1 :],
             )
         ):

@@ -52,13 +52,17 @@ class JsonFields(Evaluator):
 
         share = right fields ÷ fields of the reference; missing = fields that the response lacks ÷ the same;
         extra = values of the response that the reference lacks ÷ values of the response. The reference with
-        the greatest share counts.
+        the greatest share counts. A list of objects is several references where the response is no list, and
+        one where it is.
         """
         text, references = response_of(data), data.get("reference")
         references_of(data)
         references = _read(references)
         said = next(iter(json_values(text)), _NONE)
-        given = references if isinstance(references, list) else [references]
+        several = isinstance(references, list) and all(isinstance(r, dict | list) for r in references)
+        if several and isinstance(said, list) and all(isinstance(r, dict) for r in references):
+            several = False  # no object holds what a list has
+        given = references if several else [references]
         return max(
             (self._against(said, reference) for reference in given),
             key=lambda found: found["share"].value or 0.0,

@@ -105,4 +105,6 @@ class Meteor(Evaluator):
             )
         why = "parts words by spaces, which the text lacks"
         unspaced = any(cannot_part(text, "none") for text in (response, *references))
-        return Score(value=max(found), reason=warn("meteor", "words", why, "chrf") if unspaced else None)
+        return Score(
+            value=max(found), reason=warn("meteor", "words", why, "the metric chrf") if unspaced else None
+        )

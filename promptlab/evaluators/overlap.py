@@ -65,7 +65,9 @@ class TokenF1(Evaluator):
         if self.unit == "words":
             return Score(
                 value=value,
-                reason=warn("token_f1", "words", "parts words by spaces, which the text lacks", "characters"),
+                reason=warn(
+                    "token_f1", "words", "parts words by spaces, which the text lacks", "unit: characters"
+                ),
             )
         return Score(
             value=value, reason=chose("token_f1", "characters", "the text has no spaces between words")
@@ -149,7 +151,7 @@ class Bleu(Evaluator):
             return Score(value=value)
         return Score(
             value=value,
-            reason=warn("bleu", tokenizer, "parts words by spaces, which the text lacks", "char"),
+            reason=warn("bleu", tokenizer, "parts words by spaces, which the text lacks", "tokenizer: char"),
         )
 
 
@@ -223,7 +225,9 @@ class Rouge(Evaluator):
         )
         value = max(self._score(reference, response, every_script) for reference in references)
         if not every_script and any(map(has_other_letters, texts)):
-            return Score(value=value, reason=warn("rouge", "ascii", "sees a-z and 0-9 only", "unicode"))
+            return Score(
+                value=value, reason=warn("rouge", "ascii", "sees a-z and 0-9 only", "tokenizer: unicode")
+            )
         return Score(value=value)
 
     def _score(self, reference: str, response: str, every_script: bool) -> float:

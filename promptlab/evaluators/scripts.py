@@ -61,8 +61,9 @@ def chose(metric: str, tokenizer: str, why: str) -> str:
 
 
 def warn(metric: str, tokenizer: str, why: str, remedy: str) -> str:
-    """Say in the log, once a process, and as a score's reason that a tokenizer cannot read a text."""
-    words = f"tokenizer {tokenizer!r} {why}: use tokenizer: {remedy}"
+    """Say in the log, once a process, and as a score's reason that a tokenizer cannot read a text; `remedy`
+    is the parameter, or the metric, to use."""
+    words = f"tokenizer {tokenizer!r} {why}: use {remedy}"
     _once(f"{metric}: {words}")
     return words
 

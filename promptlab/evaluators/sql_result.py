@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from time import monotonic
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -77,12 +77,12 @@ class SqlResult(Evaluator):
                 got = self._rows(connection, sql)
             except (sqlite3.Error, _TooMuchError) as error:
                 return Score(passed=False, judged=sql, reason=short(f"it gives no rows: {error}"))
-        for reference, rows in zip(references, wanted, strict=True):
-            if self._same(got, rows, self._ordered(reference)):
+        for reference, found in zip(references, wanted, strict=True):
+            if got.columns == found.columns and self._same(got.rows, found.rows, self._ordered(reference)):
                 return Score(passed=True, judged=sql)
         return Score(passed=False, judged=sql, reason=_difference(got, wanted[0]))
 
-    def _wanted(self, connection: sqlite3.Connection, reference: str) -> list[tuple[Any, ...]]:
+    def _wanted(self, connection: sqlite3.Connection, reference: str) -> _Found:
         try:
             return self._rows(connection, reference)
         except (sqlite3.Error, _TooMuchError) as error:
@@ -121,7 +121,7 @@ class SqlResult(Evaluator):
         until = monotonic() + self.timeout_s
         connection.set_progress_handler(lambda: monotonic() > until, _STEPS)
 
-    def _rows(self, connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
+    def _rows(self, connection: sqlite3.Connection, sql: str) -> _Found:
         self._bound(connection)
         try:
             return _fetched(connection.execute(sql))
@@ -151,17 +151,26 @@ class SqlResult(Evaluator):
 
 
 class _TooMuchError(Exception):
-    """A statement gives too much, or takes too long."""
+    """A statement gives too much, takes too long, or is none that gives rows."""
 
 
-def _fetched(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
+class _Found(NamedTuple):
+    """What a query gives."""
+
+    columns: int
+    rows: list[tuple[Any, ...]]
+
+
+def _fetched(cursor: sqlite3.Cursor) -> _Found:
+    if cursor.description is None:  # no statement at all, or one that does something else
+        raise _TooMuchError("it is no query")
     rows, size = list[tuple[Any, ...]](), 0
     for row in cursor:
         rows.append(row)
         size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
         if len(rows) > MAX_ROWS or size > MAX_BYTES:
             raise _TooMuchError(f"it gives more than {MAX_ROWS:,} rows or {MAX_BYTES >> 20} MB")
-    return rows
+    return _Found(len(cursor.description), rows)
 
 
 def _sql(text: str) -> str:
@@ -205,10 +214,11 @@ def _sortable(row: tuple[Any, ...]) -> list[tuple[int, Any]]:
     ]
 
 
-def _difference(got: Sequence[Any], wanted: Sequence[Any]) -> str:
+def _difference(found: _Found, expected: _Found) -> str:
+    got, wanted = found.rows, expected.rows
     if len(got) != len(wanted):
         return f"expected {len(wanted):,} rows, got {len(got):,}"
-    if got and len(got[0]) != len(wanted[0]):
-        return f"expected {len(wanted[0])} columns, got {len(got[0])}"
+    if found.columns != expected.columns:
+        return f"expected {expected.columns} columns, got {found.columns}"
     other = next((a for a in got if a not in wanted), None) if len(got) <= 1_000 else None
     return short(f"other rows than expected{'' if other is None else f': {other!r} is none of them'}")

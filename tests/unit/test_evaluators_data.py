@@ -181,6 +181,38 @@ def test_a_statement_reads_its_table_and_nothing_else(response: str, tmp_path: P
     assert sql("SELECT a, b FROM t").passed
 
 
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [
+        ("", "it is no query"),
+        ("-- nothing", "it is no query"),
+        ("REINDEX", "it is no query"),
+        ("SELECT a, b FROM t WHERE 0", "expected 1 columns, got 2"),
+        ("SELECT a FROM t WHERE 0", ""),
+    ],
+)
+def test_no_rows_are_right_only_of_a_query_with_as_many_columns(response: str, why: str) -> None:
+    """An answer that asks nothing is wrong, also where nothing is what was asked for."""
+    found = sql(response, "SELECT a FROM t WHERE a > 99")
+    assert found.passed is (why == "") and why in str(found.reason)
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "share"),
+    [
+        ('[{"n": 1}, {"n": 2}]', [{"n": 1}, {"n": 2}], 1.0),
+        ('[{"n": 1}, {"n": 3}]', '[{"n": 1}, {"n": 2}]', 0.5),
+        ("[1, 2]", [1, 2], 1.0),
+        ('{"n": 2}', [{"n": 1}, {"n": 2}], 1.0),
+        ('[{"n": 2}]', [[{"n": 1}], [{"n": 2}]], 1.0),
+        ("I do not know", [{"n": 1}], 0.0),
+    ],
+)
+def test_a_list_is_held_against_a_list(response: str, reference: Any, share: float) -> None:
+    """Of objects, of plain values; an object against each of several, and lists against several lists."""
+    assert several("json_fields", response=response, reference=reference)["share"] == share
+
+
 def test_a_reference_without_rows_is_a_mistake_of_the_dataset() -> None:
     """And no wrong answer; SQL that makes no database is an error before the first call."""
     with pytest.raises(ValueError, match="the reference 'SELECT c FROM t' gives no rows: no such column: c"):

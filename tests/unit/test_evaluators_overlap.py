@@ -213,12 +213,16 @@ def test_rouge_takes_huge_texts_where_it_can() -> None:
         ("bleu", "これはテストです", {}, "tokenizer 'char' was taken"),
         ("bleu", "你好", {}, "tokenizer 'zh' was taken"),
         ("token_f1", "สวัสดี", {}, "tokenizer 'characters' was taken"),
-        ("token_f1", "สวัสดี", {"unit": "words"}, "use tokenizer: characters"),
+        ("token_f1", "สวัสดี", {"unit": "words"}, "use unit: characters"),
         ("bleu", "สวัสดี", {"tokenizer": "intl"}, "use tokenizer: char"),
         ("bleu", "これは", {"tokenizer": "zh"}, "use tokenizer: char"),
         ("bleu", "你好", {"tokenizer": "zh"}, None),
         ("bleu", "สวัสดี", {"tokenizer": "char"}, None),
         ("bleu", "Привет, мир", {}, None),
+        ("wer", "สวัสดี", {}, "which the text lacks: use the metric cer"),
+        ("ter", "สวัสดี", {}, "which the text lacks: use asian_support: true"),
+        ("meteor", "สวัสดี", {}, "which the text lacks: use the metric chrf"),
+        ("cer", "สวัสดี", {}, None),
     ],
 )
 def test_a_text_that_the_tokenizer_cannot_read_has_a_warning(

@@ -11,6 +11,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from promptlab.domain.results import Score
+from promptlab.evaluators.choices import chosen
 from promptlab.evaluators.refusals import refuses
 from promptlab.evaluators.registry import build
 
@@ -103,6 +104,40 @@ def test_a_choice_is_held_against_the_right_letter(
     """What was read stands beside the score."""
     found = score("choice", response=response, reference=reference)
     assert (found.passed, found.judged) == (passed, judged)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Answer: A\nExplanation: B is wrong", "A"),
+        ("Answer: A\nExplanation: B and C are wrong.", "A"),
+        ("Answer: A. Explanation: B is wrong", "A"),
+        ("Answer: A\nB is wrong because it is late", "A"),
+        ("The answer is A. B is wrong.", "A"),
+        ("A\n\nB is wrong since it is late", "A"),
+        ("Answer: B\n- A is incorrect\n- C is incorrect", "B"),
+        ("Answer: B (A is wrong)", "B"),
+        ("Solution: D\nNote: A is tempting", "D"),
+        ("I'd choose A rather than C", "A"),
+        ("Explanation: A and B are wrong.\nAnswer: C", "C"),
+        ("A and C are both wrong, so the answer is B", "B"),
+        ("B. London is wrong. The answer is C", "C"),
+        ("I choose B, which is a common guess and is wrong", None),
+        ("La respuesta correcta es A. B es incorrecta", "A"),
+        ("La bonne réponse est B, car A est fausse", "B"),
+        ("Die richtige Antwort ist A, nicht B", "A"),
+        ("Правильный ответ: C, потому что B неверно", "C"),
+        ("A resposta correta é D, e não A", "D"),
+        ("정답은 B입니다. A는 틀렸습니다", "B"),
+        ("答えはAです。Bは間違いです。", "A"),
+        ("正确答案是C而不是D", "C"),
+        ("الإجابة الصحيحة هي C وليست A", "C"),
+        ("คำตอบที่ถูกต้องคือ B ไม่ใช่ C", "B"),
+    ],
+)
+def test_a_letter_that_is_called_wrong_costs_no_other_its_place(text: str, letter: str | None) -> None:
+    """In the next sentence, on the next line, in brackets, and in other languages."""
+    assert chosen(text) == letter
 
 
 def test_a_reference_that_is_no_letter_is_a_mistake_of_the_dataset() -> None:
