@@ -17,6 +17,7 @@ from promptlab.domain.outline import RunOutline
 from promptlab.domain.records import Swap
 from promptlab.domain.results import CaseKey, Completion, Progress, RunRecord, ScoreSet, ShardSummary
 from promptlab.domain.secrets import Secret
+from promptlab.domain.tokens import Needed
 from promptlab.domain.turns import Turn
 from promptlab.errors import ModelError
 
@@ -432,8 +433,8 @@ class RateLimiter(Protocol):
     What `acquire` returned says to the first three which call it was.
     """
 
-    async def acquire(self, tokens: float = 0.0) -> Any:
-        """Wait for a slot, for a call of so many tokens."""
+    async def acquire(self, needed: Needed | None = None) -> Any:
+        """Wait for a slot, for a call of which so many tokens are known."""
 
     def release(self) -> None:
         """Give the slot back."""
@@ -453,7 +454,7 @@ class RateLimiter(Protocol):
     def hear(self, start: Any, headers: Mapping[str, str]) -> None:
         """Take what the headers of an answer to a call say of the provider's limits."""
 
-    def settle(self, reserved: float, used: float, written: float) -> None:
+    def settle(self, start: Any, used: float, written: float) -> None:
         """Correct the tokens that a call was given by those that it used, some of them written."""
 
     def timed_out(self, start: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
 
@@ -13,6 +14,15 @@ ASCII_CHARS, OTHER_CHARS = 4.0, 1.5
 """Characters of a token: in ASCII, and in all other scripts."""
 MESSAGE_TOKENS, REPLY_TOKENS = 4, 3
 """The tokens that a message, and the beginning of the answer, add to a prompt."""
+
+
+class Needed(NamedTuple):
+    """What is known of the tokens of a call before it is made."""
+
+    read: float
+    """Those of its prompt, estimated."""
+    most_written: int | None = None
+    """How many the answer may have; None for no bound."""
 
 
 IMAGE_TOKENS, MOST_IMAGE_TOKENS = 1_600, 6_000

@@ -14,7 +14,7 @@ from promptlab.domain.messages import beyond_text
 from promptlab.domain.prices import Price, cost_of, price_of
 from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage
 from promptlab.domain.texts import cut
-from promptlab.domain.tokens import chat_tokens
+from promptlab.domain.tokens import Needed, chat_tokens
 from promptlab.domain.worst_case import worst_case
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, plain, said_by
 from promptlab.engine.budget import Part
@@ -147,7 +147,7 @@ async def ask(
             return _again(job, place, found)
         permits = open_call.limiter.permits
         if permits is not None and permits.counts_tokens:
-            slot.tokens = permits.estimate(chat_tokens(messages), model.config.max_tokens)
+            slot.needed = Needed(chat_tokens(messages), model.config.max_tokens)
         with counted(used) if model.runs_user_code or model.in_sandbox else nullcontext():
             response, attempts = await with_retries(
                 lambda: (_attempt if job.budget is None else _paid)(job, model, messages, key),
@@ -173,7 +173,7 @@ async def ask(
     if job.cache is not None:
         await job.cache.keep(model, messages, key.trial, response)
     spent = _spent_on(response, used, seen.price)
-    if slot.tokens and (written := spent["completion_tokens"]) is not None:
+    if slot.needed is not None and (written := spent["completion_tokens"]) is not None:
         slot.settle(written + (spent["prompt_tokens"] or 0), written)
     if job.prospects.unsettled:
         job.prospects.answered()

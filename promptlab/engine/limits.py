@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptlab import awake
+from promptlab.domain.tokens import Needed
 from promptlab.engine.pacing import LONGEST_HOLD_S, Pacer
 from promptlab.engine.permits import Permits, permits_for
 from promptlab.engine.start import Start
@@ -32,9 +33,15 @@ MAX_QUEUE_S = 60.0
 """Seconds that a call waits at most behind others where its caller is a function that is paid for."""
 PAUSE = 5
 """Successes that do not grow the limit after a server error."""
-TIMER_S = 0.001
-"""How late a timer of the event loop is at most, for its system counts in milliseconds: so much of a wait is
-spent in steps of the loop instead. A bucket of one call a sixtieth of a second lost 3% of its calls by it."""
+TIMER_S, MOST_TIMER_S = 0.001, 0.006
+"""How late a timer of the event loop is: its system counts in milliseconds, and on a machine with other work
+it is later still. So much of a wait, by what was seen of late, is spent in steps of the loop instead: a
+bucket of one call a sixtieth of a second loses what its calls are late by."""
+MOST_OF_WAIT = 1 / 3
+"""The share of a wait that is spent so at most, beyond TIMER_S."""
+LATER, SOONER = 0.25, 0.02
+"""What is taken of the difference where a timer was later than expected, and where it was sooner: a few that
+are late count for more than many that are not."""
 EVALUATIONS = 50
 """Async evaluations in flight at most whose model, if they have one, is not known."""
 MOST_MODELS = 100
@@ -69,7 +76,7 @@ class AdaptiveLimiter:
         self.permits: Permits | None = None
         """What else a start needs, where the user gave limits: see `share`."""
         self._clock = clock
-        self._waiters: deque[tuple[asyncio.Future[Start], float]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[Start], Needed | None]] = deque()
         self.stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -83,6 +90,8 @@ class AdaptiveLimiter:
         self._max_pause_s = max_pause_s
         self._ticking: asyncio.Task[None] | None = None
         self._ticks_at = float("inf")
+        self._timer_s = TIMER_S
+        """How late timers are of late."""
         self._pausing = set[asyncio.Future[None]]()
         """Waits of calls that are to be made again."""
 
@@ -92,11 +101,11 @@ class AdaptiveLimiter:
         if permits is not None:
             permits.on_lease = self._wake
 
-    async def acquire(self, tokens: float = 0.0) -> Start:
+    async def acquire(self, needed: Needed | None = None) -> Start:
         """Wait for a slot, in turn.
 
         Args:
-            tokens: how many the call is going to use, where their limit is known.
+            needed: what is known of the call's tokens, where their limit is known.
 
         Raises:
             Postponed: no further call may start (see `stop`), or none for longer than `max_pause_s` (see
@@ -105,10 +114,10 @@ class AdaptiveLimiter:
         if self.stopped:
             raise Postponed(0.0)
         now = self._clock.monotonic()
-        if self._waiters or self.in_use >= int(self.limit) or self._wait_s(now, tokens) > 0:
-            self._refuse_to_wait_long(now, tokens)
+        if self._waiters or self.in_use >= int(self.limit) or self._wait_s(now, needed) > 0:
+            self._refuse_to_wait_long(now, needed)
             waiter: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
-            self._waiters.append((waiter, tokens))
+            self._waiters.append((waiter, needed))
             if len(self._waiters) == 1:
                 self._wake()
             if len(self._waiters) >= BACKLOG:
@@ -119,16 +128,18 @@ class AdaptiveLimiter:
                 if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                     self.release()  # the slot came in the same moment
                 raise
-        return self._take(now)
+        return self._take(now, needed)
 
-    def _wait_s(self, now: float, tokens: float) -> float:
+    def _wait_s(self, now: float, needed: Needed | None) -> float:
         """Return the seconds until a call may start; 0 or less for now: then its permit is taken."""
         wait_s = self.pacer.wait_s(now)
-        if wait_s <= 0 and self.permits is not None and not self.permits.take(tokens):
-            return self.permits.lease(len(self._waiters) + 1, tokens)
+        if wait_s <= 0 and self.permits is not None:
+            tokens = self.permits.estimate(needed)
+            if not self.permits.take(tokens):
+                return self.permits.lease(len(self._waiters) + 1, tokens)
         return wait_s
 
-    def _refuse_to_wait_long(self, now: float, tokens: float) -> None:
+    def _refuse_to_wait_long(self, now: float, needed: Needed | None) -> None:
         if self._max_pause_s is None:
             return
         wait_s = self.pacer.wait_s(now)
@@ -136,16 +147,19 @@ class AdaptiveLimiter:
             raise Postponed(wait_s)
         paces = [] if self.pacer.rate is None else [self.pacer.pace(now)]
         if self.permits is not None:  # what started so far tells nothing: at first that is none
-            paces.append(self.permits.pace(tokens))
+            paces.append(self.permits.pace(self.permits.estimate(needed)))
         if paces:
             queue_s = len(self._waiters) / max(min(paces), 1e-3)
             if queue_s > MAX_QUEUE_S:
                 raise Postponed(min(queue_s, LONGEST_HOLD_S))
 
-    def _take(self, now: float) -> Start:
+    def _take(self, now: float, needed: Needed | None) -> Start:
         self.in_use += 1
         self._idle.clear()
-        return self.pacer.start(now)
+        start = self.pacer.start(now)
+        if needed is None or self.permits is None:
+            return start
+        return start._replace(tokens=self.permits.estimate(needed))
 
     def release(self) -> None:
         """Give the slot back and wake whoever is next."""
@@ -156,16 +170,16 @@ class AdaptiveLimiter:
 
     def _wake(self) -> None:
         while self._waiters and self.in_use < int(self.limit):
-            waiter, tokens = self._waiters[0]
+            waiter, needed = self._waiters[0]
             if not waiter.done():
                 now = self._clock.monotonic()
-                if (wait_s := self._wait_s(now, tokens)) > 0:
+                if (wait_s := self._wait_s(now, needed)) > 0:
                     if self._is_too_long(wait_s):
                         self._postpone(wait_s)
                     else:
                         self._wake_in(wait_s)
                     break
-                waiter.set_result(self._take(now))
+                waiter.set_result(self._take(now, needed))
             self._waiters.popleft()
         if len(self._waiters) < BACKLOG:
             self._hungry.set()
@@ -201,7 +215,12 @@ class AdaptiveLimiter:
             self._ticking = asyncio.create_task(self._tick(at))
 
     async def _tick(self, at: float) -> None:
-        await self._clock.sleep(max(0.0, at - TIMER_S - self._clock.monotonic()))
+        wait_s = at - self._clock.monotonic()
+        timer_s = max(TIMER_S, min(self._timer_s, wait_s * MOST_OF_WAIT))
+        await self._clock.sleep(max(0.0, wait_s - timer_s))
+        if wait_s > timer_s:
+            late_s = min(self._clock.monotonic() - (at - timer_s), MOST_TIMER_S) - self._timer_s
+            self._timer_s += late_s * (LATER if late_s > 0 else SOONER)
         while (left_s := at - (now := self._clock.monotonic())) > 0:
             await asyncio.sleep(0)
             if self._clock.monotonic() <= now:
@@ -247,10 +266,10 @@ class AdaptiveLimiter:
             heard.tell(left_in(headers), start, self.pacer.starts, now)
             self._look(now)
 
-    def settle(self, reserved: float, used: float, written: float) -> None:
+    def settle(self, start: Start, used: float, written: float) -> None:
         """Correct the tokens that a call was given by those that it used."""
         if self.permits is not None:
-            self.permits.settle(reserved, used, written)
+            self.permits.settle(start.tokens, used, written)
 
     def timed_out(self, start: Start) -> None:
         """Cut, but by no more than half for calls that started before the last cut, and never below one

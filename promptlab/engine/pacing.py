@@ -52,10 +52,9 @@ REMEMBERED = 0.9
 SHORT_HOLDS = 6
 """Waits for all, one after another with fewer than ten calls between, after which they are taken for
 chance."""
-SLACK_S, LITTLE_SLACK_S = 0.01, 0.001
-"""How late a start may be and still be made up for: at 100 a second or more, for a busy event loop is, and at
-less: what a timer is late by. A bucket of one call takes no two at once."""
-
+SLACK_S, FAST = 0.01, 100
+"""How late a start may be and still be made up for at so many a second or more, for a busy event loop is. At
+less nothing is: a bucket of one call takes no two at once, and the rate that is learned makes up for it."""
 
 WIDE, NARROW = 0.04, 0.004
 """What an answer 429 takes of the rate where the limit is known closely: at first, and after some of them."""
@@ -158,7 +157,7 @@ class Pacer:
             self._marks.append(started)
         if self.rate is not None:
             self._grow(now)
-            slack_s = SLACK_S if self.rate >= 100 else LITTLE_SLACK_S
+            slack_s = SLACK_S if self.rate >= FAST else 0.0
             self._due = max(self._due, now - slack_s) + 1 / self.rate
         elif self._filling:
             self._filling -= 1

@@ -2,8 +2,10 @@
 same ledger, whichever run and process they are of.
 
 Each second has its permits. Who has calls to start leases some of them, with one atomic addition to a counter
-of the ledger; what is not used within the second is lost, and so is what a process that was killed had: the
-next second is everybody's. docs/decisions/0081-permits-are-leased-by-the-second.md has the reasons.
+of the ledger, and so much ahead as that takes; what is not used within the second is lost, and so is what a
+process that was killed had: the next second is everybody's.
+docs/decisions/0081-permits-are-leased-by-the-second.md has the reasons,
+0156-permits-are-asked-for-ahead.md what was measured.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from promptlab.domain.tokens import Needed
 from promptlab.errors import PromptLabError
 from promptlab.models.base import Model
 from promptlab.ports import Clock, Records
@@ -22,6 +26,14 @@ PERMITS = "PERMITS"
 """The kind of counter that a second's permits are."""
 GRACE_S = 0.25
 """Seconds after its own in which a permit may still be used."""
+REQUESTS, TOKENS = "requests", "tokens"
+MOST_LAG_S = 30.0
+"""How long before its window permits are asked for at most."""
+ASKS = 2
+"""How often permits of a window are asked for, where the part of one process does not use them up."""
+A_PROCESS = 2**48
+"""What a process adds to a window's counter with its first question: above the permits that were asked for is
+how many ask."""
 KEPT_S = 60.0
 """Seconds for which a counter is kept."""
 FIRST_WRITTEN = 500.0
@@ -32,19 +44,77 @@ CONTENDED = 10
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Window:
+    """What this process has of a window's permits."""
+
+    left: float = 0.0
+    asked: int = 0
+    """For how many it asked."""
+    closed: bool = False
+    """Whether the window has no more."""
+
+
 class _Pool:
     """The permits of one kind, as this process has them."""
 
     def __init__(self, name: str, per_window: float) -> None:
         self.name, self.per_window = name, per_window
-        self.balance = 0.0
-        self.peers, self.contended = 1, 0
-        self.window, self.asked, self.closed = -1, 0, False
-        """The window that was asked last, for how many, and whether it has no more."""
+        self.kept = 0.0
+        """Permits of no window: what a call did not use of those that it was given, or, below 0, owes; and
+        what is gathered for one that needs more than this process gets of a window."""
+        self.gathered_for = 0.0
+        """What the call needs that waits."""
+        self._windows: dict[int, _Window] = {}
+        self._processes: dict[int, int] = {}
+        """How many processes had asked for permits of the last windows, this one included."""
 
     def allowance(self, window: int) -> int:
         """The whole permits of a window: on average `per_window`."""
         return math.floor(self.per_window * (window + 1)) - math.floor(self.per_window * window)
+
+    def of(self, window: int) -> _Window:
+        """What it has of a window."""
+        return self._windows.setdefault(window, _Window())
+
+    def saw(self, window: int, processes: int) -> None:
+        """Take note of how many processes ask for a window's permits."""
+        self._processes[window] = processes
+        for old in [old for old in self._processes if old <= window - CONTENDED]:
+            del self._processes[old]
+
+    def peers(self) -> int:
+        """How many processes share the limit."""
+        return max(self._processes.values(), default=1)
+
+    def part(self, window: int, last: int, need: float, calls: int) -> int:
+        """What one of several processes asks for of a window, for so many calls: its part, in whole calls,
+        for what is too little for one would be gathered."""
+        part = max(1, math.ceil(self.allowance(window) / self.peers() / need)) if need else 0
+        has = max(self.of(window).left, self.available(last))
+        return min(math.ceil(need * min(calls, part) - min(has, 0.0)), math.ceil(need * calls - has))
+
+    def available(self, last: int) -> float:
+        """The permits that may be used while a window is the last one that has begun."""
+        return self.kept + sum(one.left for window, one in self._windows.items() if window <= last)
+
+    def use(self, need: float, last: int) -> None:
+        """Use some of those that are available, the oldest first, and pay what is owed."""
+        if self.kept < 0:
+            need, self.kept = need - self.kept, 0.0
+        for window in sorted(self._windows):
+            if window <= last:
+                used = min(need, self._windows[window].left)
+                self._windows[window].left -= used
+                need -= used
+        self.kept -= need
+
+    def expire(self, before: int) -> None:
+        """Drop what windows had that are over, but for what a call of many tokens gathers: nobody hoards."""
+        for window in [window for window in self._windows if window < before]:
+            left = self._windows.pop(window).left
+            if self.name == TOKENS:
+                self.kept = min(self.kept + left, self.gathered_for)
 
 
 class Permits:
@@ -67,11 +137,12 @@ class Permits:
             wall: the time of day, in seconds since 1970: all processes' are about the same.
         """
         self._ledger, self._clock, self._key, self._wall = ledger, clock, key, wall
-        limits = {"requests": requests_per_minute, "tokens": tokens_per_minute}
+        limits = {REQUESTS: requests_per_minute, TOKENS: tokens_per_minute}
         # A lone run writes once a second at most, also with two limits.
         self.window_s = float(sum(limit is not None for limit in limits.values()))
-        # Any 60 s touch so many windows; one permit is for what rounding adds.
-        touched_s = 60 + 3 * self.window_s  # one of them leased ahead
+        # Any 60 s touch windows of so many seconds at most, with GRACE_S, and clocks that differ by a second;
+        # one permit is for what rounding adds.
+        touched_s = 61 + 2 * self.window_s
         self._pools = {
             name: _Pool(name, max(limit - 1, limit * 0.8) * self.window_s / touched_s)
             for name, limit in limits.items()
@@ -79,30 +150,37 @@ class Permits:
         }
         self.counts_tokens = tokens_per_minute is not None
         self._most_tokens = tokens_per_minute or 0
-        self._written = FIRST_WRITTEN
-        self._leasing: asyncio.Task[None] | None = None
+        self._written, self._answered = FIRST_WRITTEN, 0
+        self._leasing: dict[int, asyncio.Task[None]] = {}
+        self._lag_s = 0.0
+        """How long a write took of late: so much earlier permits are asked for."""
         self.on_lease: Callable[[], None] = lambda: None
 
     def take(self, tokens: float) -> bool:
         """Take what one call needs, if it is there."""
-        self._expire()
-        needs = self._needs(tokens)
-        if any(pool.balance < needs[pool.name] for pool in self._pools.values()):
+        last, needs = self._begun(), self._needs(tokens)
+        if any(pool.available(last) < needs[pool.name] for pool in self._pools.values()):
+            for pool in self._pools.values():
+                pool.gathered_for = needs[pool.name]
             return False
         for pool in self._pools.values():
-            pool.balance -= needs[pool.name]
+            pool.use(needs[pool.name], last)
         return True
 
-    def estimate(self, read: float, most_written: int | None) -> float:
-        """Estimate the tokens of a call: those that it reads, and as many as calls wrote of late."""
-        written = self._written if most_written is None else min(self._written, most_written)
-        return read + written
+    def estimate(self, needed: Needed | None) -> float:
+        """Estimate the tokens of a call that is about to start: those that it reads, and as many as calls
+        wrote of late."""
+        if needed is None:
+            return 0.0
+        most = needed.most_written
+        return needed.read + (self._written if most is None else min(self._written, most))
 
     def settle(self, reserved: float, used: float, written: float) -> None:
         """Correct what was taken for a call by the tokens that it used; too few are owed by later calls."""
         if self.counts_tokens:
-            self._written += (written - self._written) / 10
-            self._pools["tokens"].balance += min(reserved, self._most_tokens) - used
+            self._answered += 1
+            self._written += (written - self._written) / min(self._answered, 10)
+            self._pools[TOKENS].kept += min(reserved, self._most_tokens) - used
 
     def lease(self, calls: int, tokens: float) -> float:
         """Ask the ledger for more, for so many calls of so many tokens each.
@@ -110,98 +188,108 @@ class Permits:
         Returns:
             The seconds until it makes sense to look again; sooner, `on_lease` is called.
         """
-        now = self._wall()
-        window = math.floor(now / self.window_s)
-        open_pools = [
-            pool
-            for pool in self._pools.values()
-            if pool.window < window or (pool.window == window and not pool.closed)
-        ]
-        if self._leasing is None and open_pools:
-            self._leasing = asyncio.create_task(self._lease(window, calls, tokens))
-        return max(0.005, (window + 1) * self.window_s - now)
+        now, lag_s = self._wall(), ASKS * len(self._pools) * self._lag_s
+        # Of a window that is over when its permits come nobody has anything.
+        first = math.floor(max(now, now + lag_s - self.window_s - GRACE_S) / self.window_s)
+        last = math.floor((now + lag_s) / self.window_s)
+        for window in range(first, last + 1):
+            if window not in self._leasing and self._is_worth_asking(window):
+                self._leasing[window] = asyncio.create_task(self._lease(window, calls, tokens))
+        begins = (math.floor(now / self.window_s) + 1) * self.window_s
+        to_ask = (last + 1) * self.window_s - lag_s
+        return max(0.005, min(begins, to_ask) - now)
 
     def pace(self, tokens: float) -> float:
         """Return how many calls of so many tokens this process may start a second: its part of the limits."""
         needs = self._needs(tokens)
         return min(
-            pool.per_window / self.window_s / pool.peers / max(1.0, needs[pool.name])
+            pool.per_window / self.window_s / pool.peers() / max(1.0, needs[pool.name])
             for pool in self._pools.values()
         )
 
     def _needs(self, tokens: float) -> dict[str, float]:
         # A call of more tokens than a minute has would wait for ever.
-        return {"requests": 1.0, "tokens": min(tokens, self._most_tokens)}
+        return {REQUESTS: 1.0, TOKENS: min(tokens, self._most_tokens)}
 
-    def _expire(self) -> None:
-        """Drop the permits of windows that are over, but for those that a large call gathers."""
+    def _begun(self) -> int:
+        """Drop the permits of windows that are over, and return the one that has begun."""
         now = self._wall()
         for pool in self._pools.values():
-            if pool.window >= 0 and now > (pool.window + 1) * self.window_s + GRACE_S:
-                # A call of many tokens gathers them over several windows; nobody else hoards.
-                most = float(self._most_tokens) if pool.name == "tokens" else float(pool.per_window < 1)
-                pool.balance = min(pool.balance, most)
+            pool.expire(math.ceil((now - GRACE_S) / self.window_s) - 1)
+        return math.floor(now / self.window_s)
 
     async def _lease(self, window: int, calls: int, tokens: float) -> None:
-        before = sum(pool.balance for pool in self._pools.values())
+        got = 0
         try:
             needs = self._needs(tokens)
             for pool in self._pools.values():
-                await self._ask(pool, window, needs[pool.name], calls)
+                got += await self._ask(pool, window, needs[pool.name], calls)
+                if pool.name == REQUESTS:  # tokens for more calls than may start would be lost
+                    calls = min(calls, self._may_start(window))
         except (OSError, PromptLabError) as error:
             # The run itself fails where its ledger does; a look that failed is made again.
             logger.debug("permits of %s could not be leased: %s", self._key, error)
             await self._clock.sleep(self.window_s)
         finally:
-            self._leasing = None
-        if sum(pool.balance for pool in self._pools.values()) > before:
+            del self._leasing[window]
+        if got:
             self.on_lease()
 
-    async def _ask(self, pool: _Pool, window: int, need: float, calls: int) -> None:
-        if pool.window > window or (pool.window == window and pool.closed):
-            return
-        if pool.window < window:
-            self._expire()
-            pool.window, pool.closed, pool.asked = window, False, 0
-        allowed = pool.allowance(window)
-        # Alone it takes all at once: that is one write a second.
-        missing, wanted = need * calls - pool.balance, allowed
-        if pool.peers > 1:
-            wanted = min(math.ceil(missing), math.ceil(allowed / pool.peers))
-        if allowed <= 0:
-            pool.closed = True
-            return
-        if wanted <= 0:
-            return
-        got, before = await self._add(pool, window, allowed, wanted)
-        others = before - pool.asked
-        pool.asked += wanted
-        pool.balance += got
-        if others:
-            pool.peers = max(2, min(32, round(others / wanted) + 1))
-            pool.contended = CONTENDED
-        elif pool.contended:
-            pool.contended -= 1
-            if not pool.contended:
-                pool.peers = 1
-        if before + wanted >= allowed:
-            pool.closed = True
-            if got == 0 and others:
-                # Whoever is late every time asks ahead, once: then it is its turn.
-                ahead = pool.allowance(window + 1)
-                part = min(ahead, math.ceil(missing), math.ceil(ahead / pool.peers))
-                if part > 0:
-                    got, _ = await self._add(pool, window + 1, ahead, part)
-                    pool.balance += got
-                    pool.window, pool.closed, pool.asked = window + 1, got == 0, part
+    def _may_start(self, window: int) -> int:
+        """Return how many calls may start in a window by the limit of requests."""
+        requests = self._pools[REQUESTS]
+        return math.floor(max(requests.of(window).left, requests.available(self._begun())))
 
-    async def _add(self, pool: _Pool, window: int, allowed: int, wanted: int) -> tuple[int, int]:
-        """Return how many were granted, and how many had been asked for before."""
+    def _is_worth_asking(self, window: int) -> bool:
+        if all(pool.of(window).closed for pool in self._pools.values()):
+            return False
+        return (
+            len(self._pools) == 1
+            or not self._pools[REQUESTS].of(window).closed
+            or self._may_start(window) > 0
+        )
+
+    async def _ask(self, pool: _Pool, window: int, need: float, calls: int) -> int:
+        """Lease some of a window's permits, and return how many."""
+        mine, allowed = pool.of(window), pool.allowance(window)
+        if allowed <= 0:
+            mine.closed = True
+        if mine.closed:
+            return 0
+        peers = pool.peers()
+        # Alone it takes all at once: that is one write a second.
+        wanted = allowed if peers == 1 else pool.part(window, self._begun(), need, calls)
+        if wanted <= 0:
+            return 0
+        got, others = await self._add(pool, window, wanted)
+        if mine.closed and got == 0 and others:
+            # Whoever is late every time asks ahead, once: then it is its turn.
+            ahead = pool.part(window + 1, self._begun(), need, calls)
+            if not pool.of(window + 1).asked and ahead > 0:
+                got, _ = await self._add(pool, window + 1, ahead)
+        return got
+
+    async def _add(self, pool: _Pool, window: int, wanted: int) -> tuple[int, int]:
+        """Ask for some of a window's permits.
+
+        Returns:
+            How many were granted, and how many others had asked for before.
+        """
+        mine, allowed, started = pool.of(window), pool.allowance(window), self._clock.monotonic()
         key = f"{self._key}#{pool.name}#{window}"
         ends = (window + 1) * self.window_s + KEPT_S
-        total, _ = await self._ledger.count_up(PERMITS, key, by=wanted, expires_at=ends)
-        before = total - wanted
-        return max(0, min(wanted, allowed - before)), before
+        by = wanted if mine.asked else wanted + A_PROCESS
+        total, _ = await self._ledger.count_up(PERMITS, key, by=by, expires_at=ends)
+        processes, asked = divmod(total, A_PROCESS)
+        pool.saw(window, processes)
+        before = asked - wanted
+        got, others = max(0, min(wanted, allowed - before)), before - mine.asked
+        mine.asked += wanted
+        mine.left += got
+        mine.closed = asked >= allowed
+        took_s = self._clock.monotonic() - started
+        self._lag_s = min(MOST_LAG_S, max(took_s, self._lag_s + (took_s - self._lag_s) / 10))
+        return got, others
 
 
 def permits_for(model: Model, ledger: Records, clock: Clock) -> Permits | None:

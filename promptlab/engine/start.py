@@ -11,3 +11,5 @@ class Start(NamedTuple):
     number: int
     at: float
     """Seconds on the clock's monotonic scale."""
+    tokens: float = 0.0
+    """Those that it was given, where their limit is known."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from promptlab.domain.tokens import Needed
 from promptlab.models.base import Model
 from promptlab.ports import Clock, RateLimiter
 
@@ -24,8 +25,8 @@ class Told:
         """Take the gate of the call, the limiter with the evaluation's start in it, and its loop."""
         self._gate, self._limiter, self._start, self._loop = gate, limiter, start, loop
 
-    async def acquire(self, tokens: float = 0.0) -> Any:
-        return await self._gate.acquire(tokens)
+    async def acquire(self, needed: Needed | None = None) -> Any:
+        return await self._gate.acquire(needed)
 
     def release(self) -> None:
         self._gate.release()
@@ -45,7 +46,7 @@ class Told:
     def hear(self, start: Any, headers: Mapping[str, str]) -> None:
         self._tell(self._limiter.hear, self._start, headers)
 
-    def settle(self, reserved: float, used: float, written: float) -> None:
+    def settle(self, start: Any, used: float, written: float) -> None:
         """Tokens are not counted."""
 
     def timed_out(self, start: Any) -> None:

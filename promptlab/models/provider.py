@@ -20,6 +20,7 @@ from promptlab.domain.model_config import ModelConfig, misplaced
 from promptlab.domain.prices import cost_of, cost_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse, described
 from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_given, secret_variable
+from promptlab.domain.tokens import Needed
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
 from promptlab.models.allowance import asking
 from promptlab.models.answers import json_beginning, said, without_tags
@@ -85,7 +86,7 @@ class Gate:
     def __init__(self, size: int) -> None:
         self._places = asyncio.Semaphore(size)
 
-    async def acquire(self, tokens: float = 0.0) -> None:
+    async def acquire(self, needed: Needed | None = None) -> None:
         await self._places.acquire()
 
     def release(self) -> None:
@@ -108,7 +109,7 @@ class Gate:
     def hear(self, start: None, headers: Mapping[str, str]) -> None:
         """The size is fixed."""
 
-    def settle(self, reserved: float, used: float, written: float) -> None:
+    def settle(self, start: None, used: float, written: float) -> None:
         """Tokens are not counted."""
 
     def timed_out(self, start: None) -> None:

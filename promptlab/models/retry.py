@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 from promptlab.domain.results import MAX_SAID, Attempt
 from promptlab.domain.texts import storable
+from promptlab.domain.tokens import Needed
 from promptlab.errors import ModelError
 from promptlab.models.case_time import DEADLINE, CaseTime
 from promptlab.ports import Clock, OutageWatch, RateLimiter
@@ -107,8 +108,8 @@ class Slot:
         self._gone, self._outages = 0, 0 if outage is None else outage.count
         self._held = False
         self._start: Any = None
-        self.tokens = 0.0
-        """How many a call is going to use, where their limit is known."""
+        self.needed: Needed | None = None
+        """What is known of a call's tokens, where their limit is known."""
 
     @property
     def start(self) -> Any:
@@ -118,7 +119,7 @@ class Slot:
     async def acquire(self) -> None:
         """Wait for the place, unless it is held."""
         if self._limiter is not None and not self._held:
-            self._start = await self._limiter.acquire(self.tokens)
+            self._start = await self._limiter.acquire(self.needed)
             self._held = True
 
     def release(self) -> None:
@@ -167,8 +168,8 @@ class Slot:
 
     def settle(self, used: float, written: float) -> None:
         """Correct the tokens that the call was given by those that it used, some of them written."""
-        if self._limiter is not None and self.tokens:
-            self._limiter.settle(self.tokens, used, written)
+        if self._limiter is not None and self.needed is not None:
+            self._limiter.settle(self._start, used, written)
 
     async def pause(self, seconds: float, clock: Clock) -> None:
         """Wait, but no longer than until no further call may start."""

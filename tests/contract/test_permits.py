@@ -28,7 +28,7 @@ async def test_all_that_lease_at_once_get_no_more_than_a_second_has(ledger: Ledg
             while worker.take(0):
                 taken += 1
             worker.lease(20, 0)
-            while worker._leasing is not None:
+            while worker._leasing:
                 await asyncio.sleep(0.01)
         while worker.take(0):
             taken += 1

@@ -39,17 +39,18 @@ class Provider:
     _at: float = 0.0
 
     async def call(self) -> str:
-        if self.late_s:
-            await asyncio.sleep(self.draw.random() * self.late_s)
-        now = asyncio.get_running_loop().time()
+        # A network is late by itself, and not by the loop's timers.
+        now = asyncio.get_running_loop().time() + self.draw.random() * self.late_s
         if self._tokens != self._tokens:
             self._tokens, self._at = self.burst, now
         self.arrivals.append(now)
         full = self.rate == float("inf")
         self._tokens = (
-            1.0 if full else min(self.burst, self._tokens + (now - self._at) * (self.rate - self.others))
+            1.0
+            if full
+            else min(self.burst, self._tokens + max(0.0, now - self._at) * (self.rate - self.others))
         )
-        self._at = now
+        self._at = max(self._at, now)
         if self._tokens < 1 or self.draw.random() < self.by_chance:
             self.refusals.append(now)
             await asyncio.sleep(self.refusal_s)
@@ -157,18 +158,28 @@ def test_a_bucket_is_used_to_the_full_on_a_busy_machine(
         assert found.tail_s <= 3.0 and found.failed == 0
 
 
-@pytest.mark.parametrize(("late_s", "least"), [(0.0, 0.945), (0.0003, 0.87), (0.001, 0.75)])
-@pytest.mark.parametrize("in_flight", [50, 200])
-def test_a_bucket_of_one_call_loses_what_calls_are_late_by(
-    in_flight: int, late_s: float, least: float
+@pytest.mark.parametrize(
+    ("late_s", "arrives_s", "least"),
+    [
+        (0.0, 0.0, 0.96),
+        (0.0003, 0.0003, 0.95),
+        (0.001, 0.0003, 0.94),
+        (0.002, 0.0003, 0.92),
+        (0.003, 0.0003, 0.89),
+        (0.001, 0.002, 0.87),
+    ],
+)
+def test_a_bucket_of_one_call_is_used_by_late_timers_too(
+    late_s: float, arrives_s: float, least: float
 ) -> None:
-    """A call that comes two milliseconds after its token has lost an eighth of a sixtieth of a second, for
-    the bucket holds no second one; few are refused all the same."""
-    for seed in (1, 2, 3):
-        provider = Provider(60.0, 1.0, None, refusal_s=0.002, late_s=late_s, draw=random.Random(seed))
+    """The loop begins to look at the time as much sooner as its timers are late. What calls arrive later than
+    each other is lost: a call that comes two milliseconds after its token has lost an eighth of a sixtieth of
+    a second, for the bucket holds no second one."""
+    for in_flight, seed in ((50, 1), (200, 2)):
+        provider = Provider(60.0, 1.0, None, refusal_s=0.002, late_s=arrives_s, draw=random.Random(seed))
         found = work(provider, 2_000, in_flight, seed, late_s)
         assert 2_000 / 60 / found.seconds >= least
-        assert found.share_429 <= 0.10
+        assert found.share_429 <= 0.08
         assert found.tail_s <= 3.0 and found.failed == 0
 
 

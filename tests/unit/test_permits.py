@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from promptlab.domain.tokens import Needed
 from promptlab.engine.limits import AdaptiveLimiter
 from promptlab.engine.permits import Permits
 from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
@@ -15,17 +19,19 @@ from tests.virtual import VirtualClock, run_virtual
 
 
 class Counters:
-    """A ledger's counters in memory, with the time that a write takes."""
+    """A ledger's counters in memory, with the seconds that a write takes, half of them before it counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, write_s: float = 0.01) -> None:
         self.counts: dict[str, int] = {}
         self.writes: list[float] = []
+        self._write_s, self._draw = write_s, random.Random(5)
 
     async def count_up(self, kind: str, key: str, *, by: int = 1, expires_at: float) -> tuple[int, float]:
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(self._write_s * (0.25 + self._draw.random() / 2))
         self.writes.append(asyncio.get_running_loop().time())
-        self.counts[key] = self.counts.get(key, 0) + by
-        return self.counts[key], expires_at
+        self.counts[key] = count = self.counts.get(key, 0) + by
+        await asyncio.sleep(self._write_s * (0.25 + self._draw.random() / 2))
+        return count, expires_at
 
 
 class Process:
@@ -37,6 +43,7 @@ class Process:
         provider: Provider,
         *,
         tokens: float = 0.0,
+        writes: Callable[[], float] | None = None,
         max_pause_s: float | None = None,
         **limits: int,
     ) -> None:
@@ -44,14 +51,19 @@ class Process:
         loop = asyncio.get_running_loop()
         self.limiter = AdaptiveLimiter(50, clock=self.clock, max_pause_s=max_pause_s)
         self.limiter.share(Permits(ledger, self.clock, "a-model", wall=loop.time, **limits))
-        self.provider, self.tokens = provider, tokens
+        self.provider, self.tokens, self.writes = provider, tokens, writes
+        self.used: list[tuple[float, float]] = []
+        """When calls started, and the tokens that each used."""
         self.task: asyncio.Task[None] | None = None
 
     async def work(self, cases: int) -> None:
         async def case() -> None:
             async with Slot(self.limiter) as slot:
-                slot.tokens = self.tokens
+                slot.needed = Needed(self.tokens, None if self.writes else 0)
                 await with_retries(self.provider.call, RetryPolicy(5), clock=self.clock, slot=slot)
+                written = self.writes() if self.writes else 0.0
+                self.used.append((slot.start.at, self.tokens + written))
+                slot.settle(self.tokens + written, written)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(cases):
@@ -62,7 +74,7 @@ class Process:
 
 def most_in_a_minute(arrivals: list[float]) -> int:
     """Return the most arrivals in any 60 s."""
-    first, most = 0, 0
+    first, most, arrivals = 0, 0, sorted(arrivals)
     for last, at in enumerate(arrivals):
         while arrivals[first] <= at - 60.0:
             first += 1
@@ -169,6 +181,81 @@ def test_tokens_a_minute_are_shared_too() -> None:
     run_virtual(main())
     assert most_in_a_minute(provider.arrivals) * 500 <= 60_000
     assert len(provider.arrivals) * 500 >= 0.9 * 180_000
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What processes did that shared limits for three minutes."""
+
+    calls: int
+    """Of the last two minutes."""
+    tokens: float
+    """Of the last two minutes."""
+    most_calls: int
+    """In any 60 s."""
+    most_tokens: float
+    """In any 60 s."""
+
+
+def shared(
+    processes: int, ledger: Counters, *, tokens: float, writes: Callable[[], float], **limits: int
+) -> Shared:
+    """Let processes work for three minutes, each with calls that wait all the time."""
+    provider = Provider(late_s=0.05)
+
+    async def main() -> list[tuple[float, float]]:
+        work = [Process(ledger, provider, tokens=tokens, writes=writes, **limits) for _ in range(processes)]
+        tasks = [asyncio.create_task(one.work(2_000)) for one in work]
+        await asyncio.sleep(180)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return sorted(use for one in work for use in one.used)
+
+    used = run_virtual(main())
+    late = [tokens for at, tokens in used if at > 60]
+    first, sum_, most = 0, 0.0, 0.0
+    for at, some in used:
+        sum_ += some
+        while used[first][0] <= at - 60:
+            sum_ -= used[first][1]
+            first += 1
+        most = max(most, sum_)
+    return Shared(len(late), sum(late), most_in_a_minute([at for at, _ in used]), most)
+
+
+LIMITS = {"requests_per_minute": 600, "tokens_per_minute": 60_000}
+
+
+@pytest.mark.parametrize("write_s", [0.01, 4.0])
+@pytest.mark.parametrize(
+    ("processes", "limit"), [(1, "tokens_per_minute"), (8, "tokens_per_minute"), (8, "requests_per_minute")]
+)
+def test_a_limit_is_used_however_long_the_ledger_takes(processes: int, limit: str, write_s: float) -> None:
+    """Permits are asked for as much earlier as a write takes: a limited run never starves. Calls are taken to
+    write ten times as much as they do until the first answers."""
+    draw = random.Random(3)
+    found = shared(
+        processes,
+        Counters(write_s),
+        tokens=50.0,
+        writes=lambda: draw.expovariate(1 / 50),
+        **{limit: LIMITS[limit]},
+    )
+    used, most = (found.calls, found.most_calls) if "requests" in limit else (found.tokens, found.most_tokens)
+    assert 0.9 * 2 * LIMITS[limit] <= used
+    assert most <= LIMITS[limit]
+
+
+@pytest.mark.parametrize("processes", [1, 8])
+@pytest.mark.parametrize(("tokens", "binds"), [(100.0, "both"), (20.0, "requests"), (900.0, "tokens")])
+def test_two_limits_are_used_together(processes: int, tokens: float, binds: str) -> None:
+    """Who may start no call takes no tokens from the others: the limit that binds is used, and neither is
+    overstepped."""
+    found = shared(processes, Counters(), tokens=tokens, writes=lambda: 0.0, **LIMITS)
+    used = {"requests": found.calls / 1_200, "tokens": found.tokens / 120_000}
+    assert all(used[limit] >= 0.9 for limit in used if binds in (limit, "both"))
+    assert found.most_calls <= 600 and found.most_tokens <= 60_000
 
 
 def test_a_call_of_more_tokens_than_a_minute_has_is_made() -> None:

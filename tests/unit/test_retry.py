@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from promptlab.domain.tokens import Needed
 from promptlab.errors import ModelError
 from promptlab.models.provider import Gate
 from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
@@ -20,7 +21,7 @@ class Limiter:
         self.log: list[str] = []
         self.in_use = 0
 
-    async def acquire(self, tokens: float = 0.0) -> None:
+    async def acquire(self, needed: Needed | None = None) -> None:
         await asyncio.sleep(0)
         self.in_use += 1
         self.log.append("acquire")
@@ -41,7 +42,7 @@ class Limiter:
     def throttled(self, start: None, wait_s: float | None = None) -> None:
         self.log.append("throttled")
 
-    def settle(self, reserved: float, used: float, written: float) -> None:
+    def settle(self, start: None, used: float, written: float) -> None:
         self.log.append("settled")
 
     def timed_out(self, start: None) -> None:
