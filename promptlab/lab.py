@@ -564,7 +564,7 @@ class Lab(Protocol):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are not one to three others.
+            RunError: a run goes on, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
 
@@ -574,7 +574,7 @@ class Lab(Protocol):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are none or more than three others.
+            RunError: a run goes on, or there are none or more than three others.
             UnknownNameError: the dataset has no such column.
         """
 
@@ -583,7 +583,7 @@ class Lab(Protocol):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: it has no results yet.
+            RunError: it goes on.
             SqlError: the question is wrong, or asks for too much.
         """
 

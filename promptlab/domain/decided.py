@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promptlab.domain.results import RunRecord
+from promptlab.domain.results import DONE, RunRecord
 from promptlab.domain.stopping import StopRule
 from promptlab.domain.summary import Summary
 
@@ -124,9 +124,29 @@ def early_words(run: RunRecord, summary: Summary | None) -> list[str]:
     return said or [words for words in (stop_words(run),) if words]
 
 
-def comparison_notes(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Say what a comparison of runs means of which some ended early."""
-    found = []
+def unfinished_notes(runs: Sequence[RunRecord], done: Sequence[int]) -> tuple[str, ...]:
+    """Say what numbers of runs mean of which some were stopped, not by their rule.
+
+    Args:
+        runs: the runs.
+        done: how many cases of each the numbers are of.
+    """
+    return tuple(
+        f"Run {run.run_id} is {run.status.replace('_', ' ')}: {cases:,} of {run.cases:,} cases are done, and "
+        "what stands here is of those, which nobody drew by chance. Resume it for the others."
+        for run, cases in zip(runs, done, strict=True)
+        if cases < run.cases and run.status not in DONE
+    )
+
+
+def comparison_notes(runs: Sequence[RunRecord], done: Sequence[int]) -> tuple[str, ...]:
+    """Say what a comparison of runs means of which some ended early.
+
+    Args:
+        runs: the runs.
+        done: how many cases of each are compared.
+    """
+    found = list(unfinished_notes(runs, done))
     for run in runs:
         if run.status != "decided" or run.summary is None:
             continue

@@ -439,6 +439,11 @@ class RunRecord:
         return self.title or self.name
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes of it, unless it is resumed."""
+        return self.status in FINAL
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about what was probably not meant in the experiment, as said before the first call."""
         return tuple(self.experiment.get("warnings", ()))

@@ -239,7 +239,7 @@ async def compare(
         joined_on=pairing.joined_on,
         unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
         opened=OpenedPair(located, _deltas(pairing, located.item)) if located else None,
-        notes=comparison_notes([run.run for run in runs]),
+        notes=comparison_notes([run.run for run in runs], [run.total for run in runs]),
     )
 
 

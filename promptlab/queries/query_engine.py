@@ -48,6 +48,7 @@ from promptlab.queries.snapshots import Snapshots
 from promptlab.queries.sql import SqlAnswer, ask
 from promptlab.queries.summaries import Summaries
 from promptlab.queries.unfinished import LiveResults
+from promptlab.results.files import results_file
 from promptlab.results.index import IndexParts, forget_old_indexes, index_again, index_keys
 from promptlab.results.run_table import RunTable
 from promptlab.scratch import ScratchFolder
@@ -107,18 +108,21 @@ class QueryEngine:
         return StoredResults(await self._stored(run), self._threads())
 
     async def _so_far(self, table: RunTable) -> StoredResults:
+        return StoredResults(await self._snapshot(table), self._threads())
+
+    async def _snapshot(self, table: RunTable) -> StoredRun:
         pool = self._threads()
         assert self._matches is not None
-        return StoredResults(await self._snapshots.of(table, pool, self._matches, self._folder), pool)
+        return await self._snapshots.of(table, pool, self._matches, self._folder)
 
     async def slices(self, runs: Sequence[RunRecord], column: str, margins: Mapping[str, float]) -> Slices:
         """A run, and others against it, by a dataset column; see `queries.slices.slices`.
 
         Raises:
-            RunError: a run has no results yet, or there are more than three others.
+            RunError: a run goes on, or there are more than three others.
             UnknownNameError: the base's dataset has no such column.
         """
-        stored = [await self._stored(_ended(run)) for run in runs]
+        stored = [await self._over(run) for run in runs]
         return await slices(self._threads(), stored, column, margins)
 
     async def compare(
@@ -137,10 +141,10 @@ class QueryEngine:
         """One page of a comparison of two to four runs; see `queries.compare.compare`.
 
         Raises:
-            RunError: a run has no results yet, or there are not one to three others.
+            RunError: a run goes on, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
-        runs = [await self._stored(run) for run in map(_ended, (base, *others))]
+        runs = [await self._over(run) for run in (base, *others)]
         page = await compare(
             self._threads(),
             runs,
@@ -155,15 +159,17 @@ class QueryEngine:
         return replace(page, run_metrics=await self._whole.compare((base, *others)))
 
     async def sql(self, run: RunRecord, sql: str) -> SqlAnswer:
-        """Answer a question in SQL about a run; see `queries.sql`.
+        """Answer a question in SQL about a run that is over, or what was done of it; see `queries.sql`.
 
         Raises:
-            RunError: the run has no results yet.
+            RunError: the run goes on.
             SqlError: the question is wrong, or asks for too much.
             BlobNotFoundError: its results file is gone.
         """
         if run.results is None:
-            raise RunError(f"Run {run.run_id} is {run.status} and has no results yet: SQL is for those.")
+            table = await RunTable.open(self._ledger, self._blobs, _over(run))
+            async with results_file(table) as results:
+                return await ask(results, results.parent, sql)
         with ScratchFolder("sql") as folder:
             (results,) = await self._blobs.files([run.results], folder)
             return await ask(results, folder, sql)
@@ -175,7 +181,7 @@ class QueryEngine:
             RunError: a run has no results yet.
             UnknownNameError: a run has no such metric.
         """
-        runs = [await self._stored(_ended(run)) for run in (base, other)]
+        runs = [await self._stored(_summed_up(run)) for run in (base, other)]
         with ScratchFolder("same") as folder:
             files = await self._blobs.files([str(run.run.results) for run in runs], folder)
             return await same_answers(runs, files, metric, folder)
@@ -262,6 +268,16 @@ class QueryEngine:
             self._pool = DuckDBPool(self._folder)
             self._matches = Matches(self._pool)
         return self._pool
+
+    async def _over(self, run: RunRecord) -> StoredRun:
+        """A run that is over; of one that was stopped before it was summed up, what was done of it.
+
+        Raises:
+            RunError: it goes on.
+        """
+        if run.results is not None:
+            return await self._stored(run)
+        return await self._snapshot(await RunTable.open(self._ledger, self._blobs, _over(run)))
 
     async def _stored(self, run: RunRecord) -> StoredRun:
         """The run, opened once however many ask at the same time."""
@@ -356,9 +372,19 @@ def _name(key: str) -> str:
     return key.replace("/", "-")
 
 
-def _ended(run: RunRecord) -> RunRecord:
+def _over(run: RunRecord) -> RunRecord:
+    if run.results is None and not run.is_over:
+        raise RunError(
+            f"Run {run.run_id} is {run.status} and has no results yet: it can be compared, sliced and "
+            "asked in SQL once it has ended."
+        )
+    return run
+
+
+def _summed_up(run: RunRecord) -> RunRecord:
     if run.results is None:
         raise RunError(
-            f"Run {run.run_id} is {run.status} and has no results yet: it can be compared once it has ended."
+            f"Run {run.run_id} is {run.status} and has no results yet: its answers cannot be held "
+            "against others."
         )
     return run

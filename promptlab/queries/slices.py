@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from promptlab.domain.decided import unfinished_notes
 from promptlab.duck import literal, quoted
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare import cluster_errors, counting_of, not_comparable, paired_of, pairing_of
@@ -92,6 +93,8 @@ class Slices:
     binned: bool
     """Whether they are numbers, in bins with as many rows each."""
     slices: Sequence[Slice]
+    notes: Sequence[str] = ()
+    """What has to be known of the runs: those that were stopped."""
 
 
 async def slices(
@@ -133,6 +136,7 @@ async def slices(
             )
     differences = _differences(runs, pairing, found, keys, margins) if pairing else {}
     return Slices(
+        notes=unfinished_notes([run.run for run in runs], [run.total for run in runs]),
         column=column,
         values=keys.values,
         binned=keys.binned,

@@ -18,6 +18,7 @@ def slices_json(run_ids: Sequence[str], found: Slices) -> dict[str, Any]:
         "values": found.values,
         "binned": found.binned,
         "base": run_ids[0],
+        "notes": list(found.notes),
         "slices": [
             {
                 "value": one.value,
@@ -46,6 +47,7 @@ def slices_from(value: Mapping[str, Any]) -> Slices:
         column=value["column"],
         values=value["values"],
         binned=value["binned"],
+        notes=tuple(value.get("notes", ())),
         slices=[
             Slice(
                 value=one["value"],

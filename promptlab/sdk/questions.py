@@ -64,7 +64,7 @@ class RunQuestions(RunRecords):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are not one to three others.
+            RunError: a run goes on, or there are not one to three others.
             ConfigError: a margin is no number above 0.
             UnknownNameError: the base does not share this metric with another run, or its dataset has no such
                 column.
@@ -143,7 +143,7 @@ class RunQuestions(RunRecords):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are more than three others.
+            RunError: a run goes on, or there are more than three others.
             ConfigError: a margin is no number above 0.
             UnknownNameError: the dataset has no such column.
         """
@@ -173,7 +173,7 @@ class RunQuestions(RunRecords):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: it has no results yet.
+            RunError: it goes on.
             SqlError: the question is wrong, or asks for too much.
         """
         return run_sync(self.sql_async(run, sql))

@@ -70,6 +70,7 @@ def slices_table(run_ids: Sequence[str], found: Slices) -> Group:
     lines.append(Text(f"by {found.column}: {found.values:,} different values{how}"))
     for metric in dict.fromkeys(name for one in found.slices for name in one.means):
         lines += [Text(), Text(metric, style="bold"), _metric_table(metric, run_ids, found)]
+    lines += [Text(note, style="yellow") for note in found.notes]
     if len(run_ids) > 1:
         lines += [
             Text(),

@@ -125,7 +125,7 @@ class Questions(Runs, Labels):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are not one to three others.
+            RunError: a run goes on, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
         if not 2 <= len(run_ids) <= MAX_COMPARED:
@@ -149,7 +149,7 @@ class Questions(Runs, Labels):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are none or more than three others.
+            RunError: a run goes on, or there are none or more than three others.
             UnknownNameError: the base's dataset has no such column.
         """
         if not 1 <= len(run_ids) <= MAX_COMPARED:
@@ -194,7 +194,7 @@ class Questions(Runs, Labels):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: it has no results yet.
+            RunError: it goes on.
             SqlError: the question is wrong, or asks for too much.
         """
         return await (await self._queries.get()).sql(await self.get_run(run_id), sql)

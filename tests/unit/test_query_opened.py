@@ -102,9 +102,9 @@ async def test_runs_without_results_cannot_be_compared_and_the_run_is_named(
 ) -> None:
     """Neither as the base nor as one of the others."""
     done = await run(lab, [{"q": "a"}])
-    going = replace(done, run_id="going", results=None)
+    going = replace(done, run_id="going", results=None, status="running")
     for base, other in ((done, going), (going, done)):
-        with pytest.raises(RunError, match="Run going is completed and has no results yet"):
+        with pytest.raises(RunError, match="Run going is running and has no results yet"):
             await engine.compare(base, [other])
     with pytest.raises(RunError):
         await engine.compare(done, [])

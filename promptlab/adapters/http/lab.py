@@ -540,7 +540,7 @@ class RemoteLab(RemoteSweeping):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are not one to three others.
+            RunError: a run goes on, or there are not one to three others.
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
         if not 2 <= len(run_ids) <= MAX_COMPARED:
@@ -569,7 +569,7 @@ class RemoteLab(RemoteSweeping):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: a run has no results yet, or there are none or more than three others.
+            RunError: a run goes on, or there are none or more than three others.
             UnknownNameError: the base's dataset has no such column.
         """
         if not 1 <= len(run_ids) <= MAX_COMPARED:
@@ -584,7 +584,7 @@ class RemoteLab(RemoteSweeping):
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunError: it has no results yet.
+            RunError: it goes on.
             SqlError: the question is wrong, or asks for too much.
         """
         return SqlAnswer.from_json(await self._api.json("POST", f"{_run(run_id)}/sql", json={"sql": sql}))

@@ -59,6 +59,10 @@ class SlicesOut(BaseModel):
     values: int = Field(description="Different values of the column; the 50 most frequent have a slice.")
     binned: bool = Field(description="They are many numbers, in five bins with as many rows each.")
     base: str = Field(description="The base run's id.")
+    notes: list[str] = Field(
+        description="What has to be known of the runs: of those that were stopped, numbers are of the cases "
+        "that are done."
+    )
     slices: list[SliceOut]
 
 

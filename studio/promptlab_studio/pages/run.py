@@ -288,7 +288,8 @@ async def _summary(
 async def _sql(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuery) -> dict[str, Any]:
     """Answer the question in the address, if there is one."""
     asked, answer, failed = query.get("sql"), None, ""
-    if asked and not results.live:
+    goes_on = results.live and not run.is_over
+    if asked and not goes_on:
         try:
             answer = sql_rows(run.run_id, await lab.sql(run.run_id, asked))
         except SqlError as error:
@@ -298,6 +299,7 @@ async def _sql(lab: StoreLab, run: RunRecord, query: Query, results: ResultsQuer
         "answer": answer,
         "failed": failed,
         "results_live": results.live,
+        "goes_on": goes_on,
         "columns": named(results.columns.types),
         "examples": examples(results.columns.types),
         "most_chars": SQL_IN_ADDRESS,
