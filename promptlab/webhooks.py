@@ -73,14 +73,25 @@ def checked_url(url: str, outbound: Outbound) -> str:
 async def register(records: Records, outbound: Outbound, run_id: str, url: str) -> str:
     """Record where a run's end is to be told, and make the secret of its signature.
 
+    Of a run that has a webhook already the secret stays: a request that is sent twice at once starts one run,
+    and whoever reads the one answer has to know what signs.
+
     Raises:
         ConfigError: deliveries may not go there.
     """
     checked_url(url, outbound)
     secret = f"whsec_{secrets.token_urlsafe(32)}"
     value = {"url": url, "secret": secret, "deliveries": []}
-    await records.put_record(WEBHOOK, run_id, value, expires_at=time.time() + KEPT_S)
-    return secret
+    ends = time.time() + KEPT_S
+    if await records.put_record(WEBHOOK, run_id, value, expires_at=ends, only_if_absent=True):
+        return secret
+    return await secret_of(records, run_id) or secret
+
+
+async def secret_of(records: Records, run_id: str) -> str | None:
+    """The secret that signs deliveries of a run's end; None where it has no webhook."""
+    found = await records.get_record(WEBHOOK, run_id)
+    return None if found is None else str(found["secret"])
 
 
 async def shown(records: Records, run_id: str) -> dict[str, Any] | None:

@@ -123,9 +123,7 @@ class Auth:
         """
         token, address = token.strip(), address_of(request)
         digest = sha(token[:_MOST_TOKEN])
-        known = self.tries.is_known(address, digest)
-        if not known:
-            await self.tries.begin(records, address)
+        counted = await self.tries.begin(records, address, digest)
         opener = Opener("token" if token.startswith(PREFIX) else "admin", digest)
         found = await self._who(records, opener) if token else None
         if found is None and opener.by == "token" and not link:
@@ -137,7 +135,7 @@ class Auth:
                 if link
                 else f"This token is not valid here. {self._how}"
             )
-        if not known:
+        if counted:
             await self.tries.was_right(records, address, digest, forget=found.may("administer"))
         return found, opener
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -196,7 +197,9 @@ def _is_own(headers: Headers, has_session: bool) -> bool:
         return site in ("same-origin", "none")
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc == headers.get("host")
+        with suppress(ValueError):  # http://[ is no address
+            return urlsplit(origin).netloc == headers.get("host")
+        return False
     return not has_session  # a program; it has no session that somebody could ride on
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import httpx
+import pytest
 from promptlab_studio.app import STATIC
 
-from tests.studio.live import LiveStudio
+from tests.bench.real_runs import add_wide
+from tests.studio.hosted import Hosted
+from tests.studio.live import TOKEN, LiveStudio
 
 
 def test_every_response_has_the_security_headers(studio: LiveStudio) -> None:
@@ -58,3 +62,21 @@ def test_longer_answers_are_compressed(studio: LiveStudio) -> None:
         not in httpx.get(f"{studio.api}/metrics", headers={"Accept-Encoding": "identity"}).headers
     )
     assert "content-encoding" not in httpx.get(f"{studio.api}/health").headers
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [("bytes=0-9", 206), ("bytes=x", 400), ("bytes=9999999-", 416), ("", 200)]
+)
+async def test_an_export_leaves_nothing_behind_whatever_part_of_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, status: int
+) -> None:
+    """Its file is made for the request, and goes with the answer."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    async with Hosted(tmp_path) as studio:
+        run, *_ = await add_wide(studio.lab, rows=3, runs=1, trials=1)
+        headers = {"Range": asked} if asked else {}
+        answer = await studio.client(TOKEN).get(f"/api/v1/runs/{run.run_id}/export", headers=headers)
+        assert answer.status_code == status
+        assert [*scratch.glob("promptlab-export-*")] == []

@@ -154,6 +154,32 @@ async def test_an_address_may_be_anything(asked: Asked, path: str) -> None:
         await asked.send("GET", path, query)
 
 
+HEADERS = {
+    "HX-Current-URL": "http://[",
+    "Origin": "http://a]b",
+    "Referer": "http://[",
+    "Range": "bytes=x",
+    "If-None-Match": '"',
+    "Accept": "text/html;q=x",
+    "User-Agent": "\xff" * 5_000,
+    "Cookie": "promptlab-project=\xe9; =; promptlab",
+}
+
+
+@pytest.mark.long
+async def test_headers_may_be_anything(asked: Asked) -> None:
+    """Of every page and route of the API, as parts of pages and whole; and of what changes something."""
+    headers = {name: value.encode("latin-1") for name, value in HEADERS.items()}
+    for paths in PATHS.values():
+        await asked.send("GET", paths[0], headers=headers)
+        for target in (b"\xff", b"cases", b"main", b"nav", b"title", b"live", b"answers", b"outlook"):
+            part = {"HX-Request": b"true", "HX-Target": target}
+            await asked.send("GET", paths[0], headers=headers | part)
+    for path in ("/api/v1/prompts", "/new", "/prompts/new"):
+        answer = await asked.send("POST", path, headers=headers, json={})
+        assert answer.status_code in (403, 405)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_path_may_be_anything(asked: Asked, path: str) -> None:

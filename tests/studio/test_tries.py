@@ -10,11 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from promptlab_studio.access import ADMIN
 from promptlab_studio.admin_token import MAX_AGE_S, AdminToken
 from promptlab_studio.app import create_app
 from promptlab_studio.auth import Auth
 from promptlab_studio.security import MAX_LOGIN_BYTES
-from promptlab_studio.tries import PAUSE_S, TRIES
+from promptlab_studio.tokens import Tokens
+from promptlab_studio.tries import PAUSE_S, TRIES, Tries
 
 from promptlab.errors import TooManyTriesError
 from promptlab.store_lab import StoreLab
@@ -69,6 +71,28 @@ async def test_of_fifty_tries_at_once_five_are_looked_at(lab: StoreLab) -> None:
         assert typed.status_code == 429 and not typed.cookies
         elsewhere = await one(THERE).get("/api/v1/runs", headers=BEARER)
         assert elsewhere.status_code == 200
+
+
+@pytest.mark.parametrize("with_admin", [False, True])
+async def test_twenty_requests_at_once_with_right_tokens_are_all_let_in(
+    lab: StoreLab, with_admin: bool
+) -> None:
+    """From one address that nobody knows yet, by two processes: a pipeline begins so, or an office."""
+    patient = [Auth(TOKEN, secure=False), Auth(TOKEN, secure=False)]
+    for auth in patient:
+        auth.tries = Tries(look_again_s=[0.05] * 200)
+    async with studio(lab, patient[0]) as one, studio(lab, patient[1]) as other:
+        clients = one(HERE), other(HERE)
+        made = [await Tokens(lab.records).create(ADMIN, f"t{n}", role="viewer", days=1) for n in range(4)]
+        sent = [TOKEN if with_admin else made[0][1], *(secret for _, secret in made)]
+        answers = await asyncio.gather(
+            *(clients[n % 2].get("/api/v1/runs", headers=bearer(sent[n % 5])) for n in range(20))
+        )
+        assert Counter(answer.status_code for answer in answers) == {200: 20}
+        if not with_admin:  # whose token forgets wrong ones, too
+            patient[0].tries = Tries(())
+            wrong = [await clients[0].get("/api/v1/runs", headers=bearer(f"wrong-{n}")) for n in range(6)]
+            assert [answer.status_code for answer in wrong] == [401] * TRIES + [429]
 
 
 async def test_typed_and_sent_tokens_are_counted_together(lab: StoreLab) -> None:

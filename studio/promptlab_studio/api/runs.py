@@ -6,14 +6,15 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Request
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from promptlab.domain.choice import TAG_CHARS, Chosen
 from promptlab.domain.results import FINAL, CaseKey, RunRecord, RunStatus
@@ -380,6 +381,19 @@ async def export_run(
     except BaseException:
         await asyncio.to_thread(folder.close)
         raise
-    return FileResponse(
-        path, media_type=_TYPES[format], filename=file_name, background=BackgroundTask(folder.close)
-    )
+    return _Scratched(folder, path, media_type=_TYPES[format], filename=file_name)
+
+
+class _Scratched(FileResponse):
+    """A file in a folder that goes with the answer, whatever becomes of it: a background task is left out
+    where a Range cannot be served, and where the client has gone."""
+
+    def __init__(self, folder: ScratchFolder, path: FilePath, **more: Any) -> None:
+        super().__init__(path, **more)
+        self._folder = folder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._folder.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import Query as QueryParam
 from fastapi import Request, Response
@@ -36,7 +35,7 @@ from promptlab_studio.forms import fields_of
 from promptlab_studio.pages.labels import labels_tab, meant
 from promptlab_studio.pages.reading import prompt_or_why
 from promptlab_studio.pages.remembered import facets_of, histogram_of
-from promptlab_studio.pages.rendering import go_to, is_part, render, router, target_of
+from promptlab_studio.pages.rendering import go_to, render, router, target_of
 from promptlab_studio.shared import moves
 from promptlab_studio.views.actions import (
     Again,
@@ -319,10 +318,10 @@ def _infrastructure(lab: StoreLab, run: RunRecord, summary: Summary) -> Spent:
 async def run_live(request: Request, run_id: str, done: int = -1, tab: str = "") -> Response:
     """The head of a run that moves; once it has ended, the page asks for all of itself again, in place: a
     browser that loads it anew forgets the focus and what was opened."""
-    if not is_part(request):
+    if target_of(request) != "live":
         return RedirectResponse(run_url(run_id), 303)  # somebody opened the address itself
     # The cards keep the filter of the page that asks: it may have changed since the address was made.
-    shown = urlsplit(request.headers.get("HX-Current-URL", "")).query
+    shown = request.headers.get("HX-Current-URL", "").partition("#")[0].partition("?")[2]
     lab, query = lab_of(request), Query.of(run_url(run_id), QueryParams(shown))
     run = await lab.get_run(run_id)
     results = await lab.results_of(run)
