@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from promptlab.domain.secrets import is_loopback_name
 from promptlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,13 +93,17 @@ class Outbound:
         host, _, port = environment.get("AWS_LAMBDA_RUNTIME_API", "").rpartition(":")
         return cls(hosted, allowed, (host, int(port)) if host and port.isdecimal() else None)
 
-    def refusal(self, address: str, port: int) -> str | None:
-        """Say what is wrong with an address, as text; None where calls may go there."""
+    def refusal(self, address: str, port: int, name: str = "") -> str | None:
+        """Say what is wrong with an address, as text; None where calls may go there. With the name that was
+        resolved to it: one under localhost is this machine, whatever a resolver says that asks the network
+        for it, and keys go there without https."""
         try:
             found = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
             return "it is no IP address"
         forms = [found, *_embedded(found)]
+        if is_loopback_name(name) and not any(form.is_loopback or form.is_unspecified for form in forms):
+            return "names under localhost are this machine, and this is another"
         if self.runtime and port == self.runtime[1] and any(str(form) == self.runtime[0] for form in forms):
             return "it is the runtime API of Lambda"
         for form in forms:
@@ -137,7 +142,7 @@ class Outbound:
         Raises:
             AddressRefusedError: calls may not go there; the message says why, and who could allow it.
         """
-        if why := self.refusal(address, port):
+        if why := self.refusal(address, port, host):
             shown = host if host == address else f"{host} ({address})"
             how = (
                 "the stack's parameter AllowedAddresses lists what may be reached besides"
@@ -216,7 +221,7 @@ def _resolver(rules: Outbound) -> AbstractResolver:
             self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
         ) -> list[ResolveResult]:
             found = await self._inner.resolve(host, port, family)
-            good = [one for one in found if rules.refusal(one["host"], port) is None]
+            good = [one for one in found if rules.refusal(one["host"], port, host) is None]
             if not good and found:
                 rules.check(host, found[0]["host"], port)
             return good

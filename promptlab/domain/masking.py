@@ -88,7 +88,11 @@ _PREFIX = re.compile(r"[A-Za-z]{1,8}[-_](?:[A-Za-z]+\d{0,2}[-_]){0,3}")
 """The beginning that all keys of a provider share (`sk-ant-api03-`): no secret, and a word of answers about
 keys."""
 _OTHER = bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalnum())
-_ESCAPED = re.compile(r"\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))")
+_ESCAPED = re.compile(
+    r"(?:\\+|%)u([0-9A-Fa-f]{4})|\\+(?:x([0-9A-Fa-f]{2})|u\{0*([0-9A-Fa-f]{1,4})\}|U0000([0-9A-Fa-f]{4}))"
+    r"|\\+([0-3]?[0-7]{2})"
+)
+"""A character as languages escape it: Python, JSON, JavaScript, C; the last group is octal."""
 _BETWEEN = "\x1e"
 """Separates texts that are looked at together; no text of ours has it."""
 
@@ -304,9 +308,15 @@ def _coded(key: str) -> Iterator[bytes]:
         yield _plain(inner.replace("+", "-").replace("/", "_"))
 
 
+def _unescaped(match: re.Match[str]) -> str:
+    if match[5]:
+        return chr(int(match[5], 8))
+    return chr(int(match[match.lastindex or 0], 16))
+
+
 def _decoded(text: str) -> Iterator[str]:
     """Read a text as what it may be an encoding of."""
-    if "\\" in text and (plain := _ESCAPED.sub(lambda m: chr(int(m[1] or m[2], 16)), text)) != text:
+    if ("\\" in text or "%u" in text) and (plain := _ESCAPED.sub(_unescaped, text)) != text:
         yield plain
     if "%" in text and (once := urllib.parse.unquote(text, errors="replace")) != text:
         yield once

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from promptlab import Evaluator, Model, ModelResponse, Score
+from promptlab import Evaluator, Model, ModelResponse, RunEvaluator, Score
 
 
 class Words(Evaluator):
@@ -26,6 +26,23 @@ class Words(Evaluator):
 def ending(data: dict[str, Any]) -> str:
     """A label."""
     return "question" if data["text"].rstrip().endswith("?") else "statement"
+
+
+class Distinct(RunEvaluator):
+    """The share of different answers, of the run as a whole, with an interval."""
+
+    inputs = {"text": "$inference"}
+    resamples = 50
+
+    def evaluate(self, cases: Any) -> float:
+        return len({case["text"] for case in cases}) / len(cases)
+
+
+async def reply(row: dict[str, Any]) -> str:
+    """An agent."""
+    if row["question"] == "What is 5?":
+        raise LookupError("no five")
+    return f"{row['product']}: {row['question']}"
 
 
 class Shout(Model):

@@ -247,6 +247,24 @@ async def test_a_name_that_moves_inside_after_the_check_is_not_followed(
     await model.aclose()
 
 
+@pytest.mark.parametrize("name", ["localhost", "gateway.localhost"])
+async def test_a_name_under_localhost_that_is_elsewhere_is_not_called(
+    thief: ModelServer, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Keys go there without https: a resolver that asks the network for such a name must not send them out."""
+    names[name] = ["198.51.100.7"]
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    config = {
+        "name": "openai/x",
+        "endpoint": f"http://{name}:{thief.port}/v1",
+        "api_key_env": "OPENAI_API_KEY",
+    }
+    refused = await attempt(config, LAPTOP)
+    assert len(refused) == 2 and all("names under localhost are this machine" in text for text in refused)
+    names[name] = ["127.0.0.1"]
+    assert await attempt(config, LAPTOP) == [] and KEY in carried(thief)
+
+
 async def test_a_name_that_is_allowed_is_called_by_its_name_at_the_address_that_was_judged(
     thief: ModelServer, names: dict[str, list[str]]
 ) -> None:
