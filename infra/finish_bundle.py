@@ -13,6 +13,7 @@ import os
 import py_compile
 import re
 import shutil
+import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -35,13 +36,50 @@ CREDENTIALS = {"sso", "sso-oidc", "sts"}
 """The services that botocore itself may ask for credentials."""
 
 
+UNUSED = (
+    "boto3/examples",
+    "boto3/data",
+    "_duckdb-stubs",
+    "regex/tests",
+    # A viewer of APIs for a web framework that nothing here uses.
+    "aws_lambda_powertools/event_handler/openapi/swagger_ui",
+)
+NOT_LOADED = re.compile(r"/pygments/(lexers|styles|formatters)/")
+"""What comes with rich, which code of users may import: it stays, without bytecode that nothing loads."""
+_SOURCES = {".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h"}
+"""What modules were compiled from, and stubs for type checkers."""
+_ALLOCATED, _NO_BITS = 0x2, 8
+
+
 def trim(bundle: Path) -> None:
-    """Remove the descriptions of services that nothing here calls."""
+    """Remove the descriptions of services that nothing here calls, and what else no function reads."""
     for folder in (bundle / "botocore" / "data").iterdir():
         if folder.is_dir() and folder.name not in SERVICES | CREDENTIALS:
             shutil.rmtree(folder)
-    for name in ("boto3/examples", "boto3/data", "_duckdb-stubs"):
+    for name in UNUSED:
         shutil.rmtree(bundle / name, ignore_errors=True)
+    for path in [path for path in bundle.rglob("*") if path.suffix in _SOURCES and path.is_file()]:
+        path.unlink()
+    for library in bundle.rglob("*.so*"):
+        blank_symbols(library)
+
+
+def blank_symbols(library: Path) -> None:
+    """Fill with zeros what only debuggers read of a shared library: a dozen in the wheels are not stripped.
+
+    Nothing is moved, so that whatever loads a library finds all of it where it was, whichever the processor;
+    and zeros take no room in an archive.
+    """
+    data = bytearray(library.read_bytes())
+    if data[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian
+        return
+    (table,) = struct.unpack_from("<Q", data, 0x28)
+    entry, count, names = struct.unpack_from("<HHH", data, 0x3A)
+    for number in range(count):
+        _, kind, flags, _, offset, size = struct.unpack_from("<IIQQQQ", data, table + number * entry)
+        if not flags & _ALLOCATED and kind != _NO_BITS and number != names:
+            data[offset : offset + size] = bytes(size)
+    library.write_bytes(data)
 
 
 def compile_all(bundle: Path) -> None:
@@ -56,6 +94,7 @@ def compile_all(bundle: Path) -> None:
         quiet=1,
         stripdir=str(bundle),
         prependdir="/var/task",
+        rx=NOT_LOADED,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         workers=os.cpu_count() or 1,
     )

@@ -251,7 +251,7 @@ async def test_a_name_that_moves_inside_after_the_check_is_not_followed(
 async def test_a_name_under_localhost_that_is_elsewhere_is_not_called(
     thief: ModelServer, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Keys go there without https: a resolver that asks the network for such a name must not send them out."""
+    """Keys go there without https: a resolver that asks the network for the name must not send them out."""
     names[name] = ["198.51.100.7"]
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     config = {
