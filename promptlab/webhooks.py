@@ -24,7 +24,7 @@ import orjson
 
 from promptlab.domain.records import WEBHOOK as OF_RUNS
 from promptlab.domain.results import RunRecord
-from promptlab.domain.secrets import is_loopback_name
+from promptlab.domain.secrets import is_loopback_name, origin_of
 from promptlab.errors import ConfigError
 from promptlab.outbound import Outbound
 from promptlab.ports import Clock, Records
@@ -94,10 +94,20 @@ async def secret_of(records: Records, run_id: str) -> str | None:
     return None if found is None else str(found["secret"])
 
 
-async def shown(records: Records, run_id: str) -> dict[str, Any] | None:
-    """A run's webhook without its secret; None where it has none."""
+async def shown(records: Records, run_id: str, *, whole: bool = True) -> dict[str, Any] | None:
+    """A run's webhook without its secret; None where it has none.
+
+    Args:
+        records: where it is recorded.
+        run_id: the run.
+        whole: its address with path and query, which are a key to many services (chat, builds), and not
+            its host alone.
+    """
     found = await records.get_record(WEBHOOK, run_id)
-    return found and {"url": found["url"], "deliveries": found["deliveries"]}
+    if found is None:
+        return None
+    url = str(found["url"])
+    return {"url": url if whole else f"{origin_of(url)}/…", "deliveries": found["deliveries"]}
 
 
 async def news(lab: StoreLab, run: RunRecord) -> bytes:

@@ -155,10 +155,12 @@ async def test_a_run_whose_start_failed_is_started_by_the_same_request_sent_agai
         return "throttled" if asked.operation == "StartExecution" and asked.number < 3 else None
 
     hosted.faulty.fault = first_is_throttled  # type: ignore[assignment]
-    key = {"idempotency-key": "once"}
-    assert (await hosted.ask("POST", "/api/v1/runs", BODY, **key))[0] == 503
-    answers = [await hosted.ask("POST", "/api/v1/runs", BODY, **key) for _ in range(3)]
+    key, body = {"idempotency-key": "once"}, {**BODY, "webhook": {"url": "https://ci.example.com/ended"}}
+    assert (await hosted.ask("POST", "/api/v1/runs", body, **key))[0] == 503
+    answers = [await hosted.ask("POST", "/api/v1/runs", body, **key) for _ in range(3)]
     assert {status for status, _, _ in answers} == {202}
+    secrets = [said["webhook"]["secret"] for _, _, said in answers]
+    assert secrets[0] and secrets[1:] == [None, None]  # the 503 showed none
     (run_id,) = {said["run_id"] for _, _, said in answers}
     names = [asked.body["name"] for asked in hosted.faulty.asked if asked.operation == "StartExecution"]
     assert set(names) == {f"{run_id}-0"} and len(names) > 3

@@ -23,6 +23,7 @@ from promptlab.outbound import Outbound
 from promptlab.store_lab import StoreLab
 from promptlab.webhooks import PAUSES_S, WEBHOOK, checked_url, deliver, register, shown, signature
 from tests.browser import labs
+from tests.studio.hosted import Hosted
 
 
 class Quick(SystemClock):
@@ -164,6 +165,26 @@ async def test_a_run_tells_of_its_end_and_its_secret_is_shown_once(
         wrong = await api.post("/runs", json={**body, "dataset": "none"})
         assert wrong.status_code == 404
     assert headers["Content-Type"] == "application/json"
+
+
+async def test_who_may_only_look_sees_the_host_of_an_address(lab: StoreLab, tmp_path: Path) -> None:
+    """Its path opens a chat or a build to whoever knows it; a labeller changes what they saw all the same."""
+    async with Hosted(tmp_path, lab=lab) as studio:
+        url = "https://chat.example.com/services/T0/B0/a-path-that-is-a-key"
+        body = {"prompt_template": "sums", "dataset": "arithmetic", "model": "simulated/demo", "name": "n"}
+        engineer = studio.client(await studio.token("engineer"))
+        run_id = (await engineer.post("/api/v1/runs", json={**body, "webhook": {"url": url}})).json()[
+            "run_id"
+        ]
+        assert (await engineer.get(f"/api/v1/runs/{run_id}?wait=25")).json()["webhook"]["url"] == url
+        for role in ("viewer", "labeller"):
+            client = studio.client(await studio.token(role))
+            answer = await client.get(f"/api/v1/runs/{run_id}")
+            assert answer.json()["webhook"]["url"] == "https://chat.example.com:443/…"
+            assert "a-path" not in (await client.get(f"/runs/{run_id}")).text
+        edit = {"json": {"tags": ["seen"]}, "headers": {"If-Match": answer.headers["etag"]}}
+        changed = await client.patch(f"/api/v1/runs/{run_id}", **edit)
+        assert changed.status_code == 200 and "a-path" not in changed.text
 
 
 async def test_a_run_whose_webhook_is_not_taken_has_ended_all_the_same(lab: StoreLab) -> None:

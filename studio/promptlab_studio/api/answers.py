@@ -347,7 +347,7 @@ class DeliveryOut(BaseModel):
 class WebhookOut(BaseModel):
     """Where the end of a run is told, and what became of it."""
 
-    url: str
+    url: str = Field(description="Its host only for viewers, labellers and links: the rest may be a key.")
     secret: str | None = Field(
         default=None, description="The key of the signature: in the answer that starts the run only."
     )

@@ -44,7 +44,7 @@ async def start_once(
     seen = content_hash(body)
     # The id is settled before the run is recorded: whoever comes second, or again after a crash, uses the
     # same one.
-    mine = {"body": seen, "run_id": new_run_id(lab.clock.now())}
+    mine: dict[str, Any] = {"body": seen, "run_id": new_run_id(lab.clock.now())}
     ends = time.time() + KEPT_S
     is_first = await lab.records.put_record(KIND, name, mine, expires_at=ends, only_if_absent=True)
     if not is_first:

@@ -25,7 +25,7 @@ from promptlab.results.export import CsvStyle, ExportFormat, export_name
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 from promptlab.webhooks import shown
-from promptlab_studio.access import Engineer, Labeller, LinkViewer, TheLab, Viewer
+from promptlab_studio.access import Engineer, Labeller, LinkViewer, Principal, TheLab, Viewer
 from promptlab_studio.api.answers import (
     AS_PROBLEM,
     CasePage,
@@ -186,12 +186,12 @@ async def edit_run(
     was = None
     if if_match is not None:
         was = await lab.get_run(run_id)
-        now = etag_of(await _with_webhook(lab, was))
+        now = etag_of(await _with_webhook(lab, was, who))
         if if_match.strip() != "*" and now not in tags_of(if_match):
             raise RunChangedError(run_id)
     # Somebody may change it between here and there: the ledger looks again as it writes.
     run = await lab.edit_run(run_id, **body.model_dump(), was=was)
-    found = await _with_webhook(lab, run)
+    found = await _with_webhook(lab, run, who)
     response.headers["ETag"] = etag_of(found)
     return found
 
@@ -219,13 +219,15 @@ async def get_run(
     run = await waited(lambda: lab.get_run(run_id), lambda found: found.status in FINAL, wait)
     if run.status not in FINAL:
         moves(request)
-    found = await _with_webhook(lab, run)
+    found = await _with_webhook(lab, run, who)
     response.headers["ETag"] = etag_of(found)
     return found
 
 
-async def _with_webhook(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
-    return {**await run_object(lab, run), "webhook": await shown(lab.ledger, run.run_id)}
+async def _with_webhook(lab: StoreLab, run: RunRecord, who: Principal) -> dict[str, Any]:
+    # Whoever only looks could post to a chat with it.
+    whole = who.may("run") and not who.only
+    return {**await run_object(lab, run), "webhook": await shown(lab.ledger, run.run_id, whole=whole)}
 
 
 @router.get("/{run_id}/progress", summary="How far a run is", response_model=ProgressOut)
