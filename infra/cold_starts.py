@@ -26,7 +26,7 @@ LIMITS_MS = {
     ),
     "studio": 900,
 }
-ZIPPED_LIMIT_MB = 70.0
+ZIPPED_LIMIT_MB = 62.0
 PROGRAM = """
 import sys, time
 sys.path.insert(0, sys.argv[1])

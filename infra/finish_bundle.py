@@ -40,7 +40,6 @@ UNUSED = (
     "boto3/examples",
     "boto3/data",
     "_duckdb-stubs",
-    "regex/tests",
     # A viewer of APIs for a web framework that nothing here uses.
     "aws_lambda_powertools/event_handler/openapi/swagger_ui",
 )
@@ -56,8 +55,8 @@ def trim(bundle: Path) -> None:
     for folder in (bundle / "botocore" / "data").iterdir():
         if folder.is_dir() and folder.name not in SERVICES | CREDENTIALS:
             shutil.rmtree(folder)
-    for name in UNUSED:
-        shutil.rmtree(bundle / name, ignore_errors=True)
+    for unused in (*(bundle / name for name in UNUSED), *bundle.glob("*/tests")):
+        shutil.rmtree(unused, ignore_errors=True)
     for path in [path for path in bundle.rglob("*") if path.suffix in _SOURCES and path.is_file()]:
         path.unlink()
     for library in bundle.rglob("*.so*"):
