@@ -1,4 +1,4 @@
-"""Streams of Anthropic's events and of Ollama's lines, gathered to one answer."""
+"""Streams gathered to one answer: Anthropic's events, Ollama's lines, chunks as odd servers send them."""
 
 from __future__ import annotations
 
@@ -126,3 +126,96 @@ async def test_lines_of_ollama_are_gathered() -> None:
         await model.aclose()
     assert (found.response, found.prompt_tokens, found.completion_tokens) == ("It is sunny.", 7, 3)
     assert found.messages[0].reasoning == "Hm." and found.messages[0].tool_calls[0].name == "now"
+
+
+def chunk(finish: str | None = None, **delta: Any) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps({"choices": [{"delta": delta, "finish_reason": finish}]})
+
+
+def piece(arguments: Any, name: str | None = None, **more: Any) -> bytes:
+    """A chunk with a piece of a call of a tool."""
+    return chunk(tool_calls=[{**more, "function": {"name": name, "arguments": arguments}}])
+
+
+DONE = b"data: [DONE]\n\n"
+HI, END_OF_IT = chunk(content="Grüß ") + chunk(content="Gott"), chunk("stop")
+
+
+@pytest.mark.parametrize(
+    ("stream", "finish"),
+    [
+        (b":keepalive\n\n" + HI + b": ping\n\n" + END_OF_IT + DONE, "stop"),
+        (b"retry: 3000\n\n" + HI + END_OF_IT, "stop"),
+        (b"\xef\xbb\xbf" + HI + END_OF_IT + DONE, "stop"),
+        ((HI + END_OF_IT + DONE).replace(b"\n", b"\r\n"), "stop"),
+        (HI.replace(b"data: ", b"data:") + END_OF_IT, "stop"),
+        (HI + DONE, None),
+        (
+            b'data: {"choices": [{"index": null,\ndata: "delta": {"content": "Gr\\u00fc\xc3\x9f Gott"}}]}\n\n'
+            + DONE,
+            None,
+        ),
+    ],
+    ids=["comments", "retry", "mark", "crlf", "no space", "no reason", "two lines"],
+)
+async def test_streams_of_any_writing_are_read(stream: bytes, finish: str | None) -> None:
+    """With comments before and between, without an end or without a reason for it."""
+    with ModelServer(lambda request: Reply(body=stream)) as server:
+        model = get_model("openai/x", endpoint=server.openai_url)
+        found = await model.achat([{"role": "user", "content": "hi"}])
+        await model.aclose()
+    assert (found.response, found.finish_reason) == ("Grüß Gott", finish)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        piece('{"x": ', "f", index=0, id="a") + piece("1}", index=0) + piece("{}", "g", index=1, id="b"),
+        piece("{}", "g", index=1, id="b") + piece('{"x": 1}', "f", index=0, id="a"),
+        piece('{"x": 1}', "f", index=0, id="a") + piece("{}", "g", index=0, id="b"),
+        piece('{"x": ', "f", id="a") + piece("1}") + piece("{}", "g", id="b"),
+        piece('{"x": ', "f") + piece("1}") + piece("{}", "g"),
+        piece({"x": 1}, "f", index=0, id="a") + piece(None, "g", index=1, id="b"),
+    ],
+    ids=["as OpenAI", "out of order", "all with index 0", "without index", "without names", "objects"],
+)
+async def test_parallel_calls_stay_apart_however_they_are_numbered(pieces: bytes) -> None:
+    """By their index, their ids, or where each begins."""
+    with ModelServer(lambda request: Reply(body=pieces + chunk("tool_calls") + DONE)) as server:
+        model = get_model("openai/x", endpoint=server.openai_url)
+        found = await model.achat([{"role": "user", "content": "hi"}])
+        await model.aclose()
+    calls = [(call.name, call.arguments) for call in found.messages[0].tool_calls]
+    assert calls == [("f", {"x": 1}), ("g", {})]
+
+
+async def test_a_thinking_mistral_streams_parts() -> None:
+    """Its content is a list while it thinks, and what it thought is no part of the answer."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
+    stream = (
+        chunk(content=[thinking])
+        + chunk(content=[{"type": "text", "text": "Hi"}])
+        + chunk("stop", content="!")
+    )
+    with ModelServer(lambda request: Reply(body=stream)) as server:
+        model = get_model("mistral/x", endpoint=server.openai_url, api_key="k")
+        found = await model.achat([{"role": "user", "content": "hi"}])
+        await model.aclose()
+    assert (found.response, found.messages[0].reasoning) == ("Hi!", "Hm")
+
+
+@pytest.mark.parametrize(
+    ("api", "event"),
+    [
+        ("chat", b'event: error\ndata: {"message": "Slow down", "code": 429}\n\n'),
+        ("responses", b'data: {"type": "error", "code": "rate_limit_exceeded", "message": "Slow down"}\n\n'),
+    ],
+)
+async def test_an_event_that_is_an_error_says_its_own_words(api: str, event: bytes) -> None:
+    """Also where it has no member `error`."""
+    with ModelServer(lambda request: Reply(body=chunk(content="x") + event)) as server:
+        model = get_model("openai/x", endpoint=server.openai_url, api=api)
+        with pytest.raises(ModelError, match="Slow down") as caught:
+            await model.achat([{"role": "user", "content": "hi"}])
+        await model.aclose()
+    assert caught.value.type == "rate_limit" and caught.value.retryable

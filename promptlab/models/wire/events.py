@@ -5,15 +5,23 @@ A server that answers in no other way is asked for a stream; what is read is bou
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from promptlab.models.answers import mapping
+from promptlab.models.answers import json_text, mapping, reasoning_of
 from promptlab.models.wire.pieces import answer_of_lines, message_of_events
 
 _GATHERED = ("content", "reasoning_content", "reasoning", "refusal")
+_FIELD = re.compile(rb"\s*(?:data|event|id|retry)?:")
+"""How a line of a stream begins: with a field's name, or as a comment."""
+_DONE = re.compile(rb"data: ?\[DONE\]\s*\Z")
+_MARK = b"\xef\xbb\xbf"
+"""A byte order mark, which may stand before a stream."""
 
 
 class StreamError(ValueError):
@@ -22,18 +30,19 @@ class StreamError(ValueError):
 
 def is_stream(body: bytes) -> bool:
     """Whether a body is a stream of events (html.spec.whatwg.org, "Server-sent events")."""
-    return body.lstrip()[:6].startswith((b"data:", b"event:", b": ", b":\n", b"id:"))
+    return _FIELD.match(body.removeprefix(_MARK)) is not None
 
 
 def events_in(body: bytes) -> Iterator[dict[str, Any]]:
-    """Give the JSON objects of a stream's events, up to `[DONE]`.
+    """Give the JSON objects of a stream's events, up to `[DONE]`; an error's always under `error`.
 
     Raises:
         StreamError: an event is no JSON object.
     """
+    body = body.removeprefix(_MARK)
     for block in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
-        lines = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:")]
-        data = b"\n".join(lines).strip()
+        lines = block.split(b"\n")
+        data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")).strip()
         if data == b"[DONE]":
             return
         if data:
@@ -43,7 +52,10 @@ def events_in(body: bytes) -> Iterator[dict[str, Any]]:
                 raise StreamError(f"an event is not JSON: {error}") from None
             if not isinstance(value, dict):
                 raise StreamError("an event is not a JSON object")
-            yield value
+            is_error = value.get("type") == "error" or any(
+                line.split() == [b"event:", b"error"] for line in lines
+            )
+            yield {"error": value} if is_error and not value.get("error") else value
 
 
 def gathered(body: bytes) -> dict[str, Any]:
@@ -53,10 +65,8 @@ def gathered(body: bytes) -> dict[str, Any]:
     Raises:
         StreamError: it breaks off before its end, or is not of that form.
     """
-    message: dict[str, Any] = {"role": "assistant"}
-    calls: dict[int, dict[str, Any]] = {}
     answer: dict[str, Any] = {}
-    finish, seen = None, False
+    chunks, finish, seen = Chunks(), None, False
     events = list(events_in(body))
     if any(event.get("type") == "message_start" for event in events[:3]):
         if (found := message_of_events(events)) is None:
@@ -72,19 +82,83 @@ def gathered(body: bytes) -> dict[str, Any]:
         answer |= {name: event[name] for name in ("model", "service_tier", "usage") if event.get(name)}
         choices = event.get("choices")
         for choice in map(mapping, choices if isinstance(choices, list) else ()):
-            if choice.get("index", 0) == 0:
+            if not choice.get("index"):
                 seen = True
                 finish = choice.get("finish_reason") or finish
-                _add(message, calls, mapping(choice.get("delta") or choice.get("message")))
-    if not seen or finish is None:
+                chunks.add(mapping(choice.get("delta") or choice.get("message")))
+    # Servers that never say why an answer ends do say that it has.
+    if not seen or (finish is None and not _DONE.search(body)):
         raise StreamError("the stream of events ends before the answer does")
-    message |= {name: "".join(message[name]) for name in _GATHERED if name in message}
-    for call in calls.values():
-        call["function"]["arguments"] = "".join(call["function"]["arguments"])
-    if calls:
-        message["tool_calls"] = [calls[index] for index in sorted(calls)]
-    message.setdefault("content", None)
-    return {**answer, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    return {**answer, "choices": [{"index": 0, "message": chunks.message(), "finish_reason": finish}]}
+
+
+@dataclass(slots=True)
+class Chunks:
+    """The pieces of one message, as chunks of chat completions bring them."""
+
+    words: dict[str, list[str]] = field(default_factory=dict)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """Calls of tools; their arguments are pieces, too."""
+    by_index: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """The call that each index means now."""
+
+    def add(self, delta: dict[str, Any]) -> None:
+        """Add what a chunk has to the message so far."""
+        for name in _GATHERED:
+            if isinstance(piece := delta.get(name), str):
+                self.words.setdefault(name, []).append(piece)
+        if isinstance(parts := delta.get("content"), list):  # Mistral's, where it thinks
+            said = "".join(str(mapping(part).get("text") or "") for part in parts)
+            for name, piece in (("content", said), ("reasoning_content", reasoning_of(delta))):
+                self.words.setdefault(name, []).append(piece)
+        given = delta.get("tool_calls")
+        for piece in map(mapping, given if isinstance(given, list) else ()):
+            function, call = mapping(piece.get("function")), self._call(piece)
+            call["id"] = call["id"] or piece.get("id")
+            call["name"] = call["name"] or function.get("name")
+            arguments = function.get("arguments")
+            whole = arguments if isinstance(arguments, str) or arguments is None else json_text(arguments)
+            call["arguments"].append(whole or "")
+
+    def _call(self, piece: dict[str, Any]) -> dict[str, Any]:
+        """Find the call that a piece belongs to, or begin one.
+
+        Gemini gives each of parallel calls the index 0, others give none: then another id, or without ids a
+        further name, is another call.
+        """
+        index, call_id = piece.get("index"), piece.get("id")
+        numbered = isinstance(index, int)
+        known = self.by_index.get(index) if numbered else self.calls[-1] if self.calls else None
+        if known is not None and call_id and known["id"]:
+            is_new = call_id != known["id"]
+        else:
+            is_new = known is None or (not numbered and bool(mapping(piece.get("function")).get("name")))
+        if known is None or is_new:
+            known = {
+                "id": None,
+                "name": None,
+                "arguments": [],
+                "at": index if numbered else len(self.calls),
+            }
+            self.calls.append(known)
+            if numbered:
+                self.by_index[index] = known
+        return known
+
+    def message(self) -> dict[str, Any]:
+        """Give the message that they are the pieces of."""
+        message: dict[str, Any] = {"role": "assistant", "content": None}
+        message |= {name: "".join(pieces) for name, pieces in self.words.items()}
+        if self.calls:
+            message["tool_calls"] = [
+                {
+                    "id": call["id"],
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": "".join(call["arguments"])},
+                }
+                for call in sorted(self.calls, key=operator.itemgetter("at"))
+            ]
+        return message
 
 
 def gathered_lines(body: bytes) -> dict[str, Any]:
@@ -105,20 +179,3 @@ def gathered_lines(body: bytes) -> dict[str, Any]:
 def is_lines(body: bytes) -> bool:
     """Whether a body is several JSON objects, a line each."""
     return body.startswith(b"{") and b"}\n{" in body.replace(b"\r", b"")
-
-
-def _add(message: dict[str, Any], calls: dict[int, dict[str, Any]], delta: dict[str, Any]) -> None:
-    """Add what a chunk has to the message so far."""
-    for name in _GATHERED:
-        if isinstance(piece := delta.get(name), str):
-            message.setdefault(name, []).append(piece)
-    given = delta.get("tool_calls")
-    for piece in map(mapping, given if isinstance(given, list) else ()):
-        index = piece.get("index")
-        if not isinstance(index, int):
-            index = len(calls)
-        call = calls.setdefault(index, {"id": None, "type": "function", "function": {}})
-        call["id"] = call["id"] or piece.get("id")
-        function = mapping(piece.get("function"))
-        call["function"]["name"] = call["function"].get("name") or function.get("name")
-        call["function"].setdefault("arguments", []).append(str(function.get("arguments") or ""))

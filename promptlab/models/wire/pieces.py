@@ -30,7 +30,7 @@ def message_of_events(events: Iterable[dict[str, Any]]) -> dict[str, Any] | None
     pieces: dict[tuple[int, str], list[str]] = {}
     for event in events:
         kind, index = event.get("type"), event.get("index")
-        if kind == "error":
+        if event.get("error"):
             return event
         if kind == "message_start":
             message = dict(mapping(event.get("message")))
