@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,16 +157,16 @@ def _staged(
         rows=count,
         bytes=shards.offset,
         shards=shards.number,
-        columns=_with_media(columns.result(count), dataset),
+        columns=_with_media(columns.result(count), dataset, media.addressed),
         id_column=id_column,
         largest_row_bytes=largest,
         media=f"datasets/{digest}.media.txt" if media.files or media.named else None,
-        addresses=media.addresses,
+        addresses=bool(media.addressed),
     )
     return StagedDataset(content, digest, rows_path, index_path, media.files, frozenset(media.named))
 
 
-def _with_media(columns: tuple[Column, ...], dataset: Dataset) -> tuple[Column, ...]:
+def _with_media(columns: tuple[Column, ...], dataset: Dataset, addressed: Set[str]) -> tuple[Column, ...]:
     names = {column.name for column in columns}
     if lacking := next((name for name in dataset.media if name not in names), None):
         raise DatasetError(
@@ -174,7 +174,11 @@ def _with_media(columns: tuple[Column, ...], dataset: Dataset) -> tuple[Column, 
             f"have; it has "
             f"{', '.join(sorted(names)[:20])}."
         )
-    return tuple(replace(c, media=dataset.media.get(c.name)) for c in columns)
+    return tuple(
+        replace(c, media=kind, by_address=None if kind is None else c.name in addressed)
+        for c in columns
+        for kind in (dataset.media.get(c.name),)
+    )
 
 
 class _Shards:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -25,7 +25,7 @@ MOST_ADDRESS = 8_192
 MOST_IN_CELL = 100
 """Media of one row's column."""
 _CHUNK = 1 << 20
-_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.-]+)*;base64,", re.ASCII)
+_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.-]+)*;base64,", re.ASCII | re.IGNORECASE)
 _SIGNS: tuple[tuple[Modality, str, bytes], ...] = (
     ("image", "image/png", rb"\x89PNG\r\n\x1a\n"),
     ("image", "image/jpeg", rb"\xff\xd8\xff"),
@@ -74,19 +74,30 @@ class FolderBeside:
         Raises:
             DatasetError: it is elsewhere, or cannot be read.
         """
-        source = (self._folder / value).resolve()
+        try:
+            source = (self._folder / value).resolve()
+            is_file = source.is_relative_to(self._folder) and stat.S_ISREG(source.stat().st_mode)
+        except OSError as error:
+            raise self._unreadable(value, where, error.strerror or str(error)) from None
+        except (ValueError, RuntimeError) as error:  # a null character; links in a circle, before Python 3.13
+            raise self._unreadable(value, where, str(error)) from None
         if not source.is_relative_to(self._folder):
             raise DatasetError(
                 f"{where}: {value[:100]!r} is not beside the dataset: files are in its folder "
                 f"{self._folder}, or below it."
             )
+        if not is_file:  # nobody may ever write into a named pipe
+            raise self._unreadable(value, where, "it is no file, but a folder or a device")
         try:
             with source.open("rb") as file:
                 yield file
         except OSError as error:
-            raise DatasetError(
-                f"{where}: the file {value[:100]!r} cannot be read: {error.strerror or error} ({source})."
-            ) from None
+            raise self._unreadable(value, where, error.strerror or str(error)) from None
+
+    def _unreadable(self, value: str, where: str, why: str) -> DatasetError:
+        return DatasetError(
+            f"{where}: the file {value[:100]!r} cannot be read: {why[:300]} (in {self._folder})."
+        )
 
 
 class MediaFiles:
@@ -112,8 +123,8 @@ class MediaFiles:
         """The copies, by hash."""
         self.named: set[str] = set()
         """Hashes of media that must be in the store already."""
-        self.addresses = False
-        """Whether any medium is an address."""
+        self.addressed: set[str] = set()
+        """The columns in which any medium is an address."""
         if self._columns:
             self._folder.mkdir()
 
@@ -132,16 +143,18 @@ class MediaFiles:
             place = f"{where}, column {column!r}"
             if isinstance(value, list) and len(value) > MOST_IN_CELL:
                 raise DatasetError(f"{place}: {len(value):,} media; at most {MOST_IN_CELL} are taken.")
-            if isinstance(value, list):
-                row[column] = [self._one(item, modality, place).to_json() for item in value]
-            else:
-                row[column] = self._one(value, modality, place).to_json()
+            items = value if isinstance(value, list) else [value]
+            taken = [self._one(item, modality, place) for item in items]
+            if any(media.uri is not None for media in taken):
+                self.addressed.add(column)
+            found = [media.to_json() for media in taken]
+            row[column] = found if isinstance(value, list) else found[0]
         return row
 
     def _one(self, value: Any, modality: Modality, where: str) -> Media:
         if not isinstance(value, str):
             return self._named(value, modality, where)
-        if value.startswith("data:"):
+        if value[:5].lower() == "data:":
             return self._data(value, modality, where)
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", value):
             return self._address(value, modality, where)
@@ -183,7 +196,6 @@ class MediaFiles:
                 f"no user "
                 f"or password in it, and at most {MOST_ADDRESS:,} characters."
             )
-        self.addresses = True
         return Media(modality=modality, uri=value)
 
     def _data(self, value: str, modality: Modality, where: str) -> Media:
@@ -193,9 +205,12 @@ class MediaFiles:
             )
         if (len(value) - found.end()) * 3 // 4 > MOST_MEDIUM + 2:
             raise _too_large(where, (len(value) - found.end()) * 3 // 4)
+        coded = value[found.end() :]
+        if "\n" in coded:
+            coded = "".join(coded.split())  # in lines, as many programs write it
         try:
-            data = base64.b64decode(value[found.end() :], validate=True)
-        except binascii.Error as error:
+            data = base64.b64decode(coded, validate=True)
+        except ValueError as error:
             raise DatasetError(f"{where}: its base64 cannot be read: {error}.") from None
         path = self._folder / "given"
         path.write_bytes(data)

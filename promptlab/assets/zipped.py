@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ class ZippedDataset:
             except zipfile.BadZipFile as error:
                 raise DatasetError(f"{name} is not a zip that can be read: {error}. Pack it again.") from None
         self._files = {
-            info.filename: info
+            _composed(info.filename): info
             for info in self._zip.infolist()
             if not info.is_dir() and _counts(info.filename)
         }
@@ -107,7 +108,8 @@ class ZippedDataset:
         Raises:
             DatasetError: there is none, or it is broken.
         """
-        name = posixpath.normpath(posixpath.join(posixpath.dirname(self.rows), value.replace("\\", "/")))
+        value = _composed(value.replace("\\", "/"))
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(self.rows), value))
         if name not in self._files and all("/" not in one for one in self._files):
             name = posixpath.basename(name)  # files that were chosen one by one have no folder
         if name not in self._files:
@@ -136,6 +138,11 @@ class ZippedDataset:
                 f"{self.name}: its file {name[:100]!r} cannot be read: {error}. Pack it again, without a "
                 "password."
             ) from None
+
+
+def _composed(name: str) -> str:
+    """A name with its accents in the letters, as rows have them: macOS packs names with accents beside."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _counts(name: str) -> bool:

@@ -177,6 +177,8 @@ class Column:
 
     media: Modality | None = None
     """What its values are, where these are media: objects that say where each is."""
+    by_address: bool | None = None
+    """Of media: whether any is an https address; None in records of versions that said it of all columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +205,9 @@ class DatasetContent:
         """Give it as JSON; what a dataset without media has not is left out."""
         found = asdict(self)
         for column in found["columns"]:
-            if column["media"] is None:
-                del column["media"]
+            for name in ("media", "by_address"):
+                if column[name] is None:
+                    del column[name]
         return {name: value for name, value in found.items() if value or name not in ("media", "addresses")}
 
     @classmethod

@@ -211,8 +211,9 @@ def _openai_parts(message: Mapping[str, Any], role: str, where: str) -> Iterator
     """Give the parts of a message in OpenAI's form (platform.openai.com/docs/api-reference/chat)."""
     content = message.get("content")
     if role == "tool":
-        name = message.get("tool_call_id") or message.get("name")
-        yield {"type": "tool_call_response", "id": name, "response": _joined(content)}
+        # The older `function` names its function only: its call is the first that has no response yet.
+        call_id = message.get("tool_call_id")
+        yield {"type": "tool_call_response", "id": call_id, "response": _joined(content)}
         return
     if reasoning := message.get("reasoning_content") or message.get("reasoning"):
         yield {"type": "reasoning", "content": reasoning}
@@ -299,7 +300,10 @@ def _media(value: Mapping[str, Any], where: str) -> Media:
         for name in ("mime_type", "sha256", "uri", "file_id")
     }
     if (given["uri"] or "").startswith("data:") or "content" in value:
-        raise MessageError(f"{where}: media as data belongs into a blob first")
+        raise MessageError(
+            f"{where}: it holds media as data. Give an https address, or make the data a column of the "
+            "dataset's `media`."
+        )
     if sum(given[name] is not None for name in ("sha256", "uri", "file_id")) != 1:
         raise MessageError(f"{where}: media needs one of sha256, uri and file_id")
     size = value.get("size")

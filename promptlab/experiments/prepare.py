@@ -46,7 +46,7 @@ from promptlab.experiments.config import ExperimentConfig
 from promptlab.experiments.conversations import check_conversation
 from promptlab.experiments.pinned import hashed, prices_of, ref_of
 from promptlab.experiments.stored import Stored
-from promptlab.models.base import Model, lacking
+from promptlab.models.base import Model, lacking, not_by_address
 from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes, batches_of
 from promptlab.models.provider import ProviderModel
 from promptlab.models.registry import load_provider
@@ -244,20 +244,25 @@ def _check_takes(
         TemplateError: a part names a column that holds other than its media.
         ConfigError: the model does not take them.
     """
-    columns = {column.name: column.media for column in content.columns}
+    columns = {column.name: column for column in content.columns}
+    addressed = set[str]()
     for part in media_parts(template):
-        if columns.get(part.column) != part.modality:
+        column = columns.get(part.column)
+        if column is None or column.media != part.modality:
             raise TemplateError(
                 f"Prompt template {template.name!r}: column {part.column!r} is no {part.modality} of the "
                 f"dataset. "
                 f"Create the dataset with media: {{{part.column}: {part.modality}}}."
             )
-    needs = compiled.needs
-    if not needs or model is None:
+        if content.addresses if column.by_address is None else column.by_address:
+            addressed.add(part.modality)
+    if model is None:
         return
-    if content.addresses and needs - {"tools"}:
-        needs |= {"uri"}
-    if why := lacking(model, needs):
+    needs = compiled.needs | ({"uri"} if addressed else set())
+    why = lacking(model, needs) or not_by_address(model, addressed)
+    if not why and not model.forces_tools and template.tool_choice not in (None, "auto", "none"):
+        why = f"model {model.name} takes no tool_choice {template.tool_choice!r}; leave it out, or say auto."
+    if why:
         raise ConfigError(f"Prompt template {template.name!r}: {why}")
 
 

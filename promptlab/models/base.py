@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -123,6 +123,9 @@ class Model:
     """What `achat` takes beside texts, in a `ChatRequest`: of `tools`, `image`, `audio`, `video`, `document`,
     and `uri` (media by their https address)."""
 
+    forces_tools: ClassVar[bool] = True
+    """Whether a `tool_choice` that wants a call reaches the model; where not, such a prompt is refused."""
+
     keeps_time: ClassVar[bool] = False
     """Whether `achat` itself ends within `config.timeout_s`: nobody else need watch the time."""
 
@@ -205,11 +208,16 @@ def refusal(model: Model, request: ChatRequest) -> str:
     """Say what a request needs that a model does not take; an empty text where it takes all of it."""
     if found := lacking(model, request.needs):
         return found
-    if model.by_address is None:
-        return ""
     parts = (part for message in request.messages for part in message.parts)
     media = (part for part in parts if isinstance(part, Media) and part.uri is not None)
-    wrong = sorted({_LACKING[one.modality] for one in media if one.modality not in model.by_address})
+    return not_by_address(model, {one.modality for one in media})
+
+
+def not_by_address(model: Model, kinds: Set[str]) -> str:
+    """Say which kinds of media a model does not take by their address; an empty text where it takes all."""
+    if model.by_address is None:
+        return ""
+    wrong = sorted(_LACKING[kind] for kind in kinds - model.by_address)
     words = ", ".join(f"{name} by their address (give them as files or data)" for name in wrong)
     return f"model {model.name} does not take {words}." if wrong else ""
 

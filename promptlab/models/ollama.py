@@ -37,6 +37,7 @@ class OllamaModel(HttpModel):
     key_variable: ClassVar[str] = "OLLAMA_API_KEY"
     probe_path = "/api/tags"
     takes = frozenset({"tools", "image"})
+    forces_tools = False
     start_hint = "Start it with `ollama serve`, or set endpoint=… or OLLAMA_HOST."
 
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:

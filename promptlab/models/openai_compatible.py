@@ -36,7 +36,14 @@ from promptlab.models.wire.chat import (
     vllm_media,
 )
 from promptlab.models.wire.parts import NOTHING, Loaded, loaded
-from promptlab.models.wire.responses import parts_in, responses_fields, text_format, usage_in
+from promptlab.models.wire.responses import (
+    RESPONSES_BY_ADDRESS,
+    RESPONSES_TAKE,
+    parts_in,
+    responses_fields,
+    text_format,
+    usage_in,
+)
 from promptlab.ports import Clock
 
 FOUNDRY_VERSION = "2024-05-01-preview"
@@ -63,6 +70,8 @@ class OpenAICompatibleModel(StreamingModel):
     def __init__(self, config: ModelConfig | dict[str, Any], *, clock: Clock | None = None) -> None:
         super().__init__(config, clock=clock)
         self._by_responses = self.config.api == "responses"
+        if self._by_responses:
+            self.takes, self.by_address = self.takes & RESPONSES_TAKE, RESPONSES_BY_ADDRESS
         self._chat_url = URL(
             self._responses_url() if self._by_responses else self._path_url("/chat/completions")
         )

@@ -86,7 +86,7 @@ def test_an_answer_has_messages_and_a_text_whichever_was_given() -> None:
         ([{"role": "user", "content": [{"type": "smell"}]}], "part 1: type 'smell'"),
         (
             [{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,AA"}]}],
-            "blob",
+            "it holds media as data",
         ),
         ([{"role": "assistant", "tool_calls": [{"function": {}}]}], "has no name of a tool"),
         ([{"role": "user", "content": "x"}] * 2_001, "at most 2,000"),

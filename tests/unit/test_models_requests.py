@@ -18,6 +18,7 @@ from promptlab.domain.messages import (
     Text,
     ToolCall,
     ToolCallResponse,
+    read_messages,
     text_message,
 )
 from promptlab.domain.results import ModelResponse
@@ -263,6 +264,35 @@ def test_calls_without_ids_are_given_some() -> None:
     assert [call["id"] for call in messages[1]["tool_calls"]] == ["call_1", "call_2"]
     assert [message["tool_call_id"] for message in messages[2:]] == ["call_1", "call_2"]
     assert messages[1]["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+def test_functions_of_older_transcripts_are_calls_of_tools() -> None:
+    """They name the function only; and a message without content is an empty text."""
+    called = {"name": "weather", "arguments": '{"city": "Rome"}'}
+    given = [
+        {"role": "user", "content": None},
+        {"role": "assistant", "content": None, "function_call": called},
+        {"role": "function", "name": "weather", "content": "[20, null]"},
+    ]
+    request = ChatRequest(read_messages(given))
+    user, assistant, response = payload("openai/x", request)["messages"]
+    assert user == {"role": "user", "content": ""}
+    assert assistant["tool_calls"] == [
+        {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}}
+    ]
+    assert response == {"role": "tool", "tool_call_id": "call_1", "content": "[20, null]"}
+
+
+def test_bedrock_is_given_lists_of_tools_as_json() -> None:
+    """Only objects are JSON there; all else is a text, of JSON."""
+    asked = Message("assistant", (ToolCall("a", {}, "1"), ToolCall("b", {}, "2")))
+    back = Message("tool", (ToolCallResponse([1, None, {"a": True}], "1"), ToolCallResponse(None, "2")))
+    model: Any = get_model("bedrock/us.amazon.nova-lite-v1:0")
+    results = model.payload(ChatRequest((asked, back)), {})["messages"][1]["content"]
+    assert [one["toolResult"]["content"] for one in results] == [
+        [{"text": '[1,null,{"a":true}]'}],
+        [{"text": "null"}],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from promptlab import (
     PromptTemplate,
     Text,
     ToolCall,
+    get_model,
 )
 from promptlab.domain.assets import content_hash
 from promptlab.errors import ConfigError, DatasetError, TemplateError
@@ -30,6 +32,7 @@ from promptlab.models.media import read_media
 from promptlab.sync import run_sync
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 100
+PNG_CODED = base64.b64encode(PNG).decode()
 JPEG = b"\xff\xd8\xff" + b"another"
 TOOL = {"name": "find", "description": "Finds.", "parameters": {"type": "object", "properties": {}}}
 
@@ -190,6 +193,10 @@ def test_media_go_with_the_last_version_that_has_them(pl: PromptLab, tmp_path: P
         (7, "int is no medium"),
         ({"type": "blob", "modality": "image", "sha256": "0" * 64}, "which the store does not have"),
         ("large.png", "at most 20,971,520 are taken"),
+        ("a\0b.png", "'a.x00b.png' cannot be read: embedded null"),
+        ("circle.png", "'circle.png' cannot be read: "),
+        (".", "it is no file, but a folder or a device"),
+        ("pipe.png", "it is no file, but a folder or a device"),
     ],
 )
 def test_a_medium_that_cannot_be_had_is_named(pl: PromptLab, tmp_path: Path, value: Any, words: str) -> None:
@@ -198,6 +205,8 @@ def test_a_medium_that_cannot_be_had_is_named(pl: PromptLab, tmp_path: Path, val
     folder.mkdir()
     (tmp_path / "secret.png").write_bytes(PNG)
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "circle.png").symlink_to("circle.png")
+    os.mkfifo(folder / "pipe.png")
     (folder / "text.png").write_text("no picture")
     with (folder / "large.png").open("wb") as file:
         file.write(PNG)
@@ -222,7 +231,49 @@ def test_what_a_model_cannot_take_is_an_error_before_the_first_call(pl: PromptLa
         asked(pl, template, Dataset(name="d", rows=rows))
     with pytest.raises(TemplateError, match="no column fills <photo>"):
         asked(pl, template, Dataset(name="d", rows=[{"q": "a"}]))
+    forced = PromptTemplate(name="t", user_prompt="<q>", tools=(TOOL,), tool_choice="required")
+    with pytest.raises(ConfigError, match="takes no tool_choice 'required'; leave it out, or say auto"):
+        asked(pl, forced, Dataset(name="d", rows=rows), get_model("ollama/x"))
     assert pl.experiment.list() == []
+
+
+def test_what_is_not_taken_by_its_address_is_an_error_before_the_first_call(pl: PromptLab) -> None:
+    """Of the columns that the prompt names, and in the protocol that is asked for."""
+    rows = [{"paper": "https://example.com/a.pdf", "photo": f"data:image/png;base64,{PNG_CODED}"}]
+    both = Dataset(name="d", rows=rows, media={"photo": "image", "paper": "document"})
+    reading = PromptTemplate(
+        name="r", messages=[{"role": "user", "content": [{"type": "pdf", "column": "paper"}]}]
+    )
+    looking = PromptTemplate(
+        name="l", messages=[{"role": "user", "content": [{"type": "image", "column": "photo"}]}]
+    )
+    with pytest.raises(ConfigError, match="openai/x does not take documents by their address"):
+        asked(pl, reading, both, get_model("openai/x", api_key="k"))
+    sounds = Dataset(
+        name="s", rows=[{"said": "data:audio/wav;base64,UklGRgAAAABXQVZF"}], media={"said": "audio"}
+    )
+    hearing = PromptTemplate(
+        name="h", messages=[{"role": "user", "content": [{"type": "audio", "column": "said"}]}]
+    )
+    with pytest.raises(ConfigError, match="does not take sounds; it takes document, image, tools, uri"):
+        asked(pl, hearing, sounds, get_model("openai/x", api_key="k", api="responses"))
+    assert pl.experiment.list() == []
+
+    class Sees(Looks):
+        takes = frozenset({"image"})
+
+    assert asked(pl, looking, both, Sees())[0]["seen"] == [hashlib.sha256(PNG).hexdigest()]
+
+
+def test_data_addresses_are_read_as_programs_write_them(pl: PromptLab) -> None:
+    """In capitals, with parameters, in lines."""
+    lines = base64.encodebytes(PNG).decode()
+    rows = [{"photo": f"{start};base64,{lines}"} for start in ("data:image/png", "DATA:Image/PNG;charset=x")]
+    looking = PromptTemplate(
+        name="l", messages=[{"role": "user", "content": [{"type": "image", "column": "photo"}]}]
+    )
+    said = asked(pl, looking, Dataset(name="d", rows=rows, media={"photo": "image"}))
+    assert [one["seen"] for one in said] == [[hashlib.sha256(PNG).hexdigest()]] * 2
 
 
 def test_a_transcript_comes_from_a_column(pl: PromptLab) -> None:

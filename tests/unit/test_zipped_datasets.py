@@ -46,6 +46,10 @@ async def staged(path: Path, **more: object) -> tuple[list[dict[str, object]], i
         },
         {"rows.csv": b"q,photo\none,photos/a.png\n", "photos/a.png": PNG, "photos/deep/rows.csv": b"a\n1\n"},
         {"rows.jsonl": ROWS, "a.png": PNG},  # chosen one by one, without their folder
+        {
+            "rows.jsonl": '{"photo": "fotos/b\u00fc cher.png"}'.encode(),
+            "fotos/bu\u0308 cher.png": PNG,
+        },  # macOS
     ],
 )
 async def test_media_are_found_beside_the_rows(files: dict[str, bytes], tmp_path: Path) -> None:

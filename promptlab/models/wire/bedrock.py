@@ -16,6 +16,7 @@ from promptlab.models.wire.parts import (
     format_of,
     joined,
     not_taken,
+    response_text,
     system_text,
     turns_of,
 )
@@ -55,11 +56,7 @@ def _block(part: Any, model: str, data: Loaded, number: int) -> dict[str, Any] |
         return {"toolUse": {"toolUseId": part.id, "name": part.name, "input": arguments_object(part)}}
     if isinstance(part, ToolCallResponse):
         said = part.response
-        content = (
-            {"json": said}
-            if isinstance(said, dict)
-            else {"text": said if isinstance(said, str) else str(said)}
-        )
+        content = {"json": said} if isinstance(said, dict) else {"text": response_text(said)}
         result = {"toolUseId": part.id, "content": [content]}
         return {"toolResult": {**result, "status": "error"} if part.is_error else result}
     if isinstance(part, Reasoning):

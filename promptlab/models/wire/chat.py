@@ -77,7 +77,7 @@ def _said(message: Message, media_part: MediaPart, model: str, data: Loaded) -> 
     if not parts and responses:
         return
     role = "user" if message.role == "tool" else message.role
-    text = only_text(parts)
+    text = only_text(parts) if parts else ""
     content = [_part(part, media_part, model, data) for part in parts] if text is None else text
     yield {"role": role, "content": content}
 

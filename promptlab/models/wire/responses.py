@@ -22,6 +22,9 @@ from promptlab.models.wire.parts import (
     with_ids,
 )
 
+RESPONSES_TAKE = frozenset({"tools", "image", "document", "uri"})
+RESPONSES_BY_ADDRESS = frozenset({"image", "document"})
+
 
 def responses_fields(request: ChatRequest, model: str, data: Loaded = NOTHING) -> dict[str, Any]:
     """The fields `input`, `tools` and `tool_choice` of a request."""
