@@ -90,6 +90,7 @@ class ModelServer:
         requests: every request so far.
         in_flight: requests that wait for their answer now; `peak` is the most there were at once.
         connections: TCP connections accepted so far.
+        waiting: the clients' ports of the requests that wait for their answer now.
     """
 
     def __init__(self, answer: Answer = lambda request: "ok", *, port: int = 0) -> None:
@@ -97,6 +98,7 @@ class ModelServer:
         self.requests: list[Request] = []
         self.in_flight = self.peak = self.connections = 0
         self.port = port
+        self.waiting: set[int] = set()
         self._scripts: dict[str | None, tuple[Reply, ...]] = {}
         self._seen: Counter[tuple[str, str]] = Counter()
         self._broken: list[BaseException] = []
@@ -183,14 +185,17 @@ class ModelServer:
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
     ) -> None:
+        peer: int = writer.get_extra_info("peername")[1]
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while request := await self._read(reader, connection):
                 self.in_flight += 1
+                self.waiting.add(peer)
                 self.peak = max(self.peak, self.in_flight)
                 try:
                     keep = await self._respond(request, writer)
                 finally:
                     self.in_flight -= 1
+                    self.waiting.discard(peer)
                 if not keep:
                     break
             writer.close()

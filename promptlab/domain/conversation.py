@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from promptlab.domain.model_config import ModelConfig
@@ -127,6 +129,8 @@ class Conversation(BaseModel):
             return f"${value.removeprefix('$')}"
         if value is not None and not 0 < len(value) <= MAX_TURNS:
             raise ValueError(f"user_turns has {len(value)} texts; give 1 to {MAX_TURNS}")
+        if value is not None and not all(text.strip() for text in value):
+            raise ValueError("user_turns has a text without words")
         return value
 
     @model_validator(mode="after")
@@ -150,20 +154,27 @@ class Conversation(BaseModel):
         """
         if self.column is None:
             return () if self.user_turns is None else self.user_turns
-        value = row.get(self.column)
-        if isinstance(value, str):
-            return (value,)
-        if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-            if len(value) <= MAX_TURNS:
-                return tuple(value)
-            raise TemplateError(
-                f"user_turns: the column {self.column!r} has {len(value):,} texts in this row; at most "
-                f"{MAX_TURNS} are said"
-            )
-        raise TemplateError(
-            f"user_turns: the column {self.column!r} must be a list of texts, and is {_named(value)} in this "
-            "row"
-        )
+        value, where = _listed(row.get(self.column)), f"user_turns: the column {self.column!r}"
+        if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+            raise TemplateError(f"{where} must be a list of texts, and is {_named(value)} in this row")
+        if len(value) > MAX_TURNS:
+            raise TemplateError(f"{where} has {len(value):,} texts in this row; at most {MAX_TURNS} are said")
+        # Without words the model would be asked to go on with its own last answer.
+        if (empty := next((n for n, one in enumerate(value, 1) if not one.strip()), None)) is not None:
+            raise TemplateError(f"{where} has nothing to say as text {empty} of {len(value)} in this row")
+        return tuple(value)
+
+
+def _listed(value: Any) -> Any:
+    """A column's texts: a text alone is one, unless it is a list of them as JSON, as a CSV has it."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        with suppress(orjson.JSONDecodeError):
+            found = orjson.loads(value)
+            if found and all(isinstance(one, str) for one in found):
+                return found
+    return [value]
 
 
 def _named(value: Any) -> str:

@@ -7,7 +7,7 @@ opentelemetry.io/docs/specs/semconv/gen-ai), so that an export renames nothing; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import orjson
@@ -163,6 +163,26 @@ def tool_calls_of(messages: Sequence[Message]) -> Iterator[ToolCall]:
     """Give every call of a tool, in order."""
     for message in messages:
         yield from message.tool_calls
+
+
+def with_ids(messages: Sequence[Message]) -> Iterator[Message]:
+    """Give the messages with an id for each call and its response: transcripts may leave them out, and
+    providers want them. A response without one is that of the first call that has none yet."""
+    count, waiting = 0, list[str]()
+    for message in messages:
+        parts: list[Part] = []
+        for part in message.parts:
+            if isinstance(part, ToolCall):
+                count += 1
+                part = replace(part, id=part.id or f"call_{count}")
+                waiting.append(part.id or "")
+            elif isinstance(part, ToolCallResponse):
+                found = part.id or (waiting[0] if waiting else f"call_{count}")
+                part = replace(part, id=found)
+                if found in waiting:
+                    waiting.remove(found)
+            parts.append(part)
+        yield replace(message, parts=tuple(parts))
 
 
 def read_messages(value: Any, where: str = "messages") -> tuple[Message, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from promptlab.domain.messages import (
     read_messages,
     tool_call,
     tool_calls_of,
+    with_ids,
 )
 from promptlab.domain.results import Score
 from promptlab.evaluators.base import Evaluator
@@ -232,21 +233,27 @@ class NoErrorCalls(Evaluator):
     def evaluate(self, data: dict[str, Any]) -> Score:
         """Score one case: 1 if no response of a tool is marked as an error, or is an object whose `error`
         says one."""
-        messages = read_messages(data.get("messages"), "messages")
-        names: dict[str | None, str] = {call.id: call.name for call in tool_calls_of(messages) if call.id}
-        parts = [part for m in messages for part in m.parts if isinstance(part, ToolCallResponse)]
+        responses = list(_responses(read_messages(data.get("messages"), "messages")))
         ignored = set(self.ignore or ())
-        failed = [part for part in parts if _is_error(part) and names.get(part.id) not in ignored]
+        failed = [(name, part) for name, part in responses if _is_error(part) and name not in ignored]
         if not failed:
             return Score(passed=True)
-        first = failed[0]
+        name, first = failed[0]
         said = orjson.dumps(first.response, default=str).decode()
-        return Score(
-            passed=False,
-            reason=short(
-                f"{len(failed)} of {len(parts)} calls failed: {names.get(first.id, 'a tool')}: {said}"
-            ),
-        )
+        why = f"{len(failed)} of {len(responses)} calls failed: {name or 'a tool'}: {said}"
+        return Score(passed=False, reason=short(why))
+
+
+def _responses(messages: Sequence[Message]) -> Iterator[tuple[str | None, ToolCallResponse]]:
+    """Give the responses of tools with the name of each: by the id of the call, which a later turn may use
+    again, or by the order, where calls have none."""
+    names: dict[str | None, str] = {}
+    for message in with_ids(messages):
+        for part in message.parts:
+            if isinstance(part, ToolCall):
+                names[part.id] = part.name
+            elif isinstance(part, ToolCallResponse):
+                yield names.get(part.id), part
 
 
 def _is_error(part: ToolCallResponse) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import re
 import signal
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,20 +26,23 @@ from tests.studio.test_playground import form
 
 pytestmark = pytest.mark.cloud
 PNG = b"\x89PNG\r\n\x1a\n"
-SMALL, LARGE = PNG + os.urandom(30_000), PNG + os.urandom(5 << 20)
-"""A picture that the Studio's function can send, and one that is longer than Lambda's answers."""
-ROWS, TURNS, AT_ONCE = 20, 8, 20
+SIZES = (30_000, 4_000_000, 10_000_000, 20 << 20)
+"""Of pictures: two that the Studio's function can send, and two that are longer than Lambda's answers."""
+ROWS, TURNS, KILLS = 20, 8, 10
+AT_ONCE = 5
+"""Runs at once, of four conversations each."""
 
 
 def test_pictures_go_to_the_model_and_onto_the_page_and_are_stored_once(
     stack: Stack, pl: PromptLab, tmp_path: Path
 ) -> None:
     """Files beside the rows, sent by the SDK; a page shows also what is too long for a function's answer."""
-    for name, picture in (("small", SMALL), ("large", LARGE)):
-        (tmp_path / f"{name}.png").write_bytes(picture)
-    names = ["small", "large", "small", "small"]
+    pictures = [PNG + os.urandom(size - len(PNG)) for size in SIZES]
+    for picture in pictures:
+        (tmp_path / f"{len(picture)}.png").write_bytes(picture)
+    sizes = [*SIZES, SIZES[0]]
     rows = tmp_path / "rows.jsonl"
-    lines = ({"n": n, "photo": f"{name}.png"} for n, name in enumerate(names))
+    lines = ({"n": n, "photo": f"{size}.png"} for n, size in enumerate(sizes))
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
     parts = [{"type": "text", "text": "<n>"}, {"type": "image", "column": "photo"}]
     with ModelServer(size_of_picture) as server:
@@ -50,20 +55,18 @@ def test_pictures_go_to_the_model_and_onto_the_page_and_are_stored_once(
                 "evaluation": [{"metric": "length"}],
             }
         )
-    sizes = [len(SMALL if name == "small" else LARGE) for name in names]
     assert [row["response"] for row in run.results()] == [f"{4 * -(-size // 3)} characters" for size in sizes]
-    hashes = [hashlib.sha256(picture).hexdigest() for picture in (SMALL, LARGE)]
+    hashes = [hashlib.sha256(picture).hexdigest() for picture in pictures]
     assert {f"media/{sha256}" for sha256 in hashes} <= set(stack.keys("media/"))
     with stack.client() as browser:
-        for case, picture in enumerate((SMALL, LARGE)):
+        for case, picture in enumerate(pictures):
             page = browser.get(f"/runs/{run.run_id}/cases/{case}").raise_for_status()
             (source,) = set(re.findall(r'<img src="([^"]+)"', page.text))
             shown = browser.get(source)
+            assert shown.status_code == (303 if len(picture) > 4 << 20 else 200)
             if shown.status_code == 303:  # to the bucket, which the page's policy allows
-                assert (
-                    f"img-src 'self' {origin(shown.headers['location'])}"
-                    in (page.headers["content-security-policy"])
-                )
+                policy = page.headers["content-security-policy"]
+                assert f"img-src 'self' {origin(shown.headers['location'])}" in policy
                 shown = httpx.get(shown.headers["location"], timeout=60)
             assert shown.content == picture
 
@@ -80,41 +83,78 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def test_conversations_go_on_between_two_turns_after_deadlines_and_a_kill(
+def test_conversations_that_are_killed_ten_times_at_random_pay_for_no_turn_twice(
     stack: Stack, pl: PromptLab
 ) -> None:
-    """Workers that have 15 s, and one that gets SIGKILL: each turn is in the store once, and only those are
-    asked twice that were in flight then."""
+    """Workers that have 15 s, and ten that get SIGKILL in the middle of it: each turn is in the store once,
+    and only those are asked twice that were in flight then.
+
+    The conversations are those of several runs at once: a shard whose worker was killed rests until its lease
+    has ended, and the others are killed meanwhile.
+    """
     said = [[f"turn {turn} of {row}" for turn in range(TURNS)] for row in range(ROWS)]
+    chance = random.Random(10)
     with ModelServer(lambda request: Reply(text=f"to {request.prompt}", delay_s=1.5)) as server:
-        config: dict[str, Any] = {
-            "name": "talk",
-            "dataset": {"name": "talks", "rows": [{"said": turns} for turns in said]},
-            "prompt_template": {"name": "kind", "system_prompt": "Be kind."},
-            "model": {
-                "name": "openai/mini",
-                "endpoint": server.openai_url,
-                "max_concurrent_tasks": AT_ONCE,
-            },
-            "conversation": {"user_turns": "$said", "max_turns": TURNS},
-            "evaluation": [{"metric": "turn_count"}],
-        }
         function = stack.function("Infer")
         with timeout(stack, function, 15):
-            run_id = started(stack, config)
-            server.wait_for_requests(2 * AT_ONCE + 5)
-            for process in processes(function):
-                os.kill(process, signal.SIGKILL)
-            ended(stack, run_id)
+            runs = [started(stack, talks(server, number, said[number::AT_ONCE])) for number in range(AT_ONCE)]
+            for _ in range(KILLS):
+                kill_one_at_work(server, function, chance)
+            for run_id in runs:
+                ended(stack, run_id)
         asked = Counter(request.prompt for request in server.requests)
     assert set(asked) == {text for turns in said for text in turns}
-    assert asked.total() <= ROWS * TURNS + 2 * AT_ONCE
-    # Workers after the one that died.
-    assert sum('"inferred"' in line for line in logged(stack, run_id)) > 1
-    for row, turns in zip(pl.experiment.get(run_id).results(), said, strict=True):
-        talk = [message.text for message in row["messages"]]
-        assert talk == ["Be kind.", *(text for turn in turns for text in (turn, f"to {turn}"))][-len(talk) :]
-        assert row["score.turn_count"] == TURNS
+    # Whoever is killed has four conversations, and so four calls in flight at most.
+    assert asked.total() <= ROWS * TURNS + KILLS * ROWS // AT_ONCE
+    for number, run_id in enumerate(runs):
+        # Workers after those that died, and after those whose time was over.
+        assert sum('"inferred"' in line for line in logged(stack, run_id)) > 1
+        rows = pl.experiment.get(run_id).results()
+        for row, turns in zip(rows, said[number::AT_ONCE], strict=True):
+            talk = [message.text for message in row["messages"]]
+            assert talk == [text for turn in turns for text in (turn, f"to {turn}")]
+            assert [turn["number"] for turn in row["trace"].turns] == list(range(1, TURNS + 1))
+            assert row["score.turn_count"] == TURNS
+
+
+def talks(server: ModelServer, number: int, said: list[list[str]]) -> dict[str, Any]:
+    """One of the experiments, with its conversations."""
+    return {
+        "name": f"talk-{number}",
+        "dataset": {"name": f"talks-{number}", "rows": [{"said": turns} for turns in said]},
+        "prompt_template": {"name": "kind", "system_prompt": "Be kind."},
+        "model": {"name": "openai/mini", "endpoint": server.openai_url},
+        "conversation": {"user_turns": "$said", "max_turns": TURNS},
+        "evaluation": [{"metric": "turn_count"}],
+    }
+
+
+def kill_one_at_work(server: ModelServer, function: str, chance: random.Random) -> None:
+    """Kill one of the workers that wait for answers, some calls from now."""
+    server.wait_for_requests(len(server.requests) + chance.randrange(1, 8))
+
+    def at_work() -> list[int]:
+        inodes = {inode for port, inode in connections() if port in server.waiting}
+        return [worker for worker in processes(function) if inodes & sockets(worker)]
+
+    os.kill(chance.choice(until(at_work, "a worker waits for answers")), signal.SIGKILL)
+
+
+def connections() -> list[tuple[int, str]]:
+    """The TCP connections of this machine: their local ports and inodes."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = (line.split() for line in lines)
+    return [(int(one[1].partition(":")[2], 16), one[9]) for one in fields]
+
+
+def sockets(process: int) -> set[str]:
+    """The inodes of a process's sockets; none, where it has ended."""
+    found = set()
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+    return found
 
 
 def test_the_playground_asks_in_runs_and_shows_their_answers(stack: Stack, pl: PromptLab) -> None:

@@ -297,7 +297,14 @@ def test_a_simulated_user_is_no_model_of_ones_own(pl: PromptLab, server: ModelSe
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(["a", 1], "a list with a int"), (None, "null"), ([], "has no text")]
+    ("value", "words"),
+    [
+        (["a", 1], "a list with a int"),
+        (None, "null"),
+        ([], "has no text"),
+        (["a", " ", "b"], "nothing to say as text 2 of 3"),
+        ("", "nothing to say as text 1 of 1"),
+    ],
 )
 def test_a_row_without_turns_is_its_own_failure(
     value: Any, words: str, pl: PromptLab, server: ModelServer
@@ -308,6 +315,13 @@ def test_a_row_without_turns_is_its_own_failure(
     first, second = rows_of(run)
     assert first["error_type"] == "template_error" and words in first["error_message"]
     assert second["response"] == "2: hello"
+
+
+def test_texts_may_be_json_as_a_csv_has_them(pl: PromptLab, server: ModelServer) -> None:
+    """A list of texts; whatever else it looks like, a text is what the user says."""
+    rows = [{"said": value} for value in ('["one", "two"]', "[1, 2]", "[sic] three", "[]")]
+    run = pl.experiment.run(experiment(server, dataset=Dataset(name="texts", rows=rows)))
+    assert [row["response"] for row in rows_of(run)] == ["4: two", "2: [1, 2]", "2: [sic] three", "2: []"]
 
 
 def test_texts_may_be_the_same_for_every_row(pl: PromptLab, server: ModelServer) -> None:

@@ -190,6 +190,25 @@ def test_a_tool_that_failed_is_seen(part: dict[str, Any], passed: bool) -> None:
     assert passed or "1 of 1 calls failed: pay" in str(found.reason)
 
 
+@pytest.mark.parametrize("ids", [("1", "2"), ("1", "1"), (None, None)])
+def test_the_tool_that_failed_is_named_whatever_its_id(ids: tuple[str | None, str | None]) -> None:
+    """Many servers begin to count anew with each answer; transcripts may have no ids at all."""
+    talk = [
+        message
+        for name, call_id, said in zip(("look", "pay"), ids, ({"error": "busy"}, "done"), strict=True)
+        for message in (
+            {
+                "role": "assistant",
+                "parts": [{"type": "tool_call", "id": call_id, "name": name, "arguments": {}}],
+            },
+            {"role": "tool", "parts": [{"type": "tool_call_response", "id": call_id, "response": said}]},
+        )
+    ]
+    found = build("no_error_calls").evaluate({"messages": talk})
+    assert isinstance(found, Score) and "1 of 2 calls failed: look" in str(found.reason)
+    assert build("no_error_calls", {"ignore": ["look"]}).evaluate({"messages": talk}).passed  # type: ignore[union-attr]
+
+
 class Searches(Model):
     """Answers with a call of a tool and a text."""
 

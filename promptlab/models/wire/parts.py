@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from promptlab.domain.chat import ChatRequest
-from promptlab.domain.messages import Media, Message, Part, Text, ToolCall, ToolCallResponse
+from promptlab.domain.messages import Media, Message, Part, Text, ToolCall, with_ids
 from promptlab.errors import ModelError
 from promptlab.models.answers import json_text
 from promptlab.models.media import read_media
@@ -94,26 +93,6 @@ def arguments_object(call: ToolCall) -> dict[str, Any]:
     if call.arguments is None:
         return {}
     return call.arguments if isinstance(call.arguments, dict) else {"arguments": call.arguments}
-
-
-def with_ids(messages: tuple[Message, ...]) -> Iterator[Message]:
-    """Give the messages with an id for each call and its response: transcripts may leave them out, and
-    providers want them. A response without one is that of the first call that has none yet."""
-    count, waiting = 0, list[str]()
-    for message in messages:
-        parts: list[Part] = []
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                count += 1
-                part = replace(part, id=part.id or f"call_{count}")
-                waiting.append(part.id or "")
-            elif isinstance(part, ToolCallResponse):
-                found = part.id or (waiting[0] if waiting else f"call_{count}")
-                part = replace(part, id=found)
-                if found in waiting:
-                    waiting.remove(found)
-            parts.append(part)
-        yield replace(message, parts=tuple(parts))
 
 
 def system_text(request: ChatRequest) -> str:
