@@ -29,6 +29,10 @@ from promptlab.evaluators.text import STRICT, short
 MAX_CALLS = 500
 """Calls of one case, made or expected: the matching looks at every pair."""
 _SCHEMA_S = 1.0
+_SETTING = ("system", "developer")
+"""The roles of messages that are no part of a conversation."""
+_ANY = object()
+"""The arguments of an expected call that is a name alone."""
 Mode = Literal["strict", "unordered", "subset", "superset"]
 Arguments = Literal["exact", "subset", "ignore", "schema"]
 _MODE = (
@@ -89,8 +93,8 @@ class _Calls(Evaluator):
         }
 
     def _same(self, made: ToolCall, wanted: ToolCall) -> bool:
-        if made.name != wanted.name:
-            return False
+        if made.name != wanted.name or wanted.arguments is _ANY:
+            return made.name == wanted.name
         given, expected = made.arguments or {}, wanted.arguments or {}
         if self.arguments == "ignore":
             return True
@@ -124,7 +128,7 @@ class ToolCalls(_Calls):
         """
         made = calls_of(data.get("tool_calls"), "tool_calls")
         ways = _ways(data.get("expected"), "expected")
-        return _best(self.scored(made, calls_of(way, name)) for name, way in ways)
+        return _best(self.scored(made, calls_of(way, name, alone=_ANY)) for name, way in ways)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -160,7 +164,7 @@ class Trajectory(_Calls):
 
 
 def _spoken(value: Any, name: str) -> list[Message]:
-    return [message for message in read_messages(value, name) if message.role != "system"]
+    return [message for message in read_messages(value, name) if message.role not in _SETTING]
 
 
 def _ways(value: Any, name: str) -> list[tuple[str, Any]]:
@@ -194,7 +198,7 @@ class TurnCount(Evaluator):
     value_range: ClassVar = (0.0, None)
 
     of: Literal["assistant", "user", "tool", "all"] = Field(
-        "assistant", description="Whose messages are counted; system messages never are."
+        "assistant", description="Whose messages are counted; those of system and developer never are."
     )
     min: int | None = Field(None, ge=0, description="The fewest messages that pass.")
     max: int | None = Field(None, ge=0, description="The most messages that pass.")
@@ -206,7 +210,7 @@ class TurnCount(Evaluator):
 
     def evaluate(self, data: dict[str, Any]) -> Score:
         roles = [message.role for message in read_messages(data.get("messages"), "messages")]
-        count = sum(role == self.of or (self.of == "all" and role != "system") for role in roles)
+        count = sum(role == self.of or (self.of == "all" and role not in _SETTING) for role in roles)
         if self.min is None and self.max is None:
             return Score(value=float(count))
         few, many = self.min is not None and count < self.min, self.max is not None and count > self.max
@@ -267,8 +271,13 @@ def _is_error(part: ToolCallResponse) -> bool:
     return part.is_error or (error not in (None, False, "", 0, [], {}))
 
 
-def calls_of(value: Any, name: str) -> list[ToolCall]:
+def calls_of(value: Any, name: str, alone: Any = None) -> list[ToolCall]:
     """Read calls of tools: a list of `{name, arguments}`, in OpenAI's form too, or its JSON.
+
+    Args:
+        value: the list.
+        name: what errors call it.
+        alone: the arguments of a call that is given by its name alone.
 
     Raises:
         ValueError: it is none.
@@ -282,9 +291,9 @@ def calls_of(value: Any, name: str) -> list[ToolCall]:
         raise ValueError(f"{name} must be a list of calls, not {type(value).__name__}")
     found = []
     for number, call in enumerate(value):
-        function = call.get("function", call) if isinstance(call, Mapping) else {"name": call}
+        function = call.get("function", call) if isinstance(call, Mapping) else call
         if not isinstance(function, Mapping):
-            function = {"name": function}
+            function = {"name": function, "arguments": alone}
         where = f"{name}[{number}]"
         found.append(tool_call(function.get("name"), function.get("arguments"), None, where))
     return found

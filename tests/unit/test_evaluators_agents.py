@@ -43,6 +43,9 @@ def calls(made: Any, expected: Any, **params: Any) -> tuple[float | None, ...]:
         ([A, A], [A], 0, 0, 0, 1, (1 / 2, 1, 2 / 3)),
         ([call("a", x=2)], [A], 0, 0, 0, 0, (0, 0, 0)),
         (["a"], ["a"], 1, 1, 1, 1, (1, 1, 1)),
+        ([A, B], ["a", "b"], 1, 1, 1, 1, (1, 1, 1)),
+        ([A, B], ["b", A], 0, 1, 1, 1, (1, 1, 1)),
+        (["a"], [A], 0, 0, 0, 0, (0, 0, 0)),
     ],
 )
 def test_calls_are_held_against_expected_ones(
@@ -138,6 +141,7 @@ WAY = [USER, said("", A, B), TOOL, TOOL, said("so")]
         (WAY, "strict", 1),
         (WAY[1:], "strict", 1),
         ([{"role": "system", "content": "be"}, *WAY], "strict", 1),
+        ([*WAY[:1], {"role": "developer", "content": "be"}, *WAY[1:]], "strict", 1),
         ([USER, said("", B, A), TOOL, TOOL, said("other words")], "strict", 1),
         ([USER, said("", A), TOOL, said("", B), TOOL, said("so")], "strict", 0),
         ([USER, said("", A), TOOL, said("", B), TOOL, said("so")], "unordered", 1),
@@ -166,7 +170,7 @@ def test_a_trajectory_is_held_against_the_reference(messages: Any, mode: str, ma
 )
 def test_turns_are_counted(params: dict[str, Any], value: int, passed: bool | None) -> None:
     """By role; with a bound it passes or fails."""
-    found = build("turn_count", params).evaluate({"messages": WAY})
+    found = build("turn_count", params).evaluate({"messages": [{"role": "developer", "content": "be"}, *WAY]})
     assert isinstance(found, Score) and (found.value, found.passed) == (value, passed)
 
 
