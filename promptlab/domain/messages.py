@@ -6,6 +6,9 @@ opentelemetry.io/docs/specs/semconv/gen-ai), so that an export renames nothing; 
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -185,17 +188,18 @@ def with_ids(messages: Sequence[Message]) -> Iterator[Message]:
         yield replace(message, parts=tuple(parts))
 
 
-def read_messages(value: Any, where: str = "messages") -> tuple[Message, ...]:
+def read_messages(value: Any, where: str = "messages", *, refuse_data: bool = False) -> tuple[Message, ...]:
     """Read a conversation: a JSON list (or its text), in this module's form or in OpenAI's.
 
     Args:
         value: the list; each message has a `role`, and either `parts` or OpenAI's `content`, `tool_calls`
             and `tool_call_id`, or is a `Message` already.
         where: the place to name in an error, as in `column 'chat' of row 3`.
+        refuse_data: whether media as data are an error, for messages that are to be sent; else of such a
+            medium its hash is kept, by which it is found where the store has it.
 
     Raises:
-        MessageError: it is none, names the message (from 1) and what is wrong with it; it holds media as
-            data, which belongs into blobs first.
+        MessageError: it is none, names the message (from 1) and what is wrong with it.
     """
     if isinstance(value, str):
         try:
@@ -206,10 +210,12 @@ def read_messages(value: Any, where: str = "messages") -> tuple[Message, ...]:
         raise MessageError(f"{where} must be a list of messages, not {type(value).__name__}")
     if len(value) > MAX_MESSAGES:
         raise MessageError(f"{where} has {len(value):,} messages; at most {MAX_MESSAGES:,} are taken")
-    return tuple(_message(item, f"{where}, message {number}") for number, item in enumerate(value, 1))
+    return tuple(
+        _message(item, f"{where}, message {number}", refuse_data) for number, item in enumerate(value, 1)
+    )
 
 
-def _message(value: Any, where: str) -> Message:
+def _message(value: Any, where: str, refuse_data: bool) -> Message:
     if isinstance(value, Message):
         return value
     if not isinstance(value, Mapping):
@@ -223,7 +229,7 @@ def _message(value: Any, where: str) -> Message:
         raise MessageError(f"{where}: parts must be a list, not {type(parts).__name__}")
     if len(parts) > MAX_PARTS:
         raise MessageError(f"{where} has {len(parts):,} parts; at most {MAX_PARTS:,} are taken")
-    read = tuple(_part(part, f"{where}, part {number}") for number, part in enumerate(parts, 1))
+    read = tuple(_part(part, f"{where}, part {number}", refuse_data) for number, part in enumerate(parts, 1))
     return Message(said_by, read, _words(value.get("finish_reason"), f"{where}: finish_reason"))
 
 
@@ -266,7 +272,7 @@ def _joined(content: Any) -> Any:
     return "".join(str(part["text"]) for part in content)
 
 
-def _part(value: Any, where: str) -> Part:
+def _part(value: Any, where: str, refuse_data: bool) -> Part:
     if isinstance(value, str):
         return Text(storable(value))
     if not isinstance(value, Mapping):
@@ -284,12 +290,14 @@ def _part(value: Any, where: str) -> Part:
     if kind == "tool_call_response":
         name = _words(value.get("id"), f"{where}: id")
         return ToolCallResponse(value.get("response"), name, value.get("is_error") is True)
-    if kind in ("blob", "uri", "file"):
-        return _media(value, where)
-    if kind == "image_url":
-        given = value.get("image_url")
-        uri = given.get("url") if isinstance(given, Mapping) else given
-        return _media({"modality": "image", "uri": uri}, where)
+    if (media := _openai_media(value) if kind in _OPENAI_MEDIA else value) is not value or kind in _MEDIA:
+        data = _data_in(media)
+        if data is not None and refuse_data:
+            raise MessageError(
+                f"{where}: it holds media as data. Give an https address, or make the data a column of the "
+                "dataset's `media`."
+            )
+        return _media(media if data is None else _hashed(media, *data, where), where)
     raise MessageError(
         f"{where}: type {kind!r} is none of text, reasoning, tool_call, tool_call_response, blob, uri, file"
     )
@@ -311,6 +319,45 @@ def tool_call(name: Any, arguments: Any, call_id: Any = None, where: str = "a to
     return ToolCall(storable(name), arguments, _words(call_id, f"{where}: id"))
 
 
+_MEDIA = ("blob", "uri", "file")
+_OPENAI_MEDIA = ("image_url", "input_image", "input_audio", "file")
+_DATA = re.compile(r"data:([^;,]*)[^,]*;base64,", re.IGNORECASE)
+
+
+def _openai_media(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A picture, sound or document in OpenAI's forms, as this module has it; itself, where it is none."""
+    kind = value["type"]
+    given = value.get("image_url" if kind == "input_image" else kind)
+    about = given if isinstance(given, Mapping) else {}
+    if kind in ("image_url", "input_image"):
+        return {"modality": "image", "uri": about.get("url") if about else given}
+    if kind == "input_audio" and "data" in about:
+        return {"modality": "audio", "mime_type": f"audio/{about.get('format')}", "content": about["data"]}
+    if kind == "file" and (about.get("file_data") or about.get("file_id")):
+        return {"modality": "document", "uri": about.get("file_data"), "file_id": about.get("file_id")}
+    return value
+
+
+def _data_in(media: Mapping[str, Any]) -> tuple[str | None, Any] | None:
+    """The type, where it is told, and the base64 of a medium that is there as data; None of all others."""
+    uri = media.get("uri")
+    if isinstance(uri, str) and uri[:5].lower() == "data:":
+        found = _DATA.match(uri)
+        return (found[1] or None, uri[found.end() :]) if found else (None, None)
+    return (None, media["content"]) if media.get("content") is not None else None
+
+
+def _hashed(media: Mapping[str, Any], mime_type: str | None, coded: Any, where: str) -> dict[str, Any]:
+    """A medium as data, by its hash."""
+    try:
+        data = base64.b64decode(coded)
+    except (TypeError, ValueError):
+        raise MessageError(f"{where}: its data is no base64") from None
+    about = {"modality": media.get("modality", "document"), "size": len(data)}
+    mime_type = mime_type or _words(media.get("mime_type"), f"{where}: mime_type")
+    return {**about, "mime_type": mime_type, "sha256": hashlib.sha256(data).hexdigest()}
+
+
 def _media(value: Mapping[str, Any], where: str) -> Media:
     modality = value.get("modality", "document")
     if modality not in MODALITIES:
@@ -319,11 +366,6 @@ def _media(value: Mapping[str, Any], where: str) -> Media:
         name: _words(value.get(name), f"{where}: {name}")
         for name in ("mime_type", "sha256", "uri", "file_id")
     }
-    if (given["uri"] or "").startswith("data:") or "content" in value:
-        raise MessageError(
-            f"{where}: it holds media as data. Give an https address, or make the data a column of the "
-            "dataset's `media`."
-        )
     if sum(given[name] is not None for name in ("sha256", "uri", "file_id")) != 1:
         raise MessageError(f"{where}: media needs one of sha256, uri and file_id")
     size = value.get("size")

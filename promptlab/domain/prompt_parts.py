@@ -140,7 +140,7 @@ def transcript_in(row: Mapping[str, Any], column: str, where: str) -> tuple[Mess
     if row.get(column) is None:
         raise TemplateError(f"{where}: this row has no transcript in its column {column[:100]!r}.")
     try:
-        found = read_messages(row[column], f"column {column[:100]!r}")
+        found = read_messages(row[column], f"column {column[:100]!r}", refuse_data=True)
     except MessageError as error:
         raise TemplateError(f"{where}: {error}") from None
     if not found:

@@ -60,10 +60,11 @@ class CaseRecorder:
         given = [one.to_json() if isinstance(one, Message) else one for one in messages]
         data = orjson.dumps(given, option=_ANY, default=dict)
         read = read_messages(orjson.loads(data), "case.record")
+        size = len(orjson.dumps([message.to_json() for message in read]))
         with self._lock:
             if len(self._said) + len(read) > MAX_MESSAGES:
                 raise ValueError(f"case.record: more than {MAX_MESSAGES:,} messages; a case keeps no more")
-            self._grow("messages", len(data), "case.record")
+            self._grow("messages", size, "case.record")
             self._said += read
 
     def contexts(self, found: Sequence[Any]) -> None:

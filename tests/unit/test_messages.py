@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from typing import Any
 
@@ -94,4 +96,68 @@ def test_an_answer_has_messages_and_a_text_whichever_was_given() -> None:
 )
 def test_what_is_no_conversation_is_refused_with_its_place(value: Any, words: str) -> None:
     with pytest.raises(MessageError, match=words):
-        read_messages(value)
+        read_messages(value, refuse_data=True)
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n and so on"
+CODED = base64.b64encode(PICTURE).decode()
+HASH = hashlib.sha256(PICTURE).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("part", "modality", "mime_type"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{CODED}"}},
+            "image",
+            "image/png",
+        ),
+        ({"type": "input_image", "image_url": f"DATA:image/png;x=1;base64,{CODED}"}, "image", "image/png"),
+        ({"type": "input_audio", "input_audio": {"data": CODED, "format": "wav"}}, "audio", "audio/wav"),
+        (
+            {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{CODED}"}},
+            "document",
+            "application/pdf",
+        ),
+        (
+            {"type": "blob", "modality": "video", "mime_type": "video/mp4", "content": CODED},
+            "video",
+            "video/mp4",
+        ),
+    ],
+)
+def test_of_media_as_data_the_hash_is_kept(part: dict[str, Any], modality: str, mime_type: str) -> None:
+    """In what agents record and what metrics read; what is to be sent says where to put them."""
+    (message,) = read_messages([{"role": "user", "content": [part]}])
+    (medium,) = message.parts
+    assert isinstance(medium, Media)
+    assert (medium.modality, medium.mime_type) == (modality, mime_type)
+    assert (medium.sha256, medium.size, medium.uri) == (HASH, len(PICTURE), None)
+    with pytest.raises(MessageError, match="make the data a column of the dataset's `media`"):
+        read_messages([{"role": "user", "content": [part]}], refuse_data=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "where"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://e.com/a.png"}}, ("https://e.com/a.png", None)),
+        ({"type": "input_image", "image_url": "https://e.com/a.png"}, ("https://e.com/a.png", None)),
+        ({"type": "file", "file": {"file_id": "file-1"}}, (None, "file-1")),
+        ({"type": "file", "modality": "image", "file_id": "file-1"}, (None, "file-1")),
+    ],
+)
+def test_media_by_an_address_or_as_a_file_stay_what_they_are(part: Any, where: Any) -> None:
+    """In OpenAI's forms and in ours."""
+    (message,) = read_messages([{"role": "user", "content": [part]}], refuse_data=True)
+    (medium,) = message.parts
+    assert isinstance(medium, Media) and (medium.uri, medium.file_id) == where
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"type": "image_url", "image_url": "data:image/png,x"}, {"type": "input_audio", "input_audio": {}}],
+)
+def test_media_that_are_none_are_refused(part: Any) -> None:
+    """With their place."""
+    with pytest.raises(MessageError, match="message 1, part 1"):
+        read_messages([{"role": "user", "content": [part]}])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -227,3 +229,20 @@ class Callable_:
 def test_who_is_given_the_case(function: Callable[..., Any], how: str | None) -> None:
     """A function that asks for it, by name or by a second parameter."""
     assert takes_case(function) == how
+
+
+def test_pictures_that_an_agent_sent_are_recorded_by_their_hash(pl: PromptLab) -> None:
+    """As its provider was sent them, as data; they are no part of the bytes that a case may have."""
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(4 << 20)
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    look = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+    def agent(row: dict[str, Any], case: CaseRecorder) -> list[dict[str, Any]]:
+        case.record(look)
+        return [look, {"role": "assistant", "content": "a cat"}]
+
+    (row,) = asked(pl, agent)
+    assert row["response"] == "a cat" and [one["role"] for one in row["messages"]] == ["user", "assistant"]
+    kept = {"modality": "image", "mime_type": "image/png", "size": len(picture)}
+    (part,) = row["messages"][0]["parts"]
+    assert part == {"type": "blob", "sha256": hashlib.sha256(picture).hexdigest(), **kept}

@@ -65,7 +65,7 @@ class Asked:
         draft = replace(self.draft or draft_from(None, name), name=name, description="Of the playground.")
         if not self.transcript.strip():
             return draft.prompt()
-        said = read_messages(self.transcript, "Transcript")
+        said = read_messages(self.transcript, "Transcript", refuse_data=True)
         if self.is_whole:
             return replace(draft, messages=(), transcript=TRANSCRIPT).prompt()
         return replace(
@@ -77,7 +77,7 @@ class Asked:
         """Whether there is a transcript of more than texts: it is asked as it is, and is the only row."""
         if not self.transcript.strip():
             return False
-        said = read_messages(self.transcript, "Transcript")
+        said = read_messages(self.transcript, "Transcript", refuse_data=True)
         return any(not message.is_plain or message.role == "tool" for message in said)
 
     def typed_row(self) -> dict[str, Any] | None:
@@ -87,7 +87,7 @@ class Asked:
             ConfigError: it is no JSON object.
         """
         if self.is_whole:
-            said = read_messages(self.transcript, "Transcript")
+            said = read_messages(self.transcript, "Transcript", refuse_data=True)
             return {TRANSCRIPT: [message.to_json() for message in said]}
         if not self.row.strip():
             return None
