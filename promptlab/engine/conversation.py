@@ -12,7 +12,7 @@ from promptlab.domain.chat import ChatRequest, Prompt, ends_with_user
 from promptlab.domain.conversation import BEGIN, STOP, Conversation, StoppingCondition
 from promptlab.domain.messages import Message, text_message
 from promptlab.domain.prices import price_of
-from promptlab.domain.results import MAX_TRIES, Attempt, CaseKey, Completion, Failure, Usage
+from promptlab.domain.results import CUT, FILTERED, MAX_TRIES, Attempt, CaseKey, Completion, Failure, Usage
 from promptlab.domain.texts import cut
 from promptlab.domain.trace import Trace
 from promptlab.domain.turns import Turn
@@ -46,6 +46,13 @@ class OpenCall:
     slot: Slot
     before: Tries
     seen: Attempts
+
+
+def _finish_reason(answers: Sequence[Completion]) -> str | None:
+    """Why the last answer of a conversation ended; or the first that was cut or filtered, so that these are
+    counted as those of other cases are."""
+    reasons = [answer.finish_reason for answer in answers]
+    return next((one for one in reasons if one and one.lower() in CUT | FILTERED), reasons[-1])
 
 
 def place_of(job: Job, shard: Shard, key: CaseKey) -> dict[str, Any]:
@@ -306,6 +313,7 @@ class _Talk:
             attempts=sum(answer.attempts for answer in answers),
             tries=_tries(answers),
             cached=all(answer.cached for answer in answers),
+            finish_reason=_finish_reason(answers),
             messages=self._messages(),
             metadata={**last.metadata, "turns": len(answers), "ended_by": why, **self._simulated()},
             created_at=self.talks.job.clock.now(),

@@ -153,6 +153,22 @@ def test_an_answer_without_text_ends_it(pl: PromptLab, server: ModelServer) -> N
     assert row["messages"][1]["parts"][0]["name"] == "look"
 
 
+def test_a_turn_that_was_cut_is_counted(pl: PromptLab, server: ModelServer) -> None:
+    """Not the last turn's reason alone: the model went on from half an answer."""
+
+    def answer(request: Request) -> Reply:
+        finish = "length" if request.prompt == "two" else "stop"
+        choice = {"message": {"content": request.prompt}, "finish_reason": finish}
+        return Reply(body={"choices": [choice], "usage": {}})
+
+    server.answer = answer
+    rows = [{"said": ["one", "two", "three"]}, {"said": ["one", "three"]}]
+    run = pl.experiment.run(experiment(server, dataset=Dataset(name="cut", rows=rows)))
+    assert [row["finish_reason"] for row in rows_of(run)] == ["length", "stop"]
+    assert run.summary.cut == 1
+    assert [turn["finish_reason"] for turn in rows_of(run)[0]["trace"]["turns"]] == ["stop", "length", "stop"]
+
+
 def test_a_failed_turn_keeps_what_was_said_and_is_all_that_resume_asks(
     pl: PromptLab, server: ModelServer
 ) -> None:
