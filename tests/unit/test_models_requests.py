@@ -275,6 +275,8 @@ def test_functions_of_older_transcripts_are_calls_of_tools() -> None:
         {"role": "function", "name": "weather", "content": "[20, null]"},
     ]
     request = ChatRequest(read_messages(given))
+    sent = payload("openai/x", ChatRequest(read_messages([{**given[1], "content": ""}])), api="responses")
+    assert [item["type"] for item in sent["input"]] == ["function_call"]
     user, assistant, response = payload("openai/x", request)["messages"]
     assert user == {"role": "user", "content": ""}
     assert assistant["tool_calls"] == [

@@ -52,6 +52,8 @@ def _items(message: Message, model: str, data: Loaded) -> Iterator[dict[str, Any
     role = "user" if message.role == "tool" else message.role
     content: list[dict[str, Any]] = []
     for part in message.parts:
+        if isinstance(part, Text) and role == "assistant" and not part.content:
+            continue  # beside calls, as chat completions have it
         if isinstance(part, Text):
             kind = "output_text" if role == "assistant" else "input_text"
             content.append({"type": kind, "text": part.content})
