@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from promptlab.evaluators.of_runs import RunCase, RunEvaluator
     from promptlab.experiments.config import EvaluationConfig, ExperimentConfig
     from promptlab.models.base import Model
+    from promptlab.models.media import read_media
     from promptlab.models.recording import CaseRecorder, current_case
     from promptlab.models.registry import get_model
     from promptlab.sdk.client import PromptLab
@@ -61,6 +62,7 @@ _HOMES = {
     "Trace": "domain.trace",
     "current_case": "models.recording",
     "get_model": "models.registry",
+    "read_media": "models.media",
 }
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "Trace",
     "current_case",
     "get_model",
+    "read_media",
 ]
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.keys import media_key as media_key
-from promptlab.domain.messages import Media
-from promptlab.errors import BlobNotFoundError, ModelError
+from promptlab.domain.messages import Media, read_media_value
+from promptlab.errors import BlobNotFoundError, MessageError, ModelError
 from promptlab.ports import Blobs
 
 AT_ONCE_BYTES = 24 << 20
@@ -97,16 +98,28 @@ def media_bytes(prompt: Prompt) -> int:
     return sum(part.size or 0 for part in parts if isinstance(part, Media) and part.sha256 is not None)
 
 
-async def read_media(media: Media) -> bytes:
-    """Read a medium that is in a blob, within a call that the engine makes.
+async def read_media(media: Media | Mapping[str, Any]) -> bytes:
+    """Read the bytes of a picture, sound, film or document that is in the store, while a case is worked on.
+
+    Args:
+        media: a part of a `ChatRequest`, or what a row has in a column of media.
 
     Raises:
-        ModelError: there is no store to read it from, or the store has it no more.
+        ModelError: it is no file of the store, the store has it no more, or no case is worked on here: code
+            in a hosted lab's sandbox reads no store.
     """
+    if not isinstance(media, Media):
+        try:
+            media = read_media_value(media, media.get("modality", "document"), "the medium")
+        except (AttributeError, MessageError) as error:
+            raise ModelError(f"this is no medium: {error}", type="media_missing") from None
+    if media.sha256 is None:
+        where = media.uri or media.file_id
+        raise ModelError(f"the {media.modality} {where!r:.200} is not in the store", type="media_missing")
     reader = READER.get()
     if reader is None:
         raise ModelError(
-            f"the {media.modality} {(media.sha256 or '')[:12]}… is in a store, and nothing says in "
+            f"the {media.modality} {media.sha256[:12]}… is in a store, and nothing says in "
             "which: ask in an experiment",
             type="media_missing",
         )

@@ -68,6 +68,7 @@ EXPORTED = [
     "Trace",
     "current_case",
     "get_model",
+    "read_media",
 ]
 PAIRS = [
     (Assets, "unlabel", "unlabel_async"),

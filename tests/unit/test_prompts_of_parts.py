@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -12,6 +13,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+import promptlab
 from promptlab import (
     ChatMessage,
     ChatRequest,
@@ -26,7 +28,7 @@ from promptlab import (
     get_model,
 )
 from promptlab.domain.assets import content_hash
-from promptlab.errors import ConfigError, DatasetError, TemplateError
+from promptlab.errors import ConfigError, DatasetError, ModelError, TemplateError
 from promptlab.experiments.subset import First, subset
 from promptlab.models.media import read_media
 from promptlab.sync import run_sync
@@ -263,6 +265,27 @@ def test_what_is_not_taken_by_its_address_is_an_error_before_the_first_call(pl: 
         takes = frozenset({"image"})
 
     assert asked(pl, looking, both, Sees())[0]["seen"] == [hashlib.sha256(PNG).hexdigest()]
+
+
+def test_agents_read_the_media_of_their_row(pl: PromptLab) -> None:
+    """Sync and async; of an address there are no bytes, and outside of a case none at all."""
+    kept = {"photo": f"data:image/png;base64,{PNG_CODED}"}
+    dataset = Dataset(name="d", rows=[kept, {"photo": "https://example.com/a.png"}], media={"photo": "image"})
+
+    async def looks(row: dict[str, Any]) -> str:
+        return hashlib.sha256(await promptlab.read_media(row["photo"])).hexdigest()
+
+    def in_thread(row: dict[str, Any]) -> str:
+        return asyncio.run(looks(row))
+
+    for agent in (looks, in_thread):
+        run = pl.experiment.run({"name": "a", "agent_proxy": agent, "dataset": dataset}, quiet=True)
+        first, second = run.results()
+        assert first["response"] == hashlib.sha256(PNG).hexdigest()
+        assert second["error_type"] == "media_missing" and "is not in the store" in second["error_message"]
+    for wrong in ({"type": "blob", "modality": "image", "sha256": "0" * 64}, "x.png", {}):
+        with pytest.raises(ModelError, match=r"no medium|nothing says in which"):
+            asyncio.run(promptlab.read_media(wrong))  # type: ignore[arg-type]
 
 
 def test_data_addresses_are_read_as_programs_write_them(pl: PromptLab) -> None:
