@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -94,6 +95,21 @@ def test_a_typed_row_and_a_transcript(pages: httpx.Client) -> None:
     page = when_done(pages, url)
     assert len(runs) == 1 and "Say ready" in page and "word: ready" in page
     assert "Run on the whole dataset" not in page
+
+
+def test_a_typed_row_has_pictures(pages: httpx.Client, studio: LiveStudio) -> None:
+    """As data or by an https address; a path names no file of the Studio's machine."""
+    coded = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(50)).decode()
+    looks = {"role": ["user"], "content": ["What is it?"], "written": ["text"], "media": ["image: photo"]}
+    one = {**looks, "dataset": "", "metric": [], "model": ["simulated/demo"], "params": [""]}
+    row = json.dumps({"photo": f"data:image/png;base64,{coded}"})
+    url, (run_id,) = asked(pages, **one, row=row)
+    when_done(pages, url)
+    assert found(studio, run_id).status == "completed"
+    case = pages.get(f"/runs/{run_id}/cases/0").text
+    assert "<img src=" in case
+    refused = pages.post("/playground", data=form(**one, row='{"photo": "/etc/hostname"}'))
+    assert refused.status_code == 422 and "is a file, and here is none" in refused.text
 
 
 def test_tools_and_transcripts_with_calls(pages: httpx.Client, studio: LiveStudio) -> None:

@@ -20,6 +20,7 @@ from starlette.datastructures import QueryParams
 from promptlab.domain.assets import Dataset, PromptTemplate, which_version
 from promptlab.domain.explain import explain
 from promptlab.domain.results import FINAL, RunRecord
+from promptlab.domain.templates import media_parts
 from promptlab.errors import ConfigError, PromptLabError, RunNotFoundError
 from promptlab.experiments.config import ExperimentConfig, explain_experiment
 from promptlab.experiments.subset import Selected, subset
@@ -124,7 +125,8 @@ async def _start(
     models = asked.chosen_models()
     usd = dollars_of(query.get("max_cost_usd"))
     prompt = await lab.assets.create(asked.prompt(NAME))
-    dataset = await _dataset(lab, asked)
+    assert isinstance(prompt, PromptTemplate)
+    dataset = await _dataset(lab, asked, prompt)
     metrics = [metric_of(form) for form in metric_forms(query, dataset.columns)]
     started: list[RunRecord] = []
     problems: list[str] = []
@@ -147,11 +149,14 @@ async def _start(
     return started, problems
 
 
-async def _dataset(lab: StoreLab, asked: Asked) -> Dataset:
+async def _dataset(lab: StoreLab, asked: Asked, prompt: PromptTemplate) -> Dataset:
     """The rows to ask about, as a dataset: one that is typed, or some of another's."""
     row = asked.typed_row()
     if row is not None:
-        made = await lab.assets.create(Dataset(name=f"{NAME}-row", rows=[row]))
+        # Media as https and data: addresses: what is typed names no file of this machine.
+        media = {part.column: part.modality for part in media_parts(prompt) if part.column in row}
+        typed = Dataset(name=f"{NAME}-row", rows=[row], media=media)
+        made = await lab.assets.create(typed.without_files())
     elif asked.dataset:
         numbers = row_numbers(asked.rows)
         name, _, which = asked.dataset.partition("@")
