@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from promptlab.domain.chat import TOOL_CHOICES, ChatRequest
-from promptlab.domain.messages import Media, Message, Reasoning, Text, ToolCall, ToolCallResponse
+from promptlab.domain.messages import Media, Message, Reasoning, Text, ToolCall, ToolCallResponse, with_ids
 from promptlab.models.wire.parts import (
     NOTHING,
     Loaded,
@@ -18,7 +18,6 @@ from promptlab.models.wire.parts import (
     not_taken,
     only_text,
     response_text,
-    with_ids,
 )
 
 MediaPart = Callable[[str, Media, Loaded], dict[str, Any]]

@@ -127,21 +127,23 @@ class Chunks:
         further name, is another call.
         """
         index, call_id = piece.get("index"), piece.get("id")
-        numbered = isinstance(index, int)
-        known = self.by_index.get(index) if numbered else self.calls[-1] if self.calls else None
+        if isinstance(index, int):
+            known = self.by_index.get(index)
+        else:
+            index, known = None, self.calls[-1] if self.calls else None
         if known is not None and call_id and known["id"]:
             is_new = call_id != known["id"]
         else:
-            is_new = known is None or (not numbered and bool(mapping(piece.get("function")).get("name")))
+            is_new = known is None or (index is None and bool(mapping(piece.get("function")).get("name")))
         if known is None or is_new:
             known = {
                 "id": None,
                 "name": None,
                 "arguments": [],
-                "at": index if numbered else len(self.calls),
+                "at": len(self.calls) if index is None else index,
             }
             self.calls.append(known)
-            if numbered:
+            if index is not None:
                 self.by_index[index] = known
         return known
 

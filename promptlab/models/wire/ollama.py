@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from promptlab.domain.chat import ChatRequest
-from promptlab.domain.messages import Media, Message, ToolCallResponse
+from promptlab.domain.messages import Media, Message, ToolCallResponse, with_ids
 from promptlab.errors import ModelError
 from promptlab.models.wire.parts import (
     NOTHING,
@@ -15,7 +15,6 @@ from promptlab.models.wire.parts import (
     coded,
     not_taken,
     response_text,
-    with_ids,
 )
 
 

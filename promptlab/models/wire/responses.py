@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from promptlab.domain.chat import TOOL_CHOICES, ChatRequest
-from promptlab.domain.messages import Media, Message, Part, Reasoning, Text, ToolCall, ToolCallResponse
+from promptlab.domain.messages import (
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolCallResponse,
+    with_ids,
+)
 from promptlab.models.answers import call_part, count_of, mapping, tool_call
 from promptlab.models.provider import Spent
 from promptlab.models.wire.parts import (
@@ -19,7 +28,6 @@ from promptlab.models.wire.parts import (
     format_of,
     not_taken,
     response_text,
-    with_ids,
 )
 
 RESPONSES_TAKE = frozenset({"tools", "image", "document", "uri"})
