@@ -66,7 +66,7 @@ def gathered(body: bytes) -> dict[str, Any]:
         StreamError: it breaks off before its end, or is not of that form.
     """
     answer: dict[str, Any] = {}
-    chunks, finish, seen = Chunks(), None, False
+    chunks, finish, seen = _Chunks(), None, False
     events = list(events_in(body))
     if any(event.get("type") == "message_start" for event in events[:3]):
         if (found := message_of_events(events)) is None:
@@ -93,7 +93,7 @@ def gathered(body: bytes) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Chunks:
+class _Chunks:
     """The pieces of one message, as chunks of chat completions bring them."""
 
     words: dict[str, list[str]] = field(default_factory=dict)
