@@ -8,7 +8,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -92,25 +91,23 @@ def gathered(body: bytes) -> dict[str, Any]:
     return {**answer, "choices": [{"index": 0, "message": chunks.message(), "finish_reason": finish}]}
 
 
-@dataclass(slots=True)
 class _Chunks:
     """The pieces of one message, as chunks of chat completions bring them."""
 
-    words: dict[str, list[str]] = field(default_factory=dict)
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    """Calls of tools; their arguments are pieces, too."""
-    by_index: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """The call that each index means now."""
+    def __init__(self) -> None:
+        self._words: dict[str, list[str]] = {}
+        self._calls: list[dict[str, Any]] = []  # their arguments are pieces, too
+        self._by_index: dict[int, dict[str, Any]] = {}  # the call that each index means now
 
     def add(self, delta: dict[str, Any]) -> None:
         """Add what a chunk has to the message so far."""
         for name in _GATHERED:
             if isinstance(piece := delta.get(name), str):
-                self.words.setdefault(name, []).append(piece)
+                self._words.setdefault(name, []).append(piece)
         if isinstance(parts := delta.get("content"), list):  # Mistral's, where it thinks
             said = "".join(str(mapping(part).get("text") or "") for part in parts)
             for name, piece in (("content", said), ("reasoning_content", reasoning_of(delta))):
-                self.words.setdefault(name, []).append(piece)
+                self._words.setdefault(name, []).append(piece)
         given = delta.get("tool_calls")
         for piece in map(mapping, given if isinstance(given, list) else ()):
             function, call = mapping(piece.get("function")), self._call(piece)
@@ -128,9 +125,9 @@ class _Chunks:
         """
         index, call_id = piece.get("index"), piece.get("id")
         if isinstance(index, int):
-            known = self.by_index.get(index)
+            known = self._by_index.get(index)
         else:
-            index, known = None, self.calls[-1] if self.calls else None
+            index, known = None, self._calls[-1] if self._calls else None
         if known is not None and call_id and known["id"]:
             is_new = call_id != known["id"]
         else:
@@ -140,25 +137,25 @@ class _Chunks:
                 "id": None,
                 "name": None,
                 "arguments": [],
-                "at": len(self.calls) if index is None else index,
+                "at": len(self._calls) if index is None else index,
             }
-            self.calls.append(known)
+            self._calls.append(known)
             if index is not None:
-                self.by_index[index] = known
+                self._by_index[index] = known
         return known
 
     def message(self) -> dict[str, Any]:
         """Give the message that they are the pieces of."""
         message: dict[str, Any] = {"role": "assistant", "content": None}
-        message |= {name: "".join(pieces) for name, pieces in self.words.items()}
-        if self.calls:
+        message |= {name: "".join(pieces) for name, pieces in self._words.items()}
+        if self._calls:
             message["tool_calls"] = [
                 {
                     "id": call["id"],
                     "type": "function",
                     "function": {"name": call["name"], "arguments": "".join(call["arguments"])},
                 }
-                for call in sorted(self.calls, key=operator.itemgetter("at"))
+                for call in sorted(self._calls, key=operator.itemgetter("at"))
             ]
         return message
 
