@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -114,6 +116,23 @@ async def test_a_retry_is_offered_where_it_is_over_the_cases_of_the_filter(studi
     ):
         page = await studio.page(f"/runs/{whole.run_id}{query}")
         assert (offered in page.text) if offered else ("Retry" not in page.text), query
+
+
+async def test_a_filtered_csv_file_runs_no_formula_in_a_spreadsheet(studio: Studio) -> None:
+    """As a whole export does not; a number stays one, and JSON lines have the texts as they are."""
+    rows = [{"id": "=1+1", "question": "=cmd|' /C calc'!A0", "answer": -2}]
+    await studio.lab.assets.create(Dataset(name="formulas", rows=rows))
+    whole = await run(studio, dataset="formulas", model={"name": "simulated/echo"})
+    table = (await studio.client.get(f"/runs/{whole.run_id}/cases.csv?status=ok")).text
+    (row,) = csv.DictReader(table.splitlines())
+    assert (row["id"], row["input.question"], row["input.answer"]) == (
+        "'=1+1",
+        f"'{rows[0]['question']}",
+        "-2",
+    )
+    assert row["response"].startswith("'=cmd")
+    lines = (await studio.client.get(f"/runs/{whole.run_id}/cases.jsonl?status=ok")).text
+    assert json.loads(lines)["input.question"] == rows[0]["question"]
 
 
 async def test_a_filtered_csv_file_has_the_style_that_is_asked_for(studio: Studio) -> None:

@@ -109,6 +109,27 @@ async def test_typed_and_sent_tokens_are_counted_together(lab: StoreLab) -> None
         assert (await client.get("/api/v1/runs", headers=bearer("wrong"))).status_code == 429
 
 
+async def test_right_tokens_are_no_tries(lab: StoreLab) -> None:
+    """However many viewers of an office come one after another. A viewer's token takes its own try back, and
+    forgets no wrong ones: somebody with a token of their own could else guess for ever."""
+    async with studio(lab) as at:
+        admin, office = at(THERE), at(HERE)
+        made = [
+            (
+                await admin.post("/api/v1/tokens", json={"name": f"v{n}", "role": "viewer"}, headers=BEARER)
+            ).json()
+            for n in range(2 * TRIES)
+        ]
+        for token in made[:-1]:
+            answer = await office.get("/api/v1/runs", headers=bearer(token["token"]))
+            assert answer.status_code == 200
+        for _ in range(TRIES - 1):
+            assert (await office.get("/api/v1/runs", headers=bearer("wrong"))).status_code == 401
+        assert (await office.get("/api/v1/runs", headers=bearer(made[-1]["token"]))).status_code == 200
+        assert (await office.get("/api/v1/runs", headers=bearer("wrong"))).status_code == 401
+        assert (await office.get("/api/v1/runs", headers=bearer("wrong"))).status_code == 429
+
+
 async def test_who_has_the_right_token_is_not_shut_out_by_others_behind_the_same_address(
     lab: StoreLab,
 ) -> None:
