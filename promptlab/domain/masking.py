@@ -261,17 +261,25 @@ def hidden(value: Any) -> Any:
 def _gather(value: Any, texts: list[str]) -> None:
     """Append the texts of a value of JSON, in the order in which `_rebuilt` puts them back."""
     # Every answer and score comes through here: a generator, and Mapping asked first, cost 10 µs more each.
-    if value is None:
-        return
+    # A call for each text cost as much as all the rest.
     if isinstance(value, str):
         texts.append(value)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for item in value:
-            _gather(item, texts)
+            if type(item) is str:
+                texts.append(item)
+            elif item is not None:
+                _gather(item, texts)
     elif isinstance(value, (dict, Mapping)):
         for name, item in value.items():
-            _gather(name, texts)
-            _gather(item, texts)
+            if type(name) is str:
+                texts.append(name)
+            else:
+                _gather(name, texts)
+            if type(item) is str:
+                texts.append(item)
+            elif item is not None:
+                _gather(item, texts)
 
 
 def _rebuilt(value: Any, texts: Iterator[str]) -> Any:

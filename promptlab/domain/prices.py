@@ -112,7 +112,24 @@ def price_of(config: ModelConfig, *, tier: str | None = None) -> Price | None:
         tier: the service tier that the provider says it billed; default: the one that the configuration
             asks for.
     """
-    listed = _listed(config, tier or config.extra_params.get("service_tier"))
+    asked = tier or config.extra_params.get("service_tier")
+    own = (config.input_usd_per_mtok, config.output_usd_per_mtok)
+    known = asked if isinstance(asked, str) else asked is None  # what is no name is no tier either
+    key = (config.name, config.endpoint, known, *own)
+    if key not in _found:
+        if len(_found) >= _MOST_FOUND:
+            _found.clear()
+        _found[key] = _price_of(config, asked)
+    return _found[key]
+
+
+_found: dict[tuple[Any, ...], Price | None] = {}
+"""Prices by what they depend on: each call of a model asks for its price twice or more."""
+_MOST_FOUND = 1_000
+
+
+def _price_of(config: ModelConfig, tier: object) -> Price | None:
+    listed = _listed(config, tier)
     own_in, own_out = config.input_usd_per_mtok, config.output_usd_per_mtok
     if own_in is None and own_out is None:
         return listed

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from promptlab.domain.masking import hide_text
 from promptlab.domain.messages import Message, Text, answer_text, read_messages
-from promptlab.domain.spending import Sums, counts_of, spent, summed
+from promptlab.domain.spending import Spending, Sums, counts_of, spent, summed
 from promptlab.domain.texts import storable
 from promptlab.domain.trace import Trace
 
@@ -216,8 +216,12 @@ class Usage:
 
     def add(self, other: Usage) -> None:
         """Add all that `other` has counted."""
-        self.calls += other.calls
-        for name, value in summed(self, other).items():
+        self.add_calls(other.calls, other)
+
+    def add_calls(self, calls: int, used: Spending) -> None:
+        """Add what so many calls used."""
+        self.calls += calls
+        for name, value in summed(self, used).items():
             setattr(self, name, value)
 
     def to_json(self) -> dict[str, Any]:

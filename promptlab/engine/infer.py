@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -41,11 +41,22 @@ RESERVE_S = 10.0
 """With a deadline: no call starts when less than this is left."""
 
 
-async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambda: None) -> Outcome:
+async def infer(
+    job: Job,
+    shard: Shard,
+    *,
+    on_queued: Callable[[], None] = lambda: None,
+    on_answered: Callable[[Row, Completion], Awaitable[None]] | None = None,
+) -> Outcome:
     """Answer a shard's open cases, each recorded as soon as it is there.
 
     Reads first which cases are answered, so that a second attempt at a shard pays for none twice.
-    `on_queued` is called once all calls have asked the limiter for their turn.
+
+    Args:
+        job: the run.
+        shard: which of its cases.
+        on_queued: called once all calls have asked the limiter for their turn.
+        on_answered: awaited with each row and its completion, once that is recorded.
 
     Raises:
         Exception: whatever the ledger or the blobs raise; what was answered before is kept.
@@ -67,10 +78,16 @@ async def infer(job: Job, shard: Shard, *, on_queued: Callable[[], None] = lambd
     tried = await Tried.read(job, shard)
     READER.set(job.media)
     talks = None if job.experiment.conversation is None else await Talks.read(job, shard, done)
+
+    async def one(key: CaseKey) -> None:
+        row = rows[key.case - shard.first]
+        completion = await _answer(job, shard, key, row, price, waits, tried, talks)
+        if completion is not None and on_answered is not None:
+            await on_answered(row, completion)
+
     async with asyncio.TaskGroup() as group:
         for key in todo:
-            row = rows[key.case - shard.first]
-            group.create_task(_answer(job, shard, key, row, price, waits, tried, talks))
+            group.create_task(one(key))
         await asyncio.sleep(0)
         on_queued()
     await tried.write(job)
@@ -86,8 +103,9 @@ async def _answer(
     waits: list[float],
     tried: Tried,
     talks: Talks | None,
-) -> None:
-    """Answer and record one case; if that has to wait, append the seconds to `waits`."""
+) -> Completion | None:
+    """Answer and record one case, and give what was recorded; if that has to wait, append the seconds to
+    `waits`."""
     seen = tried.attempts(key, price)
     async with Slot(job.limiter, job.outage) as slot:
         try:
@@ -99,14 +117,16 @@ async def _answer(
         except Postponed as later:
             waits.append(later.wait_s)
             tried.keep(key, later.tries, seen)
-            return
+            return None
+        completion = without_keys(completion)
         # The slot is held until the answer is durable: whatever happens, no more calls than the
         # model's max_concurrent_tasks are ever paid for and not recorded.
-        await job.recorder.record(without_keys(completion))
+        await job.recorder.record(completion)
         if job.budget is not None and completion.error is None:
             job.budget.answered(shard.number)
     if talks is not None and completion.error is None:
         await talks.clear(key)
+    return completion
 
 
 async def _complete(job: Job, shard: Shard, key: CaseKey, row: Row, open_call: OpenCall) -> Completion:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -360,11 +361,11 @@ class ScoringLimits:
                 await slot.acquire()
                 yield
             return
-        holder = Holder(_provider_key)
-        async with AsyncExitStack() as held:
+        holder, held = Holder(_provider_key), list[Slot]()
+        try:
             for key, model in models:  # all in the same order: two evaluations never wait for each other
                 limiter = self._of(key, model)
-                slot = await held.enter_async_context(Slot(limiter))
+                held.append(slot := Slot(limiter))
                 await slot.acquire()
                 holder.add(key, limiter, slot.start)
             token = TELLS.set(holder)
@@ -372,6 +373,9 @@ class ScoringLimits:
                 yield
             finally:
                 TELLS.reset(token)
+        finally:
+            for slot in held:
+                slot.release()
 
     def limiter_of(self, model: Model) -> AdaptiveLimiter:
         """The limiter of the calls of one model, which all share that call it."""
@@ -406,17 +410,34 @@ class ScoringLimits:
         )
 
 
-def models_of(evaluator: object) -> Iterable[Model]:
-    """Yield the models that an evaluator holds, each once."""
+def models_of(evaluator: object) -> Collection[Model]:
+    """Return the models that an evaluator holds, each once."""
+    if not type(evaluator).__module__.startswith("promptlab.evaluators."):
+        return _models_in(evaluator)  # code of a user may get its models at any time
+    found = _of_ours.get(evaluator)
+    if found is None:
+        found = _of_ours[evaluator] = _models_in(evaluator)
+    return found
+
+
+_of_ours: weakref.WeakKeyDictionary[object, Collection[Model]] = weakref.WeakKeyDictionary()
+"""The models of metrics of our own, which stay the same once a metric has them: each case asks twice."""
+
+
+def _models_in(evaluator: object) -> Collection[Model]:
     found: dict[tuple[str, ...], Model] = {}
     for value in getattr(evaluator, "__dict__", {}).values():
-        values: Iterable[Any] = (value,)
-        if type(value) in (list, tuple):
+        values: Iterable[Any] = ()
+        if isinstance(value, Model):
+            values = (value,)
+        elif type(value) in (list, tuple):
             values = value[:MOST_MODELS]
         elif type(value) is dict:
             values = list(value.values())[:MOST_MODELS]
-        found |= {_provider_key(model): model for model in values if isinstance(model, Model)}
-    return found.values()
+        for model in values:
+            if isinstance(model, Model):
+                found[_provider_key(model)] = model
+    return list(found.values())
 
 
 def _provider_key(model: Model) -> tuple[str, ...]:

@@ -53,6 +53,11 @@ def is_pure(evaluator: Evaluator) -> bool:
     )
 
 
+def is_single(evaluator: Evaluator) -> bool:
+    """Whether an evaluator's cases are scored one by one."""
+    return not is_pure(evaluator) and not isinstance(evaluator, Combined)
+
+
 async def score(job: Job, cases: Sequence[Scored]) -> int:
     """Score what is open of cases. Scores of metrics that may call models are recorded as they come, the
     others at the end.
@@ -65,16 +70,16 @@ async def score(job: Job, cases: Sequence[Scored]) -> int:
     """
     await fill_prompts(job, cases)
     pure = [(m, e) for m, e in job.bindings.evaluators if is_pure(e)]
-    others = [(m, e) for m, e in job.bindings.evaluators if not is_pure(e) and not isinstance(e, Combined)]
+    others = [(m, e) for m, e in job.bindings.evaluators if is_single(e)]
     await _batch(job, [(scored, m, e) for scored in cases for m, e in scored.open(pure)])
     todo = [(scored, *bound) for scored in cases for bound in scored.open(others)] if others else []
     for scored, _, _ in todo:
         scored.left += 1
-    told = _Told(job, cases)
+    told = Told(job, cases[0].case.completion.shard if cases else 0, sum(not one.left for one in cases))
     left: list[Postponed] = []
     async with asyncio.TaskGroup() as group:
         for scored, metric, evaluator in todo:
-            group.create_task(_one(job, scored, metric, evaluator, left, told))
+            group.create_task(score_one(job, scored, metric, evaluator, left, told))
     _combine(job, cases, [*pure, *others])
     if unwritten := [scored for scored in cases if len(scored.scores) > scored.recorded]:
         await job.ledger.put_scores(job.run.run_id, [scored.to_set(job) for scored in unwritten])
@@ -105,14 +110,13 @@ async def _prompt(job: Job, case: Case) -> str | TemplateError:
         return error
 
 
-class _Told:
+class Told:
     """Tells how many cases of a shard are scored."""
 
-    def __init__(self, job: Job, cases: Sequence[Scored]) -> None:
-        self._budget = job.budget
-        self._tell, self._shard = job.scoring.tell, cases[0].case.completion.shard if cases else 0
-        self._cases = sum(not scored.left for scored in cases)
-        self._tell(self._shard, self._cases)
+    def __init__(self, job: Job, shard: int, cases: int) -> None:
+        self._budget, self._tell = job.budget, job.scoring.tell
+        self._shard, self._cases = shard, cases
+        self._tell(shard, cases)
 
     def one(self, scored: Scored) -> None:
         """Count one score of a case."""
@@ -124,8 +128,8 @@ class _Told:
                 self._budget.scored(self._shard)
 
 
-async def _one(
-    job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, left: list[Postponed], told: _Told
+async def score_one(
+    job: Job, scored: Scored, metric: Metric, evaluator: Evaluator, left: list[Postponed], told: Told
 ) -> None:
     """Score a case by one metric and record that; if it cannot start any more, append it to `left`."""
     isolation = job.scoring.isolation

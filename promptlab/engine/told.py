@@ -56,6 +56,10 @@ class Told:
         self._tell(self._limiter.failed)
 
     def _tell(self, what: Callable[..., None], *about: Any) -> None:
+        if asyncio.get_running_loop() is self._loop:
+            what(*about)
+            return
+        # To wake another loop is a write to its pipe, and costs as much as to send a request.
         with suppress(RuntimeError):  # code that goes on calling after its run has ended: the loop is closed
             self._loop.call_soon_threadsafe(what, *about)
 

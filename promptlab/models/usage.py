@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_of, cost_usd, price_of
@@ -59,4 +58,4 @@ def note_call(
     usage = _COUNTED.get()
     if usage is not None:
         usd = cost_usd(price_of(config), prompt_tokens, completion_tokens) if usd is None else usd
-        usage.add(Usage(calls=1, **asdict(spent(prompt_tokens, completion_tokens, usd))))
+        usage.add_calls(1, spent(prompt_tokens, completion_tokens, usd))

@@ -239,6 +239,25 @@ def test_an_experiment_with_judges_can_be_sent_elsewhere_without_keys(server: Mo
             check_portable(ExperimentConfig.parse(changed | {"model": "openai/m"}))
 
 
+def test_a_judge_is_asked_as_soon_as_a_case_is_answered(pl: PromptLab) -> None:
+    """The last answer of a shard comes once the judge was asked about all others: nobody waits for it."""
+
+    running = ModelServer()
+
+    def answered(request: Request) -> Reply | str:
+        if request.json["model"] == "mini":
+            return Reply(text=f"Answer to {request.prompt}", hang="11" in request.prompt)
+        if len(of(running, "judge")) == 11:
+            running.release()
+        return answer(request)
+
+    running.answer = answered
+    with running:
+        run = pl.experiment.run(experiment(running, rows=12), quiet=True)
+    assert run.summary is not None and (run.summary.succeeded, run.summary.metrics["rubric"].n) == (12, 12)
+    assert len(of(running, "mini")) == len(of(running, "judge")) == 12
+
+
 def test_calls_of_three_judges_and_the_model_keep_to_the_limit_of_each(
     server: ModelServer, pl: PromptLab
 ) -> None:

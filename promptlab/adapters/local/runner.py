@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -28,6 +28,7 @@ from promptlab.domain.results import RunRecord, described, waits_for
 from promptlab.domain.summary import Summary
 from promptlab.engine.budget import Budget, open_budget
 from promptlab.engine.cache import open_cache
+from promptlab.engine.early import Early
 from promptlab.engine.evaluate import evaluate
 from promptlab.engine.halting import ended, is_decided
 from promptlab.engine.infer import infer
@@ -38,10 +39,8 @@ from promptlab.engine.outage import Paused, outage_of
 from promptlab.engine.plan import plan, read_manifest
 from promptlab.engine.process_child import is_child
 from promptlab.engine.processes import Processes
-from promptlab.engine.run_level import RunLevel
 from promptlab.engine.scoring import is_pure
 from promptlab.engine.stopping import next_step
-from promptlab.engine.summarize import summarize
 from promptlab.errors import ConfigError, PromptLabError, RunNotFoundError, StoreDamagedError
 from promptlab.models.base import THREADS
 from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes
@@ -49,6 +48,9 @@ from promptlab.ports import Blobs, Clock, Ledger
 from promptlab.results.parts import drop_broken_parts
 from promptlab.results.so_far import SoFar
 from promptlab.threads import Threads
+
+if TYPE_CHECKING:
+    from promptlab.engine.run_level import RunLevel
 
 SHARD_TRIES = 3
 """How often a shard is tried before its fault is recorded with the run."""
@@ -89,6 +91,8 @@ class _Work:
 
     def run_level(self) -> RunLevel:
         """The metrics of the run as a whole, and where those of users run."""
+        from promptlab.engine.run_level import RunLevel  # loaded while the first calls are answered
+
         of = self.job.bindings
         return RunLevel(of.of_run, of.run_recipes, self.job.scoring.isolation.processes)
 
@@ -127,7 +131,7 @@ async def _settle(busy: asyncio.Event) -> None:
     event loop stood still, ten times in 100,000 cases. What is frozen is looked at again after the run.
     """
     await busy.wait()
-    for module in ("duckdb", "promptlab.statistics"):  # 130 and 15 ms
+    for module in ("duckdb", "promptlab.statistics", "promptlab.engine.summarize"):  # 130, 15 and 10 ms
         await asyncio.to_thread(importlib.import_module, module)
     await asyncio.to_thread(_open_duckdb)
     gc.freeze()
@@ -400,7 +404,9 @@ class LocalRunner:
                 return
             work.busy.set()
             await loading
-            import duckdb  # not before: it is loaded while the first calls are answered
+            import duckdb  # not before: these are loaded while the first calls are answered
+
+            from promptlab.engine.summarize import summarize
 
             if work.faults or work.job.halted is not None:
                 return
@@ -581,7 +587,8 @@ class LocalRunner:
     async def _shard(self, work: _Work, shard: Shard, on_queued: Callable[[], None]) -> None:
         job, read = work.job, -1
         while True:
-            left = await infer(job, shard, on_queued=on_queued)
+            async with Early(job, shard) as early:
+                left = await infer(job, shard, on_queued=on_queued, on_answered=early.answered)
             if work.scores_later:
                 if not left.remaining or job.out_of_budget:
                     return

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -64,8 +65,12 @@ class Question:
     @property
     def prompt_hash(self) -> str:
         """The SHA-256 (hex) of all of the prompt that is the same for every case."""
-        fixed = [_RULES, self.task, self.form.described]
-        return hashlib.sha256(orjson.dumps(fixed)).hexdigest()
+        return _hash_of(self.task, self.form.described)
+
+
+@lru_cache(maxsize=64)
+def _hash_of(task: str, form: str) -> str:
+    return hashlib.sha256(orjson.dumps([_RULES, task, form])).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +102,7 @@ class Asked:
     guidance: str = ""
     """Further rules of the metric, which end every task."""
     _formed: dict[str, Model] = field(default_factory=dict)
-    _waiting: dict[tuple[int, bytes, int], asyncio.Task[Judgement]] = field(default_factory=dict)
+    _waiting: dict[tuple[int, bytes, int], asyncio.Future[Judgement]] = field(default_factory=dict)
 
     async def ask(self, question: Question, repeat: int = 0) -> Judgement:
         """Judge once. Equal questions that are on their way at the same time are asked once.
@@ -111,17 +116,20 @@ class Asked:
             question = replace(question, task=f"{question.task}\nFurther rules: {self.guidance}")
         messages = question.messages
         text = hashlib.sha256(orjson.dumps(messages)).digest()
-        key = (id(asyncio.get_running_loop()), text, repeat)
+        loop = asyncio.get_running_loop()
+        key = (id(loop), text, repeat)
         if (other := self._waiting.get(key)) is not None:
             await asyncio.wait((other,))
-            if not other.cancelled() and other.exception() is None:
+            if not other.cancelled():
                 return other.result()
-        task = asyncio.ensure_future(self._judged(question, messages, repeat))
-        self._waiting[key] = task
+        self._waiting[key] = ours = loop.create_future()
         try:
-            return await task
+            judgement = await self._judged(question, messages, repeat)
+            ours.set_result(judgement)
+            return judgement
         finally:
-            if self._waiting.get(key) is task:
+            ours.cancel()  # where there is no judgement: who waits for it asks himself
+            if self._waiting.get(key) is ours:
                 del self._waiting[key]
 
     async def ask_all(self, questions: Sequence[Question], repeat: int = 0) -> list[Judgement]:

@@ -90,6 +90,8 @@ class Judge(Evaluator, ABC):
         panel: list[Asked] = getattr(self, "asked", [])
         if not panel:
             raise ValueError("no judge: name a model in the metric's `judge`")
+        if len(panel) == 1:  # no task for what would be the only one
+            return self._score([await self._repeats(panel[0], data)])
         made = await asyncio.gather(*(self._repeats(one, data) for one in panel), return_exceptions=True)
         for error in made:
             if isinstance(error, BaseException):

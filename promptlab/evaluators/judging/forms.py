@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from promptlab.evaluators.judging.texts import visible
@@ -30,11 +31,15 @@ class Form:
     name: str
     members: Mapping[str, Any]
     """Name → JSON Schema."""
+    schema: dict[str, Any] = field(init=False, repr=False, compare=False)
+    """The JSON Schema, as strict structured output wants it."""
+    described: str = field(init=False, repr=False, compare=False)
+    """The form in words, for the prompt."""
 
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema, as strict structured output wants it."""
-        return _object(self.members)
+    def __post_init__(self) -> None:
+        schema = _object(self.members)
+        object.__setattr__(self, "schema", schema)
+        object.__setattr__(self, "described", json.dumps(schema, ensure_ascii=False))
 
     @property
     def response_format(self) -> dict[str, Any]:
@@ -43,11 +48,6 @@ class Form:
             "type": "json_schema",
             "json_schema": {"name": self.name, "strict": True, "schema": self.schema},
         }
-
-    @property
-    def described(self) -> str:
-        """The form in words, for the prompt."""
-        return json.dumps(self.schema, ensure_ascii=False)
 
     def read(self, answer: str) -> dict[str, Any]:
         """Read an answer: its last object that has the form.
@@ -63,7 +63,13 @@ class Form:
 
 
 def label_form(labels: Sequence[str]) -> Form:
-    """A reasoning, then one of some labels."""
+    """A reasoning, then one of some labels: the very same form for the same labels, for a metric asks for it
+    with every case."""
+    return _label_form(tuple(labels))
+
+
+@lru_cache(maxsize=64)
+def _label_form(labels: tuple[str, ...]) -> Form:
     return Form(
         "judgement",
         {"reasoning": {"type": "string"}, "label": {"type": "string", "enum": list(labels)}},
