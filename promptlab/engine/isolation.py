@@ -160,4 +160,7 @@ class Isolation:
             logger.info(
                 "%s takes %.0f ms of processor time a case: it goes on in processes", metric.name, each_ms
             )
-            self._recipes[metric.name] = Recipe(metric.name, "cloudpickle:loads", data)
+            recipe = Recipe(metric.name, "cloudpickle:loads", data)
+            if self.processes is not None:
+                self.processes.expect(recipe, each_ms / 1000)
+            self._recipes[metric.name] = recipe

@@ -36,8 +36,16 @@ from promptlab.named_files import working_folder
 
 MOST = 8
 """Processes at most, where evaluators wait more than they compute; else one a core."""
-BATCH_S = 0.05
-"""How much work one message brings, by what the metric's cases took so far."""
+BATCH_S = 0.2
+"""How much work one message brings, by what the metric's cases took so far: between two messages a process
+stands still until this one's event loop, which is busy, comes round."""
+REST_S = 0.05
+"""How long answers of a process may gather before they are read, where more are sure to come: each reading
+wakes a thread, the event loop and the ledger's writer."""
+REST_SHARE = 0.05
+"""How much of a case's time limit that may be: an answer counts from when it is read."""
+WORTH_S = 1.0
+"""The processor time of waiting cases that is worth a process at once."""
 MOST_CASES = 64
 GROW_S = 0.2
 """How long a case waits for a process before another one is started."""
@@ -113,15 +121,21 @@ class _Child:
         """Whether it has begun with a case."""
         self._loop = loop
         self._frames: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
-        self._requests: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[tuple[Any, ...], float, float] | None] = SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self.dead = False
         """Whether it has ended, or is being ended."""
         threading.Thread(target=self._work, name="promptlab-process", daemon=True).start()
 
-    def send(self, *frame: Any) -> None:
-        """Send a request; what comes of it is asked for by `next`."""
-        self._requests.put(frame)
+    def send(self, *frame: Any, each_s: float = 0.0, rest_s: float = 0.0) -> None:
+        """Send a request; what comes of it is asked for by `next`.
+
+        Args:
+            frame: the request.
+            each_s: how long each of its cases is going to take, as far as that is known.
+            rest_s: how long answers may wait to be read.
+        """
+        self._requests.put((frame, each_s, rest_s))
 
     async def next(self, limit_s: float) -> tuple[bytes, Any]:
         """The next frame.
@@ -159,10 +173,17 @@ class _Child:
         descriptor, frames = process.stdout.fileno(), Frames()
         try:
             while (request := self._requests.get()) is not None:
-                process.stdin.write(framed(pickle.dumps(request, pickle.HIGHEST_PROTOCOL)))
+                frame, each_s, rest_s = request
+                process.stdin.write(framed(pickle.dumps(frame, pickle.HIGHEST_PROTOCOL)))
                 process.stdin.flush()
-                while not self._read(descriptor, frames):
-                    pass
+                left = len(frame[-1]) if frame[0] == "cases" else 0
+                while True:
+                    whole, answers = self._read(descriptor, frames)
+                    if whole:
+                        break
+                    left -= answers
+                    if (rest := min(rest_s, 0.8 * each_s * (left - 1))) > 0:  # before the last is there
+                        time.sleep(rest)
         except (OSError, EOFError, ValueError):  # the last: what it wrote is no answer
             pass
         if not self.dead:
@@ -176,12 +197,13 @@ class _Child:
             with contextlib.suppress(OSError):
                 pipe.close()
 
-    def _read(self, descriptor: int, frames: Frames) -> bool:
-        """Read what is there, and tell it; give whether a request has been answered."""
+    def _read(self, descriptor: int, frames: Frames) -> tuple[bool, int]:
+        """Read what is there, and tell it; give whether a request has been answered, and of how many cases
+        an answer was there."""
         data = os.read(descriptor, 1 << 16)
         if not data:
             raise EOFError
-        told, whole = [], False
+        told, whole, answers = [], False, 0
         for kind, payload in frames.feed(data):
             value: Any = orjson.loads(payload) if payload else None
             if kind == PRINTED:
@@ -189,8 +211,9 @@ class _Child:
             else:
                 told.append((kind, value))
                 whole = whole or kind in (ENDED, LOADED)
+                answers += kind == ANSWER
         self._post(told)
-        return whole
+        return whole, answers
 
     def _post(self, frames: list[tuple[bytes, Any]]) -> None:
         if frames:
@@ -264,12 +287,18 @@ class Processes:
         self._idle: list[_Child] = []
         self._timer: asyncio.TimerHandle | None = None
         self._mean_s: dict[int, float] = {}
+        self._cpu_of: dict[int, float] = {}
         self._unloadable: dict[int, str] = {}
         self._cpu_s, self._wall_s, self._heard = 0.0, 0.0, 0.0
         self._began = 0.0
         """When the newest process began with its first case."""
         self._stopped = False
         _pools.add(self)
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return len(self._children)
 
     async def call(self, recipe: Recipe, data: dict[str, Any], limit_s: float) -> Score:
         """Evaluate one case for `limit_s` seconds at most; the wait for a process does not count.
@@ -289,6 +318,11 @@ class Processes:
         self._queue.append(item)
         self._look()
         return await item.future
+
+    def expect(self, recipe: Recipe, cpu_s: float) -> None:
+        """Take note of how much processor time each case of an evaluator takes, by what was measured
+        elsewhere."""
+        self._mean_s[recipe.key] = self._cpu_of[recipe.key] = cpu_s
 
     def withdraw(self, recipe: Recipe) -> None:
         """Give back the cases of an evaluator that are not begun."""
@@ -318,10 +352,16 @@ class Processes:
             return
         if self._idle:
             self._idle.pop().wake.set()
-        elif not self._children:
+        elif not self._children or self._is_worth_another():
             self._add()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GROW_S, self._grow)
+
+    def _is_worth_another(self) -> bool:
+        """Whether what waits is known to compute for so long that a further processor is worth a process."""
+        cpu_s = self._cpu_of.get(self._queue[0].recipe.key, 0.0)
+        many = len(self._children) + 1
+        return many <= self._cores and len(self._queue) * cpu_s >= many * WORTH_S
 
     def _grow(self) -> None:
         """Start a further process, if cases wait and one is of use: what computes has no use for more than
@@ -390,7 +430,9 @@ class Processes:
         try:
             if recipe.key not in child.loaded:
                 await self._load(child, recipe)
-            child.send("cases", recipe.key, left[0].limit_s, [item.data for item in items])
+            limit_s, data = left[0].limit_s, [item.data for item in items]
+            each_s, rest_s = self._mean_s.get(recipe.key, 0.0), min(REST_S, REST_SHARE * limit_s)
+            child.send("cases", recipe.key, limit_s, data, each_s=each_s, rest_s=rest_s)
             await child.next(self.load_s)
             begun = True
             if not child.works:

@@ -21,7 +21,7 @@ from promptlab.domain.experiment import Metric
 from promptlab.domain.results import Failure, Usage
 from promptlab.engine import isolation
 from promptlab.engine.isolation import Isolation, by_value
-from promptlab.engine.processes import LOAD_S, CannotLoadError, MovedError, Processes, Recipe
+from promptlab.engine.processes import LOAD_S, CannotLoadError, MovedError, Processes, Recipe, cores
 from promptlab.errors import ConfigError
 from promptlab.models.retry import Postponed
 from promptlab.threads import Threads
@@ -205,6 +205,21 @@ async def test_waiting_cases_get_further_processes_and_idle_ones_are_used_again(
             return
         await asyncio.sleep(0.02)
     pytest.fail("a process lives on")
+
+
+async def test_cases_that_are_known_to_compute_get_a_process_a_core_at_once(pool: Processes) -> None:
+    """Nobody waits for the first to be there; one that is not known to is no reason for a second."""
+    known, unknown = recipe(), recipe()
+    waiting = [asyncio.ensure_future(pool.call(unknown, {"do": "pid"}, 30.0)) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert pool.size == 1
+    pool.withdraw(unknown)
+    await asyncio.gather(*waiting, return_exceptions=True)
+    pool.expect(known, 0.1)
+    calls = [asyncio.ensure_future(pool.call(known, {"do": "pid"}, 30.0)) for _ in range(10 * cores())]
+    await asyncio.sleep(0)
+    assert pool.size == cores()
+    assert all((await call).value for call in calls)
 
 
 async def test_two_evaluators_share_the_processes_and_keep_their_names(pool: Processes) -> None:
