@@ -37,7 +37,7 @@ from promptlab.errors import (
     TooManyJobsError,
 )
 from promptlab.ports import Records
-from promptlab.results.export import CsvStyle, export_name
+from promptlab.results.formats import CsvStyle, export_name
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 

@@ -23,7 +23,7 @@ from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.rescoring import Metrics
 from promptlab.gates import Gates
 from promptlab.queries.compared import Compared
-from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
+from promptlab.results.formats import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.run_labels import ANY
 from promptlab.store_lab import StoreLab
 from promptlab.wiring import open_remote

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from promptlab.domain.results import CaseKey, Progress, RunRecord
     from promptlab.domain.summary import Summary
     from promptlab.lab import Lab
-    from promptlab.results.export import CsvStyle, ExportFormat
+    from promptlab.results.formats import CsvStyle, ExportFormat
 
 MOST_RUNS = 100_000
 STATUSES = (
@@ -287,7 +287,7 @@ def export(
         raise click.UsageError(
             "Parquet is not text: give --output a file, or take csv or jsonl for standard output."
         )
-    from promptlab.results.export import CsvStyle
+    from promptlab.results.formats import CsvStyle
 
     style = CsvStyle("\t" if delimiter in ("tab", r"\t") else delimiter, bom)
     style.check(chosen)
@@ -295,7 +295,7 @@ def export(
 
 
 def _format_of(output: str | None) -> ExportFormat:
-    from promptlab.results.export import export_format
+    from promptlab.results.formats import export_format
 
     return export_format(Path(output)) if output and output != "-" else "csv"
 
@@ -304,7 +304,7 @@ async def _export(
     store: Store, run_id: str, format_: ExportFormat, output: str | None, style: CsvStyle
 ) -> None:
     from promptlab.domain.results import DONE
-    from promptlab.results.export import export_name
+    from promptlab.results.formats import export_name
 
     async with opened(store) as lab:
         run = await find_run(lab, run_id)

@@ -8,9 +8,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,6 +19,7 @@ from promptlab.errors import ConfigError, DiskFullError
 from promptlab.labels import CaseLabels
 from promptlab.labels.columns import TYPES, people_columns
 from promptlab.results.files import FETCH, copy_whole, results_file, selected
+from promptlab.results.formats import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.otel import write_traces
 from promptlab.results.run_table import RunTable
 from promptlab.results.table import ATTEMPTS, MESSAGES, messages_sql
@@ -27,68 +27,8 @@ from promptlab.results.table import ATTEMPTS, MESSAGES, messages_sql
 if TYPE_CHECKING:
     import duckdb
 
-ExportFormat = Literal["csv", "jsonl", "parquet", "otel"]
-SUFFIXES: dict[str, str] = {"otel": "otel.jsonl"}
-"""The suffixes of files whose format is called otherwise."""
 BOM = "\ufeff"
 _FORMULA = r"^[=+\-@\t\r]"
-
-
-@dataclass(frozen=True, slots=True)
-class CsvStyle:
-    """How a CSV file is written."""
-
-    delimiter: str = ","
-    """The separator between two values: one character."""
-    bom: bool = False
-    """Whether the file begins with a byte order mark, by which Excel knows UTF-8."""
-
-    def __post_init__(self) -> None:
-        delimiter = self.delimiter
-        if len(delimiter) != 1 or not (delimiter == "\t" or "!" <= delimiter <= "~") or delimiter.isalnum():
-            raise ConfigError(
-                f"The delimiter {delimiter[:20]!r} cannot stand between the values of a CSV file: give one "
-                "of "
-                "the characters , ; | and tab, or another sign of ASCII."
-            )
-        if delimiter in "\"'+-.":
-            raise ConfigError(
-                f"The delimiter {delimiter!r} stands in values, too: give one of , ; | and tab."
-            )
-
-    def check(self, format: ExportFormat) -> None:
-        """Refuse a style for a file that is no CSV.
-
-        Raises:
-            ConfigError: it is not the default one, and the format is not csv.
-        """
-        if format != "csv" and self != CsvStyle():
-            raise ConfigError(f"A delimiter and a byte order mark are for CSV, and the format is {format}.")
-
-
-PLAIN_CSV = CsvStyle()
-
-
-def export_name(run_id: str, format: str) -> str:
-    """Name the file of an export."""
-    return f"{run_id}.{SUFFIXES.get(format, format)}"
-
-
-def export_format(path: Path) -> ExportFormat:
-    """The format of a path's suffix: `.otel.jsonl` is OTLP JSON.
-
-    Raises:
-        ConfigError: it is none of .csv, .jsonl, .parquet and .otel.jsonl.
-    """
-    suffix = path.suffix.lower()
-    if path.name.lower().endswith(".otel.jsonl"):
-        return "otel"
-    if suffix not in (".csv", ".jsonl", ".parquet"):
-        raise ConfigError(
-            f"Cannot tell the format from {path.name!r}: name it .csv, .jsonl, .parquet or .otel.jsonl, or "
-            "give the format."
-        )
-    return suffix[1:]  # type: ignore[return-value]
 
 
 async def export_results(

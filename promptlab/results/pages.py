@@ -13,13 +13,13 @@ from promptlab.assets.shard_index import shards_from
 from promptlab.domain.results import CaseKey
 from promptlab.duck import parquet, reading_results, with_room
 from promptlab.results.files import results_file
+from promptlab.results.formats import MAX_ROWS
 from promptlab.results.run_table import RunTable
 from promptlab.results.table import natural
 
 if TYPE_CHECKING:
     import duckdb
 
-MAX_ROWS = 500
 MAX_BYTES = 4 << 20
 """The largest page, in bytes of JSON: a Lambda function answers with 6 MB at most. A page has one row
 at least, however long."""

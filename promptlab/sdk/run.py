@@ -22,7 +22,7 @@ from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.rescoring import Metrics
 from promptlab.lab import Lab
 from promptlab.report import number, resume_command, show_command, table
-from promptlab.results.export import CsvStyle, ExportFormat, export_format
+from promptlab.results.formats import CsvStyle, ExportFormat, export_format
 from promptlab.sdk.frames import to_frame
 from promptlab.sdk.progress import ProgressView
 from promptlab.sdk.rendered import rendered

@@ -15,10 +15,7 @@ from promptlab.domain.sweeps import Sweep
 from promptlab.errors import RunError, RunNotFoundError, StoreDamagedError, SweepNotFoundError
 from promptlab.gates import Gates
 from promptlab.queries.compared import MAX_COMPARED, Compared
-from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat, export_results
-from promptlab.results.files import read_results
-from promptlab.results.pages import MAX_ROWS, cases_page
-from promptlab.results.run_table import RunTable
+from promptlab.results.formats import MAX_ROWS, PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.store_lab.labels import Labels
 from promptlab.store_lab.runs import Runs
 
@@ -72,6 +69,9 @@ class Questions(Runs, Labels):
         Raises:
             RunNotFoundError: there is no such run.
         """
+        from promptlab.results.files import read_results  # here and below: a run does not need them to begin
+        from promptlab.results.run_table import RunTable
+
         run = await self._get(run_id)
         async for row in read_results(await RunTable.open(self.ledger, self.blobs, run)):
             yield row
@@ -85,6 +85,9 @@ class Questions(Runs, Labels):
         Raises:
             RunNotFoundError: there is no such run.
         """
+        from promptlab.results.pages import cases_page
+        from promptlab.results.run_table import RunTable
+
         run = await self._get(run_id)
         table = await RunTable.open(self.ledger, self.blobs, run)
         return await cases_page(table, after=after, limit=limit)
@@ -97,6 +100,9 @@ class Questions(Runs, Labels):
         Raises:
             RunNotFoundError: there is no such run.
         """
+        from promptlab.results.export import export_results
+        from promptlab.results.run_table import RunTable
+
         run = await self._get(run_id)
         await export_results(await RunTable.open(self.ledger, self.blobs, run), path, format, style)
 

@@ -32,7 +32,7 @@ from promptlab.lab import Lab
 from promptlab.queries.compared import Compared
 from promptlab.queries.filters import Filter
 from promptlab.report import brief
-from promptlab.results.export import CsvStyle
+from promptlab.results.formats import CsvStyle
 from tests.servers import ModelServer, Reply, Request
 from tests.studio.builders import ROWS, experiment, right
 

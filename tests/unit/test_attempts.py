@@ -12,7 +12,7 @@ import pytest
 from promptlab.domain.prices import Price
 from promptlab.domain.results import MAX_SAID, MAX_TRIES, Attempt
 from promptlab.engine.attempts import Attempts
-from promptlab.results.export import export_format
+from promptlab.results.formats import export_format
 from promptlab.store_lab import StoreLab
 from tests.servers import ModelServer, Reply, Request
 

@@ -9,7 +9,8 @@ import pytest
 from promptlab import Dataset, PromptLab, PromptTemplate
 from promptlab.duck import connect, literal, parquet
 from promptlab.errors import AssetNotFoundError, ConfigError
-from promptlab.results.export import CsvStyle, export_format, safe_csv_columns, safe_csv_text
+from promptlab.results.export import safe_csv_columns, safe_csv_text
+from promptlab.results.formats import CsvStyle, export_format
 from promptlab.store_lab import StoreLab
 from tests.contract.builders import run as recorded
 

@@ -40,8 +40,8 @@ from promptlab.queries.comparison_json import comparison_from
 from promptlab.queries.slices import Slices
 from promptlab.queries.slices_json import slices_from
 from promptlab.queries.sql import SqlAnswer
-from promptlab.results.export import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.results.files import copy_whole, read_file
+from promptlab.results.formats import PLAIN_CSV, CsvStyle, ExportFormat
 from promptlab.run_labels import ANY
 from promptlab.scratch import ScratchFolder
 

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from promptlab.jobs import OVER, Job, Jobs
 from promptlab.ports import DirectBlobs
-from promptlab.results.export import CsvStyle
+from promptlab.results.formats import CsvStyle
 from promptlab_studio.access import Engineer, Principal, TheLab, Viewer
 from promptlab_studio.api.answers import JobOut
 from promptlab_studio.api.bodies import Exact

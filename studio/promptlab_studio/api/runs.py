@@ -21,7 +21,7 @@ from promptlab.domain.results import FINAL, CaseKey, RunRecord, RunStatus
 from promptlab.domain.spending import NAMES
 from promptlab.errors import RunChangedError, RunError
 from promptlab.ports import DirectBlobs
-from promptlab.results.export import CsvStyle, ExportFormat, export_name
+from promptlab.results.formats import CsvStyle, ExportFormat, export_name
 from promptlab.scratch import ScratchFolder
 from promptlab.store_lab import StoreLab
 from promptlab.webhooks import shown

@@ -35,7 +35,7 @@ from promptlab.domain.stopping import StopConfig
 from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
 from promptlab.gates import Gates
 from promptlab.queries.sql import MOST_SQL_CHARS
-from promptlab.results.export import ExportFormat
+from promptlab.results.formats import ExportFormat
 from promptlab_studio.problems import AS_FIELDS, AS_MODEL, BY_CODE, BY_REFERENCE
 from promptlab_studio.security import MAX_UPLOAD_BYTES
 

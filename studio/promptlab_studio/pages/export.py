@@ -17,7 +17,8 @@ from promptlab.domain.results import CaseKey
 from promptlab.labels.columns import TYPES, people_columns
 from promptlab.ports import Blobs, DirectBlobs
 from promptlab.queries.query_engine import CaseRows, Filter, ResultsQuery
-from promptlab.results.export import BOM, PLAIN_CSV, CsvStyle, safe_csv_text
+from promptlab.results.export import BOM, safe_csv_text
+from promptlab.results.formats import PLAIN_CSV, CsvStyle
 from promptlab.scratch import ScratchFolder
 from promptlab_studio.access import lab_of, needs
 from promptlab_studio.bounds import LINK_S, streams

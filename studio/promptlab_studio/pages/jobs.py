@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from promptlab.errors import PromptLabError
-from promptlab.results.export import CsvStyle
+from promptlab.results.formats import CsvStyle
 from promptlab_studio.access import Viewer, lab_of, needs
 from promptlab_studio.api.jobs import TheJobs, check_own
 from promptlab_studio.forms import fields_of
