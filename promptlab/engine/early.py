@@ -35,13 +35,13 @@ class Early:
         self._job, self._evaluators = job, list[tuple[Metric, Evaluator]]()
         if job.budget is None and not job.experiment.judged_ahead:
             self._evaluators = [bound for bound in job.bindings.evaluators if _waits(bound[1])]
-        self._told = Told(job, shard.number, 0)
+        self._told = Told(job, shard.number, 0) if self._evaluators else None
         self._tasks: list[asyncio.Task[None]] = []
         self._left: list[Postponed] = []
 
     async def answered(self, row: Row, completion: Completion) -> None:
         """Begin to evaluate a case, whose answer is recorded."""
-        if not self._evaluators or completion.error is not None:
+        if self._told is None or completion.error is not None:
             return
         scored = Scored(Case(row, completion, None), {}, 0)
         todo = scored.open(self._evaluators)
