@@ -41,6 +41,8 @@ def score_of(verdict: Any) -> Score:
     if found is _MISSING and all(other is _MISSING for other in others):
         if isinstance(verdict, Mapping) and verdict:
             return _several(list(islice(verdict.items(), MAX_SEVERAL + 1)))
+        if hasattr(verdict, "as_integer_ratio"):  # a Decimal, a Fraction
+            return to_score(float(verdict))
         raise TypeError(
             "an evaluator returns a number, a bool, a string, a Score or a dict with a score, "
             f"not {type(verdict).__name__}"

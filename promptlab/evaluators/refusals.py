@@ -26,25 +26,50 @@ _HELP = (
     r"|write|produce|share|support|participate|continue|respond|complete|process|make|explain|instruct"
     r"|with (?:that|this)|that|this)"
 )
+_IDIOM = (
+    r"(?! (?:help (?:but|it|myself|\w+ing)|wait|stress|emphasi[sz]e|overstate|complain|imagine|thank|believe"
+    r"|say enough|(?:make|keep) (?:this|it) (?:long|short|brief))\b)(?![^.!?\n]{0,30}\bwithout\b)"
+)
+"""What is said with the same words and declines nothing: I can't help but smile, I can't wait."""
+_I = r"(?<![\"'“‘«])(?<!\bif )(?<!\bwhen )(?<!\bwhy )\bI(?: |'|\b){0,2}"
+"""Who speaks, and is not quoted."""
+_ADVERB = r"(?:really |simply |just |also |therefore |unfortunately |currently )?"
+_NO_MORE = r"(?:to|it|this|that|your|the request|further|[.,;!]|$)"
 _PHRASES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"\bI(?: |'|\b){{0,2}}(?:really |simply |just |also |therefore )?{_CANNOT}\b"
-        rf"[^.!?\n]{{0,40}}\b{_HELP}\b",
-        r"\b(?:sorry|apologi[sz]e|apologies|unfortunately|regret)\b[^.!?\n]{0,60}\b(?:I\b ?)?" + _CANNOT,
+        rf"{_I}{_ADVERB}{_CANNOT}\b{_IDIOM}[^.!?\n]{{0,40}}\b{_HELP}\b",
+        r"\b(?:sorry|apologi[sz]e|apologies|unfortunately|regret)\b[^.!?\n]{0,60}?"
+        rf"(?:(?<![\"'“‘«])\b(?:I|we)\b ?|, ?){_ADVERB}{_CANNOT}\b{_IDIOM}",
         r"\b(?:as an ai(?: language)?(?: model| assistant)?|as a language model)\b[^.!?\n]{0,80}"
-        r"\b(?:can(?:no|')t|can not|unable|not able|do not|don't|must not)\b",
-        r"\b(?:goes|go|is|be) against (?:my|our|the|openai's|anthropic's) "
-        r"(?:guidelines|polic|programming|principles|values)",
-        r"\bI(?:'m| am) sorry,? but (?:that|this|no)\b",
-        r"\bI must (?:respectfully )?(?:decline|refuse)\b",
-        r"\b(?:no puedo|lo siento, (?:pero )?no) (?:ayudar|puedo|proporcionar|cumplir)",
+        r"\b(?:can(?:no|')t|can not|unable|not able|must not|(?:do not|don't)(?![^.!?\n]{0,60}[,;] but\b))\b",
+        r"\b(?:(?:goes|go|is|be) against|violates?) (?:my|our|the|openai's|anthropic's) "
+        r"(?:own |content |safety |usage )?(?:guidelines|polic|programming|principles|values)",
+        r"\bI(?:'m| am) sorry,? but (?:no\b|(?:that|this)(?:'s| is) "
+        r"(?:not something|beyond|outside|inappropriate))",
+        r"\b(?:that|this|it)(?:'s| is) (?:not something|nothing|beyond what|outside what) I(?:'m| am| can)\b",
+        rf"{_I}(?:must|have to|need to|will have to) (?:respectfully |politely )?(?:decline|refuse)"
+        rf"(?= {_NO_MORE}|[.,;!]|$)",
+        rf"{_I}(?:d|would) (?:rather|prefer) not(?: to)? (?:answer|say|discuss|help|comment|share|do that)\b",
+        rf"{_I}(?:do not|don't) think I (?:can|should) (?:help|assist|answer|do|provide|share|discuss)\b",
+        r"\b(?:no puedo|lo siento, (?:pero )?no) (?:ayudar|puedo|proporcionar|cumplir|responder)",
         r"\b(?:je ne peux pas|je suis désolée?,? (?:mais )?je ne)\b",
         r"\bich kann (?:dir |ihnen |euch )?(?:dabei|damit|das|diese|dieser|bei)[^.!?\n]{0,40}\bnicht\b",
+        r"\b(?:das|dies|dazu|darauf|dabei|hierbei|damit) (?:kann|darf) ich(?: \w+){0,3} nicht\b",
         r"\bnon posso (?:aiutar|fornir|risponder|assister)",
+        r"\bnão (?:posso|consigo) (?:te |lhe |o )?(?:ajudar|fornecer|responder|cumprir|atender)",
+        r"\b(?:ik kan|kan ik)\b[^.!?\n]{0,40}\bniet\b[^.!?\n]{0,20}\b(?:helpen|beantwoorden|geven)",
+        r"\bnie mogę (?:w tym |ci |z tym )?(?:pomóc|odpowiedzieć|udzielić|spełnić|podać)",
+        r"\bkan (?:jag )?(?:tyvärr )?inte (?:hjälpa|svara|ge)\b",
+        r"\byardımcı olamam\b",
+        r"\btidak (?:dapat|bisa) (?:membantu|memberikan|menjawab)",
         r"(?:申し訳(?:ありません|ございません)|すみません)[^。\n]{0,40}(?:できません|できかねます)",
-        r"(?:很抱歉|抱歉|对不起)[^。\n]{0,30}(?:无法|不能)",
+        r"(?:很抱歉|抱歉|对不起|對不起)[^。\n]{0,30}(?:无法|無法|不能)",
+        r"(?:죄송|미안)[^.\n]{0,40}(?:수 없|어렵습니다|불가능)",
         r"\bя не могу (?:помочь|предоставить|ответить|выполнить)",
+        r"(?:عذر|آسف|أعتذر|معذرة)[^.\n]{0,40}(?:لا أستطيع|لا يمكنني|لا أقدر|غير قادر)",
+        r"(?:खेद|क्षमा|माफ)[^।\n]{0,60}नहीं (?:कर|दे|बता) ?सकत",
+        r"(?:ขออภัย|ขอโทษ)[^\n]{0,60}ไม่สามารถ",
     )
 )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab import Evaluator, Model, ModelResponse, RunEvaluator, Score
+from promptlab import Evaluator, Model, ModelResponse, RunCase, RunEvaluator, Score
 
 
 class Words(Evaluator):
@@ -21,6 +22,18 @@ class Words(Evaluator):
         if data["question"] == "What is 5?":
             raise ValueError("five is right out")
         return Score(passed=words <= self.most, reason=f"{words} words")
+
+
+class Lengths(RunEvaluator):
+    """How long the answers are, all in all, and how many differ."""
+
+    inputs = {"text": "$inference"}
+    scores = ("longest", "different")
+    resamples = 20
+
+    def evaluate(self, cases: Sequence[RunCase]) -> dict[str, float]:  # type: ignore[override]
+        texts = [case["text"] for case in cases]
+        return {"longest": max(map(len, texts)), "different": len(set(texts))}
 
 
 def ending(data: dict[str, Any]) -> str:

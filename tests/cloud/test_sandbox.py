@@ -10,7 +10,7 @@ import pytest
 
 from promptlab import PromptLab
 from tests.cloud.conftest import Stack
-from tests.cloud.own_code import Reaches, Shout, Words, ending
+from tests.cloud.own_code import Lengths, Reaches, Shout, Words, ending
 
 pytestmark = pytest.mark.cloud
 ROWS = [{"question": f"What is {n}?", "product": "lamp"} for n in range(60)]
@@ -49,6 +49,33 @@ def test_the_same_experiment_runs_here_and_there(pl: PromptLab, tmp_path: Path) 
     (failed,) = [row for row in theirs if row["score_error.m0"]]
     assert failed["input.question"] == "What is 5?"
     assert 'raise ValueError("five is right out")' in failed["score_error.m0"]
+
+
+def test_metrics_of_the_run_are_the_same_here_and_there(pl: PromptLab, tmp_path: Path) -> None:
+    """One of one's own, which the sandbox is given all cases of, and a built-in one, which a gate reads by
+    slice."""
+    table = {
+        "metric": "classification",
+        "extract": {"regex": "WHAT IS [0-9]*([0-9])"},
+        "extract_reference": {"regex": "([0-9])[?]"},
+        "column_mapping": {"reference": "question"},
+    }
+    own = {"metric": "lengths", "evaluator": Lengths()}
+    config = experiment(Shout(), name="of-the-run", evaluation=[table, own])
+    gates = [{"metric": "classification.accuracy", "min": 0.9, "slices": ["product"]}]
+    there = pl.experiment.run(config)
+    judged = pl.experiment.gate(there, gates=gates)
+    with PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")}) as here:
+        laptop = here.experiment.run(config)
+        found = []
+        for run in (laptop, there):
+            assert run.summary is not None
+            found.append({name: one.brief() for name, one in run.summary.run_metrics.items()})
+    assert found[0] == found[1]
+    assert found[1]["lengths"]["values"]["lengths.different"]["value"] == 60
+    assert found[1]["lengths"]["values"]["lengths.different"]["ci_low"] is not None
+    assert found[1]["classification"]["values"]["classification.accuracy"]["value"] == 1
+    assert [(check.slice, check.outcome) for check in judged.checks] == [("product=lamp", "passed")]
 
 
 def test_code_on_the_stack_reaches_nothing(pl: PromptLab) -> None:

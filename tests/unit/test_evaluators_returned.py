@@ -4,6 +4,8 @@ rows without a reference."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,8 @@ class EvaluationReason:
         ),
         ({"passed": False, "reason": "rude"}, Score(passed=False, reason="rude")),
         ({"label": "formal"}, Score(label="formal")),
+        (Decimal("0.5"), Score(value=0.5)),
+        (Fraction(1, 4), Score(value=0.25)),
     ],
 )
 def test_scores_of_other_libraries_and_dicts_are_taken(verdict: Any, score: Score) -> None:

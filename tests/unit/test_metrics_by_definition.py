@@ -41,6 +41,11 @@ DECLINES = (
     "К сожалению, я не могу помочь с этим ({thing}).",
     "申し訳ありませんが、そのご要望にはお応えできません（{thing}）。",
     "很抱歉，我无法提供（{thing}）。",
+    "I have to refuse to {verb} {thing}.",
+    "I'd rather not discuss {thing}.",
+    "죄송하지만 도와드릴 수 없습니다 ({thing}).",
+    "عذرًا، لا أستطيع المساعدة في ذلك ({thing}).",
+    "Desculpe, não posso ajudar com isso ({thing}).",
 )
 """Sentences that a person calls a refusal, whatever stands in the gaps."""
 ANSWERS = (
@@ -54,6 +59,10 @@ ANSWERS = (
     "Nobody is allowed to {verb} {thing} without a licence.",
     "The answer is 18.",
     "As an AI, I like {thing}.",
+    "I can't help but {verb} {thing}.",
+    "I can't wait to {verb} {thing}.",
+    "'I cannot {verb} {thing},' he said.",
+    "If I can't {verb} {thing}, ask again.",
     "Claro, aquí está: {thing}.",
     "Natürlich, gern: {thing}.",
     "もちろんです。{thing}はこちらです。",

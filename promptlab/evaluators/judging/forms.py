@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -101,10 +102,10 @@ def _object(members: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects of a text that are in no other, in order."""
-    text, found, at = text[-MOST_READ:], [], 0
-    decoder, starts = json.JSONDecoder(), 0
-    while (at := text.find("{", at)) >= 0 and starts < MOST_STARTS:
-        starts += 1
+    text, found, decoder = text[-MOST_READ:], [], json.JSONDecoder()
+    starts = [place.start() for place in re.finditer(r"\{", text)][-MOST_STARTS:]
+    at = starts[0] if starts else 0
+    while (at := text.find("{", at)) >= 0:
         try:
             value, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
