@@ -83,32 +83,71 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def test_conversations_go_on_between_two_turns_after_deadlines_and_a_kill(
+    stack: Stack, pl: PromptLab
+) -> None:
+    """Workers that have 15 s, and one that gets SIGKILL: each turn is in the store once, and only those are
+    asked twice that were in flight then."""
+    said = [[f"turn {turn} of {row}" for turn in range(TURNS)] for row in range(ROWS)]
+    with ModelServer(lambda request: Reply(text=f"to {request.prompt}", delay_s=1.5)) as server:
+        config: dict[str, Any] = {
+            "name": "talk",
+            "dataset": {"name": "talks", "rows": [{"said": turns} for turns in said]},
+            "prompt_template": {"name": "kind", "system_prompt": "Be kind."},
+            "model": {
+                "name": "openai/mini",
+                "endpoint": server.openai_url,
+                "max_concurrent_tasks": ROWS,
+            },
+            "conversation": {"user_turns": "$said", "max_turns": TURNS},
+            "evaluation": [{"metric": "turn_count"}],
+        }
+        function = stack.function("Infer")
+        with timeout(stack, function, 15):
+            run_id = started(stack, config)
+            server.wait_for_requests(2 * ROWS + 5)
+            for process in processes(function):
+                os.kill(process, signal.SIGKILL)
+            ended(stack, run_id)
+        asked = Counter(request.prompt for request in server.requests)
+    assert set(asked) == {text for turns in said for text in turns}
+    assert asked.total() <= ROWS * TURNS + 2 * ROWS
+    # Workers after the one that died.
+    assert sum('"inferred"' in line for line in logged(stack, run_id)) > 1
+    for row, turns in zip(pl.experiment.get(run_id).results(), said, strict=True):
+        talk = [message.text for message in row["messages"]]
+        assert talk == ["Be kind.", *(text for turn in turns for text in (turn, f"to {turn}"))][-len(talk) :]
+        assert row["score.turn_count"] == TURNS
+
+
+@pytest.mark.timeout(900)
 def test_conversations_that_are_killed_ten_times_at_random_pay_for_no_turn_twice(
     stack: Stack, pl: PromptLab
 ) -> None:
-    """Workers that have 15 s, and ten that get SIGKILL in the middle of it: each turn is in the store once,
-    and only those are asked twice that were in flight then.
+    """Workers that get SIGKILL in the middle of it: each turn is in the store once, and only those are asked
+    twice that were in flight then.
 
     The conversations are those of several runs at once: a shard whose worker was killed rests until its lease
-    has ended, and the others are killed meanwhile.
+    has ended, and the others are killed meanwhile. Their last turns are answered when all are killed.
     """
     said = [[f"turn {turn} of {row}" for turn in range(TURNS)] for row in range(ROWS)]
+    last = f"turn {TURNS - 1} of"
     chance = random.Random(10)
-    with ModelServer(lambda request: Reply(text=f"to {request.prompt}", delay_s=1.5)) as server:
+    with ModelServer(
+        lambda request: Reply(text=f"to {request.prompt}", delay_s=1.5, hang=request.prompt.startswith(last))
+    ) as server:
         function = stack.function("Infer")
-        with timeout(stack, function, 15):
-            runs = [started(stack, talks(server, number, said[number::AT_ONCE])) for number in range(AT_ONCE)]
-            for _ in range(KILLS):
-                kill_one_at_work(server, function, chance)
-            for run_id in runs:
-                ended(stack, run_id)
+        runs = [started(stack, talks(server, number, said[number::AT_ONCE])) for number in range(AT_ONCE)]
+        for _ in range(KILLS):
+            kill_one_at_work(server, function, chance)
+        server.release()
+        for run_id in runs:
+            ended(stack, run_id)
         asked = Counter(request.prompt for request in server.requests)
     assert set(asked) == {text for turns in said for text in turns}
     # Whoever is killed has four conversations, and so four calls in flight at most.
     assert asked.total() <= ROWS * TURNS + KILLS * ROWS // AT_ONCE
     for number, run_id in enumerate(runs):
-        # Workers after those that died, and after those whose time was over.
-        assert sum('"inferred"' in line for line in logged(stack, run_id)) > 1
         rows = pl.experiment.get(run_id).results()
         for row, turns in zip(rows, said[number::AT_ONCE], strict=True):
             talk = [message.text for message in row["messages"]]
@@ -123,15 +162,16 @@ def talks(server: ModelServer, number: int, said: list[list[str]]) -> dict[str, 
         "name": f"talk-{number}",
         "dataset": {"name": f"talks-{number}", "rows": [{"said": turns} for turns in said]},
         "prompt_template": {"name": "kind", "system_prompt": "Be kind."},
-        "model": {"name": "openai/mini", "endpoint": server.openai_url},
+        "model": {"name": "openai/mini", "endpoint": server.openai_url, "timeout_s": 600},
         "conversation": {"user_turns": "$said", "max_turns": TURNS},
         "evaluation": [{"metric": "turn_count"}],
     }
 
 
 def kill_one_at_work(server: ModelServer, function: str, chance: random.Random) -> None:
-    """Kill one of the workers that wait for answers, some calls from now."""
-    server.wait_for_requests(len(server.requests) + chance.randrange(1, 8))
+    """Kill one of the workers that wait for answers, some calls from now, or once all conversations wait."""
+    calls = len(server.requests) + chance.randrange(1, 8)
+    until(lambda: len(server.requests) >= calls or server.in_flight >= ROWS, "workers make calls")
 
     def at_work() -> list[int]:
         inodes = {inode for port, inode in connections() if port in server.waiting}
