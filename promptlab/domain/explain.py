@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 _SHOWN = 20
 """How many problems one message lists."""
+_DEPTH = 8
+"""Steps of a path that are looked at."""
+_FORM = re.compile(
+    r"constrained-\w+|[A-Z]\w+Config|\[key\]|(dict|list|tuple|union|literal|nullable|function-[\w-]+)\[.*\]?"
+)
+"""A part of a path that names a type: Pydantic's words for a union of which no form has a name of ours."""
 _PLAIN = {
     "missing": "is required",
     "tuple_type": "must be a list",
@@ -36,10 +44,9 @@ def explain(
         nested: the models of its fields that hold fields of their own.
     """
     lines = []
-    found = error.errors(include_url=False)
+    found = _of_the_form_given(error.errors(include_url=False))
     for item in found[:_SHOWN]:
-        # Pydantic adds the tags of our unions to the path: forms, not fields.
-        place = [p for p in item["loc"] if p not in ("fields", "reference")]
+        place = _place(item)
         text = _PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             inner = len(place) > 1
@@ -60,6 +67,26 @@ def explain(
         if len(lines) == 1
         else f"This {what} is not valid:\n" + "\n".join(f"  - {line}" for line in lines)
     )
+
+
+def _place(item: ErrorDetails) -> list[int | str]:
+    """Where a problem is, without what Pydantic adds to the path for unions: forms, not fields."""
+    return [p for p in item["loc"] if p not in ("fields", "reference") and not _FORM.fullmatch(str(p)[:200])]
+
+
+def _of_the_form_given(found: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a mapping is not of the other forms that its field takes, where it is said what is wrong
+    inside of it."""
+    inside = {tuple(place[:n]) for place in map(_place, found) for n in range(min(len(place), _DEPTH))}
+    return [
+        item
+        for item in found
+        if not (
+            (item["type"].endswith("_type") or item["type"] == "literal_error")
+            and isinstance(item["input"], dict | list)
+            and tuple(_place(item)) in inside
+        )
+    ]
 
 
 def _cut(text: str) -> str:

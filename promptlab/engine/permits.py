@@ -15,7 +15,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from promptlab.domain.tokens import Needed
 from promptlab.errors import PromptLabError
@@ -44,15 +43,14 @@ CONTENDED = 10
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
 class _Window:
     """What this process has of a window's permits."""
 
-    left: float = 0.0
-    asked: int = 0
-    """For how many it asked."""
-    closed: bool = False
-    """Whether the window has no more."""
+    __slots__ = ("asked", "closed", "left")
+
+    def __init__(self) -> None:
+        self.left, self.asked, self.closed = 0.0, 0, False
+        """What is left, for how many it asked, and whether the window has no more."""
 
 
 class _Pool:

@@ -31,6 +31,10 @@ def metric(**fields: object) -> dict[str, object]:
     return {"evaluation": [{"metric": "length", **fields}]}
 
 
+def retries(**kinds: int) -> dict[str, object]:
+    return {"model": {"name": "openai/x", "max_retries": kinds}}
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -44,6 +48,16 @@ def metric(**fields: object) -> dict[str, object]:
         ({"triasl": 1}, "triasl: unknown field, did you mean 'trials'?"),
         ({"model": {}}, "model.name: is required"),
         ({"qqq": 1}, "qqq: unknown field"),
+        (
+            retries(timeout=-2),
+            "model.max_retries.timeout: Input should be greater than or equal to 0 (got -2)",
+        ),
+        (
+            retries(timeouts=2),
+            "model.max_retries.timeouts: Input should be 'server_error', 'timeout', 'connection', "
+            "'conflict', 'invalid_response' or 'rate_limit' (got 'timeouts')",
+        ),
+        ({"cache": {"days": 1}}, "cache.days: unknown field"),
     ],
 )
 def test_one_problem_is_one_line_with_its_place(wrong: dict[str, object], said: str) -> None:
