@@ -76,8 +76,8 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
-    """Until it listens, for at most 30 seconds."""
-    end = time.monotonic() + 30
+    """Until it listens, for at most 200 seconds."""
+    end = time.monotonic() + 200
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return

@@ -34,7 +34,7 @@ def experiment(server: ModelServer, **changes: Any) -> dict[str, Any]:
 
 def finished(api: httpx.Client, run_id: str, *, status: str = "completed") -> dict[str, Any]:
     """The run once it has ended."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while (run := api.get(f"/runs/{run_id}").raise_for_status().json())["status"] not in DONE:
         assert time.monotonic() < deadline, run
         time.sleep(0.02)

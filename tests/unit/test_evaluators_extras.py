@@ -68,7 +68,9 @@ CODE = [
 
 @pytest.mark.parametrize(("answer", "tests", "passed", "why"), CODE)
 def test_code_is_run_with_its_tests_and_nothing_else(answer: str, tests: Any, passed: bool, why: str) -> None:
-    score = build("code_tests", {"timeout_s": 2.0}).evaluate({"response": answer, "tests": tests})
+    # Only what has no end is waited for: a busy machine may take long over a process that begins.
+    timeout_s = 2.0 if "timeout_s=2" in why else 60.0
+    score = build("code_tests", {"timeout_s": timeout_s}).evaluate({"response": answer, "tests": tests})
     assert score.passed is passed
     assert why in (score.reason or "")
 

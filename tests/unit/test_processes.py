@@ -168,12 +168,12 @@ async def test_a_case_that_takes_too_long_is_ended_with_all_that_it_started(pool
     child = await pool.call(made, {"do": "children"}, 30.0)
     slow, next_one = await asyncio.gather(
         pool.call(made, {"do": "sleep", "seconds": 60}, 0.3),
-        pool.call(made, {"do": "value", "value": 1}, 0.3),
+        pool.call(made, {"do": "value", "value": 1}, 60.0),
     )
     assert slow.error == Failure("evaluator_timeout", "m: no score within timeout_s=0.3 s")
     assert next_one == Score(1.0)
     assert child.value is not None
-    for _ in range(500):
+    for _ in range(5_000):
         if not _lives(int(child.value)):
             return
         await asyncio.sleep(0.02)
@@ -200,7 +200,7 @@ async def test_waiting_cases_get_further_processes_and_idle_ones_are_used_again(
     pids |= {int(score.value or 0) for score in found}
     assert len(pids) <= max(8, os.cpu_count() or 1)
     await pool.close()
-    for _ in range(500):
+    for _ in range(5_000):
         if not any(map(_lives, pids)):
             return
         await asyncio.sleep(0.02)
@@ -452,7 +452,7 @@ def test_a_program_that_leaves_a_case_under_way_ends_its_process(tmp_path: Path)
     )
     told = tmp_path / "pid"
     subprocess.run([sys.executable, "-c", script, str(told)], capture_output=True, timeout=120, check=False)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     while time.monotonic() < end and is_there(int(told.read_text())):
         time.sleep(0.1)
     assert not is_there(int(told.read_text()))

@@ -92,7 +92,7 @@ import asyncio, ctypes, http.client, os, socket, struct, threading, time, urllib
 libc = ctypes.CDLL(None, use_errno=True)
 
 def urllib_(port):
-    return urllib.request.urlopen(f"http://127.0.0.1:{port}/urllib", timeout=20).read().decode()
+    return urllib.request.urlopen(f"http://127.0.0.1:{port}/urllib", timeout=100).read().decode()
 
 def plain(port):
     with socket.create_connection(("127.0.0.1", port)) as s:

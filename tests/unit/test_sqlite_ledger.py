@@ -165,7 +165,7 @@ async def test_closing_leaves_one_file_and_no_thread(path: Path) -> None:
         del ledger
         gc.collect()
         for thread in started:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         assert list(path.parent.iterdir()) == [path]
 

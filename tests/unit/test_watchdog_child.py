@@ -67,7 +67,7 @@ def test_a_stopped_process_is_told_from_one_that_stands_still() -> None:
     try:
         assert not _is_stopped(process.pid)
         process.send_signal(signal.SIGSTOP)
-        for _ in range(500):
+        for _ in range(5_000):
             if _is_stopped(process.pid):
                 break
             time.sleep(0.01)

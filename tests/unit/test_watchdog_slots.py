@@ -78,7 +78,7 @@ def test_one_process_watches_and_ends_when_it_is_told_to(dog: Watchdog) -> None:
     beats = {thread for thread in threading.enumerate() if thread.name == "promptlab-beat"}
     dog.close()
     assert watcher.returncode == 0
-    for _ in range(500):
+    for _ in range(5_000):
         if {thread for thread in beats if thread.is_alive()} < beats:
             return
         time.sleep(0.02)
