@@ -57,12 +57,15 @@ def free_port() -> int:
         return port
 
 
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    """Wait until the Studio answers."""
+def wait_for(url: str, token: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until the Studio answers, and has made its document: schemathesis waits ten seconds for that."""
     until = time.monotonic() + START_S
+    document = urllib.request.Request(
+        f"{url}/api/v1/openapi.json", headers={"Authorization": f"Bearer {token}"}
+    )
     while time.monotonic() < until and server.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/api/v1/health", timeout=5):
+            with urllib.request.urlopen(document, timeout=START_S):
                 return
         except OSError:
             time.sleep(0.2)
@@ -91,7 +94,7 @@ def main() -> None:
                 cwd=folder,
             )
         try:
-            wait_for(url, server)
+            wait_for(url, token, server)
             ended = subprocess.run(
                 [
                     *(asked.tool, "run", f"{url}/api/v1/openapi.json"),
