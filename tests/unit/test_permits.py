@@ -17,6 +17,8 @@ from promptlab.models.retry import Postponed, RetryPolicy, Slot, with_retries
 from tests.unit.test_pacing import Provider
 from tests.virtual import VirtualClock, run_virtual
 
+LIMITS = {"requests_per_minute": 600, "tokens_per_minute": 60_000}
+
 
 class Counters:
     """A ledger's counters in memory, with the seconds that a write takes, half of them before it counts."""
@@ -166,6 +168,27 @@ def test_what_a_killed_process_had_is_the_others_at_once() -> None:
     assert sum(22 < at <= 32 for at in provider.arrivals) >= 0.9 * 100
 
 
+@pytest.mark.parametrize("write_s", [0.01, 4.0])
+@pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_minute"])
+def test_of_eight_processes_one_is_killed_and_the_limit_is_used_again(limit: str, write_s: float) -> None:
+    """Full use within 30 s, of requests and tokens, however slow the ledger is."""
+    provider, ledger = Provider(), Counters(write_s)
+
+    async def main() -> None:
+        work = [Process(ledger, provider, tokens=100.0, **{limit: LIMITS[limit]}) for _ in range(8)]
+        tasks = [asyncio.create_task(process.work(300)) for process in work]
+        await asyncio.sleep(40)
+        tasks[0].cancel()
+        await asyncio.sleep(60)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run_virtual(main())
+    assert sum(70 < at <= 100 for at in provider.arrivals) >= 0.9 * 300
+    assert most_in_a_minute(provider.arrivals) <= 600
+
+
 def test_tokens_a_minute_are_shared_too() -> None:
     """60,000 a minute, in calls of 500."""
     provider, ledger = Provider(late_s=0.05), Counters()
@@ -222,9 +245,6 @@ def shared(
             first += 1
         most = max(most, sum_)
     return Shared(len(late), sum(late), most_in_a_minute([at for at, _ in used]), most)
-
-
-LIMITS = {"requests_per_minute": 600, "tokens_per_minute": 60_000}
 
 
 @pytest.mark.parametrize("write_s", [0.01, 4.0])
