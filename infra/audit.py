@@ -89,7 +89,7 @@ def asked(requirements: Path, folder: Path) -> Path:
 def check_hashes(
     requirements: Path, folder: Path, *, root: Path = ROOT, ask: Callable[[Path, Path], Path] = asked
 ) -> list[str]:
-    """What is wrong with a file of hashes, one line each; `ask` gives those that the index has now."""
+    """Return what is wrong with a file of hashes, one line each; `ask` gives those that the index has now."""
     mine = hash_file(requirements, root)
     name = mine.relative_to(root)
     if not mine.exists():

@@ -107,7 +107,7 @@ def _resources(report: Any) -> set[str]:
 
 
 def problems(found: set[Finding], deployment: str, exceptions: list[dict[str, Any]]) -> list[str]:
-    """What is found and not excused, and what is excused and not found; one line each."""
+    """Return what is found and not excused, and what is excused and not found; one line each."""
     excused = {
         (rule, resource)
         for entry in exceptions

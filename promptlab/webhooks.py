@@ -111,7 +111,7 @@ async def shown(records: Records, run_id: str, *, whole: bool = True) -> dict[st
 
 
 async def news(lab: StoreLab, run: RunRecord) -> bytes:
-    """What is told of a run that has ended: its numbers, as lists have them."""
+    """Return what is told of a run that has ended: its numbers, as lists have them."""
     more = {"name": run.name, "tags": list(run.tags), "finished_at": run.finished_at, "error": run.error}
     numbers = brief(run, None if run.summary else await lab.progress(run.run_id))
     return orjson.dumps({"type": "run.ended", "generation": run.generation, **more, **numbers}, default=str)

@@ -343,7 +343,7 @@ class Worker:
         return await self._run(run_id, generation), summary
 
     def _limited_by(self, run: RunRecord, model: ModelConfig, summary: Summary) -> str | None:
-        """What held the passes of a run back."""
+        """Return what held the passes of a run back."""
         began = run.started_at or run.created_at
         tokens = (summary.prompt_tokens or 0) + (summary.completion_tokens or 0)
         workers = at_once(model, self._max_concurrency, tokens / max(1, summary.cases))
@@ -584,7 +584,7 @@ class Worker:
         return await open_cache(self._lab.ledger, job.run, job.bindings.model, job.bindings.evaluators)
 
     async def _budget(self, job: Job, shard: Shard | None = None, **of: Any) -> Budget | None:
-        """What the calls for a shard, or the batches of a run, may cost."""
+        """Return what the calls for a shard, or the batches of a run, may cost."""
         return await open_budget(
             self._lab.ledger,
             self._lab.clock,
@@ -598,8 +598,8 @@ class Worker:
         )
 
     async def _month_usd(self, run: RunRecord) -> float | None:
-        """What the project's runs may cost in a month, as it was when this worker first met the pass: a
-        look for each shard is paid for."""
+        """Return what the project's runs may cost in a month, as it was when this worker first met the pass:
+        a look for each shard is paid for."""
         key = f"{self._lab.project}/{run.run_id}/{run.generation}"
         if key not in self._months:
             while len(self._months) >= KEPT:

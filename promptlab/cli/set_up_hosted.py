@@ -85,7 +85,7 @@ async def _deleted(lab: RemoteLab, run_id: str) -> list[Finding]:
 
 
 def _told(run: RunRecord, rows: Sequence[dict[str, Any]]) -> list[Finding]:
-    """What the run of the first row showed."""
+    """Return what the run of the first row showed."""
     wrong = [
         f"{row['error_type']}: {row.get('error_message') or 'no reason given'}"
         for row in rows

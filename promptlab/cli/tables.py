@@ -166,7 +166,7 @@ def configuration(run: RunRecord) -> RenderableType:
 
 
 def _conversation(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a run's conversations are, if its cases are some."""
+    """Return what a run's conversations are, if its cases are some."""
     if talk := spec.get("conversation"):
         played = talk.get("simulated_user") or {}
         yield "conversation", _pairs({key: value for key, value in talk.items() if key != "simulated_user"})
@@ -387,7 +387,7 @@ def _laptop_lines(found: Estimate) -> list[str]:
 
 
 def _one(found: Estimate) -> str:
-    """What tokens are of: a call, or all turns of a case."""
+    """Return what tokens are of: a call, or all turns of a case."""
     if (turns := found.turns) is None:
         return "A call"
     if turns.low == turns.high:

@@ -190,10 +190,10 @@ def _mean(values: list[tuple[float, int]], clustered: bool) -> dict[str, Any]:
 
 
 def brief(m: MetricSummary) -> dict[str, Any]:
-    """What programs are told of a metric: `{n, rows, mean, stderr, ci_low, ci_high, method}`, and where there
-    is such a thing `missing` (how cases without a score count) with `failures`, `lost`, `missing_rows`,
-    `worst_low` and `worst_high`; `skewed` with the median; `labels`; `trials`; `clusters`; `failed` scores,
-    and the cases that were not to be scored: `not_applicable`, `unlabelled`."""
+    """Return what programs are told of a metric: `{n, rows, mean, stderr, ci_low, ci_high, method}`, and
+    where there is such a thing `missing` (how cases without a score count) with `failures`, `lost`,
+    `missing_rows`, `worst_low` and `worst_high`; `skewed` with the median; `labels`; `trials`; `clusters`;
+    `failed` scores, and the cases that were not to be scored: `not_applicable`, `unlabelled`."""
     found = m.estimate
     said: dict[str, Any] = {
         "n": m.n,

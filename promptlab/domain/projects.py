@@ -68,7 +68,7 @@ def is_project_name(name: str) -> bool:
 
 
 def checked_description(text: str) -> str:
-    """What a project is for.
+    """Return what a project is for.
 
     Raises:
         ConfigError: it is too long, or has hidden characters in it.
@@ -83,7 +83,7 @@ def checked_description(text: str) -> str:
 
 
 def checked_usd(usd: float | None) -> float | None:
-    """What a project may spend in a month.
+    """Return what a project may spend in a month.
 
     Raises:
         ConfigError: it is no sum that makes sense.

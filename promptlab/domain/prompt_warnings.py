@@ -62,7 +62,7 @@ def prompt_warnings(
 
 
 def _beginnings(texts: Sequence[str]) -> list[str]:
-    """What is looked at of some texts: LOOKED_AT characters of all together."""
+    """Return what is looked at of some texts: LOOKED_AT characters of all together."""
     ends = accumulate(map(len, texts), initial=0)
     return [
         text[: LOOKED_AT - before] for text, before in zip(texts, ends, strict=False) if before < LOOKED_AT

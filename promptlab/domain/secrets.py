@@ -157,7 +157,7 @@ def words_for(hosts: Iterable[str]) -> str:
 
 
 def description_of(hosts: Iterable[str]) -> str:
-    """What a secret store says beside a secret, for those who may not read the secret itself."""
+    """Return what a secret store says beside a secret, for those who may not read the secret itself."""
     return f"{_SENT_TO}{' '.join(hosts)}"
 
 

@@ -115,7 +115,8 @@ class Batching:
         return self.pledges is not None and self.pledges.budget.reached is not None
 
     async def recorded(self, *, of_cases: bool = False) -> float:
-        """What the batches of the run cost so far, by what is recorded; or those of its cases alone."""
+        """Return what the batches of the run cost so far, by what is recorded; or those of its cases
+        alone."""
         total, number = 0.0, 0
         while record := await self.job.ledger.get_record(BATCH, self._key(number)):
             batch, number = Batch.from_json(record), number + 1
@@ -376,7 +377,8 @@ class Batching:
         await self.job.blobs.delete(self.blob(batch.number))
 
     async def _cost_of(self, batch: Batch) -> float:
-        """What is recorded that a batch cost; a request of unknown cost counts as what it may have cost."""
+        """Return what is recorded that a batch cost; a request of unknown cost counts as what it may have
+        cost."""
         wave = self._wave(batch.wave)
         return 0.0 if wave is None else await wave.cost_of(batch, await self._asked(batch))
 

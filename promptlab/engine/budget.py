@@ -186,7 +186,7 @@ def _without(record: Mapping[str, Any] | None, owner: str) -> dict[str, Any]:
 
 
 def _committed(record: Mapping[str, Any]) -> float:
-    """What is spent or leased."""
+    """Return what is spent or leased."""
     return float(record["spent"] + sum(lease[0] for lease in record["leases"].values()))
 
 
@@ -195,13 +195,13 @@ def _spent(record: Mapping[str, Any]) -> float:
 
 
 async def room_usd(purse: Purse) -> float:
-    """What nobody has spent or reserved of a budget."""
+    """Return what nobody has spent or reserved of a budget."""
     others = _without(await purse.ledger.get_record(BUDGET, purse.key), purse.owner)
     return purse.limit - _committed(others) - purse.settled - purse.reserved
 
 
 async def spent_usd(ledger: Ledger, key: str) -> float:
-    """What has been spent of a budget, as far as its holders have written it down."""
+    """Return what has been spent of a budget, as far as its holders have written it down."""
     record = await ledger.get_record(BUDGET, key)
     return _spent(_without(record, "")) if record else 0.0
 
@@ -650,7 +650,7 @@ async def seed_month(ledger: Ledger, now: str) -> None:
 
 
 def run_usd(run: RunRecord) -> float:
-    """What a summarized run cost, its metrics' own models with it."""
+    """Return what a summarized run cost, its metrics' own models with it."""
     summary = run.summary or {}
     metrics = summary.get("metrics", {}).values()
     used = [metric.get("usage") or {} for metric in metrics]
@@ -658,7 +658,7 @@ def run_usd(run: RunRecord) -> float:
 
 
 async def recorded_usd(ledger: Ledger, run_id: str, shards: Sequence[int] | None) -> float:
-    """What a run, or some shards of it, cost by what is recorded."""
+    """Return what a run, or some shards of it, cost by what is recorded."""
     total = 0.0
     if shards is None:
         shards = await ledger.shard_numbers(run_id, limit=1_000_000)

@@ -293,7 +293,7 @@ class _Talk:
         return [*self.persona, opening, *said]
 
     def _asked(self) -> str:
-        """What the user says at the end of the prompt."""
+        """Return what the user says at the end of the prompt."""
         if isinstance(self.prompt, ChatRequest):
             return self.prompt.messages[-1].text
         return self.prompt[-1]["content"]
@@ -335,7 +335,8 @@ class _Talk:
         )
 
     def _spent(self, answers: Sequence[Completion]) -> dict[str, Any]:
-        """What the calls of a conversation used: tokens of the model under test, dollars of both sides."""
+        """Return what the calls of a conversation used: tokens of the model under test, dollars of both
+        sides."""
         sums: dict[str, Any] = {}
         for name in ("prompt_tokens", "completion_tokens"):
             counts = [getattr(answer, name) for answer in answers]
@@ -351,7 +352,7 @@ class _Talk:
         return {**sums, "latency_ms": sum(times) if times else None}
 
     def _simulator(self) -> Usage | None:
-        """What the simulated user used in all; None where there is none."""
+        """Return what the simulated user used in all; None where there is none."""
         used = [turn.simulator for turn in self.turns if turn.simulator is not None]
         if not used:
             return None

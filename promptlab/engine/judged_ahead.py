@@ -49,7 +49,7 @@ _TOKENS = (
 
 
 def waves_of(job: Job, modes: BatchModes) -> list[Wave]:
-    """What a run asks in batches, in order: its cases, then each of its judges that is in batch mode.
+    """Return what a run asks in batches, in order: its cases, then each of its judges that is in batch mode.
 
     Raises:
         ConfigError: a model has no batch mode here.
@@ -110,7 +110,7 @@ class Judges(Wave):
                         await writer.add(line, f"s{shard.number}-q{key}", where, usd)
 
     def _of(self, model: Model) -> Batches:
-        """What writes a question for a model whose answers have the form of a metric."""
+        """Return what writes a question for a model whose answers have the form of a metric."""
         if id(model) not in self._formed:
             self._formed[id(model)] = model, self._modes.of(model)
         return self._formed[id(model)][1]
@@ -147,7 +147,8 @@ class Judges(Wave):
             await self.job.blobs.put(key, b"\n".join(of))
 
     async def cost_of(self, batch: Batch, names: set[str]) -> float:
-        """What a batch cost; nothing before it is collected, here and now: only then is it recorded."""
+        """Return what a batch cost; nothing before it is collected, here and now: only then is it
+        recorded."""
         return self._spent.get(batch.number, 0.0)
 
 
@@ -156,7 +157,7 @@ def _prefix(run_id: str, shard: int) -> str:
 
 
 async def _recorded(blobs: Blobs, run_id: str, shard: int) -> dict[str, dict[str, Any]]:
-    """What was answered to the questions of a shard."""
+    """Return what was answered to the questions of a shard."""
     found = dict[str, dict[str, Any]]()
     for key in await blobs.keys(_prefix(run_id, shard)):
         for line in (await blobs.get(key)).splitlines():
@@ -243,7 +244,7 @@ def answering(found: Answered) -> Iterator[None]:
 
 
 async def answers_of(job: Job, shard: Shard) -> Answered:
-    """What was answered ahead for a shard."""
+    """Return what was answered ahead for a shard."""
     return Answered(await _recorded(job.blobs, job.run.run_id, shard.number))
 
 

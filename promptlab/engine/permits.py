@@ -72,7 +72,7 @@ class _Pool:
         return math.floor(self.per_window * (window + 1)) - math.floor(self.per_window * window)
 
     def of(self, window: int) -> _Window:
-        """What it has of a window."""
+        """Return what it has of a window."""
         return self._windows.setdefault(window, _Window())
 
     def saw(self, window: int, processes: int) -> None:
@@ -86,8 +86,8 @@ class _Pool:
         return max(self._processes.values(), default=1)
 
     def part(self, window: int, last: int, need: float, calls: int) -> int:
-        """What one of several processes asks for of a window, for so many calls: its part, in whole calls,
-        for what is too little for one would be gathered."""
+        """Return what one of several processes asks for of a window, for so many calls: its part, in whole
+        calls, for what is too little for one would be gathered."""
         part = max(1, math.ceil(self.allowance(window) / self.peers() / need)) if need else 0
         has = max(self.of(window).left, self.available(last))
         return min(math.ceil(need * min(calls, part) - min(has, 0.0)), math.ceil(need * calls - has))

@@ -38,7 +38,7 @@ class Pledges:
             self._change(usd)
 
     def scores_usd(self, cases: int) -> float:
-        """What is to be left for scores beside a batch of so many cases: those of all cases that are
+        """Return what is to be left for scores beside a batch of so many cases: those of all cases that are
         answered, or asked, in batches. Nothing beside a batch of judges, which makes scores itself."""
         return self.budget.judging * (self.cases + cases) if cases else 0.0
 

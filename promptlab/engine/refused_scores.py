@@ -89,7 +89,7 @@ class RefusedScores:
 
 
 def _key(metric: str, evaluator: Evaluator) -> tuple[str, ...]:
-    """What refusals are counted by: the models of the evaluator, of one that shows none the metric."""
+    """Return what refusals are counted by: the models of the evaluator, of one that shows none the metric."""
     return tuple(sorted(model.counted_by for model in models_of(evaluator))) or (metric,)
 
 

@@ -243,7 +243,7 @@ def _cancel(call: _Call) -> None:
 
 
 async def outcome_of(call: Callable[[], Awaitable[Any]]) -> Outcome:
-    """What a user's coroutine returned or raised: nothing of it ends the loop."""
+    """Return what a user's coroutine returned or raised: nothing of it ends the loop."""
     pid = os.getpid()
     try:
         answer = await call()

@@ -103,7 +103,7 @@ async def _reaching(
 
 
 def _judged(rule: StopRule, seen: _Seen, total: int) -> dict[str, Any] | None:
-    """What the rule says of the differences in their order, as a run's record has it; None while it is
+    """Return what the rule says of the differences in their order, as a run's record has it; None while it is
     open."""
     from promptlab.statistics.sequential import Sequential  # not a part of a start that a run needs
 

@@ -51,7 +51,7 @@ class Tried:
         return found
 
     def of(self, key: CaseKey) -> Tries:
-        """What was tried for a case so far."""
+        """Return what was tried for a case so far."""
         return self.before.get(key, NOTHING)
 
     def attempts(self, key: CaseKey, price: Price | None) -> Attempts:

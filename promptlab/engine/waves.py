@@ -74,14 +74,15 @@ class Wave(ABC):
 
     @abstractmethod
     async def cost_of(self, batch: Batch, names: set[str]) -> float:
-        """What is recorded that a batch cost; a request of unknown cost counts as what it may have cost."""
+        """Return what is recorded that a batch cost; a request of unknown cost counts as what it may have
+        cost."""
 
     @cached_property
     def _worst(self) -> WorstCase:
         return worst_case(self.model.config)
 
     def worst_usd(self, messages: Any) -> float:
-        """What the answer to a request may cost."""
+        """Return what the answer to a request may cost."""
         return self._in_batch(self._worst.usd(messages))
 
     def usd(self, answer: ModelResponse) -> float | None:
@@ -92,7 +93,7 @@ class Wave(ABC):
         return self._in_batch(answer.cost_usd)
 
     def _in_batch(self, usual: float) -> float:
-        """What costs so many dollars usually, in a batch."""
+        """Return what costs so many dollars usually, in a batch."""
         config = self.model.config
         price, full = prices.price_of(config, tier=prices.BATCH), prices.price_of(config)
         if price is None or full is None or not full.output_usd_per_mtok or not price.output_usd_per_mtok:
@@ -153,7 +154,7 @@ class Cases(Wave):
         return found
 
     async def cost_of(self, batch: Batch, names: set[str]) -> float:
-        """What the recorded cases of a batch cost."""
+        """Return what the recorded cases of a batch cost."""
         total, places = 0.0, {_where(name) for name in names}
         for shard in sorted({shard for shard, _, _ in places}):
             for one in await self.job.ledger.get_completions(self.job.run.run_id, shard):

@@ -50,7 +50,7 @@ class _ErrorRate(TextMetric, ABC):
         return Score(value=min(rates), reason=self.warning((response, *references)))
 
     def warning(self, texts: tuple[str, ...]) -> str | None:
-        """What to say where the units do not suit the texts."""
+        """Return what to say where the units do not suit the texts."""
         return None
 
 

@@ -124,7 +124,7 @@ def _last(places: Iterator[re.Match[str]]) -> re.Match[str] | None:
 
 
 def _boxed(text: str) -> str | None:
-    """What the last box has in it; braces within are matched."""
+    """Return what the last box has in it; braces within are matched."""
     places = list(_BOX.finditer(text))
     for place in reversed(places[-_MAX_STARTS:]):
         rest = text[place.end() :].lstrip()

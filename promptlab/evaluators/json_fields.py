@@ -194,7 +194,7 @@ def _is_number(value: Any) -> bool:
 
 
 def json_key(value: Any) -> Any:
-    """What two values have in common that are equal as JSON: 1 and 1.0 are, 1 and true are not."""
+    """Return what two values have in common that are equal as JSON: 1 and 1.0 are, 1 and true are not."""
     if isinstance(value, Mapping):
         return ("object", frozenset((key, json_key(item)) for key, item in value.items()))
     if isinstance(value, list):

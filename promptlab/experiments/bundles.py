@@ -40,7 +40,7 @@ class BundleDraft:
     """Scripts: the module that each becomes, and the names that are needed; None for all of it."""
 
     def missing(self, host: CodeHost, fetched: Sequence[Fetched]) -> list[str]:
-        """What its code imports and neither the sandbox nor a wheel has, for people.
+        """Return what its code imports and neither the sandbox nor a wheel has, for people.
 
         Only what it cannot be loaded without.
         """
@@ -93,7 +93,7 @@ class Piece:
     """The configuration of a model that is an object."""
 
     def stored(self, version: int) -> str:
-        """What names it, once its bundle is a version of an asset."""
+        """Return what names it, once its bundle is a version of an asset."""
         return str(StoredCode(self.draft.name, str(version), self.module, self.qualname))
 
 
@@ -285,7 +285,8 @@ def started_script() -> tuple[Path, str]:
 
 
 def _module_name(path: Path) -> str:
-    """What a script is called as a module: its own name, unless that is another module's in the sandbox."""
+    """Return what a script is called as a module: its own name, unless that is another module's in the
+    sandbox."""
     name = re.sub(r"\W", "_", path.stem)
     name = name if name.isidentifier() else f"_{name}"
     return (

@@ -70,7 +70,7 @@ class StoredRunEvaluator(StoredEvaluator, RunEvaluator):
 
 
 def stored_evaluator(code: CodeRef, said: Mapping[str, Any]) -> StoredEvaluator:
-    """What stands for an evaluator: of cases, or of a run as a whole, as the sandbox says."""
+    """Return what stands for an evaluator: of cases, or of a run as a whole, as the sandbox says."""
     return (StoredRunEvaluator if said.get("whole") else StoredEvaluator)(code, said)
 
 
@@ -134,7 +134,7 @@ class Stored:
     said: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def evaluator(self, name: str) -> StoredEvaluator | None:
-        """What stands for a metric's evaluator; None where that is no stored code."""
+        """Return what stands for a metric's evaluator; None where that is no stored code."""
         code = self.codes.get(name)
         return stored_evaluator(code, self.said[name]) if code else None
 
@@ -250,7 +250,8 @@ _WORDS = {
 
 
 def model_of(code: CodeRef, said: Mapping[str, Any], given: Mapping[str, Any] | None) -> StoredModel:
-    """What stands for a model; its configuration is the one that was sent with its object, else its own.
+    """Return what stands for a model; its configuration is the one that was sent with its object, else its
+    own.
 
     Raises:
         ConfigError: the configuration is none.
@@ -267,7 +268,7 @@ def model_of(code: CodeRef, said: Mapping[str, Any], given: Mapping[str, Any] | 
 def recipe_argument(
     code: CodeRef, metric: str, parts: list[str], params: Mapping[str, Any] | None = None
 ) -> bytes:
-    """What the sandbox needs to make a metric's evaluator, with the metric's `params`, as JSON."""
+    """Return what the sandbox needs to make a metric's evaluator, with the metric's `params`, as JSON."""
     ref = {"module": code.module, "qualname": code.qualname, "params": dict(params or {}) or None}
     return orjson.dumps(
         {"role": "evaluate", "hash": code.bundle_hash, "ref": ref, "metric": metric, "parts": parts}

@@ -89,7 +89,7 @@ def markdown(gate: GateOutcome) -> str:
 
 
 def _plain(text: str | None) -> str:
-    """What people wrote, on one line, without Markdown or HTML of its own."""
+    """Return what people wrote, on one line, without Markdown or HTML of its own."""
     words = " ".join((text or "").split())
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", words).replace("@", "@\u200b")  # a name is notified by @
 

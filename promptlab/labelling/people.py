@@ -61,7 +61,7 @@ def is_good(value: float, metric: Metric, threshold: float) -> bool:
 
 
 def worth(label: CaseLabel, metric: Metric) -> float | None:
-    """What a label is worth on the metric's scale; None where it says neither pass, fail nor a number.
+    """Return what a label is worth on the metric's scale; None where it says neither pass, fail nor a number.
 
     A pass is the good end of the scale and a fail the bad one, unless the label is about this metric and has
     a number.
@@ -77,7 +77,7 @@ def worth(label: CaseLabel, metric: Metric) -> float | None:
 
 
 def verdict(labels: Sequence[CaseLabel], metric: Metric, threshold: float) -> bool | None:
-    """What most raters say of a case; None where as many pass as fail it."""
+    """Return what most raters say of a case; None where as many pass as fail it."""
     said = [verdict_of(label, metric, threshold) for label in labels]
     passed = sum(one is True for one in said)
     failed = sum(one is False for one in said)
@@ -85,7 +85,7 @@ def verdict(labels: Sequence[CaseLabel], metric: Metric, threshold: float) -> bo
 
 
 def verdict_of(label: CaseLabel, metric: Metric, threshold: float) -> bool | None:
-    """What one rater says of a case."""
+    """Return what one rater says of a case."""
     if label.passed is not None:
         return label.passed
     value = worth(label, metric)
@@ -101,7 +101,7 @@ def by_row(by_case: Mapping[CaseKey, float]) -> dict[int, float]:
 
 
 def people_say(counted: Counted, metric: Metric) -> dict[CaseKey, float]:
-    """What each labelled case is worth: the mean of its raters."""
+    """Return what each labelled case is worth: the mean of its raters."""
     found = {}
     for key, labels in counted.by_case.items():
         values = [value for label in labels if (value := worth(label, metric)) is not None]

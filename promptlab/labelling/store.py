@@ -42,7 +42,7 @@ class Labelled(Protocol):
         """Open the results of a run."""
 
     async def query_engine(self) -> QueryEngine:
-        """What answers questions about runs."""
+        """Return what answers questions about runs."""
 
 
 class StoreLabels:

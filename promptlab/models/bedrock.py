@@ -451,6 +451,6 @@ def _headers(body: Any) -> Mapping[str, str]:
 
 
 def _proxy_said(error: Exception) -> str:
-    """What a proxy answered, or why it did not: botocore's own words have its address alone."""
+    """Return what a proxy answered, or why it did not: botocore's own words have its address alone."""
     cause = getattr(error, "kwargs", {}).get("error") or error.__cause__ or error.__context__
     return trim(hide_text(f"{error}: {cause}" if cause else str(error)))

@@ -406,7 +406,7 @@ class ProviderModel(Model):
         return Spent(None, None, None)
 
     def _dollars(self, spent: Spent, tier: str | None = None) -> float | None:
-        """What a call's tokens cost by the price table."""
+        """Return what a call's tokens cost by the price table."""
         price, cached, written = (
             price_of(self.config, tier=tier),
             spent.cached_tokens,

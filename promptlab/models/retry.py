@@ -273,7 +273,7 @@ class _Call:
         self.last: ModelError | None = None
 
     def tries(self) -> Tries:
-        """What was tried, for whoever goes on."""
+        """Return what was tried, for whoever goes on."""
         return Tries(
             self.attempts,
             self._throttles,

@@ -135,7 +135,7 @@ class SimulatedModel(ProviderModel):
     def _played(
         self, text: str, asked: str, request: ChatRequest | None
     ) -> tuple[list[Part], list[dict[str, Any]], str]:
-        """What it thinks, and what it says or which tools it calls."""
+        """Return what it thinks, and what it says or which tools it calls."""
         play = self.behaviour
         parts: list[Part] = [Reasoning(play.reasoning)] if play.reasoning else []
         if wanted := self._wanted(request):

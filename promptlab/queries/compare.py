@@ -295,7 +295,7 @@ async def _align(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) 
 
 
 async def statistics_of(pool: DuckDBPool, runs: Sequence[StoredRun], pairing: Pairing) -> dict[str, Any]:
-    """What each pair is judged by. The files never change: it is asked once, and not for each page."""
+    """Return what each pair is judged by. The files never change: it is asked once, and not for each page."""
     known, key = runs[0].compared, tuple(pairing.sources[1:])
     if key not in known:
         found: dict[str, Any] = {}
@@ -335,7 +335,7 @@ def _selected(
     sort: str,
     descending: bool,
 ) -> tuple[Selected, list[Any]]:
-    """What a page shows a part of, and its query's parameters."""
+    """Return what a page shows a part of, and its query's parameters."""
     others = range(len(pairing.sources) - 1)
     if compared.other is not None and compared.other not in others:
         raise UnknownNameError("other run", str(compared.other), map(str, others))

@@ -161,9 +161,9 @@ class Pairing:
     def _judged(
         self, other: int, key: str | None = None, without: Sequence[str] = (), *, spread: bool = False
     ) -> tuple[dict[str, str], str]:
-        """What the pairs of one other run are judged by, as expressions by their names, and the rows that
-        they are over; with the key `k` of each row, without those of some ids, and with the deviation of the
-        other run's values, if they are asked for."""
+        """Return what the pairs of one other run are judged by, as expressions by their names, and the rows
+        that they are over; with the key `k` of each row, without those of some ids, and with the deviation of
+        the other run's values, if they are asked for."""
         chosen = [n for n, (metric, run) in enumerate(self.pairs) if run == other and metric != ANSWER]
         measured = {f"{name}{n}": part for n in chosen for name, part in _statistics(n).items()}
         if spread:
@@ -423,7 +423,7 @@ def _complete(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _statistics(n: int) -> dict[str, str]:
-    """What `PairedData` is made of, for one pair, over dataset rows.
+    """Return what `PairedData` is made of, for one pair, over dataset rows.
 
     Without FILTER: DuckDB keeps a chunk of all columns for each, 600 MB for ten pairs.
     """
@@ -449,7 +449,7 @@ def _statistics(n: int) -> dict[str, str]:
 
 
 def _means(n: int) -> dict[str, str]:
-    """What a mean is made of, for one metric, over dataset rows."""
+    """Return what a mean is made of, for one metric, over dataset rows."""
     x, u = f"x{n}", f"u{n}"
     return {
         "n": f"count({x})",

@@ -135,7 +135,7 @@ def _cell_from(value: Mapping[str, Any]) -> RankedCell:
 
 
 def cells_of(sweep: Sweep, runs: Mapping[str, RunRecord], metric: str | None) -> list[RankedCell]:
-    """What is known of each cell without a look at any row.
+    """Return what is known of each cell without a look at any row.
 
     Args:
         sweep: the sweep.

@@ -55,7 +55,7 @@ def _errors(n: int) -> str:
 
 
 def error_of(found: Sequence[Any]) -> tuple[int, float, str]:
-    """What `cluster_sql` gave of one value: how many clusters, the standard error, and its method."""
+    """Return what `cluster_sql` gave of one value: how many clusters, the standard error, and its method."""
     groups, cr1, cr3, unequal = found
     return groups, (cr3 if unequal else cr1) or 0.0, "CR3" if unequal else "CR1"
 

@@ -148,7 +148,7 @@ class _Traced:
         return span
 
     def _operation(self) -> tuple[str, list[tuple[str, Any]]]:
-        """What the case is: a call of a model, or of an agent."""
+        """Return what the case is: a call of a model, or of an agent."""
         provider, _, model = str(self._run.experiment["model"]["name"]).partition("/")
         if provider == "agent":
             return "invoke_agent", [("gen_ai.agent.name", model)]

@@ -125,7 +125,7 @@ class StoreBase:
         return self._parts.quotas
 
     def sandbox(self) -> Sandbox:
-        """What runs code that the lab keeps.
+        """Return what runs code that the lab keeps.
 
         Raises:
             ConfigError: nothing does, here.

@@ -31,7 +31,7 @@ def probe(data):
 
 
 def bundle() -> CodeBundle:
-    """That code."""
+    """Return that code."""
     return CodeBundle(name="probe", files={"probe.py": _SOURCE})
 
 

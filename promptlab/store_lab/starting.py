@@ -288,7 +288,7 @@ class Starting(Runs):
         return bound
 
     async def month_usd(self) -> float | None:
-        """What this project's runs may cost in a month; None: as much as they do."""
+        """Return what this project's runs may cost in a month; None: as much as they do."""
         project = await self.projects.find(self.project)
         return project.max_cost_usd_a_month if project else None
 
@@ -301,7 +301,7 @@ class Starting(Runs):
         await self.projects.edit(self.project, max_cost_usd_a_month=usd)
 
     async def spent_this_month(self) -> float | None:
-        """What of the month's budget is spent; None where there is none."""
+        """Return what of the month's budget is spent; None where there is none."""
         if await self.month_usd() is None:
             return None
         await seed_month(self.ledger, self.clock.now())
@@ -321,7 +321,7 @@ _SAID = ("tags", "max_cost_usd", "cache_days", "commit", "gates")
 
 
 def said_of(config: ExperimentConfig, by: str | None = None) -> dict[str, Any]:
-    """What an experiment says of a run of it, and who starts it: `by`, or the user of this process."""
+    """Return what an experiment says of a run of it, and who starts it: `by`, or the user of this process."""
     said = {name: getattr(config, name) for name in _SAID}
     said |= {"gates": config.gates.to_json() if config.gates else None, "stop": config.stop}
     return said | {"started_by": by or _user()}

@@ -338,7 +338,7 @@ class Sweeping(GoingOn, Questions):
 
 
 def _said(sweep: Sweep, config: ExperimentConfig, by: str | None) -> dict[str, Any]:
-    """What is said of a run of a sweep."""
+    """Return what is said of a run of a sweep."""
     tags = checked_tags((*config.tags, sweep.sweep_id))
     return said_of(config, by) | {"tags": tags, "sweep": sweep.sweep_id, "max_cost_usd": sweep.max_cost_usd}
 
@@ -352,7 +352,7 @@ def _written_by_too_many(sweep_id: str) -> StoreBusyError:
 
 
 def _same(experiment: Experiment) -> dict[str, Any]:
-    """What makes a cell this one: contents and parameters, and no number of a version."""
+    """Return what makes a cell this one: contents and parameters, and no number of a version."""
     found = {name: value for name, value in experiment.to_json().items() if name not in _UNLIKE}
     for name in ("dataset", "prompt_template"):
         if found.get(name):

@@ -162,7 +162,7 @@ class Asked:
 
 
 def asked_of(scope: MutableMapping[str, Any]) -> Asked:
-    """What is known of a request so far."""
+    """Return what is known of a request so far."""
     found: Asked = scope.setdefault(_SCOPE, Asked())
     return found
 
@@ -281,7 +281,7 @@ Admin = Annotated[Principal, needs("administer")]
 
 
 def declared(route: BaseRoute) -> Needs | Literal["anybody"] | None:
-    """What a route declares; None: nothing."""
+    """Return what a route declares; None: nothing."""
     dependant = getattr(route, "dependant", None)
     for dependency in dependant.dependencies if dependant else ():
         if isinstance(dependency.call, Needs):

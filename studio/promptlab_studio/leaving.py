@@ -195,7 +195,7 @@ class Leaving:
 
 
 def name_of(deletion: Deletion) -> str:
-    """What a deleted person is called: `deleted person 3f9a2c41`."""
+    """Return what a deleted person is called: `deleted person 3f9a2c41`."""
     return f"deleted person {deletion.id.removeprefix('deleted-')}"
 
 

@@ -55,7 +55,7 @@ class Sessions:
         return (SECURE_COOKIE if secure else self._plain), secure
 
     async def opener(self, request: Request, records: Records) -> Opener | None:
-        """What the request's session was opened with; None where it has none that is valid."""
+        """Return what the request's session was opened with; None where it has none that is valid."""
         cookie = request.cookies.get(self._cookie(request)[0])
         if not cookie:
             return None

@@ -87,3 +87,18 @@ def _names(made: ast.stmt) -> set[str]:
         return {made.name}
     targets = made.targets if isinstance(made, ast.Assign) else [getattr(made, "target", None)]
     return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_the_docstring_of_a_function_begins_with_a_verb() -> None:
+    """Never with Of, Who, That or What; those of the API's routes are the words of its pages."""
+    found = [
+        f"{path.relative_to(ROOT)}:{made.lineno}"
+        for folder in ("promptlab", "studio/promptlab_studio", "functions", "infra", "samples")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.parent != ROOT / "studio/promptlab_studio/api"
+        for made in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(made, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not any("property" in ast.unparse(decorator) for decorator in made.decorator_list)
+        and (ast.get_docstring(made) or "").startswith(("Of ", "Who ", "That ", "What "))
+    ]
+    assert found == []

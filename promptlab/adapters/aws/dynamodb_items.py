@@ -108,7 +108,7 @@ def shard_key(run_id: str, shard: int) -> str:
 
 
 def turn_prefix(key: CaseKey) -> str:
-    """What the sort keys of a case's turns begin with."""
+    """Return what the sort keys of a case's turns begin with."""
     return f"T#{number(key.case, 9, 'a case')}#{key.trial}#"
 
 

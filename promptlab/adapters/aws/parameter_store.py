@@ -14,7 +14,7 @@ class ParameterStore:
         )
 
     async def text(self, name: str) -> str | None:
-        """What is kept under a name now; None where there is nothing."""
+        """Return what is kept under a name now; None where there is nothing."""
         client = await self._clients.get()
         try:
             found: str = (await client.get_parameter(Name=name, WithDecryption=True))["Parameter"]["Value"]

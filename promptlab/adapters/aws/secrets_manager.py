@@ -51,7 +51,7 @@ class SecretsManagerSecrets:
         return None if text is None else Secret.from_text(name, text)
 
     async def text(self, name: str) -> str | None:
-        """What is kept under a name, as it is; None where there is no such secret."""
+        """Return what is kept under a name, as it is; None where there is no such secret."""
         read_at, value = self._known.get(name, (float("-inf"), ""))
         if self._clock.monotonic() - read_at < CACHE_S:
             return value

@@ -115,7 +115,7 @@ class RemoteAssets:
             await self._api.json("POST", "/code/wheels", json=body)
 
     async def code_host(self) -> CodeHost:
-        """What code of users finds there.
+        """Return what code of users finds there.
 
         Raises:
             ConfigError: code is not taken there, or not from this caller; in words for people.

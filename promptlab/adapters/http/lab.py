@@ -245,7 +245,7 @@ class RemoteLab(RemoteSweeping):
         return run_from(await self._api.json("POST", f"{_run(run_id)}/score", json=body, repeatable=False))
 
     async def month_usd(self) -> float | None:
-        """What the project's runs may cost in a month."""
+        """Return what the project's runs may cost in a month."""
         return self._dollars(await self._api.get(await self._project_path()), "max_cost_usd_a_month")
 
     async def set_month_usd(self, usd: float | None) -> None:

@@ -380,7 +380,7 @@ class LocalRunner:
             logger.debug("an outage was not recorded: %s", error)
 
     async def _budget(self, run: RunRecord, bindings: Bindings, **of: Any) -> Budget | None:
-        """What the run's calls may cost: its own budget, and that of this store for the month."""
+        """Return what the run's calls may cost: its own budget, and that of this store for the month."""
         project = await self._ledger.get_record(PROJECT, DEFAULT_PROJECT)
         return await open_budget(
             self._ledger,

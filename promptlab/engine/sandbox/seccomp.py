@@ -60,7 +60,7 @@ class Is:
 
 
 def looked_at(pid: int) -> dict[str, tuple[Is, ...]]:
-    """What arguments of the calls must be that are allowed with some only, in the process `pid`."""
+    """Return what arguments of the calls must be that are allowed with some only, in the process `pid`."""
     return {
         "clone": (Is(0, (THREAD,), wide=True, ignored=DETACHED),),
         "kill": (Is(0, (pid,)),),

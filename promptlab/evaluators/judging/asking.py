@@ -89,7 +89,7 @@ class Judgement:
     """Whether it is the judgement of before on equal inputs."""
 
     def to_json(self) -> dict[str, Any]:
-        """Who judged, for the metadata of a score."""
+        """Return who judged, for the metadata of a score."""
         return {"judge": self.judge, "version": self.version, "fingerprint": self.fingerprint}
 
 

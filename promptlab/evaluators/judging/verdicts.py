@@ -61,7 +61,7 @@ class Sorting(Judge):
         return "\n".join([self.task, "The labels:", *lines]) if lines else self.task
 
     def seen(self, data: dict[str, Any]) -> list[tuple[str, str]]:
-        """What the judge is shown, the response last."""
+        """Return what the judge is shown, the response last."""
         for name in self.inputs:
             if data.get(name) is None:
                 raise ValueError(f"{name} is missing (null), so there is nothing to judge")

@@ -198,7 +198,7 @@ def unanswered(model: str, error: Any) -> ModelError:
 
 
 def _form(filename: str) -> tuple[bytes, bytes]:
-    """What stands before and after a file in a multipart form (RFC 7578)."""
+    """Return what stands before and after a file in a multipart form (RFC 7578)."""
     head = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n'

@@ -79,7 +79,7 @@ def not_taken(model: str, media: Media) -> ModelError:
 
 
 def response_text(response: Any) -> str:
-    """What a tool gave back, as a text."""
+    """Return what a tool gave back, as a text."""
     return response if isinstance(response, str) else json_text(response)
 
 

@@ -134,7 +134,7 @@ async def _people(request: Request, problem: str = "", status: int = 200) -> HTM
 
 @routes.get("/people", dependencies=[needs("administer")])
 async def people_page(request: Request) -> HTMLResponse:
-    """Who may sign in, as what, and whether the admin token works."""
+    """Show who may sign in, as what, and whether the admin token works."""
     return await _people(request)
 
 
@@ -195,7 +195,7 @@ async def switch_admin_token(request: Request) -> Response:
 
 @routes.get("/deletions", dependencies=[needs("administer")])
 async def deletions_page(request: Request) -> HTMLResponse:
-    """What was deleted in the last year, newest first, of the project that one is in."""
+    """Show what was deleted in the last year, newest first, of the project that one is in."""
     people_of(request)  # on a laptop, `promptlab deletions` lists them
     query = Query.of("/deletions", request.query_params)
     problem, following, found = "", None, list[Deletion]()

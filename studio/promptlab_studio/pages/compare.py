@@ -161,7 +161,7 @@ def _case_of(query: Query) -> CaseKey | None:
 
 
 def _conditions(query: Query) -> list[Condition]:
-    """What narrows the pairs beside the change and the text, in words."""
+    """Return what narrows the pairs beside the change and the text, in words."""
     found = [
         Condition(f"Δ {sign} {query.get(name)}", query.url(**{name: None}))
         for name, sign in (("least", "≥"), ("most", "≤"))
@@ -174,7 +174,8 @@ def _conditions(query: Query) -> list[Condition]:
 
 
 async def _talks(lab: StoreLab, runs: Sequence[RunRecord], page: ComparePage) -> Sequence[Talk]:
-    """What was said in the opened case, of every run; none where answers are no more than their texts."""
+    """Return what was said in the opened case, of every run; none where answers are no more than their
+    texts."""
     if page.opened is None:
         return ()
     keys = [CaseKey(row["case"], row["trial"]) for row in page.opened.found.rows]

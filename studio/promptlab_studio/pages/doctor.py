@@ -14,7 +14,8 @@ routes = router()
 
 @routes.get("/doctor", dependencies=[needs("run")])
 async def doctor_page(request: Request) -> HTMLResponse:
-    """What `promptlab doctor` finds: the store, the sandbox, the account; and the keys that are asked for."""
+    """Show what `promptlab doctor` finds: the store, the sandbox, the account; and the keys that are asked
+    for."""
     asked = request.query_params.get("secrets", "")[:2_000]
     names = asked.replace(",", " ").split()[:MOST_SECRETS]
     findings = await lab_of(request).findings(names)

@@ -46,7 +46,7 @@ routes = router()
 
 
 def me_of(request: Request) -> tuple[str, str]:
-    """What the caller's labels are known by, and what the caller is called."""
+    """Return what the caller's labels are known by, and what the caller is called."""
     who = who_of(request)
     return (rater_of(who), name_of(who)) if who is not None else ("", "")
 
@@ -70,7 +70,7 @@ def _most(said: Sequence[bool | None]) -> bool | None:
 
 
 async def people_of(request: Request, lab: StoreLab, run: RunRecord, key: CaseKey, then: str) -> CasePeople:
-    """What the page of a case shows of its labels."""
+    """Return what the page of a case shows of its labels."""
     labels = await lab.labels.kept.at(run.run_id, key)
     return case_people(run, key, labels, me_of(request)[0], then=then, tags=frequent_tags(labels))
 
@@ -170,7 +170,7 @@ def _number(text: str, most: int) -> int:
 
 
 async def labels_tab(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
-    """What people say of the run, and of its judges."""
+    """Return what people say of the run, and of its judges."""
     if run.results is None:
         return {"labels": [], "cards": [], "corrected": [], "labels_live": True, "labels_total": 0}
     labels = await lab.labels.kept.of(run.run_id)
@@ -203,7 +203,7 @@ async def certify(request: Request, run_id: str) -> Response:
 
 @routes.get("/drift", dependencies=[needs("look")])
 async def drift_page(request: Request, metric: str = "") -> HTMLResponse:
-    """What a judge makes of the answers that are the same in two runs."""
+    """Show what a judge makes of the answers that are the same in two runs."""
     ids = request.query_params.getlist("run")
     if len(ids) != 2:
         raise HTTPException(404, "A drift is of two runs: the base, and the other.")

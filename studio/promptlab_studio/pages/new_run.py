@@ -130,7 +130,7 @@ async def _form(
 async def _outlook(
     lab: StoreLab, query: Query, prompt: PromptTemplate | None, dataset: Dataset | None
 ) -> dict[str, Any]:
-    """What the form's right side shows: the first rows, the expected cost, whether all is there."""
+    """Return what the form's right side shows: the first rows, the expected cost, whether all is there."""
     if query.get("agent") and dataset:
         calls = rows_asked(query, len(dataset)) * (whole(query.get("trials")) or 1)
         return {
@@ -174,8 +174,8 @@ async def references(lab: StoreLab, kind: Any, chosen: str) -> list[tuple[str, s
 async def _code(
     lab: StoreLab, chosen: Sequence[str], kinds_of: Sequence[str] = METRICS
 ) -> list[tuple[str, str]]:
-    """What can be a metric, or an agent, of the code that the lab keeps, of the latest versions: what names
-    it, and what it is; and what is chosen already."""
+    """Return what can be a metric, or an agent, of the code that the lab keeps, of the latest versions: what
+    names it, and what it is; and what is chosen already."""
     found: list[tuple[str, str]] = []
     if lab.code_refusal is None:
         for asset in await lab.assets.latest("code"):

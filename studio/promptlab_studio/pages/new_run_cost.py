@@ -158,7 +158,7 @@ async def _asked(
 
 
 def _dollars(price: Price | None, asked: _Asked) -> float | None:
-    """What so many equal calls cost: one by one, for long prompts cost more."""
+    """Return what so many equal calls cost: one by one, for long prompts cost more."""
     calls, written = max(asked.calls, 1), asked.written
     one = cost_usd(price, asked.read / calls, None if written is None else written / calls)
     return None if one is None else one * asked.calls

@@ -249,7 +249,7 @@ async def _page(
 
 
 async def _answers(lab: StoreLab, runs: Sequence[RunRecord], query: Query) -> dict[str, Any]:
-    """What the models answered so far, row by row."""
+    """Return what the models answered so far, row by row."""
     if not runs:
         return {"runs": (), "answers": (), "active": False, "prompt": "", "whole": {}}
     found = await asyncio.gather(*(lab.cases(run.run_id, limit=MOST_ROWS) for run in runs))

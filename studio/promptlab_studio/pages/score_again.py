@@ -128,7 +128,8 @@ def _read(text: str) -> list[Any]:
 
 
 def _estimated(run: RunRecord, evaluation: tuple[EvaluationConfig, ...]) -> Mapping[str, Any]:
-    """What scoring costs, by what judges of the run cost before: a metric's own, else the mean of all."""
+    """Return what scoring costs, by what judges of the run cost before: a metric's own, else the mean of
+    all."""
     summary = Summary.from_json(run.summary) if run.summary else None
     spent = {
         name: metric.usage.cost_usd / metric.usage.calls

@@ -54,7 +54,8 @@ def score_view(
 
 
 def judged_views(row: Mapping[str, Any], columns: Columns) -> list[ScoreView]:
-    """What metrics of the run as a whole took out of the answer: lines beside the scores, without one."""
+    """Return what metrics of the run as a whole took out of the answer: lines beside the scores, without
+    one."""
     why = "a score of the run as a whole"
     return [
         ScoreView(metric, name.removeprefix("judged."), None, None, None, why, None, "", row[name])

@@ -31,7 +31,7 @@ _KEPT = (
 
 
 def request_of(experiment: Experiment, prompt: Prompt | str) -> dict[str, Any] | None:
-    """What the model was asked, with its settings: made again from the prompt, the row and the run's
+    """Return what the model was asked, with its settings: made again from the prompt, the row and the run's
     configuration, as the call itself is not kept. None of an agent, which makes its own calls."""
     if isinstance(prompt, str):
         return None

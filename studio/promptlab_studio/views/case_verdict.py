@@ -130,7 +130,8 @@ def further_scores(scores: Sequence[ScoreView], headline: str | None) -> list[No
 
 
 def notes_of(row: Mapping[str, Any]) -> list[Note]:
-    """What a case cost and how long it took, and what was odd about it: cut, held back, asked again."""
+    """Return what a case cost and how long it took, and what was odd about it: cut, held back, asked
+    again."""
     found = []
     finish = row.get("finish_reason")
     if finish and finish.lower() in CUT:

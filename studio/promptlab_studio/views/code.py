@@ -19,7 +19,7 @@ MOST_DIFFS = 20
 
 
 def contents_of(asset: AssetVersion) -> CodeContent:
-    """What a version of code has in it."""
+    """Return what a version of code has in it."""
     return CodeContent.from_json(asset.content)
 
 

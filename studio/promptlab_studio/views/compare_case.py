@@ -200,7 +200,7 @@ def _metrics(
     facts: Collection[str],
     begun: Any,
 ) -> list[MetricAcross]:
-    """What the comparison is about first, then what changed, then the rest, facts last."""
+    """Return what the comparison is about first, then what changed, then the rest, facts last."""
     names = list(dict.fromkeys(name for of_run in scores for name in of_run))
     changed = {name for of_run in deltas for name, d in of_run.items() if d.verdict != "same"} - set(facts)
     names.sort(key=lambda name: (name != chosen, name in facts, name not in changed))

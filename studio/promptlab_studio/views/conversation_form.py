@@ -116,7 +116,7 @@ def _typed(model: ModelConfig) -> str:
 
 
 def talk_context(query: Query) -> dict[str, Any]:
-    """What the form shows of it."""
+    """Return what the form shows of it."""
     return {
         "talk_kinds": KINDS,
         "talk_stops": STOPS,

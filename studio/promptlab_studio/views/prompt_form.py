@@ -128,7 +128,7 @@ class PromptDraft:
         return PromptTemplate(**base, messages=tuple(ChatMessage(**m) for m in written))
 
     def _before(self, written: Sequence[dict[str, Any]]) -> dict[str, str]:
-        """What stands before a transcript: one system message at most."""
+        """Return what stands before a transcript: one system message at most."""
         if len(written) > 1 or any(
             m["role"] != "system" or not isinstance(m["content"], str) for m in written
         ):

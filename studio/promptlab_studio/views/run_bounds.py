@@ -93,6 +93,6 @@ def bound_pairs(run: RunRecord, experiment: Experiment) -> list[tuple[str, str]]
 
 
 def cache_choices(chosen: str) -> list[tuple[str, str]]:
-    """What can be chosen for the cache: the value of the field, and its words."""
+    """Return what can be chosen for the cache: the value of the field, and its words."""
     days = dict.fromkeys((f"{USUAL_DAYS:g}", *((chosen,) if chosen else ())))
     return [("", "ask again"), *((text, f"from the cache ({text} days)") for text in days)]

@@ -94,7 +94,7 @@ class RunRow:
     metrics: Mapping[str, MetricCell] = field(default_factory=dict)
 
     def figure(self, key: str) -> str:
-        """What stands in one of the columns of numbers."""
+        """Return what stands in one of the columns of numbers."""
         words: Mapping[str, Callable[[], str]] = {
             "cases": lambda: count(self.run.cases),
             "by": lambda: starter(self.run.started_by) or "–",
@@ -187,7 +187,7 @@ def acted_on(runs: Sequence[RunRecord], query: Query) -> list[RunRecord]:
 
 
 def words_of(run: RunRecord) -> str:
-    """What a search of the list looks into."""
+    """Return what a search of the list looks into."""
     spec = run.experiment
     named = [f"{a['name']}@{a['version']}" for a in (spec.get("prompt_template"), spec["dataset"]) if a]
     labels = [f"@{label}" for label in run.labels]

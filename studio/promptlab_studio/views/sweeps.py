@@ -41,7 +41,7 @@ class SweepRow:
 
 
 def axes_of(found: Ranking) -> list[str]:
-    """What changes from run to run."""
+    """Return what changes from run to run."""
     return list(dict.fromkeys(axis for cell in found.sweep.cells for axis in cell.choices))
 
 
