@@ -22,6 +22,9 @@ from promptlab.engine.scoring import score
 from promptlab.evaluators.combined import Combined
 from promptlab.results.table import Case, columns, table_row
 
+MOST_SLOW = 3
+"""Cases of a shard in which what is judged for a metric of the run as a whole may take too long."""
+
 
 async def evaluate(job: Job, shard: Shard) -> Outcome:
     """Score the answered cases of a shard, then write its part and its summary.
@@ -188,10 +191,20 @@ async def _finish(job: Job, shard: Shard, cases: Sequence[Case], *, partial: boo
 def _part(job: Job, cases: Sequence[Case]) -> tuple[bytes, int]:
     content, metrics, of_run = job.bindings.content, job.experiment.evaluation, job.bindings.of_run
     names = dict(columns(content, metrics, [spec for spec, _ in of_run]).judged)
-    taking = [(names[s.name], RunInputs.of(s, e)) for s, e in of_run if s.name in names]
-    lines = []
+    taking = {names[s.name]: RunInputs.of(s, e) for s, e in of_run if s.name in names}
+    lines, slow = [], 0
     for case in cases:
-        judged = {name: text for name, one in taking if (text := one.judged_of(case)) is not None}
+        judged = {}
+        for name, one in list(taking.items()):
+            try:
+                text = one.judged_of(case)
+            except TimeoutError:  # a pattern that has no end would take a second of every case
+                slow += 1
+                if slow > MOST_SLOW:
+                    del taking[name]
+                continue
+            if text is not None:
+                judged[name] = text
         lines.append(orjson.dumps(table_row(content, metrics, case, judged)))
     # Level 1: parts are read once, and text compresses well at any level.
     return gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1, mtime=0), max(map(len, lines), default=0)

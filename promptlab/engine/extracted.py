@@ -106,12 +106,16 @@ class RunInputs:
         return self.spec.applies_to(case.row) and self.spec.is_labelled(case.row)
 
     def judged_of(self, case: Case) -> str | None:
-        """Give what is judged of an answer, to be shown beside it; None where nothing is."""
+        """Give what is judged of an answer, to be shown beside it; None where nothing is.
+
+        Raises:
+            TimeoutError: a pattern took too long.
+        """
         if case.completion.error is not None or not self.counts(case):
             return None
         try:
             found = self.taken(case).judged
-        except (TemplateError, ValueError, TimeoutError):  # the metric says so of the run
+        except (TemplateError, ValueError):  # the metric says so of the run
             return None
         return None if found is None else cut(found, MAX_JUDGED)
 

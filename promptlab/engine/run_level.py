@@ -39,6 +39,9 @@ MOST_SUMS = 20_000
 MOST_SENT = 1_200_000
 """Bytes of packed cases that the sandbox is sent."""
 MOST_WHY = 300
+MOST_SLOW = 3
+"""Cases in which a pattern takes too long, a second each, before its metric is given up, where they are one
+of twenty."""
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +82,9 @@ class _Source:
         """Read the cases that count, each with the name of its unit."""
         kinds = frozenset(column.name for column in self.content.columns if column.type == "json")
         inputs = RunInputs.of(spec, evaluator)
-        for row, case, scores in read_cases(self.path, self.shape, kinds, [spec]):
+        slow = 0
+        read = read_cases(self.path, self.shape, kinds, [spec])
+        for number, (row, case, scores) in enumerate(read):
             if not inputs.counts(case):
                 continue
             if case.completion.error is not None and not case.completion.error.is_models_doing:
@@ -89,6 +94,9 @@ class _Source:
                 data = inputs.of_case(case, scores)
             except (TemplateError, ValueError, TimeoutError) as error:
                 seen.lose(str(error))
+                slow += isinstance(error, TimeoutError)
+                if slow > MOST_SLOW and 20 * slow > number:
+                    raise ValueError(f"{error}, as of {slow - 1} of {number} cases before") from error
                 continue
             unit = row if spec.cluster_by is None else repr(case.row.get(spec.cluster_by))
             yield unit, RunCase(data, case.completion.case, case.completion.trial)

@@ -159,6 +159,7 @@ def test_scores_of_the_run_are_judged_together_with_metrics() -> None:
     assert {one.verdict for one in judged(single, many, {})} == {"worse"}  # each by itself
 
 
+@pytest.mark.long
 def test_the_p_of_a_bootstrap_is_that_of_a_mean_and_agrees_with_its_interval() -> None:
     """For means of 200 normal differences, against Student's; p ≤ .05 where the interval excludes 0."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import duckdb
@@ -328,6 +329,25 @@ def test_what_cannot_be_is_said_before_the_first_call(
     lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
     with pytest.raises(ConfigError, match=words):
         lab.experiment.run(experiment(tmp_path, ["a"], metric), quiet=True)
+
+
+@pytest.mark.long
+def test_a_pattern_without_an_end_holds_up_no_run(tmp_path: Path) -> None:
+    """It costs its metric, and a second of a case or two, not of every case."""
+    lab = PromptLab({"type": "sqlite", "db_file": str(tmp_path / "lab.db")})
+    answers = ["a" * 40 + "!"] * 40
+    table = {
+        "metric": "classification",
+        "extract": {"regex": "^(a|a)*$"},
+        "column_mapping": {"reference": "kind"},
+    }
+    config = {**experiment(tmp_path, answers), "evaluation": [table]}
+    began = process_time()
+    run = lab.experiment.run(config, quiet=True)
+    assert process_time() - began < 15
+    assert run.status == "completed" and run.summary is not None
+    assert run.summary.run_metrics["classification"].values["classification.accuracy"].error
+    assert {row["judged.classification"] for row in run.results()} == {None}
 
 
 def test_what_was_taken_of_each_answer_stands_beside_it(tmp_path: Path) -> None:
