@@ -48,11 +48,10 @@ ANSWER_HASH = "answer_hash"
 NARROW, TEXTS = "index.parquet", "search.parquet"
 _INDEX = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
 # A search reads all of its file: 64 MB of text took 43–65 ms of CPU so, 85–105 with zstd, for 27 MB and
-# 16 MB of file. With 10,240 rows a group, threads share the work on 100,000 rows evenly; with 2,048 a
-# search was a third slower.
+# 16 MB of file. With 5,120 rows a group, threads share the work on 100,000 rows evenly; with 10,240 a search
+# took as long and 27 MB more memory, with 2,048 it was a fifth slower.
 _SEARCH = (
-    "FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, ROW_GROUP_SIZE 10240, "
-    "ROW_GROUP_SIZE_BYTES '8MB'"
+    "FORMAT parquet, COMPRESSION lz4_raw, PARQUET_VERSION v2, ROW_GROUP_SIZE 5120, ROW_GROUP_SIZE_BYTES '4MB'"
 )
 _PLAIN = (
     "case",

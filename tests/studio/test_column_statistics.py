@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from promptlab_studio.views.datasets import ColumnView, column_views
 
-from promptlab.assets.column_statistics import SAMPLE, Statistics, statistics
+from promptlab.assets.column_statistics import MOST_COLUMNS, SAMPLE, Statistics, statistics
 from promptlab.domain.assets import Column, Dataset
 from tests.browser import labs
 
@@ -59,6 +59,18 @@ async def test_small_and_large_datasets_are_told_alike(tmp_path: Path, count: in
         'it\'s "odd"': ("1", "4 characters"),
         "void": ("0", ""),
     }
+
+
+async def test_many_columns_are_counted(tmp_path: Path) -> None:
+    """As many as a dataset's page shows, of each kind, over more rows than are looked at by hand."""
+    rows = [
+        {f"c{c:02}": (n % (c + 1), n % (c + 1) + 0.5, f"v{n % (c + 1)}")[c % 3] for c in range(MOST_COLUMNS)}
+        for n in range(SAMPLE * 2)
+    ]
+    found = await looked_at(tmp_path, rows)
+    assert [(one.different, one.estimated) for one in found.columns] == [
+        (c + 1, False) for c in range(MOST_COLUMNS)
+    ]
 
 
 async def test_values_that_come_late_count(tmp_path: Path) -> None:

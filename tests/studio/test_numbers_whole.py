@@ -13,10 +13,11 @@ DOUBLE = "-1.7976931348623157e+308"
 
 
 @pytest.mark.parametrize(
-    ("longest", "css"), [(0, "c-m"), (12, "c-m"), (13, "c-n"), (len(WHOLE), "c-n"), (len(DOUBLE), TEXT)]
+    ("longest", "css"),
+    [(0, "c-m"), (12, "c-m"), (13, "c-n"), (len(WHOLE) - 1, "c-n"), (len(WHOLE), TEXT), (len(DOUBLE), TEXT)],
 )
 def test_a_number_is_never_cut(longest: int, css: str) -> None:
-    """The largest integer and the longest double have a width that holds them."""
+    """The largest integer, whose sign is not counted, and the longest double have a width that holds them."""
     assert css_of_number(longest) == css
 
 

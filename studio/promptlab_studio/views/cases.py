@@ -19,8 +19,9 @@ SIZE = 50
 TEXT_CHARS = 160
 """The most characters that a cell can show on a wide screen; the rest is in the case."""
 _SHOWN_METRICS, _SHOWN_INPUTS = 4, 1
-_SHORT, _MIDDLING, _DIGITS = 12, 16, 20
-"""Characters that columns of 112, 138 and 172 px have room for."""
+_SHORT, _MIDDLING, _DIGITS = 12, 16, 19
+"""Characters that columns of 112, 138 and 168 px have room for, the last in small and beside a sign."""
+LONG = "c-n"
 _NUMBERS = {"prompt_tokens": "Read", "completion_tokens": "Written", "attempts": "Attempts"}
 _NAMES = {
     "id": "Case",
@@ -36,7 +37,9 @@ _COUNTED = {"calls": "Calls", "turns": "Turns"}
 USUAL = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "eos", "eos_token"})
 """Finish reasons of an answer that is whole: these are no news."""
 TEXT = "c-text"
-WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, "c-n": 172, "c-s": 84}
+FULL = 1358
+"""Pixels of a table that fills a window of 1400."""
+WIDTHS = {TEXT: 245, "c-id": 84, "c-m": 112, "c-l": 138, LONG: 168, "c-s": 84}
 """Pixels of the columns, as the style sheet has them; of texts the least."""
 _HIDDEN = ("case", "trial", "error_message", "metadata", "tries", "messages", "trace", *TOKEN_COUNTS)
 _IN_SCORE = ("passed.", "label.", "score_error.")
@@ -222,7 +225,9 @@ def cases_view(
 
 def least_width(pixels: int) -> int:
     """The width of a table as the style sheet knows it: in steps of 20 px where it may fit a
-    window, of 100 beyond."""
+    window, of 100 beyond. A window of 1400 has room for 1358: with one step more the costs were cut."""
+    if 1340 < pixels <= FULL:
+        return FULL
     step = 20 if pixels <= 1480 else 100
     return min(6000, -(-pixels // step) * step)
 
@@ -240,18 +245,18 @@ def _fitted(column: Column, rows: Sequence[Mapping[str, Any]]) -> Column:
     if column.key == "response" or not column.key.startswith(("id", "input.", "judged.")):
         return column
     values = [row.get(column.key) for row in rows]
-    longest = max((len(one_line(value)) for value in values), default=0)
+    longest = max((len(one_line(value).lstrip("-")) for value in values), default=0)
     if column.css == TEXT and longest <= _SHORT:
         return replace(column, css="c-l" if column.text.startswith("Expected") else "c-m")
     if column.css == "c-id" and longest > _SHORT - 2:
         digits = any(str(value).isdecimal() and len(str(value)) > _MIDDLING for value in values)
-        return replace(column, css="c-n" if digits else "c-l")
+        return replace(column, css=css_of_number(longest) if digits else "c-l")
     return replace(column, css=css_of_number(longest)) if column.css == "c-m" else column
 
 
 def css_of_number(longest: int) -> str:
     """The width of a column of numbers whose longest has so many characters: none is cut."""
-    return "c-m" if longest <= _SHORT else "c-n" if longest <= _DIGITS else TEXT
+    return "c-m" if longest <= _SHORT else LONG if longest <= _DIGITS else TEXT
 
 
 def case_path(run_id: str, case: int, trial: int) -> str:
@@ -276,6 +281,10 @@ def _row(
     case, trial = row["case"], row["trial"]
     url = case_path(run_id, case, trial) + (f"?{rest}" if rest else "")
     cells = [_cell(column.key, row, measured) for column in columns[1:]]
+    cells = [
+        replace(cell, css="long") if column.css == LONG else cell
+        for column, cell in zip(columns[1:], cells, strict=True)
+    ]
     label = f"{row['id']}" + (f" · {trial + 1}" if trial else "")
     return CaseRow(f"c{case}-{trial}", url, [Cell(label), *cells], bool(row.get("pending")))
 

@@ -62,7 +62,9 @@ def cells_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[
 
 def column_css(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
     """How wide the columns of the rows' table are: texts are read, no number is cut."""
-    longest = [max(map(len, cells), default=0) for cells in zip(*rows, strict=True)] or [0] * len(columns)
+    longest = [
+        max((len(cell.lstrip("-")) for cell in cells), default=0) for cells in zip(*rows, strict=True)
+    ] or [0] * len(columns)
     return [
         TEXT if column.type in ("string", "json") else css_of_number(most)
         for column, most in zip(columns, longest, strict=True)
