@@ -229,6 +229,33 @@ class Lab(Protocol):
             PromptLabError: as in `sweep`.
         """
 
+    async def resume_sweep(
+        self,
+        sweep_id: str,
+        *,
+        max_cost_usd: float | None = None,
+        on_sweep: OnSweep | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+        leave: bool = False,
+    ) -> Sweep:
+        """Go on with a sweep from what is recorded of it, without its experiment: begin the runs that have
+        not begun, do what others are missing, and leave complete ones as they are.
+
+        Args:
+            sweep_id: the sweep.
+            max_cost_usd: another budget for all of its runs together; by default the one that it has.
+            on_sweep: called once it goes on.
+            on_start: called for each run that begins or goes on.
+            on_progress: called whenever cases are done.
+            leave: as in `sweep`.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            ConfigError: the budget is no sum of dollars above 0.
+            asyncio.CancelledError: the caller stopped waiting; the same call goes on with it.
+        """
+
     async def get_sweep(self, sweep_id: str) -> Sweep:
         """Read a sweep.
 

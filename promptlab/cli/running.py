@@ -152,13 +152,12 @@ def run(
         ]
         several = found.config.over(cells)
         conditions = [parse_condition(text, *cells[0].gated_names) for text in fail_if]
-        swept = run_in_this_thread(
-            sweeping.work(store, several, found.folder, choice, quiet=quiet, no_wait=no_wait)
-        )
+        start = sweeping.begun(several, found.folder, choice, no_wait=no_wait)
+        swept = run_in_this_thread(sweeping.work(store, start, quiet=quiet))
         ctx.exit(
             sweeping.report(
                 swept,
-                experiment,
+                f"run {experiment}",
                 as_json=as_json,
                 quiet=quiet,
                 fail_on_error=fail_on_error,
@@ -197,7 +196,10 @@ def run(
     )
 
 
-@click.command(epilog="Exit codes: as of run. RUN is an id, the beginning of one, or latest.")
+@click.command(
+    epilog="Exit codes: as of run. RUN is an id, the beginning of one, or latest; or the id of a sweep, "
+    "sweep-…, whose runs are then begun or gone on with, from what was recorded of it."
+)
 @run_argument
 @click.option("--failed", is_flag=True, help="Do the failed cases again, too.")
 @click.option(
@@ -247,7 +249,19 @@ def resume(
     Studio is watched to its end.
     """
     from promptlab.domain.results import FINAL
+    from promptlab.domain.sweeps import PREFIX
 
+    if run_id.startswith(PREFIX):
+        if failed or errors or experiment or trust_code:
+            raise click.UsageError(
+                "--failed, --only, --experiment and --trust-code are of one run: give a run of the sweep."
+            )
+        from promptlab.cli import sweeping
+
+        start = sweeping.resumed(run_id, max_cost_usd, no_wait=no_wait)
+        swept = run_in_this_thread(sweeping.work(store, start, quiet=quiet))
+        shown: dict[str, Any] = {"as_json": as_json, "quiet": quiet, "no_wait": no_wait}
+        ctx.exit(sweeping.report(swept, fail_on_error=fail_on_error, conditions=(), **shown))
     file = _loaded(experiment) if experiment else None
 
     async def begin(lab: Lab, on_start: OnStart, on_progress: OnProgress) -> RunRecord:

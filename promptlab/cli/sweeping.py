@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from promptlab.gates.conditions import Condition
     from promptlab.lab import Lab
     from promptlab.queries.ranking import Ranking
+    from promptlab.sdk.sweeps import EachRun
 
 
 @click.command(
@@ -145,15 +146,45 @@ class Swept:
     remote: bool
 
 
-async def work(
-    store: Store, config: SweepConfig, folder: Path, choice: Choice | None, *, quiet: bool, no_wait: bool
-) -> Swept:
-    """Run a sweep until it ends or a signal comes; `choice` are the rows of the dataset that it is of."""
-    from contextlib import AsyncExitStack
+Begin = Callable[["Lab", "EachRun"], Awaitable[object]]
 
+
+def begun(config: SweepConfig, folder: Path, choice: Choice | None, *, no_wait: bool) -> Begin:
+    """How a sweep begins; `choice` are the rows of the dataset that it is of."""
+
+    async def begin(lab: Lab, seen: EachRun) -> None:
+        from contextlib import AsyncExitStack
+
+        from promptlab.experiments.subset import subset
+
+        async with AsyncExitStack() as stack:
+            wanted = config
+            if choice is not None:
+                rows = subset(lab.assets, config.cells[0].config.dataset, choice)
+                wanted = config.updated({"dataset": await stack.enter_async_context(rows)})
+            await lab.sweep(wanted, folder=folder, leave=no_wait, **_heard(seen))
+
+    return begin
+
+
+def resumed(text: str, max_cost_usd: float | None, *, no_wait: bool) -> Begin:
+    """How a sweep goes on that a user names."""
+
+    async def begin(lab: Lab, seen: EachRun) -> None:
+        found = await find_sweep(lab, text)
+        await lab.resume_sweep(found.sweep_id, max_cost_usd=max_cost_usd, leave=no_wait, **_heard(seen))
+
+    return begin
+
+
+def _heard(seen: EachRun) -> dict[str, Any]:
+    return {"on_sweep": seen.on_sweep, "on_start": seen.on_start, "on_progress": seen.on_progress}
+
+
+async def work(store: Store, begin: Begin, *, quiet: bool) -> Swept:
+    """Work on a sweep until it ends or a signal comes."""
     from promptlab.cli.interruption import Interruption
     from promptlab.cli.working import stdout_to_stderr
-    from promptlab.experiments.subset import subset
     from promptlab.sdk.progress import progress_view
     from promptlab.sdk.sweeps import EachRun
 
@@ -168,22 +199,10 @@ async def work(
             err.print("Stopping: answers that are on their way are waited for. Once more to stop at once.")
 
     seen = EachRun(lambda: progress_view(err, quiet=quiet), say)
-    async with opened(store) as lab, AsyncExitStack() as stack:
+    async with opened(store) as lab:
         with Interruption(on_signal) as stop, stdout_to_stderr(), seen:
             try:
-                if choice is not None:
-                    part = await stack.enter_async_context(
-                        subset(lab.assets, config.cells[0].config.dataset, choice)
-                    )
-                    config = config.updated({"dataset": part})
-                await lab.sweep(
-                    config,
-                    folder=folder,
-                    on_sweep=seen.on_sweep,
-                    on_start=seen.on_start,
-                    on_progress=seen.on_progress,
-                    leave=no_wait,
-                )
+                await begin(lab, seen)
             except asyncio.CancelledError:
                 if stop.signal is None:
                     raise
@@ -196,7 +215,7 @@ async def work(
 
 def report(
     ended: Swept,
-    path: Path,
+    again: str | None = None,
     *,
     as_json: bool,
     quiet: bool,
@@ -204,7 +223,13 @@ def report(
     conditions: Sequence[Condition],
     no_wait: bool,
 ) -> int:
-    """Print what came of a sweep; return the exit code: that of the worst of its runs."""
+    """Print what came of a sweep; return the exit code: that of the worst of its runs.
+
+    Args:
+        ended: what came of it.
+        again: the command that goes on with it; by default `resume` with its id.
+        as_json, quiet, fail_on_error, conditions, no_wait: as of a run.
+    """
     from promptlab.cli.running import CASES_FAILED, FAILED, GATE_FAILED
     from promptlab.sdk.sweeps import ranking_table
 
@@ -223,7 +248,8 @@ def report(
     if any(cell.error or not no_wait for cell in left):
         codes.add(FAILED)
     if not quiet:
-        _say_next(ended.ranking, path, ended.remote)
+        sweep_id = ended.ranking.sweep.sweep_id
+        _say_next(ended.ranking, again or f"resume {sweep_id}", ended.remote)
     if ended.signal:
         return 128 + ended.signal
     return next((one for one in (FAILED, GATE_FAILED, CASES_FAILED) if one in codes), 0)
@@ -247,11 +273,11 @@ def _codes(run: RunRecord, conditions: Sequence[Condition], fail_on_error: bool)
         yield CASES_FAILED
 
 
-def _say_next(ranking: Ranking, path: Path, remote: bool) -> None:
+def _say_next(ranking: Ranking, again: str, remote: bool) -> None:
     from promptlab.program import program
 
     left = [cell for cell in ranking.cells if cell.status != "completed"]
     if left:
         goes_on = remote and any(cell.status == "running" for cell in left)
-        click.echo(f"{'Watch it again' if goes_on else 'Go on'} with: {program()} run {path}", err=True)
+        click.echo(f"{'Watch it again' if goes_on else 'Go on'} with: {program()} {again}", err=True)
     click.echo(f"Look at it with: {program()} sweep {ranking.sweep.sweep_id}", err=True)

@@ -19,6 +19,13 @@ class ClusteredMean:
     """The cluster-robust standard error of the mean."""
     method: str
     """`CR1`, or `CR3` where sizes differ by more than 2:1."""
+    df: float | None = None
+    """Degrees of freedom; of older summaries none is known, and theirs were G − 1."""
+
+    @property
+    def like_rows(self) -> float:
+        """How many independent rows have as many degrees of freedom."""
+        return (self.groups - 1 if self.df is None else self.df) + 1
 
     def to_json(self) -> dict[str, Any]:
         """Write it as a summary keeps it."""
@@ -27,6 +34,7 @@ class ClusteredMean:
             "groups": self.groups,
             "stderr": self.stderr,
             "method": self.method,
+            "df": self.df,
         }
 
     @classmethod
@@ -42,4 +50,5 @@ class ClusteredMean:
             as_count(value.get("groups", 0), "groups"),
             as_number(value.get("stderr", 0.0), "stderr"),
             str(value.get("method", "CR1")),
+            None if value.get("df") is None else as_number(value["df"], "df"),
         )

@@ -44,11 +44,11 @@ def estimate(m: MetricSummary) -> MeanInterval:
         return MeanInterval()
     if m.counting is None:
         return _before(m)
-    stderr, n, prefix = d.stderr, d.n, ""
+    stderr, n, prefix = d.stderr, float(d.n), ""
     if m.counting.clustered:
         if m.clusters is None or m.clusters.groups < FEWEST:
             return MeanInterval()
-        stderr, n, prefix = m.clusters.stderr, m.clusters.groups, f"{m.clusters.method} "
+        stderr, n, prefix = m.clusters.stderr, m.clusters.like_rows, f"{m.clusters.method} "
     elif m.is_share:
         return _said(wilson(d.mean * n, n), stderr, z_of(), "wilson")
     if stderr is None or not math.isfinite(stderr):

@@ -77,7 +77,7 @@ class WholeRun(Evaluator):
         for name, case in cases:
             units.setdefault(name, []).append(case)
         drawn = self._drawn(units, values)
-        ends = {name: drawn_interval(values[name], apart) for name, apart in drawn.items()}
+        ends = {name: drawn_interval(values[name], apart, len(units)) for name, apart in drawn.items()}
         said: dict[str, Any] = {"scores": {name: asdict(s) for name, s in found.items()}}
         said["ends"] = {name: [*one.interval, one.stderr] for name, one in ends.items() if one}
         many = len(next(iter(drawn.values()), ()))

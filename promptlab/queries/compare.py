@@ -23,7 +23,7 @@ from promptlab.queries.filters import condition
 from promptlab.queries.opened import StoredRun, counted
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.run_level import RunComparison
-from promptlab.results.clusters import error_of
+from promptlab.results.clusters import errors_of
 from promptlab.statistics import Clusters, Interval, Judgement, PairedData, judge
 
 CaseVerdict = Literal["improved", "regressed", "same", "different", "missing"]
@@ -319,11 +319,7 @@ async def cluster_errors(
         return {}
     found: dict[Any, dict[str, Clusters]] = {}
     for row in await pool.fetch(sql, [*without, *without]):
-        made = {}
-        for place, n in enumerate(chosen):
-            groups, stderr, method = error_of(row[1 + 4 * place : 5 + 4 * place])
-            made[f"clusters{n}"] = Clusters(groups, stderr, method)
-        found[row[0]] = made
+        found[row[0]] = {f"clusters{n}": one for n, one in zip(chosen, errors_of(row), strict=True)}
     return found
 
 

@@ -241,10 +241,12 @@ def _paired(a: Side, b: Side, base: Draws, other: Draws) -> dict[str, Bootstrapp
     found = {}
     for own, apart in other.against(base).items():
         before, after = (one.get(own) for one in values)
-        drawn = None if before is None or after is None else drawn_interval(after - before, apart)
+        if before is None or after is None:
+            continue
+        # Of clusters it is not known how many there are: of rows the interval is a little shorter.
+        drawn = drawn_interval(after - before, apart, b.metric.rows)
         if drawn is not None:
             found[own] = drawn
-    # Of clusters it is not known how many there are.
     known = b.spec.value_range if b.spec.cluster_by is None else None
     return _varied(found, values, dict.fromkeys(found, known) if known else {}, b.metric.rows)
 

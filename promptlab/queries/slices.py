@@ -272,10 +272,10 @@ def _slice_means(run: StoredRun, found: Mapping[str, Any]) -> dict[str, SliceMea
 
 
 def _clustered(mean: float, bounds: tuple[float, float] | None, clusters: Clusters) -> dict[str, Any]:
-    groups, stderr, method = clusters
-    ends = wilson_t(mean, stderr, groups, bounds=bounds) if bounds else student_interval(mean, stderr, groups)
-    name = f"{method} {'wilson_t' if bounds else 't'}"
-    return _made(ends, stderr * groups**0.5, groups, t_of(groups - 1), name)
+    stderr, df = clusters.stderr, clusters.df or clusters.groups - 1.0
+    ends = wilson_t(mean, stderr, df + 1, bounds=bounds) if bounds else student_interval(mean, stderr, df + 1)
+    name = f"{clusters.method} {'wilson_t' if bounds else 't'}"
+    return _made(ends, stderr, 1, t_of(df), name)
 
 
 def _made(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from promptlab.queries.compare import MetricComparison
-from promptlab.statistics import Judgement
+from promptlab.statistics import FEWEST, FEWEST_ROWS, Judgement
 
 
 def verdict_words(m: MetricComparison) -> str:
@@ -28,9 +28,10 @@ def why(m: MetricComparison) -> str:
     if found.verdict is None:
         return "It only measures: neither is better by it."
     if found.verdict == "too few cases":
-        return (
-            f"{found.n:,} rows, of which {found.wins + found.losses:,} differ, show too little.{_needed(m)}"
-        )
+        if found.ci_low is None and found.n >= FEWEST_ROWS:
+            return f"Rows belong together: fewer than {FEWEST} groups of them show nothing."
+        differ = found.wins + found.losses
+        return f"{_rows(found.n)}, of which {differ:,} differ, show too little.{_needed(m)}"
     if found.verdict == "depends on missing scores":
         return (
             f"{_missing(m)} have no score: counted in one way or the other they move the difference from "
@@ -40,8 +41,14 @@ def why(m: MetricComparison) -> str:
     if found.verdict in ("better", "worse"):
         return f"{p}: {found.wins:,} rows won, {found.losses:,} lost, {found.ties:,} tied."
     seen = found.minimum_detectable
+    if not found.wins + found.losses and not seen:
+        return f"{p}. No row differs."
     least = f" So many rows show {_short(seen)} with 80% power." if seen is not None else ""
     return f"{p}.{least}{_needed(m)}"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def missing_words(m: MetricComparison) -> str:
@@ -51,7 +58,7 @@ def missing_words(m: MetricComparison) -> str:
 
 def _missing(m: MetricComparison) -> str:
     base, other = m.judgement.missing_base, m.judgement.missing_other
-    return f"{base:,} rows of the base and {other:,} of the other run"
+    return f"{_rows(base)} of the base and {other:,} of the other run"
 
 
 def _needed(m: MetricComparison) -> str:

@@ -12,9 +12,15 @@ from promptlab.domain.results import MODELS_DOING
 from promptlab.domain.summary import Summary
 from promptlab.duck import literal, parquet, quoted, with_room
 from promptlab.results.table import Columns
+from promptlab.statistics import Clusters
+from promptlab.statistics.clusters import ALIKE
 
 CLUSTER = "cluster_key"
 """The index's column with a number for each value of `cluster_by`."""
+
+
+FIELDS = 5
+"""Columns of `cluster_sql` of each value."""
 
 
 def cluster_column(evaluation: Sequence[Mapping[str, Any]], shape: Columns) -> str | None:
@@ -24,8 +30,9 @@ def cluster_column(evaluation: Sequence[Mapping[str, Any]], shape: Columns) -> s
 
 
 def cluster_sql(source: str, values: Sequence[str]) -> str:
-    """SQL of a row for each k: k, and of each value how many clusters have one, CR1, CR3, and whether sizes
-    differ by more than 2:1. The formulas are those of `promptlab.statistics.clusters`.
+    """SQL of a row for each k: k, and of each value FIELDS columns: how many clusters have one, CR1, CR3,
+    whether sizes differ by more than 2:1, and CR3's degrees of freedom. The formulas are those of
+    `promptlab.statistics.clusters`.
 
     Args:
         source: a query of rows with k, cl (the cluster) and the values.
@@ -34,7 +41,8 @@ def cluster_sql(source: str, values: Sequence[str]) -> str:
     sums = ", ".join(f"sum({v}) AS s{n}, count({v}) AS c{n}" for n, v in enumerate(values))
     totals = ", ".join(
         f"sum(s{n}) AS tot{n}, sum(c{n})::DOUBLE AS all{n}, count(nullif(c{n}, 0))::DOUBLE AS many{n}, "
-        f"max(c{n}) > 2 * min(nullif(c{n}, 0)) AS odd{n}"
+        f"max(c{n}) > 2 * min(nullif(c{n}, 0)) AS odd{n}, "
+        f"all{n} + {ALIKE} * (sum(c{n}::DOUBLE * c{n}) - all{n}) AS var{n}"
         for n in range(len(values))
     )
     found = ", ".join(_errors(n) for n in range(len(values)))
@@ -51,13 +59,29 @@ def _errors(n: int) -> str:
     cr1 = f"sqrt({many} / nullif({many} - 1, 0) * sum({off} * {off})) / nullif({total}, 0)"
     without = f"{off} / nullif(all{n} - c{n}, 0)"
     cr3 = f"sqrt(({many} - 1) / nullif({many}, 0) * sum({without} * {without}))"
-    return f"{many}::BIGINT, {cr1}, {cr3}, any_value(odd{n})"
+    return f"{many}::BIGINT, {cr1}, {cr3}, any_value(odd{n}), {_freedom(n)}"
 
 
-def error_of(found: Sequence[Any]) -> tuple[int, float, str]:
-    """Return what `cluster_sql` gave of one value: how many clusters, the standard error, and its method."""
-    groups, cr1, cr3, unequal = found
-    return groups, (cr3 if unequal else cr1) or 0.0, "CR3" if unequal else "CR1"
+def _freedom(n: int) -> str:
+    # `satterthwaite`, term by term: share, variance and weight of a cluster, and the variance of the sum.
+    w, v = f"(c{n} / all{n})", f"(c{n} * (1 + (c{n} - 1) * {ALIKE}))"
+    a, total = f"(1 / nullif((all{n} - c{n}) ^ 2, 0))", f"any_value(var{n})"
+    ww, vv, wv = (f"sum({a} * {x} * {y})" for x, y in ((w, w), (v, v), (w, v)))
+    trace = f"sum({a} * ({v} - 2 * {w} * {v} + {w} * {w} * var{n}))"
+    own = f"sum({a} * {a} * {v} * ({v} + 2 * {w} * ({w} * var{n} - 2 * {v})))"
+    mixed = f"2 * {ww} * {vv} + 2 * {wv} * {wv} - 4 * {total} * {ww} * {wv} + {total} ^ 2 * {ww} * {ww}"
+    return f"({trace}) ^ 2 / nullif({own} + {mixed}, 0)"
+
+
+def errors_of(row: Sequence[Any]) -> list[Clusters]:
+    """Read what a row of `cluster_sql` says of each value."""
+    return [_error_of(*row[at : at + FIELDS]) for at in range(1, len(row), FIELDS)]
+
+
+def _error_of(groups: int, cr1: float | None, cr3: float | None, unequal: bool, df: float | None) -> Clusters:
+    if not unequal:
+        return Clusters(groups, cr1 or 0.0, "CR1", max(groups - 1.0, 1.0))
+    return Clusters(groups, cr3 or 0.0, "CR3", min(max(df or 1.0, 1.0), max(groups - 1.0, 1.0)))
 
 
 def cluster_means(results: Path, shape: Columns, metrics: Sequence[Metric], total: Summary) -> None:
@@ -78,11 +102,8 @@ def cluster_means(results: Path, shape: Columns, metrics: Sequence[Metric], tota
     rows: list[tuple[Any, ...]] = []
     with_room(lambda con: rows.extend(con.execute(sql).fetchall()), results.parent)
     for row in rows:
-        for n, (metric, _) in enumerate(chosen):
-            groups, stderr, method = error_of(row[1 + 4 * n : 5 + 4 * n])
-            total.metrics[metric.name].clusters = ClusteredMean(
-                metric.cluster_by or "", groups, stderr, method
-            )
+        for (metric, _), found in zip(chosen, errors_of(row), strict=True):
+            total.metrics[metric.name].clusters = ClusteredMean(metric.cluster_by or "", *found)
 
 
 def _value(metric: Metric, name: str, total: Summary) -> str:

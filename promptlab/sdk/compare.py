@@ -73,8 +73,9 @@ def comparison_table(run_ids: Sequence[str], page: ComparePage) -> Group:
     from rich.text import Text
 
     joined = "by row" if page.joined_on == "case" else "by the rows' ids"
+    shared = "1 case is" if page.total == 1 else f"{page.total:,} cases are"
     head = [Text(f"{LETTERS[n]}  run {run_id}") for n, run_id in enumerate(run_ids)]
-    lines: list[Any] = [*head, Text(f"{page.total:,} cases are in all of them (joined {joined}).")]
+    lines: list[Any] = [*head, Text(f"{shared} in all of them (joined {joined}).")]
     for place, (base, other) in enumerate(page.unmatched):
         if base or other:
             letter = LETTERS[place + 1]

@@ -76,7 +76,7 @@ class Experiments(RunQuestions):
 
         Raises:
             PromptLabError: a cell is wrong; nothing was stored or called.
-            KeyboardInterrupt: Ctrl-C; the same call goes on with it.
+            KeyboardInterrupt: Ctrl-C; the same call goes on with it, and so does `resume_sweep`.
         """
         parsed = _sweep_within(config, max_cost_usd)
         return run_sync(self.sweep_async(parsed, quiet=quiet))
@@ -89,6 +89,35 @@ class Experiments(RunQuestions):
 
         parsed = _sweep_within(config, max_cost_usd)
         return SweepRanking(await run_sweep(self._lab, parsed, quiet=self._is_quiet(quiet)))
+
+    def resume_sweep(
+        self, sweep_id: str, *, max_cost_usd: float | None = None, quiet: bool | None = None
+    ) -> SweepRanking:
+        """Go on with a sweep from what is recorded of it, to its end, then rank its runs: those that have not
+        begun, and what others are missing. Complete ones are left as they are.
+
+        Args:
+            sweep_id: the sweep.
+            max_cost_usd: other dollars that all runs may cost together.
+            quiet: as in `run`.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            ConfigError: the budget is no sum of dollars above 0.
+            KeyboardInterrupt: Ctrl-C; the same call goes on with it.
+        """
+        return run_sync(self.resume_sweep_async(sweep_id, max_cost_usd=max_cost_usd, quiet=quiet))
+
+    async def resume_sweep_async(
+        self, sweep_id: str, *, max_cost_usd: float | None = None, quiet: bool | None = None
+    ) -> SweepRanking:
+        """Do as `resume_sweep`."""
+        from promptlab.sdk.sweeps import SweepRanking, go_on_with
+
+        ranking = await go_on_with(
+            self._lab, sweep_id, max_cost_usd=max_cost_usd, quiet=self._is_quiet(quiet)
+        )
+        return SweepRanking(ranking)
 
     def _is_quiet(self, quiet: bool | None) -> bool:
         return self._quiet if quiet is None else quiet

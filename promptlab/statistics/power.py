@@ -58,7 +58,8 @@ def rows_for_mean(difference: float, deviation: float, *, alpha: float = ALPHA, 
     if difference == 0:
         raise ValueError("no number of rows shows a difference of 0")
     z_alpha, z_beta = _quantiles(alpha, power)
-    needed = ((z_alpha + z_beta) * deviation / difference) ** 2
+    root = (z_alpha + z_beta) * deviation / difference
+    needed = root * root  # and not its power, which raises where this is infinite
     return max(2, math.ceil(needed)) if needed < 1e18 else 10**18
 
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from promptlab.statistics.clusters import FEWEST
 from promptlab.statistics.intervals import Interval
-from promptlab.statistics.paired import Tested, bp_t, mcnemar, paired_t, tango
+from promptlab.statistics.paired import Tested, bp_t, clustered_bp_t, mcnemar, paired_t, tango
 from promptlab.statistics.power import (
     ALPHA,
     detectable_mean,
@@ -34,6 +34,8 @@ FEWEST_ROWS = 15
 """Pairs below which nothing is said."""
 FEWEST_DISCORDANT = 5
 """Discordant pairs below which the mid-p cannot fall to .05: 4 of 4 gives .0625, 5 of 5 .031."""
+GREATEST = 1e150
+"""Values beyond it have no sum of squares."""
 MARGIN = 0.02
 """The margin δ of shares where none is given; all other metrics have none then."""
 
@@ -46,6 +48,8 @@ class Clusters(NamedTuple):
     """Cluster-robust, of other − base."""
     method: str
     """`CR1` or `CR3`."""
+    df: float | None = None
+    """Degrees of freedom; G − 1 where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ class Judgement:
     """The 95% interval of the difference, by itself: it knows of no other metric."""
     ci_high: float | None
     method: str | None
-    """`tango`, `bp_t`, `t`, or `CR1 t` and `CR3 t` over clusters."""
+    """`tango`, `bp_t`, `t`; over clusters `CR1 bp_t`, `CR3 bp_t`, `CR1 t`, `CR3 t`."""
     p: float | None
     """Two-sided, of the method's own test; of pass/fail McNemar's mid-p."""
     p_exact: float | None
@@ -145,13 +149,20 @@ def judge(
 
 
 def _tested(data: PairedData) -> Tested | None:
-    """The interval and the p, which agree on 0; None where there is too little for either."""
+    """The interval and the p, which agree on 0; None where there is too little for either. No interval of
+    bounded values reaches beyond the greatest difference that they can have."""
+    test = _found(data)
+    if test is None or data.kind == "unbounded" or data.bounds is None:
+        return test
+    reach = data.bounds[1] - data.bounds[0]
+    return test._replace(low=max(test.low, -reach), high=min(test.high, reach))
+
+
+def _found(data: PairedData) -> Tested | None:
     if data.difference is None or data.n < 1:
         return None
     if data.clusters is not None:
-        if data.clusters.groups < FEWEST:
-            return None
-        return agreed(paired_t(data.difference, data.clusters.stderr, data.n, df=data.clusters.groups - 1))
+        return _over_clusters(data, data.difference, data.clusters)
     if data.kind == "binary":
         low, high = tango(data.rose, data.fell, data.n)
         return agreed(
@@ -162,6 +173,16 @@ def _tested(data: PairedData) -> Tested | None:
     if data.kind == "bounded" and data.bounds is not None:
         return agreed(bp_t(data.difference, data.deviation, data.n, data.bounds[1] - data.bounds[0]))
     return agreed(paired_t(data.difference, _stderr(data) or 0.0, data.n))
+
+
+def _over_clusters(data: PairedData, difference: float, clusters: Clusters) -> Tested | None:
+    if clusters.groups < FEWEST or data.n < 2:
+        return None
+    df, stderr = clusters.df or clusters.groups - 1.0, clusters.stderr
+    if data.kind == "unbounded" or data.bounds is None:
+        return agreed(paired_t(difference, stderr, data.n, df=df))
+    reach = data.bounds[1] - data.bounds[0]
+    return agreed(clustered_bp_t(difference, data.deviation, stderr, data.n, reach, df=df))
 
 
 def _stderr(data: PairedData) -> float | None:
@@ -187,8 +208,8 @@ def _judgement(data: PairedData, test: Tested | None, p_adjusted: float | None) 
     binary = data.kind == "binary" and data.clusters is None
     method = None
     if test is not None:
-        plain = {"binary": "tango", "bounded": "bp_t", "unbounded": "t"}[data.kind]
-        method = f"{data.clusters.method} t" if data.clusters else plain
+        plain = {"binary": "tango" if binary else "bp_t", "bounded": "bp_t", "unbounded": "t"}[data.kind]
+        method = f"{data.clusters.method} {plain}" if data.clusters else plain
     least, needed = _power(data, test, margin)
     return Judgement(
         n=data.n,
@@ -289,10 +310,13 @@ def paired_data(
         bounded_by_missing: whether the range over all rows is to be given where values are missing.
 
     Raises:
-        ValueError: the two are not of the same rows.
+        ValueError: the two are not of the same rows, or a value is no number from −1e150 to 1e150.
     """
     if len(base) != len(other):
         raise ValueError(f"pairs need as many values of both, got {len(base)} and {len(other)}")
+    for value in (*base, *other):
+        if value is not None and not abs(value) <= GREATEST:
+            raise ValueError(f"values must be numbers from -1e150 to 1e150, got {value}")
     both = [(a, b) for a, b in zip(base, other, strict=True) if a is not None and b is not None]
     n, d = len(both), [b - a for a, b in both]
     binary = bounds == (0.0, 1.0) and all(v in (0.0, 1.0) for pair in both for v in pair)

@@ -73,11 +73,45 @@ class Sweeping(GoingOn, Questions):
         if on_sweep:
             on_sweep(sweep)
 
+        cells = self._cells(parsed, folder, sweep, works, on_start)
+        return await self._each_to_its_end(sweep.sweep_id, cells, on_progress, leave)
+
+    async def resume_sweep(
+        self,
+        sweep_id: str,
+        *,
+        max_cost_usd: float | None = None,
+        on_sweep: OnSweep | None = None,
+        on_start: OnStart | None = None,
+        on_progress: OnProgress | None = None,
+        leave: bool = False,
+    ) -> Sweep:
+        """Go on with a sweep from what is recorded of it, and work on it until its runs have ended.
+
+        Args:
+            sweep_id: the sweep.
+            max_cost_usd: as in `continue_sweep`.
+            on_sweep, on_start, on_progress, leave: as in `sweep`.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            ConfigError: the budget is no sum of dollars above 0.
+            asyncio.CancelledError: it was stopped; the same call goes on with it.
+        """
+        sweep = await self._wanted_again(sweep_id, max_cost_usd)
+        if on_sweep:
+            on_sweep(sweep)
+        cells = [partial(self._cell_again, sweep, place, None, on_start) for place in range(len(sweep.cells))]
+        return await self._each_to_its_end(sweep_id, cells, on_progress, leave)
+
+    async def _each_to_its_end(
+        self, sweep_id: str, cells: Sequence[OpenCell], on_progress: OnProgress | None, leave: bool
+    ) -> Sweep:
         async def work_on(run: RunRecord, work: BoundExperiment) -> RunRecord:
             return await self._parts.runner.run(run, work, on_progress, leave=leave)
 
-        await self._each(sweep.sweep_id, self._cells(parsed, folder, sweep, works, on_start), work_on)
-        return await self.get_sweep(sweep.sweep_id)
+        await self._each(sweep_id, cells, work_on)
+        return await self.get_sweep(sweep_id)
 
     async def start_sweep(
         self,
@@ -111,6 +145,12 @@ class Sweeping(GoingOn, Questions):
             SweepNotFoundError: there is no such sweep.
             ConfigError: the budget is no sum of dollars above 0.
         """
+        sweep = await self._wanted_again(sweep_id, max_cost_usd)
+        cells = [partial(self._cell_again, sweep, place, by) for place in range(len(sweep.cells))]
+        return await self._begin_each(sweep_id, cells)
+
+    async def _wanted_again(self, sweep_id: str, max_cost_usd: float | None) -> Sweep:
+        """The sweep, recorded as one that goes on within a budget."""
         if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
             raise ConfigError(f"A sweep's budget is a sum of dollars above 0, not {max_cost_usd}.")
         for _ in range(_TRIES):
@@ -118,8 +158,7 @@ class Sweeping(GoingOn, Questions):
             usd = was.max_cost_usd if max_cost_usd is None else max_cost_usd
             sweep = replace(was, cancelled=False, max_cost_usd=usd)
             if sweep == was or await self._swap_sweep(was.to_json(), sweep):
-                cells = [partial(self._cell_again, sweep, place, by) for place in range(len(sweep.cells))]
-                return await self._begin_each(sweep_id, cells)
+                return sweep
         raise _written_by_too_many(sweep_id)
 
     async def _begin_each(self, sweep_id: str, cells: Sequence[OpenCell]) -> Sweep:
@@ -279,12 +318,14 @@ class Sweeping(GoingOn, Questions):
 
     @asynccontextmanager
     async def _cell_again(
-        self, sweep: Sweep, place: int, by: str | None
+        self, sweep: Sweep, place: int, by: str | None, on_start: OnStart | None = None
     ) -> AsyncIterator[tuple[RunRecord, BoundExperiment | None]]:
         """The same, from what is recorded of the cell."""
         run_id, usd = sweep.cells[place].run_id, sweep.max_cost_usd
         if await self.ledger.get_run(run_id) is not None:
             async with self._continued(run_id, False, (), max_cost_usd=usd) as (run, left):
+                if left is not None and on_start:
+                    on_start(run)
                 yield run, left
             return
         record = await self.ledger.get_record(SWEEP_CELL, _cell_key(sweep, place))
@@ -297,7 +338,7 @@ class Sweeping(GoingOn, Questions):
         fields["stop"] = StopConfig.model_validate(fields["stop"]) if fields["stop"] else None
         fields |= {"tags": tuple(fields["tags"]), "started_by": by or fields["started_by"]}
         make = partial(self._bound, Experiment.model_validate(record["experiment"]), usd)
-        async with self._recorded(make, fields, run_id) as new:
+        async with self._recorded(make, fields, run_id, on_start=on_start) as new:
             yield new
 
     async def _note(self, sweep_id: str, place: int, error: str | None) -> None:

@@ -14,6 +14,7 @@ import pytest
 from promptlab import Dataset, PromptTemplate
 from promptlab.domain.choice import Chosen
 from promptlab.domain.results import CaseKey, Progress, RunRecord
+from promptlab.domain.sweeps import Sweep
 from promptlab.errors import (
     AssetNotFoundError,
     ConfigError,
@@ -454,7 +455,12 @@ async def test_a_sweep_is_run_once_and_ranked(lab: Lab, model: ModelServer) -> N
     assert worst.against_leader.difference == -1.0
     with pytest.raises(ConfigError, match="metric of this sweep"):
         await lab.rank(sweep.sweep_id, metric="nothing")
-    for call in (lab.get_sweep, lab.rank, lab.cancel_sweep):
+    again: list[RunRecord] = []
+    seen: list[Sweep] = []
+    await lab.cancel_sweep(sweep.sweep_id)
+    gone_on = await lab.resume_sweep(sweep.sweep_id, on_sweep=seen.append, on_start=again.append)
+    assert (gone_on, seen, again, len(model.requests)) == (sweep, [sweep], [], asked)
+    for call in (lab.get_sweep, lab.rank, lab.cancel_sweep, lab.resume_sweep):
         with pytest.raises(SweepNotFoundError, match="No sweep 'sweep-0'"):
             await call("sweep-0")
     with pytest.raises(ConfigError, match=r"prompt_template=b: .*nobody"):

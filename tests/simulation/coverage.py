@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from promptlab.statistics import (
+    Moments,
     bp_t,
-    clustered,
     paired_t,
     ppi_mean,
     student_interval,
@@ -159,25 +159,6 @@ def bp_t_table(repetitions: int = 10_000, sizes: tuple[int, ...] = (20, 50, 200)
         yield (name, *shipped, *plain)
 
 
-def clusters_table(repetitions: int = 10_000, groups: tuple[int, ...] = (5, 10, 30)) -> Table:
-    """CR1 (sizes alike) and CR3 (sizes apart) with t(G − 1), of numbers with an intraclass correlation."""
-    yield ("clusters", "ICC .05", "ICC .3", "ICC .6", "sizes 2–20, ICC .3")
-    for g in groups:
-        row = []
-        for icc, unequal in ((0.05, False), (0.3, False), (0.6, False), (0.3, True)):
-            random = np.random.default_rng(14)
-            hits = 0
-            for _ in range(repetitions):
-                sizes = random.integers(2, 21, g) if unequal else np.full(g, 5)
-                noise = random.normal(0, np.sqrt((1 - icc) * sizes))
-                sums = sizes * random.normal(0, math.sqrt(icc), g) + noise
-                found = clustered({k: (float(sums[k]), int(sizes[k])) for k in range(g)})
-                ends = student_interval(found.mean, found.stderr, g)
-                hits += ends.low <= 0 <= ends.high
-            row.append(percent(hits / repetitions))
-        yield (f"{g}", *row)
-
-
 def ppi_table(repetitions: int = 10_000) -> Table:
     """PPI++ with wilson_t: coverage, its width, and that of the labels alone."""
     yield ("θ", "judge TPR/TNR", "judged/labelled", "covered", "width", "labels only")
@@ -193,7 +174,9 @@ def ppi_table(repetitions: int = 10_000) -> Table:
         for _ in range(repetitions):
             y = (random.random(big + n) < theta).astype(float)
             f = (random.random(big + n) < np.where(y == 1, tpr, 1 - tnr)).astype(float)
-            found = ppi_mean(f[n:].tolist(), y[:n].tolist(), f[:n].tolist())
+            rest = f[n:]
+            moments = Moments(big, float(rest.mean()), float(((rest - rest.mean()) ** 2).sum()))
+            found = ppi_mean(moments, y[:n].tolist(), f[:n].tolist())
             hits += found.low <= theta <= found.high
             width += found.high - found.low
             ends = wilson(float(y[:n].sum()), n)

@@ -1,4 +1,4 @@
-"""Intervals of a run's means as a summary ships them: over clusters, and of pass@k and pass^k."""
+"""Intervals of pass@k, pass^k and the flake rate, as a summary ships them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,8 @@ import numpy as np
 from promptlab.domain.means import trials_of
 from promptlab.domain.results import Score
 from promptlab.domain.summary import MetricSummary
-from promptlab.statistics import clustered, pass_at_k, pass_hat_k, student_interval, wilson_t
+from promptlab.statistics import pass_at_k, pass_hat_k
 from tests.simulation.coverage import Table, percent
-
-CLUSTERED = ((0.5, 0.3), (0.7, 0.05), (0.9, 0.3), (0.9, 0.6))
-"""The share that passes, and the intraclass correlation."""
-
-
-def clustered_share_table(repetitions: int = 10_000, groups: tuple[int, ...] = (5, 10, 30)) -> Table:
-    """wilson_t of a pass/fail mean with the clusters' standard error and t(G − 1); in brackets Student's."""
-    yield ("clusters", "sizes", *(f"p {p:g}, ICC {icc:g}" for p, icc in CLUSTERED))
-    for unequal in (False, True):
-        for g in groups:
-            row = []
-            for p, icc in CLUSTERED:
-                random = np.random.default_rng(16)
-                a, b = p * (1 - icc) / icc, (1 - p) * (1 - icc) / icc
-                ours = plain = 0
-                for _ in range(repetitions):
-                    sizes = random.integers(2, 21, g) if unequal else np.full(g, 5)
-                    sums = random.binomial(sizes, random.beta(a, b, g))
-                    found = clustered({k: (float(sums[k]), int(sizes[k])) for k in range(g)})
-                    ends = wilson_t(found.mean, found.stderr, g)
-                    ours += ends.low <= p <= ends.high
-                    ends = student_interval(found.mean, found.stderr, g)
-                    plain += ends.low <= p <= ends.high
-                row.append(f"{percent(ours / repetitions)} ({percent(plain / repetitions)})")
-            yield (f"{g}", "2 to 20" if unequal else "5", *row)
-
 
 TRIALS = ((0.3, 0.3), (2, 2), (9, 1), (0.2, 3))
 """Beta distributions of a row's rate."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
-from promptlab.statistics import Clusters, PairedData, clustered, e_value, judge, mcnemar, obrien_fleming
+from promptlab.statistics import PairedData, e_value, judge, mcnemar, obrien_fleming
 from promptlab.statistics.sequential import Sequential
 from promptlab.statistics.verdicts import paired_data
 from tests.simulation.coverage import f1_like, percent
+from tests.simulation.families import Kind, families, over_clusters
 
 Table = Iterator[tuple[str, ...]]
 DIFFERENT = ("better", "worse")
@@ -33,48 +33,30 @@ def mid_p_table(sizes: tuple[int, ...] = (20, 50, 100, 200, 1000)) -> Table:
         yield (f"{n:,}", *(percent(stats.binom.pmf(np.arange(n + 1), n, p) @ size) for p in shares))
 
 
-def family(random: np.random.Generator, n: int, m: int, alike: float, kind: str) -> list[PairedData]:
-    """m metrics of two runs that do not differ; `alike` is the share of rows on which all metrics agree."""
-    common = random.random((2, n))
-    found = []
-    for _ in range(m):
-        own = random.random((2, n))
-        u = np.where(random.random(n) < alike, common, own)
-        hard = random.beta(0.5, 0.5, n)  # each row is as hard for both
-        if kind == "trials":
-            base, other = random.binomial(3, hard) / 3, random.binomial(3, hard) / 3
-        else:
-            base, other = (u[0] < hard).astype(float), (u[1] < hard).astype(float)
-        one, two = base.tolist(), other.tolist()
-        if kind == "missing":  # 3% of either, more often where it fails
-            gone = random.random((2, n)) < np.where(np.array([base, other]) == 0, 0.05, 0.01)
-            one = [None if g else v for v, g in zip(one, gone[0].tolist(), strict=True)]
-            two = [None if g else v for v, g in zip(two, gone[1].tolist(), strict=True)]
-        data = paired_data(one, two)
-        if kind == "clusters":
-            data = _clustered(base, other, data)
-        found.append(data)
-    return found
-
-
-def _clustered(base: np.ndarray, other: np.ndarray, data: PairedData) -> PairedData:
-    d = (other - base).reshape(-1, 5).sum(1)
-    found = clustered({k: (float(v), 5) for k, v in enumerate(d)})
-    return replace(data, clusters=Clusters(found.clusters, found.stderr, found.method))
-
-
 def false_positives_table(
     repetitions: int = 10_000, n: int = 100, sizes: tuple[int, ...] = (1, 2, 5, 10)
 ) -> Table:
     """At least one *better* or *worse* among m metrics of runs that do not differ, 100 rows."""
-    yield ("metrics", "pass/fail", "pass/fail, correlated", "3 trials", "clusters of 5", "3% missing")
+    kinds: tuple[tuple[Kind, float], ...] = (
+        ("plain", 0.0),
+        ("plain", 0.7),
+        ("trials", 0.0),
+        ("clusters of 5", 0.0),
+        ("clusters of 2 to 18", 0.0),
+        ("missing", 0.0),
+    )
+    yield (
+        "metrics",
+        *("pass/fail", "pass/fail, correlated", "3 trials", "clusters of 5", "clusters of 2 to 18"),
+        "3% missing",
+    )
     for m in sizes:
         row = []
-        for kind, alike in (("plain", 0.0), ("plain", 0.7), ("trials", 0), ("clusters", 0), ("missing", 0)):
+        for kind, alike in kinds:
             random = np.random.default_rng(16)
             false = sum(
-                any(one.verdict in DIFFERENT for one in judge(family(random, n, m, alike, kind)))
-                for _ in range(repetitions)
+                any(one.verdict in DIFFERENT for one in judge(family))
+                for family in families(random, repetitions, n, m, alike, kind)
             )
             row.append(percent(false / repetitions))
         yield (f"{m}", *row)
@@ -169,7 +151,9 @@ def worse_by(random: np.random.Generator, n: int, kind: str, delta: float) -> Pa
         one = [None if g else v for v, g in zip(one, gone[0].tolist(), strict=True)]
         two = [None if g else v for v, g in zip(two, gone[1].tolist(), strict=True)]
     data = paired_data(one, two, margin=delta)
-    return replace(_clustered(base, other, data), margin=delta) if kind == "clusters of 5" else data
+    if kind == "clusters of 5":
+        return over_clusters(base[None], other[None], [data], (5,) * (n // 5))[0]
+    return data
 
 
 SEQUENCES = ("pass/fail", "3% missing", "F1-like", "3 trials")

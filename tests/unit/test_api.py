@@ -90,9 +90,10 @@ PAIRS = [
         (Assets, name, f"{name}_async")
         for name in ("create", "update", "get", "list", "versions", "source", "label")
     ),
+    *((Experiments, name, f"{name}_async") for name in ("run", "resume", "cancel", "get", "list")),
     *(
         (Experiments, name, f"{name}_async")
-        for name in ("run", "resume", "cancel", "get", "list", "sweep", "sweeps", "rank", "estimate_sweep")
+        for name in ("sweep", "resume_sweep", "sweeps", "rank", "estimate_sweep")
     ),
     *((Run, name, f"{name}_async") for name in ("results", "refresh", "resume", "export")),
     (Studio, "start", "start_async"),

@@ -185,6 +185,7 @@ async def test_numbers_without_a_range_are_judged_by_t(lab: StoreLab) -> None:
     m = await compared(lab, *runs)
     assert (m.judgement.method, m.judgement.verdict) == ("t", "no evidence of a difference")
     assert "So many rows show" in why(m)
+    assert why(await compared(lab, runs[0], runs[0])) == "p 1. No row differs."
     same = await compared(lab, *runs, right=1.0)
     assert verdict_words(same) == "the same within 1"
 

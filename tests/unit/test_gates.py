@@ -460,4 +460,4 @@ async def test_rows_that_belong_together_are_not_independent(lab: StoreLab) -> N
     for more in ({}, {"quarantine": ["q299"]}):
         found = await lab.gate(lost.run_id, baseline=base.run_id, gates=gates_of({"checks": checks, **more}))
         assert found.checks[0].verdict == page.metrics[0].judgement.verdict == "no evidence of a difference"
-    assert page.metrics[0].judgement.method == "CR1 t"
+    assert page.metrics[0].judgement.method == "CR1 bp_t"

@@ -178,8 +178,8 @@ def test_the_p_of_a_bootstrap_is_that_of_a_mean_and_agrees_with_its_interval() -
         low, high = found.interval
         assert (found.p <= 0.05) == (low > 0 or high < 0) or abs(found.p - 0.05) < 0.005
     assert bootstrap([{"n": 1.0, "x": 5.0}] * 10, mean)["mean"].p == 1.0  # nothing varies
-    far = drawn_interval(1.0, [draws.gauss(0, 0.1) for _ in range(200)])
-    assert far is not None and far.p < 1e-6  # beyond all draws: the normal tail
+    far = drawn_interval(1.0, [draws.gauss(0, 0.1) for _ in range(200)], 200)
+    assert far is not None and far.p < 1e-6  # beyond all draws: the tail of its error
 
 
 def test_a_comparison_tells_the_p_of_each_score(lab: PromptLab, tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import numpy as np
+import pytest
 
-from promptlab.statistics import bootstrap_ranks
-from tests.simulation import coverage, means, ranks, verdicts
+from promptlab.evaluators.classification import Classification
+from promptlab.statistics import bootstrap, bootstrap_ranks, paired_data
+from tests.simulation import clusters, coverage, families, means, numbers, of_runs, ranks, verdicts
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], list[list[float]]]:
@@ -48,8 +52,11 @@ def test_intervals_of_numbers_cover() -> None:
 
 def test_intervals_of_clusters_and_of_trials_cover() -> None:
     """By 300 repetitions, whose standard error is 1.3 points: 4 of them below what 10,000 show."""
-    _, *rows = means.clustered_share_table(300, (10,))
-    assert min(float(cell.split(" (")[0]) for row in rows for cell in row[2:]) >= 83
+    for shown in (clusters.shares_table, clusters.differences_table):
+        _, *rows = shown(300, (10,))
+        assert min(float(cell.split(" (")[0]) for row in rows for cell in row[2:]) >= 84
+    _, found = table(clusters.numbers_table(300, (10,)))
+    assert min(found[0]) >= 90
     _, numbers = table(means.trials_table(300, (50,)))
     assert min(min(row) for row in numbers) >= 89
 
@@ -66,6 +73,44 @@ def test_ranks_of_sweeps_hold() -> None:
     )
     assert all(abs(a.p_best - b.p_best) < 0.06 for a, b in zip(fast, shipped, strict=True))
     assert all(abs(a.low - b.low) + abs(a.high - b.high) <= 1 for a, b in zip(fast, shipped, strict=True))
+
+
+def test_intervals_without_a_range_and_of_different_rows_cover() -> None:
+    """Exact, or by 400 repetitions, whose standard error is 1.1 points: 4 of them below what 10,000 show."""
+    _, found = table(numbers.student_table(400, (100,)))
+    assert [row[0] >= least for row, least in zip(found, (90, 90, 89, 86), strict=True)] == [True] * 4
+    assert min(row[0] for row in table(numbers.newcombe_table((20,)))[1]) >= 94
+    assert min(row[0] for row in table(numbers.welch_table(400, (20,)))[1]) >= 88
+
+
+def test_what_is_drawn_by_numpy_is_what_is_shipped() -> None:
+    """Scores of confusion matrices are those of the metric, and their interval is its bootstrap's but for the
+    draws; pairs are summed up as they are from lists."""
+    random, metric = np.random.default_rng(3), Classification(labels=list(of_runs.LABELS))
+    for _ in range(50):
+        counts = random.integers(0, 4, (3, 3)) * random.integers(0, 2, (3, 3))
+        counts[0, 1] += 1
+        cells = [(t, a) for t in range(3) for a in range(3) for _ in range(int(counts[t, a]))]
+        total: dict[str, float] = {}
+        for cell in cells:
+            for name, one in of_runs.unit(metric, *cell).items():
+                total[name] = total.get(name, 0.0) + one
+        for name, values in of_runs.scores(counts[None]).items():
+            wanted = metric.values(total)[name]
+            assert values[0] == pytest.approx(math.nan if wanted is None else wanted, nan_ok=True)
+    counts = np.array([[30, 4, 2], [5, 12, 1], [1, 2, 3]])
+    cells = [(t, a) for t in range(3) for a in range(3) for _ in range(int(counts[t, a]))]
+    shipped = bootstrap([of_runs.unit(metric, *cell) for cell in cells], metric.values)
+    drawn = random.multinomial(60, counts.ravel() / 60, size=1_000).reshape(-1, 3, 3)
+    for name, values in of_runs.scores(np.concatenate([counts[None], drawn])).items():
+        ends = of_runs.interval_of(values, 60)
+        assert ends is not None and ends == pytest.approx(tuple(shipped[name].interval), abs=0.05)
+    base, other = np.where(random.random((2, 1, 40)) < 0.1, np.nan, random.integers(0, 2, (2, 1, 40)))
+    (found,) = families.data_of(base, other, kind="binary")
+    lists = [[None if math.isnan(v) else v for v in side[0].tolist()] for side in (base, other)]
+    wanted, got = asdict(paired_data(*lists)), asdict(found)
+    assert tuple(got.pop("extremes")) == pytest.approx(tuple(wanted.pop("extremes")))
+    assert got.pop("bounds") == wanted.pop("bounds") and got == pytest.approx(wanted)
 
 
 def test_not_worse_and_the_rule_that_stops_are_wrong_in_few() -> None:

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -20,14 +21,15 @@ from promptlab.domain.summary import Summary
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.slices import BINS, MOST, REST
 from promptlab.queries.slices_json import slices_from, slices_json
+from promptlab.queries.verdict_words import why
 from promptlab.report import number
 from promptlab.sdk.slices import sliced
 from promptlab.statistics import (
     Clustered,
     clustered,
+    clustered_bp_t,
     judge,
     paired_data,
-    paired_t,
     wilson,
     wilson_t,
 )
@@ -194,7 +196,8 @@ async def test_rows_that_belong_together_have_cluster_robust_intervals(lab: Stor
     assert found.clusters is not None and found.mean == pytest.approx(wanted.mean)
     assert found.clusters.groups == wanted.clusters and found.clusters.method == wanted.method == "CR3"
     assert found.stderr == pytest.approx(wanted.stderr)
-    assert found.interval == pytest.approx(wilson_t(wanted.mean, wanted.stderr, wanted.clusters))
+    assert found.clusters.df == pytest.approx(wanted.df) and wanted.df < wanted.clusters - 1
+    assert found.interval == pytest.approx(wilson_t(wanted.mean, wanted.stderr, wanted.df + 1))
     assert found.brief()["method"] == "CR3 wilson_t" and found.brief()["clusters"]["column"] == "group"
 
     (metric,) = (await lab.compare([base.run_id, other.run_id], limit=1)).metrics
@@ -203,18 +206,25 @@ async def test_rows_that_belong_together_have_cluster_robust_intervals(lab: Stor
         return value_of(Chance(3, 0.1), n) - value_of(Chance(0, 0.1), n)
 
     paired = by_cluster(range(ROWS), difference)
-    test = paired_t(paired.mean, paired.stderr, ROWS, df=paired.clusters - 1)
-    assert metric.judgement.method == "CR3 t"
-    assert (metric.difference, metric.judgement.p) == pytest.approx((test.estimate, test.p))
+    estimate, _, p = tested(range(ROWS), difference)
+    assert metric.judgement.method == "CR3 bp_t" and estimate == pytest.approx(paired.mean)
+    assert (metric.difference, metric.judgement.p) == pytest.approx((estimate, p))
 
     for one in (await lab.slices([base.run_id, other.run_id], "easy", {})).slices:
         numbers = [n for n in range(ROWS) if str(n % 3 == 0).lower() == one.value]
         mean = by_cluster(numbers, lambda n: value_of(Chance(0, 0.1), n))
         assert one.means["right"].stderr == pytest.approx(mean.stderr)
-        assert one.means["right"].ci_low == pytest.approx(wilson_t(mean.mean, mean.stderr, mean.clusters).low)
-        paired = by_cluster(numbers, difference)
+        assert one.means["right"].ci_low == pytest.approx(wilson_t(mean.mean, mean.stderr, mean.df + 1).low)
         judged = one.differences[0]["right"].judgement
-        assert judged.stderr == pytest.approx(paired.stderr)
+        assert judged.stderr == pytest.approx(tested(numbers, difference)[1])
+
+
+def tested(numbers: Sequence[int], value: Callable[[int], float]) -> tuple[float, float, float]:
+    """The estimate, the error and p of a pass/fail difference over clusters."""
+    paired = by_cluster(numbers, value)
+    alone = stdev(map(value, numbers))
+    found = clustered_bp_t(paired.mean, alone, paired.stderr, len(numbers), 1.0, df=paired.df)
+    return found.estimate, found.stderr, found.p
 
 
 def by_cluster(numbers: Sequence[int], value: Callable[[int], float]) -> Clustered:
@@ -237,6 +247,7 @@ async def test_fewer_than_five_clusters_have_no_interval(lab: StoreLab) -> None:
     assert "4 clusters by group: an interval needs at least 5" in notes(found, number)
     (metric,) = (await lab.compare([base.run_id, other.run_id], limit=1)).metrics
     assert (metric.judgement.p, metric.judgement.verdict) == (None, "too few cases")
+    assert why(metric) == "Rows belong together: fewer than 5 groups of them show nothing."
 
 
 async def test_a_column_that_is_not_there_is_refused_before_the_first_call(lab: StoreLab) -> None:

@@ -21,6 +21,7 @@ from promptlab.statistics import (
     effective_n,
     is_skewed,
     median_interval,
+    satterthwaite,
     student_interval,
     wilson,
     wilson_t,
@@ -150,13 +151,30 @@ def test_equal_clusters_have_one_error_and_unequal_ones_the_jackknife() -> None:
     sums, sizes = zip(*equal.values(), strict=True)
     assert (found.method, found.clusters) == ("CR1", 6)
     assert cr1(sums, sizes) == pytest.approx(cr3(sums, sizes))
+    assert found.df == 5.0 == pytest.approx(satterthwaite(sizes))
     assert clustered({**equal, 6: (9.0, 9)}).method == "CR3"
+
+
+@over(st.lists(st.integers(1, 60), min_size=2, max_size=20), st.floats(0, 1))
+def test_degrees_of_freedom_over_clusters_are_those_of_the_quadratic_form(
+    sizes: list[int], alike: float
+) -> None:
+    """tr(M)²/tr(M²) of the matrix that CR3 is of; a cluster that outweighs all others leaves one."""
+    n, count = sum(sizes), len(sizes)
+    c = np.array(sizes, dtype=float)
+    apart = np.eye(count) - np.outer(c / n, np.ones(count))
+    form = np.outer(1 / (n - c), 1 / (n - c)) * (apart @ np.diag(c * (1 + (c - 1) * alike)) @ apart.T)
+    wanted = np.trace(form) ** 2 / np.trace(form @ form)
+    assert satterthwaite(sizes, alike) == pytest.approx(max(1.0, min(wanted, count - 1)), rel=1e-9)
+    assert satterthwaite([1] * 8 + [10_000]) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_too_little_is_refused_in_words() -> None:
     """With what is needed."""
     with pytest.raises(ValueError, match="at least 5 of them, got 4: cluster by a column with more"):
         clustered(dict.fromkeys(range(4), (1.0, 2)))
+    with pytest.raises(ValueError, match="at least two clusters, got 1"):
+        satterthwaite([3])
     with pytest.raises(ValueError, match="at least two observations, got n=1"):
         wilson_t(1.0, 0.0, 1)
     with pytest.raises(ValueError, match="at least one observation, got n=0"):

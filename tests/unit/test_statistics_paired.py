@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from promptlab.statistics import (
     bp_t,
+    clustered_bp_t,
     holm,
     mcnemar,
     newcombe,
@@ -201,6 +202,40 @@ def test_bp_t_is_t_of_the_differences_and_two_halves(d: list[float], reach: floa
     assert (found.stderr, found.low, found.high, found.p) == pytest.approx(wanted, **EXACT)
     if abs(found.p - 0.05) > 1e-9:
         assert (found.p <= 0.05) == (not found.low <= 0 <= found.high)
+
+
+@over(differences, st.floats(1, 10), st.integers(1, 4))
+def test_over_clusters_the_half_observations_are_of_as_many_rows_as_are_alike(
+    d: list[float], reach: float, copies: int
+) -> None:
+    """A cluster of equal rows counts as one row, whose interval is bp_t's but for n/(n − 1)."""
+    n, mean, stderr = len(d), statistics.fmean(d), statistics.stdev(d) / math.sqrt(len(d))
+    assume(stderr > 1e-6)
+    rows = [value for value in d for _ in range(copies)]
+    found = clustered_bp_t(mean, statistics.stdev(rows), stderr, len(rows), reach, df=n - 1)
+    alike = max(1.0, (n * copies * stderr) ** 2 / math.fsum((x - mean) ** 2 for x in rows))
+    assert alike == pytest.approx(copies * n / (n - 1))
+    total = n * copies + alike
+    # Two halves of a cluster of so many rows, one all +R and one all −R.
+    halves = [alike * (side * reach - mean * n * copies / total) for side in (1, -1)]
+    moved = mean * alike / total  # how far the clusters' mean lies from that of all
+    spread = (n * copies * stderr) ** 2 + sum(0.5 * half**2 for half in halves)
+    spread += moved**2 * n * copies * alike
+    assert found.stderr == pytest.approx(math.sqrt(spread) / total, rel=1e-9)
+    alone = bp_t(mean, statistics.stdev(d), n, reach)
+    assert found.stderr == pytest.approx(alone.stderr, rel=2 / n)
+    if abs(found.p - 0.05) > 1e-9:
+        assert (found.p > 0.05) == (found.low <= 0 <= found.high)
+
+
+def test_clusters_that_all_agree_prove_nothing_by_themselves() -> None:
+    """Five clusters of three rows, each with the same difference, or with none: t has no width."""
+    won, same = (clustered_bp_t(d, s, 0.0, 15, 1.0, df=4) for d, s in ((1 / 3, 0.488), (0.0, 0.0)))
+    assert won.low > 0 and won.p < 0.05 and won.low < 1 / 3 < won.high
+    assert (same.low, same.high, same.p) == pytest.approx((-0.17353, 0.17353, 1.0), abs=1e-5)
+    assert paired_t(0.0, 0.0, 15, df=4).high == 0.0
+    with pytest.raises(ValueError, match="at least two pairs"):
+        clustered_bp_t(0.0, 0.0, 0.0, 1, 1.0, df=4)
 
 
 @over(differences)

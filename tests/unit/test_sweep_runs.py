@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from click.testing import CliRunner
 from promptlab.cli import commands
 from promptlab.domain.results import RunRecord
 from promptlab.engine.budget import run_usd
+from promptlab.errors import ConfigError
 from promptlab.lab import Lab, open_lab
 from tests.servers import ModelServer, Reply, Request
 from tests.studio.builders import ROWS, right
@@ -86,6 +90,53 @@ async def test_a_sweep_that_was_stopped_goes_on_and_asks_nothing_twice(lab: Lab,
     assert {run.run_id for run in begun} == set(done.run_ids)
 
 
+@pytest.mark.long
+def test_a_sweep_whose_process_was_killed_goes_on_by_its_id(tmp_path: Path, model: ModelServer) -> None:
+    """Without the experiment's file, and with a process of its own: the run that was complete is left as it
+    is, the other one does what it is missing, and those that had not begun begin."""
+    file, db = tmp_path / "sweep.yaml", str(tmp_path / "lab.db")
+    third = {"name": "third", "user_prompt": "Now: <question>"}
+    config = sweep(model)
+    config["model"]["max_concurrent_tasks"] = 2
+    file.write_text(json.dumps({**config, "prompt_template": [*config["prompt_template"], third]}))
+    came = threading.Event()
+
+    def answer(request: Request) -> Reply | str:
+        if request.prompt == f"{ROWS[9]['question']} none":
+            came.set()
+            return Reply(text="no", hang=True)
+        return right(request)
+
+    model.answer = answer
+    begun = [sys.executable, "-m", "promptlab", "run", str(file), "--db", db, "--quiet"]
+    with subprocess.Popen(begun, stdout=subprocess.DEVNULL) as process:
+        assert came.wait(120)
+        process.kill()
+    model.answer = right
+    model.release()
+    file.unlink()
+    runner = CliRunner(env={"COLUMNS": "200"})
+
+    def command(*arguments: str, code: int = 0) -> Any:
+        found = runner.invoke(commands, [*arguments, "--db", db])
+        assert found.exit_code == code, found.output
+        return found
+
+    killed = json.loads(command("sweep", "latest", "--json").stdout)
+    assert Counter(cell["status"] for cell in killed["cells"])["waiting"] == 1
+    wrong = command("resume", killed["sweep_id"], "--failed", code=2)
+    assert "are of one run" in wrong.stderr
+    assert "No sweep 'sweep-0'" in command("resume", "sweep-0", code=2).stderr
+    done = json.loads(command("resume", killed["sweep_id"], "--quiet", "--json").stdout)
+    assert {cell["status"] for cell in done["cells"]} == {"completed"} and done["ended"]
+    assert [cell["n"] for cell in done["cells"]] == [30] * 3
+    asked = Counter(request.prompt for request in model.requests)
+    assert len(asked) == 90 and sum(asked.values()) <= 92  # the two calls in flight, once more
+    assert [asked[row["question"]] for row in ROWS[:30]] == [1] * 30
+    again = command("resume", killed["sweep_id"][:12])
+    assert "the best" in again.stdout and sum(asked.values()) == len(model.requests)
+
+
 async def test_one_budget_holds_over_all_runs_of_a_sweep(lab: Lab, model: ModelServer) -> None:
     """What the first spends the second lacks; what is left is not begun, and more money goes on with it."""
     config = sweep(model, max_cost_usd=0.2, matrix={"model.temperature": [0, 1]})
@@ -97,7 +148,9 @@ async def test_one_budget_holds_over_all_runs_of_a_sweep(lab: Lab, model: ModelS
     spent = sum(map(run_usd, runs))
     assert 0.1 < spent <= 0.2 and {run.max_cost_usd for run in runs} == {0.2}
     assert "Its sweep's budget of $0.2" in next(run.error or "" for run in runs if run.status != "completed")
-    again = await lab.rank((await lab.sweep({**config, "max_cost_usd": 5.0})).sweep_id)
+    with pytest.raises(ConfigError, match="a sum of dollars above 0, not 0"):
+        await lab.resume_sweep(found.sweep.sweep_id, max_cost_usd=0)
+    again = await lab.rank((await lab.resume_sweep(found.sweep.sweep_id, max_cost_usd=5.0)).sweep_id)
     assert again.sweep.sweep_id == found.sweep.sweep_id and again.ended
     assert {cell.status for cell in again.cells} == {"completed"} and again.sweep.max_cost_usd == 5.0
     assert len({request.prompt + str(request.json["temperature"]) for request in model.requests}) == 120

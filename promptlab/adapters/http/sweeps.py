@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.adapters.http.bodies import experiment_body
 from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.sending import send_code
-from promptlab.domain.results import Progress, RunRecord
+from promptlab.domain.results import FINAL, Progress, RunRecord
 from promptlab.domain.sweeps import Sweep
-from promptlab.errors import RunNotFoundError
+from promptlab.errors import ConfigError, RunNotFoundError
 from promptlab.experiments.matrix import SweepConfig
 from promptlab.experiments.portable import check_portable
 from promptlab.named_files import working_folder
@@ -59,9 +60,45 @@ class RemoteSweeping(ABC):
         sweep = await self.start_sweep(config, folder=folder)
         if on_sweep:
             on_sweep(sweep)
+        return await self._watched(sweep, on_start, on_progress, leave)
+
+    async def resume_sweep(
+        self,
+        sweep_id: str,
+        *,
+        max_cost_usd: float | None = None,
+        on_sweep: Callable[[Sweep], None] | None = None,
+        on_start: Callable[[RunRecord], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        leave: bool = False,
+    ) -> Sweep:
+        """Go on with a sweep there, from what is recorded of it, and watch its runs to their ends.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+            ConfigError: the budget is no sum of dollars above 0.
+            asyncio.CancelledError: the caller stopped waiting; the runs go on.
+        """
+        if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
+            raise ConfigError(f"A sweep's budget is a sum of dollars above 0, not {max_cost_usd}.")
+        body = {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd}
+        sweep = Sweep.from_json(
+            await self._api.json("POST", f"{_sweep(sweep_id)}/continue", json=body, repeatable=True)
+        )
+        if on_sweep:
+            on_sweep(sweep)
+        return await self._watched(sweep, on_start, on_progress, leave)
+
+    async def _watched(
+        self,
+        sweep: Sweep,
+        on_start: Callable[[RunRecord], None] | None,
+        on_progress: Callable[[Progress], None] | None,
+        leave: bool,
+    ) -> Sweep:
         for run_id in () if leave else sweep.run_ids:
             if (run := await self._begun(sweep.sweep_id, run_id)) is not None:
-                if on_start:
+                if on_start and run.status not in FINAL:
                     on_start(run)
                 await self.watch(run, on_progress)
         return await self.get_sweep(sweep.sweep_id)

@@ -133,6 +133,7 @@ class ClustersOut(BaseModel):
     groups: int
     stderr: float = Field(description="Cluster-robust, of the mean.")
     method: str = Field(description="CR1, or CR3 where sizes differ by more than 2:1.")
+    df: float | None = Field(default=None, description="Degrees of freedom of its t; older runs: groups − 1.")
 
 
 class MetricBrief(BaseModel):
