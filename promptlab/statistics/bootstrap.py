@@ -76,7 +76,8 @@ def bootstrap(
         for name, one in value(sums).items():
             if one is not None:
                 found.setdefault(name, []).append(one)
-    estimates = value(_total(units))
+    # Of the patterns, too, so that it does not depend on the order of the units in its last digits.
+    estimates = value(_sum(patterns, counts))
     made = {}
     for name, values in found.items():
         estimate = estimates.get(name)
@@ -103,19 +104,16 @@ def _resampled(
     drawn, ends, places = random.Random(seed), list(accumulate(counts)), range(len(patterns))
     made = []
     for _ in range(many):
-        sums: dict[str, float] = {}
-        for place, times in Counter(drawn.choices(places, cum_weights=ends, k=n)).items():
-            for name, one in patterns[place]:
-                sums[name] = sums.get(name, 0.0) + times * one
-        made.append(sums)
+        times = Counter(drawn.choices(places, cum_weights=ends, k=n))
+        made.append(_sum([patterns[place] for place in times], list(times.values())))
     return made
 
 
-def _total(units: Sequence[Sums]) -> dict[str, float]:
+def _sum(patterns: Sequence[Sequence[tuple[str, float]]], times: Sequence[int]) -> dict[str, float]:
     total: dict[str, float] = {}
-    for unit in units:
-        for name, one in unit.items():
-            total[name] = total.get(name, 0.0) + one
+    for pattern, many in zip(patterns, times, strict=True):
+        for name, one in pattern:
+            total[name] = total.get(name, 0.0) + many * one
     return total
 
 
@@ -145,9 +143,9 @@ def drawn_p(estimate: float, values: Sequence[float], stderr: float, units: int)
     """The two-sided p of 0 against an estimate over so many units and its resamples.
 
     Formula: with w = Φ⁻¹(share of resamples below 0), an end of the interval of `bootstrap` at confidence
-    1 − p lies at 0 where p is Student's two-sided tail, of n − 1 degrees of freedom, of |2z₀ − w|·√((n − 1)/n).
-    Where 0 lies beyond all resamples, which cannot tell how far, that of |estimate|/stderr·√((n − 1)/n),
-    where it is smaller.
+    1 − p lies at 0 where p is Student's two-sided tail of |2z₀ − w|·√((n − 1)/n), of n − 1 degrees of
+    freedom. Where 0 lies beyond all resamples, which cannot tell how far, that of |estimate|/stderr in place
+    of |2z₀ − w|, where it is smaller.
     """
     if estimate == 0 or not stderr:
         return 1.0

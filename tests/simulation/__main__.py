@@ -66,7 +66,8 @@ def main() -> None:
             whole.append(_stated(shown.title, rows))
         elif shown.covers is not None:
             whole.append(worst_of(shown.title, rows, shown.covers))
-    show("Every interval as shipped: coverage in %", whole)
+    if len(whole) > 1:
+        show("Every interval as shipped: coverage in %", whole)
 
 
 def show(title: str, rows: Sequence[tuple[str, ...]]) -> None:
