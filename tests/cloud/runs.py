@@ -58,9 +58,15 @@ def until(true: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) ->
     return found
 
 
-def ended(stack: Stack, run_id: str, status: str = "completed") -> dict[str, Any]:
+def ended(
+    stack: Stack, run_id: str, status: str = "completed", patience_s: float = PATIENCE_S
+) -> dict[str, Any]:
     """The run once it has ended, as it should."""
-    until(lambda: stack.api.get(f"/runs/{run_id}/progress").json()["status"] in ENDED, f"run {run_id} ends")
+    until(
+        lambda: stack.api.get(f"/runs/{run_id}/progress").json()["status"] in ENDED,
+        f"run {run_id} ends",
+        patience_s,
+    )
     run: dict[str, Any] = stack.api.get(f"/runs/{run_id}").json()
     assert run["status"] == status, run
     return run

@@ -144,7 +144,7 @@ def test_conversations_that_are_killed_ten_times_at_random_pay_for_no_turn_twice
             kill_one_at_work(server, function, chance)
         server.release()
         for run_id in runs:
-            ended(stack, run_id)
+            ended(stack, run_id, patience_s=PATIENCE_S)
         asked = Counter(request.prompt for request in server.requests)
     assert set(asked) == {text for turns in said for text in turns}
     # Whoever is killed has four conversations, and so four calls in flight at most.
