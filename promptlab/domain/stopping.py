@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from promptlab.domain.names import Visible
 
@@ -52,6 +52,13 @@ class StopConfig(BaseModel):
         le=MOST_SEED,
         description="What the random order of the cases is made of; drawn, and recorded, by default.",
     )
+
+    @field_validator("margin", "looks", "seed", mode="before")
+    @classmethod
+    def _is_number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("true and false are no numbers")
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

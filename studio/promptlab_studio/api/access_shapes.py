@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from promptlab_studio.access import Action, Role
-from promptlab_studio.api.shapes import Body
+from promptlab_studio.api.shapes import Body, Flag, Number
 from promptlab_studio.tokens import MOST_DAYS
 
 MOST_RUNS = 4
@@ -28,7 +28,7 @@ class TokenIn(Body):
 
     name: str = Field(description="What it is for.", min_length=1, max_length=100)
     role: Role = Field(default="viewer", description="At most your own.")
-    expires_in_days: float | None = Field(default=90, gt=0, le=MOST_DAYS, description="null: never.")
+    expires_in_days: Number | None = Field(default=90, gt=0, le=MOST_DAYS, description="null: never.")
     project: str | None = Field(default=None, max_length=100, description="Default: your own.")
 
 
@@ -39,7 +39,7 @@ class LinkIn(Body):
         description="The run, or the two to four of a comparison.", min_length=1, max_length=MOST_RUNS
     )
     name: str = Field(default="", description="Whom it is for.", max_length=100)
-    expires_in_days: float = Field(default=LINK_DAYS, gt=0, le=MOST_DAYS)
+    expires_in_days: Number = Field(default=LINK_DAYS, gt=0, le=MOST_DAYS)
 
 
 class TokenOut(BaseModel):
@@ -108,7 +108,7 @@ class PeoplePage(BaseModel):
 class SwitchIn(Body):
     """A setting that is on or off."""
 
-    on: bool
+    on: Flag
 
 
 class SwitchOut(BaseModel):

@@ -14,6 +14,7 @@ from promptlab.projects import UNCHANGED
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Admin, Principal, Viewer, WholeLab
 from promptlab_studio.api.bodies import Exact
+from promptlab_studio.api.shapes import Flag, Number, Whole
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=Exact)
 Name = Annotated[str, Path(max_length=100, description="The project's name.")]
@@ -29,7 +30,7 @@ class ProjectIn(BaseModel):
 
     name: str = Field(max_length=100, description="2 to 32 of a-z, 0-9 and -, beginning with a letter.")
     description: str = Field(default="", max_length=MOST_DESCRIPTION, description="What it is for.")
-    retention_days: int | None = Field(default=None, ge=1, le=MOST_DAYS, description=_DAYS)
+    retention_days: Whole | None = Field(default=None, ge=1, le=MOST_DAYS, description=_DAYS)
 
 
 class ProjectEditIn(BaseModel):
@@ -38,9 +39,9 @@ class ProjectEditIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     description: str | None = Field(default=None, max_length=MOST_DESCRIPTION, description="What it is for.")
-    archived: bool | None = Field(default=None, description="Whether it can be read only.")
-    retention_days: int | None = Field(default=None, ge=1, le=MOST_DAYS, description=_DAYS)
-    max_cost_usd_a_month: float | None = Field(
+    archived: Flag | None = Field(default=None, description="Whether it can be read only.")
+    retention_days: Whole | None = Field(default=None, ge=1, le=MOST_DAYS, description=_DAYS)
+    max_cost_usd_a_month: Number | None = Field(
         default=None, ge=0, le=MOST_USD, allow_inf_nan=False, description=_USD
     )
 

@@ -50,6 +50,8 @@ MOST_FIELDS, MOST_MESSAGES, MOST_MAPPED, MOST_METRICS, MOST_TAGS = 50_000, 1_000
 
 Whole = Annotated[int, Field(strict=True)]
 """A number as the document has it: a text of digits is none."""
+Number = Annotated[float, Field(strict=True)]
+"""Likewise; `false` is no 0."""
 Flag = Annotated[bool, Field(strict=True)]
 OneTag = Annotated[str, Field(min_length=1, max_length=100)]
 

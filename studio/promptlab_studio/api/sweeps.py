@@ -14,7 +14,7 @@ from promptlab.queries.compared import margins_of
 from promptlab.statistics import Verdict
 from promptlab_studio.access import Engineer, TheLab, Viewer
 from promptlab_studio.api.bodies import Exact
-from promptlab_studio.api.shapes import Body, RunIn
+from promptlab_studio.api.shapes import Body, Number, RunIn
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"], route_class=Exact)
 SweepId = Annotated[str, Path(max_length=100, description="The sweep's id.")]
@@ -104,7 +104,7 @@ def _invalid(why: str) -> RequestValidationError:
 class ContinueIn(Body):
     """How a sweep goes on."""
 
-    max_cost_usd: float | None = Field(
+    max_cost_usd: Number | None = Field(
         default=None,
         gt=0,
         le=1e9,
