@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from promptlab.assets.json_rows import repeated_key
-from promptlab.assets.row_checks import Columns
+from promptlab.assets.row_checks import SeenColumns
 from promptlab.domain.assets import Column, DatasetContent, PromptTemplate
 from promptlab.domain.explain import explain
 from promptlab.domain.templates import check_placeholders, compile_template, placeholders
@@ -121,7 +121,7 @@ def test_a_long_name_that_is_not_known_is_cut() -> None:
 
 def test_rows_of_ever_new_shapes_are_counted() -> None:
     """Each row with a column of its own."""
-    columns = Columns()
+    columns = SeenColumns()
     for number in range(MANY):
         columns.add(number, {f"c{number}": None})
     found = columns.result(MANY)
