@@ -219,7 +219,7 @@ async def test_cases_that_are_known_to_compute_get_a_process_a_core_at_once(pool
     calls = [asyncio.ensure_future(pool.call(known, {"do": "pid"}, 30.0)) for _ in range(10 * cores())]
     await asyncio.sleep(0)
     assert pool.size == cores()
-    assert all((await call).value for call in calls)
+    assert all(score.value for score in await asyncio.gather(*calls))
 
 
 async def test_two_evaluators_share_the_processes_and_keep_their_names(pool: Processes) -> None:
