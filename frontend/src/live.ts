@@ -1,15 +1,29 @@
 // Shorter than the pauses of most who type: a request that a newer one overtakes is dropped, here and on the server.
 const TYPED_MS = 60;
 let typedInto: Element | null = null;
+let pressed = false;
+
+/** Whether somebody is about to click, to decide or to choose something there: what they act on must not go away. */
+function actsOn(element: HTMLElement): boolean {
+  return pressed || Boolean(document.querySelector("dialog[open]") || element.querySelector("details[open]"));
+}
 
 /** Forms that ask as one types or chooses; what is polled rests while nobody looks. */
 export function live(): void {
   document.addEventListener("htmx:beforeRequest", (event) => {
     const element = event.target as HTMLElement;
-    if (!element.matches("[data-poll]")) return;
-    // Nobody looks, or somebody is about to decide or to choose something there: what they act on must not go away.
-    if (document.hidden || document.querySelector("dialog[open]") || element.querySelector("details[open]")) event.preventDefault();
+    if (element.matches("[data-poll]") && (document.hidden || actsOn(element))) event.preventDefault();
   });
+  // What was asked for before somebody began to act is left out, too: the next answer says the same.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { detail } = event as CustomEvent<{ requestConfig: { elt: HTMLElement }; shouldSwap: boolean }>;
+    const { elt } = detail.requestConfig;
+    if (elt.matches("[data-poll]") && actsOn(elt)) detail.shouldSwap = false;
+  });
+  // A button that is replaced between press and release is not clicked. Who lets go outside the window is seen when they are back.
+  document.addEventListener("pointerdown", () => (pressed = true), true);
+  for (const name of ["pointerup", "pointercancel", "keydown"]) document.addEventListener(name, () => setTimeout(() => (pressed = false)), true);
+  document.addEventListener("pointermove", (event) => (pressed &&= event.buttons > 0), true);
   // Addresses say only what is chosen.
   document.addEventListener("htmx:configRequest", (event) => {
     const { parameters } = (event as CustomEvent).detail as { parameters: Record<string, unknown> };

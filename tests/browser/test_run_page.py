@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import pytest
-from playwright.sync_api import Page, TimeoutError, expect
+from playwright.sync_api import Page, Route, TimeoutError, expect
 
 from promptlab.store_lab import StoreLab
 from tests.browser import labs
@@ -192,6 +192,36 @@ def test_a_running_run_moves_and_can_be_cancelled(site: Site, page: Page) -> Non
     expect(page.locator("#toasts")).to_contain_text("Cancelled")
     expect(page.locator("#live .status")).to_contain_text("cancelled")
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
+
+
+POLL = re.compile(r"/live\?.*tab=summary")
+
+
+def test_a_button_that_is_held_is_not_replaced(site: Site, page: Page) -> None:
+    """What comes between press and release waits: the click counts."""
+
+    async def start(lab: StoreLab) -> str:
+        model = {"name": "simulated/slow", "latency_ms": 300, "max_concurrent_tasks": 2}
+        return (await lab.start(labs.config(model))).run_id
+
+    page.goto(f"{site.url}/runs/{site.call(start)}?tab=summary")
+    button = page.get_by_role("button", name="Cancel")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with page.expect_request(POLL):
+        page.route(POLL, hold, times=1)
+    button.hover()
+    page.mouse.down()
+    with page.expect_response(POLL):
+        for route in held:
+            route.continue_()
+    page.mouse.up()
+    dialog = page.get_by_role("dialog", name="Are you sure?")
+    dialog.get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("#live .status")).to_contain_text("cancelled")
 
 
 def test_a_running_run_waits_for_who_decides(site: Site, page: Page) -> None:

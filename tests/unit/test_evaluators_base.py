@@ -30,6 +30,7 @@ from promptlab.evaluators.base import Evaluator, to_score
         (np.int64(2), Score(value=2.0)),
         (np.bool_(True), Score(passed=True)),
         (np.array(0.25), Score(value=0.25)),
+        (Fraction(1, 2), Score(value=0.5)),
         (Score(value=0.3, label="so-so"), Score(value=0.3, label="so-so")),
     ],
 )
@@ -45,7 +46,7 @@ def test_a_score_is_finite(verdict: Any) -> None:
         to_score(verdict)
 
 
-@pytest.mark.parametrize("verdict", [None, [1.0], {}, (1,), b"1", np.array([1.0]), Fraction(1, 2)])
+@pytest.mark.parametrize("verdict", [None, [1.0], {}, (1,), b"1", np.array([1.0]), 1j])
 def test_anything_else_is_an_error_that_names_its_type(verdict: Any) -> None:
     """A forgotten return is None."""
     with pytest.raises(TypeError, match=f"not {type(verdict).__name__}"):

@@ -206,7 +206,7 @@ async def test_rows_that_belong_together_have_cluster_robust_intervals(lab: Stor
         return value_of(Chance(3, 0.1), n) - value_of(Chance(0, 0.1), n)
 
     paired = by_cluster(range(ROWS), difference)
-    estimate, _, p = tested(range(ROWS), difference)
+    estimate, _, p = difference_by_hand(range(ROWS), difference)
     assert metric.judgement.method == "CR3 bp_t" and estimate == pytest.approx(paired.mean)
     assert (metric.difference, metric.judgement.p) == pytest.approx((estimate, p))
 
@@ -216,10 +216,10 @@ async def test_rows_that_belong_together_have_cluster_robust_intervals(lab: Stor
         assert one.means["right"].stderr == pytest.approx(mean.stderr)
         assert one.means["right"].ci_low == pytest.approx(wilson_t(mean.mean, mean.stderr, mean.df + 1).low)
         judged = one.differences[0]["right"].judgement
-        assert judged.stderr == pytest.approx(tested(numbers, difference)[1])
+        assert judged.stderr == pytest.approx(difference_by_hand(numbers, difference)[1])
 
 
-def tested(numbers: Sequence[int], value: Callable[[int], float]) -> tuple[float, float, float]:
+def difference_by_hand(numbers: Sequence[int], value: Callable[[int], float]) -> tuple[float, float, float]:
     """The estimate, the error and p of a pass/fail difference over clusters."""
     paired = by_cluster(numbers, value)
     alone = stdev(map(value, numbers))

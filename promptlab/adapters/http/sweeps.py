@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from promptlab.adapters.http.assets import RemoteAssets
 from promptlab.adapters.http.bodies import experiment_body
 from promptlab.adapters.http.client import ApiClient
 from promptlab.adapters.http.sending import send_code
-from promptlab.domain.results import FINAL, Progress, RunRecord
+from promptlab.domain.results import FINAL, HALTED, Progress, RunRecord
 from promptlab.domain.sweeps import Sweep
 from promptlab.errors import ConfigError, RunNotFoundError
 from promptlab.experiments.matrix import SweepConfig
@@ -81,13 +81,16 @@ class RemoteSweeping(ABC):
         """
         if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
             raise ConfigError(f"A sweep's budget is a sum of dollars above 0, not {max_cost_usd}.")
+        # Before it goes on: a short run has begun and ended again before anybody looks.
+        before = (await self.rank(sweep_id)).cells
+        done = {cell.run_id for cell in before if cell.status in FINAL - HALTED}
         body = {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd}
         sweep = Sweep.from_json(
             await self._api.json("POST", f"{_sweep(sweep_id)}/continue", json=body, repeatable=True)
         )
         if on_sweep:
             on_sweep(sweep)
-        return await self._watched(sweep, on_start, on_progress, leave)
+        return await self._watched(sweep, on_start, on_progress, leave, done=done)
 
     async def _watched(
         self,
@@ -95,10 +98,13 @@ class RemoteSweeping(ABC):
         on_start: Callable[[RunRecord], None] | None,
         on_progress: Callable[[Progress], None] | None,
         leave: bool,
+        *,
+        done: Collection[str] = (),
     ) -> Sweep:
+        """The sweep once its runs have ended; of those that were `done` before none is said to start."""
         for run_id in () if leave else sweep.run_ids:
             if (run := await self._begun(sweep.sweep_id, run_id)) is not None:
-                if on_start and run.status not in FINAL:
+                if on_start and run_id not in done:
                     on_start(run)
                 await self.watch(run, on_progress)
         return await self.get_sweep(sweep.sweep_id)
