@@ -74,8 +74,8 @@ def limited() -> Iterator[tuple[ModelServer, list[float]]]:
 def test_eight_workers_keep_to_a_limit_together_and_use_it(
     stack: Stack, limited: tuple[ModelServer, list[float]]
 ) -> None:
-    """Of several runs: in no 60 s more than the limit, and in the best of them most of it. Nine tenths are held
-    in virtual time (tests/unit/test_permits.py): here workers start late where a machine is busy (0.89)."""
+    """Of several runs: in no 60 s more than the limit, and in the best of them most of it. Nine tenths are
+    held in virtual time (tests/unit/test_permits.py): here workers begin late on a busy machine (0.89)."""
     server, arrivals = limited
     machine = stack.aws("stepfunctions").describe_state_machine(
         stateMachineArn=stack.outputs["StateMachineArn"]
