@@ -92,7 +92,7 @@ fuzz-api: .venv/fuzz-api/bin/schemathesis frontend  ## send schemathesis against
 	@$(BIN)/python infra/fuzz_api.py --examples $(or $(EXAMPLES),50) --seed $(or $(SEED),1)
 
 simulate: .venv/dev  ## print how often intervals and verdicts are right, for docs/statistics (QUICK=1: 500 repetitions; TABLE=Ranking: that table alone; 15 minutes)
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(QUICK),--quick) $(TABLE)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(QUICK),--quick) "$(TABLE)"
 
 .PHONY: prices
 prices: .venv/demo  ## write the kept table of models' prices anew, from the newest genai-prices

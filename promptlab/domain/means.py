@@ -12,8 +12,10 @@ from promptlab.statistics import (
     FEWEST,
     FEWEST_ROWS,
     Interval,
+    interpolated,
     is_skewed,
-    median_rank,
+    median_place,
+    numbers_interval,
     student_interval,
     t_of,
     wilson,
@@ -38,7 +40,8 @@ def bounds_of(m: MetricSummary) -> tuple[float, float] | None:
 
 def estimate(m: MetricSummary) -> MeanInterval:
     """The interval of a mean: of pass/fail Wilson's, of bounded numbers and of trials wilson_t, else
-    Student's; over clusters with their standard error, and none where there are fewer than FEWEST."""
+    Student's, and hall_t where values are skewed; over clusters with their standard error, and none where
+    there are fewer than FEWEST."""
     d = m.counted
     if not d.n:
         return MeanInterval()
@@ -56,7 +59,10 @@ def estimate(m: MetricSummary) -> MeanInterval:
     if bounds := bounds_of(m):
         ends = wilson_t(d.mean, stderr, n, bounds=bounds)
         return _said(ends, stderr, t_of(n - 1), f"{prefix}wilson_t")
-    return _said(student_interval(d.mean, stderr, n), stderr, t_of(n - 1), f"{prefix}t")
+    skewness = 0.0 if prefix else d.skewness or 0.0
+    ends = numbers_interval(d.mean, stderr, n, skewness)
+    name = "hall_t" if is_skewed(d.n, skewness) else f"{prefix}t"
+    return _said(ends, stderr, t_of(n - 1), name)
 
 
 def _said(ends: Interval, stderr: float | None, quantile: float, method: str) -> MeanInterval:
@@ -95,7 +101,7 @@ def worst_case(m: MetricSummary) -> tuple[float, float] | tuple[None, None]:
 
 @dataclass(frozen=True, slots=True)
 class Median:
-    """The median and its exact interval; each within 1% of the value that it is."""
+    """The median and its interval; each within 1% of the value that it is."""
 
     median: float
     median_low: float | None
@@ -103,9 +109,8 @@ class Median:
 
 
 def skewed(m: MetricSummary) -> bool:
-    """Whether the interval of the mean is too short: Student's, of a skewed distribution of few rows."""
-    skewness = m.counted.skewness
-    return m.estimate.method == "t" and skewness is not None and is_skewed(m.counted.n, skewness)
+    """Whether the mean's interval is that of a skewed distribution of few rows."""
+    return m.estimate.method == "hall_t"
 
 
 def median_of(m: MetricSummary) -> Median | None:
@@ -114,12 +119,10 @@ def median_of(m: MetricSummary) -> Median | None:
     middle = d.quantile(0.5)
     if middle is None:
         return None
-    rank = median_rank(d.n)
-    return Median(
-        middle,
-        None if rank is None else d.at(rank - 1),
-        None if rank is None else d.at(d.n - rank),
-    )
+    place = median_place(d.n)
+    if place is None:
+        return Median(middle, None, None)
+    return Median(middle, *interpolated(place, d.n, lambda rank: d.at(rank) or 0.0))
 
 
 def label_shares(m: MetricSummary) -> dict[str, dict[str, Any]]:
@@ -265,7 +268,7 @@ def notes(m: MetricSummary, number: Callable[[float | None], str], *, trials: bo
             if median.median_low is None
             else f", {number(median.median_low)} … {number(median.median_high)}"
         )
-        said.append(f"skewed: the interval of the mean is too short; median {number(median.median)}{ends}")
+        said.append(f"skewed: the mean's interval is corrected for it; median {number(median.median)}{ends}")
     if trials:
         said += _of_trials(m, number)
     if counting.clustered and m.counted.n:

@@ -10,7 +10,7 @@ from promptlab.gates.conditions import parse_condition
 from promptlab.gates.config import Check, Gates
 from promptlab.gates.outcome import CheckOutcome
 from promptlab.statistics import ALPHA, Judgement, PairedData, holm, judge
-from promptlab.statistics.intervals import Interval, student_interval, wilson, wilson_t
+from promptlab.statistics.intervals import Interval, numbers_interval, wilson, wilson_t
 
 PASSING = ("better", "the same within δ", "not worse by more than δ")
 """The only verdicts that a comparison passes on."""
@@ -30,6 +30,8 @@ class GatedMetric:
     mean: float | None = None
     deviation: float = 0.0
     """Of n − 1 degrees of freedom."""
+    skewness: float = 0.0
+    """g₁ of the values."""
     share: bool = False
     """Whether every value is 0 or 1, of one trial."""
     bounds: tuple[float, float] | None = None
@@ -48,7 +50,7 @@ class GatedMetric:
         stderr = self.deviation / self.n**0.5
         if self.bounds is not None:
             return wilson_t(self.mean, stderr, self.n, bounds=self.bounds)
-        return student_interval(self.mean, stderr, self.n)
+        return numbers_interval(self.mean, stderr, self.n, self.skewness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

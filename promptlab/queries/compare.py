@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -383,18 +384,34 @@ def counting_of(runs: Sequence[StoredRun], name: str, other: int) -> Counting:
     if name == ANSWER:
         return Counting()
     metric, pair = _named(runs[0], name), (runs[0], runs[other + 1])
-    bounds = metric.bounds
+    found = _counting(runs[0], metric, pair)
+    centre, scale = _place(runs[other + 1], name)
+    return replace(found, centre=centre, scale=scale)
+
+
+def _place(run: StoredRun, name: str) -> tuple[float, float]:
+    """Where a run's values of a metric lie, and how far apart, as far as its summary tells."""
+    found = ((run.run.summary or {}).get("metrics") or {}).get(name)
+    if found is None:
+        return 0.0, 1.0
+    values = MetricSummary.from_json(found).counted
+    deviation = (values.stderr or 0.0) * math.sqrt(values.n)
+    return (values.mean, deviation) if 0 < deviation < math.inf else (0.0, 1.0)
+
+
+def _counting(base: StoredRun, metric: Metric, pair: tuple[StoredRun, StoredRun]) -> Counting:
+    name, bounds = metric.name, metric.bounds
     if not any(_is_incomplete(run, name) for run in pair):
         return Counting(complete=True)
     if metric.missing == "exclude":
-        return Counting(applies=_applies(runs[0], metric))
+        return Counting(applies=_applies(base, metric))
     fails = metric.missing == "fail" or (
         metric.missing is None and (metric.has_declared_bounds or all(_is_binary(run, name) for run in pair))
     )
     worst = None
     if fails and bounds is not None:
         worst = bounds[0] if metric.higher_is_better else bounds[1]
-    return Counting(worst, bounds, applies=_applies(runs[0], metric))
+    return Counting(worst, bounds, applies=_applies(base, metric))
 
 
 def _is_incomplete(run: StoredRun, name: str) -> bool:

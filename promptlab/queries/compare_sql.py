@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -53,6 +54,15 @@ class Counting:
     """Whether no run has a case without a score, so that nothing of this matters."""
     applies: str = "false"
     """SQL over a row of a run: whether the metric is to score the row, though neither run has a value."""
+    centre: float = 0.0
+    """The mean of the other run's values, and their deviation: a third power of 1e9 ± 1 has no digit that is
+    right, and one of 1e120 is no number."""
+    scale: float = 1.0
+
+    def skewness(self, value: str) -> str:
+        """SQL of the skewness of values, as `skewness_of` takes it; DuckDB's fails of what has no cube."""
+        placed = f"(({value} - {self.centre!r}) / {self.scale!r})"
+        return f"skewness(CASE WHEN abs({placed}) < 1e90 THEN {placed} END)"
 
 
 @dataclass(slots=True)
@@ -162,20 +172,24 @@ class Pairing:
         self, other: int, key: str | None = None, without: Sequence[str] = (), *, spread: bool = False
     ) -> tuple[dict[str, str], str]:
         """Return what the pairs of one other run are judged by, as expressions by their names, and the rows
-        that they are over; with the key `k` of each row, without those of some ids, and with the deviation of
-        the other run's values, if they are asked for."""
+        that they are over; with the key `k` of each row, without those of some ids, and with the deviation
+        and the skewness of the other run's values, if they are asked for."""
         chosen = [n for n, (metric, run) in enumerate(self.pairs) if run == other and metric != ANSWER]
         measured = {f"{name}{n}": part for n in chosen for name, part in _statistics(n).items()}
         if spread:
             own = {n: f"stddev_samp(CASE WHEN x{n} IS NOT NULL THEN y{n} END)" for n in chosen}
             measured |= {f"spread{n}": part for n, part in own.items()}
+            measured |= {
+                f"skewness{n}": self.counting[n].skewness(f"CASE WHEN x{n} IS NOT NULL THEN y{n} END")
+                for n in chosen
+            }
         return measured, self._valued(chosen, other, key, without=without)
 
     def means_by(self, key: str) -> tuple[str, list[str]]:
         """SQL of a row a slice: its key, how many dataset rows it has, and of each metric of the base what
         its mean and interval are made of."""
         chosen = range(len(self.pairs))
-        measured = {f"{name}{n}": part for n in chosen for name, part in _means(n).items()}
+        measured = {f"{name}{n}": part for n in chosen for name, part in _means(n, self.counting[n]).items()}
         parts = ", ".join(["k", "count(*)", *measured.values()])
         return f"SELECT {parts} FROM ({self._alone(chosen, key)}) GROUP BY k", ["k", "rows", *measured]
 
@@ -221,7 +235,7 @@ class Pairing:
         self, other: int, by: str | None, without: Sequence[str], most: int
     ) -> tuple[str, list[str], list[str]]:
         """SQL of a row a slice, the largest first: a value of a column, and what `statistics` gives over its
-        rows, with `spread`, the deviation of the other run's values.
+        rows, with `spread` and `skewness`, of the other run's values.
 
         Args:
             other: the other run's place.
@@ -448,7 +462,14 @@ def _statistics(n: int) -> dict[str, str]:
     }
 
 
-def _means(n: int) -> dict[str, str]:
+def skewness_of(found: float | None, n: int) -> float:
+    """g₁ of n values from DuckDB's skewness, which is g₁·√(n(n − 1))/(n − 2); 0 where it knows none."""
+    if found is None or n < 3 or not math.isfinite(found):
+        return 0.0
+    return found * (n - 2) / math.sqrt(n * (n - 1))
+
+
+def _means(n: int, counting: Counting) -> dict[str, str]:
     """Return what a mean is made of, for one metric, over dataset rows."""
     x, u = f"x{n}", f"u{n}"
     return {
@@ -456,6 +477,7 @@ def _means(n: int) -> dict[str, str]:
         "asked": f"count(nullif({u} AND ({x} IS NOT NULL OR xm{n} > 0), false))",
         "mean": f"avg({x})",
         "deviation": f"stddev_samp({x})",
+        "skewness": counting.skewness(x),
         "lowest": f"min({x})",
         "highest": f"max({x})",
         "ones": f"bool_and({x} IN (0, 1))",

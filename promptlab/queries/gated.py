@@ -4,13 +4,14 @@ the rows in quarantine. One query over the runs' indexes for all rows, and one a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from promptlab.duck import quoted
 from promptlab.gates.config import Gates
 from promptlab.gates.judging import GatedMetric, GatedScore, GateInputs
 from promptlab.queries.compare import cluster_errors, not_comparable, paired_of, pairing_of
-from promptlab.queries.compare_sql import ANSWER, Pairing
+from promptlab.queries.compare_sql import ANSWER, Pairing, skewness_of
 from promptlab.queries.gated_scores import MOST_SLICES, check_slices, column_of, slice_of
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
@@ -100,6 +101,7 @@ def _own(
         missing=data.missing_other,
         mean=data.other_mean,
         deviation=found[f"spread{pair}"] or 0.0,
+        skewness=skewness_of(found[f"skewness{pair}"], data.n),
         share=data.kind == "binary",
         bounds=data.bounds,
     )
@@ -118,10 +120,8 @@ def _with_base(
     if place is None:
         return one
     runs = [base, run]
-    return GatedMetric(
-        **{name: getattr(one, name) for name in ("metric", "slice", "n", "missing", "mean", "deviation")},
-        share=one.share,
-        bounds=one.bounds,
+    return replace(
+        one,
         paired=paired_of(runs, both, found, place, {}),
         not_comparable=not_comparable(runs, one.metric, 0),
     )

@@ -71,7 +71,9 @@ def check_slices(column: str | None, count: int) -> None:
 
 
 def slice_of(value: Any) -> str:
-    """Name a slice by its value in the index."""
+    """Name a slice by its value in the index; `true` and `false` as slices of a run do."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else str(value)
 
 

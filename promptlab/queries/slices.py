@@ -12,7 +12,7 @@ from promptlab.domain.decided import unfinished_notes
 from promptlab.duck import literal, quoted
 from promptlab.errors import RunError, UnknownNameError
 from promptlab.queries.compare import cluster_errors, counting_of, not_comparable, paired_of, pairing_of
-from promptlab.queries.compare_sql import ANSWER, Pairing
+from promptlab.queries.compare_sql import ANSWER, Pairing, skewness_of
 from promptlab.queries.compared import MAX_COMPARED
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
@@ -21,7 +21,9 @@ from promptlab.statistics import (
     FEWEST,
     Clusters,
     Judgement,
+    is_skewed,
     judge,
+    numbers_interval,
     student_interval,
     t_of,
     wilson,
@@ -247,7 +249,10 @@ async def _means(pool: DuckDBPool, run: StoredRun, key: str) -> dict[Any, dict[s
 def _slice_means(run: StoredRun, found: Mapping[str, Any]) -> dict[str, SliceMean]:
     means, trials = {}, run.run.experiment.get("trials", 1)
     for n, metric in enumerate(run.metrics):
-        value = {name: found[f"{name}{n}"] for name in ("n", "asked", "mean", "deviation", "least", "most")}
+        value = {
+            name: found[f"{name}{n}"]
+            for name in ("n", "asked", "mean", "deviation", "skewness", "least", "most")
+        }
         count, mean, bounds = value["n"], value["mean"], metric.bounds
         if bounds and count and not (bounds[0] <= found[f"lowest{n}"] and found[f"highest{n}"] <= bounds[1]):
             bounds = None
@@ -262,8 +267,10 @@ def _slice_means(run: StoredRun, found: Mapping[str, Any]) -> dict[str, SliceMea
             ends = wilson_t(mean, error, count, bounds=bounds)
             made = _made(ends, value["deviation"], count, t_of(count - 1), "wilson_t")
         elif count > 1:
-            ends = student_interval(mean, value["deviation"] / count**0.5, count)
-            made = _made(ends, value["deviation"], count, t_of(count - 1), "t")
+            skewness = skewness_of(value["skewness"], count)
+            ends = numbers_interval(mean, value["deviation"] / count**0.5, count, skewness)
+            name = "hall_t" if is_skewed(count, skewness) else "t"
+            made = _made(ends, value["deviation"], count, t_of(count - 1), name)
         if bounds and value["least"] is not None and value["least"] < value["most"]:
             made |= {"worst_low": value["least"], "worst_high": value["most"]}
         if count or value["asked"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from promptlab.statistics.distributions import binomial_cdf, normal_quantile, student_quantile
@@ -122,8 +122,43 @@ def student_interval(
     return Interval(mean - half, mean + half)
 
 
-def is_skewed(n: int, skewness: float) -> bool:
-    """Whether the t interval of a mean is too short: n < 25·g₁² (Cochran, Sampling Techniques, 1977, 2.15).
+def hall_t(
+    mean: float, stderr: float, n: float, skewness: float, *, confidence: float = CONFIDENCE
+) -> Interval:
+    """The interval of a mean of skewed numbers: Student's, each end as far as Hall's where that is farther.
+
+    With T = √n(x̄ − μ)/s, Hall's g(T) = T + γT²/3√n + γ²T³/27n + γ/6√n has no skewness left (Hall, JRSS B
+    1992, γ = g₁ of the sample); its ends are x̄ − stderr·g⁻¹(±t), g⁻¹(q) = 3√n/γ·((1 + γ(q −
+    γ/6√n)/√n)^⅓ − 1). By itself it covers 92.9% of symmetric data with heavy tails (t of 3 degrees of
+    freedom, 20 and 100 rows), where Student's covers 95.3%: so the farther end of the two. Of a lognormal,
+    where `is_skewed` asks for it, 92.6% at n = 20 and 94.8% at 100, Student's 86.7% and 92.0%; 1.3 times as
+    wide in the median at 20.
+
+    Args:
+        mean: any number.
+        stderr: s/√n.
+        n: observations, at least 2.
+        skewness: g₁ of the sample.
+        confidence: 0 < confidence < 1.
+
+    Raises:
+        ValueError: n is below 2.
+    """
+    plain = student_interval(mean, stderr, n, confidence=confidence)
+    if skewness == 0:
+        return plain
+    t, root = t_of(n - 1, confidence), math.sqrt(n)
+
+    def end(quantile: float) -> float:
+        shifted = 1 + skewness / root * (quantile - skewness / (6 * root))
+        return mean - stderr * 3 * root / skewness * (math.cbrt(shifted) - 1)
+
+    return Interval(min(plain.low, end(t)), max(plain.high, end(-t)))
+
+
+def is_skewed(n: float, skewness: float) -> bool:
+    """Whether Student's interval of a mean is too short: n < 25·g₁² (Cochran, Sampling Techniques, 1977,
+    2.15).
 
     Args:
         n: observations.
@@ -132,9 +167,41 @@ def is_skewed(n: int, skewness: float) -> bool:
     return n < 25 * skewness * skewness
 
 
-def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
-    """The greatest k with 2·P(Bin(n, ½) < k) ≤ 1 − confidence, from 1; None where there is none (n below 6 at
-    95%)."""
+def numbers_interval(
+    mean: float, stderr: float, n: float, skewness: float, *, confidence: float = CONFIDENCE
+) -> Interval:
+    """The interval of a mean of numbers without a range: `hall_t` where `is_skewed`, else Student's.
+
+    Args:
+        mean, stderr, confidence: as of `student_interval`.
+        n: observations, at least 2; of clusters their degrees of freedom, and one.
+        skewness: g₁ of the sample; 0 where it is not known, and of clusters.
+
+    Raises:
+        ValueError: n is below 2.
+    """
+    if skewness and is_skewed(n, skewness):
+        return hall_t(mean, stderr, n, skewness, confidence=confidence)
+    return student_interval(mean, stderr, n, confidence=confidence)
+
+
+class MedianPlace(NamedTuple):
+    """Where the ends of a median's interval lie among n sorted values."""
+
+    rank: int
+    """k: the k-th least and the k-th greatest value hold the median often enough, and no values further
+    in."""
+    inward: float
+    """How far each end lies from that value to its neighbour further in, from 0 to 1."""
+
+
+def median_place(n: int, confidence: float = CONFIDENCE) -> MedianPlace | None:
+    """Where the interval of a median of n values ends; None where there is none (n below 6 at 95%).
+
+    k is the greatest with γₖ = 1 − 2·P(Bin(n, ½) < k) ≥ confidence. By whole ranks that is 95.9–99.2% of n
+    from 6 to 100; so each end goes inward by λ = (n − k)·I/(k + (n − 2k)·I), I = (γₖ − confidence)/(γₖ −
+    γₖ₊₁) (Hettmansperger & Sheather, Statistics & Probability Letters 1986).
+    """
     alpha = 1 - confidence
     low, high = 0, n // 2
     while low < high:  # the greatest k with P(X ≤ k − 1) ≤ alpha/2
@@ -143,14 +210,20 @@ def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
             low = middle
         else:
             high = middle - 1
-    return low or None
+    if not low:
+        return None
+    held, further = (1 - 2 * binomial_cdf(low - 1 + more, n) for more in (0, 1))
+    # Of the middle values themselves there is none further in: of an odd number it is the median.
+    share = (held - confidence) / (held - max(further, 0.0))
+    return MedianPlace(low, (n - low) * share / (low + (n - 2 * low) * share))
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """The exact interval of a median by order statistics (David & Nagaraja, Order Statistics, 2003, 7.1).
+    """The interval of a median by order statistics, interpolated (Hettmansperger & Sheather 1986; David &
+    Nagaraja, Order Statistics, 2003, 7.1).
 
-    The k-th least and the k-th greatest value, with the k of `median_rank`; coverage is at least `confidence`
-    for any distribution.
+    The ends of `median_place`. Of continuous data 94.2–95.3% at 95% for n from 6 on, whatever their
+    distribution (normal, uniform, exponential, lognormal, Cauchy; 20,000 repetitions).
 
     Args:
         values: in any order.
@@ -159,11 +232,19 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     Returns:
         The interval; None where n is too small for one (below 6 at 95%).
     """
-    n, rank = len(values), median_rank(len(values), confidence)
-    if rank is None:
+    n, place = len(values), median_place(len(values), confidence)
+    if place is None:
         return None
     ordered = sorted(values)
-    return Interval(ordered[rank - 1], ordered[n - rank])
+    return interpolated(place, n, lambda rank: ordered[rank])
+
+
+def interpolated(place: MedianPlace, n: int, at: Callable[[int], float]) -> Interval:
+    """The ends at a place among n values, from the value at each rank, 0 for the least."""
+    rank, inward = place
+    low = at(rank - 1) * (1 - inward) + at(rank) * inward
+    high = at(n - rank) * (1 - inward) + at(n - rank - 1) * inward
+    return Interval(low, high)
 
 
 def worst_case(mean: float, n: int, missing: int, bounds: tuple[float, float]) -> Interval:

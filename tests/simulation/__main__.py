@@ -26,8 +26,8 @@ ALL = slice(1, None)
 TABLES = (
     Shown("Wilson, share of intervals that hold the truth (%), exact", coverage.wilson_table, exact=True),
     Shown("wilson_t of bounded numbers (%)", coverage.wilson_t_table, slice(1, 5)),
-    Shown("Student's t of numbers (of those not called skewed) (%)", numbers.student_table, ALL),
-    Shown("The interval of a median (%), exact", of_runs.medians_table, ALL, exact=True),
+    Shown("Student's t of numbers, hall_t where skewed (%)", numbers.numbers_table, slice(1, 5)),
+    Shown("The interval of a median (%)", numbers.medians_table, ALL),
     Shown("Tango, and the error of not worse (%), exact", coverage.tango_table, exact=True),
     Shown("bp_t of paired differences (%)", coverage.bp_t_table, slice(1, 4)),
     Shown("Newcombe, two shares of different rows (%), exact", numbers.newcombe_table, ALL, exact=True),

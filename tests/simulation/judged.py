@@ -76,7 +76,7 @@ def many(
     return alone / repetitions, proven / repetitions
 
 
-def false_differences_table(repetitions: int = 10_000) -> Iterator[tuple[str, ...]]:
+def false_differences_table(repetitions: int = 100_000) -> Iterator[tuple[str, ...]]:
     """No true difference, TPR .8 and TNR .8 on A, .9 and .7 on B."""
     yield "rows", "labels", "the judge says different", "corrected says different"
     for rows, labelled in ((300, 50), (300, 100), (1_000, 100)):

@@ -7,30 +7,66 @@ import math
 import numpy as np
 from scipy import stats
 
-from promptlab.statistics import is_skewed, newcombe, student_interval, welch
+from promptlab.statistics import (
+    Interval,
+    is_skewed,
+    median_interval,
+    newcombe,
+    numbers_interval,
+    student_interval,
+    welch,
+)
 from tests.simulation.coverage import Draw, Table, percent
 
 NUMBERS: dict[str, tuple[Draw, float]] = {
     "normal": (lambda r, reps, n: r.normal(0, 1, (reps, n)), 0.0),
     "uniform": (lambda r, reps, n: r.random((reps, n)), 0.5),
     "exponential": (lambda r, reps, n: r.exponential(1, (reps, n)), 1.0),
+    "t, 3 degrees of freedom": (lambda r, reps, n: r.standard_t(3, (reps, n)), 0.0),
     "lognormal(0, 1)": (lambda r, reps, n: r.lognormal(0, 1, (reps, n)), math.exp(0.5)),
 }
 
 
-def student_table(repetitions: int = 10_000, sizes: tuple[int, ...] = (5, 20, 100, 500)) -> Table:
-    """Student's t of a mean of numbers without a range; in brackets where the line does not say *skewed*."""
-    yield ("data", *(f"n = {n}" for n in sizes))
+def numbers_table(repetitions: int = 10_000, sizes: tuple[int, ...] = (5, 20, 100, 500)) -> Table:
+    """The interval of a mean of numbers without a range, Student's alone, and the first where the line does
+    not say *skewed*."""
+    yield (
+        "data",
+        *(f"n = {n}" for n in sizes),
+        *(f"t, n = {n}" for n in sizes),
+        *(f"not called skewed, n = {n}" for n in sizes),
+    )
     for name, (draw, mean) in NUMBERS.items():
-        random, row = np.random.default_rng(11), []
+        random = np.random.default_rng(11)
+        shipped, alone, unwarned = [], [], []
         for n in sizes:
             values = draw(random, repetitions, n)
             m, s = values.mean(1), values.std(1, ddof=1) / math.sqrt(n)
-            ends = [student_interval(a, b, n) for a, b in zip(m.tolist(), s.tolist(), strict=True)]
-            held = np.array([e.low <= mean <= e.high for e in ends])
-            plain = np.array([not is_skewed(n, g) for g in stats.skew(values, axis=1).tolist()])
-            unwarned = percent(held[plain].mean()) if plain.mean() > 0.05 else "–"
-            row.append(f"{percent(held.mean())} ({unwarned})")
+            skewness = stats.skew(values, axis=1)
+            found = list(zip(m.tolist(), s.tolist(), skewness.tolist(), strict=True))
+            held = np.array([_holds(numbers_interval(a, b, n, g), mean) for a, b, g in found])
+            plain = np.array([not is_skewed(n, g) for _, _, g in found])
+            shipped.append(percent(held.mean()))
+            alone.append(percent(np.mean([_holds(student_interval(a, b, n), mean) for a, b, _ in found])))
+            unwarned.append(percent(held[plain].mean()) if plain.mean() > 0.05 else "–")
+        yield (name, *shipped, *alone, *unwarned)
+
+
+def _holds(ends: Interval, value: float) -> bool:
+    return ends.low <= value <= ends.high
+
+
+MEDIANS = {"normal": 0.0, "exponential": math.log(2), "lognormal(0, 1)": 1.0, "t, 3 degrees of freedom": 0.0}
+
+
+def medians_table(repetitions: int = 10_000, sizes: tuple[int, ...] = (6, 10, 20, 50, 100)) -> Table:
+    """The interval of a median."""
+    yield ("data", *(f"n = {n}" for n in sizes))
+    for name, median in MEDIANS.items():
+        random, row = np.random.default_rng(25), []
+        for n in sizes:
+            found = [median_interval(values) for values in NUMBERS[name][0](random, repetitions, n).tolist()]
+            row.append(percent(np.mean([ends is not None and _holds(ends, median) for ends in found])))
         yield (name, *row)
 
 

@@ -1,15 +1,14 @@
-"""Metrics of a run as a whole, whose intervals are bootstraps; and of medians."""
+"""Metrics of a run as a whole, whose intervals are bootstraps."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from scipy import stats
 
 from promptlab.evaluators.classification import Classification
 from promptlab.evaluators.of_runs import RunCase
-from promptlab.statistics import RESAMPLES, Interval, median_interval
+from promptlab.statistics import RESAMPLES, Interval
 from promptlab.statistics.bootstrap import corrected_interval
 from tests.simulation.coverage import Table, percent
 
@@ -94,13 +93,3 @@ def _values(metric: Classification, shares: np.ndarray) -> dict[str, float]:
             for name, one in unit(metric, truth, answer).items():
                 total[name] = total.get(name, 0.0) + one * float(shares[truth, answer])
     return {name: value for name, value in metric.values(total).items() if value is not None}
-
-
-def medians_table(sizes: tuple[int, ...] = (6, 10, 20, 50, 100)) -> Table:
-    """The order-statistic interval of a median, exactly: of any continuous data."""
-    yield ("n", "covered")
-    for n in sizes:
-        places = median_interval([float(k) for k in range(1, n + 1)])
-        assert places is not None
-        low, high = round(places.low), round(places.high)
-        yield f"{n}", percent(stats.binom.cdf(high - 1, n, 0.5) - stats.binom.cdf(low - 1, n, 0.5))

@@ -25,7 +25,15 @@ from promptlab.gates.conditions import parse_condition
 from promptlab.queries.compare import Compared
 from promptlab.report import brief, number, table
 from promptlab.sdk.rendered import rendered
-from promptlab.statistics import median_interval, pass_at_k, pass_hat_k, student_interval, wilson, wilson_t
+from promptlab.statistics import (
+    hall_t,
+    median_interval,
+    pass_at_k,
+    pass_hat_k,
+    student_interval,
+    wilson,
+    wilson_t,
+)
 from promptlab.store_lab import StoreLab
 
 
@@ -194,22 +202,27 @@ def test_a_range_that_an_evaluator_declares_is_its_own() -> None:
 
 
 def test_measures_have_students_interval_and_if_skewed_the_median_beside_it() -> None:
-    """A lognormal latency of 30 rows: the line says that its interval is too short."""
+    """A lognormal latency of 30 rows: its interval reaches further, and the line says so."""
     choose = random.Random(3)
     values = [choose.lognormvariate(5, 1.2) for _ in range(30)]
     found = counted(spec("latency"), numbers(*values))
     mean, stderr = exact.fmean(values), exact.stdev(values) / 30**0.5
-    assert found.interval == pytest.approx(student_interval(mean, stderr, 30))
-    assert found.counted.skewness == pytest.approx(float(stats.skew(values)), rel=1e-9)
+    skewness = float(stats.skew(values))
+    assert found.counted.skewness == pytest.approx(skewness, rel=1e-9)
+    assert found.interval == pytest.approx(hall_t(mean, stderr, 30, skewness))
+    assert found.estimate.method == "hall_t"
     assert skewed(found)
     median, ends = median_of(found), median_interval(values)
     assert median is not None and ends is not None
     assert (median.median_low, median.median_high) == pytest.approx(ends, rel=0.011)
     said = found.brief()
     assert said["skewed"] and said["median"] == median.median
-    assert "too short; median" in " ".join(notes(found, number))
+    assert "corrected for it; median" in " ".join(notes(found, number))
     even = counted(spec("latency"), numbers(*[100 + i / 10 for i in range(30)]))
     assert not skewed(even) and "median" not in even.brief()
+    mean, stderr = even.counted.mean, even.counted.stderr or 0.0
+    assert even.interval == pytest.approx(student_interval(mean, stderr, 30))
+    assert even.estimate.method == "t"
 
 
 @pytest.mark.parametrize("size", [1, 3, 50])

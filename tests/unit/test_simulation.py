@@ -77,8 +77,9 @@ def test_ranks_of_sweeps_hold() -> None:
 
 def test_intervals_without_a_range_and_of_different_rows_cover() -> None:
     """Exact, or by 400 repetitions, whose standard error is 1.1 points: 4 of them below what 10,000 show."""
-    _, found = table(numbers.student_table(400, (100,)))
-    assert [row[0] >= least for row, least in zip(found, (90, 90, 89, 86), strict=True)] == [True] * 4
+    _, found = table(numbers.numbers_table(400, (100,)))
+    assert min(row[0] for row in found) >= 90
+    assert min(row[0] for row in table(numbers.medians_table(400, (20,)))[1]) >= 90
     assert min(row[0] for row in table(numbers.newcombe_table((20,)))[1]) >= 94
     assert min(row[0] for row in table(numbers.welch_table(400, (20,)))[1]) >= 88
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from promptlab import Dataset, Evaluator, Model, ModelError, ModelResponse, PromptTemplate, Score
 from promptlab.cli import commands
@@ -19,6 +20,7 @@ from promptlab.domain.means import notes
 from promptlab.domain.results import RunRecord
 from promptlab.domain.summary import Summary
 from promptlab.errors import RunError, UnknownNameError
+from promptlab.gates import gates_of
 from promptlab.queries.slices import BINS, MOST, REST
 from promptlab.queries.slices_json import slices_from, slices_json
 from promptlab.queries.verdict_words import why
@@ -28,6 +30,7 @@ from promptlab.statistics import (
     Clustered,
     clustered,
     clustered_bp_t,
+    hall_t,
     judge,
     paired_data,
     wilson,
@@ -132,6 +135,50 @@ async def test_each_value_has_its_mean_its_interval_and_its_verdict(
         assert (judged.n, judged.wins, judged.losses) == (wanted.n, wanted.wins, wanted.losses)
         assert judged.verdict == wanted.verdict
         assert (judged.difference, judged.p_adjusted) == pytest.approx((wanted.difference, wanted.p_adjusted))
+
+
+class Size(Evaluator):
+    """A number without a range: 1e9, and a little more, of which a few rows have a hundred times as much."""
+
+    higher_is_better = False
+    value_range = None
+
+    def evaluate(self, data: dict[str, Any]) -> float:
+        return size(int(data["number"]))
+
+
+def size(number: int) -> float:
+    return 1e9 + random.Random(number).lognormvariate(0, 1.5)
+
+
+async def test_skewed_numbers_have_the_interval_of_the_runs_own_mean(lab: StoreLab) -> None:
+    """Hall's where they are skewed, from a third moment that is right to many digits of 1e9 ± 1, too; a
+    gate's as well."""
+    metric = {"metric": "size", "evaluator": Size(), "column_mapping": {"number": "number"}}
+    base = await run(lab, Chance(0), evaluation=[metric])
+    found = await lab.slices([base.run_id], "easy", {})
+    assert len(found.slices) == 2
+    for one in found.slices:
+        values = [size(n) for n in range(ROWS) if str(n % 3 == 0).lower() == one.value]
+        mean, n = one.means["size"], len(values)
+        wanted = hall_t(sum(values) / n, stdev(values) / n**0.5, n, float(stats.skew(values)))
+        assert (mean.method, mean.n) == ("hall_t", n)
+        assert mean.mean is not None and mean.ci_low is not None and mean.ci_high is not None
+        assert mean.ci_low - 1e9 == pytest.approx(wanted.low - 1e9, abs=1e-5)
+        assert mean.ci_high - 1e9 == pytest.approx(wanted.high - 1e9, abs=1e-5)
+    bounds = gates_of([{"metric": "size", "max": 2e9, "slices": ["easy"]}])
+    gated = await lab.gate(base.run_id, gates=bounds)
+    by_value = {f"easy={one.value}": one.means["size"] for one in found.slices}
+    assert len(gated.checks) == 2
+    for check in gated.checks:
+        mean = by_value[str(check.slice)]
+        assert (check.low, check.high) == pytest.approx((mean.ci_low, mean.ci_high), rel=1e-14)
+    summary = Summary.from_json((await lab.get_run(base.run_id)).summary or {})
+    alone = await lab.gate(base.run_id, gates=gates_of([{"metric": "size", "max": 2e9}]))
+    assert summary.metrics["size"].estimate.method == "hall_t"
+    assert (alone.checks[0].low, alone.checks[0].high) == pytest.approx(
+        summary.metrics["size"].interval, rel=1e-14
+    )
 
 
 async def test_many_numbers_are_bins_and_rare_texts_are_together(lab: StoreLab) -> None:

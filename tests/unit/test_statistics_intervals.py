@@ -19,8 +19,10 @@ from promptlab.statistics import (
     cr1,
     cr3,
     effective_n,
+    hall_t,
     is_skewed,
     median_interval,
+    numbers_interval,
     satterthwaite,
     student_interval,
     wilson,
@@ -55,6 +57,41 @@ def test_the_t_interval_is_that_of_scipy(values: list[float], confidence: float)
     assume(stderr > 0)
     wanted = stats.t.interval(confidence, n - 1, loc=mean, scale=stderr)
     assert student_interval(mean, stderr, n, confidence=confidence) == pytest.approx(wanted, rel=1e-9)
+
+
+@over(st.lists(st.integers(-1000, 1000), min_size=3, max_size=60), confidences)
+def test_halls_interval_undoes_his_cubic_and_is_never_shorter_than_students(
+    values: list[int], confidence: float
+) -> None:
+    """g of each end is the quantile of t (Zhou & Gao, The American Statistician 2000)."""
+    mean, stderr, n = moments([float(v) for v in values])
+    assume(stderr > 0)
+    skewness = float(stats.skew(values))
+    assume(abs(skewness) > 1e-3)
+
+    def g(mu: float) -> float:
+        off = (mean - mu) / stderr / math.sqrt(n)
+        cubic = off + skewness * off**2 / 3 + skewness**2 * off**3 / 27 + skewness / (6 * n)
+        return math.sqrt(n) * cubic
+
+    t = stats.t.ppf(0.5 + confidence / 2, n - 1)
+    plain = student_interval(mean, stderr, n, confidence=confidence)
+    found = hall_t(mean, stderr, n, skewness, confidence=confidence)
+    assert found.low <= plain.low < plain.high <= found.high
+    if found.low < plain.low:
+        assert g(found.low) == pytest.approx(t, rel=1e-7)
+    if found.high > plain.high:
+        assert g(found.high) == pytest.approx(-t, rel=1e-7)
+
+
+def test_halls_interval_reaches_to_the_side_of_the_long_tail() -> None:
+    """In the mirror it is mirrored; without skewness it is Student's, and where Cochran's rule is kept."""
+    found, plain = hall_t(10.0, 1.0, 20, 1.5), student_interval(10.0, 1.0, 20)
+    assert found.high - plain.high > 1 > plain.low - found.low
+    assert hall_t(-10.0, 1.0, 20, -1.5) == pytest.approx((-found.high, -found.low))
+    assert hall_t(10.0, 1.0, 20, 0.0) == plain
+    assert numbers_interval(10.0, 1.0, 20, 1.5) == found
+    assert numbers_interval(10.0, 1.0, 20, 0.8) == plain
 
 
 @pytest.mark.parametrize(
@@ -114,13 +151,22 @@ def test_wilson_t_of_pass_and_fail_is_wilson_with_t_and_one_less(passed: int, n:
 
 
 @over(st.lists(st.floats(-100, 100), min_size=1, max_size=80), st.sampled_from([0.9, 0.95, 0.99]))
-def test_the_interval_of_a_median_is_the_shortest_exact_one(values: list[float], confidence: float) -> None:
-    """Against the binomial tail of scipy: no k further in would do."""
+def test_the_interval_of_a_median_is_that_of_hettmansperger_and_sheather(
+    values: list[float], confidence: float
+) -> None:
+    """Against the binomial tail of scipy: between the shortest exact one, and the next one further in."""
     found, n, alpha = median_interval(values, confidence), len(values), 1 - confidence
     fitting = [k for k in range(1, n // 2 + 1) if 2 * stats.binom.cdf(k - 1, n, 0.5) <= alpha]
-    ordered = sorted(values)
-    wanted = (ordered[fitting[-1] - 1], ordered[n - fitting[-1]]) if fitting else None
-    assert found == wanted
+    if not fitting:
+        assert found is None
+        return
+    k, ordered = fitting[-1], sorted(values)
+    held, further = (1 - 2 * stats.binom.cdf(m - 1, n, 0.5) for m in (k, k + 1))
+    share = (held - confidence) / (held - further)
+    inward = (n - k) * share / (k + (n - 2 * k) * share)
+    ends = [(1 - inward) * ordered[a] + inward * ordered[b] for a, b in ((k - 1, k), (n - k, n - k - 1))]
+    assert found is not None and tuple(found) == pytest.approx(ends, rel=1e-9, abs=1e-9)
+    assert ordered[k - 1] <= found.low <= found.high <= ordered[n - k]
 
 
 def test_worst_cases_of_the_refusing_run() -> None:

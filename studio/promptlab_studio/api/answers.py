@@ -157,9 +157,9 @@ class MetricBrief(BaseModel):
         default=None, description="The mean of all rows at least, whatever the missing scores are."
     )
     worst_high: float | None = Field(default=None, description="At most.")
-    skewed: bool = Field(default=False, description="The interval of the mean is too short: use the median.")
+    skewed: bool = Field(default=False, description="The mean's interval is corrected for it.")
     median: float | None = Field(default=None, description="Of skewed values, within 1%.")
-    median_low: float | None = Field(default=None, description="Its exact 95% interval.")
+    median_low: float | None = Field(default=None, description="Its 95% interval.")
     median_high: float | None = None
     labels: dict[str, ShareOut] = Field(default={}, description="Label → its share of rows.")
     trials: TrialsOut | None = Field(default=None, description="Null for one trial, and for no pass/fail.")
