@@ -88,6 +88,7 @@ def _descriptors(models: Sequence[Model]) -> list[Finding]:
 
 
 async def _model(model: Model, *, calls: bool) -> list[Finding]:
+    from promptlab.domain.deployments import deployment_warnings
     from promptlab.domain.shutdowns import shutdown_warnings
     from promptlab.models.provider import ProviderModel
 
@@ -96,6 +97,7 @@ async def _model(model: Model, *, calls: bool) -> list[Finding]:
     found = [Finding(model.name, "ok", line) for line in model.ways()]
     for gone in shutdown_warnings([model.config], datetime.now(UTC).date()):
         found.append(Finding(model.name, "error" if "was shut down" in gone else "warning", gone))
+    found += [Finding(model.name, "warning", other) for other in deployment_warnings([model.config])]
     try:
         await model.check()
     except PromptLabError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from promptlab.assets.json_rows import clip
 from promptlab.assets.store import AssetDraft, AssetStore
 from promptlab.domain.assets import Dataset, DatasetContent, PromptTemplate
+from promptlab.domain.deployments import deployment_warnings
 from promptlab.domain.experiment import (
     PROMPT,
     SPECIAL,
@@ -223,6 +224,7 @@ async def prepare(
         _check_embedding(metrics, live)
         configs = [model.config for model in live.models()]
         warnings += shutdown_warnings(configs, datetime.now(UTC).date())
+        warnings += deployment_warnings(configs)
         warnings += kin_warnings(metrics, live.model.name) if live.model is not None else ()
         _check_batch(live, content.rows * config.trials, config.case_deadline_s, batches)
         yield Prepared(config, prompt, dataset, metrics, run_metrics, live, warnings)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from yarl import URL
 
 from promptlab.domain.chat import ChatRequest, Prompt, as_request
+from promptlab.domain.deployments import deployment_in
 from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
@@ -111,6 +112,11 @@ class OpenAICompatibleModel(StreamingModel):
         """The URL of what is not one model's: files, batches."""
         return self.url(path)
 
+    @property
+    def asked_model(self) -> str:
+        """The name of the model in the body of a request."""
+        return self.config.model_id
+
     def _max_tokens_name(self) -> str:
         return "max_tokens"
 
@@ -124,7 +130,7 @@ class OpenAICompatibleModel(StreamingModel):
             fields = chat_fields(messages, self.name, data, media_part=part, reasoning=back)
         else:
             fields = {"messages": messages}
-        return {"model": self.config.model_id, **self._params, **fields}
+        return {"model": self.asked_model, **self._params, **fields}
 
     async def achat(self, messages: Prompt) -> ModelResponse:
         """Answer chat messages, or a request with parts and tools, in one attempt.
@@ -241,7 +247,7 @@ class OpenAICompatibleModel(StreamingModel):
         return dollars_of(headers.get("x-litellm-response-cost"))
 
     async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
-        payload = {"model": self.config.model_id, "input": texts, **self.config.extra_params}
+        payload = {"model": self.asked_model, "input": texts, **self.config.extra_params}
         answer = await self.post(self._embeddings_url, payload)
         try:
             # The order is not promised; the index is.
@@ -348,11 +354,15 @@ class AzureModel(OpenAICompatibleModel):
             given["api-version"] = self.config.api_version or given.get("api-version") or FOUNDRY_VERSION
             return f"{base}{path}?{urllib.parse.urlencode(given)}"
         # Azure's portal shows a "target URI" that holds the deployment and the version.
-        base, mark, named = base.partition("/openai/deployments/")
-        base = base.removesuffix("/openai")
-        deployment = named if mark else urllib.parse.quote(self.config.model_id, safe="")
+        base = base.partition("/openai/deployments/")[0].removesuffix("/openai")
+        deployment = urllib.parse.quote(self.asked_model, safe="")
         given["api-version"] = self.config.api_version or given.get("api-version") or self.default_api_version
         return f"{base}/openai/deployments/{deployment}{path}?{urllib.parse.urlencode(given)}"
+
+    @property
+    def asked_model(self) -> str:
+        """The deployment: where the endpoint names one, that goes before the model's name."""
+        return deployment_in(self.endpoint) or self.config.model_id
 
     @property
     def batch_path(self) -> str:  # type: ignore[override]

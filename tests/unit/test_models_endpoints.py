@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from promptlab import PromptLab
+from promptlab.domain.deployments import deployment_warnings
 from promptlab.domain.prices import price_of
 from promptlab.errors import ConfigError, MissingKeyError
 from promptlab.models.endpoints import proxy_for
@@ -70,6 +73,54 @@ def test_endpoint_is_taken_as_it_is_written(endpoint: str, url: str) -> None:
 def test_azure_target_uri_is_an_endpoint(endpoint: str, url: str) -> None:
     """As the portal shows it: its deployment and its version are used."""
     assert chat_url("azure/gpt", endpoint=endpoint) == url
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        (f"/openai/deployments/prod{CHAT}?api-version=2025-01-01-preview", "prod"),
+        ("/openai/deployments/my%20prod/", "my prod"),
+        (f"/openai/deployments/GPT-4o{CHAT}", None),
+        ("/openai/v1", None),
+        ("", None),
+    ],
+)
+def test_azure_endpoint_of_another_deployment_is_said(path: str, named: str | None) -> None:
+    """Both names stand in the warning, and the deployment of the endpoint is asked in every way."""
+    config = {"endpoint": f"{AZURE}{path}", "api_key": "k"}
+    chat: Any = get_model("azure/gpt-4o", **config)
+    said = deployment_warnings([chat.config, chat.config])
+    assert len(said) == (named is not None)
+    if named is None:
+        return
+    assert repr(named) in said[0] and "'gpt-4o'" in said[0] and f"azure/{named}" in said[0]
+    assert f"/deployments/{named.replace(' ', '%20')}/" in chat_url(
+        "azure/gpt-4o", endpoint=config["endpoint"]
+    )
+    for way in ({}, {"api": "responses"}, {"batch": True}):
+        model: Any = get_model("azure/gpt-4o", **config, **way)
+        assert model.payload([{"role": "user", "content": "?"}])["model"] == named
+
+
+def test_azure_endpoint_of_another_deployment_is_said_before_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what else is probably not meant; also where the environment names it."""
+    with ModelServer() as server, PromptLab({"db_file": str(tmp_path / "lab.db")}) as pl:
+        monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", f"{server.url}/openai/deployments/prod")
+        monkeypatch.setenv("AZURE_OPENAI_API_KEY", "k")
+        run = pl.experiment.run(
+            {
+                "name": "azure",
+                "prompt_template": {"name": "ask", "user_prompt": "<q>"},
+                "dataset": {"name": "rows", "rows": [{"q": "1"}]},
+                "model": "azure/gpt-4o",
+                "evaluation": [],
+            }
+        )
+        assert {request.path for request in server.requests} == {f"/openai/deployments/prod{CHAT}"}
+    (said,) = run.warnings
+    assert "'prod'" in said and "azure/gpt-4o" in said
 
 
 @pytest.mark.parametrize(
