@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.written import Written
 from promptlab.errors import TemplateError
 
 STOP = "###STOP###"
@@ -29,7 +30,7 @@ BEGIN = "(The conversation begins. Say your first message.)"
 """What a simulated user is told where nobody has said anything."""
 
 
-class StoppingCondition(BaseModel):
+class StoppingCondition(Written):
     """A text or a pattern that ends a conversation once it is said."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,7 +57,7 @@ class StoppingCondition(BaseModel):
         return self
 
 
-class SimulatedUser(BaseModel):
+class SimulatedUser(Written):
     """A model that says the user's part."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -102,7 +103,7 @@ class SimulatedUser(BaseModel):
         return "\n\n".join([own, *(f"{what}: {text}" for what, text in about if text)])
 
 
-class Conversation(BaseModel):
+class Conversation(Written):
     """A dialogue with the model or the agent under test."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from promptlab.domain.written import Written
 
 EXAMPLE_MODEL = "openai/gpt-6-luna"
 """Today's cheap model, as examples everywhere name it; a test keeps them from naming
@@ -78,7 +80,7 @@ def _is_object(value: Any) -> bool:
     return callable(value) or hasattr(value, "invoke") or hasattr(value, "ainvoke")
 
 
-class CacheConfig(BaseModel):
+class CacheConfig(Written):
     """How long answers are kept, to be given again to an equal request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +95,7 @@ def cache_given(value: Any) -> Any:
     return CacheConfig() if value is True else value
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Written):
     """The model to call, and how to call it. Any further field is sent to the provider as it is."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())

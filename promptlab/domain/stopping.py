@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
 from promptlab.domain.names import Visible
+from promptlab.domain.written import Written
 
 LOOKS = 10
 MOST_LOOKS = 100
@@ -21,7 +22,7 @@ the end of the first wave. Each step waits for its last answer, and a set has fe
 EVERY_KEY = 2**63 - 1
 
 
-class StopConfig(BaseModel):
+class StopConfig(Written):
     """When a run ends early: once it is known how it compares with another run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,13 +53,6 @@ class StopConfig(BaseModel):
         le=MOST_SEED,
         description="What the random order of the cases is made of; drawn, and recorded, by default.",
     )
-
-    @field_validator("margin", "looks", "seed", mode="before")
-    @classmethod
-    def _is_number(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError("true and false are no numbers")
-        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

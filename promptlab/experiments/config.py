@@ -33,6 +33,7 @@ from promptlab.domain.judges import MOST_JUDGES, JudgeConfig
 from promptlab.domain.model_config import CacheConfig, ModelConfig, cache_given
 from promptlab.domain.names import Visible
 from promptlab.domain.stopping import StopConfig
+from promptlab.domain.written import Written
 from promptlab.errors import ConfigError
 from promptlab.evaluators.registry import score_names
 from promptlab.gates.config import Gates
@@ -40,7 +41,7 @@ from promptlab.models.base import Model
 from promptlab.program import program
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Written):
     """One metric of an experiment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -184,7 +185,7 @@ CODE = rf"^((.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*|{STORED})$"
 `name@version/module:name`."""
 
 
-class CodeConfig(BaseModel):
+class CodeConfig(Written):
     """A class or function of the user's own, by name, with the values that it is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -200,7 +201,7 @@ class CodeConfig(BaseModel):
     )
 
 
-class CodeOptions(BaseModel):
+class CodeOptions(Written):
     """What code of one's own needs where a hosted lab runs it; a local store does not look at it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -305,7 +306,7 @@ def _size(value: Any, most: int) -> int:
     return found
 
 
-class ExperimentConfig(BaseModel):
+class ExperimentConfig(Written):
     """An experiment, as a user writes it: prompt template × dataset × model × evaluators × parameters.
 
     Assets may be objects, dicts of their fields, or references (`"qa"`, `"qa@3"`, `"qa@production"`).

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from promptlab.domain.written import Written
 from promptlab.errors import ConfigError
 from promptlab.gates.conditions import CHARS, parse_condition
 
@@ -26,7 +27,7 @@ Number = Literal[
 Kind = Literal["condition", "bound", "no_regression", "non_inferior", "number"]
 
 
-class Check(BaseModel):
+class Check(Written):
     """One thing that must hold. Exactly one form: `require` or `fail_if`; `metric` with `min` or `max`, with
     `no_regression` or with `non_inferior`; `number` with `max`, `min` or `max_ratio`."""
 
@@ -158,7 +159,7 @@ def _subsets(*names: str) -> list[set[str]]:
     return found
 
 
-class Gates(BaseModel):
+class Gates(Written):
     """What a run must keep to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

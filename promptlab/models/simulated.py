@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.explain import explain
@@ -23,6 +23,7 @@ from promptlab.domain.messages import Message, Part, Reasoning, Text, ToolCall, 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.tokens import media_of, media_tokens
+from promptlab.domain.written import Written
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import call_part, json_text, tool_call
 from promptlab.models.provider import ProviderModel, Spent
@@ -48,7 +49,7 @@ LOOKED_AT = 100_000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
-class Calling(BaseModel):
+class Calling(Written):
     """A call of a tool that a simulated model makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +58,7 @@ class Calling(BaseModel):
     arguments: dict[str, Any] = Field(default={}, description="What the tool is given, an object.")
 
 
-class Behaviour(BaseModel):
+class Behaviour(Written):
     """The parameters of a simulated model. Others, as a real provider has them, change nothing."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from promptlab.domain.projects import MOST_DAYS, MOST_DESCRIPTION, MOST_USD, Project
@@ -14,7 +14,7 @@ from promptlab.projects import UNCHANGED
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import Admin, Principal, Viewer, WholeLab
 from promptlab_studio.api.bodies import Exact
-from promptlab_studio.api.shapes import Flag, Number, Whole
+from promptlab_studio.api.shapes import Body, Flag, Number, Whole
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=Exact)
 Name = Annotated[str, Path(max_length=100, description="The project's name.")]
@@ -23,20 +23,16 @@ _DAYS = "Days after which runs that have ended are deleted, unless they are arch
 _USD = "Dollars that the calls of its runs may cost in a calendar month (UTC); null for no bound."
 
 
-class ProjectIn(BaseModel):
+class ProjectIn(Body):
     """A project to make."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(max_length=100, description="2 to 32 of a-z, 0-9 and -, beginning with a letter.")
     description: str = Field(default="", max_length=MOST_DESCRIPTION, description="What it is for.")
     retention_days: Whole | None = Field(default=None, ge=1, le=MOST_DAYS, description=_DAYS)
 
 
-class ProjectEditIn(BaseModel):
+class ProjectEditIn(Body):
     """What changes of a project; what is left out stays."""
-
-    model_config = ConfigDict(extra="forbid")
 
     description: str | None = Field(default=None, max_length=MOST_DESCRIPTION, description="What it is for.")
     archived: Flag | None = Field(default=None, description="Whether it can be read only.")

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -32,6 +33,7 @@ from promptlab.domain.messages import Modality
 from promptlab.domain.model_config import EXAMPLE_MODEL, CacheConfig, ModelConfig
 from promptlab.domain.prompt_parts import MOST_TOOLS, ToolSpec
 from promptlab.domain.stopping import StopConfig
+from promptlab.domain.written import Written, scalars_of
 from promptlab.experiments.config import MOST_DEADLINE_S, CodeConfig, Commit, ExperimentConfig
 from promptlab.gates import Gates
 from promptlab.queries.sql import MOST_SQL_CHARS
@@ -68,7 +70,7 @@ def _few(most: int) -> BeforeValidator:
     return BeforeValidator(counted)
 
 
-class Body(BaseModel):
+class Body(Written):
     """The base of all bodies."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +80,16 @@ class Body(BaseModel):
     def _has_few_fields(cls, value: Any) -> Any:
         if isinstance(value, dict) and len(value) > MOST_FIELDS:
             raise ValueError(f"this object has {len(value):,} fields")
+        return value
+
+    @field_validator("*", mode="before", check_fields=False)
+    @classmethod
+    def _is_as_documented(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = scalars_of(cls, info.field_name) if info.field_name is not None else frozenset()
+        if isinstance(value, str) and kinds and str not in kinds:
+            raise ValueError(f"a text is no {'flag' if kinds == {bool} else 'number'}")
+        if isinstance(value, int | float) and kinds == {bool} and not isinstance(value, bool):
+            raise ValueError("a number is no flag: true or false")
         return value
 
 
