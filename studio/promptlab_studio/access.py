@@ -167,6 +167,11 @@ def asked_of(scope: MutableMapping[str, Any]) -> Asked:
     return found
 
 
+def part(scope: MutableMapping[str, Any]) -> None:
+    """Make a copied scope note what it finds out by itself, beginning with what is known."""
+    scope[_SCOPE] = replace(asked_of(scope))
+
+
 async def principal(request: Request) -> Principal:
     """Return the caller of a request; it is found out once.
 

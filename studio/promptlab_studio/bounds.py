@@ -41,6 +41,11 @@ def tags_of(header: str) -> list[str]:
     return [tag.strip().removeprefix("W/") for tag in header.split(",")]
 
 
+def matches(header: str, etag: str) -> bool:
+    """Whether If-Match or If-None-Match lists an ETag, or any (`*`)."""
+    return header.strip() == "*" or etag in tags_of(header)
+
+
 def streams(request: Request) -> None:
     """Say that the answer is a file, which a laptop sends piece by piece, however long; Lambda cannot."""
     setattr(request.state, _STREAMS, True)
@@ -90,7 +95,7 @@ def _tagged(scope: Scope, answer: list[Message]) -> list[Message]:
         # move on. A browser keeps nothing of a lab.
         headers["Cache-Control"] = "private, no-cache"
     known = asked.get("if-none-match")
-    if known is None or (known.strip() != "*" and headers["etag"] not in tags_of(known)):
+    if known is None or not matches(known, headers["etag"]):
         return answer
     kept = [(name, value) for name, value in start["headers"] if name.lower() not in _OF_A_BODY]
     return [{**start, "status": 304, "headers": kept}, {"type": "http.response.body", "body": b""}]

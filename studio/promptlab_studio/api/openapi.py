@@ -8,13 +8,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from promptlab.adapters.http.problems import MEDIA_TYPE
+from promptlab_studio.preconditions import METHODS
 
 _ABOUT = """Assets, runs and their results. The same API on a laptop's Studio (one user, this machine only) \
 and on a hosted one (a token).
 
 Errors are problem details (RFC 9457). Lists are read page by page: go on with `?cursor=` and the page's \
 `next_cursor`, until it is null. Answers to GET have an ETag: with If-None-Match, what has not changed is \
-304."""
+304; with If-Match, PUT, PATCH and DELETE change only what was read, else it is 412."""
 
 _LATER = {
     "429": "Too many wrong tokens came from this address, or too many jobs are under way.",
@@ -33,6 +34,18 @@ def _later(said: str) -> dict[str, Any]:
     }
 
 
+def _add_match(operation: dict[str, Any], *, has_etag: bool) -> None:
+    """Say what If-Match does to a change."""
+    refused = {"description": "It is no longer what If-Match says." if has_etag else "It has no ETag."}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    operation["responses"].setdefault("412", refused | {"content": content})
+    parameters = operation.setdefault("parameters", [])
+    if has_etag and all(each["name"] != "if-match" for each in parameters):
+        said = "The ETag of what is to be changed: if it has another, nothing is done."
+        schema = {"type": "string", "maxLength": 1_000}
+        parameters.append({"name": "if-match", "in": "header", "description": said, "schema": schema})
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The document; made once."""
     if app.openapi_schema is None:
@@ -49,6 +62,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
                     operation["responses"] |= {status: _later(said) for status, said in _LATER.items()}
                 if method == "get" and "200" in operation["responses"]:
                     operation["responses"]["304"] = {"description": "It is what If-None-Match has."}
+                if method.upper() in METHODS:
+                    _add_match(operation, has_etag="get" in item)
         found["components"]["securitySchemes"] = {
             "token": {
                 "type": "http",

@@ -41,7 +41,7 @@ from promptlab_studio.api.cut import ITEMS_BYTES, fitted, fragments
 from promptlab_studio.api.idempotency import start_once
 from promptlab_studio.api.jobs import Wait, waited
 from promptlab_studio.api.shapes import ResumeIn, RunEditIn, RunIn, ScoreIn
-from promptlab_studio.bounds import etag_of, streams, tags_of, whole
+from promptlab_studio.bounds import etag_of, matches, streams, whole
 from promptlab_studio.shared import moves
 
 MAX_DETAILED = 50
@@ -187,7 +187,7 @@ async def edit_run(
     if if_match is not None:
         was = await lab.get_run(run_id)
         now = etag_of(await _with_webhook(lab, was, who))
-        if if_match.strip() != "*" and now not in tags_of(if_match):
+        if not matches(if_match, now):
             raise RunChangedError(run_id)
     # Somebody may change it between here and there: the ledger looks again as it writes.
     run = await lab.edit_run(run_id, **body.model_dump(), was=was)
