@@ -71,11 +71,13 @@ def test_a_pass_fail_metric_has_wilsons_interval() -> None:
 
 def test_a_measured_metric_has_students_interval() -> None:
     """Though all its values are 0 and 1: a number is not a verdict."""
-    summary = values(0, 1, 1, 1)
+    summary = values(0, 0, 1, 1)
     assert not summary.binary
     low, high = summary.interval
-    # s²/n = 0.25/4, t(3) = 3.182446305
-    assert (low, high) == pytest.approx((0.75 - 3.182446305 * 0.25, 0.75 + 3.182446305 * 0.25))
+    # s²/n = (1/3)/4, t(3) = 3.182446305
+    half = 3.182446305 / 12**0.5
+    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half))
+    assert summary.estimate.method == "t"
 
 
 def test_one_measured_value_has_no_interval() -> None:
