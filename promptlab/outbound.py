@@ -47,9 +47,16 @@ _SPECIAL = tuple(
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 _METADATA = frozenset(
-    map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"))
+    map(
+        ipaddress.ip_address,
+        (
+            *("169.254.169.254", "fd00:ec2::254", "fd00:ec2::23"),
+            *("fd20:ce::254", "100.100.100.200", "168.63.129.16"),
+        ),
+    )
 )
-"""Where clouds tell a machine its credentials: AWS (both families; most others too), Alibaba, Azure."""
+"""Where clouds tell a machine its credentials: AWS (both families, most others too; pods of EKS), Google's
+IPv6, Alibaba, Azure. What is link-local is refused as such (169.254.170.2, 169.254.170.23)."""
 
 
 class AddressRefusedError(OSError):
