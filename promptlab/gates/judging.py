@@ -9,7 +9,7 @@ from typing import Any
 from promptlab.gates.conditions import parse_condition
 from promptlab.gates.config import Check, Gates
 from promptlab.gates.outcome import CheckOutcome
-from promptlab.statistics import ALPHA, Judgement, PairedData, holm, judge
+from promptlab.statistics import Judgement, PairedData, judge, judge_with, verdict_of_score
 from promptlab.statistics.intervals import Interval, numbers_interval, wilson, wilson_t
 
 PASSING = ("better", "the same within δ", "not worse by more than δ")
@@ -154,9 +154,7 @@ def _family(gates: Gates, measured: GateInputs) -> _Family:
             wanted |= (
                 {} if paired.fact else {(one.metric, check.margin): replace(paired, margin=check.margin)}
             )
-    found = judge(list(wanted.values()), also=list(p_of.values()))
-    p_values = [one.p for one in found if one.p is not None]
-    adjusted = holm([*p_values, *p_of.values()])[len(p_values) :]
+    found, adjusted = judge_with(list(wanted.values()), list(p_of.values()))
     return _Family(dict(zip(wanted, found, strict=True)), dict(zip(p_of, adjusted, strict=True)))
 
 
@@ -259,13 +257,9 @@ def _run_verdict(check: Check, one: GatedScore, p: float | None) -> tuple[str, s
     if not one.compared or one.difference is None or one.ends is None or p is None:
         why = one.why if one.compared else "the baseline has no value of it"
         return "undecided", None, why or "it has no value in both runs"
-    low, high = one.ends if one.higher_is_better else (-one.ends.high, -one.ends.low)
     margin = check.margin
-    verdict = "no evidence of a difference"
-    if p <= ALPHA:
-        verdict = "better" if low + high > 0 else "worse"
-    elif margin is not None and low > -margin:
-        verdict = f"the same within {margin:.3g}" if high < margin else f"not worse by more than {margin:.3g}"
+    found = verdict_of_score(one.ends.low, one.ends.high, p, margin, one.higher_is_better)
+    verdict = found.replace("δ", f"{margin:.3g}" if margin else "δ")
     said = f"{verdict}; difference {one.difference:+.4g} ({one.ends.low:+.4g} … {one.ends.high:+.4g})"
     said += f"; {_p(p)}"
     if verdict == "no evidence of a difference":

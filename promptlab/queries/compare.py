@@ -23,9 +23,9 @@ from promptlab.queries.compared import MAX_COMPARED, Change, Compared
 from promptlab.queries.filters import condition
 from promptlab.queries.opened import StoredRun, counted
 from promptlab.queries.pool import DuckDBPool
-from promptlab.queries.run_level import RunComparison
+from promptlab.queries.run_level import RunComparison, judged_together
 from promptlab.results.clusters import errors_of
-from promptlab.statistics import Clusters, Interval, Judgement, PairedData, judge
+from promptlab.statistics import Clusters, Interval, Judgement, PairedData
 
 CaseVerdict = Literal["improved", "regressed", "same", "different", "missing"]
 """`different`: another label, another measure or another answer, which is neither better nor worse;
@@ -192,6 +192,7 @@ async def compare(
     limit: int = 25,
     text_chars: int = 600,
     at: CaseKey | None = None,
+    whole: Sequence[RunComparison] = (),
 ) -> ComparePage:
     """A page of the pairs of `runs[0]`, the base, with the others.
 
@@ -206,6 +207,7 @@ async def compare(
         limit: pairs of a page.
         text_chars: how much of an answer or an input a row has.
         at: a case of the base run that is to be opened, whole, whether it is selected or not.
+        whole: the scores of the runs as a whole, which are judged together with the metrics.
 
     Raises:
         RunError: there are not one to three others.
@@ -229,6 +231,8 @@ async def compare(
         located = None if at is None else await locate(pool, runs, pairing, which, values, at)
     rows = await _rows(runs, pairing, page["page"] or [], text_chars)
     total = page["total"]
+    statistics = page | await statistics_of(pool, runs, pairing)
+    metrics, run_metrics = _judged(runs, pairing, statistics, selected.margins, whole)
     return ComparePage(
         rows=rows,
         total_matching=page["matching"],
@@ -236,7 +240,8 @@ async def compare(
         offset=offset,
         limit=limit,
         counts={"all": page["kept"], **{change: page[change] for change in CHANGES}},
-        metrics=_metrics(runs, pairing, page | await statistics_of(pool, runs, pairing), selected.margins),
+        metrics=metrics,
+        run_metrics=run_metrics,
         joined_on=pairing.joined_on,
         unmatched=tuple((page[f"base_only{n}"], page[f"other_only{n}"]) for n in range(len(runs) - 1)),
         opened=OpenedPair(located, _deltas(pairing, located.item)) if located else None,
@@ -491,16 +496,21 @@ def paired_of(
     )
 
 
-def _metrics(
-    runs: Sequence[StoredRun], pairing: Pairing, found: Mapping[str, Any], margins: Mapping[str, float]
-) -> tuple[MetricComparison, ...]:
-    """Judge all pairs of a metric and a run together; those that are not comparable count for nobody."""
+def _judged(
+    runs: Sequence[StoredRun],
+    pairing: Pairing,
+    found: Mapping[str, Any],
+    margins: Mapping[str, float],
+    whole: Sequence[RunComparison],
+) -> tuple[tuple[MetricComparison, ...], tuple[RunComparison, ...]]:
+    """Judge all pairs of a metric, or of a score of the runs as a whole, and a run together; those that are
+    not comparable count for nobody."""
     places = [n for n, (name, _) in enumerate(pairing.pairs) if name != ANSWER]
     reasons = [not_comparable(runs, *pairing.pairs[n]) for n in places]
     paired = [paired_of(runs, pairing, found, n, margins) for n in places]
     data = [replace(one, fact=True) if reason else one for one, reason in zip(paired, reasons, strict=True)]
-    judged = judge(data)
-    return tuple(
+    judged, scores = judged_together(data, whole, margins)
+    metrics = tuple(
         MetricComparison(
             metric=pairing.pairs[n][0],
             other=pairing.pairs[n][1],
@@ -515,6 +525,7 @@ def _metrics(
         )
         for n, judgement, reason in zip(places, judged, reasons, strict=True)
     )
+    return metrics, tuple(scores)
 
 
 async def _rows(

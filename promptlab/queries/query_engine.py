@@ -19,7 +19,6 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from promptlab.domain.results import CaseKey, RunRecord
@@ -145,7 +144,7 @@ class QueryEngine:
             UnknownNameError: `selected` names a metric that the base does not share with another run.
         """
         runs = [await self._over(run) for run in (base, *others)]
-        page = await compare(
+        return await compare(
             self._threads(),
             runs,
             selected,
@@ -155,8 +154,8 @@ class QueryEngine:
             limit=limit,
             text_chars=text_chars,
             at=at,
+            whole=await self._whole.compare((base, *others)),
         )
-        return replace(page, run_metrics=await self._whole.compare((base, *others)))
 
     async def sql(self, run: RunRecord, sql: str) -> SqlAnswer:
         """Answer a question in SQL about a run that is over, or what was done of it; see `queries.sql`.

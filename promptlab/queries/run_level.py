@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from promptlab.domain.comparable import not_comparable
@@ -22,15 +22,19 @@ from promptlab.results.case_sums import total_of
 from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
 from promptlab.statistics import (
-    ALPHA,
     PAIRED_WORK,
     Bootstrapped,
     Interval,
+    Judgement,
+    PairedData,
     Tested,
+    Verdict,
     agreed,
     bp_t,
     drawn_interval,
+    judge_with,
     paired_bootstrap,
+    verdict_of_score,
 )
 
 TOO_FEW = "too few rows"
@@ -59,6 +63,10 @@ class RunComparison:
     p: float | None = None
     """Two-sided, of no difference; None where there is no interval. At most .05 where the interval excludes
     0."""
+    p_adjusted: float | None = None
+    """Holm's, over all metrics, scores and runs of the comparison; None where nobody judged them together."""
+    margin: float | None = None
+    """δ, a difference that does not matter; None for none."""
     why: str | None = None
     """Why there is no interval."""
     not_comparable: str | None = None
@@ -72,13 +80,13 @@ class RunComparison:
         return self.other_value - self.base_value
 
     @property
-    def verdict(self) -> str | None:
-        """better or worse where the interval excludes 0, else undecided; None without an interval."""
-        if self.low is None or self.high is None or self.not_comparable:
+    def verdict(self) -> Verdict | None:
+        """Better or worse where the adjusted p is at most .05, else by the margin; None without an
+        interval."""
+        p = self.p if self.p_adjusted is None else self.p_adjusted
+        if self.low is None or self.high is None or p is None or self.not_comparable:
             return None
-        if self.low <= 0 <= self.high if self.p is None else self.p > ALPHA:
-            return "undecided"
-        return "better" if (self.low + self.high > 0) == self.higher_is_better else "worse"
+        return verdict_of_score(self.low, self.high, p, self.margin, self.higher_is_better)
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON, without its names."""
@@ -91,6 +99,8 @@ class RunComparison:
             "ci_high": self.high,
             "stderr": self.stderr,
             "p": self.p,
+            "p_adjusted": self.p_adjusted,
+            "margin": self.margin,
             "verdict": self.verdict,
             "why": self.why,
             "not_comparable": self.not_comparable,
@@ -100,7 +110,7 @@ class RunComparison:
     def from_json(cls, metric: str, other: int, value: Any) -> RunComparison:
         """The inverse of `to_json`."""
         ends = {"low": value.get("ci_low"), "high": value.get("ci_high")}
-        same = ("base_value", "other_value", "stderr", "p", "why", "not_comparable")
+        same = ("base_value", "other_value", "stderr", "p", "p_adjusted", "margin", "why", "not_comparable")
         plain = {name: value.get(name) for name in same}
         return cls(metric=metric, other=other, higher_is_better=value["higher_is_better"], **ends, **plain)
 
@@ -185,6 +195,25 @@ class RunComparisons:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def judged_together(
+    data: Sequence[PairedData], whole: Sequence[RunComparison], margins: Mapping[str, float]
+) -> tuple[list[Judgement], list[RunComparison]]:
+    """Judge metrics of cases and scores of the runs as a whole as one family (Holm), as gates do.
+
+    Args:
+        data: the metrics of cases.
+        whole: the scores; those that are not comparable, or have no p, are no tests.
+        margins: δ by metric; under "" that of all others.
+    """
+    p_of = {n: one.p for n, one in enumerate(whole) if one.p is not None and one.not_comparable is None}
+    judgements, adjusted = judge_with(data, list(p_of.values()))
+    by_place = dict(zip(p_of, adjusted, strict=True))
+    return judgements, [
+        replace(one, p_adjusted=by_place.get(n), margin=margins.get(one.metric, margins.get("")))
+        for n, one in enumerate(whole)
+    ]
 
 
 def tested(difference: float, drawn: Bootstrapped) -> Tested:

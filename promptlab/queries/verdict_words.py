@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from promptlab.queries.compare import MetricComparison
+from promptlab.queries.run_level import RunComparison
 from promptlab.statistics import FEWEST, FEWEST_ROWS, Judgement
 
 
@@ -18,6 +19,21 @@ def words_of(judgement: Judgement, not_comparable: str | None) -> str:
     if judgement.verdict is None:
         return ""
     return judgement.verdict.replace("δ", _short(judgement.margin or 0.0))
+
+
+def score_words(m: RunComparison) -> str:
+    """Say the verdict of a score of the runs as a whole; why there is none, where there is none."""
+    if m.not_comparable:
+        return f"not comparable: {m.not_comparable}"
+    return (m.verdict or m.why or "").replace("δ", _short(m.margin or 0.0))
+
+
+def score_why(m: RunComparison) -> str:
+    """Say what the verdict of a score of the runs as a whole rests on, in a sentence or two."""
+    if m.not_comparable or m.p is None:
+        return m.not_comparable or m.why or "There is no interval."
+    p = m.p if m.p_adjusted is None else m.p_adjusted
+    return f"A paired bootstrap over the rows of both runs: p {p_words(p)}{' (Holm)' if p != m.p else ''}."
 
 
 def why(m: MetricComparison) -> str:
@@ -37,7 +53,7 @@ def why(m: MetricComparison) -> str:
             f"{_missing(m)} have no score: counted in one way or the other they move the difference from "
             f"{_signed(found.worst_low)} to {_signed(found.worst_high)}."
         )
-    p = f"p {_p(found.p_adjusted)}" + (" (Holm)" if found.p_adjusted != found.p else "")
+    p = f"p {p_words(found.p_adjusted)}" + (" (Holm)" if found.p_adjusted != found.p else "")
     if found.verdict in ("better", "worse"):
         return f"{p}: {found.wins:,} rows won, {found.losses:,} lost, {found.ties:,} tied."
     seen = found.minimum_detectable
@@ -76,5 +92,6 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.4f}"
 
 
-def _p(p: float | None) -> str:
+def p_words(p: float | None) -> str:
+    """Write a p as statistics do: `.0312`, `< .0001`."""
     return "–" if p is None else "< .0001" if p < 0.0001 else f"{p:.4f}".lstrip("0") if p < 1 else "1"

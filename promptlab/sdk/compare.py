@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from promptlab.queries.compare import ComparePage, MetricComparison, PairRow
 from promptlab.queries.comparison_json import comparison_json
 from promptlab.queries.run_level import RunComparison
-from promptlab.queries.verdict_words import missing_words, verdict_words, why
+from promptlab.queries.verdict_words import missing_words, p_words, score_words, verdict_words, why
 from promptlab.report import number
 from promptlab.sdk.rendered import rendered
 
@@ -139,16 +139,17 @@ def _run_metrics_table(page: ComparePage) -> Any:
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     right = ("A", "other", "difference")
-    for column in ("of the whole run", "with", *right, "95% interval", "verdict"):
+    for column in ("of the whole run", "with", *right, "95% interval", "p (Holm)", "verdict"):
         table.add_column(column, justify="right" if column in right else "left")
     for m in page.run_metrics:
         interval = "–" if m.low is None else f"{number(m.low)} … {number(m.high)}"
         difference = "–" if m.difference is None else f"{m.difference:+.4g}"
-        said = f"not comparable: {m.not_comparable}" if m.not_comparable else m.verdict or m.why or ""
         table.add_row(
             m.metric + ("" if m.higher_is_better else " (lower is better)"),
             LETTERS[m.other + 1],
-            *(number(m.base_value), number(m.other_value), difference, interval, said),
+            *(number(m.base_value), number(m.other_value), difference, interval),
+            p_words(m.p_adjusted),
+            score_words(m),
         )
     return table
 

@@ -99,7 +99,9 @@ from promptlab.statistics.verdicts import (
     Verdict,
     agreed,
     judge,
+    judge_with,
     paired_data,
+    verdict_of_score,
 )
 
 __all__ = [
@@ -155,6 +157,7 @@ __all__ = [
     "interpolated",
     "is_skewed",
     "judge",
+    "judge_with",
     "kappa",
     "krippendorff",
     "labelled_difference",
@@ -190,6 +193,7 @@ __all__ = [
     "t_of",
     "tango",
     "tango_z",
+    "verdict_of_score",
     "welch",
     "wilson",
     "wilson_t",

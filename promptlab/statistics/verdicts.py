@@ -125,9 +125,7 @@ class Judgement:
     worst_high: float | None
 
 
-def judge(
-    family: Sequence[PairedData], *, tests: int | None = None, also: Sequence[float] = ()
-) -> list[Judgement]:
+def judge(family: Sequence[PairedData], *, tests: int | None = None) -> list[Judgement]:
     """Judge the metrics of a comparison together: Holm's adjustment is over all that have a verdict.
 
     The verdict, its interval and its p never contradict each other: p ≤ .05 exactly where the interval
@@ -136,16 +134,49 @@ def judge(
     Args:
         family: every metric of every other run.
         tests: how many tests the family has, where that is more than are given; see `holm`.
-        also: p of further tests of the same family.
+    """
+    return judge_with(family, (), tests=tests)[0]
+
+
+def judge_with(
+    family: Sequence[PairedData], p_values: Sequence[float], *, tests: int | None = None
+) -> tuple[list[Judgement], list[float]]:
+    """Judge the metrics of a comparison together with tests of another kind, as `judge` does; and give the
+    adjusted p of these, in their order.
+
+    Args:
+        family: every metric of every other run.
+        p_values: p of the further tests: of scores of the runs as a whole.
+        tests: as of `judge`.
     """
     found = [_tested(data) for data in family]
     counted = [n for n, (data, test) in enumerate(zip(family, found, strict=True)) if test and not data.fact]
-    p_values = [test.p for n in counted if (test := found[n])]
-    adjusted = dict(zip(counted, holm([*p_values, *also], tests=tests), strict=False))
-    return [
+    own = [test.p for n in counted if (test := found[n])]
+    every = holm([*own, *p_values], tests=tests)
+    adjusted = dict(zip(counted, every[: len(own)], strict=True))
+    judgements = [
         _judgement(data, test, adjusted.get(n))
         for n, (data, test) in enumerate(zip(family, found, strict=True))
     ]
+    return judgements, every[len(own) :]
+
+
+def verdict_of_score(low: float, high: float, p: float, margin: float | None, higher: bool) -> Verdict:
+    """Choose the verdict of a score of a run as a whole, of which only the difference is known: better or
+    worse by its p, else by its interval and the margin.
+
+    Args:
+        low, high: the 95% interval of other − base.
+        p: its p, adjusted where it is one of several.
+        margin: δ, above 0; None for none.
+        higher: whether more is better.
+    """
+    if p <= ALPHA:
+        return "better" if (low + high > 0) == higher else "worse"
+    low, high = (low, high) if higher else (-high, -low)
+    if margin is not None and low > -margin:
+        return "the same within δ" if high < margin else "not worse by more than δ"
+    return "no evidence of a difference"
 
 
 def _tested(data: PairedData) -> Tested | None:

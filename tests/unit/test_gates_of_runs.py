@@ -16,8 +16,17 @@ from promptlab.evaluators.of_runs import RunCase
 from promptlab.gates.config import Gates, gates_of
 from promptlab.gates.facts import facts_of
 from promptlab.gates.judging import GatedMetric, GatedScore, GateInputs, judged
+from promptlab.queries.comparison_json import comparison_from
+from promptlab.queries.verdict_words import score_why, score_words
 from promptlab.sdk.run import Run
-from promptlab.statistics import bootstrap, drawn_interval, paired_bootstrap, paired_data, student_two_sided
+from promptlab.statistics import (
+    bootstrap,
+    drawn_interval,
+    holm,
+    paired_bootstrap,
+    paired_data,
+    student_two_sided,
+)
 from promptlab.statistics.intervals import Interval
 
 F1 = "classification.f1_macro"
@@ -187,3 +196,34 @@ def test_a_comparison_tells_the_p_of_each_score(lab: PromptLab, tmp_path: Path) 
     found = {one.metric: one for one in lab.experiment.compare(base, run).run_metrics}[F1]
     assert found.verdict == "better" and found.p is not None and found.p < 0.001
     assert facts_of(run.record)["metrics"][F1]["mean"] == pytest.approx(f1_of(rows_of({1})))
+
+
+def test_compare_judges_scores_of_the_run_in_the_same_family_as_a_gate(
+    lab: PromptLab, tmp_path: Path
+) -> None:
+    """Each by itself is proven; together with all other scores and metrics fewer are, and the gate which asks
+    for all of them says the same of each. A margin is a score's, too."""
+    runs = [run_of(lab, tmp_path, wrong) for wrong in ({1, 2, 3, 4}, set(range(10, 120, 8)))]
+    compared = lab.experiment.compare(*runs)
+    metrics = {m.metric: m.judgement for m in compared.metrics if m.judgement.p is not None and not m.fact}
+    scores = {m.metric: m for m in compared.run_metrics}
+    assert F1 in scores and "exact_match" in metrics
+    names = [*metrics, *scores]
+    gates = [{"metric": name, "no_regression": True} for name in names]
+    gate = {c.metric: c for c in lab.experiment.gate(runs[1], baseline=runs[0], gates=gates).checks}
+    for name, score in scores.items():
+        assert score.p is not None and score.p_adjusted == gate[name].p and score.p_adjusted >= score.p
+        assert (score.p <= 0.05, score.verdict) == (True, gate[name].verdict)
+    assert {name: one.p_adjusted for name, one in metrics.items()} == {n: gate[n].p for n in metrics}
+    together = holm([*(m.p or 0 for m in metrics.values()), *(s.p or 0 for s in scores.values())])
+    found = [*metrics.values(), *scores.values()]
+    assert [one.p_adjusted for one in found] == pytest.approx(together)
+    undecided = [s for s in scores.values() if s.verdict == "no evidence of a difference"]
+    assert undecided and all((s.p_adjusted or 0) > 0.05 for s in undecided)
+    wide = {m.metric: m for m in lab.experiment.compare(*runs, margin={F1: 0.5}).run_metrics}
+    assert wide[F1].verdict == "the same within δ" and wide[F1].margin == 0.5
+    assert score_words(wide[F1]) == "the same within 0.5" and score_why(wide[F1]).endswith("(Holm).")
+    again = comparison_from(compared.to_json())
+    assert [(s.metric, s.p_adjusted, s.verdict) for s in again.run_metrics] == [
+        (s.metric, s.p_adjusted, s.verdict) for s in compared.run_metrics
+    ]

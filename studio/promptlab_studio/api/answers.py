@@ -456,7 +456,14 @@ class RunComparisonOut(BaseModel):
         default=None,
         description="Two-sided, of no difference, by the same bootstrap; null without an interval.",
     )
-    verdict: str | None = Field(description="better, worse or undecided; null without an interval.")
+    p_adjusted: float | None = Field(
+        default=None, description="Holm's, over all metrics, scores of the whole run and runs."
+    )
+    margin: float | None = Field(default=None, description="The δ of the verdict; null for none.")
+    verdict: str | None = Field(
+        description="better, worse, the same within δ, not worse by more than δ, or no evidence of a "
+        "difference; null without an interval."
+    )
     why: str | None = Field(description="Why there is no interval.")
     not_comparable: str | None = Field(description="Why the two values are not of the same metric.")
 

@@ -9,6 +9,7 @@ from typing import Any
 from promptlab.domain.run_metrics import RunMetric, RunValue
 from promptlab.queries.compare import ComparePage
 from promptlab.queries.run_level import RunComparison
+from promptlab.queries.verdict_words import score_why, score_words
 from promptlab_studio.views.digits import Digits
 from promptlab_studio.views.figures import Plot, Tick
 from promptlab_studio.views.format import count, percent
@@ -115,12 +116,10 @@ def compared_rows(page: ComparePage, others: int) -> list[tuple[str, str, str, l
 
 
 def _compared(m: RunComparison, digits: Digits) -> RunDelta:
-    word = "not comparable" if m.not_comparable else m.verdict or ""
+    word = "not comparable" if m.not_comparable else score_words(m) if m.verdict else ""
     css = {"better": "good", "worse": "bad", "not comparable": "warn"}.get(word, "muted")
     between = digits.between(m.low, m.high) if m.low is not None and m.high is not None else ""
-    p = "" if m.p is None else f" p {m.p:.4f}." if m.p >= 0.0001 else " p < .0001."
-    why = m.not_comparable or m.why or f"A paired bootstrap over the rows of both runs.{p}"
-    return RunDelta(digits.show(m.other_value), digits.signed(m.difference), between, word, css, why)
+    return RunDelta(digits.show(m.other_value), digits.signed(m.difference), between, word, css, score_why(m))
 
 
 def _card(name: str, metric: RunMetric) -> RunMetricCard:
