@@ -11,6 +11,7 @@ from promptlab.domain.messages import Message, Text, answer_text, read_messages
 from promptlab.domain.spending import Spending, Sums, counts_of, spent, summed
 from promptlab.domain.texts import storable
 from promptlab.domain.trace import Trace
+from promptlab.errors import ModelError
 
 RunStatus = Literal[
     "running", "completed", "decided", "failed", "stopped", "budget_reached", "interrupted", "cancelled"
@@ -45,7 +46,20 @@ def described(error: BaseException) -> str:
     except BaseException as broken:  # noqa: BLE001 - a user's own class may raise anything
         said = f"(its message cannot be shown: {type(broken).__name__})"
     # The bound before is for time only: what it may leave of a key is hidden as a part of one.
-    return storable(hide_text(f"{type(error).__name__}: {said}"[:20_000])[:2000])
+    words = f"{_class_of(error)}: {said}" if said else _class_of(error)
+    return storable(hide_text(words[:20_000])[:2000])
+
+
+def _class_of(error: BaseException) -> str:
+    """Name an error's class; of a model's error that stands for what the model's code raised, that one's."""
+    if isinstance(error, ModelError) and error.type == type(error.__cause__).__name__:
+        return error.type
+    return type(error).__name__
+
+
+def without_class(words: str, error: BaseException) -> str:
+    """Take the class out of what `described` says, where it is to stand beside: as a failure's type."""
+    return words.removeprefix(_class_of(error)).removeprefix(":").strip() or "(no message)"
 
 
 class CaseKey(NamedTuple):

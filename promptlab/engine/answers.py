@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from promptlab.domain.messages import Message, Text, beyond_text, read_messages
-from promptlab.domain.results import ModelResponse, described
+from promptlab.domain.results import ModelResponse, described, without_class
 from promptlab.domain.texts import cut, storable
 from promptlab.domain.trace import Trace, trace_from
 from promptlab.engine.user_code import said
@@ -154,10 +154,8 @@ def _tokens(count: int | None) -> int | None:
 async def said_by(error: ModelError) -> ModelError:
     """The error, where a user's own model raised it: of the very class, with fields of the right types."""
     type_, after = getattr(error, "type", None), getattr(error, "retry_after_s", None)
-    # As it is written: a ModelError's message is recorded without its class, any other's with it.
-    words = await said(error)
     return ModelError(
-        words.removeprefix(f"{type(error).__name__}: "),
+        without_class(await said(error), error),
         type=cut(type_, MOST_TYPE) if isinstance(type_, str) and type_ else type(error).__name__[:MOST_TYPE],
         retryable=getattr(error, "retryable", None) is True,
         sent=getattr(error, "sent", None) is not False,

@@ -12,7 +12,7 @@ from promptlab.domain.assets import Shard
 from promptlab.domain.chat import ChatRequest, Prompt
 from promptlab.domain.messages import beyond_text
 from promptlab.domain.prices import Price, cost_of, price_of
-from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage
+from promptlab.domain.results import CaseKey, Completion, Failure, ModelResponse, Usage, without_class
 from promptlab.domain.texts import cut
 from promptlab.domain.tokens import Needed, chat_tokens
 from promptlab.domain.worst_case import worst_case
@@ -320,7 +320,8 @@ async def _called(
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
             raise
-        raise ModelError(await said(error), type=type(error).__name__[:MOST_TYPE]) from error
+        words = without_class(await said(error), error)
+        raise ModelError(words, type=type(error).__name__[:MOST_TYPE]) from error
 
 
 def watching(model: Model, key: CaseKey) -> AbstractContextManager[None]:

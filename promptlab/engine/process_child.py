@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from promptlab.domain.results import Score, described
+from promptlab.domain.results import Score, described, without_class
 from promptlab.engine.frames import ANSWER, BEGUN, ENDED, LOADED, PRINTED, packed, read_frame
 from promptlab.evaluators.base import to_score
 from promptlab.evaluators.outcomes import broken
@@ -214,7 +214,9 @@ class _Server:
         try:
             return thing.answer(data)
         except BaseException as error:  # noqa: BLE001 - a user's code may raise anything
-            return {"error": {"type": type(error).__name__, "message": self._said(error)}}
+            return {
+                "error": {"type": type(error).__name__, "message": without_class(self._said(error), error)}
+            }
 
     def _awaited(self, verdict: Awaitable[Any]) -> Any:
         async def waited() -> Any:

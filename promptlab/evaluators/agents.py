@@ -43,6 +43,8 @@ _ARGUMENTS = (
     "How arguments are compared: exact, as JSON; subset: the expected ones are among those given; ignore; "
     "schema: what is expected is a JSON Schema, which the arguments fit."
 )
+_ARGUMENTS_CHARS = 60
+"""Characters of a call's arguments in a reason."""
 _SCORES = ("match", "precision", "recall", "f1")
 
 
@@ -57,14 +59,14 @@ class _Calls(Evaluator):
     arguments: Arguments = Field("exact", description=_ARGUMENTS)
 
     def scored(
-        self, made: Sequence[ToolCall], wanted: Sequence[ToolCall], *, in_order: bool | None = None
+        self, made: Sequence[ToolCall], wanted: Sequence[ToolCall], *, astray: str | None
     ) -> dict[str, Score]:
         """Give the four scores of calls.
 
         Args:
             made: the calls that were made.
             wanted: those that are expected.
-            in_order: whether the sequence is as expected; None to compare the calls one by one.
+            astray: where the sequence first differs from the expected one; None where it does nowhere.
         """
         for calls, name in ((made, "made"), (wanted, "expected")):
             if len(calls) > MAX_CALLS:
@@ -72,11 +74,9 @@ class _Calls(Evaluator):
         fits = [[self._same(call, other) for other in wanted] for call in made]
         paired = _matched(fits, len(wanted))
         pairs = len(paired)
-        if in_order is None:
-            in_order = len(made) == len(wanted) and all(fits[n][n] for n in range(len(made)))
         all_made, all_wanted = pairs == len(made), pairs == len(wanted)
         passed = {
-            "strict": in_order,
+            "strict": astray is None,
             "unordered": all_made and all_wanted,
             "subset": all_made,
             "superset": all_wanted,
@@ -85,12 +85,23 @@ class _Calls(Evaluator):
         recall = pairs / len(wanted) if wanted else 1.0
         extra = [call.name for number, call in enumerate(made) if number not in paired]
         missed = [call.name for number, call in enumerate(wanted) if number not in paired.values()]
+        why = _why(pairs, len(wanted), missed, extra, astray if self.mode == "strict" else None)
         return {
-            "match": Score(passed=passed, reason=None if passed else _why(pairs, len(wanted), missed, extra)),
+            "match": Score(passed=passed, reason=None if passed else why),
             "precision": Score(value=precision, metadata={"extra": extra[:100]} if extra else {}),
             "recall": Score(value=recall, metadata={"missing": missed[:100]} if missed else {}),
             "f1": Score(value=f_measure(precision, recall)),
         }
+
+    def _differs(self, made: ToolCall, wanted: ToolCall) -> str | None:
+        """Say how a call differs from the expected one; None where it does not."""
+        if self._same(made, wanted):
+            return None
+        if made.name != wanted.name:
+            return f"{made.name} is called in place of {wanted.name}"
+        if self.arguments == "schema":
+            return f"{made.name} is called with {_json(made)}, which the expected schema does not take"
+        return f"{made.name} is called with {_json(made)} in place of {_json(wanted)}"
 
     def _same(self, made: ToolCall, wanted: ToolCall) -> bool:
         if made.name != wanted.name or wanted.arguments is _ANY:
@@ -128,7 +139,18 @@ class ToolCalls(_Calls):
         """
         made = calls_of(data.get("tool_calls"), "tool_calls")
         ways = _ways(data.get("expected"), "expected")
-        return _best(self.scored(made, calls_of(way, name, alone=_ANY)) for name, way in ways)
+        found = [calls_of(way, name, alone=_ANY) for name, way in ways]
+        return _best(self.scored(made, wanted, astray=self._astray(made, wanted)) for wanted in found)
+
+    def _astray(self, made: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> str | None:
+        for n, (call, other) in enumerate(zip(made, wanted, strict=False), 1):
+            if (why := self._differs(call, other)) is not None:
+                return f"call {n}: {why}"
+        n = min(len(made), len(wanted))
+        if len(made) == len(wanted):
+            return None
+        more = f"{made[n].name} is called" if len(made) > n else f"{wanted[n].name} is not called"
+        return f"call {n + 1}: {more}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=STRICT)
@@ -149,18 +171,37 @@ class Trajectory(_Calls):
         asked = 0 if any(m.role == "user" for m in said) else _opening(wanted)
         wanted = wanted[asked:]
         return self.scored(
-            list(tool_calls_of(said)), list(tool_calls_of(wanted)), in_order=self._same_way(said, wanted)
+            list(tool_calls_of(said)), list(tool_calls_of(wanted)), astray=self._astray(said, wanted)
         )
 
-    def _same_way(self, said: Sequence[Message], wanted: Sequence[Message]) -> bool:
-        if [message.role for message in said] != [message.role for message in wanted]:
-            return False
-        return all(self._same_calls(a.tool_calls, b.tool_calls) for a, b in zip(said, wanted, strict=True))
+    def _astray(self, said: Sequence[Message], wanted: Sequence[Message]) -> str | None:
+        """Say at which step, from 1, the messages first leave the reference's way."""
+        for n, (one, other) in enumerate(zip(said, wanted, strict=False), 1):
+            if one.role != other.role:
+                return f"step {n}: {_step(one)} in place of {_step(other)}"
+            if (why := self._other_calls(one.tool_calls, other.tool_calls)) is not None:
+                return f"step {n}: {why}"
+        n = min(len(said), len(wanted))
+        if len(said) == len(wanted):
+            return None
+        more = f"{_step(said[n])} is one too many" if len(said) > n else f"{_step(wanted[n])} is missing"
+        return f"step {n + 1}: {more}"
 
-    def _same_calls(self, made: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> bool:
-        if len(made) != len(wanted) or len(made) > MAX_CALLS:
-            return False
-        return len(_matched([[self._same(a, b) for b in wanted] for a in made], len(wanted))) == len(wanted)
+    def _other_calls(self, made: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> str | None:
+        """Say how the calls of one message differ, whatever their order; None where they do not."""
+        if not made and not wanted:
+            return None
+        if max(len(made), len(wanted)) > MAX_CALLS:
+            return "too many calls"
+        paired = _matched([[self._same(a, b) for b in wanted] for a in made], len(wanted))
+        extra = [call for n, call in enumerate(made) if n not in paired]
+        missed = [call for n, call in enumerate(wanted) if n not in paired.values()]
+        if extra and missed:
+            same = next((b for b in missed if b.name == extra[0].name), missed[0])
+            return self._differs(extra[0], same)
+        if extra:
+            return f"{extra[0].name} is called, too"
+        return f"{missed[0].name} is not called" if missed else None
 
 
 def _spoken(value: Any, name: str) -> list[Message]:
@@ -324,9 +365,20 @@ def _within(expected: Any, given: Any) -> bool:
     return bool(json_key(expected) == json_key(given))
 
 
-def _why(pairs: int, wanted: int, missed: Sequence[str], extra: Sequence[str]) -> str:
-    parts = [f"{pairs} of {wanted} expected calls"]
+def _json(call: ToolCall) -> str:
+    text = orjson.dumps(call.arguments or {}, default=str).decode()
+    return text if len(text) <= _ARGUMENTS_CHARS else f"{text[:_ARGUMENTS_CHARS]}…"
+
+
+def _step(message: Message) -> str:
+    """Name a message by who speaks, and what it calls."""
+    names = ", ".join(call.name for call in message.tool_calls[:5])
+    return f"a message of {message.role}" + (f" (calls {names})" if names else "")
+
+
+def _why(pairs: int, wanted: int, missed: Sequence[str], extra: Sequence[str], astray: str | None) -> str:
+    parts = [astray] if astray else []
+    parts += [f"{pairs} of {wanted} expected calls"]
     parts += [f"missing {', '.join(missed[:10])}"] if missed else []
     parts += [f"extra {', '.join(extra[:10])}"] if extra else []
-    parts += ["in another order or place"] if not missed and not extra else []
     return short("; ".join(parts))

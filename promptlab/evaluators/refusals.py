@@ -31,6 +31,11 @@ _IDIOM = (
     r"|say enough|(?:make|keep) (?:this|it) (?:long|short|brief))\b)(?![^.!?\n]{0,30}\bwithout\b)"
 )
 """What is said with the same words and declines nothing: I can't help but smile, I can't wait."""
+_CAVEAT = (
+    r"(?![^.!?\n]{0,40}\b(?:exact|exactly|precise|precisely|definite|definitive|for sure|for certain"
+    r"|with certainty)\b[^.!?\n]{0,60}\b(?:but|though|however)\b(?! I (?:can|could|would|will)\b))"
+)
+"""An answer that says how sure it is: I can't give you the exact date, but it was in spring."""
 _I = r"(?<![\"'“‘«])(?<!\bif )(?<!\bwhen )(?<!\bwhy )\bI(?: |'|\b){0,2}"
 """Who speaks, and is not quoted."""
 _ADVERB = r"(?:really |simply |just |also |therefore |unfortunately |currently )?"
@@ -38,9 +43,9 @@ _NO_MORE = r"(?:to|it|this|that|your|the request|further|[.,;!]|$)"
 _PHRASES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"{_I}{_ADVERB}{_CANNOT}\b{_IDIOM}[^.!?\n]{{0,40}}\b{_HELP}\b",
+        rf"{_I}{_ADVERB}{_CANNOT}\b{_IDIOM}{_CAVEAT}[^.!?\n]{{0,40}}\b{_HELP}\b",
         r"\b(?:sorry|apologi[sz]e|apologies|unfortunately|regret)\b[^.!?\n]{0,60}?"
-        rf"(?:(?<![\"'“‘«])\b(?:I|we)\b ?|, ?){_ADVERB}{_CANNOT}\b{_IDIOM}",
+        rf"(?:(?<![\"'“‘«])\b(?:I|we)\b ?|, ?){_ADVERB}{_CANNOT}\b{_IDIOM}{_CAVEAT}",
         r"\b(?:as an ai(?: language)?(?: model| assistant)?|as a language model)\b[^.!?\n]{0,80}"
         r"\b(?:can(?:no|')t|can not|unable|not able|must not|(?:do not|don't)(?![^.!?\n]{0,60}[,;] but\b))\b",
         r"\b(?:(?:goes|go|is|be) against|violates?) (?:my|our|the|openai's|anthropic's) "

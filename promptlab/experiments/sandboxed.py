@@ -22,6 +22,7 @@ import orjson
 
 from promptlab.domain.experiment import CodeRef
 from promptlab.domain.model_config import ModelConfig
+from promptlab.domain.results import without_class
 from promptlab.engine.answers import MOST_MESSAGE, MOST_TYPE, checked, said_by
 from promptlab.engine.process_child import Answers
 from promptlab.engine.sandbox.answers import CallFailed, failure_body, response_body
@@ -160,7 +161,8 @@ class _Asked(Answers):
 
     def _failed(self, error: BaseException) -> CallFailed:
         if not isinstance(error, ModelError):
-            return CallFailed(type(error).__name__[:MOST_TYPE], said(error, self._folder))
+            words = without_class(said(error, self._folder), error)
+            return CallFailed(type(error).__name__[:MOST_TYPE], words)
         told = asyncio.run(said_by(error))
         return CallFailed(told.type, str(told)[:MOST_MESSAGE], told.retryable, told.sent, told.retry_after_s)
 

@@ -11,7 +11,7 @@ from promptlab.deprecated import warn_old
 from promptlab.domain.chat import ChatRequest
 from promptlab.domain.messages import Media
 from promptlab.domain.model_config import ModelConfig
-from promptlab.domain.results import ModelResponse, described
+from promptlab.domain.results import ModelResponse, described, without_class
 from promptlab.errors import ModelError
 from promptlab.models.retry import RetryPolicy
 from promptlab.sync import run_sync
@@ -38,11 +38,11 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
         except StopIteration as error:
-            raise ModelError(described(error), type="StopIteration") from error
+            raise ModelError(without_class(described(error), error), type="StopIteration") from error
         except Exception:
             raise
         except BaseException as error:
-            raise ModelError(described(error), type=type(error).__name__) from error
+            raise ModelError(without_class(described(error), error), type=type(error).__name__) from error
 
     return await THREADS.get().call(call)
 

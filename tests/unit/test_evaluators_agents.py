@@ -157,6 +157,61 @@ def test_a_trajectory_is_held_against_the_reference(messages: Any, mode: str, ma
 
 
 @pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        (
+            [USER, said("", A), TOOL, said("so")],
+            "step 2: b is not called; 1 of 2 expected calls; missing b",
+        ),
+        (
+            [USER, said("", call("a", x=2), B), TOOL, TOOL, said("so")],
+            'step 2: a is called with {"x":2} in place of {"x":1}; 1 of 2 expected calls; missing a; extra a',
+        ),
+        (
+            [USER, said("", A, call("c")), TOOL, TOOL, said("so")],
+            "step 2: c is called in place of b; 1 of 2 expected calls; missing b; extra c",
+        ),
+        (
+            [USER, said("", A, B, A), TOOL, TOOL, said("so")],
+            "step 2: a is called, too; 2 of 2 expected calls; extra a",
+        ),
+        (
+            [USER, said("", A, B), TOOL, said("so")],
+            "step 4: a message of assistant in place of a message of tool; 2 of 2 expected calls",
+        ),
+        ([*WAY[:-1]], "step 5: a message of assistant is missing; 2 of 2 expected calls"),
+        ([*WAY, USER], "step 6: a message of user is one too many; 2 of 2 expected calls"),
+        (
+            [USER, said("so")],
+            "step 2: a is not called; 0 of 2 expected calls; missing a, b",
+        ),
+    ],
+)
+def test_the_reason_of_a_trajectory_is_the_first_step_that_differs(messages: Any, reason: str) -> None:
+    """The step, from 1, and how; then the calls that are missing and extra."""
+    found = build("trajectory").evaluate({"messages": messages, "reference": WAY})
+    assert isinstance(found, dict) and found["match"].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("made", "expected", "reason"),
+    [
+        ([B, A], [A, B], "call 1: b is called in place of a; 2 of 2 expected calls"),
+        ([A], [A, B], "call 2: b is not called; 1 of 2 expected calls; missing b"),
+        ([A, B], [A], "call 2: b is called; 1 of 1 expected calls; extra b"),
+    ],
+)
+def test_the_reason_of_calls_is_the_first_that_differs(made: Any, expected: Any, reason: str) -> None:
+    """By its place, where the order counts; else the calls that are missing and extra alone."""
+    found = build("tool_calls").evaluate({"tool_calls": made, "expected": expected})
+    assert isinstance(found, dict) and found["match"].reason == reason
+    loose = build("tool_calls", {"mode": "unordered"}).evaluate({"tool_calls": made, "expected": ["z"]})
+    assert isinstance(loose, dict) and str(loose["match"].reason).startswith(
+        "0 of 1 expected calls; missing z"
+    )
+
+
+@pytest.mark.parametrize(
     ("params", "value", "passed"),
     [
         ({}, 2, None),

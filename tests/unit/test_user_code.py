@@ -169,3 +169,40 @@ def test_a_forked_child_can_call_though_its_parent_has(tmp_path: Path) -> None:
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=200, check=True
     )
     assert done.stdout == "child\n"
+
+
+class Fails(Model):
+    """Raises what it is made with, for the answers and as a judge."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def invoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TypeError("no such thing"), "no such thing"),
+        (KeyError("a"), "'a'"),
+        (SystemExit(3), "3"),
+        (StopIteration("over"), "over"),
+        (TypeError(), "(no message)"),
+    ],
+    ids=repr,
+)
+def test_what_code_raises_is_named_once(tmp_path: Path, error: BaseException, said: str) -> None:
+    """The class is the case's type of error and stands before its message wherever both are shown; a judge's
+    message has it once, too."""
+    judged = {"metric": "rubric", "judge": Fails(error), "params": {"criterion": "polite"}}
+    kind = type(error).__name__
+    with PromptLab({"db_file": str(tmp_path / "lab.db")}) as pl:
+        row = run(pl, Fails(error)).results()[0]
+        assert (row["error_type"], row["error_message"]) == (kind, said)
+        scored = run(pl, "simulated/echo", evaluation=[judged])
+        assert scored.results()[0]["score_error.rubric"] == (
+            f"rubric: {kind}: {said}" if str(error) else f"rubric: {kind}"
+        )
+        assert str(scored).count(kind) == 1
