@@ -6,6 +6,7 @@ also of how often the prompt was asked since it last succeeded. So a run can be 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import operator
@@ -31,6 +32,17 @@ from promptlab.models.usage import note_call
 from promptlab.ports import Clock
 
 DIMENSIONS = 64
+WITHOUT_EFFECT = re.compile(
+    "(additional_model_request|additionalModelRequest)_?[fF]ields|audio|chat_template_kwargs|dimensions|"
+    "encoding_format|extra_body|(frequency|presence|repeat|repetition)_penalty|guardrailConfig|guided_json|"
+    "inferenceConfig|input_type|keep_alive|logit_bias|logprobs|max_completion_tokens|metadata|min_p|"
+    "mirostat|modalities|n|num_(ctx|predict)|options|parallel_tool_calls|performanceConfig|plugins|"
+    "prediction|prompt_cache_key|provider|reasoning_effort|requestMetadata|route|safe_prompt|"
+    "safety_identifier|service_tier|stop|stop_sequences|store|think|thinking|tool_choice|"
+    "top_(a|k|logprobs|p)|transforms|truncate|truncation|typical_p|user|verbosity|web_search_options"
+)
+"""Parameters of real providers: a simulated model that stands in for one takes them, and does nothing. What
+is neither these nor its own is a slip of the pen, which would otherwise pass for a setting."""
 _SUM = re.compile(
     r"(-?\d+(?:\.\d+)?)\s*(plus|minus|times|divided by|[-+*/x×÷])\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE
 )
@@ -59,7 +71,7 @@ class Calling(Written):
 
 
 class Behaviour(Written):
-    """The parameters of a simulated model. Others, as a real provider has them, change nothing."""
+    """The parameters of a simulated model. Those of real providers (`WITHOUT_EFFECT`) change nothing."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -105,7 +117,19 @@ class SimulatedModel(ProviderModel):
             self.behaviour = Behaviour.model_validate(self.config.extra_params)
         except ValidationError as error:
             raise ConfigError(explain(error, "simulated model", Behaviour)) from None
+        self._check_names()
         self._failed: dict[int, int] = {}
+
+    def _check_names(self) -> None:
+        known = Behaviour.model_fields
+        for name in self.config.extra_params:
+            if name in known or WITHOUT_EFFECT.fullmatch(name):
+                continue
+            near = difflib.get_close_matches(name[:100], [*known, *ModelConfig.model_fields], n=1)
+            raise ConfigError(
+                f"Model {self.name!r}: {name[:100]!r} is no parameter of a simulated model, which has "
+                f"{', '.join(known)}{f'; did you mean {near[0]!r}?' if near else ''}"
+            )
 
     async def achat(self, messages: Prompt) -> ModelResponse:
         """Answer chat messages, or a request with parts and tools.

@@ -37,6 +37,15 @@ def say(prompt: str, name: str = "simulated/demo", **params: object) -> str:
     return get_model(name, **params).invoke("", prompt).response
 
 
+def test_a_parameter_that_nobody_has_is_an_error():
+    """With the ones that there are; those of real providers are taken, for it can stand in for one."""
+    with pytest.raises(ConfigError, match="'nosuch' is no parameter of a simulated model, which has "):
+        get_model("simulated/demo", nosuch=1)
+    with pytest.raises(ConfigError, match="; did you mean 'accuracy'"):
+        get_model("simulated/demo", acuracy=1)
+    assert say("17 + 25", accuracy=1, top_p=0.5, reasoning_effort="low") == "42"
+
+
 def test_echo_gives_back_the_last_line():
     """The echo is of the last user message, whatever comes before it."""
     assert say("Question:\n  what?  \n", "simulated/echo") == "what?"
