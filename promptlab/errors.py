@@ -205,9 +205,9 @@ class RunError(PromptLabError):
 class RunNotFoundError(RunError):
     """No run has this id."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, hint: str = "") -> None:
         self.run_id = run_id
-        super().__init__(f"No run {run_id!r} in this store. `{program()} runs` lists them.")
+        super().__init__(f"No run {run_id!r} in this store. {hint}`{program()} runs` lists them.")
 
 
 class SweepNotFoundError(RunError):

@@ -149,7 +149,7 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
             return found_label
         found = [run_id async for run_id in lab.run_ids() if text and run_id.startswith(text)]
     if not found:
-        raise RunNotFoundError(text)
+        raise RunNotFoundError(text, await _label_hint(lab, text))
     if len(found) > 1:
         more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
         raise RunError(
@@ -157,6 +157,20 @@ async def find_run(lab: Lab, text: str) -> RunRecord:
             "more of the id."
         )
     return await lab.get_run(found[0])
+
+
+async def _label_hint(lab: Lab, text: str) -> str:
+    """Say how a label is written, where the text is one of an experiment that was run lately, or names one
+    that the experiment does not have."""
+    name, at, label = text.rpartition("@")
+    if at and name and label:
+        labels = await lab.run_labels(name)
+        return f"The labels of {name!r} are {', '.join(sorted(labels))}. " if labels else ""
+    runs, _ = await lab.list_runs(limit=100)
+    for name in list(dict.fromkeys(run.name for run in runs))[:_SHOWN]:
+        if text in await lab.run_labels(name):
+            return f"{text!r} is a label of {name!r}: say {f'{name}@{text}'!r}. "
+    return ""
 
 
 async def labelled_run(lab: Lab, text: str) -> RunRecord | None:

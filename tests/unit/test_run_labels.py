@@ -129,6 +129,11 @@ def test_the_command_line_labels_runs_and_names_them_by_labels(invoke: Callable[
     assert "points at run" in invoke("label", one, "production", "--instead-of", "none", code=2).stderr
     invoke("label", one, "production", "--instead-of", "latest")
     assert json.loads(invoke("show", "sums@production", "--json").stdout)["run_id"] == one
+    alone = invoke("compare", "production", "latest", code=2).stderr
+    assert "'production' is a label of 'sums': say 'sums@production'." in alone.replace("\n", " ")
+    invoke("label", one, "stable")
+    other = invoke("show", "sums@prodction", code=2).stderr
+    assert "The labels of 'sums' are production, stable." in other.replace("\n", " ")
     invoke("label", one, "production", "--remove")
     assert "No run 'sums@production'" in invoke("show", "sums@production", code=2).stderr
     assert "math@stable is math@0" in invoke("label", "math", "stable").stderr
