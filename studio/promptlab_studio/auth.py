@@ -24,7 +24,7 @@ from promptlab_studio.memory_records import MemoryRecords
 from promptlab_studio.oidc import SignIn
 from promptlab_studio.people import Accounts, People
 from promptlab_studio.sessions import IDLE_S, PLAIN_COOKIE, SESSION_S, Opener, Sessions
-from promptlab_studio.tokens import PREFIX, Tokens
+from promptlab_studio.tokens import PREFIX, Token, Tokens, within
 from promptlab_studio.tries import Tries, address_of
 
 TOKEN = "PROMPTLAB_STUDIO_TOKEN"
@@ -147,13 +147,21 @@ class Auth:
             return ADMIN if await self.people(records).admin_token_works() else None
         if opener.by == "token":
             token = await self.tokens(records).find(opener.ref)
-            if token is not None:
+            found = await self._as_its_maker(records, token) if token else None
+            if found is not None:
                 await self.tokens(records).used(opener.ref)
-            return token.principal if token else None
+            return found
         if opener.by == "person":
             person = await self.people(records).of_session(opener.ref)
             return person.principal if person else None
         return None
+
+    async def _as_its_maker(self, records: Records, token: Token) -> Principal | None:
+        """Whom a token stands for: it may do no more than the person whom it is from may now."""
+        if token.person is None:
+            return token.principal
+        person = await self.people(records).find(token.person)
+        return within(token.principal, person.principal) if person else None
 
 
 class LaptopAuth(Auth):

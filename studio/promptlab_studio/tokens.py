@@ -9,11 +9,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from promptlab.domain.records import Swap
+from promptlab.domain.records import Swap, made
 from promptlab.errors import ConfigError, ForbiddenError
 from promptlab.ports import Records
 from promptlab_studio.access import ROLES, Principal, Role
@@ -48,6 +48,15 @@ class Token:
     only: tuple[str, ...] = ()
     """For a link: the ids of the runs that it opens."""
     last_used_at: str | None = None
+    root: str = ""
+    """The id of who it is from in the end: of a token that was made with tokens, who made the first of them.
+    Empty in records of before."""
+
+    @property
+    def person(self) -> str | None:
+        """The e-mail address of the person whom it is from; None: of nobody that has an account."""
+        kind, _, email = (self.root or self.created_by).partition(":")
+        return email if kind == "person" else None
 
     @property
     def principal(self) -> Principal:
@@ -58,7 +67,27 @@ class Token:
 
 def _token(digest: str, record: dict[str, Any], used: dict[str, Any] | None = None) -> Token:
     fields = {**record, "only": tuple(record.get("only", ()))}
-    return Token(id=digest[:16], last_used_at=(used or {}).get("at"), **fields)
+    return made(Token, {**fields, "id": digest[:16], "last_used_at": (used or {}).get("at")})
+
+
+Kept = Sequence[tuple[str, dict[str, Any]]]
+"""Records of tokens, each with its hash."""
+
+
+def _made_with(found: Kept, makers: set[str]) -> Kept:
+    """The tokens and links that principals made, and those that were made with these, and so on."""
+    left, makers, family = dict(found), {*makers}, list[tuple[str, dict[str, Any]]]()
+    while new := [digest for digest, record in left.items() if record["created_by"] in makers]:
+        family += ((digest, left.pop(digest)) for digest in new)
+        makers |= {f"token:{digest[:16]}" for digest in new}
+    return family
+
+
+def within(token: Principal, maker: Principal) -> Principal | None:
+    """What a token may do of whose maker is a person: no more than they may now; None: nothing."""
+    if token.project != maker.project and not maker.of_all:
+        return None
+    return replace(token, role=min(token.role, maker.role, key=ROLES.index))
 
 
 class Tokens:
@@ -105,6 +134,7 @@ class Tokens:
             "created_at": _iso(now),
             "created_by": who.id,
             "creator": who.name,
+            "root": await self._root(who.id),
             "expires_at": None if ends is None else _iso(ends),
             "only": list(only),
         }
@@ -129,6 +159,15 @@ class Tokens:
         if len(await self._records.list_records(TOKEN, limit=MOST)) >= MOST:
             raise ConfigError(f"There are {MOST:,} tokens and links: revoke some that nobody uses.")
 
+    async def _root(self, maker: str) -> str:
+        """The id of who a principal is from in the end."""
+        found = {
+            f"token:{key[:16]}": kept for key, kept in await self._records.list_records(TOKEN, limit=MOST)
+        }
+        while maker in found:
+            maker = found[maker].get("root") or found[maker]["created_by"]
+        return maker
+
     async def list(self, who: Principal) -> list[Token]:
         """The tokens and links that are valid: everybody's for an admin, else one's own; newest first."""
         found = await self._records.list_records(TOKEN, limit=MOST)
@@ -138,14 +177,20 @@ class Tokens:
         return sorted(mine, key=lambda t: t.created_at, reverse=True)
 
     async def revoke(self, who: Principal, token_id: str) -> Token | None:
-        """End a token or link at once; None where `list` has none of this id."""
-        for digest, record in await self._records.list_records(TOKEN, limit=MOST):
+        """End a token or link at once, with those that were made with it; None where `list` has none of
+        this id."""
+        found = await self._records.list_records(TOKEN, limit=MOST)
+        for digest, record in found:
             if digest[:16] != token_id or not (who.may("administer") or record["created_by"] == who.id):
                 continue
-            await self._records.delete_record(TOKEN, digest)
-            await self._records.delete_record(USED, digest)
+            for each in (digest, *(child for child, _ in _made_with(found, {f"token:{token_id}"}))):
+                await self._end(each)
             return _token(digest, record)
         return None
+
+    async def _end(self, digest: str) -> None:
+        await self._records.delete_record(TOKEN, digest)
+        await self._records.delete_record(USED, digest)
 
     async def of(self, owner: str) -> Sequence[Token]:
         """The tokens and links that a principal made."""
@@ -153,20 +198,19 @@ class Tokens:
         return [_token(digest, record) for digest, record in found if record["created_by"] == owner]
 
     async def leave(self, owner: str, to: Principal | None) -> Sequence[str]:
-        """End the links of somebody who leaves, and their tokens, or make these another's; return their
-        ids as principals."""
-        left = []
-        for digest, record in await self._records.list_records(TOKEN, limit=MOST):
-            if record["created_by"] != owner:
-                continue
+        """End the links of somebody who leaves, and their tokens with those that were made with them, or
+        make these another's; return their ids as principals."""
+        left, root = [], "" if to is None else await self._root(to.id)
+        for digest, record in _made_with(await self._records.list_records(TOKEN, limit=MOST), {owner}):
             left.append(_token(digest, record).principal.id)
             if to is None or record.get("only"):
-                await self._records.delete_record(TOKEN, digest)
-                await self._records.delete_record(USED, digest)
+                await self._end(digest)
                 continue
             ends = record["expires_at"]
             until = None if ends is None else datetime.fromisoformat(ends).timestamp()
-            now = {**record, "created_by": to.id, "creator": to.name}
+            now = {**record, "root": root}
+            if record["created_by"] == owner:
+                now |= {"created_by": to.id, "creator": to.name}
             # If it is another by now, somebody has revoked it.
             await self._records.swap_records([Swap(TOKEN, digest, record, now, until)])
         return left

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from promptlab_studio.access import ADMIN, Principal
+from promptlab_studio.access import ADMIN, Principal, Role
 from promptlab_studio.admin_token import sha
 from promptlab_studio.tokens import MOST_DAYS, TOKEN, USED, Tokens
 
@@ -213,3 +213,81 @@ async def test_the_page_makes_shows_and_revokes_tokens(studio: Hosted) -> None:
     answer = await admin.post("/tokens/revoke", data={"id": token["id"]})
     assert answer.headers["location"] == "/tokens"
     assert "&lt;b&gt;nightly" not in (await admin.get("/tokens")).text
+
+
+async def invited(studio: Hosted, role: Role, project: str = "default") -> Principal:
+    """Max, who may sign in, as somebody who asks."""
+    person = await studio.auth.people(studio.records).put(
+        ADMIN, "max@example.com", role=role, project=project
+    )
+    return person.principal
+
+
+async def role_of(studio: Hosted, token: str) -> str | None:
+    """What a token may do now; None: nothing."""
+    answer = await studio.client(token).get("/api/v1/me")
+    return answer.json()["role"] if answer.status_code == 200 else None
+
+
+async def test_a_token_may_do_no_more_than_its_maker_may_now(studio: Hosted) -> None:
+    """Who is made less than an admin keeps no token of one, nor one that was made with it; and who gets the
+    role back gets it back for their tokens, too."""
+    max_ = await invited(studio, "admin")
+    first = await studio.token("admin", by=max_)
+    second = (await studio.client(first).post("/api/v1/tokens", json={"name": "b", "role": "admin"})).json()
+    third = (
+        await studio.client(second["token"]).post("/api/v1/tokens", json={"name": "c", "role": "engineer"})
+    ).json()
+    tokens = (first, second["token"], third["token"])
+    assert [await role_of(studio, token) for token in tokens] == ["admin", "admin", "engineer"]
+    browser = await studio.browser(first)
+    await invited(studio, "viewer")
+    assert [await role_of(studio, token) for token in tokens] == ["viewer"] * 3
+    up = await studio.client(second["token"]).put("/api/v1/people/max@example.com", json={"role": "admin"})
+    assert up.status_code == 403
+    assert (await browser.get("/people")).status_code == 403
+    await invited(studio, "labeller")
+    assert [await role_of(studio, token) for token in tokens] == ["labeller"] * 3
+    await invited(studio, "admin")
+    assert [await role_of(studio, token) for token in tokens] == ["admin", "admin", "engineer"]
+
+
+async def test_who_is_moved_to_another_project_leaves_their_tokens_behind(studio: Hosted) -> None:
+    """They opened what is not theirs any more; an admin of the whole lab may have tokens of any."""
+    token = await studio.token("engineer", by=await invited(studio, "engineer"))
+    assert await role_of(studio, token) == "engineer"
+    await invited(studio, "engineer", "elsewhere")
+    assert await role_of(studio, token) is None
+    await invited(studio, "admin", "elsewhere")
+    assert await role_of(studio, token) is None
+    await invited(studio, "admin", "default")
+    assert await role_of(studio, token) == "engineer"
+
+
+async def test_what_was_made_with_a_token_ends_with_it(studio: Hosted) -> None:
+    """Whoever had a token that leaked has none of those that they made with it, either; others stay."""
+    admin = studio.client(ADMIN_TOKEN)
+    leaked, kept = await studio.token("engineer"), await studio.token("engineer")
+    chain = [leaked]
+    for name in "abc":
+        made = await studio.client(chain[-1]).post("/api/v1/tokens", json={"name": name, "role": "engineer"})
+        chain.append(made.json()["token"])
+    assert (await admin.delete(f"/api/v1/tokens/{sha(chain[1])[:16]}")).status_code == 204
+    assert [await role_of(studio, token) for token in (*chain, kept)] == ["engineer", *[None] * 3, "engineer"]
+    assert {t["name"] for t in (await admin.get("/api/v1/tokens")).json()["items"]} == {"engineer"}
+
+
+async def test_who_is_deleted_leaves_no_token_that_their_tokens_made(studio: Hosted) -> None:
+    """And where tokens are handed over, all of them are their new owner's, and may do what that one may."""
+    admin, max_ = studio.client(ADMIN_TOKEN), await invited(studio, "admin")
+    for to, roles in (("revoke", [None, None]), ("hand_over", ["engineer", "engineer"])):
+        max_ = await invited(studio, "admin")
+        first = await studio.token("admin", by=max_)
+        made = await studio.client(first).post("/api/v1/tokens", json={"name": "b", "role": "engineer"})
+        await admin.put("/api/v1/people/zoe@example.com", json={"role": "engineer"})
+        params = {"tokens": to, "to": "zoe@example.com" if to == "hand_over" else ""}
+        assert (await admin.delete("/api/v1/people/max@example.com", params=params)).status_code == 204
+        assert [await role_of(studio, token) for token in (first, made.json()["token"])] == roles
+    await admin.delete("/api/v1/people/zoe@example.com")
+    assert [await role_of(studio, token) for token in (first, made.json()["token"])] == [None, None]
+    assert (await admin.get("/api/v1/tokens")).json()["items"] == []
