@@ -1,5 +1,5 @@
 """What every sandbox is given of a bundle: its content only where it does not have that, and where its
-packages are."""
+packages and the media of its cases are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from promptlab.domain.code import Wheel
+from promptlab.domain.keys import media_key
 from promptlab.errors import SandboxError
 from promptlab.experiments import code_answers
 from promptlab.ports import Blobs
@@ -23,7 +24,7 @@ class BundleSender:
 
     Args:
         blobs: where the bundles are.
-        url: gives the address from which a sandbox gets a package, by its blob.
+        url: gives the address from which a sandbox gets a package or a medium, by its blob.
     """
 
     def __init__(self, blobs: Blobs, url: Callable[[str], Awaitable[str]]) -> None:
@@ -44,7 +45,9 @@ class BundleSender:
             BlobNotFoundError: there is no such bundle.
         """
         content, wheels = await self._content(bundle_hash)
-        urls = {wheel.sha256: await self._url(wheel.blob) for wheel in wheels}
+        media = (sha256 for case in event.get("cases", ()) for sha256 in case.get("media", ()))
+        keys = {sha256: media_key(sha256) for sha256 in media} | {one.sha256: one.blob for one in wheels}
+        urls = {sha256: await self._url(key) for sha256, key in keys.items()}
         for whole in (False, True) if bundle_hash in self._sent else (True,):
             bundle = {"hash": bundle_hash, "urls": urls}
             if whole:

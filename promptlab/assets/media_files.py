@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
+from promptlab.domain.media_in import MOST_MEDIUM
 from promptlab.domain.messages import Media, Modality, read_media_value
 from promptlab.errors import DatasetError, MessageError
 
-MOST_MEDIUM = 20 << 20
-"""Bytes of one file: what providers take in one request, in base64."""
 MOST_FILES = 20_000
 """Different files of one dataset."""
 MOST_BYTES = 4 << 30

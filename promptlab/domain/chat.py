@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from promptlab.domain.messages import (
+    MODALITIES,
     ROLES,
     Media,
     Message,
@@ -17,11 +18,14 @@ from promptlab.domain.messages import (
     Text,
     ToolCall,
     ToolCallResponse,
+    read_messages,
     text_message,
 )
 
 TOOL_CHOICES = ("auto", "none", "required")
 """What `tool_choice` may be, beside the name of a tool."""
+TAKEN = frozenset({"tools", "uri", *MODALITIES})
+"""What a model may take beside texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,19 @@ class ChatRequest:
         if self.tools:
             said["tools"] = [tool.to_json() for tool in self.tools]
         return said if self.tool_choice is None else {**said, "tool_choice": self.tool_choice}
+
+
+def read_request(said: Mapping[str, Any]) -> ChatRequest:
+    """Read a request from what `ChatRequest.to_json` gave.
+
+    Raises:
+        MessageError: one of its messages is none.
+    """
+    return ChatRequest(
+        read_messages(said["messages"]),
+        tuple(Tool(**tool) for tool in said.get("tools") or ()),
+        said.get("tool_choice"),
+    )
 
 
 Prompt = Sequence[dict[str, str]] | ChatRequest

@@ -20,6 +20,7 @@ from promptlab.engine.job import Job, Outcome, Row, redo
 from promptlab.engine.scored import Scored
 from promptlab.engine.scoring import score
 from promptlab.evaluators.combined import Combined
+from promptlab.models.media import READER
 from promptlab.results.table import Case, columns, table_row
 
 MOST_SLOW = 3
@@ -43,6 +44,7 @@ async def evaluate(job: Job, shard: Shard) -> Outcome:
         return Outcome(remaining=missing)
     cases = await _cases(job, shard, completions)
     if job.bindings.evaluators:
+        READER.set(job.media)
         scoreds = [_scored(job, case) for case in cases if case.completion.error is None]
         left = await _score(job, shard, scoreds)
         if job.budget is not None:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, BinaryIO
@@ -170,8 +170,15 @@ class _Server:
         self._flush()
         self._sink.send(LOADED, orjson.dumps(why))
 
-    def _cases(self, key: int, limit_s: float, cases: list[dict[str, Any]]) -> None:
+    def _cases(
+        self,
+        key: int,
+        limit_s: float,
+        cases: list[dict[str, Any]],
+        media: Mapping[str, bytes | str] | None = None,
+    ) -> None:
         self._sink.send(BEGUN)
+        _give_media(media)
         metric, evaluator = self._made[key]
         began, cpu = time.monotonic(), time.process_time()
         answers = evaluator if isinstance(evaluator, Answers) else None
@@ -234,6 +241,14 @@ class _Server:
 
 
 _FIELDS = ("value", "label", "passed", "reason", "metadata", "error", "judged")
+
+
+def _give_media(media: Mapping[str, bytes | str] | None) -> None:
+    """Have `read_media` find the media of the cases that come now, and no others."""
+    if media or "promptlab.models.media" in sys.modules:
+        from promptlab.models.media import READER, GivenMedia  # most cases have none
+
+        READER.set(GivenMedia(media or {}))
 
 
 def _named(function: str) -> Any:

@@ -21,6 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -31,6 +32,7 @@ from promptlab import awake
 from promptlab.domain.results import Failure, Score, Usage
 from promptlab.engine.frames import ANSWER, ENDED, LOADED, PRINTED, Frames, framed
 from promptlab.evaluators.outcomes import failed, overdue
+from promptlab.models.media import READER, MediaReader
 from promptlab.models.retry import Postponed
 from promptlab.named_files import working_folder
 
@@ -93,6 +95,8 @@ class _Item:
 
     recipe: Recipe
     data: dict[str, Any]
+    media: Mapping[str, bytes | str]
+    """The bytes of the media that `data` refers to, or what is wrong with one, by their SHA-256."""
     limit_s: float
     future: asyncio.Future[Score]
     since: float
@@ -176,7 +180,7 @@ class _Child:
                 frame, each_s, rest_s = request
                 process.stdin.write(framed(pickle.dumps(frame, pickle.HIGHEST_PROTOCOL)))
                 process.stdin.flush()
-                left = len(frame[-1]) if frame[0] == "cases" else 0
+                left = len(frame[3]) if frame[0] == "cases" else 0
                 while True:
                     whole, answers = self._read(descriptor, frames)
                     if whole:
@@ -313,11 +317,19 @@ class Processes:
             raise Postponed(0.0)
         if (why := self._unloadable.get(recipe.key)) is not None:
             raise CannotLoadError(why)
-        loop = asyncio.get_running_loop()
-        item = _Item(recipe, data, limit_s, loop.create_future(), time.monotonic())
-        self._queue.append(item)
+        reader = READER.get()
+        if not isinstance(reader, MediaReader):
+            return await self._asked(recipe, data, {}, limit_s)
+        async with reader.given(data) as media:
+            return await self._asked(recipe, data, media, limit_s)
+
+    async def _asked(
+        self, recipe: Recipe, data: dict[str, Any], media: Mapping[str, bytes | str], limit_s: float
+    ) -> Score:
+        future: asyncio.Future[Score] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Item(recipe, data, media, limit_s, future, time.monotonic()))
         self._look()
-        return await item.future
+        return await future
 
     def expect(self, recipe: Recipe, cpu_s: float) -> None:
         """Take note of how much processor time each case of an evaluator takes, by what was measured
@@ -432,7 +444,8 @@ class Processes:
                 await self._load(child, recipe)
             limit_s, data = left[0].limit_s, [item.data for item in items]
             each_s, rest_s = self._mean_s.get(recipe.key, 0.0), min(REST_S, REST_SHARE * limit_s)
-            child.send("cases", recipe.key, limit_s, data, each_s=each_s, rest_s=rest_s)
+            media = {sha256: found for item in items for sha256, found in item.media.items()}
+            child.send("cases", recipe.key, limit_s, data, media, each_s=each_s, rest_s=rest_s)
             await child.next(self.load_s)
             begun = True
             if not child.works:

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from promptlab.domain.media_in import blobs_in
 from promptlab.domain.results import ModelResponse, Score
 from promptlab.engine.limits import Deadline
 from promptlab.engine.processes import CannotLoadError, MovedError, Recipe
@@ -43,6 +44,9 @@ SLOW_S = 0.5
 MOST_CASES = 2_000
 MOST_BYTES = 1_400_000
 """Bytes of cases in one invocation: it takes 6 MB, of which a bundle may have 4."""
+ADDRESS_BYTES = 2_500
+"""Bytes of a presigned address, of which the sandbox is given one for each medium: S3's have 1,500 with the
+token of a role."""
 MARGIN_S = 5.0
 """With a deadline: what a worker needs to record what comes back."""
 LEFT_S = 8.0
@@ -60,9 +64,16 @@ class _Item:
 
     recipe: Recipe
     data: bytes
+    media: Mapping[str, int]
+    """The sizes of the media that it refers to, by their SHA-256."""
     limit_s: float
     future: asyncio.Future[Mapping[str, Any]]
     tries: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes of an invocation."""
+        return len(self.data) + ADDRESS_BYTES * len(self.media)
 
     def give(self, answer: Mapping[str, Any]) -> None:
         if not self.future.done():
@@ -118,15 +129,17 @@ class SandboxPool:
             score = with_printed(score, printed, parts)
         return score
 
-    async def answer(self, recipe: Recipe, data: dict[str, Any], limit_s: float) -> ModelResponse:
-        """Have a model or an agent answer one case, as `call`.
+    async def answer(
+        self, recipe: Recipe, data: dict[str, Any], limit_s: float, media: Mapping[str, int] | None = None
+    ) -> ModelResponse:
+        """Have a model or an agent answer one case, as `call`; with media that are not to be found in `data`.
 
         Raises:
             ModelError: it failed.
             Postponed: the time of this process is over before that.
         """
         try:
-            answer = await self._asked(recipe, data, limit_s)
+            answer = await self._asked(recipe, data, limit_s, media)
         except CannotLoadError as error:
             raise ModelError(str(error), type="cannot_load") from error
         try:
@@ -152,13 +165,16 @@ class SandboxPool:
             response.metadata = {**response.metadata, "printed": printed}
         return response
 
-    async def _asked(self, recipe: Recipe, data: dict[str, Any], limit_s: float) -> Mapping[str, Any]:
+    async def _asked(
+        self, recipe: Recipe, data: dict[str, Any], limit_s: float, media: Mapping[str, int] | None = None
+    ) -> Mapping[str, Any]:
         if self._stopped or self._is_late():
             raise Postponed(0.0)
         if (why := self._unloadable.get(recipe.key)) is not None:
             raise CannotLoadError(why)
         plain = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-        item = _Item(recipe, plain, limit_s, asyncio.get_running_loop().create_future())
+        found = {**(media or {}), **(blobs_in(data) if b'"sha256"' in plain else {})}
+        item = _Item(recipe, plain, found, limit_s, asyncio.get_running_loop().create_future())
         self._queue.append(item)
         self._look()
         return await item.future
@@ -236,12 +252,12 @@ class SandboxPool:
             item = self._queue[0]
             if item.recipe is not first.recipe or item.limit_s != first.limit_s:
                 break
-            if items and (size + len(item.data) > MOST_BYTES or item.tries):
+            if items and (size + item.size > MOST_BYTES or item.tries):
                 break
             self._queue.popleft()
             if not item.future.done():
                 items.append(item)
-                size += len(item.data)
+                size += item.size
         return items
 
     async def _invoke(self, items: list[_Item]) -> None:
@@ -254,7 +270,10 @@ class SandboxPool:
             "tenant": self._tenant,
             "limit_s": items[0].limit_s,
             "budget_s": PROBE_S if recipe.key not in self._mean_s else BATCH_S,
-            "cases": [{"n": n, "data": orjson.Fragment(item.data)} for n, item in enumerate(items)],
+            "cases": [
+                {"n": n, "data": orjson.Fragment(item.data), **({"media": item.media} if item.media else {})}
+                for n, item in enumerate(items)
+            ],
         }
         if left is not None:
             event["left_s"] = max(1.0, left - MARGIN_S)

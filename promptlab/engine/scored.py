@@ -91,7 +91,9 @@ def _value(scored: Scored, source: str) -> Any:
             raise scored.prompt
         return scored.prompt
     if source.startswith(f"{METADATA}."):
-        return _at(completion.metadata, source.removeprefix(f"{METADATA}."))
+        return _at(_metadata(completion), source.removeprefix(f"{METADATA}."))
+    if source == METADATA:
+        return _metadata(completion)
     if source in _SAID:
         return _SAID[source](completion)
     if source.startswith("$"):
@@ -111,6 +113,12 @@ def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
         {"id": call.id, "name": call.name, "arguments": call.arguments}
         for call in tool_calls_of(completion.messages)
     ]
+
+
+def _metadata(completion: Completion) -> Mapping[str, Any]:
+    """Its metadata, with the calls of tools, which were kept there before there were messages."""
+    calls = None if "tool_calls" in completion.metadata else _tool_calls(completion)
+    return {**completion.metadata, "tool_calls": calls} if calls else completion.metadata
 
 
 def _reasoning(completion: Completion) -> str | None:

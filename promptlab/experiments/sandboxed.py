@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 
+from promptlab.domain.chat import read_request
 from promptlab.domain.experiment import CodeRef
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import without_class
@@ -147,7 +148,8 @@ class _Asked(Answers):
         with counted() as usage, recording(CaseRecorder()) as case:
             try:
                 # In this case's context: the runner would keep its first one, with the count of calls.
-                found = self._runner.run(self._call(data["messages"]), context=contextvars.copy_context())
+                asked = read_request(data["request"]) if "request" in data else data["messages"]
+                found = self._runner.run(self._call(asked), context=contextvars.copy_context())
             except BaseException as error:  # noqa: BLE001 - a user's code may raise anything; it costs its own case only
                 failed = self._failed(error)
                 found = {"error": failure_body(replace(failed, messages=case.said, trace=case.trace()))}
@@ -183,7 +185,14 @@ class _Described(Answers):
         thing = self._thing
         if isinstance(thing, Model) or (inspect.isclass(thing) and issubclass(thing, Model)):
             model = model_object(self._code, thing)
-            return {"kind": "model", "config": _public(model.config)}
+            by_address = None if model.by_address is None else sorted(model.by_address)
+            return {
+                "kind": "model",
+                "config": _public(model.config),
+                "takes": sorted(model.takes),
+                "by_address": by_address,
+                "forces_tools": model.forces_tools,
+            }
         if inspect.isroutine(thing) or not (inspect.isclass(thing) or hasattr(thing, "evaluate")):
             if not callable(thing):
                 return {"kind": "nothing", "what": type(thing).__name__}

@@ -4,7 +4,7 @@ sandbox only; what stands for it here has its attributes and none of its code.""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,8 +12,10 @@ import orjson
 from pydantic import ValidationError
 
 from promptlab.assets.store import AssetStore
+from promptlab.domain.chat import TAKEN, ChatRequest
 from promptlab.domain.code import StoredCode
 from promptlab.domain.experiment import CodeRef
+from promptlab.domain.media_in import blobs_in
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.versioned import which_version
@@ -75,11 +77,32 @@ def stored_evaluator(code: CodeRef, said: Mapping[str, Any]) -> StoredEvaluator:
 
 
 class StoredModel(Model):
-    """Stands for a model or an agent in the sandbox."""
+    """Stands for a model or an agent in the sandbox.
 
-    def __init__(self, code: CodeRef, config: ModelConfig, *, agent: bool = False) -> None:
+    Args:
+        code: where it is.
+        config: what it is called with.
+        agent: whether it is an agent.
+        takes: what the model takes, as in `Model`; by default all, of a run that was found to be in order.
+        by_address: as in `Model`.
+        forces_tools: as in `Model`.
+    """
+
+    def __init__(
+        self,
+        code: CodeRef,
+        config: ModelConfig,
+        *,
+        agent: bool = False,
+        takes: Iterable[str] = TAKEN,
+        by_address: Iterable[str] | None = None,
+        forces_tools: bool = True,
+    ) -> None:
         super().__init__(config)
         self.code, self._agent = code, agent
+        self.takes = frozenset(takes)
+        self.by_address = None if by_address is None else frozenset(by_address)
+        self.forces_tools = forces_tools
         self._pool: SandboxPool | None = None
 
     @property
@@ -122,8 +145,14 @@ class StoredModel(Model):
         """
         if self._pool is None:
             raise ConfigError(f"{self.code.bundle} runs in the sandbox of the hosted lab only.")
-        asked = {"messages": [dict(message) for message in messages]}
-        return await self._pool.answer(self._recipe, asked, self.config.timeout_s)
+        if isinstance(messages, ChatRequest):
+            asked: dict[str, Any] = {"request": messages.to_json()}
+        else:
+            asked = {"messages": [dict(message) for message in messages]}
+        media: Mapping[str, int] = {}
+        if self._agent and "sha256" in (row := asked["messages"][0]["content"]):
+            media = blobs_in(orjson.loads(row))
+        return await self._pool.answer(self._recipe, asked, self.config.timeout_s, media)
 
 
 @dataclass(slots=True)
@@ -262,7 +291,13 @@ def model_of(code: CodeRef, said: Mapping[str, Any], given: Mapping[str, Any] | 
         raise ConfigError(
             f"model: {named_in_words(code)} has a configuration that is none: {error.errors()[0]['msg']}"
         ) from None
-    return StoredModel(code, config)
+    return StoredModel(
+        code,
+        config,
+        takes=TAKEN & {str(one) for one in said.get("takes") or ()},
+        by_address=said.get("by_address"),
+        forces_tools=said.get("forces_tools") is not False,
+    )
 
 
 def recipe_argument(

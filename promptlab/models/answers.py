@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from promptlab.domain.messages import Message, Part, Reasoning, Text, ToolCall
 from promptlab.domain.messages import tool_call as parsed_call
-from promptlab.domain.texts import storable
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -62,28 +61,21 @@ class Said(NamedTuple):
     messages: tuple[Message, ...]
     """The message in full where there is more to it than the text; else none."""
     metadata: dict[str, Any]
-    """`tool_calls`, `only_reasoning`: what mappings and pages of before messages read."""
+    """`only_reasoning`, where there is nothing else."""
 
 
-def said(
-    text: str, parts: Sequence[Part], calls: Sequence[Mapping[str, Any]] = (), finish: str | None = None
-) -> Said:
+def said(text: str, parts: Sequence[Part], finish: str | None = None) -> Said:
     """Put together what a model said.
 
     Args:
         text: the text of the answer.
         parts: all parts in their order, `text` among them.
-        calls: the calls of tools as the provider gave them, for `metadata["tool_calls"]`.
         finish: the reason why the model stopped.
     """
-    if not calls and not any(isinstance(part, Reasoning) for part in parts):
+    if all(isinstance(part, Text) for part in parts):
         return Said(text, (), {})
-    metadata: dict[str, Any] = {}
-    if calls:
-        # Half of a surrogate pair, which an answer may hold, can be in no store.
-        metadata["tool_calls"] = json.loads(storable(json_text(calls)))
-    elif not text:
-        metadata["only_reasoning"] = True
+    calls = any(isinstance(part, ToolCall) for part in parts)
+    metadata = {} if text or calls else {"only_reasoning": True}
     return Said(text, (Message("assistant", tuple(parts), finish),), metadata)
 
 
@@ -114,19 +106,13 @@ def _worded(text: str) -> list[Part]:
     return [Text(text)] if text.strip() else []
 
 
-def tool_call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]:
-    """Make one call of a tool; `arguments` as the provider gives them, a JSON text or an object."""
-    return {**({"id": call_id} if call_id else {}), "name": name, "arguments": arguments}
-
-
-def call_part(call: Mapping[str, Any]) -> ToolCall:
-    """The call as a part of a message: arguments that are JSON as a text are read."""
-    name, arguments, call_id = call["name"], call["arguments"], call.get("id")
+def call_part(name: Any, arguments: Any, call_id: Any = None) -> ToolCall:
+    """Make a call of a tool of what a provider gives; arguments that are JSON as a text are read."""
     name = name if isinstance(name, str) and name else json_text(name)
-    return parsed_call(name, arguments, None if call_id is None else str(call_id))
+    return parsed_call(name, arguments, str(call_id) if call_id else None)
 
 
-def function_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+def function_calls(message: Mapping[str, Any]) -> list[ToolCall]:
     """Find the calls of tools of a message in OpenAI's form, also the older `function_call`."""
     calls = message.get("tool_calls") or []
     if not calls and isinstance(message.get("function_call"), dict):
@@ -134,7 +120,7 @@ def function_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for call in map(mapping, calls):
         function = mapping(call.get("function", call))
-        found.append(tool_call(function.get("name"), function.get("arguments"), call.get("id")))
+        found.append(call_part(function.get("name"), function.get("arguments"), call.get("id")))
     return found
 
 

@@ -13,7 +13,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.prices import cost_usd, price_of
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ModelError
-from promptlab.models.answers import call_part, count_of, dollars_of, mapping, tool_call
+from promptlab.models.answers import call_part, count_of, dollars_of, mapping
 from promptlab.models.http import Answer
 from promptlab.models.provider import Spent
 from promptlab.models.streaming import StreamingModel
@@ -88,13 +88,12 @@ class AnthropicModel(StreamingModel):
             ModelError: it holds none.
         """
         body = answer.body
-        parts, calls = self._parts(answer)
+        parts = self._parts(answer)
         metadata = {}
         if body.get("model") and body["model"] != self.config.model_id:
             metadata["model"] = body["model"]
         return self.answered(
             parts,
-            calls,
             self._usage(body, answer.headers),
             finish=body.get("stop_reason"),
             latency_ms=answer.latency_ms,
@@ -112,12 +111,12 @@ class AnthropicModel(StreamingModel):
             count_of(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
         )
 
-    def _parts(self, answer: Answer) -> tuple[list[Part], list[dict[str, Any]]]:
-        """Read the blocks of an answer, and the calls of tools among them."""
+    def _parts(self, answer: Answer) -> list[Part]:
+        """Read the blocks of an answer."""
         blocks, stop = answer.body.get("content"), answer.body.get("stop_reason")
         if not isinstance(blocks, list):
             raise self.refusal(answer, "without content")
-        parts, calls = list[Part](), list[dict[str, Any]]()
+        parts = list[Part]()
         for block in blocks:
             kind = block.get("type")
             if kind == "text" and block.get("text"):
@@ -127,15 +126,14 @@ class AnthropicModel(StreamingModel):
             elif kind == "redacted_thinking":
                 parts.append(Reasoning("", f"{REDACTED}{block.get('data')}"))
             elif kind == "tool_use":
-                calls.append(tool_call(block.get("name"), block.get("input"), block.get("id")))
-                parts.append(call_part(calls[-1]))
+                parts.append(call_part(block.get("name"), block.get("input"), block.get("id")))
         if stop == "refusal" and not any(isinstance(part, Text | ToolCall) for part in parts):
             raise ModelError(
                 f"{self.name}: the model refused to answer (stop_reason refusal)",
                 type="content_filter",
                 status=200,
             )
-        return parts, calls
+        return parts
 
 
 def _cost_usd(config: ModelConfig, usage: dict[str, Any], headers: Mapping[str, str]) -> float | None:

@@ -123,7 +123,7 @@ class Model:
     """What `achat` takes beside texts, in a `ChatRequest`: of `tools`, `image`, `audio`, `video`, `document`,
     and `uri` (media by their https address)."""
 
-    forces_tools: ClassVar[bool] = True
+    forces_tools: bool = True
     """Whether a `tool_choice` that wants a call reaches the model; where not, such a prompt is refused."""
 
     keeps_time: ClassVar[bool] = False

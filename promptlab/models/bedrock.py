@@ -24,7 +24,7 @@ from promptlab.domain.results import MAX_SAID, ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, MissingExtraError, ModelError
 from promptlab.loops import PerLoop
-from promptlab.models.answers import call_part, count_of, mapping, tool_call
+from promptlab.models.answers import call_part, count_of, mapping
 from promptlab.models.bedrock_client import (
     ENDPOINT_VARIABLES,
     address_of,
@@ -207,9 +207,9 @@ class BedrockModel(ProviderModel):
         Raises:
             ModelError: it holds none.
         """
-        parts, calls = self._parts(body)
+        parts = self._parts(body)
         spent, finish = self._usage(body, NO_HEADERS), body.get("stopReason")
-        return self.answered(parts, calls, spent, finish=finish, latency_ms=latency_ms)
+        return self.answered(parts, spent, finish=finish, latency_ms=latency_ms)
 
     def _usage(self, body: Any, headers: Mapping[str, str]) -> Spent:
         usage = mapping(body.get("usage"))
@@ -221,13 +221,13 @@ class BedrockModel(ProviderModel):
             count_of(usage.get("cacheWriteInputTokens")),
         )
 
-    def _parts(self, body: dict[str, Any]) -> tuple[list[Part], list[dict[str, Any]]]:
-        """Read the blocks of an answer, and the calls of tools among them."""
+    def _parts(self, body: dict[str, Any]) -> list[Part]:
+        """Read the blocks of an answer."""
         stop = body.get("stopReason")
         blocks = ((body.get("output") or {}).get("message") or {}).get("content")
         if not isinstance(blocks, list):
             raise self.invalid("without content")
-        parts, calls = list[Part](), list[dict[str, Any]]()
+        parts = list[Part]()
         for block in blocks:
             if block.get("text"):
                 parts.append(Text(self._mask.hide_text(block["text"])))
@@ -235,8 +235,7 @@ class BedrockModel(ProviderModel):
                 parts.append(self._thought(mapping(block["reasoningContent"])))
             elif "toolUse" in block:
                 use = block["toolUse"]
-                calls.append(tool_call(use.get("name"), use.get("input"), use.get("toolUseId")))
-                parts.append(call_part(calls[-1]))
+                parts.append(call_part(use.get("name"), use.get("input"), use.get("toolUseId")))
         filtered = stop in ("content_filtered", "guardrail_intervened")
         if filtered and not any(isinstance(part, Text | ToolCall) for part in parts):
             raise ModelError(
@@ -244,7 +243,7 @@ class BedrockModel(ProviderModel):
                 type="content_filter",
                 status=200,
             )
-        return parts, calls
+        return parts
 
     def _thought(self, block: dict[str, Any]) -> Reasoning:
         if isinstance(redacted := block.get("redactedContent"), bytes | str):

@@ -15,7 +15,7 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.answers import call_part, count_of, function_calls, reasoning_of
+from promptlab.models.answers import count_of, function_calls, reasoning_of
 from promptlab.models.http import Answer, HttpModel
 from promptlab.models.provider import Spent
 from promptlab.models.usage import note_call
@@ -109,13 +109,12 @@ class OllamaModel(HttpModel):
         message = body.get("message")
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise self.refusal(answer, "without a message")
-        text, calls, thought = message["content"], function_calls(message), reasoning_of(message)
+        text, thought = message["content"], reasoning_of(message)
         parts: list[Part] = [Reasoning(thought)] if thought else []
         parts += [Text(text)] if text else []
-        parts += map(call_part, calls)
+        parts += function_calls(message)
         return self.answered(
             parts,
-            calls,
             self._usage(body, answer.headers),
             finish=body.get("done_reason"),
             latency_ms=answer.latency_ms,

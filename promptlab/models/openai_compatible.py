@@ -17,7 +17,6 @@ from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import ModelResponse
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.answers import (
-    call_part,
     count_of,
     dollars_of,
     function_calls,
@@ -163,17 +162,16 @@ class OpenAICompatibleModel(StreamingModel):
             raise self.refusal(answer, "broken off", choice)
         finish = choice.get("finish_reason")
         text, metadata = self._text(answer, message, finish)
-        calls, thought = function_calls(message), reasoning_of(message)
+        thought = reasoning_of(message)
         parts: list[Part] = [Reasoning(thought)] if thought else []
         parts += [Text(text)] if text else []
-        parts += map(call_part, calls)
-        return self._answered(answer, parts, calls, finish, metadata)
+        parts += function_calls(message)
+        return self._answered(answer, parts, finish, metadata)
 
     def _answered(
         self,
         answer: Answer,
         parts: list[Part],
-        calls: list[dict[str, Any]],
         finish: Any,
         metadata: dict[str, Any],
     ) -> ModelResponse:
@@ -183,9 +181,7 @@ class OpenAICompatibleModel(StreamingModel):
         if (tier := self._other_tier(body)) is not None:
             metadata["service_tier"] = tier
         spent = self._usage(body, answer.headers)
-        return self.answered(
-            parts, calls, spent, finish=finish, latency_ms=answer.latency_ms, metadata=metadata
-        )
+        return self.answered(parts, spent, finish=finish, latency_ms=answer.latency_ms, metadata=metadata)
 
     def _read_response(self, answer: Answer) -> ModelResponse:
         """Read an answer of the Responses API."""
@@ -193,13 +189,13 @@ class OpenAICompatibleModel(StreamingModel):
         output, status = body.get("output"), body.get("status")
         if not isinstance(output, list) or status == "failed":
             raise self.refusal(answer, "without output")
-        parts, calls, refused = parts_in(output)
+        parts, refused = parts_in(output)
         why = mapping(body.get("incomplete_details")).get("reason")
         if why == "content_filter" and not any(isinstance(part, Text | ToolCall) for part in parts):
             raise ModelError(
                 f"{self.name}: a content filter removed the answer", type="content_filter", status=200
             )
-        return self._answered(answer, parts, calls, why or status, {"refusal": True} if refused else {})
+        return self._answered(answer, parts, why or status, {"refusal": True} if refused else {})
 
     def _text(self, answer: Answer, message: dict[str, Any], finish: Any) -> tuple[str, dict[str, Any]]:
         """Read the words of an answer: its text, a refusal's, or those of a sound; and what they are."""

@@ -417,7 +417,6 @@ class ProviderModel(Model):
     def answered(
         self,
         parts: Sequence[Part],
-        calls: Sequence[Mapping[str, Any]],
         spent: Spent,
         *,
         finish: Any = None,
@@ -428,7 +427,6 @@ class ProviderModel(Model):
 
         Args:
             parts: its parts, in their order.
-            calls: the calls of tools among them, as the provider gave them.
             spent: its usage.
             finish: the reason why the model stopped.
             latency_ms: milliseconds that the call took.
@@ -441,7 +439,7 @@ class ProviderModel(Model):
                 for new in (without_tags(part.content, tag) if isinstance(part, Text) else (part,))
             ]
         text = "".join(part.content for part in parts if isinstance(part, Text))
-        found = said(text, parts, calls, finish if isinstance(finish, str) else None)
+        found = said(text, parts, finish if isinstance(finish, str) else None)
         return note_answer(
             self.config,
             ModelResponse(

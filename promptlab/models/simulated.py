@@ -26,7 +26,7 @@ from promptlab.domain.results import ModelResponse
 from promptlab.domain.tokens import media_of, media_tokens
 from promptlab.domain.written import Written
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.answers import call_part, json_text, tool_call
+from promptlab.models.answers import call_part, json_text
 from promptlab.models.provider import ProviderModel, Spent
 from promptlab.models.usage import note_call
 from promptlab.ports import Clock
@@ -144,34 +144,31 @@ class SimulatedModel(ProviderModel):
         asked = "\n".join(f"{m['role']}: {m['content']}" for m in messages)
         await self._take_time(asked)
         text = next((m["content"] for m in reversed(messages) if m["role"] == "user"), asked)
-        parts, calls, finish = self._played(text, asked, request)
+        parts, finish = self._played(text, asked, request)
         thought = count_tokens(self.behaviour.reasoning or "")
         written = sum(count_tokens(_words_of(part)) for part in parts)
         read = sum(count_tokens(m["content"]) + 4 for m in messages)
         read += round(sum(map(media_tokens, media_of(request)))) if request else 0
         return self.answered(
             parts,
-            calls,
             Spent(read, written, None, reasoning_tokens=thought if self.behaviour.reasoning else None),
             finish=finish,
             latency_ms=(time.perf_counter() - started) * 1000,
         )
 
-    def _played(
-        self, text: str, asked: str, request: ChatRequest | None
-    ) -> tuple[list[Part], list[dict[str, Any]], str]:
+    def _played(self, text: str, asked: str, request: ChatRequest | None) -> tuple[list[Part], str]:
         """Return what it thinks, and what it says or which tools it calls."""
         play = self.behaviour
         parts: list[Part] = [Reasoning(play.reasoning)] if play.reasoning else []
         if wanted := self._wanted(request):
             calls = [
-                tool_call(call.name, call.arguments, f"call_{number}")
+                call_part(call.name, call.arguments, f"call_{number}")
                 for number, call in enumerate(wanted, 1)
             ]
-            return [*parts, *map(call_part, calls)], calls, "tool_calls"
+            return [*parts, *calls], "tool_calls"
         formed = self._formed(asked)
         answer, finish = (formed, "stop") if formed is not None else self._cut(self._answer(text, asked))
-        return [*parts, Text(answer)], [], finish
+        return [*parts, Text(answer)], finish
 
     def _wanted(self, request: ChatRequest | None) -> Sequence[Calling]:
         """The calls of tools that it makes: none once the tools have responded, and none of tools that must

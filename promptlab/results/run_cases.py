@@ -51,7 +51,7 @@ def read_cases(
     names = [*_ALWAYS, *_PLAIN, *inputs.values(), *dict.fromkeys(scores.values())]
     if any(s == METADATA or s.startswith(f"{METADATA}.") for s in sources):
         names.append("metadata")
-    names += ["messages"] if sources & _FROM_MESSAGES else []
+    names += ["messages"] if any(_is_said(source) for source in sources) else []
     names += ["trace"] if sources & _FROM_TRACE else []
     chosen = ", ".join(quoted(name) for name in names)
     with reading_results(), connect(path.parent) as con:
@@ -62,6 +62,10 @@ def read_cases(
                 given = {source: _value(row[name], source in json_columns) for source, name in inputs.items()}
                 found_scores = {source: row[name] for source, name in scores.items()}
                 yield str(row["id"]), Case(given, _completion(row), None), found_scores
+
+
+def _is_said(source: str) -> bool:
+    return source in _FROM_MESSAGES or source == METADATA or source.startswith(f"{METADATA}.tool_calls")
 
 
 def _score_column(source: str, shape: Columns) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab import Evaluator, Model, ModelResponse, RunCase, RunEvaluator, Score
+from promptlab import ChatRequest, Evaluator, Model, ModelResponse, RunCase, RunEvaluator, Score, read_media
 
 
 class Words(Evaluator):
-    """Passes for few words, says why not, and prints."""
+    """Passes for few words, and says how many; and how large the picture is."""
 
     def __init__(self, most: int = 40) -> None:
         self.most = most
@@ -21,7 +22,8 @@ class Words(Evaluator):
         words = len(data["text"].split())
         if data["question"] == "What is 5?":
             raise ValueError("five is right out")
-        return Score(passed=words <= self.most, reason=f"{words} words")
+        size = len(asyncio.run(read_media(data["photo"])))
+        return Score(passed=words <= self.most, reason=f"{words} words, {size} bytes")
 
 
 class Lengths(RunEvaluator):
@@ -55,14 +57,18 @@ async def reply(row: dict[str, Any]) -> str:
     """An agent."""
     if row["question"] == "What is 5?":
         raise LookupError("no five")
-    return f"{row['product']}: {row['question']}"
+    return f"{len(await read_media(row['photo']))} bytes of {row['product']}: {row['question']}"
 
 
 class Shout(Model):
-    """A model without a key."""
+    """A model without a key, which sees pictures."""
 
-    async def ainvoke(self, system_prompt: str, user_prompt: str) -> ModelResponse:
-        return ModelResponse(response=user_prompt.upper())
+    takes = frozenset({"image"})
+
+    async def achat(self, messages: Any) -> ModelResponse:
+        assert isinstance(messages, ChatRequest)
+        text, picture = messages.messages[-1].parts
+        return ModelResponse(f"{text.content.upper()} {len(await read_media(picture))} BYTES")
 
 
 class Reaches(Evaluator):

@@ -1,8 +1,10 @@
 """Code of users by each way that it comes: a script, the command line, pasted into the Studio. Each runs on
-the deployed stack as it stands, and gives case by case what the same objects give on a laptop."""
+the deployed stack as it stands, and gives case by case what the same objects give on a laptop: of texts and
+of pictures."""
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -20,9 +22,14 @@ from tests.cloud.runs import ended
 from tests.cloud.test_cli import promptlab
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 SOURCE = Path(own_code.__file__).read_text("utf-8")
-ROWS = [{"question": f"What is {n}?", "product": "lamp"} for n in range(8)]
-MAPPING = {"text": "$inference", "question": "question"}
+PICTURES = [f"data:image/png;base64,{base64.b64encode(PNG_HEAD + bytes(size)).decode()}" for size in (30, 40)]
+ROWS = [{"question": f"What is {n}?", "product": "lamp", "photo": PICTURES[n % 2]} for n in range(8)]
+DATASET = {"name": "own-few", "rows": ROWS, "media": {"photo": "image"}}
+ASKED = [{"type": "text", "text": "<question>"}, {"type": "image", "column": "photo"}]
+PROMPT = {"name": "own-ask", "messages": [{"role": "user", "content": ASKED}]}
+MAPPING = {"text": "$inference", "question": "question", "photo": "photo"}
 MODEL, AGENT = "shouted", "replied"
 """One experiment with a model of one's own, one with an agent; three metrics, one of them of the run."""
 SCRIPT = """
@@ -70,10 +77,9 @@ def experiments(source: str) -> list[dict[str, Any]]:
         {"metric": name, "evaluator": f"{source}:{name}", "column_mapping": MAPPING}
         for name in ("Words", "ending", "Distinct")
     ]
-    common = {"dataset": {"name": "own-few", "rows": ROWS}, "evaluation": evaluation}
-    prompt = {"name": "own-ask", "user_prompt": "<question>"}
+    common = {"dataset": DATASET, "evaluation": evaluation}
     return [
-        {**common, "name": MODEL, "prompt_template": prompt, "model": {"code": f"{source}:Shout"}},
+        {**common, "name": MODEL, "prompt_template": PROMPT, "model": {"code": f"{source}:Shout"}},
         {**common, "name": AGENT, "agent_proxy": {"code": f"{source}:reply"}},
     ]
 
@@ -90,8 +96,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     assert whole["value"] == 1.0 and whole["ci_low"] is not None, whole
     rows = {row["input.question"]: row for row in found[AGENT][0]}
     assert (
-        rows["What is 7?"]["response"] == "lamp: What is 7?"
+        rows["What is 7?"]["response"] == "48 bytes of lamp: What is 7?"
         and rows["What is 7?"]["label.ending"] == "question"
+        and rows["What is 7?"]["reason.Words"] == "7 words, 48 bytes"
     )
     assert rows["What is 5?"]["error_type"] == "LookupError"
     return found
@@ -115,8 +122,7 @@ def from_a_script(stack: Stack, folder: Path) -> list[str]:
     """With objects of a module beside it."""
     (folder / "own_code.py").write_text(SOURCE)
     (folder / "script.py").write_text(SCRIPT)
-    prompt = {"name": "own-ask", "user_prompt": "<question>"}
-    given = {"mapping": MAPPING, "dataset": {"name": "own-few", "rows": ROWS}, "prompt": prompt}
+    given = {"mapping": MAPPING, "dataset": DATASET, "prompt": PROMPT}
     (folder / "given.json").write_text(json.dumps(given))
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=folder, check=False, capture_output=True, text=True, timeout=300
@@ -130,8 +136,8 @@ def from_the_studio(stack: Stack, folder: Path) -> list[str]:
     """Pasted into the form, and chosen in the form of a run. A file that is uploaded is read into that very
     field by the browser."""
     for path, body in (
-        ("/prompts", {"name": "own-ask", "user_prompt": "<question>"}),
-        ("/datasets", {"name": "own-few", "rows": ROWS}),
+        ("/prompts", PROMPT),
+        ("/datasets", DATASET),
     ):
         assert stack.api.post(path, json=body).status_code in (200, 201)
     ids = []

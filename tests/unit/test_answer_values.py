@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptLab, Run, Score
+from promptlab import Dataset, Evaluator, Model, ModelResponse, PromptLab, Run, RunEvaluator, Score
 from promptlab.errors import ConfigError
 
 CALLS = [{"name": "add", "arguments": {"a": 1}}]
@@ -73,6 +73,40 @@ def test_metrics_are_given_the_prompt_the_finish_reason_and_the_metadata(tmp_pat
     assert given["all"]["a"] == {"b": "nested", "c": 2}
     assert json.loads(second["reason.prompt"]).endswith("second")
     assert (second["reason.all"], second["reason.calls"]) == ("{}", "null")
+
+
+def test_calls_of_tools_are_found_where_they_were_kept_before(tmp_path: Path) -> None:
+    """They are stored once, in the messages; mappings of before read them, for metrics of a case and of the
+    run."""
+
+    class Counts(RunEvaluator):
+        inputs: ClassVar = {"name": "$metadata.tool_calls.0.name", "all": "$metadata"}
+
+        def evaluate(self, cases: Any) -> float:
+            return sum(case["name"] == "add" and len(case["all"]["tool_calls"]) == 2 for case in cases)
+
+    called = {"name": "add", "arguments": {"a": 1}}
+    with PromptLab(tmp_path / "lab.db") as lab:
+        done = lab.experiment.run(
+            {
+                "dataset": Dataset(name="d", rows=[{"q": "first"}]),
+                "prompt_template": {"name": "p", "user_prompt": "<q>"},
+                "model": {"name": "simulated/tools", "tool_calls": [called, {"name": "stop"}]},
+                "evaluation": [
+                    {
+                        "metric": "it",
+                        "evaluator": Seen(),
+                        "column_mapping": {"it": "$metadata.tool_calls.0.arguments"},
+                    },
+                    {"metric": "counts", "evaluator": Counts()},
+                ],
+            }
+        )
+        (row,) = done.results()
+        assert json.loads(row["reason.it"]) == {"a": 1}
+        assert "tool_calls" not in (row["metadata"] or "")
+        assert done.summary is not None
+        assert done.summary.run_metrics["counts"].brief()["values"]["counts"]["value"] == 1.0
 
 
 def test_the_prompt_of_a_template_in_jinja_is_given_to_built_in_metrics_too(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ async def test_tool_use_beside_a_text_is_kept(server: ModelServer):
     )
     answer = await ask(server)
     assert (answer.response, answer.finish_reason) == ("Adding.", "tool_use")
-    assert answer.metadata["tool_calls"] == [{"id": "t1", "name": "add", "arguments": {"a": 1}}]
+    assert answer.messages[0].tool_calls == (ToolCall("add", {"a": 1}, "t1"),)
 
 
 async def test_tokens_written_to_the_cache_cost_more(server: ModelServer):

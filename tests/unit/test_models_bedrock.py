@@ -99,7 +99,7 @@ async def test_tool_use_beside_a_text_is_kept(server: ModelServer):
     server.script(Reply(body={"output": {"message": {"content": content}}, "stopReason": "tool_use"}))
     answer = await ask(server)
     assert (answer.response, answer.finish_reason) == ("Adding.", "tool_use")
-    assert answer.metadata["tool_calls"] == [{"id": "1", "name": "add", "arguments": {"a": 1}}]
+    assert answer.messages[0].tool_calls == (ToolCall("add", {"a": 1}, "1"),)
 
 
 async def test_tokens_from_and_for_the_cache_are_tokens_read(server: ModelServer):

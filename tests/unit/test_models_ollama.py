@@ -132,7 +132,8 @@ async def test_tool_calls_beside_a_text_are_kept(server: ModelServer):
     server.script(Reply(body={"message": {"role": "assistant", "content": "Adding.", "tool_calls": calls}}))
     answer = await ask(server)
     assert answer.response == "Adding."
-    assert answer.metadata["tool_calls"] == [{"name": "add", "arguments": {"a": 1}}]
+    assert answer.messages[0].tool_calls == (ToolCall("add", {"a": 1}),)
+    assert "tool_calls" not in answer.metadata
 
 
 @pytest.mark.parametrize(

@@ -148,11 +148,11 @@ CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": 
 
 
 async def test_tool_calls_without_a_text_leave_the_text_empty(server: ModelServer):
-    """They stand in the messages, and as the provider gave them in the metadata."""
+    """They stand in the messages, and nowhere else."""
     answer = await ask(server, reply({"content": None, "tool_calls": [CALL]}, "tool_calls"))
     assert answer.response == ""
     assert answer.messages[0].tool_calls == (ToolCall("add", {"a": 1}, "1"),)
-    assert answer.metadata["tool_calls"] == [{"id": "1", "name": "add", "arguments": '{"a": 1}'}]
+    assert "tool_calls" not in answer.metadata
     assert answer.finish_reason == "tool_calls"
 
 
@@ -161,7 +161,7 @@ async def test_tool_calls_beside_a_text_are_kept(server: ModelServer):
     message = {"content": "Let me add.", "tool_calls": [CALL, {**CALL, "id": "2"}]}
     answer = await ask(server, reply(message, "tool_calls"))
     assert (answer.response, answer.finish_reason) == ("Let me add.", "tool_calls")
-    assert [call["id"] for call in answer.metadata["tool_calls"]] == ["1", "2"]
+    assert [call.id for call in answer.messages[0].tool_calls] == ["1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class LocalSandbox:
         loop = asyncio.get_running_loop()
 
         def fetch(key: str, most: int) -> bytes:
-            return asyncio.run_coroutine_threadsafe(self._blobs.get(key, length=most), loop).result()
+            return asyncio.run_coroutine_threadsafe(self._blobs.get(key, length=most + 1), loop).result()
 
         return await asyncio.to_thread(self._answer, payload, fetch)
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
+from promptlab.domain.media_in import MOST_MEDIUM
 from promptlab.domain.results import Score
 from promptlab.engine.frames import ANSWER, BEGUN, ENDED, PRINTED
 from promptlab.engine.sandbox.answers import (
@@ -24,7 +25,7 @@ from promptlab.engine.sandbox.answers import (
     usage_of,
 )
 from promptlab.engine.sandbox.child import Child, GoneError
-from promptlab.engine.sandbox.request import CODE
+from promptlab.engine.sandbox.request import CODE, Request
 from promptlab.evaluators.code_tests import LOST, OVERDUE
 from promptlab.evaluators.outcomes import failed, overdue
 
@@ -36,6 +37,8 @@ MOST_DESCRIBED = 100_000
 MOST_ANSWERS = 5 << 20
 """Bytes of answers that leave in one payload, which holds 6 MB."""
 _FIT = f"{MOST_ANSWERS / 2**20:.1f}"
+MOST_MEDIA = 24 << 20
+"""Bytes of media that a process is given at once, unless one case has more."""
 MOST_OF = 0.9
 """The share of an invocation from which on a case has had all of it."""
 TRIES = 3
@@ -52,11 +55,12 @@ class StrangeError(GoneError):
 class Batch:
     """The cases of an invocation."""
 
-    def __init__(self, role: str, metric: str, cases: Sequence[Case], limit_s: float) -> None:
-        self.role, self.metric, self.limit_s = role, metric, limit_s
-        self.left = deque(cases)
+    def __init__(self, request: Request) -> None:
+        self.role, self.metric, self.limit_s = request.role, request.metric, request.limit_s
+        self.left = deque(request.cases)
+        self._media = request.media
         self.answers: dict[int, dict[str, Any]] = {}
-        self.whole_s = limit_s
+        self.whole_s = request.limit_s
         """How long an invocation may be."""
         self.strange = False
         """Whether a child said what it was not asked. From then on cases are done one at a time."""
@@ -74,9 +78,21 @@ class Batch:
         return self.bytes >= MOST_ANSWERS
 
     def take(self, many: int) -> list[Case]:
-        """Take the next cases: as many whose answers will fit, as far as can be told."""
+        """Take the next cases: as many whose answers will fit, as far as can be told, and whose media a
+        process may have at once."""
         fit = max(1, (MOST_ANSWERS - self.bytes) // self.largest)
-        return [self.left.popleft() for _ in range(min(many, fit, len(self.left)))]
+        taken: list[Case] = []
+        room = MOST_MEDIA
+        while self.left and len(taken) < min(many, fit):
+            room -= sum(size or MOST_MEDIUM for size in self.media_of(self.left[0]).values())
+            if taken and room < 0:
+                break
+            taken.append(self.left.popleft())
+        return taken
+
+    def media_of(self, case: Case) -> Mapping[str, int]:
+        """The sizes of the media that a case refers to, by their SHA-256; 0 of one that is not known."""
+        return self._media.get(case[0], {})
 
     def given(self) -> list[dict[str, Any]]:
         """Give the answers in order, as many as fit into one payload; the others are asked for again."""
@@ -90,7 +106,9 @@ class Batch:
             found.append(one)
         return found
 
-    def run(self, child: Child, key: int, sent: list[Case], hard: float) -> None:
+    def run(
+        self, child: Child, key: int, sent: list[Case], hard: float, media: Mapping[str, bytes | str]
+    ) -> None:
         """Have cases answered; those that were not begun are left again.
 
         Args:
@@ -98,11 +116,12 @@ class Batch:
             key: what it answers with.
             sent: the cases.
             hard: when the invocation ends.
+            media: what `GivenMedia` takes.
 
         Raises:
             GoneError: the child is gone, or is of no use any more.
         """
-        child.send("cases", key, self.limit_s, [data for _, data in sent])
+        child.send("cases", key, self.limit_s, [data for _, data in sent], media)
         told = _Told(self, sent)
         until = time.monotonic() + BEGIN_S
         try:

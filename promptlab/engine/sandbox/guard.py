@@ -18,9 +18,10 @@ from typing import Any
 import orjson
 
 from promptlab.domain.code import CodeBundle
+from promptlab.domain.media_in import MOST_GIVEN, MOST_MEDIUM, TOO_MUCH
 from promptlab.domain.versioned import content_hash
 from promptlab.engine.frames import LOADED
-from promptlab.engine.sandbox.batch import Batch
+from promptlab.engine.sandbox.batch import Batch, Case
 from promptlab.engine.sandbox.child import Child, GoneError, SandboxUnavailableError, Zygote
 from promptlab.engine.sandbox.confine import Limits, protect
 from promptlab.engine.sandbox.files import emptied
@@ -68,7 +69,8 @@ class Guard:
             folder: where children have their files; all that comes into it is removed between bundles. By
                 default a new one, which goes with this object.
             limits: what a child may have at most.
-            fetch: gets a package from an address, of at most so many bytes; without it there are none.
+            fetch: gets a package or a medium from an address, of at most so many bytes; without it there are
+                none.
             outbound: which addresses code may reach; None for none at all.
             preload: modules that are loaded before the first child is there.
 
@@ -85,6 +87,7 @@ class Guard:
         self._child: Child | None = None
         self._turn = threading.Lock()
         self._whose: tuple[str, str] = ("", "")
+        self._media: dict[str, bytes | str] = {}
         self._mean_s: dict[tuple[str, bytes], float] = {}
         self._preload, self.load_s = preload, LOAD_S
         self._zygote = Zygote(preload)
@@ -123,7 +126,7 @@ class Guard:
             return {"need": "bundle"}
         own = MOST_LIMIT_S if left_s is None else left_s
         hard = began + min(own, request.left_s)
-        batch = Batch(request.role, request.metric, request.cases, request.limit_s)
+        batch = Batch(request)
         batch.whole_s = own
         try:
             while batch.left and (not batch.answers or time.monotonic() < began + request.budget_s):
@@ -258,15 +261,45 @@ class Guard:
             names.append(name)
         return names
 
+    def _media_of(
+        self, batch: Batch, sent: Sequence[Case], urls: Mapping[str, str]
+    ) -> dict[str, bytes | str]:
+        """Get the media of cases; of those that cannot be had what is wrong with them. What the last cases
+        had is not got again: rows may share a picture."""
+        found: dict[str, bytes | str] = {}
+        room = MOST_GIVEN
+        for sha256 in (sha256 for case in sent for sha256 in batch.media_of(case)):
+            if sha256 not in found:
+                kept = self._media.get(sha256) if sha256 in urls else None
+                one = kept if isinstance(kept, bytes) else self._medium(sha256, urls, room)
+                room -= len(one) if isinstance(one, bytes) else 0
+                found[sha256] = one
+        return found
+
+    def _medium(self, sha256: str, urls: Mapping[str, str], room: int) -> bytes | str:
+        if self.fetch is None or (url := urls.get(sha256)) is None:
+            return "is not there: this sandbox gets no media"
+        most = min(MOST_MEDIUM, room)
+        try:
+            data = self.fetch(url, most)
+        except (OSError, PromptLabError) as error:
+            return f"cannot be had: {error}"
+        if len(data) > most:
+            return TOO_MUCH
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return "is not the file that the row names"
+        return data
+
     def _some(self, child: Child, request: Request, batch: Batch, hard: float) -> None:
         """Have some more cases answered."""
         kind = request.bundle, request.recipe
         alone = batch.strange or request.role == CODE
         many = 1 if alone else int(BATCH_S / max(self._mean_s.get(kind, BATCH_S), 1e-7))
         sent = batch.take(min(MOST_CASES, max(1, many)))
+        self._media = self._media_of(batch, sent, request.urls)
         began = time.monotonic()
         try:
-            batch.run(child, child.made[request.recipe], sent, hard)
+            batch.run(child, child.made[request.recipe], sent, hard, self._media)
         except GoneError:
             self._end()
         if request.role == CODE:  # what the code of one answer leaves behind is met by no other's

@@ -32,7 +32,7 @@ class Request:
     content: Mapping[str, Any] | None
     """The content; None where the sandbox is to have it already."""
     urls: Mapping[str, str]
-    """Where the packages are, by their SHA-256."""
+    """Where the packages and media are, by their SHA-256."""
     tenant: str
     """Whose it is: no child works for two."""
     metric: str
@@ -40,6 +40,8 @@ class Request:
     recipe: bytes
     """What is to be made of the bundle."""
     cases: Sequence[tuple[int, Any]]
+    media: Mapping[int, Mapping[str, int]]
+    """The sizes of the media that cases refer to, by their SHA-256, by the number of the case."""
     limit_s: float
     """How long a case may take."""
     budget_s: float
@@ -76,6 +78,7 @@ class Request:
             metric=str(event.get("metric") or "the code")[:200],
             recipe=orjson.dumps(recipe),
             cases=[(0, {})] if role == "check" else _cases(cases or []),
+            media={} if role == "check" else _media(cases or []),
             limit_s=_seconds(event.get("limit_s", 60.0), "limit_s"),
             budget_s=_seconds(event.get("budget_s", MOST_LIMIT_S), "budget_s"),
             left_s=_seconds(event.get("left_s", MOST_LIMIT_S), "left_s"),
@@ -89,6 +92,16 @@ def _cases(given: Sequence[Any]) -> list[tuple[int, Any]]:
         raise EventError('a case is {"n": its number, "data": its inputs}') from None
     if len({n for n, _ in found}) < len(found):
         raise EventError("two cases have the same number")
+    return found
+
+
+def _media(given: Sequence[Any]) -> dict[int, Mapping[str, int]]:
+    found = {int(case["n"]): case["media"] for case in given if case.get("media")}
+    for sizes in found.values():
+        if not isinstance(sizes, Mapping) or not all(
+            _HASH.fullmatch(sha256) and type(size) is int and size >= 0 for sha256, size in sizes.items()
+        ):
+            raise EventError(f"the media of a case are their sizes by their SHA-256, not {str(sizes)[:100]}")
     return found
 
 

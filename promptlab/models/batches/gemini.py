@@ -19,7 +19,7 @@ from promptlab.domain.messages import Part, Reasoning, Text, ToolCall
 from promptlab.domain.results import ModelResponse
 from promptlab.domain.secrets import origin_of
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.answers import call_part, count_of, json_text, mapping, tool_call
+from promptlab.models.answers import call_part, count_of, json_text, mapping
 from promptlab.models.batches.base import (
     LIST_PAGES,
     Batches,
@@ -212,7 +212,7 @@ class GeminiBatches(Batches):
         if not candidates and not blocked:
             raise self._model.invalid("without candidates", body)
         parts = [mapping(part) for part in mapping(first.get("content")).get("parts") or ()]
-        said, calls = _parts(parts)
+        said = _parts(parts)
         if not any(isinstance(part, Text | ToolCall) for part in said) and (blocked or finish in _FILTERED):
             raise ModelError(
                 f"{self._model.name}: a content filter removed the answer ({blocked or finish})",
@@ -221,7 +221,6 @@ class GeminiBatches(Batches):
             )
         return self._model.answered(
             said,
-            calls,
             _usage(mapping(body.get("usageMetadata"))),
             finish="length" if finish == "MAX_TOKENS" else str(finish or "").lower() or None,
             metadata={"model": body["modelVersion"]} if body.get("modelVersion") else {},
@@ -242,17 +241,16 @@ class GeminiBatches(Batches):
         return found
 
 
-def _parts(given: list[dict[str, Any]]) -> tuple[list[Part], list[dict[str, Any]]]:
-    """Read the parts of an answer, and the calls of tools among them."""
-    parts, calls = list[Part](), list[dict[str, Any]]()
+def _parts(given: list[dict[str, Any]]) -> list[Part]:
+    """Read the parts of an answer."""
+    parts = list[Part]()
     for part in given:
         if "functionCall" in part:
             call = mapping(part["functionCall"])
-            calls.append(tool_call(call.get("name"), call.get("args"), call.get("id")))
-            parts.append(call_part(calls[-1]))
+            parts.append(call_part(call.get("name"), call.get("args"), call.get("id")))
         elif text := str(part.get("text") or ""):
             parts.append(Reasoning(text) if part.get("thought") else Text(text))
-    return parts, calls
+    return parts
 
 
 def _usage(usage: Mapping[str, Any]) -> Spent:

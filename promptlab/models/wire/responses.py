@@ -18,7 +18,7 @@ from promptlab.domain.messages import (
     ToolCallResponse,
     with_ids,
 )
-from promptlab.models.answers import call_part, count_of, mapping, tool_call
+from promptlab.models.answers import call_part, count_of, mapping
 from promptlab.models.provider import Spent
 from promptlab.models.wire.parts import (
     NOTHING,
@@ -116,9 +116,9 @@ def _medium(media: Media, model: str, data: Loaded) -> dict[str, Any]:
     return {"type": "input_file", "filename": name, "file_data": address(media, data)}
 
 
-def parts_in(output: Any) -> tuple[list[Part], list[dict[str, Any]], bool]:
-    """Read the items of an answer: its parts, the calls of tools among them, and whether it refuses."""
-    parts, calls, refused = list[Part](), list[dict[str, Any]](), False
+def parts_in(output: Any) -> tuple[list[Part], bool]:
+    """Read the items of an answer: its parts, and whether it refuses."""
+    parts, refused = list[Part](), False
     for item in map(mapping, output):
         kind = item.get("type")
         if kind == "message":
@@ -127,11 +127,10 @@ def parts_in(output: Any) -> tuple[list[Part], list[dict[str, Any]], bool]:
                 refused = refused or bool(block.get("refusal"))
                 parts += [Text(words)] if isinstance(words, str) and words else []
         elif kind == "function_call":
-            calls.append(tool_call(item.get("name"), item.get("arguments"), item.get("call_id")))
-            parts.append(call_part(calls[-1]))
+            parts.append(call_part(item.get("name"), item.get("arguments"), item.get("call_id")))
         elif kind == "reasoning":
             parts.append(_reasoned(item))
-    return parts, calls, refused
+    return parts, refused
 
 
 def _reasoned(item: dict[str, Any]) -> Reasoning:
