@@ -176,7 +176,7 @@ async def test_equal_ids_are_two_runs(two: Two) -> None:
 
 
 async def test_one_idempotency_key_in_two_projects_is_two_runs(two: Two) -> None:
-    """Neither hears of the other's."""
+    """Neither hears of the other's; nor does a key of the default project that reads like theirs."""
     body = {
         "name": "once",
         "dataset": {"name": "one", "rows": [{"q": "1"}]},
@@ -188,6 +188,9 @@ async def test_one_idempotency_key_in_two_projects_is_two_runs(two: Two) -> None
         for p in ("red", "blue", "red")
     ]
     assert made[0]["run_id"] == made[2]["run_id"] != made[1]["run_id"]
+    alike = await two.clients["admin"].post("/api/v1/runs", json=body, headers={"Idempotency-Key": "red#k"})
+    assert alike.json()["run_id"] != made[0]["run_id"]
+    await two.lab.watch(await two.lab.get_run(alike.json()["run_id"]))
     for project, run in zip(("red", "blue"), made, strict=False):
         lab = two.lab.for_project(project)
         await lab.watch(await lab.get_run(run["run_id"]))

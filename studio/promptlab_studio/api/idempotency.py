@@ -38,8 +38,8 @@ async def start_once(
     webhook = (body.get("webhook") or {}).get("url")
     if key is None:
         return await _started(lab, experiment, webhook, by)
-    # One key in two projects is two runs.
-    own = key if lab.project == DEFAULT_PROJECT else f"{lab.project}#{key}"
+    # One key in two projects is two runs; no header has a line break, so no key is that of another project.
+    own = key if lab.project == DEFAULT_PROJECT else f"{lab.project}\n{key}"
     name = hashlib.sha256(own.encode()).hexdigest()
     seen = content_hash(body)
     # The id is settled before the run is recorded: whoever comes second, or again after a crash, uses the
