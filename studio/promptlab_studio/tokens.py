@@ -21,6 +21,9 @@ from promptlab_studio.admin_token import sha
 
 TOKEN, USED, USED_LATELY = "TOKEN", "TOKEN_USED", "TOKEN_USED_LATELY"
 """Kinds of records: a token by its hash; when it was last used; that this was noted a minute ago at most."""
+ROOT = "TOKEN_ROOT"
+"""The kind that says of a token which was made with tokens who made the first of them. Apart: versions of
+before, which may be deployed again, read no token with a field that they do not know."""
 PREFIX = "pl_"
 USED_S = 60.0
 """The last use of a token is written at most so often."""
@@ -49,8 +52,8 @@ class Token:
     """For a link: the ids of the runs that it opens."""
     last_used_at: str | None = None
     root: str = ""
-    """The id of who it is from in the end: of a token that was made with tokens, who made the first of them.
-    Empty in records of before."""
+    """Of a token that was made with tokens, the id of who made the first of them, where it was found by its
+    hash."""
 
     @property
     def person(self) -> str | None:
@@ -134,13 +137,13 @@ class Tokens:
             "created_at": _iso(now),
             "created_by": who.id,
             "creator": who.name,
-            "root": await self._root(who.id),
             "expires_at": None if ends is None else _iso(ends),
             "only": list(only),
         }
-        await self._records.put_record(
-            TOKEN, sha(secret), record, expires_at=None if ends is None else ends.timestamp()
-        )
+        until = None if ends is None else ends.timestamp()
+        if (root := await self._root(who.id)) != who.id:
+            await self._records.put_record(ROOT, sha(secret), {"root": root}, expires_at=until)
+        await self._records.put_record(TOKEN, sha(secret), record, expires_at=until)
         return _token(sha(secret), record), secret
 
     async def _check(self, who: Principal, role: Role, project: str, days: float | None) -> None:
@@ -161,11 +164,11 @@ class Tokens:
 
     async def _root(self, maker: str) -> str:
         """The id of who a principal is from in the end."""
-        found = {
-            f"token:{key[:16]}": kept for key, kept in await self._records.list_records(TOKEN, limit=MOST)
-        }
+        kept = await self._records.list_records(TOKEN, limit=MOST)
+        found = {f"token:{digest[:16]}": (digest, record) for digest, record in kept}
         while maker in found:
-            maker = found[maker].get("root") or found[maker]["created_by"]
+            digest, record = found[maker]
+            maker = (await self._records.get_record(ROOT, digest) or {}).get("root", record["created_by"])
         return maker
 
     async def list(self, who: Principal) -> list[Token]:
@@ -191,6 +194,7 @@ class Tokens:
     async def _end(self, digest: str) -> None:
         await self._records.delete_record(TOKEN, digest)
         await self._records.delete_record(USED, digest)
+        await self._records.delete_record(ROOT, digest)
 
     async def of(self, owner: str) -> Sequence[Token]:
         """The tokens and links that a principal made."""
@@ -201,16 +205,24 @@ class Tokens:
         """End the links of somebody who leaves, and their tokens with those that were made with them, or
         make these another's; return their ids as principals."""
         left, root = [], "" if to is None else await self._root(to.id)
-        for digest, record in _made_with(await self._records.list_records(TOKEN, limit=MOST), {owner}):
+        found = await self._records.list_records(TOKEN, limit=MOST)
+        # What a token of theirs made that has expired since is theirs as well.
+        orphans = set[str]()
+        for digest, record in found:
+            if record["created_by"].startswith("token:"):
+                kept = await self._records.get_record(ROOT, digest)
+                orphans |= {record["created_by"]} if kept and kept["root"] == owner else set()
+        for digest, record in _made_with(found, {owner, *orphans}):
             left.append(_token(digest, record).principal.id)
             if to is None or record.get("only"):
                 await self._end(digest)
                 continue
             ends = record["expires_at"]
             until = None if ends is None else datetime.fromisoformat(ends).timestamp()
-            now = {**record, "root": root}
-            if record["created_by"] == owner:
-                now |= {"created_by": to.id, "creator": to.name}
+            direct = record["created_by"] == owner
+            now = {**record, "created_by": to.id, "creator": to.name} if direct else record
+            if root != now["created_by"]:
+                await self._records.put_record(ROOT, digest, {"root": root}, expires_at=until)
             # If it is another by now, somebody has revoked it.
             await self._records.swap_records([Swap(TOKEN, digest, record, now, until)])
         return left
@@ -218,7 +230,11 @@ class Tokens:
     async def find(self, digest: str) -> Token | None:
         """The token with a hash, if it is valid."""
         record = await self._records.get_record(TOKEN, digest)
-        return _token(digest, record) if record else None
+        if record is None:
+            return None
+        with_token = record["created_by"].startswith("token:")
+        root = await self._records.get_record(ROOT, digest) if with_token else None
+        return _token(digest, {**record, **(root or {})})
 
     async def used(self, digest: str) -> None:
         """Note that a token is in use now: once a minute, however many processes are asked with it."""

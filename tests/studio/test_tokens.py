@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from promptlab_studio.access import ADMIN, Principal, Role
 from promptlab_studio.admin_token import sha
-from promptlab_studio.tokens import MOST_DAYS, TOKEN, USED, Tokens
+from promptlab_studio.tokens import MOST_DAYS, ROOT, TOKEN, USED, Tokens
 
 from promptlab.errors import ConfigError, ForbiddenError
 from tests.bench.real_runs import add_wide
@@ -288,6 +288,10 @@ async def test_who_is_deleted_leaves_no_token_that_their_tokens_made(studio: Hos
         params = {"tokens": to, "to": "zoe@example.com" if to == "hand_over" else ""}
         assert (await admin.delete("/api/v1/people/max@example.com", params=params)).status_code == 204
         assert [await role_of(studio, token) for token in (first, made.json()["token"])] == roles
+    # The token that made it has expired.
+    await studio.records.delete_record(TOKEN, sha(first))
+    assert await role_of(studio, made.json()["token"]) == "engineer"
     await admin.delete("/api/v1/people/zoe@example.com")
     assert [await role_of(studio, token) for token in (first, made.json()["token"])] == [None, None]
     assert (await admin.get("/api/v1/tokens")).json()["items"] == []
+    assert await studio.records.get_record(ROOT, sha(made.json()["token"])) is None

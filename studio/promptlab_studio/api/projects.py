@@ -160,6 +160,7 @@ async def forget_people(lab: StoreLab, name: str) -> None:
             for key, value in page:
                 if value.get("project") == name:
                     await lab.records.delete_record(kind, key)
+                    await lab.records.delete_record("TOKEN_ROOT", key)
             after = page[-1][0]
 
 
