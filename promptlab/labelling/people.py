@@ -35,18 +35,21 @@ class Counted:
 
 def counted_for(metric: Metric, labels: Iterable[CaseLabel]) -> Counted:
     """Choose the labels of a metric: its own where it has some, else those of the answers as a whole; of
-    these the ones of a random sample, where they are enough, for a choice of cases is a bias.
+    these the ones of a random sample, where they are enough, for a choice of cases is a bias. One of several
+    scores of an evaluator (a recall, a consistency) is not what a pass of the whole answer says: it has its
+    own labels or none.
 
     A label that says neither pass nor fail nor a number counts for nothing.
     """
     there = [label for label in labels if worth(label, metric) is not None]
     own = [label for label in there if label.metric == metric.name]
-    chosen = own or [label for label in there if not label.metric]
+    of_part = metric.part is not None
+    chosen = own or [label for label in there if not (label.metric or of_part)]
     sampled = [label for label in chosen if label.random]
     enough = len({label.case for label in sampled}) >= FEWEST_LABELS
     if enough or len(sampled) == len(chosen):
         chosen = sampled
-    return Counted(chosen, bool(own), bool(chosen) and all(label.random for label in chosen))
+    return Counted(chosen, bool(own) or of_part, bool(chosen) and all(label.random for label in chosen))
 
 
 def threshold_of(metric: Metric) -> float:

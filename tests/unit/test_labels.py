@@ -6,13 +6,14 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from promptlab import PromptLab
+from promptlab import Evaluator, PromptLab
 from promptlab.cli import commands
-from promptlab.domain.labels import MOST_HISTORY
+from promptlab.domain.labels import MOST_HISTORY, CaseLabel
 from promptlab.errors import ConfigError, RunNotFoundError, UnknownNameError
 from promptlab.labelling import Drift, JudgeCheck
 from promptlab.labels.files import labels_in
@@ -177,6 +178,36 @@ def test_labels_correct_means_and_differences_and_show_drift(server: JudgeServer
     check = pl.judge.check("rubric", a, record=False)
     assert check.jury == 3 and check.jury_alpha is not None and 0 < check.jury_alpha < 0.6
     assert check.length_slope is not None and check.length_slope.n == 150
+
+
+class Halves(Evaluator):
+    """Gives two scores, neither of which is what a pass of the answer says."""
+
+    inputs = {"response": "$inference"}
+    scores = ("first", "second")
+    value_range = (0.0, 1.0)
+
+    def evaluate(self, data: dict[str, Any]) -> dict[str, float]:
+        return {"first": 0.0, "second": len(data["response"]) % 2}
+
+
+def test_labels_of_whole_answers_are_none_of_one_score_of_several(server: JudgeServer, pl: PromptLab) -> None:
+    """They correct and check the judge's one score, and no part of another's, which labels of its own do."""
+    common = {"endpoint": server.openai_url}
+    pair = {"metric": "pairwise", "judge": {"name": "openai/judge-90-90", **common}}
+    config = experiment(server)
+    more = [
+        {**pair, "column_mapping": {"question": "kind", "other": "kind"}},
+        {"metric": "h", "evaluator": Halves()},
+    ]
+    run = pl.experiment.run({**config, "evaluation": [*config["evaluation"], *more]}, quiet=True)
+    label_rows(pl, run, range(40))
+    assert list(pl.label.corrected(run)) == ["rubric"]
+    check = pl.judge.check("pairwise.win", run, threshold=0.5)
+    assert check.table.n == 0 and check.own
+    own = [CaseLabel(case=n, passed=n % 2 == 0, rater="zoe", metric="h.second") for n in range(30)]
+    pl.label.put_all(run, own)
+    assert list(pl.label.corrected(run)) == ["rubric", "h.second"]
 
 
 def test_labels_go_with_their_run(pl: PromptLab, run: Run, db: Path) -> None:
