@@ -4,7 +4,7 @@ without those in quarantine and by slice, from the sums of its cases."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ async def gated_scores(
         columns = sorted({column for check in checks for column in check.slices})
         if not checks or not (gates.quarantine or columns):
             continue
-        parts = _Parts(pool, run, side, base, others.get(name), gates.quarantine)
+        parts = Parts(pool, run, side, base, others.get(name), gates.quarantine)
         why = await parts.load(blobs)
         if why is not None:
             found = [replace(one, unsliced=why) if one.metric in own else one for one in found]
@@ -154,7 +154,7 @@ class _Part:
     rows: set[int] = field(default_factory=set)
 
 
-class _Parts:
+class Parts:
     """One metric over parts of a run's rows, and of the baseline's."""
 
     def __init__(
@@ -192,43 +192,74 @@ class _Parts:
 
     async def scores(self, column: str | None, checks: Iterable[Check]) -> list[GatedScore]:
         """Compute the scores of a column's slices; of no column those of all rows that are not left out."""
-        wanted = {check.metric for check in checks}
+        wanted = {check.metric for check in checks if check.metric}
+        found = await self.by(
+            lambda run: "NULL" if column is None else quoted(column_of(run, column)),
+            lambda value: None if column is None else slice_of(value),
+            wanted,
+            lambda count: check_slices(column, count),
+        )
+        return [
+            replace(one, slice=None if column is None else f"{column}={value}")
+            for value, one in sorted(found, key=lambda pair: pair[0] or "")
+        ]
+
+    async def by(
+        self,
+        key: Callable[[StoredRun], str],
+        named: Callable[[Any], Any],
+        wanted: Collection[str] | None,
+        check: Callable[[int], None] | None = None,
+    ) -> list[tuple[Any, GatedScore]]:
+        """Compute the scores of parts of the rows, each with the name of its part.
+
+        Args:
+            key: SQL of what the rows of a part have in common, over a run's index.
+            named: names a part by that value.
+            wanted: the scores; None for all.
+            check: is told how many parts there are, and may refuse.
+        """
         sides = [
-            await self._parted(run, read, column)
+            await self._parted(run, read, key(run), named, check)
             for (run, _), read in zip(self._runs, self._read, strict=True)
         ]
-        return await asyncio.to_thread(self._valued, column, sides, wanted)
+        return await asyncio.to_thread(self._valued, sides, wanted)
 
     async def _parted(
-        self, run: StoredRun, read: Sequence[tuple[int, str, dict[str, float]]], column: str | None
-    ) -> dict[str | None, _Part]:
+        self,
+        run: StoredRun,
+        read: Sequence[tuple[int, str, dict[str, float]]],
+        key: str,
+        named: Callable[[Any], Any],
+        check: Callable[[int], None] | None,
+    ) -> dict[Any, _Part]:
         marks = ", ".join("?" * len(self._without))
         left = f" WHERE id NOT IN ({marks})" if self._without else ""
-        value = "NULL" if column is None else quoted(column_of(run, column))
         rows = await self._pool.fetch(
-            f'SELECT DISTINCT "case", {value} FROM {run.index}{left}', list(self._without)
+            f'SELECT DISTINCT "case", {key} FROM {run.index}{left}', list(self._without)
         )
-        names: dict[Any, str | None] = {}
+        names: dict[Any, Any] = {}
         for _, one in rows:
             if one not in names:
-                names[one] = None if column is None else slice_of(one)
-                check_slices(column, len(names))
-        slices, found = {case: names[one] for case, one in rows}, dict[str | None, _Part]()
+                names[one] = named(one)
+                if check is not None:
+                    check(len(names))
+        parts, found = {case: names[one] for case, one in rows}, dict[Any, _Part]()
         for case, unit, sums in read:
-            if case in slices:
-                part = found.setdefault(slices[case], _Part())
+            if case in parts:
+                part = found.setdefault(parts[case], _Part())
                 part.sums.add_key(unit, sums)
                 part.rows.add(case)
         return found
 
     def _valued(
-        self, column: str | None, sides: Sequence[Mapping[str | None, _Part]], wanted: set[str | None]
-    ) -> list[GatedScore]:
+        self, sides: Sequence[Mapping[Any, _Part]], wanted: Collection[str] | None
+    ) -> list[tuple[Any, GatedScore]]:
         _, side = self._runs[0]
         evaluator, found = build(side.spec.metric, side.spec.params), []
         assert isinstance(evaluator, Additive)
         work = SLICES_WORK // max(1, len(sides[0]))
-        for value, part in sorted(sides[0].items(), key=lambda one: one[0] or ""):
+        for value, part in sides[0].items():
             values, _ = valued(evaluator, part.sums, most_work=work)
             before = sides[1].get(value) if len(sides) > 1 else None
             base = {} if before is None else evaluator.values(total_of(before.sums))
@@ -236,7 +267,7 @@ class _Parts:
             if before is not None and self._different is None:
                 drawn = differences(before.sums, part.sums, evaluator, most_work=work)
             for name, own, higher in names_of(side.spec):
-                if name not in wanted:
+                if wanted is not None and name not in wanted:
                     continue
                 one, other = values.get(own, Valued(None)), base.get(own)
                 known: dict[str, Any] = {"not_comparable": self._different}
@@ -245,18 +276,17 @@ class _Parts:
                     test = tested(one.value - other, drawn[own]) if own in drawn else None
                     known |= {"ends": Interval(test.low, test.high), "p": test.p} if test else {}
                     known["why"] = None if test else TOO_FEW
-                found.append(
-                    GatedScore(
-                        metric=name,
-                        slice=None if column is None else f"{column}={value}",
-                        rows=len(part.rows),
-                        value=one.value,
-                        interval=None if one.low is None or one.high is None else Interval(one.low, one.high),
-                        higher_is_better=higher,
-                        compared=before is not None,
-                        **known,
-                    )
+                ends = None if one.low is None or one.high is None else Interval(one.low, one.high)
+                score = GatedScore(
+                    metric=name,
+                    rows=len(part.rows),
+                    value=one.value,
+                    interval=ends,
+                    higher_is_better=higher,
+                    compared=before is not None,
+                    **known,
                 )
+                found.append((value, score))
         return found
 
 

@@ -122,7 +122,7 @@ class QueryEngine:
             UnknownNameError: the base's dataset has no such column.
         """
         stored = [await self._over(run) for run in runs]
-        return await slices(self._threads(), stored, column, margins)
+        return await slices(self._threads(), self._blobs, stored, column, margins)
 
     async def compare(
         self,

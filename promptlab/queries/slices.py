@@ -11,18 +11,21 @@ from typing import Any
 from promptlab.domain.decided import unfinished_notes
 from promptlab.duck import literal, quoted
 from promptlab.errors import RunError, UnknownNameError
+from promptlab.ports import Blobs
 from promptlab.queries.compare import cluster_errors, counting_of, not_comparable, paired_of, pairing_of
 from promptlab.queries.compare_sql import ANSWER, Pairing, skewness_of
 from promptlab.queries.compared import MAX_COMPARED
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
+from promptlab.queries.run_level import judged_together
+from promptlab.queries.sliced_scores import SlicedScores, judgement_of, mean_of, sliced_scores
 from promptlab.results.index import PREFIX_CHARS
 from promptlab.statistics import (
     FEWEST,
+    FEWEST_ROWS,
     Clusters,
     Judgement,
     is_skewed,
-    judge,
     numbers_interval,
     student_interval,
     t_of,
@@ -44,7 +47,7 @@ _NUMBERS = ("BIGINT", "HUGEINT", "INTEGER", "DOUBLE")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceMean:
-    """One metric of the base run over a slice."""
+    """One metric of the base run over a slice; of a score of the run as a whole its value, by `bootstrap`."""
 
     n: int
     """Rows that the mean is of."""
@@ -58,6 +61,7 @@ class SliceMean:
     worst_low: float | None = None
     """The mean of all rows at least, whatever the missing scores are; None where none are missing."""
     worst_high: float | None = None
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +104,17 @@ class Slices:
 
 
 async def slices(
-    pool: DuckDBPool, runs: Sequence[StoredRun], column: str, margins: Mapping[str, float]
+    pool: DuckDBPool, blobs: Blobs, runs: Sequence[StoredRun], column: str, margins: Mapping[str, float]
 ) -> Slices:
     """Slice the base run `runs[0]`, and the others against it, by a column of the base's dataset.
 
-    Verdicts are Holm's over all slices, metrics and runs. Texts that are the same in their first 48
+    Scores of the runs as a whole stand beside the metrics of cases: a slice's value, by its cases alone.
+    Verdicts are Holm's over all slices, metrics, scores and runs. Texts that are the same in their first 48
     lower-case letters are one value, as in the index.
 
     Args:
         pool: where to ask.
+        blobs: where the sums of cases are.
         runs: the base and at most three others.
         column: of the dataset.
         margins: δ by metric; under "" that of all others.
@@ -136,9 +142,16 @@ async def slices(
             found.append(
                 {row[0]: dict(zip(names, row, strict=True)) | errors.get(row[0], {}) for row in rows}
             )
-    differences = _differences(runs, pairing, found, keys, margins) if pairing else {}
+    kind = base.columns.types[known[column]]
+    whole = await sliced_scores(
+        pool,
+        blobs,
+        runs,
+        lambda run: keys.sql if run.columns.types.get(known[column]) == kind else None,
+    )
+    differences = _differences(runs, pairing, found, keys, margins, whole) if pairing else {}
     return Slices(
-        notes=unfinished_notes([run.run for run in runs], [run.total for run in runs]),
+        notes=(*unfinished_notes([run.run for run in runs], [run.total for run in runs]), *whole.notes),
         column=column,
         values=keys.values,
         binned=keys.binned,
@@ -146,7 +159,8 @@ async def slices(
             Slice(
                 value=text,
                 rows=means[key]["rows"],
-                means=_slice_means(base, means[key]),
+                means=_slice_means(base, means[key])
+                | {name: SliceMean(**mean_of(one)) for name, one in whole.base.get(key, {}).items()},
                 differences=[differences.get((key, other), {}) for other in range(len(runs) - 1)],
                 bounds=keys.bounds.get(key),
             )
@@ -274,6 +288,7 @@ def _slice_means(run: StoredRun, found: Mapping[str, Any]) -> dict[str, SliceMea
         if bounds and value["least"] is not None and value["least"] < value["most"]:
             made |= {"worst_low": value["least"], "worst_high": value["most"]}
         if count or value["asked"]:
+            made["higher_is_better"] = metric.higher_is_better
             means[metric.name] = SliceMean(n=count, rows=value["asked"], mean=mean, **made)
     return means
 
@@ -299,8 +314,9 @@ def _differences(
     found: Sequence[Mapping[Any, Mapping[str, Any]]],
     keys: _Keys,
     margins: Mapping[str, float],
+    whole: SlicedScores,
 ) -> dict[tuple[Any, int], dict[str, SliceDifference]]:
-    """Judge all slices, metrics and runs together."""
+    """Judge all slices, metrics, scores of the runs as a whole and runs together."""
     places, data = [], []
     for key in keys.shown:
         for pair, (name, other) in enumerate(pairing.pairs):
@@ -311,7 +327,17 @@ def _differences(
             data.append(replace(one, fact=True) if reason else one)
             places.append((key, other, name, reason))
     made: dict[tuple[Any, int], dict[str, SliceDifference]] = {}
-    for (key, other, name, reason), judgement in zip(places, judge(data), strict=True):
+    # A score of too few rows has no verdict, and is no test.
+    few = [rows < FEWEST_ROWS for _, _, rows in whole.compared]
+    judgements, scores = judged_together(
+        data,
+        [replace(one, p=None) if no else one for (_, one, _), no in zip(whole.compared, few, strict=True)],
+        margins,
+    )
+    for (key, other, name, reason), judgement in zip(places, judgements, strict=True):
         difference = SliceDifference(judgement=judgement, not_comparable=reason)
         made.setdefault((key, other), {})[name] = difference
+    for (key, _, rows), score in zip(whole.compared, scores, strict=True):
+        difference = SliceDifference(judgement=judgement_of(score, rows), not_comparable=score.not_comparable)
+        made.setdefault((key, score.other), {})[score.metric] = difference
     return made

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from promptlab.queries.compared import margins_of
+from promptlab.queries.sliced_scores import METHOD
 from promptlab.queries.slices import Slice, SliceDifference, SliceMean, Slices
 from promptlab.queries.slices_json import slices_json
 from promptlab.queries.verdict_words import words_of
@@ -74,7 +75,10 @@ def slices_table(run_ids: Sequence[str], found: Slices) -> Group:
     if len(run_ids) > 1:
         lines += [
             Text(),
-            Text("Verdicts are adjusted over all slices, metrics and runs (Holm).", style="dim"),
+            Text(
+                "Verdicts are adjusted over all slices, metrics, scores of the run and runs (Holm).",
+                style="dim",
+            ),
         ]
     return Group(*lines)
 
@@ -84,8 +88,10 @@ def _metric_table(metric: str, run_ids: Sequence[str], found: Slices) -> Any:
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     others = [f"{LETTERS[n]} − A, 95% interval" for n in range(1, len(run_ids))]
-    for name in (found.column, "n", "mean", "95% interval", *others):
-        table.add_column(name, justify="right" if name in ("n", "mean") else "left", overflow="fold")
+    of_run = any((mean := one.means.get(metric)) and mean.method == METHOD for one in found.slices)
+    said = "value" if of_run else "mean"
+    for name in (found.column, "n", said, "95% interval", *others):
+        table.add_column(name, justify="right" if name in ("n", said) else "left", overflow="fold")
     for one in found.slices:
         mean = one.means.get(metric)
         if mean is not None:

@@ -17,6 +17,7 @@ from promptlab.gates.config import Gates, gates_of
 from promptlab.gates.facts import facts_of
 from promptlab.gates.judging import GatedMetric, GatedScore, GateInputs, judged
 from promptlab.queries.comparison_json import comparison_from
+from promptlab.queries.slices_json import slices_from
 from promptlab.queries.verdict_words import score_why, score_words
 from promptlab.sdk.run import Run
 from promptlab.statistics import (
@@ -227,3 +228,40 @@ def test_compare_judges_scores_of_the_run_in_the_same_family_as_a_gate(
     assert [(s.metric, s.p_adjusted, s.verdict) for s in again.run_metrics] == [
         (s.metric, s.p_adjusted, s.verdict) for s in compared.run_metrics
     ]
+
+
+def test_slices_show_scores_of_the_run_beside_metrics(lab: PromptLab, tmp_path: Path) -> None:
+    """Each by the cases of its slice alone, and against another run, in one family with the metrics; a
+    RunEvaluator of one's own has none, and a note says so."""
+    own = {"metric": "different", "evaluator": Different()}
+    wrong = [{0, 4}, set(range(0, 90, 3))]
+    base, run = (run_of(lab, tmp_path, one, own) for one in wrong)
+    found = lab.experiment.slices(base, "kind", run)
+    assert [
+        note for note in found.found.notes if note.startswith("different has no slices: it is code of your")
+    ]
+    tests = []
+    for one in found:
+        for place, rows in enumerate(map(rows_of, wrong)):
+            value = f1_of([row for row in rows if row["kind"] == one.value])
+            judged = one.differences[0][F1].judgement
+            assert (judged.other_mean if place else one.means[F1].mean) == pytest.approx(value)
+        mean = one.means[F1]
+        assert (mean.n, mean.method) == (40, "bootstrap") and mean.ci_low is not None
+        assert judged.difference == pytest.approx((judged.other_mean or 0) - (mean.mean or 0))
+        tests += [d.judgement for d in one.differences[0].values()]
+    adjusted = holm([one.p for one in tests if one.p is not None])
+    assert [one.p_adjusted for one in tests if one.p is not None] == pytest.approx(adjusted)
+    assert {one.value: one.differences[0][F1].judgement.verdict for one in found} == {
+        "x": "worse",
+        "y": "no evidence of a difference",
+        "z": "no evidence of a difference",
+    }
+    gate = lab.experiment.gate(
+        run, baseline=base, gates=[{"metric": F1, "no_regression": True, "slices": ["kind"]}]
+    )
+    by_gate = {check.slice: check.value for check in gate.checks}
+    assert by_gate == {f"kind={one.value}": one.differences[0][F1].judgement.difference for one in found}
+    assert slices_from(json.loads(json.dumps(found.to_json()))) == found.found
+    said = str(found)
+    assert F1 in said and "value" in said and "different has no slices" in said

@@ -18,7 +18,7 @@ router = APIRouter(tags=["runs"], route_class=Exact)
 
 
 class SliceMeanOut(BaseModel):
-    """One metric of the base over a slice."""
+    """One metric of the base over a slice; of a score of the run as a whole its value, by bootstrap."""
 
     n: int = Field(description="Rows that the mean is of.")
     rows: int = Field(description="Rows to score.")
@@ -29,6 +29,7 @@ class SliceMeanOut(BaseModel):
     method: str | None
     worst_low: float | None = Field(description="The mean of all rows at least; null where none is missing.")
     worst_high: float | None
+    higher_is_better: bool = True
 
 
 class SliceOtherOut(BaseModel):

@@ -84,10 +84,13 @@ class Addresses:
             pairs += [("sort", f"score.{metric.name}")] + ([] if metric.higher_is_better else [("desc", "1")])
         return f"{run_url(self.run_ids[0])}?{urlencode(pairs)}"
 
-    def of_comparison(self, one: Slice, metric: str, other: int) -> str:
-        """The slice's cases in the comparison, the greatest loss first."""
+    def of_comparison(self, one: Slice, metric: str | None, other: int) -> str:
+        """The slice's cases in the comparison, the greatest loss first; of a score of the run as a whole
+        by the comparison's own metric, for no case has it."""
         condition = self.condition(one)
-        pairs = [*(("run", run_id) for run_id in self.run_ids), ("metric", metric), ("sort", "difference")]
+        pairs = [("run", run_id) for run_id in self.run_ids]
+        pairs += [("metric", metric)] if metric is not None else []
+        pairs += [("sort", "difference")]
         pairs += [("other", str(other))] if len(self.run_ids) > 2 else []
         return f"/compare?{urlencode([*pairs, *([condition] if condition else [])])}"
 
@@ -106,7 +109,7 @@ def slice_rows(found: Slices, metric: str, spec: Metric | None, addresses: Addre
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    better = -1 if spec is not None and not spec.higher_is_better else 1
+    better = -1 if any(not one.means[metric].higher_is_better for one in shown) else 1
     scale = _scale(shown, metric, spec)
     shown.sort(key=lambda one: _worst_first(one, metric, better))
     return [_row(one, metric, spec, digits, (low, high), scale, addresses) for one in shown]
@@ -182,7 +185,9 @@ def _row(
         digits.between(mean.ci_low, mean.ci_high),
         _bar(mean, ends),
         [
-            _delta(d[metric], scale, addresses.of_comparison(one, metric, other)) if metric in d else None
+            _delta(d[metric], scale, addresses.of_comparison(one, metric if spec else None, other))
+            if metric in d
+            else None
             for other, d in enumerate(one.differences)
         ],
     )
