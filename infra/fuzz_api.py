@@ -77,48 +77,68 @@ def wait_for(url: str, token: str, server: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"The Studio did not start within {START_S} s.")
 
 
-def main() -> None:
-    """Start a Studio, run schemathesis against it, and end both."""
+def asked(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """What the command line says, and what it says to schemathesis."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--examples", type=int, default=50, help="requests of each operation and phase")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tool", default=str(ROOT / ".venv/fuzz-api/bin/schemathesis"))
-    asked, more = parser.parse_known_args()
-    token, port = secrets.token_hex(24), free_port()
-    url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory(prefix="fuzz-api-") as folder:
-        db = Path(folder) / "fuzz.db"
-        (Path(folder) / "schemathesis.toml").write_text(SETTINGS)
-        asyncio.run(filled(db))
-        command = [sys.executable, "-m", "promptlab", "studio", "--db", str(db), "--port", str(port)]
-        with (Path(folder) / "studio.log").open("wb") as log:
-            server = subprocess.Popen(
-                command,
-                env={**os.environ, "PROMPTLAB_STUDIO_TOKEN": token},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-            )
-        try:
-            wait_for(url, token, server)
-            ended = subprocess.run(
-                [
-                    *(asked.tool, "run", f"{url}/api/v1/openapi.json"),
-                    *("--header", f"Authorization: Bearer {token}", "--seed", str(asked.seed)),
-                    *("--max-examples", str(asked.examples), "--exclude-checks", ",".join(NOT_HELD)),
-                    *("--request-timeout", "60", "--continue-on-failure", *more),
-                ],
-                cwd=folder,
-                check=False,
-            )
-        finally:
-            server.terminate()
-            server.wait(30)
-        said = (Path(folder) / "studio.log").read_text(errors="replace")
+    parser.add_argument("--url", default="", help="that of a stack made for this, in place of one here")
+    parser.add_argument("--token", default="", help="its token, of an admin")
+    return parser.parse_known_args(argv)
+
+
+def fuzz(given: argparse.Namespace, more: list[str], url: str, token: str, folder: Path) -> int:
+    """Run schemathesis in a folder, and return its exit code."""
+    (folder / "schemathesis.toml").write_text(SETTINGS)
+    ended = subprocess.run(
+        [
+            *(given.tool, "run", f"{url}/api/v1/openapi.json", "--url", url),
+            *("--header", f"Authorization: Bearer {token}", "--seed", str(given.seed)),
+            *("--max-examples", str(given.examples), "--exclude-checks", ",".join(NOT_HELD)),
+            *("--request-timeout", "60", "--continue-on-failure", *more),
+        ],
+        cwd=folder,
+        check=False,
+    )
+    return ended.returncode
+
+
+def main() -> None:
+    """Start a Studio, run schemathesis against it, and end both; or run it against one that is there."""
+    given, more = asked()
+    with tempfile.TemporaryDirectory(prefix="fuzz-api-") as temporary:
+        folder = Path(temporary)
+        if given.url:
+            raise SystemExit(fuzz(given, more, given.url.rstrip("/"), given.token, folder))
+        code, said = here(given, more, folder)
     if "incident" in said:
         sys.stderr.write(said[-20_000:])
         raise SystemExit("The Studio's log has incidents.")
-    raise SystemExit(ended.returncode)
+    raise SystemExit(code)
+
+
+def here(given: argparse.Namespace, more: list[str], folder: Path) -> tuple[int, str]:
+    """Ask a Studio of this machine; return the exit code and what the Studio logged."""
+    token, port = secrets.token_hex(24), free_port()
+    url, db = f"http://127.0.0.1:{port}", folder / "fuzz.db"
+    asyncio.run(filled(db))
+    command = [sys.executable, "-m", "promptlab", "studio", "--db", str(db), "--port", str(port)]
+    with (folder / "studio.log").open("wb") as log:
+        server = subprocess.Popen(
+            command,
+            env={**os.environ, "PROMPTLAB_STUDIO_TOKEN": token},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        )
+    try:
+        wait_for(url, token, server)
+        code = fuzz(given, more, url, token, folder)
+    finally:
+        server.terminate()
+        server.wait(30)
+    return code, (folder / "studio.log").read_text(errors="replace")
 
 
 if __name__ == "__main__":
