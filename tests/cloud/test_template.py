@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from promptlab.domain.code import Wheel
+from promptlab.domain.keys import media_key
+
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = (
     *("Plan", "Infer", "Evaluate", "Summarize", "Fail"),
@@ -364,7 +367,7 @@ def test_only_who_scores_answers_or_looks_at_code_may_ask_the_sandbox() -> None:
 
 
 def test_the_sandbox_has_a_network_that_leads_nowhere() -> None:
-    """Two subnets without a route, no gateway of any kind but the one to packages in the bucket."""
+    """Two subnets without a route, no gateway of any kind but the one to packages and media in the bucket."""
     resources = template()["Resources"]
     kinds = {r["Type"] for r in resources.values()}
     assert not kinds & {
@@ -377,8 +380,11 @@ def test_the_sandbox_has_a_network_that_leads_nowhere() -> None:
     assert all(not s["MapPublicIpOnLaunch"] for s in of_type("AWS::EC2::Subnet").values())
     (endpoint,) = of_type("AWS::EC2::VPCEndpoint").values()
     (only,) = endpoint["PolicyDocument"]["Statement"]
-    packages = [{"Fn::Sub": f"${{Bucket.Arn}}/{place}code/wheels/*"} for place in ("", "projects/*/")]
-    assert (only["Action"], only["Resource"]) == ("s3:GetObject", packages)
+    # What workers sign addresses of for it: packages of code, and media of cases.
+    wheel = Wheel(file_name="a-1-py3-none-any.whl", sha256="0" * 64, size_bytes=1)
+    folders = [key.rpartition("/")[0] for key in (wheel.blob, media_key("0" * 64))]
+    places = [f"${{Bucket.Arn}}/{place}{folder}/*" for folder in folders for place in ("", "projects/*/")]
+    assert (only["Action"], only["Resource"]) == ("s3:GetObject", [{"Fn::Sub": place} for place in places])
     (group,) = of_type("AWS::EC2::SecurityGroup").values()
     assert "SecurityGroupIngress" not in group
     assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
