@@ -12,7 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from fastapi.routing import iter_route_contexts
-from promptlab_studio.access import ADMIN, ROLES, Principal
+from promptlab_studio.access import ADMIN, ROLES
 from promptlab_studio.admin_token import sha
 from promptlab_studio.tokens import TOKEN as TOKEN_KIND
 
@@ -227,7 +227,8 @@ async def test_a_principal_of_another_project_has_that_project(lab: Lab) -> None
     """What a project keeps from others, tests/studio/test_projects.py holds to: this says whose it is."""
     made = await lab.client(lab.tokens["admin"]).post("/api/v1/projects", json={"name": "elsewhere"})
     assert made.status_code == 201
-    foreign = Principal("person:f@example.com", "F", "engineer", "elsewhere")
-    token = await lab.studio.token("engineer", by=foreign)
+    people = lab.studio.auth.people(lab.studio.records)
+    foreign = await people.put(ADMIN, "f@example.com", role="engineer", project="elsewhere")
+    token = await lab.studio.token("engineer", by=foreign.principal)
     me = (await lab.client(token).get("/api/v1/me")).json()
     assert (me["project"], me["role"]) == ("elsewhere", "engineer")
