@@ -244,7 +244,8 @@ class Gates(Written):
             if check.slices and check.metric in of_run:
                 raise ConfigError(
                     f"gates: {check.metric} is a score of the run as a whole by code of your own, which is "
-                    "evaluated once, and has no slices: leave slices out."
+                    "evaluated once, and has no slices: leave slices out, or have it give a "
+                    "score for each value (docs/metrics-run.md)."
                 )
             for column in check.slices:
                 if column not in columns:

@@ -265,3 +265,27 @@ def test_slices_show_scores_of_the_run_beside_metrics(lab: PromptLab, tmp_path: 
     assert slices_from(json.loads(json.dumps(found.to_json()))) == found.found
     said = str(found)
     assert F1 in said and "value" in said and "different has no slices" in said
+
+
+class DifferentByKind(Different):
+    """Counts the different answers of each kind."""
+
+    inputs = {"response": "$inference", "kind": "kind"}
+    scores = ("x", "y", "w")
+    resamples = 50
+
+    def evaluate(self, cases: Any) -> Any:
+        kinds = {kind: [case for case in cases if case["kind"] == kind] for kind in self.scores}
+        return {kind: Different.evaluate(self, some) for kind, some in kinds.items() if some}
+
+
+def test_an_own_metric_gives_its_slices_itself(lab: PromptLab, tmp_path: Path) -> None:
+    """As scores, which a gate takes like any other; of a value that no row has there is none."""
+    own = {"metric": "different", "evaluator": DifferentByKind()}
+    run = run_of(lab, tmp_path, {1}, own)
+    assert run.summary is not None
+    found = run.summary.run_metrics["different"].values
+    assert [found[f"different.{kind}"].value for kind in "xyw"] == [2.0, 2.0, None]
+    assert found["different.w"].error and found["different.x"].error is None
+    gate = lab.experiment.gate(run, gates=[{"require": "different.x >= 2"}])
+    assert gate.outcome == "passed"

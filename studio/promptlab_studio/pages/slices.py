@@ -18,7 +18,7 @@ from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.cases import expected_columns
 from promptlab_studio.views.compare import LETTERS
 from promptlab_studio.views.prompts import names_in
-from promptlab_studio.views.slices import addresses_of, largest_losses, slice_rows
+from promptlab_studio.views.slices import addresses_of, largest_losses, slice_rows, what_is_shown
 from promptlab_studio.views.state import Query
 
 CHIPS = 10
@@ -72,6 +72,7 @@ async def slices_page(request: Request) -> HTMLResponse:
             "columns": content,
             "likely": likely[:CHIPS],
             "metric": metric,
+            "said": what_is_shown(found, metric),
             "metrics": metrics,
             "margin": margin,
             "found": found,

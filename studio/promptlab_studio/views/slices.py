@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from promptlab.domain.experiment import Metric
+from promptlab.queries.sliced_scores import METHOD
 from promptlab.queries.slices import REST, Slice, SliceDifference, SliceMean, Slices
 from promptlab.results.table import Columns
 from promptlab_studio.views.compare_words import Scale, Words, judged_words
@@ -113,6 +114,13 @@ def slice_rows(found: Slices, metric: str, spec: Metric | None, addresses: Addre
     scale = _scale(shown, metric, spec)
     shown.sort(key=lambda one: _worst_first(one, metric, better))
     return [_row(one, metric, spec, digits, (low, high), scale, addresses) for one in shown]
+
+
+def what_is_shown(found: Slices, metric: str) -> str:
+    """Name the number of a slice: a mean of cases, or a score of the run as a whole."""
+    return (
+        "value" if any(m.method == METHOD for one in found.slices if (m := one.means.get(metric))) else "mean"
+    )
 
 
 def _scale(shown: Sequence[Slice], metric: str, spec: Metric | None) -> Scale:
