@@ -91,7 +91,7 @@ mutants: .venv/mutants frontend  ## change the code in 300 small ways and see wh
 fuzz-api: .venv/fuzz-api/bin/schemathesis frontend  ## send schemathesis against the API of a Studio here (EXAMPLES=50 of each operation, SEED=1; URL=… TOKEN=…: of a deployed one that is there for this; 4 minutes)
 	@$(BIN)/python infra/fuzz_api.py --examples $(or $(EXAMPLES),50) --seed $(or $(SEED),1) $(if $(URL),--url $(URL) --token $(TOKEN))
 
-simulate: .venv/dev  ## print how often intervals and verdicts are right, for docs/statistics (QUICK=1: 500 repetitions; TABLE=Ranking: that table alone; 15 minutes)
+simulate: .venv/dev  ## print how often intervals and verdicts are right, for docs/statistics (QUICK=1: 500 repetitions; TABLE=Ranking: that table alone; 6 minutes of one core)
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulation $(if $(QUICK),--quick) "$(TABLE)"
 
 .PHONY: prices
