@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.results import RunRecord
+from promptlab.domain.statistics import Distribution
 from promptlab.domain.summary import Summary
-from promptlab.statistics import t_of
+from promptlab.statistics import numbers_interval
 
 MOST_TRIED = 1_000
 """Rows that are tried at most: the interval's width falls with their root."""
@@ -52,17 +51,20 @@ class SampledRun:
 
 
 def mean_of(values: Sequence[float]) -> LikelyRange | None:
-    """The mean of a sample, with Student's 95% interval, not below 0; None of an empty one.
+    """The mean of a sample, with the 95% interval of a metric's numbers (Student's, Hall's where skewed), not
+    below 0; None of an empty one.
 
     Of a single value the interval is from half of it to twice as much: one call tells no more.
     """
-    if not values:
+    found = Distribution()
+    for value in values:
+        found.add(value)
+    if not found.n:
         return None
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return LikelyRange(mean / 2, mean, 2 * mean)
-    half = t_of(len(values) - 1, 0.95) * statistics.stdev(values) / sqrt(len(values))
-    return LikelyRange(max(0.0, mean - half), mean, mean + half)
+    if found.stderr is None:
+        return LikelyRange(found.mean / 2, found.mean, 2 * found.mean)
+    ends = numbers_interval(found.mean, found.stderr, found.n, found.skewness or 0.0)
+    return LikelyRange(max(0.0, ends.low), found.mean, ends.high)
 
 
 async def tried_of(run: RunRecord, rows: AsyncIterator[Mapping[str, Any]]) -> SampledRun:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from promptlab import PromptLab
 from promptlab.cli import commands
@@ -17,6 +19,7 @@ from promptlab.cloud.sampled import LikelyRange, mean_of, slowest, times_by_limi
 from promptlab.domain.model_config import ModelConfig
 from promptlab.domain.tokens import chat_tokens
 from promptlab.experiments.config import ExperimentConfig
+from promptlab.statistics import hall_t
 from promptlab.store_lab import StoreLab
 from promptlab.worker import at_once
 from tests.servers import ModelServer
@@ -51,6 +54,10 @@ def test_the_mean_of_a_sample_has_students_interval() -> None:
     found = mean_of([1.0, 2.0, 3.0])
     assert found is not None and (found.low, found.expected) == (0.0, 2.0)
     assert found.high == pytest.approx(2 + 4.302652729911275 / 3**0.5)
+    skewed = [1.0] * 18 + [10.0, 30.0]
+    more = mean_of(skewed)
+    wanted = hall_t(2.9, stdev(skewed) / 20**0.5, 20, float(stats.skew(skewed)))
+    assert more is not None and (more.low, more.high) == pytest.approx((max(0.0, wanted.low), wanted.high))
     assert mean_of([]) is None and mean_of([4.0]) == LikelyRange(2.0, 4.0, 8.0)
 
 
