@@ -78,7 +78,7 @@ def wait_for(url: str, token: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def asked(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-    """What the command line says, and what it says to schemathesis."""
+    """Read what the command line says, and what it says to schemathesis."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--examples", type=int, default=50, help="requests of each operation and phase")
     parser.add_argument("--seed", type=int, default=1)

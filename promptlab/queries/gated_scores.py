@@ -106,7 +106,7 @@ async def gated_scores(
         columns = sorted({column for check in checks for column in check.slices})
         if not checks or not (gates.quarantine or columns):
             continue
-        parts = Parts(pool, run, side, base, others.get(name), gates.quarantine)
+        parts = PartSums(pool, run, side, base, others.get(name), gates.quarantine)
         why = await parts.load(blobs)
         if why is not None:
             found = [replace(one, unsliced=why) if one.metric in own else one for one in found]
@@ -154,7 +154,7 @@ class _Part:
     rows: set[int] = field(default_factory=set)
 
 
-class Parts:
+class PartSums:
     """One metric over parts of a run's rows, and of the baseline's."""
 
     def __init__(

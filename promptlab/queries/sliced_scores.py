@@ -8,7 +8,7 @@ from typing import Any
 
 from promptlab.gates.judging import GatedScore
 from promptlab.ports import Blobs
-from promptlab.queries.gated_scores import OWN_CODE, Parts
+from promptlab.queries.gated_scores import OWN_CODE, PartSums
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.run_level import RunComparison, sides_of
@@ -43,7 +43,7 @@ async def sliced_scores(
     """
     found, base, *others = SlicedScores(), *runs
     for name, side in sides_of(base.run).items():
-        own = Parts(pool, base, side, None, None, ())
+        own = PartSums(pool, base, side, None, None, ())
         if (why := await own.load(blobs)) is not None:
             # A user's code may need packages, minutes or a sandbox: it is evaluated once, with its run.
             said = "it is code of your own, evaluated once over all rows" if why == OWN_CODE else why
@@ -55,7 +55,7 @@ async def sliced_scores(
             theirs = sides_of(other.run).get(name)
             if theirs is None or key(other) is None:
                 continue
-            parts = Parts(pool, other, theirs, base, side, ())
+            parts = PartSums(pool, other, theirs, base, side, ())
             if (why := await parts.load(blobs)) is not None:
                 found.notes.append(f"{name} of run {other.run.run_id} has no slices: {why}.")
                 continue

@@ -87,7 +87,7 @@ def _made_with(found: Kept, makers: set[str]) -> Kept:
 
 
 def within(token: Principal, maker: Principal) -> Principal | None:
-    """What a token may do of whose maker is a person: no more than they may now; None: nothing."""
+    """Return what a token may do whose maker is a person: no more than they may now; None: nothing."""
     if token.project != maker.project and not maker.of_all:
         return None
     return replace(token, role=min(token.role, maker.role, key=ROLES.index))
