@@ -88,9 +88,16 @@ class RunMetric:
     """Key of the blob with the sums of each case, which scores of a part of the rows are made of; None where
     there is none."""
 
+    by_slice: str | None = None
+    """Key of the blob with the scores of slices, of a metric of a user's own; None where there is none."""
+
     def brief(self) -> dict[str, Any]:
         """Give what programs are told: as `to_json`, without the keys of sums."""
-        return {name: value for name, value in self.to_json().items() if name not in ("units", "by_case")}
+        return {
+            name: value
+            for name, value in self.to_json().items()
+            if name not in ("units", "by_case", "by_slice")
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -104,6 +111,7 @@ class RunMetric:
             **({"detail": dict(self.detail)} if self.detail else {}),
             **({"units": self.units} if self.units else {}),
             **({"by_case": self.by_case} if self.by_case else {}),
+            **({"by_slice": self.by_slice} if self.by_slice else {}),
         }
 
     @classmethod
@@ -117,7 +125,7 @@ class RunMetric:
         values = as_object(found.get("values", {}), "values")
         texts: dict[str, Any] = {
             name: None if found.get(name) is None else str(found[name])
-            for name in ("lost_why", "method", "units", "by_case")
+            for name in ("lost_why", "method", "units", "by_case", "by_slice")
         }
         counts: dict[str, Any] = {n: as_count(found.get(n, 0), n) for n in ("cases", "rows", "lost")}
         return cls(

@@ -16,6 +16,7 @@ from promptlab.domain.experiment import EVALUATION_TIMEOUT_S, RunMetricSpec
 from promptlab.domain.results import RunRecord, Score, described
 from promptlab.domain.run_metrics import RunMetric, RunValue
 from promptlab.engine.extracted import RunInputs
+from promptlab.engine.own_slices import evaluated, slices_of
 from promptlab.engine.processes import SANDBOX, CannotLoadError, Processes, Recipe
 from promptlab.engine.user_code import OverdueError, in_time
 from promptlab.errors import TemplateError
@@ -24,6 +25,7 @@ from promptlab.evaluators.of_runs import DETAIL, Additive, RunCase, RunEvaluator
 from promptlab.evaluators.whole import WholeRun, packed
 from promptlab.ports import Blobs
 from promptlab.results.case_sums import CaseSumsFile, Valued, valued
+from promptlab.results.own_slices import OwnSlices
 from promptlab.results.run_cases import read_cases
 from promptlab.results.run_draws import Draws
 from promptlab.results.run_sums import RowSums, names_of
@@ -116,6 +118,7 @@ async def compute(
         content: its dataset.
     """
     source, made = _Source(path, shape, content), dict[str, RunMetric]()
+    columns = [str(name) for name in run.experiment.get("slices") or ()]
     threads = Threads("promptlab-run-metrics")
     try:
         for number, (spec, evaluator) in enumerate(level.bound):
@@ -129,7 +132,11 @@ async def compute(
                     await blobs.put_file(by_case, file)
                     found["by_case"] = by_case
                 else:
-                    found, units = await _whole(level, threads, source, spec, evaluator)
+                    found, units, sliced = await _whole(level, threads, source, spec, evaluator, columns)
+                    if sliced is not None:
+                        by_slice = f"runs/{run.run_id}/text/slices-{run.generation}-{number}.json.gz"
+                        await blobs.put(by_slice, sliced.packed())
+                        found["by_slice"] = by_slice
                 key = None
                 if units is not None:
                     key = f"runs/{run.run_id}/text/sums-{run.generation}-{number}.json.gz"
@@ -205,19 +212,34 @@ def _timed(
 
 
 async def _whole(
-    level: RunLevel, threads: Threads, source: _Source, spec: RunMetricSpec, evaluator: Evaluator
-) -> tuple[dict[str, Any], bytes | None]:
-    """A metric of a user's own, given all cases at once; and its draws, packed, where there are any."""
+    level: RunLevel,
+    threads: Threads,
+    source: _Source,
+    spec: RunMetricSpec,
+    evaluator: Evaluator,
+    columns: Sequence[str],
+) -> tuple[dict[str, Any], bytes | None, OwnSlices | None]:
+    """A metric of a user's own, given all cases at once; its draws, packed, where there are any; and by the
+    values of some columns."""
     seen, units, limit_s = _Seen(), set[str](), spec.timeout_s or EVALUATION_TIMEOUT_S
+    cases = list[tuple[str, RunCase]]()
 
     def read() -> dict[str, Any]:
-        cases = list(source.cases(spec, evaluator, seen))
+        cases.extend(source.cases(spec, evaluator, seen))
         units.update(unit for unit, _ in cases)
         seen.cases, seen.rows = len(cases), {case.row for _, case in cases}
         return packed(cases)
 
     data = await asyncio.to_thread(read)
     score = await _evaluated(level, threads, spec, evaluator, data, limit_s)
+    sliced = None
+    if columns and isinstance(score.metadata.get("scores"), Mapping):
+        sliced = await evaluated(
+            lambda data, left_s: _evaluated(level, threads, spec, evaluator, data, left_s),
+            cases,
+            await asyncio.to_thread(slices_of, source.path, source.shape, columns),
+            limit_s,
+        )
     found, ends = score.metadata.get("scores"), score.metadata.get("ends") or {}
     values = {}
     for name, own, higher in names_of(spec):
@@ -239,15 +261,19 @@ async def _whole(
         )
     drawn_from = f"clusters by {spec.cluster_by}" if spec.cluster_by else "rows"
     draws = score.metadata.get("drawn")
-    return {
-        "metric": spec.metric,
-        "values": values,
-        "cases": seen.cases,
-        "rows": len(seen.rows),
-        "lost": seen.lost,
-        "lost_why": seen.lost_why,
-        "method": f"bootstrap over {drawn_from}, as the metric says, seed 0" if ends else None,
-    }, Draws(str(score.metadata["units"]), draws).packed() if draws else None
+    return (
+        {
+            "metric": spec.metric,
+            "values": values,
+            "cases": seen.cases,
+            "rows": len(seen.rows),
+            "lost": seen.lost,
+            "lost_why": seen.lost_why,
+            "method": f"bootstrap over {drawn_from}, as the metric says, seed 0" if ends else None,
+        },
+        Draws(str(score.metadata["units"]), draws).packed() if draws else None,
+        sliced,
+    )
 
 
 def _varied(

@@ -230,22 +230,24 @@ class Gates(Written):
             known = ", ".join(metrics) or "none"
             raise ConfigError(f"gates: there is no metric {metric!r}; the experiment's are {known}.")
 
-    def check_slices(self, columns: Collection[str], of_run: Collection[str]) -> None:
+    def check_slices(
+        self, columns: Collection[str], of_run: Collection[str], evaluated: Collection[str] = ()
+    ) -> None:
         """Hold the slices of checks against a dataset and an experiment.
 
         Args:
             columns: the dataset's columns.
             of_run: the names of the scores of the run as a whole that are of a user's own code.
+            evaluated: the columns by whose values these are evaluated: `slices` of the experiment.
 
         Raises:
             ConfigError: there is no such column, or nothing to slice.
         """
         for check in self.checks:
-            if check.slices and check.metric in of_run:
+            if check.metric in of_run and not set(check.slices) <= set(evaluated):
                 raise ConfigError(
                     f"gates: {check.metric} is a score of the run as a whole by code of your own, which is "
-                    "evaluated once, and has no slices: leave slices out, or have it give a "
-                    "score for each value (docs/metrics-run.md)."
+                    "evaluated with its run: name the columns to slice by in the experiment's slices, too."
                 )
             for column in check.slices:
                 if column not in columns:

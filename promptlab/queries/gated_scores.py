@@ -17,6 +17,7 @@ from promptlab.gates.config import Check, Gates
 from promptlab.gates.judging import GatedScore
 from promptlab.ports import Blobs
 from promptlab.queries.opened import StoredRun
+from promptlab.queries.own_slices import own_scores
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.run_level import (
     TOO_FEW,
@@ -106,6 +107,9 @@ async def gated_scores(
         columns = sorted({column for check in checks for column in check.slices})
         if not checks or not (gates.quarantine or columns):
             continue
+        if side.spec.code is not None:
+            found = await _of_own(blobs, found, side, others.get(name), checks, columns)
+            continue
         parts = PartSums(pool, run, side, base, others.get(name), gates.quarantine)
         why = await parts.load(blobs)
         if why is not None:
@@ -116,6 +120,33 @@ async def gated_scores(
         for column in columns:
             found += await parts.scores(column, [c for c in checks if column in c.slices])
     return found
+
+
+async def _of_own(
+    blobs: Blobs,
+    found: Sequence[GatedScore],
+    side: Side,
+    other: Side | None,
+    checks: Sequence[Check],
+    columns: Sequence[str],
+) -> list[GatedScore]:
+    """Add the slices of a metric of a user's own, as they were evaluated with their run. Rows in quarantine
+    count in all of its scores."""
+    why, sliced = OWN_CODE, list[GatedScore]()
+    for column in columns:
+        own = await own_scores(blobs, side, other, column)
+        if isinstance(own, str):
+            why = own
+            continue
+        wanted = {check.metric for check in checks if column in check.slices}
+        quarantined = any(one.with_quarantined for one in found)
+        sliced += [
+            replace(one, slice=f"{column}={name}", with_quarantined=quarantined, unsliced=OWN_CODE)
+            for name, one in sorted(own.scores(), key=lambda pair: pair[0])
+            if one.metric in wanted
+        ]
+    names = set(side.spec.result_names)
+    return [*(replace(one, unsliced=why) if one.metric in names else one for one in found), *sliced]
 
 
 def _whole(run: StoredRun, compared: Sequence[RunComparison], quarantine: bool) -> list[GatedScore]:

@@ -8,14 +8,24 @@ from typing import Any
 
 from promptlab.gates.judging import GatedScore
 from promptlab.ports import Blobs
-from promptlab.queries.gated_scores import OWN_CODE, PartSums
+from promptlab.queries.gated_scores import PartSums
 from promptlab.queries.opened import StoredRun
+from promptlab.queries.own_slices import OwnScores, own_scores
 from promptlab.queries.pool import DuckDBPool
-from promptlab.queries.run_level import RunComparison, sides_of
+from promptlab.queries.run_level import RunComparison, Side, sides_of
 from promptlab.statistics import FEWEST_ROWS, Judgement
 
 METHOD = "bootstrap"
 """What the interval of such a score is made by."""
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """What rows are sliced by."""
+
+    column: str
+    keys: Mapping[str, Any]
+    """The name of a slice (`slice_of`) → its key; of bins none."""
 
 
 @dataclass(slots=True)
@@ -31,7 +41,11 @@ class SlicedScores:
 
 
 async def sliced_scores(
-    pool: DuckDBPool, blobs: Blobs, runs: Sequence[StoredRun], key: Callable[[StoredRun], str | None]
+    pool: DuckDBPool,
+    blobs: Blobs,
+    runs: Sequence[StoredRun],
+    key: Callable[[StoredRun], str | None],
+    by: By,
 ) -> SlicedScores:
     """Compute the scores of each slice from the sums of its cases.
 
@@ -40,14 +54,16 @@ async def sliced_scores(
         blobs: where the sums are.
         runs: the base and the others.
         key: SQL of the key of a row's slice in the index of a run; None where the run has no such column.
+        by: the column, and the slices with a value of their own.
     """
     found, base, *others = SlicedScores(), *runs
     for name, side in sides_of(base.run).items():
+        if side.spec.code is not None:
+            await _own(blobs, found, name, side, [sides_of(other.run).get(name) for other in others], by)
+            continue
         own = PartSums(pool, base, side, None, None, ())
         if (why := await own.load(blobs)) is not None:
-            # A user's code may need packages, minutes or a sandbox: it is evaluated once, with its run.
-            said = "it is code of your own, evaluated once over all rows" if why == OWN_CODE else why
-            found.notes.append(f"{name} has no slices: {said}.")
+            found.notes.append(f"{name} has no slices: {why}.")
             continue
         for value, one in await own.by(lambda run: key(run) or "NULL", _same, None):
             found.base.setdefault(value, {})[one.metric] = one
@@ -66,6 +82,28 @@ async def sliced_scores(
                         (value, _comparison(place, before, one), min(before.rows, one.rows))
                     )
     return found
+
+
+async def _own(
+    blobs: Blobs, found: SlicedScores, name: str, side: Side, others: Sequence[Side | None], by: By
+) -> None:
+    """Add the slices of a metric of a user's own, as they were evaluated with their run."""
+    own = "its slices are of single values" if not by.keys else await own_scores(blobs, side, None, by.column)
+    if isinstance(own, str):
+        found.notes.append(f"{name} has no slices: {own}.")
+        return
+    for value, one in own.scores():
+        if value in by.keys:
+            found.base.setdefault(by.keys[value], {})[one.metric] = one
+    for place, theirs in enumerate(others):
+        compared = None if theirs is None else await own_scores(blobs, theirs, side, by.column)
+        if not isinstance(compared, OwnScores):
+            continue
+        for value, one in compared.scores():
+            key = by.keys.get(value)
+            before = found.base.get(key, {}).get(one.metric) if value in by.keys else None
+            if before is not None:
+                found.compared.append((key, _comparison(place, before, one), min(before.rows, one.rows)))
 
 
 def _same(value: Any) -> Any:

@@ -15,10 +15,11 @@ from promptlab.ports import Blobs
 from promptlab.queries.compare import cluster_errors, counting_of, not_comparable, paired_of, pairing_of
 from promptlab.queries.compare_sql import ANSWER, Pairing, skewness_of
 from promptlab.queries.compared import MAX_COMPARED
+from promptlab.queries.gated_scores import slice_of
 from promptlab.queries.opened import StoredRun
 from promptlab.queries.pool import DuckDBPool
 from promptlab.queries.run_level import judged_together
-from promptlab.queries.sliced_scores import SlicedScores, judgement_of, mean_of, sliced_scores
+from promptlab.queries.sliced_scores import By, SlicedScores, judgement_of, mean_of, sliced_scores
 from promptlab.results.index import PREFIX_CHARS
 from promptlab.statistics import (
     FEWEST,
@@ -148,6 +149,7 @@ async def slices(
         blobs,
         runs,
         lambda run: keys.sql if run.columns.types.get(known[column]) == kind else None,
+        By(column, keys.named),
     )
     differences = _differences(runs, pairing, found, keys, margins, whole) if pairing else {}
     return Slices(
@@ -182,6 +184,8 @@ class _Keys:
     binned: bool
     bounds: Mapping[int | None, tuple[float, float]] = field(default_factory=dict)
     """Of a bin: its least and its greatest value."""
+    named: Mapping[str, int | None] = field(default_factory=dict)
+    """The value of a slice in the index, as text → its key; of bins and of all other values none."""
 
 
 async def _keys(pool: DuckDBPool, run: StoredRun, name: str) -> _Keys:
@@ -206,7 +210,10 @@ async def _keys(pool: DuckDBPool, run: StoredRun, name: str) -> _Keys:
     cases = " ".join(f"WHEN {_literal(v)} THEN {n}" for n, (v, *_) in enumerate(rows))
     values = rows[0][3] if rows else 0
     sql = f"CASE WHEN {value} IS NULL THEN NULL ELSE CASE {value} {cases} ELSE {MOST} END END"
-    return _Keys(sql if rows else "NULL::INTEGER", {**shown, MOST: REST, None: None}, values, False)
+    named: dict[str, int | None] = {"": None, **{slice_of(v): n for n, (v, *_) in enumerate(rows)}}
+    return _Keys(
+        sql if rows else "NULL::INTEGER", {**shown, MOST: REST, None: None}, values, False, named=named
+    )
 
 
 def _bins(value: str, values: int, low: float, cuts: Sequence[float], high: float) -> _Keys:

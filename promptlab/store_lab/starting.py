@@ -219,7 +219,7 @@ class Starting(Runs):
         experiment, bindings = await make()
         if said["gates"]:
             columns = [column.name for column in bindings.content.columns]
-            gates_of(said["gates"]).check_slices(columns, experiment.own_scores_of_run)
+            gates_of(said["gates"]).check_slices(columns, experiment.own_scores_of_run, experiment.slices)
         fields = dict(said)
         if stop := fields.pop("stop", None):
             rule = await stop_rule(self.ledger, stop, experiment, bindings.content.rows)

@@ -215,7 +215,9 @@ class Sweeping(GoingOn, Questions):
         for cell, (experiment, bindings) in zip(config.cells, works, strict=True):
             if cell.config.gates:
                 columns = [column.name for column in bindings.content.columns]
-                gates_of(cell.config.gates.to_json()).check_slices(columns, experiment.own_scores_of_run)
+                gates_of(cell.config.gates.to_json()).check_slices(
+                    columns, experiment.own_scores_of_run, experiment.slices
+                )
         experiments = [experiment for experiment, _ in works]
         sweep = await self._recorded_sweep(config, experiments)
         for place, (cell, experiment) in enumerate(zip(config.cells, experiments, strict=True)):

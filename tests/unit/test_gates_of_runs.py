@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from promptlab import Dataset, PromptLab, PromptTemplate, RunEvaluator
+from promptlab.domain.results import Score
+from promptlab.engine.own_slices import evaluated
 from promptlab.errors import ConfigError
 from promptlab.evaluators.classification import Classification
 from promptlab.evaluators.of_runs import RunCase
@@ -19,6 +22,7 @@ from promptlab.gates.judging import GatedMetric, GatedScore, GateInputs, judged
 from promptlab.queries.comparison_json import comparison_from
 from promptlab.queries.slices_json import slices_from
 from promptlab.queries.verdict_words import score_why, score_words
+from promptlab.results.own_slices import OwnSlices
 from promptlab.sdk.run import Run
 from promptlab.statistics import (
     bootstrap,
@@ -137,8 +141,8 @@ def test_code_of_ones_own_is_not_run_again_for_a_gate(lab: PromptLab, tmp_path: 
     assert "rows in quarantine count in it: it is of code of your own" in check.said
     sliced = [{"metric": "different", "min": 1, "slices": ["kind"]}]
     (check,) = lab.experiment.gate(run, gates=sliced).checks
-    assert check.outcome == "undecided" and "it has no slices: it is of code of your own" in check.said
-    with pytest.raises(ConfigError, match="code of your own, which is evaluated once, and has no slices"):
+    assert check.outcome == "undecided" and "name the column in the experiment's `slices`" in check.said
+    with pytest.raises(ConfigError, match="name the columns to slice by in the experiment's slices"):
         run_of(lab, tmp_path, {1}, own, gates=sliced)
 
 
@@ -267,25 +271,67 @@ def test_slices_show_scores_of_the_run_beside_metrics(lab: PromptLab, tmp_path: 
     assert F1 in said and "value" in said and "different has no slices" in said
 
 
-class DifferentByKind(Different):
-    """Counts the different answers of each kind."""
+class Right(RunEvaluator):
+    """The share of right answers, which accuracy is, too."""
 
-    inputs = {"response": "$inference", "kind": "kind"}
-    scores = ("x", "y", "w")
-    resamples = 50
+    inputs = {"response": "$inference", "truth": "truth"}
+    resamples = 200
+    value_range = (0.0, 1.0)
 
-    def evaluate(self, cases: Any) -> Any:
-        kinds = {kind: [case for case in cases if case["kind"] == kind] for kind in self.scores}
-        return {kind: Different.evaluate(self, some) for kind, some in kinds.items() if some}
+    def evaluate(self, cases: Any) -> float:
+        if any(case["response"] == "?" for case in cases):
+            raise ValueError("a question is no answer")
+        return sum(case["response"] == case["truth"] for case in cases) / len(cases)
 
 
-def test_an_own_metric_gives_its_slices_itself(lab: PromptLab, tmp_path: Path) -> None:
-    """As scores, which a gate takes like any other; of a value that no row has there is none."""
-    own = {"metric": "different", "evaluator": DifferentByKind()}
-    run = run_of(lab, tmp_path, {1}, own)
-    assert run.summary is not None
-    found = run.summary.run_metrics["different"].values
-    assert [found[f"different.{kind}"].value for kind in "xyw"] == [2.0, 2.0, None]
-    assert found["different.w"].error and found["different.x"].error is None
-    gate = lab.experiment.gate(run, gates=[{"require": "different.x >= 2"}])
-    assert gate.outcome == "passed"
+def test_an_own_metric_is_evaluated_by_slice_with_its_run(lab: PromptLab, tmp_path: Path) -> None:
+    """By the columns that the experiment names in `slices`: on the cases of each alone, with an interval,
+    against another run, and in gates; as the metric that counts the same by sums says. Of another column a
+    note says what to do."""
+    own = {"metric": "right", "evaluator": Right()}
+    wrong = [{0, 4, 8}, set(range(0, 90, 3))]
+    base, run = (run_of(lab, tmp_path, one, own, slices=["kind", "id"]) for one in wrong)
+    found = lab.experiment.slices(base, "kind", run)
+    assert not found.found.notes and len(found) == 3
+    for one in found:
+        ours, theirs = one.means["right"], one.means["classification.accuracy"]
+        assert (ours.n, ours.mean) == (40, theirs.mean)
+        mine, same = (one.differences[0][name].judgement for name in ("right", "classification.accuracy"))
+        assert mine.difference == pytest.approx(same.difference)
+        assert one.value != "x" or (mine.verdict == same.verdict == "worse" and mine.p_adjusted is not None)
+    (x,) = (one for one in found if one.value == "x")
+    assert x.means["right"].ci_low is not None
+    checks = [
+        {"metric": "right", "no_regression": 0.2, "slices": ["kind"]},
+        {"metric": "right", "min": 0.5, "slices": ["kind"]},
+    ]
+    gate = lab.experiment.gate(run, baseline=base, gates=checks)
+    by_slice = {(check.kind, check.slice): check for check in gate.checks}
+    assert by_slice["no_regression", "kind=x"].verdict == "worse"
+    assert by_slice["bound", "kind=x"].outcome == "failed" and by_slice["bound", "kind=x"].n == 40
+    (note,) = lab.experiment.slices(base, "id").found.notes
+    assert note == "right has no slices: it has 120 values; at most 50 are evaluated."
+    (note,) = lab.experiment.slices(base, "truth").found.notes
+    assert note.endswith("name the column in the experiment's `slices`.")
+    assert run_of(lab, tmp_path, wrong[0], own, slices=["kind"], gates=checks[1:]).status == "completed"
+
+
+def test_slices_of_an_own_metric_share_one_time_limit() -> None:
+    """What is not evaluated in time says so, and so does a slice whose evaluation fails; the others stand."""
+    asked = []
+
+    async def score(data: dict[str, Any], left_s: float) -> Score:
+        asked.append(left_s)
+        if len(asked) == 2:
+            raise ValueError("TypeError: odd")
+        await asyncio.sleep(0.3 if len(asked) == 3 else 0)
+        return Score(metadata={"scores": {"": {"value": float(len(asked))}}, "ends": {"": [0.0, 1.0, 0.0]}})
+
+    cases = [(str(n), RunCase({"response": "a"}, n)) for n in range(4)]
+    names = {"kind": {n: "abcd"[n] for n in range(4)}, "id": {}}
+    found = asyncio.run(evaluated(score, cases, names, 0.2))
+    kinds = found.columns["kind"]
+    assert [kinds[name].values for name in "abc"] == [{"": 1.0}, {}, {"": 3.0}]
+    assert kinds["b"].error == "TypeError: odd" and kinds["a"].ends == {}
+    assert "all slices together took longer than timeout_s=0.2 s" in str(kinds["d"].error)
+    assert OwnSlices.unpacked(found.packed()) == found
