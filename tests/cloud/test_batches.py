@@ -1,14 +1,16 @@
-"""Batch mode of Bedrock on a deployed stack, whose files are in the stack's bucket. The local AWS has no
-Bedrock: a server of the test's own plays it, and what Bedrock's role may do is not tried here."""
+"""Batch mode on a deployed stack: of Bedrock, whose files are in the stack's bucket, and of a judge. The
+local AWS has no Bedrock: a server of the test's own plays it, and what Bedrock's role may do is not tried
+here."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.batch_server import BatchServer
+from tests.batch_server import BatchServer, Outcome
 from tests.cloud.conftest import Stack
 from tests.cloud.runs import cases, ended, started
 
@@ -56,3 +58,35 @@ def test_a_batch_of_bedrock_is_submitted_once_and_waited_for(stack: Stack) -> No
         f"{folder}{batch.name}.jsonl",
         f"{folder}out/{batch.id.rpartition('/')[2]}/{batch.name}.jsonl.out",
     ]
+
+
+def said(prompt: str) -> Outcome:
+    """The model gives the number, and the judge passes even ones."""
+    if "<<<RESPONSE>>>" not in prompt:
+        return f"it is {prompt}"
+    number = int(prompt.partition("<<<RESPONSE>>>\nit is ")[2].partition("\n")[0])
+    return json.dumps({"reasoning": "I looked.", "label": "no" if number % 2 else "yes"})
+
+
+def test_a_judge_in_batch_mode_is_asked_once_after_the_answers(stack: Stack) -> None:
+    """The model is called, the judge is not: what it is to say is submitted by the workers, in a wave of its
+    own, and waited for without one."""
+    with BatchServer(said) as server:
+        model = {"name": "openai/mini", "endpoint": f"{server.url}/v1"}
+        judge = {**model, "name": "openai/judge", "batch": True, "structured": "none"}
+        body = {
+            "name": "judged at night",
+            "dataset": {"name": "numbers", "rows": [{"n": str(n)} for n in range(ROWS)]},
+            "prompt_template": {"name": "number", "user_prompt": "<n>"},
+            "model": model,
+            "evaluation": [
+                {"metric": "rubric", "judge": judge, "params": {"criterion": "It is even."}},
+            ],
+        }
+        run_id = started(stack, body)
+        ended(stack, run_id)
+        assert [row["score.rubric"] for row in cases(stack, run_id)] == [1 - n % 2 for n in range(ROWS)]
+        asked = [prompt for batch in server.batches for prompt in batch.requests.values()]
+        assert {batch.model for batch in server.batches} == {"judge"}
+        assert len(asked) == len(set(asked)) == ROWS
+        assert sorted(server.direct) == sorted(str(n) for n in range(ROWS))

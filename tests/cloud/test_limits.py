@@ -4,6 +4,8 @@ workers' first calls; the workers of all runs keep to a limit together, and use 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +17,7 @@ import yaml
 
 from promptlab.worker import IN_FLIGHT
 from tests.cloud.conftest import Stack
-from tests.cloud.runs import ended, experiment, processes, right, started, until
+from tests.cloud.runs import each_once, ended, experiment, processes, right, started, until
 from tests.cloud.test_cli import promptlab
 from tests.servers import ModelServer, Reply, Request
 from tests.unit.test_halting import NO_CREDIT, NO_MODEL, WRONG_KEY
@@ -28,6 +30,8 @@ REFUSALS = 20
 LIMIT, WORKERS = 600, 8
 SHARDS = 4
 """Of each run under a limit."""
+FULL_AGAIN_S, LOOKED_AT_S = 30.0, 20.0
+"""When a limit is used to the full again after a worker was killed, and for how long that is looked at."""
 
 
 def test_ten_thousand_rows_that_cannot_be_answered_cost_two_workers_first_calls(
@@ -74,8 +78,10 @@ def limited() -> Iterator[tuple[ModelServer, list[float]]]:
 def test_eight_workers_keep_to_a_limit_together_and_use_it(
     stack: Stack, limited: tuple[ModelServer, list[float]]
 ) -> None:
-    """Of several runs: in no 60 s more than the limit, and in the best of them most of it. Nine tenths are
-    held in virtual time (tests/unit/test_permits.py): here workers begin late on a busy machine (0.89)."""
+    """Of several runs: in no 60 s more than the limit, and in the best of them most of it. A worker that is
+    killed takes nothing with it: half a minute later the others use all, and its cases are done by another.
+    Nine tenths are held in virtual time (tests/unit/test_permits.py): here workers begin late on a busy
+    machine (0.89)."""
     server, arrivals = limited
     machine = stack.aws("stepfunctions").describe_state_machine(
         stateMachineArn=stack.outputs["StateMachineArn"]
@@ -85,7 +91,14 @@ def test_eight_workers_keep_to_a_limit_together_and_use_it(
     body: dict[str, Any] = experiment(server, SHARDS * 50, model=bounds)
     runs = [started(stack, {**body, "name": f"limited {n}"}) for n in range(-(-WORKERS // of_a_run))]
     until(lambda: len(processes(stack.function("Infer"))) >= WORKERS, "as many workers are at work")
+    until(lambda: len(arrivals) >= 50, "they ask")
+    os.kill(processes(stack.function("Infer"))[0], signal.SIGKILL)
+    full_from = time.monotonic() + FULL_AGAIN_S
     for run_id in runs:
         ended(stack, run_id)
-    assert len(arrivals) == len(runs) * SHARDS * 50
+        each_once(stack, run_id, SHARDS * 50)
+    asked = len(runs) * SHARDS * 50
+    assert asked <= len(arrivals) <= asked + IN_FLIGHT
     assert 0.8 * LIMIT <= most_in_a_minute(arrivals) <= LIMIT
+    later = [one for one in arrivals if full_from <= one < full_from + LOOKED_AT_S]
+    assert len(later) >= 0.7 * LIMIT * LOOKED_AT_S / 60
