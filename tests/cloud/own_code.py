@@ -13,7 +13,7 @@ from promptlab import ChatRequest, Evaluator, Model, ModelResponse, RunCase, Run
 
 
 class Words(Evaluator):
-    """Passes for few words, and says how many; and how large the picture is."""
+    """Passes for few words, and says how many; and how large the picture is, where there is one."""
 
     def __init__(self, most: int = 40) -> None:
         self.most = most
@@ -22,8 +22,8 @@ class Words(Evaluator):
         words = len(data["text"].split())
         if data["question"] == "What is 5?":
             raise ValueError("five is right out")
-        size = len(asyncio.run(read_media(data["photo"])))
-        return Score(passed=words <= self.most, reason=f"{words} words, {size} bytes")
+        seen = f", {len(asyncio.run(read_media(data['photo'])))} bytes" if "photo" in data else ""
+        return Score(passed=words <= self.most, reason=f"{words} words{seen}")
 
 
 class Lengths(RunEvaluator):
@@ -66,7 +66,8 @@ class Shout(Model):
     takes = frozenset({"image"})
 
     async def achat(self, messages: Any) -> ModelResponse:
-        assert isinstance(messages, ChatRequest)
+        if not isinstance(messages, ChatRequest):
+            return ModelResponse(messages[-1]["content"].upper())
         text, picture = messages.messages[-1].parts
         return ModelResponse(f"{text.content.upper()} {len(await read_media(picture))} BYTES")
 
