@@ -10,7 +10,7 @@ from functions import runtime
 from promptlab.domain.run_metrics import RunMetric
 from promptlab.gates import gates_of
 from tests.functions.conftest import Machine
-from tests.functions.test_sandbox import Invoked, experiment, invoked, kept, metric, right, rows  # noqa: F401
+from tests.functions.test_sandbox import ROWS, Invoked, experiment, invoked, kept, metric, right, rows  # noqa: F401
 from tests.servers import ModelServer
 
 CODE = """
@@ -79,6 +79,8 @@ def test_a_users_own_metric_of_the_run_is_scored_in_the_sandbox(
                 metric("hangs", "Hangs", timeout_s=1),
                 metric("quits", "Quits"),
             ],
+            dataset={"name": "kinds", "rows": [{**row, "kind": "aab"[n % 3]} for n, row in enumerate(ROWS)]},
+            slices=["kind"],
         )
         runs = [machine.start(config) for _ in range(2)]
         for run in runs:
@@ -97,6 +99,10 @@ def test_a_users_own_metric_of_the_run_is_scored_in_the_sandbox(
     page = runtime.run(machine.lab.compare([a.run_id, b.run_id]))
     compared = {one.metric: one for one in page.run_metrics}
     assert compared["different.hits"].difference == 0
+    found = runtime.run(machine.lab.slices([a.run_id, b.run_id], "kind", {}))
+    kinds = {one.value: one.means["different.hits"] for one in found.slices}
+    assert {name: (one.n, one.mean) for name, one in kinds.items()} == {"a": (40, 40), "b": (20, 20)}
+    assert {one.differences[0]["different.hits"].judgement.difference for one in found.slices} == {0}
     gate = gates_of(
         [{"metric": "classification.accuracy", "min": 0.5, "slices": ["question"], "min_rows": 2}]
     )
