@@ -173,9 +173,10 @@ class MetricSummary:
     @property
     def n(self) -> int:
         """Dataset rows with a value in the mean; of a metric of labels alone, with a label."""
-        if not self.counted.n and self.labels and self.counting is not None:
+        counted = self.counted
+        if not counted.n and self.labels and self.counting is not None:
             return self.counting.labelled
-        return self.counted.n
+        return counted.n
 
     @property
     def rows(self) -> int | None:
@@ -184,7 +185,8 @@ class MetricSummary:
 
     @property
     def mean(self) -> float | None:
-        return self.counted.mean if self.counted.n else None
+        counted = self.counted
+        return counted.mean if counted.n else None
 
     @property
     def is_share(self) -> bool:

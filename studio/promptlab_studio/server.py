@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
 from promptlab.errors import ConfigError, PortInUseError
 from promptlab.jobs import TaskStarter
+from promptlab.loading import setting_aside
 from promptlab.store_lab import StoreLab
 from promptlab_studio.app import create_app
 from promptlab_studio.auth import LaptopAuth
@@ -58,20 +60,26 @@ async def serve(
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
     server = _Server(config, lambda: on_listening(f"{origin}/open?code={auth.code}"))
-    warming = asyncio.create_task(warm(app))
-    try:
-        await server.serve(sockets=[listener])
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await server.shutdown(sockets=[listener])
-        raise
-    finally:
-        listener.close()
-        warming.cancel()
-        await asyncio.gather(warming, return_exceptions=True)
-        if isinstance(starter := app.state.starter, TaskStarter):
-            await starter.close()
-        await lab.close()
+    with setting_aside() as set_aside:
+        warming = asyncio.create_task(_warm(app, set_aside))
+        try:
+            await server.serve(sockets=[listener])
+        except asyncio.CancelledError:
+            server.should_exit = True
+            await server.shutdown(sockets=[listener])
+            raise
+        finally:
+            listener.close()
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
+            if isinstance(starter := app.state.starter, TaskStarter):
+                await starter.close()
+            await lab.close()
+
+
+async def _warm(app: FastAPI, set_aside: Callable[[], None]) -> None:
+    await warm(app)
+    set_aside()
 
 
 class _Server(uvicorn.Server):

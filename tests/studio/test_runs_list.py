@@ -15,7 +15,7 @@ from promptlab_studio.saved_views import MOST_VIEWS, save_view, saved_views
 
 from promptlab.domain.results import RunRecord
 from promptlab.errors import ConfigError
-from tests.bench.real_runs import add_wide
+from tests.bench.real_runs import add_many, add_wide
 from tests.browser import labs
 from tests.studio.test_pages import Studio
 
@@ -149,3 +149,17 @@ async def test_the_chart_over_time_has_a_line_for_each_labelled_run(studio: Stud
     assert f'href="/compare?run={oldest.run_id}&amp;run={newest.run_id}"' in page
     await studio.lab.unlabel_run(oldest.run_id, "production")
     assert 'class="level"' not in (await studio.client.get("/", params={"charts": "1"})).text
+
+
+async def test_a_list_of_many_runs_stays_small(studio: Studio) -> None:
+    """What a browser has to do for a page of 50 runs with twelve metrics: elements, links that the script
+    looks at, and bytes; none depends on how many runs there are."""
+    run = (await add_wide(studio.lab, rows=6, runs=1, trials=1))[0]
+    await add_many(studio.lab, run, 120)
+    text = (await studio.client.get("/")).text
+    assert len(listed(text)) == 50
+    rows = text[text.index("<tbody hx-disable>") : text.index("</tbody>")]
+    assert len(re.findall(r"<[a-z]", rows)) <= 50 * 39
+    assert len(re.findall(r"<[a-z]", text)) - len(re.findall(r"<[a-z]", rows)) < 450
+    assert text.count("<a ") - rows.count("<a ") < 60
+    assert len(text) < 180_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import orjson
 import pytest
 
 from promptlab.adapters.local.sqlite_ledger import SqliteLedger
-from promptlab.adapters.records import to_json
+from promptlab.adapters.local.sqlite_open import open_for_reading
+from promptlab.adapters.local.sqlite_outlines import outlines
+from promptlab.adapters.records import run_from, to_json
 from promptlab.domain.outline import RunOutline
+from promptlab.domain.results import RunRecord
 from tests.contract.builders import run
 
 SOUND = orjson.loads(to_json(run("middle", summary={"cases": 1, "metrics": {"m": {}}})))
@@ -71,3 +75,33 @@ async def test_numbers_of_an_outline_are_those_of_the_record(tmp_path: Path) -> 
     body = {**SOUND, "experiment": {**SOUND["experiment"], "prices": prices}}
     _, middle, _ = await outlined(tmp_path / "lab.db", orjson.dumps(body))
     assert repr(middle.run.experiment["prices"]) == repr(prices)
+
+
+async def test_a_list_is_read_again_only_once_the_file_has_changed(tmp_path: Path) -> None:
+    """A search asks with every key; a change by this process or another is seen with the next."""
+    ledger = SqliteLedger(tmp_path / "lab.db")
+    await ledger.add_run(run("one"))
+    statements: list[str] = []
+    with closing(open_for_reading(ledger.path)) as connection:
+        connection.set_trace_callback(statements.append)
+
+        def ids(metrics: Sequence[str] | None = None) -> list[str]:
+            found, _ = outlines(connection, listed, metrics, 10, None)
+            return [one.run.run_id for one in found]
+
+        def reads() -> int:
+            return sum("json_remove" in statement for statement in statements)
+
+        assert (ids(), ids(), reads()) == (["one"], ["one"], 1)
+        assert (ids(["m"]), reads()) == (["one"], 2)
+        await ledger.add_run(run("two"))
+        assert (ids(), ids(), reads()) == (["two", "one"], ["two", "one"], 3)
+        with closing(sqlite3.connect(ledger.path)) as db, db:
+            db.execute("DELETE FROM run WHERE run_id = 'one'")
+        assert (ids(), reads()) == (["two"], 4)
+    await ledger.close()
+
+
+def listed(run_id: str, name: str, created_at: str, cases: int, body: bytes) -> RunRecord:
+    """The run of a row."""
+    return run_from(orjson.loads(body))

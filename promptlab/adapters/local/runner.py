@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import logging
 import time
@@ -42,6 +41,7 @@ from promptlab.engine.processes import Processes
 from promptlab.engine.scoring import is_pure
 from promptlab.engine.stopping import next_step
 from promptlab.errors import ConfigError, PromptLabError, RunNotFoundError, StoreDamagedError
+from promptlab.loading import setting_aside
 from promptlab.models.base import THREADS
 from promptlab.models.batches.registry import AS_DOCUMENTED, BatchModes
 from promptlab.ports import Blobs, Clock, Ledger
@@ -123,18 +123,16 @@ class _Work:
         await self.job.limiter.hungry()
 
 
-async def _settle(busy: asyncio.Event) -> None:
+async def _settle(busy: asyncio.Event, set_aside: Callable[[], None]) -> None:
     """Load what the end of the run needs, while the first calls are answered, and set all that is loaded
-    aside from the garbage collector.
-
-    Each full collection walked through every class and function of every library: 50 ms in which the
-    event loop stood still, ten times in 100,000 cases. What is frozen is looked at again after the run.
+    aside from the garbage collector, whose full collections held the event loop for 50 ms, ten times in
+    100,000 cases.
     """
     await busy.wait()
     for module in ("duckdb", "promptlab.statistics", "promptlab.engine.summarize"):  # 130, 15 and 10 ms
         await asyncio.to_thread(importlib.import_module, module)
     await asyncio.to_thread(_open_duckdb)
-    gc.freeze()
+    set_aside()
 
 
 def _open_duckdb() -> None:
@@ -343,18 +341,18 @@ class LocalRunner:
         work = _Work(job, counter, so_far, leave=leave)
         threads = Threads("promptlab-model")
         THREADS.set(threads)  # for this task and those that it makes
-        loading = asyncio.create_task(_settle(work.busy))
-        try:
-            await self._to_the_end(work, loading)
-        finally:
-            threads.close()
-            await job.scoring.close()
-            if budget is not None:
-                await budget.close()
-            if job.cache is not None:
-                await job.cache.close()
-            loading.cancel()
-            gc.unfreeze()
+        with setting_aside() as set_aside:
+            loading = asyncio.create_task(_settle(work.busy, set_aside))
+            try:
+                await self._to_the_end(work, loading)
+            finally:
+                threads.close()
+                await job.scoring.close()
+                if budget is not None:
+                    await budget.close()
+                if job.cache is not None:
+                    await job.cache.close()
+                loading.cancel()
         if job.halted is not None:
             return job.halted.changes(run)
         if work.faults:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from promptlab.adapters.local import sqlite_tally
 from promptlab.adapters.local.private import create_file, own_file
@@ -26,6 +27,8 @@ _CLOSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM
 FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError)
 """The errors that SQLite raises. Their words may quote a damaged schema, which Python
 then cannot read as text."""
+_MOST_KEPT = 2
+"""Statements whose rows a connection remembers: a list of 1,000 runs is read in two."""
 Identity = tuple[int, int]
 """Device and inode."""
 
@@ -54,6 +57,28 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         PromptLabError: there is no such folder, or the file is not ours, or is of a newer version.
     """
     return _connect(path, "rwc", _create)
+
+
+class Connection(sqlite3.Connection):
+    """A connection that remembers rows for as long as nobody changes the file."""
+
+    _version: object = None
+    _kept: dict[object, list[Any]]
+
+    def unchanged(self, key: object, read: Callable[[], list[Any]]) -> list[Any]:
+        """The rows that a statement reads, or read before, where no other connection has committed since.
+
+        Args:
+            key: the statement and its values; the rows of the last few are remembered.
+            read: executes it.
+        """
+        # Asked before: a commit between the two makes the rows newer than their version, never older.
+        version = self.execute("PRAGMA data_version").fetchone()
+        if self._version != version or (len(self._kept) >= _MOST_KEPT and key not in self._kept):
+            self._version, self._kept = version, {}
+        if key not in self._kept:
+            self._kept[key] = read()
+        return self._kept[key]
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -86,7 +111,9 @@ def _connect(
         create_file(path)
     own_file(path)
     # Connections move between threads, but only one uses them at a time.
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False, factory=Connection
+    )
     try:
         prepare(connection, path)
         connection.execute("PRAGMA synchronous = NORMAL")
