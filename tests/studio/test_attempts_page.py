@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from promptlab.results.table import Case
 from promptlab.store_lab import StoreLab
 from tests.bench.make_runs import Made, make_dataset, make_run
 from tests.browser import labs
+from tests.servers import ModelServer, Reply
+from tests.studio.builders import experiment, finished, started
+from tests.studio.live import LiveStudio
 from tests.studio.test_pages import Page
 
 
@@ -80,3 +85,25 @@ async def test_attempts_are_told_everywhere(lab: StoreLab) -> None:
         table = (await client.get(f"/runs/{run_id}/cases.csv")).text
         cells = [row["tries"] for row in csv.DictReader(io.StringIO(table))]
         assert [json.loads(cell) if cell else None for cell in cells] == [item["tries"] for item in items]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "openai/mini", "temperature": 0.2, "seed": 7, "max_tokens": 30, "top_p": 0.5},
+        {"name": "anthropic/haiku", "max_tokens": 30},
+    ],
+)
+def test_the_page_shows_the_body_that_was_sent(
+    studio: LiveStudio, api: httpx.Client, model: ModelServer, given: dict[str, Any]
+) -> None:
+    """To the byte of its values, in the provider's own form, though nothing of it is kept."""
+    model.script(Reply(status=503), prompt="What is 3?")
+    prompt = {"name": "ask", "system_prompt": "Be < \\<short>.", "user_prompt": "<question>"}
+    body = experiment(model, prompt_template=prompt, model={**given, "endpoint": model.openai_url})
+    run = finished(api, started(api, body)["run_id"])
+    sent = [one.json for one in model.requests if one.prompt == "What is 3?"]
+    assert len(sent) == 2 and sent[0] == sent[1]
+    page = httpx.get(f"{studio.url}/runs/{run['run_id']}/cases/3").text
+    shown = re.search(r'id="request".*?<pre dir="auto">(.*?)</pre>', page, re.DOTALL)
+    assert shown is not None and json.loads(html.unescape(shown[1])) == sent[0]

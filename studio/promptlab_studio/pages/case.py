@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 
 from promptlab.domain.chat import ChatRequest, Prompt, in_words
 from promptlab.domain.experiment import Experiment
-from promptlab.domain.results import CaseKey, RunRecord
+from promptlab.domain.results import MAX_SAID, CaseKey, RunRecord
 from promptlab.domain.templates import compile_template_async
 from promptlab.errors import AssetNotFoundError, BlobNotFoundError, TemplateError
+from promptlab.models.sent import body_of
 from promptlab.queries.query_engine import ResultsQuery
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs
@@ -111,6 +112,9 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
     )
     prompt = await prompt_for(lab, experiment, asked)
     messages = prompt if isinstance(prompt, str) else in_words(prompt)
+    body = None
+    if not isinstance(prompt, str) and experiment.model_code is None:
+        body = await body_of(experiment.model, prompt)
 
     def media(part: Mapping[str, Any]) -> str | None:
         return media_url(case_path(run_id, case, trial), part)
@@ -142,7 +146,9 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         ],
         "beside": [source for source, _, _ in values if source in beside],
         "begun": begun,
-        "asked_json": room.take(indented_json(request_of(experiment, prompt)), most=20_000),
+        "body": body is not None,
+        "most_said": MAX_SAID,
+        "asked_json": room.take(indented_json(body or request_of(experiment, prompt)), most=20_000),
         "kept": room.take(indented_json(kept_of(row)), most=20_000),
         "chat": chat_view(row["messages"] or (), "said", begun, media),
         "asked": chat_view(prompt.to_json()["messages"], "asked", begun, media)
