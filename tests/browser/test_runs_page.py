@@ -134,3 +134,25 @@ def test_the_chosen_theme_is_kept_and_help_opens_with_a_key(site: Site, page: Pa
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+
+
+def test_views_of_any_name_are_kept_and_fit_a_narrow_screen(site: Site, page: Page) -> None:
+    """A name with markup and slashes is text, in the list and in the message that says that it is kept."""
+    names = ("<script>window.harmed=1</script>", "W" * 60, "\U0001f9ea nightly", "مراجعة الليل")
+    page.goto(f"{site.url}/?sort=cost")
+    for name in names:
+        page.locator("#views > summary").click()
+        page.get_by_label("Keep this list as").fill(name)
+        page.get_by_role("button", name="Keep", exact=True).click()
+        expect(page.locator("#toasts p")).to_have_text(f"Kept as {name}.")
+    page.locator("#views > summary").click()
+    assert page.locator("#views a").all_inner_texts() == list(names)
+    assert page.evaluate("window.harmed") is None
+    page.set_viewport_size({"width": 380, "height": 820})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("link", name=names[1]).click()
+    expect(page).to_have_url(f"{site.url}/?sort=cost")
+    for name in names:
+        page.locator("#views > summary").click()
+        page.get_by_label(f"Remove the view {name}").click()
+        expect(page.locator("#toasts p")).to_have_text(f"Removed the view {name}.")

@@ -33,6 +33,25 @@ async def test_a_queue_goes_from_case_to_case_and_hides_the_scores(studio: Studi
     assert len(cases) == 2 and "people.passed" in cases[0] and "odd" in cases[1]
 
 
+async def test_a_queue_is_of_the_cases_that_the_runs_page_is_filtered_to(studio: Studio) -> None:
+    """The form carries the filter, in words too; a number that is none is said, and no queue of one case."""
+    found = await run(studio, model={"name": "simulated/demo"})
+    place = f"/runs/{found.run_id}"
+    failed = int((await studio.lab.get_run(found.run_id)).summary["metrics"]["exact_match"]["scored"])  # type: ignore[index]
+    tab = (await studio.client.get(f"{place}?tab=labels&fail=exact_match")).text
+    assert f'href="{place}/label?fail=exact_match">Label these cases' in tab
+    form = (await studio.client.get(f"{place}/label?fail=exact_match&q=six")).text
+    assert 'name="fail" value="exact_match"' in form and 'value="six"' in form and "exact_match: did not pass" in form
+    whole = (await studio.client.get(f"{place}/label?n=1000&status=ok")).text
+    some = (await studio.client.get(f"{place}/label?n=1000&fail=exact_match")).text
+    count = re.compile(r"0 of (\d+) labelled")
+    (all_of_them,), (of_the_filter,) = count.findall(whole), count.findall(some)
+    assert 0 < int(of_the_filter) < int(all_of_them) == failed
+    for asked in ("n=0", "n=-1", "n=abc", "n=1001", "n=5&seed=²", f"n={'9' * 30}"):
+        said = (await studio.client.get(f"{place}/label?{asked}")).text
+        assert "is a whole number from" in said and "Begin</button>" in said
+
+
 async def test_a_correction_is_a_new_version_of_the_dataset(studio: Studio) -> None:
     """With the row as it should be; the run stays over the version that it had."""
     found = await run(studio, model={"name": "simulated/demo"})

@@ -34,13 +34,16 @@ from promptlab_studio.views.labels import (
     said_in,
 )
 from promptlab_studio.views.room import Room
-from promptlab_studio.views.state import Query, filter_of
+from promptlab_studio.views.state import FILTER_PARAMS, Query, conditions, filter_of
 
 MOST_QUEUED = 1_000
 MOST_CHECKED = 20
 """Metrics that the tab holds against labels."""
 MOST_TEXT = 20_000
 """Characters of an answer that a queue shows."""
+
+_NOT_CARRIED = ("q", "status", "people")
+"""What a queue asks for itself; and whose cases change with every label."""
 
 routes = router()
 
@@ -105,24 +108,29 @@ async def queue_page(request: Request, run_id: str) -> HTMLResponse:
     run = await lab.get_run(run_id)
     me, _ = me_of(request)
     base = {"run": run, "query": query, "metrics": labelled_metrics(run), "problem": ""}
+    chosen, metric = filter_of(query), query.get("metric")
+    # The rest of what the run's page was filtered by; two have fields of their own.
+    narrowed = Query(query.path, query.only(*(name for name in FILTER_PARAMS if name not in _NOT_CARRIED)))
+    new = {
+        **base,
+        "narrowed": narrowed,
+        "conditions": conditions(narrowed),
+        "seed": secrets.randbelow(10_000),
+    }
     if "n" not in dict(query.pairs):
-        return render(request, "labels/queue_new.html", {**base, "seed": secrets.randbelow(10_000)})
-    n, seed = (_number(query.get(name), most) for name, most in (("n", MOST_QUEUED), ("seed", 2**53)))
-    text, status = query.get("q").strip(), query.get("status")
-    chosen = Filter(text=text, status=status if status in ("ok", "failed") else None)  # type: ignore[arg-type]
-    metric = query.get("metric")
+        return render(request, "labels/queue_new.html", new)
     try:
         drawn = await lab.labels.queue(
             run_id,
-            n=max(n, 1),
-            seed=seed,
+            n=_number(query.get("n"), "How many cases", 1, MOST_QUEUED),
+            seed=_number(query.get("seed", "0"), "The seed", 0, 2**53),
             filter=chosen,
             rater=me,
             metric=metric,
             second=query.get("second") == "1",
         )
-    except RunError as error:
-        return render(request, "labels/queue_new.html", {**base, "seed": seed, "problem": str(error)})
+    except (ConfigError, RunError) as error:
+        return render(request, "labels/queue_new.html", {**new, "problem": str(error)})
     done = sum(one.labelled for one in drawn)
     at = next((one for one in drawn if not one.labelled), None)
     context: dict[str, Any] = {**base, "done": done, "total": len(drawn), "case": None}
@@ -165,12 +173,16 @@ async def _shown(lab: StoreLab, run: RunRecord, key: CaseKey) -> dict[str, Any]:
     }
 
 
-def _number(text: str, most: int) -> int:
-    return min(int(text), most) if text.isdecimal() and len(text) < 17 else 0
+def _number(text: str, name: str, least: int, most: int) -> int:
+    found = int(text) if text.isascii() and text.isdecimal() and len(text) < 17 else -1
+    if not least <= found <= most:
+        raise ConfigError(f"{name} is a whole number from {least:,} to {most:,}, not {text[:40]!r}.")
+    return found
 
 
-async def labels_tab(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
-    """Return what people say of the run, and of its judges."""
+async def labels_tab(lab: StoreLab, run: RunRecord, query: Query) -> dict[str, Any]:
+    """Return what people say of the run, and of its judges; a queue is of the cases that the page is filtered
+    to."""
     if run.results is None:
         return {"labels": [], "cards": [], "corrected": [], "labels_live": True, "labels_total": 0}
     labels = await lab.labels.kept.of(run.run_id)
@@ -180,8 +192,10 @@ async def labels_tab(lab: StoreLab, run: RunRecord) -> dict[str, Any]:
     checks = []
     for name in judges[:MOST_CHECKED] if labels else ():
         checks.append(await lab.labels.check(run.run_id, name, record=False))
+    asked = urlencode(query.only(*(name for name in FILTER_PARAMS if name != "people")))
     return {
         "labels_live": False,
+        "queue_url": run_url(run.run_id, "/label") + (f"?{asked}" if asked else ""),
         "labels": [(case_path(run.run_id, *one.key), one) for one in labels[:MOST_LISTED]],
         "labels_total": len(labels),
         "cards": [judge_card(check) for check in checks],

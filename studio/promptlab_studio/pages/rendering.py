@@ -64,5 +64,7 @@ def go_to(url: str, said: str = "", kind: Literal["done", "problem"] = "done") -
     where the other's name is longer than an address."""
     answer = RedirectResponse(url if len(url) <= MAX_FORM_ADDRESS_BYTES else "/", 303)
     if said:
-        answer.set_cookie(TOAST_COOKIE, quote(f"{kind}|{said[:_MOST_SAID]}"), max_age=30, samesite="lax")
+        # A slash is none of the characters of a cookie: the value came in quotes, and they were shown.
+        told = quote(f"{kind}|{said[:_MOST_SAID]}", safe="")
+        answer.set_cookie(TOAST_COOKIE, told, max_age=30, samesite="lax")
     return answer

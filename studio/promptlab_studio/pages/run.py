@@ -122,7 +122,7 @@ async def run_page(request: Request, run_id: str) -> Response:
     if tab == "summary":
         context |= await _summary(lab, run, query, results, context["head"])
     elif tab == "labels":
-        context |= await labels_tab(lab, run)
+        context |= await labels_tab(lab, run, query)
     elif tab == "sql":
         context |= await _sql(lab, run, query, results)
     elif tab == "configuration":
