@@ -45,6 +45,7 @@ async def evaluated(
     cases: Sequence[Unit],
     slices: Mapping[str, Mapping[int, str]],
     limit_s: float,
+    ends_of: Callable[[Sequence[float] | None, float | None, int], Sequence[float | None]],
 ) -> OwnSlices:
     """Evaluate every slice of every column, all of them within one time limit.
 
@@ -53,6 +54,7 @@ async def evaluated(
         cases: those of the run that count.
         slices: column → dataset row → the name of its slice.
         limit_s: seconds.
+        ends_of: makes the interval of a score from what was drawn, its value and the number of rows.
     """
     until, columns, why = monotonic() + limit_s, dict[str, dict[str, OwnSlice]](), dict[str, str]()
     for column, by in slices.items():
@@ -63,7 +65,8 @@ async def evaluated(
             why[column] = f"it has {len(parts):,} values; at most {MOST_SLICES} are evaluated"
             continue
         columns[column] = {
-            name: await _slice(score, part, until - monotonic(), limit_s) for name, part in parts.items()
+            name: await _slice(score, part, until - monotonic(), limit_s, ends_of)
+            for name, part in parts.items()
         }
     return OwnSlices(columns, why)
 
@@ -73,6 +76,7 @@ async def _slice(
     part: Sequence[Unit],
     left_s: float,
     limit_s: float,
+    ends_of: Callable[[Sequence[float] | None, float | None, int], Sequence[float | None]],
 ) -> OwnSlice:
     rows, error = len({case.row for _, case in part}), ""
     try:
@@ -90,8 +94,12 @@ async def _slice(
         why = found.error.message if found.error else found.reason or "it gave no such score"
         return OwnSlice(rows=rows, error=why[:MOST_WHY])
     values = {name: one["value"] for name, one in scores.items() if one.get("value") is not None}
-    # Where no draw varied there is no interval: a slice of few rows is no certainty.
-    ends = {name: (one[0], one[1]) for name, one in (found.metadata.get("ends") or {}).items() if one[2] > 0}
+    drawn_ends, units_n = found.metadata.get("ends") or {}, len({unit for unit, _ in part})
+    ends = {}
+    for name, value in values.items():
+        low, high, _ = ends_of(drawn_ends.get(name), value, units_n)
+        if low is not None and high is not None:
+            ends[name] = low, high
     drawn = found.metadata.get("drawn") or {}
     units = str(found.metadata.get("units") or "") if drawn else ""
     return OwnSlice(rows=rows, values=values, ends=ends, units=units, apart=drawn)

@@ -239,6 +239,7 @@ async def _whole(
             cases,
             await asyncio.to_thread(slices_of, source.path, source.shape, columns),
             limit_s,
+            lambda drawn, value, n: _varied(drawn, value, spec, n),
         )
     found, ends = score.metadata.get("scores"), score.metadata.get("ends") or {}
     values = {}

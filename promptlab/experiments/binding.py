@@ -249,9 +249,11 @@ def _of_run(
                 f"metric {item.result_name!r} is of the run as a whole; leave {name} out: {why}"
             )
     scores = tuple(_scores_of(item, evaluator))
-    return RunMetricSpec(
-        **metric.model_dump(), scores=scores, better={s: better[s] for s in scores if s in better}
-    )
+    known = metric.model_dump()
+    # Of a metric of cases 0 to 1 is the default; of a run it is known only where it is said.
+    if metric.code is not None and tuple(getattr(evaluator, "value_range", None) or ()) == (0.0, 1.0):
+        known["value_range"] = (0.0, 1.0)
+    return RunMetricSpec(**known, scores=scores, better={s: better[s] for s in scores if s in better})
 
 
 def _ready(item: EvaluationConfig, name: str, steps: tuple[Step, ...]) -> tuple[Step, ...] | None:

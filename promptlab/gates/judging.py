@@ -239,7 +239,8 @@ def _of_score(check: Check, one: GatedScore, adjusted: Mapping[str, float]) -> C
     elif one.value is None:
         outcome, said = "undecided", f"the run has no value of it: {one.error or 'it is not defined'}"
     elif one.interval is None:
-        remedy = "more rows are needed" if one.slice else "use require, or give the metric resamples"
+        by_sums = one.slice and not one.unsliced
+        remedy = "more rows are needed" if by_sums else "use require, or give the metric resamples"
         outcome, said = "undecided", f"value {one.value:.4g} has no interval: {remedy}"
     else:
         outcome, said = _within(check, "value", one.value, one.interval)

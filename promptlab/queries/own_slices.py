@@ -10,11 +10,10 @@ from promptlab.domain.run_metrics import RunMetric
 from promptlab.errors import BlobNotFoundError
 from promptlab.gates.judging import GatedScore
 from promptlab.ports import Blobs
-from promptlab.queries.run_level import Side, why_not_comparable
+from promptlab.queries.run_level import Side, paired_draws, tested, why_not_comparable
 from promptlab.results.own_slices import OwnSlice, OwnSlices
 from promptlab.results.run_sums import names_of
-from promptlab.statistics import Bootstrapped, Interval, agreed, drawn_interval
-from promptlab.statistics.paired import Tested
+from promptlab.statistics import Bootstrapped, Interval
 
 NOT_EVALUATED = (
     "it is code of your own, which is evaluated with its run: name the column in the experiment's `slices`"
@@ -47,11 +46,11 @@ class OwnScores:
         known: dict[str, Any] = {"not_comparable": self.different}
         if value is not None and other is not None and before is not None:
             known["difference"] = value - other
-            drawn = None if self.different else _paired(part, before, own, value - other)
+            drawn = None if self.different else self._paired(part, before, own)
             if drawn is None:
                 known["why"] = NO_PAIRS
             else:
-                test = agreed(Tested(value - other, drawn.stderr, *drawn.interval, drawn.p))
+                test = tested(value - other, drawn)
                 known |= {"ends": Interval(test.low, test.high), "p": test.p}
         return GatedScore(
             metric=score,
@@ -64,15 +63,12 @@ class OwnScores:
             **known,
         )
 
-
-def _paired(part: OwnSlice, before: OwnSlice, own: str, difference: float) -> Bootstrapped | None:
-    """The interval of a difference by the draws of both, which are pairs where they are of the same rows."""
-    ours, theirs = part.draws, before.draws
-    if ours is None or theirs is None or ours.units != theirs.units:
-        return None
-    apart = ours.against(theirs).get(own)
-    found = None if apart is None else drawn_interval(difference, apart, part.rows)
-    return found if found is not None and found.stderr > 0 else None
+    def _paired(self, part: OwnSlice, before: OwnSlice, own: str) -> Bootstrapped | None:
+        """The interval of a difference by the draws of both: pairs where their rows are the same."""
+        ours, theirs = part.draws, before.draws
+        if ours is None or theirs is None or ours.units != theirs.units:
+            return None
+        return paired_draws([before.values, part.values], theirs, ours, self.side.spec, part.rows).get(own)
 
 
 async def own_scores(blobs: Blobs, side: Side, base: Side | None, column: str) -> OwnScores | str:

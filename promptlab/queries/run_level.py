@@ -267,17 +267,31 @@ def _paired(a: Side, b: Side, base: Draws, other: Draws) -> dict[str, Bootstrapp
     values = [
         {own: side.metric.values[name].value for name, own, _ in names_of(side.spec)} for side in (a, b)
     ]
+    return paired_draws(values, base, other, b.spec, b.metric.rows)
+
+
+def paired_draws(
+    values: Sequence[Mapping[str, float | None]], base: Draws, other: Draws, spec: RunMetricSpec, n: int
+) -> dict[str, Bootstrapped]:
+    """The intervals of the differences of a user's metric, from draws that are pairs.
+
+    Args:
+        values: the base's, and the other's, by score.
+        base, other: their draws, of the same rows.
+        spec: the metric.
+        n: rows that were drawn from.
+    """
     found = {}
     for own, apart in other.against(base).items():
         before, after = (one.get(own) for one in values)
         if before is None or after is None:
             continue
         # Of clusters it is not known how many there are: of rows the interval is a little shorter.
-        drawn = drawn_interval(after - before, apart, b.metric.rows)
+        drawn = drawn_interval(after - before, apart, n)
         if drawn is not None:
             found[own] = drawn
-    known = b.spec.value_range if b.spec.cluster_by is None else None
-    return _varied(found, values, dict.fromkeys(found, known) if known else {}, b.metric.rows)
+    known = spec.value_range if spec.cluster_by is None else None
+    return _varied(found, values, dict.fromkeys(found, known) if known else {}, n)
 
 
 def sides_of(run: RunRecord) -> dict[str, Side]:
