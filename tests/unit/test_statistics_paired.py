@@ -20,6 +20,7 @@ from promptlab.statistics import (
     holm,
     mcnemar,
     newcombe,
+    normal_two_sided,
     paired_t,
     stuart_maxwell,
     tango,
@@ -57,6 +58,13 @@ def test_mcnemar_has_the_digits_of_the_specification(
     """To the last."""
     assert mcnemar(*counts) == pytest.approx((mid_p, exact), rel=1e-13)
     assert mcnemar(*counts[::-1]) == pytest.approx((mid_p, exact), rel=1e-13)
+
+
+def test_mcnemars_z_is_tangos_statistic_of_no_difference() -> None:
+    """Also with the continuity correction, which is not offered: the specification's digits."""
+    assert normal_two_sided(tango_z(152, 209, 1319, 0.0)) == pytest.approx(0.0026997960632602, rel=1e-12)
+    corrected = (abs(152 - 209) - 1) / math.sqrt(152 + 209)
+    assert normal_two_sided(corrected) == pytest.approx(0.0032049111277552, rel=1e-12)
 
 
 def test_mcnemar_of_40_400_discordant_pairs() -> None:
