@@ -145,7 +145,9 @@ class MetricBrief(BaseModel):
     stderr: float | None
     ci_low: float | None = Field(description="The 95% interval.")
     ci_high: float | None
-    method: str | None = Field(default=None, description="wilson, wilson_t, t, hall_t, or with clusters CR1 t, ….")
+    method: str | None = Field(
+        default=None, description="wilson, wilson_t, t, hall_t, or with clusters CR1 t, …."
+    )
     missing: Missing | None = Field(
         default=None, description="How cases without a score count; null where all have one."
     )
