@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -91,6 +92,10 @@ def asked(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]
 def fuzz(given: argparse.Namespace, more: list[str], url: str, token: str, folder: Path) -> int:
     """Run schemathesis in a folder, and return its exit code."""
     (folder / "schemathesis.toml").write_text(SETTINGS)
+    parts = urllib.parse.urlsplit(url)
+    if (parts.hostname or "").endswith(".localhost"):  # the local AWS's, which not every resolver knows
+        more = [*more, "--header", f"Host: {parts.netloc}"]
+        url = f"{parts.scheme}://127.0.0.1:{parts.port or 80}"
     ended = subprocess.run(
         [
             *(given.tool, "run", f"{url}/api/v1/openapi.json", "--url", url),
