@@ -1,4 +1,4 @@
-"""What metrics of the run as a whole took out of each answer, on the page of the case and in the API."""
+"""Metrics of the run as a whole on pages and in the API: what they took of answers, slices, comparisons."""
 
 from __future__ import annotations
 
@@ -33,3 +33,35 @@ def test_what_was_taken_of_the_answer_is_shown_beside_its_scores(
         assert "judged by classification" in shown.raise_for_status().text
         text = f"/runs/{run['run_id']}/cases/{case['case']}/text"
         assert kept in browser.get(text, params={"of": "judged.classification"}).raise_for_status().text
+
+
+def test_slices_and_comparisons_show_scores_of_the_run(
+    studio: LiveStudio, model: ModelServer, api: httpx.Client
+) -> None:
+    """The page has the value, its interval and the verdict that the API has, adjusted with the metrics."""
+    table = {
+        "metric": "classification",
+        "extract": {"regex": "is (1?[0-9])$"},
+        "extract_reference": {"regex": "is (.*)"},
+        "column_mapping": {"response": "$inference", "reference": "answer"},
+        "params": {"labels": [str(n) for n in range(20)]},
+    }
+    body = experiment(model)
+    body = {**body, "evaluation": [*body["evaluation"], table]}
+    ids = [finished(api, started(api, body)["run_id"])["run_id"] for _ in range(2)]
+    pairs = [("run", run_id) for run_id in ids]
+    compared = api.get("/compare", params=pairs).raise_for_status().json()["others"][0]["run_metrics"]
+    accuracy = compared["classification.accuracy"]
+    assert accuracy["difference"] == 0 and accuracy["p_adjusted"] == 1 and accuracy["margin"] is None
+    assert accuracy["verdict"] == "no evidence of a difference"
+    sliced = [*pairs, ("column", "answer")]
+    found = api.get("/slices", params=sliced).raise_for_status().json()
+    one = found["slices"][0]
+    assert one["metrics"]["classification.accuracy"]["method"] == "bootstrap"
+    assert "classification.accuracy" in one["others"][0]["metrics"]
+    with httpx.Client(base_url=studio.url) as browser:
+        shown = browser.get("/slices", params=[*sliced, ("metric", "classification.accuracy")])
+        page = shown.raise_for_status().text
+        assert "A value" in page and "metric=classification" not in page.partition("<tbody")[2]
+        compare = browser.get("/compare", params=pairs).raise_for_status().text
+        assert "no evidence of a difference" in compare and "classification.accuracy" in compare
