@@ -226,6 +226,18 @@ def test_a_medium_is_not_there_for_later_cases(guard: Any) -> None:
 
 
 @linux
+def test_who_knows_a_hash_has_not_the_file(guard: Any) -> None:
+    """What the cases of one project had is got again for another's, by its own address."""
+    store = Store(mine=PNG)
+    guard.fetch = store.fetch
+    first = guard.answer(invocation({SHA: "mine"}, picture()) | {"tenant": "a"})
+    assert first["answers"][0]["score"]["label"] == SHA
+    (other,) = guard.answer(invocation({SHA: "theirs"}, picture()) | {"tenant": "b"})["answers"]
+    assert "cannot be had: HTTP Error 404" in other["score"]["error"]["message"]
+    assert store.got == ["mine", "theirs"]
+
+
+@linux
 def test_a_medium_beyond_the_bound_is_not_read_to_its_end(guard: Any) -> None:
     data = b"x" * (MOST_MEDIUM + 100)
     sha256 = hashlib.sha256(data).hexdigest()

@@ -88,6 +88,7 @@ class Guard:
         self._turn = threading.Lock()
         self._whose: tuple[str, str] = ("", "")
         self._media: dict[str, bytes | str] = {}
+        self._media_tenant = ""
         self._mean_s: dict[tuple[str, bytes], float] = {}
         self._preload, self.load_s = preload, LOAD_S
         self._zygote = Zygote(preload)
@@ -296,6 +297,8 @@ class Guard:
         alone = batch.strange or request.role == CODE
         many = 1 if alone else int(BATCH_S / max(self._mean_s.get(kind, BATCH_S), 1e-7))
         sent = batch.take(min(MOST_CASES, max(1, many)))
+        if request.tenant != self._media_tenant:  # who knows the hash of another's file has not the file
+            self._media, self._media_tenant = {}, request.tenant
         self._media = self._media_of(batch, sent, request.urls)
         began = time.monotonic()
         try:
