@@ -341,3 +341,15 @@ def test_an_agents_run_has_every_page(site: Site, page: Page) -> None:
         answer = page.goto(f"{site.url}/runs/{run_id}{rest}")
         assert answer and answer.status == 200, rest
     expect(page.locator("article.answer")).to_contain_text("RIVER")
+
+
+def test_a_title_of_one_long_word_fits_every_width(site: Site, page: Page) -> None:
+    """On the run's page and where its cases name it."""
+    run_id = site.runs[2].run_id
+    site.call(lambda lab: lab.edit_run(run_id, title="مرحبا \U0001f9ea/" + "x" * 150))
+    for width in (380, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        for path in ("", "/cases/3", "/label", "/label?n=2"):
+            page.goto(f"{site.url}/runs/{run_id}{path}")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, path)
+    site.call(lambda lab: lab.edit_run(run_id, title=""))
