@@ -168,6 +168,10 @@ class ModelConfig(Written):
         description="The tag in which the model writes thoughts into its answer, to be kept apart from it: "
         "true for think, as in <think>…</think>, or another name.",
     )
+    keep_raw: bool | None = Field(
+        default=None,
+        description="Keep the body of each answer as the provider sent it, in metadata.raw.",
+    )
     batch: bool | None = Field(
         default=None,
         description="Ask through the provider's batch mode: half the price, within a day.",

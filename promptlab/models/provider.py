@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import weakref
@@ -20,6 +21,7 @@ from promptlab.domain.model_config import ModelConfig, misplaced
 from promptlab.domain.prices import cost_of, cost_usd, price_of
 from promptlab.domain.results import MAX_SAID, ModelResponse, described
 from promptlab.domain.secrets import OWN_HOSTS, Secret, check_variable, host_given, secret_variable
+from promptlab.domain.texts import storable
 from promptlab.domain.tokens import Needed
 from promptlab.errors import ConfigError, MissingKeyError, ModelError
 from promptlab.models.allowance import asking
@@ -117,6 +119,22 @@ class Gate:
 
     def failed(self) -> None:
         """The size is fixed."""
+
+
+_BODY: ContextVar[Any] = ContextVar("promptlab_raw_body", default=None)
+"""The body of the answer that is read now, of a model that keeps it."""
+MOST_RAW = 64 << 10
+"""Characters of JSON of a body that is kept whole; of a longer one its beginning is kept, as text."""
+
+
+def _raw() -> dict[str, Any]:
+    """Give what a model with `keep_raw` keeps of the body that is read."""
+    if (body := _BODY.get()) is None:
+        return {}
+    text = json_beginning(body, MOST_RAW + 1)
+    if len(text) > MOST_RAW:
+        return {"raw": storable(text[:MOST_RAW] + "…")}
+    return {"raw": json.loads(storable(text))}
 
 
 class ProviderModel(Model):
@@ -378,6 +396,7 @@ class ProviderModel(Model):
         Raises:
             ModelError: it is not of the provider's form.
         """
+        token = _BODY.set(body) if self.config.keep_raw else None
         try:
             yield
         except ModelError as error:
@@ -387,6 +406,9 @@ class ProviderModel(Model):
             broken = self.invalid(f"not of the provider's form ({described(error)})", body)
             self._note_failed(broken, body, headers)
             raise broken from error
+        finally:
+            if token is not None:
+                _BODY.reset(token)
 
     def _note_failed(self, error: ModelError, body: Any, headers: Mapping[str, str]) -> None:
         """Write down what came back in place of an answer, and what it was billed."""
@@ -453,7 +475,7 @@ class ProviderModel(Model):
                 latency_ms=latency_ms,
                 cost_usd=spent.cost_usd,
                 finish_reason=finish,
-                metadata={**found.metadata, **metadata},
+                metadata={**found.metadata, **metadata, **_raw()},
             ),
         )
 

@@ -107,3 +107,21 @@ def test_the_page_shows_the_body_that_was_sent(
     page = httpx.get(f"{studio.url}/runs/{run['run_id']}/cases/3").text
     shown = re.search(r'id="request".*?<pre dir="auto">(.*?)</pre>', page, re.DOTALL)
     assert shown is not None and json.loads(html.unescape(shown[1])) == sent[0]
+
+
+@pytest.mark.parametrize("keep_raw", [True, False])
+def test_the_page_shows_the_body_that_came_where_it_is_kept(
+    studio: LiveStudio, api: httpx.Client, model: ModelServer, keep_raw: bool
+) -> None:
+    """With what nothing else of the case tells; and how to keep it, where it is not."""
+    choice = {"message": {"content": "<yes>", "logprobs": [-0.25]}, "finish_reason": "stop"}
+    body = {"id": "x", "choices": [choice]}
+    model.script(Reply(body=body))
+    asked = {"name": "openai/mini", "endpoint": model.openai_url, "keep_raw": keep_raw}
+    run = finished(api, started(api, experiment(model, model=asked))["run_id"])
+    page = httpx.get(f"{studio.url}/runs/{run['run_id']}/cases/0").text
+    shown = re.search(r'id="raw-body".*?<pre dir="auto">(.*?)</pre>', page, re.DOTALL)
+    if keep_raw:
+        assert shown is not None and json.loads(html.unescape(shown[1])) == body
+    else:
+        assert shown is None and "<code>keep_raw: true</code>" in page and "logprobs" not in page

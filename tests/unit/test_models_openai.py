@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,6 +122,26 @@ async def ask(server: ModelServer, what: Reply, name: str = "openai/x") -> Any:
         return await model.achat(MESSAGES)
     finally:
         await model.aclose()
+
+
+async def test_a_model_keeps_the_body_of_its_answers_where_it_is_told_to(server: ModelServer):
+    """As it was sent; of a long one the beginning, and nothing of the calls before."""
+    said = reply({"content": "yes", "logprobs": [-0.5], "odd": "\ud800"}, "stop")
+    model: Model = get_model("openai/x", endpoint=server.openai_url, api_key="k", keep_raw=True)
+    try:
+        server.script(said, reply({"content": "y" * 100_000}), Reply(body={"choices": []}), said)
+        first, long = await model.achat(MESSAGES), await model.achat(MESSAGES)
+        with pytest.raises(ModelError):
+            await model.achat(MESSAGES)
+        again = await model.achat(MESSAGES)
+    finally:
+        await model.aclose()
+    raw = first.metadata["raw"]
+    assert raw["choices"][0]["message"]["logprobs"] == [-0.5]
+    assert again.metadata == first.metadata
+    json.dumps(raw, ensure_ascii=False).encode()  # it can be stored
+    assert len(long.metadata["raw"]) == 65_537 and long.metadata["raw"].startswith('{"choices":')
+    assert "raw" not in (await ask(server, said)).metadata
 
 
 async def test_parts_of_an_answer_are_joined(server: ModelServer):

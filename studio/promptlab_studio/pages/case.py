@@ -25,7 +25,7 @@ from promptlab_studio.pages.labels import meant, people_of
 from promptlab_studio.pages.reading import dataset_of, prompt_of
 from promptlab_studio.pages.rendering import render, router
 from promptlab_studio.views.case import judged_views, score_view, way_up
-from promptlab_studio.views.case_kept import indented_json, kept_of, request_of
+from promptlab_studio.views.case_kept import indented_json, kept_of, raw_of, request_of
 from promptlab_studio.views.case_verdict import further_scores, notes_of, strip_state, trials_view
 from promptlab_studio.views.cases import case_path, expected_columns, measured_metrics
 from promptlab_studio.views.chat import MOST_MESSAGES, chat_view, timeline, traced
@@ -149,6 +149,7 @@ async def case_page(request: Request, run_id: str, key: str) -> HTMLResponse:
         "body": body is not None,
         "most_said": MAX_SAID,
         "asked_json": room.take(indented_json(body or request_of(experiment, prompt)), most=20_000),
+        "raw": room.take(raw_of(row) if experiment.model.keep_raw else "", most=20_000),
         "kept": room.take(indented_json(kept_of(row)), most=20_000),
         "chat": chat_view(row["messages"] or (), "said", begun, media),
         "asked": chat_view(prompt.to_json()["messages"], "asked", begun, media)

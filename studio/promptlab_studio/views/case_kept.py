@@ -39,8 +39,15 @@ def request_of(experiment: Experiment, prompt: Prompt | str) -> dict[str, Any] |
     return {"model": experiment.model.public(), **asked}
 
 
+def raw_of(row: Mapping[str, Any]) -> str:
+    """The body of the answer as the provider sent it, of a model that keeps it; of a long one its beginning.
+    Nothing of a case without an answer."""
+    raw = orjson.loads(row.get("metadata") or "{}").get("raw")
+    return raw if isinstance(raw, str) else indented_json(raw)
+
+
 def kept_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is stored of an answer: the provider's body itself is not."""
+    """All that is stored of an answer."""
     found = {name: row[name] for name in _KEPT if row.get(name) is not None}
     if traces := traced(row):
         found["trace"] = traces
