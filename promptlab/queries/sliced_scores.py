@@ -28,7 +28,7 @@ class By:
     """The name of a slice (`slice_of`) → its key; of bins none."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SlicedScores:
     """The scores of the base by slice, and of each other run against it."""
 

@@ -12,7 +12,7 @@ import orjson
 from promptlab.results.run_draws import Draws
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class OwnSlice:
     """The scores of one slice."""
 
