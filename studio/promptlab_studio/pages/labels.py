@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from promptlab.domain.experiment import Experiment
 from promptlab.domain.results import CaseKey, RunRecord
 from promptlab.errors import ConfigError, PromptLabError, RunError, UnknownNameError
+from promptlab.queries.filters import condition
 from promptlab.queries.query_engine import Filter
 from promptlab.store_lab import StoreLab
 from promptlab_studio.access import lab_of, needs, who_of
@@ -109,6 +110,7 @@ async def queue_page(request: Request, run_id: str) -> HTMLResponse:
     me, _ = me_of(request)
     base = {"run": run, "query": query, "metrics": labelled_metrics(run), "problem": ""}
     chosen, metric = filter_of(query), query.get("metric")
+    condition(chosen, (await lab.results_of(run)).columns)  # said of what no case can be like, as on its page
     # The rest of what the run's page was filtered by; two have fields of their own.
     narrowed = Query(query.path, query.only(*(name for name in FILTER_PARAMS if name not in _NOT_CARRIED)))
     new = {
