@@ -103,7 +103,8 @@ def test_credit_of_a_judge_that_ends_in_the_middle_stops_the_run_there(tmp_path:
         server.answer = refusing(NO_CREDIT, after=100)
         run = pl.experiment.run(experiment(server), quiet=True)
         assert run.status == "stopped"
-        assert 120 <= (before := of(server, "judge")) <= 120 + IN_FLIGHT
+        # 20 refusals one after another: an answer that was under way at the first may come after some.
+        assert 120 <= (before := of(server, "judge")) <= 120 + 2 * IN_FLIGHT
         server.answer = judged
         assert run.resume(quiet=True).status == "completed"
         assert of(server, "judge") == before + 200
