@@ -23,6 +23,12 @@ async def test_a_record_is_read_as_it_was_written(ledger: Ledger) -> None:
     assert await ledger.get_record("SESSION", "k") is None
 
 
+async def test_there_is_no_record_of_no_name(ledger: Ledger) -> None:
+    """Whoever asks for one is told so, as of any other that is not there."""
+    assert await ledger.get_record("SESSION", "") is None
+    await ledger.delete_record("SESSION", "")
+
+
 async def test_a_record_is_replaced_whole(ledger: Ledger) -> None:
     """Value and end."""
     await ledger.put_record("SESSION", "a", {"x": 1, "y": 2}, expires_at=FUTURE)

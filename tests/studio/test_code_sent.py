@@ -319,6 +319,13 @@ def test_a_wheel_that_is_not_what_it_says_is_refused(api: httpx.Client, tmp_path
     assert "was not uploaded" in api.post("/code", json={**code, "python": HERE}).json()["detail"]
 
 
+def test_a_wheel_has_the_name_of_one(api: httpx.Client) -> None:
+    """Whether it is there or not."""
+    answer = api.post("/code/wheels", json={"file_name": "0.whl", "sha256": "0" * 64, "size_bytes": 1})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "'0.whl' is no wheel's file name, as in rouge-0.1-py3-none-any.whl"
+
+
 def test_large_code_is_uploaded(pl: PromptLab) -> None:
     """More than 1 MB goes as a file, and comes back as it was."""
     text = "# " + "a" * 700_000 + "\n"

@@ -59,13 +59,15 @@ class DynamoDBRecords(LedgerPart):
         return await self._table.transact({"Put": {"Item": item, **absent}})
 
     async def get_record(self, kind: str, key: str) -> dict[str, Any] | None:
-        found = await self._table.get(_key(kind, key))
+        # No item has an empty key, and DynamoDB takes the question for a mistake.
+        found = await self._table.get(_key(kind, key)) if key else None
         if found is None or _has_ended(found):
             return None
         return dict(await self._bodies.unpack(found["b"]))
 
     async def delete_record(self, kind: str, key: str) -> None:
-        await self._table.delete(_key(kind, key))
+        if key:
+            await self._table.delete(_key(kind, key))
 
     async def swap_records(self, swaps: Sequence[Swap]) -> bool:
         check_swaps(swaps)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Request
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from promptlab.domain.code import MAX_BYTES, CodeBundle, CodeHost, Wheel
@@ -81,7 +82,10 @@ async def prepare_code_upload(lab: TheLab, who: Sender, request: Request, body: 
 async def keep_wheel(lab: TheLab, who: Sender, body: WheelIn) -> Any:
     """Its content is held against its SHA-256. A wheel that is kept already needs no upload."""
     check_taken(lab)
-    wheel = Wheel(file_name=body.file_name, sha256=body.sha256, size_bytes=body.size_bytes)
+    try:
+        wheel = Wheel(file_name=body.file_name, sha256=body.sha256, size_bytes=body.size_bytes)
+    except ValidationError as error:
+        raise AssetError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     if await lab.blobs.exists(wheel.blob):
         return wheel
     if body.upload is None:
