@@ -8,24 +8,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from promptlab.domain.results import RunRecord
-from promptlab.store_lab import StoreLab
-from tests.browser import labs
 from tests.browser.conftest import Site
-from tests.browser.test_every_page import paths
+from tests.browser.test_every_page import paths, site
 
-
-@pytest.fixture(scope="module")
-def site(site: Site) -> Site:
-    """The site with labels of people, and a sweep, whose first run is the last of `runs`."""
-
-    async def fill(lab: StoreLab) -> RunRecord:
-        await labs.add_labels(lab, site.runs[2], "numeric_match")
-        sweep = await lab.get_sweep(await labs.add_sweep(lab))
-        return await lab.get_run(sweep.run_ids[0])
-
-    site.runs.append(site.call(fill))
-    return site
+__all__ = ["site"]  # a fixture
 
 
 @pytest.fixture

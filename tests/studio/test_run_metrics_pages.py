@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 from tests.servers import ModelServer
@@ -9,9 +11,8 @@ from tests.studio.builders import experiment, finished, started
 from tests.studio.live import LiveStudio
 
 
-def test_what_was_taken_of_the_answer_is_shown_beside_its_scores(
-    studio: LiveStudio, model: ModelServer, api: httpx.Client
-) -> None:
+def classified(model: ModelServer) -> dict[str, Any]:
+    """An experiment with a metric of the run as a whole beside that of its cases."""
     table = {
         "metric": "classification",
         "extract": {"regex": "is (1?[0-9])$"},
@@ -20,7 +21,13 @@ def test_what_was_taken_of_the_answer_is_shown_beside_its_scores(
         "params": {"labels": [str(n) for n in range(20)]},
     }
     body = experiment(model)
-    body = {**body, "evaluation": [*body["evaluation"], table]}
+    return {**body, "evaluation": [*body["evaluation"], table]}
+
+
+def test_what_was_taken_of_the_answer_is_shown_beside_its_scores(
+    studio: LiveStudio, model: ModelServer, api: httpx.Client
+) -> None:
+    body = classified(model)
     run = finished(api, started(api, body)["run_id"])
     case = next(c for c in api.get(f"/runs/{run['run_id']}/cases").json()["items"] if c["case"] < 20)
     kept = case["response"].split()[-1]
@@ -39,15 +46,7 @@ def test_slices_and_comparisons_show_scores_of_the_run(
     studio: LiveStudio, model: ModelServer, api: httpx.Client
 ) -> None:
     """The page has the value, its interval and the verdict that the API has, adjusted with the metrics."""
-    table = {
-        "metric": "classification",
-        "extract": {"regex": "is (1?[0-9])$"},
-        "extract_reference": {"regex": "is (.*)"},
-        "column_mapping": {"response": "$inference", "reference": "answer"},
-        "params": {"labels": [str(n) for n in range(20)]},
-    }
-    body = experiment(model)
-    body = {**body, "evaluation": [*body["evaluation"], table]}
+    body = classified(model)
     ids = [finished(api, started(api, body)["run_id"])["run_id"] for _ in range(2)]
     pairs = [("run", run_id) for run_id in ids]
     compared = api.get("/compare", params=pairs).raise_for_status().json()["others"][0]["run_metrics"]
